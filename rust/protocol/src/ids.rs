@@ -1,0 +1,106 @@
+//! Identities. Each is a newtype, so that a node cannot be mistaken for a replica or a keyspace.
+//!
+//! * A **node** is a member of the topology, numbered once and never renumbered: `NodeId(1)` is shown as `n1`.
+//! * A **replica** is one data directory of a node: the node's number and 48 random bits drawn when the directory
+//!   was created. A lost or restored directory gets a new replica id, so its counters can never repeat a dot that
+//!   the old one has issued (the dots of a version vector are `(replica, counter)`).
+//! * A **boot** is one run of the node's process. It belongs to sessions only.
+//! * A **cluster** id keeps the nodes and data directories of two clusters apart.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A member of the topology. Shown and parsed as `n1`, `n2`, …
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u16);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.strip_prefix('n')
+            .and_then(|digits| digits.parse::<u16>().ok())
+            .filter(|number| *number > 0)
+            .map(NodeId)
+            .ok_or_else(|| format!("{text:?} is not a node id: write n1 to n65535"))
+    }
+}
+
+/// One data directory of one node: the node's number in the upper 16 bits, 48 random bits below.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaId(pub u64);
+
+impl ReplicaId {
+    /// The replica id of `node` for a directory whose random bits are `incarnation` (only its lower 48 bits count).
+    pub fn new(node: NodeId, incarnation: u64) -> Self {
+        ReplicaId(u64::from(node.0) << 48 | incarnation & 0xffff_ffff_ffff)
+    }
+
+    /// The node that owns the directory.
+    pub fn node(self) -> NodeId {
+        NodeId((self.0 >> 48) as u16)
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{:012x}", self.node(), self.0 & 0xffff_ffff_ffff)
+    }
+}
+
+impl fmt::Debug for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One run of a node's process: random, drawn at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BootId(pub u64);
+
+/// Keeps clusters apart: 128 random bits, or the hash of a name that an operator gave.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u128);
+
+impl ClusterId {
+    /// The id of the cluster that an operator calls `name`.
+    pub fn from_name(name: &str) -> Self {
+        ClusterId(xxhash_rust::xxh3::xxh3_128(name.as_bytes()))
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A keyspace, numbered at its creation and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyspaceId(pub u32);
+
+impl fmt::Display for KeyspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k{}", self.0)
+    }
+}

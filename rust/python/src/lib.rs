@@ -1,0 +1,1 @@
+//! The extension module `quorate._quorate`: registration and conversions only.
