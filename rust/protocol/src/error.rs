@@ -1,0 +1,111 @@
+//! Errors: definite or unknown, never a lie.
+//!
+//! A *definite* error promises that nothing was written and nothing will be. An *unknown* one says that it may have
+//! been, or may yet be. Every message names the thing and the remedy. The variants are part of the client protocol:
+//! they are only ever appended.
+
+use serde::{Deserialize, Serialize};
+
+/// What an operation can answer instead of a result. Python sees one exception class per variant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// Fewer replicas are alive than the level requires. Nothing was written.
+    #[error(
+        "{required} replica(s) required but only {alive} alive: lower the consistency level or restart a replica"
+    )]
+    Unavailable {
+        /// How many the level asks for.
+        required: u8,
+        /// How many of the key's replicas the coordinator can reach.
+        alive: u8,
+    },
+    /// The node has more work than it admits. Nothing was written.
+    #[error("{0}")]
+    Overloaded(String),
+    /// The deadline passed with fewer acknowledgements than required. The write may or may not take effect.
+    #[error(
+        "timed out with {acked} of {required} acknowledgement(s): the write may still take effect; read before \
+             retrying"
+    )]
+    OutcomeUnknown {
+        /// How many replicas have it durably, for certain.
+        acked: u8,
+        /// How many the level asks for.
+        required: u8,
+    },
+    /// The deadline passed before enough replicas answered a read.
+    #[error("read timed out with {answered} of {required} answer(s): retry, or lower the consistency level")]
+    ReadTimeout {
+        /// How many replicas answered.
+        answered: u8,
+        /// How many the level asks for.
+        required: u8,
+    },
+    /// An argument makes no sense.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A key, value or number of siblings is beyond the limit.
+    #[error("{what} is {size} but the limit is {limit}: {remedy}")]
+    LimitExceeded {
+        /// Of what.
+        what: String,
+        /// How large it is.
+        size: u64,
+        /// How large it may be.
+        limit: u64,
+        /// What to do.
+        remedy: String,
+    },
+    /// There is no such keyspace or node.
+    #[error("{0}")]
+    NotFound(String),
+    /// The keyspace exists with other settings.
+    #[error("{0}")]
+    KeyspaceExists(String),
+    /// The node's disk is full. This replica wrote nothing.
+    #[error("{0}")]
+    StorageFull(String),
+    /// A stored record fails its checksum.
+    #[error("{0}")]
+    CorruptRecord(String),
+    /// No connection to any node, or it broke before the request was sent. Nothing was written.
+    #[error("{0}")]
+    ConnectionLost(String),
+    /// The peer speaks another protocol version or belongs to another cluster.
+    #[error("{0}")]
+    Refused(String),
+    /// The client or the node is shutting down. Nothing was written.
+    #[error("{0}")]
+    Closed(String),
+}
+
+impl Error {
+    /// An [`Error::InvalidArgument`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::InvalidArgument(message.into())
+    }
+
+    /// Whether it is certain that the operation has had and will have no effect.
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, Error::OutcomeUnknown { .. })
+    }
+
+    /// The variant's name: the name of the Python exception and of the metric's `outcome` label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::Unavailable { .. } => "Unavailable",
+            Error::Overloaded(_) => "Overloaded",
+            Error::OutcomeUnknown { .. } => "OutcomeUnknown",
+            Error::ReadTimeout { .. } => "ReadTimeout",
+            Error::InvalidArgument(_) => "InvalidArgument",
+            Error::LimitExceeded { .. } => "LimitExceeded",
+            Error::NotFound(_) => "NotFound",
+            Error::KeyspaceExists(_) => "KeyspaceExists",
+            Error::StorageFull(_) => "StorageFull",
+            Error::CorruptRecord(_) => "CorruptRecord",
+            Error::ConnectionLost(_) => "ConnectionLost",
+            Error::Refused(_) => "Refused",
+            Error::Closed(_) => "Closed",
+        }
+    }
+}
