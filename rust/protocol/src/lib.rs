@@ -3,5 +3,6 @@ pub mod error;
 pub mod ids;
 pub mod keyspace;
 pub mod level;
+pub mod ring;
 pub mod store;
 pub mod time;
