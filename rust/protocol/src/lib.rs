@@ -1,11 +1,18 @@
 //! Quorate's protocol, as pure state machines and plain data.
+pub mod api;
+pub mod bugs;
 pub mod error;
 pub mod hlc;
 pub mod ids;
 pub mod key;
 pub mod keyspace;
 pub mod level;
+pub mod message;
+pub mod placement;
 pub mod ring;
+pub mod role;
 pub mod store;
+pub mod telemetry;
 pub mod time;
+pub mod topology;
 pub mod versions;

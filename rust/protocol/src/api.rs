@@ -1,0 +1,272 @@
+//! The client protocol: what clients ask and nodes answer.
+//!
+//! A connection opens with [`ClientHello`], answered by [`ServerHello`]. After that it carries length-delimited
+//! frames in both directions: a [`RequestFrame`] from the client, a [`ResponseFrame`] from the node with the same
+//! id. Many requests may be in flight on one connection and answers come in any order. A deadline is relative, in
+//! milliseconds; a node that cannot answer within it answers with a typed error, or drops work that nobody waits
+//! for. The coding is postcard; variants are only ever appended.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::hlc::Timestamp;
+use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId};
+use crate::key::Key;
+use crate::keyspace::{Keyspace, KeyspaceSettings};
+use crate::level::Level;
+use crate::telemetry::{Occurrence, Span, TraceContext};
+use crate::topology::Topology;
+use crate::versions::{Dot, VersionVector, WriteId};
+
+/// The first bytes of every client connection, so that garbage is told from a client at once.
+pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";
+/// The oldest client protocol version this build speaks.
+pub const CLIENT_VERSION_MIN: u16 = 1;
+/// The newest client protocol version this build speaks.
+pub const CLIENT_VERSION_MAX: u16 = 1;
+/// The largest value, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+/// The largest frame of the client protocol, in bytes: a key with a few siblings of the largest value.
+pub const MAX_CLIENT_FRAME: usize = 32 << 20;
+
+/// What a client says first, after the magic bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHello {
+    /// The oldest version it speaks.
+    pub version_min: u16,
+    /// The newest version it speaks.
+    pub version_max: u16,
+    /// Optional features it understands, as bits; none are defined yet.
+    pub features: u64,
+    /// The cluster it expects; `None` takes any.
+    pub cluster: Option<ClusterId>,
+    /// Empty while there is no authentication.
+    pub credentials: Bytes,
+}
+
+/// What the node answers: who it is, or why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerHello {
+    /// Go ahead.
+    Welcome {
+        /// The version both speak.
+        version: u16,
+        /// The features both understand.
+        features: u64,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The node.
+        node: NodeId,
+        /// Its boot.
+        boot: BootId,
+    },
+    /// The connection closes after this.
+    Refused(Error),
+}
+
+/// A request on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestFrame {
+    /// Chosen by the client, unique among its requests in flight on this connection.
+    pub id: u64,
+    /// Milliseconds left when it was sent.
+    pub deadline_ms: u32,
+    /// The caller's trace, if any.
+    pub trace: Option<TraceContext>,
+    /// What it asks.
+    pub request: Request,
+}
+
+/// An answer on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseFrame {
+    /// The id of the request.
+    pub id: u64,
+    /// The answer.
+    pub response: Result<Response, Error>,
+}
+
+/// What a client can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Request {
+    /// Write a value, or a tombstone where `value` is `None`.
+    Put {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which key.
+        key: Key,
+        /// The value; `None` deletes.
+        value: Option<Bytes>,
+        /// What the client has seen; `None` supersedes whatever the coordinating replica sees.
+        context: Option<VersionVector>,
+        /// `None` takes the keyspace's write level.
+        level: Option<Level>,
+        /// The same for a retry as for the first attempt.
+        write_id: WriteId,
+    },
+    /// Read a key.
+    Get {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which key.
+        key: Key,
+        /// `None` takes the keyspace's read level.
+        level: Option<Level>,
+    },
+    /// One page of the live keys in key order.
+    Scan {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// The first key, inclusive; `None` is the beginning.
+        start: Option<Key>,
+        /// The first key that is too far; `None` is the end.
+        end: Option<Key>,
+        /// Whether `start` itself is left out (a cursor: continue after the last key seen).
+        after_start: bool,
+        /// At most this many entries; nodes may return fewer with `next` set.
+        limit: u32,
+        /// `None` takes the keyspace's read level.
+        level: Option<Level>,
+    },
+    /// Create a keyspace on every node, or find it.
+    CreateKeyspace(KeyspaceSettings),
+    /// All keyspaces that the node knows.
+    ListKeyspaces,
+    /// The topology that the node knows.
+    Topology,
+    /// The node's own view of itself and its peers.
+    Status,
+    /// The node's timeline after this sequence number.
+    Events {
+        /// 0 for all that are still kept.
+        after: u64,
+    },
+    /// The spans of a trace that this node still keeps.
+    Spans {
+        /// Which trace.
+        trace_id: u128,
+    },
+    /// The node's metrics in the Prometheus text format.
+    Metrics,
+}
+
+/// What a node can answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Response {
+    /// To a put.
+    Written(Written),
+    /// To a get.
+    Entry(Entry),
+    /// To a scan.
+    Page(Page),
+    /// To a creation: the keyspace as it is stored, and whether it is new.
+    Keyspace {
+        /// With its id.
+        keyspace: Keyspace,
+        /// False when the same keyspace existed already.
+        created: bool,
+    },
+    /// To `ListKeyspaces`.
+    Keyspaces(Vec<Keyspace>),
+    /// To `Topology`.
+    Topology(Box<Topology>),
+    /// To `Status`.
+    Status(Box<Status>),
+    /// To `Events`.
+    Events(Vec<Occurrence>),
+    /// To `Spans`.
+    Spans(Vec<Span>),
+    /// To `Metrics`.
+    Metrics(String),
+}
+
+/// A write that reached its level.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Written {
+    /// The event that this write is.
+    pub dot: Dot,
+    /// The key's version vector after it: a context that replaces it.
+    pub context: VersionVector,
+    /// By the coordinating replica's hybrid logical clock.
+    pub timestamp: Timestamp,
+    /// The replicas that had it durably when the answer left.
+    pub acked: Vec<NodeId>,
+    /// The node that coordinated it.
+    pub coordinator: NodeId,
+    /// The level that was asked for.
+    pub level: Level,
+}
+
+/// One of a key's values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// The write that made it.
+    pub dot: Dot,
+    /// Never a tombstone.
+    pub value: Bytes,
+    /// By the hybrid logical clock of the replica that coordinated that write.
+    pub timestamp: Timestamp,
+}
+
+/// A key as a read at some level saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// None when the key is absent or deleted; several when concurrent writes have not been reconciled.
+    pub versions: Vec<Version>,
+    /// What this read has seen: give it to a put that is to replace it. Empty when nothing was ever written.
+    pub context: VersionVector,
+    /// The replicas that answered.
+    pub answered: Vec<NodeId>,
+    /// The node that coordinated it.
+    pub coordinator: NodeId,
+    /// The level that was asked for.
+    pub level: Level,
+}
+
+/// Part of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Page {
+    /// Live keys in key order; tombstones are left out.
+    pub entries: Vec<(Key, Entry)>,
+    /// Where to go on (`after_start: true`); `None` when the scan is complete.
+    pub next: Option<Key>,
+}
+
+/// A node's own view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub node: NodeId,
+    /// Its boot.
+    pub boot: BootId,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// The program's version.
+    pub version: String,
+    /// The topology generation it is in.
+    pub generation: u64,
+    /// Its peers.
+    pub peers: Vec<PeerStatus>,
+    /// The names of its keyspaces.
+    pub keyspaces: Vec<String>,
+    /// Where its data is.
+    pub data_directory: String,
+    /// Size of its data, in bytes.
+    pub stored_bytes: u64,
+    /// Requests of clients in flight.
+    pub in_flight: u64,
+}
+
+/// How a node sees one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Which.
+    pub node: NodeId,
+    /// Whether the link is up.
+    pub up: bool,
+    /// Round trip of the last heartbeat in microseconds; 0 before the first.
+    pub round_trip_micros: u64,
+    /// Bytes that wait to be sent to it.
+    pub queued_bytes: u64,
+}

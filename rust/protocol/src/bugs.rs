@@ -1,0 +1,14 @@
+//! Deliberate mistakes that the simulator must catch: a test of the tests. Never set outside them.
+
+/// Which mistakes the roles make. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bugs {
+    /// A write is sent to the other replicas without the key's other siblings (but with the whole vector).
+    pub siblings_dropped: bool,
+    /// The counter of dots starts again from one after a crash.
+    pub counter_restarts: bool,
+    /// A replica acknowledges before the write is durable.
+    pub ack_before_durable: bool,
+    /// A coordinator counts replicas that are alive instead of those that acknowledged.
+    pub write_quorum_by_liveness: bool,
+}

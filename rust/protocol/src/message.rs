@@ -1,0 +1,104 @@
+//! What roles say to each other. Each variant is a promise: who sends it, when, and what the receiver may conclude.
+//!
+//! Messages may be lost, repeated and reordered. Variants are only ever appended.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Request, Response};
+use crate::error::Error;
+use crate::hlc::Timestamp;
+use crate::key::Key;
+use crate::keyspace::Keyspace;
+use crate::telemetry::TraceContext;
+use crate::time::Instant;
+use crate::versions::{Dot, KeyState, VersionVector, WriteId};
+
+/// The envelope of every message. On the wire the deadline travels as the milliseconds that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Header {
+    /// The sender's topology generation.
+    pub generation: u64,
+    /// The sender's name for the exchange; an answer carries the same.
+    pub request: u64,
+    /// Nobody waits for it any longer after this; such work is dropped.
+    pub deadline: Instant,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+/// A message between roles.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Message {
+    /// A coordinator asks the replica *on its own node* to make a client's write an event of the key: to give it a
+    /// dot and merge it into the key's state.
+    Assign {
+        /// Which key.
+        key: Key,
+        /// `None` is a tombstone.
+        value: Option<Bytes>,
+        /// What the client has seen; `None` supersedes what this replica sees.
+        context: Option<VersionVector>,
+        /// Recognises a retry.
+        write_id: WriteId,
+    },
+    /// The answer to `Assign`, sent at once: the event exists, but nothing is durable yet. `Stored` follows when the
+    /// replica has it durably.
+    Assigned {
+        /// The event.
+        dot: Dot,
+        /// When it happened.
+        timestamp: Timestamp,
+        /// The whole merged state of the key: what the other replicas must be sent.
+        state: KeyState,
+    },
+    /// Merge this state into yours and say when that is durable. Sent by the coordinator of a write, and by read
+    /// repair; the state is always whole (every sibling and the vector), never a bare value.
+    Store {
+        /// Which key.
+        key: Key,
+        /// What to merge.
+        state: KeyState,
+    },
+    /// The sender has everything of the `Store` or `Assign` with this request id durably.
+    Stored,
+    /// What is the state of this key? Sent by the coordinator of a read.
+    Fetch {
+        /// Which key.
+        key: Key,
+    },
+    /// The key's state as the sender has it durably; an empty state when it has none.
+    Fetched {
+        /// Whole.
+        state: KeyState,
+    },
+    /// Which states do you hold in this range? Sent by the coordinator of a scan.
+    FetchRange {
+        /// The first encoded key, inclusive.
+        start: Bytes,
+        /// The first encoded key that is too far.
+        end: Bytes,
+        /// At most this many rows.
+        limit: u32,
+    },
+    /// One page, in key order.
+    FetchedRange {
+        /// Keys and their states, tombstones included.
+        rows: Vec<(Key, KeyState)>,
+        /// The range goes on after the last row.
+        more: bool,
+    },
+    /// The exchange with this request id failed at the sender, which changed nothing.
+    Failed(Error),
+    /// A coordinator that holds no replica of the key (or a catalog that is not the first node's) hands a client's
+    /// request to one that does.
+    Forward(Request),
+    /// The answer to `Forward`.
+    Forwarded(Result<Response, Error>),
+    /// Write this keyspace's definition. Sent by the first node's catalog to every other.
+    Define(Keyspace),
+    /// The sender has the definition durably and serves the keyspace.
+    Defined,
+    /// A keyspace's definition became durable on this node. From the catalog to the node role, never over the wire.
+    KeyspaceKnown(Keyspace),
+}

@@ -1,0 +1,265 @@
+//! The role contract: what every protocol in Quorate is, and how it is driven.
+//!
+//! A **role** is a pure state machine. It is given an event, the time and a seeded random source; it changes its own
+//! state and returns effects. It never reads a clock, never does I/O, never spawns. Whoever drives it is a **shell**:
+//!
+//! * in a node, one ractor actor per role instance (mailbox in, effects out);
+//! * in the simulator, one thread with virtual time, a network and disks that misbehave on a seeded schedule.
+//!
+//! # The driving contract
+//! 1. The shell calls [`Role::handle`] with one event at a time, `now` never running backwards.
+//! 2. It performs the returned effects in their order. It may take as long as it likes, and other events may come in
+//!    between: an effect that has an answer names a `token`, and the answer is an event that carries it.
+//! 3. The same sequence of `(now, event)` with the same seed gives the same effects. A recording of a role's inputs
+//!    ([`Input`]) therefore replays it exactly; a test holds every role to that.
+//! 4. A role whose invariant breaks panics. It is never restarted in place: the shell ends the whole node, which
+//!    recovers from disk (an old promise of the role may still be queued for the disk).
+//!
+//! The roles of the data plane share one alphabet, [`Event`] and [`Effect`]. The per-peer link, the batching of
+//! commits and the client have alphabets of their own, and the same contract.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Request, Response};
+use crate::bugs::Bugs;
+use crate::error::Error;
+use crate::ids::{KeyspaceId, NodeId, ReplicaId};
+use crate::keyspace::Keyspace;
+use crate::message::{Header, Message};
+use crate::placement::Placement;
+use crate::store::{JournalOp, Priority, Table};
+use crate::telemetry::{Measurement, Span, TimelineEvent};
+use crate::time::{Instant, Now};
+
+/// The random source of a role instance: seeded by its shell, drawn from only inside [`Role::handle`].
+pub type Rng = ChaCha8Rng;
+
+/// The random source for a role with this seed.
+pub fn rng_from_seed(seed: u64) -> Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// A pure state machine; the module says how it is driven.
+pub trait Role: Clone {
+    /// What can happen to it.
+    type Event;
+    /// What it can ask for.
+    type Effect;
+
+    /// Takes one event and appends the effects it has to `effects`.
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Self::Event, effects: &mut Vec<Self::Effect>);
+}
+
+/// Which role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RoleId {
+    /// Decides which role instances exist ([`crate::node`]).
+    Node,
+    /// Keeps the keyspace definitions ([`crate::catalog`]).
+    Catalog,
+    /// Coordinates the requests of one keyspace ([`crate::quorum::coordinator`]).
+    Coordinator(KeyspaceId),
+    /// Stores one keyspace's share of keys on this node ([`crate::quorum::replica`]).
+    Replica(KeyspaceId),
+}
+
+/// One role instance in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// On which node.
+    pub node: NodeId,
+    /// Which of its roles.
+    pub role: RoleId,
+}
+
+/// A client's request as the listener knows it; opaque to roles, which hand it back with the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientRef {
+    /// The connection it came on, unique within a boot.
+    pub connection: u64,
+    /// The id that the client gave it.
+    pub request: u64,
+}
+
+/// A read of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Query {
+    /// One row.
+    Get {
+        /// Where.
+        table: Table,
+        /// Which.
+        key: Bytes,
+    },
+    /// Rows in key order, `start` inclusive, `end` exclusive, until either limit is reached (at least one row).
+    Range {
+        /// Where.
+        table: Table,
+        /// The first key.
+        start: Bytes,
+        /// The first key that is too far.
+        end: Bytes,
+        /// At most this many rows.
+        limit_rows: u32,
+        /// About this many bytes of keys and values.
+        limit_bytes: u32,
+    },
+}
+
+/// The rows that answer a [`Query`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rows {
+    /// Key and value, in key order; at most one for a `Get`.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// For a `Range`: a limit was reached before the end.
+    pub more: bool,
+}
+
+/// What can happen to a role of the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Event {
+    /// It exists now. The first event, once; recovery begins with the reads it asks for.
+    Start,
+    /// A message from another role, here or elsewhere.
+    Message {
+        /// Who sent it.
+        from: Address,
+        /// Its envelope; the deadline is in this process's time.
+        header: Header,
+        /// What it says.
+        message: Message,
+    },
+    /// A client asks.
+    Request {
+        /// To be handed back with the reply.
+        client: ClientRef,
+        /// Deadline and trace.
+        header: Header,
+        /// What it asks.
+        request: Request,
+    },
+    /// A timer went off.
+    Timer {
+        /// The one that was set.
+        id: u64,
+    },
+    /// These persists are durable.
+    Persisted {
+        /// Their tokens, in the order in which they were asked for.
+        tokens: Vec<u64>,
+    },
+    /// This persist was refused before anything was written; the disk is full.
+    PersistRefused {
+        /// Its token.
+        token: u64,
+    },
+    /// A read answered, from durable state only.
+    Read {
+        /// Its token.
+        token: u64,
+        /// The rows, or [`Error::CorruptRecord`].
+        result: Result<Rows, Error>,
+    },
+    /// The link to a peer came up (hello done) or went down.
+    Peer {
+        /// Which peer.
+        node: NodeId,
+        /// Whether it can be reached now.
+        up: bool,
+    },
+}
+
+/// What a role of the data plane can ask its shell for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Effect {
+    /// Deliver a message, at most once and in no promised order. To this node it goes from mailbox to mailbox.
+    Send {
+        /// To whom.
+        to: Address,
+        /// Its envelope.
+        header: Header,
+        /// What it says.
+        message: Message,
+    },
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        client: ClientRef,
+        /// The answer.
+        response: Result<Response, Error>,
+    },
+    /// Make durable, then say so ([`Event::Persisted`]).
+    Persist {
+        /// Returned in the answer; unique among those in flight of this role.
+        token: u64,
+        /// Against the other requests that wait.
+        priority: Priority,
+        /// All of them or none.
+        ops: Vec<JournalOp>,
+    },
+    /// Read durable state, then say what it is ([`Event::Read`]).
+    Read {
+        /// Returned in the answer; unique among those in flight of this role.
+        token: u64,
+        /// What to read.
+        query: Query,
+    },
+    /// Wake this role with [`Event::Timer`]; replaces a timer with the same id.
+    SetTimer {
+        /// Its name within the role.
+        id: u64,
+        /// When.
+        at: Instant,
+    },
+    /// From now on exactly these role instances exist beside the node role (only the node role asks for this).
+    Reconcile(Vec<Spec>),
+    /// Put an event on the cluster's timeline.
+    Emit(TimelineEvent),
+    /// A finished span of a sampled trace.
+    Span(Box<Span>),
+    /// A finished operation, for the metrics.
+    Measure(Measurement),
+}
+
+/// Role instances that should exist. Equal specs are the same instances; a changed one replaces them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Spec {
+    /// The catalog role.
+    Catalog,
+    /// A coordinator and a replica of this keyspace.
+    Quorum(Keyspace),
+}
+
+/// What a role instance is created with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Surroundings {
+    /// This node's data directory.
+    pub replica: ReplicaId,
+    /// The members, and who owns which keys.
+    pub placement: Placement,
+    /// The nodes that can be reached now, this one included.
+    pub alive: BTreeSet<NodeId>,
+    /// Deliberate mistakes, for tests of the tests.
+    pub bugs: Bugs,
+}
+
+impl Surroundings {
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.replica.node()
+    }
+}
+
+/// One recorded input of a role: what replays it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input<E> {
+    /// The time it was given.
+    pub now: Now,
+    /// The event it was given.
+    pub event: E,
+}

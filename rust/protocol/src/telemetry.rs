@@ -1,0 +1,183 @@
+//! What roles say about themselves: spans, timeline events and measurements. Plain data; shells export it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+use crate::level::Level;
+use crate::time::WallTime;
+
+/// W3C trace context: which trace a message belongs to and which span caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TraceContext {
+    /// 128 bits, not zero.
+    pub trace_id: u128,
+    /// The span that caused this message, not zero.
+    pub span_id: u64,
+    /// Whether spans are recorded. Decided at the client.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// The `traceparent` header of this context.
+    pub fn traceparent(&self) -> String {
+        format!(
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id,
+            self.span_id,
+            u8::from(self.sampled)
+        )
+    }
+
+    /// Reads a `traceparent` header; `None` when it is malformed.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut parts = header.trim().split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if version.len() != 2 || version == "ff" || trace.len() != 32 || span.len() != 16 || flags.len() != 2
+        {
+            return None;
+        }
+        let context = TraceContext {
+            trace_id: u128::from_str_radix(trace, 16).ok()?,
+            span_id: u64::from_str_radix(span, 16).ok()?,
+            sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+        };
+        (context.trace_id != 0 && context.span_id != 0).then_some(context)
+    }
+}
+
+/// A finished span.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Span {
+    /// The trace it belongs to.
+    pub trace_id: u128,
+    /// Its own id.
+    pub span_id: u64,
+    /// The span that caused it; 0 for a root.
+    pub parent_id: u64,
+    /// What was done, for example `quorum.write`.
+    pub name: String,
+    /// Where; `None` for a client.
+    pub node: Option<NodeId>,
+    /// When it began, by the wall clock of that process.
+    pub start: WallTime,
+    /// When it ended.
+    pub end: WallTime,
+    /// Names and values, OpenTelemetry's semantic conventions where they have a name for it.
+    pub attributes: Vec<(String, String)>,
+    /// The error's name, when it failed.
+    pub error: Option<String>,
+}
+
+/// A state change that a person would want on a timeline. Where and when are added by the shell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TimelineEvent {
+    /// The node serves requests.
+    NodeStarted,
+    /// The node was asked to stop.
+    NodeStopping,
+    /// A link to this peer was established.
+    PeerUp {
+        /// Which.
+        peer: NodeId,
+    },
+    /// The link to this peer was lost.
+    PeerDown {
+        /// Which.
+        peer: NodeId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A peer was refused: another cluster, another data directory, another version.
+    PeerRefused {
+        /// Which, as far as it said.
+        peer: Option<NodeId>,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A keyspace exists now on this node.
+    KeyspaceCreated {
+        /// Its name.
+        keyspace: String,
+    },
+    /// A read found stale replicas and sent them what they lacked.
+    ReadRepaired {
+        /// Of which keyspace.
+        keyspace: String,
+        /// Who was stale.
+        replicas: Vec<NodeId>,
+    },
+    /// A remote clock is too far ahead; its timestamp was not adopted.
+    ClockAhead {
+        /// Whose.
+        node: NodeId,
+        /// By how much, in milliseconds.
+        offset_ms: u64,
+    },
+    /// The disk is full: writes are refused.
+    StorageFull,
+    /// A stored record failed its checksum.
+    CorruptRecord {
+        /// Which, in words.
+        record: String,
+    },
+    /// A message fault rule of the laboratory was set or cleared.
+    Fault {
+        /// What, in words.
+        description: String,
+    },
+}
+
+/// A timeline event with its place and time, as nodes keep and clients get it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Occurrence {
+    /// Rises by one with each event of a node's boot.
+    pub sequence: u64,
+    /// When, by that node's wall clock.
+    pub at: WallTime,
+    /// Where.
+    pub node: NodeId,
+    /// The topology generation it happened in.
+    pub generation: u64,
+    /// What.
+    pub event: TimelineEvent,
+}
+
+/// What kind of operation a [`Measurement`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Operation {
+    /// A put.
+    Put,
+    /// A get.
+    Get,
+    /// A delete.
+    Delete,
+    /// One page of a scan.
+    Scan,
+}
+
+impl Operation {
+    /// The metric's `op` label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Put => "put",
+            Operation::Get => "get",
+            Operation::Delete => "delete",
+            Operation::Scan => "scan",
+        }
+    }
+}
+
+/// One finished operation of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What was done.
+    pub operation: Operation,
+    /// At which level.
+    pub level: Level,
+    /// `ok`, or the error's name.
+    pub outcome: String,
+    /// From arrival at the coordinator to its reply, in microseconds.
+    pub micros: u64,
+    /// How many siblings the answer had (0 for none).
+    pub siblings: u32,
+}

@@ -1,0 +1,94 @@
+//! The topology: who the members are and which tokens they own. Its `generation` rises with each change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::ids::{ClusterId, NodeId};
+use crate::ring::{Ring, RingMember, RingSettings};
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number, never reused.
+    pub id: NodeId,
+    /// Where its peers reach it, `host:port`.
+    pub peer_address: String,
+    /// Where clients reach it, `host:port`.
+    pub client_address: String,
+    /// Where it serves `/metrics`, `host:port`.
+    pub http_address: String,
+    /// For placement over racks.
+    pub rack: String,
+    /// For placement over datacenters.
+    pub datacenter: String,
+}
+
+/// The members and the settings that every node must agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Topology {
+    /// Whose topology this is.
+    pub cluster: ClusterId,
+    /// Rises with each change.
+    pub generation: u64,
+    /// Ascending by id, ids distinct.
+    pub members: Vec<Member>,
+    /// How keys become tokens and tokens are given out.
+    pub ring: RingSettings,
+}
+
+impl Topology {
+    /// Checks and sorts the members.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for no members or for two members with the same id.
+    pub fn new(
+        cluster: ClusterId,
+        generation: u64,
+        mut members: Vec<Member>,
+        ring: RingSettings,
+    ) -> Result<Self, Error> {
+        members.sort();
+        if members.is_empty() {
+            return Err(Error::invalid("a cluster needs at least one node: name one"));
+        }
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(Error::invalid(format!(
+                "node {} is listed twice: give each node its own id",
+                pair[0].id
+            )));
+        }
+        Ok(Topology {
+            cluster,
+            generation,
+            members,
+            ring,
+        })
+    }
+
+    /// The member with this id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// The ids of all members, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().map(|member| member.id)
+    }
+
+    /// The ring that these members make: the same on every node.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for settings that no ring can have.
+    pub fn build_ring(&self) -> Result<Ring, Error> {
+        let members: Vec<RingMember> = self
+            .members
+            .iter()
+            .map(|member| RingMember {
+                node: member.id,
+                rack: member.rack.clone(),
+                datacenter: member.datacenter.clone(),
+            })
+            .collect();
+        Ring::build(&self.ring, &members).map_err(|error| Error::invalid(error.to_string()))
+    }
+}
