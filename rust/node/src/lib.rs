@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The node program: the shell that runs the protocol's roles as ractor actors, on real disks and networks.
+
+pub mod clock;

@@ -1,0 +1,96 @@
+//! The node's clocks: the only place of this crate that reads time for a role.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant as Monotonic, SystemTime, UNIX_EPOCH};
+
+use quorate_protocol::time::{Instant, Now, WallTime};
+
+/// A monotonic clock whose origin is the start of the process, and a wall clock that a test may skew.
+///
+/// One clock serves the whole node: instants of two clocks cannot be compared.
+#[derive(Debug)]
+pub struct Clock {
+    origin: Monotonic,
+    skew_micros: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::start()
+    }
+}
+
+impl Clock {
+    /// A clock that starts at [`Instant`] 0 now.
+    pub fn start() -> Self {
+        Clock {
+            origin: Monotonic::now(),
+            skew_micros: AtomicI64::new(0),
+        }
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        Now {
+            instant: self.instant(),
+            wall: self.wall(),
+        }
+    }
+
+    /// Microseconds since the clock was started.
+    pub fn instant(&self) -> Instant {
+        Instant(micros(self.origin.elapsed()))
+    }
+
+    /// Microseconds since the Unix epoch, with the skew.
+    pub fn wall(&self) -> WallTime {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros);
+        WallTime(real.saturating_add_signed(self.skew_micros.load(Ordering::Relaxed)))
+    }
+
+    /// Makes the wall clock show this much more (or less) than the system's from now on.
+    pub fn set_wall_skew(&self, micros: i64) {
+        self.skew_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// The same moment for timers of the runtime; at most a year ahead, so that [`Instant::NEVER`] is one too.
+    pub fn monotonic(&self, at: Instant) -> Monotonic {
+        const YEAR: u64 = 365 * 24 * 3600 * 1_000_000;
+        let limit = self.instant().0.saturating_add(YEAR);
+        self.origin + Duration::from_micros(at.0.min(limit))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_skewed_and_the_monotonic_one_is_not() {
+        let clock = Clock::start();
+        let before = clock.now();
+        clock.set_wall_skew(30_000_000);
+        let after = clock.now();
+        assert!(after.wall.0 - before.wall.0 >= 30_000_000);
+        assert!(after.instant >= before.instant);
+        assert!(after.instant.since(before.instant) < Duration::from_secs(30));
+        clock.set_wall_skew(i64::MIN);
+        assert_eq!(clock.wall(), WallTime(0));
+    }
+
+    #[test]
+    fn instants_are_moments_of_the_runtime() {
+        let clock = Clock::start();
+        let at = clock.instant() + Duration::from_secs(5);
+        let ahead = clock.monotonic(at).duration_since(Monotonic::now());
+        assert!(
+            ahead > Duration::from_secs(4) && ahead <= Duration::from_secs(5),
+            "{ahead:?}"
+        );
+        assert!(clock.monotonic(Instant::NEVER) > Monotonic::now());
+    }
+}
