@@ -2,6 +2,7 @@
 pub mod api;
 pub mod bugs;
 pub mod error;
+pub mod frame;
 pub mod hlc;
 pub mod ids;
 pub mod key;

@@ -1,0 +1,286 @@
+//! One sample of every variant of the client protocol. The `match`es without wildcard make sure that a new variant
+//! does not compile before it has a sample.
+
+use bytes::Bytes;
+use quorate_protocol::api::*;
+use quorate_protocol::error::Error;
+use quorate_protocol::hlc::Timestamp;
+use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::level::Level;
+use quorate_protocol::ring::{HashKind, RingSettings};
+use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
+use quorate_protocol::time::WallTime;
+use quorate_protocol::topology::{Member, Topology};
+use quorate_protocol::versions::{Dot, VersionVector, WriteId};
+
+fn key(text: &'static str) -> Key {
+    Key::try_from(text).unwrap()
+}
+
+fn dot() -> Dot {
+    Dot {
+        replica: ReplicaId::new(NodeId(2), 0xabcdef),
+        counter: 300,
+    }
+}
+
+fn context() -> VersionVector {
+    let mut vector = VersionVector::new();
+    vector.record(dot());
+    vector
+}
+
+fn timestamp() -> Timestamp {
+    Timestamp {
+        wall: WallTime(1_700_000_000_000_000),
+        logical: 3,
+    }
+}
+
+fn entry() -> Entry {
+    Entry {
+        versions: vec![Version {
+            dot: dot(),
+            value: Bytes::from_static(b"value"),
+            timestamp: timestamp(),
+        }],
+        context: context(),
+        answered: vec![NodeId(1), NodeId(2)],
+        coordinator: NodeId(1),
+        level: Level::Quorum,
+    }
+}
+
+fn keyspace() -> Keyspace {
+    Keyspace {
+        id: KeyspaceId(7),
+        settings: KeyspaceSettings::quorum("users", 3),
+    }
+}
+
+pub(crate) fn client_hello() -> ClientHello {
+    ClientHello {
+        version_min: 1,
+        version_max: 2,
+        features: 5,
+        cluster: Some(ClusterId(0x0123_4567_89ab_cdef)),
+        credentials: Bytes::from_static(b"secret"),
+    }
+}
+
+pub(crate) fn server_hellos() -> Vec<(&'static str, ServerHello)> {
+    let all = vec![
+        ServerHello::Welcome {
+            version: 1,
+            features: 5,
+            cluster: ClusterId(9),
+            node: NodeId(3),
+            boot: BootId(77),
+        },
+        ServerHello::Refused(Error::Refused("another cluster".to_owned())),
+    ];
+    all.into_iter()
+        .map(|hello| match hello {
+            ServerHello::Welcome { .. } => ("hello.welcome", hello),
+            ServerHello::Refused(_) => ("hello.refused", hello),
+        })
+        .collect()
+}
+
+pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
+    let all = vec![
+        Request::Put {
+            keyspace: KeyspaceId(7),
+            key: Key::new("web", Some(Bytes::from_static(b"12:00"))).unwrap(),
+            value: Some(Bytes::from_static(b"value")),
+            context: Some(context()),
+            level: Some(Level::Count(2)),
+            write_id: WriteId {
+                client: u64::MAX,
+                sequence: 1,
+            },
+        },
+        Request::Get {
+            keyspace: KeyspaceId(7),
+            key: key("user-1"),
+            level: None,
+        },
+        Request::Scan {
+            keyspace: KeyspaceId(7),
+            start: Some(key("a")),
+            end: None,
+            after_start: true,
+            limit: 1000,
+            level: Some(Level::One),
+        },
+        Request::CreateKeyspace(keyspace().settings),
+        Request::ListKeyspaces,
+        Request::Topology,
+        Request::Status,
+        Request::Events { after: 40 },
+        Request::Spans { trace_id: 1 << 100 },
+        Request::Metrics,
+    ];
+    let trace = TraceContext {
+        trace_id: 0xf00d << 64,
+        span_id: 0xbeef,
+        sampled: true,
+    };
+    all.into_iter()
+        .map(|request| {
+            let name = match request {
+                Request::Put { .. } => "request.put",
+                Request::Get { .. } => "request.get",
+                Request::Scan { .. } => "request.scan",
+                Request::CreateKeyspace(_) => "request.create_keyspace",
+                Request::ListKeyspaces => "request.list_keyspaces",
+                Request::Topology => "request.topology",
+                Request::Status => "request.status",
+                Request::Events { .. } => "request.events",
+                Request::Spans { .. } => "request.spans",
+                Request::Metrics => "request.metrics",
+            };
+            let frame = RequestFrame {
+                id: 1000,
+                deadline_ms: 2000,
+                trace: name.ends_with("put").then_some(trace),
+                request,
+            };
+            (name, frame)
+        })
+        .collect()
+}
+
+fn answers() -> Vec<Response> {
+    vec![
+        Response::Written(Written {
+            dot: dot(),
+            context: context(),
+            timestamp: timestamp(),
+            acked: vec![NodeId(2)],
+            coordinator: NodeId(2),
+            level: Level::One,
+        }),
+        Response::Entry(entry()),
+        Response::Page(Page {
+            entries: vec![(key("user-1"), entry())],
+            next: Some(key("user-1")),
+        }),
+        Response::Keyspace {
+            keyspace: keyspace(),
+            created: true,
+        },
+        Response::Keyspaces(vec![keyspace()]),
+        Response::Topology(Box::new(Topology {
+            cluster: ClusterId(9),
+            generation: 2,
+            members: vec![Member {
+                id: NodeId(1),
+                peer_address: "h:1".to_owned(),
+                client_address: "h:2".to_owned(),
+                http_address: "h:3".to_owned(),
+                rack: "r".to_owned(),
+                datacenter: "d".to_owned(),
+            }],
+            ring: RingSettings {
+                vnodes: 150,
+                hash: HashKind::Murmur3,
+            },
+        })),
+        Response::Status(Box::new(Status {
+            node: NodeId(1),
+            boot: BootId(77),
+            uptime_seconds: 60,
+            version: "0.1.0".to_owned(),
+            generation: 2,
+            peers: vec![PeerStatus {
+                node: NodeId(2),
+                up: true,
+                round_trip_micros: 150,
+                queued_bytes: 0,
+            }],
+            keyspaces: vec!["users".to_owned()],
+            data_directory: "/data".to_owned(),
+            stored_bytes: 4096,
+            in_flight: 1,
+        })),
+        Response::Events(vec![Occurrence {
+            sequence: 41,
+            at: WallTime(1_700_000_000_000_000),
+            node: NodeId(1),
+            generation: 2,
+            event: TimelineEvent::PeerDown {
+                peer: NodeId(2),
+                reason: "reset".to_owned(),
+            },
+        }]),
+        Response::Spans(vec![Span {
+            trace_id: 1 << 100,
+            span_id: 5,
+            parent_id: 4,
+            name: "quorum.write".to_owned(),
+            node: Some(NodeId(1)),
+            start: WallTime(10),
+            end: WallTime(20),
+            attributes: vec![("level".to_owned(), "ONE".to_owned())],
+            error: None,
+        }]),
+        Response::Metrics("up 1\n".to_owned()),
+    ]
+}
+
+fn errors() -> Vec<Error> {
+    vec![
+        Error::Unavailable {
+            required: 2,
+            alive: 1,
+        },
+        Error::Overloaded("busy".to_owned()),
+        Error::OutcomeUnknown {
+            acked: 1,
+            required: 2,
+        },
+        Error::ReadTimeout {
+            answered: 1,
+            required: 2,
+        },
+        Error::InvalidArgument("bad".to_owned()),
+        Error::LimitExceeded {
+            what: "value".to_owned(),
+            size: 2_000_000,
+            limit: 1_048_576,
+            remedy: "split it".to_owned(),
+        },
+        Error::NotFound("no such".to_owned()),
+        Error::KeyspaceExists("other".to_owned()),
+        Error::StorageFull("full".to_owned()),
+        Error::CorruptRecord("crc".to_owned()),
+        Error::ConnectionLost("reset".to_owned()),
+        Error::Refused("version".to_owned()),
+        Error::Closed("stopping".to_owned()),
+    ]
+}
+
+pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
+    let results = answers().into_iter().map(Ok).chain(errors().into_iter().map(Err));
+    results
+        .map(|response| {
+            let name = match &response {
+                Ok(Response::Written(_)) => "response.written".to_owned(),
+                Ok(Response::Entry(_)) => "response.entry".to_owned(),
+                Ok(Response::Page(_)) => "response.page".to_owned(),
+                Ok(Response::Keyspace { .. }) => "response.keyspace".to_owned(),
+                Ok(Response::Keyspaces(_)) => "response.keyspaces".to_owned(),
+                Ok(Response::Topology(_)) => "response.topology".to_owned(),
+                Ok(Response::Status(_)) => "response.status".to_owned(),
+                Ok(Response::Events(_)) => "response.events".to_owned(),
+                Ok(Response::Spans(_)) => "response.spans".to_owned(),
+                Ok(Response::Metrics(_)) => "response.metrics".to_owned(),
+                Err(error) => format!("error.{}", error.name()),
+            };
+            (name, ResponseFrame { id: 1000, response })
+        })
+        .collect()
+}
