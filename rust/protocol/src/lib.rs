@@ -16,4 +16,6 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod topology;
+#[cfg(test)]
+mod transcript;
 pub mod versions;

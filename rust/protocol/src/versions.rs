@@ -22,6 +22,12 @@
 //! replica sees, so that a single writer that never reads ends up with one value. A delete is a put of a
 //! **tombstone**.
 //!
+//! One thing is asked of whoever coordinates. A replica that crashes forgets the dots whose states it had sent but not
+//! yet made durable itself; its next dot is higher, and claims to have seen them. So a write is acknowledged only once
+//! the replica that issued its dot has it durably, as one of the W. For the same reason a record that cannot be read
+//! is an error and never an empty state. (`tests/transcripts/versions/issuer_counts_itself.txt` shows what goes wrong
+//! otherwise.)
+//!
 //! What this leaves out: deciding between siblings (the application's job, or [`KeyState::latest`], the last write by
 //! its timestamp) and forgetting tombstones.
 
@@ -34,3 +40,12 @@ pub use counter::DotCounter;
 pub use encoding::DecodeError;
 pub use state::{DotCovered, KeyState, Sibling, WriteId};
 pub use vector::{Causality, Dot, VersionVector};
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod transcripts;

@@ -226,6 +226,12 @@ impl KeyState {
         self.clock.readable()
     }
 
+    /// Any state, for tests of laws that hold for all of them.
+    #[cfg(test)]
+    pub(super) fn from_parts(clock: VersionVector, siblings: Vec<Sibling>) -> Self {
+        KeyState { clock, siblings }.checked()
+    }
+
     fn check(&self) -> Result<(), String> {
         if let Some(pair) = self.siblings.windows(2).find(|pair| pair[0].dot >= pair[1].dot) {
             return Err(format!("sibling {:?} before {:?}", pair[0].dot, pair[1].dot));
