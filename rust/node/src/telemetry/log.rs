@@ -1,0 +1,56 @@
+//! The log: one file per node, written by a thread of its own so that a slow disk delays no actor.
+
+use std::fs::OpenOptions;
+use std::io;
+
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Keeps the log going; what is still queued is written when it is dropped.
+#[must_use]
+pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WorkerGuard);
+
+/// Installs the log for this process. A second call in one process leaves the first one's log in place.
+///
+/// # Errors
+/// When the file cannot be opened for appending, or the level cannot be read; the error names it.
+pub fn install(config: &LogConfig) -> io::Result<LogGuard> {
+    let (writer, guard) = match &config.file {
+        Some(path) => {
+            if let Some(directory) = path.parent() {
+                std::fs::create_dir_all(directory).map_err(|error| named("create", directory, &error))?;
+            }
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| named("open", path, &error))?;
+            tracing_appender::non_blocking(file)
+        }
+        None => tracing_appender::non_blocking(io::stderr()),
+    };
+    subscribe(config, writer)?;
+    Ok(LogGuard(guard))
+}
+
+fn subscribe(config: &LogConfig, writer: NonBlocking) -> io::Result<()> {
+    // The actor runtime opens a span per actor and logs each of its steps at debug: of use to its own authors only.
+    let directives = format!("ractor=warn,ractor_cluster=warn,{}", config.level);
+    let filter = EnvFilter::builder().parse(directives).map_err(io::Error::other)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false);
+    // An error means that a log is installed already: several nodes in one process, as in tests, share it.
+    let _installed_before = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}
+
+fn named(action: &str, path: &std::path::Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{action} {}: {error}", path.display()))
+}

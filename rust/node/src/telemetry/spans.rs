@@ -1,0 +1,83 @@
+//! The span ring: the last spans of sampled traces, so that a trace can be drawn with no collector; and the seam for
+//! exporters.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use quorate_protocol::telemetry::Span;
+
+/// Something that takes finished spans elsewhere, such as an OTLP exporter.
+pub trait SpanSink: Send + Sync {
+    /// Takes spans. Called on the threads that run the actors: it must not block, and drops what it cannot hold.
+    fn export(&self, spans: &[Span]);
+
+    /// Hands on what it still holds, within a second or so. Called once, when the node stops.
+    fn flush(&self);
+}
+
+/// The last spans, whatever their traces.
+#[derive(Debug)]
+pub struct SpanRing {
+    kept: usize,
+    spans: Mutex<VecDeque<Span>>,
+}
+
+impl SpanRing {
+    /// A ring of at most `kept` spans.
+    pub fn new(kept: usize) -> Self {
+        SpanRing {
+            kept,
+            spans: Mutex::default(),
+        }
+    }
+
+    /// Adds spans; the oldest make room.
+    pub fn extend(&self, spans: Vec<Span>) {
+        let mut ring = self.spans.lock().expect("spans");
+        ring.extend(spans);
+        let excess = ring.len().saturating_sub(self.kept);
+        ring.drain(..excess);
+    }
+
+    /// The spans of one trace that are still there, in the order in which they ended.
+    pub fn of(&self, trace_id: u128) -> Vec<Span> {
+        let ring = self.spans.lock().expect("spans");
+        ring.iter()
+            .filter(|span| span.trace_id == trace_id)
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::time::WallTime;
+
+    use super::*;
+
+    fn span(trace_id: u128, span_id: u64) -> Span {
+        Span {
+            trace_id,
+            span_id,
+            parent_id: 0,
+            name: "test".to_owned(),
+            node: None,
+            start: WallTime(0),
+            end: WallTime(0),
+            attributes: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_found_by_trace() {
+        let ring = SpanRing::new(4);
+        for id in 1..=6 {
+            ring.extend(vec![span(u128::from(id % 2), id)]);
+        }
+        let ids = |trace| ring.of(trace).iter().map(|span| span.span_id).collect::<Vec<_>>();
+        assert_eq!(ids(0), [4, 6]);
+        assert_eq!(ids(1), [3, 5]);
+        assert_eq!(ids(2), [0u64; 0]);
+    }
+}
