@@ -1,15 +1,19 @@
 //! Quorate's protocol, as pure state machines and plain data.
 pub mod api;
 pub mod bugs;
+pub mod catalog;
 pub mod error;
 pub mod frame;
 pub mod hlc;
 pub mod ids;
+pub mod instance;
 pub mod key;
 pub mod keyspace;
 pub mod level;
 pub mod message;
+pub mod node;
 pub mod placement;
+pub mod quorum;
 pub mod ring;
 pub mod role;
 pub mod store;

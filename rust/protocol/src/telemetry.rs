@@ -1,9 +1,12 @@
 //! What roles say about themselves: spans, timeline events and measurements. Plain data; shells export it.
 
+use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::ids::NodeId;
 use crate::level::Level;
+use crate::role::Rng;
 use crate::time::WallTime;
 
 /// W3C trace context: which trace a message belongs to and which span caused it.
@@ -66,6 +69,47 @@ pub struct Span {
     pub attributes: Vec<(String, String)>,
     /// The error's name, when it failed.
     pub error: Option<String>,
+}
+
+impl Span {
+    /// A finished span of `node`, caused by the span that `parent` names.
+    pub fn child(
+        parent: TraceContext,
+        rng: &mut Rng,
+        name: &str,
+        node: NodeId,
+        start: WallTime,
+        end: WallTime,
+    ) -> Self {
+        Span {
+            trace_id: parent.trace_id,
+            span_id: span_id(rng),
+            parent_id: parent.span_id,
+            name: name.to_owned(),
+            node: Some(node),
+            start,
+            end,
+            attributes: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// With an attribute more.
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.attributes.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// With the error's name, if there is one.
+    pub fn failed(mut self, error: Option<&Error>) -> Self {
+        self.error = error.map(|error| error.name().to_owned());
+        self
+    }
+}
+
+/// A random span id, never zero.
+pub fn span_id(rng: &mut Rng) -> u64 {
+    rng.next_u64().max(1)
 }
 
 /// A state change that a person would want on a timeline. Where and when are added by the shell.

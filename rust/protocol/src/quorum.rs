@@ -1,0 +1,39 @@
+//! Quorum mode: leaderless replication with a consistency level per operation, after Dynamo (DeCandia et al., 2007)
+//! and Riak's dotted version vectors (Preguiça et al., 2012).
+//!
+//! # The idea
+//! A key's **preference list** is the N nodes that store it. There is no leader among them. Any node can
+//! *coordinate* a request: it asks the replicas, counts the answers, and replies when there are as many as the level
+//! requires.
+//!
+//! ```text
+//!  client ── Put ──▶ coordinator (a replica of the key)
+//!                      │ Assign ▶ own replica: gives the write a dot, merges it into the key's state
+//!                      │ ◀ Assigned(state)                  and begins to make it durable
+//!                      ├─ Store(state) ▶ the other replicas: merge, make durable
+//!                      │ ◀ Stored ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ each when it has the state durably
+//!  client ◀ Written ──┘ at W of them, its own among these
+//! ```
+//! A read asks the replicas for their states, merges what comes, replies at R answers, and afterwards sends the
+//! merged state to those that lacked something (read repair).
+//!
+//! # The rules that keep it right
+//! * **A write is an event.** Its dot (replica, counter) is given by one replica of the key, which sends its *whole*
+//!   merged state, never the bare value. That is what makes a vector entry mean "everything up to here".
+//! * **Durable before acknowledged**, at each replica by itself; the disks work in parallel.
+//! * **The coordinating replica is always among the W.** A replica that crashes may lose events that it had sent to
+//!   others but not yet made durable. Its later events cover those (see [`replica`]), so they may vanish; that is
+//!   allowed for writes whose outcome was never promised, and for no other.
+//! * **Fail fast.** A write that cannot reach W live replicas is refused before anything is written. After that,
+//!   only an answer or "unknown" is possible.
+//!
+//! # What it leaves out, for now
+//! Hinted handoff, Merkle repair and membership changes: a replica that was down catches up by read repair.
+
+pub mod coordinator;
+mod exchange;
+mod read;
+pub mod replica;
+mod scan;
+mod slot;
+mod write;

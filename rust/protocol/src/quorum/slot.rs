@@ -1,0 +1,50 @@
+//! A key that a replica is busy with: its newest state in memory, and who waits for that to become durable.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::message::Header;
+use crate::role::Address;
+use crate::versions::{KeyState, VersionVector, WriteId};
+
+/// Work on one key that needs its state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Work {
+    pub(super) from: Address,
+    pub(super) header: Header,
+    pub(super) kind: WorkKind,
+}
+
+/// See [`crate::message::Message`] for what each means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WorkKind {
+    Assign {
+        value: Option<Bytes>,
+        context: Option<VersionVector>,
+        write_id: WriteId,
+    },
+    Store {
+        state: KeyState,
+    },
+}
+
+/// A key with a read in flight, or with writes that are not durable yet. A key without either needs no slot: its
+/// state is what the disk says.
+///
+/// Invariant: `state` is `None` exactly while the read is in flight, and work waits only then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    /// Includes writes that are not durable yet, so that merges of one key follow each other.
+    pub(super) state: Option<KeyState>,
+    /// Whether the key has a row on disk or on its way there.
+    pub(super) stored: bool,
+    /// The stored record is unreadable; only a whole state from another replica may replace it.
+    pub(super) corrupt: bool,
+    /// Persists in flight.
+    pub(super) in_flight: u32,
+    /// The last of them: when it is durable, so is `state`.
+    pub(super) last_token: u64,
+    /// Until the read answers.
+    pub(super) waiting: VecDeque<Work>,
+}
