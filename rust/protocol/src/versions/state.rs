@@ -188,6 +188,9 @@ impl KeyState {
     }
 
     /// The sibling that a client's write left here: the answer to a retry of it.
+    ///
+    /// Its dot may be another replica's. The retry is then acknowledged once *that* replica has the write durably,
+    /// for the reason given in [`crate::versions`].
     pub fn find_write(&self, write_id: WriteId) -> Option<&Sibling> {
         self.siblings.iter().find(|sibling| sibling.write_id == write_id)
     }
