@@ -2,6 +2,8 @@
 //!
 //! Messages may be lost, repeated and reordered. Variants are only ever appended.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +52,7 @@ pub enum Message {
         /// When it happened.
         timestamp: Timestamp,
         /// The whole merged state of the key: what the other replicas must be sent.
-        state: KeyState,
+        state: Arc<KeyState>,
     },
     /// Merge this state into yours and say when that is durable. Sent by the coordinator of a write, and by read
     /// repair; the state is always whole (every sibling and the vector), never a bare value.
@@ -58,7 +60,7 @@ pub enum Message {
         /// Which key.
         key: Key,
         /// What to merge.
-        state: KeyState,
+        state: Arc<KeyState>,
     },
     /// The sender has everything of the `Store` or `Assign` with this request id durably.
     Stored,
@@ -70,7 +72,7 @@ pub enum Message {
     /// The key's state as the sender has it durably; an empty state when it has none.
     Fetched {
         /// Whole.
-        state: KeyState,
+        state: Arc<KeyState>,
     },
     /// Which states do you hold in this range? Sent by the coordinator of a scan.
     FetchRange {
@@ -84,7 +86,7 @@ pub enum Message {
     /// One page, in key order.
     FetchedRange {
         /// Keys and their states, tombstones included.
-        rows: Vec<(Key, KeyState)>,
+        rows: Vec<(Key, Arc<KeyState>)>,
         /// The range goes on after the last row.
         more: bool,
     },

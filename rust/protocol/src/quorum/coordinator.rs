@@ -1,7 +1,6 @@
 //! The coordinator role: the requests of one keyspace that came to this node.
 //!
-//! One role holds all of them; a request is a small state machine in its table (a [write](super::write), a
-//! [read](super::read), a [scan](super::scan), or one that was forwarded), not an actor of its own. It may be
+//! One role holds all of them; a request is a small state machine in its table (a write, a read, a scan, or one that was forwarded), not an actor of its own. It may be
 //! forgotten at any time without harm to data: what it knows is only who is waiting for what.
 //!
 //! A write is coordinated by a replica of its key, since an event needs a dot; a coordinator on another node forwards

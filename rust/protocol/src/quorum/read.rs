@@ -5,6 +5,7 @@
 //! when those do not answer in time (a hedged request: Dean and Barroso, The Tail at Scale, 2013).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::api::{Entry, Response, Version};
 use crate::error::Error;
@@ -23,7 +24,7 @@ pub(super) struct Read {
     me: NodeId,
     asked: BTreeSet<NodeId>,
     unasked: Vec<NodeId>,
-    answers: BTreeMap<NodeId, KeyState>,
+    answers: BTreeMap<NodeId, Arc<KeyState>>,
     /// Those that will not answer, and their last error.
     failed: BTreeMap<NodeId, Option<Error>>,
     answered: bool,
@@ -60,7 +61,7 @@ impl Read {
     }
 
     /// A replica's state.
-    pub(super) fn fetched(&mut self, by: NodeId, state: KeyState) {
+    pub(super) fn fetched(&mut self, by: NodeId, state: Arc<KeyState>) {
         if self.asked.contains(&by) {
             self.failed.remove(&by);
             self.answers.insert(by, state);
@@ -125,20 +126,20 @@ impl Read {
         })
     }
 
-    fn merged(&self) -> KeyState {
+    fn merged(&self) -> Arc<KeyState> {
         let mut states = self.answers.values();
         let first = states.next().cloned().unwrap_or_default();
         states.fold(first, |merged, state| {
             if merged == *state {
                 merged
             } else {
-                merged.merge(state)
+                Arc::new(merged.merge(state))
             }
         })
     }
 
     /// The replicas that lack something, with the state that heals them. A replica whose record is corrupt counts.
-    pub(super) fn repairs(&self) -> Option<(KeyState, Vec<NodeId>)> {
+    pub(super) fn repairs(&self) -> Option<(Arc<KeyState>, Vec<NodeId>)> {
         if !self.repair || self.answers.is_empty() {
             return None;
         }

@@ -5,6 +5,7 @@
 //! this node has not shown yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::api::{Page, Response};
 use crate::error::Error;
@@ -19,7 +20,7 @@ use crate::versions::KeyState;
 /// One node's share: its rows in key order, and whether it has more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Share {
-    rows: Vec<(Key, KeyState)>,
+    rows: Vec<(Key, Arc<KeyState>)>,
     more: bool,
 }
 
@@ -53,7 +54,7 @@ impl Scan {
     }
 
     /// A node's share.
-    pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, KeyState)>, more: bool) {
+    pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, Arc<KeyState>)>, more: bool) {
         if self.asked.contains(&by) {
             self.shares.insert(by, Share { rows, more });
         }

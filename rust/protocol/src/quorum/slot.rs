@@ -1,6 +1,7 @@
 //! A key that a replica is busy with: its newest state in memory, and who waits for that to become durable.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -25,7 +26,7 @@ pub(super) enum WorkKind {
         write_id: WriteId,
     },
     Store {
-        state: KeyState,
+        state: Arc<KeyState>,
     },
 }
 
@@ -36,7 +37,7 @@ pub(super) enum WorkKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
     /// Includes writes that are not durable yet, so that merges of one key follow each other.
-    pub(super) state: Option<KeyState>,
+    pub(super) state: Option<Arc<KeyState>>,
     /// Whether the key has a row on disk or on its way there.
     pub(super) stored: bool,
     /// The stored record is unreadable; only a whole state from another replica may replace it.

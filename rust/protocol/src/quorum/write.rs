@@ -3,6 +3,7 @@
 //! A pure tally. The coordinator feeds it answers and sends what it says.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::api::{Response, Written};
 use crate::error::Error;
@@ -22,7 +23,7 @@ pub(super) struct Write {
     pub(super) key: Key,
     me: NodeId,
     replicas: Vec<NodeId>,
-    event: Option<(Dot, Timestamp, KeyState)>,
+    event: Option<(Dot, Timestamp, Arc<KeyState>)>,
     acked: BTreeSet<NodeId>,
     /// Those that will not answer: refused, or out of reach.
     failed: BTreeSet<NodeId>,
@@ -51,7 +52,7 @@ impl Write {
     }
 
     /// The own replica has made the write an event. Gives the nodes that must be sent its state.
-    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: KeyState) -> Vec<NodeId> {
+    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> Vec<NodeId> {
         if self.event.is_some() {
             return Vec::new();
         }
@@ -64,7 +65,7 @@ impl Write {
     }
 
     /// The state to send, once there is an event.
-    pub(super) fn state(&self) -> Option<&KeyState> {
+    pub(super) fn state(&self) -> Option<&Arc<KeyState>> {
         self.event.as_ref().map(|(_, _, state)| state)
     }
 

@@ -1,0 +1,317 @@
+//! Merging events and states into keys, and making the result durable.
+
+use std::sync::Arc;
+
+use super::{FULL_PAUSE_MICROS, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, fail};
+use crate::error::Error;
+use crate::hlc::{MAX_CLOCK_OFFSET, Observed};
+use crate::key::{Key, index_key, record_key};
+use crate::message::Message;
+use crate::quorum::slot::{Work, WorkKind};
+use crate::role::{Effect, Rng};
+use crate::store::{JournalOp, Priority, StateWrite, Table};
+use crate::telemetry::{Span, TimelineEvent};
+use crate::time::{Instant, Now};
+use crate::versions::{DotCounter, KeyState};
+
+impl Replica {
+    pub(super) fn assign(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
+        let WorkKind::Assign {
+            value,
+            context,
+            write_id,
+        } = &work.kind
+        else {
+            return;
+        };
+        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
+        if slot.corrupt {
+            let error = corrupt(&key);
+            return fail(work, error, effects);
+        }
+        let state = slot.state.as_ref().expect("work is executed on a loaded slot");
+        // A retry of what this replica has made an event before. One that another replica did is made an event again:
+        // only the issuer of a dot can answer for it, and readers show two dots of one write as one value.
+        let own = self.surroundings.replica;
+        if let Some(known) = state
+            .find_write(*write_id)
+            .filter(|known| known.dot.replica == own)
+        {
+            let message = Message::Assigned {
+                dot: known.dot,
+                timestamp: known.timestamp,
+                state: state.clone(),
+            };
+            effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message,
+            });
+            return self.tell_when_durable(&key, &work, now, effects);
+        }
+        let Some(dot) = self.counter.as_mut().and_then(DotCounter::issue) else {
+            self.stalled.push((key, work));
+            return;
+        };
+        for sibling in state.siblings() {
+            // The clock starts anew with each boot: what is replaced must not look newer than what replaces it.
+            let _ = self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET);
+        }
+        let timestamp = self.clock.tick(now.wall);
+        let next = match state.put(dot, value.clone(), timestamp, *write_id, context.as_ref()) {
+            Ok(next) => next,
+            Err(error) => {
+                let error = Error::invalid(format!("the context was not issued for this key: {error}"));
+                return fail(work, error, effects);
+            }
+        };
+        if let Err(error) = within_limits(&key, &next) {
+            return fail(work, error, effects);
+        }
+        let next = Arc::new(next);
+        let sent = if self.surroundings.bugs.siblings_dropped {
+            Arc::new(only(&next, dot))
+        } else {
+            next.clone()
+        };
+        let message = Message::Assigned {
+            dot,
+            timestamp,
+            state: sent,
+        };
+        effects.push(Effect::Send {
+            to: work.from,
+            header: work.header,
+            message,
+        });
+        self.persist(&key, next, &work, now, effects);
+        self.reserve(effects);
+    }
+
+    pub(super) fn store(
+        &mut self,
+        key: Key,
+        work: &Work,
+        incoming: &KeyState,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        for sibling in incoming.siblings() {
+            if let Observed::TooFarAhead { ahead } =
+                self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET)
+            {
+                let offset_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+                let node = sibling.dot.replica.node();
+                effects.push(Effect::Emit(TimelineEvent::ClockAhead { node, offset_ms }));
+            }
+        }
+        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
+        let state = slot.state.as_ref().expect("work is executed on a loaded slot");
+        if !slot.corrupt && state.includes(incoming) {
+            return self.tell_when_durable(&key, work, now, effects);
+        }
+        let merged = state.merge(incoming);
+        slot.corrupt = false;
+        self.persist(&key, Arc::new(merged), work, now, effects);
+    }
+
+    /// What was asked for is part of the slot's state already: tell so when that is durable.
+    pub(super) fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
+        let slot = &self.slots[key];
+        if slot.in_flight == 0 {
+            effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message: Message::Stored,
+            });
+            return;
+        }
+        match self.persists.get_mut(&slot.last_token) {
+            Some(Persist::State { tell, .. }) => {
+                tell.push(Told {
+                    to: work.from,
+                    header: work.header,
+                    since: now.wall,
+                });
+            }
+            other => panic!("a slot's last persist is a state in flight, not {other:?}"),
+        }
+    }
+
+    pub(super) fn persist(
+        &mut self,
+        key: &Key,
+        state: Arc<KeyState>,
+        work: &Work,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let token = self.token();
+        let slot = self.slots.get_mut(key).expect("work is executed on a slot");
+        let mut writes = vec![StateWrite {
+            table: Table::Records,
+            key: record_key(self.keyspace.id, key),
+            value: Some(state.encode()),
+        }];
+        if !slot.stored {
+            writes.push(StateWrite {
+                table: Table::TokenIndex,
+                key: index_key(self.keyspace.id, self.preference.token(key).0, key),
+                value: Some(bytes::Bytes::new()),
+            });
+        }
+        slot.stored = true;
+        slot.state = Some(state);
+        slot.in_flight += 1;
+        slot.last_token = token;
+        let mut tell = vec![Told {
+            to: work.from,
+            header: work.header,
+            since: now.wall,
+        }];
+        if self.surroundings.bugs.ack_before_durable {
+            effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message: Message::Stored,
+            });
+            tell.clear();
+        }
+        self.persists.insert(
+            token,
+            Persist::State {
+                key: key.clone(),
+                tell,
+            },
+        );
+        effects.push(Effect::Persist {
+            token,
+            priority: Priority::Normal,
+            ops: vec![JournalOp::Write(writes)],
+        });
+    }
+
+    pub(super) fn persisted(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        match self.persists.remove(&token) {
+            Some(Persist::Counter(mark)) => {
+                self.counter
+                    .as_mut()
+                    .expect("reserved after recovery")
+                    .reserved(mark);
+                self.resume_stalled(now, effects);
+            }
+            Some(Persist::State { key, tell }) => {
+                for told in tell {
+                    self.commit_span(&told, now, rng, None, effects);
+                    effects.push(Effect::Send {
+                        to: told.to,
+                        header: told.header,
+                        message: Message::Stored,
+                    });
+                }
+                self.settle(&key);
+            }
+            None => panic!("token {token} was not in flight"),
+        }
+    }
+
+    pub(super) fn settle(&mut self, key: &Key) {
+        let slot = self.slots.get_mut(key).expect("a slot outlives its persists");
+        slot.in_flight -= 1;
+        self.release(key);
+    }
+
+    pub(super) fn refused(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        if now.instant >= self.full_until {
+            effects.push(Effect::Emit(TimelineEvent::StorageFull));
+        }
+        self.full_until = Instant(now.instant.0 + FULL_PAUSE_MICROS);
+        match self.persists.remove(&token) {
+            Some(Persist::Counter(_)) => {
+                self.counter
+                    .as_mut()
+                    .expect("reserved after recovery")
+                    .reservation_failed();
+                for (_, work) in std::mem::take(&mut self.stalled) {
+                    fail(work, self.full(), effects);
+                }
+            }
+            Some(Persist::State { key, tell }) => {
+                for told in tell {
+                    let error = self.full();
+                    self.commit_span(&told, now, rng, Some(&error), effects);
+                    let message = Message::Failed(error);
+                    effects.push(Effect::Send {
+                        to: told.to,
+                        header: told.header,
+                        message,
+                    });
+                }
+                self.settle(&key);
+            }
+            None => panic!("token {token} was not in flight"),
+        }
+    }
+
+    pub(super) fn full(&self) -> Error {
+        Error::StorageFull(format!(
+            "the disk of {} is full: this replica writes nothing until there is space",
+            self.surroundings.me()
+        ))
+    }
+
+    pub(super) fn commit_span(
+        &self,
+        told: &Told,
+        now: Now,
+        rng: &mut Rng,
+        error: Option<&Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let me = self.surroundings.me();
+        if let Some(trace) = told.header.trace.filter(|trace| trace.sampled) {
+            let span = Span::child(trace, rng, "storage.commit", me, told.since, now.wall);
+            effects.push(Effect::Span(Box::new(span.failed(error))));
+        }
+    }
+}
+
+fn within_limits(key: &Key, state: &KeyState) -> Result<(), Error> {
+    let remedy = "read the key and put the merged value with the entry's context".to_owned();
+    let (what, size, limit) = if state.siblings().len() > MAX_SIBLINGS {
+        (
+            format!("the number of siblings of {key}"),
+            state.siblings().len(),
+            MAX_SIBLINGS,
+        )
+    } else {
+        let size: usize = state.values().map(bytes::Bytes::len).sum();
+        if size <= MAX_STATE_BYTES {
+            return Ok(());
+        }
+        (
+            format!("the size of all siblings of {key} in bytes"),
+            size,
+            MAX_STATE_BYTES,
+        )
+    };
+    Err(Error::LimitExceeded {
+        what,
+        size: size as u64,
+        limit: limit as u64,
+        remedy,
+    })
+}
+
+/// The state with all siblings but one forgotten: the mistake that [`crate::bugs::Bugs::siblings_dropped`] makes.
+fn only(state: &KeyState, dot: crate::versions::Dot) -> KeyState {
+    let sibling = state.sibling(dot).expect("the sibling was just added");
+    let (value, write_id) = (sibling.value.clone(), sibling.write_id);
+    let mut context = crate::versions::VersionVector::new();
+    for seen in state.clock().iter().filter(|seen| seen.replica != dot.replica) {
+        context.record(seen);
+    }
+    KeyState::default()
+        .put(dot, value, sibling.timestamp, write_id, Some(&context))
+        .expect("the context leaves the dot out")
+}
