@@ -5,8 +5,8 @@
 //! `(s, t]`. The owner of a key's arc is its *primary*; going on clockwise, the next distinct nodes are the other
 //! entries of its **preference list** (see [`ReplicaTable`]), spread over racks and datacenters.
 //!
-//! Nodes that compute a ring from the same settings and members get the same ring: there is no randomness in it,
-//! and no floating point. A topology that stores the tokens themselves gets it back with [`Ring::from_tokens`].
+//! Nodes that compute a ring from the same settings and members get the same ring: there is no randomness in it, and
+//! no floating point. A topology that stores the tokens themselves gets it back with [`Ring::from_tokens`].
 //!
 //! # Allocation
 //! Random tokens give each node a share that is off by `sqrt((N-1)/(N*V+1))` (standard deviation over mean): 7% for
@@ -14,16 +14,28 @@
 //! ring is built by adding its members one after the other in the order of their ids, so that the ring of n1 to n3
 //! with n4 added is the ring of n1 to n4.
 //!
+//! Measured with 150 vnodes and 3 to 9 nodes in one rack, as standard deviation in percent of the mean:
+//!
+//! | | primaries | copies (3 replicas) |
+//! |---|---|---|
+//! | as built | at most 0.3 | at most 3.6 |
+//! | after any sequence of 20 single additions and removals | median 0.2, worst 2.4 | median 1.9, worst 8.5 |
+//!
+//! A removal moves 1.03 times the removed node's copies in the median, 1.23 times at worst: the rest is for balance.
+//! Where racks are of unequal size, no allocation can have every node store the same.
+//!
 //! # What holds
 //! * Every token of the circle has exactly one owner.
 //! * A preference list names each node once, and the list for n is the beginning of the list for n + 1.
-//! * [`Ring::add`] moves no token, so that data moves to the new node only; [`Ring::remove`] shifts as few tokens as
+//! * [`Ring::add`] moves no token, so that arcs go to the new node only; [`Ring::remove`] shifts as few tokens as
 //!   balance requires.
 //! * With 150 vnodes and 3 to 9 nodes, after any sequence of single additions and removals, primary ownership has a
 //!   standard deviation below 5% of the mean.
 
 mod allocate;
+mod balance;
 mod hash;
+mod movement;
 mod preference;
 mod replicas;
 mod settings;
@@ -31,11 +43,22 @@ mod token;
 mod tune;
 
 #[cfg(test)]
+mod balance_tests;
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use balance::{
+    BalanceReport, KeyBalance, Load, NodeBalance, NodeKeys, Spread, balance, balance_of_keys,
+    random_sd_percent,
+};
 pub use hash::HashKind;
+pub use movement::{Move, Movement, Release, between, movement};
 pub use replicas::ReplicaTable;
 pub use settings::{MAX_TOKENS, RingError, RingMember, RingSettings};
 pub use token::{Token, TokenRange};
@@ -146,7 +169,7 @@ impl Ring {
         };
         let mut tokens = self.tokens.clone();
         tokens.retain(|(_, owner)| *owner != node);
-        allocate::rebalance(&members, &mut tokens);
+        let tokens = allocate::rebalance(&members, &tokens);
         Ok(Ring {
             settings: self.settings,
             members,
@@ -214,6 +237,11 @@ impl Ring {
     /// The owners of the arcs, as indices into the list of members.
     fn owner_slots(&self) -> Vec<Slot> {
         slots_of(&self.members, &self.tokens)
+    }
+
+    /// Index of a member in the list of members.
+    fn slot_of(&self, node: NodeId) -> usize {
+        self.members.partition_point(|member| member.node < node)
     }
 
     fn check_replicas(&self, replicas: u8) -> Result<(), RingError> {

@@ -114,6 +114,14 @@ pub enum RingError {
         /// How many nodes the ring has.
         nodes: usize,
     },
+    /// Two rings that hash differently cannot be compared: every key is elsewhere.
+    #[error("one ring hashes with {old}, the other with {new}: a ring keeps its hash for life")]
+    HashMismatch {
+        /// Of the ring as it was.
+        old: HashKind,
+        /// Of the ring as it shall be.
+        new: HashKind,
+    },
     /// A name that is none of the hashes.
     #[error("hash {0:?}: use murmur3, md5 or xxh3")]
     UnknownHash(String),

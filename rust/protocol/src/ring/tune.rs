@@ -3,51 +3,59 @@
 //! As long as no token passes another, preference lists stay what they are, and the shares of all nodes are linear in
 //! the positions of the tokens: shifting the end of an arc by `d` gives `d` more of the circle to the nodes of that
 //! arc's list and takes as much from those of the next. So balance is a least-squares problem with far more unknowns
-//! (tokens) than equations (two per node: its primary share and its share of the stored copies). It is solved one
-//! token at a time, each taking the step that serves best by itself. All in integers: every node computes the same.
+//! (tokens) than equations (one per node and number of copies). It is solved one token at a time, each taking the
+//! step that serves best by itself. All in integers: every node computes the same.
 
 use super::preference::{Sites, Slot, preference_lists};
 use super::token::SPACE;
 
-/// How many copies are balanced besides the primaries: Quorate's default, fewer when there are fewer nodes.
+/// How many copies are balanced: Quorate's default of three, and two, and one (the primaries).
 const COPIES: usize = 3;
 
-/// A node's primary share counts this many times as much as its share of the stored copies.
-const PRIMARY_WEIGHT: i128 = 16;
+/// What an unfair share of the first n copies weighs, by n - 1.
+const WEIGHTS: [i128; COPIES] = [16, 1, 1];
 
-/// The shares of a ring's nodes, kept up to date while its tokens shift.
+/// How often [`Tuning::settle`] reconsiders each token at most.
+const ROUNDS: usize = 24;
+
+/// Shares are squared after dividing by this, so that the squares fit 128 bits.
+const SCALE: i128 = 1 << 32;
+
+/// The arcs of a ring and the shares of its nodes, kept up to date while the arcs' ends shift.
 pub(super) struct Tuning {
     /// Ends of the arcs, rising.
     ends: Vec<u64>,
     owners: Vec<Slot>,
+    /// Preference lists of the arcs.
     lists: Vec<Slot>,
     /// How long the lists are.
     copies: usize,
-    /// Per member, how many tokens of the circle it owns.
-    primary: Vec<i128>,
-    /// Per member, how many tokens of the circle it stores a copy of.
-    stored: Vec<i128>,
+    members: usize,
+    /// Per n - 1 and member, how many tokens of the circle have the member among the first n of their list.
+    shares: Vec<i128>,
 }
 
-/// A step of one token: how far, and by how much it lowers the weighted sum of squares (in an own unit).
+/// A step of the end of one arc.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
-    pub(super) arc: usize,
-    pub(super) by: i128,
+    arc: usize,
+    /// How far, clockwise if positive.
+    by: i128,
+    /// By how much it lowers the [`imbalance`](Tuning::imbalance).
     pub(super) gain: i128,
 }
 
 impl Tuning {
+    /// For arcs with these ends and owners.
     pub(super) fn new(ends: Vec<u64>, owners: Vec<Slot>, sites: &Sites, members: usize) -> Self {
         let copies = COPIES.min(members);
-        let lists = preference_lists(&owners, sites, copies);
         let mut tuning = Tuning {
+            lists: preference_lists(&owners, sites, copies),
             ends,
             owners,
-            lists,
             copies,
-            primary: vec![0; members],
-            stored: vec![0; members],
+            members,
+            shares: vec![0; copies * members],
         };
         for arc in 0..tuning.ends.len() {
             let size = tuning.size(arc);
@@ -56,51 +64,53 @@ impl Tuning {
         tuning
     }
 
-    pub(super) fn into_ends(self) -> Vec<u64> {
-        self.ends
+    /// The arcs' ends and owners.
+    pub(super) fn arcs(&self) -> impl Iterator<Item = (u64, Slot)> {
+        self.ends.iter().copied().zip(self.owners.iter().copied())
     }
 
-    pub(super) fn arcs(&self) -> usize {
-        self.ends.len()
+    /// The weighted sum of squares of what the shares are off from their means.
+    pub(super) fn imbalance(&self) -> i128 {
+        let off = |n: usize, share: &i128| ((share - self.mean(n)) / SCALE).pow(2);
+        let of = |n: usize| self.shares_of(n).iter().map(|share| off(n, share)).sum::<i128>();
+        (1..=self.copies).map(|n| WEIGHTS[n - 1] * of(n)).sum()
     }
 
-    /// How many tokens of the circle lie in the arc.
-    pub(super) fn size(&self, arc: usize) -> i128 {
-        let start = self.ends[self.before(arc)];
-        match self.ends[arc].wrapping_sub(start) {
-            0 => SPACE as i128,
-            size => i128::from(size),
+    /// Whether every node's share of the first `n` copies is within `1/part` of the mean. With fewer than `n` nodes
+    /// it is, since everyone has everything.
+    pub(super) fn within(&self, n: usize, part: i128) -> bool {
+        let fair = |share: &i128| (share - self.mean(n)).abs() * part <= self.mean(n);
+        n > self.copies || self.shares_of(n).iter().all(fair)
+    }
+
+    /// Shifts the tokens of one member, and no others, until that helps no more. Each of them leaves `1/part` of
+    /// the two arcs that it separates on both of its sides.
+    pub(super) fn settle(&mut self, slot: Slot, part: i128) {
+        let room = |arc: usize| (self.size(arc) + self.size(self.after(arc))) / part;
+        let all = 0..self.ends.len();
+        let own: Vec<(usize, i128)> = all
+            .filter(|arc| self.owners[*arc] == slot)
+            .map(|arc| (arc, room(arc)))
+            .collect();
+        for _ in 0..ROUNDS {
+            let mut longest = 0;
+            for (arc, room) in &own {
+                if let Some(step) = self.best_step(*arc, *room) {
+                    longest = longest.max(step.by.abs());
+                    self.take(step);
+                }
+            }
+            if longest < SPACE as i128 >> 24 {
+                break;
+            }
         }
     }
 
-    /// The best step for the end of `arc` that leaves at least `room` tokens in the arcs on both sides of it.
-    pub(super) fn best_step(&self, arc: usize, room: i128) -> Option<Step> {
-        let next = self.after(arc);
-        let (grows, shrinks) = (self.list(arc), self.list(next));
-        let (mut slope, mut curve) = (0, 0);
-        if self.owners[arc] != self.owners[next] {
-            slope += PRIMARY_WEIGHT * (self.primary_of(arc) - self.primary_of(next));
-            curve += 2 * PRIMARY_WEIGHT;
-        }
-        for slot in grows.iter().filter(|slot| !shrinks.contains(slot)) {
-            slope += self.stored[usize::from(*slot)];
-            curve += 1;
-        }
-        for slot in shrinks.iter().filter(|slot| !grows.contains(slot)) {
-            slope -= self.stored[usize::from(*slot)];
-            curve += 1;
-        }
-        if curve == 0 {
-            return None;
-        }
-        // The sum of squares changes by 2·slope·d + curve·d². A token never passes the top of the circle.
-        let up = (self.size(next) - room).min(i128::from(u64::MAX - self.ends[arc]));
-        let down = (self.size(arc) - room).min(i128::from(self.ends[arc]));
-        let by = (-slope / curve).clamp(-down.max(0), up.max(0));
-        // Scaled down by 2^32, so that the square of a share fits.
-        let scale = 1 << 32;
-        let gain = -(2 * (slope / scale) * (by / scale) + curve * (by / scale) * (by / scale));
-        (by != 0).then_some(Step { arc, by, gain })
+    /// The step, of any token, that gains most; it leaves at least `room` in the arcs on both sides.
+    pub(super) fn best_of_all(&self, room: i128) -> Option<Step> {
+        (0..self.ends.len())
+            .filter_map(|arc| self.best_step(arc, room))
+            .max_by_key(|step| step.gain)
     }
 
     /// Takes a step.
@@ -113,35 +123,64 @@ impl Tuning {
         self.ends[step.arc] = end as u64;
     }
 
-    /// Whether every node's primary share, and every node's share of the copies, is within `1/part` of its mean.
-    pub(super) fn balanced_within(&self, part: i128) -> bool {
-        let within = |shares: &[i128]| {
-            let mean = shares.iter().sum::<i128>() / shares.len() as i128;
-            shares.iter().all(|share| (share - mean).abs() * part <= mean)
-        };
-        within(&self.primary) && within(&self.stored)
+    /// The best step for the end of `arc`.
+    fn best_step(&self, arc: usize, room: i128) -> Option<Step> {
+        let next = self.after(arc);
+        let (mut slope, mut curve) = (0, 0);
+        for n in 1..=self.copies {
+            let (grows, shrinks) = (&self.list(arc)[..n], &self.list(next)[..n]);
+            let (weight, shares) = (WEIGHTS[n - 1], self.shares_of(n));
+            for slot in grows.iter().filter(|slot| !shrinks.contains(slot)) {
+                slope += weight * shares[usize::from(*slot)];
+                curve += weight;
+            }
+            for slot in shrinks.iter().filter(|slot| !grows.contains(slot)) {
+                slope -= weight * shares[usize::from(*slot)];
+                curve += weight;
+            }
+        }
+        if curve == 0 {
+            return None;
+        }
+        // The imbalance changes by 2·slope·d + curve·d². (The means cancel out: as many grow as shrink.)
+        let up = (self.size(next) - room).min(i128::from(u64::MAX - self.ends[arc]));
+        let down = (self.size(arc) - room).min(i128::from(self.ends[arc]));
+        let by = (-slope / curve).clamp(-down.max(0), up.max(0));
+        let scaled = by / SCALE;
+        let gain = -(2 * (slope / SCALE) * scaled + curve * scaled * scaled);
+        (by != 0).then_some(Step { arc, by, gain })
     }
 
     fn grow(&mut self, arc: usize, by: i128) {
-        self.primary[usize::from(self.owners[arc])] += by;
-        for slot in &self.lists[arc * self.copies..(arc + 1) * self.copies] {
-            self.stored[usize::from(*slot)] += by;
+        for n in 1..=self.copies {
+            for slot in &self.lists[arc * self.copies..][..n] {
+                self.shares[(n - 1) * self.members + usize::from(*slot)] += by;
+            }
         }
     }
 
-    fn primary_of(&self, arc: usize) -> i128 {
-        self.primary[usize::from(self.owners[arc])]
-    }
-
-    fn list(&self, arc: usize) -> &[Slot] {
-        &self.lists[arc * self.copies..(arc + 1) * self.copies]
-    }
-
-    fn before(&self, arc: usize) -> usize {
-        if arc == 0 { self.ends.len() - 1 } else { arc - 1 }
+    /// How many tokens of the circle lie in the arc.
+    fn size(&self, arc: usize) -> i128 {
+        let before = if arc == 0 { self.ends.len() - 1 } else { arc - 1 };
+        match self.ends[arc].wrapping_sub(self.ends[before]) {
+            0 => SPACE as i128,
+            size => i128::from(size),
+        }
     }
 
     fn after(&self, arc: usize) -> usize {
         if arc + 1 == self.ends.len() { 0 } else { arc + 1 }
+    }
+
+    fn list(&self, arc: usize) -> &[Slot] {
+        &self.lists[arc * self.copies..][..self.copies]
+    }
+
+    fn shares_of(&self, n: usize) -> &[i128] {
+        &self.shares[(n - 1) * self.members..][..self.members]
+    }
+
+    fn mean(&self, n: usize) -> i128 {
+        n as i128 * SPACE as i128 / self.members as i128
     }
 }
