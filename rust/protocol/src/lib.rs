@@ -10,6 +10,7 @@ pub mod instance;
 pub mod key;
 pub mod keyspace;
 pub mod level;
+pub mod link;
 pub mod message;
 pub mod node;
 pub mod placement;
@@ -23,3 +24,4 @@ pub mod topology;
 #[cfg(test)]
 mod transcript;
 pub mod versions;
+pub mod wire;

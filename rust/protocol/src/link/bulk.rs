@@ -1,0 +1,308 @@
+//! Envelopes that travel in chunks: the queue and the transfer at the sender, the assembly at the receiver.
+//!
+//! One envelope travels at a time; the next begins when the last chunk of the one before is in a batch.
+
+use std::collections::VecDeque;
+
+use crate::link::batch::{Chunk, MAX_CHUNK};
+use crate::link::{BULK_THRESHOLD, MAX_ENVELOPE};
+use crate::time::Instant;
+use crate::wire::stamp_deadline;
+
+/// An encoded envelope that waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    encoded: Vec<u8>,
+    deadline: Instant,
+}
+
+/// The bulk lane at the sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct BulkQueue {
+    waiting: VecDeque<Waiting>,
+    /// The envelope that is under way; it has chunks left.
+    current: Option<Transfer>,
+    /// Of the waiting ones and of the one under way.
+    bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Transfer {
+    number: u64,
+    what: Waiting,
+    offset: usize,
+}
+
+impl BulkQueue {
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Envelopes that have not left entirely.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.current.is_some())
+    }
+
+    pub(super) fn push(&mut self, encoded: Vec<u8>, deadline: Instant) {
+        self.bytes += encoded.len();
+        self.waiting.push_back(Waiting { encoded, deadline });
+    }
+
+    pub(super) fn under_way(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The size of the next envelope to begin; expired ones before it are removed and counted.
+    pub(super) fn front(&mut self, now: Instant, expired: &mut u64) -> Option<usize> {
+        while let Some(waiting) = self.waiting.front() {
+            if waiting.deadline > now {
+                return Some(waiting.encoded.len());
+            }
+            self.bytes -= waiting.encoded.len();
+            self.waiting.pop_front();
+            *expired += 1;
+        }
+        None
+    }
+
+    /// Begins the first waiting envelope, as the session's transfer with this number.
+    pub(super) fn begin(&mut self, number: u64, now: Instant) {
+        assert!(self.current.is_none(), "one transfer at a time");
+        let mut what = self.waiting.pop_front().expect("there is a first envelope");
+        stamp_deadline(&mut what.encoded, now, what.deadline);
+        self.current = Some(Transfer {
+            number,
+            what,
+            offset: 0,
+        });
+    }
+
+    /// The next chunk of the transfer, given to `write`. The last one ends the transfer.
+    pub(super) fn next_chunk(&mut self, write: impl FnOnce(&Chunk<'_>)) {
+        let mut transfer = self.current.take().expect("a transfer is under way");
+        let encoded = &transfer.what.encoded;
+        let end = encoded.len().min(transfer.offset + MAX_CHUNK);
+        write(&Chunk {
+            transfer: transfer.number,
+            total: encoded.len() as u32,
+            offset: transfer.offset as u32,
+            bytes: &encoded[transfer.offset..end],
+        });
+        if end < encoded.len() {
+            transfer.offset = end;
+            self.current = Some(transfer);
+        } else {
+            self.bytes -= encoded.len();
+        }
+    }
+
+    /// The session has ended. What was under way cannot have arrived, so it is first in line for the next session.
+    pub(super) fn interrupt(&mut self) {
+        if let Some(transfer) = self.current.take() {
+            self.waiting.push_front(transfer.what);
+        }
+    }
+
+    /// Removes all waiting envelopes that have expired and counts them.
+    pub(super) fn prune(&mut self, now: Instant) -> u64 {
+        let before = self.waiting.len();
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|waiting| {
+            let alive = waiting.deadline > now;
+            if !alive {
+                *bytes -= waiting.encoded.len();
+            }
+            alive
+        });
+        (before - self.waiting.len()) as u64
+    }
+
+    /// Removes everything and counts it.
+    pub(super) fn clear(&mut self) -> u64 {
+        let count = self.len() as u64;
+        *self = BulkQueue::default();
+        count
+    }
+}
+
+/// What a chunk meant.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// It was there before.
+    Duplicate,
+    /// It begins an envelope of this many bytes.
+    First(usize),
+    /// It continues one.
+    Next,
+}
+
+/// The bulk lane at the receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Assembly {
+    /// The number of the envelope that is arriving, or is to arrive next.
+    number: u64,
+    /// Its bytes so far; never more than its announced size, which is never more than [`MAX_ENVELOPE`].
+    encoded: Vec<u8>,
+    /// Its announced size; 0 while none is arriving.
+    total: usize,
+    /// When its first chunk came: the time to which its deadline is relative.
+    begun: Instant,
+}
+
+impl Assembly {
+    /// What `chunk` is, or why it cannot be.
+    pub(super) fn classify(&self, chunk: &Chunk<'_>) -> Result<Arrived, String> {
+        let (offset, total) = (chunk.offset as usize, chunk.total as usize);
+        if chunk.transfer < self.number || (chunk.transfer == self.number && offset < self.encoded.len()) {
+            return Ok(Arrived::Duplicate);
+        }
+        let first = self.total == 0;
+        let sound = chunk.transfer == self.number
+            && offset == self.encoded.len()
+            && (first || total == self.total)
+            && (BULK_THRESHOLD + 1..=MAX_ENVELOPE).contains(&total)
+            && !chunk.bytes.is_empty()
+            && chunk.bytes.len() <= MAX_CHUNK
+            && offset + chunk.bytes.len() <= total;
+        match (sound, first) {
+            (false, _) => Err(format!(
+                "chunk of {} bytes at {offset} of {total} of transfer {} while transfer {} has {} of {}",
+                chunk.bytes.len(),
+                chunk.transfer,
+                self.number,
+                self.encoded.len(),
+                self.total
+            )),
+            (true, true) => Ok(Arrived::First(total)),
+            (true, false) => Ok(Arrived::Next),
+        }
+    }
+
+    /// Adds a chunk that [`Assembly::classify`] found to be no duplicate; the last one completes the envelope, which is
+    /// returned with the time at which it began to arrive.
+    pub(super) fn add(&mut self, chunk: &Chunk<'_>, now: Instant) -> Option<(Vec<u8>, Instant)> {
+        if self.total == 0 {
+            self.total = chunk.total as usize;
+            self.begun = now;
+        }
+        self.encoded.extend_from_slice(chunk.bytes);
+        assert!(
+            self.encoded.len() <= self.total,
+            "an envelope larger than announced"
+        );
+        if self.encoded.len() < self.total {
+            return None;
+        }
+        self.number += 1;
+        self.total = 0;
+        Some((std::mem::take(&mut self.encoded), self.begun))
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.encoded.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOTAL: usize = BULK_THRESHOLD + 100;
+
+    fn chunk(transfer: u64, offset: usize, bytes: &[u8]) -> Chunk<'_> {
+        Chunk {
+            transfer,
+            total: TOTAL as u32,
+            offset: offset as u32,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn an_envelope_arrives_as_it_was_sent() {
+        let mut queue = BulkQueue::default();
+        let sent: Vec<u8> = (0..TOTAL).map(|at| at as u8).collect();
+        queue.push(sent.clone(), Instant::NEVER);
+        queue.begin(0, Instant(0));
+        let mut assembly = Assembly::default();
+        let mut complete = None;
+        while queue.under_way() {
+            assert_eq!(complete, None);
+            queue.next_chunk(|chunk| complete = assembly.add(chunk, Instant(5)));
+        }
+        let (received, begun) = complete.unwrap();
+        assert_eq!((&received[4..], begun), (&sent[4..], Instant(5)));
+        assert_eq!((queue.bytes(), queue.len(), assembly.bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn repeated_chunks_are_known_and_impossible_ones_refused() {
+        let mut assembly = Assembly::default();
+        let part = vec![7; 1000];
+        assert_eq!(assembly.classify(&chunk(0, 0, &part)), Ok(Arrived::First(TOTAL)));
+        assert_eq!(assembly.add(&chunk(0, 0, &part), Instant(1)), None);
+        assert_eq!(assembly.classify(&chunk(0, 0, &part)), Ok(Arrived::Duplicate));
+        assert_eq!(assembly.classify(&chunk(0, 1000, &part)), Ok(Arrived::Next));
+        assert!(assembly.classify(&chunk(0, 1001, &part)).is_err(), "a gap");
+        assert!(
+            assembly.classify(&chunk(1, 0, &part)).is_err(),
+            "the next before the end of this one"
+        );
+        assert!(assembly.classify(&chunk(0, 1000, b"")).is_err(), "nothing");
+        let mut other = chunk(0, 1000, &part);
+        other.total += 1;
+        assert!(assembly.classify(&other).is_err(), "another size");
+        let beyond = vec![7; MAX_CHUNK];
+        assert_eq!(
+            assembly.add(&chunk(0, 1000, &beyond[..MAX_CHUNK - 1000]), Instant(1)),
+            None
+        );
+        assert!(
+            assembly.classify(&chunk(0, MAX_CHUNK, &beyond)).is_err(),
+            "beyond the end"
+        );
+        assert!(
+            assembly
+                .add(&chunk(0, MAX_CHUNK, &beyond[..TOTAL - MAX_CHUNK]), Instant(1))
+                .is_some()
+        );
+        assert_eq!(assembly.classify(&chunk(0, 0, &part)), Ok(Arrived::Duplicate));
+        assert_eq!(assembly.classify(&chunk(1, 0, &part)), Ok(Arrived::First(TOTAL)));
+    }
+
+    #[test]
+    fn sizes_that_no_bulk_envelope_has_are_refused() {
+        for total in [0, BULK_THRESHOLD as u32, MAX_ENVELOPE as u32 + 1, u32::MAX] {
+            let mut chunk = chunk(0, 0, b"x");
+            chunk.total = total;
+            assert!(Assembly::default().classify(&chunk).is_err(), "{total}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_transfer_is_first_in_line() {
+        let mut queue = BulkQueue::default();
+        queue.push(vec![1; TOTAL], Instant::NEVER);
+        queue.push(vec![2; TOTAL + 1], Instant::NEVER);
+        queue.begin(0, Instant(0));
+        queue.next_chunk(|_| ());
+        queue.interrupt();
+        let mut expired = 0;
+        assert_eq!(queue.front(Instant(9), &mut expired), Some(TOTAL));
+        assert_eq!((queue.bytes(), queue.len(), expired), (2 * TOTAL + 1, 2, 0));
+    }
+
+    #[test]
+    fn expired_envelopes_do_not_begin() {
+        let mut queue = BulkQueue::default();
+        queue.push(vec![1; TOTAL], Instant(5));
+        queue.push(vec![2; TOTAL], Instant(9));
+        let mut expired = 0;
+        assert_eq!(queue.front(Instant(5), &mut expired), Some(TOTAL));
+        assert_eq!((expired, queue.bytes()), (1, TOTAL));
+        assert_eq!(queue.prune(Instant(9)), 1);
+        assert_eq!((queue.bytes(), queue.len()), (0, 0));
+    }
+}

@@ -1,0 +1,242 @@
+//! Two links and the connection between them, driven by hand: for tests.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::KeyspaceId;
+use crate::key::Key;
+use crate::message::Header;
+use crate::role::{Rng, Role, RoleId, rng_from_seed};
+use crate::time::{Now, WallTime};
+use crate::versions::WriteId;
+
+/// What one end has done.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// Batches on their way to the other end.
+    pub(super) flight: VecDeque<(SessionId, Bytes)>,
+    /// The session of a batch that is not out yet.
+    pub(super) unsent: Option<SessionId>,
+    /// Request ids of what was delivered, in order.
+    pub(super) delivered: Vec<u64>,
+    /// Credit that no role has handed back.
+    pub(super) untaken: Vec<(SessionId, u64, u64)>,
+    pub(super) shed: Vec<(ShedCause, u64)>,
+    pub(super) closed: Vec<(SessionId, CloseReason)>,
+    pub(super) changes: Vec<bool>,
+    pub(super) timer: Option<Instant>,
+}
+
+impl End {
+    pub(super) fn shed_total(&self) -> u64 {
+        self.shed.iter().map(|(_, count)| count).sum()
+    }
+
+    pub(super) fn shed_by(&self, cause: ShedCause) -> u64 {
+        self.shed
+            .iter()
+            .filter(|(by, _)| *by == cause)
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
+/// Both ends and the time.
+pub(super) struct Ends {
+    pub(super) links: [Link; 2],
+    pub(super) ends: [End; 2],
+    pub(super) now: Instant,
+    next_session: u64,
+    rng: Rng,
+}
+
+impl Ends {
+    pub(super) fn new(settings: LinkSettings) -> Self {
+        let now = Instant(1_000_000);
+        Ends {
+            links: [Link::new(settings.clone(), now), Link::new(settings, now)],
+            ends: Default::default(),
+            now,
+            next_session: 1,
+            rng: rng_from_seed(1),
+        }
+    }
+
+    /// Ends with a session on which both have been heard.
+    pub(super) fn connected(settings: LinkSettings) -> Self {
+        let mut ends = Ends::new(settings);
+        ends.connect();
+        ends.settle();
+        assert!(ends.links[0].is_up() && ends.links[1].is_up());
+        ends
+    }
+
+    pub(super) fn connect(&mut self) -> SessionId {
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        for side in 0..2 {
+            self.ends[side].flight.clear();
+        }
+        for side in 0..2 {
+            self.handle(side, LinkEvent::SessionUp { session });
+        }
+        session
+    }
+
+    /// The connection breaks; both ends are told.
+    pub(super) fn disconnect(&mut self) {
+        for side in 0..2 {
+            self.ends[side].flight.clear();
+            if let Some(session) = self.links[side].session() {
+                let reason = "broken".to_owned();
+                self.handle(side, LinkEvent::SessionDown { session, reason });
+            }
+        }
+    }
+
+    pub(super) fn handle(&mut self, side: usize, event: LinkEvent) {
+        let now = Now {
+            instant: self.now,
+            wall: WallTime(self.now.0),
+        };
+        let mut effects = Vec::new();
+        self.links[side].handle(now, &mut self.rng, event, &mut effects);
+        for effect in effects {
+            self.perform(side, effect);
+        }
+    }
+
+    fn perform(&mut self, side: usize, effect: LinkEffect) {
+        let end = &mut self.ends[side];
+        match effect {
+            LinkEffect::Transmit { session, batch } => {
+                assert!(batch.len() <= MAX_BATCH);
+                assert_ne!(end.unsent, Some(session), "a batch before the one before was out");
+                end.unsent = Some(session);
+                end.flight.push_back((session, batch));
+            }
+            LinkEffect::Deliver {
+                session,
+                envelopes,
+                bytes,
+                count,
+            } => {
+                let now = self.now;
+                assert!(envelopes.iter().all(|envelope| envelope.header.deadline > now));
+                end.delivered
+                    .extend(envelopes.iter().map(|envelope| envelope.header.request));
+                end.untaken.push((session, bytes, count));
+            }
+            LinkEffect::Close { session, reason } => end.closed.push((session, reason)),
+            LinkEffect::Up { .. } => end.changes.push(true),
+            LinkEffect::Down { .. } => end.changes.push(false),
+            LinkEffect::SetTimer { at } => end.timer = Some(at),
+            LinkEffect::Shed { cause, count } => end.shed.push((cause, count)),
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, side: usize, envelopes: Vec<Envelope>) {
+        self.handle(side, LinkEvent::Enqueue(envelopes));
+    }
+
+    /// The batch that is not out yet is out now.
+    pub(super) fn sent(&mut self, side: usize) -> bool {
+        let Some(session) = self.ends[side].unsent.take() else {
+            return false;
+        };
+        self.handle(side, LinkEvent::Sent { session });
+        true
+    }
+
+    /// The oldest batch on its way from `side` arrives at the other end.
+    pub(super) fn arrive(&mut self, side: usize) -> bool {
+        let Some((session, batch)) = self.ends[side].flight.pop_front() else {
+            return false;
+        };
+        self.handle(1 - side, LinkEvent::Received { session, batch });
+        true
+    }
+
+    /// Roles at `side` take everything that was delivered to them.
+    pub(super) fn take(&mut self, side: usize) -> bool {
+        let untaken = std::mem::take(&mut self.ends[side].untaken);
+        let any = !untaken.is_empty();
+        for (session, bytes, count) in untaken {
+            self.handle(
+                side,
+                LinkEvent::Taken {
+                    session,
+                    bytes,
+                    count,
+                },
+            );
+        }
+        any
+    }
+
+    /// Time passes; timers go off when they are due.
+    pub(super) fn advance(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some((at, side)) = (0..2)
+            .filter_map(|side| Some((self.ends[side].timer?, side)))
+            .min()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            self.ends[side].timer = None;
+            self.handle(side, LinkEvent::Timer);
+        }
+        self.now = end;
+    }
+
+    /// Lets everything happen that can without time passing, until nothing more does.
+    pub(super) fn settle(&mut self) {
+        let mut steps = 0;
+        while (0..2).any(|side| self.sent(side) | self.arrive(side) | self.take(side)) {
+            steps += 1;
+            assert!(steps < 100_000, "the links never come to rest");
+        }
+    }
+
+    /// As [`Ends::settle`], and heartbeats that carry the last credit.
+    pub(super) fn settle_all(&mut self) {
+        for _ in 0..4 {
+            self.settle();
+            self.advance(Duration::from_millis(100));
+        }
+        self.settle();
+    }
+}
+
+/// A message with about `size` bytes of value, a deadline in `left` (`None` for never), named `request`.
+pub(super) fn message(now: Instant, request: u64, size: usize, left: Option<Duration>) -> Envelope {
+    Envelope {
+        from: RoleId::Coordinator(KeyspaceId(1)),
+        to: RoleId::Replica(KeyspaceId(1)),
+        header: Header {
+            generation: 1,
+            request,
+            deadline: left.map_or(Instant::NEVER, |left| now + left),
+            trace: None,
+        },
+        message: Message::Assign {
+            key: Key::of("k").unwrap(),
+            value: Some(vec![b'v'; size].into()),
+            context: None,
+            write_id: WriteId {
+                client: 1,
+                sequence: request,
+            },
+        },
+    }
+}
+
+/// A message of the control lane.
+pub(super) fn urgent(now: Instant, request: u64) -> Envelope {
+    let mut envelope = message(now, request, 0, None);
+    envelope.message = Message::Defined;
+    envelope
+}

@@ -1,0 +1,194 @@
+//! What belongs to one session and dies with it.
+
+use std::time::Duration;
+
+use crate::link::batch::{BatchWriter, Frame, read_header};
+use crate::link::bulk::{Arrived, Assembly};
+use crate::link::credit::{Allowance, Amount, Spending};
+use crate::link::{BULK_THRESHOLD, CloseReason, LinkSettings, SessionId};
+use crate::time::Instant;
+use crate::wire::Envelope;
+
+/// One session as one end sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    /// A batch has been handed over and is not out yet.
+    pub(super) outstanding: bool,
+    /// Something has arrived.
+    pub(super) up: bool,
+    /// When something arrived last; at first, when the session began.
+    pub(super) heard: Instant,
+    /// When to send the next ping.
+    pub(super) next_ping: Instant,
+    /// A ping is to go with the next batch.
+    pub(super) ping_due: bool,
+    pong_due: Option<u64>,
+    pub(super) round_trip: Option<Duration>,
+    next_out: u64,
+    next_in: u64,
+    /// The number of the next envelope that travels in chunks.
+    next_transfer: u64,
+    pub(super) spending: Spending,
+    pub(super) allowance: Allowance,
+    assembly: Assembly,
+}
+
+/// What a batch contained.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    /// It had been here before.
+    pub(super) duplicate: bool,
+    pub(super) envelopes: Vec<Envelope>,
+    pub(super) bytes: u64,
+    pub(super) count: u64,
+    /// Envelopes whose deadline had passed when they were complete.
+    pub(super) expired: u64,
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId, settings: &LinkSettings, now: Instant) -> Self {
+        Session {
+            id,
+            outstanding: false,
+            up: false,
+            heard: now,
+            next_ping: now + settings.heartbeat,
+            ping_due: true,
+            pong_due: None,
+            round_trip: None,
+            next_out: 0,
+            next_in: 0,
+            next_transfer: 0,
+            spending: Spending::default(),
+            allowance: Allowance::new(settings.window_bytes, settings.window_count),
+            assembly: Assembly::default(),
+        }
+    }
+
+    /// The next batch, which begins with what heartbeats and credit need.
+    pub(super) fn batch(&mut self, now: Instant, expected: usize) -> BatchWriter {
+        let mut batch = BatchWriter::new(self.id, self.next_out, expected);
+        if let Some(at) = self.pong_due.take() {
+            batch.pong(at);
+        }
+        if std::mem::take(&mut self.ping_due) {
+            batch.ping(now.0);
+        }
+        if let Some(grant) = self.allowance.due() {
+            batch.credit(&grant);
+            self.allowance.announce();
+        }
+        batch
+    }
+
+    /// Ends a batch; news about credit rides along for nothing.
+    pub(super) fn finish(&mut self, mut batch: BatchWriter) -> Option<Vec<u8>> {
+        if !batch.is_empty()
+            && batch.room() > super::batch::CONTROL_FRAMES
+            && let Some(grant) = self.allowance.news()
+        {
+            batch.credit(&grant);
+            self.allowance.announce();
+        }
+        let bytes = batch.finish()?;
+        self.next_out += 1;
+        self.outstanding = true;
+        Some(bytes)
+    }
+
+    pub(super) fn take_transfer_number(&mut self) -> u64 {
+        let number = self.next_transfer;
+        self.next_transfer += 1;
+        number
+    }
+
+    /// Bytes of envelopes that arrived and that no role has taken, and of the one that is arriving.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.allowance.untaken().bytes.max(self.assembly.bytes() as u64)
+    }
+
+    /// Reads a batch into `arrivals`; what came before an error stays there.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        batch: &[u8],
+        arrivals: &mut Arrivals,
+    ) -> Result<(), CloseReason> {
+        let (id, sequence, frames) = read_header(batch)?;
+        if id != self.id {
+            return Err(CloseReason::Violation(format!("a batch of session {:x}", id.0)));
+        }
+        if sequence < self.next_in {
+            arrivals.duplicate = true;
+            return Ok(());
+        }
+        if sequence > self.next_in {
+            return Err(CloseReason::Violation(format!(
+                "batch {sequence} arrived but {} is missing",
+                self.next_in
+            )));
+        }
+        self.next_in += 1;
+        self.heard = now;
+        for frame in frames {
+            self.frame(now, frame?, arrivals)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, now: Instant, frame: Frame<'_>, arrivals: &mut Arrivals) -> Result<(), CloseReason> {
+        match frame {
+            Frame::Ping { at } => self.pong_due = Some(at),
+            Frame::Pong { at } if at <= now.0 => self.round_trip = Some(now.since(Instant(at))),
+            Frame::Pong { .. } => return Err(violation("a pong to no ping")),
+            Frame::Credit(grant) => self.spending.granted(grant).map_err(CloseReason::Violation)?,
+            Frame::Control(encoded) if encoded.len() <= BULK_THRESHOLD => {
+                self.arrived(now, Envelope::decode(now, encoded)?, Amount::default(), arrivals);
+            }
+            Frame::Data(encoded) if encoded.len() <= BULK_THRESHOLD => {
+                self.admit(encoded.len())?;
+                let credit = Amount::of(encoded.len());
+                self.arrived(now, Envelope::decode(now, encoded)?, credit, arrivals);
+            }
+            Frame::Control(_) | Frame::Data(_) => return Err(violation("bulk outside chunks")),
+            Frame::Chunk(chunk) => {
+                match self.assembly.classify(&chunk).map_err(CloseReason::Violation)? {
+                    Arrived::Duplicate => return Ok(()),
+                    Arrived::First(total) => self.admit(total)?,
+                    Arrived::Next => {}
+                }
+                self.allowance.receive_chunk();
+                if let Some((encoded, begun)) = self.assembly.add(&chunk, now) {
+                    let credit = Amount::of(encoded.len());
+                    self.arrived(now, Envelope::decode(begun, &encoded)?, credit, arrivals);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An envelope is complete. If nobody waits for it any longer, its credit goes back at once.
+    fn arrived(&mut self, now: Instant, envelope: Envelope, credit: Amount, arrivals: &mut Arrivals) {
+        if envelope.header.deadline <= now {
+            self.allowance.take(credit.bytes, credit.count);
+            arrivals.expired += 1;
+            return;
+        }
+        arrivals.envelopes.push(envelope);
+        arrivals.bytes += credit.bytes;
+        arrivals.count += credit.count;
+    }
+
+    fn admit(&mut self, size: usize) -> Result<(), CloseReason> {
+        if self.allowance.receive(size) {
+            Ok(())
+        } else {
+            Err(violation("more than its credit"))
+        }
+    }
+}
+
+fn violation(what: &str) -> CloseReason {
+    CloseReason::Violation(what.to_owned())
+}

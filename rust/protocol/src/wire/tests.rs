@@ -1,0 +1,346 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::api::Request;
+use crate::error::Error;
+use crate::hlc::Timestamp;
+use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use crate::key::Key;
+use crate::keyspace::{Keyspace, KeyspaceSettings};
+use crate::level::Level;
+use crate::message::{Header, Message};
+use crate::role::RoleId;
+use crate::telemetry::TraceContext;
+use crate::time::{Instant, WallTime};
+use crate::versions::{Dot, KeyState, WriteId};
+
+/// One line per message: its name and the bytes that it has had since it was introduced.
+const GOLDEN: &str = include_str!("golden.txt");
+
+const NOW: Instant = Instant(7_000_000);
+
+fn key() -> Key {
+    Key::new(&b"log"[..], Some(Bytes::from_static(b"7"))).unwrap()
+}
+
+fn state() -> KeyState {
+    let dot = |node, counter| Dot {
+        replica: ReplicaId::new(NodeId(node), 0xabcd),
+        counter,
+    };
+    let at = |wall| Timestamp {
+        wall: WallTime(wall),
+        logical: 1,
+    };
+    let write = |sequence| WriteId { client: 9, sequence };
+    let old = KeyState::default()
+        .put(
+            dot(1, 4),
+            Some(Bytes::from_static(b"old")),
+            at(1000),
+            write(1),
+            None,
+        )
+        .unwrap();
+    let other = KeyState::default()
+        .put(dot(2, 1), None, at(1001), write(2), None)
+        .unwrap();
+    old.merge(&other)
+}
+
+fn write_id() -> WriteId {
+    WriteId {
+        client: 300,
+        sequence: 2,
+    }
+}
+
+fn keyspace() -> Keyspace {
+    Keyspace {
+        id: KeyspaceId(3),
+        settings: KeyspaceSettings::quorum("logs", 3),
+    }
+}
+
+/// One of each message. The match has no other purpose than to fail to compile when a message is added: give it a
+/// sample here and a line in `golden.txt`.
+fn samples() -> Vec<(&'static str, Message)> {
+    fn name(message: &Message) -> &'static str {
+        match message {
+            Message::Assign { .. } => "Assign",
+            Message::Assigned { .. } => "Assigned",
+            Message::Store { .. } => "Store",
+            Message::Stored => "Stored",
+            Message::Fetch { .. } => "Fetch",
+            Message::Fetched { .. } => "Fetched",
+            Message::FetchRange { .. } => "FetchRange",
+            Message::FetchedRange { .. } => "FetchedRange",
+            Message::Failed(_) => "Failed",
+            Message::Forward(_) => "Forward",
+            Message::Forwarded(_) => "Forwarded",
+            Message::Define(_) => "Define",
+            Message::Defined => "Defined",
+            Message::KeyspaceKnown(_) => "KeyspaceKnown",
+        }
+    }
+    let get = Request::Get {
+        keyspace: KeyspaceId(3),
+        key: key(),
+        level: Some(Level::Count(2)),
+    };
+    let messages = [
+        Message::Assign {
+            key: key(),
+            value: Some(Bytes::from_static(b"value")),
+            context: Some(state().clock().clone()),
+            write_id: write_id(),
+        },
+        Message::Assigned {
+            dot: Dot {
+                replica: ReplicaId::new(NodeId(1), 0xabcd),
+                counter: 5,
+            },
+            timestamp: Timestamp {
+                wall: WallTime(1_700_000_000_000_000),
+                logical: 2,
+            },
+            state: state(),
+        },
+        Message::Store {
+            key: key(),
+            state: state(),
+        },
+        Message::Stored,
+        Message::Fetch { key: key() },
+        Message::Fetched { state: state() },
+        Message::FetchRange {
+            start: Bytes::from_static(b"\0a"),
+            end: Bytes::from_static(b"\0b"),
+            limit: 500,
+        },
+        Message::FetchedRange {
+            rows: vec![(key(), state())],
+            more: true,
+        },
+        Message::Failed(Error::Unavailable {
+            required: 2,
+            alive: 1,
+        }),
+        Message::Forward(get),
+        Message::Forwarded(Err(Error::NotFound("no keyspace k9: create it".to_owned()))),
+        Message::Define(keyspace()),
+        Message::Defined,
+        Message::KeyspaceKnown(keyspace()),
+    ];
+    messages
+        .into_iter()
+        .map(|message| (name(&message), message))
+        .collect()
+}
+
+fn envelope(message: Message) -> Envelope {
+    Envelope {
+        from: RoleId::Coordinator(KeyspaceId(3)),
+        to: RoleId::Replica(KeyspaceId(3)),
+        header: Header {
+            generation: 2,
+            request: 1 << 20,
+            deadline: NOW + Duration::from_millis(1500),
+            trace: Some(TraceContext {
+                trace_id: 0xfeed,
+                span_id: 0xbeef,
+                sampled: true,
+            }),
+        },
+        message,
+    }
+}
+
+fn hello() -> PeerHello {
+    PeerHello {
+        version_min: 1,
+        version_max: 1,
+        features: 0,
+        cluster: ClusterId(0x0123_4567),
+        node: NodeId(1),
+        replica: ReplicaId::new(NodeId(1), 0xabcd),
+        boot: BootId(77),
+        generation: 2,
+        gateway: 5,
+        expects: NodeId(2),
+        credentials: Bytes::new(),
+    }
+}
+
+fn welcome() -> PeerWelcome {
+    PeerWelcome {
+        version: 1,
+        features: 0,
+        cluster: ClusterId(0x0123_4567),
+        node: NodeId(2),
+        replica: ReplicaId::new(NodeId(2), 0xef),
+        boot: BootId(78),
+        generation: 2,
+        gateway: 6,
+        session: 99,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn encoded(envelope: &Envelope) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    envelope.encode(NOW, &mut bytes);
+    bytes
+}
+
+#[test]
+fn everything_has_the_bytes_it_has_always_had() {
+    let mut lines: Vec<String> = samples()
+        .into_iter()
+        .map(|(name, message)| format!("{name} {}", hex(&encoded(&envelope(message)))))
+        .collect();
+    lines.push(format!("hello {}", hex(&hello().encode())));
+    lines.push(format!(
+        "welcome {}",
+        hex(&PeerAnswer::Welcome(welcome()).encode())
+    ));
+    let refused = PeerAnswer::Refused(Error::Refused("another cluster".to_owned()));
+    lines.push(format!("refused {}", hex(&refused.encode())));
+    let golden: Vec<&str> = GOLDEN.lines().collect();
+    assert_eq!(lines, golden, "\nexpected file:\n{}\n", lines.join("\n"));
+}
+
+#[test]
+fn envelopes_are_read_back() {
+    for (name, message) in samples() {
+        let sent = envelope(message);
+        let bytes = encoded(&sent);
+        assert_eq!(Envelope::decode(NOW, &bytes).as_ref(), Ok(&sent), "{name}");
+        for cut in 0..bytes.len() {
+            assert!(
+                Envelope::decode(NOW, &bytes[..cut]).is_err(),
+                "{name} cut to {cut}"
+            );
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(matches!(
+            Envelope::decode(NOW, &longer),
+            Err(WireError::Trailing { extra: 1, .. })
+        ));
+    }
+}
+
+#[test]
+fn a_deadline_shrinks_by_what_has_passed_and_never_grows() {
+    let sent = envelope(Message::Stored);
+    let mut bytes = encoded(&sent);
+    let later = NOW + Duration::from_micros(400_100);
+    stamp_deadline(&mut bytes, later, sent.header.deadline);
+    let elsewhere = Instant(1);
+    let received = Envelope::decode(elsewhere, &bytes).unwrap();
+    assert_eq!(
+        received.header.deadline.since(elsewhere),
+        Duration::from_millis(1099)
+    );
+
+    stamp_deadline(
+        &mut bytes,
+        sent.header.deadline + Duration::from_secs(1),
+        sent.header.deadline,
+    );
+    assert_eq!(
+        Envelope::decode(elsewhere, &bytes).unwrap().header.deadline,
+        elsewhere
+    );
+
+    stamp_deadline(&mut bytes, NOW, Instant::NEVER);
+    assert_eq!(
+        Envelope::decode(elsewhere, &bytes).unwrap().header.deadline,
+        Instant::NEVER
+    );
+
+    stamp_deadline(&mut bytes, NOW, Instant(u64::MAX - 1));
+    assert!(Envelope::decode(elsewhere, &bytes).unwrap().header.deadline < Instant::NEVER);
+}
+
+#[test]
+fn hellos_are_read_back_and_newer_fields_are_ignored() {
+    let bytes = hello().encode();
+    let (prefix, body) = bytes.split_first_chunk::<HELLO_PREFIX>().unwrap();
+    assert_eq!(hello_body_length(prefix), Ok(body.len()));
+    assert_eq!(PeerHello::decode(body), Ok(hello()));
+    let mut newer = body.to_vec();
+    newer.extend_from_slice(b"appended");
+    assert_eq!(PeerHello::decode(&newer), Ok(hello()));
+    for cut in 0..body.len() {
+        assert!(PeerHello::decode(&body[..cut]).is_err());
+    }
+}
+
+#[test]
+fn a_prefix_that_is_no_hello_is_refused() {
+    assert!(hello_body_length(b"GET / ").is_err());
+    assert!(hello_body_length(&[b'Q', b'R', b'T', b'p', 0xff, 0xff]).is_err());
+    assert_eq!(hello_body_length(&[b'Q', b'R', b'T', b'p', 0, 16]), Ok(4096));
+}
+
+#[test]
+fn a_refusal_always_fits() {
+    let bytes = PeerAnswer::Refused(Error::Refused("x".repeat(100_000))).encode();
+    assert!(bytes.len() < MAX_HELLO);
+    assert!(matches!(
+        PeerAnswer::decode(&bytes[HELLO_PREFIX..]),
+        Ok(PeerAnswer::Refused(_))
+    ));
+}
+
+#[test]
+fn strangers_are_refused_by_name() {
+    let refusal = |change: fn(&mut PeerHello)| {
+        let mut hello = hello();
+        change(&mut hello);
+        match hello.negotiate(ClusterId(0x0123_4567), NodeId(2)) {
+            Err(Error::Refused(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(hello().negotiate(ClusterId(0x0123_4567), NodeId(2)), Ok((1, 0)));
+    assert!(refusal(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
+    assert!(refusal(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
+    assert!(refusal(|hello| hello.node = NodeId(2)).contains("its own id"));
+    assert!(refusal(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
+    assert!(refusal(|hello| hello.version_min = 9).contains("upgrade"));
+    assert!(refusal(|hello| hello.version_max = 0).contains("upgrade"));
+}
+
+#[test]
+fn a_newer_peer_is_answered_in_the_newest_common_version() {
+    let mut hello = hello();
+    hello.version_max = 9;
+    hello.features = u64::MAX;
+    assert_eq!(
+        hello.negotiate(ClusterId(0x0123_4567), NodeId(2)),
+        Ok((PEER_VERSION_MAX, 0))
+    );
+}
+
+#[test]
+fn the_dialler_checks_who_answers() {
+    let wrong = |change: fn(&mut PeerWelcome)| {
+        let mut welcome = welcome();
+        change(&mut welcome);
+        welcome.check(&hello()).is_err()
+    };
+    assert_eq!(welcome().check(&hello()), Ok(()));
+    assert!(wrong(|welcome| welcome.node = NodeId(3)));
+    assert!(wrong(|welcome| welcome.cluster = ClusterId(4)));
+    assert!(wrong(|welcome| welcome.replica = ReplicaId::new(NodeId(3), 4)));
+    assert!(wrong(|welcome| welcome.version = 2));
+    assert!(wrong(|welcome| welcome.session = 0));
+}
