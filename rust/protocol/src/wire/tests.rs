@@ -106,22 +106,24 @@ fn samples() -> Vec<(&'static str, Message)> {
                 wall: WallTime(1_700_000_000_000_000),
                 logical: 2,
             },
-            state: state(),
+            state: state().into(),
         },
         Message::Store {
             key: key(),
-            state: state(),
+            state: state().into(),
         },
         Message::Stored,
         Message::Fetch { key: key() },
-        Message::Fetched { state: state() },
+        Message::Fetched {
+            state: state().into(),
+        },
         Message::FetchRange {
             start: Bytes::from_static(b"\0a"),
             end: Bytes::from_static(b"\0b"),
             limit: 500,
         },
         Message::FetchedRange {
-            rows: vec![(key(), state())],
+            rows: vec![(key(), state().into())],
             more: true,
         },
         Message::Failed(Error::Unavailable {
