@@ -1,0 +1,22 @@
+"""The asynchronous twin of `quorate`: the same names, operations to be awaited.
+
+What is not an operation (levels, errors, reports) is the same object in both. Docstrings here say what differs; what
+operations do, take and raise is written at their synchronous twins.
+
+>>> import asyncio
+>>> import quorate.aio
+>>> async def first_light() -> str:
+...     async with quorate.aio.Cluster(nodes=3) as cluster:
+...         notes = await cluster.keyspace("notes", mode="quorum", replicas=3)
+...         await notes.put("a", "first light")
+...         return (await notes.get("a")).text
+>>> asyncio.run(first_light())
+'first light'
+"""
+
+from quorate.aio.cluster import Cluster, Node
+from quorate.aio.connection import Connection, connect
+from quorate.aio.entries import Entry, WriteResult
+from quorate.aio.keyspace import Keyspace
+
+__all__ = ["Cluster", "Connection", "Entry", "Keyspace", "Node", "WriteResult", "connect"]

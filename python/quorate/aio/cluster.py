@@ -1,0 +1,144 @@
+"""A cluster of real processes whose operations are awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from quorate import _quorate, cluster, flow, operations
+from quorate.aio.connection import Connection
+from quorate.errors import Closed
+from quorate.fleet import Fleet, Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+__all__ = ["Cluster", "Node"]
+
+
+class Cluster(Connection):
+    """A cluster to be started by ``async with`` or ``await cluster.start()``; see `quorate.Cluster` for parameters."""
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        timeout: float = operations.DEFAULT_TIMEOUT,
+        start_timeout: float = 30.0,
+        **options: Any,
+    ) -> None:
+        limit = operations.seconds(start_timeout, 30.0)
+        self._plan = Plan(nodes, start_timeout=limit, **options)
+        self._timeout = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+        self._started: Fleet | None = None
+
+    async def start(self) -> Self:
+        """Start the processes; returns when all nodes see each other.
+
+        Raises
+        ------
+        ClusterStartError
+            A node does not start.
+        """
+        limit = self._plan.start_timeout
+        fleet = await asyncio.to_thread(Fleet, self._plan)
+        self._started = fleet
+        self._finalizer = weakref.finalize(self, fleet.close)
+        try:
+            self._client = await _quorate.Client.connect_async(fleet.endpoints, limit)
+            if not await flow.run_async(self._client, operations.links(fleet.names, (), limit)):
+                raise cluster.unlinked(fleet, limit)
+        except BaseException:
+            self._finalizer()
+            raise
+        return self
+
+    @property
+    def _fleet(self) -> Fleet:
+        if self._started is None:
+            raise Closed("this cluster is not started: use `async with`, or await start()")
+        return self._started
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self._fleet.name
+
+    @property
+    def endpoints(self) -> str:
+        """Where clients reach the nodes, as `connect` takes it."""
+        return ",".join(self._fleet.endpoints)
+
+    @property
+    def directory(self) -> Path:
+        """Where data and logs are."""
+        return self._fleet.directory
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, running or not."""
+        return tuple(Node(self, name) for name in self._fleet.names)
+
+    def __getitem__(self, name: str) -> Node:
+        self._fleet.process(name)
+        return Node(self, name)
+
+    def __len__(self) -> int:
+        return len(self._plan.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plan.names
+
+    async def close(self) -> None:
+        """End all processes and remove what is temporary. Closing twice is no error."""
+        if self._started is not None:
+            await super().close()
+            await asyncio.to_thread(self._finalizer)
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
+        return await flow.run_async(self._client, operations.links(self._fleet.awake(), down, timeout))
+
+    def __repr__(self) -> str:
+        if self._started is None:
+            return f"<aio.Cluster of {len(self)} nodes, not started>"
+        return f"<aio.Cluster {self.name!r} of {len(self)} nodes, {len(self._fleet.awake())} of them running>"
+
+
+class Node(cluster.NodeView):
+    """One node of a `Cluster`; see `quorate.Node`."""
+
+    def __init__(self, owner: Cluster, name: str) -> None:
+        super().__init__(owner._fleet, name)
+        self._cluster = owner
+
+    async def kill(self, *, wait: bool = True) -> None:
+        """End it with SIGKILL; see `quorate.Node.kill`."""
+        await asyncio.to_thread(self._fleet.kill, self._name)
+        if wait:
+            await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
+
+    async def stop(self, *, timeout: float = 10.0, wait: bool = True) -> None:
+        """End it cleanly with SIGTERM; see `quorate.Node.stop`."""
+        await asyncio.to_thread(self._fleet.stop, self._name, timeout)
+        if wait:
+            await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
+
+    async def restart(self, *, timeout: float = 30.0, wait: bool = True) -> None:
+        """Start it again with the same data and the same addresses; see `quorate.Node.restart`."""
+        await asyncio.to_thread(self._fleet.restart, self._name, timeout)
+        if wait and not await self._cluster._await_links((), timeout):
+            raise cluster.unlinked(self._fleet, timeout)
+
+    async def pause(self) -> None:
+        """Stop its clock with SIGSTOP; see `quorate.Node.pause`."""
+        self._fleet.pause(self._name)
+
+    async def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._fleet.resume(self._name)

@@ -1,0 +1,141 @@
+"""A connection whose operations are awaited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quorate import _quorate, flow, operations
+from quorate.aio.keyspace import Keyspace
+from quorate.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from typing_extensions import Self
+
+    from quorate.levels import Consistency
+    from quorate.metrics import Metrics
+    from quorate.ring import Distribution
+    from quorate.timeline import Timeline
+    from quorate.topology import ClusterStatus, Health, KeyspaceInfo, Topology
+    from quorate.trace import Trace
+
+__all__ = ["Connecting", "Connection", "connect"]
+
+
+class Connection:
+    """A client of a cluster; got from `connect`. See `quorate.Connection`."""
+
+    def __init__(self, client: _quorate.Client, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take when it names no timeout."""
+        return self._timeout
+
+    async def keyspace(
+        self,
+        name: str,
+        *,
+        mode: str | None = None,
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> Keyspace:
+        """Create a keyspace, or find it; see `quorate.Connection.keyspace`."""
+        wanted = operations.open_keyspace(name, mode, replicas, read, write, read_repair, self._timeout)
+        return Keyspace(self, await flow.run_async(self._client, wanted))
+
+    async def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
+        """List the keyspaces by name; see `quorate.Connection.keyspaces`."""
+        return await flow.run_async(self._client, operations.keyspaces(self._timeout))
+
+    async def topology(self) -> Topology:
+        """Ask who the members are; see `quorate.Connection.topology`."""
+        return await flow.run_async(self._client, operations.topology(self._timeout))
+
+    async def ring(self) -> Ring:
+        """Compute the cluster's ring; see `quorate.Connection.ring`."""
+        return Ring.of(await self.topology())
+
+    async def nodes_for_key(self, keyspace: str, key: str | bytes) -> tuple[str, ...]:
+        """List the nodes that store a key; see `quorate.Connection.nodes_for_key`."""
+        return await flow.run_async(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
+
+    async def distribution(self, keyspace: str | None = None) -> Distribution:
+        """Report how evenly the ring spreads keys; see `quorate.Connection.distribution`."""
+        return await flow.run_async(self._client, operations.distribution(keyspace, self._timeout))
+
+    async def status(self, *, timeout: float = operations.PROBE_TIMEOUT) -> ClusterStatus:
+        """Ask every node how it is; see `quorate.Connection.status`."""
+        limit = operations.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, operations.status(limit))
+
+    async def health(
+        self, keyspace: str | None = None, *, timeout: float = operations.PROBE_TIMEOUT
+    ) -> Health:
+        """Judge whether a keyspace can serve; see `quorate.Connection.health`."""
+        limit = operations.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, operations.health(keyspace, limit))
+
+    async def metrics(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Metrics:
+        """Read the metrics of all nodes; see `quorate.Connection.metrics`."""
+        limit = operations.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, operations.metrics(limit))
+
+    async def events(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Timeline:
+        """Collect what happened on all nodes; see `quorate.Connection.events`."""
+        limit = operations.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, operations.events(limit))
+
+    async def trace(self, trace_id: str) -> Trace:
+        """Collect the spans of a trace; see `quorate.Connection.trace`."""
+        client = self._client
+        limit = min(operations.PROBE_TIMEOUT, self._timeout)
+        return await flow.run_async(client, operations.trace(trace_id, client.spans, limit))
+
+    async def close(self) -> None:
+        """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
+        self._client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<aio.{type(self).__name__} with a timeout of {self._timeout:g} s>"
+
+
+class Connecting:
+    """A connection to be: await it, or enter it with ``async with``."""
+
+    def __init__(self, endpoints: list[str], timeout: float) -> None:
+        self._endpoints = endpoints
+        self._timeout = timeout
+        self._connection: Connection | None = None
+
+    async def _connect(self) -> Connection:
+        client = await _quorate.Client.connect_async(self._endpoints, self._timeout)
+        return Connection(client, self._timeout)
+
+    def __await__(self) -> Generator[object, None, Connection]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._connect()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._connection is not None
+        await self._connection.close()
+
+
+def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAULT_TIMEOUT) -> Connecting:
+    """Connect to a running cluster: ``await connect(...)`` or ``async with connect(...)``; see `quorate.connect`."""
+    limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+    return Connecting(operations.parse_endpoints(endpoints), limit)

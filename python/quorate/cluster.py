@@ -1,0 +1,318 @@
+"""A cluster of real processes on this machine, to use and to break."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from quorate import _quorate, flow, operations
+from quorate.connection import Connection
+from quorate.errors import ClusterStartError
+from quorate.fleet import Fleet, Plan
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["Cluster", "Node"]
+
+
+class Cluster(Connection):
+    """Start a cluster: every node is a process of its own, with its own durable storage.
+
+    It is ready when the constructor returns: all nodes see each other. It ends with the ``with`` block, with `close`,
+    with the interpreter, with the garbage collector or when this process is killed: no process is left, and no file
+    unless ``data_dir`` was given.
+
+    Parameters
+    ----------
+    nodes : int
+        How many; they are called ``n1``, ``n2``, …
+    data_dir : path, optional
+        Where to keep data and logs. Started again with the same directory, the cluster has its data again. By default a
+        temporary directory that is removed at the end.
+    name : str, optional
+        The cluster's name; nodes and data directories of other names are refused.
+    vnodes : int
+        Tokens per node on the ring.
+    hash : str
+        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+    racks, datacenters : mapping, optional
+        Where nodes stand, by name; copies are spread over them.
+    host : str
+        The address to listen on.
+    port : int, optional
+        Take ten ports per node from here on (n1: ``port``, n2: ``port + 10``, …); any free ports by default.
+    timeout : float
+        Seconds that an operation may take when it names no timeout.
+    start_timeout : float
+        Seconds within which the cluster must be ready.
+    log_level : str
+        ``error``, ``warn``, ``info``, ``debug`` or ``trace``.
+    insecure : bool
+        Accept a ``host`` beyond loopback without a secret.
+    settings : mapping, optional
+        Further settings of the node program, for example ``{"heartbeat_ms": 50}``.
+
+    Raises
+    ------
+    ClusterStartError
+        A node does not start; the message says which and why. `DataDirectoryError` and `AddressInUse` are kinds of it.
+    InvalidArgument
+        A parameter makes no sense.
+
+    Examples
+    --------
+    >>> import quorate
+    >>> with quorate.Cluster(nodes=3) as cluster:
+    ...     notes = cluster.keyspace("notes", mode="quorum", replicas=3)
+    ...     result = notes.put("a", "first light")
+    ...     cluster["n3"].kill()
+    ...     notes.get("a").text
+    'first light'
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        vnodes: int = 150,
+        hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
+        racks: Mapping[str, str] | None = None,
+        datacenters: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        timeout: float = operations.DEFAULT_TIMEOUT,
+        start_timeout: float = 30.0,
+        log_level: str = "info",
+        insecure: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+        plan = Plan(
+            nodes,
+            data_dir=data_dir,
+            name=name,
+            vnodes=vnodes,
+            hash=hash,
+            racks=racks,
+            datacenters=datacenters,
+            host=host,
+            port=port,
+            start_timeout=operations.seconds(start_timeout, 30.0),
+            log_level=log_level,
+            insecure=insecure,
+            settings=settings,
+        )
+        self._fleet = fleet = Fleet(plan)
+        self._finalizer = weakref.finalize(self, fleet.close)
+        try:
+            client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout)
+            super().__init__(client, limit)
+            if not flow.run(client, operations.links(fleet.names, (), plan.start_timeout)):
+                raise unlinked(fleet, plan.start_timeout)
+        except BaseException:
+            self._finalizer()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self._fleet.name
+
+    @property
+    def endpoints(self) -> str:
+        """Where clients reach the nodes, as `connect` takes it."""
+        return ",".join(self._fleet.endpoints)
+
+    @property
+    def directory(self) -> Path:
+        """Where data and logs are."""
+        return self._fleet.directory
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, running or not."""
+        return tuple(Node(self, name) for name in self._fleet.names)
+
+    def __getitem__(self, name: str) -> Node:
+        self._fleet.process(name)
+        return Node(self, name)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self._fleet.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fleet.names
+
+    def close(self) -> None:
+        """End all processes and remove what is temporary. Closing twice is no error."""
+        super().close()
+        self._finalizer()
+
+    def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
+        return flow.run(self._client, operations.links(self._fleet.awake(), down, timeout))
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name!r} of {len(self)} nodes, {len(self._fleet.awake())} of them running>"
+
+
+class NodeView:
+    """What there is to see of a node."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self._fleet = fleet
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name
+
+    @property
+    def pid(self) -> int:
+        """The id of its process, the last one if it has ended."""
+        return self._fleet.process(self._name).pid
+
+    @property
+    def address(self) -> str:
+        """Where clients reach it."""
+        return str(self._fleet.member(self._name)["client"])
+
+    @property
+    def peer_address(self) -> str:
+        """Where the other nodes reach it."""
+        return str(self._fleet.member(self._name)["peer"])
+
+    @property
+    def http_address(self) -> str:
+        """Where it serves ``/metrics``."""
+        return str(self._fleet.member(self._name)["http"])
+
+    @property
+    def data_dir(self) -> Path:
+        """Where its data is."""
+        return self._fleet.data_dir(self._name)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process exists; a paused one does."""
+        return self.exit_code is None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it was paused and not resumed."""
+        return self._fleet.process(self._name).paused
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its process ended: ``None`` while it runs, 0 after `stop`, -9 after `kill`."""
+        return self._fleet.process(self._name).exit_code
+
+    def log(self, lines: int | None = None) -> str:
+        """Read its log, which goes on through restarts.
+
+        Parameters
+        ----------
+        lines : int, optional
+            Only this many from the end.
+
+        Returns
+        -------
+        str
+            The text.
+        """
+        text = self._fleet.process(self._name).log.read_text(errors="replace")
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+    def __repr__(self) -> str:
+        code = self.exit_code
+        state = "paused" if self.paused else "running" if code is None else f"ended with exit code {code}"
+        return f"<Node {self._name}: {state}, pid {self.pid}, clients {self.address}>"
+
+
+class Node(NodeView):
+    """One node of a `Cluster`: a process to look at and to break; got from ``cluster["n1"]``."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(cluster._fleet, name)
+        self._cluster = cluster
+
+    def kill(self, *, wait: bool = True) -> None:
+        """End it with SIGKILL.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to return only when the other nodes have noticed, which takes milliseconds.
+        """
+        self._fleet.kill(self._name)
+        if wait:
+            self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
+
+    def stop(self, *, timeout: float = 10.0, wait: bool = True) -> None:
+        """End it cleanly with SIGTERM.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds that it may take.
+        wait : bool
+            Whether to return only when the other nodes have noticed.
+
+        Raises
+        ------
+        TimeoutError
+            When it still runs then.
+        """
+        self._fleet.stop(self._name, timeout)
+        if wait:
+            self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
+
+    def restart(self, *, timeout: float = 30.0, wait: bool = True) -> None:
+        """Start it again with the same data and the same addresses, ending it first if it runs.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds that it may take.
+        wait : bool
+            Whether to return only when it and the other running nodes see each other again.
+
+        Raises
+        ------
+        AddressInUse
+            Somebody has taken one of its ports meanwhile.
+        ClusterStartError
+            It does not start; the message says why.
+        """
+        self._fleet.restart(self._name, timeout)
+        if wait and not self._cluster._await_links((), timeout):
+            raise unlinked(self._fleet, timeout)
+
+    def pause(self) -> None:
+        """Stop its clock with SIGSTOP: it keeps its connections and answers nothing, as a long stall does."""
+        self._fleet.pause(self._name)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._fleet.resume(self._name)
+
+
+NOTICE_TIMEOUT = 2.0
+"""Seconds that the other nodes are given to notice that one has ended."""
+
+
+def unlinked(fleet: Fleet, timeout: float) -> ClusterStartError:
+    """Make the error for nodes that run but do not see each other."""
+    return ClusterStartError(
+        f"the nodes {', '.join(fleet.awake())} run but do not all see each other after {timeout:g} s: look at the logs"
+        f" in {fleet.directory}",
+        node=", ".join(fleet.awake()),
+    )

@@ -1,0 +1,305 @@
+"""A connection to a running cluster: its keyspaces, and everything that can be asked about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quorate import _quorate, flow, operations
+from quorate.keyspace import Keyspace
+from quorate.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Self
+
+    from quorate.levels import Consistency
+    from quorate.metrics import Metrics
+    from quorate.ring import Distribution
+    from quorate.timeline import Timeline
+    from quorate.topology import ClusterStatus, Health, KeyspaceInfo, Topology
+    from quorate.trace import Trace
+
+__all__ = ["Connection", "connect"]
+
+
+class Connection:
+    """A client of a cluster; got from `connect`. It goes straight to the replicas and finds other nodes by itself.
+
+    It may be shared by threads. It does not survive a fork: connect again in the child.
+
+    Parameters
+    ----------
+    client : _quorate.Client
+        The extension's client.
+    timeout : float
+        Seconds that an operation may take when it names no timeout.
+    """
+
+    def __init__(self, client: _quorate.Client, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an operation may take when it names no timeout."""
+        return self._timeout
+
+    def keyspace(
+        self,
+        name: str,
+        *,
+        mode: str | None = None,
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> Keyspace:
+        """Create a keyspace, or find it. With a name alone it must exist already.
+
+        Parameters
+        ----------
+        name : str
+            1 to 64 letters, digits, ``_``, ``-`` or ``.``.
+        mode : str, optional
+            ``"quorum"``: leaderless, with a consistency level per operation.
+        replicas : int, optional
+            N, how many nodes store each key; 3 by default, or as many as there are nodes.
+        read, write : Level, str or int, optional
+            The levels of operations that name none; QUORUM by default.
+        read_repair : str, optional
+            What a read does about stale replicas: ``"async"`` (sends them what they lack, the default) or ``"off"``.
+
+        Returns
+        -------
+        Keyspace
+            To be read and written.
+
+        Raises
+        ------
+        KeyspaceExists
+            There is one of this name with other settings.
+        NotFound
+            No setting was given and there is none of this name.
+        InvalidArgument
+            Settings that cannot be, for example more replicas than nodes.
+        Unavailable
+            Not every node could be reached: a keyspace is created on all of them.
+        """
+        info = flow.run(
+            self._client,
+            operations.open_keyspace(name, mode, replicas, read, write, read_repair, self._timeout),
+        )
+        return Keyspace(self, info)
+
+    def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
+        """List the keyspaces by name.
+
+        Returns
+        -------
+        tuple of KeyspaceInfo
+            Their settings.
+        """
+        return flow.run(self._client, operations.keyspaces(self._timeout))
+
+    def topology(self) -> Topology:
+        """Ask who the members are.
+
+        Returns
+        -------
+        Topology
+            Names, addresses, and the ring's settings.
+        """
+        return flow.run(self._client, operations.topology(self._timeout))
+
+    def ring(self) -> Ring:
+        """Compute the cluster's ring.
+
+        Returns
+        -------
+        Ring
+            The same as on every node.
+        """
+        return Ring.of(self.topology())
+
+    def nodes_for_key(self, keyspace: str, key: str | bytes) -> tuple[str, ...]:
+        """List the nodes that store a key, the most preferred one first.
+
+        Parameters
+        ----------
+        keyspace : str
+            The keyspace.
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        tuple of str
+            As many names as the keyspace has replicas.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
+        return flow.run(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
+
+    def distribution(self, keyspace: str | None = None) -> Distribution:
+        """Report how evenly the ring spreads keys and their copies.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            With this keyspace's number of replicas; with up to three by default.
+
+        Returns
+        -------
+        Distribution
+            Shares and balance of primary ownership and of stored copies.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
+        return flow.run(self._client, operations.distribution(keyspace, self._timeout))
+
+    def status(self, *, timeout: float = operations.PROBE_TIMEOUT) -> ClusterStatus:
+        """Ask every node how it is and whom it sees.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer counts as down.
+
+        Returns
+        -------
+        ClusterStatus
+            Each node in its own words.
+        """
+        limit = operations.seconds(timeout, self._timeout)
+        return flow.run(self._client, operations.status(limit))
+
+    def health(self, keyspace: str | None = None, *, timeout: float = operations.PROBE_TIMEOUT) -> Health:
+        """Judge whether a keyspace can serve.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            With this keyspace's number of replicas; with up to three by default.
+        timeout : float
+            Seconds until a node that does not answer counts as down.
+
+        Returns
+        -------
+        Health
+            Status, number of nodes, whether every key has its quorum.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
+        limit = operations.seconds(timeout, self._timeout)
+        return flow.run(self._client, operations.health(keyspace, limit))
+
+    def metrics(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Metrics:
+        """Read the metrics of all nodes.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Metrics
+            What each node serves at ``/metrics``.
+        """
+        limit = operations.seconds(timeout, self._timeout)
+        return flow.run(self._client, operations.metrics(limit))
+
+    def events(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Timeline:
+        """Collect what happened on all nodes.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Timeline
+            Events in the order of their time.
+        """
+        limit = operations.seconds(timeout, self._timeout)
+        return flow.run(self._client, operations.events(limit))
+
+    def trace(self, trace_id: str) -> Trace:
+        """Collect the spans of a trace from this client and all nodes.
+
+        Parameters
+        ----------
+        trace_id : str
+            32 hexadecimal digits.
+
+        Returns
+        -------
+        Trace
+            A waterfall: it draws itself when printed or shown in a notebook.
+
+        Raises
+        ------
+        NotFound
+            Nobody keeps spans of it (any more).
+        """
+        client = self._client
+        limit = min(operations.PROBE_TIMEOUT, self._timeout)
+        return flow.run(client, operations.trace(trace_id, client.spans, limit))
+
+    def close(self) -> None:
+        """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} with a timeout of {self._timeout:g} s>"
+
+
+def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAULT_TIMEOUT) -> Connection:
+    """Connect to a running cluster.
+
+    Parameters
+    ----------
+    endpoints : str or iterable of str
+        ``"host1:7400,host2:7400"``; one node that is up is enough. The port is 7400 when left out.
+    timeout : float
+        Seconds to wait for a connection, and for each operation that names no timeout.
+
+    Returns
+    -------
+    Connection
+        A client; also a context manager.
+
+    Raises
+    ------
+    ConnectionLost
+        None of the nodes could be reached.
+    Refused
+        What answers there speaks another protocol or version.
+
+    Examples
+    --------
+    >>> import quorate
+    >>> with quorate.Cluster(nodes=3) as cluster:
+    ...     with quorate.connect(cluster.endpoints) as connection:
+    ...         len(connection.topology())
+    3
+    """
+    limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+    return Connection(_quorate.Client.connect(operations.parse_endpoints(endpoints), limit), limit)

@@ -1,0 +1,374 @@
+"""A keyspace: named keys and values with replication settings of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quorate import levels, operations, rendering
+from quorate.entries import Entry, WriteResult
+from quorate.ring import key_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from quorate._quorate import Context
+    from quorate.connection import Connection
+    from quorate.levels import Consistency, Level
+    from quorate.operations import KeyT
+    from quorate.topology import KeyspaceInfo
+
+__all__ = ["Keyspace"]
+
+
+class Keyspace:
+    """A keyspace of a cluster; got from ``cluster.keyspace(name)``.
+
+    Keys are text (coded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB. Every operation takes
+    a consistency level or a number of replicas, and a timeout in seconds.
+
+    Examples
+    --------
+    >>> from quorate import Cluster, ONE, QUORUM
+    >>> with Cluster(nodes=3) as cluster:
+    ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+    ...     written = users.put("user-123", "Ada", consistency=QUORUM)
+    ...     users.get("user-123", consistency=ONE).text
+    'Ada'
+    """
+
+    def __init__(self, connection: Connection, info: KeyspaceInfo) -> None:
+        self._connection = connection
+        self._info = info
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._info.name
+
+    @property
+    def replicas(self) -> int:
+        """N, how many nodes store each key."""
+        return self._info.replicas
+
+    @property
+    def read(self) -> Level | int:
+        """The level of reads that name none."""
+        return self._info.read
+
+    @property
+    def write(self) -> Level | int:
+        """The level of writes that name none."""
+        return self._info.write
+
+    @property
+    def info(self) -> KeyspaceInfo:
+        """All its settings."""
+        return self._info
+
+    def put(
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        context: Context | None = None,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> WriteResult:
+        """Write a value. It goes to all replicas; the call returns when as many as the level asks for have it durably.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        value : str or bytes
+            Up to 1 MiB.
+        context : Context, optional
+            What the writer has seen (``entry.context``): the put replaces exactly that, and becomes a sibling of what
+            was written concurrently. Without it, it replaces whatever its coordinator sees.
+        consistency : Level, str or int, optional
+            How many replicas to wait for; the keyspace's write level by default.
+        timeout : float, optional
+            Seconds.
+        trace : bool
+            Whether to record what every process does for it; see `WriteResult.trace`.
+
+        Returns
+        -------
+        WriteResult
+            Its version, the replicas that acknowledged it, the latency.
+
+        Raises
+        ------
+        Unavailable
+            Too few replicas are alive; nothing was written.
+        OutcomeUnknown
+            The time was up; the write may or may not take effect.
+        LimitExceeded
+            The key or the value is too large.
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = connection._client.put(
+            self._info.id,
+            raw_key,
+            operations.value_bytes(value),
+            context,
+            levels.to_wire(consistency),
+            operations.seconds(timeout, connection.timeout),
+            trace,
+        )
+        return operations.written(WriteResult, raw_key, raw, connection.trace)
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> Entry:
+        """Read a key from as many replicas as the level asks for.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        consistency : Level, str or int, optional
+            How many replicas to wait for; the keyspace's read level by default.
+        timeout : float, optional
+            Seconds.
+        trace : bool
+            Whether to record what every process does for it; see `Entry.trace`.
+
+        Returns
+        -------
+        Entry
+            Its value (or siblings), version, and the replicas that answered.
+
+        Raises
+        ------
+        Unavailable
+            Too few replicas are alive.
+        ReadTimeout
+            The time was up.
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = connection._client.get(
+            self._info.id,
+            raw_key,
+            levels.to_wire(consistency),
+            operations.seconds(timeout, connection.timeout),
+            trace,
+        )
+        return operations.entry(Entry, raw_key, raw, connection.trace)
+
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        context: Context | None = None,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> WriteResult:
+        """Delete a key by writing a tombstone; deleting what is not there is no error.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        context : Context, optional
+            What the writer has seen; see `put`.
+        consistency : Level, str or int, optional
+            How many replicas to wait for; the keyspace's write level by default.
+        timeout : float, optional
+            Seconds.
+        trace : bool
+            Whether to record what every process does for it.
+
+        Returns
+        -------
+        WriteResult
+            As of a put.
+
+        Raises
+        ------
+        Unavailable
+            Too few replicas are alive; nothing was written.
+        OutcomeUnknown
+            The time was up; the delete may or may not take effect.
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = connection._client.put(
+            self._info.id,
+            raw_key,
+            None,
+            context,
+            levels.to_wire(consistency),
+            operations.seconds(timeout, connection.timeout),
+            trace,
+        )
+        return operations.written(WriteResult, raw_key, raw, connection.trace)
+
+    def put_many(
+        self,
+        items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
+        *,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
+    ) -> dict[KeyT, WriteResult]:
+        """Write many values, many at a time. Each is a write of its own: there is no all or nothing.
+
+        Parameters
+        ----------
+        items : mapping, or iterable of pairs
+            Keys and values.
+        consistency : Level, str or int, optional
+            As of a put.
+        timeout : float, optional
+            Seconds for each write.
+        progress : bool, optional
+            Whether a progress bar may appear after a second; by default when stderr is a terminal.
+
+        Returns
+        -------
+        dict
+            The results by key.
+
+        Raises
+        ------
+        PartialFailure
+            Some failed; it holds the results of the others.
+        """
+        pairs, batches = operations.put_batches(items)
+        level = levels.to_wire(consistency)
+        limit = operations.seconds(timeout, self._connection.timeout)
+        raws = []
+        with rendering.tracker(f"put {self.name}", len(pairs), show=progress) as advance:
+            for part in batches:
+                raws += self._connection._client.put_many(self._info.id, part, level, limit)
+                advance(len(part))
+        return operations.written_batch(WriteResult, pairs, raws, self._connection.trace)
+
+    def get_many(
+        self,
+        keys: Iterable[KeyT],
+        *,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
+    ) -> dict[KeyT, Entry]:
+        """Read many keys, many at a time.
+
+        Parameters
+        ----------
+        keys : iterable of str or bytes
+            The keys.
+        consistency : Level, str or int, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each read.
+        progress : bool, optional
+            Whether a progress bar may appear after a second; by default when stderr is a terminal.
+
+        Returns
+        -------
+        dict
+            The entries by key; entries of absent keys have ``found == False``.
+
+        Raises
+        ------
+        PartialFailure
+            Some failed; it holds the entries of the others.
+        """
+        wanted, batches = operations.get_batches(keys)
+        level = levels.to_wire(consistency)
+        limit = operations.seconds(timeout, self._connection.timeout)
+        raws = []
+        with rendering.tracker(f"get {self.name}", len(wanted), show=progress) as advance:
+            for part in batches:
+                raws += self._connection._client.get_many(self._info.id, part, level, limit)
+                advance(len(part))
+        return operations.entry_batch(Entry, wanted, raws, self._connection.trace)
+
+    def scan(
+        self,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+        page_size: int = 256,
+    ) -> Iterator[tuple[str, Entry]]:
+        """Walk the live keys in the order of their bytes.
+
+        Keys that are not UTF-8 come with lone surrogates in place of the offending bytes, and are taken back as such.
+
+        Parameters
+        ----------
+        start : str or bytes, optional
+            The first key; the beginning by default.
+        end : str or bytes, optional
+            The first key that is too far; the end by default.
+        prefix : str or bytes, optional
+            Only keys that begin with this, in place of ``start`` and ``end``.
+        consistency : Level, str or int, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each page.
+        page_size : int
+            Entries fetched at once.
+
+        Yields
+        ------
+        tuple of str and Entry
+            Key and entry.
+
+        Raises
+        ------
+        Unavailable
+            Too few replicas are alive for a part of the keys.
+        ReadTimeout
+            The time was up.
+        """
+        cursor, stop = operations.scan_range(start, end, prefix)
+        level = levels.to_wire(consistency)
+        limit = operations.seconds(timeout, self._connection.timeout)
+        page_size = operations.page_limit(page_size)
+        return self._pages(cursor, stop, level, limit, page_size)
+
+    def _pages(
+        self, cursor: bytes | None, stop: bytes | None, level: str | None, timeout: float, limit: int
+    ) -> Iterator[tuple[str, Entry]]:
+        after = False
+        while True:
+            page = self._connection._client.scan(self._info.id, cursor, stop, after, limit, level, timeout)
+            for key, raw in page.entries:
+                yield operations.key_text(key), operations.entry(Entry, key, raw, self._connection.trace)
+            if page.next is None:
+                return
+            cursor, after = page.next, True
+
+    def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
+        """List the nodes that store a key, the most preferred one first.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        tuple of str
+            As many names as the keyspace has replicas.
+        """
+        return self._connection.nodes_for_key(self.name, key)
+
+    def __repr__(self) -> str:
+        info = self._info
+        return f"<Keyspace {info.name!r}: {info.replicas} replicas, read {info.read}, write {info.write}>"

@@ -1,0 +1,186 @@
+"""Metrics of all nodes, read from the Prometheus text that each serves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from quorate.rendering import Rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+__all__ = ["Metrics", "Sample"]
+
+_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\S+)?$")
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number of one node.
+
+    Attributes
+    ----------
+    node : str
+        Whose.
+    name : str
+        Which metric; counters end in ``_total``, histograms have ``_bucket``, ``_sum`` and ``_count``.
+    labels : dict
+        The metric's labels.
+    value : float
+        The number.
+    """
+
+    node: str
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Metrics(Rendered):
+    """The metrics of all nodes that answered.
+
+    Attributes
+    ----------
+    samples : tuple of Sample
+        Every number.
+    missing : tuple of str
+        The nodes that could not be asked.
+
+    Examples
+    --------
+    >>> from quorate.metrics import parse
+    >>> metrics = parse("n1", 'quorate_operations_total{op="put",outcome="ok"} 3')
+    >>> metrics.value("quorate_operations_total", op="put")
+    3.0
+    """
+
+    samples: tuple[Sample, ...]
+    missing: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all metrics, sorted."""
+        return tuple(sorted({sample.name for sample in self.samples}))
+
+    def where(self, name: str | None = None, *, node: str | None = None, **labels: str) -> Metrics:
+        """Select samples by metric, node and labels.
+
+        Parameters
+        ----------
+        name : str, optional
+            The metric.
+        node : str, optional
+            The node.
+        **labels : str
+            Labels that a sample must have with these values.
+
+        Returns
+        -------
+        Metrics
+            The samples that fit.
+        """
+        chosen = (
+            sample
+            for sample in self.samples
+            if name in (None, sample.name)
+            and node in (None, sample.node)
+            and all(sample.labels.get(label) == value for label, value in labels.items())
+        )
+        return Metrics(tuple(chosen), self.missing)
+
+    def value(self, name: str, *, node: str | None = None, **labels: str) -> float:
+        """Add up the samples that fit; 0 when there are none.
+
+        Parameters
+        ----------
+        name : str
+            The metric.
+        node : str, optional
+            Only this node.
+        **labels : str
+            Labels that a sample must have with these values.
+
+        Returns
+        -------
+        float
+            The sum.
+        """
+        return sum((sample.value for sample in self.where(name, node=node, **labels)), 0.0)
+
+    def to_pandas(self) -> Any:
+        """Make a table with one row per sample; needs the extra ``quorate[notebook]``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``node``, ``name``, ``value`` and one per label.
+        """
+        import pandas
+
+        rows = [{"node": s.node, "name": s.name, "value": s.value, **s.labels} for s in self.samples]
+        return pandas.DataFrame(rows)
+
+    def __rich__(self) -> RenderableType:
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        shown = [sample for sample in self.samples if not sample.name.endswith("_bucket")]
+        nodes = sorted({sample.node for sample in shown}, key=_by_number)
+        table = Table(title="metrics", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("metric")
+        for node in nodes:
+            table.add_column(node, justify="right")
+        rows: dict[str, dict[str, float]] = {}
+        for sample in shown:
+            labels = ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items()) if label != "node")
+            rows.setdefault(f"{sample.name}{{{labels}}}" if labels else sample.name, {})[sample.node] = sample.value
+        for name, values in sorted(rows.items()):
+            table.add_row(escape(name), *(f"{values[node]:g}" if node in values else "" for node in nodes))
+        return table
+
+
+def _by_number(node: str) -> tuple[int, str]:
+    digits = node.lstrip("n")
+    return (int(digits) if digits.isdecimal() else 0, node)
+
+
+def parse(node: str, text: str) -> Metrics:
+    """Read the Prometheus text format.
+
+    Parameters
+    ----------
+    node : str
+        The node that served it.
+    text : str
+        What it served.
+
+    Returns
+    -------
+    Metrics
+        Its samples, comments left out.
+    """
+    samples = []
+    for line in text.splitlines():
+        match = _SAMPLE.match(line)
+        if match is None:
+            continue
+        labels = {
+            label: _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], value)
+            for label, value in _LABEL.findall(match["labels"] or "")
+        }
+        samples.append(Sample(node, match["name"], labels, float(match["value"])))
+    return Metrics(tuple(samples))

@@ -1,0 +1,179 @@
+"""One node as an operating-system process: starting it, waiting until it serves, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate import errors
+from quorate.errors import ClusterStartError, QuorateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NodeProcess"]
+
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from quorate.node_program import child; sys.exit(child())"
+_LOG_TAIL = 4000
+
+
+def _package_root() -> str:
+    return str(Path(__file__).resolve().parent.parent)
+
+
+class NodeProcess:
+    """A running node program.
+
+    The interpreter is started isolated (``-I -S``): the node needs nothing but the standard library and this package,
+    and neither the working directory nor the user's environment can get in its way. The configuration goes through the
+    standard input, which stays open: its end tells the node that the parent is gone.
+
+    Parameters
+    ----------
+    name : str
+        The node.
+    config : mapping
+        Its configuration, see the node's documentation.
+    log : Path
+        What it writes is appended to this file.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.paused = False
+        self._lines = b""
+        if not sys.executable:
+            raise ClusterStartError(
+                f"{name} does not start: this program does not know its Python interpreter (sys.executable is empty)",
+                node=name,
+            )
+        with log.open("ab") as sink:
+            self._log_start = sink.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, _package_root(), "node", name, str(config["cluster"])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                bufsize=0,
+                start_new_session=True,
+            )
+        self._send(config)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; ``None`` while it runs, negative for a signal."""
+        return self._process.poll()
+
+    def bound(self, deadline: float) -> dict[str, str]:
+        """Wait until it listens; returns its addresses by purpose."""
+        found: dict[str, str] = self._report(deadline)["bound"]
+        return found
+
+    def start(self, members: list[dict[str, Any]]) -> None:
+        """Send it the list of members."""
+        self._send(members)
+
+    def serving(self, deadline: float) -> None:
+        """Wait until it serves."""
+        while not self._report(deadline).get("ready"):
+            pass
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.exit_code is None:
+            self._process.send_signal(number)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for its end; tells whether it came in time."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def hang_up(self) -> None:
+        """Close the pipes: a node that still runs stops."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def disown(self) -> None:
+        """In a forked child: close the pipes and forget that there is a process to wait for."""
+        self.hang_up()
+        self._process.returncode = 0
+
+    def destroy(self) -> None:
+        """Kill it and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+        self.hang_up()
+
+    def log_tail(self) -> str:
+        """Read the end of what it has written since it was started."""
+        with contextlib.suppress(OSError), self.log.open("rb") as source:
+            end = source.seek(0, os.SEEK_END)
+            source.seek(max(self._log_start, end - _LOG_TAIL))
+            return source.read().decode(errors="replace").strip()
+        return ""
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        # A node that has ended says why on its standard output: that is where the error is raised.
+        with contextlib.suppress(BrokenPipeError):
+            data = memoryview(json.dumps(message).encode() + b"\n")
+            while data:
+                data = data[os.write(self._process.stdin.fileno(), data) :]
+
+    def _report(self, deadline: float) -> dict[str, Any]:
+        """Read the next line of its standard output."""
+        assert self._process.stdout is not None
+        source = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        while b"\n" not in self._lines:
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise self._failure("it did not say that it is ready in time")
+            chunk = os.read(source, 65536)
+            if not chunk:
+                self._process.wait()
+                raise self._failure(f"it ended with exit code {self.exit_code}")
+            self._lines += chunk
+        line, _, self._lines = self._lines.partition(b"\n")
+        try:
+            report: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise self._failure(f"it printed {line[:80]!r} where it should report") from None
+        if "error" in report:
+            raise start_failure(self.name, report["error"], report["message"], self.log_tail())
+        return report
+
+    def _failure(self, reason: str) -> QuorateError:
+        tail = self.log_tail()
+        last = f"; the end of {self.log}:\n{tail}" if tail else f" (its log {self.log} is empty)"
+        return ClusterStartError(f"{self.name} does not start: {reason}{last}", node=self.name, log=tail)
+
+
+def start_failure(node: str, error: str, message: str, log: str) -> ClusterStartError:
+    """Make the exception for what a node reported before it ended."""
+    kind = getattr(errors, error, None)
+    if not (isinstance(kind, type) and issubclass(kind, ClusterStartError)):
+        kind = ClusterStartError
+    return kind(f"{node} does not start: {message}", node=node, log=log)

@@ -1,0 +1,135 @@
+"""How results look: as rich renderables in a terminal, as HTML in a notebook, as plain text elsewhere.
+
+A class that derives from `Rendered` says once how it is drawn, by ``__rich__``; rich is imported only when something
+is drawn.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+__all__ = ["Rendered", "html", "milliseconds", "percent", "size", "text", "tracker"]
+
+_PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+class Rendered:
+    """Something that is drawn by its ``__rich__`` wherever it is shown."""
+
+    __slots__ = ()
+
+    def __rich__(self) -> RenderableType:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return text(self.__rich__())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html(self.__rich__())
+
+
+def text(renderable: RenderableType, width: int = 110) -> str:
+    """Draw as plain text, without colours."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    return "\n".join(lines).strip("\n")
+
+
+def html(renderable: RenderableType, width: int = 110) -> str:
+    """Draw as a piece of HTML that needs no style sheet."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False, force_terminal=True)
+    console.print(renderable)
+    return console.export_html(inline_styles=True, code_format=_PAGE)
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a duration with three digits that matter."""
+    value = seconds * 1e3
+    if value < 10:
+        return f"{value:.2f} ms"
+    return f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Write a share of one as a percentage."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+@contextmanager
+def tracker(description: str, total: int, *, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """Count progress; a bar appears on stderr once the work has taken a second.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    total : int
+        How many steps it has.
+    show : bool, optional
+        Whether a bar may appear; by default when stderr is a terminal.
+
+    Yields
+    ------
+    callable
+        To be called with the number of steps just finished.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda _steps: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(description, total=total)
+    begun = time.monotonic()
+    visible = False
+
+    def advance(steps: int) -> None:
+        nonlocal visible
+        progress.advance(task, steps)
+        if not visible and time.monotonic() - begun > 1:
+            visible = True
+            progress.start()
+
+    try:
+        yield advance
+    finally:
+        if visible:
+            progress.stop()

@@ -1,0 +1,334 @@
+"""The ring: which nodes store which keys, and how evenly.
+
+Everything here is computed from the members and the settings alone; nodes compute the same ring from the same input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from quorate import _quorate
+from quorate.errors import InvalidArgument
+from quorate.rendering import Rendered, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.console import RenderableType
+
+    from quorate.topology import Topology
+
+__all__ = ["Balance", "Distribution", "NodeShare", "Ring"]
+
+_EVERYONE = "default"
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """Code a key the way every operation does: text as UTF-8, and bytes that are not text survive the way back."""
+    if isinstance(key, str):
+        return key.encode("utf-8", "surrogateescape")
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return bytes(key)
+    raise InvalidArgument(f"a key is str or bytes, not {type(key).__name__}")
+
+
+def node_number(name: str) -> int:
+    """Read ``n3`` as 3.
+
+    Raises
+    ------
+    InvalidArgument
+        When the name is not that of a node.
+    """
+    digits = name[1:] if isinstance(name, str) and name.startswith("n") else ""
+    if not (digits.isascii() and digits.isdecimal() and 0 < int(digits) < 65536):
+        raise InvalidArgument(f"{name!r} is not the name of a node: write n1 to n65535")
+    return int(digits)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShare:
+    """What one node holds.
+
+    Attributes
+    ----------
+    node : str
+        The node.
+    tokens : int
+        Its tokens on the ring.
+    primary : float
+        Share of the keys that it owns first; all nodes together have 1.
+    stored : float
+        Share of all copies that it stores; all nodes together have 1.
+    """
+
+    node: str
+    tokens: int
+    primary: float
+    stored: float
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How even shares are.
+
+    Attributes
+    ----------
+    deviation : float
+        Standard deviation over mean.
+    score : float
+        100 minus the deviation in percent.
+    most_loaded, least_loaded : str
+        The nodes with the largest and the smallest share.
+    """
+
+    deviation: float
+    score: float
+    most_loaded: str
+    least_loaded: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Distribution(Rendered):
+    """How evenly a ring spreads keys and their copies.
+
+    Attributes
+    ----------
+    replicas : int
+        Copies of each key.
+    vnodes : int
+        Tokens per node.
+    nodes : tuple of NodeShare
+        What each holds.
+    primary, stored : Balance
+        Of the keys that nodes own first, and of all copies.
+    random_deviation : float
+        What random tokens would give, ``sqrt((N - 1) / (N V + 1))``.
+    """
+
+    replicas: int
+    vnodes: int
+    nodes: tuple[NodeShare, ...]
+    primary: Balance
+    stored: Balance
+    random_deviation: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the distribution as plain data, as ``--json`` prints it."""
+        return asdict(self)
+
+    def __rich__(self) -> RenderableType:
+        from rich import box
+        from rich.table import Table
+
+        title = f"ring · {len(self.nodes)} nodes · {self.vnodes} vnodes each · {self.replicas} copies"
+        caption = (
+            f"balance score {self.primary.score:.2f} primary, {self.stored.score:.2f} stored · deviation"
+            f" {percent(self.primary.deviation, 2)} / {percent(self.stored.deviation, 2)}"
+            f" (random tokens: {percent(self.random_deviation, 2)})"
+        )
+        table = Table(
+            title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left"
+        )
+        table.add_column("node")
+        table.add_column("tokens", justify="right")
+        table.add_column("primary", justify="right")
+        table.add_column("copies", justify="right")
+        table.add_column("", min_width=30)
+        largest = max(share.stored for share in self.nodes)
+        for share in self.nodes:
+            table.add_row(
+                share.node,
+                str(share.tokens),
+                percent(share.primary, 2),
+                percent(share.stored, 2),
+                f"[cyan]{'█' * round(30 * share.stored / largest)}[/]",
+            )
+        return table
+
+
+class Ring:
+    """A ring of virtual nodes, computed without a cluster.
+
+    Parameters
+    ----------
+    nodes : int or iterable of str
+        How many nodes (``n1`` to ``nN``), or their names.
+    vnodes : int
+        Tokens per node.
+    hash : str
+        ``murmur3``, ``md5`` or ``xxh3``.
+    racks, datacenters : mapping, optional
+        Where nodes stand; those left out stand together.
+
+    Raises
+    ------
+    InvalidArgument
+        For a ring that cannot be: no nodes, a node twice, no or too many vnodes, an unknown hash.
+
+    Examples
+    --------
+    >>> from quorate import Ring
+    >>> ring = Ring(nodes=5)
+    >>> len(ring.nodes_for_key("user-123", count=3))
+    3
+    >>> ring.distribution(replicas=3).primary.deviation < 0.05
+    True
+    """
+
+    def __init__(
+        self,
+        nodes: int | Iterable[str] = 5,
+        *,
+        vnodes: int = 150,
+        hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
+        racks: Mapping[str, str] | None = None,
+        datacenters: Mapping[str, str] | None = None,
+    ) -> None:
+        names = [f"n{number}" for number in range(1, nodes + 1)] if isinstance(nodes, int) else list(nodes)
+        racks, datacenters = dict(racks or {}), dict(datacenters or {})
+        for name in (*racks, *datacenters):
+            if name not in names:
+                raise InvalidArgument(f"{name!r} is given a place but is not among the nodes {', '.join(names)}")
+        members = [
+            (node_number(name), racks.get(name, _EVERYONE), datacenters.get(name, _EVERYONE)) for name in names
+        ]
+        self._nodes = tuple(sorted(names, key=node_number))
+        self._vnodes = vnodes
+        self._hash = hash
+        self._racks = racks
+        self._datacenters = datacenters
+        self._ring = _quorate.Ring(members, vnodes, hash)
+
+    @classmethod
+    def of(cls, topology: Topology) -> Ring:
+        """Compute the ring of a running cluster.
+
+        Parameters
+        ----------
+        topology : Topology
+            What ``cluster.topology()`` returned.
+        """
+        return cls(
+            [member.name for member in topology.members],
+            vnodes=topology.vnodes,
+            hash=topology.hash,
+            racks={member.name: member.rack for member in topology.members},
+            datacenters={member.name: member.datacenter for member in topology.members},
+        )
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes."""
+        return self._nodes
+
+    @property
+    def vnodes(self) -> int:
+        """Tokens per node."""
+        return self._vnodes
+
+    @property
+    def hash(self) -> str:
+        """How keys become tokens."""
+        return self._hash
+
+    @property
+    def tokens(self) -> list[tuple[int, str]]:
+        """Tokens and their owners, in the order of the circle."""
+        return [(token, f"n{node}") for token, node in self._ring.tokens]
+
+    def token_of(self, key: str | bytes) -> int:
+        """Hash a key to its place on the circle, a number below 2**64."""
+        return self._ring.token_of(key_bytes(key))
+
+    def nodes_for_key(self, key: str | bytes, count: int = 3) -> tuple[str, ...]:
+        """List the nodes that a key prefers, the first one first.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+        count : int
+            How many nodes; for a keyspace it is its number of replicas.
+
+        Returns
+        -------
+        tuple of str
+            Their names.
+        """
+        return tuple(f"n{node}" for node in self._ring.preference_list(key_bytes(key), count))
+
+    def replica_sets(self, replicas: int = 3) -> list[tuple[str, ...]]:
+        """List the different sets of nodes that store some key together.
+
+        Parameters
+        ----------
+        replicas : int
+            Copies of each key.
+
+        Returns
+        -------
+        list of tuple of str
+            Each set once.
+        """
+        return [tuple(f"n{node}" for node in nodes) for nodes in self._ring.replica_sets(replicas)]
+
+    def distribution(self, replicas: int = 3) -> Distribution:
+        """Report how evenly keys and copies are spread.
+
+        Parameters
+        ----------
+        replicas : int
+            Copies of each key.
+
+        Returns
+        -------
+        Distribution
+            Shares and balance of primary ownership and of stored copies.
+        """
+        shares = tuple(
+            NodeShare(f"n{node}", tokens, primary, stored)
+            for node, tokens, primary, stored in self._ring.shares(replicas)
+        )
+        count = len(shares)
+        return Distribution(
+            replicas,
+            self._vnodes,
+            shares,
+            _balance({share.node: share.primary for share in shares}),
+            _balance({share.node: share.stored for share in shares}),
+            math.sqrt((count - 1) / (count * self._vnodes + 1)),
+        )
+
+    def moved(self, after: Ring, replicas: int = 3) -> float:
+        """Compute the share of copies that change places on the way to another ring.
+
+        Parameters
+        ----------
+        after : Ring
+            The other ring.
+        replicas : int
+            Copies of each key.
+
+        Returns
+        -------
+        float
+            Share of all copies; 1/N is the least when a node joins N - 1 others.
+        """
+        return self._ring.moved(after._ring, replicas)
+
+    def __repr__(self) -> str:
+        return f"<Ring of {', '.join(self._nodes)}: {self._vnodes} vnodes each, {self._hash}>"
+
+
+def _balance(shares: Mapping[str, float]) -> Balance:
+    mean = sum(shares.values()) / len(shares)
+    deviation = math.sqrt(sum((share - mean) ** 2 for share in shares.values()) / len(shares)) / mean
+    return Balance(
+        deviation,
+        100 * (1 - deviation),
+        max(shares, key=lambda node: shares[node]),
+        min(shares, key=lambda node: shares[node]),
+    )

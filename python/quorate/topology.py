@@ -1,0 +1,320 @@
+"""Who the members of a cluster are, and how they and its keyspaces are doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from quorate.levels import Level
+from quorate.rendering import Rendered, milliseconds, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+__all__ = ["ClusterStatus", "Health", "KeyspaceInfo", "Member", "NodeStatus", "PeerStatus", "Topology"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the cluster.
+
+    Attributes
+    ----------
+    name : str
+        ``n1``, ``n2``, …: numbered once, never renumbered.
+    address : str
+        ``host:port`` where clients reach it.
+    peer_address : str
+        ``host:port`` where the other nodes reach it.
+    http_address : str
+        ``host:port`` where it serves ``/metrics``.
+    rack, datacenter : str
+        Where it stands, for the placement of copies.
+    """
+
+    name: str
+    address: str
+    peer_address: str
+    http_address: str
+    rack: str
+    datacenter: str
+
+    @property
+    def number(self) -> int:
+        """The number in its name."""
+        return int(self.name[1:])
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Topology(Rendered):
+    """The members and the settings that every node agrees on.
+
+    Attributes
+    ----------
+    cluster : str
+        The cluster's id, 32 hexadecimal digits.
+    generation : int
+        Rises with each change.
+    members : tuple of Member
+        In the order of their numbers.
+    vnodes : int
+        Tokens per node on the ring.
+    hash : str
+        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+    """
+
+    cluster: str
+    generation: int
+    members: tuple[Member, ...]
+    vnodes: int
+    hash: str
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __rich__(self) -> RenderableType:
+        from rich import box
+        from rich.table import Table
+
+        title = (
+            f"topology {self.cluster[:8]} · generation {self.generation} · {self.vnodes} vnodes · {self.hash}"
+        )
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("node", "clients", "peers", "http", "rack", "datacenter"):
+            table.add_column(name)
+        for member in self.members:
+            table.add_row(
+                member.name,
+                member.address,
+                member.peer_address,
+                member.http_address,
+                member.rack,
+                member.datacenter,
+            )
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class KeyspaceInfo:
+    """A keyspace's settings.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    id : int
+        Its number, never reused.
+    mode : str
+        ``quorum``.
+    replicas : int
+        N, how many nodes store each key.
+    read, write : Level or int
+        The levels of operations that name none.
+    read_repair : str
+        ``off`` or ``async``.
+    """
+
+    name: str
+    id: int
+    mode: str
+    replicas: int
+    read: Level | int
+    write: Level | int
+    read_repair: str
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether R + W > N at the default levels, so that a read sees every acknowledged write."""
+        return self._required(self.read) + self._required(self.write) > self.replicas
+
+    def _required(self, level: Level | int) -> int:
+        return level.required(self.replicas) if isinstance(level, Level) else level
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """How a node sees one peer.
+
+    Attributes
+    ----------
+    name : str
+        The peer.
+    up : bool
+        Whether the link is up.
+    round_trip : float
+        Seconds that the last heartbeat took there and back; 0 before the first.
+    queued_bytes : int
+        Bytes that wait to be sent to it.
+    """
+
+    name: str
+    up: bool
+    round_trip: float
+    queued_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node's own view of itself and its peers.
+
+    Attributes
+    ----------
+    name : str
+        The node.
+    address : str
+        Where clients reach it.
+    up : bool
+        Whether it answered; if not, only ``name``, ``address`` and ``error`` mean something.
+    error : str or None
+        Why it did not answer.
+    uptime : float
+        Seconds since it started.
+    version : str
+        The version of the program.
+    generation : int
+        The topology generation it is in.
+    peers : tuple of PeerStatus
+        The others, as it sees them.
+    keyspaces : tuple of str
+        The names of the keyspaces that it knows.
+    data_directory : str
+        Where its data is.
+    stored_bytes : int
+        Size of its data.
+    in_flight : int
+        Requests of clients that it is working on.
+    """
+
+    name: str
+    address: str
+    up: bool
+    error: str | None = None
+    uptime: float = 0.0
+    version: str = ""
+    generation: int = 0
+    peers: tuple[PeerStatus, ...] = ()
+    keyspaces: tuple[str, ...] = ()
+    data_directory: str = ""
+    stored_bytes: int = 0
+    in_flight: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the status as plain data, as ``--json`` prints it."""
+        from dataclasses import asdict
+
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ClusterStatus(Rendered):
+    """The status of every member, each in its own words.
+
+    Attributes
+    ----------
+    nodes : tuple of NodeStatus
+        In the order of their numbers.
+    """
+
+    nodes: tuple[NodeStatus, ...]
+
+    def __iter__(self) -> Iterator[NodeStatus]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, name: str) -> NodeStatus:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def connected(self) -> bool:
+        """Whether all nodes are up and every one sees every other."""
+        return all(
+            node.up and sum(peer.up for peer in node.peers) == len(self.nodes) - 1 for node in self.nodes
+        )
+
+    def __rich__(self) -> RenderableType:
+        from rich import box
+        from rich.table import Table
+
+        alive = sum(node.up for node in self.nodes)
+        title = f"{alive} of {len(self.nodes)} nodes up"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("node", "", "clients", "uptime", "sees", "slowest peer", "stored", "in flight"):
+            table.add_column(name)
+        for node in self.nodes:
+            if not node.up:
+                table.add_row(node.name, "[bold red]down[/]", node.address, style="dim")
+                continue
+            seen = [peer for peer in node.peers if peer.up]
+            slowest = max((peer.round_trip for peer in seen), default=0.0)
+            table.add_row(
+                node.name,
+                "[green]up[/]",
+                node.address,
+                f"{node.uptime:.0f} s",
+                f"{len(seen)} of {len(node.peers)}",
+                milliseconds(slowest),
+                size(node.stored_bytes),
+                str(node.in_flight),
+            )
+        return table
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Health(Rendered):
+    """Whether a keyspace, or the cluster, can serve.
+
+    Attributes
+    ----------
+    status : str
+        ``healthy`` (all nodes up), ``degraded`` (some are down, every key still has its quorum) or ``unavailable``.
+    replication_enabled : bool
+        Whether keys have more than one copy.
+    total_nodes, healthy_nodes : int
+        How many members there are, and how many answer.
+    required_for_quorum : int
+        How many of a key's replicas a majority is.
+    has_quorum : bool
+        Whether every key has a majority of its replicas up.
+    nodes : tuple of NodeStatus
+        Each member's status.
+    """
+
+    status: Literal["healthy", "degraded", "unavailable"]
+    replication_enabled: bool
+    total_nodes: int
+    healthy_nodes: int
+    required_for_quorum: int
+    has_quorum: bool
+    nodes: tuple[NodeStatus, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the health as plain data, as ``--json`` prints it."""
+        return {
+            "status": self.status,
+            "replication_enabled": self.replication_enabled,
+            "total_nodes": self.total_nodes,
+            "healthy_nodes": self.healthy_nodes,
+            "required_for_quorum": self.required_for_quorum,
+            "has_quorum": self.has_quorum,
+            "nodes": [{"name": n.name, "address": n.address, "healthy": n.up} for n in self.nodes],
+        }
+
+    def __rich__(self) -> RenderableType:
+        colour = {"healthy": "green", "degraded": "yellow", "unavailable": "red"}[self.status]
+        quorum = "has its quorum" if self.has_quorum else "has lost its quorum for some keys"
+        down = ", ".join(node.name for node in self.nodes if not node.up)
+        return (
+            f"[bold {colour}]{self.status}[/]: {self.healthy_nodes} of {self.total_nodes} nodes up"
+            + (f" (down: {down})" if down else "")
+            + f", {quorum} ({self.required_for_quorum} replicas)"
+        )
