@@ -102,7 +102,7 @@ _EXPORTS = {
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 _SUBMODULES = ("aio", "errors")
 
-__all__ = [  # noqa: F822 - imported when first used
+__all__ = [
     "ALL",
     "ONE",
     "QUORUM",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,14 @@ def shorten(value: bytes, limit: int = 60) -> str:
     if len(shown) > limit:
         return f"{shown[: limit - 1]}… ({rendering.size(len(value))})"
     return shown
+
+
+def _plain_version(version: Version) -> dict[str, str]:
+    timestamp = version.timestamp.isoformat()
+    try:
+        return {"value": version.value.decode(), "timestamp": timestamp}
+    except UnicodeDecodeError:
+        return {"value_base64": base64.b64encode(version.value).decode(), "timestamp": timestamp}
 
 
 def describe_vector(version: dict[str, int]) -> str:
@@ -86,6 +95,20 @@ class Answer:
         if self.trace_id is None:
             raise InvalidArgument("this operation was not traced: repeat it with trace=True")
         return self.trace_id
+
+    def _plain(self) -> dict[str, Any]:
+        plain: dict[str, Any] = {
+            "key": self.key,
+            "version": self.version,
+            "context": base64.b64encode(bytes(self.context)).decode(),
+            "level": self.level if isinstance(self.level, int) else self.level.value,
+            "replicas": list(self.replicas),
+            "coordinator": self.coordinator,
+            "latency_ms": round(self.latency * 1e3, 3),
+        }
+        if self.trace_id is not None:
+            plain["trace_id"] = self.trace_id
+        return plain
 
     def _summary(self) -> list[tuple[str, str]]:
         return [
@@ -177,6 +200,18 @@ class EntryData(Answer):
         newest = self._newest()
         return None if newest is None else newest.timestamp
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the entry as plain data, as ``--json`` prints it.
+
+        Values that are not UTF-8 are in ``value_base64`` in place of ``value``; siblings are in a list of their own.
+        """
+        plain = {**self._plain(), "found": self.found}
+        if len(self.versions) == 1:
+            plain.update(_plain_version(self.versions[0]))
+        elif self.versions:
+            plain["siblings"] = [_plain_version(version) for version in self.versions]
+        return plain
+
     def _newest(self) -> Version | None:
         return max(self.versions, key=lambda v: (v.timestamp, v.node, v.counter), default=None)
 
@@ -230,6 +265,10 @@ class WriteData(Answer):
 
     timestamp: datetime
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the write as plain data, as ``--json`` prints it."""
+        return {**self._plain(), "timestamp": self.timestamp.isoformat()}
+
     def __repr__(self) -> str:
         latency = rendering.milliseconds(self.latency)
         return (
@@ -247,7 +286,7 @@ class WriteData(Answer):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Entry(EntryData):
-    __doc__ = EntryData.__doc__
+    """A key as a read at some level saw it; its attributes are those of `EntryData`."""
 
     def trace(self) -> Trace:
         """Collect the spans of this read from all nodes that it touched.
@@ -268,7 +307,7 @@ class Entry(EntryData):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WriteResult(WriteData):
-    __doc__ = WriteData.__doc__
+    """A write that reached its level; its attributes are those of `WriteData`."""
 
     def trace(self) -> Trace:
         """Collect the spans of this write from all nodes that it touched.

@@ -76,10 +76,14 @@ class Plan:
         if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
             raise InvalidArgument(f"nodes={nodes!r}: a cluster has at least one node")
         if port is not None and not 0 < port <= 65536 - 10 * nodes:
-            raise InvalidArgument(f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536")
+            raise InvalidArgument(
+                f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536"
+            )
         unknown = sorted(set(settings or {}) - _SETTINGS)
         if unknown:
-            raise InvalidArgument(f"unknown setting {', '.join(unknown)}: there are {', '.join(sorted(_SETTINGS))}")
+            raise InvalidArgument(
+                f"unknown setting {', '.join(unknown)}: there are {', '.join(sorted(_SETTINGS))}"
+            )
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
         self.racks = dict(racks or {})
         self.datacenters = dict(datacenters or {})
@@ -121,9 +125,7 @@ class Fleet:
         self._members: list[dict[str, Any]] = []
         self._closed = False
         self._temporary = plan.data_dir is None
-        self.directory = (
-            Path(tempfile.mkdtemp(prefix="quorate-")) if plan.data_dir is None else plan.data_dir
-        )
+        self.directory = Path(tempfile.mkdtemp(prefix="quorate-")) if plan.data_dir is None else plan.data_dir
         self._reaper: Reaper | None = None
         try:
             self._reaper = Reaper(self.directory if self._temporary else None)
@@ -162,7 +164,9 @@ class Fleet:
             )
         if found != wanted:
             differing = ", ".join(
-                f"{key}={found.get(key)!r} (not {value!r})" for key, value in wanted.items() if found.get(key) != value
+                f"{key}={found.get(key)!r} (not {value!r})"
+                for key, value in wanted.items()
+                if found.get(key) != value
             )
             raise DataDirectoryError(
                 f"data_dir={str(self.directory)!r} holds a cluster with {differing}: start it with that, or use"
@@ -248,7 +252,7 @@ class Fleet:
             raise NotFound(f"no node {name!r}: this cluster has {names}") from None
 
     def awake(self) -> list[str]:
-        """The nodes that run and are not paused."""
+        """List the nodes that run and are not paused."""
         return [
             name
             for name, process in self._processes.items()
@@ -334,7 +338,9 @@ class Fleet:
     def _running(self, name: str) -> NodeProcess:
         process = self.process(name)
         if process.exit_code is not None:
-            raise Closed(f"{name} does not run (it ended with exit code {process.exit_code}): restart() it first")
+            raise Closed(
+                f"{name} does not run (it ended with exit code {process.exit_code}): restart() it first"
+            )
         return process
 
     @staticmethod
@@ -402,4 +408,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-

@@ -44,10 +44,7 @@ def run(client: Client, flow: Flow[Result]) -> Result:
         step = next(flow)
         while True:
             try:
-                if isinstance(step, Pause):
-                    answer = time.sleep(step.seconds)
-                else:
-                    answer = getattr(client, step.method)(*step.arguments)
+                answer = _call(client, step)
             except Exception as error:
                 step = flow.throw(error)
             else:
@@ -63,10 +60,7 @@ async def run_async(client: Client, flow: Flow[Result]) -> Result:
         step = next(flow)
         while True:
             try:
-                if isinstance(step, Pause):
-                    answer = await asyncio.sleep(step.seconds)
-                else:
-                    answer = await getattr(client, f"{step.method}_async")(*step.arguments)
+                answer = await _call_async(client, step)
             except Exception as error:
                 step = flow.throw(error)
             else:
@@ -74,3 +68,17 @@ async def run_async(client: Client, flow: Flow[Result]) -> Result:
     except StopIteration as stop:
         result: Result = stop.value
         return result
+
+
+def _call(client: Client, step: Call | Pause) -> Any:
+    if isinstance(step, Call):
+        return getattr(client, step.method)(*step.arguments)
+    time.sleep(step.seconds)
+    return None
+
+
+async def _call_async(client: Client, step: Call | Pause) -> Any:
+    if isinstance(step, Call):
+        return await getattr(client, f"{step.method}_async")(*step.arguments)
+    await asyncio.sleep(step.seconds)
+    return None

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "Sample"]
 
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\S+)?$")
+_SAMPLE = re.compile(
+    r"^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+\S+)?$"
+)
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
 
@@ -146,8 +148,12 @@ class Metrics(Rendered):
             table.add_column(node, justify="right")
         rows: dict[str, dict[str, float]] = {}
         for sample in shown:
-            labels = ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items()) if label != "node")
-            rows.setdefault(f"{sample.name}{{{labels}}}" if labels else sample.name, {})[sample.node] = sample.value
+            labels = ",".join(
+                f"{label}={value}" for label, value in sorted(sample.labels.items()) if label != "node"
+            )
+            rows.setdefault(f"{sample.name}{{{labels}}}" if labels else sample.name, {})[sample.node] = (
+                sample.value
+            )
         for name, values in sorted(rows.items()):
             table.add_row(escape(name), *(f"{values[node]:g}" if node in values else "" for node in nodes))
         return table

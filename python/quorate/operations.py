@@ -14,7 +14,7 @@ from quorate import levels
 from quorate.entries import EntryData, Version, WriteData, moment
 from quorate.errors import InvalidArgument, NotFound, PartialFailure, QuorateError
 from quorate.flow import Call, Flow, Pause
-from quorate.metrics import Metrics
+from quorate.metrics import Metrics, Sample
 from quorate.metrics import parse as parse_metrics
 from quorate.ring import Distribution, Ring, key_bytes, node_number
 from quorate.timeline import Event, Timeline
@@ -245,7 +245,7 @@ def find_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
             return info
     names = ", ".join(repr(info.name) for info in known) or "none"
     raise NotFound(
-        f"no keyspace {name!r} (there are: {names}): create it with keyspace({name!r}, mode=\"quorum\", replicas=3)"
+        f'no keyspace {name!r} (there are: {names}): create it with keyspace({name!r}, mode="quorum", replicas=3)'
     )
 
 
@@ -271,7 +271,7 @@ def open_keyspace(
     """
     if not isinstance(name, str):
         raise InvalidArgument(f"a keyspace's name is a str, not {type(name).__name__}")
-    if mode is replicas is read is write is read_repair is None:
+    if all(setting is None for setting in (mode, replicas, read, write, read_repair)):
         return (yield from find_keyspace(name, timeout))
     if mode not in (None, "quorum"):
         raise InvalidArgument(f'mode {mode!r}: this version has "quorum" only')
@@ -357,8 +357,8 @@ def metrics(timeout: float) -> Flow[Metrics]:
     """Ask every member for its metrics."""
     members = (yield from topology(timeout)).members
     answers = yield from _ask(members, "metrics", 0, timeout)
-    samples = []
-    missing = []
+    samples: list[Sample] = []
+    missing: list[str] = []
     for member, answer in answers:
         if isinstance(answer, QuorateError):
             missing.append(member.name)
@@ -371,8 +371,8 @@ def events(timeout: float) -> Flow[Timeline]:
     """Ask every member for its events and put them in the order of their time."""
     members = (yield from topology(timeout)).members
     answers = yield from _ask(members, "events", 0, timeout)
-    found = []
-    missing = []
+    found: list[Event] = []
+    missing: list[str] = []
     for member, answer in answers:
         if isinstance(answer, QuorateError):
             missing.append(member.name)

@@ -59,7 +59,17 @@ class NodeProcess:
         with log.open("ab") as sink:
             self._log_start = sink.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT, _package_root(), "node", name, str(config["cluster"])],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _BOOT,
+                    _package_root(),
+                    "node",
+                    name,
+                    str(config["cluster"]),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,

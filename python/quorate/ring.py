@@ -5,7 +5,7 @@ Everything here is computed from the members and the settings alone; nodes compu
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +59,9 @@ class NodeShare:
     tokens : int
         Its tokens on the ring.
     primary : float
-        Share of the keys that it owns first; all nodes together have 1.
+        Share of the keys that it owns first; over all nodes 1.
     stored : float
-        Share of all copies that it stores; all nodes together have 1.
+        Share of the keys of which it stores a copy; over all nodes the number of replicas.
     """
 
     node: str
@@ -76,6 +76,8 @@ class Balance:
 
     Attributes
     ----------
+    mean : float
+        What each node would hold were it perfectly fair.
     deviation : float
         Standard deviation over mean.
     score : float
@@ -84,6 +86,7 @@ class Balance:
         The nodes with the largest and the smallest share.
     """
 
+    mean: float
     deviation: float
     score: float
     most_loaded: str
@@ -191,9 +194,12 @@ class Ring:
         racks, datacenters = dict(racks or {}), dict(datacenters or {})
         for name in (*racks, *datacenters):
             if name not in names:
-                raise InvalidArgument(f"{name!r} is given a place but is not among the nodes {', '.join(names)}")
+                raise InvalidArgument(
+                    f"{name!r} is given a place but is not among the nodes {', '.join(names)}"
+                )
         members = [
-            (node_number(name), racks.get(name, _EVERYONE), datacenters.get(name, _EVERYONE)) for name in names
+            (node_number(name), racks.get(name, _EVERYONE), datacenters.get(name, _EVERYONE))
+            for name in names
         ]
         self._nodes = tuple(sorted(names, key=node_number))
         self._vnodes = vnodes
@@ -288,18 +294,18 @@ class Ring:
         Distribution
             Shares and balance of primary ownership and of stored copies.
         """
+        found = json.loads(self._ring.balance(replicas))
         shares = tuple(
-            NodeShare(f"n{node}", tokens, primary, stored)
-            for node, tokens, primary, stored in self._ring.shares(replicas)
+            NodeShare(f"n{share['node']}", share["vnodes"], share["primary"], share["stored"])
+            for share in found["nodes"]
         )
-        count = len(shares)
         return Distribution(
-            replicas,
+            found["replicas"],
             self._vnodes,
             shares,
-            _balance({share.node: share.primary for share in shares}),
-            _balance({share.node: share.stored for share in shares}),
-            math.sqrt((count - 1) / (count * self._vnodes + 1)),
+            _balance(found["primary"]),
+            _balance(found["stored"]),
+            found["random_sd_percent"] / 100,
         )
 
     def moved(self, after: Ring, replicas: int = 3) -> float:
@@ -323,12 +329,11 @@ class Ring:
         return f"<Ring of {', '.join(self._nodes)}: {self._vnodes} vnodes each, {self._hash}>"
 
 
-def _balance(shares: Mapping[str, float]) -> Balance:
-    mean = sum(shares.values()) / len(shares)
-    deviation = math.sqrt(sum((share - mean) ** 2 for share in shares.values()) / len(shares)) / mean
+def _balance(found: Mapping[str, Any]) -> Balance:
     return Balance(
-        deviation,
-        100 * (1 - deviation),
-        max(shares, key=lambda node: shares[node]),
-        min(shares, key=lambda node: shares[node]),
+        found["mean"],
+        found["sd_percent"] / 100,
+        found["score"],
+        f"n{found['most_loaded']['node']}",
+        f"n{found['least_loaded']['node']}",
     )

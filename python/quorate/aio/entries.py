@@ -15,7 +15,7 @@ __all__ = ["Entry", "WriteResult"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Entry(EntryData):
-    __doc__ = EntryData.__doc__
+    """A key as a read at some level saw it; see `quorate.Entry`."""
 
     async def trace(self) -> Trace:
         """Collect the spans of this read; see `quorate.Entry.trace`."""
@@ -25,7 +25,7 @@ class Entry(EntryData):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WriteResult(WriteData):
-    __doc__ = WriteData.__doc__
+    """A write that reached its level; see `quorate.WriteResult`."""
 
     async def trace(self) -> Trace:
         """Collect the spans of this write; see `quorate.WriteResult.trace`."""

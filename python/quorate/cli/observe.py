@@ -1,0 +1,124 @@
+"""Commands that look: ``status``, ``topology``, ``ring``, ``distribution``, ``nodes-for-key``, ``events``, ..."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from quorate.cli.data import connection
+from quorate.cli.output import document, show
+from quorate.errors import InvalidArgument
+from quorate.ring import Ring
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from quorate.rendering import Rendered
+    from quorate.settings import Settings
+
+__all__ = ["distribution", "events", "metrics", "nodes_for_key", "ring", "status", "topology", "trace"]
+
+
+def status(arguments: Namespace, settings: Settings) -> int:
+    """Show how the nodes are; the exit status is 1 when not every key has its quorum."""
+    with connection(settings) as client:
+        health = client.health(arguments.keyspace)
+        view = client.status()
+    if arguments.json:
+        document({**health.to_dict(), "nodes": [node.to_dict() for node in view]})
+    else:
+        show(view)
+        show(health)
+    return 0 if health.has_quorum else 1
+
+
+def topology(arguments: Namespace, settings: Settings) -> int:
+    """Show who the members are."""
+    with connection(settings) as client:
+        shape = client.topology()
+    if arguments.json:
+        document(asdict(shape))
+    else:
+        show(shape)
+    return 0
+
+
+def ring(arguments: Namespace, settings: Settings) -> int:
+    """Show how evenly a ring is divided: that of a cluster, or one computed here."""
+    if arguments.nodes is not None:
+        computed = Ring(arguments.nodes, vnodes=settings["vnodes"], hash=settings["hash"])
+    elif arguments.vnodes is not None or arguments.hash is not None:
+        raise InvalidArgument("--vnodes and --hash describe a computed ring: give --nodes too")
+    else:
+        with connection(settings) as client:
+            computed = client.ring()
+    if arguments.tokens:
+        for token, node in computed.tokens:
+            document({"token": token, "node": node}) if arguments.json else print(f"{token:016x} {node}")
+        return 0
+    replicas = min(3, len(computed.nodes)) if arguments.replicas is None else arguments.replicas
+    report = computed.distribution(replicas)
+    if arguments.json:
+        document(report.to_dict())
+    else:
+        show(report)
+    return 0
+
+
+def distribution(arguments: Namespace, settings: Settings) -> int:
+    """Show how evenly a keyspace is spread."""
+    with connection(settings) as client:
+        report = client.distribution(arguments.keyspace)
+    if arguments.json:
+        document(report.to_dict())
+    else:
+        show(report)
+    return 0
+
+
+def nodes_for_key(arguments: Namespace, settings: Settings) -> int:
+    """Show which nodes store a key, the most preferred one first."""
+    with connection(settings) as client:
+        nodes = client.nodes_for_key(arguments.keyspace, arguments.key)
+    if arguments.json:
+        document(list(nodes))
+    else:
+        print(*nodes)
+    return 0
+
+
+def events(arguments: Namespace, settings: Settings) -> int:
+    """Show what happened; as JSON one document per line."""
+    with connection(settings) as client:
+        timeline = client.events().where(arguments.name)
+    if arguments.json:
+        for event in timeline:
+            document(event.to_dict())
+        return 0
+    return _shown(timeline)
+
+
+def metrics(arguments: Namespace, settings: Settings) -> int:
+    """Show the metrics; as JSON one document per line."""
+    with connection(settings) as client:
+        found = client.metrics().where(arguments.name)
+    if arguments.json:
+        for sample in found:
+            document(asdict(sample))
+        return 0
+    return _shown(found)
+
+
+def trace(arguments: Namespace, settings: Settings) -> int:
+    """Draw a trace."""
+    with connection(settings) as client:
+        found = client.trace(arguments.trace_id)
+    if arguments.json:
+        document(found.to_dict())
+        return 0
+    return _shown(found)
+
+
+def _shown(report: Rendered) -> int:
+    show(report)
+    return 0

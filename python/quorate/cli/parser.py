@@ -1,0 +1,204 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["build"]
+
+_EPILOG = """\
+Settings come from arguments, then QUORATE_* variables (QUORATE_ENDPOINTS, QUORATE_TIMEOUT, ...), then a TOML file
+(--config, QUORATE_CONFIG or ./quorate.toml). Exit status: 0 done, 1 the operation failed, 2 wrong usage.
+"""
+
+
+def _late(target: str) -> Callable[..., int]:
+    """Name a command's function; its module is imported when it runs."""
+    module, _, name = target.partition(":")
+
+    def run(*arguments: Any) -> int:
+        code: int = getattr(importlib.import_module(f"quorate.cli.{module}"), name)(*arguments)
+        return code
+
+    return run
+
+
+class _Commands:
+    """Adds commands with what all of them take."""
+
+    def __init__(self, subparsers: Any) -> None:
+        self._subparsers = subparsers
+
+    def add(self, name: str, target: str, summary: str, *, connects: bool = False) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = self._subparsers.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=_EPILOG
+        )
+        parser.set_defaults(run=_late(target))
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
+        if connects:
+            parser.add_argument(
+                "-e", "--endpoints", metavar="HOST:PORT,...", help="nodes to connect to (127.0.0.1:7400)"
+            )
+            parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each operation (5)")
+        return parser
+
+
+def build() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line."""
+    from quorate._quorate import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="quorate",
+        description="A real replicated storage cluster to start, break, watch and judge.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"quorate {__version__}")
+    commands = _Commands(parser.add_subparsers(dest="command", metavar="COMMAND", required=True))
+    _clusters(commands)
+    _data(commands)
+    _observation(commands)
+    _bench(commands)
+    return parser
+
+
+def _clusters(commands: _Commands) -> None:
+    demo = commands.add("demo", "demo:demo", "five nodes, a text, a failure and a recovery in half a minute")
+    demo.add_argument(
+        "file", nargs="?", metavar="FILE", help="the text to load (one of Python's own by default)"
+    )
+
+    up = commands.add("up", "clusters:up", "run a cluster on this machine until Ctrl-C")
+    up.add_argument("--nodes", type=int, metavar="N", help="how many nodes (3)")
+    up.add_argument(
+        "--port", type=int, help="first port, ten for each node (7400); 0 takes any that are free"
+    )
+    up.add_argument("--data", metavar="DIR", help="keep the data there (a temporary directory by default)")
+    _shape(up)
+
+    node = commands.add("node", "clusters:node", "run one node until SIGTERM or SIGINT")
+    node.add_argument("--id", metavar="n1", help="which node it is (n1)")
+    node.add_argument("--data", metavar="DIR", help="its data directory; required")
+    node.add_argument(
+        "--cluster", metavar="NAME", help="the cluster's name, the same on every node (quorate)"
+    )
+    node.add_argument("--listen", metavar="HOST:PORT", help="for clients (127.0.0.1:7400)")
+    node.add_argument("--peer-listen", metavar="HOST:PORT", help="for the other nodes (the next port)")
+    node.add_argument("--http-listen", metavar="HOST:PORT", help="for /metrics (the port after that)")
+    node.add_argument(
+        "--members",
+        metavar="n1=HOST:CLIENT:PEER:HTTP,...",
+        help="all nodes with their ports, the same list on every node (this node alone by default)",
+    )
+    _shape(node)
+    node.add_argument("--secret", help="what peers and clients must know; better given as QUORATE_SECRET")
+    node.add_argument(
+        "--insecure", action="store_const", const=True, help="listen beyond loopback without a secret"
+    )
+    node.add_argument("--heartbeat-ms", type=int, metavar="MS", help="between heartbeats on an idle link")
+    node.add_argument("--idle-ms", type=int, metavar="MS", help="of silence until a link counts as broken")
+    node.add_argument("--map-size-bytes", type=int, metavar="BYTES", help="how far the store may grow")
+    node.add_argument("--log-file", metavar="FILE", help="append the log there (stderr by default)")
+    node.add_argument("--log-level", metavar="LEVEL", help="error, warn, info, debug or trace (info)")
+
+
+def _shape(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vnodes", type=int, metavar="N", help="tokens per node (150)")
+    parser.add_argument("--hash", choices=("murmur3", "md5", "xxh3"), help="how keys become tokens (murmur3)")
+
+
+def _data(commands: _Commands) -> None:
+    keyspace = commands.add("keyspace", "data:keyspace", "create or list keyspaces", connects=True)
+    keyspace.add_argument("action", choices=("create", "list"))
+    keyspace.add_argument("name", nargs="?", help="of the keyspace to create")
+    keyspace.add_argument("--mode", choices=("quorum",), default="quorum", help="how it replicates")
+    keyspace.add_argument("--replicas", type=int, metavar="N", help="how many nodes store each key (3)")
+    keyspace.add_argument("--read", metavar="LEVEL", help="level of reads that name none (QUORUM)")
+    keyspace.add_argument("--write", metavar="LEVEL", help="level of writes that name none (QUORUM)")
+    keyspace.add_argument(
+        "--read-repair", choices=("off", "async"), help="what a read does about stale replicas"
+    )
+
+    put = commands.add("put", "data:put", "write a value", connects=True)
+    _operation(put, "key")
+    put.add_argument("value", help="the value; - reads it from standard input")
+    put.add_argument("--context", metavar="BASE64", help="what the writer has seen, as get --json printed it")
+    put.add_argument("--trace", action="store_true", help="show what every process did for it")
+
+    get = commands.add("get", "data:get", "read a key", connects=True)
+    _operation(get, "key")
+    get.add_argument("--raw", action="store_true", help="print the value alone, byte for byte")
+    get.add_argument("--trace", action="store_true", help="show what every process did for it")
+
+    delete = commands.add("delete", "data:delete", "delete a key", connects=True)
+    _operation(delete, "key")
+    delete.add_argument("--context", metavar="BASE64", help="what the writer has seen")
+    delete.add_argument("--trace", action="store_true", help="show what every process did for it")
+
+    scan = commands.add("scan", "data:scan", "list keys and values in key order", connects=True)
+    _operation(scan)
+    scan.add_argument("--start", help="the first key")
+    scan.add_argument("--end", help="the first key that is too far")
+    scan.add_argument("--prefix", help="only keys that begin with this")
+    scan.add_argument("--limit", type=int, metavar="N", help="at most this many")
+
+
+def _operation(parser: argparse.ArgumentParser, *positional: str) -> None:
+    parser.add_argument("keyspace")
+    for name in positional:
+        parser.add_argument(name)
+    parser.add_argument(
+        "-c", "--consistency", metavar="LEVEL", help="ONE, TWO, THREE, QUORUM, ALL or a number of replicas"
+    )
+
+
+def _observation(commands: _Commands) -> None:
+    status = commands.add("status", "observe:status", "how the nodes are and whom they see", connects=True)
+    status.add_argument("keyspace", nargs="?", help="judge whether this keyspace can serve")
+    commands.add("topology", "observe:topology", "who the members are", connects=True)
+    ring = commands.add(
+        "ring", "observe:ring", "how evenly a ring is divided, on a cluster or computed here", connects=True
+    )
+    ring.add_argument(
+        "--nodes", type=int, metavar="N", help="compute the ring of so many nodes, without a cluster"
+    )
+    ring.add_argument("--replicas", type=int, metavar="N", help="copies of each key (3)")
+    ring.add_argument("--tokens", action="store_true", help="list the tokens and their owners")
+    _shape(ring)
+    distribution = commands.add(
+        "distribution", "observe:distribution", "how evenly a keyspace is spread", connects=True
+    )
+    distribution.add_argument("keyspace", nargs="?")
+    nodes = commands.add("nodes-for-key", "observe:nodes_for_key", "which nodes store a key", connects=True)
+    nodes.add_argument("keyspace")
+    nodes.add_argument("key")
+    events = commands.add("events", "observe:events", "what happened, on all nodes", connects=True)
+    events.add_argument("--name", help="only events of this name, for example PeerDown")
+    metrics = commands.add("metrics", "observe:metrics", "the metrics of all nodes", connects=True)
+    metrics.add_argument("name", nargs="?", help="only this metric")
+    trace = commands.add("trace", "observe:trace", "draw the spans of a trace", connects=True)
+    trace.add_argument("trace_id", metavar="TRACE_ID")
+
+
+def _bench(commands: _Commands) -> None:
+    bench = commands.add("bench", "bench:bench", "measure operations per second and latency", connects=True)
+    bench.add_argument(
+        "--nodes", type=int, metavar="N", help="start so many nodes here (3, unless --endpoints is given)"
+    )
+    bench.add_argument("--operations", default="write,read", metavar="write,read", help="what to measure")
+    bench.add_argument("--concurrency", default="64", metavar="N,...", help="requests in flight (64)")
+    bench.add_argument("--duration", type=float, default=5.0, metavar="SECONDS", help="of each run (5)")
+    bench.add_argument("--value-size", type=int, default=100, metavar="BYTES", help="of each value (100)")
+    bench.add_argument(
+        "--keys", type=int, default=100_000, metavar="N", help="how many keys there are (100000)"
+    )
+    bench.add_argument("--replicas", type=int, default=3, metavar="N", help="copies of each key (3)")
+    bench.add_argument(
+        "-c", "--consistency", default="QUORUM", metavar="LEVEL,...", help="levels to measure (QUORUM)"
+    )
+    bench.add_argument("--keyspace", default="bench", help="where to write (bench)")

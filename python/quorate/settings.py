@@ -1,0 +1,153 @@
+"""Where a setting of the command line comes from: its argument, the environment, a TOML file, or a default.
+
+Arguments win over ``QUORATE_*`` variables, those over the file, and that over the default. The file is ``--config``,
+or ``QUORATE_CONFIG``, or ``quorate.toml`` in the working directory if there is one::
+
+    endpoints = "10.0.0.1:7400,10.0.0.2:7400"
+    timeout = 2.0
+
+    [up]
+    nodes = 5
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate.errors import InvalidArgument
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+__all__ = ["DEFAULTS", "Settings"]
+
+DEFAULTS: Mapping[str, Any] = {
+    "cluster": "quorate",
+    "consistency": None,
+    "data": None,
+    "endpoints": "127.0.0.1:7400",
+    "hash": "murmur3",
+    "heartbeat_ms": None,
+    "http_listen": None,
+    "id": "n1",
+    "idle_ms": None,
+    "insecure": False,
+    "listen": "127.0.0.1:7400",
+    "log_file": None,
+    "log_level": "info",
+    "map_size_bytes": None,
+    "members": None,
+    "nodes": 3,
+    "peer_listen": None,
+    "port": 7400,
+    "secret": None,
+    "timeout": 5.0,
+    "vnodes": 150,
+}
+"""Every setting that may stand in the environment or in a file, and its default."""
+
+_NUMBERS: Mapping[str, type] = {
+    "heartbeat_ms": int,
+    "idle_ms": int,
+    "map_size_bytes": int,
+    "nodes": int,
+    "port": int,
+    "timeout": float,
+    "vnodes": int,
+}
+_FILE = "quorate.toml"
+
+
+class Settings:
+    """The settings of one command.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        What the command line gave; ``None`` where it gave nothing.
+    environment : mapping
+        The environment variables.
+
+    Raises
+    ------
+    InvalidArgument
+        When the file cannot be read, or has a setting that there is not.
+    """
+
+    def __init__(self, arguments: Namespace, environment: Mapping[str, str] = os.environ) -> None:
+        self._arguments = vars(arguments)
+        self._environment = environment
+        self._file_name, self._file = self._read()
+        self._command = str(self._arguments.get("command"))
+        self._check(self._file, "")
+        for section, values in self._file.items():
+            if isinstance(values, dict):
+                self._check(values, f"[{section}] ")
+
+    def __getitem__(self, name: str) -> Any:
+        """Resolve one setting."""
+        given = self._arguments.get(name)
+        if given is not None:
+            return given
+        variable = f"QUORATE_{name.upper()}"
+        if variable in self._environment:
+            return _typed(name, self._environment[variable], variable)
+        section = self._file.get(self._command)
+        for values in (section, self._file):
+            if isinstance(values, dict) and name in values:
+                return _typed(name, values[name], f"{name} in {self._file_name}")
+        return DEFAULTS[name]
+
+    def given(self, name: str) -> bool:
+        """Tell whether a setting was given anywhere, so that it is not the default."""
+        section = self._file.get(self._command, {})
+        return (
+            self._arguments.get(name) is not None
+            or f"QUORATE_{name.upper()}" in self._environment
+            or name in section
+            or name in self._file
+        )
+
+    def _read(self) -> tuple[str, dict[str, Any]]:
+        named = self._arguments.get("config") or self._environment.get("QUORATE_CONFIG")
+        path = Path(named or _FILE)
+        try:
+            return str(path), tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            if named:
+                raise InvalidArgument(f"configuration file {named}: there is no such file") from None
+            return str(path), {}
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(f"configuration file {path}: {error}") from error
+
+    def _check(self, values: Mapping[str, Any], where: str) -> None:
+        for name, value in values.items():
+            if name not in DEFAULTS and not (where == "" and isinstance(value, dict)):
+                raise InvalidArgument(
+                    f"{where}{name} in {self._file_name} is not a setting: there are {', '.join(DEFAULTS)}"
+                )
+
+
+def _typed(name: str, value: Any, source: str) -> Any:
+    """Turn what the environment or a file gives into what the setting is."""
+    try:
+        if name in _NUMBERS:
+            return _NUMBERS[name](value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{source}={value!r} is not a number") from None
+    if name == "insecure" and isinstance(value, str):
+        if value.lower() not in ("0", "1", "false", "true", "no", "yes"):
+            raise InvalidArgument(f"{source}={value!r}: use true or false")
+        return value.lower() in ("1", "true", "yes")
+    if name == "endpoints" and isinstance(value, list):
+        return ",".join(map(str, value))
+    return value

@@ -1,0 +1,85 @@
+//! What a reader has seen, handed back to the put that replaces it: opaque to Python but readable as a map.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use pyo3::basic::CompareOp;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use quorate_protocol::error::Error;
+use quorate_protocol::versions::VersionVector;
+
+use crate::errors::exception;
+
+/// What a reader has seen of a key: give it to the put that is to replace that.
+///
+/// `a <= b` says that b has seen everything that a has; two contexts may be neither.
+#[pyclass(frozen, module = "quorate._quorate", name = "Context")]
+pub(crate) struct Context(pub(crate) VersionVector);
+
+#[pymethods]
+impl Context {
+    /// The version vector as a map: how many writes of each replica are included.
+    #[getter]
+    fn version(&self) -> BTreeMap<String, u64> {
+        self.0.readable()
+    }
+
+    /// Read what `bytes(context)` wrote.
+    #[staticmethod]
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        postcard::from_bytes(data).map(Context).map_err(|_| {
+            exception(Error::invalid(
+                "these bytes are not a context: use bytes(entry.context)",
+            ))
+        })
+    }
+
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.encode()?))
+    }
+
+    fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Context>() else {
+            return Ok(py.NotImplemented());
+        };
+        let (mine, theirs) = (&self.0, &other.get().0);
+        let answer = match op {
+            CompareOp::Eq => mine == theirs,
+            CompareOp::Ne => mine != theirs,
+            CompareOp::Le => theirs.dominates(mine),
+            CompareOp::Lt => theirs.dominates(mine) && mine != theirs,
+            CompareOp::Ge => mine.dominates(theirs),
+            CompareOp::Gt => mine.dominates(theirs) && mine != theirs,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether anything was seen at all.
+    fn __bool__(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Context {{{}}}>", self.0)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let rebuild = py.get_type::<Context>().getattr("from_bytes")?;
+        Ok((rebuild, (self.__bytes__(py)?,)))
+    }
+}
+
+impl Context {
+    fn encode(&self) -> PyResult<Vec<u8>> {
+        postcard::to_stdvec(&self.0)
+            .map_err(|error| exception(Error::invalid(format!("this context cannot be written: {error}"))))
+    }
+}

@@ -1,0 +1,89 @@
+//! The ring, computed without a cluster.
+
+use pyo3::prelude::*;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::ring::{self, HashKind, RingMember, RingSettings};
+
+use crate::errors::exception;
+
+/// The tokens of some nodes on the circle.
+#[pyclass(frozen, module = "quorate._quorate", name = "Ring")]
+pub(crate) struct Ring(ring::Ring);
+
+#[pymethods]
+impl Ring {
+    /// The ring of members given as (number, rack, datacenter).
+    #[new]
+    fn new(members: Vec<(u16, String, String)>, vnodes: i64, hash: &str) -> PyResult<Self> {
+        let hash: HashKind = hash.parse().map_err(exception)?;
+        let vnodes = u16::try_from(vnodes)
+            .map_err(|_| exception(Error::invalid(format!("vnodes={vnodes}: use 1 to {}", u16::MAX))))?;
+        let members: Vec<RingMember> = members
+            .into_iter()
+            .map(|(node, rack, datacenter)| RingMember {
+                node: NodeId(node),
+                rack,
+                datacenter,
+            })
+            .collect();
+        ring::Ring::build(&RingSettings { vnodes, hash }, &members)
+            .map(Ring)
+            .map_err(exception)
+    }
+
+    /// Tokens and the numbers of their owners, in the order of the circle.
+    #[getter]
+    fn tokens(&self) -> Vec<(u64, u16)> {
+        self.0
+            .tokens()
+            .iter()
+            .map(|(token, node)| (token.0, node.0))
+            .collect()
+    }
+
+    /// The token of a key.
+    fn token_of(&self, key: &[u8]) -> u64 {
+        self.0.token_of(key).0
+    }
+
+    /// The numbers of the nodes that a key prefers.
+    fn preference_list(&self, key: &[u8], replicas: i64) -> PyResult<Vec<u16>> {
+        let nodes = self
+            .0
+            .preference_list(self.0.token_of(key), copies(replicas)?)
+            .map_err(exception)?;
+        Ok(numbers(&nodes))
+    }
+
+    /// The different lists of nodes that store some key together.
+    fn replica_sets(&self, replicas: i64) -> PyResult<Vec<Vec<u16>>> {
+        let table = self.0.replicas(copies(replicas)?).map_err(exception)?;
+        Ok(table.sets().map(numbers).collect())
+    }
+
+    /// The balance report, as JSON.
+    fn balance(&self, replicas: i64) -> PyResult<String> {
+        let report = ring::balance(&self.0, copies(replicas)?).map_err(exception)?;
+        serde_json::to_string(&report).map_err(|error| exception(Error::invalid(error.to_string())))
+    }
+
+    /// Which share of all copies changes places on the way to another ring.
+    fn moved(&self, after: &Ring, replicas: i64) -> PyResult<f64> {
+        let movement = ring::movement(&self.0, &after.0, copies(replicas)?).map_err(exception)?;
+        Ok(movement.moved_share())
+    }
+}
+
+fn copies(replicas: i64) -> PyResult<u8> {
+    u8::try_from(replicas).map_err(|_| {
+        exception(Error::invalid(format!(
+            "replicas={replicas}: use 1 to {}",
+            u8::MAX
+        )))
+    })
+}
+
+fn numbers(nodes: &[NodeId]) -> Vec<u16> {
+    nodes.iter().map(|node| node.0).collect()
+}

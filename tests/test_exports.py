@@ -1,0 +1,42 @@
+"""What the package exports, and that importing it stays cheap."""
+
+import importlib
+
+import pytest
+
+import quorate
+
+
+def test_every_exported_name_can_be_had():
+    for name in quorate.__all__:
+        assert getattr(quorate, name) is not None, name
+    assert dir(quorate) == sorted(quorate.__all__)
+
+
+def test_names_come_from_where_the_type_checker_sees_them():
+    source = importlib.import_module("inspect").getsource(quorate)
+    for module, names in quorate._EXPORTS.items():
+        for name in names:
+            assert name in quorate.__all__
+        assert f"from quorate.{module} import" in source
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Clutser'"):
+        _ = quorate.Clutser
+
+
+def test_the_asynchronous_twin_has_the_same_operations():
+    for name in ("Connection", "Keyspace", "Node", "Entry", "WriteResult"):
+        mine, twin = getattr(quorate, name), getattr(quorate.aio, name)
+        public = {attribute for attribute in dir(mine) if not attribute.startswith("_")}
+        assert public <= set(dir(twin)), public - set(dir(twin))
+
+
+def test_every_error_of_the_tree_is_exported():
+    def below(kind):
+        for child in kind.__subclasses__():
+            yield child.__name__
+            yield from below(child)
+
+    assert set(below(quorate.QuorateError)) | {"QuorateError"} == set(quorate.errors.__all__)
