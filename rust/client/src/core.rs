@@ -1,0 +1,340 @@
+//! The client as a role: routing, retries, deadlines and connections, without a socket or a clock.
+//!
+//! # What it does
+//! It keeps one connection to each node of the cluster, knows from the topology which nodes store a key, and sends
+//! each operation to the first of them that it can reach. Always the first one: a plain put supersedes what its
+//! coordinating replica sees, so puts that follow each other should go through the same replica.
+//!
+//! An operation is tried again elsewhere only when that is certain to be safe:
+//! * it never left this machine whole, or a node answered that it did nothing ([`Error::Overloaded`],
+//!   [`Error::Closed`], [`Error::ConnectionLost`], or [`Error::NotFound`] of a keyspace that is known to exist);
+//! * or it is a read, and the node that had it was lost or has fallen silent.
+//!
+//! A put keeps its write id through all of that. A put whose connection breaks while it is out there is
+//! [`Error::OutcomeUnknown`], and so is one whose deadline passes; a read is then [`Error::ReadTimeout`]. The node knows
+//! the deadline too and can say more precisely how far it got, so the client gives it [`GRACE`] to say so.
+//!
+//! A node that does not answer is asked whether it is there (with a request for its topology, which also keeps the
+//! client up to date). While it stays silent it is *suspected*: new operations prefer the other replicas. Any byte
+//! from it clears the suspicion.
+//!
+//! # Driving it
+//! As any role: [`ClientEvent::Start`] first, effects performed in their order. `Connect` names a connection; `Send`,
+//! `Received` and `Disconnected` are about it from then on. The shell in this crate maps them to sockets, the simulator
+//! to its virtual network.
+//!
+//! # What holds
+//! * Every operation that is submitted is completed exactly once.
+//! * At most [`MAX_IN_FLIGHT`] operations and [`MAX_BYTES_IN_FLIGHT`] bytes are in flight; more are refused with
+//!   [`Error::Overloaded`].
+//! * An operation completes at the latest [`GRACE`] after its deadline (if the timer comes on time).
+//! * No put is sent again after an attempt that a node may have seen and not answered.
+
+mod alphabet;
+mod connection;
+mod directory;
+mod endpoint;
+mod links;
+mod operation;
+mod requests;
+mod routing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::MAX_HELLO_FRAME;
+use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_protocol::role::{Rng, Role};
+use quorate_protocol::time::{Instant, Now};
+use quorate_protocol::topology::Topology;
+use rand_core::Rng as _;
+
+pub use alphabet::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
+use connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Stage};
+use directory::Directory;
+use endpoint::{Endpoint, Link};
+use operation::Operation;
+
+/// The most operations in flight.
+pub const MAX_IN_FLIGHT: usize = 65_536;
+
+/// The most bytes of keys and values in flight (a single operation may be larger).
+pub const MAX_BYTES_IN_FLIGHT: usize = 256 << 20;
+
+/// How long after the deadline the client waits for the node's own verdict.
+pub const GRACE: Duration = Duration::from_millis(100);
+
+/// A client of one cluster; see the module's documentation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientCore {
+    config: ClientConfig,
+    /// Set by the first welcome, never changed.
+    cluster: Option<ClusterId>,
+    directory: Directory,
+    /// The endpoints that the user named, in that order.
+    seeds: Vec<Endpoint>,
+    /// The members, and before the topology is known the nodes that answered at the seeds.
+    nodes: BTreeMap<NodeId, Endpoint>,
+    connections: BTreeMap<u64, Connection>,
+    last_connection: u64,
+    operations: BTreeMap<u64, Operation>,
+    /// The operations in stage `Waiting`.
+    waiting: BTreeSet<u64>,
+    /// When each operation wants to be looked at.
+    timers: BTreeSet<(Instant, u64)>,
+    /// The sum of their keys and values.
+    bytes_in_flight: usize,
+    /// The last one used.
+    write_sequence: u64,
+    /// The time that was asked for and has not come.
+    armed: Option<Instant>,
+    /// `Opened` was said.
+    opened: bool,
+    closed: bool,
+    /// Frames are encoded here and split off.
+    scratch: BytesMut,
+}
+
+/// What every step has at hand.
+struct Step<'a> {
+    now: Now,
+    rng: &'a mut Rng,
+    effects: &'a mut Vec<ClientEffect>,
+}
+
+impl Step<'_> {
+    fn instant(&self) -> Instant {
+        self.now.instant
+    }
+}
+
+impl Role for ClientCore {
+    type Event = ClientEvent;
+    type Effect = ClientEffect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: ClientEvent, effects: &mut Vec<ClientEffect>) {
+        if self.closed {
+            if let ClientEvent::Submit { op, .. } = event {
+                effects.push(ClientEffect::Complete {
+                    op,
+                    outcome: unsent(closed()),
+                });
+            }
+            return;
+        }
+        let step = &mut Step { now, rng, effects };
+        match event {
+            ClientEvent::Start => self.dial_due(step),
+            ClientEvent::Submit { op, request, options } => self.submit(op, request, options, step),
+            ClientEvent::Connected { connection } => self.connected(connection, step),
+            ClientEvent::Received { connection, bytes } => self.received(connection, &bytes, step),
+            ClientEvent::Disconnected {
+                connection,
+                written,
+                reason,
+            } => self.disconnected(connection, written, reason, step),
+            ClientEvent::Timer => self.timer(step),
+            ClientEvent::Close => self.close(step),
+        }
+        if !self.closed {
+            self.open(step);
+            self.arm(step);
+        }
+    }
+}
+
+impl ClientCore {
+    /// A client that has not begun.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] without an endpoint, or with credentials that no node would take.
+    pub fn new(config: ClientConfig) -> Result<Self, Error> {
+        if config.endpoints.is_empty() {
+            return Err(Error::invalid("no endpoint: give at least one node as host:port"));
+        }
+        if config.credentials.len() > MAX_HELLO_FRAME / 2 {
+            return Err(Error::invalid(format!(
+                "the credentials are {} bytes but the limit is {}: shorten them",
+                config.credentials.len(),
+                MAX_HELLO_FRAME / 2
+            )));
+        }
+        let seed = |address: &String| Endpoint::new(address.clone(), Instant(0));
+        Ok(ClientCore {
+            cluster: config.cluster,
+            directory: Directory::default(),
+            seeds: config.endpoints.iter().map(seed).collect(),
+            nodes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            operations: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            bytes_in_flight: 0,
+            write_sequence: 0,
+            armed: None,
+            opened: false,
+            closed: false,
+            scratch: BytesMut::new(),
+            config,
+        })
+    }
+
+    /// How many operations are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// The members as far as they are known.
+    pub fn topology(&self) -> Option<&Topology> {
+        self.directory.topology()
+    }
+
+    /// The nodes that requests can be sent to, and whether each is suspected.
+    pub fn connected_nodes(&self) -> BTreeMap<NodeId, bool> {
+        self.connections
+            .values()
+            .filter_map(|connection| Some((connection.node()?, connection.suspect)))
+            .collect()
+    }
+
+    /// The time has come, for whatever it was asked for.
+    fn timer(&mut self, step: &mut Step<'_>) {
+        self.armed = None;
+        self.operations_due(step);
+        self.dial_due(step);
+        self.care(step);
+        self.route_waiting(step);
+    }
+
+    /// Says once whether the cluster was reached.
+    fn open(&mut self, step: &mut Step<'_>) {
+        if self.opened {
+            return;
+        }
+        let result = if self.directory.topology().is_some() && self.directory.listed {
+            let patient = |node: NodeId| self.first_dial_under_way(node, step.instant());
+            if self.nodes.keys().any(|node| patient(*node)) {
+                return;
+            }
+            Ok(())
+        } else if self.seeds_failed_after(None) {
+            Err(self.unreachable())
+        } else {
+            return;
+        };
+        self.opened = true;
+        step.effects.push(ClientEffect::Opened(result));
+    }
+
+    /// Asks for a timer, if none that comes in time is set.
+    fn arm(&mut self, step: &mut Step<'_>) {
+        let now = step.instant();
+        let mut wake = self.timers.first().map_or(Instant::NEVER, |(at, _)| *at);
+        for endpoint in self.seeds.iter().chain(self.nodes.values()) {
+            if let Link::Down { retry_at } = endpoint.link {
+                wake = wake.min(retry_at);
+            }
+        }
+        for connection in self.connections.values() {
+            wake = wake.min(match connection.stage {
+                Stage::Dialing | Stage::Greeting => {
+                    let patience = connection.since + FIRST_DIAL_PATIENCE;
+                    if patience > now {
+                        patience
+                    } else {
+                        connection.since + DIAL_TIMEOUT
+                    }
+                }
+                Stage::Ready { .. } => match connection.care(now) {
+                    Care::Nothing { until } => until,
+                    Care::Probe | Care::Suspect | Care::GiveUp => now,
+                },
+            });
+        }
+        if wake < Instant::NEVER && self.armed.is_none_or(|armed| wake < armed) {
+            self.armed = Some(wake);
+            step.effects.push(ClientEffect::SetTimer { at: wake });
+        }
+    }
+
+    /// Ends everything.
+    fn close(&mut self, step: &mut Step<'_>) {
+        self.closed = true;
+        for op in self.operations.keys().copied().collect::<Vec<u64>>() {
+            self.interrupt(op, step);
+        }
+        for connection in std::mem::take(&mut self.connections).into_keys() {
+            step.effects.push(ClientEffect::Disconnect { connection });
+        }
+        if !self.opened {
+            self.opened = true;
+            step.effects.push(ClientEffect::Opened(Err(closed())));
+        }
+    }
+}
+
+/// The error of what is submitted to, or interrupted by, a client that is closed.
+fn closed() -> Error {
+    Error::Closed("the client is closed: connect again".to_owned())
+}
+
+/// The outcome of an operation that was turned down at once.
+fn unsent(error: Error) -> Outcome {
+    Outcome {
+        result: Err(error),
+        node: None,
+        boot: None,
+        attempts: 0,
+        elapsed: Duration::ZERO,
+        trace_id: None,
+    }
+}
+
+/// Half of `wait` for certain, the other half by chance, so that clients do not come back all at once.
+fn jitter(wait: Duration, rng: &mut Rng) -> Duration {
+    let half = wait / 2;
+    let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
+    half + Duration::from_micros(rng.next_u64() % micros.saturating_add(1))
+}
+
+#[cfg(test)]
+impl ClientCore {
+    /// What holds between any two events.
+    pub(crate) fn check(&self) {
+        use operation::Stage;
+        let mut in_flight: BTreeMap<u64, usize> = BTreeMap::new();
+        for (op, operation) in &self.operations {
+            assert!(self.timers.contains(&(operation.timer, *op)), "{op} has no timer");
+            let waits = matches!(operation.stage, Stage::Waiting { .. });
+            assert_eq!(waits, self.waiting.contains(op), "{op} is {:?}", operation.stage);
+            if let Stage::Sent { connection, .. } = operation.stage {
+                *in_flight.entry(connection).or_default() += 1;
+            }
+        }
+        assert_eq!(self.timers.len(), self.operations.len());
+        assert_eq!(
+            self.bytes_in_flight,
+            self.operations.values().map(|operation| operation.bytes).sum()
+        );
+        for (connection, count) in in_flight {
+            assert_eq!(
+                self.connections[&connection].in_flight, count,
+                "connection {connection}"
+            );
+        }
+        for endpoint in self.seeds.iter().chain(self.nodes.values()) {
+            if let Link::Dialing { connection } | Link::Ready { connection } = endpoint.link {
+                assert!(
+                    self.connections.contains_key(&connection) || self.closed,
+                    "{endpoint:?}"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

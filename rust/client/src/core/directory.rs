@@ -1,0 +1,140 @@
+//! What the client knows about the cluster: members, ring and keyspaces, and from them who stores a key.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::level::Level;
+use quorate_protocol::placement::{Placement, Preference};
+use quorate_protocol::topology::{Member, Topology};
+
+/// Everything here is learned from nodes, and only ever replaced by something newer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Directory {
+    placement: Option<Placement>,
+    /// By number of replicas: one for each that a known keyspace has.
+    preferences: BTreeMap<u8, Preference>,
+    keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    /// A node has listed its keyspaces.
+    pub(super) listed: bool,
+}
+
+impl Directory {
+    /// Takes what an answer says about the cluster. Returns whether the members have changed.
+    pub(super) fn learn(&mut self, response: &Response) -> bool {
+        match response {
+            Response::Topology(topology) => return self.learn_topology(topology),
+            Response::Keyspaces(keyspaces) => {
+                self.listed = true;
+                for keyspace in keyspaces {
+                    self.learn_keyspace(keyspace);
+                }
+            }
+            Response::Keyspace { keyspace, .. } => self.learn_keyspace(keyspace),
+            _ => {}
+        }
+        false
+    }
+
+    fn learn_topology(&mut self, topology: &Topology) -> bool {
+        let newer = self
+            .topology()
+            .is_none_or(|known| known.generation < topology.generation);
+        if !newer {
+            return false;
+        }
+        // A topology that makes no ring is one that this version does not understand: nodes will route.
+        let Ok(placement) = Placement::new(topology.clone()) else {
+            return false;
+        };
+        self.placement = Some(placement);
+        self.preferences.clear();
+        let replicas: Vec<u8> = self
+            .keyspaces
+            .values()
+            .map(|keyspace| keyspace.settings.replicas)
+            .collect();
+        for count in replicas {
+            self.prepare(count);
+        }
+        true
+    }
+
+    fn learn_keyspace(&mut self, keyspace: &Keyspace) {
+        if self.keyspaces.get(&keyspace.id) != Some(keyspace) {
+            self.keyspaces.insert(keyspace.id, keyspace.clone());
+        }
+        self.prepare(keyspace.settings.replicas);
+    }
+
+    fn prepare(&mut self, replicas: u8) {
+        if let Some(placement) = &self.placement
+            && !self.preferences.contains_key(&replicas)
+            && let Ok(preference) = placement.preference(replicas)
+        {
+            self.preferences.insert(replicas, preference);
+        }
+    }
+
+    pub(super) fn topology(&self) -> Option<&Topology> {
+        self.placement.as_ref().map(|placement| &**placement.topology())
+    }
+
+    pub(super) fn members(&self) -> &[Member] {
+        self.topology().map_or(&[], |topology| &topology.members)
+    }
+
+    pub(super) fn keyspace(&self, id: KeyspaceId) -> Option<&Keyspace> {
+        self.keyspaces.get(&id)
+    }
+
+    /// The nodes that store the request's key, most preferred first; none when it has no key or not enough is known.
+    pub(super) fn replicas(&self, request: &Request) -> &[NodeId] {
+        let lookup = |(id, key): (KeyspaceId, &Key)| {
+            let replicas = self.keyspaces.get(&id)?.settings.replicas;
+            Some(self.preferences.get(&replicas)?.of(key))
+        };
+        keyspace_and_key(request).and_then(lookup).unwrap_or(&[])
+    }
+
+    /// How many acknowledgements or answers the request asks for; 1 where nobody can say.
+    pub(super) fn required(&self, request: &Request) -> u8 {
+        let of = |id: &KeyspaceId, level: Option<Level>, write: bool| {
+            let settings = &self.keyspaces.get(id)?.settings;
+            let default = if write {
+                settings.write_level
+            } else {
+                settings.read_level
+            };
+            level.unwrap_or(default).required(settings.replicas).ok()
+        };
+        match request {
+            Request::Put { keyspace, level, .. } => of(keyspace, *level, true),
+            Request::Get { keyspace, level, .. } | Request::Scan { keyspace, level, .. } => {
+                of(keyspace, *level, false)
+            }
+            Request::CreateKeyspace(_) => u8::try_from(self.members().len()).ok(),
+            _ => None,
+        }
+        .unwrap_or(1)
+    }
+}
+
+/// The keyspace that a request is about.
+pub(super) fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
+    match request {
+        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
+            Some(*keyspace)
+        }
+        _ => None,
+    }
+}
+
+fn keyspace_and_key(request: &Request) -> Option<(KeyspaceId, &Key)> {
+    match request {
+        Request::Put { keyspace, key, .. } | Request::Get { keyspace, key, .. } => Some((*keyspace, key)),
+        _ => None,
+    }
+}

@@ -1,0 +1,206 @@
+//! One operation, from its submission to its outcome, and what an error means for it.
+
+use std::time::Duration;
+
+use quorate_protocol::api::Request;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::telemetry::{Span, TraceContext};
+use quorate_protocol::time::{Instant, WallTime};
+
+/// After this many attempts the last definite error is the answer.
+const MAX_ATTEMPTS: u8 = 6;
+/// The wait before an operation that found a node overloaded is tried elsewhere; it doubles with each attempt.
+const OVERLOAD_BACKOFF: Duration = Duration::from_millis(5);
+/// The wait before a keyspace that a node does not know yet is asked for elsewhere.
+const UNKNOWN_KEYSPACE_BACKOFF: Duration = Duration::from_millis(20);
+
+/// What may be done with an operation whose answer did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Changes nothing: ask elsewhere.
+    Read,
+    /// Changes something, but twice is the same as once: ask elsewhere; in the end its outcome is unknown.
+    Idempotent,
+    /// Its outcome is unknown.
+    Write,
+}
+
+impl Kind {
+    pub(super) fn of(request: &Request) -> Kind {
+        match request {
+            Request::Put { .. } => Kind::Write,
+            Request::CreateKeyspace(_) => Kind::Idempotent,
+            Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics => Kind::Read,
+        }
+    }
+}
+
+/// Where an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// Nowhere: no node can take it, since this time.
+    Waiting { since: Instant },
+    /// Nowhere: it is tried again when its timer comes.
+    Backoff,
+    /// On this connection; its frame ends at this byte of what was sent there.
+    Sent { connection: u64, end: u64 },
+}
+
+/// The span of a sampled operation, until it is finished.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Draft {
+    pub(super) trace_id: u128,
+    pub(super) span_id: u64,
+    pub(super) parent_id: u64,
+    pub(super) start: WallTime,
+}
+
+impl Draft {
+    /// What the request carries.
+    pub(super) fn context(&self) -> TraceContext {
+        TraceContext {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            sampled: true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Operation {
+    pub(super) request: Request,
+    pub(super) kind: Kind,
+    pub(super) target: Option<NodeId>,
+    pub(super) submitted: Instant,
+    pub(super) deadline: Instant,
+    /// Its entry in the timers.
+    pub(super) timer: Instant,
+    pub(super) stage: Stage,
+    /// Of its key and value.
+    pub(super) bytes: usize,
+    /// How often it was sent.
+    pub(super) attempts: u8,
+    /// An attempt may have reached a node and was not answered.
+    pub(super) unanswered: bool,
+    /// Who has turned it down, or was lost with it, in this round.
+    pub(super) tried: Vec<NodeId>,
+    /// Why the last attempt failed for certain.
+    pub(super) last_error: Option<Error>,
+    pub(super) draft: Option<Draft>,
+}
+
+/// What to do about an answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Disposition {
+    /// It is the answer.
+    Final,
+    /// Nothing was written; try elsewhere after this wait (before jitter).
+    Elsewhere { after: Duration },
+}
+
+impl Operation {
+    /// What to do about `error`, a node's answer to the latest attempt. `keyspace_exists`: the client has seen the
+    /// keyspace that it is about on some node.
+    pub(super) fn disposition(&self, error: &Error, keyspace_exists: bool) -> Disposition {
+        if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || self.attempts >= MAX_ATTEMPTS {
+            return Disposition::Final;
+        }
+        match error {
+            Error::Overloaded(_) => Disposition::Elsewhere {
+                after: OVERLOAD_BACKOFF * (1 << u32::from(self.attempts)),
+            },
+            Error::Closed(_) | Error::ConnectionLost(_) => Disposition::Elsewhere {
+                after: if self.attempts == 1 {
+                    Duration::ZERO
+                } else {
+                    UNKNOWN_KEYSPACE_BACKOFF
+                },
+            },
+            Error::NotFound(_) if keyspace_exists => Disposition::Elsewhere {
+                after: UNKNOWN_KEYSPACE_BACKOFF,
+            },
+            _ => Disposition::Final,
+        }
+    }
+
+    /// The error of an operation whose time is up, or that nobody can answer any longer. `required` replicas were
+    /// asked for; `unreachable` says who could not be reached.
+    pub(super) fn verdict(&self, required: u8, unreachable: impl FnOnce() -> Error) -> Error {
+        match self.kind {
+            Kind::Write | Kind::Idempotent if self.unanswered => Error::OutcomeUnknown { acked: 0, required },
+            Kind::Read if self.unanswered => Error::ReadTimeout {
+                answered: 0,
+                required,
+            },
+            _ => self.last_error.clone().unwrap_or_else(unreachable),
+        }
+    }
+
+    /// The finished span, when the operation is sampled.
+    pub(super) fn span(
+        &self,
+        end: WallTime,
+        collection: Option<&str>,
+        error: Option<&Error>,
+    ) -> Option<Span> {
+        let draft = self.draft.as_ref()?;
+        let operation = operation_name(&self.request);
+        let mut attributes = vec![
+            ("db.system.name".to_owned(), "quorate".to_owned()),
+            ("db.operation.name".to_owned(), operation.to_owned()),
+        ];
+        if let Some(collection) = collection {
+            attributes.push(("db.collection.name".to_owned(), collection.to_owned()));
+        }
+        let level = match &self.request {
+            Request::Put { level, .. } | Request::Get { level, .. } | Request::Scan { level, .. } => *level,
+            _ => None,
+        };
+        if let Some(level) = level {
+            attributes.push(("quorate.consistency".to_owned(), level.to_string()));
+        }
+        attributes.push(("quorate.attempts".to_owned(), self.attempts.to_string()));
+        if let Some(error) = error {
+            attributes.push(("error.type".to_owned(), error.name().to_owned()));
+        }
+        Some(Span {
+            trace_id: draft.trace_id,
+            span_id: draft.span_id,
+            parent_id: draft.parent_id,
+            name: match collection {
+                Some(collection) => format!("{operation} {collection}"),
+                None => operation.to_owned(),
+            },
+            node: None,
+            start: draft.start,
+            end: end.max(draft.start),
+            attributes,
+            error: error.map(|error| error.name().to_owned()),
+        })
+    }
+}
+
+/// `db.operation.name` of a request.
+fn operation_name(request: &Request) -> &'static str {
+    match request {
+        Request::Put { value: Some(_), .. } => "put",
+        Request::Put { value: None, .. } => "delete",
+        Request::Get { .. } => "get",
+        Request::Scan { .. } => "scan",
+        Request::CreateKeyspace(_) => "create_keyspace",
+        Request::ListKeyspaces => "list_keyspaces",
+        Request::Topology => "topology",
+        Request::Status => "status",
+        Request::Events { .. } => "events",
+        Request::Spans { .. } => "spans",
+        Request::Metrics => "metrics",
+    }
+}

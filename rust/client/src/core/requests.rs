@@ -1,0 +1,439 @@
+//! Operations: which node gets them, when they are sent again, and how they end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_protocol::api::{MAX_VALUE_BYTES, Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::{self, FrameError, MAX_REQUEST_FRAME};
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::telemetry::TraceContext;
+use quorate_protocol::time::Instant;
+use quorate_protocol::versions::WriteId;
+use rand_core::Rng as _;
+use serde::Serialize;
+
+use super::directory::keyspace_of;
+use super::links::{operation_of, wire_id};
+use super::operation::{Disposition, Draft, Kind, Operation, Stage};
+use super::routing::Choice;
+use super::{
+    CallOptions, ClientCore, ClientEffect, GRACE, MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Outcome, Step, Trace,
+    closed, jitter, unsent,
+};
+
+/// A [`RequestFrame`](quorate_protocol::api::RequestFrame) that borrows its request; the bytes are the same.
+#[derive(Serialize)]
+struct BorrowedFrame<'a> {
+    id: u64,
+    deadline_ms: u32,
+    trace: Option<TraceContext>,
+    request: &'a Request,
+}
+
+impl ClientCore {
+    pub(super) fn submit(
+        &mut self,
+        op: u64,
+        mut request: Request,
+        options: CallOptions,
+        step: &mut Step<'_>,
+    ) {
+        assert!(op > 0 && op < 1 << 56, "operation {op}: ids are 1 to 2^56 - 1");
+        assert!(
+            !self.operations.contains_key(&op),
+            "operation {op} is in flight already"
+        );
+        let bytes = payload(&request);
+        if let Err(error) = self.admit(bytes).and_then(|()| check_size(&request)) {
+            let outcome = unsent(error);
+            return step.effects.push(ClientEffect::Complete { op, outcome });
+        }
+        if let Request::Put { write_id, .. } = &mut request {
+            self.write_sequence += 1;
+            *write_id = WriteId {
+                client: self.config.client_id,
+                sequence: self.write_sequence,
+            };
+        }
+        let now = step.instant();
+        let deadline = now + options.timeout;
+        let operation = Operation {
+            kind: Kind::of(&request),
+            request,
+            target: options.node,
+            submitted: now,
+            deadline,
+            timer: deadline + GRACE,
+            stage: Stage::Backoff,
+            bytes,
+            attempts: 0,
+            unanswered: false,
+            tried: Vec::new(),
+            last_error: None,
+            draft: draft(options.trace, step),
+        };
+        self.timers.insert((operation.timer, op));
+        self.operations.insert(op, operation);
+        self.bytes_in_flight += bytes;
+        self.route(op, step);
+    }
+
+    /// Whether there is room for an operation of so many bytes.
+    fn admit(&self, bytes: usize) -> Result<(), Error> {
+        let full = if self.operations.len() >= MAX_IN_FLIGHT {
+            format!("{MAX_IN_FLIGHT} operations")
+        } else if !self.operations.is_empty() && self.bytes_in_flight + bytes > MAX_BYTES_IN_FLIGHT {
+            format!("{} MiB", self.bytes_in_flight >> 20)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Overloaded(format!(
+            "this client has {full} in flight: wait for some of it"
+        )))
+    }
+
+    /// Sends the operation to the best node, or makes it wait, or ends it.
+    fn route(&mut self, op: u64, step: &mut Step<'_>) {
+        match self.choose(op, step.instant()) {
+            Choice::Send(connection) => self.send(op, connection, step),
+            Choice::Wait => {
+                let operation = &self.operations[&op];
+                if !matches!(operation.stage, Stage::Waiting { .. }) {
+                    let deadline = operation.deadline;
+                    self.place(
+                        op,
+                        Stage::Waiting {
+                            since: step.instant(),
+                        },
+                    );
+                    self.set_timer(op, deadline);
+                }
+                self.hurry(op, step.instant());
+            }
+            Choice::Fail(error) => {
+                let error = match self.operations[&op].kind {
+                    Kind::Read => error,
+                    Kind::Idempotent | Kind::Write => self.verdict(op, || error),
+                };
+                self.complete_with_error(op, error, step);
+            }
+        }
+    }
+
+    /// Operations that had nowhere to go are looked at again.
+    pub(super) fn route_waiting(&mut self, step: &mut Step<'_>) {
+        for op in self.waiting.iter().copied().collect::<Vec<u64>>() {
+            self.route(op, step);
+        }
+    }
+
+    fn send(&mut self, op: u64, connection: u64, step: &mut Step<'_>) {
+        let now = step.instant();
+        let operation = self.operations.get_mut(&op).expect("it is being routed");
+        operation.attempts = operation.attempts.saturating_add(1);
+        let frame = BorrowedFrame {
+            id: wire_id(op, operation.attempts),
+            deadline_ms: milliseconds(operation.deadline.since(now)),
+            trace: operation.draft.as_ref().map(Draft::context),
+            request: &operation.request,
+        };
+        if let Err(error) = frame::encode(&frame, MAX_REQUEST_FRAME, &mut self.scratch) {
+            let error = unencodable(&error);
+            return self.complete_with_error(op, error, step);
+        }
+        let bytes = self.scratch.split().freeze();
+        let state = self.connections.get_mut(&connection).expect("it was just chosen");
+        state.sent += bytes.len() as u64;
+        state.took(now);
+        let end = state.sent;
+        step.effects.push(ClientEffect::Send { connection, bytes });
+        self.place(op, Stage::Sent { connection, end });
+        self.set_timer(op, self.operations[&op].deadline + GRACE);
+        let unknown = keyspace_of(&self.operations[&op].request)
+            .is_some_and(|id| self.directory.keyspace(id).is_none());
+        if unknown {
+            self.ask_for_keyspaces(connection, step);
+        }
+    }
+
+    /// Moves an operation to another stage and keeps the books.
+    fn place(&mut self, op: u64, stage: Stage) {
+        let operation = self.operations.get_mut(&op).expect("it is in flight");
+        if let Stage::Sent { connection, .. } = operation.stage
+            && let Some(state) = self.connections.get_mut(&connection)
+        {
+            state.released();
+        }
+        let before = std::mem::replace(&mut operation.stage, stage);
+        if matches!(before, Stage::Waiting { .. }) {
+            self.waiting.remove(&op);
+        }
+        if matches!(stage, Stage::Waiting { .. }) {
+            self.waiting.insert(op);
+        }
+    }
+
+    fn set_timer(&mut self, op: u64, at: Instant) {
+        let operation = self.operations.get_mut(&op).expect("it is in flight");
+        if operation.timer != at {
+            self.timers.remove(&(operation.timer, op));
+            operation.timer = at;
+            self.timers.insert((at, op));
+        }
+    }
+
+    /// A node has answered the attempt with this id, or one that nobody waits for any longer.
+    pub(super) fn operation_answered(
+        &mut self,
+        connection: u64,
+        id: u64,
+        response: Result<Response, Error>,
+        step: &mut Step<'_>,
+    ) {
+        let Some((op, attempt)) = operation_of(id) else {
+            return;
+        };
+        let Some(operation) = self.operations.get_mut(&op) else {
+            return;
+        };
+        let error = match response {
+            // An earlier attempt of a read that was moved since: as good an answer as any.
+            Ok(_) if attempt <= operation.attempts => {
+                return self.complete(op, response, Some(connection), step);
+            }
+            Err(error) if attempt == operation.attempts => error,
+            _ => return,
+        };
+        let keyspace_exists =
+            keyspace_of(&operation.request).is_some_and(|id| self.directory.keyspace(id).is_some());
+        let disposition = operation.disposition(&error, keyspace_exists);
+        let Disposition::Elsewhere { after } = disposition else {
+            return self.complete(op, Err(error), Some(connection), step);
+        };
+        let wait = jitter(after, step.rng);
+        if step.instant() + wait >= operation.deadline {
+            return self.complete(op, Err(error), Some(connection), step);
+        }
+        operation.last_error = Some(error);
+        if let (Some(node), _) = self.answering(connection) {
+            self.turned_down(op, node);
+        }
+        self.place(op, Stage::Backoff);
+        if wait.is_zero() {
+            self.route(op, step);
+        } else {
+            self.set_timer(op, step.instant() + wait);
+        }
+    }
+
+    /// Remembers that a node did not help; when no node is left, all may be asked again.
+    fn turned_down(&mut self, op: u64, node: NodeId) {
+        let members = self.nodes.len();
+        let operation = self.operations.get_mut(&op).expect("it is in flight");
+        if !operation.tried.contains(&node) {
+            operation.tried.push(node);
+        }
+        if operation.tried.len() >= members {
+            operation.tried.clear();
+        }
+    }
+
+    /// Takes a read away from a node that may have it, and sends it to another.
+    pub(super) fn retry_elsewhere(&mut self, op: u64, node: NodeId, step: &mut Step<'_>) {
+        self.turned_down(op, node);
+        let operation = self.operations.get_mut(&op).expect("it is in flight");
+        operation.unanswered = true;
+        let deadline = operation.deadline;
+        self.place(op, Stage::Backoff);
+        self.set_timer(op, deadline);
+        self.route(op, step);
+    }
+
+    /// The connection broke; `written` bytes of it may have reached the node.
+    pub(super) fn operations_lost(
+        &mut self,
+        connection: u64,
+        written: u64,
+        node: Option<NodeId>,
+        error: &Error,
+        step: &mut Step<'_>,
+    ) {
+        let lost: Vec<(u64, u64)> = self
+            .operations
+            .iter()
+            .filter_map(|(op, operation)| match operation.stage {
+                Stage::Sent { connection: at, end } if at == connection => Some((*op, end)),
+                _ => None,
+            })
+            .collect();
+        for (op, end) in lost {
+            let operation = self.operations.get_mut(&op).expect("it was just found");
+            let reached = end <= written;
+            operation.unanswered |= reached;
+            if !reached {
+                operation.last_error = Some(error.clone());
+            }
+            if (operation.kind == Kind::Write && reached) || operation.deadline <= step.instant() {
+                let error = self.verdict(op, || error.clone());
+                self.complete_with_error(op, error, step);
+                continue;
+            }
+            let deadline = operation.deadline;
+            if let Some(node) = node {
+                self.turned_down(op, node);
+            }
+            self.place(op, Stage::Backoff);
+            self.set_timer(op, deadline);
+            self.route(op, step);
+        }
+    }
+
+    /// Ends the operations whose time is up and sends those whose wait is over.
+    pub(super) fn operations_due(&mut self, step: &mut Step<'_>) {
+        let now = step.instant();
+        while let Some((at, op)) = self.timers.first().copied()
+            && at <= now
+        {
+            let operation = self
+                .operations
+                .get_mut(&op)
+                .expect("a timer belongs to an operation");
+            if operation.stage == Stage::Backoff && now < operation.deadline {
+                let deadline = operation.deadline;
+                self.set_timer(op, deadline);
+                self.route(op, step);
+                continue;
+            }
+            operation.unanswered |= matches!(operation.stage, Stage::Sent { .. });
+            let timeout = operation.deadline.since(operation.submitted);
+            let error = self.verdict(op, || {
+                let reason = self.unreachable();
+                Error::ConnectionLost(format!(
+                    "nobody could take it within {} ms: {reason}",
+                    timeout.as_millis()
+                ))
+            });
+            self.complete_with_error(op, error, step);
+        }
+    }
+
+    /// The client is being closed.
+    pub(super) fn interrupt(&mut self, op: u64, step: &mut Step<'_>) {
+        let operation = self.operations.get_mut(&op).expect("it was just found");
+        operation.unanswered |= matches!(operation.stage, Stage::Sent { .. });
+        let error = match operation.kind {
+            Kind::Read => closed(),
+            Kind::Idempotent | Kind::Write => self.verdict(op, closed),
+        };
+        self.complete_with_error(op, error, step);
+    }
+
+    /// What can be said about an operation that is not going to be answered.
+    fn verdict(&self, op: u64, unreachable: impl FnOnce() -> Error) -> Error {
+        let operation = &self.operations[&op];
+        operation.verdict(self.directory.required(&operation.request), unreachable)
+    }
+
+    fn complete_with_error(&mut self, op: u64, error: Error, step: &mut Step<'_>) {
+        self.complete(op, Err(error), None, step);
+    }
+
+    fn complete(
+        &mut self,
+        op: u64,
+        result: Result<Response, Error>,
+        connection: Option<u64>,
+        step: &mut Step<'_>,
+    ) {
+        let operation = self.operations.remove(&op).expect("an operation completes once");
+        match operation.stage {
+            Stage::Sent { connection, .. } => {
+                if let Some(state) = self.connections.get_mut(&connection) {
+                    state.released();
+                }
+            }
+            Stage::Waiting { .. } => {
+                self.waiting.remove(&op);
+            }
+            Stage::Backoff => {}
+        }
+        self.bytes_in_flight -= operation.bytes;
+        self.timers.remove(&(operation.timer, op));
+        let collection = keyspace_of(&operation.request)
+            .and_then(|id| self.directory.keyspace(id))
+            .map(|keyspace| keyspace.settings.name.as_str());
+        if let Some(span) = operation.span(step.now.wall, collection, result.as_ref().err()) {
+            step.effects.push(ClientEffect::Span(Box::new(span)));
+        }
+        let (node, boot) = connection.map_or((None, None), |connection| self.answering(connection));
+        let outcome = Outcome {
+            result,
+            node,
+            boot,
+            attempts: operation.attempts,
+            elapsed: step.instant().since(operation.submitted),
+            trace_id: operation.draft.map(|draft| draft.trace_id),
+        };
+        step.effects.push(ClientEffect::Complete { op, outcome });
+    }
+}
+
+/// The bytes of a request that count against [`MAX_BYTES_IN_FLIGHT`].
+fn payload(request: &Request) -> usize {
+    match request {
+        Request::Put { key, value, .. } => key.size() + value.as_ref().map_or(0, Bytes::len),
+        _ => 0,
+    }
+}
+
+/// A value that every node would refuse is not even sent.
+fn check_size(request: &Request) -> Result<(), Error> {
+    match request {
+        Request::Put {
+            value: Some(value), ..
+        } if value.len() > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
+            what: "the value's length in bytes".to_owned(),
+            size: value.len() as u64,
+            limit: MAX_VALUE_BYTES as u64,
+            remedy: "split it over several keys".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn unencodable(error: &FrameError) -> Error {
+    match error {
+        FrameError::TooLarge { size, limit } => Error::LimitExceeded {
+            what: "the request's length in bytes".to_owned(),
+            size: *size as u64,
+            limit: *limit as u64,
+            remedy: "pass a smaller value or context".to_owned(),
+        },
+        other => Error::invalid(other.to_string()),
+    }
+}
+
+/// The beginning of an operation's span, if it is sampled.
+fn draft(trace: Trace, step: &mut Step<'_>) -> Option<Draft> {
+    let (trace_id, parent_id) = match trace {
+        Trace::Off => return None,
+        Trace::New => {
+            let (high, low) = (step.rng.next_u64(), step.rng.next_u64());
+            (u128::from(high) << 64 | u128::from(low).max(1), 0)
+        }
+        Trace::Child(parent) if parent.sampled => (parent.trace_id, parent.span_id),
+        Trace::Child(_) => return None,
+    };
+    Some(Draft {
+        trace_id,
+        span_id: step.rng.next_u64().max(1),
+        parent_id,
+        start: step.now.wall,
+    })
+}
+
+/// Rounded up, so that a node never gives up before the client does.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+}

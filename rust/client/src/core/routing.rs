@@ -1,0 +1,138 @@
+//! Which node an operation goes to: the first of the key's replicas that can be expected to answer.
+//!
+//! In this order: replicas by preference, then the other members (they hand the request on), and of these first the
+//! ones that answer, then the suspected, then those that have turned the operation down before. A node that is being
+//! dialled for the first time is waited for, shortly, so that a client that has just begun does not send its first puts
+//! through other replicas than the following ones.
+
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::time::Instant;
+
+use super::ClientCore;
+use super::connection::Connection;
+use super::endpoint::Link;
+use super::operation::{Operation, Stage};
+
+/// What to do with an operation now.
+pub(super) enum Choice {
+    Send(u64),
+    Wait,
+    Fail(Error),
+}
+
+impl ClientCore {
+    /// What to do with an operation now.
+    pub(super) fn choose(&self, op: u64, now: Instant) -> Choice {
+        let operation = &self.operations[&op];
+        let Stage::Waiting { since } = operation.stage else {
+            return self.choose_since(operation, now, now);
+        };
+        self.choose_since(operation, since, now)
+    }
+
+    /// `since`: the operation has had nowhere to go from then on.
+    fn choose_since(&self, operation: &Operation, since: Instant, now: Instant) -> Choice {
+        if self.directory.topology().is_none() {
+            return if self.seeds_failed_after(Some(since)) {
+                Choice::Fail(self.unreachable())
+            } else {
+                Choice::Wait
+            };
+        }
+        if let Some(node) = operation.target {
+            return self.choose_target(node, since);
+        }
+        let replicas = self.directory.replicas(&operation.request);
+        let others = self.rotated_members().filter(|node| !replicas.contains(node));
+        let mut reserve = None;
+        let mut last_resort = None;
+        let mut hope = false;
+        for node in replicas.iter().copied().chain(others) {
+            let tried = operation.tried.contains(&node);
+            match self.ready(node) {
+                Some((connection, state)) => {
+                    let place = match (tried, state.suspect) {
+                        (false, false) => return Choice::Send(connection),
+                        (false, true) => &mut reserve,
+                        (true, _) => &mut last_resort,
+                    };
+                    place.get_or_insert(connection);
+                }
+                None if !tried && self.first_dial_under_way(node, now) => return Choice::Wait,
+                None => {
+                    hope |= !self
+                        .nodes
+                        .get(&node)
+                        .is_none_or(|endpoint| endpoint.failed_after(since))
+                }
+            }
+        }
+        match reserve.or(last_resort) {
+            Some(connection) => Choice::Send(connection),
+            None if hope => Choice::Wait,
+            None => Choice::Fail(self.unreachable()),
+        }
+    }
+
+    fn choose_target(&self, node: NodeId, since: Instant) -> Choice {
+        if let Some((connection, _)) = self.ready(node) {
+            return Choice::Send(connection);
+        }
+        match self.nodes.get(&node) {
+            None => {
+                let members: Vec<String> = self.nodes.keys().map(NodeId::to_string).collect();
+                Choice::Fail(Error::NotFound(format!(
+                    "{node} is not a member of the cluster: the members are {}",
+                    members.join(", ")
+                )))
+            }
+            Some(endpoint) if endpoint.failed_after(since) => Choice::Fail(Error::ConnectionLost(format!(
+                "cannot reach {node} at {}: check that it runs",
+                endpoint.complaint()
+            ))),
+            Some(_) => Choice::Wait,
+        }
+    }
+
+    /// All members, beginning with one that differs from client to client.
+    fn rotated_members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let members = self.directory.members();
+        let first = self.config.client_id as usize % members.len().max(1);
+        members[first..]
+            .iter()
+            .chain(&members[..first])
+            .map(|member| member.id)
+    }
+
+    fn ready(&self, node: NodeId) -> Option<(u64, &Connection)> {
+        match self.nodes.get(&node)?.link {
+            Link::Ready { connection } => Some((connection, self.connections.get(&connection)?)),
+            _ => None,
+        }
+    }
+
+    /// Whether an operation could go to another node that answers.
+    pub(super) fn has_alternative(&self, op: u64, node: NodeId) -> bool {
+        let tried = &self.operations[&op].tried;
+        let usable = |id: NodeId| self.ready(id).is_some_and(|(_, state)| !state.suspect);
+        self.nodes
+            .keys()
+            .any(|id| *id != node && !tried.contains(id) && usable(*id))
+    }
+
+    /// Somebody waits: the nodes that could help are dialled soon.
+    pub(super) fn hurry(&mut self, op: u64, now: Instant) {
+        match self.operations[&op].target {
+            Some(node) => self
+                .nodes
+                .get_mut(&node)
+                .into_iter()
+                .for_each(|endpoint| endpoint.hurry(now)),
+            None => self.nodes.values_mut().for_each(|endpoint| endpoint.hurry(now)),
+        }
+        if self.directory.topology().is_none() {
+            self.seeds.iter_mut().for_each(|seed| seed.hurry(now));
+        }
+    }
+}

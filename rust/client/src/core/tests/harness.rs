@@ -1,0 +1,402 @@
+//! A cluster that the tests script: it accepts connections and tells what it knows; operations are answered by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quorate_protocol::api::{
+    ClientHello, Entry, MAX_CLIENT_FRAME, Request, RequestFrame, Response, ResponseFrame, ServerHello,
+    Written,
+};
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::{Decoder, encode};
+use quorate_protocol::hlc::Timestamp;
+use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::level::Level;
+use quorate_protocol::placement::Placement;
+use quorate_protocol::ring::RingSettings;
+use quorate_protocol::role::{Rng, Role, rng_from_seed};
+use quorate_protocol::telemetry::Span;
+use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_protocol::topology::{Member, Topology};
+use quorate_protocol::versions::{Dot, VersionVector, WriteId};
+
+use super::super::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
+
+pub(super) const CLUSTER: ClusterId = ClusterId(77);
+pub(super) const USERS: KeyspaceId = KeyspaceId(1);
+
+/// How an address behaves when it is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    /// Accepts, greets, and answers what the client asks on its own account.
+    Up,
+    /// Refuses connections.
+    Refusing,
+    /// Swallows everything.
+    Silent,
+    /// Accepts and answers the hello with this.
+    Greeting(ServerHello),
+}
+
+/// An operation that reached a node.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) node: NodeId,
+    pub(super) connection: u64,
+    pub(super) frame: RequestFrame,
+}
+
+pub(super) struct Harness {
+    pub(super) core: ClientCore,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    pub(super) topology: Topology,
+    pub(super) keyspaces: Vec<Keyspace>,
+    pub(super) behaviour: BTreeMap<String, Behaviour>,
+    /// Connections that the client believes in, with what came of its stream.
+    pub(super) open: BTreeMap<u64, (String, Decoder)>,
+    pub(super) greeted: Vec<u64>,
+    pub(super) arrived: Vec<Arrived>,
+    pub(super) completed: BTreeMap<u64, Outcome>,
+    pub(super) opened: Vec<Result<(), Error>>,
+    pub(super) spans: Vec<Span>,
+    pub(super) dialled: Vec<(u64, String)>,
+    /// Whether the client's invariants are checked after each event (in time that grows with what is in flight).
+    pub(super) checking: bool,
+    timer: Option<u64>,
+    last_op: u64,
+}
+
+pub(super) fn address(node: u16) -> String {
+    format!("n{node}:7400")
+}
+
+pub(super) fn topology(nodes: u16) -> Topology {
+    let member = |number| Member {
+        id: NodeId(number),
+        peer_address: format!("n{number}:7300"),
+        client_address: address(number),
+        http_address: format!("n{number}:7500"),
+        rack: "default".to_owned(),
+        datacenter: "default".to_owned(),
+    };
+    Topology::new(
+        CLUSTER,
+        1,
+        (1..=nodes).map(member).collect(),
+        RingSettings::default(),
+    )
+    .unwrap()
+}
+
+pub(super) fn key(text: &str) -> Key {
+    Key::try_from(text).unwrap()
+}
+
+pub(super) fn put(text: &str) -> Request {
+    Request::Put {
+        keyspace: USERS,
+        key: key(text),
+        value: Some(Bytes::from_static(b"v")),
+        context: None,
+        level: None,
+        write_id: WriteId {
+            client: 0,
+            sequence: 0,
+        },
+    }
+}
+
+pub(super) fn get(text: &str) -> Request {
+    Request::Get {
+        keyspace: USERS,
+        key: key(text),
+        level: None,
+    }
+}
+
+pub(super) fn written() -> Response {
+    let dot = Dot {
+        replica: ReplicaId::new(NodeId(1), 1),
+        counter: 1,
+    };
+    Response::Written(Written {
+        dot,
+        context: VersionVector::new(),
+        timestamp: Timestamp::default(),
+        acked: vec![NodeId(1)],
+        coordinator: NodeId(1),
+        level: Level::Quorum,
+    })
+}
+
+pub(super) fn entry() -> Response {
+    Response::Entry(Entry {
+        versions: Vec::new(),
+        context: VersionVector::new(),
+        answered: vec![NodeId(1)],
+        coordinator: NodeId(1),
+        level: Level::Quorum,
+    })
+}
+
+impl Harness {
+    /// A cluster of so many nodes with the keyspace `users` (three replicas), and a client that was given all
+    /// addresses and has not begun.
+    pub(super) fn new(nodes: u16) -> Self {
+        Harness::with_endpoints(nodes, (1..=nodes).map(address).collect())
+    }
+
+    pub(super) fn with_endpoints(nodes: u16, endpoints: Vec<String>) -> Self {
+        let core = ClientCore::new(ClientConfig::new(endpoints, 4242)).unwrap();
+        Harness {
+            core,
+            rng: rng_from_seed(1),
+            now: 1_000_000,
+            topology: topology(nodes),
+            keyspaces: vec![Keyspace {
+                id: USERS,
+                settings: KeyspaceSettings::quorum("users", 3.min(nodes as u8)),
+            }],
+            behaviour: (1..=nodes).map(|node| (address(node), Behaviour::Up)).collect(),
+            open: BTreeMap::new(),
+            greeted: Vec::new(),
+            arrived: Vec::new(),
+            completed: BTreeMap::new(),
+            opened: Vec::new(),
+            spans: Vec::new(),
+            dialled: Vec::new(),
+            checking: true,
+            timer: None,
+            last_op: 0,
+        }
+    }
+
+    /// Started, and connected to all nodes.
+    pub(super) fn ready(nodes: u16) -> Self {
+        let mut harness = Harness::new(nodes);
+        harness.event(ClientEvent::Start);
+        assert_eq!(harness.opened, vec![Ok(())]);
+        harness
+    }
+
+    pub(super) fn instants(&self) -> Now {
+        Now {
+            instant: Instant(self.now),
+            wall: WallTime(1_700_000_000_000_000 + self.now),
+        }
+    }
+
+    /// Gives the client an event, and plays the cluster's part in what follows.
+    pub(super) fn event(&mut self, event: ClientEvent) {
+        let mut events = vec![event];
+        while !events.is_empty() {
+            let mut effects = Vec::new();
+            for event in events.drain(..) {
+                self.core
+                    .handle(self.instants(), &mut self.rng, event, &mut effects);
+                if self.checking {
+                    self.core.check();
+                }
+            }
+            for effect in effects {
+                events.extend(self.perform(effect));
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: ClientEffect) -> Vec<ClientEvent> {
+        match effect {
+            ClientEffect::Connect { connection, address } => {
+                self.dialled.push((connection, address.clone()));
+                match self.behaviour.get(&address) {
+                    None | Some(Behaviour::Refusing) => {
+                        return vec![ClientEvent::Disconnected {
+                            connection,
+                            written: 0,
+                            reason: "connection refused".to_owned(),
+                        }];
+                    }
+                    Some(Behaviour::Silent) => {
+                        self.open
+                            .insert(connection, (address, Decoder::new(MAX_CLIENT_FRAME)));
+                    }
+                    Some(_) => {
+                        self.open
+                            .insert(connection, (address, Decoder::new(MAX_CLIENT_FRAME)));
+                        return vec![ClientEvent::Connected { connection }];
+                    }
+                }
+                Vec::new()
+            }
+            ClientEffect::Send { connection, bytes } => self.arrive(connection, &bytes),
+            ClientEffect::Disconnect { connection } => {
+                self.open.remove(&connection);
+                Vec::new()
+            }
+            ClientEffect::Complete { op, outcome } => {
+                let before = self.completed.insert(op, outcome);
+                assert_eq!(before, None, "operation {op} completed twice");
+                Vec::new()
+            }
+            ClientEffect::SetTimer { at } => {
+                self.timer = Some(at.0);
+                Vec::new()
+            }
+            ClientEffect::Opened(result) => {
+                self.opened.push(result);
+                Vec::new()
+            }
+            ClientEffect::Span(span) => {
+                self.spans.push(*span);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Bytes of the client arrive at a node, which answers what it can on its own.
+    fn arrive(&mut self, connection: u64, bytes: &[u8]) -> Vec<ClientEvent> {
+        let Some((address, decoder)) = self.open.get_mut(&connection) else {
+            return Vec::new();
+        };
+        let behaviour = self
+            .behaviour
+            .get(address)
+            .cloned()
+            .unwrap_or(Behaviour::Refusing);
+        let node: NodeId = address.split(':').next().unwrap().parse().unwrap();
+        if behaviour == Behaviour::Silent {
+            return Vec::new();
+        }
+        decoder.extend(bytes);
+        let mut out = BytesMut::new();
+        if !self.greeted.contains(&connection) {
+            assert!(decoder.magic().unwrap());
+            decoder.decode::<ClientHello>().unwrap().expect("a whole hello");
+            self.greeted.push(connection);
+            let hello = match behaviour {
+                Behaviour::Greeting(hello) => hello,
+                _ => ServerHello::Welcome {
+                    version: 1,
+                    features: 0,
+                    cluster: CLUSTER,
+                    node,
+                    boot: BootId(u64::from(node.0)),
+                },
+            };
+            encode(&hello, MAX_CLIENT_FRAME, &mut out).unwrap();
+        }
+        while let Some(frame) = decoder.decode::<RequestFrame>().unwrap() {
+            let response = match &frame.request {
+                Request::Topology if frame.id < 256 => Response::Topology(Box::new(self.topology.clone())),
+                Request::ListKeyspaces if frame.id < 256 => Response::Keyspaces(self.keyspaces.clone()),
+                _ => {
+                    self.arrived.push(Arrived {
+                        node,
+                        connection,
+                        frame,
+                    });
+                    continue;
+                }
+            };
+            let frame = ResponseFrame {
+                id: frame.id,
+                response: Ok(response),
+            };
+            encode(&frame, MAX_CLIENT_FRAME, &mut out).unwrap();
+        }
+        match out.is_empty() {
+            true => Vec::new(),
+            false => vec![ClientEvent::Received {
+                connection,
+                bytes: out.freeze(),
+            }],
+        }
+    }
+
+    /// Submits an operation with a timeout of two seconds and returns its name.
+    pub(super) fn submit(&mut self, request: Request) -> u64 {
+        self.submit_with(request, CallOptions::timeout(Duration::from_secs(2)))
+    }
+
+    pub(super) fn submit_with(&mut self, request: Request, options: CallOptions) -> u64 {
+        self.last_op += 1;
+        let op = self.last_op;
+        self.event(ClientEvent::Submit { op, request, options });
+        op
+    }
+
+    /// The operation that arrived last and is not taken yet.
+    pub(super) fn take(&mut self) -> Arrived {
+        self.arrived
+            .pop()
+            .expect("an operation should have arrived at a node")
+    }
+
+    pub(super) fn reply(&mut self, to: &Arrived, response: Result<Response, Error>) {
+        let frame = ResponseFrame {
+            id: to.frame.id,
+            response,
+        };
+        let mut out = BytesMut::new();
+        encode(&frame, MAX_CLIENT_FRAME, &mut out).unwrap();
+        self.event(ClientEvent::Received {
+            connection: to.connection,
+            bytes: out.freeze(),
+        });
+    }
+
+    /// The connection to a node breaks; everything had been written, unless said otherwise.
+    pub(super) fn cut(&mut self, node: u16, written: u64) {
+        let connection = self.connection_to(node);
+        self.open.remove(&connection);
+        self.event(ClientEvent::Disconnected {
+            connection,
+            written,
+            reason: "connection reset".to_owned(),
+        });
+    }
+
+    pub(super) fn connection_to(&self, node: u16) -> u64 {
+        let at = |(_, (open, _)): &(&u64, &(String, Decoder))| *open == address(node);
+        *self
+            .open
+            .iter()
+            .rev()
+            .find(at)
+            .expect("a connection to the node")
+            .0
+    }
+
+    /// Lets time pass, with the timers that the client asked for.
+    pub(super) fn advance(&mut self, duration: Duration) {
+        let end = self.now + u64::try_from(duration.as_micros()).unwrap();
+        while let Some(at) = self.timer.filter(|at| *at <= end) {
+            self.timer = None;
+            self.now = self.now.max(at);
+            self.event(ClientEvent::Timer);
+        }
+        self.now = end;
+    }
+
+    pub(super) fn outcome(&self, op: u64) -> &Outcome {
+        self.completed.get(&op).expect("the operation should be complete")
+    }
+
+    pub(super) fn error(&self, op: u64) -> &Error {
+        self.outcome(op)
+            .result
+            .as_ref()
+            .expect_err("the operation should have failed")
+    }
+
+    /// The nodes that store a key, most preferred first.
+    pub(super) fn replicas(&self, text: &str) -> Vec<NodeId> {
+        let placement = Placement::new(self.topology.clone()).unwrap();
+        let replicas = self.keyspaces[0].settings.replicas;
+        placement.preference(replicas).unwrap().of(&key(text)).to_vec()
+    }
+}
