@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Quorate's durable storage.
+//!
+//! A store makes [operations](quorate_protocol::store::JournalOp) durable, a batch at a time, and answers reads from
+//! what is durable. The contract stands in [`store`]; there are two stores, and one conformance suite for both:
+//!
+//! * [`LmdbStore`](lmdb::LmdbStore), on disk: a journal and a state, see [`lmdb`];
+//! * [`MemoryStore`](memory::MemoryStore), for the simulator: the same, with disks that misbehave on command.
+//!
+//! Around them: [`queue`] decides which requests share a sync (pure, so the simulator runs it too); [`thread`] drives
+//! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps
+//! others out; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
+
+pub mod datadir;
+pub mod error;
+pub mod frame;
+pub mod lmdb;
+pub mod memory;
+mod overlay;
+pub mod queue;
+pub mod scrub;
+pub mod store;
+mod sys;
+pub mod thread;
+
+pub use datadir::{Claim, DataDir, Identity};
+pub use error::{CommitError, OpenError, ReadError};
+pub use lmdb::{LmdbStore, Options};
+pub use memory::MemoryStore;
+pub use queue::{CommitQueue, Completion, Limits, Outcome, Request};
+pub use quorate_protocol::store::{JournalOp, Priority, StateWrite, StreamId, Table};
+pub use scrub::Scrubber;
+pub use store::{Bounds, NODE_STREAM, Page, Reader, Store};
+pub use thread::{Observer, StorageHandle, StorageThread};

@@ -1,0 +1,157 @@
+//! What can go wrong, told apart by what the caller must do next.
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_protocol::store::{StreamId, Table};
+use thiserror::Error;
+
+use crate::frame::FrameError;
+
+/// Why a data directory or the store in it cannot be opened. Each names the path and the remedy.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process (or this one) has the directory open.
+    #[error(
+        "data directory {path} is in use by another process: stop that node, or give this one its own directory"
+    )]
+    DirectoryInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to a node of another cluster.
+    #[error(
+        "data directory {path} belongs to cluster {found}, not to {expected}: \
+         name the right cluster, or give this node an empty directory"
+    )]
+    ForeignCluster {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster that wrote it.
+        found: ClusterId,
+        /// The cluster that was to open it.
+        expected: ClusterId,
+    },
+    /// The directory belongs to another node of the cluster.
+    #[error(
+        "data directory {path} belongs to node {found}, not to {expected}: \
+         start {found} with it, or give {expected} its own directory"
+    )]
+    ForeignNode {
+        /// The directory.
+        path: PathBuf,
+        /// The node that wrote it.
+        found: NodeId,
+        /// The node that was to open it.
+        expected: NodeId,
+    },
+    /// A file is shorter than what was durably written to it.
+    #[error(
+        "{path} is truncated: {found} bytes, at least {expected} were written: \
+         restore the whole data directory from a copy, or empty it and let the node join anew"
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it must have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
+    },
+    /// A file is not what it should be.
+    #[error(
+        "{path} is corrupt ({detail}): restore the whole data directory from a copy, \
+         or empty it and let the node join anew"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The directory has an identity, but its data are gone.
+    #[error(
+        "data directory {path} has lost its data: restore it whole from a copy, or empty it and let the node join anew"
+    )]
+    DataMissing {
+        /// What is missing.
+        path: PathBuf,
+    },
+    /// The directory was written by a later version of the program.
+    #[error("{path} has format version {found}, this program knows {supported}: start a newer version")]
+    FormatTooNew {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version that this program reads.
+        supported: u32,
+    },
+    /// The system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted, such as "create".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it was refused.
+        source: io::Error,
+    },
+    /// LMDB refused.
+    #[error("open {path}: {detail}")]
+    Lmdb {
+        /// The environment.
+        path: PathBuf,
+        /// What LMDB said.
+        detail: String,
+    },
+}
+
+/// Why a batch did not become durable.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommitError {
+    /// No space, found before the commit: nothing was written, the store goes on, reads work.
+    #[error("no space left for the data: free disk space, or raise the map size")]
+    Full,
+    /// The commit or its sync failed: what is on disk is unknown. The node must stop; nothing is retried or answered.
+    #[error("the store failed and must not be used any more: {0}")]
+    Fatal(String),
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// The row is there but is not what was written.
+    #[error("corrupt record in table {table:?} under key {key:?}: {why}")]
+    Corrupt {
+        /// Where.
+        table: Table,
+        /// Its key.
+        key: Bytes,
+        /// What is wrong with it.
+        why: FrameError,
+    },
+    /// A log entry is there but is not what was written.
+    #[error("corrupt entry {position} of stream {stream:?}: {why}")]
+    CorruptEntry {
+        /// Whose log.
+        stream: StreamId,
+        /// Where in it.
+        position: u64,
+        /// What is wrong with it.
+        why: FrameError,
+    },
+    /// A hard state is there but is not what was written.
+    #[error("corrupt hard state {key:?}: {why}")]
+    CorruptHard {
+        /// Its name.
+        key: Bytes,
+        /// What is wrong with it.
+        why: FrameError,
+    },
+    /// The store could not be read at all.
+    #[error("the store cannot be read: {0}")]
+    Failed(String),
+}

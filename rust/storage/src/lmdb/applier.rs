@@ -1,0 +1,130 @@
+//! The writer of the state: moves the overlay's rows there, in large batches sorted by key.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use quorate_protocol::store::Table;
+
+use super::Shared;
+use super::environment::is_map_full;
+use crate::error::CommitError;
+use crate::frame::{self, Kind};
+use crate::overlay::Layer;
+use crate::store::{Applier, TABLES};
+
+/// The half of the store that applies journalled rows. All its write transactions begin and end inside one call.
+pub struct LmdbApplier {
+    shared: Arc<Shared>,
+    /// The last row applied of the frozen layer, if a budget cut it.
+    done: Option<(Table, Bytes)>,
+    /// The position up to which the state has the rows, durably.
+    applied: u64,
+    /// Why the store may not be used any more.
+    failed: Option<String>,
+    scratch: Vec<u8>,
+}
+
+impl LmdbApplier {
+    pub(super) fn new(shared: Arc<Shared>, applied: u64) -> Self {
+        LmdbApplier {
+            shared,
+            done: None,
+            applied,
+            failed: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Applies rows of the layer after the last one done; where to go on, or `None` at its end.
+    fn apply(&mut self, layer: &Layer, budget: usize) -> heed::Result<Option<(Table, Bytes)>> {
+        let shared = Arc::clone(&self.shared);
+        let state = &shared.state;
+        let mut txn = state.env.write_txn()?;
+        let mut spent = 0;
+        for table in TABLES {
+            let start = match &self.done {
+                Some((done, _)) if *done > table => continue,
+                Some((done, key)) if *done == table => Bound::Excluded(key.as_ref()),
+                _ => Bound::Unbounded,
+            };
+            let database = state.tables[table as usize];
+            for (key, value) in layer.table(table).range::<[u8], _>((start, Bound::Unbounded)) {
+                if let Some(value) = value {
+                    self.scratch.clear();
+                    frame::encode(&mut self.scratch, Kind::Row, table as u8, key, value);
+                    database.put(&mut txn, key, &self.scratch)?;
+                    spent += value.len();
+                } else {
+                    database.delete(&mut txn, key)?;
+                }
+                spent += key.len() + frame::HEADER_BYTES;
+                if spent >= budget {
+                    txn.commit()?;
+                    return Ok(Some((table, key.clone())));
+                }
+            }
+        }
+        state.put_applied(&mut txn, layer.through())?;
+        txn.commit()?;
+        Ok(None)
+    }
+
+    fn has_space(&self, layer: &Layer) -> Result<bool, String> {
+        let needed = (self.shared.reserve_bytes / 2).saturating_add(layer.bytes() as u64);
+        Ok(self.shared.available_bytes()? >= needed)
+    }
+
+    fn full(&self) -> CommitError {
+        self.shared.state_full.store(true, Ordering::Release);
+        CommitError::Full
+    }
+
+    fn fail(&mut self, detail: &str) -> CommitError {
+        let failed = format!("apply to {}: {detail}", self.shared.state.path().display());
+        self.failed = Some(failed.clone());
+        CommitError::Fatal(failed)
+    }
+}
+
+impl Applier for LmdbApplier {
+    fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError> {
+        if let Some(failed) = &self.failed {
+            return Err(CommitError::Fatal(failed.clone()));
+        }
+        let Some(layer) = self.shared.overlay_mut().freeze() else {
+            return Ok(false);
+        };
+        match self.has_space(&layer) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.full()),
+            Err(detail) => return Err(self.fail(&detail)),
+        }
+        match self.apply(&layer, budget) {
+            Ok(Some(done)) => {
+                self.done = Some(done);
+                Ok(true)
+            }
+            Ok(None) => {
+                self.done = None;
+                // The round before this one has now been followed by a sync of the state.
+                self.shared.trimmable.store(self.applied, Ordering::Release);
+                self.applied = layer.through();
+                self.shared.state_full.store(false, Ordering::Release);
+                let mut overlay = self.shared.overlay_mut();
+                let applied = overlay.thaw();
+                // Freeing a large layer takes a while: not under the lock.
+                drop(overlay);
+                drop((applied, layer));
+                Ok(false)
+            }
+            Err(error) if is_map_full(&error) => Err(self.full()),
+            Err(error) => Err(self.fail(&error.to_string())),
+        }
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.shared.overlay().bytes()
+    }
+}

@@ -1,0 +1,306 @@
+//! The writer of the journal: one transaction per batch.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use heed::RwTxn;
+use quorate_protocol::store::{JournalOp, StateWrite, StreamId};
+
+use super::coding::{self, EntryRange, JOURNAL_TAG};
+use super::environment::{Positions, decode_entry, is_map_full};
+use super::reader::LmdbReader;
+use super::{Options, Shared};
+use crate::datadir::io_error;
+use crate::error::{CommitError, OpenError};
+use crate::frame::{self, HEADER_BYTES, Kind};
+use crate::store::{Committer, NODE_STREAM, Reader, assert_contract, op_bytes};
+
+/// Rows of a batch are cut into entries of about this many bytes, since LMDB looks for as many pages in a row.
+const ENTRY_BYTES: usize = 256 << 10;
+
+/// Entries that one commit trims at most.
+const TRIM_ENTRIES: u64 = 64;
+
+/// The half of the store that makes batches durable. All its write transactions begin and end inside one call.
+pub struct LmdbJournal {
+    shared: Arc<Shared>,
+    positions: Positions,
+    fill: ZeroFill,
+    /// Why the store may not be used any more.
+    failed: Option<String>,
+    scratch: Vec<u8>,
+}
+
+/// Why a transaction was given up. Nothing of it is on disk if there was no room.
+enum Abort {
+    NoRoom,
+    Failed(String),
+}
+
+impl From<heed::Error> for Abort {
+    fn from(error: heed::Error) -> Self {
+        if is_map_full(&error) {
+            Abort::NoRoom
+        } else {
+            Abort::Failed(error.to_string())
+        }
+    }
+}
+
+impl LmdbJournal {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        positions: Positions,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let fill = ZeroFill::open(&shared, options)?;
+        Ok(LmdbJournal {
+            shared,
+            positions,
+            fill,
+            failed: None,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Whether there is too little space for the batch and for applying what is in memory.
+    fn is_full(&self, batch: &[JournalOp]) -> Result<bool, String> {
+        let grows = |op: &JournalOp| !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
+        if !batch.iter().any(grows) {
+            return Ok(false);
+        }
+        let writes = |op: &JournalOp| matches!(op, JournalOp::Write(_));
+        if self.shared.state_full.load(Ordering::Acquire) && batch.iter().any(writes) {
+            return Ok(true);
+        }
+        let bytes: usize = batch.iter().map(op_bytes).sum::<usize>() + self.unapplied_bytes();
+        Ok(self.shared.available_bytes()? < self.shared.reserve_bytes.saturating_add(2 * bytes as u64))
+    }
+
+    /// The rows of the batch as entries of the node's stream, framed, in their order.
+    fn node_entries(&self, batch: &[JournalOp]) -> Vec<(u64, Bytes)> {
+        let mut entries = Vec::new();
+        let mut position = self.positions.next;
+        let mut entry = Vec::new();
+        let mut seal = |entry: &mut Vec<u8>| {
+            let mut framed = std::mem::take(entry);
+            frame::seal(
+                &mut framed,
+                Kind::Writes,
+                JOURNAL_TAG,
+                &coding::entry_key(NODE_STREAM, position),
+            );
+            entries.push((position, Bytes::from(framed)));
+            position += 1;
+        };
+        for write in rows(batch) {
+            if entry.is_empty() {
+                entry.extend_from_slice(&[0; HEADER_BYTES]);
+            }
+            coding::encode_write(&mut entry, write);
+            if entry.len() >= ENTRY_BYTES {
+                seal(&mut entry);
+            }
+        }
+        if !entry.is_empty() {
+            seal(&mut entry);
+        }
+        entries
+    }
+
+    fn write(&mut self, batch: &[JournalOp], entries: &[(u64, Bytes)]) -> Result<(), Abort> {
+        let shared = Arc::clone(&self.shared);
+        let mut txn = shared.journal.env.write_txn()?;
+        let first = self.trim(&mut txn)?;
+        for (position, framed) in entries {
+            shared
+                .journal
+                .entries
+                .put(&mut txn, &coding::entry_key(NODE_STREAM, *position), framed)?;
+        }
+        for op in batch {
+            self.write_op(&mut txn, op)?;
+        }
+        txn.commit()?;
+        self.positions.first = first;
+        self.positions.next += entries.len() as u64;
+        Ok(())
+    }
+
+    fn write_op(&mut self, txn: &mut RwTxn<'_>, op: &JournalOp) -> heed::Result<()> {
+        match op {
+            JournalOp::Write(_) => Ok(()),
+            JournalOp::Append {
+                stream,
+                position,
+                bytes,
+            } => self.put(txn, &coding::entry_key(*stream, *position), Kind::Entry, bytes),
+            JournalOp::Truncate { stream, from } => self.remove(txn, *stream, *from, u64::MAX),
+            JournalOp::Trim { stream, through } => self.remove(txn, *stream, 0, *through),
+            JournalOp::PutHard { key, value } => self.put(txn, &coding::hard_key(key), Kind::Hard, value),
+        }
+    }
+
+    fn put(&mut self, txn: &mut RwTxn<'_>, key: &[u8], kind: Kind, content: &[u8]) -> heed::Result<()> {
+        self.scratch.clear();
+        frame::encode(&mut self.scratch, kind, JOURNAL_TAG, key, content);
+        self.shared.journal.entries.put(txn, key, &self.scratch)
+    }
+
+    fn remove(&self, txn: &mut RwTxn<'_>, stream: StreamId, from: u64, through: u64) -> heed::Result<()> {
+        let range = EntryRange::new(stream, from, through);
+        self.shared.journal.entries.delete_range(txn, &range).map(drop)
+    }
+
+    /// Removes some entries that the state has for certain; the first position that is left.
+    fn trim(&self, txn: &mut RwTxn<'_>) -> heed::Result<u64> {
+        let first = self.positions.first;
+        let end = self
+            .shared
+            .trimmable
+            .load(Ordering::Acquire)
+            .saturating_add(1)
+            .min(first + TRIM_ENTRIES);
+        for position in first..end {
+            self.shared
+                .journal
+                .entries
+                .delete(txn, &coding::entry_key(NODE_STREAM, position))?;
+        }
+        Ok(end.max(first))
+    }
+
+    /// After a batch found no room: writes it again if a transaction that only trims makes some.
+    ///
+    /// Pages that a transaction frees can be used by the second one after it, hence two.
+    fn write_after_trimming(&mut self, batch: &[JournalOp], entries: &[(u64, Bytes)]) -> Result<(), Abort> {
+        let before = self.positions.first;
+        self.write(&[], &[])?;
+        if self.positions.first == before {
+            return Err(Abort::NoRoom);
+        }
+        self.write(&[], &[])?;
+        self.write(batch, entries)
+    }
+}
+
+fn rows(batch: &[JournalOp]) -> impl Iterator<Item = &StateWrite> {
+    batch
+        .iter()
+        .filter_map(|op| {
+            if let JournalOp::Write(writes) = op {
+                Some(writes)
+            } else {
+                None
+            }
+        })
+        .flatten()
+}
+
+impl Committer for LmdbJournal {
+    fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError> {
+        if let Some(failed) = &self.failed {
+            return Err(CommitError::Fatal(failed.clone()));
+        }
+        assert_contract(batch);
+        let entries = self.node_entries(batch);
+        let written = match self.is_full(batch) {
+            Ok(true) => Err(Abort::NoRoom),
+            Ok(false) => self.write(batch, &entries).or_else(|abort| match abort {
+                Abort::NoRoom => self.write_after_trimming(batch, &entries),
+                failed => Err(failed),
+            }),
+            Err(failed) => Err(Abort::Failed(failed)),
+        };
+        match written {
+            Ok(()) => {}
+            Err(Abort::NoRoom) => return Err(CommitError::Full),
+            Err(Abort::Failed(detail)) => {
+                let failed = format!(
+                    "commit to {}: {detail}",
+                    self.shared.journal.data_file().display()
+                );
+                self.failed = Some(failed.clone());
+                return Err(CommitError::Fatal(failed));
+            }
+        }
+        let decoded = entries.iter().map(|(position, framed)| {
+            let key = coding::entry_key(NODE_STREAM, *position);
+            (
+                *position,
+                decode_entry(&key, framed).expect("an entry decodes to what was encoded"),
+            )
+        });
+        let decoded: Vec<_> = decoded.collect();
+        let mut overlay = self.shared.overlay_mut();
+        for (position, writes) in decoded {
+            overlay.insert(writes, position);
+        }
+        drop(overlay);
+        self.fill.grow(&self.shared);
+        Ok(())
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.shared.overlay().bytes()
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(LmdbReader::new(Arc::clone(&self.shared)))
+    }
+}
+
+/// Keeps zeros written ahead of the pages in use, so that a sync writes pages and nothing about the file.
+struct ZeroFill {
+    /// `None`: not wanted, or given up.
+    file: Option<File>,
+    /// Written that many bytes from the start.
+    filled: u64,
+    step: u64,
+    limit: u64,
+}
+
+impl ZeroFill {
+    fn open(shared: &Shared, options: &Options) -> Result<Self, OpenError> {
+        let path = shared.journal.data_file();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        let filled = file.metadata().map_err(io_error("inspect", &path))?.len();
+        let step = options.zero_fill;
+        let mut fill = ZeroFill {
+            file: (step > 0).then_some(file),
+            filled,
+            step,
+            limit: options.journal_map_size as u64,
+        };
+        fill.grow(shared);
+        Ok(fill)
+    }
+
+    /// Writes the next zeros if the pages in use have come close to the end. Called between transactions, by the
+    /// thread that alone extends the file. Failing is not an error: the zeros only save time.
+    fn grow(&mut self, shared: &Shared) {
+        static CHUNK: [u8; 64 << 10] = [0; 64 << 10];
+        let Some(file) = &self.file else { return };
+        let used = shared.journal.used_bytes();
+        if used + self.step / 4 <= self.filled {
+            return;
+        }
+        let mut at = used.max(self.filled);
+        let end = (at + self.step).min(self.limit);
+        while at < end {
+            let bytes = CHUNK.len().min((end - at) as usize);
+            if file.write_all_at(&CHUNK[..bytes], at).is_err() {
+                self.file = None;
+                return;
+            }
+            at += bytes as u64;
+        }
+        self.filled = end;
+    }
+}

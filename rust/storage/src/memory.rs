@@ -1,0 +1,340 @@
+//! The store's twin in memory, for the simulator: the same contract, and disks that misbehave on command.
+//!
+//! A commit has two moments, so that a simulated crash can fall between them:
+//! [`begin_commit`](MemoryStore::begin_commit) hands the batch to the disk, [`finish_commit`](MemoryStore::finish_commit)
+//! is the sync returning. Only then do readers see it. At a [`crash`](MemoryStore::crash) a batch that was begun
+//! is there whole or not at all, as with the store on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
+
+use crate::error::{CommitError, ReadError};
+use crate::frame::FrameError;
+use crate::store::{
+    Bounds, Page, Reader, Store, TABLES, assert_contract, assert_stream, op_bytes, write_bytes,
+};
+
+/// What happens to the batch that was begun but not finished when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InFlight {
+    /// It had not reached the disk.
+    Lost,
+    /// It had, although nobody was told.
+    Kept,
+}
+
+/// A store in memory. A clone is a snapshot: it shares nothing with the original.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    durable: Arc<RwLock<Contents>>,
+    begun: Option<Vec<JournalOp>>,
+    capacity_bytes: Option<usize>,
+    unapplied_bytes: usize,
+    /// Of these, what the round of applying that was begun has left to do.
+    round_bytes: usize,
+    failed: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Contents {
+    tables: [BTreeMap<Bytes, Bytes>; TABLES.len()],
+    streams: BTreeMap<StreamId, BTreeMap<u64, Bytes>>,
+    hard: BTreeMap<Bytes, Bytes>,
+    corrupt: BTreeSet<(Table, Bytes)>,
+    bytes: usize,
+}
+
+impl Contents {
+    fn perform(&mut self, op: JournalOp) {
+        match op {
+            JournalOp::Write(writes) => writes.into_iter().for_each(|write| self.write(write)),
+            JournalOp::Append {
+                stream,
+                position,
+                bytes,
+            } => {
+                self.bytes += bytes.len();
+                let replaced = self.streams.entry(stream).or_default().insert(position, bytes);
+                self.bytes -= replaced.map_or(0, |bytes| bytes.len());
+            }
+            JournalOp::Truncate { stream, from } => {
+                let removed = self.streams.entry(stream).or_default().split_off(&from);
+                self.bytes -= removed.values().map(Bytes::len).sum::<usize>();
+            }
+            JournalOp::Trim { stream, through } => {
+                let entries = self.streams.entry(stream).or_default();
+                let kept = through
+                    .checked_add(1)
+                    .map_or_else(BTreeMap::new, |next| entries.split_off(&next));
+                let removed = std::mem::replace(entries, kept);
+                self.bytes -= removed.values().map(Bytes::len).sum::<usize>();
+            }
+            JournalOp::PutHard { key, value } => {
+                self.bytes += value.len();
+                let replaced = self.hard.insert(key, value);
+                self.bytes -= replaced.map_or(0, |value| value.len());
+            }
+        }
+    }
+
+    fn write(&mut self, StateWrite { table, key, value }: StateWrite) {
+        self.corrupt.remove(&(table, key.clone()));
+        let rows = &mut self.tables[table as usize];
+        let key_bytes = key.len();
+        let replaced = match value {
+            Some(value) => {
+                self.bytes += key_bytes + value.len();
+                rows.insert(key, value)
+            }
+            None => rows.remove(&key),
+        };
+        self.bytes -= replaced.map_or(0, |value| key_bytes + value.len());
+    }
+
+    fn value(&self, table: Table, key: &Bytes, value: &Bytes) -> Result<Bytes, ReadError> {
+        if self.corrupt.contains(&(table, key.clone())) {
+            let why = FrameError::Checksum { stated: 0, found: 1 };
+            return Err(ReadError::Corrupt {
+                table,
+                key: key.clone(),
+                why,
+            });
+        }
+        Ok(value.clone())
+    }
+}
+
+impl Clone for MemoryStore {
+    fn clone(&self) -> Self {
+        MemoryStore {
+            durable: Arc::new(RwLock::new(self.contents().clone())),
+            begun: self.begun.clone(),
+            capacity_bytes: self.capacity_bytes,
+            unapplied_bytes: self.unapplied_bytes,
+            round_bytes: self.round_bytes,
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+impl MemoryStore {
+    /// An empty store without a bound.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bounds what the store takes, in bytes of keys and values; `None` lifts the bound.
+    pub fn set_capacity(&mut self, bytes: Option<usize>) {
+        self.capacity_bytes = bytes;
+    }
+
+    /// Makes every later commit fail as a broken disk would.
+    pub fn fail(&mut self, detail: &str) {
+        self.failed = Some(detail.to_owned());
+    }
+
+    /// Makes a row unreadable, as a byte that rots would, until it is written again.
+    pub fn corrupt(&mut self, table: Table, key: &[u8]) {
+        self.contents_mut()
+            .corrupt
+            .insert((table, Bytes::copy_from_slice(key)));
+    }
+
+    /// Hands a batch to the disk. Nothing of it is visible, or safe, before [`finish_commit`](Self::finish_commit).
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    ///
+    /// # Panics
+    /// As [`Store::commit`], and if a batch was begun and not finished.
+    pub fn begin_commit(&mut self, batch: Vec<JournalOp>) -> Result<(), CommitError> {
+        assert!(self.begun.is_none(), "one batch at a time");
+        if let Some(failed) = &self.failed {
+            return Err(CommitError::Fatal(failed.clone()));
+        }
+        assert_contract(&batch);
+        let grows = |op: &&JournalOp| !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
+        let growth: usize = batch.iter().filter(grows).map(op_bytes).sum();
+        let used = self.contents().bytes;
+        if growth > 0
+            && self
+                .capacity_bytes
+                .is_some_and(|capacity| used + growth > capacity)
+        {
+            return Err(CommitError::Full);
+        }
+        self.begun = Some(batch);
+        Ok(())
+    }
+
+    /// The sync returned: the batch is durable and visible.
+    ///
+    /// # Panics
+    /// If no batch was begun.
+    pub fn finish_commit(&mut self) {
+        let batch = self.begun.take().expect("a batch was begun");
+        let mut contents = self.durable.write().expect("no holder of the contents panics");
+        for op in batch {
+            if let JournalOp::Write(writes) = &op {
+                self.unapplied_bytes += writes.iter().map(write_bytes).sum::<usize>();
+            }
+            contents.perform(op);
+        }
+    }
+
+    /// Whether a batch was begun and not finished.
+    pub fn is_committing(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// The power goes, and comes back. Readers from before still see the disk as it is now.
+    pub fn crash(&mut self, in_flight: InFlight) {
+        match in_flight {
+            InFlight::Kept if self.begun.is_some() => self.finish_commit(),
+            _ => self.begun = None,
+        }
+    }
+
+    /// Bytes of keys and values held.
+    pub fn bytes(&self) -> usize {
+        self.contents().bytes
+    }
+
+    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.durable.read().expect("no holder of the contents panics")
+    }
+
+    fn contents_mut(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.durable.write().expect("no holder of the contents panics")
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError> {
+        self.begin_commit(batch.to_vec())?;
+        self.finish_commit();
+        Ok(())
+    }
+
+    fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError> {
+        if let Some(failed) = &self.failed {
+            return Err(CommitError::Fatal(failed.clone()));
+        }
+        if self.round_bytes == 0 {
+            self.round_bytes = self.unapplied_bytes;
+        }
+        let applied = self.round_bytes.min(budget);
+        self.round_bytes -= applied;
+        self.unapplied_bytes -= applied;
+        Ok(self.round_bytes > 0)
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.unapplied_bytes
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(MemoryReader {
+            durable: Arc::clone(&self.durable),
+        })
+    }
+}
+
+struct MemoryReader {
+    durable: Arc<RwLock<Contents>>,
+}
+
+impl MemoryReader {
+    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.durable.read().expect("no holder of the contents panics")
+    }
+}
+
+impl Reader for MemoryReader {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        let contents = self.contents();
+        let row = contents.tables[table as usize].get_key_value(key);
+        row.map(|(key, value)| contents.value(table, key, value))
+            .transpose()
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Page, ReadError> {
+        let mut page = Page::default();
+        if end.is_some_and(|end| end <= start) {
+            return Ok(page);
+        }
+        let contents = self.contents();
+        let bounds = (
+            Bound::Included(start),
+            end.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let mut bytes = 0;
+        for (key, value) in contents.tables[table as usize].range::<[u8], _>(bounds) {
+            let value = contents.value(table, key, value)?;
+            let row_bytes = key.len() + value.len();
+            if !page.rows.is_empty() && (page.rows.len() >= limit_rows || bytes + row_bytes > limit_bytes) {
+                page.next = Some(key.clone());
+                break;
+            }
+            bytes += row_bytes;
+            page.rows.push((key.clone(), value));
+        }
+        Ok(page)
+    }
+
+    fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.contents().hard.get(key).cloned())
+    }
+
+    fn log(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, ReadError> {
+        assert_stream(stream);
+        let contents = self.contents();
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (position, entry) in contents
+            .streams
+            .get(&stream)
+            .into_iter()
+            .flat_map(|log| log.range(from..))
+        {
+            if !entries.is_empty() && (entries.len() >= limit_rows || bytes + entry.len() > limit_bytes) {
+                break;
+            }
+            bytes += entry.len();
+            entries.push((*position, entry.clone()));
+        }
+        Ok(entries)
+    }
+
+    fn log_bounds(&self, stream: StreamId) -> Result<Option<Bounds>, ReadError> {
+        assert_stream(stream);
+        let contents = self.contents();
+        let Some(log) = contents.streams.get(&stream) else {
+            return Ok(None);
+        };
+        let (Some((first, _)), Some((last, _))) = (log.first_key_value(), log.last_key_value()) else {
+            return Ok(None);
+        };
+        Ok(Some(Bounds {
+            first: *first,
+            last: *last,
+        }))
+    }
+}

@@ -1,0 +1,188 @@
+//! What is durable in the journal but not yet in the state, kept in memory for readers.
+//!
+//! Two layers, as in a log-structured tree: the **active** one takes what was just committed; to apply, it becomes the
+//! **frozen** one, which is sorted by key already and does not change while it is being written to the state. When
+//! the state's commit has returned, the frozen layer is dropped whole. A key's newest value is in the active layer if
+//! it is there, else in the frozen one, else in the state.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_protocol::store::{StateWrite, Table};
+
+use crate::store::{Page, TABLES};
+
+/// Memory that a row costs beside its bytes: an entry of a B-tree and two handles.
+const ROW_OVERHEAD_BYTES: usize = 96;
+
+/// `None` deletes the row.
+pub(crate) type Rows = BTreeMap<Bytes, Option<Bytes>>;
+
+/// The newest values of a run of journal positions.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    tables: [Rows; TABLES.len()],
+    bytes: usize,
+    /// The last journal position in it.
+    through: u64,
+}
+
+impl Layer {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.iter().all(BTreeMap::is_empty)
+    }
+
+    pub(crate) fn through(&self) -> u64 {
+        self.through
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn table(&self, table: Table) -> &Rows {
+        &self.tables[table as usize]
+    }
+
+    fn insert(&mut self, writes: Vec<StateWrite>, position: u64) {
+        self.through = position;
+        for StateWrite { table, key, value } in writes {
+            let key_bytes = key.len();
+            self.bytes += value.as_ref().map_or(0, Bytes::len);
+            match self.tables[table as usize].insert(key, value) {
+                Some(replaced) => self.bytes -= replaced.map_or(0, |value| value.len()),
+                None => self.bytes += ROW_OVERHEAD_BYTES + key_bytes,
+            }
+        }
+    }
+}
+
+/// Both layers.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    active: Layer,
+    frozen: Option<Arc<Layer>>,
+}
+
+impl Overlay {
+    pub(crate) fn insert(&mut self, writes: Vec<StateWrite>, position: u64) {
+        self.active.insert(writes, position);
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.active.bytes + self.frozen.as_ref().map_or(0, |layer| layer.bytes)
+    }
+
+    /// The layer to apply, frozen now if none is.
+    pub(crate) fn freeze(&mut self) -> Option<Arc<Layer>> {
+        if self.frozen.is_none() && !self.active.is_empty() {
+            self.frozen = Some(Arc::new(std::mem::take(&mut self.active)));
+        }
+        self.frozen.clone()
+    }
+
+    /// Drops the frozen layer, whose rows the state has now.
+    pub(crate) fn thaw(&mut self) -> Option<Arc<Layer>> {
+        self.frozen.take()
+    }
+
+    /// What the overlay says about a row: nothing, that it is deleted, or its value.
+    pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Option<Bytes>> {
+        let in_layer = |layer: &Layer| layer.table(table).get(key).cloned();
+        in_layer(&self.active).or_else(|| self.frozen.as_deref().and_then(in_layer))
+    }
+
+    /// The overlay's rows in the range, at most `limit`, and the key before which they are all of them
+    /// (`None`: the whole range).
+    pub(crate) fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+    ) -> (Rows, Option<Bytes>) {
+        let bounds = (
+            Bound::Included(start),
+            end.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let mut rows = Rows::new();
+        let mut complete_before: Option<Bytes> = None;
+        // The active layer last, as its values are newer.
+        for layer in self.frozen.as_deref().into_iter().chain([&self.active]) {
+            for (count, (key, value)) in layer.table(table).range::<[u8], _>(bounds).enumerate() {
+                if count == limit {
+                    if complete_before.as_ref().is_none_or(|before| key < before) {
+                        complete_before = Some(key.clone());
+                    }
+                    break;
+                }
+                rows.insert(key.clone(), value.clone());
+            }
+        }
+        if let Some(before) = &complete_before {
+            rows.split_off(before);
+        }
+        (rows, complete_before)
+    }
+}
+
+/// Puts the rows of the overlay over those of the state, both in key order, into a page. `value_of` makes the value
+/// of a state row from its key and what is stored; a row that the overlay replaces is not looked at.
+///
+/// # Errors
+/// The first error of the state or of `value_of`.
+pub(crate) fn merge<'s, E>(
+    overlay: Rows,
+    complete_before: Option<Bytes>,
+    mut state: impl Iterator<Item = Result<(&'s [u8], &'s [u8]), E>>,
+    value_of: impl Fn(&[u8], &[u8]) -> Result<Bytes, E>,
+    limit_rows: usize,
+    limit_bytes: usize,
+) -> Result<Page, E> {
+    let mut page = Page::default();
+    let mut bytes = 0;
+    let mut overlay = overlay.into_iter();
+    let mut over = overlay.next();
+    let mut under = state.next().transpose()?;
+    loop {
+        let order = match (&over, &under) {
+            (None, None) => {
+                page.next = complete_before;
+                return Ok(page);
+            }
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((over, _)), Some((under, _))) => over.as_ref().cmp(under),
+        };
+        let replaced = if order == Ordering::Less {
+            None
+        } else {
+            under.take()
+        };
+        if replaced.is_some() {
+            under = state.next().transpose()?;
+        }
+        let (key, value) = match (order, replaced) {
+            (Ordering::Greater, Some((key, stored))) => {
+                (Bytes::copy_from_slice(key), Some(value_of(key, stored)?))
+            }
+            _ => std::mem::replace(&mut over, overlay.next()).expect("the overlay has the next row"),
+        };
+        if complete_before.as_ref().is_some_and(|before| key >= *before) {
+            page.next = complete_before;
+            return Ok(page);
+        }
+        let Some(value) = value else { continue };
+        let row_bytes = key.len() + value.len();
+        if !page.rows.is_empty() && (page.rows.len() >= limit_rows || bytes + row_bytes > limit_bytes) {
+            page.next = Some(key);
+            return Ok(page);
+        }
+        bytes += row_bytes;
+        page.rows.push((key, value));
+    }
+}

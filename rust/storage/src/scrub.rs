@@ -1,0 +1,89 @@
+//! The scrubber: reads every row, a little at a time, so that rot is found before the last good copy is gone.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_protocol::store::Table;
+
+use crate::error::ReadError;
+use crate::frame::FrameError;
+use crate::store::{Reader, TABLES};
+
+/// Rows that a step reads at most.
+const STEP_ROWS: usize = 1024;
+
+/// A row that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotten {
+    /// Where.
+    pub table: Table,
+    /// Its key.
+    pub key: Bytes,
+    /// What is wrong with it.
+    pub why: FrameError,
+}
+
+/// What one step found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Rows that were read and are whole.
+    pub rows: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+    /// A row that is not: the step ends there, the next goes on after it.
+    pub rotten: Option<Rotten>,
+    /// Whether the step reached the end of the last table. The next begins anew.
+    pub finished: bool,
+}
+
+/// A position in a walk over all rows of all tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubber {
+    table: usize,
+    next: Bytes,
+}
+
+impl Scrubber {
+    /// A walk that starts at the first row.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads on, about `budget` bytes, within one table.
+    ///
+    /// # Errors
+    /// [`ReadError::Failed`] if the store cannot be read at all; the next step tries again.
+    pub fn step(&mut self, reader: &dyn Reader, budget: usize) -> Result<Found, ReadError> {
+        let table = TABLES[self.table];
+        let mut found = Found::default();
+        match reader.range(table, &self.next, None, STEP_ROWS, budget) {
+            Ok(page) => {
+                found.rows = page.rows.len();
+                found.bytes = page.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+                match page.next {
+                    Some(next) => self.next = next,
+                    None => found.finished = self.enter_next_table(),
+                }
+            }
+            Err(ReadError::Corrupt { table, key, why }) => {
+                self.next = after(&key);
+                found.rotten = Some(Rotten { table, key, why });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(found)
+    }
+
+    /// Moves to the next table, around after the last; whether it was the last.
+    fn enter_next_table(&mut self) -> bool {
+        self.next = Bytes::new();
+        self.table = (self.table + 1) % TABLES.len();
+        self.table == 0
+    }
+}
+
+/// The first key after `key`.
+fn after(key: &[u8]) -> Bytes {
+    let mut next = BytesMut::with_capacity(key.len() + 1);
+    next.put_slice(key);
+    next.put_u8(0);
+    next.freeze()
+}

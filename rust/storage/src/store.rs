@@ -1,0 +1,196 @@
+//! The contract that both stores keep: what a commit promises and what a read may see.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
+
+use crate::error::{CommitError, ReadError};
+
+/// The longest key of a row, in bytes: what LMDB takes with pages of 4 KiB.
+pub const MAX_KEY_BYTES: usize = 1982;
+
+/// The longest name of a hard state, in bytes.
+pub const MAX_HARD_KEY_BYTES: usize = MAX_KEY_BYTES - 1;
+
+/// The stream of the node's own writes. Only [`JournalOp::Write`] adds to it.
+pub const NODE_STREAM: StreamId = StreamId(0);
+
+/// The tables of the state, in the order of their tags.
+pub const TABLES: [Table; 3] = [Table::Meta, Table::Records, Table::TokenIndex];
+
+/// A store, as the one thread that owns its writes sees it.
+///
+/// A batch given to [`commit`](Store::commit) is durable, whole, when the call returns `Ok`; from then on, and not
+/// before, reads see it. [`apply_step`](Store::apply_step) moves rows from the journal to the state in the background:
+/// it changes what a restart has to replay, never what a read sees.
+///
+/// After a [`CommitError::Fatal`] every later commit and step answers the same error.
+pub trait Store: Send {
+    /// Makes all operations durable, in their order, or none.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`]: nothing was written, the store goes on. [`CommitError::Fatal`]: the node must stop.
+    ///
+    /// # Panics
+    /// If an operation breaks the contract: a key that is empty or too long, an entry for [`NODE_STREAM`].
+    fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError>;
+
+    /// Applies about `budget` bytes of journalled rows to the state. A round takes what is unapplied when it begins;
+    /// `true` while there is more of it to do.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`]: the rows stay in the journal and visible; try again later. [`CommitError::Fatal`]: the
+    /// node must stop.
+    fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
+
+    /// Bytes of rows that are durable but not yet applied. They are held in memory.
+    fn unapplied_bytes(&self) -> usize;
+
+    /// A view for reading, usable on any thread, for as long as it is kept.
+    fn reader(&self) -> Arc<dyn Reader>;
+}
+
+/// The half of a store that makes batches durable, for a thread of its own. Methods as in [`Store`].
+pub trait Committer: Send {
+    /// Makes all operations durable, in their order, or none.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError>;
+
+    /// Bytes of rows that are durable but not yet applied.
+    fn unapplied_bytes(&self) -> usize;
+
+    /// A view for reading.
+    fn reader(&self) -> Arc<dyn Reader>;
+}
+
+/// The half of a store that applies journalled rows, for a thread of its own. Methods as in [`Store`].
+pub trait Applier: Send {
+    /// Applies about `budget` bytes of journalled rows to the state; `true` while the round has more to do.
+    ///
+    /// # Errors
+    /// As [`Store::apply_step`].
+    fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
+
+    /// Bytes of rows that are durable but not yet applied.
+    fn unapplied_bytes(&self) -> usize;
+}
+
+/// Rows of one table in key order, and where the next page begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Key and value. May be empty although `next` is not: deleted rows count against the work of a page.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// The start of the next page; `None` at the end of the range.
+    pub next: Option<Bytes>,
+}
+
+/// The first and last position of a stream that has entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Position of the first entry.
+    pub first: u64,
+    /// Position of the last entry.
+    pub last: u64,
+}
+
+/// Reads of durable state. Calls may fault pages in: long ones belong on reader threads.
+pub trait Reader: Send + Sync {
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the stored bytes are not what was written.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
+
+    /// The rows from `start` (included) to `end` (excluded; `None`: to the end of the table), at most `limit_rows`
+    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] names the first row that is not what was written; go on after its key.
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Page, ReadError>;
+
+    /// A hard state.
+    ///
+    /// # Errors
+    /// [`ReadError::CorruptHard`] if the stored bytes are not what was written.
+    fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
+
+    /// Entries of a stream from position `from` on, at most `limit_rows` and about `limit_bytes`, at least one.
+    ///
+    /// # Errors
+    /// [`ReadError::CorruptEntry`] if the stored bytes are not what was written.
+    ///
+    /// # Panics
+    /// For [`NODE_STREAM`], whose entries are the store's own business.
+    fn log(
+        &self,
+        stream: StreamId,
+        from: u64,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, ReadError>;
+
+    /// The first and last position of a stream, `None` if it has no entries.
+    ///
+    /// # Errors
+    /// [`ReadError::Failed`] if the store cannot be read.
+    ///
+    /// # Panics
+    /// For [`NODE_STREAM`].
+    fn log_bounds(&self, stream: StreamId) -> Result<Option<Bounds>, ReadError>;
+}
+
+/// Bytes that an operation adds to a batch: keys, values and a few for each row.
+pub fn op_bytes(op: &JournalOp) -> usize {
+    match op {
+        JournalOp::Write(writes) => 16 + writes.iter().map(write_bytes).sum::<usize>(),
+        JournalOp::Append { bytes, .. } => 32 + bytes.len(),
+        JournalOp::Truncate { .. } | JournalOp::Trim { .. } => 32,
+        JournalOp::PutHard { key, value } => 16 + key.len() + value.len(),
+    }
+}
+
+pub(crate) fn write_bytes(write: &StateWrite) -> usize {
+    8 + write.key.len() + write.value.as_ref().map_or(0, Bytes::len)
+}
+
+/// Asserts what a commit demands of its operations. Roles check client input long before: a breach is a bug.
+pub(crate) fn assert_contract(batch: &[JournalOp]) {
+    for op in batch {
+        match op {
+            JournalOp::Write(writes) => {
+                for StateWrite { table, key, .. } in writes {
+                    assert!(
+                        !key.is_empty() && key.len() <= MAX_KEY_BYTES,
+                        "a key of {table:?} has {} bytes, 1 to {MAX_KEY_BYTES} are possible",
+                        key.len()
+                    );
+                }
+            }
+            JournalOp::Append { stream, .. }
+            | JournalOp::Truncate { stream, .. }
+            | JournalOp::Trim { stream, .. } => assert_stream(*stream),
+            JournalOp::PutHard { key, .. } => assert!(
+                !key.is_empty() && key.len() <= MAX_HARD_KEY_BYTES,
+                "the name of a hard state has {} bytes, 1 to {MAX_HARD_KEY_BYTES} are possible",
+                key.len()
+            ),
+        }
+    }
+}
+
+pub(crate) fn assert_stream(stream: StreamId) {
+    assert!(
+        stream != NODE_STREAM,
+        "stream 0 is the store's own: write rows with JournalOp::Write"
+    );
+}

@@ -1,0 +1,80 @@
+//! The system calls that the standard library does not offer. The only unsafe code besides opening LMDB.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Takes the exclusive lock of an open file, which ends with the file or the process; `false` if another has it.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: the descriptor is open for as long as the borrow of `file` lasts.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock {
+        Ok(false)
+    } else {
+        Err(error)
+    }
+}
+
+/// Bytes that an ordinary user can still write to the file system of `path`.
+pub(crate) fn available_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is a C string, and statvfs fills the whole structure when it returns 0.
+    let stat = unsafe {
+        if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init()
+    };
+    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+/// The size of a page of memory, which LMDB takes for its own.
+pub(crate) fn page_bytes() -> u64 {
+    // SAFETY: sysconf only reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
+}
+
+/// Asks for a short scheduler slice for the calling thread, so that it runs as soon as its sync returns instead of
+/// waiting out the tick of a busy neighbour. A wish: kernels without it, and containers that forbid it, go on as is.
+#[cfg(target_os = "linux")]
+pub(crate) fn ask_for_short_slice() {
+    /// `struct sched_attr` of the kernel, version 0.
+    #[repr(C)]
+    #[derive(Default)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    const SCHED_OTHER: u32 = 0;
+    const SLICE_NANOS: u64 = 100_000;
+    // SAFETY: getpriority reads the calling thread's nice value, so that the call below leaves it as it is.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        policy: SCHED_OTHER,
+        nice,
+        runtime: SLICE_NANOS,
+        ..SchedAttr::default()
+    };
+    // SAFETY: the structure is as long as its size field says, and the kernel only reads it.
+    let _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+}
+
+/// Other systems have no such wish to grant.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn ask_for_short_slice() {}

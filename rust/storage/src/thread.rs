@@ -1,0 +1,467 @@
+//! The threads that own the store in a node.
+//!
+//! ```text
+//! handle.submit(request) ──► [storage-journal]  queue, commit, tell the owners   one transaction at a time
+//!                                   │ unapplied bytes         ▲ room
+//!                                   ▼                         │
+//!                            [storage-state]    apply in the background
+//! ```
+//!
+//! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
+//! is submitted during a commit shares the next one. If the state falls far behind, commits wait for it; if it has no
+//! room, they answer [`Outcome::Full`](crate::queue::Outcome::Full).
+//!
+//! **Bounds.** The handle takes everything, so that no effect of a role is lost half way; the edge asks
+//! [`is_full`](StorageHandle::is_full) before it admits work.
+//!
+//! **Failure.** After a fatal error, and after a panic, `on_fatal` is called and both threads end. Nobody is answered
+//! any more: what is on disk is for recovery to find out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::error::CommitError;
+use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
+use crate::store::{Applier, Committer, op_bytes};
+use crate::sys;
+
+/// When to apply, and how much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Sizes of batches and of the queue.
+    pub limits: Limits,
+    /// Unapplied bytes from which on the state is brought up to date.
+    pub apply_bytes: usize,
+    /// Bytes of one transaction of the state.
+    pub apply_step_bytes: usize,
+    /// Unapplied bytes at which commits wait for the state. They are held in memory.
+    pub max_unapplied_bytes: usize,
+    /// Time without a commit after which the state is brought up to date anyway.
+    pub idle: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            limits: Limits::default(),
+            apply_bytes: 16 << 20,
+            apply_step_bytes: 4 << 20,
+            max_unapplied_bytes: 64 << 20,
+            idle: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What one commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Requests in the batch.
+    pub requests: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
+    /// When it began.
+    pub started: Instant,
+    /// How long it took, syncs included.
+    pub duration: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What one round of applying did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyReport {
+    /// Transactions of the state.
+    pub steps: usize,
+    /// How long it took, syncs included.
+    pub duration: Duration,
+}
+
+/// Watches the store at work, for metrics and spans. Called on the store's threads: be quick.
+pub trait Observer: Send + Sync {
+    /// A batch was committed, or refused for want of space.
+    fn committed(&self, _report: &CommitReport) {}
+
+    /// The state was brought up to date.
+    fn applied(&self, _report: &ApplyReport) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// Told, at most once, that the store failed.
+pub type FatalHook = Box<dyn Fn(String) + Send + Sync>;
+
+/// What the threads call.
+pub struct Hooks {
+    /// Once per commit, with the requests that it ended, grouped by owner. On the journal's thread: be quick.
+    pub on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
+    /// At most once: the store failed, the node must stop.
+    pub on_fatal: FatalHook,
+    /// Metrics and spans.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// The store's threads have ended: nothing can be made durable any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the storage thread has stopped")]
+pub struct Stopped;
+
+enum Command {
+    Commit(Request),
+    Stop,
+}
+
+/// Submits requests, from any thread.
+#[derive(Clone, Debug)]
+pub struct StorageHandle {
+    commands: Sender<Command>,
+    queued: Arc<AtomicUsize>,
+    queue_bytes: usize,
+}
+
+impl StorageHandle {
+    /// Puts a request in the queue; `on_completed` tells how it ended.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the threads have ended. A request that is queued when they end after a failure is never answered.
+    pub fn submit(&self, request: Request) -> Result<(), Stopped> {
+        let bytes = request_bytes(&request);
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        self.commands.send(Command::Commit(request)).map_err(|_| {
+            self.queued.fetch_sub(bytes, Ordering::Relaxed);
+            Stopped
+        })
+    }
+
+    /// Bytes that wait or are being committed.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Whether the edge should refuse new work.
+    pub fn is_full(&self) -> bool {
+        self.queued_bytes() >= self.queue_bytes
+    }
+}
+
+fn request_bytes(request: &Request) -> usize {
+    request.ops.iter().map(op_bytes).sum()
+}
+
+/// The two threads. Dropping it shuts them down.
+pub struct StorageThread {
+    handle: StorageHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl StorageThread {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn start(
+        committer: impl Committer + 'static,
+        applier: impl Applier + 'static,
+        config: Config,
+        hooks: Hooks,
+    ) -> std::io::Result<Self> {
+        let (commands, incoming) = mpsc::channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let handle = StorageHandle {
+            commands: commands.clone(),
+            queued: Arc::clone(&queued),
+            queue_bytes: config.limits.queue_bytes,
+        };
+        let shared = Arc::new(Shared {
+            config,
+            on_fatal: Mutex::new(Some(hooks.on_fatal)),
+            observer: hooks.observer,
+            pace: Mutex::new(Pace {
+                unapplied: applier.unapplied_bytes(),
+                last_commit: Instant::now(),
+                no_room: false,
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+            commands,
+        });
+        let mut started = StorageThread {
+            handle,
+            threads: Vec::new(),
+        };
+        let journal = JournalThread {
+            committer,
+            queue: CommitQueue::new(config.limits),
+            incoming,
+            queued,
+            on_completed: hooks.on_completed,
+            shared: Arc::clone(&shared),
+            stopping: false,
+        };
+        started.spawn("storage-journal", Arc::clone(&shared), move || journal.run())?;
+        started.spawn("storage-state", Arc::clone(&shared), move || {
+            apply_until_stopped(applier, &shared)
+        })?;
+        Ok(started)
+    }
+
+    /// Where requests go.
+    pub fn handle(&self) -> StorageHandle {
+        self.handle.clone()
+    }
+
+    /// Commits what is queued, then ends the threads.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        shared: Arc<Shared>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let guarded = move || {
+            let _guard = StopOnExit(shared);
+            body();
+        };
+        self.threads
+            .push(std::thread::Builder::new().name(name.to_owned()).spawn(guarded)?);
+        Ok(())
+    }
+}
+
+impl Drop for StorageThread {
+    fn drop(&mut self) {
+        // A thread that has ended already does not listen, which is as good.
+        let _ = self.handle.commands.send(Command::Stop);
+        for thread in self.threads.drain(..) {
+            // A panic has been reported as fatal.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    config: Config,
+    on_fatal: Mutex<Option<FatalHook>>,
+    observer: Arc<dyn Observer>,
+    pace: Mutex<Pace>,
+    changed: Condvar,
+    commands: Sender<Command>,
+}
+
+/// How far the state is behind the journal.
+struct Pace {
+    unapplied: usize,
+    last_commit: Instant,
+    /// The state has no room: waiting for it is pointless, the store refuses rows itself.
+    no_room: bool,
+    stopped: bool,
+}
+
+impl Shared {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().expect("no holder of the pace panics")
+    }
+
+    fn fail(&self, detail: String) {
+        let on_fatal = self.on_fatal.lock().expect("no holder of the hook panics").take();
+        if let Some(on_fatal) = on_fatal {
+            on_fatal(detail);
+        }
+    }
+}
+
+/// Ends the other thread when this one ends, and reports a panic.
+struct StopOnExit(Arc<Shared>);
+
+impl Drop for StopOnExit {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = std::thread::current().name().unwrap_or("storage").to_owned();
+            self.0.fail(format!("the thread {name} panicked"));
+        }
+        self.0.pace().stopped = true;
+        self.0.changed.notify_all();
+        // The journal's thread may be gone already.
+        let _ = self.0.commands.send(Command::Stop);
+    }
+}
+
+struct JournalThread<C> {
+    committer: C,
+    queue: CommitQueue,
+    incoming: Receiver<Command>,
+    queued: Arc<AtomicUsize>,
+    on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
+    shared: Arc<Shared>,
+    stopping: bool,
+}
+
+impl<C: Committer> JournalThread<C> {
+    fn run(mut self) {
+        sys::ask_for_short_slice();
+        loop {
+            self.receive();
+            if self.shared.pace().stopped {
+                return;
+            }
+            if self.queue.is_empty() && self.stopping {
+                return;
+            }
+            self.wait_for_the_state();
+            if !self.commit_next() {
+                return;
+            }
+        }
+    }
+
+    /// Takes all that is waiting; waits for something if nothing is queued.
+    fn receive(&mut self) {
+        if self.queue.is_empty() && !self.stopping {
+            match self.incoming.recv() {
+                Ok(command) => self.take(command),
+                Err(_) => self.stopping = true,
+            }
+        }
+        while let Ok(command) = self.incoming.try_recv() {
+            self.take(command);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Commit(request) => self.queue.push(request),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn wait_for_the_state(&self) {
+        let limit = self.shared.config.max_unapplied_bytes;
+        let mut pace = self.shared.pace();
+        while pace.unapplied >= limit && !pace.no_room && !pace.stopped {
+            pace = self
+                .shared
+                .changed
+                .wait(pace)
+                .expect("no holder of the pace panics");
+        }
+    }
+
+    /// Commits the next batch and tells its owners; `false` after a failure.
+    fn commit_next(&mut self) -> bool {
+        let Some(batch) = self.queue.next_batch() else {
+            return true;
+        };
+        let requests = self.queue.in_flight_requests();
+        let bytes = self.queue.in_flight_bytes();
+        let started = Instant::now();
+        let outcome = match self.committer.commit(&batch) {
+            Ok(()) => Outcome::Durable,
+            Err(CommitError::Full) => Outcome::Full,
+            Err(CommitError::Fatal(detail)) => {
+                self.shared.fail(detail);
+                return false;
+            }
+        };
+        let duration = started.elapsed();
+        let queued_before = self.queue.queued_bytes();
+        let completions = self.queue.finish(outcome);
+        self.queued
+            .fetch_sub(queued_before - self.queue.queued_bytes(), Ordering::Relaxed);
+        if !completions.is_empty() {
+            (self.on_completed)(completions);
+        }
+        self.shared.observer.committed(&CommitReport {
+            requests,
+            bytes,
+            started,
+            duration,
+            outcome,
+        });
+        self.set_pace(started + duration);
+        true
+    }
+
+    /// Tells the applying thread how far it is behind, and wakes it if it has something to do or to time.
+    fn set_pace(&self, now: Instant) {
+        let mut pace = self.shared.pace();
+        let unapplied = self.committer.unapplied_bytes();
+        let before = std::mem::replace(&mut pace.unapplied, unapplied);
+        pace.last_commit = now;
+        let threshold = self.shared.config.apply_bytes;
+        if (before == 0 && unapplied > 0) || (before < threshold && unapplied >= threshold) {
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+/// The body of the applying thread.
+fn apply_until_stopped(mut applier: impl Applier, shared: &Shared) {
+    while wait_until_due(shared) {
+        let started = Instant::now();
+        let mut steps = 0;
+        let no_room = loop {
+            steps += 1;
+            match applier.apply_step(shared.config.apply_step_bytes) {
+                Ok(true) if shared.pace().stopped => return,
+                Ok(true) => {}
+                Ok(false) => break false,
+                Err(CommitError::Full) => break true,
+                Err(CommitError::Fatal(detail)) => return shared.fail(detail),
+            }
+        };
+        if !no_room {
+            shared.observer.applied(&ApplyReport {
+                steps,
+                duration: started.elapsed(),
+            });
+        }
+        let mut pace = shared.pace();
+        pace.unapplied = applier.unapplied_bytes();
+        pace.no_room = no_room;
+        shared.changed.notify_all();
+    }
+}
+
+/// Waits until there is enough to apply, or something and no commit for a while; `false` if the store stops.
+fn wait_until_due(shared: &Shared) -> bool {
+    let Config {
+        apply_bytes, idle, ..
+    } = shared.config;
+    let mut pace = shared.pace();
+    // Room comes back when somebody frees it: ask now and then.
+    let mut earliest = pace.no_room.then(|| Instant::now() + idle);
+    loop {
+        if pace.stopped {
+            return false;
+        }
+        let now = Instant::now();
+        let due = match earliest {
+            Some(earliest) => Some(earliest),
+            None if pace.unapplied >= apply_bytes => Some(now),
+            None if pace.unapplied > 0 => Some(pace.last_commit + idle),
+            None => None,
+        };
+        pace = match due {
+            Some(due) if due <= now => {
+                if earliest.take().is_none() || pace.unapplied > 0 {
+                    return true;
+                }
+                pace
+            }
+            Some(due) => {
+                let waited = shared.changed.wait_timeout(pace, due - now);
+                waited.expect("no holder of the pace panics").0
+            }
+            None => shared.changed.wait(pace).expect("no holder of the pace panics"),
+        };
+    }
+}
