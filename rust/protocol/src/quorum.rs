@@ -37,3 +37,10 @@ pub mod replica;
 mod scan;
 mod slot;
 mod write;
+
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod transcripts;

@@ -1,0 +1,184 @@
+//! How the lab shows things to people.
+
+use super::{Envelope, Happening};
+use crate::api::{Entry, Request, Response};
+use crate::error::Error;
+use crate::keyspace::Keyspace;
+use crate::message::Message;
+use crate::role::RoleId;
+use crate::telemetry::TimelineEvent;
+use crate::versions::{KeyState, Sibling};
+
+/// `{n1: 2} a@n1:1 b@n1:2`.
+pub(in crate::quorum) fn state(state: &KeyState) -> String {
+    let siblings: Vec<String> = state.siblings().iter().map(sibling).collect();
+    format!("{{{}}} {}", state.clock(), siblings.join(" "))
+        .trim_end()
+        .to_owned()
+}
+
+fn sibling(sibling: &Sibling) -> String {
+    let value = match &sibling.value {
+        Some(value) => text(value),
+        None => "(deleted)".to_owned(),
+    };
+    format!("{value}@{}", sibling.dot)
+}
+
+/// A value; long ones by their length.
+fn text(value: &[u8]) -> String {
+    match value.len() {
+        0..=32 => String::from_utf8_lossy(value).into_owned(),
+        length => format!("({length} bytes)"),
+    }
+}
+
+pub(in crate::quorum) fn envelope(envelope: &Envelope) -> String {
+    let (from, to) = (envelope.from.node, envelope.to.node);
+    format!("{from} -> {to} {}", message(&envelope.message))
+}
+
+fn message(message: &Message) -> String {
+    match message {
+        Message::Assign { key, value, .. } => {
+            let value = value.as_ref().map_or("(delete)".to_owned(), |value| text(value));
+            format!("Assign {key} {value}")
+        }
+        Message::Assigned { dot, state: new, .. } => format!("Assigned {dot}: {}", state(new)),
+        Message::Store { key, state: new } => format!("Store {key} {}", state(new)),
+        Message::Stored => "Stored".to_owned(),
+        Message::Fetch { key } => format!("Fetch {key}"),
+        Message::Fetched { state: found } => format!("Fetched {}", state(found)),
+        Message::FetchRange { limit, .. } => format!("FetchRange, up to {limit} rows"),
+        Message::FetchedRange { rows, more } => {
+            let keys: Vec<String> = rows.iter().map(|(key, _)| key.to_string()).collect();
+            let more = if *more { " and more" } else { "" };
+            format!("FetchedRange [{}]{more}", keys.join(" "))
+        }
+        Message::Failed(reason) => format!("Failed {}", error(reason)),
+        Message::Forward(asked) => format!("Forward {}", request(asked)),
+        Message::Forwarded(answer) => format!("Forwarded {}", response(answer)),
+        Message::Define(keyspace) => format!("Define {}", definition(keyspace)),
+        Message::Defined => "Defined".to_owned(),
+        Message::KeyspaceKnown(keyspace) => format!("KeyspaceKnown {}", definition(keyspace)),
+    }
+}
+
+fn definition(keyspace: &Keyspace) -> String {
+    let settings = &keyspace.settings;
+    format!("{}={} replicas={}", keyspace.id, settings.name, settings.replicas)
+}
+
+pub(in crate::quorum) fn request(request: &Request) -> String {
+    match request {
+        Request::Put {
+            key,
+            value: Some(value),
+            ..
+        } => format!("put {key} {}", text(value)),
+        Request::Put { key, value: None, .. } => format!("delete {key}"),
+        Request::Get { key, .. } => format!("get {key}"),
+        Request::Scan { .. } => "scan".to_owned(),
+        Request::CreateKeyspace(settings) => format!("create {}", settings.name),
+        Request::ListKeyspaces => "list".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(in crate::quorum) fn response(response: &Result<Response, Error>) -> String {
+    match response {
+        Err(reason) => error(reason),
+        Ok(Response::Written(written)) => {
+            format!("written as {}, durable on {}", written.dot, nodes(&written.acked))
+        }
+        Ok(Response::Entry(found)) => format!(
+            "{}, context {{{}}}, from {}",
+            values(found),
+            found.context,
+            nodes(&found.answered)
+        ),
+        Ok(Response::Page(page)) => {
+            let entries: Vec<String> = page
+                .entries
+                .iter()
+                .map(|(key, found)| format!("{key}={}", values(found)))
+                .collect();
+            let next = page
+                .next
+                .as_ref()
+                .map_or("the end".to_owned(), |key| format!("more after {key}"));
+            format!("[{}], {next}", entries.join(" "))
+        }
+        Ok(Response::Keyspace { keyspace, created }) => {
+            let how = if *created { "created" } else { "was there" };
+            format!("{how}: {}", definition(keyspace))
+        }
+        Ok(Response::Keyspaces(keyspaces)) => {
+            let names: Vec<String> = keyspaces.iter().map(definition).collect();
+            format!("[{}]", names.join(", "))
+        }
+        Ok(other) => format!("{other:?}"),
+    }
+}
+
+fn values(entry: &Entry) -> String {
+    let values: Vec<String> = entry
+        .versions
+        .iter()
+        .map(|version| text(&version.value))
+        .collect();
+    match values.len() {
+        0 if entry.context.is_empty() => "never written".to_owned(),
+        0 => "deleted".to_owned(),
+        1 => values.concat(),
+        _ => format!("siblings {}", values.join(" | ")),
+    }
+}
+
+fn error(error: &Error) -> String {
+    format!("{}: {error}", error.name())
+}
+
+pub(in crate::quorum) fn nodes<'a>(nodes: impl IntoIterator<Item = &'a crate::ids::NodeId>) -> String {
+    let names: Vec<String> = nodes.into_iter().map(ToString::to_string).collect();
+    names.join(" ")
+}
+
+fn timeline(event: &TimelineEvent) -> String {
+    match event {
+        TimelineEvent::ReadRepaired { replicas, .. } => format!("ReadRepaired {}", nodes(replicas)),
+        TimelineEvent::ClockAhead { node, offset_ms } => format!("ClockAhead {node} by {offset_ms}ms"),
+        TimelineEvent::KeyspaceCreated { keyspace } => format!("KeyspaceCreated {keyspace}"),
+        TimelineEvent::CorruptRecord { record } => format!("CorruptRecord: {record}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A line for people; `None` for what they see only when they ask for everything.
+pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> Option<String> {
+    Some(match happening {
+        Happening::Delivered(sent) => envelope(sent),
+        Happening::Lost(sent, why) => format!("{} (lost: {why})", envelope(sent)),
+        Happening::Local(sent) if everything => {
+            let role = match sent.to.role {
+                RoleId::Node => "node",
+                RoleId::Catalog => "catalog",
+                RoleId::Coordinator(_) => "coordinator",
+                RoleId::Replica(_) => "replica",
+            };
+            format!("{} (to its own {role})", envelope(sent))
+        }
+        Happening::Disk {
+            node,
+            what,
+            refused: true,
+        } => format!("{node} disk full: {what}"),
+        Happening::Disk { node, what, .. } if everything => format!("{node} durable: {what}"),
+        Happening::Local(_) | Happening::Disk { .. } => return None,
+        Happening::Reply {
+            operation,
+            response: answer,
+        } => format!("op{operation} {}", response(answer)),
+        Happening::Emitted { node, event } => format!("{node} event {}", timeline(event)),
+    })
+}
