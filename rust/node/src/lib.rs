@@ -4,3 +4,4 @@ pub mod clock;
 pub mod config;
 pub mod listener;
 pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,159 @@
+//! Faults of the network, made on purpose, in what this node sends.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use quorate_protocol::ids::NodeId;
+
+/// What is wrong with the way to a peer. The default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fault {
+    /// Nothing passes: no bytes, and no new connection.
+    pub block: bool,
+    /// How many of a hundred messages are lost, 0.0 to 100.0. Heartbeats are not, as TCP would send them again.
+    pub loss_percent: f64,
+    /// Everything arrives this much later.
+    pub delay: Duration,
+    /// And up to this much later still; the order stays.
+    pub jitter: Duration,
+}
+
+/// Faults by the peer that is sent to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FaultRules(BTreeMap<NodeId, Fault>);
+
+impl FaultRules {
+    /// Nothing reaches `to`.
+    #[must_use]
+    pub fn block(self, to: NodeId) -> Self {
+        let fault = Fault {
+            block: true,
+            ..self.get(to)
+        };
+        self.with(to, fault)
+    }
+
+    /// This is wrong with the way to `to`.
+    #[must_use]
+    pub fn with(mut self, to: NodeId, fault: Fault) -> Self {
+        self.0.insert(to, fault);
+        self
+    }
+
+    /// What is wrong with the way to `to`.
+    pub fn get(&self, to: NodeId) -> Fault {
+        self.0.get(&to).copied().unwrap_or_default()
+    }
+}
+
+/// The fault on the way to one peer, as its streams and its link look at it: often, and mostly in vain.
+#[derive(Debug, Default)]
+pub(super) struct PeerFaults {
+    any: AtomicBool,
+    fault: Mutex<Fault>,
+    dice: Dice,
+}
+
+impl PeerFaults {
+    pub(super) fn set(&self, fault: Fault) {
+        *self.fault.lock().expect("fault") = fault;
+        self.any.store(fault != Fault::default(), Ordering::Release);
+    }
+
+    fn get(&self) -> Option<Fault> {
+        self.any
+            .load(Ordering::Acquire)
+            .then(|| *self.fault.lock().expect("fault"))
+    }
+
+    pub(super) fn blocked(&self) -> bool {
+        self.get().is_some_and(|fault| fault.block)
+    }
+
+    /// How late the next bytes are to be.
+    pub(super) fn delay(&self) -> Duration {
+        self.get().map_or(Duration::ZERO, |fault| {
+            fault.delay + fault.jitter.mul_f64(self.dice.roll())
+        })
+    }
+
+    /// The chance that a message is lost, if there is one.
+    pub(super) fn loss(&self) -> Option<f64> {
+        self.get()
+            .map(|fault| fault.loss_percent / 100.0)
+            .filter(|loss| *loss > 0.0)
+    }
+
+    /// Whether the next message is lost.
+    pub(super) fn loses(&self, chance: f64) -> bool {
+        self.dice.roll() < chance
+    }
+}
+
+/// Numbers from 0 to 1 that need not be good (SplitMix64).
+#[derive(Debug)]
+pub(super) struct Dice(AtomicU64);
+
+impl Default for Dice {
+    fn default() -> Self {
+        Dice(AtomicU64::new(getrandom::u64().unwrap_or(1)))
+    }
+}
+
+impl Dice {
+    pub(super) fn roll(&self) -> f64 {
+        let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_per_peer_and_add_up() {
+        let slow = Fault {
+            delay: Duration::from_millis(5),
+            ..Fault::default()
+        };
+        let rules = FaultRules::default().with(NodeId(2), slow).block(NodeId(2));
+        assert!(rules.get(NodeId(2)).block && rules.get(NodeId(2)).delay == slow.delay);
+        assert_eq!(rules.get(NodeId(3)), Fault::default());
+    }
+
+    #[test]
+    fn losses_come_as_often_as_asked() {
+        let faults = PeerFaults::default();
+        assert_eq!(
+            (faults.loss(), faults.blocked(), faults.delay()),
+            (None, false, Duration::ZERO)
+        );
+        faults.set(Fault {
+            loss_percent: 25.0,
+            ..Fault::default()
+        });
+        let chance = faults.loss().unwrap();
+        let lost = (0..10_000).filter(|_| faults.loses(chance)).count();
+        assert!((2_200..2_800).contains(&lost), "{lost} of 10000");
+    }
+
+    #[test]
+    fn jitter_adds_to_delay() {
+        let faults = PeerFaults::default();
+        faults.set(Fault {
+            delay: Duration::from_millis(10),
+            jitter: Duration::from_millis(5),
+            ..Fault::default()
+        });
+        for _ in 0..1000 {
+            let delay = faults.delay();
+            assert!(delay >= Duration::from_millis(10) && delay <= Duration::from_millis(15));
+        }
+    }
+}

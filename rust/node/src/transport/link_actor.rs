@@ -1,0 +1,256 @@
+//! The actor that runs the link to one peer: inbox in, effects out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_protocol::link::{Link, LinkEffect, LinkEvent, SessionId};
+use quorate_protocol::role::{Address, Rng, Role, rng_from_seed};
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_protocol::time::Instant;
+use quorate_protocol::wire::Envelope;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use tokio::task::JoinHandle;
+
+use super::gateway::cast;
+use super::peer::{Change, Peer, Receipt, Unseen, Wake};
+use super::sessions::Session;
+use super::{Core, Incoming};
+
+/// Batches that may arrive before this end knows that the session is ready. The peer has no credit by then, so there is
+/// only its first word.
+const MAX_EARLY: usize = 16;
+
+/// A session that the link uses.
+struct Live {
+    session: Arc<Session>,
+    gateway: ActorCell,
+}
+
+pub(super) struct LinkActor;
+
+pub(super) struct LinkState {
+    core: Arc<Core>,
+    peer: Arc<Peer>,
+    link: Link,
+    rng: Rng,
+    live: Option<Live>,
+    early: Vec<(SessionId, Bytes)>,
+    timer: Option<(Instant, JoinHandle<()>)>,
+    effects: Vec<LinkEffect>,
+}
+
+impl Actor for LinkActor {
+    type Msg = Wake;
+    type State = LinkState;
+    type Arguments = (Arc<Core>, Arc<Peer>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Wake>,
+        (core, peer): Self::Arguments,
+    ) -> Result<LinkState, ActorProcessingErr> {
+        // After a failure: the sessions of the link before this one mean nothing to it.
+        for session in peer.sessions() {
+            session.close("the link was started again");
+        }
+        if peer.is_up() {
+            core.inbound.peer(peer.node, false, "the link was started again");
+        }
+        peer.attach(myself.clone());
+        let link = Link::new(core.config.link.clone(), core.clock.instant());
+        peer.publish(&link);
+        myself.cast(Wake)?;
+        Ok(LinkState {
+            core,
+            peer,
+            link,
+            rng: rng_from_seed(0),
+            live: None,
+            early: Vec::new(),
+            timer: None,
+            effects: Vec::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Wake>,
+        _: Wake,
+        state: &mut LinkState,
+    ) -> Result<(), ActorProcessingErr> {
+        let unseen = state.peer.take();
+        state.look_at(unseen);
+        state.peer.publish(&state.link);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Wake>, state: &mut LinkState) -> Result<(), ActorProcessingErr> {
+        if let Some((_, task)) = state.timer.take() {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+impl LinkState {
+    fn look_at(&mut self, unseen: Unseen) {
+        // What has arrived comes before the end of its session and before the timer, which judges silence.
+        for (session, batch) in unseen.batches {
+            self.batch(session, batch);
+        }
+        for change in unseen.changes {
+            match change {
+                Change::Ready(session, gateway) => self.ready(session, gateway),
+                Change::Ended(session, reason) => {
+                    self.early.retain(|(early, _)| *early != session);
+                    self.tell(LinkEvent::SessionDown { session, reason });
+                    if self.live.as_ref().is_some_and(|live| live.session.id == session) {
+                        self.live = None;
+                    }
+                }
+            }
+        }
+        for returned in unseen.returned {
+            self.tell(LinkEvent::Taken {
+                session: returned.session,
+                bytes: returned.bytes,
+                count: returned.count,
+            });
+        }
+        if !unseen.envelopes.is_empty() {
+            let envelopes = self.survivors(unseen.envelopes);
+            self.tell(LinkEvent::Enqueue(envelopes));
+        }
+        for session in unseen.sent {
+            self.tell(LinkEvent::Sent { session });
+        }
+        if unseen.shed > 0 {
+            tracing::warn!(peer = %self.peer.node, count = unseen.shed, "messages shed before the link saw them");
+        }
+        if let Some((at, _)) = &self.timer
+            && *at <= self.core.clock.instant()
+        {
+            self.timer = None;
+            self.tell(LinkEvent::Timer);
+        }
+    }
+
+    /// What a fault does not lose.
+    fn survivors(&self, mut envelopes: Vec<Envelope>) -> Vec<Envelope> {
+        if let Some(chance) = self.peer.faults.loss() {
+            envelopes.retain(|_| !self.peer.faults.loses(chance));
+        }
+        envelopes
+    }
+
+    fn batch(&mut self, session: SessionId, batch: Bytes) {
+        if self.link.session() == Some(session) {
+            if let Some(live) = &self.live {
+                live.session.stream.handled();
+            }
+            self.tell(LinkEvent::Received { session, batch });
+            return;
+        }
+        // Of a session that is about to be ready; or else of one that is over.
+        let Some(coming) = self.core.sessions.get(session).filter(|coming| coming.is_open()) else {
+            return;
+        };
+        if self.early.len() < MAX_EARLY {
+            self.early.push((session, batch));
+        } else {
+            coming.close("it sent more before its session was ready than it has credit for");
+        }
+    }
+
+    fn ready(&mut self, session: Arc<Session>, gateway: ActorCell) {
+        let id = session.id;
+        self.live = Some(Live { session, gateway });
+        self.tell(LinkEvent::SessionUp { session: id });
+        for (session, batch) in std::mem::take(&mut self.early) {
+            if session == id {
+                self.batch(session, batch);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: LinkEvent) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.link
+            .handle(self.core.clock.now(), &mut self.rng, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn perform(&mut self, effect: LinkEffect) {
+        let node = self.peer.node;
+        match effect {
+            LinkEffect::Transmit { session, batch } => {
+                if let Some(live) = self.live.as_ref().filter(|live| live.session.id == session) {
+                    // If the remote gateway's stand-in is gone, so is the session, as we are about to hear.
+                    let _gone = live.gateway.send_serialized(cast(batch.into()));
+                }
+            }
+            LinkEffect::Deliver {
+                session,
+                envelopes,
+                bytes,
+                count,
+            } => self.deliver(session, envelopes, bytes, count),
+            LinkEffect::Close { session, reason } => {
+                tracing::warn!(peer = %node, %reason, "closing the session");
+                if let Some(session) = self.core.sessions.get(session) {
+                    session.close(&reason.to_string());
+                }
+            }
+            LinkEffect::Up { .. } => {
+                tracing::info!(peer = %node, "peer is up");
+                self.core.inbound.event(TimelineEvent::PeerUp { peer: node });
+                self.core.inbound.peer(node, true, "");
+            }
+            LinkEffect::Down { reason, .. } => {
+                tracing::info!(peer = %node, reason, "peer is down");
+                self.core.inbound.peer(node, false, &reason);
+                self.core
+                    .inbound
+                    .event(TimelineEvent::PeerDown { peer: node, reason });
+            }
+            LinkEffect::SetTimer { at } => self.set_timer(at),
+            LinkEffect::Shed { cause, count } => {
+                tracing::debug!(peer = %node, ?cause, count, "messages shed");
+            }
+        }
+    }
+
+    fn deliver(&self, session: SessionId, envelopes: Vec<Envelope>, bytes: u64, count: u64) {
+        let node = self.peer.node;
+        let receipt = Arc::new(Receipt::new(self.peer.clone(), session, bytes, count));
+        let incoming = envelopes.into_iter().map(|envelope| Incoming {
+            from: Address {
+                node,
+                role: envelope.from,
+            },
+            to: envelope.to,
+            header: envelope.header,
+            message: envelope.message,
+            receipt: receipt.clone(),
+        });
+        self.core.inbound.deliver(node, incoming.collect());
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        if let Some((_, task)) = self.timer.take() {
+            task.abort();
+        }
+        let due = self.core.clock.monotonic(at);
+        let peer = self.peer.clone();
+        let task = tokio::spawn(async move {
+            // Never early: the link ignores a timer before its time.
+            tokio::time::sleep_until(tokio::time::Instant::from_std(due) + Duration::from_micros(1)).await;
+            peer.wake();
+        });
+        self.timer = Some((at, task));
+    }
+}

@@ -1,0 +1,234 @@
+//! The listener: lets peers in that say a proper hello, and nobody else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_protocol::error::Error;
+use quorate_protocol::link::SessionId;
+use quorate_protocol::wire::{PeerAnswer, PeerHello, PeerWelcome};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::handshake::{HandshakeError, prepare, read_hello, write_answer};
+use super::peer::Peer;
+use super::{Core, PeerIdentity, count};
+
+/// Sessions of one peer that are not ready yet, at most.
+const MAX_UNREADY: usize = 4;
+
+/// How long to pause when the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The only message of the listener: accept the next connection.
+pub(super) struct Accept;
+
+impl ractor::Message for Accept {}
+
+pub(super) struct Listener;
+
+pub(super) struct ListenerState {
+    core: Arc<Core>,
+    listener: Arc<TcpListener>,
+    pending: Arc<Semaphore>,
+}
+
+impl Actor for Listener {
+    type Msg = Accept;
+    type State = ListenerState;
+    type Arguments = (Arc<Core>, Arc<TcpListener>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Accept>,
+        (core, listener): Self::Arguments,
+    ) -> Result<ListenerState, ActorProcessingErr> {
+        myself.cast(Accept)?;
+        Ok(ListenerState {
+            pending: Arc::new(Semaphore::new(core.config.pending_hellos)),
+            core,
+            listener,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Accept>,
+        _: Accept,
+        state: &mut ListenerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match state.listener.accept().await {
+            Ok((stream, from)) => {
+                count(&state.core.counters.accepted);
+                match state.pending.clone().try_acquire_owned() {
+                    Ok(permit) => drop(tokio::spawn(greet(state.core.clone(), stream, from, permit))),
+                    Err(_) => {
+                        count(&state.core.counters.garbage);
+                        tracing::warn!(%from, "too many connections have not said hello: closing a new one");
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        myself.cast(Accept)?;
+        Ok(())
+    }
+}
+
+/// Receives one connection. The permit is held until it is a session or closed.
+async fn greet(core: Arc<Core>, mut stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
+    let result = timeout(core.config.handshake, welcome(&core, &mut stream)).await;
+    drop(permit);
+    let error = match result {
+        Ok(Ok(opening)) => match opening.proceed(&core, stream).await {
+            Ok(()) => return,
+            Err(error) => HandshakeError::Io(error),
+        },
+        Ok(Err(error)) => error,
+        Err(elapsed) => HandshakeError::Io(elapsed.into()),
+    };
+    match error {
+        HandshakeError::Refused(reason) => tracing::info!(%from, %reason, "refused a peer"),
+        error => {
+            count(&core.counters.garbage);
+            tracing::info!(%from, %error, "closed a connection that is no peer's");
+        }
+    }
+}
+
+/// A peer that has been let in.
+struct Opening {
+    peer: Arc<Peer>,
+    identity: PeerIdentity,
+    gateway: u64,
+    answer: PeerWelcome,
+}
+
+async fn welcome(core: &Arc<Core>, stream: &mut TcpStream) -> Result<Opening, HandshakeError> {
+    prepare(stream, &core.config)?;
+    let hello = read_hello(stream).await?;
+    let opening = match consider(core, &hello).await {
+        Ok(opening) => opening,
+        Err(Objection::Silent(error)) => return Err(error.into()),
+        Err(Objection::Spoken(error)) => {
+            core.refused(core.peers.contains_key(&hello.node).then_some(hello.node), &error);
+            write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
+            return Err(HandshakeError::Refused(error));
+        }
+        Err(Objection::Later(error)) => {
+            write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
+            return Err(HandshakeError::Refused(error));
+        }
+    };
+    Ok(opening)
+}
+
+/// Why a peer is not let in.
+enum Objection {
+    /// It is told so, and it is worth an event.
+    Spoken(Error),
+    /// It is told so, but it may come again.
+    Later(Error),
+    /// It hears nothing: a fault says so.
+    Silent(io::Error),
+}
+
+impl From<Error> for Objection {
+    fn from(error: Error) -> Self {
+        Objection::Spoken(error)
+    }
+}
+
+async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Objection> {
+    let (version, features) = hello.negotiate(core.local.cluster, core.local.node)?;
+    let Some(peer) = core.peers.get(&hello.node) else {
+        return Err(Objection::Spoken(Error::Refused(format!(
+            "node {} is not a member of the cluster that {} knows: start every node with the same members",
+            hello.node, core.local.node
+        ))));
+    };
+    if peer.faults.blocked() {
+        return Err(Objection::Silent(io::Error::other("blocked by a fault rule")));
+    }
+    if core.local.node < hello.node {
+        return Err(Objection::Spoken(Error::Refused(format!(
+            "node {} dialled {} but it is {} that dials: run the same version everywhere",
+            hello.node, core.local.node, core.local.node
+        ))));
+    }
+    let identity = PeerIdentity {
+        node: hello.node,
+        replica: hello.replica,
+        boot: hello.boot,
+        generation: hello.generation,
+    };
+    core.admit(peer, identity).await?;
+    make_way(core, peer, hello)?;
+    let session = getrandom::u64().map_err(|error| Objection::Silent(io::Error::other(error.to_string())))?;
+    Ok(Opening {
+        peer: peer.clone(),
+        identity,
+        gateway: hello.gateway,
+        answer: PeerWelcome {
+            version,
+            features,
+            cluster: core.local.cluster,
+            node: core.local.node,
+            replica: core.local.replica,
+            boot: core.local.boot,
+            generation: core.generation,
+            gateway: core.sessions.gateway(),
+            session: session.max(1),
+        },
+    })
+}
+
+/// A second connection of the same boot: the peer has given the first one up, or somebody only says that it is the
+/// peer. So the first one is closed if it has fallen silent, and the peer told to come again if not.
+fn make_way(core: &Core, peer: &Peer, hello: &PeerHello) -> Result<(), Objection> {
+    let sessions = peer.sessions();
+    if sessions.iter().filter(|session| !session.ready()).count() >= MAX_UNREADY {
+        return Err(Objection::Later(Error::Overloaded(format!(
+            "{} has too many sessions with {} that are not authenticated: come again",
+            core.local.node, hello.node
+        ))));
+    }
+    let silent = core.clock.instant().since(peer.heard()) > core.config.link.heartbeat * 3;
+    let mut in_the_way = false;
+    for session in sessions
+        .iter()
+        .filter(|session| session.ready() && session.boot == hello.boot)
+    {
+        in_the_way = true;
+        if silent {
+            session.close("the peer has connected again");
+        }
+    }
+    if in_the_way {
+        return Err(Objection::Later(Error::Overloaded(format!(
+            "{} still has a session with {}: come again",
+            core.local.node, hello.node
+        ))));
+    }
+    Ok(())
+}
+
+impl Opening {
+    async fn proceed(self, core: &Arc<Core>, stream: TcpStream) -> io::Result<()> {
+        let mut stream = stream;
+        let answer = PeerAnswer::Welcome(self.answer.clone());
+        timeout(core.config.handshake, write_answer(&mut stream, &answer))
+            .await?
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let id = SessionId(self.answer.session);
+        let (stream, session) = core.open_session(stream, id, &self.peer, self.identity, self.gateway)?;
+        core.run_session(stream, session, true);
+        Ok(())
+    }
+}
