@@ -1,3 +1,8 @@
-//! A client of a Quorate cluster. [`core`] is a pure role; the simulator drives it as it is.
+//! A client of a Quorate cluster: [`core`] is a pure role, which the simulator drives as it is; [`shell`] runs it on
+//! sockets.
 
 pub mod core;
+pub mod shell;
+
+pub use core::{CallOptions, Outcome, Trace};
+pub use shell::{Call, Client, ConnectOptions, How, Keyspace, Reply, ScanRange};

@@ -1,0 +1,270 @@
+//! The client on real sockets: a thin asynchronous shell around [`ClientCore`].
+//!
+//! One task, the *driver*, owns the core and all sockets. [`Client`] is a handle to it: cheap to clone, usable from any
+//! thread of the runtime. A call is one message to the driver and one back; the driver handles whatever has gathered
+//! when it runs, and then writes what there is to send on each connection with one system call.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), quorate_protocol::error::Error> {
+//! use quorate_client::{Client, How};
+//! use std::time::Duration;
+//!
+//! let client = Client::connect(vec!["127.0.0.1:7400".to_owned()], Duration::from_secs(5)).await?;
+//! let users = client.keyspace("users").await?;
+//! users.put("user-123".try_into()?, "...", &How::default()).await?;
+//! let entry = users.get("user-123".try_into()?, &How::default()).await?;
+//! assert_eq!(entry.value.versions.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cluster;
+mod driver;
+mod keyspace;
+mod pipeline;
+mod socket;
+mod spans;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::{BootId, ClusterId, NodeId};
+use quorate_protocol::role::rng_from_seed;
+use quorate_protocol::telemetry::Span;
+use tokio::sync::{mpsc, oneshot};
+
+pub use cluster::EventCursor;
+use driver::{Command, Driver};
+pub use keyspace::{How, Keyspace, Scan, ScanRange};
+use spans::SpanRing;
+pub use spans::SpanSink;
+
+use crate::core::{CallOptions, ClientConfig, ClientCore, Outcome};
+
+/// How a client connects, and what it keeps.
+#[derive(Clone)]
+pub struct ConnectOptions {
+    /// How long to try, in all.
+    pub timeout: Duration,
+    /// The cluster it expects; `None` takes the first that answers.
+    pub cluster: Option<ClusterId>,
+    /// Empty while there is no authentication.
+    pub credentials: Bytes,
+    /// How many finished spans it keeps for [`Client::spans`].
+    pub spans: usize,
+    /// Is given every finished span as well, for export. Must not block.
+    pub span_sink: Option<SpanSink>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions {
+            timeout: Duration::from_secs(5),
+            cluster: None,
+            credentials: Bytes::new(),
+            spans: 4096,
+            span_sink: None,
+        }
+    }
+}
+
+/// A connection to a cluster. Clones share it; it ends with [`Client::close`], or once the last clone is dropped and
+/// what was in flight is finished.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    spans: Arc<SpanRing>,
+}
+
+/// An answer, with how it came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// The answer.
+    pub value: T,
+    /// From the call to the answer.
+    pub elapsed: Duration,
+    /// Who answered.
+    pub node: Option<NodeId>,
+    /// The boot of that node.
+    pub boot: Option<BootId>,
+    /// How often the request was sent.
+    pub attempts: u8,
+    /// Its trace, when it was sampled.
+    pub trace_id: Option<u128>,
+}
+
+impl Client {
+    /// Connects to the cluster that some of these endpoints (`host:port`) belong to.
+    ///
+    /// Must be called within a Tokio runtime, which then carries the client.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for something that is not an endpoint; [`Error::Refused`] when a node refused, and
+    /// [`Error::ConnectionLost`] when none answered, both naming the endpoints and the reasons.
+    pub async fn connect(endpoints: Vec<String>, timeout: Duration) -> Result<Client, Error> {
+        let options = ConnectOptions {
+            timeout,
+            ..ConnectOptions::default()
+        };
+        Client::connect_with(endpoints, options).await
+    }
+
+    /// [`Client::connect`] with all options.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(endpoints: Vec<String>, options: ConnectOptions) -> Result<Client, Error> {
+        for endpoint in &endpoints {
+            check_endpoint(endpoint)?;
+        }
+        let config = ClientConfig {
+            cluster: options.cluster,
+            credentials: options.credentials,
+            ..ClientConfig::new(endpoints, random()?)
+        };
+        let listed = config.endpoints.join(", ");
+        let core = ClientCore::new(config)?;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (opened, answer) = oneshot::channel();
+        let spans = Arc::new(SpanRing::new(options.spans, options.span_sink));
+        let driver = Driver::new(
+            core,
+            rng_from_seed(random()?),
+            receiver,
+            opened,
+            Arc::clone(&spans),
+        );
+        tokio::spawn(driver);
+        let client = Client { commands, spans };
+        let failure = match tokio::time::timeout(options.timeout, answer).await {
+            Ok(Ok(Ok(()))) => return Ok(client),
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(_)) => Error::Closed("the client's task was ended by its runtime".to_owned()),
+            Err(_) => Error::ConnectionLost(format!(
+                "no node at {listed} has described the cluster within {} ms: check that nodes run there, or raise the \
+                 timeout",
+                options.timeout.as_millis()
+            )),
+        };
+        client.close();
+        Err(failure)
+    }
+
+    /// Asks for something. The request is under way when this returns; await the answer. Dropping the [`Call`] does
+    /// not take the request back.
+    ///
+    /// The write id of a put is filled in.
+    pub fn call(&self, request: Request, options: CallOptions) -> Call {
+        let writes = matches!(request, Request::Put { .. } | Request::CreateKeyspace(_));
+        let (answer, receiver) = oneshot::channel();
+        let command = Command::Call {
+            request,
+            options,
+            answer,
+        };
+        let sent = self.commands.send(command).is_ok();
+        Call {
+            receiver,
+            unknown: sent && writes,
+        }
+    }
+
+    /// The spans of a trace that this client itself has finished and still keeps.
+    pub fn spans(&self, trace_id: u128) -> Vec<Span> {
+        self.spans.of(trace_id)
+    }
+
+    /// Ends all connections, now. What is in flight fails with [`Error::Closed`], or [`Error::OutcomeUnknown`] where a
+    /// node may have seen a write.
+    pub fn close(&self) {
+        // A driver that is gone is closed.
+        let _gone = self.commands.send(Command::Close);
+    }
+
+    /// Waits until the client is closed, its sockets included.
+    pub async fn closed(&self) {
+        self.commands.closed().await;
+    }
+
+    /// [`Client::call`], with an answer that `take` finds in the response.
+    async fn ask<T>(
+        &self,
+        request: Request,
+        options: CallOptions,
+        take: impl FnOnce(Response) -> Option<T>,
+    ) -> Result<Reply<T>, Error> {
+        reply(self.call(request, options).await, take)
+    }
+}
+
+/// The answer of the expected kind.
+fn reply<T>(outcome: Outcome, take: impl FnOnce(Response) -> Option<T>) -> Result<Reply<T>, Error> {
+    let value = take(outcome.result?).ok_or_else(|| {
+        Error::Refused(
+            "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
+        )
+    })?;
+    Ok(Reply {
+        value,
+        elapsed: outcome.elapsed,
+        node: outcome.node,
+        boot: outcome.boot,
+        attempts: outcome.attempts,
+        trace_id: outcome.trace_id,
+    })
+}
+
+/// The answer to a [`Client::call`], when it has come.
+#[derive(Debug)]
+pub struct Call {
+    receiver: oneshot::Receiver<Outcome>,
+    /// What to say when the driver is gone: whether a write may have been sent.
+    unknown: bool,
+}
+
+impl Future for Call {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let unknown = self.unknown;
+        Pin::new(&mut self.receiver).poll(context).map(|answer| {
+            answer.unwrap_or_else(|_| Outcome {
+                result: Err(if unknown {
+                    Error::OutcomeUnknown {
+                        acked: 0,
+                        required: 1,
+                    }
+                } else {
+                    Error::Closed("the client is closed: connect again".to_owned())
+                }),
+                node: None,
+                boot: None,
+                attempts: 0,
+                elapsed: Duration::ZERO,
+                trace_id: None,
+            })
+        })
+    }
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), Error> {
+    let well_formed = endpoint
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    if !well_formed {
+        return Err(Error::invalid(format!(
+            "endpoint {endpoint:?}: write host:port, for example 127.0.0.1:7400"
+        )));
+    }
+    Ok(())
+}
+
+fn random() -> Result<u64, Error> {
+    getrandom::u64()
+        .map_err(|error| Error::invalid(format!("the operating system has no random bits: {error}")))
+}

@@ -1,0 +1,128 @@
+//! What the nodes say about the cluster and themselves.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::api::{Request, Response, Status};
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::{BootId, NodeId};
+use quorate_protocol::telemetry::{Occurrence, Span};
+use quorate_protocol::topology::Topology;
+
+use super::{Call, Client, reply};
+use crate::core::CallOptions;
+
+/// How far a reader of [`Client::events`] has come: per node, the boot and the last event seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventCursor {
+    seen: BTreeMap<NodeId, (Option<BootId>, u64)>,
+}
+
+impl Client {
+    /// The members, as a connected node knows them.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn topology(&self) -> Result<Topology, Error> {
+        let take = |response| match response {
+            Response::Topology(topology) => Some(*topology),
+            _ => None,
+        };
+        Ok(self
+            .ask(Request::Topology, CallOptions::default(), take)
+            .await?
+            .value)
+    }
+
+    /// A node's own view of itself and its peers.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a node that is not a member, [`Error::ConnectionLost`] for one that cannot be reached.
+    pub async fn status(&self, node: NodeId) -> Result<Status, Error> {
+        let take = |response| match response {
+            Response::Status(status) => Some(*status),
+            _ => None,
+        };
+        let options = CallOptions::default().on(node);
+        Ok(self.ask(Request::Status, options, take).await?.value)
+    }
+
+    /// A node's metrics in the Prometheus text format.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn metrics(&self, node: NodeId) -> Result<String, Error> {
+        let take = |response| match response {
+            Response::Metrics(text) => Some(text),
+            _ => None,
+        };
+        let options = CallOptions::default().on(node);
+        Ok(self.ask(Request::Metrics, options, take).await?.value)
+    }
+
+    /// What has happened on the nodes since the cursor was used last, by time. Nodes that cannot be reached are left
+    /// out; a later call has their events, unless they have been restarted.
+    ///
+    /// # Errors
+    /// When not even the members can be learned.
+    pub async fn events(&self, cursor: &mut EventCursor) -> Result<Vec<Occurrence>, Error> {
+        let after = |node: NodeId| cursor.seen.get(&node).map_or(0, |(_, sequence)| *sequence);
+        let calls = self
+            .ask_all(|node| Request::Events { after: after(node) })
+            .await?;
+        let mut merged = Vec::new();
+        for (node, call) in calls {
+            let Ok(mut answer) = reply(call.await, occurrences) else {
+                continue;
+            };
+            let (boot, sequence) = cursor.seen.get(&node).copied().unwrap_or_default();
+            // Another run of the node: its events count from the beginning again.
+            if answer.boot != boot && sequence > 0 {
+                let options = CallOptions::default().on(node);
+                let again = self.ask(Request::Events { after: 0 }, options, occurrences).await;
+                match again {
+                    Ok(all) => answer = all,
+                    Err(_) => continue,
+                }
+            }
+            let last = answer.value.last().map(|occurrence| occurrence.sequence);
+            let unchanged = if answer.boot == boot { sequence } else { 0 };
+            cursor.seen.insert(node, (answer.boot, last.unwrap_or(unchanged)));
+            merged.extend(answer.value);
+        }
+        merged.sort_by_key(|occurrence| (occurrence.at, occurrence.node, occurrence.sequence));
+        Ok(merged)
+    }
+
+    /// A whole trace: the spans of this client and of every node that can be reached, by their beginnings.
+    ///
+    /// # Errors
+    /// When not even the members can be learned.
+    pub async fn trace(&self, trace_id: u128) -> Result<Vec<Span>, Error> {
+        let mut spans = self.spans(trace_id);
+        let take = |response| match response {
+            Response::Spans(spans) => Some(spans),
+            _ => None,
+        };
+        for (_, call) in self.ask_all(|_| Request::Spans { trace_id }).await? {
+            if let Ok(answer) = reply(call.await, take) {
+                spans.extend(answer.value);
+            }
+        }
+        spans.sort_by_key(|span| (span.start, span.end));
+        Ok(spans)
+    }
+
+    /// Asks every member, all at once.
+    async fn ask_all(&self, request: impl Fn(NodeId) -> Request) -> Result<Vec<(NodeId, Call)>, Error> {
+        let topology = self.topology().await?;
+        let ask = |node: NodeId| (node, self.call(request(node), CallOptions::default().on(node)));
+        Ok(topology.ids().map(ask).collect())
+    }
+}
+
+fn occurrences(response: Response) -> Option<Vec<Occurrence>> {
+    match response {
+        Response::Events(events) => Some(events),
+        _ => None,
+    }
+}

@@ -1,0 +1,33 @@
+//! Many calls at a time: a bounded number in flight, answers in the order of the requests.
+
+use std::collections::VecDeque;
+
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::error::Error;
+
+use super::{Call, Client, Reply, reply};
+use crate::core::CallOptions;
+
+/// How many calls of one pipeline are in flight.
+const IN_FLIGHT: usize = 256;
+
+/// Carries out all requests. Their timeouts begin when they are sent.
+pub(super) async fn run<T>(
+    client: &Client,
+    requests: impl IntoIterator<Item = Request>,
+    options: CallOptions,
+    take: impl Fn(Response) -> Option<T>,
+) -> Vec<Result<Reply<T>, Error>> {
+    let mut requests = requests.into_iter();
+    let mut calls: VecDeque<Call> = requests
+        .by_ref()
+        .take(IN_FLIGHT)
+        .map(|request| client.call(request, options))
+        .collect();
+    let mut answers = Vec::new();
+    while let Some(call) = calls.pop_front() {
+        answers.push(reply(call.await, &take));
+        calls.extend(requests.next().map(|request| client.call(request, options)));
+    }
+    answers
+}
