@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate import errors
-from quorate.errors import ClusterStartError, QuorateError
+from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, QuorateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +22,18 @@ __all__ = ["NodeProcess"]
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from quorate.node_program import child; sys.exit(child())"
 _LOG_TAIL = 4000
+
+# What the node program calls its errors, and what they are here; all others are a plain ClusterStartError.
+_KINDS: dict[str, type[ClusterStartError]] = {
+    "PortTaken": AddressInUse,
+    "DirectoryInUse": DataDirectoryError,
+    "ForeignCluster": DataDirectoryError,
+    "ForeignNode": DataDirectoryError,
+    "Truncated": DataDirectoryError,
+    "Corrupt": DataDirectoryError,
+    "DataMissing": DataDirectoryError,
+    "FormatTooNew": DataDirectoryError,
+}
 
 
 def _package_root() -> str:
@@ -183,7 +194,5 @@ class NodeProcess:
 
 def start_failure(node: str, error: str, message: str, log: str) -> ClusterStartError:
     """Make the exception for what a node reported before it ended."""
-    kind = getattr(errors, error, None)
-    if not (isinstance(kind, type) and issubclass(kind, ClusterStartError)):
-        kind = ClusterStartError
+    kind = _KINDS.get(error, ClusterStartError)
     return kind(f"{node} does not start: {message}", node=node, log=log)

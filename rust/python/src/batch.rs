@@ -1,0 +1,66 @@
+//! Many operations at a time: a bounded number in flight, answers in the order of the requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::prelude::*;
+use quorate_client::core::{CallOptions, Outcome};
+use quorate_protocol::api::Request;
+use quorate_protocol::error::Error;
+use tokio::task::JoinSet;
+
+use crate::answers::Each;
+
+/// How many operations of a batch are in flight at once.
+const IN_FLIGHT: usize = 64;
+
+/// A request, unless something was wrong with it already, and how it is to be carried out.
+type Call = (Result<Request, Error>, CallOptions);
+
+/// Carries out all requests with the same options.
+pub(crate) async fn run<T: Send + 'static>(
+    client: quorate_client::Client,
+    requests: Vec<Result<Request, Error>>,
+    options: CallOptions,
+    answer: fn(Outcome) -> Result<T, Error>,
+) -> PyResult<Vec<Each<T>>> {
+    let calls = requests.into_iter().map(|request| (request, options)).collect();
+    Ok(run_each(client, calls, answer).await)
+}
+
+/// Carries out all calls.
+pub(crate) async fn run_each<T: Send + 'static>(
+    client: quorate_client::Client,
+    calls: Vec<Call>,
+    answer: fn(Outcome) -> Result<T, Error>,
+) -> Vec<Each<T>> {
+    let count = calls.len();
+    let calls = Arc::new(calls);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for _ in 0..count.min(IN_FLIGHT) {
+        let (client, calls, next) = (client.clone(), calls.clone(), next.clone());
+        workers.spawn(async move {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((request, options)) = calls.get(index) else {
+                    return done;
+                };
+                let answered = match request {
+                    Ok(request) => answer(client.call(request.clone(), *options).await),
+                    Err(error) => Err(error.clone()),
+                };
+                done.push((index, answered));
+            }
+        });
+    }
+    let mut answers: Vec<Option<Each<T>>> = (0..count).map(|_| None).collect();
+    while let Some(done) = workers.join_next().await {
+        for (index, answered) in done.unwrap_or_default() {
+            answers[index] = Some(Each(answered));
+        }
+    }
+    let lost = || Each(Err(Error::Closed("the client's task was cancelled".to_owned())));
+    answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+}

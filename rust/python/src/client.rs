@@ -1,0 +1,459 @@
+//! The client. Every operation is written once, as a future; Python blocks on it or awaits it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use quorate_client::core::{CallOptions, Outcome, Trace};
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::level::Level;
+use quorate_protocol::versions::WriteId;
+use serde::Serialize;
+
+use crate::answers::{Course, Each, RawEntry, RawPage, RawWrite};
+use crate::batch;
+use crate::context::Context;
+use crate::errors::exception;
+use crate::runtime::{awaitable, wait};
+
+/// A connection to a cluster.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct Client {
+    client: quorate_client::Client,
+    process: u32,
+}
+
+#[pymethods]
+impl Client {
+    #[staticmethod]
+    fn connect(py: Python<'_>, endpoints: Vec<String>, timeout: f64) -> PyResult<Client> {
+        wait(py, open(endpoints, timeout))
+    }
+
+    #[staticmethod]
+    fn connect_async(py: Python<'_>, endpoints: Vec<String>, timeout: f64) -> PyResult<Bound<'_, PyAny>> {
+        awaitable(py, open(endpoints, timeout))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &self,
+        py: Python<'_>,
+        keyspace: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        context: Option<&Bound<'_, Context>>,
+        level: Option<&str>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<RawWrite> {
+        let request = put_request(keyspace, key, value, context, level)?;
+        wait(py, write(self.here()?, request, options(timeout, trace)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn put_async<'py>(
+        &self,
+        py: Python<'py>,
+        keyspace: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        context: Option<&Bound<'_, Context>>,
+        level: Option<&str>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = put_request(keyspace, key, value, context, level)?;
+        awaitable(py, write(self.here()?, request, options(timeout, trace)))
+    }
+
+    fn get(
+        &self,
+        py: Python<'_>,
+        keyspace: u32,
+        key: &[u8],
+        level: Option<&str>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<RawEntry> {
+        let request = get_request(keyspace, key, level)?;
+        wait(py, read(self.here()?, request, options(timeout, trace)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn get_async<'py>(
+        &self,
+        py: Python<'py>,
+        keyspace: u32,
+        key: &[u8],
+        level: Option<&str>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = get_request(keyspace, key, level)?;
+        awaitable(py, read(self.here()?, request, options(timeout, trace)))
+    }
+
+    fn put_many(
+        &self,
+        py: Python<'_>,
+        keyspace: u32,
+        items: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Vec<Each<RawWrite>>> {
+        let requests = put_requests(keyspace, &items, level)?;
+        wait(py, batch::run(self.here()?, requests, options(timeout, false), write_answer))
+    }
+
+    fn put_many_async<'py>(
+        &self,
+        py: Python<'py>,
+        keyspace: u32,
+        items: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let requests = put_requests(keyspace, &items, level)?;
+        awaitable(py, batch::run(self.here()?, requests, options(timeout, false), write_answer))
+    }
+
+    fn get_many(
+        &self,
+        py: Python<'_>,
+        keyspace: u32,
+        keys: Vec<Bound<'_, PyAny>>,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Vec<Each<RawEntry>>> {
+        let requests = get_requests(keyspace, &keys, level)?;
+        wait(py, batch::run(self.here()?, requests, options(timeout, false), read_answer))
+    }
+
+    fn get_many_async<'py>(
+        &self,
+        py: Python<'py>,
+        keyspace: u32,
+        keys: Vec<Bound<'py, PyAny>>,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let requests = get_requests(keyspace, &keys, level)?;
+        awaitable(py, batch::run(self.here()?, requests, options(timeout, false), read_answer))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn scan(
+        &self,
+        py: Python<'_>,
+        keyspace: u32,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        after_start: bool,
+        limit: u32,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<RawPage> {
+        let request = scan_request(keyspace, start, end, after_start, limit, level)?;
+        wait(py, page(self.here()?, request, options(timeout, false)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn scan_async<'py>(
+        &self,
+        py: Python<'py>,
+        keyspace: u32,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        after_start: bool,
+        limit: u32,
+        level: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = scan_request(keyspace, start, end, after_start, limit, level)?;
+        awaitable(py, page(self.here()?, request, options(timeout, false)))
+    }
+
+    fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<String> {
+        let request = create_request(settings)?;
+        wait(py, described(self.here()?, request, options(timeout, false)))
+    }
+
+    fn create_keyspace_async<'py>(
+        &self,
+        py: Python<'py>,
+        settings: &str,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = create_request(settings)?;
+        awaitable(py, described(self.here()?, request, options(timeout, false)))
+    }
+
+    fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
+        wait(py, described(self.here()?, Request::ListKeyspaces, options(timeout, false)))
+    }
+
+    fn keyspaces_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, described(self.here()?, Request::ListKeyspaces, options(timeout, false)))
+    }
+
+    fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
+        wait(py, described(self.here()?, Request::Topology, options(timeout, false)))
+    }
+
+    fn topology_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, described(self.here()?, Request::Topology, options(timeout, false)))
+    }
+
+    /// Asks each of these nodes the same: `status`, `events`, `spans` or `metrics`.
+    fn ask(
+        &self,
+        py: Python<'_>,
+        nodes: Vec<u16>,
+        what: &str,
+        argument: u128,
+        timeout: f64,
+    ) -> PyResult<Vec<Each<String>>> {
+        wait(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
+    }
+
+    fn ask_async<'py>(
+        &self,
+        py: Python<'py>,
+        nodes: Vec<u16>,
+        what: &str,
+        argument: u128,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
+    }
+
+    /// The spans of a trace that this client itself keeps, as JSON.
+    fn spans(&self, trace_id: u128) -> PyResult<String> {
+        json(&self.here()?.spans(trace_id)).map_err(exception)
+    }
+
+    fn close(&self) {
+        // In a forked child the connections are the parent's: there is nothing here to close.
+        if let Ok(client) = self.here() {
+            client.close();
+        }
+    }
+}
+
+impl Client {
+    /// The client, unless this process was forked from the one that has its threads.
+    fn here(&self) -> PyResult<quorate_client::Client> {
+        if self.process == std::process::id() {
+            return Ok(self.client.clone());
+        }
+        Err(exception(Error::Closed(format!(
+            "this client belongs to process {}, from which this one was forked: connect again here",
+            self.process
+        ))))
+    }
+}
+
+// Requests -----------------------------------------------------------------------------------------------------------
+
+fn options(timeout: f64, trace: bool) -> CallOptions {
+    CallOptions {
+        timeout: duration(timeout),
+        trace: if trace { Trace::New } else { Trace::Off },
+        node: None,
+    }
+}
+
+/// What is not a duration was refused in Python; a day is as good as forever.
+fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
+}
+
+fn key_of(key: &[u8]) -> PyResult<Key> {
+    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
+}
+
+fn level_of(level: Option<&str>) -> PyResult<Option<Level>> {
+    level.map(str::parse).transpose().map_err(|error: Error| exception(error))
+}
+
+fn put_request(
+    keyspace: u32,
+    key: &[u8],
+    value: Option<&[u8]>,
+    context: Option<&Bound<'_, Context>>,
+    level: Option<&str>,
+) -> PyResult<Request> {
+    Ok(Request::Put {
+        keyspace: KeyspaceId(keyspace),
+        key: key_of(key)?,
+        value: value.map(Bytes::copy_from_slice),
+        context: context.map(|context| context.get().0.clone()),
+        level: level_of(level)?,
+        // The client fills it in.
+        write_id: WriteId { client: 0, sequence: 0 },
+    })
+}
+
+fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> PyResult<Request> {
+    Ok(Request::Get { keyspace: KeyspaceId(keyspace), key: key_of(key)?, level: level_of(level)? })
+}
+
+/// One request for each item; what is wrong with a single key is the error of that one.
+fn put_requests(
+    keyspace: u32,
+    items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+    level: Option<&str>,
+) -> PyResult<Vec<Result<Request, Error>>> {
+    let level = level_of(level)?;
+    items
+        .iter()
+        .map(|(key, value)| {
+            let value = Bytes::copy_from_slice(value.extract::<&[u8]>()?);
+            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
+            Ok(key.map(|key| Request::Put {
+                keyspace: KeyspaceId(keyspace),
+                key,
+                value: Some(value),
+                context: None,
+                level,
+                write_id: WriteId { client: 0, sequence: 0 },
+            }))
+        })
+        .collect()
+}
+
+fn get_requests(
+    keyspace: u32,
+    keys: &[Bound<'_, PyAny>],
+    level: Option<&str>,
+) -> PyResult<Vec<Result<Request, Error>>> {
+    let level = level_of(level)?;
+    keys.iter()
+        .map(|key| {
+            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
+            Ok(key.map(|key| Request::Get { keyspace: KeyspaceId(keyspace), key, level }))
+        })
+        .collect()
+}
+
+fn scan_request(
+    keyspace: u32,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+    after_start: bool,
+    limit: u32,
+    level: Option<&str>,
+) -> PyResult<Request> {
+    // No key is empty: an empty start is the beginning, and nothing is below an empty end.
+    Ok(Request::Scan {
+        keyspace: KeyspaceId(keyspace),
+        start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
+        end: end.map(key_of).transpose()?,
+        after_start,
+        limit,
+        level: level_of(level)?,
+    })
+}
+
+fn create_request(settings: &str) -> PyResult<Request> {
+    serde_json::from_str(settings)
+        .map(Request::CreateKeyspace)
+        .map_err(|error| exception(Error::invalid(format!("these are not a keyspace's settings: {error}"))))
+}
+
+fn question(what: &str, argument: u128) -> PyResult<Request> {
+    match what {
+        "status" => Ok(Request::Status),
+        "events" => Ok(Request::Events { after: argument as u64 }),
+        "spans" => Ok(Request::Spans { trace_id: argument }),
+        "metrics" => Ok(Request::Metrics),
+        _ => Err(exception(Error::invalid(format!(
+            "{what:?}: ask for status, events, spans or metrics"
+        )))),
+    }
+}
+
+// Operations ---------------------------------------------------------------------------------------------------------
+
+async fn open(endpoints: Vec<String>, timeout: f64) -> PyResult<Client> {
+    let client = quorate_client::Client::connect(endpoints, duration(timeout)).await.map_err(exception)?;
+    Ok(Client { client, process: std::process::id() })
+}
+
+async fn write(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawWrite> {
+    write_answer(client.call(request, options).await).map_err(exception)
+}
+
+async fn read(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawEntry> {
+    read_answer(client.call(request, options).await).map_err(exception)
+}
+
+async fn page(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawPage> {
+    let outcome = client.call(request, options).await;
+    let course = course(&outcome);
+    match outcome.result.map_err(exception)? {
+        Response::Page(page) => RawPage::new(page, course),
+        _ => Err(exception(unexpected())),
+    }
+}
+
+async fn described(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<String> {
+    description(client.call(request, options).await).map_err(exception)
+}
+
+async fn ask(
+    client: quorate_client::Client,
+    nodes: Vec<u16>,
+    question: Request,
+    timeout: f64,
+) -> PyResult<Vec<Each<String>>> {
+    let options = |node: &u16| options(timeout, false).on(NodeId(*node));
+    let calls = nodes.iter().map(|node| (Ok(question.clone()), options(node))).collect();
+    Ok(batch::run_each(client, calls, description).await)
+}
+
+fn course(outcome: &Outcome) -> Course {
+    Course { seconds: outcome.elapsed.as_secs_f64(), trace_id: outcome.trace_id }
+}
+
+fn write_answer(outcome: Outcome) -> Result<RawWrite, Error> {
+    let course = course(&outcome);
+    match outcome.result? {
+        Response::Written(written) => Ok(RawWrite::new(written, course)),
+        _ => Err(unexpected()),
+    }
+}
+
+fn read_answer(outcome: Outcome) -> Result<RawEntry, Error> {
+    let course = course(&outcome);
+    match outcome.result? {
+        Response::Entry(entry) => Ok(RawEntry::new(entry, course)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// An answer that Python reads as JSON, or the metrics as they are.
+fn description(outcome: Outcome) -> Result<String, Error> {
+    match outcome.result? {
+        Response::Keyspace { keyspace, created: _ } => json(&keyspace),
+        Response::Keyspaces(keyspaces) => json(&keyspaces),
+        Response::Topology(topology) => json(&topology),
+        Response::Status(status) => json(&status),
+        Response::Events(events) => json(&events),
+        Response::Spans(spans) => json(&spans),
+        Response::Metrics(text) => Ok(text),
+        Response::Written(_) | Response::Entry(_) | Response::Page(_) => Err(unexpected()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
+}
+
+fn unexpected() -> Error {
+    Error::Refused("the node answered another question than it was asked: it is not a Quorate node".to_owned())
+}

@@ -1,0 +1,340 @@
+"""The command line, as a user's shell runs it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import quorate
+from conftest import eventually, processes
+
+
+def run(*arguments, endpoints=None, stdin="", check=0, **environment):
+    """Run a command; returns what it printed."""
+    given = {
+        key: value for key, value in os.environ.items() if not key.startswith("QUORATE_") or "TEST" in key
+    }
+    if endpoints is not None:
+        given["QUORATE_ENDPOINTS"] = endpoints
+    done = subprocess.run(
+        [sys.executable, "-m", "quorate", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env={**given, **environment},
+    )
+    assert done.returncode == check, (arguments, done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr if check == 2 and not done.stdout else done.stdout
+
+
+@pytest.fixture
+def at(shared):
+    """Run a command on the shared cluster; with ``json=True`` returns the documents it printed."""
+
+    def on(*arguments, as_json=False, **options):
+        extra = ("--json",) if as_json else ()
+        printed = run(*arguments, *extra, endpoints=shared.endpoints, **options)
+        return [json.loads(line) for line in printed.splitlines()] if as_json else printed
+
+    return on
+
+
+def test_a_keyspace_from_creation_to_scan(at):
+    (made,) = at("keyspace", "create", "shell", "--replicas", 3, "--read", "ONE", as_json=True)
+    assert (made["name"], made["replicas"], made["read"], made["write"]) == ("shell", 3, "ONE", "QUORUM")
+    (listed,) = at("keyspace", "list", as_json=True)
+    assert made in listed
+    assert "shell" in at("keyspace", "list")
+    (written,) = at("put", "shell", "a", "first", "-c", "ALL", as_json=True)
+    assert written["level"] == "ALL"
+    assert sorted(written["replicas"]) == ["n1", "n2", "n3"]
+    assert at("put", "shell", "b", "-", stdin="from standard input")
+    (entry,) = at("get", "shell", "a", as_json=True)
+    assert (entry["value"], entry["found"], entry["version"]) == ("first", True, written["version"])
+    assert at("get", "shell", "b", "--raw") == "from standard input"
+    assert "first" in at("get", "shell", "a")
+    for value in ("left", "right"):
+        at("put", "shell", "a", value, "--context", entry["context"])
+    (entry,) = at("get", "shell", "a", "-c", "ALL", as_json=True)
+    assert {sibling["value"] for sibling in entry["siblings"]} == {"left", "right"}
+    (merged,) = at("put", "shell", "a", "both", "--context", entry["context"], as_json=True)
+    assert merged["version"] != entry["version"]
+    scanned = at("scan", "shell", as_json=True)
+    assert [(found["key"], found["value"]) for found in scanned] == [
+        ("a", "both"),
+        ("b", "from standard input"),
+    ]
+    assert len(at("scan", "shell", "--limit", 1, as_json=True)) == 1
+    assert at("scan", "shell", "--prefix", "b") == "b\t'from standard input'\n"
+    at("delete", "shell", "a")
+    (gone,) = at("get", "shell", "a", as_json=True, check=1)
+    assert gone["found"] is False
+
+
+def test_what_there_is_to_see(at):
+    at("keyspace", "create", "seen", "--replicas", 2)
+    (status,) = at("status", as_json=True)
+    assert (status["status"], status["healthy_nodes"], len(status["nodes"])) == ("healthy", 3, 3)
+    assert "3 of 3 nodes up" in at("status")
+    (topology,) = at("topology", as_json=True)
+    assert [member["name"] for member in topology["members"]] == ["n1", "n2", "n3"]
+    (ring,) = at("ring", as_json=True)
+    assert ring["primary"]["score"] > 95
+    assert len(at("ring", "--tokens").splitlines()) == 450
+    (distribution,) = at("distribution", "seen", as_json=True)
+    assert distribution["replicas"] == 2
+    (nodes,) = at("nodes-for-key", "seen", "a", as_json=True)
+    assert len(nodes) == 2
+    assert at("nodes-for-key", "seen", "a").split() == nodes
+    assert {event["node"] for event in at("events", "--name", "NodeStarted", as_json=True)} == {
+        "n1",
+        "n2",
+        "n3",
+    }
+    assert "NodeStarted" in at("events")
+    assert at("metrics", as_json=True)
+    assert "quorate_" in at("metrics")
+    (written,) = at("put", "seen", "a", "1", "--trace", as_json=True)
+    assert written["trace"]["trace_id"] == written["trace_id"]
+    (trace,) = at("trace", written["trace_id"], as_json=True)
+    assert {span["span_id"] for span in trace["spans"]} < {
+        span["span_id"] for span in written["trace"]["spans"]
+    }
+    assert "━" in at("get", "seen", "a", "--trace")
+
+
+def test_the_ring_needs_no_cluster():
+    report = json.loads(run("ring", "--nodes", 5, "--vnodes", 100, "--hash", "xxh3", "--json"))
+    assert len(report["nodes"]) == 5
+    assert report["vnodes"] == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["put", "missing", "a", "1"], "NotFound"),
+        (["trace", "1" * 32], "NotFound"),
+        (["keyspace", "create", "four", "--replicas", "4"], None),
+    ],
+)
+def test_operations_that_fail(at, arguments, named):
+    if named is None:
+        (error,) = at(*arguments, as_json=True, check=2)
+        assert error["error"] == "InvalidArgument"
+        return
+    (error,) = at(*arguments, as_json=True, check=1)
+    assert error["error"] == named
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "COMMAND"),
+        (["pput", "a"], "invalid choice"),
+        (["put", "a"], "required"),
+        (["get", "a", "b", "--consistency", "MOST"], "consistency"),
+        (["get", "a", "b", "--timeout", "soon"], "timeout"),
+        (["get", "a", "b", "--endpoints", "a:b"], "address"),
+        (["keyspace", "create"], "keyspace create NAME"),
+        (["put", "a", "b", "c", "--context", "!"], "--context"),
+        (["ring", "--nodes", "0"], "at least one node"),
+        (["ring", "--vnodes", "3"], "--nodes"),
+        (["up", "--nodes", "0"], "nodes=0"),
+        (["node"], "--data"),
+        (["node", "--data", "/tmp/x", "--members", "n1"], "n1=HOST"),
+        (["demo", "/nowhere"], "/nowhere"),
+        (["status", "--config", "/nowhere.toml"], "no such file"),
+    ],
+)
+def test_wrong_usage(arguments, named, shared):
+    assert named in run(*arguments, endpoints=shared.endpoints, check=2)
+
+
+def test_nobody_there():
+    error = json.loads(run("status", "--json", "--timeout", 0.5, endpoints="127.0.0.1:1", check=1))
+    assert error["error"] == "ConnectionLost"
+
+
+def test_a_reader_that_has_seen_enough(at, shared):
+    keyspace = shared.keyspace("long", mode="quorum", replicas=3)
+    keyspace.put_many({f"k{number:05d}": "x" * 100 for number in range(3000)})
+    command = f"{sys.executable} -m quorate scan long | head -1"
+    environment = {**os.environ, "QUORATE_ENDPOINTS": shared.endpoints}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith("k00000")
+    assert done.stderr == ""
+
+
+@pytest.fixture
+def background():
+    """Start commands that run until they are told to stop."""
+    started = []
+
+    def start(*arguments, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "quorate", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_runs_until_it_is_told_to_stop(background, number):
+    before = set(processes())
+    process = background("up", "--nodes", 3, "--port", 0, "--json")
+    ready = json.loads(process.stdout.readline())
+    assert [node["name"] for node in ready["nodes"]] == ["n1", "n2", "n3"]
+    run("keyspace", "create", "a", endpoints=ready["endpoints"])
+    run("put", "a", "k", "v", endpoints=ready["endpoints"])
+    victim = ready["nodes"][2]
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert re.search("n3 ended with exit code -9", process.stderr.readline())
+    run("put", "a", "k", "w", endpoints=ready["endpoints"])
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert set(processes()) <= before
+    assert not os.path.exists(ready["directory"])  # noqa: PTH110
+
+
+def test_up_prints_addresses_for_people(background, tmp_path):
+    process = background("up", "--nodes", 1, "--port", 0, "--data", tmp_path)
+    lines = []
+    while not lines or "Ctrl-C" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.stderr.read()
+    assert any("QUORATE_ENDPOINTS=127.0.0.1:" in line for line in lines)
+    assert (tmp_path / "n1").is_dir()
+
+
+def free_ports(count):
+    """Find ports that nobody uses; they are free again, so somebody may take them before the test does."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def test_nodes_that_an_operator_starts_one_by_one(background, tmp_path):
+    ports = [free_ports(3) for _ in range(3)]
+    members = ",".join(
+        f"n{number}=127.0.0.1:{client}:{peer}:{http}" for number, (client, peer, http) in enumerate(ports, 1)
+    )
+    nodes = []
+    for number, (client, peer, http) in enumerate(ports, 1):
+        nodes.append(
+            background(
+                *("node", "--id", f"n{number}", "--cluster", "operated", "--members", members),
+                *("--listen", f"127.0.0.1:{client}", "--peer-listen", f"127.0.0.1:{peer}"),
+                *("--http-listen", f"127.0.0.1:{http}"),
+                QUORATE_DATA=str(tmp_path / f"n{number}"),
+            )
+        )
+    for node in nodes:
+        assert json.loads(node.stdout.readline())["ready"] is False
+        assert json.loads(node.stdout.readline())["ready"] is True
+    with quorate.connect(f"127.0.0.1:{ports[0][0]}") as connection:
+        eventually(lambda: connection.status().connected)
+        keyspace = connection.keyspace("a", mode="quorum", replicas=3)
+        keyspace.put("a", "1", consistency="ALL")
+        nodes[2].send_signal(signal.SIGTERM)
+        assert nodes[2].wait(20) == 0
+        assert keyspace.get("a").text == "1"
+
+
+def test_a_node_that_cannot_start_says_why(background, tmp_path):
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        port = thief.getsockname()[1]
+        process = background(
+            "node", "--data", tmp_path, "--listen", f"127.0.0.1:{port}", "--peer-listen", "127.0.0.1:0"
+        )
+        printed, complaints = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert json.loads(printed.splitlines()[-1])["error"] == "PortTaken"
+    assert str(port) in complaints
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_tells_the_truth_in_time(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"line {number}\n" for number in range(1, 901)))
+    begun = time.monotonic()
+    report = json.loads(run("demo", text, "--json"))
+    assert time.monotonic() - begun < 30
+    assert (report["lines"], report["loaded"]) == (900, 900)
+    assert [row["level"] for row in report["load"]] == ["ONE", "QUORUM", "ALL"]
+    assert all(row[what]["operations"] == 300 for row in report["load"] for what in ("write", "read"))
+    levels = {row["level"]: row for row in report["failure"]["levels"]}
+    assert levels["ONE"]["write"] == levels["ONE"]["read"] == "ok"
+    assert levels["QUORUM"]["write"] == levels["QUORUM"]["read"] == "ok"
+    assert levels["ALL"]["write"].startswith("Unavailable: 3 replica(s) required but only 2 alive")
+    assert levels["ALL"]["read"].startswith("Unavailable")
+    stale = report["recovery"]["stale_lines_per_pass"]
+    assert stale[0] > 0
+    assert stale[-1] == 0
+    assert report["recovery"]["all"]["write"] == "ok"
+    assert report["verification"] == {"acknowledged": 900, "lost": 0, "wrong": 0}
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_draws_for_people():
+    drawn = run("demo")
+    for what in (
+        "1 start",
+        "2 load",
+        "3 kill",
+        "4 restart",
+        "5 verify",
+        "6 ring",
+        "✗ Unavailable",
+        "✓ goes on",
+    ):
+        assert what in drawn, what
+    assert "nothing acknowledged was lost" in drawn
+
+
+def test_the_benchmark(shared):
+    lines = run(
+        *("bench", "--json", "--duration", 0.3, "--keys", 200, "--concurrency", "1,8", "-c", "ONE,QUORUM"),
+        endpoints=shared.endpoints,
+    ).splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [(row["op"], row["concurrency"], row["level"]) for row in rows] == [
+        (op, concurrency, level)
+        for level in ("ONE", "QUORUM")
+        for op in ("write", "read")
+        for concurrency in (1, 8)
+    ]
+    for row in rows:
+        assert row["ops_per_s"] > 0
+        assert 0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"]
+        assert row["errors"] == 0
+        assert row["value_bytes"] == 100

@@ -1,0 +1,68 @@
+"""The examples in the documentation run, and the stubs say what the extension is."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import quorate
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(quorate.__path__, "quorate.")
+    if not module.name.endswith("__main__")
+)
+EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", ["quorate", *MODULES])
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in finder.find(module, name):
+        runner.run(test)
+    assert runner.failures == 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run(path):
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("name", quorate.__all__)
+def test_public_names_have_docstrings(name):
+    thing = getattr(quorate, name)
+    if inspect.isclass(thing):
+        assert thing.__doc__
+        for member, value in inspect.getmembers(thing, callable):
+            if not member.startswith("_") and getattr(value, "__module__", "").startswith("quorate"):
+                assert value.__doc__, f"{name}.{member}"
+    elif inspect.isfunction(thing) or inspect.ismodule(thing):
+        assert thing.__doc__
+
+
+def test_the_stubs_are_those_of_the_extension():
+    pytest.importorskip("mypy")
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy.stubtest",
+            "quorate._quorate",
+            "--mypy-config-file",
+            root / "pyproject.toml",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,127 @@
+"""However a program with a cluster ends, no process and no file is left."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from conftest import eventually, processes
+
+PROGRAM = """
+import sys, signal
+import quorate
+cluster = quorate.Cluster(nodes=2)
+{body}
+"""
+READY = "print('ready', flush=True); signal.pause()"
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Start a program with a cluster in a temporary directory of its own; returns it and what it leaves."""
+    mark = f"QUORATE_TEST_PROGRAM={secrets.token_hex(8)}"
+    started = []
+
+    def start(body):
+        name, _, value = mark.partition("=")
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(body=body)],
+            env={**os.environ, "TMPDIR": str(tmp_path), name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    def left():
+        return processes(mark), sorted(path.name for path in tmp_path.iterdir())
+
+    yield start, left
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("cluster.close()", 0),
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError('mine')", 1),
+        ("cluster['n1'].kill()", 0),
+        ("cluster['n1'].pause()", 0),
+    ],
+)
+def test_an_end_of_its_own(program, body, status):
+    start, left = program
+    process = start(body)
+    _, complaints = process.communicate(timeout=30)
+    assert process.returncode == status, complaints
+    assert left() == ({}, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_an_end_by_a_signal(program, number):
+    start, left = program
+    process = start(READY)
+    assert process.stdout.readline() == "ready\n"
+    running, files = left()
+    assert len(running) == 4, "the program, two nodes and the reaper"
+    assert len(files) == 1
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    eventually(lambda: left() == ({}, []))
+
+
+def test_a_killed_program_with_a_paused_node(program):
+    start, left = program
+    process = start(f"cluster['n2'].pause(); {READY}")
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate()
+    eventually(lambda: left() == ({}, []))
+
+
+def test_a_killed_program_with_a_forked_child(program):
+    start, left = program
+    process = start(f"""
+import os, time
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+{READY}
+""")
+    child = int(process.stdout.readline())
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate()
+    try:
+        eventually(lambda: (list(left()[0]), left()[1]) == ([child], []))
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_an_interrupt_while_it_starts(program):
+    start, left = program
+    process = start("")
+    eventually(lambda: len(left()[0]) >= 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    eventually(lambda: left() == ({}, []))
+
+
+def test_a_start_that_fails(program):
+    start, left = program
+    process = start("cluster.close(); quorate.Cluster(nodes=3, settings={'heartbeat_ms': 0})")
+    _, complaints = process.communicate(timeout=30)
+    assert "ClusterStartError" in complaints
+    assert left() == ({}, [])

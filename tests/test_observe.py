@@ -1,0 +1,157 @@
+"""Asking a cluster about itself."""
+
+import time
+import urllib.request
+
+import pytest
+
+import quorate
+from conftest import eventually
+from quorate import ALL, ONE
+
+
+def test_the_topology(shared):
+    topology = shared.topology()
+    assert [member.name for member in topology] == ["n1", "n2", "n3"]
+    assert topology.generation == 1
+    assert (topology.vnodes, topology.hash) == (150, "murmur3")
+    assert [member.address for member in topology] == shared.endpoints.split(",")
+    assert "murmur3" in str(topology)
+
+
+def test_every_node_tells_its_own_status(shared, keyspace):
+    status = shared.status()
+    assert status.connected
+    for node in status:
+        assert node.up
+        assert node.version == quorate.__version__
+        assert {peer.name for peer in node.peers} == {"n1", "n2", "n3"} - {node.name}
+        assert all(peer.up for peer in node.peers)
+        assert keyspace.name in node.keyspaces
+        assert node.data_directory == str(shared[node.name].data_dir)
+        assert node.stored_bytes > 0
+    assert "3 of 3 nodes up" in str(status)
+    assert status["n2"].to_dict()["name"] == "n2"
+
+
+def test_health_by_keyspace():
+    with quorate.Cluster(nodes=3) as cluster:
+        cluster.keyspace("one", mode="quorum", replicas=1)
+        cluster.keyspace("three", mode="quorum", replicas=3)
+        health = cluster.health()
+        assert (health.status, health.total_nodes, health.healthy_nodes) == ("healthy", 3, 3)
+        assert (health.required_for_quorum, health.has_quorum, health.replication_enabled) == (2, True, True)
+        cluster["n3"].kill()
+        assert cluster.health("three").status == "degraded"
+        assert cluster.health("one").status == "unavailable"
+        assert not cluster.health("one").replication_enabled
+        assert not cluster.status().connected
+        assert cluster.status()["n3"].error
+        assert "down: n3" in str(cluster.health("three"))
+        cluster["n2"].kill()
+        health = cluster.health("three")
+        assert (health.status, health.has_quorum, health.healthy_nodes) == ("unavailable", False, 1)
+        with pytest.raises(quorate.NotFound):
+            cluster.health("missing")
+
+
+def test_metrics_of_all_nodes(shared, keyspace):
+    name = "quorate_operations_total"
+    before = shared.metrics().value(name, op="put", outcome="ok")
+    for number in range(20):
+        keyspace.put(f"k{number}", "1", consistency=ALL)
+    metrics = shared.metrics()
+    assert metrics.missing == ()
+    assert metrics.value(name, op="put", outcome="ok") - before == 20
+    assert {sample.node for sample in metrics} == {"n1", "n2", "n3"}
+    assert name in metrics.names
+    assert name in str(metrics)
+    assert {sample.labels["op"] for sample in metrics.where(name)} >= {"put"}
+
+
+def test_metrics_are_served_over_http(shared, keyspace):
+    keyspace.put("a", "1")
+    for node in shared:
+        with urllib.request.urlopen(f"http://{node.http_address}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert quorate.metrics.parse(node.name, text).where("quorate_operations_total").samples or node
+
+
+def test_the_timeline_of_a_failure():
+    with quorate.Cluster(nodes=3) as cluster:
+        cluster.keyspace("a", mode="quorum", replicas=3)
+        events = cluster.events()
+        assert [event.node for event in events.where("NodeStarted")].count("n1") == 1
+        assert {event.node for event in events.where("KeyspaceCreated")} == {"n1", "n2", "n3"}
+        assert list(events) == sorted(events, key=lambda event: event.time)
+        cluster["n2"].kill()
+        events = cluster.events()
+        assert events.missing == ("n2",)
+        seen = events.where("PeerDown")
+        assert {event.node for event in seen if event.detail["peer"] == "n2"} == {"n1", "n3"}
+        assert all(event.detail["reason"] for event in seen)
+        cluster["n2"].restart()
+        eventually(lambda: cluster.events().where("PeerUp", node="n2"))
+        assert "PeerDown" in str(cluster.events())
+        assert cluster.events()[0].to_dict()["event"]
+
+
+def test_reads_repair_a_stale_replica():
+    with quorate.Cluster(nodes=3) as cluster:
+        keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+        keyspace.put("a", "old", consistency=ALL)
+        cluster["n3"].kill()
+        keyspace.put("a", "new")
+        cluster["n3"].restart()
+
+        def repaired():
+            assert keyspace.get("a", consistency=ALL).text == "new"
+            return [e for e in cluster.events().where("ReadRepaired") if e.detail["replicas"] == ["n3"]]
+
+        (event,) = eventually(repaired)
+        assert event.detail["keyspace"] == "a"
+        before = len(cluster.events().where("ReadRepaired"))
+        keyspace.get("a", consistency=ALL)
+        assert len(cluster.events().where("ReadRepaired")) == before
+
+
+def test_placement(shared, keyspace):
+    nodes = shared.nodes_for_key(keyspace.name, "user-123")
+    assert sorted(nodes) == ["n1", "n2", "n3"]
+    assert keyspace.nodes_for_key(b"user-123") == nodes
+    assert shared.ring().nodes_for_key("user-123", 3) == nodes
+    assert keyspace.put("user-123", "1", consistency=ONE).coordinator == nodes[0]
+    report = shared.distribution(keyspace.name)
+    assert report.primary.deviation < 0.05
+    assert report.replicas == 3
+    with pytest.raises(quorate.NotFound):
+        shared.nodes_for_key("missing", "a")
+    with pytest.raises(quorate.NotFound):
+        shared.distribution("missing")
+
+
+def test_connecting(shared):
+    node = shared["n2"].address
+    with quorate.connect(node, timeout=3) as connection:
+        assert connection.timeout == 3
+        assert len(connection.topology()) == 3
+        assert connection.keyspace("connected", mode="quorum").put("a", "1", consistency=ALL).replicas
+    with quorate.connect(["127.0.0.1:1", node]) as connection:
+        assert connection.status().connected
+
+
+def test_connecting_to_nobody():
+    begun = time.monotonic()
+    with pytest.raises(quorate.ConnectionLost, match="127\\.0\\.0\\.1:1"):
+        quorate.connect("127.0.0.1:1", timeout=1.0)
+    assert time.monotonic() - begun < 5
+    for wrong in ("", "a:b", []):
+        with pytest.raises(quorate.InvalidArgument):
+            quorate.connect(wrong)
+
+
+def test_a_trace_that_nobody_keeps(shared):
+    with pytest.raises(quorate.NotFound, match="no node keeps"):
+        shared.trace("1" * 32)
+    with pytest.raises(quorate.InvalidArgument, match="trace id"):
+        shared.trace("x")

@@ -1,0 +1,130 @@
+"""Bad days: garbage on every port, damaged files."""
+
+import os
+import secrets
+import socket
+
+import pytest
+
+import quorate
+from conftest import eventually
+from quorate import ALL, QUORUM
+
+
+def garbage():
+    """Yield what no peer says."""
+    yield b""
+    yield b"\0" * 64
+    yield b"\xff" * 4096
+    yield b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    yield b"QRTc" + b"\xff" * 64
+    yield b"QRTc\x00\x00\x00\x04\xff\xff\xff\xff"
+    yield (2**31 - 1).to_bytes(4, "big") + b"x" * 100
+    yield secrets.token_bytes(65536)
+
+
+def resident(pid):
+    """How much memory a process has, in bytes."""
+    with open(f"/proc/{pid}/statm") as source:  # noqa: PTH123
+        return int(source.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_garbage_on_every_port_harms_nobody(cluster):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    keyspace.put("a", "1", consistency=ALL)
+    pids = [node.pid for node in cluster]
+    before = sum(map(resident, pids))
+    for node in cluster:
+        for address in (node.address, node.peer_address, node.http_address):
+            host, port = address.rsplit(":", 1)
+            for piece in garbage():
+                with socket.create_connection((host, int(port)), timeout=5) as line:
+                    try:
+                        line.sendall(piece)
+                        line.shutdown(socket.SHUT_WR)
+                        while line.recv(65536):
+                            pass
+                    except OSError:
+                        continue
+    assert keyspace.get("a", consistency=ALL).text == "1"
+    assert keyspace.put("a", "2", consistency=ALL).replicas
+    assert [node.pid for node in cluster] == pids
+    assert cluster.status().connected
+    assert sum(map(resident, pids)) - before < 64 << 20
+
+
+def test_silent_connections_do_not_keep_others_out(cluster):
+    host, port = cluster["n1"].address.rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
+    try:
+        with quorate.connect(cluster["n1"].address) as connection:
+            assert connection.status().connected
+    finally:
+        for line in silent:
+            line.close()
+
+
+def data_files(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path.stat().st_size > 4096)
+
+
+def test_a_truncated_data_file_is_named(cluster):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    keyspace.put_many({f"k{number}": "x" * 1000 for number in range(200)}, consistency=ALL)
+    cluster["n2"].kill()
+    for path in data_files(cluster["n2"].data_dir):
+        whole = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(len(whole) // 2)
+        with pytest.raises(quorate.DataDirectoryError, match="n2 does not start") as caught:
+            cluster["n2"].restart()
+        assert str(path.parent) in str(caught.value)
+        assert cluster["n2"].exit_code == 1
+        path.write_bytes(whole)
+    assert len(keyspace.get_many([f"k{number}" for number in range(200)])) == 200
+    cluster["n2"].restart()
+    assert keyspace.get("k7", consistency=ALL).found
+
+
+def test_a_flipped_byte_is_found_and_never_served(cluster):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    value = b"SENTINEL" * 100
+    keyspace.put("a", value, consistency=ALL)
+    cluster["n3"].stop()
+    flipped = 0
+    for path in data_files(cluster["n3"].data_dir):
+        content = path.read_bytes()
+        if b"SENTINEL" in content:
+            flipped += 1
+            path.write_bytes(content.replace(b"SENTINEL", b"SENTINEM"))
+    assert flipped
+    try:
+        cluster["n3"].restart()
+    except quorate.DataDirectoryError:
+        pass
+    else:
+        with pytest.raises(quorate.QuorateError) as caught:
+            keyspace.get("a", consistency=ALL, timeout=2.0)
+        assert not isinstance(caught.value, quorate.InvalidArgument)
+    assert keyspace.get("a", consistency=QUORUM).value == value
+
+
+@pytest.mark.timeout(120)
+def test_every_acknowledged_write_survives_kills_under_load(cluster):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    acknowledged = {}
+    for turn in range(5):
+        victim = cluster[f"n{turn % 3 + 1}"]
+        for part in range(6):
+            if part == 2:
+                victim.kill(wait=False)
+            wave = {f"k{turn}-{part}-{number}": f"{turn}.{part}" for number in range(50)}
+            try:
+                acknowledged.update(dict.fromkeys(keyspace.put_many(wave, timeout=2.0), f"{turn}.{part}"))
+            except quorate.PartialFailure as failure:
+                acknowledged.update(dict.fromkeys(failure.succeeded, f"{turn}.{part}"))
+        victim.restart()
+    eventually(lambda: cluster.status().connected)
+    entries = keyspace.get_many(acknowledged)
+    assert {key: entry.text for key, entry in entries.items()} == acknowledged
+    assert len(acknowledged) > 5 * 5 * 50
