@@ -141,16 +141,10 @@ class Demo:
             part = named[index * third : (index + 1) * third]
             if not part:
                 continue
-            writes = self._measure(
-                f"write at {level}", part, lambda some, at=level: self._put(keyspace, some, at)
-            )
+            writes = self._measure(f"write at {level}", part, partial(self._put, keyspace, level))
             loaded += len(writes.latencies)
             keys = [key for key, _ in part[: len(writes.latencies)]]
-            reads = self._measure(
-                f"read at {level}",
-                keys,
-                lambda some, at=level: keyspace.get_many(some, consistency=at).values(),
-            )
+            reads = self._measure(f"read at {level}", keys, partial(_get, keyspace, level))
             rows.append({"level": level.value, "write": writes.to_dict(), "read": reads.to_dict()})
         self._report.update({"lines": len(named), "loaded": loaded, "load": rows})
         self._draw(_load_table(rows))
@@ -171,7 +165,7 @@ class Demo:
         its_own = [key for key in self._acknowledged if VICTIM in ring.nodes_for_key(key, REPLICAS)]
         rows = [self._attempt(keyspace, level, its_own[0]) for level in LEVELS]
         revised = [(key, b"revised: " + self._acknowledged[key]) for key in its_own[:_REVISED]]
-        revisions = len(list(self._put(keyspace, revised, QUORUM)))
+        revisions = len(list(self._put(keyspace, QUORUM, revised)))
         self._report["failure"] = {
             "node": VICTIM,
             "noticed_ms": _ms(noticed),
@@ -218,7 +212,7 @@ class Demo:
     # What acts are made of --------------------------------------------------------------------------------------------
 
     def _put(
-        self, keyspace: Keyspace, some: Iterable[tuple[str, bytes]], level: Level
+        self, keyspace: Keyspace, level: Level, some: Sequence[tuple[str, bytes]]
     ) -> Iterable[WriteData]:
         """Write lines and remember which were acknowledged."""
         lines = dict(some)
@@ -283,6 +277,10 @@ class Demo:
 
         if not self._as_json:
             self._console.print(Padding(renderable, (0, 0, 0, 3)))
+
+
+def _get(keyspace: Keyspace, level: Level, keys: Sequence[str]) -> Iterable[EntryData]:
+    return keyspace.get_many(keys, consistency=level).values()
 
 
 class _Run:
