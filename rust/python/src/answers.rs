@@ -1,6 +1,7 @@
 //! What operations answer, as Python sees it before `quorate.entries` makes results of it.
 
 use bytes::Bytes;
+use pyo3::BoundObject;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_protocol::api;
@@ -175,7 +176,12 @@ impl RawPage {
             let entries = page
                 .entries
                 .into_iter()
-                .map(|(key, entry)| Ok((key.partition().clone(), Py::new(py, RawEntry::new(entry, course))?)))
+                .map(|(key, entry)| {
+                    Ok((
+                        key.partition().clone(),
+                        Py::new(py, RawEntry::new(entry, course))?,
+                    ))
+                })
                 .collect::<PyResult<_>>()?;
             let next = page.next.map(|key| key.partition().clone());
             Ok(RawPage { entries, next })
@@ -187,7 +193,10 @@ impl RawPage {
 impl RawPage {
     #[getter]
     fn entries<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Py<RawEntry>)> {
-        self.entries.iter().map(|(key, entry)| (PyBytes::new(py, key), entry.clone_ref(py))).collect()
+        self.entries
+            .iter()
+            .map(|(key, entry)| (PyBytes::new(py, key), entry.clone_ref(py)))
+            .collect()
     }
 
     #[getter]

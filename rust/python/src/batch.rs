@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::prelude::*;
-use quorate_client::core::{CallOptions, Outcome};
+use pyo3::PyResult;
+use quorate_client::{CallOptions, Outcome};
 use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
 use tokio::task::JoinSet;
@@ -15,25 +15,14 @@ use crate::answers::Each;
 const IN_FLIGHT: usize = 64;
 
 /// A request, unless something was wrong with it already, and how it is to be carried out.
-type Call = (Result<Request, Error>, CallOptions);
-
-/// Carries out all requests with the same options.
-pub(crate) async fn run<T: Send + 'static>(
-    client: quorate_client::Client,
-    requests: Vec<Result<Request, Error>>,
-    options: CallOptions,
-    answer: fn(Outcome) -> Result<T, Error>,
-) -> PyResult<Vec<Each<T>>> {
-    let calls = requests.into_iter().map(|request| (request, options)).collect();
-    Ok(run_each(client, calls, answer).await)
-}
+pub(crate) type Call = (Result<Request, Error>, CallOptions);
 
 /// Carries out all calls.
-pub(crate) async fn run_each<T: Send + 'static>(
+pub(crate) async fn run<T: Send + 'static>(
     client: quorate_client::Client,
     calls: Vec<Call>,
     answer: fn(Outcome) -> Result<T, Error>,
-) -> Vec<Each<T>> {
+) -> PyResult<Vec<Each<T>>> {
     let count = calls.len();
     let calls = Arc::new(calls);
     let next = Arc::new(AtomicUsize::new(0));
@@ -62,5 +51,8 @@ pub(crate) async fn run_each<T: Send + 'static>(
         }
     }
     let lost = || Each(Err(Error::Closed("the client's task was cancelled".to_owned())));
-    answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+    Ok(answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or_else(lost))
+        .collect())
 }

@@ -1,28 +1,28 @@
 //! The client. Every operation is written once, as a future; Python blocks on it or awaits it.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use pyo3::prelude::*;
-use quorate_client::core::{CallOptions, Outcome, Trace};
+use quorate_client::{CallOptions, ConnectOptions, Outcome};
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
-use quorate_protocol::level::Level;
-use quorate_protocol::versions::WriteId;
+use quorate_protocol::ids::NodeId;
 use serde::Serialize;
 
 use crate::answers::{Course, Each, RawEntry, RawPage, RawWrite};
-use crate::batch;
+use crate::batch::{self, Call};
 use crate::context::Context;
 use crate::errors::exception;
+use crate::requests::{
+    create_request, duration, get_request, get_requests, plain, put_request, put_requests, question,
+    scan_request,
+};
 use crate::runtime::{awaitable, wait};
+use crate::sampling::Sampling;
 
 /// A connection to a cluster.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct Client {
     client: quorate_client::Client,
+    sampling: Sampling,
     process: u32,
 }
 
@@ -51,7 +51,7 @@ impl Client {
         trace: bool,
     ) -> PyResult<RawWrite> {
         let request = put_request(keyspace, key, value, context, level)?;
-        wait(py, write(self.here()?, request, options(timeout, trace)))
+        wait(py, write(self.here()?, request, self.options(timeout, trace)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -67,7 +67,7 @@ impl Client {
         trace: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = put_request(keyspace, key, value, context, level)?;
-        awaitable(py, write(self.here()?, request, options(timeout, trace)))
+        awaitable(py, write(self.here()?, request, self.options(timeout, trace)))
     }
 
     fn get(
@@ -80,7 +80,7 @@ impl Client {
         trace: bool,
     ) -> PyResult<RawEntry> {
         let request = get_request(keyspace, key, level)?;
-        wait(py, read(self.here()?, request, options(timeout, trace)))
+        wait(py, read(self.here()?, request, self.options(timeout, trace)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -94,7 +94,7 @@ impl Client {
         trace: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = get_request(keyspace, key, level)?;
-        awaitable(py, read(self.here()?, request, options(timeout, trace)))
+        awaitable(py, read(self.here()?, request, self.options(timeout, trace)))
     }
 
     fn put_many(
@@ -106,7 +106,10 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Vec<Each<RawWrite>>> {
         let requests = put_requests(keyspace, &items, level)?;
-        wait(py, batch::run(self.here()?, requests, options(timeout, false), write_answer))
+        wait(
+            py,
+            batch::run(self.here()?, self.calls(requests, timeout), write_answer),
+        )
     }
 
     fn put_many_async<'py>(
@@ -118,7 +121,10 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let requests = put_requests(keyspace, &items, level)?;
-        awaitable(py, batch::run(self.here()?, requests, options(timeout, false), write_answer))
+        awaitable(
+            py,
+            batch::run(self.here()?, self.calls(requests, timeout), write_answer),
+        )
     }
 
     fn get_many(
@@ -130,7 +136,10 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Vec<Each<RawEntry>>> {
         let requests = get_requests(keyspace, &keys, level)?;
-        wait(py, batch::run(self.here()?, requests, options(timeout, false), read_answer))
+        wait(
+            py,
+            batch::run(self.here()?, self.calls(requests, timeout), read_answer),
+        )
     }
 
     fn get_many_async<'py>(
@@ -142,7 +151,10 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let requests = get_requests(keyspace, &keys, level)?;
-        awaitable(py, batch::run(self.here()?, requests, options(timeout, false), read_answer))
+        awaitable(
+            py,
+            batch::run(self.here()?, self.calls(requests, timeout), read_answer),
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -158,7 +170,7 @@ impl Client {
         timeout: f64,
     ) -> PyResult<RawPage> {
         let request = scan_request(keyspace, start, end, after_start, limit, level)?;
-        wait(py, page(self.here()?, request, options(timeout, false)))
+        wait(py, page(self.here()?, request, self.options(timeout, false)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -174,12 +186,12 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = scan_request(keyspace, start, end, after_start, limit, level)?;
-        awaitable(py, page(self.here()?, request, options(timeout, false)))
+        awaitable(py, page(self.here()?, request, self.options(timeout, false)))
     }
 
     fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<String> {
         let request = create_request(settings)?;
-        wait(py, described(self.here()?, request, options(timeout, false)))
+        wait(py, described(self.here()?, request, plain(timeout)))
     }
 
     fn create_keyspace_async<'py>(
@@ -189,23 +201,29 @@ impl Client {
         timeout: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = create_request(settings)?;
-        awaitable(py, described(self.here()?, request, options(timeout, false)))
+        awaitable(py, described(self.here()?, request, plain(timeout)))
     }
 
     fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, described(self.here()?, Request::ListKeyspaces, options(timeout, false)))
+        wait(
+            py,
+            described(self.here()?, Request::ListKeyspaces, plain(timeout)),
+        )
     }
 
     fn keyspaces_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, described(self.here()?, Request::ListKeyspaces, options(timeout, false)))
+        awaitable(
+            py,
+            described(self.here()?, Request::ListKeyspaces, plain(timeout)),
+        )
     }
 
     fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, described(self.here()?, Request::Topology, options(timeout, false)))
+        wait(py, described(self.here()?, Request::Topology, plain(timeout)))
     }
 
     fn topology_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, described(self.here()?, Request::Topology, options(timeout, false)))
+        awaitable(py, described(self.here()?, Request::Topology, plain(timeout)))
     }
 
     /// Asks each of these nodes the same: `status`, `events`, `spans` or `metrics`.
@@ -236,10 +254,11 @@ impl Client {
         json(&self.here()?.spans(trace_id)).map_err(exception)
     }
 
-    fn close(&self) {
+    fn close(&self, py: Python<'_>) {
         // In a forked child the connections are the parent's: there is nothing here to close.
         if let Ok(client) = self.here() {
             client.close();
+            py.detach(|| self.sampling.flush());
         }
     }
 }
@@ -255,133 +274,37 @@ impl Client {
             self.process
         ))))
     }
-}
 
-// Requests -----------------------------------------------------------------------------------------------------------
+    fn options(&self, timeout: f64, trace: bool) -> CallOptions {
+        CallOptions {
+            trace: self.sampling.decide(trace),
+            ..plain(timeout)
+        }
+    }
 
-fn options(timeout: f64, trace: bool) -> CallOptions {
-    CallOptions {
-        timeout: duration(timeout),
-        trace: if trace { Trace::New } else { Trace::Off },
-        node: None,
+    fn calls(&self, requests: Vec<Result<Request, Error>>, timeout: f64) -> Vec<Call> {
+        requests
+            .into_iter()
+            .map(|request| (request, self.options(timeout, false)))
+            .collect()
     }
 }
-
-/// What is not a duration was refused in Python; a day is as good as forever.
-fn duration(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
-}
-
-fn key_of(key: &[u8]) -> PyResult<Key> {
-    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
-}
-
-fn level_of(level: Option<&str>) -> PyResult<Option<Level>> {
-    level.map(str::parse).transpose().map_err(|error: Error| exception(error))
-}
-
-fn put_request(
-    keyspace: u32,
-    key: &[u8],
-    value: Option<&[u8]>,
-    context: Option<&Bound<'_, Context>>,
-    level: Option<&str>,
-) -> PyResult<Request> {
-    Ok(Request::Put {
-        keyspace: KeyspaceId(keyspace),
-        key: key_of(key)?,
-        value: value.map(Bytes::copy_from_slice),
-        context: context.map(|context| context.get().0.clone()),
-        level: level_of(level)?,
-        // The client fills it in.
-        write_id: WriteId { client: 0, sequence: 0 },
-    })
-}
-
-fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> PyResult<Request> {
-    Ok(Request::Get { keyspace: KeyspaceId(keyspace), key: key_of(key)?, level: level_of(level)? })
-}
-
-/// One request for each item; what is wrong with a single key is the error of that one.
-fn put_requests(
-    keyspace: u32,
-    items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
-    level: Option<&str>,
-) -> PyResult<Vec<Result<Request, Error>>> {
-    let level = level_of(level)?;
-    items
-        .iter()
-        .map(|(key, value)| {
-            let value = Bytes::copy_from_slice(value.extract::<&[u8]>()?);
-            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
-            Ok(key.map(|key| Request::Put {
-                keyspace: KeyspaceId(keyspace),
-                key,
-                value: Some(value),
-                context: None,
-                level,
-                write_id: WriteId { client: 0, sequence: 0 },
-            }))
-        })
-        .collect()
-}
-
-fn get_requests(
-    keyspace: u32,
-    keys: &[Bound<'_, PyAny>],
-    level: Option<&str>,
-) -> PyResult<Vec<Result<Request, Error>>> {
-    let level = level_of(level)?;
-    keys.iter()
-        .map(|key| {
-            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
-            Ok(key.map(|key| Request::Get { keyspace: KeyspaceId(keyspace), key, level }))
-        })
-        .collect()
-}
-
-fn scan_request(
-    keyspace: u32,
-    start: Option<&[u8]>,
-    end: Option<&[u8]>,
-    after_start: bool,
-    limit: u32,
-    level: Option<&str>,
-) -> PyResult<Request> {
-    // No key is empty: an empty start is the beginning, and nothing is below an empty end.
-    Ok(Request::Scan {
-        keyspace: KeyspaceId(keyspace),
-        start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
-        end: end.map(key_of).transpose()?,
-        after_start,
-        limit,
-        level: level_of(level)?,
-    })
-}
-
-fn create_request(settings: &str) -> PyResult<Request> {
-    serde_json::from_str(settings)
-        .map(Request::CreateKeyspace)
-        .map_err(|error| exception(Error::invalid(format!("these are not a keyspace's settings: {error}"))))
-}
-
-fn question(what: &str, argument: u128) -> PyResult<Request> {
-    match what {
-        "status" => Ok(Request::Status),
-        "events" => Ok(Request::Events { after: argument as u64 }),
-        "spans" => Ok(Request::Spans { trace_id: argument }),
-        "metrics" => Ok(Request::Metrics),
-        _ => Err(exception(Error::invalid(format!(
-            "{what:?}: ask for status, events, spans or metrics"
-        )))),
-    }
-}
-
-// Operations ---------------------------------------------------------------------------------------------------------
 
 async fn open(endpoints: Vec<String>, timeout: f64) -> PyResult<Client> {
-    let client = quorate_client::Client::connect(endpoints, duration(timeout)).await.map_err(exception)?;
-    Ok(Client { client, process: std::process::id() })
+    let sampling = Sampling::from_environment().map_err(exception)?;
+    let options = ConnectOptions {
+        timeout: duration(timeout),
+        span_sink: sampling.sink(),
+        ..ConnectOptions::default()
+    };
+    let client = quorate_client::Client::connect_with(endpoints, options)
+        .await
+        .map_err(exception)?;
+    Ok(Client {
+        client,
+        sampling,
+        process: std::process::id(),
+    })
 }
 
 async fn write(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawWrite> {
@@ -401,7 +324,11 @@ async fn page(client: quorate_client::Client, request: Request, options: CallOpt
     }
 }
 
-async fn described(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<String> {
+async fn described(
+    client: quorate_client::Client,
+    request: Request,
+    options: CallOptions,
+) -> PyResult<String> {
     description(client.call(request, options).await).map_err(exception)
 }
 
@@ -411,13 +338,19 @@ async fn ask(
     question: Request,
     timeout: f64,
 ) -> PyResult<Vec<Each<String>>> {
-    let options = |node: &u16| options(timeout, false).on(NodeId(*node));
-    let calls = nodes.iter().map(|node| (Ok(question.clone()), options(node))).collect();
-    Ok(batch::run_each(client, calls, description).await)
+    let options = |node: &u16| plain(timeout).on(NodeId(*node));
+    let calls = nodes
+        .iter()
+        .map(|node| (Ok(question.clone()), options(node)))
+        .collect();
+    batch::run(client, calls, description).await
 }
 
 fn course(outcome: &Outcome) -> Course {
-    Course { seconds: outcome.elapsed.as_secs_f64(), trace_id: outcome.trace_id }
+    Course {
+        seconds: outcome.elapsed.as_secs_f64(),
+        trace_id: outcome.trace_id,
+    }
 }
 
 fn write_answer(outcome: Outcome) -> Result<RawWrite, Error> {
@@ -451,9 +384,12 @@ fn description(outcome: Outcome) -> Result<String, Error> {
 }
 
 fn json(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
 }
 
 fn unexpected() -> Error {
-    Error::Refused("the node answered another question than it was asked: it is not a Quorate node".to_owned())
+    Error::Refused(
+        "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
+    )
 }

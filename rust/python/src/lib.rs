@@ -1,14 +1,24 @@
 //! The extension module `quorate._quorate`: registration and conversions only.
 
+mod answers;
+mod batch;
+mod client;
 mod context;
 mod errors;
+mod requests;
 mod ring;
+mod runtime;
+mod sampling;
 
 use pyo3::prelude::*;
 
 /// The client, the ring and the node program.
 #[pymodule]
 mod _quorate {
+    #[pymodule_export]
+    use crate::answers::{RawEntry, RawPage, RawVersion, RawWrite};
+    #[pymodule_export]
+    use crate::client::Client;
     #[pymodule_export]
     use crate::context::Context;
     #[pymodule_export]

@@ -35,7 +35,9 @@ pub(crate) fn runtime(_py: Python<'_>) -> PyResult<&'static Tokio> {
                 .thread_name("quorate-client")
                 .enable_all()
                 .build()
-                .map_err(|error| exception(Error::Overloaded(format!("no thread for the client: {error}"))))?;
+                .map_err(|error| {
+                    exception(Error::Overloaded(format!("no thread for the client: {error}")))
+                })?;
             let runtime: &'static Tokio = Box::leak(Box::new(runtime));
             *current = Some((here, runtime));
             Ok(runtime)
@@ -131,7 +133,9 @@ impl ContextExt for Own {
     }
 
     fn get_task_locals() -> Option<TaskLocals> {
-        LOCALS.try_with(|locals| locals.get().cloned()).unwrap_or_default()
+        LOCALS
+            .try_with(|locals| locals.get().cloned())
+            .unwrap_or_default()
     }
 }
 

@@ -1,0 +1,160 @@
+//! From what Python gives to what the protocol asks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use quorate_client::CallOptions;
+use quorate_protocol::api::Request;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::key::Key;
+use quorate_protocol::level::Level;
+use quorate_protocol::versions::WriteId;
+
+use crate::context::Context;
+use crate::errors::exception;
+
+/// How to carry out requests about the cluster, which are never traced.
+pub(crate) fn plain(timeout: f64) -> CallOptions {
+    CallOptions::timeout(duration(timeout))
+}
+
+/// What is not a duration was refused in Python; a day is as good as forever.
+pub(crate) fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
+}
+
+fn key_of(key: &[u8]) -> PyResult<Key> {
+    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
+}
+
+fn level_of(level: Option<&str>) -> PyResult<Option<Level>> {
+    level
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: Error| exception(error))
+}
+
+/// A put, or a delete where there is no value.
+pub(crate) fn put_request(
+    keyspace: u32,
+    key: &[u8],
+    value: Option<&[u8]>,
+    context: Option<&Bound<'_, Context>>,
+    level: Option<&str>,
+) -> PyResult<Request> {
+    Ok(Request::Put {
+        keyspace: KeyspaceId(keyspace),
+        key: key_of(key)?,
+        value: value.map(Bytes::copy_from_slice),
+        context: context.map(|context| context.get().0.clone()),
+        level: level_of(level)?,
+        // The client fills it in.
+        write_id: WriteId {
+            client: 0,
+            sequence: 0,
+        },
+    })
+}
+
+/// A get.
+pub(crate) fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> PyResult<Request> {
+    Ok(Request::Get {
+        keyspace: KeyspaceId(keyspace),
+        key: key_of(key)?,
+        level: level_of(level)?,
+    })
+}
+
+/// One request for each item; what is wrong with a single key is the error of that one.
+pub(crate) fn put_requests(
+    keyspace: u32,
+    items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+    level: Option<&str>,
+) -> PyResult<Vec<Result<Request, Error>>> {
+    let level = level_of(level)?;
+    items
+        .iter()
+        .map(|(key, value)| {
+            let value = Bytes::copy_from_slice(value.extract::<&[u8]>()?);
+            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
+            Ok(key.map(|key| Request::Put {
+                keyspace: KeyspaceId(keyspace),
+                key,
+                value: Some(value),
+                context: None,
+                level,
+                write_id: WriteId {
+                    client: 0,
+                    sequence: 0,
+                },
+            }))
+        })
+        .collect()
+}
+
+/// As [`put_requests`].
+pub(crate) fn get_requests(
+    keyspace: u32,
+    keys: &[Bound<'_, PyAny>],
+    level: Option<&str>,
+) -> PyResult<Vec<Result<Request, Error>>> {
+    let level = level_of(level)?;
+    keys.iter()
+        .map(|key| {
+            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
+            Ok(key.map(|key| Request::Get {
+                keyspace: KeyspaceId(keyspace),
+                key,
+                level,
+            }))
+        })
+        .collect()
+}
+
+/// One page of a scan.
+pub(crate) fn scan_request(
+    keyspace: u32,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+    after_start: bool,
+    limit: u32,
+    level: Option<&str>,
+) -> PyResult<Request> {
+    // No key is empty: an empty start is the beginning, and nothing is below an empty end.
+    Ok(Request::Scan {
+        keyspace: KeyspaceId(keyspace),
+        start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
+        end: end.map(key_of).transpose()?,
+        after_start,
+        limit,
+        level: level_of(level)?,
+    })
+}
+
+/// The creation of a keyspace, from its settings as JSON.
+pub(crate) fn create_request(settings: &str) -> PyResult<Request> {
+    serde_json::from_str(settings)
+        .map(Request::CreateKeyspace)
+        .map_err(|error| {
+            exception(Error::invalid(format!(
+                "these are not a keyspace's settings: {error}"
+            )))
+        })
+}
+
+/// What is asked of single nodes, by name.
+pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
+    match what {
+        "status" => Ok(Request::Status),
+        "events" => Ok(Request::Events {
+            after: argument as u64,
+        }),
+        "spans" => Ok(Request::Spans { trace_id: argument }),
+        "metrics" => Ok(Request::Metrics),
+        _ => Err(exception(Error::invalid(format!(
+            "{what:?}: ask for status, events, spans or metrics"
+        )))),
+    }
+}
