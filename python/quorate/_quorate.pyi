@@ -5,7 +5,18 @@ from typing import Final, final
 
 from quorate.errors import QuorateError
 
-__all__: list[str]
+__all__ = [
+    "Client",
+    "Context",
+    "RawEntry",
+    "RawPage",
+    "RawVersion",
+    "RawWrite",
+    "Ring",
+    "__version__",
+    "bench",
+    "run_node",
+]
 __version__: Final[str]
 
 @final
