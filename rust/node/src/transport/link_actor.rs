@@ -119,14 +119,10 @@ impl LinkState {
             });
         }
         if !unseen.envelopes.is_empty() {
-            let envelopes = self.survivors(unseen.envelopes);
-            self.tell(LinkEvent::Enqueue(envelopes));
+            self.tell(LinkEvent::Enqueue(unseen.envelopes));
         }
         for session in unseen.sent {
             self.tell(LinkEvent::Sent { session });
-        }
-        if unseen.shed > 0 {
-            tracing::warn!(peer = %self.peer.node, count = unseen.shed, "messages shed before the link saw them");
         }
         if let Some((at, _)) = &self.timer
             && *at <= self.core.clock.instant()
@@ -134,14 +130,6 @@ impl LinkState {
             self.timer = None;
             self.tell(LinkEvent::Timer);
         }
-    }
-
-    /// What a fault does not lose.
-    fn survivors(&self, mut envelopes: Vec<Envelope>) -> Vec<Envelope> {
-        if let Some(chance) = self.peer.faults.loss() {
-            envelopes.retain(|_| !self.peer.faults.loses(chance));
-        }
-        envelopes
     }
 
     fn batch(&mut self, session: SessionId, batch: Bytes) {

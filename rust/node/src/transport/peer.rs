@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use quorate_protocol::api::PeerStatus;
+use quorate_protocol::api::{Entry, PeerStatus, Request, Response};
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::link::{Link, LinkTotals, SessionId};
+use quorate_protocol::message::Message;
 use quorate_protocol::time::Instant;
+use quorate_protocol::versions::KeyState;
 use quorate_protocol::wire::Envelope;
 use ractor::{ActorCell, ActorRef};
 
@@ -19,6 +21,8 @@ use super::sessions::Session;
 
 /// Envelopes that wait for the link to look at them, at most; more are shed.
 const MAX_UNSEEN: usize = 64 << 10;
+/// About how many bytes they have, at most: a burst that the lanes behind would hold (by default) gets that far.
+const MAX_UNSEEN_BYTES: usize = 72 << 20;
 
 /// Credit that is handed back wakes the link when it amounts to this many bytes; less waits for the next occasion.
 const RETURNED_BYTES: u64 = 512 << 10;
@@ -57,8 +61,51 @@ pub(super) struct Unseen {
     pub(super) sent: Vec<SessionId>,
     pub(super) returned: Vec<Returned>,
     pub(super) envelopes: Vec<Envelope>,
+    /// About how many bytes these have.
+    envelope_bytes: usize,
     /// Envelopes that did not fit.
-    pub(super) shed: u64,
+    shed: u64,
+}
+
+impl Unseen {
+    fn enqueue(&mut self, envelope: Envelope) {
+        let bytes = about_bytes(&envelope.message);
+        let fits = self.envelope_bytes + bytes <= MAX_UNSEEN_BYTES && self.envelopes.len() < MAX_UNSEEN;
+        if fits {
+            self.envelope_bytes += bytes;
+            self.envelopes.push(envelope);
+        } else {
+            self.shed += 1;
+        }
+    }
+}
+
+/// The bytes of the values in a message: what can make it large.
+fn about_bytes(message: &Message) -> usize {
+    let state_bytes = |state: &KeyState| -> usize {
+        let values = state
+            .siblings()
+            .iter()
+            .filter_map(|sibling| sibling.value.as_ref());
+        values.map(Bytes::len).sum()
+    };
+    match message {
+        Message::Assign { value, .. } => value.as_ref().map_or(0, Bytes::len),
+        Message::Assigned { state, .. } | Message::Store { state, .. } | Message::Fetched { state } => {
+            state_bytes(state)
+        }
+        Message::FetchedRange { rows, .. } => rows.iter().map(|(_, state)| state_bytes(state)).sum(),
+        Message::Forward(Request::Put { value, .. }) => value.as_ref().map_or(0, Bytes::len),
+        Message::Forwarded(Ok(Response::Entry(entry))) => entry_bytes(entry),
+        Message::Forwarded(Ok(Response::Page(page))) => {
+            page.entries.iter().map(|(_, entry)| entry_bytes(entry)).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.versions.iter().map(|version| version.value.len()).sum()
 }
 
 #[derive(Default)]
@@ -78,6 +125,8 @@ struct Gauges {
     /// When something arrived last.
     heard_micros: AtomicU64,
     totals: Mutex<LinkTotals>,
+    /// Envelopes shed before the link saw them.
+    shed_unseen: AtomicU64,
 }
 
 #[derive(Default)]
@@ -123,16 +172,15 @@ impl Peer {
         }
     }
 
-    pub(super) fn enqueue(&self, mut envelopes: Vec<Envelope>) {
+    /// Takes messages for the peer, less what a fault loses.
+    pub(super) fn enqueue(&self, envelopes: Vec<Envelope>) {
+        let loss = self.faults.loss();
+        let kept = |_: &Envelope| loss.is_none_or(|chance| !self.faults.loses(chance));
         self.post(|unseen| {
-            let room = MAX_UNSEEN.saturating_sub(unseen.envelopes.len());
-            unseen.shed += envelopes.len().saturating_sub(room) as u64;
-            envelopes.truncate(room);
-            if unseen.envelopes.is_empty() {
-                unseen.envelopes = envelopes;
-            } else {
-                unseen.envelopes.append(&mut envelopes);
-            }
+            envelopes
+                .into_iter()
+                .filter(kept)
+                .for_each(|envelope| unseen.enqueue(envelope));
             true
         });
     }
@@ -180,7 +228,10 @@ impl Peer {
     pub(super) fn take(&self) -> Unseen {
         let mut inbox = self.inbox.lock().expect("inbox");
         inbox.awake = false;
-        std::mem::take(&mut inbox.unseen)
+        let unseen = std::mem::take(&mut inbox.unseen);
+        drop(inbox);
+        self.gauges.shed_unseen.fetch_add(unseen.shed, Ordering::Relaxed);
+        unseen
     }
 
     /// A new link serves this peer. Its sessions are those that begin from now on.
@@ -212,8 +263,11 @@ impl Peer {
         Instant(self.gauges.heard_micros.load(Ordering::Relaxed))
     }
 
+    /// The totals of the link that serves now, and what was shed before any link saw it.
     pub(super) fn totals(&self) -> LinkTotals {
-        *self.gauges.totals.lock().expect("totals")
+        let mut totals = *self.gauges.totals.lock().expect("totals");
+        totals.shed_envelopes += self.gauges.shed_unseen.load(Ordering::Relaxed);
+        totals
     }
 
     pub(super) fn status(&self) -> PeerStatus {

@@ -1,5 +1,10 @@
 //! The transport on real sessions: in one process where that is enough, in child processes where nodes are killed,
 //! stopped and restarted.
 
+mod child;
+mod faults;
+mod garbage;
+mod identity;
 mod messages;
+mod processes;
 mod support;

@@ -1,0 +1,135 @@
+//! A node in a process of its own: this test binary again, told by an environment variable to be one.
+//!
+//! It talks in lines. It prints `@ port N`, reads `members 1=address 2=address`, then prints `@ up n2` and `@ down n2 reason`
+//! as they happen, and obeys: `send TO COUNT SIZE`, `keep` (the role takes nothing from now on), `release` (it takes all),
+//! `status` (answered by `@ status ...`). The end of its input ends it, so no child outlives its test.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quorate_node::transport::TransportConfig;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::link::LinkSettings;
+use tokio::net::TcpListener;
+
+use crate::support::{Memory, Node, identity, topology};
+
+/// `id boot port idle_ms`
+pub(crate) const SPEC: &str = "QUORATE_TEST_TRANSPORT_CHILD";
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // The parent may be gone; then so are we, soon.
+    let _gone = writeln!(out, "@ {line}").and_then(|()| out.flush());
+}
+
+/// Does nothing unless this process was started to be a node.
+#[test]
+fn run_as_a_child() {
+    let Ok(spec) = std::env::var(SPEC) else { return };
+    let numbers: Vec<u64> = spec.split(' ').map(|number| number.parse().unwrap()).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(numbers[0] as u16, numbers[1], numbers[2] as u16, numbers[3]));
+    std::process::exit(0);
+}
+
+async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    say(&format!("port {}", listener.local_addr().unwrap().port()));
+    let (lines, mut commands) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let members = commands.recv().await.unwrap();
+    let addresses: Vec<(u16, String)> = members
+        .split(' ')
+        .skip(1)
+        .map(|member| member.split_once('=').unwrap())
+        .map(|(id, address)| (id.parse().unwrap(), address.to_owned()))
+        .collect();
+    let config = TransportConfig {
+        link: LinkSettings {
+            idle: Duration::from_millis(idle_ms),
+            ..LinkSettings::default()
+        },
+        user_timeout: Duration::from_millis(idle_ms * 3),
+        ..TransportConfig::default()
+    };
+    let node = Node::start(config, listener, &topology(&addresses), identity(id, boot)).await;
+    let mut told = 0;
+    loop {
+        told = report(&node.memory, told);
+        let line = match tokio::time::timeout(Duration::from_millis(2), commands.recv()).await {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(_) => continue,
+        };
+        obey(&node, &line);
+    }
+    node.transport.stop().await;
+}
+
+/// Prints the peers' ups and downs after the first `told`, and returns how many there are now.
+fn report(memory: &Arc<Memory>, told: usize) -> usize {
+    let peers = memory.told.lock().unwrap().peers.clone();
+    for (node, up, reason) in &peers[told..] {
+        say(&if *up {
+            format!("up {node}")
+        } else {
+            format!("down {node} {reason}")
+        });
+    }
+    peers.len()
+}
+
+fn obey(node: &Node, line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let number = |at: usize| -> u64 { words[at].parse().unwrap() };
+    match words[0] {
+        "send" => {
+            let envelopes = (0..number(2))
+                .map(|request| node.envelope(request, number(3) as usize))
+                .collect();
+            node.transport.send(NodeId(number(1) as u16), envelopes);
+        }
+        "keep" => node.memory.keep.store(true, Ordering::Relaxed),
+        "release" => {
+            node.memory.keep.store(false, Ordering::Relaxed);
+            let messages = std::mem::take(&mut node.memory.told.lock().unwrap().messages);
+            drop(messages);
+        }
+        "status" => {
+            let peers = node.transport.status();
+            let shed: u64 = node
+                .transport
+                .links()
+                .iter()
+                .map(|(_, totals)| totals.shed_envelopes)
+                .sum();
+            let queued: u64 = peers.iter().map(|peer| peer.queued_bytes).sum();
+            let slowest = peers.iter().map(|peer| peer.round_trip_micros).max().unwrap_or(0);
+            say(&format!(
+                "status received={} queued={queued} shed={shed} round_trip={slowest} resident={}",
+                node.memory.received(),
+                resident_bytes()
+            ));
+        }
+        other => panic!("unknown command {other}"),
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
