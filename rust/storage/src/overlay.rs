@@ -134,7 +134,7 @@ impl Overlay {
 /// of a state row from its key and what is stored; a row that the overlay replaces is not looked at.
 ///
 /// # Errors
-/// The first error of the state or of `value_of`.
+/// An error of the state, or that of `value_of` if its row would be the first of the page; a later one ends the page.
 pub(crate) fn merge<'s, E>(
     overlay: Rows,
     complete_before: Option<Bytes>,
@@ -167,9 +167,14 @@ pub(crate) fn merge<'s, E>(
             under = state.next().transpose()?;
         }
         let (key, value) = match (order, replaced) {
-            (Ordering::Greater, Some((key, stored))) => {
-                (Bytes::copy_from_slice(key), Some(value_of(key, stored)?))
-            }
+            (Ordering::Greater, Some((key, stored))) => match value_of(key, stored) {
+                Ok(value) => (Bytes::copy_from_slice(key), Some(value)),
+                Err(error) if page.rows.is_empty() => return Err(error),
+                Err(_) => {
+                    page.next = Some(Bytes::copy_from_slice(key));
+                    return Ok(page);
+                }
+            },
             _ => std::mem::replace(&mut over, overlay.next()).expect("the overlay has the next row"),
         };
         if complete_before.as_ref().is_some_and(|before| key >= *before) {

@@ -105,10 +105,11 @@ pub trait Reader: Send + Sync {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
 
     /// The rows from `start` (included) to `end` (excluded; `None`: to the end of the table), at most `limit_rows`
-    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view.
+    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view. It ends
+    /// before a row that is not what was written.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] names the first row that is not what was written; go on after its key.
+    /// [`ReadError::Corrupt`] if the first row of the page is not what was written; go on after its key.
     fn range(
         &self,
         table: Table,
@@ -124,10 +125,11 @@ pub trait Reader: Send + Sync {
     /// [`ReadError::CorruptHard`] if the stored bytes are not what was written.
     fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
 
-    /// Entries of a stream from position `from` on, at most `limit_rows` and about `limit_bytes`, at least one.
+    /// Entries of a stream from position `from` on, at most `limit_rows` and about `limit_bytes`, at least one. They end
+    /// before one that is not what was written.
     ///
     /// # Errors
-    /// [`ReadError::CorruptEntry`] if the stored bytes are not what was written.
+    /// [`ReadError::CorruptEntry`] if the first of them is not what was written.
     ///
     /// # Panics
     /// For [`NODE_STREAM`], whose entries are the store's own business.

@@ -66,6 +66,11 @@ impl LmdbJournal {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// Whether there is too little space for the batch and for applying what is in memory.
     fn is_full(&self, batch: &[JournalOp]) -> Result<bool, String> {
         let grows = |op: &JournalOp| !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });

@@ -189,3 +189,6 @@ impl Store for LmdbStore {
         self.journal.reader()
     }
 }
+
+#[cfg(test)]
+mod failure_tests;

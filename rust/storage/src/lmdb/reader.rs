@@ -130,13 +130,17 @@ impl Reader for LmdbReader {
         for entry in journal.entries.range(&txn, &range).map_err(failed)? {
             let (key, stored) = entry.map_err(failed)?;
             let position = position_of(key)?;
-            let content = frame::decode(Kind::Entry, JOURNAL_TAG, key, stored).map_err(|why| {
-                ReadError::CorruptEntry {
-                    stream,
-                    position,
-                    why,
+            let content = match frame::decode(Kind::Entry, JOURNAL_TAG, key, stored) {
+                Ok(content) => content,
+                Err(_) if !entries.is_empty() => break,
+                Err(why) => {
+                    return Err(ReadError::CorruptEntry {
+                        stream,
+                        position,
+                        why,
+                    });
                 }
-            })?;
+            };
             if !entries.is_empty() && (entries.len() >= limit_rows || bytes + content.len() > limit_bytes) {
                 break;
             }

@@ -1,0 +1,484 @@
+//! The storage threads, over a store that waits for commands: what is batched, who is told, how failure ends it all.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quorate_storage::store::{Applier, Committer};
+use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
+use quorate_storage::{
+    CommitError, Completion, DataDir, JournalOp, Limits, LmdbStore, MemoryStore, Observer, Options, Outcome,
+    Priority, Reader, Request, StateWrite, StorageThread, Store, StreamId, Table,
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A committer that reports each batch and waits to be told how it ends.
+struct Puppet {
+    batches: Sender<Vec<u64>>,
+    verdicts: Receiver<Result<(), CommitError>>,
+    unapplied: Arc<AtomicUsize>,
+}
+
+impl Committer for Puppet {
+    fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError> {
+        let position = |op: &JournalOp| match op {
+            JournalOp::Append { position, .. } => *position,
+            other => panic!("unexpected {other:?}"),
+        };
+        self.batches.send(batch.iter().map(position).collect()).unwrap();
+        self.verdicts
+            .recv_timeout(DEADLINE)
+            .expect("the test says how the commit ends")
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.unapplied.load(Ordering::SeqCst)
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        MemoryStore::new().reader()
+    }
+}
+
+/// An applier that reports each step and waits to be told how it ends, and what is left.
+struct PuppetApplier {
+    steps: Sender<()>,
+    verdicts: Receiver<(Result<bool, CommitError>, usize)>,
+    unapplied: Arc<AtomicUsize>,
+}
+
+impl Applier for PuppetApplier {
+    fn apply_step(&mut self, _budget: usize) -> Result<bool, CommitError> {
+        self.steps.send(()).unwrap();
+        let (verdict, left) = self
+            .verdicts
+            .recv_timeout(DEADLINE)
+            .expect("the test says how the step ends");
+        self.unapplied.store(left, Ordering::SeqCst);
+        verdict
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.unapplied.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Default)]
+struct Reports {
+    commits: Mutex<Vec<CommitReport>>,
+    applies: Mutex<Vec<ApplyReport>>,
+}
+
+impl Observer for Reports {
+    fn committed(&self, report: &CommitReport) {
+        self.commits.lock().unwrap().push(*report);
+    }
+
+    fn applied(&self, report: &ApplyReport) {
+        self.applies.lock().unwrap().push(*report);
+    }
+}
+
+/// The threads, and the strings of the puppets. In the order in which the test may let go of them.
+struct Stage {
+    thread: Option<StorageThread>,
+    batches: Receiver<Vec<u64>>,
+    commits: Sender<Result<(), CommitError>>,
+    steps: Receiver<()>,
+    applies: Sender<(Result<bool, CommitError>, usize)>,
+    unapplied: Arc<AtomicUsize>,
+    completed: Receiver<Completion>,
+    fatal: Receiver<String>,
+    reports: Arc<Reports>,
+}
+
+fn config() -> Config {
+    Config {
+        limits: Limits {
+            batch_bytes: 1000,
+            slice_bytes: 200,
+            queue_bytes: 5000,
+        },
+        apply_bytes: 100,
+        apply_step_bytes: 50,
+        max_unapplied_bytes: 1000,
+        idle: Duration::from_millis(5),
+    }
+}
+
+impl Stage {
+    fn new(config: Config) -> Self {
+        let (batches_to, batches) = mpsc::channel();
+        let (commits, commit_verdicts) = mpsc::channel();
+        let (steps_to, steps) = mpsc::channel();
+        let (applies, apply_verdicts) = mpsc::channel();
+        let (completed_to, completed) = mpsc::channel();
+        let (fatal_to, fatal) = mpsc::channel();
+        let unapplied = Arc::new(AtomicUsize::new(0));
+        let reports = Arc::new(Reports::default());
+        let committer = Puppet {
+            batches: batches_to,
+            verdicts: commit_verdicts,
+            unapplied: Arc::clone(&unapplied),
+        };
+        let applier = PuppetApplier {
+            steps: steps_to,
+            verdicts: apply_verdicts,
+            unapplied: Arc::clone(&unapplied),
+        };
+        let hooks = Hooks {
+            on_completed: Box::new(move |completions| {
+                completions
+                    .into_iter()
+                    .for_each(|completion| completed_to.send(completion).unwrap());
+            }),
+            on_fatal: Box::new(move |detail| fatal_to.send(detail).unwrap()),
+            observer: Arc::clone(&reports) as Arc<dyn Observer>,
+        };
+        let thread = Some(StorageThread::start(committer, applier, config, hooks).unwrap());
+        Stage {
+            thread,
+            batches,
+            commits,
+            steps,
+            applies,
+            unapplied,
+            completed,
+            fatal,
+            reports,
+        }
+    }
+
+    fn submit(&self, token: u64, priority: Priority, bytes: usize) {
+        let handle = self.thread.as_ref().unwrap().handle();
+        handle.submit(request(3, token, priority, bytes)).unwrap();
+    }
+
+    fn is_full(&self) -> bool {
+        self.thread.as_ref().unwrap().handle().is_full()
+    }
+
+    fn batch(&self) -> Vec<u64> {
+        self.batches.recv_timeout(DEADLINE).expect("a batch is committed")
+    }
+
+    fn completion(&self) -> Completion {
+        self.completed
+            .recv_timeout(DEADLINE)
+            .expect("requests are completed")
+    }
+
+    /// Waits until the threads take no more requests.
+    fn await_stop(&self) {
+        let handle = self.thread.as_ref().unwrap().handle();
+        let deadline = Instant::now() + DEADLINE;
+        while handle.submit(request(3, 0, Priority::Normal, 100)).is_ok() {
+            assert!(Instant::now() < deadline, "the threads go on");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn request(owner: u32, token: u64, priority: Priority, bytes: usize) -> Request {
+    let bytes = Bytes::from(vec![0; bytes - 32]);
+    let op = JournalOp::Append {
+        stream: StreamId(1),
+        position: token,
+        bytes,
+    };
+    Request {
+        owner,
+        token,
+        priority,
+        ops: vec![op],
+    }
+}
+
+fn durable(tokens: &[u64]) -> Completion {
+    Completion {
+        owner: 3,
+        tokens: tokens.to_vec(),
+        outcome: Outcome::Durable,
+    }
+}
+
+#[test]
+fn what_arrives_during_a_commit_shares_the_next_one_urgent_first() {
+    let stage = Stage::new(config());
+    stage.submit(1, Priority::Normal, 100);
+    assert_eq!(stage.batch(), [1]);
+    stage.submit(2, Priority::Normal, 100);
+    stage.submit(3, Priority::Bulk, 100);
+    stage.submit(4, Priority::Urgent, 100);
+    stage.submit(5, Priority::Normal, 100);
+    assert!(
+        stage.completed.try_recv().is_err(),
+        "nobody is told before the commit returns"
+    );
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.completion(), durable(&[1]));
+    assert_eq!(stage.batch(), [4, 2, 5, 3]);
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.completion(), durable(&[4, 2, 5, 3]));
+    let commits = stage.reports.commits.lock().unwrap();
+    assert_eq!(
+        (commits[0].requests, commits[0].bytes, commits[0].outcome),
+        (1, 100, Outcome::Durable)
+    );
+}
+
+#[test]
+fn no_space_is_an_answer_and_the_store_goes_on() {
+    let stage = Stage::new(config());
+    stage.submit(1, Priority::Normal, 100);
+    stage.commits.send(Err(CommitError::Full)).unwrap();
+    assert_eq!(
+        stage.completion(),
+        Completion {
+            outcome: Outcome::Full,
+            ..durable(&[1])
+        }
+    );
+    stage.submit(2, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.completion(), durable(&[2]));
+}
+
+#[test]
+fn a_failed_commit_answers_nobody_and_ends_it_all() {
+    let stage = Stage::new(config());
+    stage.submit(1, Priority::Normal, 100);
+    assert_eq!(stage.batch(), [1]);
+    stage.submit(2, Priority::Normal, 100);
+    stage
+        .commits
+        .send(Err(CommitError::Fatal("the disk broke".into())))
+        .unwrap();
+    assert_eq!(stage.fatal.recv_timeout(DEADLINE).unwrap(), "the disk broke");
+    stage.await_stop();
+    assert_eq!(
+        stage.completed.recv_timeout(DEADLINE),
+        Err(RecvTimeoutError::Disconnected)
+    );
+    assert!(stage.batches.try_recv().is_err(), "nothing is retried");
+    assert!(stage.fatal.try_recv().is_err(), "told once");
+}
+
+#[test]
+fn a_failed_step_of_applying_ends_it_all() {
+    let stage = Stage::new(config());
+    stage.unapplied.store(200, Ordering::SeqCst);
+    stage.submit(1, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    stage.steps.recv_timeout(DEADLINE).unwrap();
+    stage
+        .applies
+        .send((Err(CommitError::Fatal("the other disk broke".into())), 200))
+        .unwrap();
+    assert_eq!(
+        stage.fatal.recv_timeout(DEADLINE).unwrap(),
+        "the other disk broke"
+    );
+    stage.await_stop();
+}
+
+#[test]
+fn a_panic_is_a_failure() {
+    let stage = Stage::new(config());
+    let handle = stage.thread.as_ref().unwrap().handle();
+    // The puppet knows no such operation.
+    let ops = vec![JournalOp::Trim {
+        stream: StreamId(1),
+        through: 1,
+    }];
+    handle
+        .submit(Request {
+            owner: 3,
+            token: 1,
+            priority: Priority::Normal,
+            ops,
+        })
+        .unwrap();
+    let detail = stage.fatal.recv_timeout(DEADLINE).unwrap();
+    assert!(detail.contains("storage-journal panicked"), "{detail}");
+    stage.await_stop();
+}
+
+#[test]
+fn the_edge_sees_a_full_queue() {
+    let stage = Stage::new(config());
+    let handle = stage.thread.as_ref().unwrap().handle();
+    stage.submit(1, Priority::Normal, 900);
+    assert_eq!(stage.batch(), [1]);
+    for token in 2..=5 {
+        assert!(!stage.is_full());
+        stage.submit(token, Priority::Normal, 900);
+    }
+    assert!(!stage.is_full());
+    stage.submit(6, Priority::Normal, 900);
+    assert!(stage.is_full(), "what is being committed counts");
+    for token in 1..=6 {
+        stage.commits.send(Ok(())).unwrap();
+        assert_eq!(stage.completion(), durable(&[token]));
+    }
+    assert_eq!(handle.queued_bytes(), 0);
+}
+
+#[test]
+fn shutdown_commits_what_is_queued() {
+    let mut stage = Stage::new(config());
+    stage.submit(1, Priority::Normal, 900);
+    assert_eq!(stage.batch(), [1]);
+    for token in 2..=4 {
+        stage.submit(token, Priority::Normal, 900);
+    }
+    for _ in 1..=4 {
+        stage.commits.send(Ok(())).unwrap();
+    }
+    let handle = stage.thread.as_ref().unwrap().handle();
+    stage.thread.take().unwrap().shutdown();
+    let tokens: Vec<u64> = stage
+        .completed
+        .iter()
+        .flat_map(|completion| completion.tokens)
+        .collect();
+    assert_eq!(tokens, [1, 2, 3, 4]);
+    assert!(handle.submit(request(3, 5, Priority::Normal, 100)).is_err());
+    assert!(stage.fatal.try_recv().is_err());
+}
+
+#[test]
+fn commits_wait_for_a_state_that_is_far_behind() {
+    let stage = Stage::new(config());
+    stage.unapplied.store(2000, Ordering::SeqCst);
+    stage.submit(1, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.batch(), [1]);
+    stage.completion();
+    stage
+        .steps
+        .recv_timeout(DEADLINE)
+        .expect("there is enough to apply");
+    stage.submit(2, Priority::Normal, 100);
+    stage.applies.send((Ok(true), 1500)).unwrap();
+    stage.steps.recv_timeout(DEADLINE).expect("the round goes on");
+    assert!(stage.batches.try_recv().is_err(), "the state is still far behind");
+    stage.applies.send((Ok(false), 0)).unwrap();
+    assert_eq!(stage.batch(), [2]);
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.completion(), durable(&[2]));
+    assert_eq!(stage.reports.applies.lock().unwrap()[0].steps, 2);
+}
+
+#[test]
+fn commits_do_not_wait_for_a_state_without_room() {
+    let stage = Stage::new(config());
+    stage.unapplied.store(2000, Ordering::SeqCst);
+    stage.submit(1, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    stage.completion();
+    stage.steps.recv_timeout(DEADLINE).unwrap();
+    stage.applies.send((Err(CommitError::Full), 2000)).unwrap();
+    stage.submit(2, Priority::Normal, 100);
+    stage.commits.send(Err(CommitError::Full)).unwrap();
+    assert_eq!(
+        stage.completion(),
+        Completion {
+            outcome: Outcome::Full,
+            ..durable(&[2])
+        }
+    );
+    stage
+        .steps
+        .recv_timeout(DEADLINE)
+        .expect("room is asked for again");
+    stage.applies.send((Ok(false), 0)).unwrap();
+    stage.submit(3, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    assert_eq!(stage.completion(), durable(&[3]));
+}
+
+#[test]
+fn a_little_is_applied_when_nothing_else_happens() {
+    let stage = Stage::new(config());
+    stage.unapplied.store(10, Ordering::SeqCst);
+    stage.submit(1, Priority::Normal, 100);
+    stage.commits.send(Ok(())).unwrap();
+    stage.steps.recv_timeout(DEADLINE).expect("an idle store applies");
+    stage.applies.send((Ok(false), 0)).unwrap();
+}
+
+/// The real store, from several threads.
+#[test]
+fn every_producer_reads_what_it_wrote() {
+    const PRODUCERS: u32 = 4;
+    const WRITES: u64 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(folder.path()).unwrap();
+    let store = LmdbStore::open(&dir, &Options::default()).unwrap();
+    let reader = store.reader();
+    let (journal, applier) = store.split();
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..PRODUCERS).map(|_| mpsc::channel()).unzip();
+    let hooks = Hooks {
+        on_completed: Box::new(move |completions| {
+            for completion in completions {
+                assert_eq!(completion.outcome, Outcome::Durable);
+                mailboxes[completion.owner as usize]
+                    .send(completion.tokens)
+                    .unwrap();
+            }
+        }),
+        on_fatal: Box::new(|detail| panic!("{detail}")),
+        observer: Arc::new(()),
+    };
+    let config = Config {
+        apply_bytes: 5000,
+        apply_step_bytes: 2000,
+        ..Config::default()
+    };
+    let thread = StorageThread::start(journal, applier, config, hooks).unwrap();
+    let producers: Vec<_> = inboxes
+        .into_iter()
+        .zip(0..)
+        .map(|(inbox, owner)| {
+            let (handle, reader) = (thread.handle(), Arc::clone(&reader));
+            std::thread::spawn(move || {
+                for token in 0..WRITES {
+                    let key = Bytes::from(format!("{owner}/{}", token % 50));
+                    let value = Bytes::from(format!("{token}"));
+                    let row = StateWrite {
+                        table: Table::Records,
+                        key: key.clone(),
+                        value: Some(value.clone()),
+                    };
+                    let ops = vec![JournalOp::Write(vec![row])];
+                    handle
+                        .submit(Request {
+                            owner,
+                            token,
+                            priority: Priority::Normal,
+                            ops,
+                        })
+                        .unwrap();
+                    assert_eq!(inbox.recv_timeout(DEADLINE).unwrap(), [token]);
+                    assert_eq!(reader.get(Table::Records, &key).unwrap(), Some(value));
+                }
+            })
+        })
+        .collect();
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().unwrap());
+    thread.shutdown();
+    drop((reader, dir));
+    let dir = DataDir::open(folder.path()).unwrap();
+    let store = LmdbStore::open(&dir, &Options::default()).unwrap();
+    let page = store
+        .reader()
+        .range(Table::Records, b"", None, 1000, usize::MAX)
+        .unwrap();
+    assert_eq!(page.rows.len(), 50 * PRODUCERS as usize);
+}
