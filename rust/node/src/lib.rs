@@ -2,6 +2,25 @@
 
 pub mod clock;
 pub mod config;
+pub mod directory;
+pub mod disk;
+pub mod doors;
+pub mod fatal;
+pub mod inbox;
+pub mod internal;
 pub mod listener;
+pub mod node;
+pub mod parent;
+pub mod peer_book;
+pub mod readers;
+pub mod recording;
+pub mod role_actor;
+pub mod router;
+pub mod run;
+pub mod service;
+pub mod shell;
+pub mod start_error;
+pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
+pub mod view;

@@ -1,0 +1,18 @@
+//! The node program without Python, for tests and for looking at a node with the tools of the operating system.
+//! Not shipped: users start `python -m quorate node`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args().nth(1) else {
+        eprintln!("usage: quorate-node CONFIG (a JSON or TOML file)");
+        return ExitCode::from(2);
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(config) => ExitCode::from(quorate_gateway::run(&config) as u8),
+        Err(error) => {
+            eprintln!("quorate-node: read {path}: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

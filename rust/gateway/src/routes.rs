@@ -1,0 +1,47 @@
+//! The paths that are served.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use quorate_node::telemetry::metrics::CONTENT_TYPE;
+use quorate_node::view::NodeView;
+
+/// All routes of a node.
+pub fn router(view: Arc<NodeView>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(view)
+}
+
+/// The metrics, in the OpenMetrics text format.
+async fn metrics(State(view): State<Arc<NodeView>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        view.telemetry.metrics().render(),
+    )
+        .into_response()
+}
+
+/// Whoever reads this answer knows that the process runs its actors.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when the node serves requests, 503 before and while it stops.
+async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
+    if view.is_ready() {
+        return "ok\n".into_response();
+    }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [(header::RETRY_AFTER, "1")],
+        "not ready\n",
+    )
+        .into_response()
+}

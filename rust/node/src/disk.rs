@@ -1,0 +1,92 @@
+//! The store's threads, wired to the roles: who asked for what, and who is told that it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quorate_protocol::role::Event;
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_storage::queue::{Completion, Outcome, Request};
+use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
+
+use crate::directory::{Directory, Owner};
+use crate::fatal::{Fatal, FatalError};
+use crate::peer_book::{PEER_BOOK, PeerBook};
+use crate::shell::CommitPort;
+use crate::telemetry::Telemetry;
+
+impl CommitPort for StorageHandle {
+    fn submit(&self, requests: Vec<Request>) {
+        for request in requests {
+            // The threads end with the node only: then nobody waits for an answer.
+            let _stopped = StorageHandle::submit(self, request);
+        }
+    }
+}
+
+/// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
+pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Hooks {
+    let completions = Completions {
+        directory,
+        book,
+        telemetry: Arc::clone(&telemetry),
+        full: AtomicBool::new(false),
+    };
+    Hooks {
+        on_completed: Box::new(move |ended| completions.deliver(ended)),
+        on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
+        observer: Arc::new(Watch(telemetry)),
+    }
+}
+
+struct Completions {
+    directory: Directory,
+    book: Arc<PeerBook>,
+    telemetry: Arc<Telemetry>,
+    /// Whether the last commit found no room: one timeline event for each time it runs out.
+    full: AtomicBool,
+}
+
+impl Completions {
+    fn deliver(&self, completions: Vec<Completion>) {
+        let table = self.directory.table();
+        for Completion {
+            owner,
+            tokens,
+            outcome,
+        } in completions
+        {
+            self.note(outcome);
+            let owner = Owner(owner);
+            if owner == PEER_BOOK {
+                self.book.completed(&tokens, outcome);
+                continue;
+            }
+            let Some(mailbox) = table.owner(owner) else {
+                continue;
+            };
+            match outcome {
+                Outcome::Durable => mailbox.push([Event::Persisted { tokens }]),
+                Outcome::Full => {
+                    mailbox.push(tokens.into_iter().map(|token| Event::PersistRefused { token }))
+                }
+            }
+        }
+    }
+
+    fn note(&self, outcome: Outcome) {
+        let full = outcome == Outcome::Full;
+        if self.full.swap(full, Ordering::Relaxed) != full && full {
+            self.telemetry.emit(TimelineEvent::StorageFull);
+        }
+    }
+}
+
+struct Watch(Arc<Telemetry>);
+
+impl Observer for Watch {
+    fn committed(&self, report: &CommitReport) {
+        self.0
+            .metrics()
+            .commit(report.requests, report.bytes, report.duration);
+    }
+}

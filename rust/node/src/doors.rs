@@ -1,0 +1,116 @@
+//! The node's three listening sockets, bound before anything else so that a port of 0 is known early.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Listen;
+use crate::start_error::StartError;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Bound and listening; nobody accepts yet.
+#[derive(Debug)]
+pub struct Doors {
+    /// For the other nodes.
+    pub peer: TcpListener,
+    /// For clients.
+    pub client: TcpListener,
+    /// For `/metrics` and probes.
+    pub http: TcpListener,
+}
+
+/// Where the doors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bound {
+    /// For the other nodes.
+    pub peer: SocketAddr,
+    /// For clients.
+    pub client: SocketAddr,
+    /// For `/metrics` and probes.
+    pub http: SocketAddr,
+}
+
+impl Doors {
+    /// Binds all three.
+    ///
+    /// # Errors
+    /// [`StartError::PortTaken`] or [`StartError::Listen`], naming the setting.
+    pub fn open(listen: &Listen) -> Result<Self, StartError> {
+        Ok(Doors {
+            peer: bind("listen.peer", listen.peer)?,
+            client: bind("listen.client", listen.client)?,
+            http: bind("listen.http", listen.http)?,
+        })
+    }
+
+    /// Where they are.
+    ///
+    /// # Errors
+    /// [`StartError::System`] when the operating system does not say.
+    pub fn bound(&self) -> Result<Bound, StartError> {
+        let address = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map_err(StartError::system("read a bound address"))
+        };
+        Ok(Bound {
+            peer: address(&self.peer)?,
+            client: address(&self.client)?,
+            http: address(&self.http)?,
+        })
+    }
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of the run before that linger in TIME_WAIT do not take the port.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from(socket))
+    };
+    listen().map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { setting, address },
+        _ => StartError::Listen {
+            setting,
+            address,
+            source,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let doors = Doors::open(&Listen {
+            peer: any,
+            client: any,
+            http: any,
+        })
+        .unwrap();
+        let taken = doors.bound().unwrap().client;
+        assert_ne!(taken.port(), 0);
+        let error = Doors::open(&Listen {
+            peer: any,
+            client: any,
+            http: taken,
+        })
+        .unwrap_err();
+        assert_eq!(error.name(), "PortTaken");
+        let text = error.to_string();
+        assert!(
+            text.contains("listen.http") && text.contains(&taken.to_string()),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! A running node: its parts, put together and taken apart in order.
+//!
+//! Start: store, roles, recovery of the catalog; only then the links to the peers and the doors for clients, so that
+//! nobody is told that a keyspace does not exist because it has not been read yet. Stop: the other way round.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::bugs::Bugs;
+use quorate_protocol::ids::BootId;
+use quorate_protocol::message::Header;
+use quorate_protocol::placement::Placement;
+use quorate_protocol::role::{RoleId, Surroundings};
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_protocol::topology::Topology;
+use quorate_storage::datadir::{Claim, DataDir};
+use quorate_storage::lmdb::{LmdbStore, Options};
+use quorate_storage::store::Store;
+use quorate_storage::thread::{Config as StorageConfig, StorageThread};
+use ractor::{Actor, ActorRef};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::directory::Directory;
+use crate::disk;
+use crate::doors::Doors;
+use crate::fatal::Fatal;
+use crate::internal::Internal;
+use crate::peer_book::PeerBook;
+use crate::readers::ReadPort;
+use crate::router::{Asked, Router};
+use crate::service::{Service, ServiceFuture};
+use crate::shell::{ReplyPort, Shell};
+use crate::start_error::StartError;
+use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
+use crate::telemetry::Telemetry;
+use crate::view::NodeView;
+
+/// How long the catalog may take to read its definitions.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Serves HTTP on the node's third door. The gateway crate has one.
+pub trait HttpServer: Send + Sync {
+    /// Accepts connections for as long as the future is polled.
+    fn serve(&self, listener: std::net::TcpListener, view: Arc<NodeView>) -> ServiceFuture;
+}
+
+/// The data directory, locked and claimed, and the store in it.
+pub struct Opened {
+    dir: DataDir,
+    claim: Claim,
+    store: LmdbStore,
+}
+
+impl Opened {
+    /// Opens what `config` names. Reads files and syncs them: not for a thread that runs actors.
+    ///
+    /// # Errors
+    /// [`StartError::Open`] when the directory is somebody else's, in use or damaged.
+    pub fn open(config: &NodeConfig) -> Result<Self, StartError> {
+        let dir = DataDir::open(&config.data_dir)?;
+        let incarnation = random()?;
+        let claim = dir.claim(config.cluster, config.node, incarnation)?;
+        let page = 4096;
+        let map_size = usize::try_from(config.map_size).unwrap_or(usize::MAX) / page * page;
+        let store = LmdbStore::open(
+            &dir,
+            &Options {
+                map_size,
+                ..Options::default()
+            },
+        )?;
+        Ok(Opened { dir, claim, store })
+    }
+}
+
+/// What a node is started from.
+pub struct NodeArguments {
+    /// Its settings.
+    pub config: Arc<NodeConfig>,
+    /// The members, this node among them.
+    pub topology: Topology,
+    /// Its data.
+    pub opened: Opened,
+    /// Its sockets.
+    pub doors: Doors,
+    /// Its time.
+    pub clock: Arc<Clock>,
+    /// This run of it.
+    pub boot: BootId,
+    /// What serves HTTP.
+    pub http: Arc<dyn HttpServer>,
+    /// How it ends when it must not go on.
+    pub fatal: Fatal,
+}
+
+/// A node that serves requests.
+pub struct Node {
+    view: Arc<NodeView>,
+    supervisor: ActorRef<SupervisorMessage>,
+    storage: StorageThread,
+    router: Router,
+}
+
+/// A random number from the operating system.
+///
+/// # Errors
+/// [`StartError::System`] when it has none.
+pub fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::system("read random bits")(error.into()))
+}
+
+impl Node {
+    /// Starts everything, and returns when the node serves requests.
+    ///
+    /// # Errors
+    /// [`StartError`], naming what is in the way.
+    pub async fn start(arguments: NodeArguments) -> Result<Self, StartError> {
+        let NodeArguments {
+            config,
+            topology,
+            opened,
+            doors,
+            clock,
+            boot,
+            http,
+            fatal,
+        } = arguments;
+        let Opened { dir, claim, store } = opened;
+        let reader = store.reader();
+        let book = Arc::new(PeerBook::load(&*reader)?);
+        let telemetry = Arc::new(Telemetry::new(
+            Arc::clone(&clock),
+            config.node,
+            topology.generation,
+            config.timeline_events,
+            config.spans,
+        ));
+        let directory = Directory::default();
+        let hooks = disk::hooks(
+            directory.clone(),
+            Arc::clone(&book),
+            Arc::clone(&telemetry),
+            fatal.clone(),
+        );
+        let (journal, applier) = store.split();
+        let storage = StorageThread::start(journal, applier, StorageConfig::default(), hooks)
+            .map_err(StartError::system("start the storage threads"))?;
+        let placement = Placement::new(topology)?;
+        let peers = Arc::new(Alone);
+        let clients = Arc::new(Nobody);
+        let view = Arc::new(NodeView {
+            node: config.node,
+            boot,
+            clock: Arc::clone(&clock),
+            topology: Arc::clone(placement.topology()),
+            directory: directory.clone(),
+            telemetry: Arc::clone(&telemetry),
+            data_dir: dir.path().to_owned(),
+            links: Arc::clone(&peers) as _,
+            admission: Arc::clone(&clients) as _,
+            ready: AtomicBool::new(false),
+        });
+        view.register_gauges();
+        let internal = Arc::new(Internal::new(clients));
+        let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
+        let make_shell = {
+            let (node, commits, replies) = (config.node, storage.handle(), Arc::clone(&replies));
+            let reads = ReadPort::start(reader, Arc::clone(&telemetry), fatal.clone());
+            let (clock, telemetry) = (Arc::clone(&clock), Arc::clone(&telemetry));
+            move |reconciler| {
+                Arc::new(Shell {
+                    node,
+                    clock,
+                    directory,
+                    peers,
+                    commits: Arc::new(commits),
+                    reads,
+                    replies,
+                    reconciler,
+                    telemetry,
+                    fatal,
+                })
+            }
+        };
+        let surroundings = Surroundings {
+            replica: claim.identity.replica,
+            placement,
+            alive: [config.node].into(),
+            bugs: Bugs::default(),
+        };
+        let supervisor = SupervisorArguments {
+            shell: Box::new(make_shell),
+            surroundings,
+            boot,
+            record_dir: config.record_dir.clone(),
+        };
+        let (supervisor, _task) = Actor::spawn(None, Supervisor, supervisor)
+            .await
+            .map_err(|error| StartError::Fatal(format!("the supervisor did not start: {error}")))?;
+        let router = Router::new(Arc::clone(&view), replies);
+        let node = Node {
+            view,
+            supervisor,
+            storage,
+            router,
+        };
+        node.serve_http(doors.http, http);
+        node.recover(&internal).await?;
+        node.view.ready.store(true, Ordering::Release);
+        node.view.telemetry.emit(TimelineEvent::NodeStarted);
+        Ok(node)
+    }
+
+    /// What it says about itself.
+    pub fn view(&self) -> &Arc<NodeView> {
+        &self.view
+    }
+
+    /// Where requests go.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Waits until every keyspace that the catalog has on disk is served.
+    async fn recover(&self, internal: &Internal) -> Result<(), StartError> {
+        self.view
+            .directory
+            .until(|table| table.role(RoleId::Catalog).is_some())
+            .await;
+        let (client, answer) = internal.expect();
+        let deadline = self.view.clock.instant() + RECOVERY;
+        let header = Header {
+            generation: self.view.topology.generation,
+            request: 0,
+            deadline,
+            trace: None,
+        };
+        self.router.route(vec![Asked {
+            client,
+            header,
+            request: Request::ListKeyspaces,
+        }]);
+        let late = || {
+            StartError::Fatal("the keyspace definitions were not read in time: the disk is too slow".into())
+        };
+        let recovery = async {
+            let Ok(Ok(Response::Keyspaces(keyspaces))) = answer.await else {
+                return Err(late());
+            };
+            let served = |table: &crate::directory::Table| {
+                keyspaces
+                    .iter()
+                    .all(|keyspace| table.keyspaces().contains_key(&keyspace.id))
+            };
+            self.view.directory.until(served).await;
+            Ok(())
+        };
+        tokio::time::timeout(RECOVERY, recovery)
+            .await
+            .map_err(|_| late())?
+    }
+
+    fn serve_http(&self, listener: std::net::TcpListener, http: Arc<dyn HttpServer>) {
+        let view = Arc::clone(&self.view);
+        let start = move || -> ServiceFuture {
+            match listener.try_clone() {
+                Ok(listener) => http.serve(listener, Arc::clone(&view)),
+                Err(error) => Box::pin(async move { Err(format!("share the socket: {error}")) }),
+            }
+        };
+        self.serve(Service {
+            name: "http",
+            start: Arc::new(start),
+        });
+    }
+
+    fn serve(&self, service: Service) {
+        // A supervisor that has ended has ended the node.
+        let _gone = self.supervisor.cast(SupervisorMessage::Serve(service));
+    }
+
+    /// Stops taking work, ends the roles, and makes durable what they had asked for.
+    pub async fn stop(self) {
+        self.view.ready.store(false, Ordering::Release);
+        self.view.telemetry.emit(TimelineEvent::NodeStopping);
+        let (done, stopped) = oneshot::channel();
+        if self.supervisor.cast(SupervisorMessage::Stop(done)).is_ok() {
+            let _gone = stopped.await;
+        }
+        self.view.telemetry.flush();
+        let storage = self.storage;
+        let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
+    }
+}
+
+struct Alone;
+impl crate::shell::PeerPort for Alone {
+    fn send(&self, _to: quorate_protocol::ids::NodeId, _messages: Vec<crate::shell::Outgoing>) {}
+}
+impl crate::view::Links for Alone {
+    fn peers(&self) -> Vec<quorate_protocol::api::PeerStatus> {
+        Vec::new()
+    }
+    fn shed_messages(&self) -> u64 {
+        0
+    }
+}
+struct Nobody;
+impl ReplyPort for Nobody {
+    fn reply(&self, _answers: Vec<crate::shell::Answer>) {}
+}
+impl crate::view::Admission for Nobody {
+    fn in_flight(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,147 @@
+//! The line to the process that started this one: JSON lines out, the members in, and the end of the pipe.
+
+use std::io::{self, BufRead, Write};
+use std::thread;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::doors::Bound;
+use crate::start_error::StartError;
+
+/// A line on the standard output.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line<'a> {
+    /// The ports are bound.
+    Bound {
+        /// `false`.
+        ready: bool,
+        /// Where.
+        bound: Bound,
+    },
+    /// The node serves requests.
+    Ready {
+        /// `true`.
+        ready: bool,
+        /// Its number.
+        node: u16,
+        /// Its boot, in hexadecimal.
+        boot: &'a str,
+    },
+    /// The node cannot start.
+    Error {
+        /// The error's name.
+        error: &'a str,
+        /// What it says.
+        message: &'a str,
+    },
+}
+
+impl Line<'_> {
+    /// Writes the line. A parent that does not listen is no reason to fail.
+    pub fn print(&self) {
+        let text = serde_json::to_string(self).expect("a line is always valid JSON");
+        let mut out = io::stdout().lock();
+        let _nobody_listens = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Says on both streams why the node cannot start.
+    pub fn print_error(error: &StartError) {
+        let message = error.to_string();
+        Line::Error {
+            error: error.name(),
+            message: &message,
+        }
+        .print();
+        eprintln!("quorate node: {message}");
+    }
+}
+
+/// The standard input, read by a thread of its own: it may block for as long as the node lives.
+pub struct ParentPipe {
+    lines: mpsc::Receiver<String>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl ParentPipe {
+    /// Starts to read.
+    ///
+    /// # Errors
+    /// [`StartError::System`] when no thread can be started.
+    pub fn open() -> Result<Self, StartError> {
+        let (sender, lines) = mpsc::channel(1);
+        let (end, ended) = oneshot::channel();
+        let read = move || {
+            let mut input = io::stdin().lock();
+            let mut line = String::new();
+            // An error reading is an end too: the parent cannot be heard any more.
+            while matches!(input.read_line(&mut line), Ok(1..)) {
+                let line = std::mem::take(&mut line);
+                if !line.trim().is_empty() {
+                    // Only the first line means anything; what comes after it is not kept.
+                    let _full = sender.try_send(line);
+                }
+            }
+            drop(sender);
+            let _stopped = end.send(());
+        };
+        let name = "parent-pipe".to_owned();
+        thread::Builder::new()
+            .name(name)
+            .spawn(read)
+            .map_err(StartError::system("start a thread"))?;
+        Ok(ParentPipe { lines, ended })
+    }
+
+    /// The line with the members.
+    ///
+    /// # Errors
+    /// [`StartError::NoMembers`] when the input ends before it.
+    pub async fn members(&mut self) -> Result<String, StartError> {
+        self.lines.recv().await.ok_or(StartError::NoMembers)
+    }
+
+    /// Returns when the parent has closed the pipe, as by dying.
+    pub async fn end(&mut self) {
+        let _ended = (&mut self.ended).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_what_parents_read() {
+        let address = "127.0.0.1:7400".parse().unwrap();
+        let bound = Bound {
+            peer: address,
+            client: address,
+            http: address,
+        };
+        for (line, text) in [
+            (
+                Line::Bound { ready: false, bound },
+                r#"{"ready":false,"bound":{"peer":"127.0.0.1:7400","client":"127.0.0.1:7400","http":"127.0.0.1:7400"}}"#,
+            ),
+            (
+                Line::Ready {
+                    ready: true,
+                    node: 1,
+                    boot: "00ff",
+                },
+                r#"{"ready":true,"node":1,"boot":"00ff"}"#,
+            ),
+            (
+                Line::Error {
+                    error: "PortTaken",
+                    message: "m",
+                },
+                r#"{"error":"PortTaken","message":"m"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&line).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The peer book: which data directory each peer came with when this node first met it.
+//!
+//! A node whose directory was lost must not come back under its old name: what it acknowledged is gone, and its
+//! counters would start again. So the first session with a peer waits until the pair of node and replica id is
+//! durable here, and a later session with another replica id is refused, on both sides, until an operator has the old
+//! one removed from the topology.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::{NodeId, ReplicaId};
+use quorate_protocol::store::{JournalOp, Priority, StateWrite, Table};
+use quorate_storage::error::ReadError;
+use quorate_storage::queue::{Outcome, Request};
+use quorate_storage::store::Reader;
+use tokio::sync::oneshot;
+
+use crate::directory::Owner;
+use crate::shell::CommitPort;
+
+/// The number under which the book asks the store.
+pub const PEER_BOOK: Owner = Owner(0);
+
+const PREFIX: &[u8] = b"peer/";
+const PREFIX_END: &[u8] = b"peer0";
+
+#[derive(Default)]
+struct Pages {
+    known: BTreeMap<NodeId, ReplicaId>,
+    writing: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    last_token: u64,
+}
+
+/// The peers that this node has met.
+#[derive(Default)]
+pub struct PeerBook {
+    pages: Mutex<Pages>,
+}
+
+impl PeerBook {
+    /// The book as it is stored.
+    ///
+    /// # Errors
+    /// When a row is not what was written.
+    pub fn load(reader: &dyn Reader) -> Result<Self, ReadError> {
+        let mut known = BTreeMap::new();
+        let mut start = Bytes::from_static(PREFIX);
+        loop {
+            let page = reader.range(Table::Meta, &start, Some(PREFIX_END), 1_000, 1 << 20)?;
+            for (key, value) in page.rows {
+                let node = key[PREFIX.len()..].try_into().map(u16::from_be_bytes);
+                let replica = value.as_ref().try_into().map(u64::from_be_bytes);
+                let (Ok(node), Ok(replica)) = (node, replica) else {
+                    return Err(ReadError::Failed(format!(
+                        "the row of the peer book under {key:?} is malformed"
+                    )));
+                };
+                known.insert(NodeId(node), ReplicaId(replica));
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        Ok(PeerBook {
+            pages: Mutex::new(Pages {
+                known,
+                ..Pages::default()
+            }),
+        })
+    }
+
+    /// The replica id that `node` first came with.
+    pub fn replica_of(&self, node: NodeId) -> Option<ReplicaId> {
+        self.pages.lock().expect("peer book").known.get(&node).copied()
+    }
+
+    /// Whether a session with `node`, which says that its directory is `replica`, may begin. Writes down a node that
+    /// is new.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the node is known with another directory; [`Error::StorageFull`] or [`Error::Closed`]
+    /// when it cannot be written down.
+    pub async fn admit(
+        &self,
+        node: NodeId,
+        replica: ReplicaId,
+        commits: &dyn CommitPort,
+    ) -> Result<(), Error> {
+        if replica.node() != node {
+            return Err(Error::Refused(format!(
+                "{node} came with the data directory {replica} of another node: start it with its own"
+            )));
+        }
+        let Some(written) = self.begin(node, replica, commits)? else {
+            return Ok(());
+        };
+        match written.await {
+            Ok(Outcome::Durable) => self.finish(node, replica),
+            Ok(Outcome::Full) => Err(Error::StorageFull(format!(
+                "the disk is full: {node} cannot be written down"
+            ))),
+            Err(_) => Err(Error::Closed("the node is stopping".to_owned())),
+        }
+    }
+
+    /// What the store has done with the book's requests.
+    pub fn completed(&self, tokens: &[u64], outcome: Outcome) {
+        let mut pages = self.pages.lock().expect("peer book");
+        for token in tokens {
+            if let Some(waiting) = pages.writing.remove(token) {
+                // A handshake that was given up does not wait any more.
+                let _gone = waiting.send(outcome);
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        node: NodeId,
+        replica: ReplicaId,
+        commits: &dyn CommitPort,
+    ) -> Result<Option<oneshot::Receiver<Outcome>>, Error> {
+        let mut pages = self.pages.lock().expect("peer book");
+        if let Some(known) = pages.known.get(&node) {
+            return check(node, *known, replica).map(|()| None);
+        }
+        pages.last_token += 1;
+        let token = pages.last_token;
+        let (done, written) = oneshot::channel();
+        pages.writing.insert(token, done);
+        drop(pages);
+        let key = [PREFIX, &node.0.to_be_bytes()].concat().into();
+        let value = Some(Bytes::copy_from_slice(&replica.0.to_be_bytes()));
+        let ops = vec![JournalOp::Write(vec![StateWrite {
+            table: Table::Meta,
+            key,
+            value,
+        }])];
+        commits.submit(vec![Request {
+            owner: PEER_BOOK.0,
+            token,
+            priority: Priority::Urgent,
+            ops,
+        }]);
+        Ok(Some(written))
+    }
+
+    /// Two sessions may have met a new node at once: the first to be durable is the one that counts.
+    fn finish(&self, node: NodeId, replica: ReplicaId) -> Result<(), Error> {
+        let mut pages = self.pages.lock().expect("peer book");
+        let known = *pages.known.entry(node).or_insert(replica);
+        check(node, known, replica)
+    }
+}
+
+fn check(node: NodeId, known: ReplicaId, came: ReplicaId) -> Result<(), Error> {
+    if known == came {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{node} came with the data directory {came} but is known with {known}: its directory was lost or replaced; \
+         restore the old one, or give the node a new id and remove {node}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use quorate_storage::memory::MemoryStore;
+    use quorate_storage::store::Store;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Submitted(Mutex<Vec<Request>>);
+
+    impl CommitPort for Submitted {
+        fn submit(&self, requests: Vec<Request>) {
+            self.0.lock().unwrap().extend(requests);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_written_down_before_its_first_session_and_bound_to_its_directory() {
+        let (one, other) = (ReplicaId::new(NodeId(2), 5), ReplicaId::new(NodeId(2), 6));
+        let mut store = MemoryStore::new();
+        let book = PeerBook::load(&*store.reader()).unwrap();
+        let disk = Submitted::default();
+        {
+            let first = book.admit(NodeId(2), one, &disk);
+            tokio::pin!(first);
+            let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), &mut first).await;
+            assert!(waiting.is_err(), "admitted before it was durable");
+            let request = disk.0.lock().unwrap().pop().unwrap();
+            store.commit(&request.ops).unwrap();
+            book.completed(&[request.token], Outcome::Durable);
+            assert_eq!(first.await, Ok(()));
+        }
+        assert_eq!(book.admit(NodeId(2), one, &disk).await, Ok(()));
+        assert!(matches!(
+            book.admit(NodeId(2), other, &disk).await,
+            Err(Error::Refused(_))
+        ));
+        assert!(matches!(
+            book.admit(NodeId(3), one, &disk).await,
+            Err(Error::Refused(_))
+        ));
+        assert!(disk.0.lock().unwrap().is_empty());
+
+        let reopened = PeerBook::load(&*store.reader()).unwrap();
+        assert_eq!(reopened.replica_of(NodeId(2)), Some(one));
+        assert!(matches!(
+            reopened.admit(NodeId(2), other, &disk).await,
+            Err(Error::Refused(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_admits_nobody_new() {
+        let book = PeerBook::default();
+        let disk = Submitted::default();
+        let admission = book.admit(NodeId(2), ReplicaId::new(NodeId(2), 1), &disk);
+        let outcome = async {
+            let token = loop {
+                if let Some(request) = disk.0.lock().unwrap().pop() {
+                    break request.token;
+                }
+                tokio::task::yield_now().await;
+            };
+            book.completed(&[token], Outcome::Full);
+        };
+        let (result, ()) = tokio::join!(admission, outcome);
+        assert!(matches!(result, Err(Error::StorageFull(_))));
+        assert_eq!(book.replica_of(NodeId(2)), None);
+    }
+}

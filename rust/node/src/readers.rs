@@ -1,0 +1,149 @@
+//! Reads of the store: rows by key at once, ranges on threads of their own.
+//!
+//! A read by key is answered by the overlay or by pages in memory nearly always, in a microsecond or two; handing it
+//! to a thread would cost more. A range may fault in pages for a long time, and must not stall a heartbeat.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use bytes::Bytes;
+use quorate_protocol::error::Error;
+use quorate_protocol::role::{Event, Query, Rows};
+use quorate_protocol::store::Table;
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_storage::error::ReadError;
+use quorate_storage::store::Reader;
+
+use crate::fatal::{Fatal, FatalError};
+use crate::inbox::Mailbox;
+use crate::telemetry::Telemetry;
+
+/// How many ranges are read at the same time.
+const THREADS: usize = 2;
+
+type Job = Box<dyn FnOnce(&ReadPort) + Send>;
+
+/// Reads for roles.
+#[derive(Clone)]
+pub struct ReadPort {
+    reader: Arc<dyn Reader>,
+    telemetry: Arc<Telemetry>,
+    fatal: Fatal,
+    jobs: Sender<Job>,
+}
+
+impl ReadPort {
+    /// Starts the reader threads. They end when the last clone of the port is gone.
+    pub fn start(reader: Arc<dyn Reader>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Self {
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        // The threads hold a port without a sender into their own queue, so that it ends with the last other port.
+        let (no_jobs, _) = channel();
+        let threads_port = ReadPort {
+            reader,
+            telemetry,
+            fatal,
+            jobs: no_jobs,
+        };
+        for number in 0..THREADS {
+            let (queue, port) = (Arc::clone(&queue), threads_port.clone());
+            thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || work(&queue, &port))
+                .expect("a thread can be started");
+        }
+        ReadPort { jobs, ..threads_port }
+    }
+
+    /// The row under `key`, now.
+    ///
+    /// # Errors
+    /// [`Error::CorruptRecord`], which is also put on the timeline.
+    pub fn get(&self, table: Table, key: &Bytes) -> Result<Rows, Error> {
+        let value = self.reader.get(table, key).map_err(|error| self.failed(&error))?;
+        Ok(Rows {
+            rows: value.map(|value| (key.clone(), value)).into_iter().collect(),
+            more: false,
+        })
+    }
+
+    /// Answers `query` to `mailbox` later, under `token`.
+    pub fn range(&self, token: u64, query: Query, mailbox: Mailbox) {
+        let job: Job = Box::new(move |port| {
+            let result = port.run(&query);
+            mailbox.push([Event::Read { token, result }]);
+        });
+        // The threads are there as long as this port is.
+        self.jobs.send(job).expect("reader threads");
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn Reader> {
+        &self.reader
+    }
+
+    fn run(&self, query: &Query) -> Result<Rows, Error> {
+        match query {
+            Query::Get { table, key } => self.get(*table, key),
+            Query::Range {
+                table,
+                start,
+                end,
+                limit_rows,
+                limit_bytes,
+            } => self.pages(*table, start, end, *limit_rows as usize, *limit_bytes as usize),
+        }
+    }
+
+    /// The store's pages may be empty before the end of a range; an answer to a role is not.
+    fn pages(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Rows, Error> {
+        let mut start = Bytes::copy_from_slice(start);
+        loop {
+            let page = self
+                .reader
+                .range(table, &start, Some(end), rows, bytes)
+                .map_err(|error| self.failed(&error))?;
+            match page.next {
+                Some(next) if page.rows.is_empty() => start = next,
+                next => {
+                    return Ok(Rows {
+                        rows: page.rows,
+                        more: next.is_some(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn failed(&self, error: &ReadError) -> Error {
+        let record = error.to_string();
+        if matches!(error, ReadError::Failed(_)) {
+            self.fatal.raise(FatalError::Storage(record.clone()));
+        } else {
+            self.telemetry.emit(TimelineEvent::CorruptRecord {
+                record: record.clone(),
+            });
+        }
+        Error::CorruptRecord(format!(
+            "{record}: the other replicas have it; restore this node's data directory"
+        ))
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, port: &ReadPort) {
+    loop {
+        let job = queue.lock().expect("reader queue").recv();
+        match job {
+            Ok(job) => job(port),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The actor around a role: mailbox in, effects out. It owns no protocol logic.
+//!
+//! A **turn** takes all events that wait, gives them to the role one by one, and performs the effects grouped by where
+//! they go ([`outbox`]). Reads of single rows are answered inside the turn; messages of the role to itself too. A turn
+//! that lasts too long puts the rest off, so that other actors (and heartbeats) have theirs.
+//!
+//! A panic of the role ends the node ([`crate::fatal`]): it is never restarted in place.
+
+mod alarms;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_protocol::role::{Address, Effect, Event, Input, Query, Rng, Role, RoleId, Spec, rng_from_seed};
+use quorate_protocol::time::Now;
+use quorate_storage::queue::Request as Commit;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use self::alarms::Alarms;
+use self::outbox::Outbox;
+use crate::directory::Owner;
+use crate::fatal::FatalError;
+use crate::inbox::{Inbox, Mailbox, Receipt, Wake};
+use crate::recording::{Recorder, Step, digest};
+use crate::shell::{Outgoing, Shell};
+
+/// How long a turn may last before it lets others have theirs.
+const TURN: Duration = Duration::from_millis(2);
+/// After so many events their effects go out although the turn is not over, so that disk and network start early.
+const FLUSH_EVERY: usize = 64;
+
+/// What an instance is started with.
+pub struct RoleArguments<R> {
+    /// Which role.
+    pub id: RoleId,
+    /// Its number with the store.
+    pub owner: Owner,
+    /// Its state.
+    pub role: R,
+    /// Of its random source.
+    pub seed: u64,
+    /// Where its events wait.
+    pub inbox: Arc<Inbox>,
+    /// Where its effects go.
+    pub shell: Arc<Shell>,
+    /// Its recording, if one is made.
+    pub recorder: Option<Recorder>,
+}
+
+/// The actor of a role.
+pub struct RoleActor<R>(PhantomData<fn() -> R>);
+
+impl<R> Default for RoleActor<R> {
+    fn default() -> Self {
+        RoleActor(PhantomData)
+    }
+}
+
+impl<R> Actor for RoleActor<R>
+where
+    R: Role<Event = Event, Effect = Effect> + Send + Sync + 'static,
+{
+    type Msg = Wake;
+    type State = RoleState<R>;
+    type Arguments = RoleArguments<R>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Wake>,
+        arguments: RoleArguments<R>,
+    ) -> Result<RoleState<R>, ActorProcessingErr> {
+        let mailbox = Mailbox::new(Arc::clone(&arguments.inbox), myself);
+        mailbox.push([Event::Start]);
+        Ok(RoleState::new(arguments, mailbox))
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Wake>,
+        _wake: Wake,
+        state: &mut RoleState<R>,
+    ) -> Result<(), ActorProcessingErr> {
+        state.collect();
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| state.advance())) {
+                Ok(Pause::Done) => return Ok(()),
+                Ok(Pause::TurnOver) => {
+                    tokio::task::yield_now().await;
+                    state.collect();
+                }
+                Ok(Pause::Reconcile(specs)) => {
+                    // Effects after this one may count on the instances being there.
+                    let _ended_with_the_node = state.shell.reconciler.reconcile(specs).await;
+                }
+                Err(panic) => {
+                    let reason = panic_text(&*panic);
+                    state.shell.fatal.raise(FatalError::Role {
+                        role: state.id,
+                        reason: reason.clone(),
+                    });
+                    return Err(reason.into());
+                }
+            }
+        }
+    }
+}
+
+/// Why a turn has stopped.
+enum Pause {
+    /// Nothing is left to do now.
+    Done,
+    /// Others must have their turn first.
+    TurnOver,
+    /// The instances must match before it goes on.
+    Reconcile(Vec<Spec>),
+}
+
+/// A role and what its actor keeps beside it.
+pub struct RoleState<R> {
+    id: RoleId,
+    owner: Owner,
+    role: R,
+    rng: Rng,
+    mailbox: Mailbox,
+    inbox: Arc<Inbox>,
+    shell: Arc<Shell>,
+    recorder: Option<Recorder>,
+    alarms: Alarms,
+    outbox: Outbox,
+    /// Taken from the inbox, or answered by the shell itself.
+    events: VecDeque<Event>,
+    /// Of events that are still in `events`.
+    receipts: Vec<Receipt>,
+    /// Asked for and not performed yet.
+    effects: Vec<Effect>,
+}
+
+impl<R> RoleState<R>
+where
+    R: Role<Event = Event, Effect = Effect>,
+{
+    fn new(arguments: RoleArguments<R>, mailbox: Mailbox) -> Self {
+        RoleState {
+            id: arguments.id,
+            owner: arguments.owner,
+            role: arguments.role,
+            rng: rng_from_seed(arguments.seed),
+            mailbox,
+            inbox: arguments.inbox,
+            shell: arguments.shell,
+            recorder: arguments.recorder,
+            alarms: Alarms::default(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            receipts: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes what waits.
+    fn collect(&mut self) {
+        let batch = self.inbox.take();
+        self.events.extend(batch.events);
+        self.receipts.extend(batch.receipts);
+        let now = self.shell.clock.instant();
+        while let Some(id) = self.alarms.due(now) {
+            self.events.push_back(Event::Timer { id });
+        }
+    }
+
+    /// Works through events and effects until nothing is left, the turn is over, or the instances must change.
+    fn advance(&mut self) -> Pause {
+        let started = self.shell.clock.instant();
+        let mut unflushed = 0;
+        loop {
+            if let Some(specs) = self.perform() {
+                self.outbox.flush(&self.shell);
+                return Pause::Reconcile(specs);
+            }
+            if unflushed >= FLUSH_EVERY {
+                unflushed = 0;
+                self.outbox.flush(&self.shell);
+                if !self.events.is_empty() && self.shell.clock.instant().since(started) > TURN {
+                    return Pause::TurnOver;
+                }
+            }
+            let Some(event) = self.events.pop_front() else {
+                break;
+            };
+            let now = self.shell.clock.now();
+            self.step(now, event);
+            unflushed += 1;
+        }
+        self.receipts.clear();
+        self.outbox.flush(&self.shell);
+        self.alarms.arm(&self.shell.clock, &self.mailbox);
+        self.flush_recording();
+        Pause::Done
+    }
+
+    fn step(&mut self, now: Now, event: Event) {
+        debug_assert!(
+            self.effects.is_empty(),
+            "effects are performed before the next event"
+        );
+        let Some(recorder) = &mut self.recorder else {
+            return self.role.handle(now, &mut self.rng, event, &mut self.effects);
+        };
+        let input = Input {
+            now,
+            event: event.clone(),
+        };
+        self.role.handle(now, &mut self.rng, event, &mut self.effects);
+        if let Err(error) = recorder.step(&Step {
+            input,
+            effects: digest(&self.effects),
+        }) {
+            tracing::warn!(role = ?self.id, %error, "the recording ends here");
+            self.recorder = None;
+        }
+    }
+
+    /// Performs effects; the specs of a reconciliation that the rest has to wait for.
+    fn perform(&mut self) -> Option<Vec<Spec>> {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut specs = None;
+        let mut drain = effects.drain(..);
+        for effect in drain.by_ref() {
+            if let Effect::Reconcile(wanted) = effect {
+                specs = Some(wanted);
+                break;
+            }
+            self.perform_one(effect);
+        }
+        self.effects.extend(drain);
+        if self.effects.is_empty() {
+            // Keep the larger buffer.
+            self.effects = effects;
+        }
+        specs
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, header, message } if to.node == self.shell.node => {
+                let from = Address {
+                    node: self.shell.node,
+                    role: self.id,
+                };
+                let event = Event::Message {
+                    from,
+                    header,
+                    message,
+                };
+                if to.role == self.id {
+                    self.events.push_back(event);
+                } else {
+                    self.outbox.local(to.role, event);
+                }
+            }
+            Effect::Send { to, header, message } => {
+                self.outbox.remote(
+                    to.node,
+                    Outgoing {
+                        from: self.id,
+                        to: to.role,
+                        header,
+                        message,
+                    },
+                );
+            }
+            Effect::Reply { client, response } => self.outbox.answer((client, response)),
+            Effect::Persist { token, priority, ops } => {
+                self.outbox.commit(Commit {
+                    owner: self.owner.0,
+                    token,
+                    priority,
+                    ops,
+                });
+            }
+            Effect::Read {
+                token,
+                query: Query::Get { table, key },
+            } => {
+                let result = self.shell.reads.get(table, &key);
+                self.events.push_back(Event::Read { token, result });
+            }
+            Effect::Read { token, query } => self.shell.reads.range(token, query, self.mailbox.clone()),
+            Effect::SetTimer { id, at } => self.alarms.set(id, at),
+            Effect::Emit(event) => self.shell.telemetry.emit(event),
+            Effect::Span(span) => self.outbox.span(*span),
+            Effect::Measure(measurement) => self.shell.telemetry.measure(&measurement),
+            Effect::Reconcile(_) => unreachable!("held back by perform"),
+        }
+    }
+
+    fn flush_recording(&mut self) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.flush()
+        {
+            tracing::warn!(role = ?self.id, %error, "the recording ends here");
+            self.recorder = None;
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

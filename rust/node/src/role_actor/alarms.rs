@@ -1,0 +1,88 @@
+//! The timers of one role, behind one timer of the runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_protocol::time::Instant;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::inbox::Mailbox;
+
+/// When a role wants to be woken.
+#[derive(Default)]
+pub(super) struct Alarms {
+    by_id: BTreeMap<u64, Instant>,
+    by_time: BTreeSet<(Instant, u64)>,
+    armed: Option<(Instant, JoinHandle<()>)>,
+}
+
+impl Alarms {
+    /// Sets the timer `id`, in place of one that it replaces.
+    pub(super) fn set(&mut self, id: u64, at: Instant) {
+        if let Some(before) = self.by_id.insert(id, at) {
+            self.by_time.remove(&(before, id));
+        }
+        self.by_time.insert((at, id));
+    }
+
+    /// Takes a timer whose time has come.
+    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
+        let (at, id) = *self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_id.remove(&id);
+        Some(id)
+    }
+
+    /// Has the actor woken at the earliest timer. An earlier wake that is set already stays: a turn for nothing costs
+    /// less than setting it again and again while timers come and go.
+    pub(super) fn arm(&mut self, clock: &Clock, mailbox: &Mailbox) {
+        let Some((at, _)) = self.by_time.first().copied() else {
+            return;
+        };
+        if let Some((armed, task)) = &self.armed
+            && *armed <= at
+            && !task.is_finished()
+        {
+            return;
+        }
+        self.disarm();
+        let (moment, mailbox) = (clock.monotonic(at), mailbox.clone());
+        let task = tokio::spawn(async move {
+            tokio::time::sleep_until(moment.into()).await;
+            mailbox.wake();
+        });
+        self.armed = Some((at, task));
+    }
+
+    fn disarm(&mut self) {
+        if let Some((_, task)) = self.armed.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Alarms {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_goes_off_once_at_the_time_set_last() {
+        let mut alarms = Alarms::default();
+        alarms.set(1, Instant(10));
+        alarms.set(2, Instant(20));
+        alarms.set(1, Instant(30));
+        assert_eq!(alarms.due(Instant(19)), None);
+        assert_eq!(alarms.due(Instant(40)), Some(2));
+        assert_eq!(alarms.due(Instant(40)), Some(1));
+        assert_eq!(alarms.due(Instant(40)), None);
+    }
+}

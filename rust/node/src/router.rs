@@ -1,0 +1,100 @@
+//! Where the requests of clients go: to the role that answers them, or straight back with what the shell knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_protocol::api::Request;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::message::Header;
+use quorate_protocol::role::{ClientRef, Event, RoleId};
+
+use crate::shell::{Answer, ReplyPort};
+use crate::view::NodeView;
+
+/// A request of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks, and under which name.
+    pub client: ClientRef,
+    /// Deadline and trace.
+    pub header: Header,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// Routes requests.
+#[derive(Clone)]
+pub struct Router {
+    view: Arc<NodeView>,
+    replies: Arc<dyn ReplyPort>,
+}
+
+impl Router {
+    /// A router of this node, which answers to `replies` what no role is needed for.
+    pub fn new(view: Arc<NodeView>, replies: Arc<dyn ReplyPort>) -> Self {
+        Router { view, replies }
+    }
+
+    /// Hands requests on, each role's together. Never blocks.
+    pub fn route(&self, requests: Vec<Asked>) {
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
+        let table = self.view.directory.table();
+        for Asked {
+            client,
+            header,
+            request,
+        } in requests
+        {
+            let role = match &request {
+                Request::Put { keyspace, .. }
+                | Request::Get { keyspace, .. }
+                | Request::Scan { keyspace, .. } => {
+                    if table.role(RoleId::Coordinator(*keyspace)).is_none() {
+                        answers.push((client, Err(self.unknown(*keyspace))));
+                        continue;
+                    }
+                    RoleId::Coordinator(*keyspace)
+                }
+                Request::CreateKeyspace(_) | Request::ListKeyspaces => RoleId::Catalog,
+                other => {
+                    let answer = self
+                        .view
+                        .answer(other)
+                        .ok_or_else(|| Error::invalid("nobody answers this request"));
+                    answers.push((client, answer));
+                    continue;
+                }
+            };
+            by_role.entry(role).or_default().push(Event::Request {
+                client,
+                header,
+                request,
+            });
+        }
+        for (role, events) in by_role {
+            // The catalog goes only when the node does.
+            if let Some(mailbox) = table.role(role) {
+                mailbox.push(events);
+            }
+        }
+        if !answers.is_empty() {
+            self.replies.reply(answers);
+        }
+    }
+
+    fn unknown(&self, keyspace: KeyspaceId) -> Error {
+        let table = self.view.directory.table();
+        let known: Vec<&str> = table.keyspaces().values().map(String::as_str).collect();
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Error::NotFound(format!(
+            "keyspace {keyspace} does not exist on {} (known: {known}): create it, or list the keyspaces to learn its id",
+            self.view.node
+        ))
+    }
+}

@@ -1,0 +1,193 @@
+//! The node program, from its configuration to its exit status.
+//!
+//! # Conversation with the parent
+//! 1. One JSON line on the standard output says which ports are bound: `{"ready":false,"bound":{...}}`.
+//! 2. With `parent_pipe` and no members in the configuration, one JSON line is read from the standard input: the list
+//!    of members, `[{"id":1,"peer":"127.0.0.1:4711","client":...,"http":...,"rack":"","datacenter":""}, ...]`.
+//! 3. `{"ready":true,"node":1,"boot":"..."}` says that the node serves requests.
+//!
+//! Instead of any of these lines `{"error":NAME,"message":...}` says why it cannot start.
+//!
+//! # Exit status
+//! | status | why |
+//! |---|---|
+//! | 0 | SIGTERM, SIGINT, or (with `parent_pipe`) the standard input ended: stopped in order |
+//! | 1 | could not start; the reason is on both streams |
+//! | 70 | must not go on: a role broke an invariant, or the store failed; the reason is in the log and on stderr |
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorate_protocol::ids::BootId;
+use quorate_protocol::topology::Topology;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, NodeConfig};
+use crate::doors::Doors;
+use crate::fatal::{EXIT_FATAL, Fatal};
+use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
+use crate::parent::{Line, ParentPipe};
+use crate::start_error::StartError;
+use crate::telemetry::log::{self, LogGuard};
+
+/// How long stopping in order may take.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop; the exit status for the process. `config` is JSON or TOML, see
+/// [`crate::config`].
+pub fn run(config: &str, http: Arc<dyn HttpServer>) -> i32 {
+    let clock = Arc::new(Clock::start());
+    match start_and_wait(config, http, clock) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "the node cannot start");
+            Line::print_error(&error);
+            1
+        }
+    }
+}
+
+fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> Result<(), StartError> {
+    let config = Arc::new(NodeConfig::parse(text)?);
+    let log: SharedLog = Arc::new(Mutex::new(Some(
+        log::install(&config.log).map_err(StartError::system("open the log"))?,
+    )));
+    tracing::info!(node = %config.node, cluster = config.cluster_name, data = %config.data_dir.display(), "starting");
+    let runtime = runtime(config.worker_threads)?;
+    let fatal = exit_on_fatal(&log);
+    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
+    result
+}
+
+type SharedLog = Arc<Mutex<Option<LogGuard>>>;
+
+/// With one worker, the thread that waits is the one that works.
+fn runtime(workers: usize) -> Result<Runtime, StartError> {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(StartError::system("start the runtime"))
+}
+
+/// Ends the process at once; the log is written first.
+fn exit_on_fatal(log: &SharedLog) -> Fatal {
+    let log = Arc::clone(log);
+    Fatal::new(move |error| {
+        eprintln!("quorate node: {error}");
+        // Dropping the guard writes what is queued. Another thread that got here first is doing just that.
+        drop(log.lock().map(|mut log| log.take()));
+        std::process::exit(EXIT_FATAL);
+    })
+}
+
+async fn live(
+    config: Arc<NodeConfig>,
+    http: Arc<dyn HttpServer>,
+    clock: Arc<Clock>,
+    fatal: Fatal,
+) -> Result<(), StartError> {
+    let mut signals = Signals::install()?;
+    let doors = Doors::open(&config.listen)?;
+    let bound = doors.bound()?;
+    let mut parent = config.parent_pipe.then(ParentPipe::open).transpose()?;
+    Line::Bound { ready: false, bound }.print();
+    phase(&clock, "bound");
+    // The parent collects the ports of all nodes meanwhile.
+    let opening = async {
+        let config = Arc::clone(&config);
+        let opened = tokio::task::spawn_blocking(move || Opened::open(&config)).await;
+        opened.map_err(|panic| StartError::Fatal(format!("opening the store panicked: {panic}")))?
+    };
+    let members = async {
+        tokio::select! {
+            topology = topology(&config, parent.as_mut()) => topology.map(Some),
+            () = signals.stop() => Ok(None),
+        }
+    };
+    let (opened, topology) = tokio::try_join!(opening, members)?;
+    phase(&clock, "store opened, members known");
+    let Some(topology) = topology else { return Ok(()) };
+    let boot = BootId(random()?);
+    let arguments = NodeArguments {
+        config: Arc::clone(&config),
+        topology,
+        opened,
+        doors,
+        clock: Arc::clone(&clock),
+        boot,
+        http,
+        fatal,
+    };
+    let node = Node::start(arguments).await?;
+    phase(&clock, "ready");
+    Line::Ready {
+        ready: true,
+        node: config.node.0,
+        boot: &format!("{:016x}", boot.0),
+    }
+    .print();
+    tokio::select! {
+        () = signals.stop() => tracing::info!("told to stop"),
+        () = parent_end(parent.as_mut()) => tracing::info!("the parent is gone"),
+    }
+    if tokio::time::timeout(STOP, node.stop()).await.is_err() {
+        tracing::warn!("stopping in order took too long");
+    }
+    Ok(())
+}
+
+async fn topology(config: &NodeConfig, parent: Option<&mut ParentPipe>) -> Result<Topology, StartError> {
+    let members = match (&config.members, parent) {
+        (Some(members), _) => members.clone(),
+        (None, Some(parent)) => NodeConfig::parse_members(&parent.members().await?)?,
+        (None, None) => return Err(ConfigError("members is missing: list the members".to_owned()).into()),
+    };
+    Ok(config.topology(members)?)
+}
+
+async fn parent_end(parent: Option<&mut ParentPipe>) {
+    match parent {
+        Some(parent) => parent.end().await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, StartError> {
+        let install = |kind| signal(kind).map_err(StartError::system("install a signal handler"));
+        Ok(Signals {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn phase(clock: &Clock, name: &str) {
+    tracing::debug!(
+        milliseconds = clock.instant().0 as f64 / 1_000.0,
+        "start-up: {name}"
+    );
+}

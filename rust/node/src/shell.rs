@@ -1,0 +1,81 @@
+//! What the effects of roles are performed through: one [`Shell`] per node, shared by the actors of all its roles.
+
+use std::sync::Arc;
+
+use quorate_protocol::api::Response;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{ClientRef, RoleId, Spec};
+use quorate_storage::queue::Request as Commit;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::fatal::Fatal;
+use crate::readers::ReadPort;
+use crate::telemetry::Telemetry;
+
+/// A message to a role of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The role of this node that sends it.
+    pub from: RoleId,
+    /// The role of the other node that gets it.
+    pub to: RoleId,
+    /// Its envelope.
+    pub header: Header,
+    /// What it says.
+    pub message: Message,
+}
+
+/// A finished request and its answer.
+pub type Answer = (ClientRef, Result<Response, Error>);
+
+/// The way to the other nodes.
+pub trait PeerPort: Send + Sync {
+    /// Sends messages to one peer: each at most once, in no promised order. Never blocks; drops what it cannot hold.
+    fn send(&self, to: NodeId, messages: Vec<Outgoing>);
+}
+
+/// The way to the disk.
+pub trait CommitPort: Send + Sync {
+    /// Makes requests durable; each is answered to its owner. Never blocks.
+    fn submit(&self, requests: Vec<Commit>);
+}
+
+/// The way to the clients.
+pub trait ReplyPort: Send + Sync {
+    /// Sends answers; one whose client is gone is dropped. Never blocks.
+    fn reply(&self, answers: Vec<Answer>);
+}
+
+/// Makes the role instances of this node match.
+pub trait Reconciler: Send + Sync {
+    /// Creates and ends instances; the receiver gets its value when that is done.
+    fn reconcile(&self, specs: Vec<Spec>) -> oneshot::Receiver<()>;
+}
+
+/// Everything that a role's actor needs to perform effects.
+pub struct Shell {
+    /// This node.
+    pub node: NodeId,
+    /// The node's time.
+    pub clock: Arc<Clock>,
+    /// The other roles of this node.
+    pub directory: Directory,
+    /// The other nodes.
+    pub peers: Arc<dyn PeerPort>,
+    /// The disk, for writing.
+    pub commits: Arc<dyn CommitPort>,
+    /// The disk, for reading.
+    pub reads: ReadPort,
+    /// The clients.
+    pub replies: Arc<dyn ReplyPort>,
+    /// The supervisor.
+    pub reconciler: Arc<dyn Reconciler>,
+    /// The timeline, spans and metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The end.
+    pub fatal: Fatal,
+}

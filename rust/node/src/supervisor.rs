@@ -1,0 +1,323 @@
+//! The supervision tree, and the reconciliation of role instances.
+//!
+//! ```text
+//! supervisor (root)
+//! ├── role actors: node, catalog, coordinator and replica of each keyspace
+//! │     a failure ends the process, exit status 70: roles are never restarted in place
+//! ├── services: client listener, HTTP listener, links to the peers
+//! │     stateless: started again after a pause
+//! └── threads of their own: storage (two), readers (two), the log
+//!       a failure of the storage ends the process; the others only end with it
+//! ```
+//!
+//! The supervisor is the only one that creates and ends role instances and the only one that knows which peers are up,
+//! so that a new instance misses no change: it is created with the peers as they are and told of every later change.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_protocol::ids::{BootId, NodeId};
+use quorate_protocol::instance::Instance;
+use quorate_protocol::role::{Event, RoleId, Spec, Surroundings};
+use quorate_protocol::telemetry::TimelineEvent;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+
+use crate::directory::Owner;
+use crate::fatal::FatalError;
+use crate::inbox::{Inbox, Mailbox};
+use crate::recording::{Heading, Recorder};
+use crate::role_actor::{RoleActor, RoleArguments};
+use crate::service::{Service, ServiceActor};
+use crate::shell::{Reconciler, Shell};
+
+/// How long a service that ended stays away.
+const SERVICE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the supervisor is told.
+pub enum SupervisorMessage {
+    /// Make the role instances match, then say so.
+    Reconcile(Vec<Spec>, oneshot::Sender<()>),
+    /// The link to a peer came up, or went down for this reason.
+    Peer {
+        /// Which peer.
+        node: NodeId,
+        /// `None`: up.
+        down: Option<String>,
+    },
+    /// Keep this service running.
+    Serve(Service),
+    /// End everything in order, then say so.
+    Stop(oneshot::Sender<()>),
+}
+
+impl ractor::Message for SupervisorMessage {}
+
+/// Makes the shell once the supervisor, which is part of it, exists.
+pub type MakeShell = Box<dyn FnOnce(Arc<dyn Reconciler>) -> Arc<Shell> + Send>;
+
+/// What the supervisor starts with.
+pub struct SupervisorArguments {
+    /// Makes the shell of the roles.
+    pub shell: MakeShell,
+    /// This node's directory and the members; nobody is up yet but the node itself.
+    pub surroundings: Surroundings,
+    /// This boot.
+    pub boot: BootId,
+    /// Where recordings go.
+    pub record_dir: Option<PathBuf>,
+}
+
+/// The root of the tree.
+pub struct Supervisor;
+
+/// What the supervisor keeps.
+pub struct SupervisorState {
+    shell: Arc<Shell>,
+    surroundings: Surroundings,
+    boot: BootId,
+    record_dir: Option<PathBuf>,
+    specs: Vec<(Spec, Vec<RoleId>)>,
+    services: BTreeMap<ActorId, (Service, ActorRef<crate::service::Ended>)>,
+    last_owner: Owner,
+    stopping: bool,
+}
+
+struct Reconcile(ActorRef<SupervisorMessage>);
+
+impl Reconciler for Reconcile {
+    fn reconcile(&self, specs: Vec<Spec>) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        // A supervisor that is gone drops the sender: the receiver learns that.
+        let _gone = self.0.cast(SupervisorMessage::Reconcile(specs, done));
+        receiver
+    }
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = SupervisorArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        arguments: SupervisorArguments,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        Ok(SupervisorState {
+            shell: (arguments.shell)(Arc::new(Reconcile(myself))),
+            surroundings: arguments.surroundings,
+            boot: arguments.boot,
+            record_dir: arguments.record_dir,
+            specs: Vec::new(),
+            services: BTreeMap::new(),
+            last_owner: crate::peer_book::PEER_BOOK,
+            stopping: false,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let role = Instance::node(&state.surroundings);
+        state.create(&myself, RoleId::Node, None, role).await
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Reconcile(specs, done) => {
+                state.reconcile(&myself, specs).await?;
+                let _gone = done.send(());
+            }
+            SupervisorMessage::Peer { node, down } => state.peer(node, down),
+            SupervisorMessage::Serve(service) => state.serve(&myself, service).await?,
+            SupervisorMessage::Stop(done) => {
+                state.stop().await;
+                let _gone = done.send(());
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (who, reason) = match event {
+            SupervisionEvent::ActorFailed(who, error) => (who.get_id(), error.to_string()),
+            SupervisionEvent::ActorTerminated(who, _, reason) => (who.get_id(), reason.unwrap_or_default()),
+            _ => return Ok(()),
+        };
+        state.ended(&myself, who, reason);
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    /// Ends instances that should not exist and creates those that should.
+    async fn reconcile(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        wanted: Vec<Spec>,
+    ) -> Result<(), ActorProcessingErr> {
+        let (kept, gone) = std::mem::take(&mut self.specs)
+            .into_iter()
+            .partition(|(spec, _)| wanted.contains(spec));
+        self.specs = kept;
+        let gone: Vec<(Spec, Vec<RoleId>)> = gone;
+        for role in gone.into_iter().flat_map(|(_, roles)| roles) {
+            if let Some(mailbox) = self.shell.directory.remove(role) {
+                mailbox.actor().unlink(myself.get_cell());
+                mailbox.actor().stop(None);
+            }
+        }
+        for spec in wanted {
+            if self.specs.iter().any(|(existing, _)| *existing == spec) {
+                continue;
+            }
+            let instances = match Instance::create(&spec, &self.surroundings) {
+                Ok(instances) => instances,
+                Err(error) => {
+                    let reason = format!("{} cannot serve {}: {error}", self.shell.node, describe(&spec));
+                    self.shell.fatal.raise(FatalError::Wiring(reason.clone()));
+                    return Err(reason.into());
+                }
+            };
+            let roles = instances.iter().map(|(role, _)| *role).collect();
+            for (role, instance) in instances {
+                self.create(myself, role, Some(spec.clone()), instance).await?;
+            }
+            self.specs.push((spec, roles));
+        }
+        let served = self.specs.iter().filter_map(|(spec, _)| match spec {
+            Spec::Quorum(keyspace) => Some((keyspace.id, keyspace.settings.name.clone())),
+            Spec::Catalog => None,
+        });
+        self.shell.directory.serve(served.collect());
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        id: RoleId,
+        spec: Option<Spec>,
+        role: Instance,
+    ) -> Result<(), ActorProcessingErr> {
+        self.last_owner = Owner(self.last_owner.0 + 1);
+        let owner = self.last_owner;
+        let seed = getrandom::u64()?;
+        let recorder = self.recorder(id, spec, seed, owner)?;
+        let inbox = Arc::<Inbox>::default();
+        let arguments = RoleArguments {
+            id,
+            owner,
+            role,
+            seed,
+            inbox: Arc::clone(&inbox),
+            shell: Arc::clone(&self.shell),
+            recorder,
+        };
+        let actor = RoleActor::<Instance>::default();
+        let (actor, _task) = Actor::spawn_linked(None, actor, arguments, myself.get_cell()).await?;
+        self.shell.directory.insert(id, owner, Mailbox::new(inbox, actor));
+        Ok(())
+    }
+
+    fn recorder(
+        &self,
+        role: RoleId,
+        spec: Option<Spec>,
+        seed: u64,
+        owner: Owner,
+    ) -> Result<Option<Recorder>, ActorProcessingErr> {
+        let Some(directory) = &self.record_dir else {
+            return Ok(None);
+        };
+        let heading = Heading::new(role, spec, &self.surroundings, seed);
+        let name = format!("{}-{:016x}-{:03}", self.shell.node, self.boot.0, owner.0);
+        Ok(Some(Recorder::create(directory, &name, &heading)?))
+    }
+
+    fn peer(&mut self, node: NodeId, down: Option<String>) {
+        let up = down.is_none();
+        let changed = if up {
+            self.surroundings.alive.insert(node)
+        } else {
+            self.surroundings.alive.remove(&node)
+        };
+        if !changed {
+            return;
+        }
+        self.shell.telemetry.emit(match down {
+            None => TimelineEvent::PeerUp { peer: node },
+            Some(reason) => TimelineEvent::PeerDown { peer: node, reason },
+        });
+        for (role, mailbox) in self.shell.directory.table().roles() {
+            if !matches!(role, RoleId::Replica(_)) {
+                mailbox.push([Event::Peer { node, up }]);
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        service: Service,
+    ) -> Result<(), ActorProcessingErr> {
+        if self.stopping {
+            return Ok(());
+        }
+        let (actor, _task) =
+            Actor::spawn_linked(None, ServiceActor, service.clone(), myself.get_cell()).await?;
+        self.services.insert(actor.get_id(), (service, actor));
+        Ok(())
+    }
+
+    /// A child has ended: a service is started again after a pause, anything else ends the node.
+    fn ended(&mut self, myself: &ActorRef<SupervisorMessage>, who: ActorId, reason: String) {
+        if self.stopping {
+            return;
+        }
+        match self.services.remove(&who) {
+            Some((service, _)) => {
+                tracing::warn!(service = service.name, reason, "started again");
+                let _timer = myself.send_after(SERVICE_PAUSE, move || SupervisorMessage::Serve(service));
+            }
+            None => self.shell.fatal.raise(FatalError::Actor(reason)),
+        }
+    }
+
+    /// Services first, so that no work comes in; then the roles.
+    async fn stop(&mut self) {
+        self.stopping = true;
+        let limit = Some(Duration::from_secs(1));
+        for (_, (_, actor)) in std::mem::take(&mut self.services) {
+            let _slow = actor.stop_and_wait(None, limit).await;
+        }
+        let table = self.shell.directory.table();
+        for (role, mailbox) in table.roles() {
+            let _slow = mailbox.actor().stop_and_wait(None, limit).await;
+            self.shell.directory.remove(role);
+        }
+    }
+}
+
+fn describe(spec: &Spec) -> String {
+    match spec {
+        Spec::Catalog => "the catalog".to_owned(),
+        Spec::Quorum(keyspace) => format!("keyspace {:?}", keyspace.settings.name),
+    }
+}
