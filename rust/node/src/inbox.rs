@@ -16,8 +16,8 @@ pub struct Wake;
 
 impl ractor::Message for Wake {}
 
-/// Held while an incoming message waits for its role; dropping it returns the credit that the message took.
-pub type Receipt = Box<dyn Send>;
+/// Held while incoming messages wait for their role; dropping it returns the credit that they took.
+pub type Receipt = Arc<dyn Send + Sync>;
 
 /// Events that wait for a role.
 #[derive(Default)]
@@ -70,15 +70,19 @@ impl Mailbox {
 
     /// Delivers events.
     pub fn push(&self, events: impl IntoIterator<Item = Event>) {
-        self.deliver(events, None);
+        self.deliver(events, []);
     }
 
-    /// Delivers events of a peer; the receipt is dropped once the role has taken all of them.
-    pub fn deliver(&self, events: impl IntoIterator<Item = Event>, receipt: Option<Receipt>) {
+    /// Delivers events of a peer; the receipts are dropped once the role has taken all of them.
+    pub fn deliver(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+        receipts: impl IntoIterator<Item = Receipt>,
+    ) {
         let wake = {
             let mut pending = self.inbox.pending.lock().expect("inbox");
             pending.batch.events.extend(events);
-            pending.batch.receipts.extend(receipt);
+            pending.batch.receipts.extend(receipts);
             !std::mem::replace(&mut pending.awake, true)
         };
         if wake {

@@ -8,7 +8,9 @@ use quorate_protocol::error::Error;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::oneshot;
 
+use crate::listener;
 use crate::shell::{Answer, ReplyPort};
+use crate::view::Admission;
 
 /// The connection under which the node asks itself; the listener numbers its connections from 1.
 const INTERNAL: u64 = 0;
@@ -67,5 +69,17 @@ impl ReplyPort for Internal {
         if !others.is_empty() {
             self.clients.reply(others);
         }
+    }
+}
+
+impl ReplyPort for listener::Replies {
+    fn reply(&self, answers: Vec<Answer>) {
+        self.reply_all(answers);
+    }
+}
+
+impl Admission for listener::Replies {
+    fn in_flight(&self) -> u64 {
+        listener::Replies::in_flight(self) as u64
     }
 }

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod node;
 pub mod parent;
 pub mod peer_book;
+pub mod peers;
 pub mod readers;
 pub mod recording;
 pub mod role_actor;

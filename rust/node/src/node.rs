@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::bugs::Bugs;
-use quorate_protocol::ids::BootId;
+use quorate_protocol::ids::{BootId, ClusterId, ReplicaId};
+use quorate_protocol::link::LinkSettings;
 use quorate_protocol::message::Header;
 use quorate_protocol::placement::Placement;
 use quorate_protocol::role::{RoleId, Surroundings};
@@ -29,14 +30,17 @@ use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
 use crate::internal::Internal;
+use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
+use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
 use crate::router::{Asked, Router};
 use crate::service::{Service, ServiceFuture};
-use crate::shell::{ReplyPort, Shell};
+use crate::shell::{CommitPort, ReplyPort, Shell};
 use crate::start_error::StartError;
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::telemetry::Telemetry;
+use crate::transport::{LocalIdentity, Transport, TransportConfig};
 use crate::view::NodeView;
 
 /// How long the catalog may take to read its definitions.
@@ -103,6 +107,7 @@ pub struct Node {
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
     router: Router,
+    peers: Arc<Peers>,
 }
 
 /// A random number from the operating system.
@@ -150,8 +155,8 @@ impl Node {
         let storage = StorageThread::start(journal, applier, StorageConfig::default(), hooks)
             .map_err(StartError::system("start the storage threads"))?;
         let placement = Placement::new(topology)?;
-        let peers = Arc::new(Alone);
-        let clients = Arc::new(Nobody);
+        let peers = Arc::<Peers>::default();
+        let clients = Replies::default();
         let view = Arc::new(NodeView {
             node: config.node,
             boot,
@@ -161,27 +166,28 @@ impl Node {
             telemetry: Arc::clone(&telemetry),
             data_dir: dir.path().to_owned(),
             links: Arc::clone(&peers) as _,
-            admission: Arc::clone(&clients) as _,
+            admission: Arc::new(clients.clone()),
             ready: AtomicBool::new(false),
         });
         view.register_gauges();
-        let internal = Arc::new(Internal::new(clients));
+        let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
-        let make_shell = {
-            let (node, commits, replies) = (config.node, storage.handle(), Arc::clone(&replies));
+        let commits: Arc<dyn CommitPort> = Arc::new(storage.handle());
+        let shell = {
+            let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
             let reads = ReadPort::start(reader, Arc::clone(&telemetry), fatal.clone());
-            let (clock, telemetry) = (Arc::clone(&clock), Arc::clone(&telemetry));
+            let commits = Arc::clone(&commits);
             move |reconciler| {
                 Arc::new(Shell {
-                    node,
-                    clock,
-                    directory,
+                    node: view.node,
+                    clock: Arc::clone(&view.clock),
+                    directory: view.directory.clone(),
                     peers,
-                    commits: Arc::new(commits),
+                    commits,
                     reads,
                     replies,
                     reconciler,
-                    telemetry,
+                    telemetry: Arc::clone(&view.telemetry),
                     fatal,
                 })
             }
@@ -193,7 +199,7 @@ impl Node {
             bugs: Bugs::default(),
         };
         let supervisor = SupervisorArguments {
-            shell: Box::new(make_shell),
+            shell: Box::new(shell),
             surroundings,
             boot,
             record_dir: config.record_dir.clone(),
@@ -207,12 +213,73 @@ impl Node {
             supervisor,
             storage,
             router,
+            peers,
         };
         node.serve_http(doors.http, http);
         node.recover(&internal).await?;
+        let delivery = Delivery {
+            directory,
+            supervisor: node.supervisor.clone(),
+            book,
+            commits,
+            telemetry,
+        };
+        node.join(&config, claim.identity.replica, doors.peer, delivery)
+            .await?;
+        node.serve_clients(config.cluster, doors.client, clients);
         node.view.ready.store(true, Ordering::Release);
         node.view.telemetry.emit(TimelineEvent::NodeStarted);
         Ok(node)
+    }
+
+    /// Starts the links to the peers.
+    async fn join(
+        &self,
+        config: &NodeConfig,
+        replica: ReplicaId,
+        listener: std::net::TcpListener,
+        delivery: Delivery,
+    ) -> Result<(), StartError> {
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(StartError::system("use the peers' socket"))?;
+        let transport = TransportConfig {
+            link: LinkSettings {
+                heartbeat: config.heartbeat,
+                idle: config.idle,
+                ..LinkSettings::default()
+            },
+            secret: config.secret.as_ref().map(|secret| secret.0.clone()),
+            supervisor: Some(self.supervisor.get_cell()),
+            ..TransportConfig::default()
+        };
+        let identity = LocalIdentity {
+            cluster: config.cluster,
+            node: config.node,
+            replica,
+            boot: self.view.boot,
+        };
+        let clock = Arc::clone(&self.view.clock);
+        let topology = &self.view.topology;
+        let transport = Transport::start(transport, listener, topology, identity, clock, Arc::new(delivery))
+            .await
+            .map_err(|error| StartError::Fatal(error.to_string()))?;
+        self.peers.open(Arc::new(transport));
+        Ok(())
+    }
+
+    fn serve_clients(&self, cluster: ClusterId, socket: std::net::TcpListener, replies: Replies) {
+        let arguments = listener::Arguments {
+            socket: Arc::new(socket),
+            identity: listener::Identity {
+                cluster,
+                node: self.view.node,
+                boot: self.view.boot,
+            },
+            limits: listener::Limits::default(),
+            router: Arc::new(self.router.clone()),
+            replies,
+        };
+        self.serve(Service::actor("clients", move || (Listener, arguments.clone())));
     }
 
     /// What it says about itself.
@@ -272,10 +339,7 @@ impl Node {
                 Err(error) => Box::pin(async move { Err(format!("share the socket: {error}")) }),
             }
         };
-        self.serve(Service {
-            name: "http",
-            start: Arc::new(start),
-        });
+        self.serve(Service::future("http", start));
     }
 
     fn serve(&self, service: Service) {
@@ -287,34 +351,20 @@ impl Node {
     pub async fn stop(self) {
         self.view.ready.store(false, Ordering::Release);
         self.view.telemetry.emit(TimelineEvent::NodeStopping);
-        let (done, stopped) = oneshot::channel();
-        if self.supervisor.cast(SupervisorMessage::Stop(done)).is_ok() {
-            let _gone = stopped.await;
+        self.tell_supervisor(SupervisorMessage::StopServices).await;
+        if let Some(transport) = self.peers.transport() {
+            transport.stop().await;
         }
+        self.tell_supervisor(SupervisorMessage::Stop).await;
         self.view.telemetry.flush();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
     }
-}
 
-struct Alone;
-impl crate::shell::PeerPort for Alone {
-    fn send(&self, _to: quorate_protocol::ids::NodeId, _messages: Vec<crate::shell::Outgoing>) {}
-}
-impl crate::view::Links for Alone {
-    fn peers(&self) -> Vec<quorate_protocol::api::PeerStatus> {
-        Vec::new()
-    }
-    fn shed_messages(&self) -> u64 {
-        0
-    }
-}
-struct Nobody;
-impl ReplyPort for Nobody {
-    fn reply(&self, _answers: Vec<crate::shell::Answer>) {}
-}
-impl crate::view::Admission for Nobody {
-    fn in_flight(&self) -> u64 {
-        0
+    async fn tell_supervisor(&self, message: impl FnOnce(oneshot::Sender<()>) -> SupervisorMessage) {
+        let (done, finished) = oneshot::channel();
+        if self.supervisor.cast(message(done)).is_ok() {
+            let _gone = finished.await;
+        }
     }
 }

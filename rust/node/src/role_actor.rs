@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use quorate_protocol::role::{Address, Effect, Event, Input, Query, Rng, Role, RoleId, Spec, rng_from_seed};
 use quorate_protocol::time::Now;
+use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -28,7 +29,7 @@ use crate::directory::Owner;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox, Receipt, Wake};
 use crate::recording::{Recorder, Step, digest};
-use crate::shell::{Outgoing, Shell};
+use crate::shell::Shell;
 
 /// How long a turn may last before it lets others have theirs.
 const TURN: Duration = Duration::from_millis(2);
@@ -267,7 +268,7 @@ where
             Effect::Send { to, header, message } => {
                 self.outbox.remote(
                     to.node,
-                    Outgoing {
+                    Envelope {
                         from: self.id,
                         to: to.role,
                         header,

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quorate_protocol::api::Request;
+use quorate_protocol::api::{Request, RequestFrame};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 
+use crate::listener;
 use crate::shell::{Answer, ReplyPort};
 use crate::view::NodeView;
 
@@ -21,6 +23,17 @@ pub struct Asked {
     pub header: Header,
     /// What is asked.
     pub request: Request,
+}
+
+impl listener::Router for Router {
+    fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>) {
+        self.route(
+            requests
+                .into_iter()
+                .map(|(client, frame)| self.asked(client, frame))
+                .collect(),
+        );
+    }
 }
 
 /// Routes requests.
@@ -81,6 +94,21 @@ impl Router {
         }
         if !answers.is_empty() {
             self.replies.reply(answers);
+        }
+    }
+
+    /// A request as it came over the wire; its deadline becomes an instant of this process.
+    fn asked(&self, client: ClientRef, frame: RequestFrame) -> Asked {
+        let header = Header {
+            generation: self.view.topology.generation,
+            request: frame.id,
+            deadline: self.view.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
+            trace: frame.trace,
+        };
+        Asked {
+            client,
+            header,
+            request: frame.request,
         }
     }
 

@@ -1,67 +1,105 @@
-//! Stateless services under supervision: a future that should run as long as the node does, started again when it
-//! ends.
+//! Stateless services under supervision: actors, or futures that should run as long as the node does. They are started
+//! again when they end.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::AbortHandle;
 
-/// What a service runs.
+/// What a service without an actor of its own runs.
 pub type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+type Spawning = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
 /// A service: its name, and how it is started, as often as needed.
 #[derive(Clone)]
 pub struct Service {
-    /// For the log.
-    pub name: &'static str,
-    /// Starts it.
-    pub start: Arc<dyn Fn() -> ServiceFuture + Send + Sync>,
+    name: &'static str,
+    start: Arc<dyn Fn(ActorCell) -> Spawning + Send + Sync>,
 }
 
-/// Said by the task of a service: it has ended.
-pub struct Ended(Result<(), String>);
+impl Service {
+    /// A service that is an actor; `make` gives a new one and its arguments.
+    pub fn actor<A: Actor>(
+        name: &'static str,
+        make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> Self {
+        let start = move |supervisor| -> Spawning {
+            let (actor, arguments) = make();
+            Box::pin(async move {
+                let (actor, _task) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+                Ok(actor.get_cell())
+            })
+        };
+        Service {
+            name,
+            start: Arc::new(start),
+        }
+    }
+
+    /// A service that is a future; `make` gives a new one.
+    pub fn future(name: &'static str, make: impl Fn() -> ServiceFuture + Send + Sync + 'static) -> Self {
+        Service::actor(name, move || (FutureActor, make()))
+    }
+
+    /// For the log.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Starts it as a child of `supervisor`.
+    ///
+    /// # Errors
+    /// When its actor does not start.
+    pub async fn start(&self, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+        (self.start)(supervisor).await
+    }
+}
+
+/// Said by the task of a future: it has ended.
+struct Ended(Result<(), String>);
 
 impl ractor::Message for Ended {}
 
-/// The actor of a service. It fails when its service ends; the supervisor then starts another.
-pub struct ServiceActor;
+/// The actor around a future. It fails when the future ends.
+struct FutureActor;
 
-impl Actor for ServiceActor {
+impl Actor for FutureActor {
     type Msg = Ended;
-    type State = (&'static str, AbortHandle);
-    type Arguments = Service;
+    type State = AbortHandle;
+    type Arguments = ServiceFuture;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Ended>,
-        service: Service,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        let running = tokio::spawn((service.start)());
+        future: ServiceFuture,
+    ) -> Result<AbortHandle, ActorProcessingErr> {
+        let running = tokio::spawn(future);
         let abort = running.abort_handle();
         tokio::spawn(async move {
             let result = running.await.unwrap_or_else(|panic| Err(panic.to_string()));
+            // The actor was stopped: then this is how the future ended.
             let _stopped = myself.cast(Ended(result));
         });
-        Ok((service.name, abort))
+        Ok(abort)
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<Ended>,
         Ended(result): Ended,
-        state: &mut Self::State,
+        _running: &mut AbortHandle,
     ) -> Result<(), ActorProcessingErr> {
-        let reason = result.err().unwrap_or_else(|| "it returned".to_owned());
-        Err(format!("{}: {reason}", state.0).into())
+        Err(result.err().unwrap_or_else(|| "it returned".to_owned()).into())
     }
 
     async fn post_stop(
         &self,
         _myself: ActorRef<Ended>,
-        state: &mut Self::State,
+        running: &mut AbortHandle,
     ) -> Result<(), ActorProcessingErr> {
-        state.1.abort();
+        running.abort();
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use quorate_protocol::api::Response;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
-use quorate_protocol::message::{Header, Message};
-use quorate_protocol::role::{ClientRef, RoleId, Spec};
+use quorate_protocol::role::{ClientRef, Spec};
+use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 use tokio::sync::oneshot;
 
@@ -16,26 +16,13 @@ use crate::fatal::Fatal;
 use crate::readers::ReadPort;
 use crate::telemetry::Telemetry;
 
-/// A message to a role of another node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The role of this node that sends it.
-    pub from: RoleId,
-    /// The role of the other node that gets it.
-    pub to: RoleId,
-    /// Its envelope.
-    pub header: Header,
-    /// What it says.
-    pub message: Message,
-}
-
 /// A finished request and its answer.
 pub type Answer = (ClientRef, Result<Response, Error>);
 
 /// The way to the other nodes.
 pub trait PeerPort: Send + Sync {
     /// Sends messages to one peer: each at most once, in no promised order. Never blocks; drops what it cannot hold.
-    fn send(&self, to: NodeId, messages: Vec<Outgoing>);
+    fn send(&self, to: NodeId, messages: Vec<Envelope>);
 }
 
 /// The way to the disk.

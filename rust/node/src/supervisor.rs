@@ -21,8 +21,7 @@ use std::time::Duration;
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::role::{Event, RoleId, Spec, Surroundings};
-use quorate_protocol::telemetry::TimelineEvent;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::directory::Owner;
@@ -30,26 +29,31 @@ use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox};
 use crate::recording::{Heading, Recorder};
 use crate::role_actor::{RoleActor, RoleArguments};
-use crate::service::{Service, ServiceActor};
+use crate::service::Service;
 use crate::shell::{Reconciler, Shell};
 
 /// How long a service that ended stays away.
 const SERVICE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long an actor may take to stop.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the supervisor is told.
 pub enum SupervisorMessage {
     /// Make the role instances match, then say so.
     Reconcile(Vec<Spec>, oneshot::Sender<()>),
-    /// The link to a peer came up, or went down for this reason.
+    /// The link to a peer came up or went down.
     Peer {
         /// Which peer.
         node: NodeId,
-        /// `None`: up.
-        down: Option<String>,
+        /// Whether it can be reached now.
+        up: bool,
     },
     /// Keep this service running.
     Serve(Service),
-    /// End everything in order, then say so.
+    /// End the services, so that no more work comes in, then say so. From now on nothing is started again.
+    StopServices(oneshot::Sender<()>),
+    /// End the roles, then say so, and end.
     Stop(oneshot::Sender<()>),
 }
 
@@ -80,7 +84,7 @@ pub struct SupervisorState {
     boot: BootId,
     record_dir: Option<PathBuf>,
     specs: Vec<(Spec, Vec<RoleId>)>,
-    services: BTreeMap<ActorId, (Service, ActorRef<crate::service::Ended>)>,
+    services: BTreeMap<ActorId, (Service, ActorCell)>,
     last_owner: Owner,
     stopping: bool,
 }
@@ -138,10 +142,14 @@ impl Actor for Supervisor {
                 state.reconcile(&myself, specs).await?;
                 let _gone = done.send(());
             }
-            SupervisorMessage::Peer { node, down } => state.peer(node, down),
+            SupervisorMessage::Peer { node, up } => state.peer(node, up),
             SupervisorMessage::Serve(service) => state.serve(&myself, service).await?,
+            SupervisorMessage::StopServices(done) => {
+                state.stop_services().await;
+                let _gone = done.send(());
+            }
             SupervisorMessage::Stop(done) => {
-                state.stop().await;
+                state.stop_roles().await;
                 let _gone = done.send(());
                 myself.stop(None);
             }
@@ -251,20 +259,16 @@ impl SupervisorState {
         Ok(Some(Recorder::create(directory, &name, &heading)?))
     }
 
-    fn peer(&mut self, node: NodeId, down: Option<String>) {
-        let up = down.is_none();
+    fn peer(&mut self, node: NodeId, up: bool) {
+        let alive = &mut self.surroundings.alive;
         let changed = if up {
-            self.surroundings.alive.insert(node)
+            alive.insert(node)
         } else {
-            self.surroundings.alive.remove(&node)
+            alive.remove(&node)
         };
         if !changed {
             return;
         }
-        self.shell.telemetry.emit(match down {
-            None => TimelineEvent::PeerUp { peer: node },
-            Some(reason) => TimelineEvent::PeerDown { peer: node, reason },
-        });
         for (role, mailbox) in self.shell.directory.table().roles() {
             if !matches!(role, RoleId::Replica(_)) {
                 mailbox.push([Event::Peer { node, up }]);
@@ -280,8 +284,7 @@ impl SupervisorState {
         if self.stopping {
             return Ok(());
         }
-        let (actor, _task) =
-            Actor::spawn_linked(None, ServiceActor, service.clone(), myself.get_cell()).await?;
+        let actor = service.start(myself.get_cell()).await?;
         self.services.insert(actor.get_id(), (service, actor));
         Ok(())
     }
@@ -293,23 +296,25 @@ impl SupervisorState {
         }
         match self.services.remove(&who) {
             Some((service, _)) => {
-                tracing::warn!(service = service.name, reason, "started again");
+                tracing::warn!(service = service.name(), reason, "started again");
                 let _timer = myself.send_after(SERVICE_PAUSE, move || SupervisorMessage::Serve(service));
             }
             None => self.shell.fatal.raise(FatalError::Actor(reason)),
         }
     }
 
-    /// Services first, so that no work comes in; then the roles.
-    async fn stop(&mut self) {
+    async fn stop_services(&mut self) {
         self.stopping = true;
-        let limit = Some(Duration::from_secs(1));
         for (_, (_, actor)) in std::mem::take(&mut self.services) {
-            let _slow = actor.stop_and_wait(None, limit).await;
+            let _slow = actor.stop_and_wait(None, Some(PATIENCE)).await;
         }
+    }
+
+    async fn stop_roles(&mut self) {
+        self.stopping = true;
         let table = self.shell.directory.table();
         for (role, mailbox) in table.roles() {
-            let _slow = mailbox.actor().stop_and_wait(None, limit).await;
+            let _slow = mailbox.actor().stop_and_wait(None, Some(PATIENCE)).await;
             self.shell.directory.remove(role);
         }
     }

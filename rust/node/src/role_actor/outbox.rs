@@ -3,15 +3,16 @@
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::role::{Event, RoleId};
 use quorate_protocol::telemetry::Span;
+use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 
-use crate::shell::{Answer, Outgoing, Shell};
+use crate::shell::{Answer, Shell};
 
 /// What a role has asked for and has not gone out yet.
 #[derive(Default)]
 pub(super) struct Outbox {
     local: Vec<(RoleId, Vec<Event>)>,
-    remote: Vec<(NodeId, Vec<Outgoing>)>,
+    remote: Vec<(NodeId, Vec<Envelope>)>,
     commits: Vec<Commit>,
     answers: Vec<Answer>,
     spans: Vec<Span>,
@@ -22,7 +23,7 @@ impl Outbox {
         group(&mut self.local, to).push(event);
     }
 
-    pub(super) fn remote(&mut self, to: NodeId, message: Outgoing) {
+    pub(super) fn remote(&mut self, to: NodeId, message: Envelope) {
         group(&mut self.remote, to).push(message);
     }
 

@@ -28,7 +28,7 @@ const PEER: NodeId = NodeId(2);
 /// Sees everything that leaves the actor.
 #[derive(Default)]
 struct Outside {
-    sent: Mutex<Vec<Vec<Outgoing>>>,
+    sent: Mutex<Vec<Vec<Envelope>>>,
     commits: Mutex<Vec<Vec<Commit>>>,
     answers: Mutex<Vec<Answer>>,
     fatal: Mutex<Vec<FatalError>>,
@@ -52,7 +52,7 @@ impl Outside {
 struct Port(Arc<Outside>);
 
 impl PeerPort for Port {
-    fn send(&self, to: NodeId, messages: Vec<Outgoing>) {
+    fn send(&self, to: NodeId, messages: Vec<Envelope>) {
         assert_eq!(to, PEER);
         self.0.sent.lock().unwrap().push(messages);
         self.0.changed.notify_one();
@@ -348,7 +348,7 @@ async fn a_receipt_is_held_until_its_events_are_taken() {
     let returned = Arc::new(AtomicUsize::new(0));
     running
         .mailbox
-        .deliver([timer(1)], Some(Box::new(Returned(Arc::clone(&returned)))));
+        .deliver([timer(1)], [Arc::new(Returned(Arc::clone(&returned))) as Receipt]);
     assert_eq!(returned.load(Ordering::SeqCst), 0, "nothing has run yet");
     running.outside.until(|outside| requests(outside) == [1]).await;
     assert_eq!(returned.load(Ordering::SeqCst), 1);

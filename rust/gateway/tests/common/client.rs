@@ -1,0 +1,177 @@
+//! A client of one node that blocks, straight on the frames: what the node does shows here unfiltered.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quorate_protocol::api::*;
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::{Decoder, encode};
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::level::Level;
+use quorate_protocol::versions::WriteId;
+
+use super::PATIENCE;
+
+/// The deadline of requests, in milliseconds.
+const DEADLINE_MS: u32 = 5_000;
+
+/// A connection.
+pub struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    last: u64,
+}
+
+/// A plain put.
+pub fn put(keyspace: KeyspaceId, key: &str, value: &str, level: Level, sequence: u64) -> Request {
+    Request::Put {
+        keyspace,
+        key: Key::try_from(key).unwrap(),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        context: None,
+        level: Some(level),
+        write_id: WriteId {
+            client: u64::from(std::process::id()),
+            sequence,
+        },
+    }
+}
+
+/// A get.
+pub fn get(keyspace: KeyspaceId, key: &str, level: Level) -> Request {
+    Request::Get {
+        keyspace,
+        key: Key::try_from(key).unwrap(),
+        level: Some(level),
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        Client::try_connect(address).expect("a connection")
+    }
+
+    /// `None` when nobody listens, or the connection breaks before the welcome.
+    pub fn try_connect(address: SocketAddr) -> Option<Client> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut client = Client {
+            stream,
+            decoder: Decoder::new(MAX_CLIENT_FRAME),
+            last: 0,
+        };
+        let hello = ClientHello {
+            version_min: CLIENT_VERSION_MIN,
+            version_max: CLIENT_VERSION_MAX,
+            features: 0,
+            cluster: None,
+            credentials: Bytes::new(),
+        };
+        let mut bytes = BytesMut::from(&CLIENT_MAGIC[..]);
+        encode(&hello, MAX_CLIENT_FRAME, &mut bytes).unwrap();
+        client.stream.write_all(&bytes).ok()?;
+        match client.next::<ServerHello>()? {
+            ServerHello::Welcome { .. } => Some(client),
+            ServerHello::Refused(error) => panic!("refused: {error}"),
+        }
+    }
+
+    /// Sends requests without waiting; their ids.
+    pub fn send(&mut self, requests: impl IntoIterator<Item = Request>) -> Option<Vec<u64>> {
+        let mut bytes = BytesMut::new();
+        let mut ids = Vec::new();
+        for request in requests {
+            self.last += 1;
+            ids.push(self.last);
+            let frame = RequestFrame {
+                id: self.last,
+                deadline_ms: DEADLINE_MS,
+                trace: None,
+                request,
+            };
+            encode(&frame, MAX_CLIENT_FRAME, &mut bytes).unwrap();
+        }
+        self.stream.write_all(&bytes).ok()?;
+        Some(ids)
+    }
+
+    /// The next answer; `None` when the connection has ended.
+    pub fn receive(&mut self) -> Option<ResponseFrame> {
+        self.next()
+    }
+
+    /// The next answer that has come already.
+    pub fn poll(&mut self) -> Option<ResponseFrame> {
+        self.decoder.decode().unwrap()
+    }
+
+    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+        loop {
+            if let Some(message) = self.decoder.decode().unwrap() {
+                return Some(message);
+            }
+            let mut buffer = [0; 64 << 10];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(n) => self.decoder.extend(&buffer[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer in time"),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Asks and waits; `None` when the connection has ended.
+    pub fn try_ask(&mut self, request: Request) -> Option<Result<Response, Error>> {
+        let ids = self.send([request])?;
+        let answer = self.receive()?;
+        assert_eq!(answer.id, ids[0]);
+        Some(answer.response)
+    }
+
+    pub fn ask(&mut self, request: Request) -> Result<Response, Error> {
+        self.try_ask(request).expect("an answer")
+    }
+
+    pub fn status(&mut self) -> Status {
+        match self.ask(Request::Status) {
+            Ok(Response::Status(status)) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn events(&mut self) -> Vec<quorate_protocol::telemetry::Occurrence> {
+        match self.ask(Request::Events { after: 0 }) {
+            Ok(Response::Events(events)) => events,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create(&mut self, name: &str, replicas: u8) -> Keyspace {
+        match self.ask(Request::CreateKeyspace(KeyspaceSettings::quorum(name, replicas))) {
+            Ok(Response::Keyspace { keyspace, .. }) => keyspace,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The values of a key.
+    pub fn values(&mut self, keyspace: KeyspaceId, key: &str, level: Level) -> Vec<Bytes> {
+        match self.ask(get(keyspace, key, level)) {
+            Ok(Response::Entry(entry)) => entry.versions.into_iter().map(|version| version.value).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes what is no frame.
+    pub fn write_raw(&mut self, bytes: &[u8]) {
+        let _closed = self.stream.write_all(bytes);
+    }
+
+    pub fn set_patience(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+    }
+}

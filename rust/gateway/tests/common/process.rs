@@ -1,0 +1,249 @@
+//! Nodes as child processes; they end with the test, however it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::{PATIENCE, until};
+
+/// What differs from node to node.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its number.
+    pub id: u16,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Settings beside the usual ones, or in their place.
+    pub extra: Value,
+}
+
+impl NodeOptions {
+    pub fn new(id: u16) -> Self {
+        NodeOptions {
+            id,
+            cluster: "test".to_owned(),
+            extra: json!({}),
+        }
+    }
+
+    pub fn with(mut self, extra: Value) -> Self {
+        self.extra = extra;
+        self
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub id: u16,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    errors: Option<thread::JoinHandle<String>>,
+    /// Where it listens, once it has said so.
+    pub bound: Option<Value>,
+    pub log: PathBuf,
+}
+
+impl Node {
+    /// Starts a node in `directory`/nID.
+    pub fn spawn(directory: &Path, options: &NodeOptions) -> Node {
+        let id = options.id;
+        let log = directory.join(format!("n{id}.log"));
+        let mut config = json!({
+            "cluster": options.cluster,
+            "node_id": id,
+            "data_dir": directory.join(format!("n{id}")),
+            "parent_pipe": true,
+            "log": {"file": log, "level": "debug"},
+        });
+        for (name, value) in options.extra.as_object().expect("an object") {
+            config[name] = value.clone();
+        }
+        let path = directory.join(format!("n{id}-{}.json", std::process::id()));
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_quorate-node"))
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _test_over = sender.send(serde_json::from_str(&line).expect("a line of JSON"));
+            }
+        });
+        let errors = thread::spawn(move || {
+            let mut text = String::new();
+            let _not_utf8 = stderr.read_to_string(&mut text);
+            text
+        });
+        Node {
+            id,
+            child,
+            stdin,
+            lines,
+            errors: Some(errors),
+            bound: None,
+            log,
+        }
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> Value {
+        self.lines
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|error| panic!("n{}: no line: {error}", self.id))
+    }
+
+    /// Waits until its ports are bound; its entry in the list of members.
+    pub fn member(&mut self) -> Value {
+        let line = self.line();
+        assert_eq!(line["ready"], false, "{line}");
+        self.bound = Some(line["bound"].clone());
+        let bound = &line["bound"];
+        json!({"id": self.id, "peer": bound["peer"], "client": bound["client"], "http": bound["http"]})
+    }
+
+    /// Sends the members and waits until it serves.
+    pub fn join(&mut self, members: &[Value]) {
+        self.send_members(members);
+        self.await_ready();
+    }
+
+    pub fn send_members(&mut self, members: &[Value]) {
+        writeln!(self.stdin.as_mut().unwrap(), "{}", json!(members)).unwrap();
+    }
+
+    pub fn await_ready(&mut self) {
+        let line = self.line();
+        assert_eq!(line["ready"], true, "{line}");
+        assert_eq!(line["node"], self.id, "{line}");
+    }
+
+    /// One of its addresses: `peer`, `client` or `http`.
+    pub fn address(&self, door: &str) -> SocketAddr {
+        self.bound.as_ref().expect("bound")[door]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address("client"))
+    }
+
+    /// Sends a signal by name, as `kill` does.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(status.unwrap().success(), "kill -{name}");
+    }
+
+    /// Kills it at once and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _already_gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+
+    /// Lets go of its standard input, as a parent that dies does.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        until(&format!("the end of n{}", self.id), || {
+            self.child.try_wait().unwrap()
+        })
+    }
+
+    /// Waits for its end; its exit status and what it wrote to stderr.
+    pub fn wait_with_errors(&mut self) -> (Option<i32>, String) {
+        let status = self.wait();
+        (status.code(), self.errors.take().expect("once").join().unwrap())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Several nodes that know each other.
+pub struct Cluster {
+    pub directory: TempDir,
+    pub nodes: Vec<Node>,
+    pub members: Vec<Value>,
+    extra: Value,
+}
+
+impl Cluster {
+    /// Starts `n` nodes and waits until all see each other.
+    pub fn start(n: u16) -> Cluster {
+        Cluster::start_with(n, json!({}))
+    }
+
+    /// The same with settings beside the usual ones.
+    pub fn start_with(n: u16, extra: Value) -> Cluster {
+        let directory = tempfile::tempdir().unwrap();
+        let options = |id| NodeOptions::new(id).with(extra.clone());
+        let mut nodes: Vec<Node> = (1..=n)
+            .map(|id| Node::spawn(directory.path(), &options(id)))
+            .collect();
+        let members: Vec<Value> = nodes.iter_mut().map(Node::member).collect();
+        for node in &mut nodes {
+            node.send_members(&members);
+        }
+        for node in &mut nodes {
+            node.await_ready();
+        }
+        let cluster = Cluster {
+            directory,
+            nodes,
+            members,
+            extra,
+        };
+        cluster.await_links();
+        cluster
+    }
+
+    /// Waits until every node sees every other.
+    pub fn await_links(&self) {
+        for node in &self.nodes {
+            let mut client = node.client();
+            until("all links up", || {
+                client.status().peers.iter().all(|peer| peer.up).then_some(())
+            });
+        }
+    }
+
+    /// Starts a node again, on the same data and ports, and waits until it serves.
+    pub fn restart(&mut self, index: usize) {
+        let id = self.nodes[index].id;
+        let member = &self.members[index];
+        let mut extra = self.extra.clone();
+        extra["listen"] = json!({"peer": member["peer"], "client": member["client"], "http": member["http"]});
+        self.nodes[index].kill();
+        let options = NodeOptions::new(id).with(extra);
+        let mut node = Node::spawn(self.directory.path(), &options);
+        node.member();
+        node.join(&self.members);
+        self.nodes[index] = node;
+    }
+}

@@ -1,0 +1,139 @@
+//! The transport, wired to the roles: their messages out, those of others in.
+
+use std::sync::{Arc, OnceLock};
+
+use quorate_protocol::api::PeerStatus;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::role::{Event, RoleId};
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_protocol::wire::Envelope;
+use ractor::ActorRef;
+
+use crate::directory::Directory;
+use crate::inbox::Receipt;
+use crate::peer_book::PeerBook;
+use crate::shell::{CommitPort, PeerPort};
+use crate::supervisor::SupervisorMessage;
+use crate::telemetry::Telemetry;
+use crate::transport::{BoxFuture, Inbound, Incoming, PeerIdentity, Transport};
+use crate::view::Links;
+
+/// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
+#[derive(Default)]
+pub struct Peers {
+    transport: OnceLock<Arc<Transport>>,
+}
+
+impl Peers {
+    /// From now on messages go out.
+    pub fn open(&self, transport: Arc<Transport>) {
+        // A node has one transport in its life.
+        let _set_once = self.transport.set(transport);
+    }
+
+    /// The transport, if it has been started.
+    pub fn transport(&self) -> Option<&Arc<Transport>> {
+        self.transport.get()
+    }
+}
+
+impl PeerPort for Peers {
+    fn send(&self, to: NodeId, messages: Vec<Envelope>) {
+        if let Some(transport) = self.transport.get() {
+            transport.send(to, messages);
+        }
+    }
+}
+
+impl Links for Peers {
+    fn peers(&self) -> Vec<PeerStatus> {
+        self.transport
+            .get()
+            .map(|transport| transport.status())
+            .unwrap_or_default()
+    }
+
+    fn shed_messages(&self) -> u64 {
+        let links = self
+            .transport
+            .get()
+            .map(|transport| transport.links())
+            .unwrap_or_default();
+        links.iter().map(|(_, totals)| totals.shed_envelopes).sum()
+    }
+}
+
+/// What the transport delivers to.
+pub struct Delivery {
+    /// The roles of this node.
+    pub directory: Directory,
+    /// Who is told that a peer came or went.
+    pub supervisor: ActorRef<SupervisorMessage>,
+    /// The peers as they are known on disk.
+    pub book: Arc<PeerBook>,
+    /// The disk.
+    pub commits: Arc<dyn CommitPort>,
+    /// The timeline.
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Inbound for Delivery {
+    fn deliver(&self, _from: NodeId, messages: Vec<Incoming>) {
+        let table = self.directory.table();
+        let mut by_role: Vec<(RoleId, Vec<Event>, Vec<Receipt>)> = Vec::new();
+        let mut last: Option<Arc<crate::transport::Receipt>> = None;
+        for Incoming {
+            from,
+            to,
+            header,
+            message,
+            receipt,
+        } in messages
+        {
+            let known = by_role.iter().position(|(role, _, _)| *role == to);
+            let index = known.unwrap_or_else(|| {
+                by_role.push((to, Vec::new(), Vec::new()));
+                by_role.len() - 1
+            });
+            let (_, events, receipts) = &mut by_role[index];
+            events.push(Event::Message {
+                from,
+                header,
+                message,
+            });
+            // The messages of one batch share one receipt: a role holds it once.
+            if known.is_none() || last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &receipt)) {
+                receipts.push(Arc::clone(&receipt) as Receipt);
+            }
+            last = Some(receipt);
+        }
+        for (role, events, receipts) in by_role {
+            match table.role(role) {
+                Some(mailbox) => mailbox.deliver(events, receipts),
+                // As over a network that loses messages: the sender has a deadline.
+                None => tracing::debug!(?role, messages = events.len(), "no such role here"),
+            }
+        }
+    }
+
+    fn peer(&self, node: NodeId, up: bool, _reason: &str) {
+        // A supervisor that has ended has ended the node.
+        let _gone = self.supervisor.cast(SupervisorMessage::Peer { node, up });
+    }
+
+    fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>> {
+        let (book, commits) = (Arc::clone(&self.book), Arc::clone(&self.commits));
+        Box::pin(async move {
+            let admitted = book.admit(peer.node, peer.replica, &*commits).await;
+            if let Err(error) = &admitted {
+                tracing::error!(peer = %peer.node, replica = %peer.replica, %error, "a peer was not admitted");
+            }
+            admitted
+        })
+    }
+
+    fn event(&self, event: TimelineEvent) {
+        self.telemetry.emit(event);
+    }
+}
