@@ -1,8 +1,7 @@
 //! Three processes, read and written through their real doors.
 
-mod common;
-
-use common::{Cluster, put};
+use crate::client::put;
+use crate::process::Cluster;
 use quorate_protocol::api::Response;
 use quorate_protocol::level::Level;
 

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quorate_protocol::api::*;
@@ -14,20 +13,20 @@ use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 use quorate_protocol::level::Level;
 use quorate_protocol::versions::WriteId;
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// The deadline of requests, in milliseconds.
 const DEADLINE_MS: u32 = 5_000;
 
 /// A connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     decoder: Decoder,
     last: u64,
 }
 
 /// A plain put.
-pub fn put(keyspace: KeyspaceId, key: &str, value: &str, level: Level, sequence: u64) -> Request {
+pub(crate) fn put(keyspace: KeyspaceId, key: &str, value: &str, level: Level, sequence: u64) -> Request {
     Request::Put {
         keyspace,
         key: Key::try_from(key).unwrap(),
@@ -42,7 +41,7 @@ pub fn put(keyspace: KeyspaceId, key: &str, value: &str, level: Level, sequence:
 }
 
 /// A get.
-pub fn get(keyspace: KeyspaceId, key: &str, level: Level) -> Request {
+pub(crate) fn get(keyspace: KeyspaceId, key: &str, level: Level) -> Request {
     Request::Get {
         keyspace,
         key: Key::try_from(key).unwrap(),
@@ -51,12 +50,12 @@ pub fn get(keyspace: KeyspaceId, key: &str, level: Level) -> Request {
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         Client::try_connect(address).expect("a connection")
     }
 
     /// `None` when nobody listens, or the connection breaks before the welcome.
-    pub fn try_connect(address: SocketAddr) -> Option<Client> {
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Client> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -82,7 +81,7 @@ impl Client {
     }
 
     /// Sends requests without waiting; their ids.
-    pub fn send(&mut self, requests: impl IntoIterator<Item = Request>) -> Option<Vec<u64>> {
+    pub(crate) fn send(&mut self, requests: impl IntoIterator<Item = Request>) -> Option<Vec<u64>> {
         let mut bytes = BytesMut::new();
         let mut ids = Vec::new();
         for request in requests {
@@ -101,13 +100,8 @@ impl Client {
     }
 
     /// The next answer; `None` when the connection has ended.
-    pub fn receive(&mut self) -> Option<ResponseFrame> {
+    pub(crate) fn receive(&mut self) -> Option<ResponseFrame> {
         self.next()
-    }
-
-    /// The next answer that has come already.
-    pub fn poll(&mut self) -> Option<ResponseFrame> {
-        self.decoder.decode().unwrap()
     }
 
     fn next<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
@@ -126,32 +120,32 @@ impl Client {
     }
 
     /// Asks and waits; `None` when the connection has ended.
-    pub fn try_ask(&mut self, request: Request) -> Option<Result<Response, Error>> {
+    pub(crate) fn try_ask(&mut self, request: Request) -> Option<Result<Response, Error>> {
         let ids = self.send([request])?;
         let answer = self.receive()?;
         assert_eq!(answer.id, ids[0]);
         Some(answer.response)
     }
 
-    pub fn ask(&mut self, request: Request) -> Result<Response, Error> {
+    pub(crate) fn ask(&mut self, request: Request) -> Result<Response, Error> {
         self.try_ask(request).expect("an answer")
     }
 
-    pub fn status(&mut self) -> Status {
+    pub(crate) fn status(&mut self) -> Status {
         match self.ask(Request::Status) {
             Ok(Response::Status(status)) => *status,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn events(&mut self) -> Vec<quorate_protocol::telemetry::Occurrence> {
+    pub(crate) fn events(&mut self) -> Vec<quorate_protocol::telemetry::Occurrence> {
         match self.ask(Request::Events { after: 0 }) {
             Ok(Response::Events(events)) => events,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn create(&mut self, name: &str, replicas: u8) -> Keyspace {
+    pub(crate) fn create(&mut self, name: &str, replicas: u8) -> Keyspace {
         match self.ask(Request::CreateKeyspace(KeyspaceSettings::quorum(name, replicas))) {
             Ok(Response::Keyspace { keyspace, .. }) => keyspace,
             other => panic!("{other:?}"),
@@ -159,19 +153,10 @@ impl Client {
     }
 
     /// The values of a key.
-    pub fn values(&mut self, keyspace: KeyspaceId, key: &str, level: Level) -> Vec<Bytes> {
+    pub(crate) fn values(&mut self, keyspace: KeyspaceId, key: &str, level: Level) -> Vec<Bytes> {
         match self.ask(get(keyspace, key, level)) {
             Ok(Response::Entry(entry)) => entry.versions.into_iter().map(|version| version.value).collect(),
             other => panic!("{other:?}"),
         }
-    }
-
-    /// Writes what is no frame.
-    pub fn write_raw(&mut self, bytes: &[u8]) {
-        let _closed = self.stream.write_all(bytes);
-    }
-
-    pub fn set_patience(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
     }
 }

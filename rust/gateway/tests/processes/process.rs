@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -10,22 +10,22 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::client::Client;
-use super::{PATIENCE, until};
+use crate::client::Client;
+use crate::{PATIENCE, until};
 
 /// What differs from node to node.
 #[derive(Clone, Debug)]
-pub struct NodeOptions {
+pub(crate) struct NodeOptions {
     /// Its number.
-    pub id: u16,
+    pub(crate) id: u16,
     /// The cluster's name.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Settings beside the usual ones, or in their place.
-    pub extra: Value,
+    pub(crate) extra: Value,
 }
 
 impl NodeOptions {
-    pub fn new(id: u16) -> Self {
+    pub(crate) fn new(id: u16) -> Self {
         NodeOptions {
             id,
             cluster: "test".to_owned(),
@@ -33,27 +33,26 @@ impl NodeOptions {
         }
     }
 
-    pub fn with(mut self, extra: Value) -> Self {
+    pub(crate) fn with(mut self, extra: Value) -> Self {
         self.extra = extra;
         self
     }
 }
 
 /// A running node.
-pub struct Node {
-    pub id: u16,
+pub(crate) struct Node {
+    pub(crate) id: u16,
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     errors: Option<thread::JoinHandle<String>>,
     /// Where it listens, once it has said so.
-    pub bound: Option<Value>,
-    pub log: PathBuf,
+    pub(crate) bound: Option<Value>,
 }
 
 impl Node {
     /// Starts a node in `directory`/nID.
-    pub fn spawn(directory: &Path, options: &NodeOptions) -> Node {
+    pub(crate) fn spawn(directory: &Path, options: &NodeOptions) -> Node {
         let id = options.id;
         let log = directory.join(format!("n{id}.log"));
         let mut config = json!({
@@ -96,19 +95,18 @@ impl Node {
             lines,
             errors: Some(errors),
             bound: None,
-            log,
         }
     }
 
     /// The next line that it prints.
-    pub fn line(&mut self) -> Value {
+    pub(crate) fn line(&mut self) -> Value {
         self.lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|error| panic!("n{}: no line: {error}", self.id))
     }
 
     /// Waits until its ports are bound; its entry in the list of members.
-    pub fn member(&mut self) -> Value {
+    pub(crate) fn member(&mut self) -> Value {
         let line = self.line();
         assert_eq!(line["ready"], false, "{line}");
         self.bound = Some(line["bound"].clone());
@@ -117,23 +115,23 @@ impl Node {
     }
 
     /// Sends the members and waits until it serves.
-    pub fn join(&mut self, members: &[Value]) {
+    pub(crate) fn join(&mut self, members: &[Value]) {
         self.send_members(members);
         self.await_ready();
     }
 
-    pub fn send_members(&mut self, members: &[Value]) {
+    pub(crate) fn send_members(&mut self, members: &[Value]) {
         writeln!(self.stdin.as_mut().unwrap(), "{}", json!(members)).unwrap();
     }
 
-    pub fn await_ready(&mut self) {
+    pub(crate) fn await_ready(&mut self) {
         let line = self.line();
         assert_eq!(line["ready"], true, "{line}");
         assert_eq!(line["node"], self.id, "{line}");
     }
 
     /// One of its addresses: `peer`, `client` or `http`.
-    pub fn address(&self, door: &str) -> SocketAddr {
+    pub(crate) fn address(&self, door: &str) -> SocketAddr {
         self.bound.as_ref().expect("bound")[door]
             .as_str()
             .unwrap()
@@ -141,12 +139,12 @@ impl Node {
             .unwrap()
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.address("client"))
     }
 
     /// Sends a signal by name, as `kill` does.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
@@ -155,25 +153,25 @@ impl Node {
     }
 
     /// Kills it at once and waits until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _already_gone = self.child.kill();
         let _status = self.child.wait();
     }
 
     /// Lets go of its standard input, as a parent that dies does.
-    pub fn close_stdin(&mut self) {
+    pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         until(&format!("the end of n{}", self.id), || {
             self.child.try_wait().unwrap()
         })
     }
 
     /// Waits for its end; its exit status and what it wrote to stderr.
-    pub fn wait_with_errors(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn wait_with_errors(&mut self) -> (Option<i32>, String) {
         let status = self.wait();
         (status.code(), self.errors.take().expect("once").join().unwrap())
     }
@@ -186,21 +184,21 @@ impl Drop for Node {
 }
 
 /// Several nodes that know each other.
-pub struct Cluster {
-    pub directory: TempDir,
-    pub nodes: Vec<Node>,
-    pub members: Vec<Value>,
+pub(crate) struct Cluster {
+    pub(crate) directory: TempDir,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) members: Vec<Value>,
     extra: Value,
 }
 
 impl Cluster {
     /// Starts `n` nodes and waits until all see each other.
-    pub fn start(n: u16) -> Cluster {
+    pub(crate) fn start(n: u16) -> Cluster {
         Cluster::start_with(n, json!({}))
     }
 
     /// The same with settings beside the usual ones.
-    pub fn start_with(n: u16, extra: Value) -> Cluster {
+    pub(crate) fn start_with(n: u16, extra: Value) -> Cluster {
         let directory = tempfile::tempdir().unwrap();
         let options = |id| NodeOptions::new(id).with(extra.clone());
         let mut nodes: Vec<Node> = (1..=n)
@@ -224,7 +222,7 @@ impl Cluster {
     }
 
     /// Waits until every node sees every other.
-    pub fn await_links(&self) {
+    pub(crate) fn await_links(&self) {
         for node in &self.nodes {
             let mut client = node.client();
             until("all links up", || {
@@ -234,7 +232,7 @@ impl Cluster {
     }
 
     /// Starts a node again, on the same data and ports, and waits until it serves.
-    pub fn restart(&mut self, index: usize) {
+    pub(crate) fn restart(&mut self, index: usize) {
         let id = self.nodes[index].id;
         let member = &self.members[index];
         let mut extra = self.extra.clone();

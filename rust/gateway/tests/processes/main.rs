@@ -1,19 +1,17 @@
-//! Nodes as processes, and a client that blocks: what the tests of this folder share.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+//! Nodes as processes: their start, their end, and what they do together.
 
 mod client;
+mod cluster;
+mod lifecycle;
 mod process;
 
 use std::time::{Duration, Instant};
 
-pub use client::{Client, get, put};
-pub use process::{Cluster, Node, NodeOptions};
-
 /// How long anything in these tests may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` answers something.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {

@@ -1,0 +1,211 @@
+//! How a node starts, how it does not, and how it ends.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::level::Level;
+use quorate_protocol::telemetry::TimelineEvent;
+use serde_json::json;
+
+use crate::client::get;
+use crate::process::{Cluster, Node, NodeOptions};
+use crate::until;
+
+/// A node that is ready, alone in its cluster.
+fn lone(directory: &std::path::Path) -> Node {
+    let mut node = Node::spawn(directory, &NodeOptions::new(1));
+    let member = node.member();
+    node.join(&[member]);
+    node
+}
+
+/// Starts a node that must refuse to; the error's name and message.
+fn refused(directory: &std::path::Path, options: &NodeOptions) -> (String, String) {
+    let mut node = Node::spawn(directory, options);
+    let mut line = node.line();
+    if line["ready"] == false {
+        let member =
+            json!([{"id": options.id, "peer": line["bound"]["peer"], "client": line["bound"]["client"]}]);
+        node.send_members(member.as_array().unwrap());
+        line = node.line();
+    }
+    let (status, errors) = node.wait_with_errors();
+    assert_eq!(status, Some(1), "{line}");
+    let message = line["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no message: {line}"))
+        .to_owned();
+    assert!(
+        errors.contains(&message),
+        "stderr says {errors:?}, not {message:?}"
+    );
+    (line["error"].as_str().unwrap().to_owned(), message)
+}
+
+#[test]
+fn signals_and_a_closed_pipe_end_it_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    for signal in ["TERM", "INT"] {
+        let mut node = lone(directory.path());
+        node.signal(signal);
+        assert_eq!(node.wait().code(), Some(0), "SIG{signal}");
+    }
+    let mut node = lone(directory.path());
+    node.close_stdin();
+    assert_eq!(node.wait().code(), Some(0), "the parent is gone");
+    let mut early = Node::spawn(directory.path(), &NodeOptions::new(1));
+    early.member();
+    early.signal("TERM");
+    assert_eq!(early.wait().code(), Some(0), "before it knew the members");
+}
+
+#[test]
+fn a_parent_that_dies_before_it_has_sent_the_members_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = Node::spawn(directory.path(), &NodeOptions::new(1));
+    node.member();
+    node.close_stdin();
+    assert_eq!(node.line()["error"], "ParentGone");
+    assert_eq!(node.wait().code(), Some(1));
+}
+
+#[test]
+fn a_directory_that_is_in_use_or_foreign_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut node = lone(path);
+    let (error, message) = refused(path, &NodeOptions::new(1));
+    assert_eq!(error, "DirectoryInUse");
+    assert!(
+        message.contains("n1") && message.contains("stop that node"),
+        "{message}"
+    );
+    node.signal("TERM");
+    node.wait();
+
+    let foreign = NodeOptions {
+        cluster: "other".to_owned(),
+        ..NodeOptions::new(1)
+    };
+    assert_eq!(refused(path, &foreign).0, "ForeignCluster");
+    let foreign = NodeOptions::new(2).with(json!({"data_dir": path.join("n1")}));
+    let (error, message) = refused(path, &foreign);
+    assert_eq!(error, "ForeignNode");
+    assert!(message.contains("belongs to node n1"), "{message}");
+}
+
+#[test]
+fn a_truncated_or_damaged_file_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut node = lone(path);
+    node.client().create("kept", 1);
+    node.kill();
+    let file = path.join("n1/journal/data.mdb");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..3 * 4096]).unwrap();
+    let (error, message) = refused(path, &NodeOptions::new(1));
+    assert_eq!(error, "Truncated");
+    assert!(message.contains("journal"), "{message}");
+    std::fs::write(&file, vec![0x5a; whole.len()]).unwrap();
+    let (error, message) = refused(path, &NodeOptions::new(1));
+    assert!(
+        matches!(error.as_str(), "Corrupt" | "StorageFailed"),
+        "{error}: {message}"
+    );
+}
+
+#[test]
+fn a_taken_port_and_bad_settings_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let options = NodeOptions::new(1).with(json!({"listen": {"client": address}}));
+    let (error, message) = refused(directory.path(), &options);
+    assert_eq!(error, "PortTaken");
+    assert!(
+        message.contains("listen.client") && message.contains(&address),
+        "{message}"
+    );
+    let options = NodeOptions::new(1).with(json!({"vnode": 1}));
+    let (error, message) = refused(directory.path(), &options);
+    assert_eq!(error, "InvalidConfig");
+    assert!(message.contains("vnode"), "{message}");
+    let options = NodeOptions::new(1).with(json!({"listen": {"peer": "0.0.0.0:0"}}));
+    assert_eq!(refused(directory.path(), &options).0, "InvalidConfig");
+}
+
+#[test]
+fn keyspaces_outlive_the_node_and_unknown_ones_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = lone(directory.path());
+    let keyspace = node.client().create("logs", 1);
+    node.kill();
+    let mut node = lone(directory.path());
+    let mut client = node.client();
+    assert_eq!(client.status().keyspaces, ["logs"]);
+    assert_eq!(client.create("logs", 1), keyspace);
+    let Err(Error::NotFound(message)) = client.ask(get(KeyspaceId(77), "a", Level::One)) else {
+        panic!("found")
+    };
+    assert!(message.contains("k77") && message.contains("logs"), "{message}");
+    node.kill();
+}
+
+#[test]
+fn every_door_takes_garbage() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = lone(directory.path());
+    let mut client = node.client();
+    for door in ["peer", "client", "http"] {
+        for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0xff; 70_000], &[0; 5], b""] {
+            let mut stream = TcpStream::connect(node.address(door)).unwrap();
+            let _closed = stream.write_all(garbage);
+        }
+    }
+    client.status();
+    let mut http = TcpStream::connect(node.address("http")).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nhost: n1\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    http.read_to_string(&mut text).unwrap();
+    assert!(
+        text.contains("quorate_process_resident_memory_bytes{node=\"n1\"}"),
+        "{text}"
+    );
+}
+
+/// Loses the directory of one of two nodes; these then say that they do not talk.
+fn lose_directory(lost: usize, told: &[usize]) {
+    let mut cluster = Cluster::start(2);
+    cluster.nodes[lost].kill();
+    let name = format!("n{}", lost + 1);
+    std::fs::remove_dir_all(cluster.directory.path().join(&name)).unwrap();
+    cluster.restart(lost);
+    for node in told {
+        let mut client = cluster.nodes[*node].client();
+        let reason = until("the refusal", || {
+            client
+                .events()
+                .into_iter()
+                .find_map(|occurrence| match occurrence.event {
+                    TimelineEvent::PeerRefused { reason, .. } => Some(reason),
+                    _ => None,
+                })
+        });
+        assert!(reason.contains(&name) && reason.contains("directory"), "{reason}");
+        assert!(client.status().peers.iter().all(|peer| !peer.up));
+    }
+}
+
+#[test]
+fn a_dialling_peer_that_lost_its_directory_is_refused() {
+    lose_directory(0, &[0, 1]);
+}
+
+#[test]
+fn a_peer_that_lost_its_directory_is_refused() {
+    lose_directory(1, &[0]);
+}
