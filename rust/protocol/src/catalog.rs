@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rand_core::Rng as _;
 
 use crate::api::{Request, Response};
 use crate::error::Error;
@@ -546,7 +547,11 @@ impl Role for Catalog {
     type Event = Event;
     type Effect = Effect;
 
-    fn handle(&mut self, now: Now, _rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        if event == Event::Start {
+            // Answers to a request of the boot before must not be taken for answers to one of this boot.
+            self.last_token = (rng.next_u64() >> 1).max(LOAD);
+        }
         self.take(now, event, effects);
     }
 }

@@ -572,7 +572,9 @@ impl Role for Coordinator {
             } => self.message(from, header, message, now, rng, effects),
             Event::Timer { .. } => self.wake(now, effects),
             Event::Peer { node, up } => self.peer(node, up, now, effects),
-            Event::Start | Event::Persisted { .. } | Event::PersistRefused { .. } | Event::Read { .. } => {}
+            // Answers to a request of the boot before must not be taken for answers to one of this boot.
+            Event::Start => self.last_exchange = rng.next_u64() >> 1,
+            Event::Persisted { .. } | Event::PersistRefused { .. } | Event::Read { .. } => {}
         }
         self.set_timer(effects);
     }

@@ -91,7 +91,7 @@ impl Write {
 
     /// Whether the write counts: W copies are durable, the own one among them (see [`crate::quorum`]).
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
-        let own = self.acked.contains(&self.me);
+        let own = self.event.is_some() && self.acked.contains(&self.me);
         if own && self.acked.len() >= usize::from(required) {
             return Progress::Done(Ok(self.written(level)));
         }
