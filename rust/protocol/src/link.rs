@@ -142,6 +142,7 @@ impl Lane {
             Message::Assign { .. }
             | Message::Assigned { .. }
             | Message::Store { .. }
+            | Message::Heal { .. }
             | Message::Stored
             | Message::Fetch { .. }
             | Message::Fetched { .. }

@@ -103,4 +103,13 @@ pub enum Message {
     Defined,
     /// A keyspace's definition became durable on this node. From the catalog to the node role, never over the wire.
     KeyspaceKnown(Keyspace),
+    /// Put this state in the place of your record of the key, which is unreadable: it is the merge of what *all* the
+    /// other replicas of the key have. Sent by the coordinator of a read; answered as `Store` is. A replica whose
+    /// record is readable (again) merges it.
+    Heal {
+        /// Which key.
+        key: Key,
+        /// What to put there.
+        state: Arc<KeyState>,
+    },
 }

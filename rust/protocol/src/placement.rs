@@ -100,7 +100,7 @@ impl Preference {
 
 impl PartialEq for Preference {
     fn eq(&self, other: &Self) -> bool {
-        self.placement == other.placement
+        self.table.replicas() == other.table.replicas() && self.placement == other.placement
     }
 }
 

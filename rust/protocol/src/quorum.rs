@@ -24,6 +24,9 @@
 //! * **The coordinating replica is always among the W.** A replica that crashes may lose events that it had sent to
 //!   others but not yet made durable. Its later events cover those (see [`replica`]), so they may vanish; that is
 //!   allowed for writes whose outcome was never promised, and for no other.
+//! * **A corrupt record is not an empty one.** Its replica gives no dots for the key, and takes no writes of others,
+//!   until a read has collected what *all* the other replicas have and puts that in its place. Were it to begin anew,
+//!   its next dot would claim to have seen its own lost ones, and those would disappear from the other replicas too.
 //! * **Fail fast.** A write that cannot reach W live replicas is refused before anything is written. After that,
 //!   only an answer or "unknown" is possible.
 //!
@@ -33,6 +36,7 @@
 pub mod coordinator;
 mod exchange;
 mod read;
+mod recent;
 pub mod replica;
 mod scan;
 mod slot;

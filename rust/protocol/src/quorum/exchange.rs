@@ -20,21 +20,32 @@ pub(super) enum Origin {
     Peer(Address, Header),
 }
 
+/// What was asked, by whom, and what its level comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ask {
+    /// `None` once answered (read repair may go on after that).
+    origin: Option<Origin>,
+    operation: Operation,
+    pub(super) level: Level,
+    /// How many replicas the level needs.
+    pub(super) required: u8,
+    pub(super) deadline: Instant,
+    started: Now,
+    /// The caller's trace, if it is sampled.
+    parent: Option<TraceContext>,
+    /// Our own span in it, the parent of what others do for us.
+    pub(super) trace: Option<TraceContext>,
+}
+
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Exchange {
-    /// `None` once answered (read repair may go on after that).
-    pub(super) origin: Option<Origin>,
-    pub(super) operation: Operation,
-    pub(super) level: Level,
-    pub(super) required: u8,
-    pub(super) deadline: Instant,
-    pub(super) started: Now,
-    /// The caller's trace.
-    pub(super) parent: Option<TraceContext>,
-    /// Our own span in it, the parent of what others do for us.
-    pub(super) trace: Option<TraceContext>,
+    pub(super) ask: Ask,
     pub(super) kind: Kind,
+    /// When it is looked at before its deadline.
+    pub(super) early: Option<Instant>,
+    /// The bytes that it keeps in memory although it has been answered.
+    pub(super) lingers: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +53,7 @@ pub(super) enum Kind {
     Write(Write),
     Read(Read),
     Scan(Scan),
-    /// Handed to a node that holds a replica.
+    /// A put that was handed to a node that holds a replica.
     Forwarded {
         to: NodeId,
     },
@@ -61,24 +72,21 @@ pub(super) enum Progress {
     Over,
 }
 
-impl Exchange {
-    #[allow(clippy::too_many_arguments)]
+impl Ask {
     pub(super) fn new(
         origin: Origin,
-        operation: Operation,
-        level: Level,
-        required: u8,
         header: &Header,
+        operation: Operation,
+        (level, required): (Level, u8),
         now: Now,
         rng: &mut Rng,
-        kind: Kind,
     ) -> Self {
-        let own = |parent: TraceContext| TraceContext {
+        let parent = header.trace.filter(|trace| trace.sampled);
+        let trace = parent.map(|parent| TraceContext {
             span_id: span_id(rng),
             ..parent
-        };
-        let parent = header.trace.filter(|trace| trace.sampled);
-        Exchange {
+        });
+        Ask {
             origin: Some(origin),
             operation,
             level,
@@ -86,9 +94,17 @@ impl Exchange {
             deadline: header.deadline,
             started: now,
             parent,
-            trace: parent.map(own),
-            kind,
+            trace,
         }
+    }
+
+    /// Whether another node's coordinator asks for one of its clients.
+    pub(super) fn is_forwarded(&self) -> bool {
+        matches!(self.origin, Some(Origin::Peer(..)))
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.origin.is_none()
     }
 
     /// Sends the answer, once, with its measurement and span.
@@ -101,49 +117,61 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) {
         let Some(origin) = self.origin.take() else { return };
-        if let (Some(parent), Some(own)) = (self.parent, self.trace) {
-            let span = Span {
-                trace_id: own.trace_id,
-                span_id: own.span_id,
-                parent_id: parent.span_id,
-                name: format!("quorum.{}", self.operation.name()),
-                node: Some(node),
-                start: self.started.wall,
-                end: now.wall,
-                attributes: Vec::new(),
-                error: None,
-            };
-            let span = span
-                .with("db.system.name", "quorate")
-                .with("db.namespace", keyspace)
-                .with("quorate.consistency", self.level)
-                .with("quorate.required", self.required)
-                .failed(result.as_ref().err());
-            effects.push(Effect::Span(Box::new(span)));
+        self.end_span(result.as_ref().err(), node, keyspace, now, effects);
+        if matches!(origin, Origin::Client(_)) {
+            effects.push(Effect::Measure(Measurement {
+                operation: self.operation,
+                level: self.level,
+                outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
+                micros: now.instant.0 - self.started.instant.0,
+                siblings: siblings(&result),
+            }));
         }
-        match origin {
-            Origin::Client(client) => {
-                effects.push(Effect::Measure(Measurement {
-                    operation: self.operation,
-                    level: self.level,
-                    outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
-                    micros: now.instant.0 - self.started.instant.0,
-                    siblings: siblings(&result),
-                }));
-                effects.push(Effect::Reply {
-                    client,
-                    response: result,
-                });
-            }
-            Origin::Peer(to, header) => {
-                effects.push(Effect::Send {
-                    to,
-                    header,
-                    message: Message::Forwarded(result),
-                });
-            }
-        }
+        reply(origin, result, effects);
     }
+
+    fn end_span(
+        &self,
+        error: Option<&Error>,
+        node: NodeId,
+        keyspace: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(parent), Some(own)) = (self.parent, self.trace) else {
+            return;
+        };
+        let span = Span {
+            trace_id: own.trace_id,
+            span_id: own.span_id,
+            parent_id: parent.span_id,
+            name: format!("quorum.{}", self.operation.name()),
+            node: Some(node),
+            start: self.started.wall,
+            end: now.wall,
+            attributes: Vec::new(),
+            error: None,
+        };
+        let span = span
+            .with("db.system.name", "quorate")
+            .with("db.namespace", keyspace)
+            .with("quorate.consistency", self.level)
+            .with("quorate.required", self.required)
+            .failed(error);
+        effects.push(Effect::Span(Box::new(span)));
+    }
+}
+
+/// The answer, to whoever waits for it.
+pub(super) fn reply(origin: Origin, response: Result<Response, Error>, effects: &mut Vec<Effect>) {
+    effects.push(match origin {
+        Origin::Client(client) => Effect::Reply { client, response },
+        Origin::Peer(to, header) => Effect::Send {
+            to,
+            header,
+            message: Message::Forwarded(response),
+        },
+    });
 }
 
 fn siblings(result: &Result<Response, Error>) -> u32 {

@@ -45,6 +45,13 @@ pub(super) struct Envelope {
     pub(super) message: Message,
 }
 
+impl Envelope {
+    /// From which node to which.
+    fn pair(&self) -> (NodeId, NodeId) {
+        (self.from.node, self.to.node)
+    }
+}
+
 /// Something that a test may want to see.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
@@ -67,6 +74,16 @@ pub(super) enum Happening {
     },
     /// An event for the timeline.
     Emitted { node: NodeId, event: TimelineEvent },
+}
+
+impl Happening {
+    fn disk(node: NodeId, flushed: machine::Flushed) -> Self {
+        Happening::Disk {
+            node,
+            what: flushed.what,
+            refused: flushed.refused,
+        }
+    }
 }
 
 /// How to set a cluster up.
@@ -190,8 +207,10 @@ impl Lab {
     }
 
     /// Delivers what is on the wire now and may pass, optionally only from one node to another.
-    pub(super) fn deliver_round(&mut self, between: Option<(NodeId, NodeId)>) -> usize {
+    pub(super) fn deliver_round(&mut self, between: Option<(NodeId, NodeId)>, at_most: usize) -> usize {
         let mut places: Vec<usize> = self.places(between);
+        places.retain(|place| !self.blocked.contains(&self.wire[*place].pair()));
+        places.truncate(at_most);
         let count = places.len();
         // Later messages join at the end, so the places of the others only move down by those taken before them.
         places
@@ -204,21 +223,17 @@ impl Lab {
         count
     }
 
-    /// The places on the wire of the messages that may pass.
+    /// The places on the wire of the messages between two nodes, or between all.
     pub(super) fn places(&self, between: Option<(NodeId, NodeId)>) -> Vec<usize> {
-        let passes = |envelope: &Envelope| {
-            let pair = (envelope.from.node, envelope.to.node);
-            !self.blocked.contains(&pair) && between.is_none_or(|wanted| wanted == pair)
-        };
-        let wire = self.wire.iter().enumerate();
-        wire.filter(|(_, envelope)| passes(envelope))
-            .map(|(place, _)| place)
+        let wanted = |envelope: &Envelope| between.is_none_or(|pair| pair == envelope.pair());
+        (0..self.wire.len())
+            .filter(|place| wanted(&self.wire[*place]))
             .collect()
     }
 
     /// Delivers until nothing is left that may pass.
     pub(super) fn run(&mut self) {
-        while self.deliver_round(None) > 0 {}
+        while self.deliver_round(None, usize::MAX) > 0 {}
     }
 
     /// The link from one node to another comes up or goes down, as the first one sees it.
@@ -280,16 +295,20 @@ impl Lab {
         done
     }
 
+    /// The disk has no space for the newest persist in flight.
+    pub(super) fn refuse_newest(&mut self, node: NodeId) {
+        let refused = self.machine(node).refuse_newest();
+        self.happenings
+            .extend(refused.map(|flushed| Happening::disk(node, flushed)));
+        self.settle();
+    }
+
     fn flush_one(&mut self, node: NodeId) -> bool {
-        let Some(flushed) = self.machine(node).flush_one() else {
-            return false;
-        };
-        self.happenings.push(Happening::Disk {
-            node,
-            what: flushed.what,
-            refused: flushed.refused,
-        });
-        true
+        let flushed = self.machine(node).flush_one();
+        let some = flushed.is_some();
+        self.happenings
+            .extend(flushed.map(|flushed| Happening::disk(node, flushed)));
+        some
     }
 
     /// What the node's disk has of a key.

@@ -7,7 +7,13 @@
 //! Invariants:
 //! * A dot is issued once, ever: counters come from blocks whose upper end was durable before the first was used.
 //! * [`Message::Stored`] leaves only when a state that includes what was asked for is durable.
-//! * A key's state only grows: what is persisted includes everything persisted before it.
+//! * A key's state only grows: what is persisted includes everything persisted before it. (This takes a store that
+//!   applies the persists of one role and priority in the order in which they were asked for.)
+//! * A corrupt record is never taken for an empty one: the key takes no writes until [`Message::Heal`].
+//!
+//! A persist that the disk refuses has not happened, but the state in memory may already be part of later ones that
+//! are in flight. So a write is refused *definitely* only before it has a dot; after that its coordinator is told that
+//! this copy failed, and says that the outcome is unknown.
 //!
 //! After a crash this replica may have sent out dots that it lost. Its next events have higher counters, and a
 //! vector entry covers everything below it: a lost event that survives on another replica is treated as replaced by
@@ -20,13 +26,16 @@ mod reads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::hlc::HybridClock;
+use crate::ids::NodeId;
 use crate::key::{Key, record_key};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Preference;
+use crate::quorum::recent::Recent;
 use crate::quorum::slot::{Slot, Work, WorkKind};
 use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Rows, Surroundings};
 use crate::store::Table;
@@ -41,7 +50,11 @@ pub const MAX_SIBLINGS: usize = 64;
 /// The largest state of a key that a write may make, in bytes.
 pub const MAX_STATE_BYTES: usize = 8 << 20;
 /// How long a replica whose disk was full refuses writes before it tries the disk again.
-const FULL_PAUSE_MICROS: u64 = 500_000;
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+/// How long the same complaint about a clock or a record is not put on the timeline again.
+const EVENT_PAUSE: Duration = Duration::from_secs(10);
+/// About how many bytes of keys and states a node's share of a page has; a single row may be larger.
+const SHARE_BYTES: u32 = 1 << 20;
 /// The token of the read of the reserved counter.
 const COUNTER_READ: u64 = 0;
 
@@ -60,6 +73,16 @@ struct Told {
     to: Address,
     header: Header,
     since: WallTime,
+}
+
+impl Told {
+    fn new(work: &Work, now: Now) -> Self {
+        Told {
+            to: work.from,
+            header: work.header,
+            since: now.wall,
+        }
+    }
 }
 
 /// What a read in flight is for.
@@ -90,6 +113,12 @@ pub struct Replica {
     last_token: u64,
     /// Until when writes are refused because the disk was full.
     full_until: Instant,
+    /// The disk refused the last persist that it answered.
+    full: bool,
+    /// Nodes whose clocks were found ahead.
+    clocks_told: Recent<NodeId>,
+    /// Keys whose records were found corrupt.
+    corrupt_told: Recent<Key>,
 }
 
 impl Replica {
@@ -110,6 +139,9 @@ impl Replica {
             reads: BTreeMap::new(),
             last_token: COUNTER_READ,
             full_until: Instant(0),
+            full: false,
+            clocks_told: Recent::default(),
+            corrupt_told: Recent::default(),
         })
     }
 
@@ -134,10 +166,10 @@ impl Replica {
                 self.surroundings.me(),
                 self.preference.topology().generation
             ));
-            return fail(work, error, effects);
+            return refuse(&work, error, effects);
         }
         if now.instant < self.full_until {
-            return fail(work, self.full(), effects);
+            return refuse(&work, self.full(), effects);
         }
         match self.slots.get_mut(&key) {
             Some(slot) if slot.state.is_none() => slot.waiting.push_back(work),
@@ -166,18 +198,17 @@ impl Replica {
         let slot = self.slots.get_mut(&key).expect("a slot outlives its read");
         match reads::decode_state(&key, result) {
             Ok(state) => {
-                slot.stored = state.is_some();
+                slot.indexed = state.is_some();
                 slot.state = Some(Arc::new(state.unwrap_or_default()));
             }
             Err(error) => {
-                effects.push(Effect::Emit(TimelineEvent::CorruptRecord {
-                    record: error.to_string(),
-                }));
+                slot.indexed = true;
                 slot.corrupt = true;
-                slot.stored = true;
                 slot.state = Some(Arc::default());
+                self.tell_corrupt(&key, &error, now, effects);
             }
         }
+        let slot = self.slots.get_mut(&key).expect("a slot outlives its read");
         for work in std::mem::take(&mut slot.waiting) {
             self.execute(key.clone(), work, now, effects);
         }
@@ -198,7 +229,15 @@ impl Replica {
         }
         match &work.kind {
             WorkKind::Assign { .. } => self.assign(key, work, now, effects),
-            WorkKind::Store { state } => self.store(key, &work, state, now, effects),
+            WorkKind::Store { state, heals } => self.store(key, &work, (state, *heals), now, effects),
+        }
+    }
+
+    fn tell_corrupt(&mut self, key: &Key, error: &Error, now: Now, effects: &mut Vec<Effect>) {
+        let quiet_until = now.instant + EVENT_PAUSE;
+        if self.corrupt_told.is_new(key.clone(), quiet_until, now.instant) {
+            let record = error.to_string();
+            effects.push(Effect::Emit(TimelineEvent::CorruptRecord { record }));
         }
     }
 
@@ -228,24 +267,18 @@ impl Replica {
                 self.admit(key, Work { from, header, kind }, now, effects);
             }
             Message::Store { key, state } => {
-                let kind = WorkKind::Store { state };
+                let kind = WorkKind::Store { state, heals: false };
+                self.admit(key, Work { from, header, kind }, now, effects);
+            }
+            Message::Heal { key, state } => {
+                let kind = WorkKind::Store { state, heals: true };
                 self.admit(key, Work { from, header, kind }, now, effects);
             }
             Message::Fetch { key } => self.fetch(key, from, header, now, effects),
             Message::FetchRange { start, end, limit } => {
-                let token = self.token();
-                self.reads.insert(token, Read::Range(from, header));
-                let table = Table::Records;
-                let query = Query::Range {
-                    table,
-                    start,
-                    end,
-                    limit_rows: limit,
-                    limit_bytes: 1 << 20,
-                };
-                effects.push(Effect::Read { token, query });
+                self.fetch_range(start..end, limit, (from, header), effects);
             }
-            // Answers to the read repair of a coordinator that has finished arrive at that coordinator, not here.
+            // Everything else is said to coordinators and catalogs.
             _ => {}
         }
     }
@@ -288,7 +321,8 @@ impl Role for Replica {
     }
 }
 
-fn fail(work: Work, error: Error, effects: &mut Vec<Effect>) {
+/// This replica does not do it, and has not begun to.
+fn refuse(work: &Work, error: Error, effects: &mut Vec<Effect>) {
     effects.push(Effect::Send {
         to: work.from,
         header: work.header,
@@ -298,7 +332,7 @@ fn fail(work: Work, error: Error, effects: &mut Vec<Effect>) {
 
 fn corrupt(key: &Key) -> Error {
     Error::CorruptRecord(format!(
-        "the stored record of {key} fails its checksum on this replica: read the key at QUORUM to repair it, then \
-         check the disk"
+        "the stored record of {key} is unreadable on this replica: read the key while all of its replicas are up, \
+         which heals it, then check the disk"
     ))
 }

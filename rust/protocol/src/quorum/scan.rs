@@ -2,7 +2,7 @@
 //!
 //! Keys are hashed over all nodes, so every reachable node is asked for its share of the range and the shares are
 //! merged by key. The page ends where the first node's share was cut off: beyond that key, others may hold keys that
-//! this node has not shown yet.
+//! this node has not shown yet. It also ends at the limit, and where it would become too large for one answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use crate::quorum::exchange::Progress;
 use crate::quorum::read::entry;
 use crate::versions::KeyState;
 
+/// About how many bytes of keys and values a page has; a single entry may be larger.
+pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
+
 /// One node's share: its rows in key order, and whether it has more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Share {
@@ -25,6 +28,8 @@ struct Share {
 }
 
 /// A scan in progress.
+///
+/// Invariant: nobody has both a share and a failure, and whoever has either was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scan {
     me: NodeId,
@@ -56,6 +61,7 @@ impl Scan {
     /// A node's share.
     pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, Arc<KeyState>)>, more: bool) {
         if self.asked.contains(&by) {
+            self.failed.remove(&by);
             self.shares.insert(by, Share { rows, more });
         }
     }
@@ -68,7 +74,7 @@ impl Scan {
         }
     }
 
-    /// Whether every key of the ring has `required` replicas among these nodes.
+    /// Whether every key of the ring has `required` replicas among these nodes; if not, how many the worst has.
     pub(super) fn covers(nodes: &BTreeSet<NodeId>, preference: &Preference, required: u8) -> Result<(), u8> {
         let reachable = |list: &[NodeId]| list.iter().filter(|node| nodes.contains(node)).count() as u8;
         let fewest = preference.lists().map(reachable).min().unwrap_or(0);
@@ -79,8 +85,7 @@ impl Scan {
     pub(super) fn progress(
         &self,
         preference: &Preference,
-        required: u8,
-        level: Level,
+        (required, level): (u8, Level),
         impatient: bool,
     ) -> Progress {
         let settled = self.shares.len() + self.failed.len() == self.asked.len();
@@ -90,12 +95,9 @@ impl Scan {
         let answered = self.shares.keys().copied().collect();
         match Self::covers(&answered, preference, required) {
             Ok(()) => Progress::Done(Ok(Response::Page(self.page(preference, level)))),
-            Err(fewest) if settled => {
-                let error = self.error.clone();
-                Progress::Done(Err(error.unwrap_or(Error::ReadTimeout {
-                    answered: fewest,
-                    required,
-                })))
+            Err(alive) if settled => {
+                let unavailable = Error::Unavailable { required, alive };
+                Progress::Done(Err(self.error.clone().unwrap_or(unavailable)))
             }
             Err(_) => Progress::Waiting,
         }
@@ -103,48 +105,55 @@ impl Scan {
 
     /// What to say at the deadline.
     pub(super) fn timed_out(&self, preference: &Preference, required: u8) -> Error {
-        let answered = self.shares.keys().copied().collect();
-        let answered = Self::covers(&answered, preference, required)
+        let nodes = self.shares.keys().copied().collect();
+        let answered = Self::covers(&nodes, preference, required)
             .err()
             .unwrap_or(required);
-        self.error
-            .clone()
-            .unwrap_or(Error::ReadTimeout { answered, required })
+        let late = Error::ReadTimeout { answered, required };
+        self.error.clone().unwrap_or(late)
+    }
+
+    /// The last key up to which every share is complete; `None` when they all are.
+    fn bound(&self) -> Option<&Key> {
+        let cut_off = self.shares.values().filter(|share| share.more);
+        cut_off.filter_map(|share| Some(&share.rows.last()?.0)).min()
     }
 
     fn page(&self, preference: &Preference, level: Level) -> Page {
-        let cut = |share: &Share| {
-            if share.more {
-                share.rows.last().map(|(key, _)| key.clone())
-            } else {
-                None
-            }
-        };
-        let bound: Option<Key> = self.shares.values().filter_map(cut).min();
-        let mut merged: BTreeMap<&Key, KeyState> = BTreeMap::new();
+        let bound = self.bound();
+        let mut merged: BTreeMap<&Key, Arc<KeyState>> = BTreeMap::new();
         for (key, state) in self.shares.values().flat_map(|share| &share.rows) {
-            if bound.as_ref().is_none_or(|bound| key <= bound) {
-                let known = merged.entry(key).or_default();
-                *known = known.merge(state);
+            if bound.is_some_and(|bound| key > bound) {
+                continue;
+            }
+            let known = merged.entry(key).or_insert_with(|| state.clone());
+            if known != state {
+                *known = Arc::new(known.merge(state));
             }
         }
-        let live = |(key, state): (&Key, KeyState)| {
-            state.live().next()?;
-            let answered: Vec<NodeId> = preference
-                .of(key)
-                .iter()
-                .copied()
-                .filter(|node| self.shares.contains_key(node))
-                .collect();
-            Some((key.clone(), entry(&state, answered.iter(), self.me, level)))
+        let mut page = Page {
+            entries: Vec::new(),
+            next: bound.cloned(),
         };
-        let mut entries: Vec<_> = merged.into_iter().filter_map(live).collect();
-        let cut_short = entries.len() > self.limit;
-        entries.truncate(self.limit);
-        let last = entries.last().map(|(key, _)| key.clone());
-        Page {
-            next: if cut_short { last } else { bound },
-            entries,
+        let mut bytes = 0;
+        for (key, state) in merged {
+            if state.live().next().is_none() {
+                continue;
+            }
+            if page.entries.len() >= self.limit || bytes >= MAX_PAGE_BYTES {
+                page.next = page.entries.last().map(|(key, _)| key.clone());
+                break;
+            }
+            let replicas = preference.of(key).iter().copied();
+            let answered = replicas.filter(|node| self.shares.contains_key(node)).collect();
+            bytes += key.size() + state.values().map(bytes::Bytes::len).sum::<usize>();
+            page.entries
+                .push((key.clone(), entry(&state, answered, self.me, level)));
         }
+        page
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

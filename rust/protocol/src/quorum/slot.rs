@@ -27,25 +27,28 @@ pub(super) enum WorkKind {
     },
     Store {
         state: Arc<KeyState>,
+        /// It may take the place of a corrupt record.
+        heals: bool,
     },
 }
 
 /// A key with a read in flight, or with writes that are not durable yet. A key without either needs no slot: its
 /// state is what the disk says.
 ///
-/// Invariant: `state` is `None` exactly while the read is in flight, and work waits only then.
+/// Invariants: `state` is `None` exactly while the read is in flight, and work waits only then; a persist that
+/// `newest` names is in flight and carries `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
     /// Includes writes that are not durable yet, so that merges of one key follow each other.
     pub(super) state: Option<Arc<KeyState>>,
-    /// Whether the key has a row on disk or on its way there.
-    pub(super) stored: bool,
-    /// The stored record is unreadable; only a whole state from another replica may replace it.
+    /// Whether the key's row in the token index is durable, and need not be written again.
+    pub(super) indexed: bool,
+    /// The stored record is unreadable.
     pub(super) corrupt: bool,
     /// Persists in flight.
     pub(super) in_flight: u32,
-    /// The last of them: when it is durable, so is `state`.
-    pub(super) last_token: u64,
+    /// The persist that makes `state` durable; `None` when there is none in flight or the disk refused it.
+    pub(super) newest: Option<u64>,
     /// Until the read answers.
     pub(super) waiting: VecDeque<Work>,
 }

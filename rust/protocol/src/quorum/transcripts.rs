@@ -7,12 +7,13 @@
 //! n1: scan [from=KEY] [to=KEY] [after=KEY] [limit=N] [level=ONE] ...
 //! n1: create NAME [replicas=3] [level=ALL] ...        n1: list
 //! wire                                what is on its way between nodes
-//! deliver [n1 n2]                     deliver what is on the wire now (from n1 to n2): one hop
+//! deliver [n1 n2] [count=1]           deliver what is on the wire now (from n1 to n2): one hop
 //! run                                 deliver until nothing moves any more
 //! drop [n1 n2]                        lose it          duplicate n1 n2      put a second copy on the wire
 //! block n1 n2                         what n1 sends to n2 stays on the wire until: unblock n1 n2
 //! hold n1                             n1's disk makes nothing durable until: persist n1 [COUNT], or release n1
 //! full n1                             n1's disk has no space until: space n1
+//! refuse n1                           n1's disk has no space for the newest of the writes that it holds
 //! corrupt n1 KEY                      n1's record of the key fails its checksum
 //! crash n1                            n1 ends at once, and the others notice
 //! restart n1                          n1 starts again with what its disk has
@@ -63,6 +64,8 @@ struct Script {
     /// Who wants to keep the context of which operation's answer.
     readers: BTreeMap<u64, String>,
     verbose: bool,
+    /// Transcripts about keyspaces show what catalogs say to each other; in the others it would be in the way.
+    catalogs: bool,
 }
 
 impl Script {
@@ -88,6 +91,7 @@ impl Script {
         if args.take_key("read_repair") == Some("off") {
             settings.read_repair = ReadRepair::Off;
         }
+        self.catalogs = replicas == 0;
         let mut lab = Lab::new(&Setup { nodes, seed: 1, bugs });
         if replicas > 0 {
             let create = Request::CreateKeyspace(settings);
@@ -199,11 +203,20 @@ impl Script {
             self.verbose = args.next_pos() == Some("on");
             return Ok(String::new());
         }
+        let catalogs = self.catalogs;
         let lab = self.lab()?;
         let output = match name {
-            "wire" => lab.wire.iter().map(show::envelope).collect::<Vec<_>>().join("\n"),
+            "wire" => {
+                let wire = lab
+                    .wire
+                    .iter()
+                    .filter(|sent| catalogs || sent.to.role != RoleId::Catalog);
+                wire.map(show::envelope).collect::<Vec<_>>().join("\n")
+            }
             "deliver" => {
-                lab.deliver_round(pair(&mut args)?);
+                let between = pair(&mut args)?;
+                let count = number(&mut args, "count")?.unwrap_or(usize::MAX);
+                lab.deliver_round(between, count);
                 String::new()
             }
             "run" => {
@@ -273,6 +286,7 @@ impl Script {
                 lab.machine(node).disk.held = false;
                 lab.persist(node, usize::MAX);
             }
+            "refuse" => lab.refuse_newest(node),
             "full" | "space" => lab.machine(node).disk.full = name == "full",
             "corrupt" => {
                 let key = Key::try_from(args.next_pos().ok_or("which key?")?)?;
@@ -302,6 +316,12 @@ impl Script {
         };
         let mut lines = Vec::new();
         for happening in std::mem::take(&mut lab.happenings) {
+            if let Happening::Delivered(sent) = &happening
+                && sent.to.role == RoleId::Catalog
+                && !self.catalogs
+            {
+                continue;
+            }
             let everything = self.verbose || disks && matches!(happening, Happening::Disk { .. });
             lines.extend(show::happening(&happening, everything));
             if let Happening::Reply {

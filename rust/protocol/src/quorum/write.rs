@@ -14,54 +14,64 @@ use crate::level::Level;
 use crate::quorum::exchange::Progress;
 use crate::versions::{Dot, KeyState};
 
+/// What is known of one replica's copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Copy {
+    /// It may answer yet.
+    Awaited,
+    /// It said that it has the write durably.
+    Durable,
+    /// It refused, or is out of reach.
+    Lost,
+}
+
 /// A write in progress.
 ///
-/// Invariants: `acked`, `failed` and the rest of `replicas` are disjoint; nobody but the own replica has acked before
-/// the event exists.
+/// Invariants: `me` is one of the replicas; nobody but it has a durable copy before there is an event (whose name may
+/// arrive after the news that it is durable: messages overtake each other); a durable copy stays one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Write {
     pub(super) key: Key,
     me: NodeId,
-    replicas: Vec<NodeId>,
+    /// The most preferred first.
+    copies: Vec<(NodeId, Copy)>,
     event: Option<(Dot, Timestamp, Arc<KeyState>)>,
-    acked: BTreeSet<NodeId>,
-    /// Those that will not answer: refused, or out of reach.
-    failed: BTreeSet<NodeId>,
 }
 
 impl Write {
     /// A write to `replicas`, of which `alive` can be reached; `me` is one of both.
-    pub(super) fn new(key: Key, me: NodeId, replicas: Vec<NodeId>, alive: &BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(key: Key, me: NodeId, replicas: &[NodeId], alive: &BTreeSet<NodeId>) -> Self {
         assert!(
             replicas.contains(&me),
             "only a replica of the key coordinates its writes"
         );
-        let failed = replicas
-            .iter()
-            .copied()
-            .filter(|node| !alive.contains(node))
-            .collect();
+        let copy = |node: &NodeId| match alive.contains(node) {
+            true => (*node, Copy::Awaited),
+            false => (*node, Copy::Lost),
+        };
         Write {
             key,
             me,
-            replicas,
+            copies: replicas.iter().map(copy).collect(),
             event: None,
-            acked: BTreeSet::new(),
-            failed,
         }
     }
 
-    /// The own replica has made the write an event. Gives the nodes that must be sent its state.
-    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> Vec<NodeId> {
-        if self.event.is_some() {
-            return Vec::new();
+    /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] get its state.
+    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
+        let news = self.event.is_none();
+        if news {
+            self.event = Some((dot, timestamp, state));
         }
-        self.event = Some((dot, timestamp, state));
-        self.replicas
+        news
+    }
+
+    /// The other replicas that can be reached.
+    pub(super) fn targets(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.copies
             .iter()
-            .copied()
-            .filter(|node| *node != self.me && !self.failed.contains(node))
-            .collect()
+            .filter(|(node, copy)| *node != self.me && *copy != Copy::Lost)
+            .map(|(node, _)| *node)
     }
 
     /// The state to send, once there is an event.
@@ -69,34 +79,54 @@ impl Write {
         self.event.as_ref().map(|(_, _, state)| state)
     }
 
+    fn copy(&mut self, node: NodeId) -> Option<&mut Copy> {
+        self.copies
+            .iter_mut()
+            .find(|(of, _)| *of == node)
+            .map(|(_, copy)| copy)
+    }
+
     /// A replica has it durably.
     pub(super) fn stored(&mut self, by: NodeId) {
-        if self.replicas.contains(&by) {
-            self.failed.remove(&by);
-            self.acked.insert(by);
+        if let Some(copy) = self.copy(by) {
+            *copy = Copy::Durable;
         }
     }
 
     /// A replica refused it, or went out of reach.
     pub(super) fn lost(&mut self, node: NodeId) {
-        if self.replicas.contains(&node) && !self.acked.contains(&node) {
-            self.failed.insert(node);
+        if let Some(copy) = self.copy(node)
+            && *copy == Copy::Awaited
+        {
+            *copy = Copy::Lost;
         }
     }
 
-    /// A replica that was out of reach is back: whether it must be sent the state.
+    /// A replica can be reached (again): whether it must be sent the state now.
     pub(super) fn back(&mut self, node: NodeId) -> bool {
-        self.failed.remove(&node) && self.event.is_some()
+        let assigned = self.event.is_some();
+        match self.copy(node) {
+            Some(copy @ Copy::Lost) => {
+                *copy = Copy::Awaited;
+                assigned
+            }
+            _ => false,
+        }
+    }
+
+    fn count(&self, wanted: Copy) -> usize {
+        self.copies.iter().filter(|(_, copy)| *copy == wanted).count()
     }
 
     /// Whether the write counts: W copies are durable, the own one among them (see [`crate::quorum`]).
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
-        let own = self.event.is_some() && self.acked.contains(&self.me);
-        if own && self.acked.len() >= usize::from(required) {
+        let own = self.copies.iter().find(|(node, _)| *node == self.me);
+        let own = own.map_or(Copy::Lost, |(_, copy)| *copy);
+        if own == Copy::Durable && self.event.is_some() && self.count(Copy::Durable) >= usize::from(required) {
             return Progress::Done(Ok(self.written(level)));
         }
-        let possible = self.replicas.len() - self.failed.len();
-        if possible < usize::from(required) || self.failed.contains(&self.me) {
+        let possible = self.copies.len() - self.count(Copy::Lost);
+        if own == Copy::Lost || possible < usize::from(required) {
             return Progress::Done(Err(self.unknown(required)));
         }
         Progress::Waiting
@@ -104,7 +134,7 @@ impl Write {
 
     /// The same with the mistake that [`crate::bugs::Bugs::write_quorum_by_liveness`] makes.
     pub(super) fn progress_by_liveness(&self, required: u8, level: Level) -> Progress {
-        let alive = self.replicas.len() - self.failed.len();
+        let alive = self.copies.len() - self.count(Copy::Lost);
         if self.event.is_some() && alive >= usize::from(required) {
             return Progress::Done(Ok(self.written(level)));
         }
@@ -114,25 +144,25 @@ impl Write {
     /// What to say when nothing better can be said.
     pub(super) fn unknown(&self, required: u8) -> Error {
         Error::OutcomeUnknown {
-            acked: self.acked.len() as u8,
+            acked: self.count(Copy::Durable) as u8,
             required,
         }
     }
 
     fn written(&self, level: Level) -> Response {
         let (dot, timestamp, state) = self.event.as_ref().expect("acknowledged writes have an event");
+        let durable = self.copies.iter().filter(|(_, copy)| *copy == Copy::Durable);
         Response::Written(Written {
             dot: *dot,
             context: state.clock().clone(),
             timestamp: *timestamp,
-            acked: self
-                .replicas
-                .iter()
-                .copied()
-                .filter(|node| self.acked.contains(node))
-                .collect(),
+            acked: durable.map(|(node, _)| *node).collect(),
             coordinator: self.me,
             level,
         })
     }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

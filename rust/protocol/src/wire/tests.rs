@@ -83,6 +83,7 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Define(_) => "Define",
             Message::Defined => "Defined",
             Message::KeyspaceKnown(_) => "KeyspaceKnown",
+            Message::Heal { .. } => "Heal",
         }
     }
     let get = Request::Get {
@@ -135,6 +136,10 @@ fn samples() -> Vec<(&'static str, Message)> {
         Message::Define(keyspace()),
         Message::Defined,
         Message::KeyspaceKnown(keyspace()),
+        Message::Heal {
+            key: key(),
+            state: state().into(),
+        },
     ];
     messages
         .into_iter()

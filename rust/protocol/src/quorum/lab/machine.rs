@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Setup;
-use super::disk::Disk;
+use super::disk::{Disk, Flight};
 use super::recording::Recording;
 use crate::bugs::Bugs;
 use crate::ids::{NodeId, ReplicaId};
@@ -195,8 +195,16 @@ impl Machine {
     /// Deals with the first persist in flight.
     pub(super) fn flush_one(&mut self) -> Option<Flushed> {
         let flight = self.disk.in_flight.pop_front()?;
+        Some(self.answer(flight, self.disk.full))
+    }
+
+    pub(super) fn refuse_newest(&mut self) -> Option<Flushed> {
+        let flight = self.disk.in_flight.pop_back()?;
+        Some(self.answer(flight, true))
+    }
+
+    fn answer(&mut self, flight: Flight, refused: bool) -> Flushed {
         let what = flight.writes.iter().map(describe).collect::<Vec<_>>().join(", ");
-        let refused = self.disk.full;
         let token = flight.token;
         let event = if refused {
             Event::PersistRefused { token }
@@ -205,7 +213,7 @@ impl Machine {
             Event::Persisted { tokens: vec![token] }
         };
         self.enqueue(flight.role, event);
-        Some(Flushed { what, refused })
+        Flushed { what, refused }
     }
 }
 

@@ -46,6 +46,7 @@ fn message(message: &Message) -> String {
         }
         Message::Assigned { dot, state: new, .. } => format!("Assigned {dot}: {}", state(new)),
         Message::Store { key, state: new } => format!("Store {key} {}", state(new)),
+        Message::Heal { key, state: new } => format!("Heal {key} {}", state(new)),
         Message::Stored => "Stored".to_owned(),
         Message::Fetch { key } => format!("Fetch {key}"),
         Message::Fetched { state: found } => format!("Fetched {}", state(found)),

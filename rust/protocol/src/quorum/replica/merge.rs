@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{FULL_PAUSE_MICROS, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, fail};
+use super::{
+    EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, refuse,
+};
 use crate::error::Error;
 use crate::hlc::{MAX_CLOCK_OFFSET, Observed};
 use crate::key::{Key, index_key, record_key};
@@ -11,7 +13,7 @@ use crate::quorum::slot::{Work, WorkKind};
 use crate::role::{Effect, Rng};
 use crate::store::{JournalOp, Priority, StateWrite, Table};
 use crate::telemetry::{Span, TimelineEvent};
-use crate::time::{Instant, Now};
+use crate::time::Now;
 use crate::versions::{DotCounter, KeyState};
 
 impl Replica {
@@ -27,7 +29,7 @@ impl Replica {
         let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
         if slot.corrupt {
             let error = corrupt(&key);
-            return fail(work, error, effects);
+            return refuse(&work, error, effects);
         }
         let state = slot.state.as_ref().expect("work is executed on a loaded slot");
         // A retry of what this replica has made an event before. One that another replica did is made an event again:
@@ -51,7 +53,7 @@ impl Replica {
         }
         let Some(dot) = self.counter.as_mut().and_then(DotCounter::issue) else {
             self.stalled.push((key, work));
-            return;
+            return self.reserve(effects);
         };
         for sibling in state.siblings() {
             // The clock starts anew with each boot: what is replaced must not look newer than what replaces it.
@@ -62,11 +64,11 @@ impl Replica {
             Ok(next) => next,
             Err(error) => {
                 let error = Error::invalid(format!("the context was not issued for this key: {error}"));
-                return fail(work, error, effects);
+                return refuse(&work, error, effects);
             }
         };
         if let Err(error) = within_limits(&key, &next) {
-            return fail(work, error, effects);
+            return refuse(&work, error, effects);
         }
         let next = Arc::new(next);
         let sent = if self.surroundings.bugs.siblings_dropped {
@@ -92,60 +94,62 @@ impl Replica {
         &mut self,
         key: Key,
         work: &Work,
-        incoming: &KeyState,
+        (incoming, heals): (&KeyState, bool),
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        for sibling in incoming.siblings() {
-            if let Observed::TooFarAhead { ahead } =
-                self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET)
-            {
-                let offset_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
-                let node = sibling.dot.replica.node();
-                effects.push(Effect::Emit(TimelineEvent::ClockAhead { node, offset_ms }));
-            }
-        }
         let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
-        let state = slot.state.as_ref().expect("work is executed on a loaded slot");
-        if !slot.corrupt && state.includes(incoming) {
+        if slot.corrupt && !heals {
+            return refuse(work, corrupt(&key), effects);
+        }
+        let state = slot.state.clone().expect("work is executed on a loaded slot");
+        let news = slot.corrupt || !state.includes(incoming);
+        slot.corrupt = false;
+        if !news {
             return self.tell_when_durable(&key, work, now, effects);
         }
+        self.adopt_time(incoming, now, effects);
         let merged = state.merge(incoming);
-        slot.corrupt = false;
         self.persist(&key, Arc::new(merged), work, now, effects);
     }
 
-    /// What was asked for is part of the slot's state already: tell so when that is durable.
-    pub(super) fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
-        let slot = &self.slots[key];
-        if slot.in_flight == 0 {
-            effects.push(Effect::Send {
-                to: work.from,
-                header: work.header,
-                message: Message::Stored,
-            });
-            return;
-        }
-        match self.persists.get_mut(&slot.last_token) {
-            Some(Persist::State { tell, .. }) => {
-                tell.push(Told {
-                    to: work.from,
-                    header: work.header,
-                    since: now.wall,
-                });
+    /// Takes note of when others wrote, so that whatever is written here from now on is later.
+    fn adopt_time(&mut self, incoming: &KeyState, now: Now, effects: &mut Vec<Effect>) {
+        for sibling in incoming.siblings() {
+            let Observed::TooFarAhead { ahead } =
+                self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET)
+            else {
+                continue;
+            };
+            let node = sibling.dot.replica.node();
+            let quiet_until = now.instant + EVENT_PAUSE;
+            if self.clocks_told.is_new(node, quiet_until, now.instant) {
+                let offset_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+                effects.push(Effect::Emit(TimelineEvent::ClockAhead { node, offset_ms }));
             }
-            other => panic!("a slot's last persist is a state in flight, not {other:?}"),
         }
     }
 
-    pub(super) fn persist(
-        &mut self,
-        key: &Key,
-        state: Arc<KeyState>,
-        work: &Work,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// What was asked for is part of the slot's state already: tell so when that is durable.
+    fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
+        let slot = &self.slots[key];
+        let state = slot.state.clone().expect("work is executed on a loaded slot");
+        match slot.newest {
+            Some(token) => match self.persists.get_mut(&token) {
+                Some(Persist::State { tell, .. }) => tell.push(Told::new(work, now)),
+                other => panic!("a slot's newest persist is a state in flight, not {other:?}"),
+            },
+            // The disk refused the state, but not yet all that it was made of: try again.
+            None if slot.in_flight > 0 => self.persist(key, state, work, now, effects),
+            None => effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message: Message::Stored,
+            }),
+        }
+    }
+
+    fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let token = self.token();
         let slot = self.slots.get_mut(key).expect("work is executed on a slot");
         let mut writes = vec![StateWrite {
@@ -153,22 +157,17 @@ impl Replica {
             key: record_key(self.keyspace.id, key),
             value: Some(state.encode()),
         }];
-        if !slot.stored {
+        if !slot.indexed {
             writes.push(StateWrite {
                 table: Table::TokenIndex,
                 key: index_key(self.keyspace.id, self.preference.token(key).0, key),
                 value: Some(bytes::Bytes::new()),
             });
         }
-        slot.stored = true;
         slot.state = Some(state);
         slot.in_flight += 1;
-        slot.last_token = token;
-        let mut tell = vec![Told {
-            to: work.from,
-            header: work.header,
-            since: now.wall,
-        }];
+        slot.newest = Some(token);
+        let mut tell = vec![Told::new(work, now)];
         if self.surroundings.bugs.ack_before_durable {
             effects.push(Effect::Send {
                 to: work.from,
@@ -192,6 +191,7 @@ impl Replica {
     }
 
     pub(super) fn persisted(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        self.full = false;
         match self.persists.remove(&token) {
             Some(Persist::Counter(mark)) => {
                 self.counter
@@ -209,23 +209,26 @@ impl Replica {
                         message: Message::Stored,
                     });
                 }
-                self.settle(&key);
+                self.settle(&key, token, true);
             }
             None => panic!("token {token} was not in flight"),
         }
     }
 
-    pub(super) fn settle(&mut self, key: &Key) {
+    /// A persist of a key's state has been answered.
+    fn settle(&mut self, key: &Key, token: u64, durable: bool) {
         let slot = self.slots.get_mut(key).expect("a slot outlives its persists");
         slot.in_flight -= 1;
+        slot.indexed |= durable;
+        slot.newest = slot.newest.filter(|newest| *newest != token);
         self.release(key);
     }
 
     pub(super) fn refused(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
-        if now.instant >= self.full_until {
+        if !std::mem::replace(&mut self.full, true) {
             effects.push(Effect::Emit(TimelineEvent::StorageFull));
         }
-        self.full_until = Instant(now.instant.0 + FULL_PAUSE_MICROS);
+        self.full_until = now.instant + FULL_PAUSE;
         match self.persists.remove(&token) {
             Some(Persist::Counter(_)) => {
                 self.counter
@@ -233,7 +236,7 @@ impl Replica {
                     .expect("reserved after recovery")
                     .reservation_failed();
                 for (_, work) in std::mem::take(&mut self.stalled) {
-                    fail(work, self.full(), effects);
+                    refuse(&work, self.full(), effects);
                 }
             }
             Some(Persist::State { key, tell }) => {
@@ -247,7 +250,7 @@ impl Replica {
                         message,
                     });
                 }
-                self.settle(&key);
+                self.settle(&key, token, false);
             }
             None => panic!("token {token} was not in flight"),
         }
@@ -260,7 +263,7 @@ impl Replica {
         ))
     }
 
-    pub(super) fn commit_span(
+    fn commit_span(
         &self,
         told: &Told,
         now: Now,

@@ -1,0 +1,258 @@
+//! How requests begin: what is refused at once, and whom the others ask first.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::Rng as _;
+
+use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, SCAN_PATIENCE};
+use crate::api::{MAX_VALUE_BYTES, Page, Request, Response};
+use crate::error::Error;
+use crate::ids::NodeId;
+use crate::key::{Key, record_key, record_range};
+use crate::keyspace::ReadRepair;
+use crate::message::{Header, Message};
+use crate::quorum::exchange::{Ask, Kind, Origin, operation_of, reply};
+use crate::quorum::read::Read;
+use crate::quorum::scan::Scan;
+use crate::quorum::write::Write;
+use crate::role::{Address, Effect, Rng};
+use crate::time::Now;
+use crate::versions::{VersionVector, WriteId};
+
+/// How long a put that another node forwarded is remembered beyond its deadline: longer than a message stays in any
+/// network, so that a repeated one is never taken for a second put.
+const FORWARD_MEMORY: Duration = Duration::from_secs(10);
+
+/// What a put changes.
+struct Change {
+    key: Key,
+    value: Option<Bytes>,
+    context: Option<VersionVector>,
+    write_id: WriteId,
+}
+
+impl Coordinator {
+    /// Another node's coordinator asks for one of its clients.
+    pub(super) fn forwarded(
+        &mut self,
+        from: Address,
+        header: Header,
+        request: Request,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        let until = header.deadline.max(now.instant) + FORWARD_MEMORY;
+        let repeated = !self
+            .forwarded
+            .is_new((from.node, header.request), until, now.instant);
+        if !repeated && header.deadline > now.instant {
+            self.request(Origin::Peer(from, header), header, request, now, rng, effects);
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        origin: Origin,
+        header: Header,
+        request: Request,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        let settings = &self.keyspace.settings;
+        let Some(operation) = operation_of(&request) else {
+            let error = Error::invalid(format!("a coordinator does not answer {request:?}"));
+            return reply(origin, Err(error), effects);
+        };
+        let level = match &request {
+            Request::Put { level, .. } => level.unwrap_or(settings.write_level),
+            Request::Get { level, .. } | Request::Scan { level, .. } => level.unwrap_or(settings.read_level),
+            _ => settings.read_level,
+        };
+        let required = match level.required(settings.replicas) {
+            Ok(required) => required,
+            Err(error) => return reply(origin, Err(error), effects),
+        };
+        let ask = Ask::new(origin, &header, operation, (level, required), now, rng);
+        if ask.deadline <= now.instant {
+            let error = self.too_late(&request, required);
+            return self.refuse(ask, error, now, effects);
+        }
+        match request {
+            Request::Put {
+                key,
+                value,
+                context,
+                write_id,
+                ..
+            } => {
+                let change = Change {
+                    key,
+                    value,
+                    context,
+                    write_id,
+                };
+                self.put(ask, change, now, effects);
+            }
+            Request::Get { key, .. } => {
+                let repair = self.keyspace.settings.read_repair == ReadRepair::Async;
+                let all = repair && (required > 1 || rng.next_u32().is_multiple_of(REPAIR_ONE_IN));
+                self.get(ask, key, (repair, all), now, effects);
+            }
+            Request::Scan {
+                start,
+                end,
+                after_start,
+                limit,
+                ..
+            } => {
+                let range = self.range(start, end, after_start);
+                self.scan(ask, range, limit.clamp(1, MAX_PAGE), now, effects);
+            }
+            _ => unreachable!("operation_of admits no other"),
+        }
+    }
+
+    /// Answers without having done anything.
+    fn refuse(&self, mut ask: Ask, error: Error, now: Now, effects: &mut Vec<Effect>) {
+        ask.answer(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
+    }
+
+    /// What to say to a request whose deadline was over before it was looked at.
+    fn too_late(&self, request: &Request, required: u8) -> Error {
+        match request {
+            Request::Put { .. } => Error::Overloaded(format!(
+                "{} began with the write only after its deadline, and wrote nothing: allow more time, or send fewer \
+                 requests at once",
+                self.me()
+            )),
+            _ => Error::ReadTimeout {
+                answered: 0,
+                required,
+            },
+        }
+    }
+
+    // ---- writes ----
+
+    fn put(&mut self, ask: Ask, change: Change, now: Now, effects: &mut Vec<Effect>) {
+        let size = change.value.as_ref().map_or(0, Bytes::len);
+        if size > MAX_VALUE_BYTES {
+            let error = Error::LimitExceeded {
+                what: "the value's length in bytes".to_owned(),
+                size: size as u64,
+                limit: MAX_VALUE_BYTES as u64,
+                remedy: "split it over several keys".to_owned(),
+            };
+            return self.refuse(ask, error, now, effects);
+        }
+        let replicas = self.preference.of(&change.key);
+        let alive = replicas.iter().filter(|node| self.alive(**node)).count() as u8;
+        if alive < ask.required {
+            let required = ask.required;
+            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+        }
+        let me = self.me();
+        if !replicas.contains(&me) {
+            let first = replicas.iter().find(|node| self.alive(**node));
+            let first = *first.expect("the level requires at least one, and so many are alive");
+            return self.forward(ask, change, first, now, effects);
+        }
+        let write = Write::new(change.key.clone(), me, replicas, &self.surroundings.alive);
+        let id = self.begin(ask, Kind::Write(write), None, now);
+        let message = Message::Assign {
+            key: change.key,
+            value: change.value,
+            context: change.context,
+            write_id: change.write_id,
+        };
+        self.send(id, self.replica(me), message, effects);
+    }
+
+    /// Hands a put to a node that holds a replica of its key.
+    fn forward(&mut self, ask: Ask, change: Change, to: NodeId, now: Now, effects: &mut Vec<Effect>) {
+        if ask.is_forwarded() {
+            let error = Error::Refused(format!(
+                "{} holds no replica of {} in generation {}: refresh the topology",
+                self.me(),
+                change.key,
+                self.preference.topology().generation
+            ));
+            return self.refuse(ask, error, now, effects);
+        }
+        let request = Request::Put {
+            keyspace: self.keyspace.id,
+            key: change.key,
+            value: change.value,
+            context: change.context,
+            level: Some(ask.level),
+            write_id: change.write_id,
+        };
+        let id = self.begin(ask, Kind::Forwarded { to }, None, now);
+        self.send(id, self.coordinator(to), Message::Forward(request), effects);
+    }
+
+    // ---- reads ----
+
+    /// Asks as many replicas as the level requires, or `all` of them. The own one first: it is next door.
+    fn get(&mut self, ask: Ask, key: Key, (repair, all): (bool, bool), now: Now, effects: &mut Vec<Effect>) {
+        let me = self.me();
+        let copies = self.preference.of(&key).iter();
+        let mut copies: Vec<(NodeId, bool)> = copies.map(|node| (*node, self.alive(*node))).collect();
+        let alive = copies.iter().filter(|(_, alive)| *alive).count() as u8;
+        let required = ask.required;
+        if alive < required {
+            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+        }
+        copies.sort_by_key(|(node, _)| *node != me);
+        let mut read = Read::new(key.clone(), me, &copies, repair);
+        let asked = read.ask(if all { copies.len() } else { usize::from(required) });
+        let hedge = read.can_ask().then_some(HEDGE_AFTER);
+        let id = self.begin(ask, Kind::Read(read), hedge, now);
+        for node in asked {
+            let message = Message::Fetch { key: key.clone() };
+            self.send(id, self.replica(node), message, effects);
+        }
+    }
+
+    fn range(&self, start: Option<Key>, end: Option<Key>, after_start: bool) -> Range<Bytes> {
+        let mut range = record_range(self.keyspace.id, start.as_ref(), end.as_ref());
+        if let (true, Some(start)) = (after_start, &start) {
+            // Encoded keys delimit themselves: nothing lies between a key and the key with a zero byte behind it.
+            range.start = [record_key(self.keyspace.id, start).as_ref(), &[0]]
+                .concat()
+                .into();
+        }
+        range
+    }
+
+    fn scan(&mut self, ask: Ask, range: Range<Bytes>, limit: u32, now: Now, effects: &mut Vec<Effect>) {
+        let required = ask.required;
+        if let Err(alive) = Scan::covers(&self.surroundings.alive, &self.preference, required) {
+            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+        }
+        if range.is_empty() {
+            let page = Page {
+                entries: Vec::new(),
+                next: None,
+            };
+            let (me, mut ask) = (self.me(), ask);
+            let name = &self.keyspace.settings.name;
+            return ask.answer(Ok(Response::Page(page)), me, name, now, effects);
+        }
+        let scan = Scan::new(self.me(), limit as usize, self.surroundings.alive.clone());
+        let asked: Vec<NodeId> = scan.asked().collect();
+        let id = self.begin(ask, Kind::Scan(scan), Some(SCAN_PATIENCE), now);
+        for node in asked {
+            let message = Message::FetchRange {
+                start: range.start.clone(),
+                end: range.end.clone(),
+                limit,
+            };
+            self.send(id, self.replica(node), message, effects);
+        }
+    }
+}
