@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use quorate_otlp::Exporter;
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::bugs::Bugs;
 use quorate_protocol::ids::{BootId, ClusterId, ReplicaId};
@@ -99,6 +100,8 @@ pub struct NodeArguments {
     pub http: Arc<dyn HttpServer>,
     /// How it ends when it must not go on.
     pub fatal: Fatal,
+    /// Where finished spans go besides the node's own ring, if the environment asks for it.
+    pub exporter: Option<Exporter>,
 }
 
 /// A node that serves requests.
@@ -133,6 +136,7 @@ impl Node {
             boot,
             http,
             fatal,
+            exporter,
         } = arguments;
         let Opened { dir, claim, store } = opened;
         let reader = store.reader();
@@ -144,6 +148,9 @@ impl Node {
             config.timeline_events,
             config.spans,
         ));
+        if let Some(exporter) = exporter {
+            telemetry.add_sink(Arc::new(exporter));
+        }
         let directory = Directory::default();
         let hooks = disk::hooks(
             directory.clone(),

@@ -18,10 +18,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quorate_otlp::Exporter;
 use quorate_protocol::ids::BootId;
 use quorate_protocol::topology::Topology;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
@@ -51,13 +53,16 @@ pub fn run(config: &str, http: Arc<dyn HttpServer>) -> i32 {
 
 fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> Result<(), StartError> {
     let config = Arc::new(NodeConfig::parse(text)?);
+    let instance = config.node.to_string();
+    let exporter = Exporter::from_environment("quorate-node", &[("service.instance.id", &instance)])
+        .map_err(ConfigError)?;
     let log: SharedLog = Arc::new(Mutex::new(Some(
-        log::install(&config.log).map_err(StartError::system("open the log"))?,
+        log::install(&config.log, exporter.as_ref()).map_err(StartError::system("open the log"))?,
     )));
     tracing::info!(node = %config.node, cluster = config.cluster_name, data = %config.data_dir.display(), "starting");
     let runtime = runtime(config.worker_threads)?;
     let fatal = exit_on_fatal(&log);
-    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal));
+    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal, exporter));
     runtime.shutdown_timeout(Duration::from_secs(1));
     if result.is_ok() {
         tracing::info!("stopped");
@@ -96,6 +101,7 @@ async fn live(
     http: Arc<dyn HttpServer>,
     clock: Arc<Clock>,
     fatal: Fatal,
+    exporter: Option<Exporter>,
 ) -> Result<(), StartError> {
     let mut signals = Signals::install()?;
     let doors = Doors::open(&config.listen)?;
@@ -128,8 +134,11 @@ async fn live(
         boot,
         http,
         fatal,
+        exporter,
     };
-    let node = Node::start(arguments).await?;
+    let node = Node::start(arguments)
+        .instrument(tracing::info_span!("node.start"))
+        .await?;
     phase(&clock, "ready");
     Line::Ready {
         ready: true,

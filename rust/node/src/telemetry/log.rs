@@ -4,7 +4,11 @@ use std::fs::OpenOptions;
 use std::io;
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use quorate_otlp::Exporter;
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -12,11 +16,11 @@ use crate::config::{LogConfig, LogFormat};
 #[must_use]
 pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Installs the log for this process. A second call in one process leaves the first one's log in place.
+/// Installs the log for this process; with an exporter, spans of the `tracing` macros go there. A second call in one process leaves the first one's log in place.
 ///
 /// # Errors
 /// When the file cannot be opened for appending, or the level cannot be read; the error names it.
-pub fn install(config: &LogConfig) -> io::Result<LogGuard> {
+pub fn install(config: &LogConfig, exporter: Option<&Exporter>) -> io::Result<LogGuard> {
     let (writer, guard) = match &config.file {
         Some(path) => {
             if let Some(directory) = path.parent() {
@@ -31,23 +35,27 @@ pub fn install(config: &LogConfig) -> io::Result<LogGuard> {
         }
         None => tracing_appender::non_blocking(io::stderr()),
     };
-    subscribe(config, writer)?;
+    subscribe(config, writer, exporter)?;
     Ok(LogGuard(guard))
 }
 
-fn subscribe(config: &LogConfig, writer: NonBlocking) -> io::Result<()> {
+fn subscribe(config: &LogConfig, writer: NonBlocking, exporter: Option<&Exporter>) -> io::Result<()> {
     // The actor runtime opens a span per actor and logs each of its steps at debug: of use to its own authors only.
     let directives = format!("ractor=warn,ractor_cluster=warn,{}", config.level);
     let filter = EnvFilter::builder().parse(directives).map_err(io::Error::other)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(false);
-    // An error means that a log is installed already: several nodes in one process, as in tests, share it.
-    let _installed_before = match config.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let lines = match config.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
+    // An error means that a log is installed already: several nodes in one process, as in tests, share it.
+    let _installed_before = tracing_subscriber::registry()
+        .with(filter)
+        .with(exporter.map(Exporter::layer))
+        .with(lines)
+        .try_init();
     Ok(())
 }
 

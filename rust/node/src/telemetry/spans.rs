@@ -3,8 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use quorate_otlp::Exporter;
 use quorate_protocol::telemetry::Span;
+
+/// How long a stopping node waits for its last spans to leave.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Something that takes finished spans elsewhere, such as an OTLP exporter.
 pub trait SpanSink: Send + Sync {
@@ -13,6 +18,21 @@ pub trait SpanSink: Send + Sync {
 
     /// Hands on what it still holds, within a second or so. Called once, when the node stops.
     fn flush(&self);
+}
+
+impl SpanSink for Exporter {
+    fn export(&self, spans: &[Span]) {
+        Exporter::export(self, spans);
+    }
+
+    fn flush(&self) {
+        if !Exporter::flush(self, FLUSH) {
+            tracing::warn!(
+                dropped = self.dropped(),
+                "the collector did not take the last spans in time"
+            );
+        }
+    }
 }
 
 /// The last spans, whatever their traces.
