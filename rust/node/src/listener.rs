@@ -5,84 +5,60 @@
 //!   └─ accept task ── one task per connection: hello, then frames in ─▶ [`Router`]
 //!                                              answers out ◀─ [`Replies`]
 //! ```
+//! A connection's task decodes all frames that have come, lets them in, and hands them on as one batch. An answer is
+//! encoded into the connection's outbox by whoever gives it; the task is woken once and writes all that has gathered.
+//!
 //! Admission happens here and nowhere else: whatever was let in is answered, and so every mailbox behind the listener
 //! is bounded by [`Limits`]. Beyond them a request is answered [`Error::Overloaded`] at once, before anything is done
-//! about it. A connection that sends garbage is closed; one that does not read its answers is closed when too many
-//! bytes wait for it. Nothing that a stranger sends makes the node keep more than a few kilobytes.
+//! about it. A request counts until it is answered, also when its connection has gone in the meantime.
+//!
+//! Nothing that a client sends, or fails to read, makes the node keep more than the limits say: a connection that sends
+//! garbage is closed at its first byte; a large request waits for its turn before it may come in, and must then come
+//! in time; from a client that does not read its answers no more requests are read, and in the end it is closed.
+//!
+//! When the listener is stopped it goes on answering what was let in for a moment ([`DRAIN`]), and answers what comes
+//! after with [`Error::Closed`], so that clients of a node that stops in good order are left with no unknown outcome.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use quorate_protocol::api::{RequestFrame, Response};
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
 
-use self::connection::Connection;
+pub use self::greeting::Identity;
+pub use self::limits::Limits;
+use self::limits::Load;
+use self::outbox::Outbox;
 
 mod connection;
+mod greeting;
+mod limits;
+mod outbox;
 #[cfg(test)]
 mod tests;
 
-/// What a node lets in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once; a further one is closed.
-    pub connections: usize,
-    /// Requests in flight on all connections.
-    pub requests: usize,
-    /// Bytes of requests in flight on all connections.
-    pub request_bytes: usize,
-    /// Requests in flight on one connection.
-    pub connection_requests: usize,
-    /// Bytes of answers that may wait for one connection to read them.
-    pub unread_bytes: usize,
-    /// How long a new connection may take for its hello.
-    pub hello: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 4_096,
-            requests: 16_384,
-            request_bytes: 256 << 20,
-            connection_requests: 8_192,
-            unread_bytes: 128 << 20,
-            hello: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Who the node says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The node.
-    pub node: NodeId,
-    /// This run of it.
-    pub boot: BootId,
-}
+/// How long a listener that is stopped waits for the answers of what it has let in.
+pub const DRAIN: Duration = Duration::from_millis(500);
+/// Connections beyond the limit that are told so at a time; further ones are closed without a word.
+const TURNED_AWAY: usize = 64;
+/// How long such a connection is listened to, so that it can hear why.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
+/// A client's machine that has vanished is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Takes the requests that were let in. Each must be answered once, through [`Replies`].
 pub trait Router: Send + Sync {
     /// Never blocks.
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
-}
-
-/// Requests in flight, over all connections.
-#[derive(Debug, Default)]
-struct Load {
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
-    refused: AtomicU64,
 }
 
 /// The way back to the clients. Cheap to clone.
@@ -93,42 +69,58 @@ pub struct Replies {
 
 #[derive(Default)]
 struct Shared {
-    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    /// Connections, and closed ones whose requests are still in flight.
+    table: RwLock<HashMap<u64, Arc<Outbox>>>,
     load: Load,
     last_connection: AtomicU64,
+    closing: AtomicBool,
+    /// A connection was closed.
+    closed: Notify,
+}
+
+impl Shared {
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn outbox(&self, connection: u64) -> Option<Arc<Outbox>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&connection).cloned()
+    }
 }
 
 impl Replies {
     /// Answers a request. The answer of one whose connection is gone is dropped.
     pub fn reply(&self, client: ClientRef, response: Result<Response, Error>) {
-        let connection = self.connections().get(&client.connection).cloned();
-        if let Some(connection) = connection {
-            connection.answer(client.request, response, &self.shared.load);
-        }
+        self.reply_all(vec![(client, response)]);
     }
 
     /// Answers many at once; each connection is woken once.
     pub fn reply_all(&self, answers: Vec<(ClientRef, Result<Response, Error>)>) {
-        let mut woken: BTreeMap<u64, Arc<Connection>> = BTreeMap::new();
+        let mut to_wake = Vec::new();
+        let mut latest: Option<Arc<Outbox>> = None;
         for (client, response) in answers {
-            let connection = match woken.get(&client.connection) {
-                Some(connection) => connection.clone(),
-                None => match self.connections().get(&client.connection).cloned() {
-                    Some(connection) => connection,
-                    None => continue,
-                },
-            };
-            connection.append(client.request, response, &self.shared.load);
-            woken.insert(client.connection, connection);
+            if latest
+                .as_ref()
+                .is_none_or(|outbox| outbox.connection != client.connection)
+            {
+                latest = self.shared.outbox(client.connection);
+            }
+            if let Some(outbox) = &latest
+                && outbox.answer(client.request, response, &self.shared.load)
+            {
+                to_wake.push(Arc::clone(outbox));
+            }
         }
-        for connection in woken.values() {
-            connection.wake();
+        // Only now, so that a task that wakes finds all of them.
+        for outbox in to_wake {
+            outbox.wake();
         }
     }
 
     /// Requests that are being worked on.
     pub fn in_flight(&self) -> usize {
-        self.shared.load.requests.load(Ordering::Relaxed)
+        self.shared.load.requests.used()
     }
 
     /// Requests that were refused because there were too many, since the start.
@@ -138,30 +130,75 @@ impl Replies {
 
     /// Open connections.
     pub fn connected(&self) -> usize {
-        self.connections().len()
+        self.shared.load.connections.used()
     }
 
-    fn connections(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Connection>>> {
-        self.shared
-            .connections
-            .lock()
+    /// Lets nothing in any longer; connections close once their last answer is out. Waits for that, up to `limit`.
+    async fn drain(&self, limit: Duration) {
+        self.shared.closing.store(true, Ordering::Release);
+        for outbox in self
+            .shared
+            .table
+            .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            outbox.wake();
+        }
+        let all_closed = async {
+            loop {
+                let closed = self.shared.closed.notified();
+                if self.connected() == 0 {
+                    return;
+                }
+                closed.await;
+            }
+        };
+        // What is left then is cut off.
+        let _cut_off = tokio::time::timeout(limit, all_closed).await;
     }
 
-    fn open(&self, limits: Limits) -> Option<Arc<Connection>> {
-        let mut connections = self.connections();
-        if connections.len() >= limits.connections {
+    fn open(&self, limits: Limits) -> Option<Open> {
+        if !self.shared.load.connections.try_take(1, limits.connections) {
             return None;
         }
-        let id = self.shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
-        let connection = Arc::new(Connection::new(id, limits));
-        connections.insert(id, connection.clone());
-        Some(connection)
+        let connection = self.shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        let outbox = Arc::new(Outbox::new(connection, limits));
+        let mut table = self.shared.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(connection, Arc::clone(&outbox));
+        Some(Open {
+            replies: self.clone(),
+            outbox,
+            closed: false,
+        })
     }
+}
 
-    fn close(&self, connection: &Connection) {
-        self.connections().remove(&connection.id);
-        connection.forget(&self.shared.load);
+/// A connection's place in the books. Given back on every way out, the end of its task's life included.
+struct Open {
+    replies: Replies,
+    outbox: Arc<Outbox>,
+    closed: bool,
+}
+
+impl Open {
+    /// The socket is closed.
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.outbox.end(&self.replies.shared.load);
+            self.replies.shared.load.connections.give_back(1);
+            self.replies.shared.closed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.close();
+        let shared = &self.replies.shared;
+        self.outbox.forget(&shared.load);
+        let mut table = shared.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&self.outbox.connection);
     }
 }
 
@@ -192,30 +229,38 @@ pub enum ListenerMessage {
 
 impl ractor::Message for ListenerMessage {}
 
+/// The accept task of a listener, and what it serves.
+pub struct Accepting {
+    task: JoinHandle<()>,
+    replies: Replies,
+}
+
 impl Actor for Listener {
     type Msg = ListenerMessage;
-    type State = tokio::task::JoinHandle<()>;
+    type State = Accepting;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ListenerMessage>,
         arguments: Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
+    ) -> Result<Accepting, ActorProcessingErr> {
         let socket = arguments.socket.try_clone()?;
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(socket)?;
-        Ok(tokio::spawn(async move {
+        let replies = arguments.replies.clone();
+        let task = tokio::spawn(async move {
             let reason = accept(socket, arguments).await;
             let _ = myself.cast(ListenerMessage::AcceptEnded(reason));
-        }))
+        });
+        Ok(Accepting { task, replies })
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<ListenerMessage>,
         message: ListenerMessage,
-        _accepting: &mut Self::State,
+        _accepting: &mut Accepting,
     ) -> Result<(), ActorProcessingErr> {
         let ListenerMessage::AcceptEnded(reason) = message;
         Err(reason.into())
@@ -224,9 +269,10 @@ impl Actor for Listener {
     async fn post_stop(
         &self,
         _myself: ActorRef<ListenerMessage>,
-        accepting: &mut Self::State,
+        accepting: &mut Accepting,
     ) -> Result<(), ActorProcessingErr> {
-        accepting.abort();
+        accepting.replies.drain(DRAIN).await;
+        accepting.task.abort();
         Ok(())
     }
 }
@@ -234,17 +280,21 @@ impl Actor for Listener {
 /// Accepts until the socket fails for good. Dropping it ends the connections.
 async fn accept(socket: TcpListener, arguments: Arguments) -> String {
     let mut connections = JoinSet::new();
+    let mut turned_away = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            Some(_) = turned_away.join_next() => continue,
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(connection) = arguments.replies.open(arguments.limits) {
-                    connections.spawn(serve(connection, stream, peer, arguments.clone()));
-                } else {
+                let arguments = arguments.clone();
+                if let Some(open) = arguments.replies.open(arguments.limits) {
+                    connections.spawn(serve(open, stream, peer, arguments));
+                } else if turned_away.len() < TURNED_AWAY {
                     tracing::warn!(%peer, limit = arguments.limits.connections, "too many client connections");
+                    turned_away.spawn(turn_away(stream, arguments));
                 }
             }
             // Of one connection, or for want of file descriptors: the next may succeed.
@@ -256,21 +306,48 @@ async fn accept(socket: TcpListener, arguments: Arguments) -> String {
     }
 }
 
-async fn serve(
-    connection: Arc<Connection>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    arguments: Arguments,
-) {
-    // Closes on every way out, the end of this task's life included.
-    struct Close(Replies, Arc<Connection>);
-    impl Drop for Close {
-        fn drop(&mut self) {
-            self.0.close(&self.1);
-        }
-    }
-    let close = Close(arguments.replies.clone(), connection);
-    if let Err(reason) = connection::run(&close.1, stream, &arguments).await {
+async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, arguments: Arguments) {
+    let outbox = Arc::clone(&open.outbox);
+    let served = async {
+        prepare(&stream).map_err(|error| error.to_string())?;
+        let closing = arguments.replies.shared.is_closing();
+        let refusal = closing.then(|| Error::Closed("the node is stopping: ask another one".to_owned()));
+        let greeting = greeting::greet(&mut stream, &arguments.identity, refusal);
+        let decoder = tokio::time::timeout(arguments.limits.hello, greeting)
+            .await
+            .map_err(|_| "no hello in time".to_owned())??;
+        connection::run(
+            &outbox,
+            &mut stream,
+            decoder,
+            &arguments.replies,
+            &*arguments.router,
+        )
+        .await
+    };
+    if let Err(reason) = served.await {
         tracing::debug!(%peer, %reason, "client connection closed");
     }
+    drop(stream);
+    open.close();
+    connection::outlive(&outbox, &arguments.replies).await;
+}
+
+/// Tells a connection beyond the limit that there are too many.
+async fn turn_away(mut stream: TcpStream, arguments: Arguments) {
+    let refusal = Error::Overloaded(format!(
+        "{} has {} client connections, which is its limit: close some, or use another node",
+        arguments.identity.node, arguments.limits.connections
+    ));
+    let words = greeting::greet(&mut stream, &arguments.identity, Some(refusal));
+    // Whether it has heard them is its own business.
+    let _unheard = tokio::time::timeout(TURNING_AWAY, words).await;
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

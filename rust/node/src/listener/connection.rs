@@ -1,348 +1,262 @@
-//! One client connection: its requests in flight, its unread answers, and the loops that move bytes.
+//! One client connection: reads requests, writes answers, and keeps watch over a client that does neither.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use quorate_protocol::api::{
-    CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, ClientHello, MAX_CLIENT_FRAME, MAX_VALUE_BYTES, Request,
-    RequestFrame, Response, ResponseFrame, ServerHello,
-};
-use quorate_protocol::error::Error;
-use quorate_protocol::frame::{Decoder, MAX_HELLO_FRAME, MAX_REQUEST_FRAME, encode};
-use quorate_protocol::role::ClientRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use quorate_protocol::api::RequestFrame;
+use quorate_protocol::frame::{Decoder, MAX_REQUEST_FRAME};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Arguments, Limits, Load};
+use super::outbox::{Outbox, Standing};
+use super::{Replies, Router, Shared};
 
 /// How much is read at once.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 32 << 10;
+/// More than this of a single request waits for its turn among the partial ones.
+const LARGE_REQUEST: usize = 64 << 10;
+/// A buffer that has grown beyond this is not kept when it is empty.
+const KEPT_BUFFER: usize = 256 << 10;
+/// How often the watch looks.
+const WATCH: Duration = Duration::from_millis(250);
 
-/// A connection as the rest of the node sees it.
-///
-/// Invariant: a request is in `in_flight` from its admission to its answer, and counted in [`Load`] just as long.
-pub(super) struct Connection {
-    pub(super) id: u64,
-    limits: Limits,
-    state: Mutex<State>,
-    /// There are answers to write, or the connection is to end.
-    ready: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    /// The sizes of the requests that wait for their answers, in bytes.
-    in_flight: BTreeMap<u64, usize>,
-    /// Encoded answers that have not been written yet.
-    unread: BytesMut,
-    /// Why the connection must end.
-    broken: Option<&'static str>,
-}
-
-impl Connection {
-    pub(super) fn new(id: u64, limits: Limits) -> Self {
-        Connection {
-            id,
-            limits,
-            state: Mutex::default(),
-            ready: Notify::new(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a request in, or says why not.
-    fn admit(&self, request: u64, bytes: usize, load: &Load) -> Result<(), Refusal> {
-        let mut state = self.state();
-        if state.in_flight.contains_key(&request) {
-            return Err(Refusal::Repeated);
-        }
-        let full = if state.in_flight.len() >= self.limits.connection_requests {
-            Some(format!(
-                "{} requests are in flight on this connection",
-                state.in_flight.len()
-            ))
-        } else if load.requests.load(Ordering::Relaxed) >= self.limits.requests {
-            Some(format!(
-                "{} requests are in flight on this node",
-                self.limits.requests
-            ))
-        } else if load.bytes.load(Ordering::Relaxed) + bytes > self.limits.request_bytes {
-            Some(format!(
-                "requests of {} bytes are in flight on this node",
-                self.limits.request_bytes
-            ))
-        } else {
-            None
-        };
-        if let Some(full) = full {
-            load.refused.fetch_add(1, Ordering::Relaxed);
-            let remedy = "nothing was done about this one; wait a moment and try again, or use fewer clients";
-            return Err(Refusal::Overloaded(Error::Overloaded(format!(
-                "{full}: {remedy}"
-            ))));
-        }
-        load.requests.fetch_add(1, Ordering::Relaxed);
-        load.bytes.fetch_add(bytes, Ordering::Relaxed);
-        state.in_flight.insert(request, bytes);
-        Ok(())
-    }
-
-    /// Answers a request that was let in, and wakes the writer.
-    pub(super) fn answer(&self, request: u64, response: Result<Response, Error>, load: &Load) {
-        self.append(request, response, load);
-        self.wake();
-    }
-
-    /// Answers a request that was let in; [`Connection::wake`] follows.
-    pub(super) fn append(&self, request: u64, response: Result<Response, Error>, load: &Load) {
-        let mut state = self.state();
-        let Some(bytes) = state.in_flight.remove(&request) else {
-            return;
-        };
-        load.requests.fetch_sub(1, Ordering::Relaxed);
-        load.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.write(&mut state, request, response);
-    }
-
-    pub(super) fn wake(&self) {
-        self.ready.notify_one();
-    }
-
-    fn refuse(&self, request: u64, error: Error) {
-        self.write(&mut self.state(), request, Err(error));
-    }
-
-    fn write(&self, state: &mut State, id: u64, response: Result<Response, Error>) {
-        if encode(
-            &ResponseFrame { id, response },
-            MAX_CLIENT_FRAME,
-            &mut state.unread,
-        )
-        .is_err()
-        {
-            let error = Error::LimitExceeded {
-                what: "the answer in bytes".to_owned(),
-                size: MAX_CLIENT_FRAME as u64 + 1,
-                limit: MAX_CLIENT_FRAME as u64,
-                remedy: "scan with a smaller limit, or put a merged value in place of the key's siblings"
-                    .to_owned(),
-            };
-            let small = encode(
-                &ResponseFrame {
-                    id,
-                    response: Err(error),
-                },
-                MAX_CLIENT_FRAME,
-                &mut state.unread,
-            );
-            assert!(small.is_ok(), "an error always fits into a frame");
-        }
-        if state.unread.len() > self.limits.unread_bytes {
-            state.broken = Some("the client does not read its answers");
-        }
-    }
-
-    /// What is to be written now.
-    fn take_unread(&self) -> Result<BytesMut, &'static str> {
-        let mut state = self.state();
-        match state.broken {
-            Some(reason) => Err(reason),
-            None => Ok(std::mem::take(&mut state.unread)),
-        }
-    }
-
-    /// The connection is gone: its requests count no longer.
-    pub(super) fn forget(&self, load: &Load) {
-        for (_, bytes) in std::mem::take(&mut self.state().in_flight) {
-            load.requests.fetch_sub(1, Ordering::Relaxed);
-            load.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Why a request was not let in.
-enum Refusal {
-    Overloaded(Error),
-    /// Its id is in flight already: the client has lost count, and the connection must end.
-    Repeated,
-}
-
-/// Serves a connection until either side closes it.
+/// Serves a connection that was greeted until either side closes it.
 ///
 /// # Errors
 /// Why it was closed, in words.
 pub(super) async fn run(
-    connection: &Connection,
-    stream: TcpStream,
-    arguments: &Arguments,
-) -> Result<(), String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let (mut reader, mut writer) = stream.into_split();
-    let hello = hello(&mut reader, &mut writer, arguments);
-    let decoder = match tokio::time::timeout(arguments.limits.hello, hello).await {
-        Ok(greeted) => greeted?,
-        Err(_) => return Err("no hello in time".to_owned()),
-    };
-    tokio::select! {
-        ended = read(connection, reader, decoder, arguments) => ended,
-        ended = write(connection, writer) => ended,
-    }
-}
-
-/// Learns who the client is and says who we are, or why not.
-async fn hello(
-    reader: &mut OwnedReadHalf,
-    writer: &mut OwnedWriteHalf,
-    arguments: &Arguments,
-) -> Result<Decoder, String> {
-    let mut decoder = Decoder::new(MAX_HELLO_FRAME);
-    while !decoder.magic().map_err(|error| error.to_string())? {
-        more(reader, &mut decoder).await?;
-    }
-    let hello: ClientHello = loop {
-        if let Some(hello) = decoder.decode().map_err(|error| error.to_string())? {
-            break hello;
-        }
-        more(reader, &mut decoder).await?;
-    };
-    decoder.set_limit(MAX_REQUEST_FRAME);
-    let answer = greet(&hello, arguments);
-    let mut bytes = BytesMut::new();
-    encode(&answer, MAX_CLIENT_FRAME, &mut bytes).map_err(|error| error.to_string())?;
-    writer
-        .write_all(&bytes)
-        .await
-        .map_err(|error| error.to_string())?;
-    match answer {
-        ServerHello::Welcome { .. } => Ok(decoder),
-        ServerHello::Refused(error) => Err(error.to_string()),
-    }
-}
-
-fn greet(hello: &ClientHello, arguments: &Arguments) -> ServerHello {
-    let identity = arguments.identity;
-    if hello.version_min > CLIENT_VERSION_MAX || hello.version_max < CLIENT_VERSION_MIN {
-        return ServerHello::Refused(Error::Refused(format!(
-            "the client speaks versions {} to {} of the client protocol, {} speaks {CLIENT_VERSION_MIN} to \
-             {CLIENT_VERSION_MAX}: use a client of the node's release",
-            hello.version_min, hello.version_max, identity.node
-        )));
-    }
-    if let Some(expected) = hello.cluster.filter(|expected| *expected != identity.cluster) {
-        return ServerHello::Refused(Error::Refused(format!(
-            "{} belongs to cluster {}, not to {expected}: check the address",
-            identity.node, identity.cluster
-        )));
-    }
-    ServerHello::Welcome {
-        version: hello.version_max.min(CLIENT_VERSION_MAX),
-        features: 0,
-        cluster: identity.cluster,
-        node: identity.node,
-        boot: identity.boot,
-    }
-}
-
-async fn more(reader: &mut OwnedReadHalf, decoder: &mut Decoder) -> Result<(), String> {
-    decoder.buffer_mut().reserve(READ_BYTES);
-    match reader.read_buf(decoder.buffer_mut()).await {
-        Ok(0) => Err("closed by the client".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Reads requests and hands all that came together to the router together.
-async fn read(
-    connection: &Connection,
-    mut reader: OwnedReadHalf,
+    outbox: &Outbox,
+    stream: &mut TcpStream,
     mut decoder: Decoder,
-    arguments: &Arguments,
+    replies: &Replies,
+    router: &dyn Router,
 ) -> Result<(), String> {
-    loop {
-        let mut batch = Vec::new();
-        loop {
-            let before = decoder.buffered();
-            let Some(frame) = decoder
-                .decode::<RequestFrame>()
-                .map_err(|error| error.to_string())?
-            else {
-                break;
-            };
-            let bytes = before - decoder.buffered();
-            if let Some(error) = too_large(&frame.request) {
-                connection.refuse(frame.id, error);
-                connection.wake();
-                continue;
-            }
-            match connection.admit(frame.id, bytes, &arguments.replies.shared.load) {
-                Ok(()) => batch.push((
-                    ClientRef {
-                        connection: connection.id,
-                        request: frame.id,
-                    },
-                    frame,
-                )),
-                Err(Refusal::Overloaded(error)) => {
-                    connection.refuse(frame.id, error);
-                    connection.wake();
-                }
-                Err(Refusal::Repeated) => {
-                    return Err(format!("request id {} is in flight already", frame.id));
-                }
-            }
+    decoder.set_limit(MAX_REQUEST_FRAME);
+    let (input, output) = stream.split();
+    let mut session = Session {
+        input,
+        output,
+        decoder,
+        writing: BytesMut::new(),
+        partial_since: None,
+        turn: Turn::NotNeeded,
+        blocked_since: None,
+        shared: &replies.shared,
+        outbox,
+        router,
+    };
+    let mut watch = tokio::time::interval(WATCH);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    session.decode()?;
+    while session.step(&mut watch).await? {}
+    Ok(())
+}
+
+/// Waits until the requests of a connection that is closed are answered: whoever works on them has not stopped.
+pub(super) async fn outlive(outbox: &Outbox, replies: &Replies) {
+    let mut watch = tokio::time::interval(WATCH);
+    while outbox.standing().in_flight > 0 {
+        tokio::select! {
+            () = outbox.woken() => {}
+            _ = watch.tick() => outbox.sweep(Instant::now(), &replies.shared.load),
         }
-        if !batch.is_empty() {
-            arguments.router.dispatch(batch);
-        }
-        more(&mut reader, &mut decoder).await?;
     }
 }
 
-/// What the frame limit lets through and a value may not be.
-fn too_large(request: &Request) -> Option<Error> {
-    let Request::Put {
-        key,
-        value: Some(value),
-        ..
-    } = request
-    else {
-        return None;
-    };
-    (value.len() > MAX_VALUE_BYTES).then(|| Error::LimitExceeded {
-        what: format!("the value of {key} in bytes"),
-        size: value.len() as u64,
-        limit: MAX_VALUE_BYTES as u64,
-        remedy: "split it into several keys".to_owned(),
-    })
+/// Room for the rest of a large request.
+struct Place {
+    shared: Arc<Shared>,
+    bytes: usize,
 }
 
-/// Writes answers as they come: all that wait, at once.
-async fn write(connection: &Connection, mut writer: OwnedWriteHalf) -> Result<(), String> {
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.load.partial.give_back(self.bytes);
+        self.shared.load.room.notify_waiters();
+    }
+}
+
+/// Whether the request that is coming in may come in.
+enum Turn {
+    /// It is small, or there is none.
+    NotNeeded,
+    Waiting(Pin<Box<dyn Future<Output = Place> + Send>>),
+    Has {
+        _place: Place,
+    },
+}
+
+impl Turn {
+    /// The place, when there is one; never, for one that does not wait.
+    async fn place(&mut self) -> Place {
+        match self {
+            Turn::Waiting(place) => place.await,
+            Turn::NotNeeded | Turn::Has { .. } => std::future::pending().await,
+        }
+    }
+}
+
+async fn wait_for_place(shared: Arc<Shared>, bytes: usize, limit: usize) -> Place {
     loop {
-        connection.ready.notified().await;
-        let mut bytes = connection.take_unread()?;
-        while bytes.has_remaining() {
-            tokio::select! {
-                written = writer.write_buf(&mut bytes) => {
-                    written.map_err(|error| error.to_string())?;
-                }
-                // A client that stopped reading must not keep its answers here for ever.
-                () = connection.ready.notified() => {
-                    let more = connection.take_unread()?;
-                    bytes.extend_from_slice(&more);
-                    if bytes.len() > connection.limits.unread_bytes {
-                        return Err("the client does not read its answers".to_owned());
-                    }
+        // From here on it is told, so nothing is missed between the look and the wait.
+        let room = shared.load.room.notified();
+        if shared.load.partial.try_take(bytes, limit) {
+            drop(room);
+            return Place { shared, bytes };
+        }
+        room.await;
+    }
+}
+
+struct Session<'a> {
+    input: ReadHalf<'a>,
+    output: WriteHalf<'a>,
+    decoder: Decoder,
+    /// Taken from the outbox, not written yet.
+    writing: BytesMut,
+    /// Since when a request has been coming in.
+    partial_since: Option<Instant>,
+    turn: Turn,
+    /// Since when nothing could be written.
+    blocked_since: Option<Instant>,
+    shared: &'a Arc<Shared>,
+    outbox: &'a Outbox,
+    router: &'a dyn Router,
+}
+
+impl Session<'_> {
+    /// Writes what there is, waits for something to happen, reads what has come. Returns whether to go on.
+    async fn step(&mut self, watch: &mut Interval) -> Result<bool, String> {
+        self.write().map_err(|error| error.to_string())?;
+        let standing = self.outbox.standing();
+        if self.is_over(standing)? {
+            return Ok(false);
+        }
+        let limits = self.outbox.limits();
+        let blocked = !self.writing.is_empty();
+        let waiting = matches!(self.turn, Turn::Waiting(_));
+        let reading = !waiting && standing.unread <= limits.unread_bytes / 4;
+        let watching = blocked || standing.in_flight > 0 || self.partial_since.is_some();
+        if reading {
+            self.decoder.buffer_mut().reserve(READ_BYTES);
+        }
+        tokio::select! {
+            biased;
+            () = self.outbox.woken() => {}
+            place = self.turn.place(), if waiting => self.turn = Turn::Has { _place: place },
+            writable = self.output.writable(), if blocked => writable.map_err(|error| error.to_string())?,
+            read = self.input.read_buf(self.decoder.buffer_mut()), if reading => {
+                match read.map_err(|error| error.to_string())? {
+                    0 => return Ok(false),
+                    _ => self.decode()?,
                 }
             }
+            _ = watch.tick(), if watching => self.keep_watch()?,
         }
+        Ok(true)
+    }
+
+    /// Whether the connection has served its time.
+    fn is_over(&self, standing: Standing) -> Result<bool, String> {
+        if let Some(reason) = standing.ended {
+            return Err(reason.to_owned());
+        }
+        Ok(self.shared.is_closing() && standing.in_flight == 0 && standing.unread == 0)
+    }
+
+    /// Writes as much as the socket takes.
+    fn write(&mut self) -> io::Result<()> {
+        loop {
+            if self.writing.is_empty() {
+                self.blocked_since = None;
+                if self.writing.capacity() > KEPT_BUFFER {
+                    self.writing = BytesMut::new();
+                }
+                self.outbox.take(&mut self.writing);
+                if self.writing.is_empty() {
+                    return Ok(());
+                }
+            }
+            match self.output.try_write(&self.writing) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.writing.advance(written);
+                    self.outbox.written(written, &self.shared.load);
+                    self.blocked_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes all requests that have come whole and hands those that are let in to the router, together.
+    fn decode(&mut self) -> Result<(), String> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self
+            .decoder
+            .decode::<RequestFrame>()
+            .map_err(|error| error.to_string())?
+        {
+            frames.push(frame);
+        }
+        if !frames.is_empty() {
+            self.partial_since = None;
+            self.turn = Turn::NotNeeded;
+            let admitted = self
+                .outbox
+                .admit(frames, self.shared.is_closing(), &self.shared.load);
+            let batch =
+                admitted.map_err(|repeated| format!("request id {} is in flight already", repeated.0))?;
+            if !batch.is_empty() {
+                self.router.dispatch(batch);
+            }
+        }
+        if self.decoder.buffered() > 0 {
+            self.partial_since.get_or_insert_with(Instant::now);
+            self.queue_up();
+        }
+        Ok(())
+    }
+
+    /// A request has begun to come in: a large one waits for its turn.
+    fn queue_up(&mut self) {
+        let large = self
+            .decoder
+            .frame_under_way()
+            .filter(|size| *size > LARGE_REQUEST);
+        if let Some(size) = large
+            && matches!(self.turn, Turn::NotNeeded)
+        {
+            let limit = self.outbox.limits().partial_bytes.max(size);
+            self.turn = Turn::Waiting(Box::pin(wait_for_place(Arc::clone(self.shared), size, limit)));
+        }
+    }
+
+    fn keep_watch(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        self.outbox.sweep(now, &self.shared.load);
+        let limits = self.outbox.limits();
+        let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since + limit <= now);
+        if over(self.blocked_since, limits.stall) {
+            return Err("the client has stopped reading".to_owned());
+        }
+        if over(self.partial_since, limits.frame) {
+            if matches!(self.turn, Turn::Waiting(_)) {
+                // It is not the client that is slow.
+                self.partial_since = Some(now);
+            } else {
+                return Err("a request did not come in whole in time".to_owned());
+            }
+        }
+        Ok(())
     }
 }

@@ -305,18 +305,228 @@ async fn a_client_that_does_not_read_is_closed() {
 }
 
 #[tokio::test]
-async fn requests_of_a_client_that_left_count_no_longer() {
+async fn requests_of_a_client_that_left_count_until_they_are_answered() {
+    let mut served = serve(Limits::default()).await;
+    let (mut client, _) = Client::connect(served.address, None).await;
+    client
+        .send(&[frame(1, Request::ListKeyspaces), frame(2, Request::ListKeyspaces)])
+        .await;
+    let (first, _) = served.request().await;
+    let (second, _) = served.request().await;
+    drop(client);
+    let replies = served.replies.clone();
+    until("the connection is closed", || replies.connected() == 0).await;
+    assert_eq!(replies.in_flight(), 2, "somebody still works on them");
+    replies.reply_all(vec![(first, listed()), (second, listed())]);
+    assert_eq!(replies.in_flight(), 0);
+    until("it is forgotten", || {
+        replies.shared.table.read().unwrap().is_empty()
+    })
+    .await;
+    replies.reply(second, listed());
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn what_nobody_answers_is_answered_after_its_deadline() {
+    let mut served = serve(Limits {
+        overdue: Duration::from_millis(10),
+        ..Limits::default()
+    })
+    .await;
+    let (mut client, _) = Client::connect(served.address, None).await;
+    let (mut write, mut read) = (frame(1, put(10)), frame(2, Request::ListKeyspaces));
+    (write.deadline_ms, read.deadline_ms) = (20, 20);
+    client.send(&[write, read]).await;
+    let mut answers: Vec<ResponseFrame> = vec![client.next().await.unwrap(), client.next().await.unwrap()];
+    answers.sort_by_key(|answer| answer.id);
+    assert!(matches!(answers[0].response, Err(Error::OutcomeUnknown { .. })));
+    assert!(matches!(answers[1].response, Err(Error::ReadTimeout { .. })));
+    assert_eq!(served.replies.in_flight(), 0);
+    let (late, _) = served.request().await;
+    served.replies.reply(late, listed());
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn expired_requests_are_not_dispatched() {
+    let mut served = serve(Limits::default()).await;
+    let (mut client, _) = Client::connect(served.address, None).await;
+    let (mut write, mut read) = (frame(1, put(10)), frame(2, Request::ListKeyspaces));
+    (write.deadline_ms, read.deadline_ms) = (0, 0);
+    client
+        .send(&[write, read, frame(3, Request::ListKeyspaces)])
+        .await;
+    let answer: ResponseFrame = client.next().await.unwrap();
+    assert!(matches!(answer.response, Err(Error::Overloaded(text)) if text.contains("deadline")));
+    let answer: ResponseFrame = client.next().await.unwrap();
+    assert!(matches!(answer.response, Err(Error::ReadTimeout { .. })));
+    assert_eq!(served.request().await.1.id, 3);
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_is_told_so() {
+    let mut served = serve(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let (mut first, _) = Client::connect(served.address, None).await;
+    let (mut second, hello) = Client::connect(served.address, None).await;
+    assert!(
+        matches!(&hello, ServerHello::Refused(Error::Overloaded(text)) if text.contains("n1 has 1 client connections")),
+        "{hello:?}"
+    );
+    assert!(second.next::<ResponseFrame>().await.is_none());
+    first.send(&[frame(1, Request::ListKeyspaces)]).await;
+    let (client, _) = served.request().await;
+    served.replies.reply(client, listed());
+    assert!(first.next::<ResponseFrame>().await.is_some());
+    drop(first);
+    let replies = served.replies.clone();
+    until("there is room again", || replies.connected() == 0).await;
+    let (_third, hello) = Client::connect(served.address, None).await;
+    assert!(matches!(hello, ServerHello::Welcome { .. }));
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn large_requests_wait_for_their_turn() {
+    let mut served = serve(Limits {
+        partial_bytes: 1 << 20,
+        ..Limits::default()
+    })
+    .await;
+    let (mut slow, _) = Client::connect(served.address, None).await;
+    let (mut other, _) = Client::connect(served.address, None).await;
+    let mut bytes = BytesMut::new();
+    encode(&frame(1, put(900_000)), MAX_CLIENT_FRAME, &mut bytes).unwrap();
+    slow.stream.write_all(&bytes[..500_000]).await.unwrap();
+    let replies = served.replies.clone();
+    until("it has its turn", || replies.shared.load.partial.used() > 0).await;
+    other.send(&[frame(7, Request::ListKeyspaces)]).await;
+    assert_eq!(served.request().await.1.id, 7, "small ones go on");
+    let sending = tokio::spawn(async move {
+        other.send(&[frame(8, put(800_000))]).await;
+        other
+    });
+    // The other's cannot come in while this one is half there; both do once it is whole.
+    until("the other waits", || {
+        replies.shared.load.partial.used() <= 1 << 20
+    })
+    .await;
+    assert!(served.requests.try_recv().is_err());
+    slow.stream.write_all(&bytes[500_000..]).await.unwrap();
+    assert_eq!(served.request().await.1.id, 1);
+    assert_eq!(served.request().await.1.id, 8);
+    drop(sending.await.unwrap());
+    until("all turns are over", || replies.shared.load.partial.used() == 0).await;
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_in_whole_ends_its_connection() {
+    let served = serve(Limits {
+        frame: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let (mut client, _) = Client::connect(served.address, None).await;
+    client.stream.write_all(&[100, 0, 0, 0, 1]).await.unwrap();
+    assert!(client.next::<ResponseFrame>().await.is_none());
+    served.listener.stop(None);
+}
+
+fn megabyte() -> Result<Response, Error> {
+    Ok(Response::Metrics("x".repeat(1 << 20)))
+}
+
+#[tokio::test]
+async fn no_more_is_read_from_a_client_that_does_not_read() {
+    let mut served = serve(Limits {
+        unread_bytes: 64 << 20,
+        ..Limits::default()
+    })
+    .await;
+    let replies = served.replies.clone();
+    let (mut lazy, _) = Client::connect(served.address, None).await;
+    let (mut other, _) = Client::connect(served.address, None).await;
+    lazy.send(&[frame(1, Request::ListKeyspaces)]).await;
+    let (client, _) = served.request().await;
+    // Far more than the sockets' buffers and a quarter of the limit take.
+    replies.reply(client, Ok(Response::Metrics("x".repeat(31 << 20))));
+    lazy.send(&[frame(2, Request::ListKeyspaces)]).await;
+    // The listener has every opportunity to read it.
+    for id in 0..20 {
+        other.send(&[frame(id, put(10))]).await;
+        let (client, request) = served.request().await;
+        assert!(
+            matches!(request.request, Request::Put { .. }),
+            "the lazy client's turn has not come"
+        );
+        replies.reply(client, listed());
+        assert!(other.next::<ResponseFrame>().await.is_some());
+    }
+    assert!(lazy.next::<ResponseFrame>().await.is_some());
+    assert_eq!(served.request().await.1.id, 2);
+    assert_eq!(replies.shared.load.unread.used(), 0);
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn a_client_that_has_stopped_reading_is_closed_after_a_while() {
+    let mut served = serve(Limits {
+        stall: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    let replies = served.replies.clone();
+    let (mut client, _) = Client::connect(served.address, None).await;
+    let ids: Vec<RequestFrame> = (0..16).map(|id| frame(id, Request::ListKeyspaces)).collect();
+    client.send(&ids).await;
+    for _ in 0..16 {
+        let (client, _) = served.request().await;
+        replies.reply(client, megabyte());
+    }
+    until("the connection is closed", || replies.connected() == 0).await;
+    assert_eq!(replies.shared.load.unread.used(), 0);
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn a_listener_that_stops_lets_nothing_in_and_finishes_what_it_has() {
+    let mut served = serve(Limits::default()).await;
+    let (mut client, _) = Client::connect(served.address, None).await;
+    client.send(&[frame(1, put(10))]).await;
+    let (first, _) = served.request().await;
+    let listener = served.listener.clone();
+    let stopping = tokio::spawn(async move { listener.stop_and_wait(None, None).await });
+    let replies = served.replies.clone();
+    until("it is stopping", || replies.shared.is_closing()).await;
+    client.send(&[frame(2, put(10))]).await;
+    let refused: ResponseFrame = client.next().await.unwrap();
+    assert_eq!(refused.id, 2);
+    assert!(matches!(refused.response, Err(Error::Closed(_))));
+    served.replies.reply(first, listed());
+    let answer: ResponseFrame = client.next().await.unwrap();
+    assert_eq!((answer.id, answer.response.is_ok()), (1, true));
+    assert!(client.next::<ResponseFrame>().await.is_none());
+    stopping.await.unwrap().unwrap();
+    assert_eq!(replies.connected(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_frame_limit_says_so() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client.send(&[frame(1, Request::ListKeyspaces)]).await;
-    let (gone, _) = served.request().await;
-    drop(client);
-    let replies = served.replies.clone();
-    until("the load is given back", || {
-        replies.in_flight() == 0 && replies.connected() == 0
-    })
-    .await;
-    replies.reply(gone, listed());
+    let (asked, _) = served.request().await;
+    served
+        .replies
+        .reply(asked, Ok(Response::Metrics("x".repeat(MAX_CLIENT_FRAME + 1))));
+    let answer: ResponseFrame = client.next().await.unwrap();
+    assert!(matches!(answer.response, Err(Error::LimitExceeded { .. })));
     served.listener.stop(None);
 }
 
