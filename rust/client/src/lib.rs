@@ -1,6 +1,7 @@
 //! A client of a Quorate cluster: [`core`] is a pure role, which the simulator drives as it is; [`shell`] runs it on
-//! sockets.
+//! sockets; [`bench`] measures a cluster with it.
 
+pub mod bench;
 pub mod core;
 pub mod shell;
 

@@ -1,5 +1,6 @@
 //! The client's shell against nodes on real sockets.
 
+mod bench;
 mod fake;
 
 use std::sync::atomic::Ordering;
