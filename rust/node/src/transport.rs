@@ -61,6 +61,7 @@ use quorate_protocol::link::{LinkSettings, LinkTotals};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
+use quorate_protocol::time::Instant;
 use quorate_protocol::topology::Topology;
 use quorate_protocol::wire::Envelope;
 use ractor::{ActorCell, ActorRef, SpawnErr};
@@ -231,7 +232,28 @@ struct Core {
     peers: BTreeMap<NodeId, Arc<Peer>>,
     sessions: Sessions,
     counters: Counters,
+    /// What strangers are worth: a flood of them must not push everything else out of the log and the timeline.
+    strangers: Limiter,
     stopping: AtomicBool,
+}
+
+/// Lets one thing pass in each interval.
+#[derive(Default)]
+struct Limiter {
+    last: AtomicU64,
+}
+
+impl Limiter {
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn passes(&self, now: Instant) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        (last == 0 || now.since(Instant(last)) >= Self::INTERVAL)
+            && self
+                .last
+                .compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
 }
 
 impl Core {
@@ -290,6 +312,7 @@ impl Transport {
             peers,
             sessions: Sessions::default(),
             counters: Counters::default(),
+            strangers: Limiter::default(),
             stopping: AtomicBool::new(false),
         });
         let supervisor = supervisor::start(core.clone(), listener).await?;
@@ -348,3 +371,6 @@ impl Transport {
         supervisor::stop(&self.core, &self.supervisor).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_protocol::error::Error;
 use quorate_protocol::link::SessionId;
+use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::time::Instant;
 use quorate_protocol::wire::{PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
@@ -120,8 +121,14 @@ impl DiallerState {
             return;
         }
         tracing::info!(peer = %self.peer.node, address = %self.peer.address, error = %text, "cannot reach the peer");
-        if let HandshakeError::Refused(error) = error {
-            self.core.refused(Some(self.peer.node), error);
+        if let HandshakeError::Refused(error) = error
+            && !matches!(error, Error::Overloaded(_))
+        {
+            count(&self.core.counters.refused);
+            self.core.inbound.event(TimelineEvent::PeerRefused {
+                peer: Some(self.peer.node),
+                reason: error.to_string(),
+            });
         }
         self.last_failure = Some(text);
     }
@@ -215,15 +222,5 @@ impl Core {
             )));
         }
         self.inbound.admit(identity).await
-    }
-
-    /// Notes a refusal, given or received.
-    pub(super) fn refused(&self, peer: Option<quorate_protocol::ids::NodeId>, error: &Error) {
-        count(&self.counters.refused);
-        self.inbound
-            .event(quorate_protocol::telemetry::TimelineEvent::PeerRefused {
-                peer,
-                reason: error.to_string(),
-            });
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
 use quorate_protocol::wire::{HELLO_PREFIX, PeerAnswer, PeerHello, WireError, hello_body_length};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,9 +24,17 @@ pub(super) enum HandshakeError {
     /// What arrived is not a hello.
     #[error("{0}")]
     Garbage(#[from] WireError),
-    /// One of the two does not want the other.
+    /// The other end does not want this one, or not now.
     #[error("{0}")]
     Refused(Error),
+    /// This end does not want the other, which is a peer if it was right about that.
+    #[error("{error}")]
+    Objected {
+        /// Which peer.
+        peer: Option<NodeId>,
+        /// Why not.
+        error: Error,
+    },
 }
 
 /// No delays, and an end to connections whose data nobody confirms.

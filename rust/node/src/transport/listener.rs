@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_protocol::error::Error;
 use quorate_protocol::link::SessionId;
+use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::{PeerAnswer, PeerHello, PeerWelcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,8 +67,8 @@ impl Actor for Listener {
                 match state.pending.clone().try_acquire_owned() {
                     Ok(permit) => drop(tokio::spawn(greet(state.core.clone(), stream, from, permit))),
                     Err(_) => {
-                        count(&state.core.counters.garbage);
-                        tracing::warn!(%from, "too many connections have not said hello: closing a new one");
+                        let error = io::Error::other("too many connections have not said hello yet");
+                        state.core.turned_away(from, &error.into());
                     }
                 }
             }
@@ -93,11 +94,27 @@ async fn greet(core: Arc<Core>, mut stream: TcpStream, from: SocketAddr, permit:
         Ok(Err(error)) => error,
         Err(elapsed) => HandshakeError::Io(elapsed.into()),
     };
-    match error {
-        HandshakeError::Refused(reason) => tracing::info!(%from, %reason, "refused a peer"),
-        error => {
-            count(&core.counters.garbage);
-            tracing::info!(%from, %error, "closed a connection that is no peer's");
+    core.turned_away(from, &error);
+}
+
+impl Core {
+    /// Counts a connection that came to nothing, and says so if that has not just been said of another.
+    fn turned_away(&self, from: SocketAddr, error: &HandshakeError) {
+        let (counter, peer) = match error {
+            HandshakeError::Refused(_) => (&self.counters.refused, None),
+            HandshakeError::Objected { peer, .. } => (&self.counters.refused, *peer),
+            HandshakeError::Io(_) | HandshakeError::Garbage(_) => (&self.counters.garbage, None),
+        };
+        count(counter);
+        if !self.strangers.passes(self.clock.instant()) {
+            return;
+        }
+        tracing::info!(%from, %error, "turned a connection away");
+        if let HandshakeError::Objected { error, .. } = error {
+            self.inbound.event(TimelineEvent::PeerRefused {
+                peer,
+                reason: error.to_string(),
+            });
         }
     }
 }
@@ -113,20 +130,19 @@ struct Opening {
 async fn welcome(core: &Arc<Core>, stream: &mut TcpStream) -> Result<Opening, HandshakeError> {
     prepare(stream, &core.config)?;
     let hello = read_hello(stream).await?;
-    let opening = match consider(core, &hello).await {
-        Ok(opening) => opening,
+    let (error, later) = match consider(core, &hello).await {
+        Ok(opening) => return Ok(opening),
         Err(Objection::Silent(error)) => return Err(error.into()),
-        Err(Objection::Spoken(error)) => {
-            core.refused(core.peers.contains_key(&hello.node).then_some(hello.node), &error);
-            write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
-            return Err(HandshakeError::Refused(error));
-        }
-        Err(Objection::Later(error)) => {
-            write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
-            return Err(HandshakeError::Refused(error));
-        }
+        Err(Objection::Spoken(error)) => (error, false),
+        Err(Objection::Later(error)) => (error, true),
     };
-    Ok(opening)
+    write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
+    Err(if later {
+        HandshakeError::Refused(error)
+    } else {
+        let peer = core.peers.contains_key(&hello.node).then_some(hello.node);
+        HandshakeError::Objected { peer, error }
+    })
 }
 
 /// Why a peer is not let in.

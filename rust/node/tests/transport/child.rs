@@ -2,19 +2,19 @@
 //!
 //! It talks in lines. It prints `@ port N`, reads `members 1=address 2=address`, then prints `@ up n2` and `@ down n2 reason`
 //! as they happen, and obeys: `send TO COUNT SIZE`, `keep` (the role takes nothing from now on), `release` (it takes all),
-//! `status` (answered by `@ status ...`). The end of its input ends it, so no child outlives its test.
+//! `status` (answered by `@ status ...`), `stop` (answered by `@ stopped ...`, with what is left). The end of its input ends it, so no child outlives its test.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_node::transport::TransportConfig;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::link::LinkSettings;
 use tokio::net::TcpListener;
 
-use crate::support::{Memory, Node, identity, topology};
+use crate::support::{Memory, Node, PATIENCE, identity, topology};
 
 /// `id boot port idle_ms`
 pub(crate) const SPEC: &str = "QUORATE_TEST_TRANSPORT_CHILD";
@@ -74,9 +74,55 @@ async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
             Ok(None) => break,
             Err(_) => continue,
         };
+        if line == "stop" {
+            node.transport.stop().await;
+            say(&format!("stopped {}", left_behind().await));
+            return;
+        }
         obey(&node, &line);
     }
     node.transport.stop().await;
+}
+
+/// What is left of the transport when it has had time to end.
+async fn left_behind() -> String {
+    let left = || (ractor::registry::get_all_pids().len(), listening_sockets());
+    let end = Instant::now() + PATIENCE;
+    while left() != (0, 0) && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (actors, listening) = left();
+    format!("actors={actors} listening={listening}")
+}
+
+/// How many TCP sockets of this process listen.
+fn listening_sockets() -> usize {
+    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
+            target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')
+                .map(str::to_owned)
+        })
+        .collect();
+    let listens = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(3) == Some(&"0A") && own.iter().any(|inode| fields.get(9) == Some(&inode.as_str()))
+    };
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    tables
+        .iter()
+        .map(|path| {
+            std::fs::read_to_string(path)
+                .unwrap()
+                .lines()
+                .filter(listens)
+                .count()
+        })
+        .sum()
 }
 
 /// Prints the peers' ups and downs after the first `told`, and returns how many there are now.
@@ -119,9 +165,10 @@ fn obey(node: &Node, line: &str) {
             let queued: u64 = peers.iter().map(|peer| peer.queued_bytes).sum();
             let slowest = peers.iter().map(|peer| peer.round_trip_micros).max().unwrap_or(0);
             say(&format!(
-                "status received={} queued={queued} shed={shed} round_trip={slowest} resident={}",
+                "status received={} queued={queued} shed={shed} round_trip={slowest} resident={} listening={}",
                 node.memory.received(),
-                resident_bytes()
+                resident_bytes(),
+                listening_sockets()
             ));
         }
         other => panic!("unknown command {other}"),

@@ -148,13 +148,11 @@ fn a_killed_peer_is_noticed_at_once_and_healed_when_it_is_back() {
     let (mut first, mut second) = pair(1000);
     let members = members(&[first.port, second.port]);
     for boot in 3..6 {
-        let killed = Instant::now();
         second.signal("KILL");
-        first.expect("down n2");
+        let reason = first.expect("down n2 ");
         assert!(
-            killed.elapsed() < Duration::from_millis(900),
-            "before the idle deadline: {:?}",
-            killed.elapsed()
+            !reason.contains("nothing heard"),
+            "noticed by its silence only: {reason}"
         );
         let port = second.port;
         drop(second);
@@ -205,19 +203,42 @@ fn a_stopped_peer_is_noticed_by_its_silence_and_healed_when_it_goes_on() {
 #[test]
 fn a_stream_of_large_values_does_not_delay_heartbeats() {
     let (mut first, mut second) = pair(1000);
-    first.tell("send 2 60 1048576");
-    let mut slowest = 0;
-    let end = Instant::now() + PATIENCE;
-    while second.status()["received"] < 60 {
-        assert!(Instant::now() < end, "60 MiB never arrived");
-        slowest = slowest.max(first.status()["round_trip"]);
+    let mut round_trips = Vec::new();
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        let status = first.status();
+        if status["queued"] < 20 << 20 {
+            first.tell("send 2 20 1048576");
+        }
+        if round_trips.last() != Some(&status["round_trip"]) {
+            round_trips.push(status["round_trip"]);
+        }
     }
+    first.eventually("everything has left", |status| status["queued"] == 0);
+    assert!(second.status()["received"] > 100);
     // The link asserts that there is never more than half a mebibyte ahead of a heartbeat; this is what comes of it.
-    assert!(slowest < 500_000, "a heartbeat took {slowest} us");
-    assert!(
-        first.within("down n2", Duration::ZERO).is_none()
-            && second.within("down n1", Duration::ZERO).is_none()
+    // Unpaced, it was 150 to 500 ms.
+    round_trips.sort_unstable();
+    assert!(round_trips.len() > 5, "{round_trips:?}");
+    assert!(round_trips[round_trips.len() / 2] < 100_000, "{round_trips:?}");
+    let calm =
+        |process: &mut Process, name| process.within(&format!("down {name}"), Duration::ZERO).is_none();
+    assert!(calm(&mut first, "n2") && calm(&mut second, "n1"));
+}
+
+#[test]
+fn a_stopped_transport_leaves_nothing_behind() {
+    let (mut first, mut second) = pair(1000);
+    exchange(&mut first, &mut second);
+    assert_eq!(
+        first.status()["listening"],
+        1,
+        "not the port that ractor_cluster opens too"
     );
+    first.tell("stop");
+    let left = first.expect("stopped ");
+    assert_eq!(left, "actors=0 listening=0");
+    second.expect("down n1");
 }
 
 #[test]
