@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
 use quorate_storage::{
-    DataDir, JournalOp, LmdbStore, Observer, Options, Priority, Request, StateWrite, StorageThread, Table,
+    DataDir, JournalOp, LmdbStore, Observer, Options, Priority, Reader, Request, StateWrite, StorageThread,
+    Store, Table,
 };
 
 const KEYS: u64 = 100_000;
@@ -38,12 +39,20 @@ impl Observer for Watch {
     }
 }
 
-fn request(owner: u32, token: u64, seed: &mut u64) -> Request {
+fn next_number(seed: &mut u64) -> u64 {
     *seed = seed
         .wrapping_mul(6_364_136_223_846_793_005)
         .wrapping_add(1_442_695_040_888_963_407);
-    let number = (*seed >> 33) % KEYS;
-    let key = format!("keyspace/key-{number:08}");
+    (*seed >> 33) % KEYS
+}
+
+fn key(number: u64) -> String {
+    format!("keyspace/key-{number:08}")
+}
+
+fn request(owner: u32, token: u64, seed: &mut u64) -> Request {
+    let number = next_number(seed);
+    let key = key(number);
     let row = StateWrite {
         table: Table::Records,
         key: key.clone().into(),
@@ -62,6 +71,18 @@ fn request(owner: u32, token: u64, seed: &mut u64) -> Request {
     }
 }
 
+/// Random reads a second on one thread, of rows that may be applied or not, or missing.
+fn read(reader: &dyn Reader) -> f64 {
+    const READS: u32 = 200_000;
+    let mut seed = 7;
+    let began = Instant::now();
+    for _ in 0..READS {
+        let key = key(next_number(&mut seed));
+        std::hint::black_box(reader.get(Table::Records, key.as_bytes()).expect("a read"));
+    }
+    f64::from(READS) / began.elapsed().as_secs_f64()
+}
+
 fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, folder: &PathBuf) {
     let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
     let began = Instant::now();
@@ -75,6 +96,7 @@ fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, f
     )
     .expect("a store");
     let opened = began.elapsed();
+    let reader = store.reader();
     let (journal, applier) = store.split();
     let watch = Arc::new(Watch {
         requests: AtomicUsize::new(0),
@@ -120,12 +142,14 @@ fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, f
     }
     let elapsed = began.elapsed().as_secs_f64();
     thread.shutdown();
+    let reads_per_second = read(&*reader);
     let requests = watch.requests.load(Ordering::Relaxed) as f64;
     let micros = watch.micros.lock().unwrap();
     let applies = watch.applies.lock().unwrap();
     println!(
         "{producers:>3} producers x {in_flight:>3}: {:>9.0} writes/s  {:>6.0} commits/s  {:>6.1} a commit  \
-         commit p50 {:>5} us  p99 {:>6} us  max {:>6} us  {} applies, longest {:?}  opened in {opened:?}",
+         commit p50 {:>5} us  p99 {:>6} us  max {:>6} us  {} applies, longest {:?}  \
+         {reads_per_second:>8.0} reads/s  opened in {opened:?}",
         requests / elapsed,
         micros.len() as f64 / elapsed,
         requests / micros.len() as f64,

@@ -156,6 +156,8 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
+        let kinds = [Kind::Row, Kind::Writes, Kind::Entry, Kind::Hard, Kind::Own];
+        assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5]);
         assert_eq!(
             framed(Kind::Row, 1, b"key", b"value"),
             [

@@ -14,6 +14,9 @@ use crate::frame::{self, Kind};
 use crate::overlay::Layer;
 use crate::store::{Applier, TABLES};
 
+/// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
+const MIN_ROW_BYTES: usize = 512;
+
 /// The half of the store that applies journalled rows. All its write transactions begin and end inside one call.
 pub struct LmdbApplier {
     shared: Arc<Shared>,
@@ -55,11 +58,11 @@ impl LmdbApplier {
                     self.scratch.clear();
                     frame::encode(&mut self.scratch, Kind::Row, table as u8, key, value);
                     database.put(&mut txn, key, &self.scratch)?;
-                    spent += value.len();
                 } else {
                     database.delete(&mut txn, key)?;
                 }
-                spent += key.len() + frame::HEADER_BYTES;
+                let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
+                spent += bytes.max(MIN_ROW_BYTES);
                 if spent >= budget {
                     txn.commit()?;
                     return Ok(Some((table, key.clone())));

@@ -130,7 +130,7 @@ impl JournalEnv {
 }
 
 /// The rows of an entry of the node's stream, as slices of `stored`.
-pub(super) fn decode_entry(key: &[u8], stored: &Bytes) -> Result<Vec<StateWrite>, FrameError> {
+fn decode_entry(key: &[u8], stored: &Bytes) -> Result<Vec<StateWrite>, FrameError> {
     frame::decode(Kind::Writes, JOURNAL_TAG, key, stored)?;
     coding::decode_writes(stored.slice(HEADER_BYTES..)).ok_or(FrameError::Content)
 }

@@ -1,8 +1,7 @@
-//! Damaged files, full disks, and data directories that do not fit.
+//! Damaged files, and data directories that do not fit.
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use quorate_protocol::ids::{ClusterId, NodeId};
@@ -14,29 +13,29 @@ use crate::error::ReadError;
 use crate::frame::{self, Kind};
 use crate::scrub::Scrubber;
 
-const LOG: StreamId = StreamId(1);
+pub(super) const LOG: StreamId = StreamId(1);
 
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Folder(tempfile::tempdir().unwrap())
     }
 
-    fn open_with(&self, options: &Options) -> Result<LmdbStore, OpenError> {
+    pub(super) fn open_with(&self, options: &Options) -> Result<LmdbStore, OpenError> {
         let dir = DataDir::open(self.0.path())?;
         dir.claim(ClusterId(1), NodeId(1), 1)?;
         LmdbStore::open(&dir, options)
     }
 
-    fn open(&self) -> Result<LmdbStore, OpenError> {
+    pub(super) fn open(&self) -> Result<LmdbStore, OpenError> {
         self.open_with(&Options {
             zero_fill: 0,
             ..Options::default()
         })
     }
 
-    fn file(&self, part: &str) -> PathBuf {
+    pub(super) fn file(&self, part: &str) -> PathBuf {
         self.0.path().join(part).join("data.mdb")
     }
 
@@ -52,12 +51,12 @@ impl Folder {
         fs::write(&path, bytes).unwrap();
     }
 
-    fn copy(&self, part: &str) -> Vec<u8> {
+    pub(super) fn copy(&self, part: &str) -> Vec<u8> {
         fs::read(self.file(part)).unwrap()
     }
 }
 
-fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> JournalOp {
+pub(super) fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> JournalOp {
     JournalOp::Write(vec![StateWrite {
         table: Table::Records,
         key: key.into(),
@@ -65,7 +64,7 @@ fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> JournalOp {
     }])
 }
 
-fn append(position: u64, bytes: impl Into<Bytes>) -> JournalOp {
+pub(super) fn append(position: u64, bytes: impl Into<Bytes>) -> JournalOp {
     JournalOp::Append {
         stream: LOG,
         position,
@@ -73,7 +72,7 @@ fn append(position: u64, bytes: impl Into<Bytes>) -> JournalOp {
     }
 }
 
-fn apply_all(store: &mut LmdbStore) {
+pub(super) fn apply_all(store: &mut LmdbStore) {
     while store.unapplied_bytes() > 0 {
         store.apply_step(usize::MAX).unwrap();
     }
@@ -355,143 +354,6 @@ fn a_newer_layout_is_refused() {
         ),
         "{error}"
     );
-}
-
-/// Options whose disk has as much space as the test says.
-fn with_space(available: &Arc<AtomicU64>) -> Options {
-    let available = Arc::clone(available);
-    Options {
-        reserve_bytes: 1 << 20,
-        space: Arc::new(move |_| Ok(available.load(Ordering::SeqCst))),
-        ..Options::default()
-    }
-}
-
-#[test]
-fn a_full_disk_is_found_before_the_commit() {
-    let folder = Folder::new();
-    let available = Arc::new(AtomicU64::new(u64::MAX));
-    let mut store = folder.open_with(&with_space(&available)).unwrap();
-    store.commit(&[put("key", "old"), append(1, "entry")]).unwrap();
-    available.store(1 << 20, Ordering::SeqCst);
-    for batch in [
-        put("key", "new"),
-        append(2, "entry"),
-        JournalOp::PutHard {
-            key: "k".into(),
-            value: "v".into(),
-        },
-    ] {
-        assert_eq!(store.commit(&[batch]), Err(CommitError::Full));
-    }
-    store
-        .commit(&[JournalOp::Trim {
-            stream: LOG,
-            through: 1,
-        }])
-        .unwrap();
-    assert_eq!(
-        store.reader().get(Table::Records, b"key").unwrap().unwrap(),
-        "old"
-    );
-    assert_eq!(store.reader().log_bounds(LOG).unwrap(), None);
-
-    available.store(1000, Ordering::SeqCst);
-    assert_eq!(store.apply_step(usize::MAX), Err(CommitError::Full));
-    available.store(u64::MAX, Ordering::SeqCst);
-    assert_eq!(
-        store.commit(&[put("key", "new")]),
-        Err(CommitError::Full),
-        "not before the state has room"
-    );
-    store.commit(&[append(3, "entries need none of it")]).unwrap();
-    assert_eq!(store.apply_step(usize::MAX), Ok(false));
-    store.commit(&[put("key", "new")]).unwrap();
-    assert_eq!(
-        store.reader().get(Table::Records, b"key").unwrap().unwrap(),
-        "new"
-    );
-}
-
-#[test]
-fn a_disk_that_does_not_answer_is_fatal() {
-    let folder = Folder::new();
-    let space: SpaceProbe = Arc::new(|_| Err(io::Error::from_raw_os_error(libc::EIO)));
-    let mut store = folder
-        .open_with(&Options {
-            space,
-            ..Options::default()
-        })
-        .unwrap();
-    for _ in 0..2 {
-        assert!(
-            matches!(store.commit(&[put("key", "value")]), Err(CommitError::Fatal(_))),
-            "never used again"
-        );
-    }
-    assert!(store.reader().get(Table::Records, b"key").unwrap().is_none());
-}
-
-#[test]
-fn what_the_state_has_no_room_for_is_kept_until_it_has() {
-    let folder = Folder::new();
-    let small = Options {
-        map_size: 256 << 10,
-        ..Options::default()
-    };
-    let mut store = folder.open_with(&small).unwrap();
-    let mut acknowledged = 0;
-    while acknowledged < 1000 {
-        match store.commit(&[put(format!("{acknowledged:04}"), vec![b'v'; 2000])]) {
-            Ok(()) => acknowledged += 1,
-            Err(error) => {
-                assert_eq!(error, CommitError::Full);
-                break;
-            }
-        }
-        if acknowledged % 7 == 0 {
-            let _ = store.apply_step(usize::MAX);
-        }
-    }
-    assert!((20..1000).contains(&acknowledged), "{acknowledged}");
-    drop(store);
-    let mut store = folder.open_with(&small).unwrap();
-    let all = |store: &LmdbStore| {
-        store
-            .reader()
-            .range(Table::Records, b"", None, 2000, usize::MAX)
-            .unwrap()
-            .rows
-            .len()
-    };
-    assert_eq!(all(&store), acknowledged);
-    assert_eq!(store.apply_step(usize::MAX), Err(CommitError::Full));
-    drop(store);
-    let mut store = folder.open().unwrap();
-    apply_all(&mut store);
-    assert_eq!(all(&store), acknowledged);
-    store.commit(&[put("more", "goes")]).unwrap();
-}
-
-/// Entries leave the journal as fast as they come, however small its map is.
-#[test]
-fn a_small_journal_goes_round_and_round() {
-    let folder = Folder::new();
-    let options = Options {
-        journal_map_size: 1 << 20,
-        zero_fill: 128 << 10,
-        ..Options::default()
-    };
-    let mut store = folder.open_with(&options).unwrap();
-    for i in 0..600 {
-        store
-            .commit(&[put(format!("{}", i % 10), vec![b'v'; 20_000])])
-            .unwrap_or_else(|error| panic!("{i}: {error}"));
-        if i % 5 == 0 {
-            apply_all(&mut store);
-        }
-    }
-    assert!(folder.copy("journal").len() <= 1 << 20);
 }
 
 #[test]

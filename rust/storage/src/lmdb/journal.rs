@@ -10,7 +10,7 @@ use heed::RwTxn;
 use quorate_protocol::store::{JournalOp, StateWrite, StreamId};
 
 use super::coding::{self, EntryRange, JOURNAL_TAG};
-use super::environment::{Positions, decode_entry, is_map_full};
+use super::environment::{Positions, is_map_full};
 use super::reader::LmdbReader;
 use super::{Options, Shared};
 use crate::datadir::io_error;
@@ -232,12 +232,10 @@ impl Committer for LmdbJournal {
                 return Err(CommitError::Fatal(failed));
             }
         }
+        // The overlay keeps slices of the entries, as it does after recovery: no row keeps a network buffer alive.
         let decoded = entries.iter().map(|(position, framed)| {
-            let key = coding::entry_key(NODE_STREAM, *position);
-            (
-                *position,
-                decode_entry(&key, framed).expect("an entry decodes to what was encoded"),
-            )
+            let writes = coding::decode_writes(framed.slice(HEADER_BYTES..));
+            (*position, writes.expect("an entry decodes to what was encoded"))
         });
         let decoded: Vec<_> = decoded.collect();
         let mut overlay = self.shared.overlay_mut();

@@ -192,3 +192,5 @@ impl Store for LmdbStore {
 
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod space_tests;

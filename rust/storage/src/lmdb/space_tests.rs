@@ -1,0 +1,145 @@
+//! Full disks and full maps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_protocol::store::Table;
+
+use super::failure_tests::{Folder, LOG, append, apply_all, put};
+use super::*;
+
+/// Options whose disk has as much space as the test says.
+fn with_space(available: &Arc<AtomicU64>) -> Options {
+    let available = Arc::clone(available);
+    Options {
+        reserve_bytes: 1 << 20,
+        space: Arc::new(move |_| Ok(available.load(Ordering::SeqCst))),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_full_disk_is_found_before_the_commit() {
+    let folder = Folder::new();
+    let available = Arc::new(AtomicU64::new(u64::MAX));
+    let mut store = folder.open_with(&with_space(&available)).unwrap();
+    store.commit(&[put("key", "old"), append(1, "entry")]).unwrap();
+    available.store(1 << 20, Ordering::SeqCst);
+    for batch in [
+        put("key", "new"),
+        append(2, "entry"),
+        JournalOp::PutHard {
+            key: "k".into(),
+            value: "v".into(),
+        },
+    ] {
+        assert_eq!(store.commit(&[batch]), Err(CommitError::Full));
+    }
+    store
+        .commit(&[JournalOp::Trim {
+            stream: LOG,
+            through: 1,
+        }])
+        .unwrap();
+    assert_eq!(
+        store.reader().get(Table::Records, b"key").unwrap().unwrap(),
+        "old"
+    );
+    assert_eq!(store.reader().log_bounds(LOG).unwrap(), None);
+
+    available.store(1000, Ordering::SeqCst);
+    assert_eq!(store.apply_step(usize::MAX), Err(CommitError::Full));
+    available.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(
+        store.commit(&[put("key", "new")]),
+        Err(CommitError::Full),
+        "not before the state has room"
+    );
+    store.commit(&[append(3, "entries need none of it")]).unwrap();
+    assert_eq!(store.apply_step(usize::MAX), Ok(false));
+    store.commit(&[put("key", "new")]).unwrap();
+    assert_eq!(
+        store.reader().get(Table::Records, b"key").unwrap().unwrap(),
+        "new"
+    );
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_fatal() {
+    let folder = Folder::new();
+    let space: SpaceProbe = Arc::new(|_| Err(io::Error::from_raw_os_error(libc::EIO)));
+    let mut store = folder
+        .open_with(&Options {
+            space,
+            ..Options::default()
+        })
+        .unwrap();
+    for _ in 0..2 {
+        assert!(
+            matches!(store.commit(&[put("key", "value")]), Err(CommitError::Fatal(_))),
+            "never used again"
+        );
+    }
+    assert!(store.reader().get(Table::Records, b"key").unwrap().is_none());
+}
+
+#[test]
+fn what_the_state_has_no_room_for_is_kept_until_it_has() {
+    let folder = Folder::new();
+    let small = Options {
+        map_size: 256 << 10,
+        ..Options::default()
+    };
+    let mut store = folder.open_with(&small).unwrap();
+    let mut acknowledged = 0;
+    while acknowledged < 1000 {
+        match store.commit(&[put(format!("{acknowledged:04}"), vec![b'v'; 2000])]) {
+            Ok(()) => acknowledged += 1,
+            Err(error) => {
+                assert_eq!(error, CommitError::Full);
+                break;
+            }
+        }
+        if acknowledged % 7 == 0 {
+            let _ = store.apply_step(usize::MAX);
+        }
+    }
+    assert!((20..1000).contains(&acknowledged), "{acknowledged}");
+    drop(store);
+    let mut store = folder.open_with(&small).unwrap();
+    let all = |store: &LmdbStore| {
+        store
+            .reader()
+            .range(Table::Records, b"", None, 2000, usize::MAX)
+            .unwrap()
+            .rows
+            .len()
+    };
+    assert_eq!(all(&store), acknowledged);
+    assert_eq!(store.apply_step(usize::MAX), Err(CommitError::Full));
+    drop(store);
+    let mut store = folder.open().unwrap();
+    apply_all(&mut store);
+    assert_eq!(all(&store), acknowledged);
+    store.commit(&[put("more", "goes")]).unwrap();
+}
+
+/// Entries leave the journal as fast as they come, however small its map is.
+#[test]
+fn a_small_journal_goes_round_and_round() {
+    let folder = Folder::new();
+    let options = Options {
+        journal_map_size: 1 << 20,
+        zero_fill: 128 << 10,
+        ..Options::default()
+    };
+    let mut store = folder.open_with(&options).unwrap();
+    for i in 0..600 {
+        store
+            .commit(&[put(format!("{}", i % 10), vec![b'v'; 20_000])])
+            .unwrap_or_else(|error| panic!("{i}: {error}"));
+        if i % 5 == 0 {
+            apply_all(&mut store);
+        }
+    }
+    assert!(folder.copy("journal").len() <= 1 << 20);
+}
