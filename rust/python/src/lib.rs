@@ -5,6 +5,7 @@ mod batch;
 mod client;
 mod context;
 mod errors;
+mod node;
 mod requests;
 mod ring;
 mod runtime;
@@ -21,6 +22,8 @@ mod _quorate {
     use crate::client::Client;
     #[pymodule_export]
     use crate::context::Context;
+    #[pymodule_export]
+    use crate::node::run_node;
     #[pymodule_export]
     use crate::ring::Ring;
 
