@@ -12,7 +12,7 @@ import time
 import pytest
 
 import quorate
-from conftest import eventually, processes
+from harness import eventually, processes
 
 
 def run(*arguments, endpoints=None, stdin="", check=0, **environment):
@@ -151,6 +151,7 @@ def test_operations_that_fail(at, arguments, named):
         (["up", "--nodes", "0"], "nodes=0"),
         (["node"], "--data"),
         (["node", "--data", "/tmp/x", "--members", "n1"], "n1=HOST"),
+        (["node", "--data", "/tmp/x", "--peer-listen", "127.0.0.1:0"], "port 0"),
         (["demo", "/nowhere"], "/nowhere"),
         (["status", "--config", "/nowhere.toml"], "no such file"),
     ],
@@ -269,12 +270,14 @@ def test_nodes_that_an_operator_starts_one_by_one(background, tmp_path):
 
 
 def test_a_node_that_cannot_start_says_why(background, tmp_path):
+    peer, http = free_ports(2)
     with socket.socket() as thief:
         thief.bind(("127.0.0.1", 0))
         thief.listen()
         port = thief.getsockname()[1]
         process = background(
-            "node", "--data", tmp_path, "--listen", f"127.0.0.1:{port}", "--peer-listen", "127.0.0.1:0"
+            *("node", "--data", tmp_path, "--listen", f"127.0.0.1:{port}"),
+            *("--peer-listen", f"127.0.0.1:{peer}", "--http-listen", f"127.0.0.1:{http}"),
         )
         printed, complaints = process.communicate(timeout=20)
     assert process.returncode == 1

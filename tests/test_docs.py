@@ -43,7 +43,7 @@ def test_public_names_have_docstrings(name):
     if inspect.isclass(thing):
         assert thing.__doc__
         for member, value in inspect.getmembers(thing, callable):
-            if not member.startswith("_") and getattr(value, "__module__", "").startswith("quorate"):
+            if not member.startswith("_") and str(getattr(value, "__module__", "")).startswith("quorate"):
                 assert value.__doc__, f"{name}.{member}"
     elif inspect.isfunction(thing) or inspect.ismodule(thing):
         assert thing.__doc__

@@ -1,6 +1,8 @@
 """What the package exports, and that importing it stays cheap."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -40,3 +42,17 @@ def test_every_error_of_the_tree_is_exported():
             yield from below(child)
 
     assert set(below(quorate.QuorateError)) | {"QuorateError"} == set(quorate.errors.__all__)
+
+
+def test_starting_a_node_imports_next_to_nothing():
+    code = (
+        "import sys; from quorate import node_program;"
+        "heavy = {'rich', 'asyncio', 'dataclasses', 'argparse', 'subprocess', 'json', 'typing_extensions'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    root = importlib.import_module("pathlib").Path(quorate.__file__).parents[1]
+    boot = f"import sys; sys.path.append({str(root)!r}); {code}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", boot], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

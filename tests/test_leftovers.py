@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import eventually, processes
+from harness import eventually, processes
 
 PROGRAM = """
 import sys, signal
@@ -95,6 +95,7 @@ import os, time
 child = os.fork()
 if child == 0:
     os.close(1)
+    os.close(2)
     time.sleep(60)
     os._exit(0)
 print(child, flush=True)

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 import quorate
-from conftest import eventually
+from harness import eventually
 from quorate import ALL, ONE
 
 

@@ -22,6 +22,8 @@ __all__ = ["NodeProcess"]
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from quorate.node_program import child; sys.exit(child())"
 _LOG_TAIL = 4000
+# Seconds that a node has to end by itself after it has said why it cannot start.
+_LAST_WORDS = 2.0
 
 # What the node program calls its errors, and what they are here; all others are a plain ClusterStartError.
 _KINDS: dict[str, type[ClusterStartError]] = {
@@ -183,6 +185,7 @@ class NodeProcess:
         except ValueError:
             raise self._failure(f"it printed {line[:80]!r} where it should report") from None
         if "error" in report:
+            self.wait(_LAST_WORDS)
             raise start_failure(self.name, report["error"], report["message"], self.log_tail())
         return report
 

@@ -108,8 +108,10 @@ def node_config(settings: Settings) -> dict[str, Any]:
         listen[what] = given or f"{host}:{port + offset if port else 0}"
     members = settings["members"]
     if members is None:
-        if port == 0:
-            raise InvalidArgument("a node that is alone needs a port of its own: give --listen HOST:PORT")
+        if any(_host_port(address)[1] == 0 for address in listen.values()):
+            raise InvalidArgument(
+                "port 0 cannot be told to others: name the ports that the node is to listen on"
+            )
         listed = [{"id": node_number(name), **listen}]
     else:
         listed = [parse_member(member) for member in members.split(",") if member.strip()]

@@ -12,6 +12,7 @@ from quorate.cli.output import document, show
 from quorate.connection import connect
 from quorate.entries import shorten
 from quorate.errors import InvalidArgument
+from quorate.levels import to_wire
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -85,13 +86,10 @@ def _plain(info: KeyspaceInfo) -> dict[str, Any]:
 def put(arguments: Namespace, settings: Settings) -> int:
     """Write a value."""
     value = sys.stdin.buffer.read() if arguments.value == "-" else arguments.value
+    context, level = _context(arguments.context), _level(arguments, settings)
     with connection(settings) as client:
         result = client.keyspace(arguments.keyspace).put(
-            arguments.key,
-            value,
-            context=_context(arguments.context),
-            consistency=arguments.consistency or settings["consistency"],
-            trace=arguments.trace,
+            arguments.key, value, context=context, consistency=level, trace=arguments.trace
         )
         _print(result, arguments)
     return 0
@@ -99,11 +97,10 @@ def put(arguments: Namespace, settings: Settings) -> int:
 
 def get(arguments: Namespace, settings: Settings) -> int:
     """Read a key; the exit status is 1 when it has no value."""
+    level = _level(arguments, settings)
     with connection(settings) as client:
         entry = client.keyspace(arguments.keyspace).get(
-            arguments.key,
-            consistency=arguments.consistency or settings["consistency"],
-            trace=arguments.trace,
+            arguments.key, consistency=level, trace=arguments.trace
         )
         if arguments.raw and entry.found:
             sys.stdout.buffer.write(entry.value or b"")
@@ -116,12 +113,10 @@ def get(arguments: Namespace, settings: Settings) -> int:
 
 def delete(arguments: Namespace, settings: Settings) -> int:
     """Delete a key."""
+    context, level = _context(arguments.context), _level(arguments, settings)
     with connection(settings) as client:
         result = client.keyspace(arguments.keyspace).delete(
-            arguments.key,
-            context=_context(arguments.context),
-            consistency=arguments.consistency or settings["consistency"],
-            trace=arguments.trace,
+            arguments.key, context=context, consistency=level, trace=arguments.trace
         )
         _print(result, arguments)
     return 0
@@ -131,12 +126,10 @@ def scan(arguments: Namespace, settings: Settings) -> int:
     """List keys and values; as JSON one document per line."""
     if arguments.limit is not None and arguments.limit < 0:
         raise InvalidArgument(f"--limit {arguments.limit}: use 0 or more")
+    level = _level(arguments, settings)
     with connection(settings) as client:
         found = client.keyspace(arguments.keyspace).scan(
-            arguments.start,
-            arguments.end,
-            prefix=arguments.prefix,
-            consistency=arguments.consistency or settings["consistency"],
+            arguments.start, arguments.end, prefix=arguments.prefix, consistency=level
         )
         for key, entry in islice(found, arguments.limit):
             if arguments.json:
@@ -144,6 +137,11 @@ def scan(arguments: Namespace, settings: Settings) -> int:
             else:
                 print(key, " | ".join(shorten(value, 80) for value in entry.siblings), sep="\t")
     return 0
+
+
+def _level(arguments: Namespace, settings: Settings) -> str | None:
+    """Check the consistency level before anything else is done."""
+    return to_wire(arguments.consistency or settings["consistency"])
 
 
 def _context(text: str | None) -> Context | None:
