@@ -153,6 +153,9 @@ def test_operations_that_fail(at, arguments, named):
         (["node", "--data", "/tmp/x", "--members", "n1"], "n1=HOST"),
         (["node", "--data", "/tmp/x", "--peer-listen", "127.0.0.1:0"], "port 0"),
         (["demo", "/nowhere"], "/nowhere"),
+        (["bench", "--operations", "erase"], "erase"),
+        (["bench", "--concurrency", "0"], "--concurrency"),
+        (["bench", "--duration", "0"], "duration"),
         (["status", "--config", "/nowhere.toml"], "no such file"),
     ],
 )
@@ -326,10 +329,12 @@ def test_the_demo_draws_for_people():
 
 def test_the_benchmark(shared):
     lines = run(
-        *("bench", "--json", "--duration", 0.3, "--keys", 200, "--concurrency", "1,8", "-c", "ONE,QUORUM"),
+        *("bench", "--json", "--duration", 0.3, "--warmup", 0, "--keys", 200, "--concurrency", "1,8"),
+        *("-c", "ONE,QUORUM"),
         endpoints=shared.endpoints,
     ).splitlines()
-    rows = [json.loads(line) for line in lines]
+    load, *rows = [json.loads(line) for line in lines]
+    assert (load["op"], load["concurrency"], load["errors"]) == ("load", 8, 0)
     assert [(row["op"], row["concurrency"], row["level"]) for row in rows] == [
         (op, concurrency, level)
         for level in ("ONE", "QUORUM")
@@ -339,5 +344,13 @@ def test_the_benchmark(shared):
     for row in rows:
         assert row["ops_per_s"] > 0
         assert 0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"]
-        assert row["errors"] == 0
+        assert row["errors"] == row["misses"] == 0
         assert row["value_bytes"] == 100
+
+
+def test_the_benchmark_starts_a_cluster_of_its_own():
+    drawn = run(
+        "bench", "--nodes", 1, "--replicas", 1, "--operations", "write", "--duration", 0.2, "--warmup", 0
+    )
+    assert "ops/s" in drawn
+    assert "QUORUM" in drawn

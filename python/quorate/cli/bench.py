@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import contextmanager
 from itertools import product
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate, levels
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-_OPERATIONS = ("write", "read")
+_OPERATIONS = ("load", "write", "read", "mixed")
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,8 +42,8 @@ def bench(arguments: Namespace, settings: Settings) -> int:
     consistencies = [levels.to_wire(text.strip()) for text in arguments.consistency.split(",")]
     for name in ("value_size", "keys", "replicas"):
         _positive(getattr(arguments, name), f"--{name.replace('_', '-')}")
-    if not 0 < arguments.duration < float("inf"):
-        raise InvalidArgument(f"--duration {arguments.duration}: give a positive number of seconds")
+    if "load" not in operations and not arguments.no_load and {"read", "mixed"} & set(operations):
+        operations.insert(0, "load")
     rows = []
     with _cluster(arguments, settings) as (connection, endpoints, pids):
         keyspace = connection.keyspace(arguments.keyspace, mode="quorum", replicas=arguments.replicas)
@@ -50,9 +52,15 @@ def bench(arguments: Namespace, settings: Settings) -> int:
             "keys": arguments.keys,
             "value_size": arguments.value_size,
             "duration": arguments.duration,
+            "warmup": arguments.warmup,
+            "connections": arguments.connections,
             "timeout": connection.timeout,
         }
-        for level, operation, concurrency in product(consistencies, operations, concurrencies):
+        runs = list(product(consistencies, operations, concurrencies))
+        # One load is enough: it writes every key, at the highest concurrency.
+        loads = sorted((run for run in runs if run[1] == "load"), key=itemgetter(2))
+        runs = loads[-1:] + [run for run in runs if run[1] != "load"]
+        for level, operation, concurrency in runs:
             wanted = {**options, "operation": operation, "concurrency": concurrency, "level": level}
             row = _measure(endpoints, wanted, pids)
             rows.append(row)
@@ -97,20 +105,10 @@ def _cluster(arguments: Namespace, settings: Settings) -> Iterator[tuple[Connect
 
 def _measure(endpoints: list[str], options: Mapping[str, Any], pids: Sequence[int]) -> dict[str, Any]:
     """Run once, and add what the nodes of this machine spent on it."""
-    client = sum(os.times()[:2])
     before = [_cpu_seconds(pid) for pid in pids]
-    result: dict[str, Any] = json.loads(_quorate.bench(endpoints, json.dumps(options)))
-    seconds = result["secs"]
-    row = {
-        "peer": f"quorate-{_quorate.__version__}",
-        "op": options["operation"],
-        "level": options["level"],
-        "concurrency": options["concurrency"],
-        "value_bytes": options["value_size"],
-        "durability": "journal-fdatasync",
-        **result,
-        "client_cores": round((sum(os.times()[:2]) - client) / seconds, 2),
-    }
+    begun = time.monotonic()
+    row: dict[str, Any] = json.loads(_quorate.bench(endpoints, json.dumps(options)))
+    seconds = time.monotonic() - begun
     if pids:
         spent = zip(pids, before, strict=True)
         row["server_cores"] = [round((_cpu_seconds(pid) - begun) / seconds, 2) for pid, begun in spent]
@@ -142,7 +140,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         latencies = (f"{row[name] / 1e3:.2f} ms" for name in ("p50_us", "p99_us", "p999_us"))
         table.add_row(
             row["op"],
-            row["level"],
+            row["level"] or "",
             str(row["concurrency"]),
             f"[bold]{row['ops_per_s']:,.0f}[/]",
             *latencies,

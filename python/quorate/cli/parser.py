@@ -190,12 +190,19 @@ def _bench(commands: _Commands) -> None:
     bench.add_argument(
         "--nodes", type=int, metavar="N", help="start so many nodes here (3, unless --endpoints is given)"
     )
-    bench.add_argument("--operations", default="write,read", metavar="write,read", help="what to measure")
+    bench.add_argument(
+        "--operations", default="write,read", metavar="OP,...", help="load, write, read, mixed (write,read)"
+    )
+    bench.add_argument("--no-load", action="store_true", help="do not write all keys before anything is read")
     bench.add_argument("--concurrency", default="64", metavar="N,...", help="requests in flight (64)")
     bench.add_argument("--duration", type=float, default=5.0, metavar="SECONDS", help="of each run (5)")
+    bench.add_argument("--warmup", type=float, default=1.0, metavar="SECONDS", help="before each run (1)")
     bench.add_argument("--value-size", type=int, default=100, metavar="BYTES", help="of each value (100)")
     bench.add_argument(
-        "--keys", type=int, default=100_000, metavar="N", help="how many keys there are (100000)"
+        "--keys", type=int, default=10_000, metavar="N", help="how many keys there are (10000)"
+    )
+    bench.add_argument(
+        "--connections", type=int, default=1, metavar="N", help="clients to spread them over (1)"
     )
     bench.add_argument("--replicas", type=int, default=3, metavar="N", help="copies of each key (3)")
     bench.add_argument(

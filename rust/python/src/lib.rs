@@ -2,6 +2,7 @@
 
 mod answers;
 mod batch;
+mod bench;
 mod client;
 mod context;
 mod errors;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 mod _quorate {
     #[pymodule_export]
     use crate::answers::{RawEntry, RawPage, RawVersion, RawWrite};
+    #[pymodule_export]
+    use crate::bench::bench;
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
