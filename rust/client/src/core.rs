@@ -8,6 +8,8 @@
 //! An operation is tried again elsewhere only when that is certain to be safe:
 //! * it never left this machine whole, or a node answered that it did nothing ([`Error::Overloaded`],
 //!   [`Error::Closed`], [`Error::ConnectionLost`], or [`Error::NotFound`] of a keyspace that is known to exist);
+//! * or the coordinator could not reach enough replicas ([`Error::Unavailable`], nothing was written): it may be the one
+//!   that is cut off, so one other replica is asked, once;
 //! * or it is a read, and the node that had it was lost or has fallen silent.
 //!
 //! A put keeps its write id through all of that. A put whose connection breaks while it is out there is

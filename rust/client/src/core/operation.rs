@@ -108,8 +108,13 @@ pub(super) enum Disposition {
 
 impl Operation {
     /// What to do about `error`, a node's answer to the latest attempt. `keyspace_exists`: the client has seen the
-    /// keyspace that it is about on some node.
-    pub(super) fn disposition(&self, error: &Error, keyspace_exists: bool) -> Disposition {
+    /// keyspace that it is about on some node. `another_replica`: one that was not asked can be.
+    pub(super) fn disposition(
+        &self,
+        error: &Error,
+        keyspace_exists: bool,
+        another_replica: bool,
+    ) -> Disposition {
         if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || self.attempts >= MAX_ATTEMPTS {
             return Disposition::Final;
         }
@@ -123,6 +128,10 @@ impl Operation {
                 } else {
                     UNKNOWN_KEYSPACE_BACKOFF
                 },
+            },
+            // The coordinator may be the one that is cut off. One more opinion, no poll: the answer is to be fast.
+            Error::Unavailable { .. } if another_replica && self.attempts == 1 => Disposition::Elsewhere {
+                after: Duration::ZERO,
             },
             Error::NotFound(_) if keyspace_exists => Disposition::Elsewhere {
                 after: UNKNOWN_KEYSPACE_BACKOFF,

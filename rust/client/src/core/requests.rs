@@ -194,7 +194,7 @@ impl ClientCore {
         let Some((op, attempt)) = operation_of(id) else {
             return;
         };
-        let Some(operation) = self.operations.get_mut(&op) else {
+        let Some(operation) = self.operations.get(&op) else {
             return;
         };
         let error = match response {
@@ -207,7 +207,8 @@ impl ClientCore {
         };
         let keyspace_exists =
             keyspace_of(&operation.request).is_some_and(|id| self.directory.keyspace(id).is_some());
-        let disposition = operation.disposition(&error, keyspace_exists);
+        let another_replica = self.has_another_replica(op, connection);
+        let disposition = self.operations[&op].disposition(&error, keyspace_exists, another_replica);
         let Disposition::Elsewhere { after } = disposition else {
             return self.complete(op, Err(error), Some(connection), step);
         };
@@ -215,6 +216,7 @@ impl ClientCore {
         if step.instant() + wait >= operation.deadline {
             return self.complete(op, Err(error), Some(connection), step);
         }
+        let operation = self.operations.get_mut(&op).expect("it was just found");
         operation.last_error = Some(error);
         if let (Some(node), _) = self.answering(connection) {
             self.turned_down(op, node);

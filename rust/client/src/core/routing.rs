@@ -121,6 +121,18 @@ impl ClientCore {
             .any(|id| *id != node && !tried.contains(id) && usable(*id))
     }
 
+    /// Whether a replica of the operation's key answers that was not asked, and is not behind `connection`.
+    pub(super) fn has_another_replica(&self, op: u64, connection: u64) -> bool {
+        let operation = &self.operations[&op];
+        let usable = |node: &NodeId| {
+            !operation.tried.contains(node)
+                && self
+                    .ready(*node)
+                    .is_some_and(|(other, state)| other != connection && !state.suspect)
+        };
+        self.directory.replicas(&operation.request).iter().any(usable)
+    }
+
     /// Somebody waits: the nodes that could help are dialled soon.
     pub(super) fn hurry(&mut self, op: u64, now: Instant) {
         match self.operations[&op].target {

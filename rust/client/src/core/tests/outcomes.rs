@@ -152,12 +152,43 @@ fn a_known_keyspace_that_a_node_does_not_know_yet_is_asked_for_elsewhere() {
 }
 
 #[test]
+fn one_other_replica_is_asked_when_a_coordinator_reaches_too_few() {
+    let unavailable = |alive| Error::Unavailable { required: 2, alive };
+    let mut cluster = Harness::ready(5);
+    let replicas = cluster.replicas("a");
+    let op = cluster.submit(put("a"));
+    let first = cluster.take();
+    cluster.reply(&first, Err(unavailable(1)));
+    let second = cluster.take();
+    assert_eq!(second.node, replicas[1]);
+    assert_eq!(write_id(&second.frame.request), write_id(&first.frame.request));
+    cluster.reply(&second, Ok(written()));
+    assert!(cluster.outcome(op).result.is_ok());
+
+    let op = cluster.submit(get("a"));
+    for alive in [1, 0] {
+        let arrived = cluster.take();
+        cluster.reply(&arrived, Err(unavailable(alive)));
+    }
+    assert_eq!(cluster.error(op), &unavailable(0), "two opinions are enough");
+
+    for node in &replicas[1..] {
+        cluster.behaviour.insert(address(node.0), Behaviour::Refusing);
+        cluster.cut(node.0, u64::MAX);
+    }
+    let op = cluster.submit(put("a"));
+    let only = cluster.take();
+    cluster.reply(&only, Err(unavailable(1)));
+    assert_eq!(
+        cluster.error(op),
+        &unavailable(1),
+        "who has no replica does not know better"
+    );
+}
+
+#[test]
 fn other_errors_are_the_answer() {
-    let unavailable = Error::Unavailable {
-        required: 2,
-        alive: 1,
-    };
-    for error in [unavailable, UNKNOWN, Error::StorageFull("full".to_owned())] {
+    for error in [UNKNOWN, Error::StorageFull("full".to_owned())] {
         let mut cluster = Harness::ready(3);
         let op = cluster.submit(put("a"));
         let arrived = cluster.take();
@@ -355,16 +386,10 @@ fn a_sampled_operation_has_a_span_and_carries_its_context() {
     };
     cluster.submit_with(get("a"), options);
     let arrived = cluster.take();
-    cluster.reply(
-        &arrived,
-        Err(Error::Unavailable {
-            required: 2,
-            alive: 1,
-        }),
-    );
+    cluster.reply(&arrived, Err(Error::StorageFull("full".to_owned())));
     let span = cluster.spans.pop().unwrap();
     assert_eq!((span.trace_id, span.parent_id), (5, 6));
-    assert_eq!(span.error.as_deref(), Some("Unavailable"));
+    assert_eq!(span.error.as_deref(), Some("StorageFull"));
 
     cluster.submit(get("a"));
     let arrived = cluster.take();
