@@ -122,7 +122,8 @@ impl Write {
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
         let own = self.copies.iter().find(|(node, _)| *node == self.me);
         let own = own.map_or(Copy::Lost, |(_, copy)| *copy);
-        if own == Copy::Durable && self.event.is_some() && self.count(Copy::Durable) >= usize::from(required) {
+        if own == Copy::Durable && self.event.is_some() && self.count(Copy::Durable) >= usize::from(required)
+        {
             return Progress::Done(Ok(self.written(level)));
         }
         let possible = self.copies.len() - self.count(Copy::Lost);
