@@ -154,7 +154,7 @@ impl Core {
         self.forget_session(session.id, reason);
     }
 
-    fn forget_session(&self, id: SessionId, otherwise: &str) {
+    pub(super) fn forget_session(&self, id: SessionId, otherwise: &str) {
         let removed = self.sessions.all.write().expect("sessions").remove(&id);
         if let Some(session) = removed {
             let reason = session.stream.reason().unwrap_or(otherwise).to_owned();

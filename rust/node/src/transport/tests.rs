@@ -8,15 +8,20 @@ use quorate_protocol::topology::Member;
 
 use super::*;
 
+/// Counts messages and remembers why the peer went down.
 #[derive(Default)]
-struct Counting(AtomicU64);
+struct Counting(AtomicU64, std::sync::Mutex<Vec<String>>);
 
 impl Inbound for Counting {
     fn deliver(&self, _: NodeId, messages: Vec<Incoming>) {
         self.0.fetch_add(messages.len() as u64, Ordering::Relaxed);
     }
 
-    fn peer(&self, _: NodeId, _: bool, _: &str) {}
+    fn peer(&self, _: NodeId, up: bool, reason: &str) {
+        if !up {
+            self.1.lock().unwrap().push(reason.to_owned());
+        }
+    }
 
     fn admit(&self, _: PeerIdentity) -> BoxFuture<Result<(), Error>> {
         Box::pin(async { Ok(()) })
@@ -121,6 +126,35 @@ async fn a_link_a_dialler_and_a_listener_that_fail_are_started_again() {
         both_up(&nodes).await;
         exchange(&nodes).await;
     }
+    for (transport, _) in &nodes {
+        transport.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_session_makes_way_for_the_same_boot() {
+    let nodes = pair().await;
+    let sessions = |at: usize| nodes[at].0.core.sessions.all();
+    let old = sessions(1)[0].id;
+    // n1 loses its end, as if the network had swallowed the news; n2 still has a session that looks well.
+    nodes[0].0.core.forget_session(old, "lost");
+    eventually("another session on both sides", || {
+        let replaced = |at| {
+            sessions(at)
+                .iter()
+                .any(|session| session.id != old && session.ready())
+        };
+        replaced(0) && replaced(1)
+    })
+    .await;
+    both_up(&nodes).await;
+    exchange(&nodes).await;
+    let reasons = nodes[1].1.1.lock().unwrap().clone();
+    assert_eq!(
+        reasons,
+        ["the peer has connected again"],
+        "before the idle deadline"
+    );
     for (transport, _) in &nodes {
         transport.stop().await;
     }
