@@ -25,3 +25,5 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
 pub mod view;
+
+pub use run::run;
