@@ -1,10 +1,8 @@
 //! The store's threads, wired to the roles: who asked for what, and who is told that it is durable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_protocol::role::Event;
-use quorate_protocol::telemetry::TimelineEvent;
 use quorate_storage::queue::{Completion, Outcome, Request};
 use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
 
@@ -25,12 +23,7 @@ impl CommitPort for StorageHandle {
 
 /// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
 pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Hooks {
-    let completions = Completions {
-        directory,
-        book,
-        telemetry: Arc::clone(&telemetry),
-        full: AtomicBool::new(false),
-    };
+    let completions = Completions { directory, book };
     Hooks {
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
@@ -41,9 +34,6 @@ pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry
 struct Completions {
     directory: Directory,
     book: Arc<PeerBook>,
-    telemetry: Arc<Telemetry>,
-    /// Whether the last commit found no room: one timeline event for each time it runs out.
-    full: AtomicBool,
 }
 
 impl Completions {
@@ -55,7 +45,6 @@ impl Completions {
             outcome,
         } in completions
         {
-            self.note(outcome);
             let owner = Owner(owner);
             if owner == PEER_BOOK {
                 self.book.completed(&tokens, outcome);
@@ -70,13 +59,6 @@ impl Completions {
                     mailbox.push(tokens.into_iter().map(|token| Event::PersistRefused { token }))
                 }
             }
-        }
-    }
-
-    fn note(&self, outcome: Outcome) {
-        let full = outcome == Outcome::Full;
-        if self.full.swap(full, Ordering::Relaxed) != full && full {
-            self.telemetry.emit(TimelineEvent::StorageFull);
         }
     }
 }
