@@ -182,7 +182,7 @@ impl Node {
         let commits: Arc<dyn CommitPort> = Arc::new(storage.handle());
         let shell = {
             let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
-            let reads = ReadPort::start(reader, Arc::clone(&telemetry), fatal.clone());
+            let reads = ReadPort::start(reader, fatal.clone());
             let commits = Arc::clone(&commits);
             move |reconciler| {
                 Arc::new(Shell {

@@ -11,13 +11,11 @@ use bytes::Bytes;
 use quorate_protocol::error::Error;
 use quorate_protocol::role::{Event, Query, Rows};
 use quorate_protocol::store::Table;
-use quorate_protocol::telemetry::TimelineEvent;
 use quorate_storage::error::ReadError;
 use quorate_storage::store::Reader;
 
 use crate::fatal::{Fatal, FatalError};
 use crate::inbox::Mailbox;
-use crate::telemetry::Telemetry;
 
 /// How many ranges are read at the same time.
 const THREADS: usize = 2;
@@ -28,21 +26,19 @@ type Job = Box<dyn FnOnce(&ReadPort) + Send>;
 #[derive(Clone)]
 pub struct ReadPort {
     reader: Arc<dyn Reader>,
-    telemetry: Arc<Telemetry>,
     fatal: Fatal,
     jobs: Sender<Job>,
 }
 
 impl ReadPort {
     /// Starts the reader threads. They end when the last clone of the port is gone.
-    pub fn start(reader: Arc<dyn Reader>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Self {
+    pub fn start(reader: Arc<dyn Reader>, fatal: Fatal) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         // The threads hold a port without a sender into their own queue, so that it ends with the last other port.
         let (no_jobs, _) = channel();
         let threads_port = ReadPort {
             reader,
-            telemetry,
             fatal,
             jobs: no_jobs,
         };
@@ -59,7 +55,7 @@ impl ReadPort {
     /// The row under `key`, now.
     ///
     /// # Errors
-    /// [`Error::CorruptRecord`], which is also put on the timeline.
+    /// [`Error::CorruptRecord`].
     pub fn get(&self, table: Table, key: &Bytes) -> Result<Rows, Error> {
         let value = self.reader.get(table, key).map_err(|error| self.failed(&error))?;
         Ok(Rows {
@@ -127,10 +123,6 @@ impl ReadPort {
         let record = error.to_string();
         if matches!(error, ReadError::Failed(_)) {
             self.fatal.raise(FatalError::Storage(record.clone()));
-        } else {
-            self.telemetry.emit(TimelineEvent::CorruptRecord {
-                record: record.clone(),
-            });
         }
         Error::CorruptRecord(format!(
             "{record}: the other replicas have it; restore this node's data directory"

@@ -15,6 +15,7 @@
 //! | 1 | could not start; the reason is on both streams |
 //! | 70 | must not go on: a role broke an invariant, or the store failed; the reason is in the log and on stderr |
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use crate::parent::{Line, ParentPipe};
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
 
+/// The exit status of a node that could not start.
+const EXIT_START: i32 = 1;
 /// How long stopping in order may take.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -44,9 +47,8 @@ pub fn run(config: &str, http: Arc<dyn HttpServer>) -> i32 {
     match start_and_wait(config, http, clock) {
         Ok(()) => 0,
         Err(error) => {
-            tracing::error!(%error, "the node cannot start");
             Line::print_error(&error);
-            1
+            EXIT_START
         }
     }
 }
@@ -61,11 +63,13 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     )));
     tracing::info!(node = %config.node, cluster = config.cluster_name, data = %config.data_dir.display(), "starting");
     let runtime = runtime(config.worker_threads)?;
-    let fatal = exit_on_fatal(&log);
-    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal, exporter));
+    let ready = Arc::<AtomicBool>::default();
+    let fatal = exit_on_fatal(&log, &ready);
+    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal, exporter, &ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    if result.is_ok() {
-        tracing::info!("stopped");
+    match &result {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(%error, "the node cannot start"),
     }
     result
 }
@@ -85,14 +89,20 @@ fn runtime(workers: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::system("start the runtime"))
 }
 
-/// Ends the process at once; the log is written first.
-fn exit_on_fatal(log: &SharedLog) -> Fatal {
-    let log = Arc::clone(log);
+/// Ends the process at once; the log is written first. A node that was not ready yet could not start.
+fn exit_on_fatal(log: &SharedLog, ready: &Arc<AtomicBool>) -> Fatal {
+    let (log, ready) = (Arc::clone(log), Arc::clone(ready));
     Fatal::new(move |error| {
-        eprintln!("quorate node: {error}");
+        let status = if ready.load(Ordering::Acquire) {
+            eprintln!("quorate node: {error}");
+            EXIT_FATAL
+        } else {
+            Line::print_error(&StartError::Fatal(error.to_string()));
+            EXIT_START
+        };
         // Dropping the guard writes what is queued. Another thread that got here first is doing just that.
         drop(log.lock().map(|mut log| log.take()));
-        std::process::exit(EXIT_FATAL);
+        std::process::exit(status);
     })
 }
 
@@ -102,6 +112,7 @@ async fn live(
     clock: Arc<Clock>,
     fatal: Fatal,
     exporter: Option<Exporter>,
+    ready: &AtomicBool,
 ) -> Result<(), StartError> {
     let mut signals = Signals::install()?;
     let doors = Doors::open(&config.listen)?;
@@ -139,6 +150,7 @@ async fn live(
     let node = Node::start(arguments)
         .instrument(tracing::info_span!("node.start"))
         .await?;
+    ready.store(true, Ordering::Release);
     phase(&clock, "ready");
     Line::Ready {
         ready: true,

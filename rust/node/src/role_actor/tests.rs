@@ -126,7 +126,7 @@ async fn run(behaviour: Behaviour, before: impl IntoIterator<Item = Event>) -> R
         directory: Directory::default(),
         peers: port(),
         commits: port(),
-        reads: ReadPort::start(reader, Arc::clone(&telemetry), fatal.clone()),
+        reads: ReadPort::start(reader, fatal.clone()),
         replies: port(),
         reconciler: port(),
         telemetry,
