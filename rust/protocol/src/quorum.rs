@@ -10,6 +10,7 @@
 //!  client ── Put ──▶ coordinator (a replica of the key)
 //!                      │ Assign ▶ own replica: gives the write a dot, merges it into the key's state
 //!                      │ ◀ Assigned(state)                  and begins to make it durable
+//!                      │ ◀ Stored                           when it has it durably
 //!                      ├─ Store(state) ▶ the other replicas: merge, make durable
 //!                      │ ◀ Stored ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ each when it has the state durably
 //!  client ◀ Written ──┘ at W of them, its own among these
@@ -20,10 +21,12 @@
 //! # The rules that keep it right
 //! * **A write is an event.** Its dot (replica, counter) is given by one replica of the key, which sends its *whole*
 //!   merged state, never the bare value. That is what makes a vector entry mean "everything up to here".
-//! * **Durable before acknowledged**, at each replica by itself; the disks work in parallel.
-//! * **The coordinating replica is always among the W.** A replica that crashes may lose events that it had sent to
-//!   others but not yet made durable. Its later events cover those (see [`replica`]), so they may vanish; that is
-//!   allowed for writes whose outcome was never promised, and for no other.
+//! * **Durable before acknowledged**, at each replica by itself.
+//! * **Durable where it happened before it is sent.** Were an event sent at once, a crash could take it from its own
+//!   replica and leave it on others. The replica's next event would have a higher counter and so claim to have seen
+//!   the lost one, which would then disappear from the others, too, and with it, for good, every *acknowledged* write that
+//!   it had replaced there. (The simulator found that.) It costs a write at TWO or more the second sync; Riak does the
+//!   same. The coordinating replica is therefore always among the W.
 //! * **A corrupt record is not an empty one.** Its replica gives no dots for the key, and takes no writes of others,
 //!   until a read has collected what *all* the other replicas have and puts that in its place. Were it to begin anew,
 //!   its next dot would claim to have seen its own lost ones, and those would disappear from the other replicas too.

@@ -15,10 +15,9 @@
 //! are in flight. So a write is refused *definitely* only before it has a dot; after that its coordinator is told that
 //! this copy failed, and says that the outcome is unknown.
 //!
-//! After a crash this replica may have sent out dots that it lost. Its next events have higher counters, and a
-//! vector entry covers everything below it: a lost event that survives on another replica is treated as replaced by
-//! the next event of the same key. Only unacknowledged writes can be lost that way, since the coordinating replica
-//! is always among the W.
+//! A crash may take events that are not durable yet. Nobody else has heard of them: coordinators send an event to other
+//! replicas only when this one has it durably (see [`crate::quorum`]). So the next events of this replica, whose higher
+//! counters cover the lost ones, make nothing disappear.
 
 mod counters;
 mod merge;

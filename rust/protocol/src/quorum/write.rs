@@ -36,6 +36,8 @@ pub(super) struct Write {
     /// The most preferred first.
     copies: Vec<(NodeId, Copy)>,
     event: Option<(Dot, Timestamp, Arc<KeyState>)>,
+    /// The other replicas were sent it.
+    released: bool,
 }
 
 impl Write {
@@ -54,16 +56,32 @@ impl Write {
             me,
             copies: replicas.iter().map(copy).collect(),
             event: None,
+            released: false,
         }
     }
 
-    /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] get its state.
-    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
-        let news = self.event.is_none();
-        if news {
-            self.event = Some((dot, timestamp, state));
-        }
-        news
+    /// The own replica has made the write an event.
+    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) {
+        self.event.get_or_insert((dot, timestamp, state));
+    }
+
+    /// The state that [`Write::targets`] are to be sent, once: when the event is durable where it happened (see
+    /// [`crate::quorum`] for why not before; `hasty` does not care).
+    pub(super) fn release(&mut self, hasty: bool) -> Option<Arc<KeyState>> {
+        let durable = hasty || self.own() == Copy::Durable;
+        let state = self
+            .event
+            .as_ref()
+            .filter(|_| durable && !self.released)?
+            .2
+            .clone();
+        self.released = true;
+        Some(state)
+    }
+
+    fn own(&self) -> Copy {
+        let own = self.copies.iter().find(|(node, _)| *node == self.me);
+        own.map_or(Copy::Lost, |(_, copy)| *copy)
     }
 
     /// The other replicas that can be reached.
@@ -104,11 +122,11 @@ impl Write {
 
     /// A replica can be reached (again): whether it must be sent the state now.
     pub(super) fn back(&mut self, node: NodeId) -> bool {
-        let assigned = self.event.is_some();
+        let released = self.released;
         match self.copy(node) {
             Some(copy @ Copy::Lost) => {
                 *copy = Copy::Awaited;
-                assigned
+                released
             }
             _ => false,
         }
@@ -120,8 +138,7 @@ impl Write {
 
     /// Whether the write counts: W copies are durable, the own one among them (see [`crate::quorum`]).
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
-        let own = self.copies.iter().find(|(node, _)| *node == self.me);
-        let own = own.map_or(Copy::Lost, |(_, copy)| *copy);
+        let own = self.own();
         if own == Copy::Durable && self.event.is_some() && self.count(Copy::Durable) >= usize::from(required)
         {
             return Progress::Done(Ok(self.written(level)));

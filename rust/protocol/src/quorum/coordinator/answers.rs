@@ -28,11 +28,13 @@ impl Coordinator {
                     state,
                 },
             ) => {
-                if write.assigned(dot, timestamp, state) {
-                    self.store(id, effects);
-                }
+                write.assigned(dot, timestamp, state);
+                self.store(id, effects);
             }
-            (Kind::Write(write), Message::Stored) => write.stored(from.node),
+            (Kind::Write(write), Message::Stored) => {
+                write.stored(from.node);
+                self.store(id, effects);
+            }
             (Kind::Write(write), Message::Failed(error)) if write.state().is_none() => {
                 // The own replica refused before there was an event: nothing has happened anywhere.
                 return self.conclude(id, Progress::Done(Err(error)), now, effects);
@@ -50,15 +52,17 @@ impl Coordinator {
         self.advance(id, false, now, effects);
     }
 
-    /// A write has become an event: the other replicas are sent the key's state.
-    fn store(&self, id: u64, effects: &mut Vec<Effect>) {
-        let Some(Kind::Write(write)) = self.exchanges.get(&id).map(|exchange| &exchange.kind) else {
+    /// Once a write is an event that is durable here, the other replicas are sent the key's state.
+    fn store(&mut self, id: u64, effects: &mut Vec<Effect>) {
+        let hasty = self.surroundings.bugs.write_quorum_by_liveness;
+        let Some(Kind::Write(write)) = self.exchanges.get_mut(&id).map(|exchange| &mut exchange.kind) else {
             return;
         };
-        let Some(state) = write.state() else { return };
-        for node in write.targets() {
+        let Some(state) = write.release(hasty) else { return };
+        let (key, targets) = (write.key.clone(), write.targets().collect::<Vec<_>>());
+        for node in targets {
             let message = Message::Store {
-                key: write.key.clone(),
+                key: key.clone(),
                 state: state.clone(),
             };
             self.send(id, self.replica(node), message, effects);
