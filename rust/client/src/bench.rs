@@ -16,11 +16,12 @@ use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::level::Level;
+use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::versions::WriteId;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::JoinSet;
 
-use crate::core::CallOptions;
+use crate::core::{CallOptions, Trace};
 use crate::shell::Client;
 
 /// The longest latency that is told apart from longer ones.
@@ -74,6 +75,36 @@ pub struct Options {
     /// Seconds that an operation may take.
     #[serde(default = "Options::default_timeout")]
     pub timeout: f64,
+    /// What the operations carry of a trace.
+    #[serde(default)]
+    pub trace: Tracing,
+}
+
+/// What a run's operations carry of a trace: to measure what that costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracing {
+    /// Nothing.
+    #[default]
+    Off,
+    /// A trace context that says: not sampled.
+    Unsampled,
+    /// A trace of their own each, recorded everywhere.
+    Sampled,
+}
+
+impl Tracing {
+    fn of(self, random: &mut Xorshift) -> Trace {
+        match self {
+            Tracing::Off => Trace::Off,
+            Tracing::Unsampled => Trace::Child(TraceContext {
+                trace_id: u128::from(random.next().max(1)),
+                span_id: random.next().max(1),
+                sampled: false,
+            }),
+            Tracing::Sampled => Trace::New,
+        }
+    }
 }
 
 impl Options {
@@ -256,6 +287,10 @@ async fn work(client: Client, plan: Arc<Plan>, number: u64) {
         }
         let Some(request) = plan.request(&mut random) else {
             return;
+        };
+        let options = CallOptions {
+            trace: plan.options.trace.of(&mut random),
+            ..options
         };
         let result = client.call(request, options).await.result;
         let ended = Instant::now();
