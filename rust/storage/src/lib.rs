@@ -3,8 +3,8 @@
 //! A store makes [operations](quorate_protocol::store::JournalOp) durable, a batch at a time, and answers reads from
 //! what is durable. The contract stands in [`store`]; there are two stores, and one conformance suite for both:
 //!
-//! * [`LmdbStore`](lmdb::LmdbStore), on disk: a journal and a state, see [`lmdb`];
-//! * [`MemoryStore`](memory::MemoryStore), for the simulator: the same, with disks that misbehave on command.
+//! * [`LmdbStore`], on disk: a journal and a state, see [`lmdb`];
+//! * [`MemoryStore`], for the simulator: the same, with disks that misbehave on command.
 //!
 //! Around them: [`queue`] decides which requests share a sync (pure, so the simulator runs it too); [`thread`] drives
 //! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps

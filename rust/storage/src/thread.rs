@@ -9,7 +9,7 @@
 //!
 //! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
 //! is submitted during a commit shares the next one. If the state falls far behind, commits wait for it; if it has no
-//! room, they answer [`Outcome::Full`](crate::queue::Outcome::Full).
+//! room, they answer [`Outcome::Full`].
 //!
 //! **Bounds.** The handle takes everything, so that no effect of a role is lost half way; the edge asks
 //! [`is_full`](StorageHandle::is_full) before it admits work.
