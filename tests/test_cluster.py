@@ -271,6 +271,7 @@ def test_the_garbage_collector_ends_the_cluster():
     assert not directory.exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_cluster_alone(shared, keyspace):
     keyspace.put("a", "1")
     report, mine = os.pipe()

@@ -5,6 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -118,6 +119,24 @@ def test_an_interrupt_while_it_starts(program):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     eventually(lambda: left() == ({}, []))
+
+
+def test_an_interrupt_while_it_waits_for_an_answer(program):
+    start, left = program
+    process = start("""
+keyspace = cluster.keyspace('a', mode='quorum', replicas=2)
+for node in cluster:
+    node.pause()
+print('ready', flush=True)
+keyspace.get('a', timeout=50)
+""")
+    assert process.stdout.readline() == "ready\n"
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in complaints
+    assert time.monotonic() - begun < 15
+    assert left() == ({}, [])
 
 
 def test_a_start_that_fails(program):

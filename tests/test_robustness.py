@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import threading
 
 import pytest
 
@@ -111,22 +112,59 @@ def test_a_flipped_byte_is_found_and_never_served(cluster):
     assert keyspace.get("a", consistency=QUORUM).value == value
 
 
-@pytest.mark.timeout(120)
-def test_every_acknowledged_write_survives_kills_under_load(cluster):
-    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
-    acknowledged = {}
-    for turn in range(5):
-        victim = cluster[f"n{turn % 3 + 1}"]
-        for part in range(6):
-            if part == 2:
-                victim.kill(wait=False)
-            wave = {f"k{turn}-{part}-{number}": f"{turn}.{part}" for number in range(50)}
+class Writer(threading.Thread):
+    """Writes until it is told to stop, and remembers what was acknowledged."""
+
+    def __init__(self, keyspace, number):
+        super().__init__()
+        self.keyspace = keyspace
+        self.number = number
+        self.done = threading.Event()
+        self.acknowledged = {}
+        self.unexpected = []
+
+    def run(self):
+        wave = 0
+        while not self.done.is_set():
+            wave += 1
+            lines = {f"w{self.number}-{wave}-{number}": f"{wave}.{number}" for number in range(32)}
             try:
-                acknowledged.update(dict.fromkeys(keyspace.put_many(wave, timeout=2.0), f"{turn}.{part}"))
+                written = self.keyspace.put_many(lines, consistency=QUORUM, timeout=2.0)
             except quorate.PartialFailure as failure:
-                acknowledged.update(dict.fromkeys(failure.succeeded, f"{turn}.{part}"))
-        victim.restart()
-    eventually(lambda: cluster.status().connected)
-    entries = keyspace.get_many(acknowledged)
+                written = failure.succeeded
+                expected = (
+                    quorate.OutcomeUnknown,
+                    quorate.Unavailable,
+                    quorate.ConnectionLost,
+                    quorate.Closed,
+                )
+                self.unexpected += [e for e in failure.failed.values() if not isinstance(e, expected)]
+            self.acknowledged.update((key, lines[key]) for key in written)
+
+
+@pytest.mark.timeout(120)
+def test_every_acknowledged_write_survives_twenty_kills_under_load(cluster):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    writers = [Writer(keyspace, number) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for turn in range(20):
+            counts = [len(writer.acknowledged) for writer in writers]
+            eventually(
+                lambda counts=counts: all(
+                    len(w.acknowledged) > c for w, c in zip(writers, counts, strict=True)
+                )
+            )
+            victim = cluster[f"n{turn % 3 + 1}"]
+            victim.kill(wait=False)
+            victim.restart()
+    finally:
+        for writer in writers:
+            writer.done.set()
+            writer.join()
+    assert [writer.unexpected for writer in writers] == [[], []]
+    acknowledged = {**writers[0].acknowledged, **writers[1].acknowledged}
+    assert len(acknowledged) > 20 * 2 * 32
+    entries = keyspace.get_many(acknowledged, consistency=QUORUM)
     assert {key: entry.text for key, entry in entries.items()} == acknowledged
-    assert len(acknowledged) > 5 * 5 * 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from quorate.errors import NotFound
 from quorate.levels import Level
 from quorate.rendering import Rendered, milliseconds, size
 
@@ -232,7 +233,7 @@ class ClusterStatus(Rendered):
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise KeyError(name)
+        raise NotFound(f"no node {name!r}: there are {', '.join(node.name for node in self.nodes)}")
 
     @property
     def connected(self) -> bool:
