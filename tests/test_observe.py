@@ -155,3 +155,16 @@ def test_a_trace_that_nobody_keeps(shared):
         shared.trace("1" * 32)
     with pytest.raises(quorate.InvalidArgument, match="trace id"):
         shared.trace("x")
+
+
+def test_a_secret_keeps_strangers_out():
+    with quorate.Cluster(nodes=2, secret="sesame") as cluster:
+        cluster.keyspace("a", mode="quorum").put("a", "1", consistency=ALL)
+        with quorate.connect(cluster.endpoints, secret="sesame") as connection:
+            assert connection.keyspace("a").get("a").text == "1"
+        for wrong in (None, "", "open"):
+            with pytest.raises(quorate.Refused, match="secret"):
+                quorate.connect(cluster.endpoints, secret=wrong, timeout=2.0)
+        for node in cluster:
+            node.restart()
+        assert cluster.keyspace("a").get("a", consistency=ALL).text == "1"

@@ -50,6 +50,8 @@ class Cluster(Connection):
         Seconds within which the cluster must be ready.
     log_level : str
         ``error``, ``warn``, ``info``, ``debug`` or ``trace``.
+    secret : str, optional
+        What peers and clients must know.
     insecure : bool
         Accept a ``host`` beyond loopback without a secret.
     settings : mapping, optional
@@ -88,6 +90,7 @@ class Cluster(Connection):
         timeout: float = operations.DEFAULT_TIMEOUT,
         start_timeout: float = 30.0,
         log_level: str = "info",
+        secret: str | None = None,
         insecure: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -104,13 +107,14 @@ class Cluster(Connection):
             port=port,
             start_timeout=operations.seconds(start_timeout, 30.0),
             log_level=log_level,
+            secret=secret,
             insecure=insecure,
             settings=settings,
         )
         self._fleet = fleet = Fleet(plan)
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
-            client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout)
+            client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
             if not flow.run(client, operations.links(fleet.names, (), plan.start_timeout)):
                 raise unlinked(fleet, plan.start_timeout)

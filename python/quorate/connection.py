@@ -271,7 +271,12 @@ class Connection:
         return f"<{type(self).__name__} with a timeout of {self._timeout:g} s>"
 
 
-def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAULT_TIMEOUT) -> Connection:
+def connect(
+    endpoints: str | Iterable[str],
+    *,
+    timeout: float = operations.DEFAULT_TIMEOUT,
+    secret: str | None = None,
+) -> Connection:
     """Connect to a running cluster.
 
     Parameters
@@ -280,6 +285,8 @@ def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAU
         ``"host1:7400,host2:7400"``; one node that is up is enough. The port is 7400 when left out.
     timeout : float
         Seconds to wait for a connection, and for each operation that names no timeout.
+    secret : str, optional
+        The cluster's secret, if it has one.
 
     Returns
     -------
@@ -291,7 +298,7 @@ def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAU
     ConnectionLost
         None of the nodes could be reached.
     Refused
-        What answers there speaks another protocol or version.
+        What answers there speaks another protocol or version, or asks for a secret.
 
     Examples
     --------
@@ -302,4 +309,5 @@ def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAU
     3
     """
     limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
-    return Connection(_quorate.Client.connect(operations.parse_endpoints(endpoints), limit), limit)
+    client = _quorate.Client.connect(operations.parse_endpoints(endpoints), limit, secret)
+    return Connection(client, limit)

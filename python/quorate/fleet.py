@@ -70,6 +70,7 @@ class Plan:
         port: int | None = None,
         start_timeout: float = 30.0,
         log_level: str = "info",
+        secret: str | None = None,
         insecure: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -97,6 +98,7 @@ class Plan:
         self.port = port
         self.start_timeout = start_timeout
         self.log_level = log_level
+        self.secret = secret
         self.insecure = insecure
         self.settings = dict(settings or {})
 
@@ -199,6 +201,7 @@ class Fleet:
             "hash": plan.hash,
             "parent_pipe": True,
             "log": {"level": plan.log_level},
+            "secret": plan.secret,
             "insecure": plan.insecure,
             **plan.settings,
         }

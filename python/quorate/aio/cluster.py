@@ -48,7 +48,7 @@ class Cluster(Connection):
         self._started = fleet
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
-            self._client = await _quorate.Client.connect_async(fleet.endpoints, limit)
+            self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
             if not await flow.run_async(self._client, operations.links(fleet.names, (), limit)):
                 raise cluster.unlinked(fleet, limit)
         except BaseException:

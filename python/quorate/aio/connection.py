@@ -114,13 +114,14 @@ class Connection:
 class Connecting:
     """A connection to be: await it, or enter it with ``async with``."""
 
-    def __init__(self, endpoints: list[str], timeout: float) -> None:
+    def __init__(self, endpoints: list[str], timeout: float, secret: str | None) -> None:
         self._endpoints = endpoints
         self._timeout = timeout
+        self._secret = secret
         self._connection: Connection | None = None
 
     async def _connect(self) -> Connection:
-        client = await _quorate.Client.connect_async(self._endpoints, self._timeout)
+        client = await _quorate.Client.connect_async(self._endpoints, self._timeout, self._secret)
         return Connection(client, self._timeout)
 
     def __await__(self) -> Generator[object, None, Connection]:
@@ -135,7 +136,12 @@ class Connecting:
         await self._connection.close()
 
 
-def connect(endpoints: str | Iterable[str], *, timeout: float = operations.DEFAULT_TIMEOUT) -> Connecting:
+def connect(
+    endpoints: str | Iterable[str],
+    *,
+    timeout: float = operations.DEFAULT_TIMEOUT,
+    secret: str | None = None,
+) -> Connecting:
     """Connect to a running cluster: ``await connect(...)`` or ``async with connect(...)``; see `quorate.connect`."""
     limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
-    return Connecting(operations.parse_endpoints(endpoints), limit)
+    return Connecting(operations.parse_endpoints(endpoints), limit, secret)

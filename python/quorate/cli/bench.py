@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate, levels
+from quorate.cli.data import connection
 from quorate.cli.output import document, show
 from quorate.errors import InvalidArgument
 from quorate.operations import parse_endpoints
@@ -45,8 +46,8 @@ def bench(arguments: Namespace, settings: Settings) -> int:
     if "load" not in operations and not arguments.no_load and {"read", "mixed"} & set(operations):
         operations.insert(0, "load")
     rows = []
-    with _cluster(arguments, settings) as (connection, endpoints, pids):
-        keyspace = connection.keyspace(arguments.keyspace, mode="quorum", replicas=arguments.replicas)
+    with _cluster(arguments, settings) as (client, endpoints, pids):
+        keyspace = client.keyspace(arguments.keyspace, mode="quorum", replicas=arguments.replicas)
         options = {
             "keyspace": keyspace.info.id,
             "keys": arguments.keys,
@@ -54,7 +55,8 @@ def bench(arguments: Namespace, settings: Settings) -> int:
             "duration": arguments.duration,
             "warmup": arguments.warmup,
             "connections": arguments.connections,
-            "timeout": connection.timeout,
+            "timeout": client.timeout,
+            "secret": settings["secret"] or "",
         }
         runs = list(product(consistencies, operations, concurrencies))
         # One load is enough: it writes every key, at the highest concurrency.
@@ -93,11 +95,10 @@ def _positive(value: str | int, option: str) -> int:
 def _cluster(arguments: Namespace, settings: Settings) -> Iterator[tuple[Connection, list[str], list[int]]]:
     """Connect to the cluster that is named, or start one here."""
     from quorate.cluster import Cluster
-    from quorate.connection import connect
 
     if settings.given("endpoints") and arguments.nodes is None:
-        with connect(settings["endpoints"], timeout=settings["timeout"]) as connection:
-            yield connection, parse_endpoints(settings["endpoints"]), []
+        with connection(settings) as client:
+            yield client, parse_endpoints(settings["endpoints"]), []
     else:
         with Cluster(settings["nodes"], timeout=settings["timeout"]) as cluster:
             yield cluster, parse_endpoints(cluster.endpoints), [node.pid for node in cluster]

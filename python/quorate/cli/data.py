@@ -27,7 +27,7 @@ __all__ = ["delete", "get", "keyspace", "put", "scan"]
 
 def connection(settings: Settings) -> Connection:
     """Connect as the settings say."""
-    return connect(settings["endpoints"], timeout=settings["timeout"])
+    return connect(settings["endpoints"], timeout=settings["timeout"], secret=settings["secret"])
 
 
 def keyspace(arguments: Namespace, settings: Settings) -> int:

@@ -46,6 +46,7 @@ class _Commands:
                 "-e", "--endpoints", metavar="HOST:PORT,...", help="nodes to connect to (127.0.0.1:7400)"
             )
             parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each operation (5)")
+            parser.add_argument("--secret", help="the cluster's secret; better given as QUORATE_SECRET")
         return parser
 
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::JoinSet;
 
 use crate::core::{CallOptions, Trace};
-use crate::shell::Client;
+use crate::shell::{Client, ConnectOptions};
 
 /// The longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -75,6 +75,9 @@ pub struct Options {
     /// Seconds that an operation may take.
     #[serde(default = "Options::default_timeout")]
     pub timeout: f64,
+    /// The cluster's secret, if it has one.
+    #[serde(default)]
+    pub secret: String,
     /// What the operations carry of a trace.
     #[serde(default)]
     pub trace: Tracing,
@@ -228,7 +231,12 @@ pub async fn run(endpoints: Vec<String>, options: Options) -> Result<Report, Err
     options.validate()?;
     let mut clients = Vec::new();
     for _ in 0..options.connections {
-        clients.push(Client::connect(endpoints.clone(), Duration::from_secs(10)).await?);
+        let connect = ConnectOptions {
+            timeout: Duration::from_secs(10),
+            credentials: Bytes::from(options.secret.clone()),
+            ..ConnectOptions::default()
+        };
+        clients.push(Client::connect_with(endpoints.clone(), connect).await?);
     }
     let loading = options.operation == Operation::Load;
     let warmup = if loading { 0.0 } else { options.warmup };

@@ -25,7 +25,7 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, Secret};
 use crate::directory::Directory;
 use crate::disk;
 use crate::doors::Doors;
@@ -233,7 +233,7 @@ impl Node {
         };
         node.join(&config, claim.identity.replica, doors.peer, delivery)
             .await?;
-        node.serve_clients(config.cluster, doors.client, clients);
+        node.serve_clients(config.cluster, config.secret.clone(), doors.client, clients);
         node.view.ready.store(true, Ordering::Release);
         node.view.telemetry.emit(TimelineEvent::NodeStarted);
         Ok(node)
@@ -274,13 +274,20 @@ impl Node {
         Ok(())
     }
 
-    fn serve_clients(&self, cluster: ClusterId, socket: std::net::TcpListener, replies: Replies) {
+    fn serve_clients(
+        &self,
+        cluster: ClusterId,
+        secret: Option<Secret>,
+        socket: std::net::TcpListener,
+        replies: Replies,
+    ) {
         let arguments = listener::Arguments {
             socket: Arc::new(socket),
             identity: listener::Identity {
                 cluster,
                 node: self.view.node,
                 boot: self.view.boot,
+                secret,
             },
             limits: listener::Limits::default(),
             router: Arc::new(self.router.clone()),

@@ -98,6 +98,7 @@ async fn start(limits: Limits) -> (Arc<Node>, ActorRef<ListenerMessage>, Client)
             cluster,
             node: NodeId(1),
             boot: BootId(1),
+            secret: None,
         },
         limits,
         router: Arc::clone(&node) as _,

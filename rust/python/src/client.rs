@@ -29,13 +29,23 @@ pub(crate) struct Client {
 #[pymethods]
 impl Client {
     #[staticmethod]
-    fn connect(py: Python<'_>, endpoints: Vec<String>, timeout: f64) -> PyResult<Client> {
-        wait(py, open(endpoints, timeout))
+    fn connect(
+        py: Python<'_>,
+        endpoints: Vec<String>,
+        timeout: f64,
+        secret: Option<String>,
+    ) -> PyResult<Client> {
+        wait(py, open(endpoints, timeout, secret))
     }
 
     #[staticmethod]
-    fn connect_async(py: Python<'_>, endpoints: Vec<String>, timeout: f64) -> PyResult<Bound<'_, PyAny>> {
-        awaitable(py, open(endpoints, timeout))
+    fn connect_async(
+        py: Python<'_>,
+        endpoints: Vec<String>,
+        timeout: f64,
+        secret: Option<String>,
+    ) -> PyResult<Bound<'_, PyAny>> {
+        awaitable(py, open(endpoints, timeout, secret))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -290,10 +300,11 @@ impl Client {
     }
 }
 
-async fn open(endpoints: Vec<String>, timeout: f64) -> PyResult<Client> {
+async fn open(endpoints: Vec<String>, timeout: f64, secret: Option<String>) -> PyResult<Client> {
     let sampling = Sampling::from_environment().map_err(exception)?;
     let options = ConnectOptions {
         timeout: duration(timeout),
+        credentials: secret.unwrap_or_default().into(),
         span_sink: sampling.sink(),
         ..ConnectOptions::default()
     };

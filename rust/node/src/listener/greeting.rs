@@ -8,8 +8,10 @@ use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Who the node says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::config::Secret;
+
+/// Who the node says it is, and what it asks of those who come.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
@@ -17,6 +19,8 @@ pub struct Identity {
     pub node: NodeId,
     /// This run of it.
     pub boot: BootId,
+    /// What clients must know; `None` lets everyone in.
+    pub secret: Option<Secret>,
 }
 
 impl Identity {
@@ -33,6 +37,15 @@ impl Identity {
             return ServerHello::Refused(Error::Refused(format!(
                 "{} belongs to cluster {}, not to {expected}: check the address",
                 self.node, self.cluster
+            )));
+        }
+        if let Some(secret) = &self.secret
+            && !secret.matches(&hello.credentials)
+        {
+            return ServerHello::Refused(Error::Refused(format!(
+                "{} belongs to a cluster with a secret, and this client does not know it: connect with the cluster's \
+                 secret",
+                self.node
             )));
         }
         ServerHello::Welcome {

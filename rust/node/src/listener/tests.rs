@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::config::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -40,6 +41,10 @@ struct Served {
 }
 
 async fn serve(limits: Limits) -> Served {
+    serve_with(limits, None).await
+}
+
+async fn serve_with(limits: Limits, secret: Option<Secret>) -> Served {
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     let (tell, requests) = mpsc::unbounded_channel();
@@ -50,6 +55,7 @@ async fn serve(limits: Limits) -> Served {
             cluster: ClusterId(7),
             node: NodeId(1),
             boot: BootId(9),
+            secret,
         },
         limits,
         router: Arc::new(Tell(tell)),
@@ -80,6 +86,14 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr, cluster: Option<ClusterId>) -> (Self, ServerHello) {
+        Self::connect_knowing(address, cluster, b"").await
+    }
+
+    async fn connect_knowing(
+        address: SocketAddr,
+        cluster: Option<ClusterId>,
+        secret: &'static [u8],
+    ) -> (Self, ServerHello) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut bytes = BytesMut::from(CLIENT_MAGIC.as_slice());
         let hello = ClientHello {
@@ -87,7 +101,7 @@ impl Client {
             version_max: CLIENT_VERSION_MAX,
             features: 0,
             cluster,
-            credentials: Bytes::new(),
+            credentials: Bytes::from_static(secret),
         };
         encode(&hello, MAX_CLIENT_FRAME, &mut bytes).unwrap();
         stream.write_all(&bytes).await.unwrap();
@@ -201,6 +215,22 @@ async fn a_client_of_another_cluster_or_version_is_told_so() {
         client.next::<ResponseFrame>().await.is_none(),
         "closed after the refusal"
     );
+    served.listener.stop(None);
+}
+
+#[tokio::test]
+async fn a_client_without_the_secret_is_told_so() {
+    let served = serve_with(Limits::default(), Some(Secret(b"sesame".to_vec()))).await;
+    for wrong in [b"".as_slice(), b"sesam", b"sesame!", b"SESAME"] {
+        let (mut client, hello) = Client::connect_knowing(served.address, None, wrong).await;
+        assert!(matches!(hello, ServerHello::Refused(Error::Refused(reason)) if reason.contains("secret")));
+        assert!(
+            client.next::<ResponseFrame>().await.is_none(),
+            "closed after the refusal"
+        );
+    }
+    let (_, hello) = Client::connect_knowing(served.address, None, b"sesame").await;
+    assert!(matches!(hello, ServerHello::Welcome { .. }));
     served.listener.stop(None);
 }
 
