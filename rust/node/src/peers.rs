@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use quorate_protocol::api::PeerStatus;
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
+use quorate_protocol::ids::{NodeId, ReplicaId};
 use quorate_protocol::role::{Event, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::Envelope;
@@ -131,6 +131,10 @@ impl Inbound for Delivery {
             }
             admitted
         })
+    }
+
+    fn known(&self, node: NodeId) -> Option<ReplicaId> {
+        self.book.replica_of(node)
     }
 
     fn event(&self, event: TimelineEvent) {

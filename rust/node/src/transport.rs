@@ -155,6 +155,11 @@ pub trait Inbound: Send + Sync + 'static {
     /// durable peer book answers here, refusing a known node that comes with another data directory.
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>>;
 
+    /// The data directory that this node knows the peer by, if they have met: from the durable peer book.
+    fn known(&self, _node: NodeId) -> Option<ReplicaId> {
+        None
+    }
+
     /// For the timeline.
     fn event(&self, event: TimelineEvent);
 }

@@ -179,6 +179,7 @@ impl DiallerState {
             gateway: self.core.sessions.gateway(),
             expects: self.peer.node,
             credentials: Bytes::new(),
+            knows: self.core.inbound.known(self.peer.node),
         }
     }
 

@@ -184,6 +184,7 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
         boot: hello.boot,
         generation: hello.generation,
     };
+    hello.recognise(core.local.replica)?;
     core.admit(peer, identity).await?;
     make_way(core, peer, hello)?;
     let session = getrandom::u64().map_err(|error| Objection::Silent(io::Error::other(error.to_string())))?;

@@ -49,6 +49,7 @@ fn hello() -> PeerHello {
         gateway: 1,
         expects: NodeId(3),
         credentials: Bytes::new(),
+        knows: None,
     }
 }
 
