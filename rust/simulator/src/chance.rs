@@ -1,0 +1,136 @@
+//! Randomness, all of it from the seed.
+
+use std::time::Duration;
+
+use quorate_protocol::role::Rng;
+use rand_core::{Rng as _, SeedableRng};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// A seeded source of decisions. Each part of the world has one of its own ([`Chance::named`]), so that a change to
+/// what one part draws leaves the decisions of the others as they were.
+#[derive(Clone, Debug)]
+pub struct Chance {
+    rng: Rng,
+}
+
+impl Chance {
+    /// The source called `name` of the run with this seed.
+    pub fn named(seed: u64, name: &str) -> Self {
+        Chance {
+            rng: Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed)),
+        }
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// A number below `bound`, 0 when there is none.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // The bias is below bound / 2^64: nothing that an experiment could see.
+        ((u128::from(self.rng.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// True with this probability.
+    pub fn happens(&mut self, probability: f64) -> bool {
+        self.fraction() < probability
+    }
+
+    /// From 0 to 1, 1 excluded.
+    pub fn fraction(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A duration from `least` to `most`.
+    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX - 1);
+        least + Duration::from_micros(self.below(span + 1))
+    }
+
+    /// One of `choices`.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// Puts `items` into a random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+/// How long something takes: most of the time between `least` and `most`, now and then much longer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Delay {
+    /// The shortest.
+    pub least: Duration,
+    /// The longest of an ordinary day.
+    pub most: Duration,
+    /// How often it is extraordinary, from 0 to 1.
+    pub spikes: f64,
+    /// The longest of an extraordinary one.
+    pub spike: Duration,
+}
+
+impl Delay {
+    /// Between these two, without exceptions.
+    pub const fn uniform(least: Duration, most: Duration) -> Self {
+        Delay {
+            least,
+            most,
+            spikes: 0.0,
+            spike: Duration::ZERO,
+        }
+    }
+
+    /// One sample.
+    pub fn sample(&self, chance: &mut Chance) -> Duration {
+        if self.spikes > 0.0 && chance.happens(self.spikes) {
+            chance.between(self.most, self.spike.max(self.most))
+        } else {
+            chance.between(self.least, self.most)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_and_seed_decide_alike_and_others_differ() {
+        let draw = |seed, name| {
+            let mut chance = Chance::named(seed, name);
+            (0..8).map(|_| chance.number()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1, "network"), draw(1, "network"));
+        assert_ne!(draw(1, "network"), draw(2, "network"));
+        assert_ne!(draw(1, "network"), draw(1, "disk"));
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let mut chance = Chance::named(7, "bounds");
+        let delay = Delay {
+            least: Duration::from_micros(10),
+            most: Duration::from_micros(20),
+            spikes: 0.5,
+            spike: Duration::from_micros(90),
+        };
+        for _ in 0..1000 {
+            assert!(chance.below(3) < 3);
+            let sample = delay.sample(&mut chance);
+            assert!(sample >= delay.least && sample <= delay.spike, "{sample:?}");
+        }
+        assert_eq!(chance.below(0), 0);
+        let mut items = [1, 2, 3, 4, 5];
+        chance.shuffle(&mut items);
+        items.sort_unstable();
+        assert_eq!(items, [1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Everything that happens in a run, in order: as one hash, and as text when somebody asks to see it.
+
+use std::collections::VecDeque;
+use std::fmt::{Debug, Display, Write};
+
+use quorate_protocol::time::Instant;
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The longest line that is kept, in bytes.
+const LONGEST_LINE: usize = 600;
+
+/// The record of a run. Two runs with the same hash took the same events to the same effects, in the same order.
+#[derive(Clone)]
+pub struct Chronicle {
+    digest: Xxh3,
+    entries: u64,
+    buffer: Vec<u8>,
+    lines: VecDeque<String>,
+    /// How many lines are kept; 0 saves the time that making them takes.
+    keep: usize,
+}
+
+impl Chronicle {
+    /// An empty record that keeps the last `keep` entries as text.
+    pub fn new(keep: usize) -> Self {
+        Chronicle {
+            digest: Xxh3::new(),
+            entries: 0,
+            buffer: Vec::new(),
+            lines: VecDeque::new(),
+            keep,
+        }
+    }
+
+    /// Adds an entry: at `at`, `who` did `kind`, with these details.
+    pub fn note(&mut self, at: Instant, who: impl Display, kind: &str, what: &(impl Serialize + Debug)) {
+        self.entries += 1;
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&at.0.to_le_bytes());
+        write_display(&mut self.buffer, &who);
+        self.buffer.extend_from_slice(kind.as_bytes());
+        let buffer = std::mem::take(&mut self.buffer);
+        self.buffer = postcard::to_extend(what, buffer).expect("plain data in memory always encodes");
+        self.digest.update(&self.buffer);
+        if self.keep > 0 {
+            if self.lines.len() == self.keep {
+                self.lines.pop_front();
+            }
+            let mut line = format!("{:>12.6} {who} {kind} {what:?}", at.0 as f64 / 1e6);
+            if line.len() > LONGEST_LINE {
+                let end = (0..=LONGEST_LINE)
+                    .rev()
+                    .find(|end| line.is_char_boundary(*end))
+                    .unwrap_or(0);
+                line.truncate(end);
+                line.push('…');
+            }
+            self.lines.push_back(line);
+        }
+    }
+
+    /// The hash over all entries so far.
+    pub fn hash(&self) -> u64 {
+        self.digest.digest()
+    }
+
+    /// How many entries there are.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The last entries as text, oldest first.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+}
+
+fn write_display(buffer: &mut Vec<u8>, who: &impl Display) {
+    struct Bytes<'a>(&'a mut Vec<u8>);
+    impl Write for Bytes<'_> {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+    write!(Bytes(buffer), "{who}").expect("a vector takes all bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_depends_on_every_part_of_every_entry() {
+        let hash = |at, who: &str, kind, what: u32| {
+            let mut chronicle = Chronicle::new(0);
+            chronicle.note(Instant(1), "n1", "start", &0);
+            chronicle.note(Instant(at), who, kind, &what);
+            chronicle.hash()
+        };
+        let original = hash(2, "n1", "event", 3);
+        assert_eq!(original, hash(2, "n1", "event", 3));
+        for other in [
+            hash(3, "n1", "event", 3),
+            hash(2, "n2", "event", 3),
+            hash(2, "n1", "effect", 3),
+            hash(2, "n1", "event", 4),
+        ] {
+            assert_ne!(original, other);
+        }
+    }
+
+    #[test]
+    fn only_the_last_lines_are_kept_and_none_unless_asked() {
+        let mut silent = Chronicle::new(0);
+        let mut chronicle = Chronicle::new(2);
+        for n in 0..5 {
+            silent.note(Instant(n), "n1", "event", &n);
+            chronicle.note(Instant(n), "n1", "event", &n);
+        }
+        assert_eq!(silent.lines().count(), 0);
+        assert_eq!(silent.hash(), chronicle.hash());
+        let lines: Vec<&str> = chronicle.lines().map(str::trim).collect();
+        assert_eq!(lines, ["0.000003 n1 event 3", "0.000004 n1 event 4"]);
+        assert_eq!(chronicle.entries(), 5);
+    }
+}

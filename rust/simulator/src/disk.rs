@@ -1,0 +1,349 @@
+//! A node's disk: slow at times, full at times, and forgetful of whatever was not yet synced when the node stopped.
+//!
+//! The store is the in-memory twin of the real one, the batching of commits is the real [`CommitQueue`]; what is
+//! simulated is the time that a sync takes, and what becomes of a batch that a crash catches in the middle: it is
+//! lost, or, just as well, it is durable although nobody was told. The store survives its node; the queue does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::key::{Key, decode_record_key, record_key};
+use quorate_protocol::role::{Query, Rows};
+use quorate_protocol::store::{JournalOp, Table};
+use quorate_protocol::versions::KeyState;
+use quorate_storage::memory::InFlight;
+use quorate_storage::{
+    CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store,
+};
+
+use crate::chance::{Chance, Delay};
+
+/// How a disk behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DiskConditions {
+    /// How long a commit takes.
+    pub sync: Delay,
+    /// How long a read takes.
+    pub read: Delay,
+    /// Whether there is no space for anything new.
+    pub full: bool,
+}
+
+impl Default for DiskConditions {
+    /// A solid-state disk, with the hiccups they have.
+    fn default() -> Self {
+        DiskConditions {
+            sync: Delay {
+                least: Duration::from_micros(100),
+                most: Duration::from_millis(2),
+                spikes: 0.02,
+                spike: Duration::from_millis(30),
+            },
+            read: Delay {
+                least: Duration::from_micros(2),
+                most: Duration::from_micros(50),
+                spikes: 0.01,
+                spike: Duration::from_millis(2),
+            },
+            full: false,
+        }
+    }
+}
+
+/// A record before and after a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its row.
+    pub row: Bytes,
+    /// What was durable before.
+    pub before: Option<Bytes>,
+    /// What is durable now.
+    pub after: Option<Bytes>,
+}
+
+impl Change {
+    /// Which keyspace and key it is about, and the state that is durable now.
+    ///
+    /// # Errors
+    /// If there is no state, or bytes that are none: a replica never deletes a record.
+    pub fn decode(&self) -> Result<(KeyspaceId, Key, KeyState), String> {
+        let (keyspace, key) = decode_record_key(&self.row).map_err(|error| error.to_string())?;
+        let bytes = self
+            .after
+            .as_ref()
+            .ok_or_else(|| format!("the record of {key} was deleted"))?;
+        Ok((
+            keyspace,
+            key,
+            KeyState::decode(bytes).map_err(|error| error.to_string())?,
+        ))
+    }
+}
+
+/// What became of the attempt to begin a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing waits, or a commit is under way.
+    Nothing,
+    /// It will be durable after this long: call [`Disk::synced`] then.
+    Syncing(Duration),
+    /// The disk is full: these are to be told so.
+    Refused(Vec<Completion>),
+}
+
+/// A disk and the commits that wait for it.
+pub struct Disk {
+    store: MemoryStore,
+    reader: Arc<dyn Reader>,
+    queue: CommitQueue,
+    /// The record rows of the batch that is being committed.
+    committing: Vec<Bytes>,
+    conditions: DiskConditions,
+    chance: Chance,
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(chance: Chance) -> Self {
+        let store = MemoryStore::new();
+        let reader = store.reader();
+        Disk {
+            store,
+            reader,
+            queue: CommitQueue::new(Limits::default()),
+            committing: Vec::new(),
+            conditions: DiskConditions::default(),
+            chance,
+        }
+    }
+
+    /// How it behaves.
+    pub fn conditions(&self) -> DiskConditions {
+        self.conditions
+    }
+
+    /// Changes how it behaves, from the next commit on.
+    pub fn set_conditions(&mut self, conditions: DiskConditions) {
+        self.conditions = conditions;
+        self.store.set_capacity(conditions.full.then_some(0));
+    }
+
+    /// Adds a request to those that wait.
+    pub fn submit(&mut self, request: Request) {
+        self.queue.push(request);
+    }
+
+    /// Begins a commit of what waits, if none is under way.
+    ///
+    /// # Panics
+    /// If the store fails in a way that must end its node; nothing in a simulation asks for that.
+    pub fn begin(&mut self) -> Begun {
+        let Some(ops) = self.queue.next_batch() else {
+            return Begun::Nothing;
+        };
+        let rows = records(&ops);
+        match self.store.begin_commit(ops) {
+            Ok(()) => {
+                self.committing = rows;
+                Begun::Syncing(self.conditions.sync.sample(&mut self.chance))
+            }
+            Err(CommitError::Full) => Begun::Refused(self.queue.finish(Outcome::Full)),
+            Err(CommitError::Fatal(why)) => panic!("the store failed: {why}"),
+        }
+    }
+
+    /// The sync returned. Gives whom to tell, and the records that changed.
+    pub fn synced(&mut self) -> (Vec<Completion>, Vec<Change>) {
+        let rows = std::mem::take(&mut self.committing);
+        let mut changes: Vec<Change> = rows
+            .into_iter()
+            .map(|row| Change {
+                before: self.row(Table::Records, &row),
+                after: None,
+                row,
+            })
+            .collect();
+        self.store.finish_commit();
+        for change in &mut changes {
+            change.after = self.row(Table::Records, &change.row);
+        }
+        // Applying to the state changes nothing that a reader sees; it is done here so that its bookkeeping runs too.
+        let _ = self.store.apply_step(usize::MAX);
+        (self.queue.finish(Outcome::Durable), changes)
+    }
+
+    /// The node stops, whatever its disk is doing. What waited is gone; what was being committed may be durable.
+    pub fn crash(&mut self) {
+        let kept = self.chance.happens(0.5);
+        self.store
+            .crash(if kept { InFlight::Kept } else { InFlight::Lost });
+        self.queue = CommitQueue::new(Limits::default());
+        self.committing.clear();
+    }
+
+    /// How long the next read takes.
+    pub fn read_time(&mut self) -> Duration {
+        self.conditions.read.sample(&mut self.chance)
+    }
+
+    /// Bytes that wait or are being committed.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.queued_bytes()
+    }
+
+    /// Answers a read, from what is durable at this moment.
+    ///
+    /// # Errors
+    /// [`Error::CorruptRecord`] if a record fails its checksum.
+    pub fn read(&self, query: &Query) -> Result<Rows, Error> {
+        let corrupt = |error: quorate_storage::ReadError| Error::CorruptRecord(error.to_string());
+        match query {
+            Query::Get { table, key } => {
+                let value = self.reader.get(*table, key).map_err(corrupt)?;
+                Ok(Rows {
+                    rows: value.map(|value| (key.clone(), value)).into_iter().collect(),
+                    more: false,
+                })
+            }
+            Query::Range {
+                table,
+                start,
+                end,
+                limit_rows,
+                limit_bytes,
+            } => {
+                let page = self
+                    .reader
+                    .range(
+                        *table,
+                        start,
+                        Some(end),
+                        *limit_rows as usize,
+                        *limit_bytes as usize,
+                    )
+                    .map_err(corrupt)?;
+                Ok(Rows {
+                    rows: page.rows,
+                    more: page.next.is_some(),
+                })
+            }
+        }
+    }
+
+    /// The state of a key that is durable here; empty when there is none.
+    ///
+    /// # Panics
+    /// If what is stored is not a state.
+    pub fn state(&self, keyspace: KeyspaceId, key: &Key) -> KeyState {
+        match self.row(Table::Records, &record_key(keyspace, key)) {
+            Some(bytes) => KeyState::decode(&bytes).expect("only states are stored as records"),
+            None => KeyState::default(),
+        }
+    }
+
+    fn row(&self, table: Table, key: &[u8]) -> Option<Bytes> {
+        self.reader
+            .get(table, key)
+            .expect("a simulated disk does not rot")
+    }
+}
+
+/// The rows of records that a batch writes, each once.
+fn records(ops: &[JournalOp]) -> Vec<Bytes> {
+    let mut rows: Vec<Bytes> = Vec::new();
+    for op in ops {
+        if let JournalOp::Write(writes) = op {
+            rows.extend(
+                writes
+                    .iter()
+                    .filter(|write| write.table == Table::Records)
+                    .map(|write| write.key.clone()),
+            );
+        }
+    }
+    rows.sort();
+    rows.dedup();
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::store::{Priority, StateWrite};
+
+    use super::*;
+
+    fn request(token: u64, value: &'static str) -> Request {
+        let write = StateWrite {
+            table: Table::Meta,
+            key: Bytes::from_static(b"row"),
+            value: Some(Bytes::from_static(value.as_bytes())),
+        };
+        Request {
+            owner: 1,
+            token,
+            priority: Priority::Normal,
+            ops: vec![JournalOp::Write(vec![write])],
+        }
+    }
+
+    fn stored(disk: &Disk) -> Option<Bytes> {
+        disk.row(Table::Meta, b"row")
+    }
+
+    #[test]
+    fn nothing_is_read_before_its_sync_returned() {
+        let mut disk = Disk::new(Chance::named(1, "disk"));
+        disk.submit(request(7, "new"));
+        assert!(matches!(disk.begin(), Begun::Syncing(_)));
+        assert_eq!(stored(&disk), None);
+        assert_eq!(disk.begin(), Begun::Nothing, "one commit at a time");
+        let (completions, _) = disk.synced();
+        assert_eq!(
+            completions,
+            [Completion {
+                owner: 1,
+                tokens: vec![7],
+                outcome: Outcome::Durable
+            }]
+        );
+        assert_eq!(stored(&disk).as_deref(), Some(&b"new"[..]));
+    }
+
+    #[test]
+    fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..20 {
+            let mut disk = Disk::new(Chance::named(seed, "disk"));
+            disk.submit(request(1, "under way"));
+            disk.begin();
+            disk.submit(request(2, "waiting"));
+            disk.crash();
+            assert_eq!(disk.begin(), Begun::Nothing);
+            seen.insert(stored(&disk));
+        }
+        let expected = [None, Some(Bytes::from_static(b"under way"))];
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_recovers() {
+        let mut disk = Disk::new(Chance::named(1, "disk"));
+        disk.set_conditions(DiskConditions {
+            full: true,
+            ..DiskConditions::default()
+        });
+        disk.submit(request(1, "refused"));
+        let refused = Completion {
+            owner: 1,
+            tokens: vec![1],
+            outcome: Outcome::Full,
+        };
+        assert_eq!(disk.begin(), Begun::Refused(vec![refused]));
+        disk.set_conditions(DiskConditions::default());
+        disk.submit(request(2, "taken"));
+        assert!(matches!(disk.begin(), Begun::Syncing(_)));
+    }
+}

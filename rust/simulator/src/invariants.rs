@@ -1,0 +1,135 @@
+//! What must hold, whatever happens: one file per property.
+//!
+//! An [`Invariant`] watches the run and says so the moment it is broken. *Safety* ("nothing bad ever happens") is
+//! checked all the time, under every fault. *Liveness* ("something good happens at last") is asked for only after the
+//! faults have ended: nobody can promise progress in a partition.
+
+mod bounded_memory;
+mod definite_errors;
+mod dots_unique;
+mod durability;
+mod durable_acks;
+mod growth;
+mod liveness;
+mod monotone_acks;
+mod no_false_siblings;
+
+use std::fmt;
+
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Effect, Event, RoleId};
+use quorate_protocol::time::Instant;
+use quorate_protocol::versions::KeyState;
+
+use crate::disk::Change;
+use crate::world::World;
+
+/// Something that just happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// A role took an event, and these are its effects. They have not been performed yet.
+    Handled {
+        /// On which node.
+        node: NodeId,
+        /// Which role.
+        role: RoleId,
+        /// What it was given.
+        event: &'a Event,
+        /// What it wants done.
+        effects: &'a [Effect],
+    },
+    /// A commit became durable.
+    Committed {
+        /// On which node.
+        node: NodeId,
+        /// The records that it wrote.
+        changes: &'a [Change],
+    },
+    /// An operation of a client completed.
+    Completed {
+        /// Its number in the history.
+        operation: usize,
+    },
+}
+
+/// A property of every run.
+pub trait Invariant {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+
+    /// Something happened.
+    ///
+    /// # Errors
+    /// Says in words how the property is broken.
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String>;
+
+    /// The run is over: all faults are healed, everything has come to rest.
+    ///
+    /// # Errors
+    /// Says in words how the property is broken.
+    fn finish(&mut self, world: &World) -> Result<(), String>;
+}
+
+/// All invariants.
+pub fn all() -> Vec<Box<dyn Invariant + Send>> {
+    vec![
+        Box::new(bounded_memory::BoundedMemory),
+        Box::new(definite_errors::DefiniteErrors::default()),
+        Box::new(dots_unique::DotsUnique::default()),
+        Box::new(durability::Durability),
+        Box::new(durable_acks::DurableAcks),
+        Box::new(growth::Growth),
+        Box::new(liveness::Liveness),
+        Box::new(monotone_acks::MonotoneAcks::default()),
+        Box::new(no_false_siblings::NoFalseSiblings::default()),
+    ]
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one.
+    pub invariant: &'static str,
+    /// When it was seen.
+    pub at: Instant,
+    /// How.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} does not hold at {:.6} s: {}",
+            self.invariant,
+            self.at.0 as f64 / 1e6,
+            self.what
+        )
+    }
+}
+
+/// The states of keys that these effects send to other roles.
+fn states_sent<'a>(
+    effects: &'a [Effect],
+) -> impl Iterator<Item = (Option<&'a Key>, KeyspaceId, &'a KeyState)> {
+    effects.iter().flat_map(|effect| {
+        let mut states: Vec<(Option<&'a Key>, KeyspaceId, &'a KeyState)> = Vec::new();
+        if let Effect::Send { to, message, .. } = effect
+            && let RoleId::Coordinator(keyspace) | RoleId::Replica(keyspace) = to.role
+        {
+            match message {
+                Message::Store { key, state } => states.push((Some(key), keyspace, &**state)),
+                Message::Assigned { state, .. } | Message::Fetched { state } => {
+                    states.push((None, keyspace, &**state))
+                }
+                Message::FetchedRange { rows, .. } => {
+                    states.extend(rows.iter().map(|(key, state)| (Some(key), keyspace, &**state)));
+                }
+                _ => {}
+            }
+        }
+        states
+    })
+}

@@ -1,0 +1,107 @@
+//! No acknowledged write is lost.
+//!
+//! A write that W replicas acknowledged is on W disks for ever after, as itself or as part of the past of a write that
+//! had seen it. Hence any R replicas with R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
+//! "In its past" is meant strictly: the vector covering the dot is not enough, since a value that was dropped by
+//! mistake is covered too. There must be a write, still there or itself rightly replaced, that had *seen* it
+//! ([`crate::oracle`]).
+
+use quorate_protocol::api::Response;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::versions::KeyState;
+
+use super::{Invariant, Observation, states_sent};
+use crate::world::World;
+
+/// Checks every state that is sent or made durable for silent losses, and at the end every read quorum.
+pub(super) struct Durability;
+
+fn nothing_lost(
+    world: &World,
+    keyspace: KeyspaceId,
+    key: &Key,
+    state: &KeyState,
+    place: &str,
+) -> Result<(), String> {
+    match world.oracle().lost(keyspace, key, state) {
+        None => Ok(()),
+        Some(dot) => Err(format!(
+            "{place} of {key} has dropped the acknowledged write {dot:?} ({:?}), and no write that it holds had seen \
+             it: {state:?}",
+            world.oracle().birth(keyspace, dot)
+        )),
+    }
+}
+
+impl Invariant for Durability {
+    fn name(&self) -> &'static str {
+        "durability"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        match observation {
+            Observation::Handled { effects, .. } => {
+                for (key, keyspace, state) in states_sent(effects) {
+                    // A state that comes without its key names it by the writes in it.
+                    let of = |dot| world.oracle().birth(keyspace, dot).map(|birth| &birth.key);
+                    if let Some(key) =
+                        key.or_else(|| state.siblings().iter().find_map(|sibling| of(sibling.dot)))
+                    {
+                        nothing_lost(world, keyspace, key, state, "the state that is sent")?;
+                    }
+                }
+                Ok(())
+            }
+            Observation::Committed { node, changes } => changes.iter().try_for_each(|change| {
+                let (keyspace, key, state) = change.decode()?;
+                nothing_lost(
+                    world,
+                    keyspace,
+                    &key,
+                    &state,
+                    &format!("the durable state on {node}"),
+                )
+            }),
+            Observation::Completed { .. } => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        for operation in world.history().operations() {
+            let Some((_, Ok(Response::Written(written)))) = &operation.completed else {
+                continue;
+            };
+            let keyspace = operation.keyspace;
+            let birth = world
+                .oracle()
+                .birth(keyspace, written.dot)
+                .ok_or("an acknowledged write was never born")?;
+            let owners = world.owners(keyspace, &birth.key);
+            let has = |node: &&NodeId| {
+                world
+                    .durable(**node, keyspace, &birth.key)
+                    .clock()
+                    .contains(written.dot)
+            };
+            let copies = owners.iter().filter(has).count();
+            let required = usize::from(world.required(keyspace, operation.level));
+            if copies < required {
+                return Err(format!(
+                    "{:?} of {} was acknowledged at {}, by {required}, but {copies} of {owners:?} have it",
+                    written.dot, birth.key, operation.level
+                ));
+            }
+        }
+        for (keyspace, key) in world.oracle().keys() {
+            let merged = world
+                .owners(*keyspace, key)
+                .iter()
+                .fold(KeyState::default(), |merged, node| {
+                    merged.merge(&world.durable(*node, *keyspace, key))
+                });
+            nothing_lost(world, *keyspace, key, &merged, "the merged state of all replicas")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! What was acknowledged stays visible.
+//!
+//! A read that begins after a write was acknowledged sees that write, or what replaced it, when their levels overlap
+//! (R + W > N). This is what people buy with a quorum: a register that is regular (Lamport, "On interprocess
+//! communication", 1986), so that the set of acknowledged writes that reads cover only ever grows.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::api::{Entry, Response};
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::key::Key;
+use quorate_protocol::time::Instant;
+use quorate_protocol::versions::Dot;
+
+use super::{Invariant, Observation};
+use crate::history::{Action, Operation};
+use crate::world::World;
+
+/// An acknowledged write.
+struct Acknowledged {
+    dot: Dot,
+    at: Instant,
+    required: u8,
+}
+
+/// Acknowledged writes by key, in the order of their acknowledgement.
+#[derive(Default)]
+pub(super) struct MonotoneAcks {
+    acknowledged: BTreeMap<(KeyspaceId, Key), Vec<Acknowledged>>,
+}
+
+impl MonotoneAcks {
+    fn check(&self, world: &World, read: &Operation, key: &Key, entry: Option<&Entry>) -> Result<(), String> {
+        let replicas = world.replicas(read.keyspace);
+        let required = world.required(read.keyspace, read.level);
+        let writes = self
+            .acknowledged
+            .get(&(read.keyspace, key.clone()))
+            .map_or(&[][..], Vec::as_slice);
+        for write in writes {
+            let overlap = write.required + required > replicas && write.at < read.invoked;
+            let visible = match entry {
+                Some(entry) => entry.context.contains(write.dot),
+                // Scans leave deleted keys out, and who is to say whether a delete won.
+                None => world.oracle().was_deleted(read.keyspace, key),
+            };
+            if overlap && !visible {
+                return Err(format!(
+                    "{:?} of {key} was acknowledged at {:.6} s but a later read at {} does not cover it: {read:?}",
+                    write.dot,
+                    write.at.0 as f64 / 1e6,
+                    read.level
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for MonotoneAcks {
+    fn name(&self) -> &'static str {
+        "monotone acknowledgements"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        let Observation::Completed { operation } = observation else {
+            return Ok(());
+        };
+        let operation = &world.history().operations()[operation];
+        let Some((at, Ok(response))) = &operation.completed else {
+            return Ok(());
+        };
+        match (&operation.action, response) {
+            (Action::Put { key, .. }, Response::Written(written)) => {
+                let required = world.required(operation.keyspace, operation.level);
+                let writes = self
+                    .acknowledged
+                    .entry((operation.keyspace, key.clone()))
+                    .or_default();
+                writes.push(Acknowledged {
+                    dot: written.dot,
+                    at: *at,
+                    required,
+                });
+                Ok(())
+            }
+            (Action::Get { key }, Response::Entry(entry)) => self.check(world, operation, key, Some(entry)),
+            (Action::Scan { start, end, .. }, Response::Page(page)) => {
+                let within = |key: &Key| {
+                    start.as_ref().is_none_or(|start| key >= start)
+                        && end.as_ref().is_none_or(|end| key < end)
+                        && page.next.as_ref().is_none_or(|next| key <= next)
+                };
+                let keys = self
+                    .acknowledged
+                    .keys()
+                    .filter(|(keyspace, key)| *keyspace == operation.keyspace && within(key));
+                for (_, key) in keys {
+                    let entry = page
+                        .entries
+                        .iter()
+                        .find(|(found, _)| found == key)
+                        .map(|(_, entry)| entry);
+                    self.check(world, operation, key, entry)?;
+                }
+                Ok(())
+            }
+            (action, response) => Err(format!("{action:?} was answered with {response:?}")),
+        }
+    }
+
+    fn finish(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Siblings are concurrent writes and nothing else.
+//!
+//! A plain put, one without a context, replaces everything that its coordinating replica sees. So it leaves one value
+//! there, and puts that follow each other through the same replica never pile up. Plain version vectors fail at this
+//! ("sibling explosion"); dots are what prevents it (Preguiça et al., "Dotted version vectors", 2012, section 1).
+
+use std::collections::BTreeSet;
+
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Effect, Event, RoleId};
+use quorate_protocol::versions::Dot;
+
+use super::{Invariant, Observation};
+use crate::world::World;
+
+/// Looks at the state that each plain put leaves at the replica which makes it an event.
+#[derive(Default)]
+pub(super) struct NoFalseSiblings {
+    /// Exchanges of plain puts that have no event yet.
+    plain: BTreeSet<(NodeId, u64)>,
+    /// Events so far. A retry is answered with the event of the first attempt, and later writes beside it.
+    born: BTreeSet<(KeyspaceId, Dot)>,
+}
+
+impl Invariant for NoFalseSiblings {
+    fn name(&self) -> &'static str {
+        "no false siblings"
+    }
+
+    fn observe(&mut self, _world: &World, observation: Observation<'_>) -> Result<(), String> {
+        let Observation::Handled {
+            node, event, effects, ..
+        } = observation
+        else {
+            return Ok(());
+        };
+        if let Event::Message {
+            header,
+            message: Message::Assign { context, .. },
+            ..
+        } = event
+        {
+            if context.is_none() {
+                self.plain.insert((node, header.request));
+            } else {
+                self.plain.remove(&(node, header.request));
+            }
+        }
+        for effect in effects {
+            let Effect::Send {
+                to,
+                header,
+                message: Message::Assigned { dot, state, .. },
+            } = effect
+            else {
+                continue;
+            };
+            let RoleId::Coordinator(keyspace) = to.role else {
+                continue;
+            };
+            let plain = self.plain.remove(&(node, header.request));
+            if self.born.insert((keyspace, *dot)) && plain && state.siblings().len() != 1 {
+                return Err(format!(
+                    "a plain put on {node} left {} siblings: {state:?}",
+                    state.siblings().len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}

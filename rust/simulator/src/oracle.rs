@@ -1,0 +1,253 @@
+//! The oracle: who wrote what having seen what, known from above.
+//!
+//! The oracle watches the messages between coordinators and replicas, so it knows every **birth**: the moment at which
+//! a replica made a client's write an event of its key and gave it a dot. A birth comes with what the write had seen:
+//! the context of the client, or, without one, what the replica saw. From births alone follows which values may be
+//! gone: one that some later write had seen, if that write is there itself or may be gone in turn. Everything else
+//! that is gone has been lost ([`Oracle::lost`]).
+//!
+//! A subtlety: counters stand for "this and all before it". After a crash, a replica's next write to a key covers,
+//! by its number, writes of the same replica that the crash took. They were not seen, only outnumbered. That is
+//! allowed for writes that nobody was promised; so the oracle also notes which births a crash took
+//! ([`Birth::survived`]), and an acknowledged one among them is an error there and then.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_protocol::ids::{BootId, KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Address, Effect, Event, RoleId};
+use quorate_protocol::versions::{Dot, KeyState, VersionVector, WriteId};
+
+/// A write that became an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// Of which key.
+    pub key: Key,
+    /// What was written; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Which put it was: the same for all attempts.
+    pub write_id: WriteId,
+    /// Whether the client brought no context.
+    pub plain: bool,
+    /// What it replaced: the client's context, or what the replica saw.
+    pub seen: VersionVector,
+    /// The run of the replica's process in which it was born.
+    pub boot: BootId,
+    /// Whether it was durable where it was born when that process ended; true until then.
+    pub survived: bool,
+    /// Whether a client was told that it succeeded.
+    pub acknowledged: bool,
+}
+
+/// Identifies an `Assign` until its `Assigned`.
+type Pending = (Address, Address, u64);
+
+/// All births of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    births: BTreeMap<(KeyspaceId, Dot), Birth>,
+    by_key: BTreeMap<(KeyspaceId, Key), Vec<Dot>>,
+    pending: BTreeMap<Pending, (Key, Option<Bytes>, Option<VersionVector>, WriteId)>,
+}
+
+impl Oracle {
+    /// Takes note of what a role was given and did. An error is a dot that is issued twice.
+    pub fn observe(
+        &mut self,
+        me: Address,
+        boot: BootId,
+        event: &Event,
+        effects: &[Effect],
+    ) -> Result<(), String> {
+        let RoleId::Replica(keyspace) = me.role else {
+            return Ok(());
+        };
+        if let Event::Message {
+            from,
+            header,
+            message:
+                Message::Assign {
+                    key,
+                    value,
+                    context,
+                    write_id,
+                },
+        } = event
+        {
+            let asked = (key.clone(), value.clone(), context.clone(), *write_id);
+            self.pending.insert((me, *from, header.request), asked);
+        }
+        for effect in effects {
+            if let Effect::Send {
+                to,
+                header,
+                message: Message::Assigned { dot, state, .. },
+            } = effect
+                && let Some((key, value, context, write_id)) = self.pending.remove(&(me, *to, header.request))
+            {
+                let plain = context.is_none();
+                let seen = context.unwrap_or_else(|| all_but(state.clock(), *dot));
+                let birth = Birth {
+                    key,
+                    value,
+                    write_id,
+                    plain,
+                    seen,
+                    boot,
+                    survived: true,
+                    acknowledged: false,
+                };
+                self.born(keyspace, *dot, birth)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn born(&mut self, keyspace: KeyspaceId, dot: Dot, birth: Birth) -> Result<(), String> {
+        if let Some(first) = self.births.get(&(keyspace, dot)) {
+            // A repeated attempt of the same put finds the event of the first one.
+            return if first.write_id == birth.write_id && first.key == birth.key && first.value == birth.value
+            {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{dot:?} names two writes of {keyspace}: {first:?} and {birth:?}"
+                ))
+            };
+        }
+        self.by_key
+            .entry((keyspace, birth.key.clone()))
+            .or_default()
+            .push(dot);
+        self.births.insert((keyspace, dot), birth);
+        Ok(())
+    }
+
+    /// A client was told that the write with this dot succeeded. An error is a write that a crash has taken since.
+    pub fn acknowledge(&mut self, keyspace: KeyspaceId, dot: Dot) -> Result<(), String> {
+        let Some(birth) = self.births.get_mut(&(keyspace, dot)) else {
+            return Err(format!("{dot:?} of {keyspace} was acknowledged but never born"));
+        };
+        birth.acknowledged = true;
+        if birth.survived {
+            Ok(())
+        } else {
+            Err(format!(
+                "{dot:?} was acknowledged after a crash had taken it: {birth:?}"
+            ))
+        }
+    }
+
+    /// A process ended. `durable` says what its disk has under a key. An error is an acknowledged write that the crash
+    /// took from the replica that it was born on, which has to be among those that have it durably.
+    pub fn crashed(
+        &mut self,
+        node: NodeId,
+        boot: BootId,
+        durable: impl Fn(KeyspaceId, &Key) -> KeyState,
+    ) -> Result<(), String> {
+        let mut verdict = Ok(());
+        for ((keyspace, dot), birth) in &mut self.births {
+            if dot.replica.node() == node && birth.boot == boot {
+                birth.survived = durable(*keyspace, &birth.key).clock().contains(*dot);
+                if birth.acknowledged && !birth.survived {
+                    verdict = Err(format!(
+                        "the crash of {node} took the acknowledged write {dot:?}: {birth:?}"
+                    ));
+                }
+            }
+        }
+        verdict
+    }
+
+    /// The write with this dot.
+    pub fn birth(&self, keyspace: KeyspaceId, dot: Dot) -> Option<&Birth> {
+        self.births.get(&(keyspace, dot))
+    }
+
+    /// The keys that were written.
+    pub fn keys(&self) -> impl Iterator<Item = &(KeyspaceId, Key)> {
+        self.by_key.keys()
+    }
+
+    /// The dots of a key, in the order of birth.
+    pub fn dots(&self, keyspace: KeyspaceId, key: &Key) -> &[Dot] {
+        self.by_key
+            .get(&(keyspace, key.clone()))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether anybody ever deleted this key.
+    pub fn was_deleted(&self, keyspace: KeyspaceId, key: &Key) -> bool {
+        self.dots(keyspace, key)
+            .iter()
+            .any(|dot| self.births[&(keyspace, *dot)].value.is_none())
+    }
+
+    /// An acknowledged write that this state claims to include, although it is neither there nor replaced by a
+    /// write that had seen it.
+    pub fn lost(&self, keyspace: KeyspaceId, key: &Key, state: &KeyState) -> Option<Dot> {
+        // From the newest to the oldest, so that whoever had seen a write comes before it. `replaced` is what those that
+        // are there, or were themselves rightly replaced, had seen.
+        let mut replaced = VersionVector::new();
+        let mut older = state.clock().clone();
+        for &dot in self.dots(keyspace, key).iter().rev() {
+            if replaced.dominates(&older) {
+                return None;
+            }
+            if !state.clock().contains(dot) {
+                continue;
+            }
+            // The numbers of a replica rise, so what is left of it has lower ones.
+            older = older
+                .iter()
+                .filter_map(|left| {
+                    at_most(
+                        left,
+                        Dot {
+                            counter: dot.counter - 1,
+                            ..dot
+                        },
+                    )
+                })
+                .collect();
+            let birth = &self.births[&(keyspace, dot)];
+            if state.sibling(dot).is_some() || replaced.contains(dot) {
+                replaced.merge(&birth.seen);
+            } else if birth.acknowledged {
+                return Some(dot);
+            }
+        }
+        None
+    }
+}
+
+/// `dot`, or `limit` if that is of the same replica and lower; `None` when nothing is left.
+fn at_most(dot: Dot, limit: Dot) -> Option<Dot> {
+    let lower = if dot.replica == limit.replica {
+        Dot {
+            counter: dot.counter.min(limit.counter),
+            ..dot
+        }
+    } else {
+        dot
+    };
+    (lower.counter > 0).then_some(lower)
+}
+
+/// The vector without the newest event, which is the write itself.
+fn all_but(clock: &VersionVector, dot: Dot) -> VersionVector {
+    let before = |seen: Dot| {
+        if seen == dot {
+            Dot {
+                counter: dot.counter - 1,
+                ..dot
+            }
+        } else {
+            seen
+        }
+    };
+    clock.iter().map(before).filter(|seen| seen.counter > 0).collect()
+}

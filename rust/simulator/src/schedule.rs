@@ -1,0 +1,256 @@
+//! What goes wrong, and when: a seeded programme of faults that ends with everything healed.
+
+use std::time::Duration;
+
+use quorate_protocol::ids::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::chance::Chance;
+
+/// How a node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// The program dies (SIGKILL, a panic); its host goes on and tells its peers.
+    Killed,
+    /// The host loses its power; nobody is told.
+    PowerCut,
+}
+
+/// One thing that goes wrong, or right again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// A node stops. What its disk had not finished may be lost.
+    Crash {
+        /// Which.
+        node: NodeId,
+        /// How.
+        stop: Stop,
+    },
+    /// All nodes lose their power in the same instant.
+    Blackout,
+    /// A stopped node starts again.
+    Restart(NodeId),
+    /// A node stands still (SIGSTOP, a long page fault, a busy hypervisor): it keeps its memory and misses its timers.
+    Pause(NodeId),
+    /// It goes on, and all that was meant for it comes at once.
+    Resume(NodeId),
+    /// Nothing gets from any of these nodes to any of those.
+    Block {
+        /// From.
+        from: Vec<NodeId>,
+        /// To.
+        to: Vec<NodeId>,
+        /// In the other direction neither.
+        both_ways: bool,
+    },
+    /// A path between two nodes, in one direction, is slow and loses packets.
+    Degrade {
+        /// From.
+        from: NodeId,
+        /// To.
+        to: NodeId,
+        /// The longest delay in microseconds.
+        delay_micros: u64,
+        /// How often a packet has to be sent again, in percent.
+        loss_percent: u8,
+    },
+    /// All paths are as they should be.
+    HealNetwork,
+    /// Connections break: those between nodes and those of clients.
+    CutConnections,
+    /// A disk takes this long for a commit.
+    SlowDisk {
+        /// Whose.
+        node: NodeId,
+        /// The longest commit in microseconds.
+        sync_micros: u64,
+    },
+    /// A disk has no space left.
+    FullDisk(NodeId),
+    /// A disk is as it should be.
+    HealDisk(NodeId),
+    /// A wall clock is wrong by so much.
+    Skew {
+        /// Whose.
+        node: NodeId,
+        /// In microseconds, ahead if positive.
+        micros: i64,
+    },
+    /// Single messages between nodes get lost, come twice, or late.
+    Mischief {
+        /// How often, in percent.
+        percent: u8,
+        /// The latest, in microseconds.
+        late_micros: u64,
+    },
+    /// Everything above is over: stopped nodes start, clocks are right, paths and disks are as they should be.
+    HealAll,
+}
+
+/// Faults by the time at which they come, counted from the beginning of the trouble.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// In order.
+    pub faults: Vec<(Duration, Fault)>,
+}
+
+impl Schedule {
+    /// A programme for these nodes that lasts `length` and ends with [`Fault::HealAll`].
+    pub fn seeded(seed: u64, nodes: &[NodeId], length: Duration) -> Self {
+        let mut planner = Planner {
+            chance: Chance::named(seed, "schedule"),
+            nodes: nodes.to_vec(),
+            faults: Vec::new(),
+        };
+        // Some runs are calmer than others: bugs hide both in storms and in the calm after a single gust.
+        let pause = *planner.chance.pick(&[200, 500, 1_000, 2_500]);
+        let mut at = planner.chance.between(Duration::ZERO, Duration::from_millis(500));
+        while at < length {
+            planner.episode(at, length);
+            at += planner
+                .chance
+                .between(Duration::from_millis(pause / 4), Duration::from_millis(pause * 2));
+        }
+        let mut faults = planner.faults;
+        faults.retain(|(at, _)| *at < length);
+        faults.sort_by_key(|(at, _)| *at);
+        faults.push((length, Fault::HealAll));
+        Schedule { faults }
+    }
+}
+
+struct Planner {
+    chance: Chance,
+    nodes: Vec<NodeId>,
+    faults: Vec<(Duration, Fault)>,
+}
+
+impl Planner {
+    /// Something goes wrong at `at`, and right again some time later.
+    fn episode(&mut self, at: Duration, length: Duration) {
+        let shortest = Duration::from_millis(20);
+        let end = at
+            + self.chance.between(
+                shortest,
+                *self
+                    .chance
+                    .clone()
+                    .pick(&[shortest * 5, shortest * 50, length / 4]),
+            );
+        let node = *self.chance.pick(&self.nodes);
+        match self.chance.below(14) {
+            0..=3 => self.crash(at, end, node),
+            4 => {
+                self.faults.push((at, Fault::Blackout));
+                for node in self.nodes.clone() {
+                    let back = self.chance.between(shortest, shortest * 20);
+                    self.faults.push((at + back, Fault::Restart(node)));
+                }
+            }
+            5 | 6 => self.partition(at, end),
+            7 => self.degrade(at, end),
+            8 => self.faults.push((at, Fault::CutConnections)),
+            9 => {
+                self.faults.push((at, Fault::Pause(node)));
+                self.faults.push((end, Fault::Resume(node)));
+            }
+            10 => {
+                let sync_micros = *self.chance.pick(&[10_000, 100_000, 1_000_000]);
+                self.faults.push((at, Fault::SlowDisk { node, sync_micros }));
+                self.faults.push((end, Fault::HealDisk(node)));
+            }
+            11 => {
+                self.faults.push((at, Fault::FullDisk(node)));
+                self.faults.push((end, Fault::HealDisk(node)));
+            }
+            12 => {
+                let span = *self.chance.pick(&[100_000, 1_000_000, 60_000_000]);
+                let micros = self.chance.below(2 * span) as i64 - span as i64;
+                self.faults.push((at, Fault::Skew { node, micros }));
+            }
+            _ => {
+                let percent = *self.chance.pick(&[1, 5, 20]);
+                let late_micros = *self.chance.pick(&[1_000, 50_000, 1_000_000]);
+                self.faults.push((at, Fault::Mischief { percent, late_micros }));
+                self.faults.push((
+                    end,
+                    Fault::Mischief {
+                        percent: 0,
+                        late_micros: 0,
+                    },
+                ));
+            }
+        }
+    }
+
+    fn crash(&mut self, at: Duration, end: Duration, node: NodeId) {
+        let stop = *self.chance.pick(&[Stop::Killed, Stop::Killed, Stop::PowerCut]);
+        self.faults.push((at, Fault::Crash { node, stop }));
+        self.faults.push((end, Fault::Restart(node)));
+    }
+
+    fn partition(&mut self, at: Duration, end: Duration) {
+        let mut nodes = self.nodes.clone();
+        self.chance.shuffle(&mut nodes);
+        let cut = 1 + self.chance.below(nodes.len().max(2) as u64 - 1) as usize;
+        let to = nodes.split_off(cut.min(nodes.len()));
+        let both_ways = self.chance.happens(0.7);
+        self.faults.push((
+            at,
+            Fault::Block {
+                from: nodes,
+                to,
+                both_ways,
+            },
+        ));
+        self.faults.push((end, Fault::HealNetwork));
+    }
+
+    fn degrade(&mut self, at: Duration, end: Duration) {
+        for _ in 0..=self.chance.below(4) {
+            let from = *self.chance.pick(&self.nodes);
+            let to = *self.chance.pick(&self.nodes);
+            let delay_micros = *self.chance.pick(&[5_000, 50_000, 500_000]);
+            let loss_percent = *self.chance.pick(&[0, 2, 20]);
+            self.faults.push((
+                at,
+                Fault::Degrade {
+                    from,
+                    to,
+                    delay_micros,
+                    loss_percent,
+                },
+            ));
+        }
+        self.faults.push((end, Fault::HealNetwork));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(seed: u64) -> Schedule {
+        Schedule::seeded(seed, &[NodeId(1), NodeId(2), NodeId(3)], Duration::from_secs(10))
+    }
+
+    #[test]
+    fn the_seed_decides_and_everything_heals_at_last() {
+        assert_eq!(plan(1), plan(1));
+        assert_ne!(plan(1), plan(2));
+        for seed in 0..50 {
+            let faults = plan(seed).faults;
+            assert!(faults.is_sorted_by_key(|(at, _)| *at));
+            assert_eq!(faults.last(), Some(&(Duration::from_secs(10), Fault::HealAll)));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_fault_comes_up_within_a_few_seeds() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
+            kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));
+        }
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
+    }
+}

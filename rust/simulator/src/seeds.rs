@@ -1,0 +1,195 @@
+//! Many seeds, on all processors, until one of them shows something.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use quorate_protocol::bugs::Bugs;
+
+use crate::history::Tally;
+use crate::schedule::Fault;
+use crate::simulation::{Config, Report, Simulation};
+
+/// How many of the last events a failure shows.
+const TAIL: usize = 60;
+
+/// What many runs came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// How many things happened in all of them.
+    pub steps: u64,
+    /// How all of their operations ended.
+    pub tally: Tally,
+}
+
+impl Summary {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.steps += report.steps;
+        self.tally.succeeded += report.tally.succeeded;
+        self.tally.failed += report.tally.failed;
+        self.tally.unknown += report.tally.unknown;
+        self.tally.waiting += report.tally.waiting;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            succeeded,
+            failed,
+            unknown,
+            ..
+        } = self.tally;
+        write!(
+            f,
+            "{} seeds, {} steps; operations: {succeeded} succeeded, {failed} failed, {unknown} unknown",
+            self.seeds, self.steps
+        )
+    }
+}
+
+/// A seed whose run broke an invariant. Shown, it tells what is needed to understand it, and the command to see it again.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was run.
+    pub config: Config,
+    /// How it ended, with its last events.
+    pub report: Report,
+    /// What went wrong in it by intention, up to its end.
+    pub faults: Vec<(std::time::Duration, Fault)>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.config.seed, self.report)?;
+        writeln!(f, "faults, in seconds after the setup:")?;
+        for (at, fault) in &self.faults {
+            writeln!(f, "{:>12.6} {fault:?}", at.as_secs_f64())?;
+        }
+        writeln!(f, "the last {} events:", self.report.lines.len())?;
+        for line in &self.report.lines {
+            writeln!(f, "{line}")?;
+        }
+        if let Some(violation) = &self.report.violation {
+            writeln!(f, "{violation}")?;
+        }
+        write!(f, "replay it with: {}", command(&self.config))
+    }
+}
+
+/// The one command that runs this configuration again.
+pub fn command(config: &Config) -> String {
+    let Config {
+        seed,
+        nodes,
+        clients,
+        trouble,
+        bugs,
+        ..
+    } = config;
+    let mut command = format!(
+        "cargo run -p quorate-simulator --example simulate -- --seeds {seed}..{} --nodes {nodes} --clients {clients} \
+         --trouble {}",
+        seed + 1,
+        trouble.as_secs()
+    );
+    for name in bug_names(bugs) {
+        command.push_str(" --bug ");
+        command.push_str(name);
+    }
+    command
+}
+
+/// Has the roles make one more mistake.
+pub type SetBug = fn(&mut Bugs);
+
+/// The names of all mistakes that roles can be told to make, each with what sets it.
+pub const BUGS: [(&str, SetBug); 4] = [
+    ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
+    ("counter-restarts", |bugs| bugs.counter_restarts = true),
+    ("ack-before-durable", |bugs| bugs.ack_before_durable = true),
+    ("write-quorum-by-liveness", |bugs| {
+        bugs.write_quorum_by_liveness = true
+    }),
+];
+
+fn bug_names(bugs: &Bugs) -> impl Iterator<Item = &'static str> {
+    BUGS.into_iter().filter_map(|(name, set)| {
+        let mut with = *bugs;
+        set(&mut with);
+        (with == *bugs).then_some(name)
+    })
+}
+
+/// Runs the seeds, each with this configuration otherwise, on `threads` threads. `progress` is told of every run as it
+/// ends.
+///
+/// # Errors
+/// The lowest of the seeds that broke an invariant before the others were called off.
+pub fn run(
+    config: &Config,
+    seeds: Range<u64>,
+    threads: usize,
+    progress: impl Fn(u64, &Report) + Sync,
+) -> Result<Summary, Box<Failure>> {
+    let next = AtomicU64::new(seeds.start);
+    let stop = AtomicBool::new(false);
+    let outcome = Mutex::new((Summary::default(), None::<u64>));
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let report = Simulation::run(Config {
+                seed,
+                ..config.clone()
+            });
+            progress(seed, &report);
+            let (summary, failed) = &mut *outcome.lock().expect("no thread panics with the lock");
+            summary.add(&report);
+            if report.violation.is_some() {
+                stop.store(true, Ordering::Relaxed);
+                *failed = Some(failed.map_or(seed, |other| other.min(seed)));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    match outcome.into_inner().expect("no thread panics with the lock") {
+        (summary, None) => Ok(summary),
+        (_, Some(seed)) => Err(Box::new(explain(Config {
+            seed,
+            ..config.clone()
+        }))),
+    }
+}
+
+/// Runs a seed again, this time with its events as text: the run is the same.
+pub fn explain(config: Config) -> Failure {
+    let keep_lines = config.keep_lines.max(TAIL);
+    let report = Simulation::run(Config {
+        keep_lines,
+        ..config.clone()
+    });
+    let mut faults = Simulation::new(config.clone()).schedule().faults.clone();
+    faults.retain(|(at, _)| *at <= report.lasted);
+    Failure {
+        config,
+        report,
+        faults,
+    }
+}
+
+/// How many threads to run seeds on: as many as there are processors.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}

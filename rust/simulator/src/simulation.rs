@@ -1,0 +1,288 @@
+//! A simulation: one seed, one run, one verdict.
+//!
+//! A run has four acts. *Setup*: the nodes start, a client creates the keyspaces. *Trouble*: clients work while the
+//! schedule breaks things. *Quiet*: everything is healed, the clients go on for a while. *Closing*: every key is read
+//! at ALL, so that read repair can make the replicas equal, and then the invariants are asked about the end.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use quorate_client::core::CallOptions;
+use quorate_protocol::api::Response;
+use quorate_protocol::bugs::Bugs;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::KeyspaceSettings;
+use quorate_protocol::level::Level;
+use quorate_protocol::time::Instant;
+
+use crate::chance::Chance;
+use crate::history::{Action, Tally};
+use crate::invariants::{self, Violation};
+use crate::schedule::Schedule;
+use crate::workload::{Step, Workload};
+use crate::world::{Recordings, World, WorldConfig};
+
+/// What to simulate. Together with the program, it decides every event of the run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: u16,
+    /// How many clients.
+    pub clients: u32,
+    /// How long things go wrong.
+    pub trouble: Duration,
+    /// Mistakes that the roles are to make; see whether they are noticed.
+    pub bugs: Bugs,
+    /// Whether the inputs of all roles are recorded, to be replayed.
+    pub record: bool,
+    /// How many of the last events are kept as text.
+    pub keep_lines: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            seed: 0,
+            nodes: 5,
+            clients: 4,
+            trouble: Duration::from_secs(8),
+            bugs: Bugs::default(),
+            record: false,
+            keep_lines: 0,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The hash over all its events.
+    pub hash: u64,
+    /// How many things happened.
+    pub steps: u64,
+    /// How long it took in its own time.
+    pub lasted: Duration,
+    /// How its operations ended.
+    pub tally: Tally,
+    /// The invariant that broke, if one did.
+    pub violation: Option<Violation>,
+    /// The last events, if they were to be kept.
+    pub lines: Vec<String>,
+}
+
+/// A run that is under way. The world can be looked at between the acts.
+pub struct Simulation {
+    config: Config,
+    world: World,
+    schedule: Schedule,
+    keys: Vec<Key>,
+}
+
+impl Simulation {
+    /// The run with this configuration, at its beginning.
+    ///
+    /// # Panics
+    /// If there are no nodes or no clients.
+    pub fn new(config: Config) -> Self {
+        assert!(config.clients > 0, "a simulation needs a client");
+        let mut chance = Chance::named(config.seed, "simulation");
+        let world = World::new(
+            WorldConfig {
+                seed: config.seed,
+                nodes: config.nodes,
+                clients: config.clients,
+                bugs: config.bugs,
+                record: config.record,
+                keep_lines: config.keep_lines,
+                ..WorldConfig::default()
+            },
+            invariants::all(),
+        );
+        let nodes: Vec<NodeId> = world.nodes().collect();
+        let schedule = Schedule::seeded(config.seed, &nodes, config.trouble);
+        // Few keys, so that writes meet.
+        let count = *chance.pick(&[1, 3, 8, 20]);
+        let keys = (0..count)
+            .map(|n| Key::try_from(format!("key-{n}").as_str()).expect("a short key"))
+            .collect();
+        Simulation {
+            config,
+            world,
+            schedule,
+            keys,
+        }
+    }
+
+    /// Runs one seed from beginning to end. A panic, of a role above all, is a broken invariant too.
+    pub fn run(config: Config) -> Report {
+        let mut simulation = Simulation::new(config);
+        let outcome = catch_unwind(AssertUnwindSafe(|| simulation.play()));
+        let mut report = simulation.report();
+        if let Err(panic) = outcome {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+            report.violation = Some(Violation {
+                invariant: "no panic",
+                at: simulation.world.now(),
+                what: what.unwrap_or_else(|| "a panic without words".to_owned()),
+            });
+        }
+        report
+    }
+
+    /// All four acts. Stops early when an invariant breaks.
+    pub fn play(&mut self) {
+        self.set_up();
+        self.trouble();
+        self.quiet();
+        self.close();
+    }
+
+    /// The world.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What goes wrong, and when.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Ends the run and gives what was recorded.
+    pub fn into_recordings(self) -> Recordings {
+        self.world.into_recordings()
+    }
+
+    /// What can be said about the run so far.
+    pub fn report(&self) -> Report {
+        Report {
+            hash: self.world.hash(),
+            steps: self.world.steps(),
+            lasted: self.world.now().since(Instant(0)),
+            tally: self.world.history().tally(),
+            violation: self.world.violation().cloned(),
+            lines: self.world.lines().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Creates the keyspaces.
+    ///
+    /// # Panics
+    /// If a cluster without faults cannot do that.
+    fn set_up(&mut self) {
+        let nodes = self.config.nodes as u8;
+        let replicas: BTreeSet<u8> = [nodes.min(3), nodes].into();
+        for replicas in replicas {
+            let settings = KeyspaceSettings::quorum(&format!("r{replicas}"), replicas);
+            let created = (0..50).any(|_| {
+                let timeout = Duration::from_secs(2);
+                self.world.create_keyspace(0, settings.clone(), timeout);
+                self.world
+                    .run_until_done(timeout * 2, |world| world.created(0).is_some());
+                matches!(self.world.created(0), Some(Ok(Response::Keyspace { .. })))
+                    || self.wait(Duration::from_millis(100))
+            });
+            assert!(
+                created,
+                "the keyspace could not be created: {:?}",
+                self.world.created(0)
+            );
+        }
+    }
+
+    /// Lets time pass; false, for use in conditions.
+    fn wait(&mut self, time: Duration) -> bool {
+        self.world.run_until(self.world.now() + time);
+        false
+    }
+
+    fn keyspaces(&self) -> Vec<(KeyspaceId, u8)> {
+        self.world
+            .keyspaces()
+            .map(|keyspace| (keyspace.id, keyspace.settings.replicas))
+            .collect()
+    }
+
+    /// Clients work, things break.
+    fn trouble(&mut self) {
+        let nodes: Vec<NodeId> = self.world.nodes().collect();
+        for client in 0..self.config.clients {
+            let workload = Workload::new(
+                self.config.seed,
+                client,
+                self.keyspaces(),
+                nodes.clone(),
+                self.keys.clone(),
+            );
+            self.world.set_workload(client, Some(workload));
+        }
+        for (delay, fault) in self.schedule.faults.clone() {
+            self.world.plan(delay, fault);
+        }
+        self.wait(self.config.trouble);
+    }
+
+    /// Nothing breaks any more; the clients go on, then stop.
+    fn quiet(&mut self) {
+        self.wait(Duration::from_secs(3));
+        for client in 0..self.config.clients {
+            self.world.set_workload(client, None);
+        }
+        // The longest deadlines, and whatever waits behind them.
+        self.wait(Duration::from_secs(6));
+    }
+
+    /// Every key is read by everyone who has it, one after the other; then the invariants have the last word.
+    fn close(&mut self) {
+        self.world.begin_closing();
+        let level = Level::All;
+        for (keyspace, _) in self.keyspaces() {
+            for key in self.keys.clone() {
+                let client = self.world.history().operations().len() as u32 % self.config.clients;
+                let options = CallOptions::default();
+                self.world.invoke(
+                    client,
+                    Step {
+                        keyspace,
+                        action: Action::Get { key },
+                        level,
+                        options,
+                    },
+                );
+                let number = self.world.history().operations().len() - 1;
+                self.world.run_until_done(options.timeout * 2, |world| {
+                    world.history().operations()[number].completed.is_some()
+                });
+            }
+        }
+        // For the repairs.
+        self.wait(Duration::from_secs(5));
+        if self.world.violation().is_none() {
+            self.world.finish();
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            succeeded,
+            failed,
+            unknown,
+            waiting,
+        } = self.tally;
+        write!(
+            f,
+            "hash {:016x}, {} steps in {:.3} s of its own time; operations: {succeeded} succeeded, {failed} failed, \
+             {unknown} unknown, {waiting} waiting",
+            self.hash,
+            self.steps,
+            self.lasted.as_secs_f64()
+        )
+    }
+}

@@ -1,0 +1,511 @@
+//! The world: nodes, clients, network and disks, in one thread and virtual time.
+//!
+//! Nothing here runs by itself. Whatever is to happen stands on one [agenda](crate::agenda); [`World::step`] takes the
+//! next thing and performs it, which puts further things on the agenda. Time is the time of the thing just taken, so
+//! an hour of silence costs nothing. Everything random comes from the seed. So the same [`WorldConfig`] and the same
+//! calls give the same run, event by event, and [`World::hash`] says whether they did.
+//!
+//! A simulated node is what a real one is, with other walls around it: the node role, and the role instances
+//! that it asks for; a [`Link`] to every peer, whose batches travel as bytes; a commit queue before a disk; a listener
+//! that speaks the client protocol. A simulated client is a real `ClientCore`. What is simulated is only what the
+//! programs cannot see into: time, the network, the disk, and death.
+//!
+//! ```text
+//!              ClientCore            roles ⇄ mail ⇄ roles             Link
+//!   clients ──── bytes ──── listener ──┘        │                      │ batches
+//!                  └──────────── network ───────┼──── hello, sessions ─┘
+//!                                             disk (commit queue, memory store)
+//! ```
+
+mod clients;
+mod faults;
+pub(crate) mod listener;
+mod look;
+mod machine;
+mod peers;
+mod roles;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_protocol::bugs::Bugs;
+use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_protocol::instance::Instance;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::link::{Link, SessionId as LinkSessionId};
+use quorate_protocol::placement::{Placement, Preference};
+use quorate_protocol::ring::RingSettings;
+use quorate_protocol::role::{Event, Query, RoleId};
+use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_protocol::topology::{Member, Topology};
+
+use crate::agenda::Agenda;
+use crate::chance::Chance;
+use crate::chronicle::Chronicle;
+use crate::history::History;
+use crate::invariants::{Invariant, Observation, Violation};
+use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network, SessionId};
+use crate::oracle::Oracle;
+use crate::record::Recording;
+use crate::schedule::Fault;
+
+pub use clients::ClientRole;
+use clients::SimulatedClient;
+use machine::Machine;
+
+/// The wall clock at the beginning of every run: 2026-01-01, in microseconds.
+const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
+
+/// More things than this do not happen in the same microsecond, unless something goes round in circles.
+const MOST_STEPS_NOW: u64 = 100_000;
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many nodes, from n1 on.
+    pub nodes: u16,
+    /// How many clients.
+    pub clients: u32,
+    /// Tokens of each node; fewer than in real life make rings cheap.
+    pub vnodes: u16,
+    /// Mistakes that the roles are to make.
+    pub bugs: Bugs,
+    /// Whether the inputs of all roles are recorded.
+    pub record: bool,
+    /// How many of the last events are kept as text.
+    pub keep_lines: usize,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        WorldConfig {
+            seed: 0,
+            nodes: 5,
+            clients: 4,
+            vnodes: 16,
+            bugs: Bugs::default(),
+            record: false,
+            keep_lines: 0,
+        }
+    }
+}
+
+/// Something on the agenda.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// Something arrives, or leaves.
+    Flight(Flight),
+    /// An event for a role of a node.
+    Mail {
+        node: NodeId,
+        boot: BootId,
+        role: RoleId,
+        event: Box<Event>,
+    },
+    /// A timer of a role; `set` tells it from one that replaced it.
+    RoleTimer {
+        node: NodeId,
+        boot: BootId,
+        instance: u32,
+        timer: u64,
+        set: u64,
+    },
+    /// The timer of a link.
+    LinkTimer {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+        set: u64,
+    },
+    /// Roles have taken what a link delivered.
+    Taken {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+        session: LinkSessionId,
+        bytes: u64,
+        count: u64,
+    },
+    /// Time to dial a peer.
+    Dial {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+    },
+    /// A hello should have been answered by now.
+    HandshakeDeadline {
+        node: NodeId,
+        boot: BootId,
+        session: SessionId,
+    },
+    /// A read of the disk is done.
+    Read {
+        node: NodeId,
+        boot: BootId,
+        instance: u32,
+        token: u64,
+        query: Query,
+    },
+    /// A commit is done.
+    Synced { node: NodeId, boot: BootId },
+    /// The timer of a client.
+    ClientTimer { client: u32, set: u64 },
+    /// A client thinks of something to do.
+    Act { client: u32 },
+    /// Something goes wrong, or right.
+    Fault(Fault),
+}
+
+impl Happening {
+    /// The node that cannot take it while it stands still.
+    fn node(&self, network: &Network) -> Option<NodeId> {
+        match self {
+            Happening::Mail { node, .. }
+            | Happening::RoleTimer { node, .. }
+            | Happening::LinkTimer { node, .. }
+            | Happening::Taken { node, .. }
+            | Happening::Dial { node, .. }
+            | Happening::HandshakeDeadline { node, .. }
+            | Happening::Read { node, .. }
+            | Happening::Synced { node, .. } => Some(*node),
+            Happening::Flight(flight) => match network.receiver(flight) {
+                Some(Endpoint::Node(node)) => Some(node),
+                _ => None,
+            },
+            Happening::ClientTimer { .. } | Happening::Act { .. } | Happening::Fault(_) => None,
+        }
+    }
+}
+
+/// Recordings of everything that ran as a role.
+#[derive(Default)]
+pub struct Recordings {
+    /// Node, catalog, coordinator and replica roles.
+    pub instances: Vec<(NodeId, RoleId, Recording<Instance>)>,
+    /// Links, by node and peer.
+    pub links: Vec<(NodeId, NodeId, Recording<Link>)>,
+    /// Clients.
+    pub clients: Vec<(u32, Recording<ClientRole>)>,
+}
+
+/// A keyspace that some node serves.
+struct Served {
+    keyspace: Keyspace,
+    preference: Preference,
+}
+
+/// See the module's text.
+pub struct World {
+    config: WorldConfig,
+    cluster: ClusterId,
+    now: Instant,
+    agenda: Agenda<Happening>,
+    network: Network,
+    machines: BTreeMap<NodeId, Machine>,
+    clients: Vec<SimulatedClient>,
+    placement: Placement,
+    served: BTreeMap<KeyspaceId, Served>,
+    chance: Chance,
+    mischief: Mischief,
+    history: History,
+    oracle: Oracle,
+    /// The first operation of the closing phase.
+    closing: Option<usize>,
+    chronicle: Chronicle,
+    invariants: Vec<Box<dyn Invariant + Send>>,
+    violation: Option<Violation>,
+    recordings: Recordings,
+    steps: u64,
+    /// How many things have happened at this very moment.
+    steps_now: u64,
+}
+
+impl World {
+    /// A world in which all nodes start and all clients dial at time zero.
+    ///
+    /// # Panics
+    /// If the configuration makes no cluster: no nodes, or no tokens.
+    pub fn new(config: WorldConfig, invariants: Vec<Box<dyn Invariant + Send>>) -> Self {
+        let seed = config.seed;
+        let cluster = ClusterId::from_name(&format!("simulation {seed}"));
+        let mut chance = Chance::named(seed, "world");
+        let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
+        let members = nodes.iter().map(|node| member(*node)).collect();
+        let ring = RingSettings {
+            vnodes: config.vnodes,
+            ..RingSettings::default()
+        };
+        let placement = Topology::new(cluster, 1, members, ring).and_then(Placement::new);
+        let placement = placement.expect("a simulation needs at least one node and one token for each");
+        let machine = |node: &NodeId| {
+            let replica = ReplicaId::new(*node, chance.number());
+            (
+                *node,
+                Machine::new(*node, replica, Chance::named(seed, &format!("disk of {node}"))),
+            )
+        };
+        let machines = nodes.iter().map(machine).collect();
+        let network = Network::new(Chance::named(seed, "network"), Conditions::default());
+        let chronicle = Chronicle::new(config.keep_lines);
+        let mut world = World {
+            config,
+            cluster,
+            now: Instant(0),
+            agenda: Agenda::default(),
+            network,
+            machines,
+            clients: Vec::new(),
+            placement,
+            served: BTreeMap::new(),
+            chance,
+            mischief: Mischief::default(),
+            history: History::default(),
+            oracle: Oracle::default(),
+            closing: None,
+            chronicle,
+            invariants,
+            violation: None,
+            recordings: Recordings::default(),
+            steps: 0,
+            steps_now: 0,
+        };
+        world.chronicle.note(
+            world.now,
+            "world",
+            "begins",
+            &(seed, world.config.nodes, world.config.clients),
+        );
+        for node in nodes {
+            world.start_node(node);
+        }
+        for client in 0..world.config.clients {
+            world.start_client(client);
+        }
+        world
+    }
+
+    // ---- running ----
+
+    /// Performs the next thing on the agenda. `false` when there is none, or an invariant is broken.
+    pub fn step(&mut self) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
+        let Some((at, happening)) = self.agenda.take() else {
+            return false;
+        };
+        assert!(at >= self.now, "time runs backwards: {at:?} after {:?}", self.now);
+        self.steps_now = if at > self.now { 0 } else { self.steps_now + 1 };
+        if self.steps_now > MOST_STEPS_NOW {
+            let what =
+                format!("{MOST_STEPS_NOW} things happened and time stood still; the next is {happening:?}");
+            self.judge("time passes", Err(what));
+            return false;
+        }
+        self.now = at;
+        self.steps += 1;
+        if let Some(machine) = happening
+            .node(&self.network)
+            .and_then(|node| self.machines.get_mut(&node))
+            && let Some(backlog) = &mut machine.paused
+        {
+            backlog.push(happening);
+            return true;
+        }
+        self.perform_happening(happening);
+        true
+    }
+
+    /// Steps until `until`; time stands there afterwards, unless an invariant is broken.
+    pub fn run_until(&mut self, until: Instant) {
+        while self.violation.is_none() && self.agenda.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        if self.violation.is_none() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// Steps until `done` or for `patience`. Says whether it was done.
+    pub fn run_until_done(&mut self, patience: Duration, done: impl Fn(&World) -> bool) -> bool {
+        let until = self.now + patience;
+        while !done(self) {
+            if self.violation.is_some() || self.agenda.next_at().is_none_or(|at| at > until) {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    /// Has a fault happen after `delay`.
+    pub fn plan(&mut self, delay: Duration, fault: Fault) {
+        self.agenda.put(self.now + delay, Happening::Fault(fault));
+    }
+
+    /// Asks the invariants about the end of the run. Call it when everything has come to rest.
+    pub fn finish(&mut self) {
+        let mut invariants = std::mem::take(&mut self.invariants);
+        for invariant in &mut invariants {
+            let verdict = invariant.finish(self);
+            self.judge(invariant.name(), verdict);
+        }
+        self.invariants = invariants;
+    }
+
+    fn perform_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Flight(flight) => self.land(flight),
+            Happening::Mail {
+                node,
+                boot,
+                role,
+                event,
+            } => {
+                if self.is_running(node, boot) {
+                    self.deliver(node, role, *event);
+                }
+            }
+            Happening::RoleTimer {
+                node,
+                boot,
+                instance,
+                timer,
+                set,
+            } => {
+                self.role_timer(node, boot, instance, timer, set);
+            }
+            Happening::LinkTimer {
+                node,
+                boot,
+                peer,
+                set,
+            } => self.link_timer(node, boot, peer, set),
+            Happening::Taken {
+                node,
+                boot,
+                peer,
+                session,
+                bytes,
+                count,
+            } => {
+                self.taken(node, boot, peer, session, bytes, count);
+            }
+            Happening::Dial { node, boot, peer } => self.dial(node, boot, peer),
+            Happening::HandshakeDeadline { node, boot, session } => {
+                self.handshake_deadline(node, boot, session)
+            }
+            Happening::Read {
+                node,
+                boot,
+                instance,
+                token,
+                query,
+            } => self.read_done(node, boot, instance, token, &query),
+            Happening::Synced { node, boot } => self.synced(node, boot),
+            Happening::ClientTimer { client, set } => self.client_timer(client, set),
+            Happening::Act { client } => self.act(client),
+            Happening::Fault(fault) => self.apply(fault),
+        }
+    }
+
+    /// Something arrives somewhere.
+    fn land(&mut self, flight: Flight) {
+        let landed = self.with_network(|network, now, flights| network.land(now, flight, flights));
+        let Some((session, _, endpoint, arrival)) = landed else {
+            return;
+        };
+        match endpoint {
+            Endpoint::Node(node) => self.arrived_at_node(node, session, arrival),
+            Endpoint::Client(client) => self.arrived_at_client(client, session, arrival),
+        }
+    }
+
+    /// Calls the network and puts on the agenda what it sets off.
+    fn with_network<R>(&mut self, call: impl FnOnce(&mut Network, Instant, &mut Flights) -> R) -> R {
+        let mut flights = Flights::new();
+        let result = call(&mut self.network, self.now, &mut flights);
+        for (at, flight) in flights {
+            self.agenda.put(at, Happening::Flight(flight));
+        }
+        result
+    }
+
+    fn observe(&mut self, observation: Observation<'_>) {
+        let mut invariants = std::mem::take(&mut self.invariants);
+        for invariant in &mut invariants {
+            let verdict = invariant.observe(self, observation);
+            self.judge(invariant.name(), verdict);
+        }
+        self.invariants = invariants;
+    }
+
+    /// The first broken invariant counts.
+    fn judge(&mut self, invariant: &'static str, verdict: Result<(), String>) {
+        if let Err(what) = verdict {
+            self.violation.get_or_insert(Violation {
+                invariant,
+                at: self.now,
+                what,
+            });
+        }
+    }
+
+    /// Ends all roles and gives their recordings, if they were recorded.
+    pub fn into_recordings(mut self) -> Recordings {
+        for node in self.nodes() {
+            self.end_process(node);
+        }
+        for (number, client) in std::mem::take(&mut self.clients).into_iter().enumerate() {
+            self.recordings.clients.extend(
+                client
+                    .into_recording()
+                    .map(|recording| (number as u32, recording)),
+            );
+        }
+        self.recordings
+    }
+
+    // ---- clocks ----
+
+    /// The clocks of a node's process.
+    fn clocks(&self, node: NodeId) -> Now {
+        let machine = &self.machines[&node];
+        let origin = machine
+            .process
+            .as_ref()
+            .map_or(Instant(0), |process| process.origin);
+        let wall = (EPOCH_MICROS + self.now.0).saturating_add_signed(machine.skew_micros);
+        Now {
+            instant: Instant(self.now.0 - origin.0),
+            wall: WallTime(wall),
+        }
+    }
+
+    /// When an instant of a node's process is; `None` for never.
+    fn when(&self, node: NodeId, at: Instant) -> Option<Instant> {
+        let origin = self.machines[&node].process.as_ref()?.origin;
+        (at != Instant::NEVER).then(|| Instant(origin.0.saturating_add(at.0)).max(self.now))
+    }
+
+    fn is_running(&self, node: NodeId, boot: BootId) -> bool {
+        self.machines[&node]
+            .process
+            .as_ref()
+            .is_some_and(|process| process.boot == boot)
+    }
+}
+
+/// A member whose addresses name it.
+fn member(node: NodeId) -> Member {
+    Member {
+        id: node,
+        peer_address: format!("{node}:7400"),
+        client_address: format!("{node}:7401"),
+        http_address: format!("{node}:7402"),
+        rack: "default".to_owned(),
+        datacenter: "default".to_owned(),
+    }
+}

@@ -1,0 +1,307 @@
+//! Simulated clients: the real client core, driven by a workload.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_client::core::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::keyspace::KeyspaceSettings;
+use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_protocol::versions::WriteId;
+
+use super::{EPOCH_MICROS, Happening, World};
+use crate::history::{Action, Operation};
+use crate::invariants::Observation;
+use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
+use crate::record::{Hosted, Recording};
+use crate::workload::{Step, Workload};
+
+/// The role that a client is.
+pub type ClientRole = ClientCore;
+
+/// What an operation in flight is for.
+enum Purpose {
+    /// The workload: its number in the history.
+    Work(usize),
+    /// Somebody who looks at the answer afterwards.
+    Setup,
+}
+
+/// A client, its connections, and what it is up to.
+pub(super) struct SimulatedClient {
+    core: Hosted<ClientCore>,
+    /// By the names that the core gives them. `true` once established.
+    connections: BTreeMap<u64, (SessionId, bool)>,
+    set: u64,
+    purposes: BTreeMap<u64, Purpose>,
+    last_op: u64,
+    workload: Option<Workload>,
+    /// The last answer to something that was asked outside the workload.
+    setup_answer: Option<Result<Response, Error>>,
+}
+
+impl SimulatedClient {
+    pub(super) fn into_recording(self) -> Option<Recording<ClientCore>> {
+        self.core.into_recording()
+    }
+}
+
+impl World {
+    pub(super) fn start_client(&mut self, client: u32) {
+        let mut endpoints: Vec<String> = self
+            .placement
+            .topology()
+            .members
+            .iter()
+            .map(|member| member.client_address.clone())
+            .collect();
+        self.chance.shuffle(&mut endpoints);
+        let core = ClientCore::new(ClientConfig::new(endpoints, self.chance.number()));
+        let core = core.expect("a simulation has at least one node");
+        self.clients.push(SimulatedClient {
+            core: Hosted::new(core, self.chance.number(), self.config.record),
+            connections: BTreeMap::new(),
+            set: 0,
+            purposes: BTreeMap::new(),
+            last_op: 0,
+            workload: None,
+            setup_answer: None,
+        });
+        self.with_network(|network, now, flights| {
+            network.set_host(now, Endpoint::Client(client), Host::Serving, flights);
+        });
+        self.client_event(client, ClientEvent::Start);
+    }
+
+    // ---- what clients do ----
+
+    /// Has a client create a keyspace; [`World::created`] gives the answer.
+    pub fn create_keyspace(&mut self, client: u32, settings: KeyspaceSettings, timeout: Duration) {
+        self.clients[client as usize].setup_answer = None;
+        self.submit(
+            client,
+            Request::CreateKeyspace(settings),
+            CallOptions::timeout(timeout),
+            Purpose::Setup,
+        );
+    }
+
+    /// The answer to the last [`World::create_keyspace`] of this client, once it is there.
+    pub fn created(&self, client: u32) -> Option<&Result<Response, Error>> {
+        self.clients[client as usize].setup_answer.as_ref()
+    }
+
+    /// Gives a client something to do from now on. Without a workload it stops when what it has begun is complete.
+    pub fn set_workload(&mut self, client: u32, workload: Option<Workload>) {
+        let idle = self.clients[client as usize].workload.is_none();
+        self.clients[client as usize].workload = workload;
+        if idle {
+            self.agenda.put(self.now, Happening::Act { client });
+        }
+    }
+
+    /// From here on, everything has to work.
+    pub fn begin_closing(&mut self) {
+        self.closing = Some(self.history.operations().len());
+    }
+
+    /// Has a client do one thing. Its number in the history is the last one.
+    pub fn invoke(&mut self, client: u32, step: Step) {
+        let Step {
+            keyspace,
+            action,
+            level,
+            options,
+        } = step;
+        let request = match action.clone() {
+            Action::Put { key, value, context } => {
+                let write_id = WriteId {
+                    client: 0,
+                    sequence: 0,
+                };
+                Request::Put {
+                    keyspace,
+                    key,
+                    value,
+                    context,
+                    level: Some(level),
+                    write_id,
+                }
+            }
+            Action::Get { key } => Request::Get {
+                keyspace,
+                key,
+                level: Some(level),
+            },
+            Action::Scan { start, end, limit } => Request::Scan {
+                keyspace,
+                start,
+                end,
+                after_start: false,
+                limit,
+                level: Some(level),
+            },
+        };
+        let operation = Operation {
+            client,
+            keyspace,
+            action,
+            level,
+            invoked: self.now,
+            completed: None,
+        };
+        self.chronicle
+            .note(self.now, format_args!("client {client}"), "invokes", &operation);
+        let number = self.history.invoke(operation);
+        self.submit(client, request, options, Purpose::Work(number));
+    }
+
+    fn submit(&mut self, client: u32, request: Request, options: CallOptions, purpose: Purpose) {
+        let simulated = &mut self.clients[client as usize];
+        simulated.last_op += 1;
+        let op = simulated.last_op;
+        simulated.purposes.insert(op, purpose);
+        self.client_event(client, ClientEvent::Submit { op, request, options });
+    }
+
+    /// A client thinks of something to do.
+    pub(super) fn act(&mut self, client: u32) {
+        if let Some(workload) = &mut self.clients[client as usize].workload {
+            let step = workload.think();
+            self.invoke(client, step);
+        }
+    }
+
+    fn completed(&mut self, client: u32, op: u64, outcome: Outcome) {
+        let purpose = self.clients[client as usize].purposes.remove(&op);
+        let who = format_args!("client {client}");
+        self.chronicle.note(self.now, who, "is told", &outcome.result);
+        match purpose.unwrap_or_else(|| panic!("operation {op} of client {client} completes twice")) {
+            Purpose::Setup => self.clients[client as usize].setup_answer = Some(outcome.result),
+            Purpose::Work(number) => {
+                self.history.complete(number, self.now, outcome.result);
+                let operation = &self.history.operations()[number];
+                if let (Action::Put { .. }, Some((_, Ok(Response::Written(written))))) =
+                    (&operation.action, &operation.completed)
+                {
+                    let verdict = self.oracle.acknowledge(operation.keyspace, written.dot);
+                    self.judge("durability", verdict);
+                }
+                self.observe(Observation::Completed { operation: number });
+                let operation = &self.history.operations()[number];
+                if let Some(workload) = &mut self.clients[client as usize].workload {
+                    let pause = workload.completed(operation);
+                    self.agenda.put(self.now + pause, Happening::Act { client });
+                }
+            }
+        }
+    }
+
+    // ---- the client's shell ----
+
+    fn client_now(&self) -> Now {
+        Now {
+            instant: self.now,
+            wall: WallTime(EPOCH_MICROS + self.now.0),
+        }
+    }
+
+    fn client_event(&mut self, client: u32, event: ClientEvent) {
+        let now = self.client_now();
+        let effects = self.clients[client as usize].core.handle(now, event);
+        for effect in effects {
+            self.perform_client(client, effect);
+        }
+    }
+
+    fn perform_client(&mut self, client: u32, effect: ClientEffect) {
+        let from = Endpoint::Client(client);
+        match effect {
+            ClientEffect::Connect { connection, address } => {
+                let node: Option<NodeId> = address.split(':').next().and_then(|name| name.parse().ok());
+                let to = Endpoint::Node(node.expect("addresses name their nodes"));
+                let session = self.with_network(|network, now, flights| network.dial(now, from, to, flights));
+                self.clients[client as usize]
+                    .connections
+                    .insert(connection, (session, false));
+            }
+            ClientEffect::Send { connection, bytes } => {
+                let Some(&(session, _)) = self.clients[client as usize].connections.get(&connection) else {
+                    return;
+                };
+                self.chronicle.note(
+                    self.now,
+                    format_args!("client {client}"),
+                    "sends",
+                    &(connection, &bytes),
+                );
+                self.with_network(|network, now, flights| {
+                    network.send(now, session, Side::Dialler, bytes, flights)
+                });
+            }
+            ClientEffect::Disconnect { connection } => {
+                if let Some((session, _)) = self.clients[client as usize].connections.remove(&connection) {
+                    self.with_network(|network, now, flights| {
+                        network.end(now, session, Side::Dialler, flights)
+                    });
+                }
+            }
+            ClientEffect::Complete { op, outcome } => self.completed(client, op, outcome),
+            ClientEffect::SetTimer { at } => self.set_client_timer(client, at),
+            ClientEffect::Opened(_) | ClientEffect::Span(_) => {}
+        }
+    }
+
+    fn set_client_timer(&mut self, client: u32, at: Instant) {
+        let simulated = &mut self.clients[client as usize];
+        simulated.set += 1;
+        let set = simulated.set;
+        self.agenda
+            .put(at.max(self.now), Happening::ClientTimer { client, set });
+    }
+
+    pub(super) fn client_timer(&mut self, client: u32, set: u64) {
+        if self.clients[client as usize].set == set {
+            self.client_event(client, ClientEvent::Timer);
+        }
+    }
+
+    /// Something arrives at a client.
+    pub(super) fn arrived_at_client(&mut self, client: u32, session: SessionId, arrival: Arrival) {
+        let connections = &mut self.clients[client as usize].connections;
+        let Some((&connection, entry)) = connections
+            .iter_mut()
+            .find(|(_, (carrier, _))| *carrier == session)
+        else {
+            return;
+        };
+        match arrival {
+            Arrival::Opened => {
+                entry.1 = true;
+                self.client_event(client, ClientEvent::Connected { connection });
+            }
+            Arrival::Bytes(bytes) => {
+                for bytes in self.pieces(&bytes) {
+                    self.client_event(client, ClientEvent::Received { connection, bytes });
+                }
+            }
+            Arrival::Ended => {
+                // How much of what was sent has left, a socket does not say. Before it was open, nothing was sent.
+                let written = if entry.1 { u64::MAX } else { 0 };
+                connections.remove(&connection);
+                let reason = "the connection ended".to_owned();
+                self.client_event(
+                    client,
+                    ClientEvent::Disconnected {
+                        connection,
+                        written,
+                        reason,
+                    },
+                );
+            }
+            Arrival::Out | Arrival::Knock { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Faults as the world performs them.
+
+use std::time::Duration;
+
+use quorate_protocol::ids::NodeId;
+
+use super::World;
+use crate::chance::Delay;
+use crate::disk::DiskConditions;
+use crate::network::{Conditions, Endpoint, Host, Mischief};
+use crate::schedule::{Fault, Stop};
+
+impl World {
+    /// Something goes wrong, or right again, now.
+    pub fn apply(&mut self, fault: Fault) {
+        self.chronicle.note(self.now, "world", "fault", &fault);
+        match fault {
+            Fault::Crash { node, stop } => self.crash(node, stop),
+            Fault::Blackout => {
+                for node in self.nodes() {
+                    self.crash(node, Stop::PowerCut);
+                }
+            }
+            Fault::Restart(node) => self.start_node(node),
+            Fault::Pause(node) => self.pause(node),
+            Fault::Resume(node) => self.resume(node),
+            Fault::Block { from, to, both_ways } => {
+                for &a in &from {
+                    for &b in &to {
+                        self.change_path(a, b, |path| path.blocked = true);
+                        if both_ways {
+                            self.change_path(b, a, |path| path.blocked = true);
+                        }
+                    }
+                }
+            }
+            Fault::Degrade {
+                from,
+                to,
+                delay_micros,
+                loss_percent,
+            } => {
+                self.change_path(from, to, |path| {
+                    path.delay = Delay::uniform(path.delay.least, Duration::from_micros(delay_micros));
+                    path.loss = f64::from(loss_percent) / 100.0;
+                });
+            }
+            Fault::HealNetwork => self.with_network(|network, now, flights| network.heal(now, flights)),
+            Fault::CutConnections => self.cut_connections(),
+            Fault::SlowDisk { node, sync_micros } => {
+                self.change_disk(node, |disk| disk.sync.most = Duration::from_micros(sync_micros));
+            }
+            Fault::FullDisk(node) => self.change_disk(node, |disk| disk.full = true),
+            Fault::HealDisk(node) => self.change_disk(node, |disk| *disk = DiskConditions::default()),
+            Fault::Skew { node, micros } => {
+                self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
+            }
+            Fault::Mischief { percent, late_micros } => {
+                let often = f64::from(percent) / 100.0;
+                let held_for = Duration::from_micros(late_micros);
+                self.mischief = Mischief {
+                    loss: often / 2.0,
+                    repetition: often,
+                    reordering: often * 2.0,
+                    held_for,
+                };
+            }
+            Fault::HealAll => self.heal_all(),
+        }
+    }
+
+    fn crash(&mut self, node: NodeId, stop: Stop) {
+        if self.end_process(node) {
+            let host = match stop {
+                Stop::Killed => Host::Refusing,
+                Stop::PowerCut => Host::Silent,
+            };
+            self.with_network(|network, now, flights| {
+                network.set_host(now, Endpoint::Node(node), host, flights)
+            });
+        }
+    }
+
+    fn pause(&mut self, node: NodeId) {
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        if machine.process.is_some() {
+            machine.paused.get_or_insert_default();
+        }
+    }
+
+    fn resume(&mut self, node: NodeId) {
+        let missed = self
+            .machines
+            .get_mut(&node)
+            .expect("the node exists")
+            .paused
+            .take();
+        for happening in missed.into_iter().flatten() {
+            self.agenda.put(self.now, happening);
+        }
+    }
+
+    fn change_path(&mut self, from: NodeId, to: NodeId, change: impl FnOnce(&mut Conditions)) {
+        let path = (Endpoint::Node(from), Endpoint::Node(to));
+        let mut conditions = self.network.conditions(path.0, path.1);
+        change(&mut conditions);
+        self.with_network(|network, now, flights| network.set_conditions(now, path, conditions, flights));
+    }
+
+    fn change_disk(&mut self, node: NodeId, change: impl FnOnce(&mut DiskConditions)) {
+        let disk = &mut self.machines.get_mut(&node).expect("the node exists").disk;
+        let mut conditions = disk.conditions();
+        change(&mut conditions);
+        disk.set_conditions(conditions);
+    }
+
+    /// Half of all connections break.
+    fn cut_connections(&mut self) {
+        for node in self.nodes() {
+            for (session, _) in self.network.sessions_of(Endpoint::Node(node)) {
+                if self.chance.happens(0.5) {
+                    self.with_network(|network, now, flights| network.cut(now, session, flights));
+                }
+            }
+        }
+    }
+
+    fn heal_all(&mut self) {
+        self.mischief = Mischief::default();
+        self.with_network(|network, now, flights| network.heal(now, flights));
+        for node in self.nodes() {
+            let machine = self.machines.get_mut(&node).expect("the node exists");
+            machine.skew_micros = 0;
+            machine.disk.set_conditions(DiskConditions::default());
+            self.resume(node);
+            self.start_node(node);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A node's side of its clients' connections: frames in, requests to roles, answers out.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quorate_protocol::api::{
+    CLIENT_VERSION_MAX, ClientHello, MAX_CLIENT_FRAME, PeerStatus, Request, RequestFrame, Response,
+    ResponseFrame, ServerHello, Status,
+};
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::{self, Decoder, FrameError, MAX_HELLO_FRAME, MAX_REQUEST_FRAME};
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::message::Header;
+use quorate_protocol::role::{ClientRef, Event, RoleId};
+
+use super::World;
+use super::machine::Port;
+use crate::network::{SessionId, Side};
+
+/// The most requests that a node takes on at a time.
+pub(crate) const MAX_REQUESTS: usize = 4096;
+
+/// A client's connection.
+pub(super) struct Connection {
+    /// Unique within the process.
+    pub(super) number: u64,
+    decoder: Decoder,
+    stage: Stage,
+}
+
+/// How far its opening has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Magic,
+    Hello,
+    Ready,
+}
+
+/// Something that a client said.
+enum Said {
+    Hello,
+    Request(Box<RequestFrame>),
+}
+
+impl Connection {
+    /// The next thing that was said, if all of it has come.
+    fn next(&mut self) -> Result<Option<Said>, FrameError> {
+        if self.stage == Stage::Magic {
+            if !self.decoder.magic()? {
+                return Ok(None);
+            }
+            self.stage = Stage::Hello;
+        }
+        if self.stage == Stage::Hello {
+            let hello = self.decoder.decode::<ClientHello>()?;
+            if hello.is_some() {
+                self.stage = Stage::Ready;
+                self.decoder.set_limit(MAX_REQUEST_FRAME);
+            }
+            return Ok(hello.map(|_| Said::Hello));
+        }
+        Ok(self
+            .decoder
+            .decode::<RequestFrame>()?
+            .map(|request| Said::Request(Box::new(request))))
+    }
+}
+
+impl World {
+    /// A client dials a node.
+    pub(super) fn new_connection(&mut self, node: NodeId, session: SessionId) -> Connection {
+        let process = self.process_mut(node);
+        process.last_connection += 1;
+        process.connections.insert(process.last_connection, session);
+        Connection {
+            number: process.last_connection,
+            decoder: Decoder::new(MAX_HELLO_FRAME),
+            stage: Stage::Magic,
+        }
+    }
+
+    /// Bytes of a client, which come in whatever pieces the network makes of them.
+    pub(super) fn client_bytes(&mut self, node: NodeId, session: SessionId, bytes: &Bytes) {
+        for piece in self.pieces(bytes) {
+            let Some(Port::Client(connection)) = self.process_mut(node).ports.get_mut(&session) else {
+                return;
+            };
+            connection.decoder.extend(&piece);
+            while let Some(Port::Client(connection)) = self.process_mut(node).ports.get_mut(&session) {
+                let number = connection.number;
+                match connection.next() {
+                    Ok(None) => break,
+                    Ok(Some(Said::Hello)) => self.welcome(node, session),
+                    Ok(Some(Said::Request(request))) => self.request(node, number, *request),
+                    Err(error) => panic!("a client of ours broke the protocol: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Cuts bytes as a stream may be cut: mostly not at all.
+    pub(super) fn pieces(&mut self, bytes: &Bytes) -> Vec<Bytes> {
+        if bytes.len() < 2 || self.chance.happens(0.8) {
+            return vec![bytes.clone()];
+        }
+        let cut = 1 + self.chance.below(bytes.len() as u64 - 1) as usize;
+        vec![bytes.slice(..cut), bytes.slice(cut..)]
+    }
+
+    fn welcome(&mut self, node: NodeId, session: SessionId) {
+        let boot = self.process_mut(node).boot;
+        let hello = ServerHello::Welcome {
+            version: CLIENT_VERSION_MAX,
+            features: 0,
+            cluster: self.cluster,
+            node,
+            boot,
+        };
+        let mut bytes = BytesMut::new();
+        frame::encode(&hello, MAX_HELLO_FRAME, &mut bytes).expect("a welcome fits into a frame");
+        self.send_to_client(session, bytes.freeze());
+    }
+
+    fn send_to_client(&mut self, session: SessionId, bytes: Bytes) {
+        self.with_network(|network, now, flights| network.send(now, session, Side::Listener, bytes, flights));
+    }
+
+    fn request(&mut self, node: NodeId, connection: u64, frame: RequestFrame) {
+        let now = self.clocks(node);
+        self.chronicle.note(
+            self.now,
+            format_args!("{node} listener"),
+            "takes",
+            &(connection, &frame),
+        );
+        let client = ClientRef {
+            connection,
+            request: frame.id,
+        };
+        let header = Header {
+            generation: self.placement.topology().generation,
+            request: frame.id,
+            deadline: now.instant + Duration::from_millis(u64::from(frame.deadline_ms)),
+            trace: frame.trace,
+        };
+        let process = self.process_mut(node);
+        if process.requests.len() >= MAX_REQUESTS {
+            let error = Error::Overloaded(format!(
+                "{node} has {MAX_REQUESTS} requests in progress: try again later"
+            ));
+            return self.answer(node, client, Err(error));
+        }
+        process.requests.insert(client);
+        match role_for(&frame.request) {
+            None => {
+                let response = self.own_answer(node, &frame.request);
+                self.reply(node, client, Ok(response));
+            }
+            Some(role) if self.process_mut(node).roles.contains_key(&role) => {
+                let delay = self.mail_time();
+                self.mail(
+                    node,
+                    role,
+                    Event::Request {
+                        client,
+                        header,
+                        request: frame.request,
+                    },
+                    delay,
+                );
+            }
+            Some(role) => {
+                let error = Error::NotFound(format!("{node} serves no {role:?}: create the keyspace first"));
+                self.reply(node, client, Err(error));
+            }
+        }
+    }
+
+    /// What the node answers without any role.
+    fn own_answer(&self, node: NodeId, request: &Request) -> Response {
+        let machine = &self.machines[&node];
+        let process = machine.process.as_ref().expect("it was asked something");
+        match request {
+            Request::Topology => Response::Topology(Box::new((**self.placement.topology()).clone())),
+            Request::Events { .. } => Response::Events(Vec::new()),
+            Request::Spans { .. } => Response::Spans(Vec::new()),
+            Request::Metrics => Response::Metrics(String::new()),
+            _ => Response::Status(Box::new(Status {
+                node,
+                boot: process.boot,
+                uptime_seconds: self.clocks(node).instant.0 / 1_000_000,
+                version: "simulated".to_owned(),
+                generation: self.placement.topology().generation,
+                peers: process
+                    .peers
+                    .iter()
+                    .map(|(peer, port)| PeerStatus {
+                        node: *peer,
+                        up: port.link.role().is_up(),
+                        round_trip_micros: port
+                            .link
+                            .role()
+                            .round_trip()
+                            .map_or(0, |trip| trip.as_micros() as u64),
+                        queued_bytes: port.link.role().queued_bytes(),
+                    })
+                    .collect(),
+                keyspaces: self
+                    .keyspaces()
+                    .map(|keyspace| keyspace.settings.name.clone())
+                    .collect(),
+                data_directory: String::new(),
+                stored_bytes: 0,
+                in_flight: process.requests.len() as u64,
+            })),
+        }
+    }
+
+    /// A role has answered. Each request is answered once; an answer to a connection that is gone goes nowhere.
+    pub(super) fn reply(&mut self, node: NodeId, client: ClientRef, response: Result<Response, Error>) {
+        if self.process_mut(node).requests.remove(&client) {
+            self.answer(node, client, response);
+        } else if self
+            .process_mut(node)
+            .connections
+            .contains_key(&client.connection)
+        {
+            let verdict = Err(format!("{node} answered {client:?} twice, now with {response:?}"));
+            self.judge("one answer", verdict);
+        }
+    }
+
+    fn answer(&mut self, node: NodeId, client: ClientRef, response: Result<Response, Error>) {
+        let Some(&session) = self.process_mut(node).connections.get(&client.connection) else {
+            return;
+        };
+        let frame = ResponseFrame {
+            id: client.request,
+            response,
+        };
+        let mut bytes = BytesMut::new();
+        frame::encode(&frame, MAX_CLIENT_FRAME, &mut bytes).expect("simulated values are small");
+        self.send_to_client(session, bytes.freeze());
+    }
+}
+
+/// Who answers a request; `None`: the node itself.
+fn role_for(request: &Request) -> Option<RoleId> {
+    match request {
+        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
+            Some(RoleId::Coordinator(*keyspace))
+        }
+        Request::CreateKeyspace(_) | Request::ListKeyspaces => Some(RoleId::Catalog),
+        _ => None,
+    }
+}

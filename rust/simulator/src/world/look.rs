@@ -1,0 +1,111 @@
+//! Looking at the world: what tests, invariants and reports may know of it.
+
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::level::Level;
+use quorate_protocol::time::Instant;
+use quorate_protocol::versions::KeyState;
+
+use super::World;
+use crate::history::{History, Operation};
+use crate::invariants::Violation;
+use crate::oracle::Oracle;
+
+impl World {
+    /// The time, since the beginning of the run.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A hash over every event and effect so far.
+    pub fn hash(&self) -> u64 {
+        self.chronicle.hash()
+    }
+
+    /// How many things have happened.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The last events as text.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.chronicle.lines()
+    }
+
+    /// The invariant that is broken, if one is.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// What the clients asked and were told.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Who wrote what, having seen what.
+    pub fn oracle(&self) -> &Oracle {
+        &self.oracle
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.config.nodes).map(NodeId)
+    }
+
+    /// Whether a node's program runs.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.machines[&node].process.is_some()
+    }
+
+    /// The state of a key that is durable on a node.
+    pub fn durable(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> KeyState {
+        self.machines[&node].disk.state(keyspace, key)
+    }
+
+    /// The keyspaces that some node serves.
+    pub fn keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
+        self.served.values().map(|served| &served.keyspace)
+    }
+
+    /// The replicas of a key, most preferred first.
+    pub fn owners(&self, keyspace: KeyspaceId, key: &Key) -> &[NodeId] {
+        self.served[&keyspace].preference.of(key)
+    }
+
+    /// N of a keyspace.
+    pub fn replicas(&self, keyspace: KeyspaceId) -> u8 {
+        self.served[&keyspace].keyspace.settings.replicas
+    }
+
+    /// How many replicas a level asks for.
+    pub fn required(&self, keyspace: KeyspaceId, level: Level) -> u8 {
+        level
+            .required(self.replicas(keyspace))
+            .expect("clients ask for levels that exist")
+    }
+
+    /// The operations of the closing phase, in which everything has to work.
+    pub fn closing_operations(&self) -> &[Operation] {
+        self.closing
+            .map_or(&[], |first| &self.history.operations()[first..])
+    }
+
+    /// Bytes that wait on a node: for its disk, and for its peers.
+    pub fn queued_bytes(&self, node: NodeId) -> (usize, u64) {
+        let machine = &self.machines[&node];
+        let links = machine
+            .process
+            .as_ref()
+            .map_or(0, |process| process.queued_bytes());
+        (machine.disk.queued_bytes(), links)
+    }
+
+    /// Requests of clients that a node has not answered.
+    pub fn requests_in_flight(&self, node: NodeId) -> usize {
+        self.machines[&node]
+            .process
+            .as_ref()
+            .map_or(0, |process| process.requests.len())
+    }
+}

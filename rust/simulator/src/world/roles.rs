@@ -1,0 +1,373 @@
+//! The shell of the roles of the data plane: events in, effects out.
+
+use std::time::Duration;
+
+use quorate_protocol::ids::{BootId, NodeId};
+use quorate_protocol::instance::Instance;
+use quorate_protocol::link::LinkEvent;
+use quorate_protocol::role::{Address, Effect, Event, Query, RoleId, Spec, Surroundings};
+use quorate_protocol::time::Instant;
+use quorate_protocol::wire::Envelope;
+use quorate_storage::{Completion, Outcome, Request};
+
+use super::machine::{Process, RoleHost};
+use super::{Happening, Served, World};
+use crate::disk::Begun;
+use crate::invariants::Observation;
+use crate::network::{Endpoint, Host};
+use crate::record::Hosted;
+
+/// The longest that a message takes from mailbox to mailbox.
+const LONGEST_MAIL: Duration = Duration::from_micros(30);
+
+impl World {
+    /// A node's program starts.
+    pub(super) fn start_node(&mut self, node: NodeId) {
+        if self.is_up(node) {
+            return;
+        }
+        let boot = BootId(self.chance.number());
+        // Every process has its own idea of zero, so that an instant of one means nothing in another.
+        let origin = Instant(self.now.0.saturating_sub(self.chance.below(1_000_000)));
+        self.chronicle.note(self.now, node, "starts", &boot);
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        machine.process = Some(Process::new(boot, origin));
+        machine.paused = None;
+        self.with_network(|network, now, flights| {
+            network.set_host(now, Endpoint::Node(node), Host::Serving, flights);
+        });
+        self.start_peers(node, boot);
+        let instance = Instance::node(&self.surroundings(node));
+        self.create(node, RoleId::Node, instance);
+    }
+
+    /// A node's program ends, at any moment. Returns false if there was none.
+    pub(super) fn end_process(&mut self, node: NodeId) -> bool {
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        let Some(process) = machine.process.take() else {
+            return false;
+        };
+        machine.paused = None;
+        machine.disk.crash();
+        let (disk, boot) = (&machine.disk, process.boot);
+        let verdict = self
+            .oracle
+            .crashed(node, boot, |keyspace, key| disk.state(keyspace, key));
+        self.judge("durability", verdict);
+        for (role, host) in process.roles {
+            let recording = host.hosted.into_recording();
+            self.recordings
+                .instances
+                .extend(recording.map(|recording| (node, role, recording)));
+        }
+        for (peer, port) in process.peers {
+            let recording = port.link.into_recording();
+            self.recordings
+                .links
+                .extend(recording.map(|recording| (node, peer, recording)));
+        }
+        true
+    }
+
+    /// What a role on this node is created with.
+    fn surroundings(&self, node: NodeId) -> Surroundings {
+        let machine = &self.machines[&node];
+        let up = |peer: &NodeId| {
+            let process = machine.process.as_ref();
+            *peer == node
+                || process
+                    .and_then(|process| process.link(*peer))
+                    .is_some_and(|link| link.is_up())
+        };
+        Surroundings {
+            replica: machine.replica,
+            placement: self.placement.clone(),
+            alive: self.nodes().filter(up).collect(),
+            bugs: self.config.bugs,
+        }
+    }
+
+    fn create(&mut self, node: NodeId, role: RoleId, instance: Instance) {
+        let seed = self.chance.number();
+        let record = self.config.record;
+        let process = self.process_mut(node);
+        process.last_instance += 1;
+        let host = RoleHost {
+            instance: process.last_instance,
+            hosted: Hosted::new(instance, seed, record),
+            timers: Default::default(),
+        };
+        process.roles.insert(role, host);
+        self.deliver(node, role, Event::Start);
+    }
+
+    /// The running process of a node.
+    pub(super) fn process_mut(&mut self, node: NodeId) -> &mut Process {
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        machine.process.as_mut().expect("its program is running")
+    }
+
+    /// Puts an event into a role's mailbox. Events put there at the same moment keep their order.
+    pub(super) fn mail(&mut self, node: NodeId, role: RoleId, event: Event, delay: Duration) {
+        let boot = self.process_mut(node).boot;
+        self.agenda.put(
+            self.now + delay,
+            Happening::Mail {
+                node,
+                boot,
+                role,
+                event: Box::new(event),
+            },
+        );
+    }
+
+    /// How long a message takes within a process.
+    pub(super) fn mail_time(&mut self) -> Duration {
+        self.chance.between(Duration::from_micros(1), LONGEST_MAIL)
+    }
+
+    /// Gives a role an event and performs its effects. A role that does not exist takes nothing.
+    pub(super) fn deliver(&mut self, node: NodeId, role: RoleId, event: Event) {
+        let now = self.clocks(node);
+        let process = self.process_mut(node);
+        let boot = process.boot;
+        let Some(host) = process.roles.get_mut(&role) else {
+            return;
+        };
+        let effects = host.hosted.handle(now, event.clone());
+        let who = format_args!("{node} {role:?}");
+        self.chronicle.note(self.now, who, "takes", &event);
+        for effect in &effects {
+            self.chronicle.note(self.now, who, "wants", effect);
+        }
+        let verdict = self
+            .oracle
+            .observe(Address { node, role }, boot, &event, &effects);
+        self.judge("dots unique", verdict);
+        self.observe(Observation::Handled {
+            node,
+            role,
+            event: &event,
+            effects: &effects,
+        });
+        for effect in effects {
+            self.perform(node, role, effect);
+        }
+    }
+
+    fn perform(&mut self, node: NodeId, role: RoleId, effect: Effect) {
+        match effect {
+            Effect::Send { to, header, message } if to.node == node => {
+                let from = Address { node, role };
+                let delay = self.mail_time();
+                self.mail(
+                    node,
+                    to.role,
+                    Event::Message {
+                        from,
+                        header,
+                        message,
+                    },
+                    delay,
+                );
+            }
+            Effect::Send { to, header, message } => {
+                let envelope = Envelope {
+                    from: role,
+                    to: to.role,
+                    header,
+                    message,
+                };
+                self.link_event(node, to.node, LinkEvent::Enqueue(vec![envelope]));
+            }
+            Effect::Reply { client, response } => self.reply(node, client, response),
+            Effect::Persist { token, priority, ops } => {
+                let owner = self.process_mut(node).roles[&role].instance;
+                let machine = self.machines.get_mut(&node).expect("the node exists");
+                machine.disk.submit(Request {
+                    owner,
+                    token,
+                    priority,
+                    ops,
+                });
+                self.begin_commit(node);
+            }
+            Effect::Read { token, query } => self.read(node, role, token, query),
+            Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
+            Effect::Reconcile(specs) => self.reconcile(node, specs),
+            // For people and their tools; all of it is in the chronicle.
+            Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) => {}
+        }
+    }
+
+    // ---- instances ----
+
+    /// Ends and creates role instances until they are what the node role asked for.
+    fn reconcile(&mut self, node: NodeId, specs: Vec<Spec>) {
+        let current = std::mem::replace(&mut self.process_mut(node).specs, specs.clone());
+        for spec in current.iter().filter(|spec| !specs.contains(spec)) {
+            for role in roles_of(spec) {
+                if let Some(host) = self.process_mut(node).roles.remove(&role) {
+                    let recording = host.hosted.into_recording();
+                    self.recordings
+                        .instances
+                        .extend(recording.map(|recording| (node, role, recording)));
+                }
+            }
+        }
+        for spec in specs.iter().filter(|spec| !current.contains(spec)) {
+            let created = Instance::create(spec, &self.surroundings(node));
+            for (role, instance) in
+                created.expect("a keyspace was checked against the topology when it was created")
+            {
+                self.create(node, role, instance);
+            }
+            if let Spec::Quorum(keyspace) = spec
+                && !self.served.contains_key(&keyspace.id)
+            {
+                let preference = self.placement.preference(keyspace.settings.replicas);
+                let preference = preference.expect("its instances were created with the same");
+                self.served.insert(
+                    keyspace.id,
+                    Served {
+                        keyspace: keyspace.clone(),
+                        preference,
+                    },
+                );
+            }
+        }
+    }
+
+    // ---- timers ----
+
+    fn set_role_timer(&mut self, node: NodeId, role: RoleId, timer: u64, at: Instant) {
+        let process = self.process_mut(node);
+        let set = process.next_set();
+        let boot = process.boot;
+        let Some(host) = process.roles.get_mut(&role) else {
+            return;
+        };
+        host.timers.insert(timer, set);
+        let instance = host.instance;
+        if let Some(at) = self.when(node, at) {
+            self.agenda.put(
+                at,
+                Happening::RoleTimer {
+                    node,
+                    boot,
+                    instance,
+                    timer,
+                    set,
+                },
+            );
+        }
+    }
+
+    pub(super) fn role_timer(&mut self, node: NodeId, boot: BootId, instance: u32, timer: u64, set: u64) {
+        if !self.is_running(node, boot) {
+            return;
+        }
+        let process = self.process_mut(node);
+        let Some(role) = process.role_of(instance) else {
+            return;
+        };
+        let timers = &mut process.roles.get_mut(&role).expect("just found").timers;
+        if timers.get(&timer) == Some(&set) {
+            timers.remove(&timer);
+            self.deliver(node, role, Event::Timer { id: timer });
+        }
+    }
+
+    // ---- the disk ----
+
+    /// Answers from what is durable at some moment between now and the answer.
+    fn read(&mut self, node: NodeId, role: RoleId, token: u64, query: Query) {
+        let early = self.chance.happens(0.5);
+        let process = self.process_mut(node);
+        let (boot, instance) = (process.boot, process.roles[&role].instance);
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        let delay = machine.disk.read_time();
+        if early {
+            let result = machine.disk.read(&query);
+            self.mail(node, role, Event::Read { token, result }, delay);
+        } else {
+            self.agenda.put(
+                self.now + delay,
+                Happening::Read {
+                    node,
+                    boot,
+                    instance,
+                    token,
+                    query,
+                },
+            );
+        }
+    }
+
+    pub(super) fn read_done(&mut self, node: NodeId, boot: BootId, instance: u32, token: u64, query: &Query) {
+        if self.is_running(node, boot)
+            && let Some(role) = self.process_mut(node).role_of(instance)
+        {
+            let result = self.machines[&node].disk.read(query);
+            self.deliver(node, role, Event::Read { token, result });
+        }
+    }
+
+    /// Has the disk commit what waits for it.
+    fn begin_commit(&mut self, node: NodeId) {
+        let boot = self.process_mut(node).boot;
+        loop {
+            let machine = self.machines.get_mut(&node).expect("the node exists");
+            match machine.disk.begin() {
+                Begun::Nothing => return,
+                Begun::Syncing(time) => {
+                    return self.agenda.put(self.now + time, Happening::Synced { node, boot });
+                }
+                Begun::Refused(completions) => self.complete_commits(node, completions),
+            }
+        }
+    }
+
+    pub(super) fn synced(&mut self, node: NodeId, boot: BootId) {
+        if !self.is_running(node, boot) {
+            return;
+        }
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        let (completions, changes) = machine.disk.synced();
+        self.observe(Observation::Committed {
+            node,
+            changes: &changes,
+        });
+        self.complete_commits(node, completions);
+        self.begin_commit(node);
+    }
+
+    fn complete_commits(&mut self, node: NodeId, completions: Vec<Completion>) {
+        for Completion {
+            owner,
+            tokens,
+            outcome,
+        } in completions
+        {
+            let Some(role) = self.process_mut(node).role_of(owner) else {
+                continue;
+            };
+            match outcome {
+                Outcome::Durable => self.mail(node, role, Event::Persisted { tokens }, Duration::ZERO),
+                Outcome::Full => {
+                    for token in tokens {
+                        self.mail(node, role, Event::PersistRefused { token }, Duration::ZERO);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The role instances that a spec stands for.
+fn roles_of(spec: &Spec) -> Vec<RoleId> {
+    match spec {
+        Spec::Catalog => vec![RoleId::Catalog],
+        Spec::Quorum(keyspace) => vec![RoleId::Replica(keyspace.id), RoleId::Coordinator(keyspace.id)],
+    }
+}

@@ -1,0 +1,142 @@
+//! Seeds: the correct program passes them, the same seed is the same run, and every mistake is noticed.
+
+use std::time::Duration;
+
+use quorate_protocol::bugs::Bugs;
+use quorate_simulator::seeds::{self, BUGS, Summary};
+use quorate_simulator::simulation::{Config, Simulation};
+
+/// How many seeds to run where `share` of the usual number is wanted; `QUORATE_SEEDS` says how many are usual.
+fn seeds(share: f64) -> u64 {
+    let usual = std::env::var("QUORATE_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(100.0);
+    f64::max(usual * share, 1.0) as u64
+}
+
+fn survive(config: &Config, seeds: u64) -> Summary {
+    match seeds::run(config, 0..seeds, seeds::threads(), |_, _| {}) {
+        Ok(summary) => summary,
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn no_invariant_breaks_on_five_nodes() {
+    let summary = survive(&Config::default(), seeds(1.0));
+    let tally = summary.tally;
+    // Trouble enough to be worth the name, and not so much that nothing gets done.
+    assert!(
+        tally.succeeded > 10 * tally.failed && tally.succeeded > 1_000 * summary.seeds,
+        "{summary}"
+    );
+    assert!(
+        tally.failed > summary.seeds && tally.unknown > summary.seeds,
+        "{summary}"
+    );
+}
+
+#[test]
+fn no_invariant_breaks_on_clusters_of_other_sizes() {
+    for nodes in [1, 2, 3, 7] {
+        survive(
+            &Config {
+                nodes,
+                ..Config::default()
+            },
+            seeds(0.15),
+        );
+    }
+}
+
+#[test]
+fn many_clients_do_not_matter() {
+    survive(
+        &Config {
+            nodes: 3,
+            clients: 32,
+            trouble: Duration::from_secs(3),
+            ..Config::default()
+        },
+        seeds(0.05),
+    );
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_another() {
+    let run = |seed, keep_lines| {
+        Simulation::run(Config {
+            seed,
+            keep_lines,
+            trouble: Duration::from_secs(3),
+            ..Config::default()
+        })
+    };
+    let first = run(7, 0);
+    // Keeping the events as text must not change them.
+    let again = run(7, 10);
+    assert_eq!(
+        (first.hash, first.steps, first.tally),
+        (again.hash, again.steps, again.tally)
+    );
+    assert_eq!(again.lines.len(), 10);
+    assert_ne!(first.hash, run(8, 0).hash);
+}
+
+/// A mistake is noticed within `within` seeds, and not for want of correctness elsewhere: the same seeds pass without it.
+fn notices(name: &str, within: u64, invariants: &[&str]) {
+    let (_, set) = BUGS
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .expect("a known mistake");
+    let mut bugs = Bugs::default();
+    set(&mut bugs);
+    let config = Config {
+        bugs,
+        ..Config::default()
+    };
+    let failure =
+        seeds::run(&config, 0..within, seeds::threads(), |_, _| {}).expect_err("the mistake goes unnoticed");
+    let violation = failure
+        .report
+        .violation
+        .as_ref()
+        .expect("a failure has a violation");
+    assert!(invariants.contains(&violation.invariant), "{failure}");
+    let shown = failure.to_string();
+    assert!(
+        shown.contains(&format!(
+            "--seeds {0}..{1}",
+            failure.config.seed,
+            failure.config.seed + 1
+        )),
+        "{shown}"
+    );
+    assert!(shown.contains(&format!("--bug {name}")), "{shown}");
+    let correct = Simulation::run(Config {
+        bugs: Bugs::default(),
+        ..failure.config
+    });
+    assert_eq!(correct.violation, None);
+}
+
+#[test]
+fn a_value_sent_without_its_siblings_is_noticed() {
+    notices("siblings-dropped", 10, &["durability"]);
+}
+
+#[test]
+fn a_counter_that_restarts_is_noticed() {
+    notices("counter-restarts", 10, &["dots unique"]);
+}
+
+#[test]
+fn an_acknowledgement_before_the_disk_is_noticed() {
+    notices("ack-before-durable", 10, &["durable before acknowledged"]);
+}
+
+#[test]
+fn counting_the_living_instead_of_acknowledgements_is_noticed() {
+    notices("write-quorum-by-liveness", 10, &["durable before acknowledged"]);
+}
