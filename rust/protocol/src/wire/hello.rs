@@ -48,6 +48,9 @@ pub struct PeerHello {
     pub expects: NodeId,
     /// Empty: the session that follows proves that both know the cluster's secret.
     pub credentials: Bytes,
+    /// The data directory that it knows the other node by, if they have met: so a node that has lost its own learns of
+    /// it, whichever of the two dials.
+    pub knows: Option<ReplicaId>,
 }
 
 /// What the node that was dialled answers.
@@ -119,6 +122,23 @@ impl PeerHello {
             )));
         }
         Ok((self.version_max.min(PEER_VERSION_MAX), 0))
+    }
+
+    /// Whether its sender knows the node that it has reached by another data directory than `local`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], naming both directories and the remedy.
+    pub fn recognise(&self, local: ReplicaId) -> Result<(), Error> {
+        match self.knows {
+            Some(known) if known != local => Err(Error::Refused(format!(
+                "node {} knows {} with the data directory {known} but now it has {local}: its directory was lost or \
+                 replaced; restore the old one, or give the node a new id and remove {}",
+                self.node,
+                local.node(),
+                local.node()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// As it goes onto the wire.

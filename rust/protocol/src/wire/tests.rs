@@ -178,6 +178,7 @@ fn hello() -> PeerHello {
         gateway: 5,
         expects: NodeId(2),
         credentials: Bytes::new(),
+        knows: Some(ReplicaId::new(NodeId(2), 0xef)),
     }
 }
 
@@ -324,6 +325,21 @@ fn strangers_are_refused_by_name() {
     assert!(refusal(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
     assert!(refusal(|hello| hello.version_min = 9).contains("upgrade"));
     assert!(refusal(|hello| hello.version_max = 0).contains("upgrade"));
+}
+
+#[test]
+fn a_node_learns_that_its_directory_is_not_the_one_it_is_known_by() {
+    let mut hello = hello();
+    assert_eq!(hello.recognise(ReplicaId::new(NodeId(2), 0xef)), Ok(()));
+    let Err(Error::Refused(reason)) = hello.recognise(ReplicaId::new(NodeId(2), 0xee)) else {
+        panic!("recognised")
+    };
+    assert!(
+        reason.contains("n2#0000000000ef") && reason.contains("n2#0000000000ee"),
+        "{reason}"
+    );
+    hello.knows = None;
+    assert_eq!(hello.recognise(ReplicaId::new(NodeId(2), 0xee)), Ok(()));
 }
 
 #[test]
