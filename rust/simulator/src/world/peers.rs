@@ -206,6 +206,7 @@ impl World {
             gateway: 0,
             expects: peer,
             credentials: Bytes::new(),
+            knows: Some(self.machines[&peer].replica),
         }
     }
 
