@@ -90,7 +90,8 @@ pub enum Message {
         /// The range goes on after the last row.
         more: bool,
     },
-    /// The exchange with this request id failed at the sender, which changed nothing.
+    /// The exchange with this request id failed at the sender. It has changed nothing and will not, if the error is
+    /// definite; a write that was refused only by the disk may yet become durable as part of a later one.
     Failed(Error),
     /// A coordinator that holds no replica of the key (or a catalog that is not the first node's) hands a client's
     /// request to one that does.

@@ -48,6 +48,8 @@ mod write;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod transcripts;

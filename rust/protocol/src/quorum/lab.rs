@@ -19,7 +19,7 @@ use crate::message::{Header, Message};
 use crate::placement::Placement;
 use crate::ring::{HashKind, RingSettings};
 use crate::role::{Address, ClientRef, Effect, Event, RoleId};
-use crate::store::Table;
+use crate::store::{StateWrite, Table};
 use crate::telemetry::TimelineEvent;
 use crate::time::{Instant, Now, WallTime};
 use crate::topology::{Member, Topology};
@@ -61,10 +61,12 @@ pub(super) enum Happening {
     Lost(Envelope, &'static str),
     /// A message from one role to another of the same node.
     Local(Envelope),
-    /// A disk made this durable, or refused to.
+    /// A role asked for these rows to become durable.
+    Submitted { node: NodeId, writes: Vec<StateWrite> },
+    /// A disk made these rows durable, or refused to.
     Disk {
         node: NodeId,
-        what: String,
+        writes: Vec<StateWrite>,
         refused: bool,
     },
     /// A request was answered.
@@ -80,7 +82,7 @@ impl Happening {
     fn disk(node: NodeId, flushed: machine::Flushed) -> Self {
         Happening::Disk {
             node,
-            what: flushed.what,
+            writes: flushed.writes,
             refused: flushed.refused,
         }
     }
@@ -92,6 +94,8 @@ pub(super) struct Setup {
     pub(super) nodes: u16,
     pub(super) seed: u64,
     pub(super) bugs: Bugs,
+    /// Whether what goes on inside a node happens in any order, as the driving contract allows.
+    pub(super) scrambled: bool,
 }
 
 /// The cluster.
@@ -256,7 +260,9 @@ impl Lab {
 
     /// A process ends at once. Of its persists in flight the first `synced` have reached the disk; nobody hears of it.
     pub(super) fn crash(&mut self, node: NodeId, synced: usize) {
-        self.machine(node).crash(synced);
+        let flushed = self.machine(node).crash(synced);
+        let flushed = flushed.into_iter().map(|flushed| Happening::disk(node, flushed));
+        self.happenings.extend(flushed);
         self.wire.retain(|envelope| envelope.to.node != node);
         for other in self.others(node) {
             self.link(other, node, false);
@@ -418,7 +424,12 @@ impl Lab {
                 response,
             }),
             Effect::Persist { token, ops, .. } => {
-                self.machine(node).disk.submit(from.role, token, ops);
+                let writes = disk::rows(ops);
+                self.happenings.push(Happening::Submitted {
+                    node,
+                    writes: writes.clone(),
+                });
+                self.machine(node).disk.submit(from.role, token, writes);
                 if !self.machines[&node].disk.held {
                     self.flush_one(node);
                 }

@@ -47,6 +47,7 @@ fn scenario(seed: u64) -> Vec<Recording> {
         nodes: 4,
         seed,
         bugs: Bugs::default(),
+        scrambled: true,
     });
     let create = Request::CreateKeyspace(KeyspaceSettings::quorum("ks", 3));
     lab.ask(NodeId(2), RoleId::Catalog, create, TIMEOUT);

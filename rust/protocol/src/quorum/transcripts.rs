@@ -92,7 +92,12 @@ impl Script {
             settings.read_repair = ReadRepair::Off;
         }
         self.catalogs = replicas == 0;
-        let mut lab = Lab::new(&Setup { nodes, seed: 1, bugs });
+        let mut lab = Lab::new(&Setup {
+            nodes,
+            seed: 1,
+            bugs,
+            scrambled: false,
+        });
         if replicas > 0 {
             let create = Request::CreateKeyspace(settings);
             lab.ask(NodeId(1), RoleId::Catalog, create, Duration::from_secs(1));

@@ -1,1 +1,175 @@
+//! The tally of a write, for every combination of what can be known of its copies.
 
+use super::*;
+use crate::ids::ReplicaId;
+use crate::time::WallTime;
+use crate::versions::WriteId;
+
+fn event() -> (Dot, Timestamp, Arc<KeyState>) {
+    let dot = Dot {
+        replica: ReplicaId::new(NodeId(1), 0xd1),
+        counter: 7,
+    };
+    let timestamp = Timestamp {
+        wall: WallTime(5),
+        logical: 0,
+    };
+    let write_id = WriteId {
+        client: 1,
+        sequence: 1,
+    };
+    let state = KeyState::default()
+        .put(dot, Some("v".into()), timestamp, write_id, None)
+        .unwrap();
+    (dot, timestamp, Arc::new(state))
+}
+
+fn nodes(count: u16) -> Vec<NodeId> {
+    (1..=count).map(NodeId).collect()
+}
+
+fn write(count: u16) -> Write {
+    let nodes = nodes(count);
+    let alive = nodes.iter().copied().collect();
+    Write::new(Key::try_from("k").unwrap(), NodeId(1), &nodes, &alive)
+}
+
+fn assigned(count: u16) -> Write {
+    let mut write = write(count);
+    let (dot, timestamp, state) = event();
+    write.assigned(dot, timestamp, state);
+    write
+}
+
+/// All ways in which `count` replicas can each be awaited, durable or lost.
+fn combinations(count: u16) -> impl Iterator<Item = Vec<Copy>> {
+    let each = [Copy::Awaited, Copy::Durable, Copy::Lost];
+    (0..3usize.pow(u32::from(count))).map(move |number| {
+        (0..u32::from(count))
+            .map(|place| each[number / 3usize.pow(place) % 3])
+            .collect()
+    })
+}
+
+#[test]
+fn it_counts_at_w_durable_copies_with_the_own_one_and_gives_up_when_that_cannot_be() {
+    for count in 1..=5u16 {
+        for copies in combinations(count) {
+            for required in 1..=count as u8 {
+                let mut write = assigned(count);
+                for (node, copy) in nodes(count).into_iter().zip(&copies) {
+                    match copy {
+                        Copy::Awaited => {}
+                        Copy::Durable => write.stored(node),
+                        Copy::Lost => write.lost(node),
+                    }
+                }
+                let durable = copies.iter().filter(|copy| **copy == Copy::Durable).count();
+                let lost = copies.iter().filter(|copy| **copy == Copy::Lost).count();
+                let wanted = usize::from(required);
+                match write.progress(required, Level::Count(required)) {
+                    Progress::Done(Ok(Response::Written(written))) => {
+                        assert!(copies[0] == Copy::Durable && durable >= wanted, "{copies:?}");
+                        assert_eq!(written.acked.len(), durable);
+                    }
+                    Progress::Done(Err(Error::OutcomeUnknown { acked, .. })) => {
+                        assert!(
+                            copies[0] == Copy::Lost || copies.len() - lost < wanted,
+                            "{copies:?}"
+                        );
+                        assert_eq!(usize::from(acked), durable);
+                    }
+                    Progress::Waiting => {
+                        assert!(copies[0] != Copy::Lost && copies.len() - lost >= wanted);
+                        assert!(copies[0] == Copy::Awaited || durable < wanted, "{copies:?}");
+                    }
+                    other => panic!("{other:?} for {copies:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_counts_before_there_is_an_event() {
+    let mut write = write(3);
+    write.stored(NodeId(1));
+    write.stored(NodeId(2));
+    assert_eq!(write.progress(1, Level::One), Progress::Waiting, "its name is on its way");
+    let (dot, timestamp, state) = event();
+    assert!(
+        write.assigned(dot, timestamp, state),
+        "the name came after the news"
+    );
+    assert!(matches!(
+        write.progress(2, Level::Two),
+        Progress::Done(Ok(Response::Written(_)))
+    ));
+}
+
+#[test]
+fn a_second_event_is_ignored() {
+    let mut write = assigned(3);
+    let before = write.clone();
+    let (mut dot, timestamp, state) = event();
+    dot.counter += 1;
+    write.assigned(dot, timestamp, state);
+    assert_eq!(write, before);
+}
+
+#[test]
+fn it_is_sent_once_and_only_when_it_is_durable_where_it_happened() {
+    let mut write = assigned(3);
+    assert_eq!(write.release(false), None);
+    write.stored(NodeId(2));
+    assert_eq!(write.release(false), None);
+    assert_eq!(write.clone().release(true), Some(event().2), "the mistake");
+    write.stored(NodeId(1));
+    assert_eq!(write.release(false), Some(event().2));
+    assert_eq!(write.release(false), None);
+}
+
+#[test]
+fn those_out_of_reach_are_not_sent_to_until_they_are_back() {
+    let nodes = nodes(3);
+    let alive = [NodeId(1), NodeId(2)].into();
+    let mut write = Write::new(Key::try_from("k").unwrap(), NodeId(1), &nodes, &alive);
+    assert!(!write.back(NodeId(3)), "there is nothing to send yet");
+    write.lost(NodeId(3));
+    let (dot, timestamp, state) = event();
+    write.assigned(dot, timestamp, state);
+    write.stored(NodeId(1));
+    write.release(false);
+    assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2)]);
+    assert!(write.back(NodeId(3)));
+    assert!(!write.back(NodeId(3)), "it was not away");
+    assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+}
+
+#[test]
+fn what_is_durable_stays_durable() {
+    let mut write = assigned(3);
+    write.stored(NodeId(2));
+    write.lost(NodeId(2));
+    assert!(!write.back(NodeId(2)));
+    write.stored(NodeId(1));
+    assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
+}
+
+#[test]
+fn a_late_acknowledgement_of_one_that_was_given_up_counts() {
+    let mut write = assigned(3);
+    write.lost(NodeId(2));
+    write.stored(NodeId(2));
+    write.stored(NodeId(1));
+    assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
+}
+
+#[test]
+fn strangers_do_not_count() {
+    let mut write = assigned(3);
+    write.stored(NodeId(1));
+    write.stored(NodeId(9));
+    write.lost(NodeId(8));
+    assert_eq!(write.progress(2, Level::Two), Progress::Waiting);
+}

@@ -35,8 +35,10 @@ impl Coordinator {
                 write.stored(from.node);
                 self.store(id, effects);
             }
-            (Kind::Write(write), Message::Failed(error)) if write.state().is_none() => {
-                // The own replica refused before there was an event: nothing has happened anywhere.
+            (Kind::Write(write), Message::Failed(error))
+                if write.state().is_none() && error.is_definite() =>
+            {
+                // The own replica refused to make it an event: nothing has happened anywhere.
                 return self.conclude(id, Progress::Done(Err(error)), now, effects);
             }
             (Kind::Write(write), Message::Failed(_)) => write.lost(from.node),

@@ -28,18 +28,9 @@ pub(in crate::quorum) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn submit(&mut self, role: RoleId, token: u64, ops: Vec<JournalOp>) {
-        let mut writes = Vec::new();
-        for op in ops {
-            match op {
-                JournalOp::Write(rows) => writes.extend(rows),
-                other => panic!("no role of the data plane asks for {other:?}"),
-            }
-        }
-        let reused = self
-            .in_flight
-            .iter()
-            .any(|flight| flight.role == role && flight.token == token);
+    pub(super) fn submit(&mut self, role: RoleId, token: u64, writes: Vec<StateWrite>) {
+        let same = |flight: &Flight| flight.role == role && flight.token == token;
+        let reused = self.in_flight.iter().any(same);
         assert!(!reused, "{role:?} has two persists with token {token} in flight");
         self.in_flight.push_back(Flight { role, token, writes });
     }
@@ -72,6 +63,12 @@ impl Disk {
     /// A row as it was written, checksum or not.
     pub(in crate::quorum) fn row(&self, table: Table, key: &Bytes) -> Option<&Bytes> {
         self.rows.get(&(table, key.clone()))
+    }
+
+    /// The keys of a table.
+    pub(in crate::quorum) fn keys(&self, table: Table) -> impl Iterator<Item = &Bytes> {
+        let rows = self.rows.keys().filter(move |(of, _)| *of == table);
+        rows.map(|(_, key)| key)
     }
 
     pub(super) fn read(&self, query: &Query) -> Result<Rows, Error> {
@@ -114,4 +111,13 @@ impl Disk {
         }
         Ok(rows)
     }
+}
+
+/// The rows of a persist.
+pub(super) fn rows(ops: Vec<JournalOp>) -> Vec<StateWrite> {
+    let rows = |op| match op {
+        JournalOp::Write(rows) => rows,
+        other => panic!("no role of the data plane asks for {other:?}"),
+    };
+    ops.into_iter().flat_map(rows).collect()
 }

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rand_core::Rng as _;
+
 use super::Setup;
 use super::disk::{Disk, Flight};
 use super::recording::Recording;
 use crate::bugs::Bugs;
 use crate::ids::{NodeId, ReplicaId};
 use crate::instance::Instance;
-use crate::key::decode_record_key;
 use crate::placement::Placement;
 use crate::role::{Effect, Event, Rng, Role, RoleId, Spec, Surroundings, rng_from_seed};
-use crate::store::{StateWrite, Table};
+use crate::store::StateWrite;
 use crate::time::{Instant, Now};
-use crate::versions::KeyState;
 
 /// A role instance with what its shell keeps for it.
 struct Hosted {
@@ -25,7 +25,7 @@ struct Hosted {
 
 /// A persist that a disk has dealt with.
 pub(super) struct Flushed {
-    pub(super) what: String,
+    pub(super) writes: Vec<StateWrite>,
     pub(super) refused: bool,
 }
 
@@ -44,6 +44,8 @@ pub(in crate::quorum) struct Machine {
     alive: BTreeSet<NodeId>,
     roles: BTreeMap<RoleId, Hosted>,
     mailbox: VecDeque<(RoleId, Event)>,
+    /// Decides about the order of the mailbox; `None` keeps it.
+    scrambler: Option<Rng>,
 }
 
 impl Machine {
@@ -60,6 +62,9 @@ impl Machine {
             alive,
             roles: BTreeMap::new(),
             mailbox: VecDeque::new(),
+            scrambler: setup
+                .scrambled
+                .then(|| rng_from_seed(setup.seed ^ u64::from(node.0))),
         }
     }
 
@@ -113,15 +118,14 @@ impl Machine {
         self.host(RoleId::Node, instance);
     }
 
-    pub(super) fn crash(&mut self, synced: usize) {
-        for _ in 0..synced {
-            self.flush_one();
-        }
+    pub(super) fn crash(&mut self, synced: usize) -> Vec<Flushed> {
+        let flushed = (0..synced).filter_map(|_| self.flush_one()).collect();
         for (_, hosted) in std::mem::take(&mut self.roles) {
             self.recordings.push(hosted.recording.ended(hosted.instance));
         }
         self.mailbox.clear();
         self.disk.in_flight.clear();
+        flushed
     }
 
     /// Gives up what the roles have been given and done so far.
@@ -159,7 +163,16 @@ impl Machine {
     // ---- events ----
 
     pub(super) fn enqueue(&mut self, role: RoleId, event: Event) {
-        self.mailbox.push_back((role, event));
+        let place = match (&mut self.scrambler, &event) {
+            (None, _) | (_, Event::Start | Event::Peer { .. }) => self.mailbox.len(),
+            (Some(rng), _) => {
+                // The first event comes first, and news of a peer in its order.
+                let fixed = |(_, event): &(RoleId, Event)| matches!(event, Event::Start | Event::Peer { .. });
+                let after = self.mailbox.iter().rposition(fixed).map_or(0, |place| place + 1);
+                after + rng.next_u64() as usize % (self.mailbox.len() - after + 1)
+            }
+        };
+        self.mailbox.insert(place, (role, event));
     }
 
     pub(super) fn handle_next(&mut self, now: Now) -> Option<(RoleId, Vec<Effect>)> {
@@ -204,7 +217,6 @@ impl Machine {
     }
 
     fn answer(&mut self, flight: Flight, refused: bool) -> Flushed {
-        let what = flight.writes.iter().map(describe).collect::<Vec<_>>().join(", ");
         let token = flight.token;
         let event = if refused {
             Event::PersistRefused { token }
@@ -213,23 +225,9 @@ impl Machine {
             Event::Persisted { tokens: vec![token] }
         };
         self.enqueue(flight.role, event);
-        Flushed { what, refused }
-    }
-}
-
-/// A row in words.
-fn describe(write: &StateWrite) -> String {
-    match (write.table, &write.value) {
-        (Table::Records, Some(value)) => {
-            let (_, key) = decode_record_key(&write.key).expect("a record's key");
-            let state = KeyState::decode(value).expect("a record's state");
-            format!("{key} {}", super::show::state(&state))
+        Flushed {
+            writes: flight.writes,
+            refused,
         }
-        (Table::TokenIndex, _) => "index row".to_owned(),
-        (Table::Meta, Some(value)) if write.key.starts_with(b"counter/") => {
-            let mark = u64::from_le_bytes(value.as_ref().try_into().expect("eight bytes"));
-            format!("counters up to {mark}")
-        }
-        (table, _) => format!("{table:?} {}", String::from_utf8_lossy(&write.key)),
     }
 }

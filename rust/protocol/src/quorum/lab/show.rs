@@ -3,9 +3,11 @@
 use super::{Envelope, Happening};
 use crate::api::{Entry, Request, Response};
 use crate::error::Error;
+use crate::key::decode_record_key;
 use crate::keyspace::Keyspace;
 use crate::message::Message;
 use crate::role::RoleId;
+use crate::store::{StateWrite, Table};
 use crate::telemetry::TimelineEvent;
 use crate::versions::{KeyState, Sibling};
 
@@ -171,15 +173,37 @@ pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> O
         }
         Happening::Disk {
             node,
-            what,
+            writes,
             refused: true,
-        } => format!("{node} disk full: {what}"),
-        Happening::Disk { node, what, .. } if everything => format!("{node} durable: {what}"),
-        Happening::Local(_) | Happening::Disk { .. } => return None,
+        } => format!("{node} disk full: {}", rows(writes)),
+        Happening::Disk { node, writes, .. } if everything => format!("{node} durable: {}", rows(writes)),
+        Happening::Local(_) | Happening::Disk { .. } | Happening::Submitted { .. } => return None,
         Happening::Reply {
             operation,
             response: answer,
         } => format!("op{operation} {}", response(answer)),
         Happening::Emitted { node, event } => format!("{node} event {}", timeline(event)),
     })
+}
+
+fn rows(writes: &[StateWrite]) -> String {
+    writes.iter().map(row).collect::<Vec<_>>().join(", ")
+}
+
+fn row(write: &StateWrite) -> String {
+    match (write.table, &write.value) {
+        (Table::Records, Some(value)) => {
+            let (_, key) = decode_record_key(&write.key).expect("a record's key");
+            format!(
+                "{key} {}",
+                state(&KeyState::decode(value).expect("a record's state"))
+            )
+        }
+        (Table::TokenIndex, _) => "index row".to_owned(),
+        (Table::Meta, Some(value)) if write.key.starts_with(b"counter/") => {
+            let mark = u64::from_le_bytes(value.as_ref().try_into().expect("eight bytes"));
+            format!("counters up to {mark}")
+        }
+        (table, _) => format!("{table:?} {}", String::from_utf8_lossy(&write.key)),
+    }
 }

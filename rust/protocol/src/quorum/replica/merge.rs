@@ -240,14 +240,18 @@ impl Replica {
                 }
             }
             Some(Persist::State { key, tell }) => {
+                let full = self.full();
                 for told in tell {
-                    let error = self.full();
-                    self.commit_span(&told, now, rng, Some(&error), effects);
-                    let message = Message::Failed(error);
+                    self.commit_span(&told, now, rng, Some(&full), effects);
+                    // Not a definite refusal: the state may be part of later persists that are in flight.
+                    let unknown = Error::OutcomeUnknown {
+                        acked: 0,
+                        required: 1,
+                    };
                     effects.push(Effect::Send {
                         to: told.to,
                         header: told.header,
-                        message,
+                        message: Message::Failed(unknown),
                     });
                 }
                 self.settle(&key, token, false);

@@ -1,0 +1,407 @@
+//! What must hold whatever happens: random clients, networks, disks and crashes against real roles.
+//!
+//! [`judge`] says what the laws are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
+//! find writes in flight, and events inside a node come in any order. At the end everything is repaired, every
+//! deadline passes, and the keys are read at ALL.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::lab::{Lab, Setup};
+use crate::api::Request;
+use crate::bugs::Bugs;
+use crate::ids::{KeyspaceId, NodeId};
+use crate::key::Key;
+use crate::keyspace::KeyspaceSettings;
+use crate::level::Level;
+use crate::role::RoleId;
+use crate::versions::WriteId;
+use judge::Judge;
+
+mod judge;
+
+const KEYSPACE: KeyspaceId = KeyspaceId(1);
+const NODES: u16 = 4;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// What a client can ask.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Put {
+        with_context: bool,
+    },
+    Delete,
+    Get,
+    Scan {
+        limit: u32,
+    },
+    /// The last put of the key again, with the same write id.
+    Retry,
+}
+
+/// Something that happens to the cluster. `pick` chooses among the messages on the wire.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask {
+        node: u16,
+        key: usize,
+        level: u8,
+        ask: Ask,
+    },
+    Deliver {
+        pick: usize,
+    },
+    DeliverAll,
+    Drop {
+        pick: usize,
+    },
+    Repeat {
+        pick: usize,
+    },
+    Persist {
+        node: u16,
+        count: usize,
+    },
+    Refuse {
+        node: u16,
+    },
+    Crash {
+        node: u16,
+        synced: usize,
+    },
+    Restart {
+        node: u16,
+    },
+    Link {
+        from: u16,
+        to: u16,
+        up: bool,
+    },
+    Advance {
+        millis: u64,
+    },
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|with_context| Ask::Put { with_context }),
+        1 => Just(Ask::Delete),
+        3 => Just(Ask::Get),
+        1 => (1..4u32).prop_map(|limit| Ask::Scan { limit }),
+        1 => Just(Ask::Retry),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = || 1..=NODES;
+    let pick = || 0..64usize;
+    prop_oneof![
+        12 => (node(), 0..KEYS.len(), 1..=3u8, ask())
+            .prop_map(|(node, key, level, ask)| Step::Ask { node, key, level, ask }),
+        12 => pick().prop_map(|pick| Step::Deliver { pick }),
+        4 => Just(Step::DeliverAll),
+        2 => pick().prop_map(|pick| Step::Drop { pick }),
+        2 => pick().prop_map(|pick| Step::Repeat { pick }),
+        12 => (node(), 1..4usize).prop_map(|(node, count)| Step::Persist { node, count }),
+        1 => node().prop_map(|node| Step::Refuse { node }),
+        1 => (node(), 0..3usize).prop_map(|(node, synced)| Step::Crash { node, synced }),
+        2 => node().prop_map(|node| Step::Restart { node }),
+        2 => (node(), node(), any::<bool>()).prop_map(|(from, to, up)| Step::Link { from, to, up }),
+        3 => (1..200u64).prop_map(|millis| Step::Advance { millis }),
+    ]
+}
+
+/// A cluster with its judge.
+struct Run {
+    lab: Lab,
+    judge: Judge,
+}
+
+impl Run {
+    fn new(bugs: Bugs) -> Self {
+        let mut lab = Lab::new(&Setup {
+            nodes: NODES,
+            seed: 1,
+            bugs,
+            scrambled: true,
+        });
+        let create = Request::CreateKeyspace(KeyspaceSettings::quorum("ks", 3));
+        lab.ask(NodeId(1), RoleId::Catalog, create, TIMEOUT);
+        lab.run();
+        lab.happenings.clear();
+        for machine in lab.machines.values_mut() {
+            machine.disk.held = true;
+        }
+        Run {
+            lab,
+            judge: Judge::new(3),
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, key: usize, level: Level, ask: Ask) {
+        let role = RoleId::Coordinator(KEYSPACE);
+        if !self.lab.machines[&node].has(role) {
+            return;
+        }
+        let number = self.lab.operations.len() as u64 + 1;
+        let level = Some(level);
+        let (keyspace, key) = (KEYSPACE, Key::try_from(KEYS[key]).expect("a short key"));
+        let put = |value: Option<String>, context, sequence| Request::Put {
+            keyspace,
+            key: key.clone(),
+            value: value.map(Into::into),
+            context,
+            level,
+            write_id: WriteId { client: 1, sequence },
+        };
+        let request = match ask {
+            Ask::Put { with_context } => {
+                let context = self.judge.context(&key).filter(|_| with_context);
+                put(Some(format!("v{number}")), context, number)
+            }
+            Ask::Delete => put(None, None, number),
+            Ask::Retry => match self.judge.last_put(&key) {
+                Some(first) => put(Some(format!("v{first}")), None, first),
+                None => return,
+            },
+            Ask::Get => Request::Get { keyspace, key, level },
+            Ask::Scan { limit } => Request::Scan {
+                keyspace,
+                start: None,
+                end: None,
+                after_start: false,
+                limit,
+                level,
+            },
+        };
+        self.judge.asked(number, node, &request);
+        assert_eq!(self.lab.ask(node, role, request, TIMEOUT), number);
+    }
+
+    fn step(&mut self, step: Step) {
+        let running = |lab: &Lab, node| lab.machines[&NodeId(node)].running();
+        let wire = self.lab.wire.len();
+        match step {
+            Step::Ask {
+                node,
+                key,
+                level,
+                ask,
+            } => self.ask(NodeId(node), key, Level::Count(level), ask),
+            Step::Deliver { pick } if wire > 0 => self.lab.deliver(pick % wire),
+            Step::DeliverAll => drop(self.lab.deliver_round(None, usize::MAX)),
+            Step::Drop { pick } if wire > 0 => drop(self.lab.wire.remove(pick % wire)),
+            Step::Repeat { pick } if wire > 0 => self.lab.wire.push(self.lab.wire[pick % wire].clone()),
+            Step::Persist { node, count } => drop(self.lab.persist(NodeId(node), count)),
+            Step::Refuse { node } => self.lab.refuse_newest(NodeId(node)),
+            Step::Crash { node, synced } if running(&self.lab, node) => {
+                self.lab.crash(NodeId(node), synced);
+                self.judge.crashed(NodeId(node));
+            }
+            Step::Restart { node } if !running(&self.lab, node) => self.lab.restart(NodeId(node)),
+            Step::Link { from, to, up } if from != to && running(&self.lab, to) => {
+                self.lab.link(NodeId(from), NodeId(to), up);
+            }
+            Step::Advance { millis } => self.lab.advance(Duration::from_millis(millis)),
+            _ => {}
+        }
+        self.judge.look(&mut self.lab, KEYSPACE);
+    }
+
+    /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
+    fn finish(mut self) -> Vec<String> {
+        for node in 1..=NODES {
+            self.step(Step::Restart { node });
+            self.lab.machine(NodeId(node)).disk.held = false;
+            self.lab.persist(NodeId(node), usize::MAX);
+            for to in 1..=NODES {
+                self.step(Step::Link {
+                    from: node,
+                    to,
+                    up: true,
+                });
+            }
+        }
+        self.lab.run();
+        self.lab.advance(Duration::from_secs(5));
+        self.judge.look(&mut self.lab, KEYSPACE);
+        // The first read repairs, the second one finds everyone alike.
+        for _ in 0..2 {
+            for key in 0..KEYS.len() {
+                self.ask(NodeId(1), key, Level::All, Ask::Get);
+                self.lab.run();
+                self.lab.advance(Duration::from_secs(5));
+                self.judge.look(&mut self.lab, KEYSPACE);
+            }
+        }
+        let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
+        self.judge.verdict(&self.lab, KEYSPACE, keys)
+    }
+}
+
+/// Which laws a run of these steps breaks.
+fn violations(bugs: Bugs, steps: &[Step]) -> Vec<String> {
+    let mut run = Run::new(bugs);
+    for step in steps {
+        run.step(*step);
+    }
+    run.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hold_whatever_happens(steps in proptest::collection::vec(step(), 1..150)) {
+        let broken = violations(Bugs::default(), &steps);
+        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+    }
+}
+
+/// The laws are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
+/// the correct roles survive.
+mod mistakes {
+    use super::*;
+
+    const PUT: Ask = Ask::Put { with_context: false };
+
+    fn put(node: u16, level: u8) -> Step {
+        Step::Ask {
+            node,
+            key: 0,
+            level,
+            ask: PUT,
+        }
+    }
+
+    fn persist(node: u16) -> Step {
+        Step::Persist { node, count: 9 }
+    }
+
+    /// The correct roles keep the laws in this story, and the mistake breaks one that says `what`.
+    fn caught(bugs: Bugs, what: &str, steps: &[Step]) {
+        assert_eq!(violations(Bugs::default(), steps), Vec::<String>::new());
+        let broken = violations(bugs, steps);
+        assert!(
+            broken.iter().any(|law| law.contains(what)),
+            "not caught as {what:?}: {broken:?}"
+        );
+    }
+
+    /// Key a is on n2, n4 and n1. n2 writes; n1 acknowledges before its disk has it, and crashes.
+    #[test]
+    fn an_acknowledgement_before_the_disk_is_caught() {
+        let bugs = Bugs {
+            ack_before_durable: true,
+            ..Bugs::default()
+        };
+        let steps = [put(2, 2), Step::DeliverAll, persist(2), Step::DeliverAll];
+        caught(bugs, "acknowledged by n", &steps);
+    }
+
+    /// Nobody but n2 has the write, but all are alive.
+    #[test]
+    fn a_quorum_of_the_living_is_caught() {
+        let bugs = Bugs {
+            write_quorum_by_liveness: true,
+            ..Bugs::default()
+        };
+        caught(bugs, "of 3 required", &[put(2, 3), persist(2)]);
+    }
+
+    /// n2 gives a dot that it loses in a crash, and gives the same dot again.
+    #[test]
+    fn a_counter_that_begins_anew_is_caught() {
+        let bugs = Bugs {
+            counter_restarts: true,
+            ..Bugs::default()
+        };
+        let steps = [
+            put(2, 2),
+            Step::DeliverAll,
+            Step::Crash { node: 2, synced: 0 },
+            Step::Restart { node: 2 },
+            persist(2),
+            put(2, 2),
+        ];
+        caught(bugs, "was given twice", &steps);
+    }
+
+    /// n2 and n4 write without seeing each other, and n1 merges both. Then n1 adds a third value, with a context that
+    /// has seen neither, and sends only that one, with a clock that covers all.
+    #[test]
+    fn a_value_without_its_siblings_is_caught() {
+        let bugs = Bugs {
+            siblings_dropped: true,
+            ..Bugs::default()
+        };
+        let read = Step::Ask {
+            node: 1,
+            key: 0,
+            level: 1,
+            ask: Ask::Get,
+        };
+        let add = Step::Ask {
+            node: 1,
+            key: 0,
+            level: 3,
+            ask: Ask::Put { with_context: true },
+        };
+        let steps = [
+            read,
+            put(2, 2),
+            put(4, 2),
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+            persist(1),
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+            add,
+            persist(1),
+            Step::DeliverAll,
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+        ];
+        caught(bugs, "disappeared", &steps);
+    }
+
+    /// Random runs find each of them, too.
+    #[test]
+    fn random_runs_catch_them_all() {
+        use proptest::strategy::ValueTree;
+        use proptest::test_runner::TestRunner;
+
+        let mistakes = [
+            Bugs {
+                siblings_dropped: true,
+                ..Bugs::default()
+            },
+            Bugs {
+                counter_restarts: true,
+                ..Bugs::default()
+            },
+            Bugs {
+                ack_before_durable: true,
+                ..Bugs::default()
+            },
+            Bugs {
+                write_quorum_by_liveness: true,
+                ..Bugs::default()
+            },
+        ];
+        for bugs in mistakes {
+            let mut runner = TestRunner::deterministic();
+            let story = proptest::collection::vec(step(), 150);
+            let caught = (0..400).any(|_| {
+                let steps = story.new_tree(&mut runner).expect("steps").current();
+                !violations(bugs, &steps).is_empty()
+            });
+            assert!(caught, "{bugs:?}");
+        }
+    }
+}

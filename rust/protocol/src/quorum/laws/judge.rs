@@ -1,0 +1,357 @@
+//! The laws, and who watches over them.
+//!
+//! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
+//! 2. When a write is acknowledged, at least W replicas have it durably, the one that gave it its dot among them.
+//! 3. A dot is given once.
+//! 4. An acknowledged write disappears only if a put that saw it has replaced it.
+//! 5. A write that was refused with a definite error leaves no trace in any replica.
+//! 6. What a replica has durably only grows, and each record has its row in the token index.
+//! 7. In the end all replicas of a key are alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::lab::{Happening, Lab};
+use crate::api::{Entry, Request, Response, Written};
+use crate::error::Error;
+use crate::ids::{KeyspaceId, NodeId};
+use crate::key::{Key, decode_index_key, decode_record_key};
+use crate::message::Message;
+use crate::store::{StateWrite, Table};
+use crate::versions::{Dot, KeyState, VersionVector, WriteId};
+
+/// A request and what came of it.
+struct Operation {
+    node: NodeId,
+    put: Option<(Key, WriteId)>,
+    required: u8,
+    answers: usize,
+    /// Its node crashed before it had answered.
+    orphaned: bool,
+    /// It was refused with a definite error.
+    refused: bool,
+}
+
+pub(super) struct Judge {
+    replicas: u8,
+    operations: BTreeMap<u64, Operation>,
+    /// The last that anybody has read of a key: the context, and the writes that it showed.
+    contexts: BTreeMap<Key, (VersionVector, BTreeSet<Dot>)>,
+    /// What the client of a put with a context had been shown.
+    shown: BTreeMap<WriteId, BTreeSet<Dot>>,
+    /// Deletes that have a dot.
+    deletes: BTreeSet<(Key, Dot)>,
+    last_puts: BTreeMap<Key, u64>,
+    /// Write ids that were used more than once.
+    retried: BTreeSet<WriteId>,
+    /// Acknowledged writes.
+    written: BTreeMap<(Key, Dot), u64>,
+    /// Siblings that have been replaced by a put that saw them: through its replica, or through its context.
+    replaced: BTreeSet<(Key, Dot)>,
+    /// Which write each dot was given to.
+    given: BTreeMap<Dot, WriteId>,
+    /// All writes that were ever on their way to a disk.
+    traces: BTreeSet<WriteId>,
+    /// What a replica has in memory of a key while persists of it are in flight, and how many those are.
+    memory: BTreeMap<(NodeId, Key), (KeyState, usize)>,
+    durable: BTreeMap<(NodeId, Key), KeyState>,
+    broken: Vec<String>,
+}
+
+impl Judge {
+    pub(super) fn new(replicas: u8) -> Self {
+        Judge {
+            replicas,
+            operations: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            deletes: BTreeSet::new(),
+            last_puts: BTreeMap::new(),
+            retried: BTreeSet::new(),
+            written: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            given: BTreeMap::new(),
+            traces: BTreeSet::new(),
+            memory: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// What a client that has read the key knows.
+    pub(super) fn context(&self, key: &Key) -> Option<VersionVector> {
+        self.contexts.get(key).map(|(context, _)| context.clone())
+    }
+
+    /// The last put of the key.
+    pub(super) fn last_put(&self, key: &Key) -> Option<u64> {
+        self.last_puts.get(key).copied()
+    }
+
+    pub(super) fn asked(&mut self, number: u64, node: NodeId, request: &Request) {
+        let (put, level) = match request {
+            Request::Put {
+                key,
+                level,
+                write_id,
+                value,
+                context,
+                ..
+            } => {
+                if let (Some(_), Some((_, shown))) = (context, self.contexts.get(key)) {
+                    self.shown.insert(*write_id, shown.clone());
+                }
+                if write_id.sequence != number {
+                    self.retried.insert(*write_id);
+                } else if value.is_some() {
+                    self.last_puts.insert(key.clone(), number);
+                }
+                (Some((key.clone(), *write_id)), level)
+            }
+            Request::Get { level, .. } | Request::Scan { level, .. } => (None, level),
+            other => panic!("nobody asks {other:?} here"),
+        };
+        let level = level.expect("every request names its level");
+        let operation = Operation {
+            node,
+            put,
+            required: level.required(self.replicas).expect("a level that there is"),
+            answers: 0,
+            orphaned: false,
+            refused: false,
+        };
+        self.operations.insert(number, operation);
+    }
+
+    pub(super) fn crashed(&mut self, node: NodeId) {
+        self.memory.retain(|(of, _), _| *of != node);
+        for operation in self.operations.values_mut() {
+            operation.orphaned |= operation.node == node && operation.answers == 0;
+        }
+    }
+
+    /// Takes note of what has happened since the last time.
+    pub(super) fn look(&mut self, lab: &mut Lab, keyspace: KeyspaceId) {
+        let mut assigned = None;
+        for happening in std::mem::take(&mut lab.happenings) {
+            match happening {
+                Happening::Local(sent) => {
+                    if let Message::Assigned { dot, .. } = sent.message {
+                        assigned = Some(dot);
+                    }
+                }
+                Happening::Submitted { node, writes } => {
+                    for (key, state) in records(&writes) {
+                        self.submitted(node, key, state, assigned.take());
+                    }
+                }
+                Happening::Disk {
+                    node,
+                    writes,
+                    refused,
+                } => {
+                    for (key, state) in records(&writes) {
+                        self.flushed(node, key, state, refused);
+                    }
+                }
+                Happening::Reply { operation, response } => self.answered(lab, keyspace, operation, response),
+                _ => {}
+            }
+        }
+    }
+
+    /// A replica has a new state of a key: it is on its way to the disk. `assigned` is the dot that it has just given.
+    fn submitted(&mut self, node: NodeId, key: Key, state: KeyState, assigned: Option<Dot>) {
+        let writes = state.siblings().iter().map(|sibling| sibling.write_id);
+        self.traces.extend(writes);
+        let place = (node, key.clone());
+        let durable = self.durable.get(&place).cloned().unwrap_or_default();
+        let (before, in_flight) = self.memory.get(&place).cloned().unwrap_or((durable, 0));
+        let new = |dot: &Dot| !before.clock().contains(*dot);
+        if let Some(sibling) = assigned.filter(new).and_then(|dot| state.sibling(dot)) {
+            if sibling.is_tombstone() {
+                self.deletes.insert((key.clone(), sibling.dot));
+            }
+            let first = *self.given.entry(sibling.dot).or_insert(sibling.write_id);
+            if first != sibling.write_id {
+                self.broken.push(format!("{:?} was given twice", sibling.dot));
+            }
+            let gone = before
+                .siblings()
+                .iter()
+                .filter(|old| state.sibling(old.dot).is_none());
+            let shown = self.shown.get(&sibling.write_id).into_iter().flatten();
+            let replaced = gone.map(|old| old.dot).chain(shown.copied());
+            self.replaced.extend(replaced.map(|dot| (key.clone(), dot)));
+        }
+        self.memory.insert(place, (state, in_flight + 1));
+    }
+
+    fn flushed(&mut self, node: NodeId, key: Key, state: KeyState, refused: bool) {
+        let place = (node, key);
+        if let Some((_, in_flight)) = self.memory.get_mut(&place) {
+            *in_flight -= 1;
+            if *in_flight == 0 {
+                self.memory.remove(&place);
+            }
+        }
+        if refused {
+            return;
+        }
+        let before = self.durable.insert(place, state.clone()).unwrap_or_default();
+        if !state.includes(&before) {
+            self.broken
+                .push(format!("{node} has forgotten {before:?}: {state:?}"));
+        }
+    }
+
+    fn answered(&mut self, lab: &Lab, keyspace: KeyspaceId, number: u64, response: Result<Response, Error>) {
+        let operation = self
+            .operations
+            .get_mut(&number)
+            .expect("only what was asked is answered");
+        operation.answers += 1;
+        let required = usize::from(operation.required);
+        match (&operation.put, response) {
+            (Some((key, _)), Ok(Response::Written(written))) => {
+                let key = key.clone();
+                self.acknowledged(lab, keyspace, (number, required), &key, &written);
+            }
+            (Some(_), Err(error)) => operation.refused = error.is_definite(),
+            (None, Ok(Response::Entry(entry))) => {
+                if entry.answered.len() < required {
+                    let count = entry.answered.len();
+                    self.broken.push(format!(
+                        "op{number} was answered by {count} of {required} required"
+                    ));
+                }
+                if let Some((_, Request::Get { key, .. })) = lab.operations.get(&number) {
+                    self.read(key, &entry);
+                }
+            }
+            (None, Ok(Response::Page(_)) | Err(_)) => {}
+            (_, other) => self.broken.push(format!("op{number} was answered {other:?}")),
+        }
+    }
+
+    /// A client has read the key. What it is not shown of what it has seen are deletes, and the other dots of a write
+    /// that was retried.
+    fn read(&mut self, key: &Key, entry: &Entry) {
+        let versions = entry.versions.iter().map(|version| version.dot);
+        let mut shown: BTreeSet<Dot> = versions.collect();
+        let writes: BTreeSet<WriteId> = shown.iter().map(|dot| self.given[dot]).collect();
+        let twins = self.given.iter().filter(|(_, write)| writes.contains(write));
+        let deletes = self.deletes.iter().filter(|(of, _)| of == key);
+        let hidden = twins.map(|(dot, _)| *dot).chain(deletes.map(|(_, dot)| *dot));
+        shown.extend(hidden.filter(|dot| entry.context.contains(*dot)));
+        self.contexts.insert(key.clone(), (entry.context.clone(), shown));
+    }
+
+    fn acknowledged(
+        &mut self,
+        lab: &Lab,
+        keyspace: KeyspaceId,
+        (number, required): (u64, usize),
+        key: &Key,
+        written: &Written,
+    ) {
+        let dot = written.dot;
+        self.written.insert((key.clone(), dot), number);
+        let has = |node: &NodeId| {
+            lab.durable(*node, keyspace, key)
+                .is_some_and(|state| state.clock().contains(dot))
+        };
+        for node in written.acked.iter().filter(|node| !has(node)) {
+            self.broken.push(format!(
+                "op{number} was acknowledged by {node}, which does not have it"
+            ));
+        }
+        if written.acked.len() < required {
+            self.broken.push(format!(
+                "op{number} was written with {} of {required} required",
+                written.acked.len()
+            ));
+        }
+        if !written.acked.contains(&dot.replica.node()) {
+            self.broken.push(format!(
+                "op{number} was written without the node that issued {dot:?}"
+            ));
+        }
+    }
+
+    /// Everything has come to rest: which laws were broken.
+    pub(super) fn verdict(
+        mut self,
+        lab: &Lab,
+        keyspace: KeyspaceId,
+        keys: impl Iterator<Item = Key>,
+    ) -> Vec<String> {
+        for (number, operation) in &self.operations {
+            let expected = if operation.orphaned { 0 } else { 1 };
+            if operation.answers != expected {
+                self.broken
+                    .push(format!("op{number} was answered {} times", operation.answers));
+            }
+            if let Some((_, write)) = &operation.put
+                && operation.refused
+                && self.traces.contains(write)
+                && !self.retried.contains(write)
+            {
+                self.broken
+                    .push(format!("op{number} was refused but has left a trace"));
+            }
+        }
+        for key in keys {
+            self.at_rest(lab, keyspace, &key);
+        }
+        for machine in lab.machines.values() {
+            let indexed = machine.disk.keys(Table::TokenIndex);
+            let indexed: BTreeSet<Key> = indexed
+                .map(|row| decode_index_key(row).expect("an index row").2)
+                .collect();
+            let records = machine.disk.keys(Table::Records);
+            let stored: BTreeSet<Key> = records
+                .map(|row| decode_record_key(row).expect("a record's key").1)
+                .collect();
+            if indexed != stored {
+                self.broken.push(format!(
+                    "{} has {stored:?} but an index of {indexed:?}",
+                    machine.node
+                ));
+            }
+        }
+        self.broken
+    }
+
+    fn at_rest(&mut self, lab: &Lab, keyspace: KeyspaceId, key: &Key) {
+        let preference = lab.placement().preference(self.replicas).expect("enough nodes");
+        let states: Vec<KeyState> = preference
+            .of(key)
+            .iter()
+            .map(|node| lab.durable(*node, keyspace, key).unwrap_or_default())
+            .collect();
+        if states.iter().any(|state| *state != states[0]) {
+            self.broken
+                .push(format!("the replicas of {key} differ: {states:?}"));
+        }
+        for ((of, dot), number) in &self.written {
+            let there = states.iter().any(|state| state.sibling(*dot).is_some());
+            if of == key && !there && !self.replaced.contains(&(key.clone(), *dot)) {
+                self.broken.push(format!(
+                    "op{number} was written as {dot:?} and disappeared from {key}"
+                ));
+            }
+        }
+    }
+}
+
+/// The key states among these rows.
+fn records(writes: &[StateWrite]) -> Vec<(Key, KeyState)> {
+    let records = writes.iter().filter(|write| write.table == Table::Records);
+    records
+        .map(|write| {
+            let (_, key) = decode_record_key(&write.key).expect("a record's key");
+            let value = write.value.as_ref().expect("records are not deleted");
+            (key, KeyState::decode(value).expect("a record's state"))
+        })
+        .collect()
+}
