@@ -3,7 +3,8 @@
 //! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
 //! 2. When a write is acknowledged, at least W replicas have it durably, the one that gave it its dot among them.
 //! 3. A dot is given once.
-//! 4. An acknowledged write disappears only if a put that saw it has replaced it.
+//! 4. An acknowledged write disappears only if a put that saw it has replaced it: one that was durable somewhere, or was
+//!    itself replaced by such a put.
 //! 5. A write that was refused with a definite error leaves no trace in any replica.
 //! 6. What a replica has durably only grows, and each record has its row in the token index.
 //! 7. In the end all replicas of a key are alike.
@@ -45,8 +46,10 @@ pub(super) struct Judge {
     retried: BTreeSet<WriteId>,
     /// Acknowledged writes.
     written: BTreeMap<(Key, Dot), u64>,
-    /// Siblings that have been replaced by a put that saw them: through its replica, or through its context.
-    replaced: BTreeSet<(Key, Dot)>,
+    /// Which writes a put has seen and replaced: it saw them through its replica, or through its context.
+    replaced: BTreeMap<Dot, BTreeSet<Dot>>,
+    /// Writes that were durable somewhere.
+    synced: BTreeSet<Dot>,
     /// Which write each dot was given to.
     given: BTreeMap<Dot, WriteId>,
     /// All writes that were ever on their way to a disk.
@@ -68,7 +71,8 @@ impl Judge {
             last_puts: BTreeMap::new(),
             retried: BTreeSet::new(),
             written: BTreeMap::new(),
-            replaced: BTreeSet::new(),
+            replaced: BTreeMap::new(),
+            synced: BTreeSet::new(),
             given: BTreeMap::new(),
             traces: BTreeSet::new(),
             memory: BTreeMap::new(),
@@ -181,7 +185,7 @@ impl Judge {
                 .filter(|old| state.sibling(old.dot).is_none());
             let shown = self.shown.get(&sibling.write_id).into_iter().flatten();
             let replaced = gone.map(|old| old.dot).chain(shown.copied());
-            self.replaced.extend(replaced.map(|dot| (key.clone(), dot)));
+            self.replaced.entry(sibling.dot).or_default().extend(replaced);
         }
         self.memory.insert(place, (state, in_flight + 1));
     }
@@ -197,6 +201,8 @@ impl Judge {
         if refused {
             return;
         }
+        let siblings = state.siblings().iter().map(|sibling| sibling.dot);
+        self.synced.extend(siblings);
         let before = self.durable.insert(place, state.clone()).unwrap_or_default();
         if !state.includes(&before) {
             self.broken
@@ -300,8 +306,9 @@ impl Judge {
                     .push(format!("op{number} was refused but has left a trace"));
             }
         }
+        let gone = self.rightly_gone();
         for key in keys {
-            self.at_rest(lab, keyspace, &key);
+            self.at_rest(lab, keyspace, &key, &gone);
         }
         for machine in lab.machines.values() {
             let indexed = machine.disk.keys(Table::TokenIndex);
@@ -322,7 +329,21 @@ impl Judge {
         self.broken
     }
 
-    fn at_rest(&mut self, lab: &Lab, keyspace: KeyspaceId, key: &Key) {
+    /// All that was replaced by a write which was durable somewhere, or was replaced by one that was, and so on.
+    fn rightly_gone(&self) -> BTreeSet<Dot> {
+        let mut gone = BTreeSet::new();
+        let mut next: Vec<Dot> = self.synced.iter().copied().collect();
+        while let Some(dot) = next.pop() {
+            for replaced in self.replaced.get(&dot).into_iter().flatten() {
+                if gone.insert(*replaced) {
+                    next.push(*replaced);
+                }
+            }
+        }
+        gone
+    }
+
+    fn at_rest(&mut self, lab: &Lab, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
         let preference = lab.placement().preference(self.replicas).expect("enough nodes");
         let states: Vec<KeyState> = preference
             .of(key)
@@ -335,7 +356,7 @@ impl Judge {
         }
         for ((of, dot), number) in &self.written {
             let there = states.iter().any(|state| state.sibling(*dot).is_some());
-            if of == key && !there && !self.replaced.contains(&(key.clone(), *dot)) {
+            if of == key && !there && !gone.contains(dot) {
                 self.broken.push(format!(
                     "op{number} was written as {dot:?} and disappeared from {key}"
                 ));
