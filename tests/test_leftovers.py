@@ -13,6 +13,7 @@ from harness import eventually, processes
 
 PROGRAM = """
 import sys, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup and its like ignore it
 import quorate
 cluster = quorate.Cluster(nodes=2)
 {body}

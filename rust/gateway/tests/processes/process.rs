@@ -121,7 +121,8 @@ impl Node {
     }
 
     pub(crate) fn send_members(&mut self, members: &[Value]) {
-        writeln!(self.stdin.as_mut().unwrap(), "{}", json!(members)).unwrap();
+        // A node that cannot start may be gone before it reads them; what it says about that is read next.
+        let _gone = writeln!(self.stdin.as_mut().unwrap(), "{}", json!(members));
     }
 
     pub(crate) fn await_ready(&mut self) {
