@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(quorate.__path__, "quorate.")
     if not module.name.endswith("__main__")
 )
-EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted(ROOT.joinpath("examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", ["quorate", *MODULES])
@@ -37,6 +39,18 @@ def test_examples_run(path):
     assert done.stdout
 
 
+def test_the_readme_is_true():
+    text = (ROOT / "README.md").read_text()
+    line = "pip install '.[test]' && cargo test --workspace && pytest"
+    assert line in text
+    assert line in (ROOT / ".ci" / "run").read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert programs
+    for program in programs:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", quorate.__all__)
 def test_public_names_have_docstrings(name):
     thing = getattr(quorate, name)
@@ -51,7 +65,6 @@ def test_public_names_have_docstrings(name):
 
 def test_the_stubs_are_those_of_the_extension():
     pytest.importorskip("mypy")
-    root = Path(__file__).parent.parent
     done = subprocess.run(
         [
             sys.executable,
@@ -59,10 +72,10 @@ def test_the_stubs_are_those_of_the_extension():
             "mypy.stubtest",
             "quorate._quorate",
             "--mypy-config-file",
-            root / "pyproject.toml",
+            ROOT / "pyproject.toml",
         ],
         capture_output=True,
         text=True,
-        cwd=root,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout

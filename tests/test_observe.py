@@ -103,16 +103,16 @@ def test_reads_repair_a_stale_replica():
         cluster["n3"].kill()
         keyspace.put("a", "new")
         cluster["n3"].restart()
-
-        def repaired():
-            assert keyspace.get("a", consistency=ALL).text == "new"
-            return [e for e in cluster.events().where("ReadRepaired") if e.detail["replicas"] == ["n3"]]
-
-        (event,) = eventually(repaired)
-        assert event.detail["keyspace"] == "a"
-        before = len(cluster.events().where("ReadRepaired"))
-        keyspace.get("a", consistency=ALL)
-        assert len(cluster.events().where("ReadRepaired")) == before
+        assert keyspace.get("a", consistency=ONE, node="n3").text == "old"
+        assert keyspace.get_many(["a"], consistency=ONE, node="n1")["a"].text == "new"
+        assert keyspace.get("a", consistency=ALL).text == "new"
+        eventually(lambda: keyspace.get("a", consistency=ONE, node="n3").text == "new")
+        (event,) = cluster.events().where("ReadRepaired")
+        assert event.detail == {"keyspace": "a", "replicas": ["n3"]}
+        with pytest.raises(quorate.InvalidArgument, match="n0"):
+            keyspace.get("a", node="n0")
+        with pytest.raises(quorate.NotFound, match="n4"):
+            keyspace.get("a", node="n4")
 
 
 def test_placement(shared, keyspace):

@@ -112,6 +112,33 @@ def test_a_flipped_byte_is_found_and_never_served(cluster):
     assert keyspace.get("a", consistency=QUORUM).value == value
 
 
+def test_a_full_store_refuses_writes_and_goes_on_reading():
+    with quorate.Cluster(nodes=3, settings={"map_size_bytes": 16 << 20}) as cluster:
+        keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+        acknowledged = {}
+
+        def full():
+            key, value = f"k{len(acknowledged)}", secrets.token_bytes(1 << 20)
+            try:
+                keyspace.put(key, value, timeout=2.0)
+            except quorate.OutcomeUnknown:
+                # Some replicas had room for it, the others did not.
+                return None
+            except quorate.StorageFull as error:
+                return error
+            acknowledged[key] = value
+            return None
+
+        error = eventually(full)
+        assert "full" in str(error)
+        assert len(acknowledged) > 5
+        assert cluster.events().where("StorageFull")
+        for _ in range(2):
+            entries = keyspace.get_many(acknowledged, consistency=ALL)
+            assert all(acknowledged[key] in entry.siblings for key, entry in entries.items())
+            cluster["n1"].restart()
+
+
 class Writer(threading.Thread):
     """Writes until it is told to stop, and remembers what was acknowledged."""
 

@@ -114,9 +114,11 @@ class Client:
         timeout: float,
         trace: bool,
     ) -> Awaitable[RawWrite]: ...
-    def get(self, keyspace: int, key: bytes, level: str | None, timeout: float, trace: bool) -> RawEntry: ...
+    def get(
+        self, keyspace: int, key: bytes, level: str | None, timeout: float, trace: bool, node: int | None
+    ) -> RawEntry: ...
     def get_async(
-        self, keyspace: int, key: bytes, level: str | None, timeout: float, trace: bool
+        self, keyspace: int, key: bytes, level: str | None, timeout: float, trace: bool, node: int | None
     ) -> Awaitable[RawEntry]: ...
     def put_many(
         self, keyspace: int, items: list[tuple[bytes, bytes]], level: str | None, timeout: float
@@ -125,10 +127,10 @@ class Client:
         self, keyspace: int, items: list[tuple[bytes, bytes]], level: str | None, timeout: float
     ) -> Awaitable[list[RawWrite | QuorateError]]: ...
     def get_many(
-        self, keyspace: int, keys: list[bytes], level: str | None, timeout: float
+        self, keyspace: int, keys: list[bytes], level: str | None, timeout: float, node: int | None
     ) -> list[RawEntry | QuorateError]: ...
     def get_many_async(
-        self, keyspace: int, keys: list[bytes], level: str | None, timeout: float
+        self, keyspace: int, keys: list[bytes], level: str | None, timeout: float, node: int | None
     ) -> Awaitable[list[RawEntry | QuorateError]]: ...
     def scan(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from quorate import levels, operations, rendering
 from quorate.entries import Entry, WriteResult
-from quorate.ring import key_bytes
+from quorate.ring import key_bytes, node_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,6 +127,7 @@ class Keyspace:
         consistency: Consistency | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        node: str | None = None,
     ) -> Entry:
         """Read a key from as many replicas as the level asks for.
 
@@ -140,6 +141,8 @@ class Keyspace:
             Seconds.
         trace : bool
             Whether to record what every process does for it; see `Entry.trace`.
+        node : str, optional
+            Ask this node and no other; at ONE it answers with what it has itself, if it stores the key.
 
         Returns
         -------
@@ -161,6 +164,7 @@ class Keyspace:
             levels.to_wire(consistency),
             operations.seconds(timeout, connection.timeout),
             trace,
+            None if node is None else node_number(node),
         )
         return operations.entry(Entry, raw_key, raw, connection.trace)
 
@@ -260,6 +264,7 @@ class Keyspace:
         *,
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        node: str | None = None,
         progress: bool | None = None,
     ) -> dict[KeyT, Entry]:
         """Read many keys, many at a time.
@@ -272,6 +277,8 @@ class Keyspace:
             As of a get.
         timeout : float, optional
             Seconds for each read.
+        node : str, optional
+            As of a get.
         progress : bool, optional
             Whether a progress bar may appear after a second; by default when stderr is a terminal.
 
@@ -287,11 +294,12 @@ class Keyspace:
         """
         wanted, batches = operations.get_batches(keys)
         level = levels.to_wire(consistency)
+        number = None if node is None else node_number(node)
         limit = operations.seconds(timeout, self._connection.timeout)
         raws = []
         with rendering.tracker(f"get {self.name}", len(wanted), show=progress) as advance:
             for part in batches:
-                raws += self._connection._client.get_many(self._info.id, part, level, limit)
+                raws += self._connection._client.get_many(self._info.id, part, level, limit, number)
                 advance(len(part))
         return operations.entry_batch(Entry, wanted, raws, self._connection.trace)
 

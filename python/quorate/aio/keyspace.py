@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from quorate import levels, operations
 from quorate.aio.entries import Entry, WriteResult
-from quorate.ring import key_bytes
+from quorate.ring import key_bytes, node_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -83,6 +83,7 @@ class Keyspace:
         consistency: Consistency | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        node: str | None = None,
     ) -> Entry:
         """Read a key; see `quorate.Keyspace.get`."""
         raw_key = key_bytes(key)
@@ -93,6 +94,7 @@ class Keyspace:
             levels.to_wire(consistency),
             operations.seconds(timeout, connection.timeout),
             trace,
+            None if node is None else node_number(node),
         )
         return operations.entry(Entry, raw_key, raw, connection.trace)
 
@@ -141,14 +143,16 @@ class Keyspace:
         *,
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        node: str | None = None,
     ) -> dict[KeyT, Entry]:
         """Read many keys, many at a time; see `quorate.Keyspace.get_many`."""
         wanted, batches = operations.get_batches(keys)
         level = levels.to_wire(consistency)
+        number = None if node is None else node_number(node)
         limit = operations.seconds(timeout, self._connection.timeout)
         raws = []
         for part in batches:
-            raws += await self._connection._client.get_many_async(self._info.id, part, level, limit)
+            raws += await self._connection._client.get_many_async(self._info.id, part, level, limit, number)
         return operations.entry_batch(Entry, wanted, raws, self._connection.trace)
 
     def scan(

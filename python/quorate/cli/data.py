@@ -100,7 +100,7 @@ def get(arguments: Namespace, settings: Settings) -> int:
     level = _level(arguments, settings)
     with connection(settings) as client:
         entry = client.keyspace(arguments.keyspace).get(
-            arguments.key, consistency=level, trace=arguments.trace
+            arguments.key, consistency=level, trace=arguments.trace, node=arguments.node
         )
         if arguments.raw and entry.found:
             sys.stdout.buffer.write(entry.value or b"")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cli.output import console, document
 from quorate.cluster import Cluster
-from quorate.errors import InvalidArgument, PartialFailure, QuorateError
+from quorate.errors import InvalidArgument, PartialFailure, QuorateError, Unavailable
 from quorate.levels import ALL, ONE, QUORUM
 from quorate.rendering import milliseconds
 
@@ -39,6 +39,7 @@ _TEXTS = ("pydoc_data.topics", "typing", "argparse")
 _BATCH = 512
 _LOAD_BUDGET = 4.0
 _REVISED = 600
+_MARK = b"revised: "
 _CATCH_UP = 5.0
 
 
@@ -165,7 +166,7 @@ class Demo:
         ring = cluster.ring()
         its_own = [key for key in self._acknowledged if VICTIM in ring.nodes_for_key(key, REPLICAS)]
         rows = [self._attempt(keyspace, level, its_own[0]) for level in LEVELS]
-        revised = [(key, b"revised: " + self._acknowledged[key]) for key in its_own[:_REVISED]]
+        revised = [(key, _MARK + self._acknowledged[key]) for key in its_own[:_REVISED]]
         revisions = len(list(self._put(keyspace, QUORUM, revised)))
         self._report["failure"] = {
             "node": VICTIM,
@@ -182,14 +183,29 @@ class Demo:
         cluster[VICTIM].restart()
         back = time.perf_counter() - begun
         self._act("4", "restart", f"{VICTIM} is back with its data after [bold]{milliseconds(back)}[/]")
-        revised = [key for key, line in self._acknowledged.items() if line.startswith(b"revised: ")]
-        passes = list(_repair_passes(cluster, keyspace, revised))
-        self._report["recovery"] = {"seconds": round(back, 3), "stale_lines_per_pass": passes}
-        steps = " → ".join(f"[bold]{stale:,}[/]" for stale in passes)
-        self._say(f"   stale lines on {VICTIM}, found and repaired by reads at ALL: {steps}")
+        revised = [key for key, line in self._acknowledged.items() if line.startswith(_MARK)]
+        counts = list(self._catch_up(keyspace, revised))
+        self._report["recovery"] = {"seconds": round(back, 3), "stale_lines": counts}
+        steps = " → ".join(f"[bold]{stale:,}[/]" for stale in counts)
+        self._say(f"   stale lines on {VICTIM} before and after reads at ALL, which repair them: {steps}")
         row = self._attempt(keyspace, ALL, revised[0] if revised else next(iter(self._acknowledged)))
         self._report["recovery"]["all"] = row
         self._say(f"   ALL is available again: {'[green]yes[/]' if row['write'] == 'ok' else '[red]no[/]'}")
+
+    def _catch_up(self, keyspace: Keyspace, keys: Sequence[str]) -> Iterator[int]:
+        """Count what the victim has not heard of, before and after reads that repair it."""
+        yield self._stale(keyspace, keys)
+        for first in range(0, len(keys), _BATCH):
+            keyspace.get_many(keys[first : first + _BATCH], consistency=ALL)
+        deadline = time.perf_counter() + _CATCH_UP
+        while (stale := self._stale(keyspace, keys)) and time.perf_counter() < deadline:
+            time.sleep(0.01)
+        yield stale
+
+    def _stale(self, keyspace: Keyspace, keys: Sequence[str]) -> int:
+        """Count the lines that are not as last written in the victim's own copy."""
+        entries = keyspace.get_many(keys, consistency=ONE, node=VICTIM)
+        return sum(entry.siblings != (self._acknowledged[key],) for key, entry in entries.items())
 
     def _verify(self, keyspace: Keyspace) -> None:
         """Read back every line that was acknowledged."""
@@ -231,6 +247,8 @@ class Demo:
         def outcome(operation: Callable[[], object]) -> str:
             try:
                 operation()
+            except Unavailable as error:
+                return f"Unavailable: {error.required} replicas required, {error.alive} alive"
             except QuorateError as error:
                 return f"{type(error).__name__}: {error}"
             return "ok"
@@ -310,24 +328,6 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 3)
-
-
-def _repair_passes(cluster: Cluster, keyspace: Keyspace, keys: Sequence[str]) -> Iterator[int]:
-    """Read all keys at ALL again and again; yields how many reads found the victim stale, until none does."""
-    deadline = time.perf_counter() + _CATCH_UP
-    while True:
-        before = _repairs(cluster)
-        for first in range(0, len(keys), _BATCH):
-            keyspace.get_many(keys[first : first + _BATCH], consistency=ALL)
-        stale = _repairs(cluster) - before
-        yield stale
-        if not stale or time.perf_counter() > deadline:
-            return
-
-
-def _repairs(cluster: Cluster) -> int:
-    """Count the read repairs of the victim so far."""
-    return sum(VICTIM in event.detail["replicas"] for event in cluster.events().where("ReadRepaired"))
 
 
 def _load_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

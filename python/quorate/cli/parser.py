@@ -133,6 +133,7 @@ def _data(commands: _Commands) -> None:
 
     get = commands.add("get", "data:get", "read a key", connects=True)
     _operation(get, "key")
+    get.add_argument("--node", metavar="n1", help="ask this node and no other")
     get.add_argument("--raw", action="store_true", help="print the value alone, byte for byte")
     get.add_argument("--trace", action="store_true", help="show what every process did for it")
 

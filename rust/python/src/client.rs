@@ -80,6 +80,7 @@ impl Client {
         awaitable(py, write(self.here()?, request, self.options(timeout, trace)))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn get(
         &self,
         py: Python<'_>,
@@ -88,9 +89,13 @@ impl Client {
         level: Option<&str>,
         timeout: f64,
         trace: bool,
+        node: Option<u16>,
     ) -> PyResult<RawEntry> {
         let request = get_request(keyspace, key, level)?;
-        wait(py, read(self.here()?, request, self.options(timeout, trace)))
+        wait(
+            py,
+            read(self.here()?, request, on(self.options(timeout, trace), node)),
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -102,9 +107,13 @@ impl Client {
         level: Option<&str>,
         timeout: f64,
         trace: bool,
+        node: Option<u16>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = get_request(keyspace, key, level)?;
-        awaitable(py, read(self.here()?, request, self.options(timeout, trace)))
+        awaitable(
+            py,
+            read(self.here()?, request, on(self.options(timeout, trace), node)),
+        )
     }
 
     fn put_many(
@@ -118,7 +127,7 @@ impl Client {
         let requests = put_requests(keyspace, &items, level)?;
         wait(
             py,
-            batch::run(self.here()?, self.calls(requests, timeout), write_answer),
+            batch::run(self.here()?, self.calls(requests, timeout, None), write_answer),
         )
     }
 
@@ -133,7 +142,7 @@ impl Client {
         let requests = put_requests(keyspace, &items, level)?;
         awaitable(
             py,
-            batch::run(self.here()?, self.calls(requests, timeout), write_answer),
+            batch::run(self.here()?, self.calls(requests, timeout, None), write_answer),
         )
     }
 
@@ -144,11 +153,12 @@ impl Client {
         keys: Vec<Bound<'_, PyAny>>,
         level: Option<&str>,
         timeout: f64,
+        node: Option<u16>,
     ) -> PyResult<Vec<Each<RawEntry>>> {
         let requests = get_requests(keyspace, &keys, level)?;
         wait(
             py,
-            batch::run(self.here()?, self.calls(requests, timeout), read_answer),
+            batch::run(self.here()?, self.calls(requests, timeout, node), read_answer),
         )
     }
 
@@ -159,11 +169,12 @@ impl Client {
         keys: Vec<Bound<'py, PyAny>>,
         level: Option<&str>,
         timeout: f64,
+        node: Option<u16>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let requests = get_requests(keyspace, &keys, level)?;
         awaitable(
             py,
-            batch::run(self.here()?, self.calls(requests, timeout), read_answer),
+            batch::run(self.here()?, self.calls(requests, timeout, node), read_answer),
         )
     }
 
@@ -292,11 +303,17 @@ impl Client {
         }
     }
 
-    fn calls(&self, requests: Vec<Result<Request, Error>>, timeout: f64) -> Vec<Call> {
-        requests
-            .into_iter()
-            .map(|request| (request, self.options(timeout, false)))
-            .collect()
+    fn calls(&self, requests: Vec<Result<Request, Error>>, timeout: f64, node: Option<u16>) -> Vec<Call> {
+        let call = |request| (request, on(self.options(timeout, false), node));
+        requests.into_iter().map(call).collect()
+    }
+}
+
+/// The same, asked of this node only, if one is named.
+fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
+    CallOptions {
+        node: node.map(NodeId),
+        ..options
     }
 }
 
