@@ -30,6 +30,7 @@ use crate::directory::Directory;
 use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
+use crate::gather::Gather;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
@@ -109,6 +110,7 @@ pub struct Node {
     view: Arc<NodeView>,
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
+    gather: Arc<Gather>,
     router: Router,
     peers: Arc<Peers>,
 }
@@ -179,7 +181,8 @@ impl Node {
         view.register_gauges();
         let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
-        let commits: Arc<dyn CommitPort> = Arc::new(storage.handle());
+        let gather = Arc::new(Gather::new(storage.handle()));
+        let commits: Arc<dyn CommitPort> = Arc::clone(&gather) as _;
         let shell = {
             let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
             let reads = ReadPort::start(reader, fatal.clone());
@@ -219,6 +222,7 @@ impl Node {
             view,
             supervisor,
             storage,
+            gather,
             router,
             peers,
         };
@@ -371,6 +375,7 @@ impl Node {
         }
         self.tell_supervisor(SupervisorMessage::Stop).await;
         self.view.telemetry.flush();
+        self.gather.close();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
     }

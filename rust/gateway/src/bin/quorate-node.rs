@@ -3,6 +3,11 @@
 
 use std::process::ExitCode;
 
+/// Most of what a node allocates is small and freed by another thread: the C library's allocator spends a tenth of the
+/// node's time on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let Some(path) = std::env::args().nth(1) else {
         eprintln!("usage: quorate-node CONFIG (a JSON or TOML file)");
