@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Every process that a test starts, directly or not, has this in its environment.
 RUN = secrets.token_hex(8)
-os.environ["QUORATE_TEST_RUN"] = RUN
+os.environ["TEST_RUN_OF_QUORATE"] = RUN
 
 # Tests wait for conditions, never for a time; this is when they give up.
 PATIENCE = 20.0
@@ -24,7 +24,7 @@ def eventually(condition, *, patience=PATIENCE, pause=0.02):
         time.sleep(pause)
 
 
-def processes(mark=f"QUORATE_TEST_RUN={RUN}"):
+def processes(mark=f"TEST_RUN_OF_QUORATE={RUN}"):
     """Map the processes that have a mark in their environment to their command lines."""
     found = {}
     for entry in Path("/proc").iterdir():

@@ -28,6 +28,7 @@ async def test_everything_that_the_synchronous_client_does(shared):
         keys = [key async for key, _ in keyspace.scan(prefix="k1", page_size=3)]
         assert keys == sorted(keys)
         assert len(keys) == 11
+        assert [key async for key, _ in keyspace.scan(prefix="k1", limit=4, page_size=3)] == keys[:4]
         assert len(await keyspace.nodes_for_key("a")) == 3
         assert (await connection.keyspace("aio")).info in await connection.keyspaces()
         assert len(await connection.topology()) == 3

@@ -13,26 +13,7 @@ import pytest
 
 import quorate
 from harness import eventually, processes
-
-
-def run(*arguments, endpoints=None, stdin="", check=0, **environment):
-    """Run a command; returns what it printed."""
-    given = {
-        key: value for key, value in os.environ.items() if not key.startswith("QUORATE_") or "TEST" in key
-    }
-    if endpoints is not None:
-        given["QUORATE_ENDPOINTS"] = endpoints
-    done = subprocess.run(
-        [sys.executable, "-m", "quorate", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        env={**given, **environment},
-    )
-    assert done.returncode == check, (arguments, done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stderr if check == 2 and not done.stdout else done.stdout
+from shell import run
 
 
 @pytest.fixture
@@ -121,6 +102,7 @@ def test_the_ring_needs_no_cluster():
     ("arguments", "named"),
     [
         (["put", "missing", "a", "1"], "NotFound"),
+        (["metrics", "quorate_operation"], "NotFound"),
         (["trace", "1" * 32], "NotFound"),
         (["keyspace", "create", "four", "--replicas", "4"], None),
     ],
@@ -146,21 +128,47 @@ def test_operations_that_fail(at, arguments, named):
         (["get", "a", "b", "--endpoints", "a:b"], "address"),
         (["keyspace", "create"], "keyspace create NAME"),
         (["put", "a", "b", "c", "--context", "!"], "--context"),
-        (["ring", "--nodes", "0"], "at least one node"),
+        (["ring", "--nodes", "0"], "--nodes 0"),
         (["ring", "--vnodes", "3"], "--nodes"),
-        (["up", "--nodes", "0"], "nodes=0"),
+        (["up", "--nodes", "0"], "--nodes 0"),
         (["node"], "--data"),
         (["node", "--data", "/tmp/x", "--members", "n1"], "n1=HOST"),
         (["node", "--data", "/tmp/x", "--peer-listen", "127.0.0.1:0"], "port 0"),
         (["demo", "/nowhere"], "/nowhere"),
-        (["bench", "--operations", "erase"], "erase"),
-        (["bench", "--concurrency", "0"], "--concurrency"),
-        (["bench", "--duration", "0"], "duration"),
         (["status", "--config", "/nowhere.toml"], "no such file"),
+        (["scan", "a", "--limit", "-1"], "--limit -1"),
+        (["get", "a", "b", "--raw", "--json"], "--raw prints the value alone"),
+        (["get", "a", "b", "--timeout", "1e-9"], "--timeout 1e-09"),
+        (["keyspace", "create", "a", "--replicas", "0"], "--replicas 0"),
+        (["events", "--name", "Bogus"], "--name 'Bogus': there are NodeStarted"),
+        (["node", "--data", "/tmp/x", "--log-level", "x"], "--log-level 'x': use error, warn"),
+        (["up", "--nodes", "3", "--port", "65530"], "--port 65530"),
+        (["up", "--nodes", "1", "--vnodes", "0"], "--vnodes 0"),
     ],
 )
 def test_wrong_usage(arguments, named, shared):
     assert named in run(*arguments, endpoints=shared.endpoints, check=2)
+
+
+def test_errors_speak_the_language_of_the_shell(at):
+    (error,) = at("put", "missing", "a", "1", as_json=True, check=1)
+    assert "create it with `quorate keyspace create 'missing'`" in error["message"]
+    at("keyspace", "create", "torn")
+    (seen,) = at("put", "torn", "a", "1", as_json=True)
+    for value in ("2", "3"):
+        at("put", "torn", "a", value, "--context", seen["context"])
+    complaint = at("get", "torn", "a", "-c", "ALL", "--raw", check=1)
+    assert "2 concurrent values: see them with --json, then put the merged value with --context" in complaint
+
+
+def test_a_variable_with_a_typo_is_pointed_out(shared):
+    command = [sys.executable, "-m", "quorate", "keyspace", "list"]
+    environment = {**os.environ, "QUORATE_ENDPOINTS": shared.endpoints, "QUORATE_TIMOUT": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "quorate: warning: QUORATE_TIMOUT is set but is not a setting: did you mean QUORATE_TIMEOUT?\n"
+    )
 
 
 def test_nobody_there():
@@ -190,6 +198,8 @@ def background():
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
+            # A test run under nohup ignores it, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         started.append(process)
         return process
@@ -204,7 +214,7 @@ def background():
             process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_up_runs_until_it_is_told_to_stop(background, number):
     before = set(processes())
     process = background("up", "--nodes", 3, "--port", 0, "--json")
@@ -325,32 +335,3 @@ def test_the_demo_draws_for_people():
     ):
         assert what in drawn, what
     assert "nothing acknowledged was lost" in drawn
-
-
-def test_the_benchmark(shared):
-    lines = run(
-        *("bench", "--json", "--duration", 0.3, "--warmup", 0, "--keys", 200, "--concurrency", "1,8"),
-        *("-c", "ONE,QUORUM"),
-        endpoints=shared.endpoints,
-    ).splitlines()
-    load, *rows = [json.loads(line) for line in lines]
-    assert (load["op"], load["concurrency"], load["errors"]) == ("load", 8, 0)
-    assert [(row["op"], row["concurrency"], row["level"]) for row in rows] == [
-        (op, concurrency, level)
-        for level in ("ONE", "QUORUM")
-        for op in ("write", "read")
-        for concurrency in (1, 8)
-    ]
-    for row in rows:
-        assert row["ops_per_s"] > 0
-        assert 0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"]
-        assert row["errors"] == row["misses"] == 0
-        assert row["value_bytes"] == 100
-
-
-def test_the_benchmark_starts_a_cluster_of_its_own():
-    drawn = run(
-        "bench", "--nodes", 1, "--replicas", 1, "--operations", "write", "--duration", 0.2, "--warmup", 0
-    )
-    assert "ops/s" in drawn
-    assert "QUORUM" in drawn

@@ -47,6 +47,7 @@ def test_a_result_says_what_happened(keyspace):
 def test_what_was_never_written_is_absent(keyspace):
     entry = keyspace.get("nothing")
     assert not entry.found
+    assert not entry
     assert (entry.value, entry.text, entry.siblings, entry.timestamp, entry.latest) == (
         None,
         None,
@@ -123,6 +124,7 @@ def test_keys_and_values_of_all_bytes(keyspace):
     keyspace.put("empty value", b"")
     entry = keyspace.get("empty value")
     assert entry.found
+    assert entry
     assert entry.value == b""
     assert "value_base64" in keyspace.get(every).to_dict()
 
@@ -148,6 +150,12 @@ def test_a_scan_of_a_range_and_of_a_prefix(keyspace):
     assert [key for key, _ in keyspace.scan(prefix="k09")] == [f"k{number:03d}" for number in range(90, 100)]
     assert [key for key, _ in keyspace.scan(start="k098")] == ["k098", "k099"]
     assert [key for key, _ in keyspace.scan(end="k001")] == ["k000"]
+    assert [key for key, _ in keyspace.scan("k010", limit=5, page_size=3)] == [
+        f"k{n:03d}" for n in range(10, 15)
+    ]
+    assert [key for key, _ in keyspace.scan(limit=1)] == ["k000"]
+    assert list(keyspace.scan(limit=0)) == []
+    assert len(list(keyspace.scan(limit=1000))) == 100
     assert list(keyspace.scan("x", "a")) == []
     keyspace.delete("k011")
     assert [key for key, _ in keyspace.scan("k010", "k013")] == ["k010", "k012"]
@@ -228,7 +236,7 @@ def test_keyspaces_that_cannot_be(shared):
         shared.keyspace("missing")
     for settings, named in [
         ({"replicas": 4}, "replicas=4"),
-        ({"replicas": 0}, "replicas 0"),
+        ({"replicas": 0}, "replicas=0"),
         ({"replicas": 3, "read": 4}, "4"),
         ({"replicas": 2, "write": "THREE"}, "THREE"),
         ({"mode": "consensus"}, "consensus"),

@@ -1,13 +1,16 @@
 """Asking a cluster about itself."""
 
+import re
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 import quorate
 from harness import eventually
 from quorate import ALL, ONE
+from quorate.timeline import EVENTS
 
 
 def test_the_topology(shared):
@@ -94,6 +97,34 @@ def test_the_timeline_of_a_failure():
         eventually(lambda: cluster.events().where("PeerUp", node="n2"))
         assert "PeerDown" in str(cluster.events())
         assert cluster.events()[0].to_dict()["event"]
+
+
+def test_a_cluster_without_a_living_node_can_be_asked_about():
+    with quorate.Cluster(nodes=2) as cluster, quorate.connect(cluster.endpoints) as connection:
+        for node in cluster:
+            node.kill(wait=False)
+        for client in (cluster, connection):
+            assert client.events(timeout=0.2).missing == ("n1", "n2")
+            assert client.metrics(timeout=0.2).missing == ("n1", "n2")
+            assert [node.up for node in client.status(timeout=0.2)] == [False, False]
+            health = client.health(timeout=0.2)
+            assert (health.status, health.healthy_nodes) == ("unavailable", 0)
+        cluster["n1"].restart(wait=False)
+        eventually(lambda: cluster.events().where("NodeStarted", node="n1"))
+        assert cluster.events().missing == ("n2",)
+
+
+def test_the_question_is_not_counted_as_a_request(shared):
+    assert [node.in_flight for node in shared.status()] == [0, 0, 0]
+
+
+def test_an_event_that_there_is_not_is_refused(shared):
+    events = shared.events()
+    with pytest.raises(quorate.InvalidArgument, match=r"'PeerDwn': there are NodeStarted.*PeerDown"):
+        events.where("PeerDwn")
+    source = Path(__file__).parents[1] / "rust" / "protocol" / "src" / "telemetry.rs"
+    (body,) = re.findall(r"pub enum TimelineEvent \{\n(.*?)\n\}", source.read_text(), re.DOTALL)
+    assert set(EVENTS) == set(re.findall(r"^    (\w+)(?: \{|,)$", body, re.MULTILINE))
 
 
 def test_reads_repair_a_stale_replica():

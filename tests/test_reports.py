@@ -4,10 +4,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from quorate import ALL, ONE, QUORUM, InvalidArgument, operations
+from quorate import ALL, ONE, QUORUM, InvalidArgument, arguments
+from quorate.answers import key_text
+from quorate.arguments import key_bytes
 from quorate.levels import from_wire, to_wire
 from quorate.metrics import parse
-from quorate.ring import key_bytes
 from quorate.trace import Span, Trace, arrange, complete
 
 TEXT = """\
@@ -57,6 +58,22 @@ def test_spans_are_arranged_as_a_tree():
     assert "━" in str(trace)
 
 
+def test_what_a_trace_did_after_the_answer_is_told_apart():
+    work = [span("a", None, 0, node="client"), span("b", "a", 0.5), span("c", "a", 4)]
+    trace = Trace("0" * 32, arrange(work))
+    assert trace.latency == pytest.approx(0.001)
+    assert [each.span_id for each in trace.late] == ["b", "c"]
+    drawn = str(trace)
+    assert "answered after 1.00 ms" in drawn
+    assert "┅ after the answer: 2 span(s), the last ended at 5.00 ms" in drawn
+    (before, some, later) = (line for line in drawn.splitlines() if "work" in line)
+    assert ("━" in before, "┅" in before) == (True, False)
+    assert ("━" in some, "┅" in some) == (True, True)
+    assert ("━" in later, "┅" in later) == (False, True)
+    assert [each["late"] for each in trace.to_dict()["spans"]] == [False, True, True]
+    assert "after the answer" not in str(Trace("0" * 32, arrange(work[:1])))
+
+
 def test_levels_by_name_and_by_number():
     assert [level.required(5) for level in (ONE, QUORUM, ALL)] == [1, 3, 5]
     assert [to_wire(level) for level in (None, ONE, "all", 2, "3")] == [None, "ONE", "ALL", "2", "3"]
@@ -71,31 +88,31 @@ def test_what_is_no_level_is_refused(wrong):
 
 
 def test_addresses_are_read():
-    assert operations.parse_endpoints(" a:1, b ,[::1]:3,") == ["a:1", "b:7400", "[::1]:3"]
-    assert operations.parse_endpoints(["a:1"]) == ["a:1"]
+    assert arguments.parse_endpoints(" a:1, b ,[::1]:3,") == ["a:1", "b:7400", "[::1]:3"]
+    assert arguments.parse_endpoints(["a:1"]) == ["a:1"]
 
 
 @pytest.mark.parametrize("wrong", ["", ",", ":1", "a:0", "a:70000", "a:b", "a:"])
 def test_what_is_no_address_is_refused(wrong):
     with pytest.raises(InvalidArgument, match=r"port|at least one"):
-        operations.parse_endpoints(wrong)
+        arguments.parse_endpoints(wrong)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("inf"), float("nan"), "1", True])
 def test_what_is_no_timeout_is_refused(wrong):
     with pytest.raises(InvalidArgument, match="positive number of seconds"):
-        operations.seconds(wrong, 5.0)
+        arguments.seconds(wrong, 5.0)
 
 
 def test_keys_that_are_not_text_survive_the_way_back():
     for key in (b"", b"plain", "grün".encode(), b"\xff\x00\xfe", bytes(range(256))):
-        assert key_bytes(operations.key_text(key)) == key
+        assert key_bytes(key_text(key)) == key
 
 
 def test_the_end_of_a_prefix():
-    assert operations.prefix_end(b"ab") == b"ac"
-    assert operations.prefix_end(b"a\xff\xff") == b"b"
-    assert operations.prefix_end(b"\xff") is None
-    assert operations.scan_range(None, None, "") == (b"", None)
+    assert arguments.prefix_end(b"ab") == b"ac"
+    assert arguments.prefix_end(b"a\xff\xff") == b"b"
+    assert arguments.prefix_end(b"\xff") is None
+    assert arguments.scan_range(None, None, "") == (b"", None)
     with pytest.raises(InvalidArgument, match="not both"):
-        operations.scan_range("a", None, "b")
+        arguments.scan_range("a", None, "b")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         QuorateError,
         ReadTimeout,
         Refused,
+        StopTimeout,
         StorageFull,
         Unavailable,
     )
@@ -80,6 +81,7 @@ _EXPORTS = {
         "QuorateError",
         "ReadTimeout",
         "Refused",
+        "StopTimeout",
         "StorageFull",
         "Unavailable",
     ),
@@ -147,6 +149,7 @@ __all__ = [
     "Ring",
     "Sample",
     "Span",
+    "StopTimeout",
     "StorageFull",
     "Timeline",
     "Topology",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, flow, operations
+from quorate import _quorate, arguments, flow, observation
 from quorate.connection import Connection
 from quorate.errors import ClusterStartError
 from quorate.fleet import Fleet, Plan
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Cluster", "Node"]
+
+NOTICE_TIMEOUT = 2.0
+"""Seconds that the other nodes are given to notice that one has ended."""
+STOP_TIMEOUT = 10.0
+"""Seconds that a node may take to stop, when nothing else is said."""
+RESTART_TIMEOUT = 30.0
+"""Seconds that a node may take to be back, when nothing else is said."""
 
 
 class Cluster(Connection):
@@ -87,14 +94,14 @@ class Cluster(Connection):
         datacenters: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
         port: int | None = None,
-        timeout: float = operations.DEFAULT_TIMEOUT,
+        timeout: float = arguments.DEFAULT_TIMEOUT,
         start_timeout: float = 30.0,
         log_level: str = "info",
         secret: str | None = None,
         insecure: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+        limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
         plan = Plan(
             nodes,
             data_dir=data_dir,
@@ -105,7 +112,7 @@ class Cluster(Connection):
             datacenters=datacenters,
             host=host,
             port=port,
-            start_timeout=operations.seconds(start_timeout, 30.0),
+            start_timeout=arguments.seconds(start_timeout, 30.0),
             log_level=log_level,
             secret=secret,
             insecure=insecure,
@@ -116,8 +123,9 @@ class Cluster(Connection):
         try:
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
-            if not flow.run(client, operations.links(fleet.names, (), plan.start_timeout)):
+            if not flow.run(client, observation.links(fleet.names, (), plan.start_timeout)):
                 raise unlinked(fleet, plan.start_timeout)
+            flow.run(client, self._roster.learn(limit))
         except BaseException:
             self._finalizer()
             raise
@@ -161,7 +169,7 @@ class Cluster(Connection):
         self._finalizer()
 
     def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
-        return flow.run(self._client, operations.links(self._fleet.awake(), down, timeout))
+        return flow.run(self._client, observation.links(self._fleet.awake(), down, timeout))
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name!r} of {len(self)} nodes, {len(self._fleet.awake())} of them running>"
@@ -232,6 +240,8 @@ class NodeView:
         str
             The text.
         """
+        if lines is not None:
+            arguments.whole_number(lines, "lines", 1, 2**31)
         text = self._fleet.process(self._name).log.read_text(errors="replace")
         return text if lines is None else "\n".join(text.splitlines()[-lines:])
 
@@ -260,7 +270,7 @@ class Node(NodeView):
         if wait:
             self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
-    def stop(self, *, timeout: float = 10.0, wait: bool = True) -> None:
+    def stop(self, *, timeout: float = STOP_TIMEOUT, wait: bool = True) -> None:
         """End it cleanly with SIGTERM.
 
         Parameters
@@ -272,14 +282,14 @@ class Node(NodeView):
 
         Raises
         ------
-        TimeoutError
-            When it still runs then.
+        StopTimeout
+            It still runs then; it goes on stopping.
         """
-        self._fleet.stop(self._name, timeout)
+        self._fleet.stop(self._name, arguments.seconds(timeout, STOP_TIMEOUT))
         if wait:
             self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
-    def restart(self, *, timeout: float = 30.0, wait: bool = True) -> None:
+    def restart(self, *, timeout: float = RESTART_TIMEOUT, wait: bool = True) -> None:
         """Start it again with the same data and the same addresses, ending it first if it runs.
 
         Parameters
@@ -296,6 +306,7 @@ class Node(NodeView):
         ClusterStartError
             It does not start; the message says why.
         """
+        timeout = arguments.seconds(timeout, RESTART_TIMEOUT)
         self._fleet.restart(self._name, timeout)
         if wait and not self._cluster._await_links((), timeout):
             raise unlinked(self._fleet, timeout)
@@ -307,10 +318,6 @@ class Node(NodeView):
     def resume(self) -> None:
         """Let it go on after `pause`."""
         self._fleet.resume(self._name)
-
-
-NOTICE_TIMEOUT = 2.0
-"""Seconds that the other nodes are given to notice that one has ended."""
 
 
 def unlinked(fleet: Fleet, timeout: float) -> ClusterStartError:

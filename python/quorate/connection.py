@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import _quorate, flow, operations
+from quorate import _quorate, arguments, flow, observation, operations
 from quorate.keyspace import Keyspace
 from quorate.ring import Ring
 
@@ -39,6 +39,7 @@ class Connection:
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
+        self._roster = operations.Roster()
 
     @property
     def timeout(self) -> float:
@@ -164,8 +165,8 @@ class Connection:
         """
         return flow.run(self._client, operations.distribution(keyspace, self._timeout))
 
-    def status(self, *, timeout: float = operations.PROBE_TIMEOUT) -> ClusterStatus:
-        """Ask every node how it is and whom it sees.
+    def status(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> ClusterStatus:
+        """Ask every node how it is and whom it sees. A node that does not answer is down; all of them may be.
 
         Parameters
         ----------
@@ -177,10 +178,10 @@ class Connection:
         ClusterStatus
             Each node in its own words.
         """
-        limit = operations.seconds(timeout, self._timeout)
-        return flow.run(self._client, operations.status(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.status(self._roster, limit))
 
-    def health(self, keyspace: str | None = None, *, timeout: float = operations.PROBE_TIMEOUT) -> Health:
+    def health(self, keyspace: str | None = None, *, timeout: float = arguments.PROBE_TIMEOUT) -> Health:
         """Judge whether a keyspace can serve.
 
         Parameters
@@ -200,11 +201,11 @@ class Connection:
         NotFound
             There is no such keyspace.
         """
-        limit = operations.seconds(timeout, self._timeout)
-        return flow.run(self._client, operations.health(keyspace, limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.health(self._roster, keyspace, limit))
 
-    def metrics(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Metrics:
-        """Read the metrics of all nodes.
+    def metrics(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Metrics:
+        """Read the metrics of all nodes that answer; ``missing`` names the others.
 
         Parameters
         ----------
@@ -216,11 +217,11 @@ class Connection:
         Metrics
             What each node serves at ``/metrics``.
         """
-        limit = operations.seconds(timeout, self._timeout)
-        return flow.run(self._client, operations.metrics(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.metrics(self._roster, limit))
 
-    def events(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Timeline:
-        """Collect what happened on all nodes.
+    def events(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Timeline:
+        """Collect what happened on all nodes that answer; ``missing`` names the others.
 
         Parameters
         ----------
@@ -232,8 +233,8 @@ class Connection:
         Timeline
             Events in the order of their time.
         """
-        limit = operations.seconds(timeout, self._timeout)
-        return flow.run(self._client, operations.events(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.events(self._roster, limit))
 
     def trace(self, trace_id: str) -> Trace:
         """Collect the spans of a trace from this client and all nodes.
@@ -254,8 +255,8 @@ class Connection:
             Nobody keeps spans of it (any more).
         """
         client = self._client
-        limit = min(operations.PROBE_TIMEOUT, self._timeout)
-        return flow.run(client, operations.trace(trace_id, client.spans, limit))
+        limit = min(arguments.PROBE_TIMEOUT, self._timeout)
+        return flow.run(client, observation.trace(self._roster, trace_id, client.spans, limit))
 
     def close(self) -> None:
         """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
@@ -274,7 +275,7 @@ class Connection:
 def connect(
     endpoints: str | Iterable[str],
     *,
-    timeout: float = operations.DEFAULT_TIMEOUT,
+    timeout: float = arguments.DEFAULT_TIMEOUT,
     secret: str | None = None,
 ) -> Connection:
     """Connect to a running cluster.
@@ -308,6 +309,9 @@ def connect(
     ...         len(connection.topology())
     3
     """
-    limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
-    client = _quorate.Client.connect(operations.parse_endpoints(endpoints), limit, secret)
-    return Connection(client, limit)
+    limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
+    addresses = arguments.parse_endpoints(endpoints)
+    client = _quorate.Client.connect(addresses, limit, arguments.secret_text(secret))
+    connection = Connection(client, limit)
+    flow.run(client, connection._roster.learn(limit))
+    return connection

@@ -151,6 +151,10 @@ class EntryData(Answer):
         """Whether the key has a value."""
         return bool(self.versions)
 
+    def __bool__(self) -> bool:
+        """Whether the key has a value, so that ``if entry:`` asks what it seems to ask; an empty value is one."""
+        return self.found
+
     @property
     def value(self) -> bytes | None:
         """The value, ``None`` when there is none.

@@ -33,6 +33,7 @@ __all__ = [
     "QuorateError",
     "ReadTimeout",
     "Refused",
+    "StopTimeout",
     "StorageFull",
     "Unavailable",
 ]
@@ -172,6 +173,10 @@ class NotFound(QuorateError, LookupError):
 
 class KeyspaceExists(QuorateError):
     """The keyspace exists with other settings."""
+
+
+class StopTimeout(QuorateError, TimeoutError):
+    """A node still runs when the time that it was given to stop is up; it goes on stopping."""
 
 
 class StorageFull(QuorateError):

@@ -21,20 +21,24 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound
+from quorate.arguments import mapping, node_number, secret_text, switch, text
+from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound, StopTimeout
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
-from quorate.ring import Ring, node_number
+from quorate.ring import MAX_NODES, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Fleet", "Plan"]
+__all__ = ["LOG_LEVELS", "Fleet", "Plan"]
 
 _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
 _REBIND_PAUSE = 0.05
 _MARK = "cluster.json"
+
+LOG_LEVELS = ("error", "warn", "info", "debug", "trace")
+"""What a node can be told to log: this, and what is worse."""
 
 _SETTINGS = {
     "generation",
@@ -74,33 +78,38 @@ class Plan:
         insecure: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-            raise InvalidArgument(f"nodes={nodes!r}: a cluster has at least one node")
-        if port is not None and not 0 < port <= 65536 - 10 * nodes:
+        if not isinstance(nodes, int) or isinstance(nodes, bool) or not 0 < nodes <= MAX_NODES:
+            raise InvalidArgument(f"nodes={nodes!r}: a cluster has a whole number of nodes, at least one")
+        highest = 65536 - 10 * nodes
+        if port is not None and (
+            not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= highest
+        ):
             raise InvalidArgument(
                 f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536"
             )
-        unknown = sorted(set(settings or {}) - _SETTINGS)
+        if log_level not in LOG_LEVELS:
+            raise InvalidArgument(f"log_level={log_level!r}: use {', '.join(LOG_LEVELS)}")
+        self.settings = mapping(settings, "settings")
+        unknown = sorted(set(self.settings) - _SETTINGS)
         if unknown:
             raise InvalidArgument(
                 f"unknown setting {', '.join(unknown)}: there are {', '.join(sorted(_SETTINGS))}"
             )
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
-        self.racks = dict(racks or {})
-        self.datacenters = dict(datacenters or {})
+        self.racks = mapping(racks, "racks")
+        self.datacenters = mapping(datacenters, "datacenters")
         # A ring that cannot be is an error here, not of every node.
         Ring(self.names, vnodes=vnodes, hash=hash, racks=self.racks, datacenters=self.datacenters)
-        self.data_dir = None if data_dir is None else Path(data_dir).absolute()
-        self.name = name
+        self.data_dir = None if data_dir is None else _directory(data_dir)
+        self.name = None if name is None else text(name, "name")
         self.vnodes = vnodes
         self.hash = hash
-        self.host = host
+        self.host = text(host, "host")
         self.port = port
         self.start_timeout = start_timeout
         self.log_level = log_level
-        self.secret = secret
-        self.insecure = insecure
-        self.settings = dict(settings or {})
+        self.secret = secret_text(secret)
+        self.insecure = switch(insecure, "insecure")
 
     def listen(self, name: str) -> dict[str, str]:
         """Tell where a node is to listen."""
@@ -108,6 +117,17 @@ class Plan:
             return dict.fromkeys(("client", "peer", "http"), f"{self.host}:0")
         first = self.port + 10 * (node_number(name) - 1)
         return {what: f"{self.host}:{first + i}" for i, what in enumerate(("client", "peer", "http"))}
+
+
+def _directory(given: str | os.PathLike[str]) -> Path:
+    """Read what was given as a data directory."""
+    try:
+        path = os.fspath(given)
+        if isinstance(path, str) and path and "\0" not in path:
+            return Path(path).absolute()
+    except TypeError:
+        pass
+    raise InvalidArgument(f"data_dir={given!r}: give the path of a directory")
 
 
 class Fleet:
@@ -127,7 +147,7 @@ class Fleet:
         self._members: list[dict[str, Any]] = []
         self._closed = False
         self._temporary = plan.data_dir is None
-        self.directory = Path(tempfile.mkdtemp(prefix="quorate-")) if plan.data_dir is None else plan.data_dir
+        self.directory = _temporary_directory() if plan.data_dir is None else plan.data_dir
         self._reaper: Reaper | None = None
         try:
             self._reaper = Reaper(self.directory if self._temporary else None)
@@ -147,14 +167,17 @@ class Fleet:
         wanted = {"nodes": len(plan.names), "vnodes": plan.vnodes, "hash": plan.hash}
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if not mark.exists():
+                name = plan.name or f"local-{secrets.token_hex(4)}"
+                mark.write_text(json.dumps({"cluster": name, **wanted}) + "\n")
+                return name
             found = json.loads(mark.read_text())
             name = str(found.pop("cluster"))
-        except FileNotFoundError:
-            name = plan.name or f"local-{secrets.token_hex(4)}"
-            mark.write_text(json.dumps({"cluster": name, **wanted}) + "\n")
-            return name
         except OSError as error:
-            raise DataDirectoryError(f"data_dir={str(self.directory)!r} cannot be used: {error}") from error
+            raise DataDirectoryError(
+                f"data_dir={str(self.directory)!r} cannot be used ({error.strerror}: {error.filename}): give a"
+                " directory that can be written to, or leave data_dir out"
+            ) from error
         except (ValueError, KeyError, AttributeError) as error:
             raise DataDirectoryError(
                 f"{mark} is not what Quorate writes there ({error}): restore it, or use another data_dir"
@@ -250,7 +273,7 @@ class Fleet:
         """
         try:
             return self._processes[name]
-        except KeyError:
+        except (KeyError, TypeError):
             names = ", ".join(self._plan.names)
             raise NotFound(f"no node {name!r}: this cluster has {names}") from None
 
@@ -276,7 +299,7 @@ class Fleet:
 
         Raises
         ------
-        TimeoutError
+        StopTimeout
             When it still runs after ``timeout`` seconds.
         """
         with self._mine():
@@ -284,7 +307,9 @@ class Fleet:
             process.signal(signal.SIGTERM)
             self._resume(process)
             if not process.wait(timeout):
-                raise TimeoutError(f"{name} still runs {timeout:g} s after SIGTERM: use kill()")
+                raise StopTimeout(
+                    f"{name} still runs {timeout:g} s after SIGTERM: wait for it, or use kill()"
+                )
             process.hang_up()
             self._ended(process)
 
@@ -403,6 +428,15 @@ class Fleet:
         if self._reaper is not None:
             self._reaper.disown()
         self._lock = threading.RLock()
+
+
+def _temporary_directory() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="quorate-"))
+    except OSError as error:
+        raise DataDirectoryError(
+            f"no temporary directory can be made ({error}): set TMPDIR to one, or give a data_dir"
+        ) from error
 
 
 def _after_fork() -> None:

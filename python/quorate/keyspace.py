@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import levels, operations, rendering
+from quorate import answers, arguments, levels, rendering
+from quorate.arguments import key_bytes, node_number
 from quorate.entries import Entry, WriteResult
-from quorate.ring import key_bytes, node_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from quorate._quorate import Context
+    from quorate.arguments import KeyT
     from quorate.connection import Connection
     from quorate.levels import Consistency, Level
-    from quorate.operations import KeyT
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["Keyspace"]
@@ -112,13 +112,13 @@ class Keyspace:
         raw = connection._client.put(
             self._info.id,
             raw_key,
-            operations.value_bytes(value),
-            context,
+            arguments.value_bytes(value),
+            arguments.seen(context),
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
         )
-        return operations.written(WriteResult, raw_key, raw, connection.trace)
+        return answers.written(WriteResult, raw_key, raw, connection.trace)
 
     def get(
         self,
@@ -162,11 +162,11 @@ class Keyspace:
             self._info.id,
             raw_key,
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
             None if node is None else node_number(node),
         )
-        return operations.entry(Entry, raw_key, raw, connection.trace)
+        return answers.entry(Entry, raw_key, raw, connection.trace)
 
     def delete(
         self,
@@ -210,12 +210,12 @@ class Keyspace:
             self._info.id,
             raw_key,
             None,
-            context,
+            arguments.seen(context),
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
         )
-        return operations.written(WriteResult, raw_key, raw, connection.trace)
+        return answers.written(WriteResult, raw_key, raw, connection.trace)
 
     def put_many(
         self,
@@ -248,15 +248,15 @@ class Keyspace:
         PartialFailure
             Some failed; it holds the results of the others.
         """
-        pairs, batches = operations.put_batches(items)
+        pairs, batches = arguments.put_batches(items)
         level = levels.to_wire(consistency)
-        limit = operations.seconds(timeout, self._connection.timeout)
+        limit = arguments.seconds(timeout, self._connection.timeout)
         raws = []
         with rendering.tracker(f"put {self.name}", len(pairs), show=progress) as advance:
             for part in batches:
                 raws += self._connection._client.put_many(self._info.id, part, level, limit)
                 advance(len(part))
-        return operations.written_batch(WriteResult, pairs, raws, self._connection.trace)
+        return answers.written_batch(WriteResult, pairs, raws, self._connection.trace)
 
     def get_many(
         self,
@@ -292,16 +292,16 @@ class Keyspace:
         PartialFailure
             Some failed; it holds the entries of the others.
         """
-        wanted, batches = operations.get_batches(keys)
+        wanted, batches = arguments.get_batches(keys)
         level = levels.to_wire(consistency)
         number = None if node is None else node_number(node)
-        limit = operations.seconds(timeout, self._connection.timeout)
+        limit = arguments.seconds(timeout, self._connection.timeout)
         raws = []
         with rendering.tracker(f"get {self.name}", len(wanted), show=progress) as advance:
             for part in batches:
                 raws += self._connection._client.get_many(self._info.id, part, level, limit, number)
                 advance(len(part))
-        return operations.entry_batch(Entry, wanted, raws, self._connection.trace)
+        return answers.entry_batch(Entry, wanted, raws, self._connection.trace)
 
     def scan(
         self,
@@ -311,6 +311,7 @@ class Keyspace:
         prefix: str | bytes | None = None,
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        limit: int | None = None,
         page_size: int = 256,
     ) -> Iterator[tuple[str, Entry]]:
         """Walk the live keys in the order of their bytes.
@@ -329,6 +330,8 @@ class Keyspace:
             As of a get.
         timeout : float, optional
             Seconds for each page.
+        limit : int, optional
+            At most so many entries; all by default.
         page_size : int
             Entries fetched at once.
 
@@ -344,23 +347,17 @@ class Keyspace:
         ReadTimeout
             The time was up.
         """
-        cursor, stop = operations.scan_range(start, end, prefix)
+        pages = arguments.Pages(start, end, prefix, limit, page_size)
         level = levels.to_wire(consistency)
-        limit = operations.seconds(timeout, self._connection.timeout)
-        page_size = operations.page_limit(page_size)
-        return self._pages(cursor, stop, level, limit, page_size)
+        return self._scan(pages, level, arguments.seconds(timeout, self._connection.timeout))
 
-    def _pages(
-        self, cursor: bytes | None, stop: bytes | None, level: str | None, timeout: float, limit: int
-    ) -> Iterator[tuple[str, Entry]]:
-        after = False
-        while True:
-            page = self._connection._client.scan(self._info.id, cursor, stop, after, limit, level, timeout)
+    def _scan(self, pages: arguments.Pages, level: str | None, timeout: float) -> Iterator[tuple[str, Entry]]:
+        client, more = self._connection._client, pages.wanted
+        while more:
+            page = client.scan(self._info.id, *pages.request(), level, timeout)
             for key, raw in page.entries:
-                yield operations.key_text(key), operations.entry(Entry, key, raw, self._connection.trace)
-            if page.next is None:
-                return
-            cursor, after = page.next, True
+                yield answers.key_text(key), answers.entry(Entry, key, raw, self._connection.trace)
+            more = pages.advance(len(page.entries), page.next)
 
     def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
         """List the nodes that store a key, the most preferred one first.

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, QuorateError
+from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, InvalidArgument, QuorateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,27 +69,35 @@ class NodeProcess:
                 f"{name} does not start: this program does not know its Python interpreter (sys.executable is empty)",
                 node=name,
             )
-        with log.open("ab") as sink:
-            self._log_start = sink.tell()
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    "-c",
-                    _BOOT,
-                    _package_root(),
-                    "node",
-                    name,
-                    str(config["cluster"]),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=sink,
-                bufsize=0,
-                start_new_session=True,
-            )
-        self._send(config)
+        try:
+            first = json.dumps(config)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"the settings of {name} are not plain data: {error}") from error
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _BOOT,
+            _package_root(),
+            "node",
+            name,
+            str(config["cluster"]),
+        ]
+        try:
+            with log.open("ab") as sink:
+                self._log_start = sink.tell()
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=sink,
+                    bufsize=0,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ClusterStartError(f"{name} does not start: {error}", node=name) from error
+        self._send(first)
 
     @property
     def pid(self) -> int:
@@ -108,7 +116,7 @@ class NodeProcess:
 
     def start(self, members: list[dict[str, Any]]) -> None:
         """Send it the list of members."""
-        self._send(members)
+        self._send(json.dumps(members))
 
     def serving(self, deadline: float) -> None:
         """Wait until it serves."""
@@ -156,11 +164,11 @@ class NodeProcess:
             return source.read().decode(errors="replace").strip()
         return ""
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: str) -> None:
         assert self._process.stdin is not None
         # A node that has ended says why on its standard output: that is where the error is raised.
         with contextlib.suppress(BrokenPipeError):
-            data = memoryview(json.dumps(message).encode() + b"\n")
+            data = memoryview(message.encode() + b"\n")
             while data:
                 data = data[os.write(self._process.stdin.fileno(), data) :]
 

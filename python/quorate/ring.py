@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate
+from quorate.arguments import elements, key_bytes, mapping, node_number, text, whole_number
 from quorate.errors import InvalidArgument
 from quorate.rendering import Rendered, percent
 
@@ -22,30 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Balance", "Distribution", "NodeShare", "Ring"]
 
+MAX_NODES = 65535
+"""Nodes that can have a number."""
 _EVERYONE = "default"
-
-
-def key_bytes(key: str | bytes) -> bytes:
-    """Code a key the way every operation does: text as UTF-8, and bytes that are not text survive the way back."""
-    if isinstance(key, str):
-        return key.encode("utf-8", "surrogateescape")
-    if isinstance(key, (bytes, bytearray, memoryview)):
-        return bytes(key)
-    raise InvalidArgument(f"a key is str or bytes, not {type(key).__name__}")
-
-
-def node_number(name: str) -> int:
-    """Read ``n3`` as 3.
-
-    Raises
-    ------
-    InvalidArgument
-        When the name is not that of a node.
-    """
-    digits = name[1:] if isinstance(name, str) and name.startswith("n") else ""
-    if not (digits.isascii() and digits.isdecimal() and 0 < int(digits) < 65536):
-        raise InvalidArgument(f"{name!r} is not the name of a node: write n1 to n65535")
-    return int(digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +170,14 @@ class Ring:
         racks: Mapping[str, str] | None = None,
         datacenters: Mapping[str, str] | None = None,
     ) -> None:
-        names = [f"n{number}" for number in range(1, nodes + 1)] if isinstance(nodes, int) else list(nodes)
-        racks, datacenters = dict(racks or {}), dict(datacenters or {})
+        if isinstance(nodes, (int, float)):
+            count = whole_number(nodes, "nodes", 1, MAX_NODES)
+            names = [f"n{number}" for number in range(1, count + 1)]
+        else:
+            names = elements(nodes, "nodes")
+        racks, datacenters = mapping(racks, "racks"), mapping(datacenters, "datacenters")
+        for place in (*racks.values(), *datacenters.values()):
+            text(place, "the name of a rack or datacenter")
         for name in (*racks, *datacenters):
             if name not in names:
                 raise InvalidArgument(
@@ -206,7 +192,7 @@ class Ring:
         self._hash = hash
         self._racks = racks
         self._datacenters = datacenters
-        self._ring = _quorate.Ring(members, vnodes, hash)
+        self._ring = _quorate.Ring(members, whole_number(vnodes, "vnodes", 1, 65535), text(hash, "hash"))
 
     @classmethod
     def of(cls, topology: Topology) -> Ring:
@@ -264,7 +250,9 @@ class Ring:
         tuple of str
             Their names.
         """
-        return tuple(f"n{node}" for node in self._ring.preference_list(key_bytes(key), count))
+        return tuple(
+            f"n{node}" for node in self._ring.preference_list(key_bytes(key), _copies(count, "count"))
+        )
 
     def replica_sets(self, replicas: int = 3) -> list[tuple[str, ...]]:
         """List the different sets of nodes that store some key together.
@@ -279,7 +267,7 @@ class Ring:
         list of tuple of str
             Each set once.
         """
-        return [tuple(f"n{node}" for node in nodes) for nodes in self._ring.replica_sets(replicas)]
+        return [tuple(f"n{node}" for node in nodes) for nodes in self._ring.replica_sets(_copies(replicas))]
 
     def distribution(self, replicas: int = 3) -> Distribution:
         """Report how evenly keys and copies are spread.
@@ -294,7 +282,7 @@ class Ring:
         Distribution
             Shares and balance of primary ownership and of stored copies.
         """
-        found = json.loads(self._ring.balance(replicas))
+        found = json.loads(self._ring.balance(_copies(replicas)))
         shares = tuple(
             NodeShare(f"n{share['node']}", share["vnodes"], share["primary"], share["stored"])
             for share in found["nodes"]
@@ -323,10 +311,16 @@ class Ring:
         float
             Share of all copies; 1/N is the least when a node joins N - 1 others.
         """
-        return self._ring.moved(after._ring, replicas)
+        if not isinstance(after, Ring):
+            raise InvalidArgument(f"after is a Ring, not {type(after).__name__}")
+        return self._ring.moved(after._ring, _copies(replicas))
 
     def __repr__(self) -> str:
         return f"<Ring of {', '.join(self._nodes)}: {self._vnodes} vnodes each, {self._hash}>"
+
+
+def _copies(replicas: int, name: str = "replicas") -> int:
+    return whole_number(replicas, name, 1, 255)
 
 
 def _balance(found: Mapping[str, Any]) -> Balance:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ else:
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["DEFAULTS", "Settings"]
 
@@ -116,6 +117,15 @@ class Settings:
             or name in section
             or name in self._file
         )
+
+    def doubts(self) -> Iterator[str]:
+        """Name the variables of the environment that look like settings but are none, and what may have been meant."""
+        known = {"QUORATE_CONFIG", *(f"QUORATE_{name.upper()}" for name in DEFAULTS)}
+        for variable in sorted(self._environment):
+            if variable.startswith("QUORATE_") and variable not in known:
+                close = get_close_matches(variable, known, n=1)
+                meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+                yield f"{variable} is set but is not a setting: {meant}"
 
     def _read(self) -> tuple[str, dict[str, Any]]:
         named = self._arguments.get("config") or self._environment.get("QUORATE_CONFIG")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from quorate.errors import InvalidArgument
 from quorate.rendering import Rendered
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-__all__ = ["Event", "Timeline"]
+__all__ = ["EVENTS", "Event", "Timeline"]
 
 _STYLES = {
     "NodeStarted": "green",
@@ -28,6 +29,10 @@ _STYLES = {
     "StorageFull": "bold red",
     "CorruptRecord": "bold red",
 }
+
+
+EVENTS = tuple(_STYLES)
+"""The names of all events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,14 @@ class Timeline(Rendered):
         -------
         Timeline
             The events that fit.
+
+        Raises
+        ------
+        InvalidArgument
+            There are no events of this name.
         """
+        if name not in (None, *EVENTS) and all(event.name != name for event in self.events):
+            raise InvalidArgument(f"no event is called {name!r}: there are {', '.join(EVENTS)}")
         chosen = (e for e in self.events if name in (None, e.name) and node in (None, e.node))
         return Timeline(tuple(chosen), self.missing)
 

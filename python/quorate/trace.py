@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Span", "Trace"]
 
 _BAR = 40
+_AFTER = "┅"
+# Spans are timed in whole microseconds, each end by a clock reading of its own.
+_CLOCK_GRAIN = 2e-6
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red", "bright_cyan", "bright_green")
 
 
@@ -83,8 +86,26 @@ class Trace(Rendered):
         return len(self.spans)
 
     @property
+    def latency(self) -> float:
+        """Seconds from the request to its answer: the root span; 0 where that is not known."""
+        root = self._root
+        return 0.0 if root is None else root.duration
+
+    @property
+    def late(self) -> tuple[Span, ...]:
+        """The spans that ended after the answer: replicas that were not waited for, and repairs."""
+        root = self._root
+        return (
+            () if root is None else tuple(span for span in self.spans if span.end > root.end + _CLOCK_GRAIN)
+        )
+
+    @property
+    def _root(self) -> Span | None:
+        return next((span for span in self.spans if span.parent_id is None), None)
+
+    @property
     def duration(self) -> float:
-        """Seconds from the first beginning to the last end."""
+        """Seconds from the first beginning to the last end, which may be long after the answer; see `late`."""
         if not self.spans:
             return 0.0
         return max(span.end for span in self.spans) - min(span.begin for span in self.spans)
@@ -96,8 +117,10 @@ class Trace(Rendered):
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the trace as plain data, as ``--json`` prints it."""
+        late = {span.span_id for span in self.late}
         return {
             "trace_id": self.trace_id,
+            "latency": self.latency,
             "duration": self.duration,
             "spans": [
                 {
@@ -109,6 +132,7 @@ class Trace(Rendered):
                     "parent_id": span.parent_id,
                     "attributes": span.attributes,
                     "error": span.error,
+                    "late": span.span_id in late,
                 }
                 for span in self.spans
             ],
@@ -120,10 +144,17 @@ class Trace(Rendered):
         from rich.table import Table
         from rich.text import Text
 
+        late = {span.span_id for span in self.late}
+        root = self._root
+        caption = (
+            f"{_AFTER} after the answer: {len(late)} span(s), the last ended at {milliseconds(self.duration)}"
+        )
         table = Table(
-            title=f"trace {self.trace_id} · {milliseconds(self.duration)}",
+            title=f"trace {self.trace_id} · answered after {milliseconds(self.latency)}",
             title_justify="left",
             box=box.SIMPLE_HEAD,
+            caption=caption if late else None,
+            caption_justify="left",
             pad_edge=False,
         )
         table.add_column("span")
@@ -134,15 +165,18 @@ class Trace(Rendered):
         depths = _depths(self.spans)
         origin = min((span.begin for span in self.spans), default=0.0)
         whole = max(self.duration, 1e-9)
+        answered = _BAR if root is None else round((root.end - origin) / whole * _BAR)
         for span in self.spans:
             left = min(int((span.begin - origin) / whole * _BAR), _BAR - 1)
-            length = max(1, min(round(span.duration / whole * _BAR), _BAR - left))
+            right = left + max(1, min(round(span.duration / whole * _BAR), _BAR - left))
+            # A late span has at least one mark that says so, whatever rounding makes of it.
+            turn = max(left, min(right - 1, answered)) if span.span_id in late else right
             name = "  " * depths[span.span_id] + escape(span.name)
             colour = colours[span.node]
             table.add_row(
                 f"{name} [bold red]{escape(span.error)}[/]" if span.error else name,
                 f"[{colour}]{span.node}[/]",
-                Text(" " * left + "━" * length, style=colour),
+                Text(" " * left + "━" * (turn - left) + _AFTER * (right - turn), style=colour),
                 milliseconds(span.duration),
             )
         return table

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, cluster, flow, operations
+from quorate import _quorate, arguments, cluster, flow, observation, operations
 from quorate.aio.connection import Connection
 from quorate.errors import Closed
 from quorate.fleet import Fleet, Plan
@@ -26,13 +26,14 @@ class Cluster(Connection):
         self,
         nodes: int = 3,
         *,
-        timeout: float = operations.DEFAULT_TIMEOUT,
+        timeout: float = arguments.DEFAULT_TIMEOUT,
         start_timeout: float = 30.0,
         **options: Any,
     ) -> None:
-        limit = operations.seconds(start_timeout, 30.0)
+        limit = arguments.seconds(start_timeout, 30.0)
         self._plan = Plan(nodes, start_timeout=limit, **options)
-        self._timeout = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
+        self._timeout = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
+        self._roster = operations.Roster()
         self._started: Fleet | None = None
 
     async def start(self) -> Self:
@@ -49,8 +50,9 @@ class Cluster(Connection):
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
             self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
-            if not await flow.run_async(self._client, operations.links(fleet.names, (), limit)):
+            if not await flow.run_async(self._client, observation.links(fleet.names, (), limit)):
                 raise cluster.unlinked(fleet, limit)
+            await flow.run_async(self._client, self._roster.learn(limit))
         except BaseException:
             self._finalizer()
             raise
@@ -102,7 +104,7 @@ class Cluster(Connection):
         return await self.start()
 
     async def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
-        return await flow.run_async(self._client, operations.links(self._fleet.awake(), down, timeout))
+        return await flow.run_async(self._client, observation.links(self._fleet.awake(), down, timeout))
 
     def __repr__(self) -> str:
         if self._started is None:
@@ -123,14 +125,17 @@ class Node(cluster.NodeView):
         if wait:
             await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
 
-    async def stop(self, *, timeout: float = 10.0, wait: bool = True) -> None:
+    async def stop(self, *, timeout: float = cluster.STOP_TIMEOUT, wait: bool = True) -> None:
         """End it cleanly with SIGTERM; see `quorate.Node.stop`."""
-        await asyncio.to_thread(self._fleet.stop, self._name, timeout)
+        await asyncio.to_thread(
+            self._fleet.stop, self._name, arguments.seconds(timeout, cluster.STOP_TIMEOUT)
+        )
         if wait:
             await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
 
-    async def restart(self, *, timeout: float = 30.0, wait: bool = True) -> None:
+    async def restart(self, *, timeout: float = cluster.RESTART_TIMEOUT, wait: bool = True) -> None:
         """Start it again with the same data and the same addresses; see `quorate.Node.restart`."""
+        timeout = arguments.seconds(timeout, cluster.RESTART_TIMEOUT)
         await asyncio.to_thread(self._fleet.restart, self._name, timeout)
         if wait and not await self._cluster._await_links((), timeout):
             raise cluster.unlinked(self._fleet, timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import _quorate, flow, operations
+from quorate import _quorate, arguments, flow, observation, operations
 from quorate.aio.keyspace import Keyspace
 from quorate.ring import Ring
 
@@ -29,6 +29,7 @@ class Connection:
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
+        self._roster = operations.Roster()
 
     @property
     def timeout(self) -> float:
@@ -69,33 +70,33 @@ class Connection:
         """Report how evenly the ring spreads keys; see `quorate.Connection.distribution`."""
         return await flow.run_async(self._client, operations.distribution(keyspace, self._timeout))
 
-    async def status(self, *, timeout: float = operations.PROBE_TIMEOUT) -> ClusterStatus:
+    async def status(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> ClusterStatus:
         """Ask every node how it is; see `quorate.Connection.status`."""
-        limit = operations.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, operations.status(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, observation.status(self._roster, limit))
 
     async def health(
-        self, keyspace: str | None = None, *, timeout: float = operations.PROBE_TIMEOUT
+        self, keyspace: str | None = None, *, timeout: float = arguments.PROBE_TIMEOUT
     ) -> Health:
         """Judge whether a keyspace can serve; see `quorate.Connection.health`."""
-        limit = operations.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, operations.health(keyspace, limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, observation.health(self._roster, keyspace, limit))
 
-    async def metrics(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Metrics:
+    async def metrics(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Metrics:
         """Read the metrics of all nodes; see `quorate.Connection.metrics`."""
-        limit = operations.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, operations.metrics(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, observation.metrics(self._roster, limit))
 
-    async def events(self, *, timeout: float = operations.PROBE_TIMEOUT) -> Timeline:
+    async def events(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Timeline:
         """Collect what happened on all nodes; see `quorate.Connection.events`."""
-        limit = operations.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, operations.events(limit))
+        limit = arguments.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, observation.events(self._roster, limit))
 
     async def trace(self, trace_id: str) -> Trace:
         """Collect the spans of a trace; see `quorate.Connection.trace`."""
         client = self._client
-        limit = min(operations.PROBE_TIMEOUT, self._timeout)
-        return await flow.run_async(client, operations.trace(trace_id, client.spans, limit))
+        limit = min(arguments.PROBE_TIMEOUT, self._timeout)
+        return await flow.run_async(client, observation.trace(self._roster, trace_id, client.spans, limit))
 
     async def close(self) -> None:
         """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
@@ -122,7 +123,9 @@ class Connecting:
 
     async def _connect(self) -> Connection:
         client = await _quorate.Client.connect_async(self._endpoints, self._timeout, self._secret)
-        return Connection(client, self._timeout)
+        connection = Connection(client, self._timeout)
+        await flow.run_async(client, connection._roster.learn(self._timeout))
+        return connection
 
     def __await__(self) -> Generator[object, None, Connection]:
         return self._connect().__await__()
@@ -139,9 +142,9 @@ class Connecting:
 def connect(
     endpoints: str | Iterable[str],
     *,
-    timeout: float = operations.DEFAULT_TIMEOUT,
+    timeout: float = arguments.DEFAULT_TIMEOUT,
     secret: str | None = None,
 ) -> Connecting:
     """Connect to a running cluster: ``await connect(...)`` or ``async with connect(...)``; see `quorate.connect`."""
-    limit = operations.seconds(timeout, operations.DEFAULT_TIMEOUT)
-    return Connecting(operations.parse_endpoints(endpoints), limit, secret)
+    limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
+    return Connecting(arguments.parse_endpoints(endpoints), limit, arguments.secret_text(secret))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import levels, operations
+from quorate import answers, arguments, levels
 from quorate.aio.entries import Entry, WriteResult
-from quorate.ring import key_bytes, node_number
+from quorate.arguments import key_bytes, node_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from quorate._quorate import Context
     from quorate.aio.connection import Connection
+    from quorate.arguments import KeyT
     from quorate.levels import Consistency, Level
-    from quorate.operations import KeyT
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["Keyspace"]
@@ -68,13 +68,13 @@ class Keyspace:
         raw = await connection._client.put_async(
             self._info.id,
             raw_key,
-            operations.value_bytes(value),
-            context,
+            arguments.value_bytes(value),
+            arguments.seen(context),
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
         )
-        return operations.written(WriteResult, raw_key, raw, connection.trace)
+        return answers.written(WriteResult, raw_key, raw, connection.trace)
 
     async def get(
         self,
@@ -92,11 +92,11 @@ class Keyspace:
             self._info.id,
             raw_key,
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
             None if node is None else node_number(node),
         )
-        return operations.entry(Entry, raw_key, raw, connection.trace)
+        return answers.entry(Entry, raw_key, raw, connection.trace)
 
     async def delete(
         self,
@@ -114,12 +114,12 @@ class Keyspace:
             self._info.id,
             raw_key,
             None,
-            context,
+            arguments.seen(context),
             levels.to_wire(consistency),
-            operations.seconds(timeout, connection.timeout),
-            trace,
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
         )
-        return operations.written(WriteResult, raw_key, raw, connection.trace)
+        return answers.written(WriteResult, raw_key, raw, connection.trace)
 
     async def put_many(
         self,
@@ -129,13 +129,13 @@ class Keyspace:
         timeout: float | None = None,
     ) -> dict[KeyT, WriteResult]:
         """Write many values, many at a time; see `quorate.Keyspace.put_many`."""
-        pairs, batches = operations.put_batches(items)
+        pairs, batches = arguments.put_batches(items)
         level = levels.to_wire(consistency)
-        limit = operations.seconds(timeout, self._connection.timeout)
+        limit = arguments.seconds(timeout, self._connection.timeout)
         raws = []
         for part in batches:
             raws += await self._connection._client.put_many_async(self._info.id, part, level, limit)
-        return operations.written_batch(WriteResult, pairs, raws, self._connection.trace)
+        return answers.written_batch(WriteResult, pairs, raws, self._connection.trace)
 
     async def get_many(
         self,
@@ -146,14 +146,14 @@ class Keyspace:
         node: str | None = None,
     ) -> dict[KeyT, Entry]:
         """Read many keys, many at a time; see `quorate.Keyspace.get_many`."""
-        wanted, batches = operations.get_batches(keys)
+        wanted, batches = arguments.get_batches(keys)
         level = levels.to_wire(consistency)
         number = None if node is None else node_number(node)
-        limit = operations.seconds(timeout, self._connection.timeout)
+        limit = arguments.seconds(timeout, self._connection.timeout)
         raws = []
         for part in batches:
             raws += await self._connection._client.get_many_async(self._info.id, part, level, limit, number)
-        return operations.entry_batch(Entry, wanted, raws, self._connection.trace)
+        return answers.entry_batch(Entry, wanted, raws, self._connection.trace)
 
     def scan(
         self,
@@ -163,30 +163,23 @@ class Keyspace:
         prefix: str | bytes | None = None,
         consistency: Consistency | None = None,
         timeout: float | None = None,
+        limit: int | None = None,
         page_size: int = 256,
     ) -> AsyncIterator[tuple[str, Entry]]:
         """Walk the live keys in the order of their bytes, with ``async for``; see `quorate.Keyspace.scan`."""
-        cursor, stop = operations.scan_range(start, end, prefix)
+        pages = arguments.Pages(start, end, prefix, limit, page_size)
         level = levels.to_wire(consistency)
-        limit = operations.seconds(timeout, self._connection.timeout)
-        return self._pages(cursor, stop, level, limit, operations.page_limit(page_size))
+        return self._scan(pages, level, arguments.seconds(timeout, self._connection.timeout))
 
-    async def _pages(
-        self,
-        cursor: bytes | None,
-        stop: bytes | None,
-        level: str | None,
-        timeout: float,
-        limit: int,
+    async def _scan(
+        self, pages: arguments.Pages, level: str | None, timeout: float
     ) -> AsyncIterator[tuple[str, Entry]]:
-        client, after = self._connection._client, False
-        while True:
-            page = await client.scan_async(self._info.id, cursor, stop, after, limit, level, timeout)
+        client, more = self._connection._client, pages.wanted
+        while more:
+            page = await client.scan_async(self._info.id, *pages.request(), level, timeout)
             for key, raw in page.entries:
-                yield operations.key_text(key), operations.entry(Entry, key, raw, self._connection.trace)
-            if page.next is None:
-                return
-            cursor, after = page.next, True
+                yield answers.key_text(key), answers.entry(Entry, key, raw, self._connection.trace)
+            more = pages.advance(len(page.entries), page.next)
 
     async def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
         """List the nodes that store a key; see `quorate.Keyspace.nodes_for_key`."""

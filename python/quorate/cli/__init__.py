@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from quorate.cli.parser import build
+from quorate.cli.wording import shell_words
 from quorate.errors import InvalidArgument, QuorateError
 from quorate.settings import Settings
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build().parse_args(argv)
     try:
         settings = Settings(arguments)
+        for warning in settings.doubts():
+            print(f"quorate: warning: {warning}", file=sys.stderr)
         code: int = arguments.run(arguments, settings)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: QuorateError, *, as_json: bool) -> None:
+    message = shell_words(str(error))
     if as_json:
-        print(json.dumps(error.to_dict()))
-    print(f"quorate: {type(error).__name__}: {error}", file=sys.stderr)
+        print(json.dumps({**error.to_dict(), "message": message}))
+    print(f"quorate: {type(error).__name__}: {message}", file=sys.stderr)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import sys
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from quorate._quorate import Context
+from quorate.arguments import scan_limit
 from quorate.cli.output import document, show
 from quorate.connection import connect
 from quorate.entries import shorten
@@ -97,6 +97,8 @@ def put(arguments: Namespace, settings: Settings) -> int:
 
 def get(arguments: Namespace, settings: Settings) -> int:
     """Read a key; the exit status is 1 when it has no value."""
+    if arguments.raw and (arguments.json or arguments.trace):
+        raise InvalidArgument("--raw prints the value alone: leave out --json and --trace, or --raw")
     level = _level(arguments, settings)
     with connection(settings) as client:
         entry = client.keyspace(arguments.keyspace).get(
@@ -124,14 +126,12 @@ def delete(arguments: Namespace, settings: Settings) -> int:
 
 def scan(arguments: Namespace, settings: Settings) -> int:
     """List keys and values; as JSON one document per line."""
-    if arguments.limit is not None and arguments.limit < 0:
-        raise InvalidArgument(f"--limit {arguments.limit}: use 0 or more")
-    level = _level(arguments, settings)
+    level, limit = _level(arguments, settings), scan_limit(arguments.limit)
     with connection(settings) as client:
         found = client.keyspace(arguments.keyspace).scan(
-            arguments.start, arguments.end, prefix=arguments.prefix, consistency=level
+            arguments.start, arguments.end, prefix=arguments.prefix, consistency=level, limit=limit
         )
-        for key, entry in islice(found, arguments.limit):
+        for key, entry in found:
             if arguments.json:
                 document(entry.to_dict())
             else:

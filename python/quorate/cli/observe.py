@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from quorate.cli.data import connection
 from quorate.cli.output import document, show
-from quorate.errors import InvalidArgument
+from quorate.errors import InvalidArgument, NotFound
 from quorate.ring import Ring
+from quorate.timeline import EVENTS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -89,6 +91,8 @@ def nodes_for_key(arguments: Namespace, settings: Settings) -> int:
 
 def events(arguments: Namespace, settings: Settings) -> int:
     """Show what happened; as JSON one document per line."""
+    if arguments.name not in (None, *EVENTS):
+        raise InvalidArgument(f"--name {arguments.name!r}: there are {', '.join(EVENTS)}")
     with connection(settings) as client:
         timeline = client.events().where(arguments.name)
     if arguments.json:
@@ -101,7 +105,14 @@ def events(arguments: Namespace, settings: Settings) -> int:
 def metrics(arguments: Namespace, settings: Settings) -> int:
     """Show the metrics; as JSON one document per line."""
     with connection(settings) as client:
-        found = client.metrics().where(arguments.name)
+        everything = client.metrics()
+    found = everything.where(arguments.name)
+    if not found.samples and arguments.name is not None:
+        near = get_close_matches(arguments.name, everything.names, n=3, cutoff=0.5)
+        raise NotFound(
+            f"no node reports the metric {arguments.name!r}: "
+            + (f"the nearest are {', '.join(near)}" if near else "list all with `quorate metrics`")
+        )
     if arguments.json:
         for sample in found:
             document(asdict(sample))

@@ -180,7 +180,7 @@ def _observation(commands: _Commands) -> None:
     nodes.add_argument("keyspace")
     nodes.add_argument("key")
     events = commands.add("events", "observe:events", "what happened, on all nodes", connects=True)
-    events.add_argument("--name", help="only events of this name, for example PeerDown")
+    events.add_argument("--name", metavar="EVENT", help="only events of this name, for example PeerDown")
     metrics = commands.add("metrics", "observe:metrics", "the metrics of all nodes", connects=True)
     metrics.add_argument("name", nargs="?", help="only this metric")
     trace = commands.add("trace", "observe:trace", "draw the spans of a trace", connects=True)
@@ -206,7 +206,9 @@ def _bench(commands: _Commands) -> None:
     bench.add_argument(
         "--connections", type=int, default=1, metavar="N", help="clients to spread them over (1)"
     )
-    bench.add_argument("--replicas", type=int, default=3, metavar="N", help="copies of each key (3)")
+    bench.add_argument(
+        "--replicas", type=int, metavar="N", help="copies of each key (3, or as many as there are nodes)"
+    )
     bench.add_argument(
         "-c", "--consistency", default="QUORUM", metavar="LEVEL,...", help="levels to measure (QUORUM)"
     )

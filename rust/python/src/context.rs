@@ -28,12 +28,19 @@ impl Context {
 
     /// Read what `bytes(context)` wrote.
     #[staticmethod]
-    fn from_bytes(data: &[u8]) -> PyResult<Self> {
-        postcard::from_bytes(data).map(Context).map_err(|_| {
-            exception(Error::invalid(
-                "these bytes are not a context: use bytes(entry.context)",
-            ))
-        })
+    fn from_bytes(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // Bytes that go on after the context are as wrong as bytes that end before it.
+        let read = |bytes| {
+            postcard::take_from_bytes(bytes)
+                .ok()
+                .filter(|(_, rest)| rest.is_empty())
+        };
+        match data.extract::<&[u8]>().ok().and_then(read) {
+            Some((vector, _)) => Ok(Context(vector)),
+            None => Err(exception(Error::invalid(
+                "this is not a context: give what bytes(entry.context) wrote",
+            ))),
+        }
     }
 
     fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

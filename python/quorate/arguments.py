@@ -1,0 +1,286 @@
+"""What callers give, checked and coded: keys, values, contexts, timeouts, addresses, ranges, batches.
+
+Everything that a caller may get wrong is refused here with `InvalidArgument`, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from quorate._quorate import Context
+from quorate.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_PORT = 7400
+"""Where clients are expected when an address names no port."""
+DEFAULT_TIMEOUT = 5.0
+"""Seconds that an operation may take when nothing else is said."""
+PROBE_TIMEOUT = 1.0
+"""Seconds that a node has to tell its status before it counts as down."""
+SHORTEST_TIMEOUT = 0.001
+"""Seconds: deadlines travel in milliseconds, so a shorter one has passed before it is sent."""
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds: a day is as good as forever."""
+BATCH = 512
+"""Operations handed to the extension at once: often enough for a progress bar, seldom enough to cost nothing."""
+MAX_PAGE = 10_000
+"""Entries that a scan may fetch at once."""
+
+KeyT = TypeVar("KeyT", str, bytes, "str | bytes")
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """Code a key the way every operation does: text as UTF-8, and bytes that are not text survive the way back."""
+    if isinstance(key, str):
+        try:
+            return key.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(
+                f"key {key!r} cannot be coded as UTF-8 ({error.reason}): give bytes"
+            ) from error
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return bytes(key)
+    raise InvalidArgument(f"a key is str or bytes, not {_kind(key)}: encode it first")
+
+
+def value_bytes(value: str | bytes) -> bytes:
+    """Code a value: text as UTF-8, bytes as they are."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(
+                f"the value cannot be coded as UTF-8 ({error.reason} at {error.start}): give bytes"
+            ) from error
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise InvalidArgument(f"a value is str or bytes, not {_kind(value)}: encode it first")
+
+
+def seen(context: Context | None) -> Context | None:
+    """Check the context of a write."""
+    if context is None or isinstance(context, Context):
+        return context
+    raise InvalidArgument(
+        f"context is what a read or a write answered, entry.context, not {_kind(context)}: bytes that were made of"
+        " one are read by Context.from_bytes"
+    )
+
+
+def switch(value: bool, name: str) -> bool:
+    """Check what is on or off."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgument(f"{name}={value!r}: use True or False")
+
+
+def text(value: str, name: str) -> str:
+    """Check what has to be text that can be sent."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} is a str, not {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(
+            f"{name} cannot be coded as UTF-8 ({error.reason}): use other characters"
+        ) from error
+    return value
+
+
+def secret_text(secret: str | None) -> str | None:
+    """Check a secret, without ever showing it."""
+    return None if secret is None else text(secret, "secret")
+
+
+def seconds(timeout: float | None, default: float) -> float:
+    """Check a timeout.
+
+    Raises
+    ------
+    InvalidArgument
+        When it is not a positive number of seconds, or too short for anything to be sent in it.
+    """
+    if timeout is None:
+        return default
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not 0 < timeout < float("inf"):
+        raise InvalidArgument(f"timeout {timeout!r}: give a positive number of seconds")
+    if timeout < SHORTEST_TIMEOUT:
+        raise InvalidArgument(
+            f"timeout {timeout!r}: nothing can be sent in so short a time, give at least {SHORTEST_TIMEOUT:g} seconds"
+        )
+    return float(min(timeout, LONGEST_TIMEOUT))
+
+
+def whole_number(value: int, name: str, least: int, most: int) -> int:
+    """Check a number that has limits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidArgument(f"{name}={value!r}: give a number from {least} to {most}")
+    return value
+
+
+def node_number(name: str) -> int:
+    """Read ``n3`` as 3.
+
+    Raises
+    ------
+    InvalidArgument
+        When the name is not that of a node.
+    """
+    digits = name[1:] if isinstance(name, str) and name.startswith("n") else ""
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 5 and 0 < int(digits) < 65536):
+        raise InvalidArgument(f"{name!r} is not the name of a node: write n1 to n65535")
+    return int(digits)
+
+
+def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
+    """Read ``"h1:7400,h2"`` or a sequence of such addresses.
+
+    Raises
+    ------
+    InvalidArgument
+        When there is none, or one that is no address.
+    """
+    parsed = []
+    listed = endpoints.split(",") if isinstance(endpoints, str) else elements(endpoints, "endpoints")
+    for address in (text(address, "an address").strip() for address in listed):
+        if not address:
+            continue
+        host, colon, port = address.rpartition(":")
+        if not colon:
+            host, port = address, str(DEFAULT_PORT)
+        if not host or not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+            raise InvalidArgument(f"address {address!r}: write host or host:port with a port from 1 to 65535")
+        parsed.append(f"{host}:{port}")
+    if not parsed:
+        raise InvalidArgument("no address to connect to: give at least one host:port")
+    return parsed
+
+
+def elements(values: Iterable[Any], name: str) -> list[Any]:
+    """List what is in a collection; a single str or bytes is none, though Python can iterate over it."""
+    if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{name} is a list, not {_kind(values)}: write [{values!r:.40}]")
+    return list(values)
+
+
+def mapping(values: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """Copy a mapping whose keys are text; nothing is an empty one."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InvalidArgument(f"{name} is a mapping, not {_kind(values)}")
+    return {text(key, f"a key of {name}"): value for key, value in values.items()}
+
+
+# Scans ----------------------------------------------------------------------------------------------------------------
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """Find the first key after all that begin with a prefix; ``None`` when there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None
+
+
+def scan_range(
+    start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
+) -> tuple[bytes | None, bytes | None]:
+    """Turn what a scan was given into its first key and the first key that is too far.
+
+    Raises
+    ------
+    InvalidArgument
+        When a prefix is combined with a range.
+    """
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise InvalidArgument("a scan takes either prefix or start and end, not both")
+        first = key_bytes(prefix)
+        return first, prefix_end(first)
+    return (None if start is None else key_bytes(start)), (None if end is None else key_bytes(end))
+
+
+def scan_limit(limit: int | None) -> int | None:
+    """Check how many entries a scan is to yield at most."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+        raise InvalidArgument(f"limit={limit!r}: give a whole number, 0 or more")
+    return limit
+
+
+class Pages:
+    """How a scan is cut into pages, and where its next page begins.
+
+    Parameters
+    ----------
+    start, end, prefix : str or bytes, optional
+        As `scan_range` takes them.
+    limit : int, optional
+        Entries in all; no limit by default.
+    page_size : int
+        Entries of one page.
+    """
+
+    def __init__(
+        self,
+        start: str | bytes | None,
+        end: str | bytes | None,
+        prefix: str | bytes | None,
+        limit: int | None,
+        page_size: int,
+    ) -> None:
+        self._cursor, self._stop = scan_range(start, end, prefix)
+        self._page_size = whole_number(page_size, "page_size", 1, MAX_PAGE)
+        self._left = scan_limit(limit)
+        self._after = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the limit asks for anything more."""
+        return self._left != 0
+
+    def request(self) -> tuple[bytes | None, bytes | None, bool, int]:
+        """Tell the next page's beginning, the end, whether the beginning itself is left out, and the size."""
+        size = self._page_size if self._left is None else min(self._page_size, self._left)
+        return self._cursor, self._stop, self._after, size
+
+    def advance(self, entries: int, following: bytes | None) -> bool:
+        """Note what a page held and where it ended; tells whether there is another one to ask for."""
+        if self._left is not None:
+            self._left -= entries
+        self._cursor, self._after = following, True
+        return following is not None and self.wanted
+
+
+# Batches --------------------------------------------------------------------------------------------------------------
+
+
+def put_batches(
+    items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
+) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[tuple[bytes, bytes]]]]:
+    """Code the pairs of a put_many, and cut them into batches."""
+    pairs = list(items.items()) if isinstance(items, Mapping) else elements(items, "what put_many writes")
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
+    coded = [(key_bytes(key), value_bytes(value)) for key, value in pairs]
+    named = [(_named(key, raw), raw) for (key, _), (raw, _) in zip(pairs, coded, strict=True)]
+    return named, (coded[i : i + BATCH] for i in range(0, len(coded), BATCH))
+
+
+def get_batches(keys: Iterable[KeyT]) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[bytes]]]:
+    """Code the keys of a get_many, each once, and cut them into batches."""
+    coded = ((key, key_bytes(key)) for key in elements(keys, "what get_many reads"))
+    named = list({_named(key, raw): raw for key, raw in coded}.items())
+    raws = [raw for _, raw in named]
+    return named, (raws[i : i + BATCH] for i in range(0, len(raws), BATCH))
+
+
+def _named(key: KeyT, raw: bytes) -> Any:
+    """Name a key in a batch's results: as it was given, or as bytes where that cannot be a dictionary's key."""
+    return key if isinstance(key, (str, bytes)) else raw
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__

@@ -1,0 +1,48 @@
+"""Errors in the words of the shell.
+
+The package names its parameters and calls; whoever types commands knows flags and commands. The messages are the same
+otherwise, so they are turned here, in one place, and not written twice.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["shell_words"]
+
+_FLAGS = {
+    "connections": "--connections",
+    "data_dir": "--data",
+    "duration": "--duration",
+    "hash": "--hash",
+    "heartbeat_ms": "--heartbeat-ms",
+    "idle_ms": "--idle-ms",
+    "limit": "--limit",
+    "log_level": "--log-level",
+    "map_size_bytes": "--map-size-bytes",
+    "nodes": "--nodes",
+    "port": "--port",
+    "read_repair": "--read-repair",
+    "replicas": "--replicas",
+    "vnodes": "--vnodes",
+    "warmup": "--warmup",
+}
+_PHRASES = (
+    (re.compile(r"create it with keyspace\(('.*?'), .*?\)"), r"create it with `quorate keyspace create \1`"),
+    (
+        re.compile(r"read entry\.siblings, .* newest one\)"),
+        "see them with --json, then put the merged value with --context",
+    ),
+    (re.compile(r"\bdata_dir(?=\b[^=])|\bdata_dir$"), "--data"),
+    (re.compile(r"^consistency (?=['\d])"), "--consistency "),
+    (re.compile(r"^timeout (?=[-\d])"), "--timeout "),
+    (re.compile(r"^read_repair (?=')"), "--read-repair "),
+    (re.compile(rf"\b({'|'.join(_FLAGS)})="), lambda found: f"{_FLAGS[found[1]]} "),
+)
+
+
+def shell_words(message: str) -> str:
+    """Say what an error says with flags in place of parameters, and commands in place of calls."""
+    for pattern, words in _PHRASES:
+        message = pattern.sub(words, message)
+    return message

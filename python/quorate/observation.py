@@ -1,0 +1,190 @@
+"""What is asked of every node: status, metrics, events, spans, links.
+
+Nodes that do not answer are part of the answer. Each is a `quorate.flow.Flow`, so that the synchronous and the
+asynchronous client share it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from quorate import levels
+from quorate.arguments import PROBE_TIMEOUT, node_number, text
+from quorate.entries import moment
+from quorate.errors import InvalidArgument, NotFound, QuorateError
+from quorate.flow import Call, Flow, Pause
+from quorate.metrics import Metrics, Sample
+from quorate.metrics import parse as parse_metrics
+from quorate.operations import Roster, find_keyspace
+from quorate.ring import Ring
+from quorate.timeline import Event, Timeline
+from quorate.topology import ClusterStatus, Health, Member, NodeStatus, PeerStatus
+from quorate.trace import Span, Trace, arrange, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_LINK_PAUSE = 0.004
+_SPAN_TRIES = 25
+_SPAN_PAUSE = 0.02
+
+
+def _ask(
+    members: Sequence[Member], what: str, argument: int, timeout: float
+) -> Flow[list[tuple[Member, str | QuorateError]]]:
+    answers = yield Call("ask", ([member.number for member in members], what, argument, timeout))
+    return list(zip(members, answers, strict=True))
+
+
+def status(roster: Roster, timeout: float) -> Flow[ClusterStatus]:
+    """Ask every member for its status; one that does not answer in time is down."""
+    members = (yield from roster.topology(timeout)).members
+    answers = yield from _ask(members, "status", 0, timeout)
+    return ClusterStatus(tuple(_node_status(member, answer) for member, answer in answers))
+
+
+def _node_status(member: Member, answer: str | QuorateError) -> NodeStatus:
+    if isinstance(answer, QuorateError):
+        return NodeStatus(member.name, member.address, up=False, error=f"{type(answer).__name__}: {answer}")
+    found = json.loads(answer)
+    peers = tuple(
+        PeerStatus(f"n{peer['node']}", peer["up"], peer["round_trip_micros"] / 1e6, peer["queued_bytes"])
+        for peer in found["peers"]
+    )
+    return NodeStatus(
+        member.name,
+        member.address,
+        up=True,
+        uptime=float(found["uptime_seconds"]),
+        version=found["version"],
+        generation=found["generation"],
+        peers=peers,
+        keyspaces=tuple(sorted(found["keyspaces"])),
+        data_directory=found["data_directory"],
+        stored_bytes=found["stored_bytes"],
+        # The question that this answers is one of them.
+        in_flight=max(0, found["in_flight"] - 1),
+    )
+
+
+def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]:
+    """Judge whether a keyspace (or a key with three copies) can serve."""
+    shape = yield from roster.topology(timeout)
+    if keyspace is None:
+        replicas = min(3, len(shape.members))
+    else:
+        replicas = (yield from find_keyspace(keyspace, timeout)).replicas
+    nodes = (yield from status(roster, timeout)).nodes
+    alive = {node_number(node.name) for node in nodes if node.up}
+    required = levels.QUORUM.required(replicas)
+    sets = Ring.of(shape).replica_sets(replicas)
+    has_quorum = all(len(alive.intersection(map(node_number, nodes))) >= required for nodes in sets)
+    verdict: Any = "healthy" if len(alive) == len(nodes) else "degraded" if has_quorum else "unavailable"
+    return Health(verdict, replicas > 1, len(nodes), len(alive), required, has_quorum, nodes)
+
+
+def metrics(roster: Roster, timeout: float) -> Flow[Metrics]:
+    """Ask every member for its metrics."""
+    members = (yield from roster.topology(timeout)).members
+    answers = yield from _ask(members, "metrics", 0, timeout)
+    samples: list[Sample] = []
+    missing: list[str] = []
+    for member, answer in answers:
+        if isinstance(answer, QuorateError):
+            missing.append(member.name)
+        else:
+            samples.extend(parse_metrics(member.name, answer).samples)
+    return Metrics(tuple(samples), tuple(missing))
+
+
+def events(roster: Roster, timeout: float) -> Flow[Timeline]:
+    """Ask every member for its events and put them in the order of their time."""
+    members = (yield from roster.topology(timeout)).members
+    answers = yield from _ask(members, "events", 0, timeout)
+    found: list[Event] = []
+    missing: list[str] = []
+    for member, answer in answers:
+        if isinstance(answer, QuorateError):
+            missing.append(member.name)
+        else:
+            found.extend(_event(occurrence) for occurrence in json.loads(answer))
+    found.sort(key=lambda event: (event.time, event.node, event.sequence))
+    return Timeline(tuple(found), tuple(missing))
+
+
+def _event(found: dict[str, Any]) -> Event:
+    event = found["event"]
+    name, detail = (event, {}) if isinstance(event, str) else next(iter(event.items()))
+    named = dict(detail)
+    for key in ("peer", "node"):
+        if named.get(key) is not None:
+            named[key] = f"n{named[key]}"
+    if "replicas" in named:
+        named["replicas"] = [f"n{node}" for node in named["replicas"]]
+    return Event(
+        moment(found["at"]), f"n{found['node']}", name, named, found["generation"], found["sequence"]
+    )
+
+
+def trace(roster: Roster, trace_id: str, own: Callable[[int], str], timeout: float) -> Flow[Trace]:
+    """Collect the spans of a trace from every member and from this client.
+
+    Replicas report their spans a little after the answer; it is asked again until every span's parent is there.
+    """
+    try:
+        number = int(text(trace_id, "a trace id"), 16)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1 << 128:
+        raise InvalidArgument(f"{trace_id!r} is not a trace id: it has 32 hexadecimal digits")
+    members = (yield from roster.topology(timeout)).members
+    spans: list[Span] = []
+    for _ in range(_SPAN_TRIES):
+        before = len(spans)
+        spans = [_span(found) for found in json.loads(own(number))]
+        for _member, answer in (yield from _ask(members, "spans", number, timeout)):
+            if not isinstance(answer, QuorateError):
+                spans.extend(_span(found) for found in json.loads(answer))
+        if complete(spans) and len(spans) == before:
+            break
+        yield Pause(_SPAN_PAUSE)
+    if not spans:
+        raise NotFound(f"no node keeps spans of trace {trace_id}: it was not sampled, or is too old")
+    return Trace(f"{number:032x}", arrange(spans))
+
+
+def _span(found: dict[str, Any]) -> Span:
+    return Span(
+        found["name"],
+        "client" if found["node"] is None else f"n{found['node']}",
+        moment(found["start"]),
+        max(0, found["end"] - found["start"]) / 1e6,
+        f"{found['span_id']:016x}",
+        f"{found['parent_id']:016x}" if found["parent_id"] else None,
+        dict(found["attributes"]),
+        found["error"],
+    )
+
+
+def links(up: Iterable[str], down: Iterable[str], timeout: float) -> Flow[bool]:
+    """Wait until all nodes of ``up`` see each other, and none of ``down``; tells whether that came in time."""
+    awake = [node_number(name) for name in up]
+    gone = {node_number(name) for name in down}
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        answers = yield Call("ask", (awake, "status", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
+        if all(_sees(node, answer, awake, gone) for node, answer in zip(awake, answers, strict=True)):
+            return True
+        if left <= 0:
+            return False
+        yield Pause(_LINK_PAUSE)
+
+
+def _sees(node: int, answer: str | QuorateError, awake: list[int], gone: set[int]) -> bool:
+    if isinstance(answer, QuorateError):
+        return False
+    seen = {peer["node"] for peer in json.loads(answer)["peers"] if peer["up"]}
+    return seen.issuperset(set(awake) - {node}) and seen.isdisjoint(gone)

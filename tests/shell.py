@@ -1,0 +1,23 @@
+"""Running commands as a user's shell does."""
+
+import os
+import subprocess
+import sys
+
+
+def run(*arguments, endpoints=None, stdin="", check=0, **environment):
+    """Run a command; returns what it printed, or what it complained about when it printed nothing."""
+    given = {key: value for key, value in os.environ.items() if not key.startswith("QUORATE_")}
+    if endpoints is not None:
+        given["QUORATE_ENDPOINTS"] = endpoints
+    done = subprocess.run(
+        [sys.executable, "-m", "quorate", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env={**given, **environment},
+    )
+    assert done.returncode == check, (arguments, done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr if check and not done.stdout else done.stdout

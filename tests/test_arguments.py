@@ -1,0 +1,163 @@
+"""Wrong arguments: whatever is given, the error is one of ours, and says what to give instead."""
+
+import pytest
+
+import quorate
+from quorate import ALL, Context, Ring, aio, arguments
+from quorate.fleet import Plan
+
+# What a caller may give by mistake; some calls take some of these.
+WRONG = [
+    None,
+    5,
+    2.5,
+    True,
+    float("nan"),
+    -1,
+    10**400,
+    1e-9,
+    "x",
+    "\ud800",
+    "a\0b",
+    b"junk",
+    [],
+    [1],
+    ["a"],
+    [("a",)],
+    {},
+    {"a": 1},
+    object(),
+]
+
+
+def attempts(cluster, keyspace, wrong):
+    """Yield a name and a call for every argument there is."""
+    ring, status, node = Ring(3), cluster.status(), cluster["n1"]
+    events, metrics = cluster.events(), cluster.metrics()
+    yield "Context.from_bytes", lambda: Context.from_bytes(wrong)
+    yield "Ring", lambda: Ring(wrong)
+    for name in ("vnodes", "hash", "racks", "datacenters"):
+        yield f"Ring {name}", lambda name=name: Ring(3, **{name: wrong})
+    for method in ("nodes_for_key", "replica_sets", "distribution", "moved", "token_of"):
+        yield f"Ring.{method}", lambda method=method: getattr(ring, method)(wrong)
+    yield "Plan", lambda: Plan(wrong)
+    for name in (
+        *("data_dir", "racks", "datacenters", "host", "port", "log_level", "secret", "insecure", "settings"),
+        *("vnodes", "hash", "name"),
+    ):
+        yield f"Plan {name}", lambda name=name: Plan(3, **{name: wrong})
+    for connect in (quorate.connect, aio.connect):
+        if wrong != "x" or connect is aio.connect:
+            yield "connect", lambda connect=connect: connect(wrong, timeout=0.1)
+    for method in ("put", "put_many", "get", "get_many", "delete"):
+        more = ("v",) if method == "put" else ()
+        yield method, lambda method=method, more=more: getattr(keyspace, method)(wrong, *more)
+    yield "value", lambda: keyspace.put("k", wrong)
+    yield "values", lambda: keyspace.put_many({"k": wrong})
+    for name in ("context", "consistency", "timeout", "trace"):
+        yield f"put {name}", lambda name=name: keyspace.put("k", "v", **{name: wrong})
+    for name in ("consistency", "timeout", "trace", "node"):
+        yield f"get {name}", lambda name=name: keyspace.get("k", **{name: wrong})
+    for name in ("start", "end", "prefix", "consistency", "timeout", "limit", "page_size"):
+        yield f"scan {name}", lambda name=name: list(keyspace.scan(**{name: wrong}))
+    for name in ("mode", "replicas", "read", "write", "read_repair"):
+        if (name, wrong) != ("mode", None):
+            yield f"keyspace {name}", lambda name=name: cluster.keyspace("wrong", **{name: wrong})
+    for method in ("keyspace", "health", "distribution", "trace"):
+        yield method, lambda method=method: getattr(cluster, method)(wrong)
+    for method in ("status", "health", "metrics", "events"):
+        yield f"{method} timeout", lambda method=method: getattr(cluster, method)(timeout=wrong)
+    yield "nodes_for_key", lambda: cluster.nodes_for_key(wrong, "k")
+    yield "cluster[]", lambda: cluster[wrong]
+    yield "status[]", lambda: status[wrong]
+    yield "log", lambda: node.log(wrong)
+    yield "events.where", lambda: events.where(wrong)
+    yield "metrics.where", lambda: metrics.where(wrong)
+    if wrong is not None and not isinstance(wrong, (int, float)):
+        yield "stop timeout", lambda: node.stop(timeout=wrong)
+        yield "restart timeout", lambda: node.restart(timeout=wrong)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong!r:.12}")
+def test_no_argument_raises_anything_but_our_errors(shared, keyspace, wrong):
+    for name, attempt in attempts(shared, keyspace, wrong):
+        try:
+            attempt()
+        except quorate.QuorateError:
+            continue
+        except Exception as error:
+            raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+@pytest.mark.parametrize(
+    ("attempt", "named"),
+    [
+        (lambda keyspace: keyspace.put("a", "1", context=b"junk"), r"entry\.context, not bytes"),
+        (lambda keyspace: keyspace.delete("a", context={"n1": 1}), r"entry\.context, not dict"),
+        (lambda keyspace: keyspace.put_many(["a"]), "pairs of key and value, not 'a'"),
+        (lambda keyspace: keyspace.put_many("ab"), "a list, not str"),
+        (lambda keyspace: keyspace.get_many("abc"), r"a list, not str: write \['abc'\]"),
+        (lambda keyspace: keyspace.get_many(None), "a list, not None"),
+        (lambda keyspace: keyspace.put("\ud800", "1"), "cannot be coded as UTF-8"),
+        (lambda keyspace: keyspace.put("a", "\ud800"), "the value cannot be coded as UTF-8"),
+        (lambda keyspace: keyspace.put("a", "1", timeout=1e-9), "at least 0.001 seconds"),
+        (lambda keyspace: keyspace.put("a", "1", trace=1), "trace=1: use True or False"),
+        (lambda _: quorate.connect(None), "a list, not None"),
+        (lambda _: quorate.connect("127.0.0.1", secret=5), "secret is a str"),
+        (lambda _: Context.from_bytes(b"\0\0"), "not a context"),
+        (lambda _: quorate.Cluster(nodes="5"), "nodes='5': a cluster has a whole number"),
+        (lambda _: quorate.Cluster(nodes=True), "nodes=True"),
+        (lambda _: quorate.Cluster(nodes=100_000), "nodes=100000"),
+        (lambda _: quorate.Cluster(log_level="x"), "log_level='x': use error, warn, info, debug, trace"),
+        (lambda _: quorate.Cluster(settings={"spans": object()}), "settings of n1 are not plain data"),
+        (lambda _: quorate.Cluster(data_dir=""), "data_dir=''"),
+        (lambda _: quorate.Cluster(data_dir="a\0b"), "the path of a directory"),
+    ],
+)
+def test_the_error_says_what_to_give(keyspace, attempt, named):
+    with pytest.raises(quorate.InvalidArgument, match=named):
+        attempt(keyspace)
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/none/below"])
+def test_a_directory_that_cannot_be_is_refused(tmp_path, where):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(quorate.DataDirectoryError, match="cannot be used") as caught:
+        quorate.Cluster(nodes=1, data_dir=tmp_path / where)
+    assert where.removeprefix("file/") in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_log_that_cannot_be_written_is_a_start_that_fails(tmp_path):
+    (tmp_path / "n1.log").mkdir()
+    with pytest.raises(quorate.ClusterStartError, match=r"n1 does not start.*n1\.log"):
+        quorate.Cluster(nodes=1, data_dir=tmp_path)
+
+
+def test_keys_that_cannot_name_a_result_are_bytes_in_it(keyspace):
+    keyspace.put_many([(bytearray(b"a"), "1")])
+    assert keyspace.get_many([bytearray(b"a"), "b"], consistency=ALL)[b"a"].text == "1"
+
+
+def test_a_node_that_does_not_stop_in_time(cluster):
+    cluster["n1"].pause()
+    fleet = cluster._fleet
+    process = fleet.process("n1")
+    # It cannot hear the signal that wakes it, as when it hangs.
+    process.signal, process.wait = (lambda number: None), (lambda timeout: False)
+    with pytest.raises(quorate.StopTimeout, match=r"n1 still runs 0\.1 s after SIGTERM"):
+        cluster["n1"].stop(timeout=0.1)
+    assert issubclass(quorate.StopTimeout, TimeoutError)
+    del process.signal, process.wait
+
+
+def test_pages_end_with_the_limit_or_with_the_keys():
+    pages = arguments.Pages("a", None, None, 5, 2)
+    assert pages.request() == (b"a", None, False, 2)
+    assert pages.advance(2, b"c")
+    assert pages.request() == (b"c", None, True, 2)
+    assert pages.advance(2, b"e")
+    assert pages.request() == (b"e", None, True, 1)
+    assert not pages.advance(1, b"f")
+    assert not arguments.Pages(None, None, None, 0, 2).wanted
+    assert not arguments.Pages(None, None, "p", None, 2).advance(1, None)
