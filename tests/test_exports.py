@@ -1,12 +1,15 @@
 """What the package exports, and that importing it stays cheap."""
 
 import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import quorate
+from quorate.version import VERSION
 
 
 def test_every_exported_name_can_be_had():
@@ -56,3 +59,34 @@ def test_starting_a_node_imports_next_to_nothing():
         [sys.executable, "-I", "-S", "-c", boot], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_that_of_the_workspace():
+    cargo = (Path(__file__).parents[1] / "Cargo.toml").read_text()
+    (version,) = re.findall(r'^version = "(.*)"$', cargo, re.MULTILINE)
+    assert version == VERSION == quorate.__version__
+
+
+@pytest.mark.parametrize(
+    ("built", "named"),
+    [
+        ("__version__ = '0.0.9'", "the extension is of version 0.0.9"),
+        (f"__version__ = {VERSION!r}; INTERFACE = 1", "of different builds"),
+        (f"__version__ = {VERSION!r}", "of different builds"),
+        ("raise ImportError('undefined symbol')", r"cannot be loaded \(undefined symbol\)"),
+    ],
+)
+def test_an_extension_of_another_build_is_refused(tmp_path, built, named):
+    package = tmp_path / "quorate"
+    package.mkdir()
+    for name in ("__init__.py", "version.py", "_quorate.pyi"):
+        (package / name).write_bytes(Path(quorate.__file__).with_name(name).read_bytes())
+    (package / "_quorate.py").write_text(f"{built}\n")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import quorate"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert re.search(named, done.stderr)
+    assert "pip install --force-reinstall quorate" in done.stderr

@@ -14,6 +14,10 @@ imports this package when it starts.
 
 from typing import TYPE_CHECKING, Any
 
+from quorate.version import check as _check
+
+_check()
+
 if TYPE_CHECKING:
     from quorate import aio, errors
     from quorate._quorate import Context, __version__

@@ -6,6 +6,8 @@ from typing import Final, final
 from quorate.errors import QuorateError
 
 __all__ = [
+    "INTERFACE",
+    "MAX_VALUE_BYTES",
     "Client",
     "Context",
     "RawEntry",
@@ -18,6 +20,8 @@ __all__ = [
     "run_node",
 ]
 __version__: Final[str]
+INTERFACE: Final[int]
+MAX_VALUE_BYTES: Final[int]
 
 @final
 class Context:

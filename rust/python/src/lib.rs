@@ -11,6 +11,7 @@ mod requests;
 mod ring;
 mod runtime;
 mod sampling;
+mod stamp;
 
 use pyo3::prelude::*;
 
@@ -39,4 +40,12 @@ mod _quorate {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// A fingerprint of the stub file that this was built with.
+    #[pymodule_export]
+    const INTERFACE: u32 = crate::stamp::INTERFACE;
+
+    /// How large a value may be.
+    #[pymodule_export]
+    const MAX_VALUE_BYTES: usize = quorate_protocol::api::MAX_VALUE_BYTES;
 }
