@@ -15,10 +15,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate, levels
+from quorate.arguments import parse_endpoints
 from quorate.cli.data import connection
 from quorate.cli.output import document, show
 from quorate.errors import InvalidArgument
-from quorate.operations import parse_endpoints
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -34,20 +34,28 @@ __all__ = ["bench"]
 _OPERATIONS = ("load", "write", "read", "mixed")
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_REPLICAS = 3
+_LONGEST = 86_400
 
 
 def bench(arguments: Namespace, settings: Settings) -> int:
     """Measure every combination that was asked for; the exit status is 1 when any operation failed."""
     operations = _listed(arguments.operations, _OPERATIONS, "--operations")
-    concurrencies = [_positive(text, "--concurrency") for text in arguments.concurrency.split(",")]
+    concurrencies = [_whole(text, "--concurrency") for text in arguments.concurrency.split(",")]
     consistencies = [levels.to_wire(text.strip()) for text in arguments.consistency.split(",")]
-    for name in ("value_size", "keys", "replicas"):
-        _positive(getattr(arguments, name), f"--{name.replace('_', '-')}")
+    _check_sizes(arguments)
+    remote = settings.given("endpoints") and arguments.nodes is None
+    replicas = arguments.replicas
+    if replicas is None and not remote:
+        replicas = min(_REPLICAS, settings["nodes"])
+    if replicas is not None:
+        _check_levels(consistencies, replicas)
     if "load" not in operations and not arguments.no_load and {"read", "mixed"} & set(operations):
         operations.insert(0, "load")
     rows = []
-    with _cluster(arguments, settings) as (client, endpoints, pids):
-        keyspace = client.keyspace(arguments.keyspace, mode="quorum", replicas=arguments.replicas)
+    with _cluster(settings, remote=remote) as (client, endpoints, pids):
+        keyspace = client.keyspace(arguments.keyspace, mode="quorum", replicas=replicas)
+        _check_levels(consistencies, keyspace.replicas)
         options = {
             "keyspace": keyspace.info.id,
             "keys": arguments.keys,
@@ -69,8 +77,45 @@ def bench(arguments: Namespace, settings: Settings) -> int:
             if arguments.json:
                 document(row)
     if not arguments.json:
+        from rich.markup import escape
+
         show(_table(rows))
+        for row in rows:
+            if row["errors"]:
+                show(
+                    f"[red]{row['errors']:,} {_named(row)} failed[/], the first one: {escape(row['first_error'])}"
+                )
+            if row["misses"]:
+                show(f"[yellow]{row['misses']:,} {_named(row)} found nothing[/]: leave out --no-load")
     return 1 if any(row["errors"] for row in rows) else 0
+
+
+def _check_sizes(arguments: Namespace) -> None:
+    """Refuse what no cluster would take, before one is started or loaded."""
+    for name in ("keys", "connections"):
+        _whole(getattr(arguments, name), f"--{name}")
+    if arguments.replicas is not None:
+        _whole(arguments.replicas, "--replicas")
+    if not 0 < arguments.value_size <= _quorate.MAX_VALUE_BYTES:
+        raise InvalidArgument(
+            f"--value-size {arguments.value_size}: a value has 1 to {_quorate.MAX_VALUE_BYTES} bytes"
+        )
+    for name, least in (("duration", 0.001), ("warmup", 0.0)):
+        value = getattr(arguments, name)
+        if not least <= value <= _LONGEST:
+            raise InvalidArgument(f"--{name} {value:g}: give {least:g} to {_LONGEST} seconds")
+
+
+def _check_levels(consistencies: Sequence[str | None], replicas: int) -> None:
+    """Refuse levels that no operation could reach."""
+    for name in consistencies:
+        level = None if name is None else levels.from_wire(name)
+        required = level.required(replicas) if isinstance(level, levels.Level) else level or 1
+        if required > replicas:
+            raise InvalidArgument(
+                f"--consistency {name}: {required} replicas are asked for, but each key has {replicas}: use at most"
+                " ALL, or more --replicas"
+            )
 
 
 def _listed(text: str, known: Sequence[str], option: str) -> list[str]:
@@ -81,7 +126,7 @@ def _listed(text: str, known: Sequence[str], option: str) -> list[str]:
     return names
 
 
-def _positive(value: str | int, option: str) -> int:
+def _whole(value: str | int, option: str) -> int:
     try:
         number = int(value)
     except ValueError:
@@ -92,11 +137,11 @@ def _positive(value: str | int, option: str) -> int:
 
 
 @contextmanager
-def _cluster(arguments: Namespace, settings: Settings) -> Iterator[tuple[Connection, list[str], list[int]]]:
+def _cluster(settings: Settings, *, remote: bool) -> Iterator[tuple[Connection, list[str], list[int]]]:
     """Connect to the cluster that is named, or start one here."""
     from quorate.cluster import Cluster
 
-    if settings.given("endpoints") and arguments.nodes is None:
+    if remote:
         with connection(settings) as client:
             yield client, parse_endpoints(settings["endpoints"]), []
     else:
@@ -128,6 +173,12 @@ def _resident_bytes(pid: int) -> int:
         return int(source.read().split()[1]) * _PAGE
 
 
+def _named(row: Mapping[str, Any]) -> str:
+    """Name what a run did, as in ``read at QUORUM``."""
+    what = {"read": "reads", "mixed": "operations"}.get(row["op"], "writes")
+    return f"{what} at {row['level']}" if row["level"] else what
+
+
 def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     from rich import box
     from rich.table import Table
@@ -135,16 +186,20 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table(box=box.ROUNDED, header_style="bold")
     for name in ("operation", "consistency"):
         table.add_column(name)
-    for name in ("in flight", "ops/s", "p50", "p99", "p99.9", "errors"):
+    for name in ("in flight", "ops/s", "p50", "p99", "p99.9", "misses", "errors"):
         table.add_column(name, justify="right")
     for row in rows:
-        latencies = (f"{row[name] / 1e3:.2f} ms" for name in ("p50_us", "p99_us", "p999_us"))
+        measured = row["ops_per_s"] > 0
+        latencies = (
+            f"{row[name] / 1e3:.2f} ms" if measured else "" for name in ("p50_us", "p99_us", "p999_us")
+        )
         table.add_row(
             row["op"],
             row["level"] or "",
             str(row["concurrency"]),
             f"[bold]{row['ops_per_s']:,.0f}[/]",
             *latencies,
-            f"[red]{row['errors']}[/]" if row["errors"] else "0",
+            f"[yellow]{row['misses']:,}[/]" if row["misses"] else "0",
+            f"[red]{row['errors']:,}[/]" if row["errors"] else "0",
         )
     return table
