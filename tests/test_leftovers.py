@@ -24,7 +24,7 @@ READY = "print('ready', flush=True); signal.pause()"
 @pytest.fixture
 def program(tmp_path):
     """Start a program with a cluster in a temporary directory of its own; returns it and what it leaves."""
-    mark = f"QUORATE_TEST_PROGRAM={secrets.token_hex(8)}"
+    mark = f"TEST_PROGRAM_OF_QUORATE={secrets.token_hex(8)}"
     started = []
 
     def start(body):
@@ -87,7 +87,8 @@ def test_a_killed_program_with_a_paused_node(program):
     assert process.stdout.readline() == "ready\n"
     process.kill()
     process.communicate()
-    eventually(lambda: left() == ({}, []))
+    # Woken, it stops by itself at once: nobody has to lose patience with it.
+    eventually(lambda: left() == ({}, []), patience=2.5)
 
 
 def test_a_killed_program_with_a_forked_child(program):

@@ -2,7 +2,9 @@
 
 Nodes stop when the pipe from their parent closes, whatever ended the parent. Two things that cannot do: wake a node
 that was paused, and remove the temporary directory. A reaper holds a pipe of its own and is told which processes run;
-when the pipe closes without a farewell, it waits a little, kills what is left, and removes the directory.
+when the pipe closes without a farewell, it wakes them all, waits a little, kills what is left, and removes the
+directory. A process that has ended but that nobody has waited for (a zombie: their parent is gone, and some containers'
+first process takes its time) is not waited for here either.
 """
 
 from __future__ import annotations
@@ -31,13 +33,20 @@ while read -r verb pid; do
     farewell) exit 0 ;;
     esac
 done
-patience=30
+runs() {
+    kill -0 "$1" 2>/dev/null || return 1
+    if read -r stat 2>/dev/null <"/proc/$1/stat"; then
+        case $stat in *") Z "*) return 1 ;; esac
+    fi
+}
+for pid in $pids; do kill -CONT "$pid" 2>/dev/null; done
+patience=60
 while [ $patience -gt 0 ]; do
     alive=
-    for pid in $pids; do kill -0 "$pid" 2>/dev/null && alive="$alive $pid"; done
+    for pid in $pids; do runs "$pid" && alive="$alive $pid"; done
     [ -z "$alive" ] && break
     patience=$((patience - 1))
-    sleep 0.1
+    sleep 0.05
 done
 for pid in $pids; do kill -KILL "$pid" 2>/dev/null; done
 [ -z "$1" ] || rm -rf -- "$1"

@@ -8,9 +8,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from quorate.arguments import node_number
 from quorate.cli.output import show
 from quorate.errors import InvalidArgument
-from quorate.ring import node_number
+from quorate.fleet import LOG_LEVELS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,12 +25,13 @@ _LOOK = 0.25
 
 
 def up(arguments: Namespace, settings: Settings) -> int:
-    """Run a cluster until SIGINT or SIGTERM."""
+    """Run a cluster until SIGINT, SIGTERM or, unless that is ignored as under nohup, SIGHUP."""
     from quorate.cluster import Cluster
 
     done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: done.set())
     with Cluster(
         settings["nodes"],
         data_dir=settings["data"],
@@ -101,6 +103,8 @@ def node_config(settings: Settings) -> dict[str, Any]:
     if settings["data"] is None:
         raise InvalidArgument("a node needs a data directory of its own: give --data DIR")
     name = settings["id"]
+    if settings["log_level"] not in LOG_LEVELS:
+        raise InvalidArgument(f"log_level={settings['log_level']!r}: use {', '.join(LOG_LEVELS)}")
     listen = {"client": settings["listen"]}
     host, port = _host_port(settings["listen"])
     for what, offset in (("peer", 1), ("http", 2)):
