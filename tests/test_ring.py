@@ -68,7 +68,7 @@ def test_a_distribution_draws_itself():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"nodes": 0}, "at least one node"),
+        ({"nodes": 0}, "nodes=0|at least one node"),
         ({"nodes": ["n1", "n1"]}, "n1"),
         ({"nodes": ["one"]}, "one"),
         ({"vnodes": 0}, "vnodes=0"),
