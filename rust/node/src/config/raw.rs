@@ -95,13 +95,7 @@ pub struct RawLog {
 impl RawLog {
     pub(super) fn resolve(self) -> Result<LogConfig, ConfigError> {
         let level = self.level.unwrap_or_else(|| "info".to_owned());
-        tracing_subscriber::EnvFilter::builder()
-            .parse(&level)
-            .map_err(|error| {
-                ConfigError(format!(
-                    "log.level={level:?} ({error}): use error, warn, info, debug or trace"
-                ))
-            })?;
+        check_level(&level)?;
         let format = match self.format.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -113,6 +107,26 @@ impl RawLog {
             format,
         })
     }
+}
+
+/// Levels as they may be written; `off` logs nothing.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A bare word that is no level would be taken for the name of a module whose every word is logged, and all others
+/// would fall silent.
+fn check_level(level: &str) -> Result<(), ConfigError> {
+    let known = |part: &str| LEVELS.iter().any(|level| part.trim().eq_ignore_ascii_case(level));
+    let understood = level
+        .split(',')
+        .all(|part| part.contains(['=', '[']) || known(part))
+        && tracing_subscriber::EnvFilter::builder().parse(level).is_ok();
+    if understood {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "log.level={level:?} is not a level: use {}, or directives such as info,quorate_node=debug",
+        LEVELS.join(", ")
+    )))
 }
 
 /// A node id: `1` or `"n1"`.

@@ -56,6 +56,16 @@ fn errors_name_the_setting_and_the_remedy() {
             &["listen.peer", "host:port"],
         ),
         (r#", "log": {"level": "==="}"#, &["log.level", "info"]),
+        (
+            r#", "log": {"level": "loud"}"#,
+            &["log.level=\"loud\"", "error, warn, info"],
+        ),
+        (r#", "log": {"level": "info,loud"}"#, &["log.level=\"info,loud\""]),
+        (
+            r#", "log": {"level": "quorate_node=loud"}"#,
+            &["quorate_node=loud"],
+        ),
+        (r#", "log": {"level": ""}"#, &["log.level=\"\""]),
         (r#", "secret": """#, &["secret is empty"]),
         (r#", "members": []"#, &["at least one node"]),
         (
