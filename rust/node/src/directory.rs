@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::role::RoleId;
 use tokio::sync::watch;
 
@@ -21,7 +22,7 @@ pub struct Owner(pub u32);
 pub struct Table {
     roles: BTreeMap<RoleId, (Owner, Mailbox)>,
     owners: BTreeMap<Owner, RoleId>,
-    keyspaces: BTreeMap<KeyspaceId, String>,
+    keyspaces: BTreeMap<KeyspaceId, KeyspaceSettings>,
 }
 
 impl Table {
@@ -40,8 +41,8 @@ impl Table {
         self.roles.iter().map(|(role, (_, mailbox))| (*role, mailbox))
     }
 
-    /// The names of the keyspaces that are served.
-    pub fn keyspaces(&self) -> &BTreeMap<KeyspaceId, String> {
+    /// The keyspaces that are served.
+    pub fn keyspaces(&self) -> &BTreeMap<KeyspaceId, KeyspaceSettings> {
         &self.keyspaces
     }
 }
@@ -95,7 +96,7 @@ impl Directory {
     }
 
     /// Says which keyspaces are served, all of their roles being there.
-    pub fn serve(&self, keyspaces: BTreeMap<KeyspaceId, String>) {
+    pub fn serve(&self, keyspaces: BTreeMap<KeyspaceId, KeyspaceSettings>) {
         self.change(|table| table.keyspaces = keyspaces);
     }
 

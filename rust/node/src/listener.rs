@@ -25,8 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use quorate_protocol::api::{RequestFrame, Response};
+use quorate_protocol::api::{Request, RequestFrame, Response};
 use quorate_protocol::error::Error;
+use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::level::Level;
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use socket2::{SockRef, TcpKeepalive};
@@ -46,8 +48,9 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-/// How long a listener that is stopped waits for the answers of what it has let in.
-pub const DRAIN: Duration = Duration::from_millis(500);
+/// How long a listener that is stopped waits for the answers of what it has let in: about as long as one that is on its
+/// way takes, since every moment of it is one that a stopping node takes longer.
+pub const DRAIN: Duration = Duration::from_millis(250);
 /// Connections beyond the limit that are told so at a time; further ones are closed without a word.
 const TURNED_AWAY: usize = 64;
 /// How long such a connection is listened to, so that it can hear why.
@@ -59,6 +62,42 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub trait Router: Send + Sync {
     /// Never blocks.
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
+
+    /// How many replicas have to answer such a request; 1 where nobody can say. Asked only for the words of an error.
+    fn required(&self, _need: &Need) -> u8 {
+        1
+    }
+}
+
+/// What a request needs, kept for as long as it is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Whether it may leave something behind.
+    pub writes: bool,
+    /// Whether it asks every member.
+    pub everybody: bool,
+    /// Of which keyspace, if it is about keys.
+    pub keyspace: Option<KeyspaceId>,
+    /// At which level; `None` is the keyspace's own.
+    pub level: Option<Level>,
+}
+
+impl Need {
+    fn of(request: &Request) -> Need {
+        let (keyspace, level) = match request {
+            Request::Put { keyspace, level, .. }
+            | Request::Get { keyspace, level, .. }
+            | Request::Scan { keyspace, level, .. } => (Some(*keyspace), *level),
+            _ => (None, None),
+        };
+        let everybody = matches!(request, Request::CreateKeyspace(_));
+        Need {
+            writes: everybody || matches!(request, Request::Put { .. }),
+            everybody,
+            keyspace,
+            level,
+        }
+    }
 }
 
 /// The way back to the clients. Cheap to clone.
@@ -74,6 +113,8 @@ struct Shared {
     load: Load,
     last_connection: AtomicU64,
     closing: AtomicBool,
+    /// `closing` was set.
+    told: Notify,
     /// A connection was closed.
     closed: Notify,
 }
@@ -81,6 +122,15 @@ struct Shared {
 impl Shared {
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Until the listener is stopped.
+    async fn until_closing(&self) {
+        // From here on it is told, so nothing is missed between the look and the wait.
+        let told = self.told.notified();
+        if !self.is_closing() {
+            told.await;
+        }
     }
 
     fn outbox(&self, connection: u64) -> Option<Arc<Outbox>> {
@@ -136,6 +186,7 @@ impl Replies {
     /// Lets nothing in any longer; connections close once their last answer is out. Waits for that, up to `limit`.
     async fn drain(&self, limit: Duration) {
         self.shared.closing.store(true, Ordering::Release);
+        self.shared.told.notify_waiters();
         for outbox in self
             .shared
             .table
@@ -290,11 +341,20 @@ async fn accept(socket: TcpListener, arguments: Arguments) -> String {
         match accepted {
             Ok((stream, peer)) => {
                 let arguments = arguments.clone();
-                if let Some(open) = arguments.replies.open(arguments.limits) {
+                let refusal = if arguments.replies.shared.is_closing() {
+                    Error::Closed("the node is stopping: ask another one".to_owned())
+                } else if let Some(open) = arguments.replies.open(arguments.limits) {
                     connections.spawn(serve(open, stream, peer, arguments));
-                } else if turned_away.len() < TURNED_AWAY {
+                    continue;
+                } else {
                     tracing::warn!(%peer, limit = arguments.limits.connections, "too many client connections");
-                    turned_away.spawn(turn_away(stream, arguments));
+                    Error::Overloaded(format!(
+                        "{} has {} client connections, which is its limit: close some, or use another node",
+                        arguments.identity.node, arguments.limits.connections
+                    ))
+                };
+                if turned_away.len() < TURNED_AWAY {
+                    turned_away.spawn(turn_away(stream, arguments, refusal));
                 }
             }
             // Of one connection, or for want of file descriptors: the next may succeed.
@@ -310,12 +370,14 @@ async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, argument
     let outbox = Arc::clone(&open.outbox);
     let served = async {
         prepare(&stream).map_err(|error| error.to_string())?;
-        let closing = arguments.replies.shared.is_closing();
-        let refusal = closing.then(|| Error::Closed("the node is stopping: ask another one".to_owned()));
-        let greeting = greeting::greet(&mut stream, &arguments.identity, refusal);
-        let decoder = tokio::time::timeout(arguments.limits.hello, greeting)
-            .await
-            .map_err(|_| "no hello in time".to_owned())??;
+        let greeting = greeting::greet(&mut stream, &arguments.identity, None);
+        let decoder = tokio::select! {
+            greeted = tokio::time::timeout(arguments.limits.hello, greeting) => {
+                greeted.map_err(|_| "no hello in time".to_owned())??
+            }
+            // It has asked for nothing yet.
+            () = arguments.replies.shared.until_closing() => return Err("the node is stopping".to_owned()),
+        };
         connection::run(
             &outbox,
             &mut stream,
@@ -330,15 +392,11 @@ async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, argument
     }
     drop(stream);
     open.close();
-    connection::outlive(&outbox, &arguments.replies).await;
+    connection::outlive(&outbox, &arguments.replies, &*arguments.router).await;
 }
 
-/// Tells a connection beyond the limit that there are too many.
-async fn turn_away(mut stream: TcpStream, arguments: Arguments) {
-    let refusal = Error::Overloaded(format!(
-        "{} has {} client connections, which is its limit: close some, or use another node",
-        arguments.identity.node, arguments.limits.connections
-    ));
+/// Tells a connection why it cannot stay.
+async fn turn_away(mut stream: TcpStream, arguments: Arguments, refusal: Error) {
     let words = greeting::greet(&mut stream, &arguments.identity, Some(refusal));
     // Whether it has heard them is its own business.
     let _unheard = tokio::time::timeout(TURNING_AWAY, words).await;

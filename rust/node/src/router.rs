@@ -10,7 +10,7 @@ use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 
-use crate::listener;
+use crate::listener::{self, Need};
 use crate::shell::{Answer, ReplyPort};
 use crate::view::NodeView;
 
@@ -33,6 +33,24 @@ impl listener::Router for Router {
                 .map(|(client, frame)| self.asked(client, frame))
                 .collect(),
         );
+    }
+
+    fn required(&self, need: &Need) -> u8 {
+        if need.everybody {
+            return u8::try_from(self.view.topology.members.len()).unwrap_or(u8::MAX);
+        }
+        let table = self.view.directory.table();
+        let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
+        settings
+            .and_then(|settings| {
+                let usual = if need.writes {
+                    settings.write_level
+                } else {
+                    settings.read_level
+                };
+                need.level.unwrap_or(usual).required(settings.replicas).ok()
+            })
+            .unwrap_or(1)
     }
 }
 
@@ -114,7 +132,11 @@ impl Router {
 
     fn unknown(&self, keyspace: KeyspaceId) -> Error {
         let table = self.view.directory.table();
-        let known: Vec<&str> = table.keyspaces().values().map(String::as_str).collect();
+        let known: Vec<&str> = table
+            .keyspaces()
+            .values()
+            .map(|settings| settings.name.as_str())
+            .collect();
         let known = if known.is_empty() {
             "none".to_owned()
         } else {

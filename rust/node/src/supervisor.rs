@@ -210,7 +210,7 @@ impl SupervisorState {
             self.specs.push((spec, roles));
         }
         let served = self.specs.iter().filter_map(|(spec, _)| match spec {
-            Spec::Quorum(keyspace) => Some((keyspace.id, keyspace.settings.name.clone())),
+            Spec::Quorum(keyspace) => Some((keyspace.id, keyspace.settings.clone())),
             Spec::Catalog => None,
         });
         self.shell.directory.serve(served.collect());

@@ -74,11 +74,20 @@ impl NodeView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: self.topology.generation,
             peers: self.links.peers(),
-            keyspaces: self.directory.table().keyspaces().values().cloned().collect(),
+            keyspaces: self.keyspaces(),
             data_directory: self.data_dir.display().to_string(),
             stored_bytes: stored_bytes(&self.data_dir),
             in_flight: self.admission.in_flight(),
         }
+    }
+
+    fn keyspaces(&self) -> Vec<String> {
+        let table = self.directory.table();
+        table
+            .keyspaces()
+            .values()
+            .map(|settings| settings.name.clone())
+            .collect()
     }
 
     /// Whether it serves requests.

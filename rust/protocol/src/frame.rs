@@ -6,7 +6,8 @@
 //!
 //! Both ends treat the other's bytes as hostile. A length beyond the limit is refused as soon as its four bytes are
 //! there; no memory is set aside for a frame before its bytes have come; a frame must decode to exactly its length. A
-//! stream that breaks these rules cannot be brought back into step: the connection closes.
+//! stream that breaks these rules cannot be brought back into step: the connection closes. Only a frame that is too long,
+//! and yet of a length that can be believed, may be [skipped](Decoder::skip).
 
 use bytes::{Buf, BytesMut};
 use postcard::ser_flavors::Flavor;
@@ -114,11 +115,14 @@ impl Flavor for Writer<'_> {
 /// Cuts a byte stream into messages, whatever pieces it comes in.
 ///
 /// Put bytes in with [`Decoder::extend`] (or read into [`Decoder::buffer_mut`]), then take messages out with
-/// [`Decoder::decode`] until there is none. After an error the stream is lost: close the connection.
+/// [`Decoder::decode`] until there is none. After an error the stream is lost: close the connection; or
+/// [`Decoder::skip`] the frame, if it is only too large.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decoder {
     buffer: BytesMut,
     limit: usize,
+    /// Bytes of a skipped frame that have not come yet.
+    to_skip: usize,
 }
 
 impl Decoder {
@@ -127,6 +131,7 @@ impl Decoder {
         Decoder {
             buffer: BytesMut::new(),
             limit,
+            to_skip: 0,
         }
     }
 
@@ -150,8 +155,16 @@ impl Decoder {
         self.buffer.len()
     }
 
-    /// The length of the frame that is under way, once its header is there.
+    /// Whether a frame has begun and is not whole yet.
+    pub fn is_within_frame(&self) -> bool {
+        self.to_skip > 0 || !self.buffer.is_empty()
+    }
+
+    /// The length of the frame that is under way, once its header is there; of one that is skipped, nothing.
     pub fn frame_under_way(&self) -> Option<usize> {
+        if self.to_skip > 0 {
+            return None;
+        }
         let header = self.buffer.first_chunk::<HEADER>()?;
         Some(u32::from_le_bytes(*header) as usize)
     }
@@ -175,8 +188,10 @@ impl Decoder {
     /// The next message, or `None` until more bytes come.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] or [`FrameError::Malformed`]; both are final.
+    /// [`FrameError::TooLarge`], after which the frame may be [skipped](Self::skip); or [`FrameError::Malformed`],
+    /// which is final.
     pub fn decode<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        self.drop_skipped();
         let Some(size) = self.frame_under_way() else {
             return Ok(None);
         };
@@ -202,5 +217,33 @@ impl Decoder {
             self.buffer = BytesMut::new();
         }
         Ok(Some(message))
+    }
+
+    /// Gives up the frame under way, which [`decode`](Self::decode) has found too large: answers what its body begins
+    /// with, and from then on drops the frame's bytes as they come. `None` until so much of it has come; then ask again.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] when the body does not begin with a `T`; the stream is lost.
+    pub fn skip<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(size) = self.frame_under_way() else {
+            return Ok(None);
+        };
+        let there = &self.buffer[HEADER..];
+        let whole = there.len() >= size;
+        match postcard::take_from_bytes(&there[..size.min(there.len())]) {
+            Ok((head, _)) => {
+                self.to_skip = HEADER + size;
+                self.drop_skipped();
+                Ok(Some(head))
+            }
+            Err(postcard::Error::DeserializeUnexpectedEnd) if !whole => Ok(None),
+            Err(error) => Err(FrameError::Malformed(error.to_string())),
+        }
+    }
+
+    fn drop_skipped(&mut self) {
+        let there = self.to_skip.min(self.buffer.len());
+        self.buffer.advance(there);
+        self.to_skip -= there;
     }
 }

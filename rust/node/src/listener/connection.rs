@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use quorate_protocol::api::RequestFrame;
-use quorate_protocol::frame::{Decoder, MAX_REQUEST_FRAME};
+use quorate_protocol::api::{MAX_CLIENT_FRAME, RequestFrame};
+use quorate_protocol::error::Error;
+use quorate_protocol::frame::{Decoder, FrameError, MAX_REQUEST_FRAME};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -58,12 +59,12 @@ pub(super) async fn run(
 }
 
 /// Waits until the requests of a connection that is closed are answered: whoever works on them has not stopped.
-pub(super) async fn outlive(outbox: &Outbox, replies: &Replies) {
+pub(super) async fn outlive(outbox: &Outbox, replies: &Replies, router: &dyn Router) {
     let mut watch = tokio::time::interval(WATCH);
     while outbox.standing().in_flight > 0 {
         tokio::select! {
             () = outbox.woken() => {}
-            _ = watch.tick() => outbox.sweep(Instant::now(), &replies.shared.load),
+            _ = watch.tick() => outbox.sweep(Instant::now(), router, &replies.shared.load),
         }
     }
 }
@@ -201,30 +202,60 @@ impl Session<'_> {
     /// Takes all requests that have come whole and hands those that are let in to the router, together.
     fn decode(&mut self) -> Result<(), String> {
         let mut frames = Vec::new();
-        while let Some(frame) = self
-            .decoder
-            .decode::<RequestFrame>()
-            .map_err(|error| error.to_string())?
-        {
-            frames.push(frame);
+        let mut progress = false;
+        loop {
+            match self.decoder.decode::<RequestFrame>() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(FrameError::TooLarge { size, limit }) if size <= MAX_CLIENT_FRAME => {
+                    if !self.refuse(size, limit)? {
+                        break;
+                    }
+                    progress = true;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
         }
-        if !frames.is_empty() {
+        if progress || !frames.is_empty() {
             self.partial_since = None;
             self.turn = Turn::NotNeeded;
-            let admitted = self
-                .outbox
-                .admit(frames, self.shared.is_closing(), &self.shared.load);
+        }
+        if !frames.is_empty() {
+            let admitted =
+                self.outbox
+                    .admit(frames, self.shared.is_closing(), self.router, &self.shared.load);
             let batch =
                 admitted.map_err(|repeated| format!("request id {} is in flight already", repeated.0))?;
             if !batch.is_empty() {
                 self.router.dispatch(batch);
             }
         }
-        if self.decoder.buffered() > 0 {
+        if self.decoder.is_within_frame() {
             self.partial_since.get_or_insert_with(Instant::now);
             self.queue_up();
+        } else {
+            self.partial_since = None;
         }
         Ok(())
+    }
+
+    /// Answers a request that is too large for a node but not for the protocol, and drops its bytes as they come; `false`
+    /// while its id has not come.
+    fn refuse(&mut self, size: usize, limit: usize) -> Result<bool, String> {
+        // A request begins with its id.
+        let Some(id) = self.decoder.skip::<u64>().map_err(|error| error.to_string())? else {
+            return Ok(false);
+        };
+        let error = Error::LimitExceeded {
+            what: "the request in bytes".to_owned(),
+            size: size as u64,
+            limit: limit as u64,
+            remedy: "split the value into several keys, or put a merged value in place of the key's siblings"
+                .to_owned(),
+        };
+        let refused = self.outbox.refuse(id, error, &self.shared.load);
+        refused.map_err(|repeated| format!("request id {} is in flight already", repeated.0))?;
+        Ok(true)
     }
 
     /// A request has begun to come in: a large one waits for its turn.
@@ -243,7 +274,7 @@ impl Session<'_> {
 
     fn keep_watch(&mut self) -> Result<(), String> {
         let now = Instant::now();
-        self.outbox.sweep(now, &self.shared.load);
+        self.outbox.sweep(now, self.router, &self.shared.load);
         let limits = self.outbox.limits();
         let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since + limit <= now);
         if over(self.blocked_since, limits.stall) {

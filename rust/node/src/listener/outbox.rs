@@ -15,6 +15,7 @@ use quorate_protocol::role::ClientRef;
 use tokio::sync::Notify;
 
 use super::limits::{Limits, Load};
+use super::{Need, Router};
 
 /// The bytes that a request counts for beside its key and value.
 const REQUEST_OVERHEAD: usize = 256;
@@ -23,7 +24,7 @@ const REQUEST_OVERHEAD: usize = 256;
 struct Pending {
     bytes: usize,
     deadline: Instant,
-    writes: bool,
+    need: Need,
 }
 
 #[derive(Default)]
@@ -95,6 +96,7 @@ impl Outbox {
         &self,
         frames: Vec<RequestFrame>,
         closing: bool,
+        router: &dyn Router,
         load: &Load,
     ) -> Result<Vec<(ClientRef, RequestFrame)>, Repeated> {
         let now = Instant::now();
@@ -111,7 +113,7 @@ impl Outbox {
             let verdict = if closing {
                 Err(Error::Closed("the node is stopping: ask another one".to_owned()))
             } else {
-                acceptable(&frame).and_then(|()| state.room(bytes, &self.limits, load))
+                acceptable(&frame, router).and_then(|()| state.room(bytes, &self.limits, load))
             };
             if let Err(error) = verdict {
                 self.push(&mut state, frame.id, Err(error), load);
@@ -120,7 +122,7 @@ impl Outbox {
             let pending = Pending {
                 bytes,
                 deadline: now + Duration::from_millis(u64::from(frame.deadline_ms)),
-                writes: writes(&frame.request),
+                need: Need::of(&frame.request),
             };
             state.bytes_in_flight += bytes;
             state.in_flight.insert(frame.id, pending);
@@ -131,6 +133,16 @@ impl Outbox {
             batch.push((client, frame));
         }
         Ok(batch)
+    }
+
+    /// Answers a request that was not let in.
+    pub(super) fn refuse(&self, id: u64, error: Error, load: &Load) -> Result<(), Repeated> {
+        let mut state = self.state();
+        if state.in_flight.contains_key(&id) {
+            return Err(Repeated(id));
+        }
+        self.push(&mut state, id, Err(error), load);
+        Ok(())
     }
 
     /// Answers a request that was let in; an answer that nobody waits for is dropped. Returns whether the connection's
@@ -208,7 +220,7 @@ impl Outbox {
     }
 
     /// Answers what should have been answered long ago, so that it does not count for ever.
-    pub(super) fn sweep(&self, now: Instant, load: &Load) {
+    pub(super) fn sweep(&self, now: Instant, router: &dyn Router, load: &Load) {
         let mut state = self.state();
         let overdue: Vec<u64> = state
             .in_flight
@@ -223,14 +235,12 @@ impl Outbox {
                 request = id,
                 "nobody answered a request"
             );
-            let error = match pending.writes {
-                true => Error::OutcomeUnknown {
-                    acked: 0,
-                    required: 1,
-                },
+            let required = router.required(&pending.need);
+            let error = match pending.need.writes {
+                true => Error::OutcomeUnknown { acked: 0, required },
                 false => Error::ReadTimeout {
                     answered: 0,
-                    required: 1,
+                    required,
                 },
             };
             self.push(&mut state, id, Err(error), load);
@@ -307,12 +317,8 @@ fn weight(request: &Request) -> usize {
     payload + REQUEST_OVERHEAD
 }
 
-fn writes(request: &Request) -> bool {
-    matches!(request, Request::Put { .. } | Request::CreateKeyspace(_))
-}
-
 /// Whether a request can be served at all.
-fn acceptable(frame: &RequestFrame) -> Result<(), Error> {
+fn acceptable(frame: &RequestFrame, router: &dyn Router) -> Result<(), Error> {
     if let Request::Put {
         key,
         value: Some(value),
@@ -327,15 +333,18 @@ fn acceptable(frame: &RequestFrame) -> Result<(), Error> {
             remedy: "split it into several keys".to_owned(),
         });
     }
-    match frame.deadline_ms {
-        0 if writes(&frame.request) => Err(Error::Overloaded(
+    if frame.deadline_ms > 0 {
+        return Ok(());
+    }
+    let need = Need::of(&frame.request);
+    Err(match need.writes {
+        true => Error::Overloaded(
             "the deadline had passed when the request arrived; nothing was done about it: raise the timeout"
                 .to_owned(),
-        )),
-        0 => Err(Error::ReadTimeout {
+        ),
+        false => Error::ReadTimeout {
             answered: 0,
-            required: 1,
-        }),
-        _ => Ok(()),
-    }
+            required: router.required(&need),
+        },
+    })
 }

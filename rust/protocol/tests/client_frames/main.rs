@@ -100,6 +100,45 @@ fn an_oversized_frame_is_refused_by_its_length_alone() {
 }
 
 #[test]
+fn an_oversized_frame_can_be_skipped_however_it_is_cut() {
+    let long = frame(&(300_u64, "x".repeat(5_000)));
+    let stream = [long.clone(), frame(&"next"), long, frame(&"last")].concat();
+    for step in [1, 7, 4_999, stream.len()] {
+        let mut decoder = Decoder::new(100);
+        let (mut skipped, mut taken) = (Vec::new(), Vec::new());
+        for piece in stream.chunks(step) {
+            decoder.extend(piece);
+            loop {
+                match decoder.decode::<String>() {
+                    Ok(Some(text)) => taken.push(text),
+                    Ok(None) => break,
+                    Err(FrameError::TooLarge { .. }) => match decoder.skip::<u64>().unwrap() {
+                        Some(head) => skipped.push(head),
+                        None => break,
+                    },
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(
+                decoder.buffered() < 100 || step > 100,
+                "what is skipped is not kept"
+            );
+        }
+        assert_eq!(skipped, [300, 300], "in pieces of {step}");
+        assert_eq!(taken, ["next", "last"], "in pieces of {step}");
+        assert!(!decoder.is_within_frame());
+    }
+}
+
+#[test]
+fn an_oversized_frame_that_begins_with_nonsense_is_malformed() {
+    let mut decoder = Decoder::new(4);
+    decoder.extend(&[20, 0, 0, 0]);
+    decoder.extend(&[0xff; 20]);
+    assert!(matches!(decoder.skip::<u64>(), Err(FrameError::Malformed(_))));
+}
+
+#[test]
 fn the_largest_length_sets_no_memory_aside() {
     let mut decoder = Decoder::new(MAX_CLIENT_FRAME);
     decoder.extend(&(MAX_CLIENT_FRAME as u32).to_le_bytes());
