@@ -142,7 +142,11 @@ impl Node {
         } = arguments;
         let Opened { dir, claim, store } = opened;
         let reader = store.reader();
-        let book = Arc::new(PeerBook::load(&*reader)?);
+        let book = PeerBook::load(&*reader).map_err(|source| StartError::Read {
+            path: dir.path().to_owned(),
+            source,
+        })?;
+        let book = Arc::new(book);
         let telemetry = Arc::new(Telemetry::new(
             Arc::clone(&clock),
             config.node,
@@ -185,7 +189,7 @@ impl Node {
         let commits: Arc<dyn CommitPort> = Arc::clone(&gather) as _;
         let shell = {
             let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
-            let reads = ReadPort::start(reader, fatal.clone());
+            let reads = ReadPort::start(reader, &view.data_dir, fatal.clone());
             let commits = Arc::clone(&commits);
             move |reconciler| {
                 Arc::new(Shell {

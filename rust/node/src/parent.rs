@@ -48,14 +48,28 @@ impl Line<'_> {
 
     /// Says on both streams why the node cannot start.
     pub fn print_error(error: &StartError) {
-        let message = error.to_string();
-        Line::Error {
-            error: error.name(),
-            message: &message,
-        }
-        .print();
-        eprintln!("quorate node: {message}");
+        let (report, complaint) = Line::of_error(error.name(), &error.to_string());
+        let mut out = io::stdout().lock();
+        let _nobody_listens = out.write_all(report.as_bytes()).and_then(|()| out.flush());
+        eprint!("{complaint}");
     }
+
+    /// Why the node cannot start, as a line for the standard output and as one for stderr.
+    pub fn of_error(error: &str, message: &str) -> (String, String) {
+        // One line, whatever is in it.
+        let message = message.replace('\n', " ");
+        let line = Line::Error {
+            error,
+            message: &message,
+        };
+        let report = serde_json::to_string(&line).expect("a line is always valid JSON");
+        (format!("{report}\n"), complaint(&message))
+    }
+}
+
+/// A line for stderr: why the node ends.
+pub fn complaint(message: &str) -> String {
+    format!("quorate node: {}\n", message.replace('\n', " "))
 }
 
 /// The standard input, read by a thread of its own: it may block for as long as the node lives.

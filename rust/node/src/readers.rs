@@ -3,6 +3,7 @@
 //! A read by key is answered by the overlay or by pages in memory nearly always, in a microsecond or two; handing it
 //! to a thread would cost more. A range may fault in pages for a long time, and must not stall a heartbeat.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use quorate_protocol::error::Error;
 use quorate_protocol::role::{Event, Query, Rows};
 use quorate_protocol::store::Table;
-use quorate_storage::error::ReadError;
+use quorate_storage::error::{LOST_DIRECTORY, ReadError};
 use quorate_storage::store::Reader;
 
 use crate::fatal::{Fatal, FatalError};
@@ -26,19 +27,22 @@ type Job = Box<dyn FnOnce(&ReadPort) + Send>;
 #[derive(Clone)]
 pub struct ReadPort {
     reader: Arc<dyn Reader>,
+    /// The data directory, for the words of errors.
+    directory: Arc<Path>,
     fatal: Fatal,
     jobs: Sender<Job>,
 }
 
 impl ReadPort {
-    /// Starts the reader threads. They end when the last clone of the port is gone.
-    pub fn start(reader: Arc<dyn Reader>, fatal: Fatal) -> Self {
+    /// Starts the reader threads of the store in `directory`. They end when the last clone of the port is gone.
+    pub fn start(reader: Arc<dyn Reader>, directory: &Path, fatal: Fatal) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         // The threads hold a port without a sender into their own queue, so that it ends with the last other port.
         let (no_jobs, _) = channel();
         let threads_port = ReadPort {
             reader,
+            directory: directory.into(),
             fatal,
             jobs: no_jobs,
         };
@@ -125,7 +129,8 @@ impl ReadPort {
             self.fatal.raise(FatalError::Storage(record.clone()));
         }
         Error::CorruptRecord(format!(
-            "{record}: the other replicas have it; restore this node's data directory"
+            "data directory {}: {record}: {LOST_DIRECTORY}",
+            self.directory.display()
         ))
     }
 }

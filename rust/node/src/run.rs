@@ -13,8 +13,9 @@
 //! |---|---|
 //! | 0 | SIGTERM, SIGINT, or (with `parent_pipe`) the standard input ended: stopped in order |
 //! | 1 | could not start; the reason is on both streams |
-//! | 70 | must not go on: a role broke an invariant, or the store failed; the reason is in the log and on stderr |
+//! | 70 | must not go on: a role broke an invariant, or the store failed; the reason is on stderr, and in the log |
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +23,8 @@ use std::time::Duration;
 use quorate_otlp::Exporter;
 use quorate_protocol::ids::BootId;
 use quorate_protocol::topology::Topology;
+use quorate_storage::error::LOST_DIRECTORY;
+use quorate_storage::map_fault::{self, LastWords};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Instrument;
@@ -31,7 +34,8 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::doors::Doors;
 use crate::fatal::{EXIT_FATAL, Fatal};
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
-use crate::parent::{Line, ParentPipe};
+use crate::parent::{Line, ParentPipe, complaint};
+use crate::role_actor::panic_text;
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
 
@@ -61,6 +65,8 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     let log: SharedLog = Arc::new(Mutex::new(Some(
         log::install(&config.log, exporter.as_ref()).map_err(StartError::system("open the log"))?,
     )));
+    log_panics();
+    explain_map_faults(&config.data_dir, true)?;
     tracing::info!(node = %config.node, cluster = config.cluster_name, data = %config.data_dir.display(), "starting");
     let runtime = runtime(config.worker_threads)?;
     let ready = Arc::<AtomicBool>::default();
@@ -72,6 +78,36 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
         Err(error) => tracing::error!(%error, "the node cannot start"),
     }
     result
+}
+
+/// Panics go to the log with their place. What they mean for the node is said on stderr by whoever catches them.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, reason = panic_text(panic.payload()), "panic");
+    }));
+}
+
+/// Prepares what is said if a data file faults, while the node is `starting` or later.
+fn explain_map_faults(directory: &Path, starting: bool) -> Result<(), StartError> {
+    let message = format!(
+        "a file of data directory {} is damaged or was cut short: {LOST_DIRECTORY}",
+        directory.display()
+    );
+    let (report, complaint) = Line::of_error("Corrupt", &message);
+    let stderr = (libc::STDERR_FILENO, complaint);
+    let words = if starting {
+        LastWords {
+            texts: vec![(libc::STDOUT_FILENO, report), stderr],
+            status: EXIT_START,
+        }
+    } else {
+        LastWords {
+            texts: vec![stderr],
+            status: EXIT_FATAL,
+        }
+    };
+    map_fault::explain(words).map_err(StartError::system("install a signal handler"))
 }
 
 type SharedLog = Arc<Mutex<Option<LogGuard>>>;
@@ -94,7 +130,7 @@ fn exit_on_fatal(log: &SharedLog, ready: &Arc<AtomicBool>) -> Fatal {
     let (log, ready) = (Arc::clone(log), Arc::clone(ready));
     Fatal::new(move |error| {
         let status = if ready.load(Ordering::Acquire) {
-            eprintln!("quorate node: {error}");
+            eprint!("{}", complaint(&error.to_string()));
             EXIT_FATAL
         } else {
             Line::print_error(&StartError::Fatal(error.to_string()));
@@ -151,6 +187,7 @@ async fn live(
         .instrument(tracing::info_span!("node.start"))
         .await?;
     ready.store(true, Ordering::Release);
+    explain_map_faults(&config.data_dir, false)?;
     phase(&clock, "ready");
     Line::Ready {
         ready: true,

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use quorate_protocol::error::Error;
-use quorate_storage::error::{OpenError, ReadError};
+use quorate_storage::error::{LOST_DIRECTORY, OpenError, ReadError};
 
 use crate::config::ConfigError;
 
@@ -38,8 +39,13 @@ pub enum StartError {
     #[error("{0}")]
     Open(#[from] OpenError),
     /// What the store holds is not what was written.
-    #[error("{0}: restore the data directory, or empty it and give the node a new id")]
-    Read(#[from] ReadError),
+    #[error("data directory {path}: {source}: {remedy}", remedy = LOST_DIRECTORY)]
+    Read {
+        /// The data directory.
+        path: PathBuf,
+        /// What cannot be read.
+        source: ReadError,
+    },
     /// What the node's roles need is not there.
     #[error("{0}")]
     Wiring(#[from] Error),
@@ -81,7 +87,7 @@ impl StartError {
                 OpenError::FormatTooNew { .. } => "FormatTooNew",
                 _ => "StorageFailed",
             },
-            StartError::Read(_) => "Corrupt",
+            StartError::Read { .. } => "Corrupt",
             StartError::Wiring(error) => error.name(),
             StartError::System { .. } => "SystemError",
             StartError::NoMembers => "ParentGone",

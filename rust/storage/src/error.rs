@@ -10,6 +10,11 @@ use thiserror::Error;
 
 use crate::frame::FrameError;
 
+/// What to do about a data directory that cannot be used any more. An old copy of it must not go on under its replica
+/// id: that would give out once more the dots that were given out since.
+pub const LOST_DIRECTORY: &str = "start the node under a new id with an empty directory, the other replicas have its \
+     data; or put a copy of the whole directory in its place, if the node has not run since the copy was made";
+
 /// Why a data directory or the store in it cannot be opened. Each names the path and the remedy.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -49,8 +54,8 @@ pub enum OpenError {
     },
     /// A file is shorter than what was durably written to it.
     #[error(
-        "{path} is truncated: {found} bytes, at least {expected} were written: \
-         restore the whole data directory from a copy, or empty it and let the node join anew"
+        "{path} is truncated: {found} bytes, at least {expected} were written: {remedy}",
+        remedy = LOST_DIRECTORY
     )]
     Truncated {
         /// The file.
@@ -61,10 +66,7 @@ pub enum OpenError {
         found: u64,
     },
     /// A file is not what it should be.
-    #[error(
-        "{path} is corrupt ({detail}): restore the whole data directory from a copy, \
-         or empty it and let the node join anew"
-    )]
+    #[error("{path} is corrupt ({detail}): {remedy}", remedy = LOST_DIRECTORY)]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -72,9 +74,7 @@ pub enum OpenError {
         detail: String,
     },
     /// The directory has an identity, but its data are gone.
-    #[error(
-        "data directory {path} has lost its data: restore it whole from a copy, or empty it and let the node join anew"
-    )]
+    #[error("data directory {path} has lost its data: {remedy}", remedy = LOST_DIRECTORY)]
     DataMissing {
         /// What is missing.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// LMDB refused.
-    #[error("open {path}: {detail}")]
+    #[error("{path} cannot be opened ({detail}): if it is damaged, {remedy}", remedy = LOST_DIRECTORY)]
     Lmdb {
         /// The environment.
         path: PathBuf,

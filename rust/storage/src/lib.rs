@@ -8,12 +8,13 @@
 //!
 //! Around them: [`queue`] decides which requests share a sync (pure, so the simulator runs it too); [`thread`] drives
 //! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps
-//! others out; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
+//! others out; [`map_fault`] says why, should a data file fault; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
 
 pub mod datadir;
 pub mod error;
 pub mod frame;
 pub mod lmdb;
+pub mod map_fault;
 pub mod memory;
 mod overlay;
 pub mod queue;

@@ -1,4 +1,5 @@
-//! The system calls that the standard library does not offer. The only unsafe code besides opening LMDB.
+//! The system calls that the standard library does not offer. The only unsafe code besides opening LMDB
+//! and the end of a process whose data files fault.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

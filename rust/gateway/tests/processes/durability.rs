@@ -184,54 +184,6 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
     assert!(full, "the timeline says so");
 }
 
-/// Finds `needle` in the file and flips one bit of its last byte; how often it was there.
-fn rot(file: &std::path::Path, needle: &[u8]) -> usize {
-    let mut bytes = std::fs::read(file).unwrap();
-    let found: Vec<usize> = bytes
-        .windows(needle.len())
-        .enumerate()
-        .filter(|(_, window)| *window == needle)
-        .map(|(at, _)| at)
-        .collect();
-    for at in &found {
-        bytes[at + needle.len() - 1] ^= 1;
-    }
-    std::fs::write(file, bytes).unwrap();
-    found.len()
-}
-
-#[test]
-fn a_record_that_rots_is_never_served() {
-    let mut cluster = Cluster::start(2);
-    let keyspace = cluster.nodes[0].client().create("old", 2).id;
-    let value = "a value that has lain on the disk for years";
-    cluster.nodes[0]
-        .client()
-        .ask(put(keyspace, "key", value, Level::All, 1))
-        .unwrap();
-    let state = cluster.directory.path().join("n1/state/data.mdb");
-    until("the value is in the state", || {
-        let bytes = std::fs::read(&state).unwrap();
-        bytes
-            .windows(value.len())
-            .any(|window| window == value.as_bytes())
-            .then_some(())
-    });
-    cluster.nodes[0].signal("TERM");
-    cluster.nodes[0].wait();
-    assert!(rot(&state, value.as_bytes()) > 0);
-    cluster.restart(0);
-    cluster.await_links();
-    let mut client = cluster.nodes[0].client();
-    let answer = client.ask(get(keyspace, "key", Level::All));
-    assert!(!matches!(&answer, Ok(Response::Entry(_))), "{answer:?}");
-    let noted = client
-        .events()
-        .into_iter()
-        .any(|occurrence| matches!(occurrence.event, TimelineEvent::CorruptRecord { .. }));
-    assert!(noted, "the timeline says so");
-}
-
 #[test]
 fn recorded_roles_of_real_nodes_replay_to_the_same_effects() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
@@ -9,12 +10,12 @@ use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TimelineEvent;
 use serde_json::json;
 
-use crate::client::get;
+use crate::client::{Client, get, put};
 use crate::process::{Cluster, Node, NodeOptions};
 use crate::until;
 
 /// A node that is ready, alone in its cluster.
-fn lone(directory: &std::path::Path) -> Node {
+pub(crate) fn lone(directory: &std::path::Path) -> Node {
     let mut node = Node::spawn(directory, &NodeOptions::new(1));
     let member = node.member();
     node.join(&[member]);
@@ -22,7 +23,7 @@ fn lone(directory: &std::path::Path) -> Node {
 }
 
 /// Starts a node that must refuse to; the error's name and message.
-fn refused(directory: &std::path::Path, options: &NodeOptions) -> (String, String) {
+pub(crate) fn refused(directory: &std::path::Path, options: &NodeOptions) -> (String, String) {
     let mut node = Node::spawn(directory, options);
     let mut line = node.line();
     if line["ready"] == false {
@@ -37,10 +38,7 @@ fn refused(directory: &std::path::Path, options: &NodeOptions) -> (String, Strin
         .as_str()
         .unwrap_or_else(|| panic!("no message: {line}"))
         .to_owned();
-    assert!(
-        errors.contains(&message),
-        "stderr says {errors:?}, not {message:?}"
-    );
+    assert_eq!(errors, format!("quorate node: {message}\n"), "one line on stderr");
     (line["error"].as_str().unwrap().to_owned(), message)
 }
 
@@ -59,6 +57,38 @@ fn signals_and_a_closed_pipe_end_it_in_order() {
     early.member();
     early.signal("TERM");
     assert_eq!(early.wait().code(), Some(0), "before it knew the members");
+}
+
+#[test]
+fn an_end_is_quick_whoever_is_connected() {
+    for end in ["the parent's", "SIGTERM"] {
+        let mut cluster = Cluster::start(3);
+        let keyspace = cluster.nodes[0].client().create("busy", 3).id;
+        let door = |node: &Node| node.address("client");
+        // Some who say nothing, and some who have much to say.
+        let _silent: Vec<TcpStream> = cluster
+            .nodes
+            .iter()
+            .map(|node| TcpStream::connect(door(node)).unwrap())
+            .collect();
+        let mut busy: Vec<Client> = cluster.nodes.iter().map(Node::client).collect();
+        for client in &mut busy {
+            let puts = (0..2_000).map(|n| put(keyspace, &format!("key-{n}"), "value", Level::All, n));
+            client.send(puts).unwrap();
+        }
+        let started = Instant::now();
+        for node in &mut cluster.nodes {
+            match end {
+                "SIGTERM" => node.signal("TERM"),
+                _ => node.close_stdin(),
+            }
+        }
+        for node in &mut cluster.nodes {
+            assert_eq!(node.wait().code(), Some(0), "{end} end");
+        }
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(1), "{end} end took {took:?}");
+    }
 }
 
 #[test]
@@ -94,27 +124,6 @@ fn a_directory_that_is_in_use_or_foreign_is_refused_by_name() {
     let (error, message) = refused(path, &foreign);
     assert_eq!(error, "ForeignNode");
     assert!(message.contains("belongs to node n1"), "{message}");
-}
-
-#[test]
-fn a_truncated_or_damaged_file_is_refused_by_name() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    let mut node = lone(path);
-    node.client().create("kept", 1);
-    node.kill();
-    let file = path.join("n1/journal/data.mdb");
-    let whole = std::fs::read(&file).unwrap();
-    std::fs::write(&file, &whole[..3 * 4096]).unwrap();
-    let (error, message) = refused(path, &NodeOptions::new(1));
-    assert_eq!(error, "Truncated");
-    assert!(message.contains("journal"), "{message}");
-    std::fs::write(&file, vec![0x5a; whole.len()]).unwrap();
-    let (error, message) = refused(path, &NodeOptions::new(1));
-    assert!(
-        matches!(error.as_str(), "Corrupt" | "StorageFailed"),
-        "{error}: {message}"
-    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod damage;
 mod durability;
 mod lifecycle;
 mod process;

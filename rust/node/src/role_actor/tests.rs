@@ -126,7 +126,7 @@ async fn run(behaviour: Behaviour, before: impl IntoIterator<Item = Event>) -> R
         directory: Directory::default(),
         peers: port(),
         commits: port(),
-        reads: ReadPort::start(reader, fatal.clone()),
+        reads: ReadPort::start(reader, "data".as_ref(), fatal.clone()),
         replies: port(),
         reconciler: port(),
         telemetry,

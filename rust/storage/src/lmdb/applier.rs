@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_protocol::store::Table;
 
 use super::Shared;
-use super::environment::is_map_full;
+use super::environment::{in_words, is_map_full};
 use crate::error::CommitError;
 use crate::frame::{self, Kind};
 use crate::overlay::Layer;
@@ -84,8 +84,7 @@ impl LmdbApplier {
         CommitError::Full
     }
 
-    fn fail(&mut self, detail: &str) -> CommitError {
-        let failed = format!("apply to {}: {detail}", self.shared.state.path().display());
+    fn fail(&mut self, failed: String) -> CommitError {
         self.failed = Some(failed.clone());
         CommitError::Fatal(failed)
     }
@@ -102,7 +101,7 @@ impl Applier for LmdbApplier {
         match self.has_space(&layer) {
             Ok(true) => {}
             Ok(false) => return Err(self.full()),
-            Err(detail) => return Err(self.fail(&detail)),
+            Err(failed) => return Err(self.fail(failed)),
         }
         match self.apply(&layer, budget) {
             Ok(Some(done)) => {
@@ -123,7 +122,10 @@ impl Applier for LmdbApplier {
                 Ok(false)
             }
             Err(error) if is_map_full(&error) => Err(self.full()),
-            Err(error) => Err(self.fail(&error.to_string())),
+            Err(error) => {
+                let failed = in_words("apply to", self.shared.state.path(), error);
+                Err(self.fail(failed))
+            }
         }
     }
 

@@ -77,6 +77,10 @@ impl JournalEnv {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The journal's file.
     pub(super) fn data_file(&self) -> PathBuf {
         self.path.join(DATA_FILE)
@@ -302,10 +306,23 @@ impl LayoutError {
     }
 }
 
+/// What LMDB said while the environment at `path` was being opened.
 pub(super) fn lmdb_error(path: &Path, error: heed::Error) -> OpenError {
+    error_while("open", path, error)
+}
+
+/// The same in words, for one that is open.
+pub(super) fn in_words(action: &'static str, path: &Path, error: heed::Error) -> String {
+    match error_while(action, path, error) {
+        OpenError::Lmdb { path, detail } => format!("{action} {}: {detail}", path.display()),
+        error => error.to_string(),
+    }
+}
+
+fn error_while(action: &'static str, path: &Path, error: heed::Error) -> OpenError {
     match error {
         heed::Error::Io(source) => OpenError::Io {
-            action: "open",
+            action,
             path: path.to_owned(),
             source,
         },

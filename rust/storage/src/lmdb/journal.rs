@@ -10,7 +10,7 @@ use heed::RwTxn;
 use quorate_protocol::store::{JournalOp, StateWrite, StreamId};
 
 use super::coding::{self, EntryRange, JOURNAL_TAG};
-use super::environment::{Positions, is_map_full};
+use super::environment::{Positions, in_words, is_map_full};
 use super::reader::LmdbReader;
 use super::{Options, Shared};
 use crate::datadir::io_error;
@@ -37,7 +37,7 @@ pub struct LmdbJournal {
 /// Why a transaction was given up. Nothing of it is on disk if there was no room.
 enum Abort {
     NoRoom,
-    Failed(String),
+    Failed(heed::Error),
 }
 
 impl From<heed::Error> for Abort {
@@ -45,7 +45,7 @@ impl From<heed::Error> for Abort {
         if is_map_full(&error) {
             Abort::NoRoom
         } else {
-            Abort::Failed(error.to_string())
+            Abort::Failed(error)
         }
     }
 }
@@ -69,6 +69,11 @@ impl LmdbJournal {
     #[cfg(test)]
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    fn fail(&mut self, failed: String) -> CommitError {
+        self.failed = Some(failed.clone());
+        CommitError::Fatal(failed)
     }
 
     /// Whether there is too little space for the batch and for applying what is in memory.
@@ -218,18 +223,14 @@ impl Committer for LmdbJournal {
                 Abort::NoRoom => self.write_after_trimming(batch, &entries),
                 failed => Err(failed),
             }),
-            Err(failed) => Err(Abort::Failed(failed)),
+            Err(failed) => return Err(self.fail(failed)),
         };
         match written {
             Ok(()) => {}
             Err(Abort::NoRoom) => return Err(CommitError::Full),
-            Err(Abort::Failed(detail)) => {
-                let failed = format!(
-                    "commit to {}: {detail}",
-                    self.shared.journal.data_file().display()
-                );
-                self.failed = Some(failed.clone());
-                return Err(CommitError::Fatal(failed));
+            Err(Abort::Failed(error)) => {
+                let failed = in_words("commit to", self.shared.journal.path(), error);
+                return Err(self.fail(failed));
             }
         }
         // The overlay keeps slices of the entries, as it does after recovery: no row keeps a network buffer alive.

@@ -1,6 +1,7 @@
 //! Reads: the overlay over the state, and the journal's entries. Each is a short transaction of its own.
 
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use quorate_protocol::store::{StreamId, Table};
 
 use super::Shared;
 use super::coding::{self, EntryRange, JOURNAL_TAG};
+use super::environment::in_words;
 use crate::error::ReadError;
 use crate::frame::{self, Kind};
 use crate::overlay::merge;
@@ -26,8 +28,9 @@ impl LmdbReader {
     }
 }
 
-fn failed(error: heed::Error) -> ReadError {
-    ReadError::Failed(error.to_string())
+/// What LMDB could not read, with the file's name.
+fn failed(path: &Path) -> impl Fn(heed::Error) -> ReadError + Copy + '_ {
+    move |error| ReadError::Failed(in_words("read", path, error))
 }
 
 /// The value of a row of the state.
@@ -53,6 +56,7 @@ impl Reader for LmdbReader {
             return Ok(value);
         }
         let state = &self.shared.state;
+        let failed = failed(state.path());
         let txn = state.env.read_txn().map_err(failed)?;
         let stored = state.tables[table as usize].get(&txn, key).map_err(failed)?;
         stored.map(|stored| value_of(table, key, stored)).transpose()
@@ -70,6 +74,7 @@ impl Reader for LmdbReader {
             return Ok(Page::default());
         }
         let state = &self.shared.state;
+        let failed = failed(state.path());
         // The overlay and the state at one moment: no row can leave the one before the other is pinned.
         let overlay = self.shared.overlay();
         let (rows, complete_before) = overlay.range(table, start, end, limit_rows.max(OVERLAY_ROWS));
@@ -101,6 +106,7 @@ impl Reader for LmdbReader {
         }
         let place = coding::hard_key(key);
         let journal = &self.shared.journal;
+        let failed = failed(journal.path());
         let txn = journal.env.read_txn().map_err(failed)?;
         let Some(stored) = journal.entries.get(&txn, &place).map_err(failed)? else {
             return Ok(None);
@@ -123,6 +129,7 @@ impl Reader for LmdbReader {
     ) -> Result<Vec<(u64, Bytes)>, ReadError> {
         assert_stream(stream);
         let journal = &self.shared.journal;
+        let failed = failed(journal.path());
         let txn = journal.env.read_txn().map_err(failed)?;
         let mut entries = Vec::new();
         let mut bytes = 0;
@@ -153,6 +160,7 @@ impl Reader for LmdbReader {
     fn log_bounds(&self, stream: StreamId) -> Result<Option<Bounds>, ReadError> {
         assert_stream(stream);
         let journal = &self.shared.journal;
+        let failed = failed(journal.path());
         let txn = journal.env.read_txn().map_err(failed)?;
         let range = EntryRange::new(stream, 0, u64::MAX);
         let first = journal.entries.range(&txn, &range).map_err(failed)?.next();
