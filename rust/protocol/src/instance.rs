@@ -61,3 +61,131 @@ impl Role for Instance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use super::*;
+    use crate::bugs::Bugs;
+    use crate::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
+    use crate::keyspace::{Keyspace, KeyspaceSettings};
+    use crate::message::{Header, Message};
+    use crate::placement::Placement;
+    use crate::ring::RingSettings;
+    use crate::role::{Address, rng_from_seed};
+    use crate::time::Instant;
+    use crate::topology::{Member, Topology};
+
+    fn surroundings(nodes: u16, generation: u64) -> Surroundings {
+        let member = |number: u16| Member {
+            id: NodeId(number),
+            peer_address: String::new(),
+            client_address: String::new(),
+            http_address: String::new(),
+            rack: "default".to_owned(),
+            datacenter: "default".to_owned(),
+        };
+        let ring = RingSettings {
+            vnodes: 4,
+            ..RingSettings::default()
+        };
+        let members = (1..=nodes).map(member).collect();
+        let topology = Topology::new(ClusterId(7), generation, members, ring).unwrap();
+        Surroundings {
+            replica: ReplicaId::new(NodeId(1), 0xd1),
+            placement: Placement::new(topology).unwrap(),
+            alive: (1..=nodes).map(NodeId).collect(),
+            bugs: Bugs::default(),
+        }
+    }
+
+    fn keyspace(id: u32, replicas: u8) -> Keyspace {
+        Keyspace {
+            id: KeyspaceId(id),
+            settings: KeyspaceSettings::quorum(&format!("ks{id}"), replicas),
+        }
+    }
+
+    fn hash(value: &impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn handle(role: &mut Instance, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        role.handle(Now::default(), &mut rng_from_seed(1), event, &mut effects);
+        effects
+    }
+
+    #[test]
+    fn a_keyspace_needs_as_many_nodes_as_replicas() {
+        let surroundings = surroundings(2, 1);
+        let created = Instance::create(&Spec::Quorum(keyspace(1, 2)), &surroundings).unwrap();
+        let roles: Vec<RoleId> = created.into_iter().map(|(role, _)| role).collect();
+        let id = KeyspaceId(1);
+        assert_eq!(roles, [RoleId::Replica(id), RoleId::Coordinator(id)]);
+        let error = Instance::create(&Spec::Quorum(keyspace(1, 3)), &surroundings).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
+    }
+
+    #[test]
+    fn instances_are_equal_when_what_they_were_made_of_is() {
+        let instances = |surroundings: &Surroundings, replicas| {
+            let spec = Spec::Quorum(keyspace(1, replicas));
+            Instance::create(&spec, surroundings).unwrap()
+        };
+        let same = instances(&surroundings(3, 1), 2);
+        assert_eq!(same, instances(&surroundings(3, 1), 2));
+        assert_eq!(hash(&same), hash(&instances(&surroundings(3, 1), 2)));
+        assert_ne!(same, instances(&surroundings(3, 1), 3));
+        assert_ne!(same, instances(&surroundings(3, 2), 2));
+        assert_ne!(same, instances(&surroundings(4, 1), 2));
+    }
+
+    #[test]
+    fn preference_lists_of_other_lengths_are_not_equal() {
+        let placement = surroundings(3, 1).placement;
+        let two = placement.preference(2).unwrap();
+        assert_eq!(two, placement.preference(2).unwrap());
+        assert_ne!(two, placement.preference(3).unwrap());
+    }
+
+    /// The node role wires the catalog at once, and each keyspace once the catalog has it; then it says so.
+    #[test]
+    fn a_keyspace_is_served_before_the_catalog_hears_that_it_is() {
+        let mut node = Instance::node(&surroundings(2, 1));
+        assert_eq!(
+            handle(&mut node, Event::Start),
+            [Effect::Reconcile(vec![Spec::Catalog])]
+        );
+        let catalog = Address {
+            node: NodeId(1),
+            role: RoleId::Catalog,
+        };
+        let header = Header {
+            generation: 1,
+            request: 9,
+            deadline: Instant::NEVER,
+            trace: None,
+        };
+        let known = |id| Event::Message {
+            from: catalog,
+            header,
+            message: Message::KeyspaceKnown(keyspace(id, 1)),
+        };
+        let served = Effect::Send {
+            to: catalog,
+            header,
+            message: Message::Defined,
+        };
+        let specs = |ids: &[u32]| {
+            let keyspaces = ids.iter().map(|id| Spec::Quorum(keyspace(*id, 1)));
+            Effect::Reconcile(std::iter::once(Spec::Catalog).chain(keyspaces).collect())
+        };
+        assert_eq!(handle(&mut node, known(2)), [specs(&[2]), served.clone()]);
+        assert_eq!(handle(&mut node, known(1)), [specs(&[1, 2]), served.clone()]);
+        assert_eq!(handle(&mut node, known(2)), [served], "nothing changes");
+    }
+}
