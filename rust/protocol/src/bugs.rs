@@ -5,8 +5,10 @@
 pub struct Bugs {
     /// A write is sent to the other replicas without the key's other siblings (but with the whole vector).
     pub siblings_dropped: bool,
-    /// The counter of dots starts again from one after a crash.
+    /// A replica keeps its id after a crash, and its counter of dots starts again from one.
     pub counter_restarts: bool,
+    /// A replica keeps its id after a crash, with a counter above all that it may have given out.
+    pub id_kept_after_crash: bool,
     /// A replica acknowledges before the write is durable.
     pub ack_before_durable: bool,
     /// A coordinator counts replicas that are alive instead of those that acknowledged.

@@ -1,9 +1,10 @@
 //! Identities. Each is a newtype, so that a node cannot be mistaken for a replica or a keyspace.
 //!
 //! * A **node** is a member of the topology, numbered once and never renumbered: `NodeId(1)` is shown as `n1`.
-//! * A **replica** is one data directory of a node: the node's number and 48 random bits drawn when the directory
-//!   was created. A lost or restored directory gets a new replica id, so its counters can never repeat a dot that
-//!   the old one has issued (the dots of a version vector are `(replica, counter)`).
+//! * A **replica** id is the node's number and 48 random bits. One is drawn when a data directory is created and names
+//!   that directory for good: peers refuse a node that comes back with another one. The dots of version vectors,
+//!   `(replica, counter)`, carry ids that are drawn more often: whenever a node may have forgotten a dot that it gave
+//!   out, after a crash for instance. A number under an id then means "everything up to here" wherever it is seen.
 //! * A **boot** is one run of the node's process. It belongs to sessions only.
 //! * A **cluster** id keeps the nodes and data directories of two clusters apart.
 
@@ -40,17 +41,18 @@ impl FromStr for NodeId {
     }
 }
 
-/// One data directory of one node: the node's number in the upper 16 bits, 48 random bits below.
+/// A data directory of a node, or the memory that a node has of its dots: the node's number in the upper 16 bits, 48
+/// random bits below.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
 
 impl ReplicaId {
-    /// The replica id of `node` for a directory whose random bits are `incarnation` (only its lower 48 bits count).
+    /// The replica id of `node` with the random bits `incarnation` (only its lower 48 bits count).
     pub fn new(node: NodeId, incarnation: u64) -> Self {
         ReplicaId(u64::from(node.0) << 48 | incarnation & 0xffff_ffff_ffff)
     }
 
-    /// The node that owns the directory.
+    /// The node that it belongs to.
     pub fn node(self) -> NodeId {
         NodeId((self.0 >> 48) as u16)
     }

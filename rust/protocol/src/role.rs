@@ -238,7 +238,7 @@ pub enum Spec {
 /// What a role instance is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Surroundings {
-    /// This node's data directory.
+    /// This node, and its data directory. (The dots that it gives out have other ids: see [`crate::ids`].)
     pub replica: ReplicaId,
     /// The members, and who owns which keys.
     pub placement: Placement,

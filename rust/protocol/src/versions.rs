@@ -6,8 +6,8 @@
 //! Almeida, Fonte, Gonçalves: "Dotted version vectors: logical clocks for optimistic replication", 2012; Riak uses
 //! them).
 //!
-//! * A **dot** names one write: the replica that coordinated it and that replica's counter. Counters rise per
-//!   replica, over all of its keys, and never repeat, not even after a crash: see [`DotCounter`].
+//! * A **dot** names one write: the id of the replica that coordinated it, and that replica's counter. Counters rise
+//!   over all keys of a replica and never repeat under one id: see [`DotCounter`].
 //! * A **version vector** holds one counter per replica and stands for a set of writes *of one key*: `n1: 5` means
 //!   that every write to this key that n1 numbered 5 or lower has been seen. (n1's numbers 1 to 4 may well have gone to
 //!   other keys.) Such a statement stays true because replicas only ever send a key's whole state.
@@ -22,11 +22,11 @@
 //! replica sees, so that a single writer that never reads ends up with one value. A delete is a put of a
 //! **tombstone**.
 //!
-//! One thing is asked of whoever coordinates. A replica that crashes forgets the dots whose states it had sent but not
-//! yet made durable itself; its next dot is higher, and claims to have seen them. So a write is acknowledged only once
-//! the replica that issued its dot has it durably, as one of the W. For the same reason a record that cannot be read
-//! is an error and never an empty state. (`tests/transcripts/versions/issuer_counts_itself.txt` shows what goes wrong
-//! otherwise.)
+//! One thing is asked of whoever coordinates: never to claim by a number what was not seen. A replica that may have
+//! forgotten a write that it gave a dot (it crashed, or its disk refused the state or lost it) must not give a higher
+//! number under the same id: others may have that write, and would take it for one that was seen and replaced. So its
+//! next dots have a new replica id, as with the actor epochs of Riak 2.1. For the same reason a record that cannot be read is an
+//! error and never an empty state. (`tests/transcripts/versions/new_id_after_a_crash.txt` shows what goes wrong otherwise.)
 //!
 //! What this leaves out: deciding between siblings (the application's job, or [`KeyState::latest`], the last write by
 //! its timestamp) and forgetting tombstones.
@@ -36,7 +36,7 @@ mod encoding;
 mod state;
 mod vector;
 
-pub use counter::DotCounter;
+pub use counter::{DotCounter, Reservation};
 pub use encoding::DecodeError;
 pub use state::{DotCovered, KeyState, Sibling, WriteId};
 pub use vector::{Causality, Dot, VersionVector};

@@ -21,8 +21,8 @@ const USAGE: &str =
   --clients  clients of each simulated cluster (4)
   --trouble  how long things go wrong, in seconds of simulated time (8)
   --threads  how many seeds to run at a time (as many as there are processors)
-  --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, ack-before-durable,
-             write-quorum-by-liveness
+  --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, id-kept-after-crash,
+             ack-before-durable, write-quorum-by-liveness
   --lines    how many of the last events to show when an invariant breaks (60)
   --quiet    no progress";
 

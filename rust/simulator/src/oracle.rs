@@ -6,15 +6,14 @@
 //! gone: one that some later write had seen, if that write is there itself or may be gone in turn. Everything else
 //! that is gone has been lost ([`Oracle::lost`]).
 //!
-//! A subtlety: counters stand for "this and all before it". After a crash, a replica's next write to a key covers,
-//! by its number, writes of the same replica that the crash took. They were not seen, only outnumbered. That is
-//! allowed for writes that nobody was promised; so the oracle also notes which births a crash took
-//! ([`Birth::survived`]), and an acknowledged one among them is an error there and then.
+//! That goes for every write, acknowledged or not, wherever its state has been sent: a replica may forget a write in a
+//! crash, but nobody may claim to have seen it who has not. Counters stand for "this and all before it", so a replica
+//! that gave its next dot under the same id would claim just that.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_protocol::ids::{BootId, KeyspaceId, NodeId};
+use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
@@ -33,12 +32,6 @@ pub struct Birth {
     pub plain: bool,
     /// What it replaced: the client's context, or what the replica saw.
     pub seen: VersionVector,
-    /// The run of the replica's process in which it was born.
-    pub boot: BootId,
-    /// Whether it was durable where it was born when that process ended; true until then.
-    pub survived: bool,
-    /// Whether a client was told that it succeeded.
-    pub acknowledged: bool,
 }
 
 /// Identifies an `Assign` until its `Assigned`.
@@ -54,13 +47,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Takes note of what a role was given and did. An error is a dot that is issued twice.
-    pub fn observe(
-        &mut self,
-        me: Address,
-        boot: BootId,
-        event: &Event,
-        effects: &[Effect],
-    ) -> Result<(), String> {
+    pub fn observe(&mut self, me: Address, event: &Event, effects: &[Effect]) -> Result<(), String> {
         let RoleId::Replica(keyspace) = me.role else {
             return Ok(());
         };
@@ -95,9 +82,6 @@ impl Oracle {
                     write_id,
                     plain,
                     seen,
-                    boot,
-                    survived: true,
-                    acknowledged: false,
                 };
                 self.born(keyspace, *dot, birth)?;
             }
@@ -125,43 +109,6 @@ impl Oracle {
         Ok(())
     }
 
-    /// A client was told that the write with this dot succeeded. An error is a write that a crash has taken since.
-    pub fn acknowledge(&mut self, keyspace: KeyspaceId, dot: Dot) -> Result<(), String> {
-        let Some(birth) = self.births.get_mut(&(keyspace, dot)) else {
-            return Err(format!("{dot:?} of {keyspace} was acknowledged but never born"));
-        };
-        birth.acknowledged = true;
-        if birth.survived {
-            Ok(())
-        } else {
-            Err(format!(
-                "{dot:?} was acknowledged after a crash had taken it: {birth:?}"
-            ))
-        }
-    }
-
-    /// A process ended. `durable` says what its disk has under a key. An error is an acknowledged write that the crash
-    /// took from the replica that it was born on, which has to be among those that have it durably.
-    pub fn crashed(
-        &mut self,
-        node: NodeId,
-        boot: BootId,
-        durable: impl Fn(KeyspaceId, &Key) -> KeyState,
-    ) -> Result<(), String> {
-        let mut verdict = Ok(());
-        for ((keyspace, dot), birth) in &mut self.births {
-            if dot.replica.node() == node && birth.boot == boot {
-                birth.survived = durable(*keyspace, &birth.key).clock().contains(*dot);
-                if birth.acknowledged && !birth.survived {
-                    verdict = Err(format!(
-                        "the crash of {node} took the acknowledged write {dot:?}: {birth:?}"
-                    ));
-                }
-            }
-        }
-        verdict
-    }
-
     /// The write with this dot.
     pub fn birth(&self, keyspace: KeyspaceId, dot: Dot) -> Option<&Birth> {
         self.births.get(&(keyspace, dot))
@@ -186,8 +133,7 @@ impl Oracle {
             .any(|dot| self.births[&(keyspace, *dot)].value.is_none())
     }
 
-    /// An acknowledged write that this state claims to include, although it is neither there nor replaced by a
-    /// write that had seen it.
+    /// A write that this state claims to include, although it is neither there nor replaced by a write that had seen it.
     pub fn lost(&self, keyspace: KeyspaceId, key: &Key, state: &KeyState) -> Option<Dot> {
         // From the newest to the oldest, so that whoever had seen a write comes before it. `replaced` is what those that
         // are there, or were themselves rightly replaced, had seen.
@@ -213,12 +159,10 @@ impl Oracle {
                     )
                 })
                 .collect();
-            let birth = &self.births[&(keyspace, dot)];
-            if state.sibling(dot).is_some() || replaced.contains(dot) {
-                replaced.merge(&birth.seen);
-            } else if birth.acknowledged {
+            if state.sibling(dot).is_none() && !replaced.contains(dot) {
                 return Some(dot);
             }
+            replaced.merge(&self.births[&(keyspace, dot)].seen);
         }
         None
     }

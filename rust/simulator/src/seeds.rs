@@ -109,9 +109,10 @@ pub fn command(config: &Config) -> String {
 pub type SetBug = fn(&mut Bugs);
 
 /// The names of all mistakes that roles can be told to make, each with what sets it.
-pub const BUGS: [(&str, SetBug); 4] = [
+pub const BUGS: [(&str, SetBug); 5] = [
     ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
     ("counter-restarts", |bugs| bugs.counter_restarts = true),
+    ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
     ("ack-before-durable", |bugs| bugs.ack_before_durable = true),
     ("write-quorum-by-liveness", |bugs| {
         bugs.write_quorum_by_liveness = true

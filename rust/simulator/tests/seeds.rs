@@ -132,6 +132,11 @@ fn a_counter_that_restarts_is_noticed() {
 }
 
 #[test]
+fn an_id_that_is_kept_after_a_crash_is_noticed() {
+    notices("id-kept-after-crash", 40, &["durability"]);
+}
+
+#[test]
 fn an_acknowledgement_before_the_disk_is_noticed() {
     notices("ack-before-durable", 10, &["durable before acknowledged"]);
 }

@@ -329,6 +329,27 @@ mod mistakes {
         caught(bugs, "was given twice", &steps);
     }
 
+    /// n2 gives a dot that it loses in a crash; n1 has it. n2's next dot under the same id claims to have seen it.
+    #[test]
+    fn an_id_that_is_kept_after_a_crash_is_caught() {
+        let bugs = Bugs {
+            id_kept_after_crash: true,
+            ..Bugs::default()
+        };
+        let steps = [
+            persist(2),
+            put(2, 2),
+            Step::DeliverAll,
+            persist(1),
+            Step::Crash { node: 2, synced: 0 },
+            Step::Restart { node: 2 },
+            persist(2),
+            put(2, 2),
+            persist(2),
+        ];
+        caught(bugs, "disappeared", &steps);
+    }
+
     /// n2 and n4 write without seeing each other, and n1 merges both. Then n1 adds a third value, with a context that
     /// has seen neither, and sends only that one, with a clock that covers all.
     #[test]
@@ -383,6 +404,10 @@ mod mistakes {
             },
             Bugs {
                 counter_restarts: true,
+                ..Bugs::default()
+            },
+            Bugs {
+                id_kept_after_crash: true,
                 ..Bugs::default()
             },
             Bugs {

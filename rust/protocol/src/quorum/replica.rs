@@ -5,19 +5,20 @@
 //! not into an older one on disk. Reads by others answer from durable state only.
 //!
 //! Invariants:
-//! * A dot is issued once, ever: counters come from blocks whose upper end was durable before the first was used.
+//! * A dot is given once, ever: under an id that is drawn anew whenever a dot may have been forgotten (see `counters`),
+//!   from blocks whose upper end was durable, with the id, before the first was used.
 //! * [`Message::Stored`] leaves only when a state that includes what was asked for is durable.
 //! * A key's state only grows: what is persisted includes everything persisted before it. (This takes a store that
 //!   applies the persists of one role and priority in the order in which they were asked for.)
 //! * A corrupt record is never taken for an empty one: the key takes no writes until [`Message::Heal`].
 //!
-//! A persist that the disk refuses has not happened, but the state in memory may already be part of later ones that
-//! are in flight. So a write is refused *definitely* only before it has a dot; after that its coordinator is told that
-//! this copy failed, and says that the outcome is unknown.
+//! A persist that the disk refuses has not happened here. But the others may have been sent what it carried, and while
+//! other persists of the same key are in flight it is part of the state in memory and may yet become durable with
+//! one of them. So a write is refused *definitely* only before it has a dot; after that its coordinator is told that
+//! this copy failed, and the others decide. Once no persist of the key is in flight, the state in memory is forgotten
+//! and the disk's counts again.
 //!
-//! A crash may take events that are not durable yet. Nobody else has heard of them: coordinators send an event to other
-//! replicas only when this one has it durably (see [`crate::quorum`]). So the next events of this replica, whose higher
-//! counters cover the lost ones, make nothing disappear.
+//! The same holds for a crash: it may take events that others have, acknowledged ones too. They come back by read repair.
 
 mod counters;
 mod merge;
@@ -40,9 +41,9 @@ use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Rows, Surrou
 use crate::store::Table;
 use crate::telemetry::TimelineEvent;
 use crate::time::{Instant, Now, WallTime};
-use crate::versions::DotCounter;
+use crate::versions::{DotCounter, Reservation};
 
-/// How many dots are reserved at once. A crash wastes at most this many.
+/// How many dots are reserved at once.
 const COUNTER_BLOCK: u64 = 1 << 16;
 /// The most siblings a key may have before a write must bring a context.
 pub const MAX_SIBLINGS: usize = 64;
@@ -54,14 +55,14 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 const EVENT_PAUSE: Duration = Duration::from_secs(10);
 /// About how many bytes of keys and states a node's share of a page has; a single row may be larger.
 const SHARE_BYTES: u32 = 1 << 20;
-/// The token of the read of the reserved counter.
+/// The token of the read of the recorded reservation.
 const COUNTER_READ: u64 = 0;
 
 /// What a persist in flight is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Persist {
-    /// The end of a block of counters.
-    Counter(u64),
+    /// A block of counters.
+    Counter(Reservation),
     /// A key's state; then these are told.
     State { key: Key, tell: Vec<Told> },
 }
@@ -101,9 +102,11 @@ pub struct Replica {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    /// `None` until the reserved counter has been read.
+    /// What was recorded before this start has been read.
+    started: bool,
+    /// `None` until then, and while an event is handled that makes it take a new id.
     counter: Option<DotCounter>,
-    /// Assignments that wait for counters.
+    /// Assignments that wait for dots.
     stalled: Vec<(Key, Work)>,
     clock: HybridClock,
     slots: BTreeMap<Key, Slot>,
@@ -121,7 +124,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica that reads its reserved counter when it starts.
+    /// A replica that takes an id for its dots when it starts.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the keyspace has more replicas than the cluster has nodes.
@@ -130,6 +133,7 @@ impl Replica {
             surroundings: surroundings.clone(),
             keyspace: keyspace.clone(),
             preference: surroundings.placement.preference(keyspace.settings.replicas)?,
+            started: false,
             counter: None,
             stalled: Vec::new(),
             clock: HybridClock::default(),
@@ -317,6 +321,7 @@ impl Role for Replica {
             }),
             Event::Timer { .. } | Event::Peer { .. } => {}
         }
+        self.number(rng, effects);
     }
 }
 

@@ -83,6 +83,7 @@ impl Script {
             None => {}
             Some("siblings_dropped") => bugs.siblings_dropped = true,
             Some("counter_restarts") => bugs.counter_restarts = true,
+            Some("id_kept_after_crash") => bugs.id_kept_after_crash = true,
             Some("ack_before_durable") => bugs.ack_before_durable = true,
             Some("write_quorum_by_liveness") => bugs.write_quorum_by_liveness = true,
             Some(other) => return Err(format!("there is no bug {other}").into()),

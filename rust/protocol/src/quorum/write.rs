@@ -27,8 +27,8 @@ enum Copy {
 
 /// A write in progress.
 ///
-/// Invariants: `me` is one of the replicas; nobody but it has a durable copy before there is an event (whose name may
-/// arrive after the news that it is durable: messages overtake each other); a durable copy stays one.
+/// Invariants: `me` is one of the replicas; nobody has a durable copy before there is an event (whose name may arrive
+/// after the news that it is durable: messages overtake each other); a durable copy stays one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Write {
     pub(super) key: Key,
@@ -36,8 +36,6 @@ pub(super) struct Write {
     /// The most preferred first.
     copies: Vec<(NodeId, Copy)>,
     event: Option<(Dot, Timestamp, Arc<KeyState>)>,
-    /// The other replicas were sent it.
-    released: bool,
 }
 
 impl Write {
@@ -56,32 +54,14 @@ impl Write {
             me,
             copies: replicas.iter().map(copy).collect(),
             event: None,
-            released: false,
         }
     }
 
-    /// The own replica has made the write an event.
-    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) {
+    /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] are to be sent it.
+    pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
+        let news = self.event.is_none();
         self.event.get_or_insert((dot, timestamp, state));
-    }
-
-    /// The state that [`Write::targets`] are to be sent, once: when the event is durable where it happened (see
-    /// [`crate::quorum`] for why not before; `hasty` does not care).
-    pub(super) fn release(&mut self, hasty: bool) -> Option<Arc<KeyState>> {
-        let durable = hasty || self.own() == Copy::Durable;
-        let state = self
-            .event
-            .as_ref()
-            .filter(|_| durable && !self.released)?
-            .2
-            .clone();
-        self.released = true;
-        Some(state)
-    }
-
-    fn own(&self) -> Copy {
-        let own = self.copies.iter().find(|(node, _)| *node == self.me);
-        own.map_or(Copy::Lost, |(_, copy)| *copy)
+        news
     }
 
     /// The other replicas that can be reached.
@@ -122,11 +102,11 @@ impl Write {
 
     /// A replica can be reached (again): whether it must be sent the state now.
     pub(super) fn back(&mut self, node: NodeId) -> bool {
-        let released = self.released;
+        let sent = self.event.is_some();
         match self.copy(node) {
             Some(copy @ Copy::Lost) => {
                 *copy = Copy::Awaited;
-                released
+                sent
             }
             _ => false,
         }
@@ -136,16 +116,14 @@ impl Write {
         self.copies.iter().filter(|(_, copy)| *copy == wanted).count()
     }
 
-    /// Whether the write counts: W copies are durable, the own one among them (see [`crate::quorum`]).
+    /// Whether the write counts: any W copies are durable.
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
-        let own = self.own();
-        if own == Copy::Durable && self.event.is_some() && self.count(Copy::Durable) >= usize::from(required)
-        {
+        let required = usize::from(required);
+        if self.event.is_some() && self.count(Copy::Durable) >= required {
             return Progress::Done(Ok(self.written(level)));
         }
-        let possible = self.copies.len() - self.count(Copy::Lost);
-        if own == Copy::Lost || possible < usize::from(required) {
-            return Progress::Done(Err(self.unknown(required)));
+        if self.copies.len() - self.count(Copy::Lost) < required {
+            return Progress::Done(Err(self.unknown(required as u8)));
         }
         Progress::Waiting
     }

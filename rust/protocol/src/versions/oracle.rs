@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::tests::{bytes, replica, timestamp};
 use super::*;
+use crate::ids::ReplicaId;
 
 const REPLICAS: usize = 4;
 const CLIENTS: usize = 3;
@@ -34,7 +35,9 @@ enum Step {
     Send { from: usize, to: usize },
     /// A replica coordinates writes of other keys.
     Elsewhere { at: usize, count: u64 },
-    /// A replica crashes; what it had was durable, the rest of its block of counters is lost.
+    /// What a replica has becomes durable.
+    Sync { at: usize },
+    /// A replica crashes, and comes back with what was durable, under a new replica id. Others may have the rest.
     Crash { at: usize },
     /// A replica loses its data directory and comes back empty, under a new replica id.
     Replace { at: usize },
@@ -51,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(first, second, client)| Step::ReadTwo { first, second, client }),
         6 => (at.clone(), at.clone()).prop_map(|(from, to)| Step::Send { from, to }),
         1 => (at.clone(), 1..5u64).prop_map(|(at, count)| Step::Elsewhere { at, count }),
+        3 => at.clone().prop_map(|at| Step::Sync { at }),
         1 => at.clone().prop_map(|at| Step::Crash { at }),
         1 => at.prop_map(|at| Step::Replace { at }),
     ]
@@ -59,16 +63,17 @@ fn step() -> impl Strategy<Value = Step> {
 /// The code under test.
 struct System {
     states: Vec<KeyState>,
+    durable: Vec<KeyState>,
     counters: Vec<DotCounter>,
-    marks: Vec<u64>,
     contexts: Vec<VersionVector>,
-    replaced: u64,
+    ids: u64,
 }
 
 /// What each replica and each client has seen, and what each write had seen.
 #[derive(Default)]
 struct Oracle {
     seen: Vec<Dots>,
+    durable: Vec<Dots>,
     contexts: Vec<Dots>,
     histories: BTreeMap<Dot, Dots>,
 }
@@ -87,11 +92,16 @@ impl Oracle {
 
 impl System {
     fn issue(&mut self, at: usize) -> Dot {
-        if let Some(mark) = self.counters[at].reservation() {
-            self.counters[at].reserved(mark);
-            self.marks[at] = mark;
+        if let Some(reservation) = self.counters[at].reservation() {
+            self.counters[at].reserved(reservation);
         }
         self.counters[at].issue().expect("a block is reserved")
+    }
+
+    fn take_new_id(&mut self, at: usize) {
+        self.ids += 1;
+        let id = ReplicaId::new(self.counters[at].replica().node(), 0xffff + self.ids);
+        self.counters[at] = DotCounter::recover(id, 0, 4);
     }
 }
 
@@ -99,13 +109,14 @@ fn play(steps: &[Step]) -> (System, Oracle) {
     let counter = |at: usize| DotCounter::recover(replica(at as u16 + 1), 0, 4);
     let mut system = System {
         states: vec![KeyState::default(); REPLICAS],
+        durable: vec![KeyState::default(); REPLICAS],
         counters: (0..REPLICAS).map(counter).collect(),
-        marks: vec![0; REPLICAS],
         contexts: vec![VersionVector::new(); CLIENTS],
-        replaced: 0,
+        ids: 0,
     };
     let mut oracle = Oracle {
         seen: vec![Dots::new(); REPLICAS],
+        durable: vec![Dots::new(); REPLICAS],
         contexts: vec![Dots::new(); CLIENTS],
         histories: BTreeMap::new(),
     };
@@ -163,17 +174,21 @@ fn play_step(system: &mut System, oracle: &mut Oracle, index: u64, step: &Step) 
                 system.issue(at);
             }
         }
+        Step::Sync { at } => {
+            system.durable[at] = system.states[at].clone();
+            oracle.durable[at] = oracle.seen[at].clone();
+        }
         Step::Crash { at } => {
-            system.counters[at] = DotCounter::recover(system.counters[at].replica(), system.marks[at], 4);
+            system.take_new_id(at);
+            system.states[at] = system.durable[at].clone();
+            oracle.seen[at] = oracle.durable[at].clone();
         }
         Step::Replace { at } => {
-            system.replaced += 1;
-            let id =
-                crate::ids::ReplicaId::new(system.counters[at].replica().node(), 0xffff + system.replaced);
-            system.counters[at] = DotCounter::recover(id, 0, 4);
-            system.marks[at] = 0;
+            system.take_new_id(at);
             system.states[at] = KeyState::default();
+            system.durable[at] = KeyState::default();
             oracle.seen[at].clear();
+            oracle.durable[at].clear();
         }
     }
 }

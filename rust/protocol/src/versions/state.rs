@@ -187,10 +187,7 @@ impl KeyState {
             .map(|index| &self.siblings[index])
     }
 
-    /// The sibling that a client's write left here: the answer to a retry of it.
-    ///
-    /// Its dot may be another replica's. The retry is then acknowledged once *that* replica has the write durably,
-    /// for the reason given in [`crate::versions`].
+    /// The sibling that a client's write left here: the answer to a retry of it, whichever replica gave it its dot.
     pub fn find_write(&self, write_id: WriteId) -> Option<&Sibling> {
         self.siblings.iter().find(|sibling| sibling.write_id == write_id)
     }

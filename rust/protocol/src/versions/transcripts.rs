@@ -9,9 +9,10 @@
 //! n1: elsewhere COUNT               n1 coordinates writes of other keys, which use up its counters
 //! n1: sync                          what n1 has becomes durable, as after each other put and what was sent
 //! n1: put-unsynced VALUE            a put that is not durable yet at n1
-//! n1: crash                         n1 restarts from what is durable
+//! n1: crash                         n1 restarts from what is durable, under a new replica id
 //! n1: replace                       n1 restarts with an empty data directory
-//! n1: restart-counter               the bug: n1 forgets which counters it has used
+//! n1: crash-keep-id                 the bug: n1 restarts under the old id, above the counters that it may have used
+//! n1: crash-restart-counter         the bug: n1 restarts under the old id and forgets which counters it has used
 //! compare n1 n2                     how two replicas' clocks relate
 //! ```
 //!
@@ -27,7 +28,7 @@ use crate::hlc::Timestamp;
 use crate::ids::{NodeId, ReplicaId};
 use crate::time::WallTime;
 use crate::transcript;
-use crate::versions::{DotCounter, KeyState, Sibling, VersionVector, WriteId};
+use crate::versions::{Dot, DotCounter, KeyState, Sibling, VersionVector, WriteId};
 
 /// Small, so that transcripts reach its end.
 const BLOCK: u64 = 8;
@@ -49,30 +50,34 @@ struct Replica {
     counter: DotCounter,
     durable_state: KeyState,
     durable_mark: u64,
-    directories: u64,
+    /// How many replica ids it has had.
+    ids: u64,
 }
 
 impl Replica {
-    fn new(node: NodeId, directories: u64) -> Self {
-        let replica = ReplicaId::new(node, 0xd000 + directories);
+    fn new(node: NodeId, ids: u64) -> Self {
+        let replica = ReplicaId::new(node, 0xd000 + ids);
         Replica {
             state: KeyState::default(),
             counter: DotCounter::recover(replica, 0, BLOCK),
             durable_state: KeyState::default(),
             durable_mark: 0,
-            directories,
+            ids,
         }
     }
 
-    fn recover(&mut self, mark: u64) {
-        self.counter = DotCounter::recover(self.counter.replica(), mark, BLOCK);
+    /// Restarts from what is durable, with this id and mark.
+    fn recover(&mut self, replica: ReplicaId, mark: u64) -> String {
+        self.counter = DotCounter::recover(replica, mark, BLOCK);
+        self.durable_mark = mark;
         self.state = self.durable_state.clone();
+        format!("recovered {}, dots of {replica} above {mark}", show(&self.state))
     }
 
-    fn issue(&mut self) -> super::Dot {
-        if let Some(mark) = self.counter.reservation() {
-            self.counter.reserved(mark);
-            self.durable_mark = mark;
+    fn issue(&mut self) -> Dot {
+        if let Some(reservation) = self.counter.reservation() {
+            self.counter.reserved(reservation);
+            self.durable_mark = reservation.mark;
         }
         self.counter.issue().expect("a block is reserved")
     }
@@ -167,20 +172,20 @@ impl World {
             "sync" => String::new(),
             "crash" => {
                 let replica = self.replica(node);
-                replica.recover(replica.durable_mark);
-                format!(
-                    "recovered {}, counter above {}",
-                    show(&replica.state),
-                    replica.durable_mark
-                )
+                replica.ids += 1;
+                replica.recover(ReplicaId::new(node, 0xd000 + replica.ids), 0)
             }
-            "restart-counter" => {
-                self.replica(node).recover(0);
-                "counter above 0".to_owned()
+            "crash-keep-id" => {
+                let replica = self.replica(node);
+                replica.recover(replica.counter.replica(), replica.durable_mark)
+            }
+            "crash-restart-counter" => {
+                let replica = self.replica(node);
+                replica.recover(replica.counter.replica(), 0)
             }
             "replace" => {
-                let directories = self.replica(node).directories + 1;
-                let replica = Replica::new(node, directories);
+                let ids = self.replica(node).ids + 1;
+                let replica = Replica::new(node, ids);
                 let output = format!("now {}", replica.counter.replica());
                 self.replicas.insert(node, replica);
                 output
@@ -221,16 +226,31 @@ impl goldenscript::Runner for World {
 }
 
 fn show(state: &KeyState) -> String {
-    let siblings: Vec<String> = state.siblings().iter().map(show_sibling).collect();
+    let full = |dot: Dot| {
+        state
+            .clock()
+            .iter()
+            .filter(|other| other.replica.node() == dot.replica.node())
+            .count()
+            > 1
+    };
+    let show_one = |sibling: &Sibling| match full(sibling.dot) {
+        false => show_sibling(sibling),
+        true => format!("{}@{:?}", show_value(sibling), sibling.dot),
+    };
+    let siblings: Vec<String> = state.siblings().iter().map(show_one).collect();
     format!("{{{}}} {}", state.clock(), siblings.join(" "))
 }
 
 fn show_sibling(sibling: &Sibling) -> String {
-    let value = match &sibling.value {
-        Some(value) => String::from_utf8_lossy(value),
-        None => "(deleted)".into(),
-    };
-    format!("{value}@{}", sibling.dot)
+    format!("{}@{}", show_value(sibling), sibling.dot)
+}
+
+fn show_value(sibling: &Sibling) -> String {
+    match &sibling.value {
+        Some(value) => String::from_utf8_lossy(value).into_owned(),
+        None => "(deleted)".to_owned(),
+    }
 }
 
 fn read(state: &KeyState) -> String {

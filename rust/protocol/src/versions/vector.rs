@@ -10,7 +10,7 @@ use crate::ids::{NodeId, ReplicaId};
 /// One write: the `counter`th of the replica that coordinated it. Counters start at 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {
-    /// Who coordinated the write.
+    /// Who coordinated the write, and since when it has forgotten nothing.
     pub replica: ReplicaId,
     /// Its number there, over all keys. Never repeats.
     pub counter: u64,
@@ -138,16 +138,16 @@ impl VersionVector {
     }
 
     /// For people: counters by node name (`n1`), or by replica (`n1#00000000abcd`) for a node that appears more than
-    /// once because its data directory was replaced.
+    /// once, because it has crashed or its data directory was replaced.
     pub fn readable(&self) -> BTreeMap<String, u64> {
-        let mut directories: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut ids: BTreeMap<NodeId, usize> = BTreeMap::new();
         for replica in self.counters.keys() {
-            *directories.entry(replica.node()).or_insert(0) += 1;
+            *ids.entry(replica.node()).or_insert(0) += 1;
         }
         self.iter()
             .map(|dot| {
                 let node = dot.replica.node();
-                let name = if directories[&node] == 1 {
+                let name = if ids[&node] == 1 {
                     node.to_string()
                 } else {
                     dot.replica.to_string()

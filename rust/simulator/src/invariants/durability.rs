@@ -1,10 +1,12 @@
-//! No acknowledged write is lost.
+//! No write is lost.
 //!
 //! A write that W replicas acknowledged is on W disks for ever after, as itself or as part of the past of a write that
-//! had seen it. Hence any R replicas with R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
+//! had seen it. Which replicas these are does not matter; the one that gave it its dot may have lost it in a crash.
+//! Hence any R replicas with R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
 //! "In its past" is meant strictly: the vector covering the dot is not enough, since a value that was dropped by
 //! mistake is covered too. There must be a write, still there or itself rightly replaced, that had *seen* it
-//! ([`crate::oracle`]).
+//! ([`crate::oracle`]). That goes for writes that were not acknowledged as well: a crash may take all copies of one, but
+//! as long as there is one, nobody may claim to have replaced it who has not seen it.
 
 use quorate_protocol::api::Response;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
@@ -27,7 +29,7 @@ fn nothing_lost(
     match world.oracle().lost(keyspace, key, state) {
         None => Ok(()),
         Some(dot) => Err(format!(
-            "{place} of {key} has dropped the acknowledged write {dot:?} ({:?}), and no write that it holds had seen \
+            "{place} of {key} has dropped the write {dot:?} ({:?}), and no write that it holds had seen \
              it: {state:?}",
             world.oracle().birth(keyspace, dot)
         )),

@@ -182,13 +182,6 @@ impl World {
             Purpose::Setup => self.clients[client as usize].setup_answer = Some(outcome.result),
             Purpose::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
-                let operation = &self.history.operations()[number];
-                if let (Action::Put { .. }, Some((_, Ok(Response::Written(written))))) =
-                    (&operation.action, &operation.completed)
-                {
-                    let verdict = self.oracle.acknowledge(operation.keyspace, written.dot);
-                    self.judge("durability", verdict);
-                }
                 self.observe(Observation::Completed { operation: number });
                 let operation = &self.history.operations()[number];
                 if let Some(workload) = &mut self.clients[client as usize].workload {

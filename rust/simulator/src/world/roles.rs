@@ -49,11 +49,6 @@ impl World {
         };
         machine.paused = None;
         machine.disk.crash();
-        let (disk, boot) = (&machine.disk, process.boot);
-        let verdict = self
-            .oracle
-            .crashed(node, boot, |keyspace, key| disk.state(keyspace, key));
-        self.judge("durability", verdict);
         for (role, host) in process.roles {
             let recording = host.hosted.into_recording();
             self.recordings
@@ -130,7 +125,6 @@ impl World {
     pub(super) fn deliver(&mut self, node: NodeId, role: RoleId, event: Event) {
         let now = self.clocks(node);
         let process = self.process_mut(node);
-        let boot = process.boot;
         let Some(host) = process.roles.get_mut(&role) else {
             return;
         };
@@ -140,9 +134,7 @@ impl World {
         for effect in &effects {
             self.chronicle.note(self.now, who, "wants", effect);
         }
-        let verdict = self
-            .oracle
-            .observe(Address { node, role }, boot, &event, &effects);
+        let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
         self.judge("dots unique", verdict);
         self.observe(Observation::Handled {
             node,

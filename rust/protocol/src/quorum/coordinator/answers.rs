@@ -28,15 +28,13 @@ impl Coordinator {
                     state,
                 },
             ) => {
-                write.assigned(dot, timestamp, state);
-                self.store(id, effects);
+                if write.assigned(dot, timestamp, state) {
+                    self.store(id, effects);
+                }
             }
-            (Kind::Write(write), Message::Stored) => {
-                write.stored(from.node);
-                self.store(id, effects);
-            }
+            (Kind::Write(write), Message::Stored) => write.stored(from.node),
             (Kind::Write(write), Message::Failed(error))
-                if write.state().is_none() && error.is_definite() =>
+                if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
             {
                 // The own replica refused to make it an event: nothing has happened anywhere.
                 return self.conclude(id, Progress::Done(Err(error)), now, effects);
@@ -54,20 +52,15 @@ impl Coordinator {
         self.advance(id, false, now, effects);
     }
 
-    /// Once a write is an event that is durable here, the other replicas are sent the key's state.
-    fn store(&mut self, id: u64, effects: &mut Vec<Effect>) {
-        let hasty = self.surroundings.bugs.write_quorum_by_liveness;
-        let Some(Kind::Write(write)) = self.exchanges.get_mut(&id).map(|exchange| &mut exchange.kind) else {
+    /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
+    fn store(&self, id: u64, effects: &mut Vec<Effect>) {
+        let Some(Kind::Write(write)) = self.exchanges.get(&id).map(|exchange| &exchange.kind) else {
             return;
         };
-        let Some(state) = write.release(hasty) else { return };
-        let (key, targets) = (write.key.clone(), write.targets().collect::<Vec<_>>());
-        for node in targets {
-            let message = Message::Store {
-                key: key.clone(),
-                state: state.clone(),
-            };
-            self.send(id, self.replica(node), message, effects);
+        let Some(state) = write.state() else { return };
+        for node in write.targets() {
+            let (key, state) = (write.key.clone(), state.clone());
+            self.send(id, self.replica(node), Message::Store { key, state }, effects);
         }
     }
 

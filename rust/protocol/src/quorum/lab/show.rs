@@ -3,28 +3,51 @@
 use super::{Envelope, Happening};
 use crate::api::{Entry, Request, Response};
 use crate::error::Error;
+use crate::ids::ReplicaId;
 use crate::key::decode_record_key;
 use crate::keyspace::Keyspace;
 use crate::message::Message;
 use crate::role::RoleId;
 use crate::store::{StateWrite, Table};
 use crate::telemetry::TimelineEvent;
-use crate::versions::{KeyState, Sibling};
+use crate::versions::{Dot, KeyState, Reservation, Sibling, VersionVector};
 
-/// `{n1: 2} a@n1:1 b@n1:2`.
+/// `{n1: 2} a@n1:1 b@n1:2`, or `{n1#d9bb: 2, n1#445e: 1} a@n1#445e:1` for a node that has had several replica ids.
 pub(in crate::quorum) fn state(state: &KeyState) -> String {
-    let siblings: Vec<String> = state.siblings().iter().map(sibling).collect();
-    format!("{{{}}} {}", state.clock(), siblings.join(" "))
+    let names = state.clock();
+    let siblings = state.siblings().iter().map(|one| sibling(one, names));
+    let siblings: Vec<String> = siblings.collect();
+    format!("{{{}}} {}", clock(names), siblings.join(" "))
         .trim_end()
         .to_owned()
 }
 
-fn sibling(sibling: &Sibling) -> String {
+fn clock(clock: &VersionVector) -> String {
+    let dots = clock.iter();
+    let dots = dots.map(|dot| format!("{}: {}", name(dot.replica, clock), dot.counter));
+    dots.collect::<Vec<_>>().join(", ")
+}
+
+fn sibling(sibling: &Sibling, names: &VersionVector) -> String {
     let value = match &sibling.value {
         Some(value) => text(value),
         None => "(deleted)".to_owned(),
     };
-    format!("{value}@{}", sibling.dot)
+    format!("{value}@{}", dot(sibling.dot, names))
+}
+
+fn dot(dot: Dot, names: &VersionVector) -> String {
+    format!("{}:{}", name(dot.replica, names), dot.counter)
+}
+
+/// The node, and the beginning of the id if that is not the only one of its node among `names`.
+fn name(replica: ReplicaId, names: &VersionVector) -> String {
+    let node = replica.node();
+    let ids = names.iter().filter(|dot| dot.replica.node() == node);
+    match ids.count() {
+        0 | 1 => node.to_string(),
+        _ => format!("{node}#{:04x}", replica.0 >> 32 & 0xffff),
+    }
 }
 
 /// A value; long ones by their length.
@@ -97,7 +120,7 @@ pub(in crate::quorum) fn response(response: &Result<Response, Error>) -> String 
         Ok(Response::Entry(found)) => format!(
             "{}, context {{{}}}, from {}",
             values(found),
-            found.context,
+            clock(&found.context),
             nodes(&found.answered)
         ),
         Ok(Response::Page(page)) => {
@@ -201,8 +224,12 @@ fn row(write: &StateWrite) -> String {
         }
         (Table::TokenIndex, _) => "index row".to_owned(),
         (Table::Meta, Some(value)) if write.key.starts_with(b"counter/") => {
-            let mark = u64::from_le_bytes(value.as_ref().try_into().expect("eight bytes"));
-            format!("counters up to {mark}")
+            let Reservation { replica, mark } = Reservation::decode(value).expect("a reservation");
+            format!(
+                "dots of {}#{:04x} up to {mark}",
+                replica.node(),
+                replica.0 >> 32 & 0xffff
+            )
         }
         (table, _) => format!("{table:?} {}", String::from_utf8_lossy(&write.key)),
     }

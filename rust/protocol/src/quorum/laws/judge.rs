@@ -1,10 +1,10 @@
 //! The laws, and who watches over them.
 //!
 //! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
-//! 2. When a write is acknowledged, at least W replicas have it durably, the one that gave it its dot among them.
+//! 2. When a write is acknowledged, at least W replicas have it durably.
 //! 3. A dot is given once.
-//! 4. An acknowledged write disappears only if a put that saw it has replaced it: one that was durable somewhere, or was
-//!    itself replaced by such a put.
+//! 4. A write that was durable anywhere, acknowledged or not, disappears only if a put that saw it has replaced it: one
+//!    that was durable somewhere, or was itself replaced by such a put.
 //! 5. A write that was refused with a definite error leaves no trace in any replica.
 //! 6. What a replica has durably only grows, and each record has its row in the token index.
 //! 7. In the end all replicas of a key are alike.
@@ -44,12 +44,10 @@ pub(super) struct Judge {
     last_puts: BTreeMap<Key, u64>,
     /// Write ids that were used more than once.
     retried: BTreeSet<WriteId>,
-    /// Acknowledged writes.
-    written: BTreeMap<(Key, Dot), u64>,
     /// Which writes a put has seen and replaced: it saw them through its replica, or through its context.
     replaced: BTreeMap<Dot, BTreeSet<Dot>>,
     /// Writes that were durable somewhere.
-    synced: BTreeSet<Dot>,
+    synced: BTreeSet<(Key, Dot)>,
     /// Which write each dot was given to.
     given: BTreeMap<Dot, WriteId>,
     /// All writes that were ever on their way to a disk.
@@ -70,7 +68,6 @@ impl Judge {
             deletes: BTreeSet::new(),
             last_puts: BTreeMap::new(),
             retried: BTreeSet::new(),
-            written: BTreeMap::new(),
             replaced: BTreeMap::new(),
             synced: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -158,7 +155,8 @@ impl Judge {
                     }
                 }
                 Happening::Reply { operation, response } => self.answered(lab, keyspace, operation, response),
-                _ => {}
+                // The event of a retry is not followed by a new state.
+                _ => assigned = None,
             }
         }
     }
@@ -191,7 +189,7 @@ impl Judge {
     }
 
     fn flushed(&mut self, node: NodeId, key: Key, state: KeyState, refused: bool) {
-        let place = (node, key);
+        let place = (node, key.clone());
         if let Some((_, in_flight)) = self.memory.get_mut(&place) {
             *in_flight -= 1;
             if *in_flight == 0 {
@@ -201,7 +199,7 @@ impl Judge {
         if refused {
             return;
         }
-        let siblings = state.siblings().iter().map(|sibling| sibling.dot);
+        let siblings = state.siblings().iter().map(|sibling| (key.clone(), sibling.dot));
         self.synced.extend(siblings);
         let before = self.durable.insert(place, state.clone()).unwrap_or_default();
         if !state.includes(&before) {
@@ -261,7 +259,6 @@ impl Judge {
         written: &Written,
     ) {
         let dot = written.dot;
-        self.written.insert((key.clone(), dot), number);
         let has = |node: &NodeId| {
             lab.durable(*node, keyspace, key)
                 .is_some_and(|state| state.clock().contains(dot))
@@ -275,11 +272,6 @@ impl Judge {
             self.broken.push(format!(
                 "op{number} was written with {} of {required} required",
                 written.acked.len()
-            ));
-        }
-        if !written.acked.contains(&dot.replica.node()) {
-            self.broken.push(format!(
-                "op{number} was written without the node that issued {dot:?}"
             ));
         }
     }
@@ -332,7 +324,7 @@ impl Judge {
     /// All that was replaced by a write which was durable somewhere, or was replaced by one that was, and so on.
     fn rightly_gone(&self) -> BTreeSet<Dot> {
         let mut gone = BTreeSet::new();
-        let mut next: Vec<Dot> = self.synced.iter().copied().collect();
+        let mut next: Vec<Dot> = self.synced.iter().map(|(_, dot)| *dot).collect();
         while let Some(dot) = next.pop() {
             for replaced in self.replaced.get(&dot).into_iter().flatten() {
                 if gone.insert(*replaced) {
@@ -354,12 +346,11 @@ impl Judge {
             self.broken
                 .push(format!("the replicas of {key} differ: {states:?}"));
         }
-        for ((of, dot), number) in &self.written {
+        for (of, dot) in &self.synced {
             let there = states.iter().any(|state| state.sibling(*dot).is_some());
             if of == key && !there && !gone.contains(dot) {
-                self.broken.push(format!(
-                    "op{number} was written as {dot:?} and disappeared from {key}"
-                ));
+                self.broken
+                    .push(format!("{dot:?} was durable and disappeared from {key}"));
             }
         }
     }

@@ -32,13 +32,8 @@ impl Replica {
             return refuse(&work, error, effects);
         }
         let state = slot.state.as_ref().expect("work is executed on a loaded slot");
-        // A retry of what this replica has made an event before. One that another replica did is made an event again:
-        // only the issuer of a dot can answer for it, and readers show two dots of one write as one value.
-        let own = self.surroundings.replica;
-        if let Some(known) = state
-            .find_write(*write_id)
-            .filter(|known| known.dot.replica == own)
-        {
+        // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
+        if let Some(known) = state.find_write(*write_id) {
             let message = Message::Assigned {
                 dot: known.dot,
                 timestamp: known.timestamp,
@@ -60,6 +55,10 @@ impl Replica {
             let _ = self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET);
         }
         let timestamp = self.clock.tick(now.wall);
+        if state.clock().contains(dot) {
+            self.renounce();
+            return self.stalled.push((key, work));
+        }
         let next = match state.put(dot, value.clone(), timestamp, *write_id, context.as_ref()) {
             Ok(next) => next,
             Err(error) => {
@@ -103,10 +102,12 @@ impl Replica {
             return refuse(work, corrupt(&key), effects);
         }
         let state = slot.state.clone().expect("work is executed on a loaded slot");
-        let news = slot.corrupt || !state.includes(incoming);
-        slot.corrupt = false;
-        if !news {
+        let healed = std::mem::take(&mut slot.corrupt);
+        if !healed && state.includes(incoming) {
             return self.tell_when_durable(&key, work, now, effects);
+        }
+        if healed {
+            self.renounce();
         }
         self.adopt_time(incoming, now, effects);
         let merged = state.merge(incoming);
@@ -193,13 +194,7 @@ impl Replica {
     pub(super) fn persisted(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
         self.full = false;
         match self.persists.remove(&token) {
-            Some(Persist::Counter(mark)) => {
-                self.counter
-                    .as_mut()
-                    .expect("reserved after recovery")
-                    .reserved(mark);
-                self.resume_stalled(now, effects);
-            }
+            Some(Persist::Counter(reservation)) => self.reserved(reservation, now, effects),
             Some(Persist::State { key, tell }) => {
                 for told in tell {
                     self.commit_span(&told, now, rng, None, effects);
@@ -230,20 +225,20 @@ impl Replica {
         }
         self.full_until = now.instant + FULL_PAUSE;
         match self.persists.remove(&token) {
-            Some(Persist::Counter(_)) => {
-                self.counter
-                    .as_mut()
-                    .expect("reserved after recovery")
-                    .reservation_failed();
+            Some(Persist::Counter(reservation)) => {
+                if let Some(counter) = &mut self.counter {
+                    counter.reservation_failed(reservation);
+                }
                 for (_, work) in std::mem::take(&mut self.stalled) {
                     refuse(&work, self.full(), effects);
                 }
             }
             Some(Persist::State { key, tell }) => {
+                self.renounce();
                 let full = self.full();
                 for told in tell {
                     self.commit_span(&told, now, rng, Some(&full), effects);
-                    // Not a definite refusal: the state may be part of later persists that are in flight.
+                    // Not a definite refusal: others may have it, and later persists that are in flight carry it.
                     let unknown = Error::OutcomeUnknown {
                         acked: 0,
                         required: 1,

@@ -73,7 +73,7 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         if token == COUNTER_READ {
-            return self.recover_counter(result, now, effects);
+            return self.recover_counter(result);
         }
         match self.reads.remove(&token).expect("a read answers once") {
             Read::Slot(key) => self.loaded(key, result, now, effects),
