@@ -112,7 +112,7 @@ class Overloaded(QuorateError):
 
 
 class OutcomeUnknown(QuorateError, TimeoutError):
-    """The time was up with fewer acknowledgements than required: the write may or may not take effect.
+    """Fewer acknowledgements than required came in time, or can come at all: the write may or may not take effect.
 
     Attributes
     ----------

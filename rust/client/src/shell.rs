@@ -238,6 +238,7 @@ impl Future for Call {
                     Error::OutcomeUnknown {
                         acked: 0,
                         required: 1,
+                        reason: Some("the client is closed".to_owned()),
                     }
                 } else {
                     Error::Closed("the client is closed: connect again".to_owned())

@@ -22,16 +22,19 @@ pub enum Error {
     /// The node has more work than it admits. Nothing was written.
     #[error("{0}")]
     Overloaded(String),
-    /// The deadline passed with fewer acknowledgements than required. The write may or may not take effect.
+    /// The deadline passed with fewer acknowledgements than required, or it is known before that there will not be
+    /// enough. The write may or may not take effect.
     #[error(
-        "timed out with {acked} of {required} acknowledgement(s): the write may still take effect; read before \
-             retrying"
+        "{} with {acked} of {required} acknowledgement(s): the write may still take effect; read before retrying",
+        reason.as_ref().map_or_else(|| "timed out".to_owned(), |reason| format!("{reason},"))
     )]
     OutcomeUnknown {
         /// How many replicas have it durably, for certain.
         acked: u8,
         /// How many the level asks for.
         required: u8,
+        /// Why there will not be enough; `None` when the time was up.
+        reason: Option<String>,
     },
     /// The deadline passed before enough replicas answered a read.
     #[error("read timed out with {answered} of {required} answer(s): retry, or lower the consistency level")]

@@ -21,9 +21,11 @@ pub(crate) fn instance<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'p
 fn fields<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
     match error {
         Error::Unavailable { required, alive } => [("required", required), ("alive", alive)].into_py_dict(py),
-        Error::OutcomeUnknown { acked, required } => {
-            [("acked", acked), ("required", required)].into_py_dict(py)
-        }
+        Error::OutcomeUnknown {
+            acked,
+            required,
+            reason: _,
+        } => [("acked", acked), ("required", required)].into_py_dict(py),
         Error::ReadTimeout { answered, required } => {
             [("answered", answered), ("required", required)].into_py_dict(py)
         }

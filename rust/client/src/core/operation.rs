@@ -144,7 +144,11 @@ impl Operation {
     /// asked for; `unreachable` says who could not be reached.
     pub(super) fn verdict(&self, required: u8, unreachable: impl FnOnce() -> Error) -> Error {
         match self.kind {
-            Kind::Write | Kind::Idempotent if self.unanswered => Error::OutcomeUnknown { acked: 0, required },
+            Kind::Write | Kind::Idempotent if self.unanswered => Error::OutcomeUnknown {
+                acked: 0,
+                required,
+                reason: None,
+            },
             Kind::Read if self.unanswered => Error::ReadTimeout {
                 answered: 0,
                 required,

@@ -157,7 +157,8 @@ async fn a_write_under_way_when_its_node_dies_is_unknown() {
         error,
         Error::OutcomeUnknown {
             acked: 0,
-            required: 1
+            required: 1,
+            reason: None,
         }
     );
     let after = users.put(key(1), "v", &quick()).await.unwrap_err();
@@ -176,7 +177,8 @@ async fn deadlines_are_kept_by_the_client() {
         write.unwrap_err(),
         Error::OutcomeUnknown {
             acked: 0,
-            required: 2
+            required: 2,
+            reason: None,
         }
     );
     assert_eq!(

@@ -237,7 +237,11 @@ impl Outbox {
             );
             let required = router.required(&pending.need);
             let error = match pending.need.writes {
-                true => Error::OutcomeUnknown { acked: 0, required },
+                true => Error::OutcomeUnknown {
+                    acked: 0,
+                    required,
+                    reason: None,
+                },
                 false => Error::ReadTimeout {
                     answered: 0,
                     required,

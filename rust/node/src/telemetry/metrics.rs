@@ -373,6 +373,7 @@ mod tests {
             Error::OutcomeUnknown {
                 acked: 0,
                 required: 1,
+                reason: None,
             },
         ] {
             assert_eq!(outcome_label(error.name()), error.name());

@@ -177,7 +177,7 @@ impl Catalog {
     pub(super) fn failed(&mut self, id: u64, error: Error, effects: &mut Vec<Effect>) {
         match error {
             Error::KeyspaceExists(_) => self.finish(id, Err(error), effects),
-            _ => self.give_up(id, effects),
+            error => self.give_up(id, Some(error.to_string()), effects),
         }
     }
 
@@ -187,14 +187,19 @@ impl Catalog {
         }
     }
 
-    /// Not everyone has answered, and no more answers are expected.
-    fn give_up(&mut self, id: u64, effects: &mut Vec<Effect>) {
+    /// Not everyone has answered, and no more answers are expected, for this reason if not because the time is up.
+    fn give_up(&mut self, id: u64, reason: Option<String>, effects: &mut Vec<Effect>) {
         let required = self.members().count() as u8;
         let acked = match self.exchanges.get(&id).map(|exchange| &exchange.kind) {
             Some(Kind::Creation { defined, .. }) => defined.len() as u8,
             _ => 0,
         };
-        self.finish(id, Err(Error::OutcomeUnknown { acked, required }), effects);
+        let unknown = Error::OutcomeUnknown {
+            acked,
+            required,
+            reason,
+        };
+        self.finish(id, Err(unknown), effects);
     }
 
     /// A member is out of reach: what waits for it is given up.
@@ -204,14 +209,14 @@ impl Catalog {
             Kind::Forwarded { to } => *to == node,
         };
         for id in self.exchanges_that(waits) {
-            self.give_up(id, effects);
+            self.give_up(id, Some(format!("{node} is out of reach")), effects);
         }
     }
 
     /// Time has passed: what is past its deadline is given up.
     pub(super) fn late(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for id in self.exchanges_that(|exchange| exchange.deadline <= now.instant) {
-            self.give_up(id, effects);
+            self.give_up(id, None, effects);
         }
         self.set_timer(effects);
     }

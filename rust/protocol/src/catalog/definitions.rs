@@ -121,7 +121,8 @@ impl Catalog {
     pub(super) fn refused(&mut self, token: u64, effects: &mut Vec<Effect>) {
         let pending = self.pending.remove(&token).expect("a persist is answered once");
         let error = Error::StorageFull(format!(
-            "the disk of {} is full: keyspace {:?} was not created there; free space and try again",
+            "the disk of {} is full, keyspace {:?} was not created there: raise map_size_bytes in its configuration or \
+             free space, then retry",
             self.me(),
             pending.keyspace.settings.name
         ));

@@ -183,10 +183,14 @@ impl Coordinator {
             let required = exchange.ask.required;
             let progress = match &exchange.kind {
                 _ if exchange.ask.is_answered() => Progress::Over,
-                Kind::Write(write) => Progress::Done(Err(write.unknown(required))),
+                Kind::Write(write) => Progress::Done(Err(write.timed_out(required))),
                 Kind::Read(read) => Progress::Done(Err(read.timed_out(required))),
                 Kind::Scan(scan) => Progress::Done(Err(scan.timed_out(&self.preference, required))),
-                Kind::Forwarded { .. } => Progress::Done(Err(Error::OutcomeUnknown { acked: 0, required })),
+                Kind::Forwarded { .. } => Progress::Done(Err(Error::OutcomeUnknown {
+                    acked: 0,
+                    required,
+                    reason: None,
+                })),
             };
             self.conclude(id, progress, now, effects);
         }
@@ -235,7 +239,11 @@ impl Coordinator {
             Kind::Read(read) => read.lost(node, None),
             Kind::Scan(scan) => scan.lost(node, None),
             Kind::Forwarded { to } if *to == node => {
-                let unknown = Error::OutcomeUnknown { acked: 0, required };
+                let unknown = Error::OutcomeUnknown {
+                    acked: 0,
+                    required,
+                    reason: Some(format!("{node}, which was asked to do it, is out of reach")),
+                };
                 return self.conclude(id, Progress::Done(Err(unknown)), now, effects);
             }
             Kind::Forwarded { .. } => return,

@@ -2,8 +2,10 @@
 //!
 //! A pure tally. The coordinator feeds it answers and sends what it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::api::{Response, Written};
 use crate::error::Error;
@@ -12,7 +14,17 @@ use crate::ids::NodeId;
 use crate::key::Key;
 use crate::level::Level;
 use crate::quorum::exchange::Progress;
-use crate::versions::{Dot, KeyState};
+use crate::versions::{Dot, KeyState, VersionVector, WriteId};
+
+/// What a client wants to change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Change {
+    pub(super) key: Key,
+    /// `None` deletes.
+    pub(super) value: Option<Bytes>,
+    pub(super) context: Option<VersionVector>,
+    pub(super) write_id: WriteId,
+}
 
 /// What is known of one replica's copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +48,10 @@ pub(super) struct Write {
     /// The most preferred first.
     copies: Vec<(NodeId, Copy)>,
     event: Option<(Dot, Timestamp, Arc<KeyState>)>,
+    /// Why copies were lost.
+    reasons: BTreeMap<NodeId, String>,
+    /// What was asked, as long as another replica may be asked to do it: until there is an event.
+    change: Option<Change>,
 }
 
 impl Write {
@@ -45,21 +61,34 @@ impl Write {
             replicas.contains(&me),
             "only a replica of the key coordinates its writes"
         );
-        let copy = |node: &NodeId| match alive.contains(node) {
-            true => (*node, Copy::Awaited),
-            false => (*node, Copy::Lost),
-        };
-        Write {
+        let mut write = Write {
             key,
             me,
-            copies: replicas.iter().map(copy).collect(),
+            copies: replicas.iter().map(|node| (*node, Copy::Awaited)).collect(),
             event: None,
+            reasons: BTreeMap::new(),
+            change: None,
+        };
+        for node in replicas.iter().filter(|node| !alive.contains(node)) {
+            write.lost(*node);
         }
+        write
+    }
+
+    /// Keeps what was asked, in case that the own replica cannot do it.
+    pub(super) fn keep(&mut self, change: Change) {
+        self.change = Some(change);
+    }
+
+    /// What was asked, to ask another replica instead.
+    pub(super) fn forget(&mut self) -> Option<Change> {
+        self.change.take()
     }
 
     /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] are to be sent it.
     pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
         let news = self.event.is_none();
+        self.change = None;
         self.event.get_or_insert((dot, timestamp, state));
         news
     }
@@ -91,12 +120,29 @@ impl Write {
         }
     }
 
-    /// A replica refused it, or went out of reach.
+    /// A replica went out of reach.
     pub(super) fn lost(&mut self, node: NodeId) {
+        self.lose(node, || format!("{node} is out of reach"));
+    }
+
+    /// A replica refused it.
+    pub(super) fn refused(&mut self, node: NodeId, error: &Error) {
+        self.lose(node, || match error {
+            Error::StorageFull(_) => format!("the disk of {node} is full"),
+            Error::CorruptRecord(_) => format!("the record on {node} is corrupt"),
+            Error::OutcomeUnknown {
+                reason: Some(reason), ..
+            } => reason.clone(),
+            other => format!("{node} refused it ({other})"),
+        });
+    }
+
+    fn lose(&mut self, node: NodeId, why: impl FnOnce() -> String) {
         if let Some(copy) = self.copy(node)
             && *copy == Copy::Awaited
         {
             *copy = Copy::Lost;
+            self.reasons.insert(node, why());
         }
     }
 
@@ -106,6 +152,7 @@ impl Write {
         match self.copy(node) {
             Some(copy @ Copy::Lost) => {
                 *copy = Copy::Awaited;
+                self.reasons.remove(&node);
                 sent
             }
             _ => false,
@@ -123,7 +170,12 @@ impl Write {
             return Progress::Done(Ok(self.written(level)));
         }
         if self.copies.len() - self.count(Copy::Lost) < required {
-            return Progress::Done(Err(self.unknown(required as u8)));
+            let reasons: Vec<&str> = self.reasons.values().map(String::as_str).collect();
+            return Progress::Done(Err(Error::OutcomeUnknown {
+                acked: self.count(Copy::Durable) as u8,
+                required: required as u8,
+                reason: Some(reasons.join(" and ")),
+            }));
         }
         Progress::Waiting
     }
@@ -137,11 +189,12 @@ impl Write {
         self.progress(required, level)
     }
 
-    /// What to say when nothing better can be said.
-    pub(super) fn unknown(&self, required: u8) -> Error {
+    /// What to say when the time is up.
+    pub(super) fn timed_out(&self, required: u8) -> Error {
         Error::OutcomeUnknown {
             acked: self.count(Copy::Durable) as u8,
             required,
+            reason: None,
         }
     }
 

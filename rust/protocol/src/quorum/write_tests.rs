@@ -167,6 +167,33 @@ fn a_late_acknowledgement_of_one_that_was_given_up_counts() {
 }
 
 #[test]
+fn what_is_unknown_before_the_time_is_up_says_why() {
+    let mut write = assigned(5);
+    write.refused(NodeId(1), &Error::StorageFull("the disk is full".to_owned()));
+    write.lost(NodeId(2));
+    write.lost(NodeId(3));
+    assert!(write.back(NodeId(2)));
+    write.stored(NodeId(2));
+    assert_eq!(write.progress(3, Level::Quorum), Progress::Waiting);
+    write.refused(NodeId(4), &Error::CorruptRecord("checksum".to_owned()));
+    write.refused(NodeId(4), &Error::StorageFull("late".to_owned()));
+    let Progress::Done(Err(error)) = write.progress(3, Level::Quorum) else {
+        panic!("only two copies are possible");
+    };
+    assert_eq!(
+        error.to_string(),
+        "the disk of n1 is full and n3 is out of reach and the record on n4 is corrupt, with 1 of 3 \
+         acknowledgement(s): the write may still take effect; read before retrying"
+    );
+    assert!(
+        write
+            .timed_out(3)
+            .to_string()
+            .starts_with("timed out with 1 of 3")
+    );
+}
+
+#[test]
 fn strangers_do_not_count() {
     let mut write = assigned(3);
     write.stored(NodeId(1));

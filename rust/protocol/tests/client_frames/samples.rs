@@ -241,6 +241,7 @@ fn errors() -> Vec<Error> {
         Error::OutcomeUnknown {
             acked: 1,
             required: 2,
+            reason: Some("the disk of n2 is full".to_owned()),
         },
         Error::ReadTimeout {
             answered: 1,

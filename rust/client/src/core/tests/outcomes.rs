@@ -22,6 +22,7 @@ fn write_id(request: &Request) -> WriteId {
 const UNKNOWN: Error = Error::OutcomeUnknown {
     acked: 0,
     required: 2,
+    reason: None,
 };
 
 #[test]
@@ -211,6 +212,7 @@ fn deadlines_end_what_nobody_answers_and_leave_the_node_the_last_word() {
     let precise = Error::OutcomeUnknown {
         acked: 1,
         required: 2,
+        reason: None,
     };
     cluster.reply(&last, Err(precise.clone()));
     assert_eq!(cluster.error(answered), &precise);

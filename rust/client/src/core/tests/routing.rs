@@ -98,7 +98,8 @@ fn a_silent_node_is_asked_then_suspected_and_its_reads_move() {
         cluster.error(write),
         &Error::OutcomeUnknown {
             acked: 0,
-            required: 2
+            required: 2,
+            reason: None,
         }
     );
 }

@@ -43,7 +43,8 @@ async fn what_nobody_answers_is_answered_after_its_deadline() {
             answers[0].response,
             Err(Error::OutcomeUnknown {
                 acked: 0,
-                required: 2
+                required: 2,
+                reason: None,
             })
         ),
         "the level's requirement: {answers:?}"

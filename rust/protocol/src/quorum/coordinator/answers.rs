@@ -36,10 +36,10 @@ impl Coordinator {
             (Kind::Write(write), Message::Failed(error))
                 if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
             {
-                // The own replica refused to make it an event: nothing has happened anywhere.
-                return self.conclude(id, Progress::Done(Err(error)), now, effects);
+                // The own replica has not made it an event: nothing has happened anywhere.
+                return self.refused(id, error, now, effects);
             }
-            (Kind::Write(write), Message::Failed(_)) => write.lost(from.node),
+            (Kind::Write(write), Message::Failed(error)) => write.refused(from.node, &error),
             (Kind::Read(read), Message::Fetched { state }) => read.fetched(from.node, state),
             (Kind::Read(read), Message::Failed(error)) => read.lost(from.node, Some(error)),
             (Kind::Scan(scan), Message::FetchedRange { rows, more }) => scan.fetched(from.node, rows, more),

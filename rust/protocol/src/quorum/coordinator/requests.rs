@@ -13,25 +13,16 @@ use crate::ids::NodeId;
 use crate::key::{Key, record_key, record_range};
 use crate::keyspace::ReadRepair;
 use crate::message::{Header, Message};
-use crate::quorum::exchange::{Ask, Kind, Origin, operation_of, reply};
+use crate::quorum::exchange::{Ask, Kind, Origin, Progress, operation_of, reply};
 use crate::quorum::read::Read;
 use crate::quorum::scan::Scan;
-use crate::quorum::write::Write;
+use crate::quorum::write::{Change, Write};
 use crate::role::{Address, Effect, Rng};
 use crate::time::Now;
-use crate::versions::{VersionVector, WriteId};
 
 /// How long a put that another node forwarded is remembered beyond its deadline: longer than a message stays in any
 /// network, so that a repeated one is never taken for a second put.
 const FORWARD_MEMORY: Duration = Duration::from_secs(10);
-
-/// What a put changes.
-struct Change {
-    key: Key,
-    value: Option<Bytes>,
-    context: Option<VersionVector>,
-    write_id: WriteId,
-}
 
 impl Coordinator {
     /// Another node's coordinator asks for one of its clients.
@@ -161,14 +152,17 @@ impl Coordinator {
             let first = *first.expect("the level requires at least one, and so many are alive");
             return self.forward(ask, change, first, now, effects);
         }
-        let write = Write::new(change.key.clone(), me, replicas, &self.surroundings.alive);
-        let id = self.begin(ask, Kind::Write(write), None, now);
         let message = Message::Assign {
-            key: change.key,
-            value: change.value,
-            context: change.context,
+            key: change.key.clone(),
+            value: change.value.clone(),
+            context: change.context.clone(),
             write_id: change.write_id,
         };
+        let mut write = Write::new(change.key.clone(), me, replicas, &self.surroundings.alive);
+        if !ask.is_forwarded() {
+            write.keep(change);
+        }
+        let id = self.begin(ask, Kind::Write(write), None, now);
         self.send(id, self.replica(me), message, effects);
     }
 
@@ -183,16 +177,43 @@ impl Coordinator {
             ));
             return self.refuse(ask, error, now, effects);
         }
+        let id = self.begin(ask, Kind::Forwarded { to }, None, now);
+        self.send_forward(id, change, to, effects);
+    }
+
+    fn send_forward(&self, id: u64, change: Change, to: NodeId, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.exchanges.get(&id) else {
+            return;
+        };
         let request = Request::Put {
             keyspace: self.keyspace.id,
             key: change.key,
             value: change.value,
             context: change.context,
-            level: Some(ask.level),
+            level: Some(exchange.ask.level),
             write_id: change.write_id,
         };
-        let id = self.begin(ask, Kind::Forwarded { to }, None, now);
         self.send(id, self.coordinator(to), Message::Forward(request), effects);
+    }
+
+    /// The own replica does not take a put, and nobody else has heard of it: nothing has happened anywhere. If that is
+    /// because of its own disk, and there are enough others, another replica of the key is asked to coordinate the
+    /// put; what that one says is the answer.
+    pub(super) fn refused(&mut self, id: u64, error: Error, now: Now, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let Kind::Write(write) = &mut exchange.kind else {
+            return;
+        };
+        let own_disk = matches!(error, Error::StorageFull(_) | Error::CorruptRecord(_));
+        let enough = write.targets().count() >= usize::from(exchange.ask.required);
+        let to = write.targets().next().filter(|_| own_disk && enough);
+        let (Some(to), Some(change)) = (to, write.forget()) else {
+            return self.conclude(id, Progress::Done(Err(error)), now, effects);
+        };
+        exchange.kind = Kind::Forwarded { to };
+        self.send_forward(id, change, to, effects);
     }
 
     // ---- reads ----

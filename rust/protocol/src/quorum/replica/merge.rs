@@ -242,6 +242,7 @@ impl Replica {
                     let unknown = Error::OutcomeUnknown {
                         acked: 0,
                         required: 1,
+                        reason: Some(format!("the disk of {} is full", self.surroundings.me())),
                     };
                     effects.push(Effect::Send {
                         to: told.to,
@@ -257,7 +258,7 @@ impl Replica {
 
     pub(super) fn full(&self) -> Error {
         Error::StorageFull(format!(
-            "the disk of {} is full: this replica writes nothing until there is space",
+            "the disk of {} is full: raise map_size_bytes in its configuration or free space, then retry",
             self.surroundings.me()
         ))
     }
