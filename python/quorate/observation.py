@@ -66,6 +66,7 @@ def _node_status(member: Member, answer: str | QuorateError) -> NodeStatus:
         stored_bytes=found["stored_bytes"],
         # The question that this answers is one of them.
         in_flight=max(0, found["in_flight"] - 1),
+        full=found["storage"]["full"],
     )
 
 
@@ -81,7 +82,8 @@ def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]
     required = levels.QUORUM.required(replicas)
     sets = Ring.of(shape).replica_sets(replicas)
     has_quorum = all(len(alive.intersection(map(node_number, nodes))) >= required for nodes in sets)
-    verdict: Any = "healthy" if len(alive) == len(nodes) else "degraded" if has_quorum else "unavailable"
+    well = all(node.up and node.full is None for node in nodes)
+    verdict: Any = "healthy" if well else "degraded" if has_quorum else "unavailable"
     return Health(verdict, replicas > 1, len(nodes), len(alive), required, has_quorum, nodes)
 
 

@@ -19,6 +19,7 @@ __all__ = ["EVENTS", "Event", "Timeline"]
 _STYLES = {
     "NodeStarted": "green",
     "PeerUp": "green",
+    "StorageRecovered": "green",
     "KeyspaceCreated": "cyan",
     "ReadRepaired": "cyan",
     "NodeStopping": "yellow",

@@ -189,6 +189,8 @@ class NodeStatus:
         Size of its data.
     in_flight : int
         Requests of clients that it is working on.
+    full : str or None
+        Why it refuses writes and what to do about it, while its disk is full.
     """
 
     name: str
@@ -203,6 +205,7 @@ class NodeStatus:
     data_directory: str = ""
     stored_bytes: int = 0
     in_flight: int = 0
+    full: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the status as plain data, as ``--json`` prints it."""
@@ -259,7 +262,7 @@ class ClusterStatus(Rendered):
             slowest = max((peer.round_trip for peer in seen), default=0.0)
             table.add_row(
                 node.name,
-                "[green]up[/]",
+                "[green]up[/]" if node.full is None else "[bold yellow]full[/]",
                 node.address,
                 f"{node.uptime:.0f} s",
                 f"{len(seen)} of {len(node.peers)}",
@@ -277,7 +280,8 @@ class Health(Rendered):
     Attributes
     ----------
     status : str
-        ``healthy`` (all nodes up), ``degraded`` (some are down, every key still has its quorum) or ``unavailable``.
+        ``healthy`` (all nodes up), ``degraded`` (some are down or full, every key still has its quorum) or
+        ``unavailable``.
     replication_enabled : bool
         Whether keys have more than one copy.
     total_nodes, healthy_nodes : int
@@ -314,8 +318,10 @@ class Health(Rendered):
         colour = {"healthy": "green", "degraded": "yellow", "unavailable": "red"}[self.status]
         quorum = "has its quorum" if self.has_quorum else "has lost its quorum for some keys"
         down = ", ".join(node.name for node in self.nodes if not node.up)
+        full = ", ".join(node.name for node in self.nodes if node.full is not None)
         return (
             f"[bold {colour}]{self.status}[/]: {self.healthy_nodes} of {self.total_nodes} nodes up"
             + (f" (down: {down})" if down else "")
+            + (f" (disk full: {full})" if full else "")
             + f", {quorum} ({self.required_for_quorum} replicas)"
         )

@@ -33,10 +33,14 @@ async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// 200 when the node serves requests, 503 before and while it stops.
+/// 200 when the node serves requests, 503 before and while it stops. A node whose disk is full serves reads: it is
+/// ready, and says what it lacks on a second line.
 async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
     if view.is_ready() {
-        return "ok\n".into_response();
+        return match view.storage.complaint() {
+            None => "ok\n".into_response(),
+            Some(why) => format!("ok\nstorage full: {why}\n").into_response(),
+        };
     }
     (
         StatusCode::SERVICE_UNAVAILABLE,

@@ -115,7 +115,7 @@ pub struct NodeConfig {
     pub heartbeat: Duration,
     /// How long a link may be silent before it counts as broken.
     pub idle: Duration,
-    /// How far the store may grow, in bytes.
+    /// How far the state environment may grow, in bytes; see [`RawConfig::map_size_bytes`].
     pub map_size: u64,
     /// Where the roles' inputs are recorded, for replays; `None` does not record.
     pub record_dir: Option<PathBuf>,

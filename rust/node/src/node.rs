@@ -30,6 +30,7 @@ use crate::directory::Directory;
 use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
+use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
@@ -158,12 +159,18 @@ impl Node {
             telemetry.add_sink(Arc::new(exporter));
         }
         let directory = Directory::default();
-        let hooks = disk::hooks(
+        let mut hooks = disk::hooks(
             directory.clone(),
             Arc::clone(&book),
             Arc::clone(&telemetry),
             fatal.clone(),
         );
+        let gauge = store.gauge();
+        hooks.observer = Arc::new(FullWatch::new(
+            hooks.observer,
+            gauge.clone(),
+            Arc::clone(&telemetry),
+        ));
         let (journal, applier) = store.split();
         let storage = StorageThread::start(journal, applier, StorageConfig::default(), hooks)
             .map_err(StartError::system("start the storage threads"))?;
@@ -177,6 +184,7 @@ impl Node {
             topology: Arc::clone(placement.topology()),
             directory: directory.clone(),
             telemetry: Arc::clone(&telemetry),
+            storage: gauge.clone(),
             data_dir: dir.path().to_owned(),
             links: Arc::clone(&peers) as _,
             admission: Arc::new(clients.clone()),
@@ -186,7 +194,10 @@ impl Node {
         let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
         let gather = Arc::new(Gather::new(storage.handle()));
-        let commits: Arc<dyn CommitPort> = Arc::clone(&gather) as _;
+        let commits: Arc<dyn CommitPort> = Arc::new(Disk {
+            to: Arc::clone(&gather) as _,
+            gauge,
+        });
         let shell = {
             let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
             let reads = ReadPort::start(reader, &view.data_dir, fatal.clone());

@@ -100,7 +100,10 @@ impl PeerBook {
         match written.await {
             Ok(Outcome::Durable) => self.finish(node, replica),
             Ok(Outcome::Full) => Err(Error::StorageFull(format!(
-                "the disk is full: {node} cannot be written down"
+                "{node} cannot be written down as a peer: {}",
+                commits
+                    .why_full()
+                    .unwrap_or_else(|| "the disk is full".to_owned())
             ))),
             Err(_) => Err(Error::Closed("the node is stopping".to_owned())),
         }

@@ -17,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_protocol::error::Error;
+use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect, Event, Input, Query, Rng, Role, RoleId, Spec, rng_from_seed};
 use quorate_protocol::time::Now;
 use quorate_protocol::wire::Envelope;
@@ -247,7 +249,16 @@ where
         specs
     }
 
-    fn perform_one(&mut self, effect: Effect) {
+    fn perform_one(&mut self, mut effect: Effect) {
+        if let Effect::Send {
+            message: Message::Failed(Error::StorageFull(text)),
+            ..
+        } = &mut effect
+            && let Some(why) = self.shell.commits.why_full()
+        {
+            // The role knows no directories.
+            *text = format!("{text} ({why})");
+        }
         match effect {
             Effect::Send { to, header, message } if to.node == self.shell.node => {
                 let from = Address {

@@ -29,6 +29,11 @@ pub trait PeerPort: Send + Sync {
 pub trait CommitPort: Send + Sync {
     /// Makes requests durable; each is answered to its owner. Never blocks.
     fn submit(&self, requests: Vec<Commit>);
+
+    /// Why the disk is full and what can be done about it; `None` while it has room, or where nobody knows.
+    fn why_full(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The way to the clients.

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quorate_protocol::api::{PeerStatus, Request, Response, Status};
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::topology::Topology;
+use quorate_storage::lmdb::Gauge;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::fullness;
 use crate::telemetry::Telemetry;
 
 /// Answers how the links to the peers are.
@@ -42,6 +44,8 @@ pub struct NodeView {
     pub directory: Directory,
     /// Its timeline, spans and metrics.
     pub telemetry: Arc<Telemetry>,
+    /// How full its store is.
+    pub storage: Gauge,
     /// Its data directory.
     pub data_dir: PathBuf,
     /// Its links.
@@ -78,6 +82,7 @@ impl NodeView {
             data_directory: self.data_dir.display().to_string(),
             stored_bytes: stored_bytes(&self.data_dir),
             in_flight: self.admission.in_flight(),
+            storage: fullness::status(&self.storage),
         }
     }
 
@@ -98,12 +103,13 @@ impl NodeView {
     /// Adds what the node knows about its state to the metrics.
     pub fn register_gauges(&self) {
         let (links, admission) = (Arc::clone(&self.links), Arc::clone(&self.admission));
-        let data_dir = self.data_dir.clone();
+        let (data_dir, storage) = (self.data_dir.clone(), self.storage.clone());
         self.telemetry.metrics().add_gauges(move |gauges| {
             gauges.peers = links.peers();
             gauges.shed_messages = links.shed_messages();
             gauges.in_flight = admission.in_flight();
             gauges.stored_bytes = stored_bytes(&data_dir);
+            gauges.storage = fullness::status(&storage);
         });
     }
 }

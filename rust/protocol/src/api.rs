@@ -256,6 +256,30 @@ pub struct Status {
     pub stored_bytes: u64,
     /// Requests of clients in flight.
     pub in_flight: u64,
+    /// How full its disk is.
+    pub storage: StorageStatus,
+}
+
+/// How full a node's disk is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StorageStatus {
+    /// Why writes are refused, and what to do about it; `None` while there is room.
+    pub full: Option<String>,
+    /// Bytes that can still be written to the file system of the data directory.
+    pub available_bytes: u64,
+    /// The parts of the store, each with a limit of its own.
+    pub environments: Vec<EnvironmentStatus>,
+}
+
+/// How full a part of a node's store is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EnvironmentStatus {
+    /// `journal` or `state`.
+    pub name: String,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// The most that can be in use, in bytes: for the state, the node's setting `map_size_bytes`.
+    pub limit_bytes: u64,
 }
 
 /// How a node sees one peer.

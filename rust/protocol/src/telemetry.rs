@@ -169,6 +169,8 @@ pub enum TimelineEvent {
         /// What, in words.
         description: String,
     },
+    /// The disk was full and has room: writes are taken again.
+    StorageRecovered,
 }
 
 /// A timeline event with its place and time, as nodes keep and clients get it.

@@ -113,7 +113,7 @@ pub enum OpenError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommitError {
     /// No space, found before the commit: nothing was written, the store goes on, reads work.
-    #[error("no space left for the data: free disk space, or raise the map size")]
+    #[error("no space left for the data: free disk space, or raise map_size_bytes")]
     Full,
     /// The commit or its sync failed: what is on disk is unknown. The node must stop; nothing is retried or answered.
     #[error("the store failed and must not be used any more: {0}")]

@@ -266,6 +266,7 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
             data_directory: String::new(),
             stored_bytes: 0,
             in_flight: 0,
+            storage: StorageStatus::default(),
         })),
         Request::Events { after } => {
             let occurrence = |sequence| Occurrence {

@@ -169,7 +169,13 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, Error::StorageFull(_)), "{error:?}");
+    let Error::StorageFull(message) = error else {
+        panic!("{error:?}")
+    };
+    let data_dir = directory.path().join("n1").display().to_string();
+    for words in ["n1", &data_dir, "map_size_bytes=16777216"] {
+        assert!(message.contains(words), "{words:?} is not in {message:?}");
+    }
     assert!(written > 0);
     for index in [0, written - 1] {
         assert_eq!(
@@ -182,6 +188,50 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
         .into_iter()
         .any(|occurrence| occurrence.event == TimelineEvent::StorageFull);
     assert!(full, "the timeline says so");
+    let storage = client.status().storage;
+    let why = storage.full.expect("the status says so");
+    assert!(
+        why.contains(&data_dir) && why.contains("map_size_bytes=16777216"),
+        "{why}"
+    );
+    let state = &storage.environments[1];
+    assert_eq!((state.name.as_str(), state.limit_bytes), ("state", 16 << 20));
+    assert!(
+        state.used_bytes > 8 << 20 && state.used_bytes <= 16 << 20,
+        "{state:?}"
+    );
+    let metrics = node.http("/metrics");
+    for line in [
+        "quorate_storage_full{node=\"n1\"} 1".to_owned(),
+        "quorate_storage_limit_bytes{node=\"n1\",environment=\"state\"} 16777216".to_owned(),
+        format!(
+            "quorate_storage_used_bytes{{node=\"n1\",environment=\"state\"}} {}",
+            state.used_bytes
+        ),
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    let ready = node.http("/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains(&why),
+        "{ready}"
+    );
+
+    // The remedy that it names is one.
+    node.signal("TERM");
+    node.wait();
+    let options = NodeOptions::new(1).with(json!({"map_size_bytes": 64 << 20}));
+    let mut node = Node::spawn(directory.path(), &options);
+    let member = node.member();
+    node.join(&[member]);
+    let mut client = node.client();
+    client
+        .ask(put(keyspace, "more", "x", Level::One, written))
+        .unwrap();
+    assert_eq!(client.status().storage.full, None);
 }
 
 #[test]

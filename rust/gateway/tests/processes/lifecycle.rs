@@ -1,6 +1,6 @@
 //! How a node starts, how it does not, and how it ends.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -175,11 +175,7 @@ fn every_door_takes_garbage() {
         }
     }
     client.status();
-    let mut http = TcpStream::connect(node.address("http")).unwrap();
-    http.write_all(b"GET /metrics HTTP/1.1\r\nhost: n1\r\nconnection: close\r\n\r\n")
-        .unwrap();
-    let mut text = String::new();
-    http.read_to_string(&mut text).unwrap();
+    let text = node.http("/metrics");
     assert!(
         text.contains("quorate_process_resident_memory_bytes{node=\"n1\"}"),
         "{text}"

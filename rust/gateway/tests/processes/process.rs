@@ -1,7 +1,7 @@
 //! Nodes as child processes; they end with the test, however it ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -138,6 +138,21 @@ impl Node {
             .unwrap()
             .parse()
             .unwrap()
+    }
+
+    /// The whole answer to a GET of `path` at its HTTP door.
+    pub(crate) fn http(&self, path: &str) -> String {
+        let mut http = TcpStream::connect(self.address("http")).unwrap();
+        http.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            http,
+            "GET {path} HTTP/1.1\r\nhost: n{}\r\nconnection: close\r\n\r\n",
+            self.id
+        )
+        .unwrap();
+        let mut text = String::new();
+        http.read_to_string(&mut text).unwrap();
+        text
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -38,7 +38,9 @@ pub struct RawConfig {
     pub heartbeat_ms: Option<u64>,
     /// Milliseconds of silence after which a link counts as broken; at least twice `heartbeat_ms`. 1000.
     pub idle_ms: Option<u64>,
-    /// How far the store may grow, in bytes; address space, not disk. 64 GiB.
+    /// How many bytes of rows the node may store: the size of the map of the state environment, of which only what is
+    /// used takes disk. At the limit writes are refused. The journal beside it is not counted: it has room of its own,
+    /// and needs about 200 MB at times. 64 GiB.
     pub map_size_bytes: Option<u64>,
     /// Record the inputs of every role into files of this directory. None. For debugging: the files grow without bound.
     pub record_dir: Option<PathBuf>,

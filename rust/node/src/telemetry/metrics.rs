@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use quorate_protocol::api::PeerStatus;
+use quorate_protocol::api::{PeerStatus, StorageStatus};
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::{Measurement, TimelineEvent};
@@ -41,6 +41,11 @@ struct Peer {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Environment {
+    environment: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     event: &'static str,
 }
@@ -52,6 +57,8 @@ pub struct Gauges {
     pub peers: Vec<PeerStatus>,
     /// Bytes of the data files.
     pub stored_bytes: u64,
+    /// How full the disk is.
+    pub storage: StorageStatus,
     /// Requests of clients in flight.
     pub in_flight: u64,
     /// Messages that were dropped for want of room or credit, since the start.
@@ -79,6 +86,10 @@ pub struct Metrics {
 struct Gathered {
     in_flight: Gauge,
     stored: Gauge,
+    full: Gauge,
+    available: Gauge,
+    used: Family<Environment, Gauge>,
+    limit: Family<Environment, Gauge>,
     shed: Counter,
     cpu: Counter<f64, std::sync::atomic::AtomicU64>,
     resident: Gauge,
@@ -220,6 +231,29 @@ impl Gathered {
             self.stored.clone(),
         );
         registry.register(
+            "storage_full",
+            "1 while writes are refused because the disk or the map of an environment is full",
+            self.full.clone(),
+        );
+        registry.register_with_unit(
+            "storage_available",
+            "Free space of the data directory's file system",
+            Unit::Bytes,
+            self.available.clone(),
+        );
+        registry.register_with_unit(
+            "storage_used",
+            "Used of an environment of the store",
+            Unit::Bytes,
+            self.used.clone(),
+        );
+        registry.register_with_unit(
+            "storage_limit",
+            "The most that can be used of an environment of the store",
+            Unit::Bytes,
+            self.limit.clone(),
+        );
+        registry.register(
             "link_shed_messages",
             "Messages dropped for want of room or credit",
             self.shed.clone(),
@@ -252,6 +286,17 @@ impl Gathered {
         self.resident.set(gauge(resident));
         self.in_flight.set(gauge(gauges.in_flight));
         self.stored.set(gauge(gauges.stored_bytes));
+        self.full.set(i64::from(gauges.storage.full.is_some()));
+        self.available.set(gauge(gauges.storage.available_bytes));
+        for environment in &gauges.storage.environments {
+            let label = Environment {
+                environment: environment.name.clone(),
+            };
+            self.used.get_or_create(&label).set(gauge(environment.used_bytes));
+            self.limit
+                .get_or_create(&label)
+                .set(gauge(environment.limit_bytes));
+        }
         self.shed
             .inc_by(gauges.shed_messages.saturating_sub(self.shed.get()));
         for peer in &gauges.peers {
@@ -314,6 +359,7 @@ fn event_label(event: &TimelineEvent) -> &'static str {
         TimelineEvent::ReadRepaired { .. } => "ReadRepaired",
         TimelineEvent::ClockAhead { .. } => "ClockAhead",
         TimelineEvent::StorageFull => "StorageFull",
+        TimelineEvent::StorageRecovered => "StorageRecovered",
         TimelineEvent::CorruptRecord { .. } => "CorruptRecord",
         TimelineEvent::Fault { .. } => "Fault",
     }

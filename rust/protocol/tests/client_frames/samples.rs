@@ -205,6 +205,15 @@ fn answers() -> Vec<Response> {
             data_directory: "/data".to_owned(),
             stored_bytes: 4096,
             in_flight: 1,
+            storage: StorageStatus {
+                full: Some("free disk space".to_owned()),
+                available_bytes: 1_000,
+                environments: vec![EnvironmentStatus {
+                    name: "state".to_owned(),
+                    used_bytes: 8_192,
+                    limit_bytes: 16 << 20,
+                }],
+            },
         })),
         Response::Events(vec![Occurrence {
             sequence: 41,

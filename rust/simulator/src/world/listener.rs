@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use quorate_protocol::api::{
     CLIENT_VERSION_MAX, ClientHello, MAX_CLIENT_FRAME, PeerStatus, Request, RequestFrame, Response,
-    ResponseFrame, ServerHello, Status,
+    ResponseFrame, ServerHello, Status, StorageStatus,
 };
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, Decoder, FrameError, MAX_HELLO_FRAME, MAX_REQUEST_FRAME};
@@ -212,6 +212,7 @@ impl World {
                 data_directory: String::new(),
                 stored_bytes: 0,
                 in_flight: process.requests.len() as u64,
+                storage: StorageStatus::default(),
             })),
         }
     }

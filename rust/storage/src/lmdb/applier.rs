@@ -9,6 +9,7 @@ use quorate_protocol::store::Table;
 
 use super::Shared;
 use super::environment::{in_words, is_map_full};
+use super::usage::Full;
 use crate::error::CommitError;
 use crate::frame::{self, Kind};
 use crate::overlay::Layer;
@@ -74,13 +75,17 @@ impl LmdbApplier {
         Ok(None)
     }
 
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     fn has_space(&self, layer: &Layer) -> Result<bool, String> {
         let needed = (self.shared.reserve_bytes / 2).saturating_add(layer.bytes() as u64);
         Ok(self.shared.available_bytes()? >= needed)
     }
 
-    fn full(&self) -> CommitError {
-        self.shared.state_full.store(true, Ordering::Release);
+    fn full(&self, full: Full) -> CommitError {
+        self.shared.state_full.set(full);
         CommitError::Full
     }
 
@@ -100,7 +105,7 @@ impl Applier for LmdbApplier {
         };
         match self.has_space(&layer) {
             Ok(true) => {}
-            Ok(false) => return Err(self.full()),
+            Ok(false) => return Err(self.full(Full::FileSystem)),
             Err(failed) => return Err(self.fail(failed)),
         }
         match self.apply(&layer, budget) {
@@ -113,7 +118,7 @@ impl Applier for LmdbApplier {
                 // The round before this one has now been followed by a sync of the state.
                 self.shared.trimmable.store(self.applied, Ordering::Release);
                 self.applied = layer.through();
-                self.shared.state_full.store(false, Ordering::Release);
+                self.shared.state_full.clear();
                 let mut overlay = self.shared.overlay_mut();
                 let applied = overlay.thaw();
                 // Freeing a large layer takes a while: not under the lock.
@@ -121,7 +126,7 @@ impl Applier for LmdbApplier {
                 drop((applied, layer));
                 Ok(false)
             }
-            Err(error) if is_map_full(&error) => Err(self.full()),
+            Err(error) if is_map_full(&error) => Err(self.full(Full::State)),
             Err(error) => {
                 let failed = in_words("apply to", self.shared.state.path(), error);
                 Err(self.fail(failed))

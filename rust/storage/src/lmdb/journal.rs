@@ -12,6 +12,7 @@ use quorate_protocol::store::{JournalOp, StateWrite, StreamId};
 use super::coding::{self, EntryRange, JOURNAL_TAG};
 use super::environment::{Positions, in_words, is_map_full};
 use super::reader::LmdbReader;
+use super::usage::Full;
 use super::{Options, Shared};
 use crate::datadir::io_error;
 use crate::error::{CommitError, OpenError};
@@ -76,18 +77,19 @@ impl LmdbJournal {
         CommitError::Fatal(failed)
     }
 
-    /// Whether there is too little space for the batch and for applying what is in memory.
+    /// Whether there is too little space for a batch that adds something, and for applying what is in memory.
     fn is_full(&self, batch: &[JournalOp]) -> Result<bool, String> {
-        let grows = |op: &JournalOp| !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
-        if !batch.iter().any(grows) {
-            return Ok(false);
-        }
         let writes = |op: &JournalOp| matches!(op, JournalOp::Write(_));
-        if self.shared.state_full.load(Ordering::Acquire) && batch.iter().any(writes) {
+        if self.shared.state_full.get().is_some() && batch.iter().any(writes) {
             return Ok(true);
         }
         let bytes: usize = batch.iter().map(op_bytes).sum::<usize>() + self.unapplied_bytes();
-        Ok(self.shared.available_bytes()? < self.shared.reserve_bytes.saturating_add(2 * bytes as u64))
+        let scarce =
+            self.shared.available_bytes()? < self.shared.reserve_bytes.saturating_add(2 * bytes as u64);
+        if scarce {
+            self.shared.commit_full.set(Full::FileSystem);
+        }
+        Ok(scarce)
     }
 
     /// The rows of the batch as entries of the node's stream, framed, in their order.
@@ -197,6 +199,11 @@ impl LmdbJournal {
     }
 }
 
+/// Whether an operation adds something.
+fn grows(op: &JournalOp) -> bool {
+    !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. })
+}
+
 fn rows(batch: &[JournalOp]) -> impl Iterator<Item = &StateWrite> {
     batch
         .iter()
@@ -217,17 +224,25 @@ impl Committer for LmdbJournal {
         }
         assert_contract(batch);
         let entries = self.node_entries(batch);
-        let written = match self.is_full(batch) {
-            Ok(true) => Err(Abort::NoRoom),
-            Ok(false) => self.write(batch, &entries).or_else(|abort| match abort {
-                Abort::NoRoom => self.write_after_trimming(batch, &entries),
-                failed => Err(failed),
-            }),
-            Err(failed) => return Err(self.fail(failed)),
-        };
+        let grows = batch.iter().any(grows);
+        if grows {
+            match self.is_full(batch) {
+                Ok(true) => return Err(CommitError::Full),
+                Ok(false) => {}
+                Err(failed) => return Err(self.fail(failed)),
+            }
+        }
+        let written = self.write(batch, &entries).or_else(|abort| match abort {
+            Abort::NoRoom => self.write_after_trimming(batch, &entries),
+            failed => Err(failed),
+        });
         match written {
+            Ok(()) if grows => self.shared.commit_full.clear(),
             Ok(()) => {}
-            Err(Abort::NoRoom) => return Err(CommitError::Full),
+            Err(Abort::NoRoom) => {
+                self.shared.commit_full.set(Full::Journal);
+                return Err(CommitError::Full);
+            }
             Err(Abort::Failed(error)) => {
                 let failed = in_words("commit to", self.shared.journal.path(), error);
                 return Err(self.fail(failed));

@@ -23,11 +23,12 @@ mod environment;
 mod journal;
 mod length;
 mod reader;
+mod usage;
 
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quorate_protocol::store::JournalOp;
@@ -35,6 +36,8 @@ use quorate_protocol::store::JournalOp;
 pub use self::applier::LmdbApplier;
 use self::environment::{JournalEnv, StateEnv};
 pub use self::journal::LmdbJournal;
+use self::usage::Mark;
+pub use self::usage::{Extent, Full, Gauge, Usage};
 use crate::datadir::DataDir;
 use crate::error::{CommitError, OpenError};
 use crate::overlay::Overlay;
@@ -47,7 +50,8 @@ pub type SpaceProbe = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 /// How to open a store.
 #[derive(Clone)]
 pub struct Options {
-    /// The most that the state may grow to, in bytes; a multiple of the page size. Costs address space only.
+    /// The most that the state may grow to, in bytes; a multiple of the page size. Costs address space only. Rows are
+    /// turned down when it is reached.
     pub map_size: usize,
     /// The most that the journal may grow to, in bytes; a multiple of the page size. Costs address space only.
     pub journal_map_size: usize,
@@ -95,7 +99,9 @@ struct Shared {
     /// Entries of the node's stream up to here may leave the journal.
     trimmable: AtomicU64,
     /// The last round of applying found no room: no rows are taken until one succeeds.
-    state_full: AtomicBool,
+    state_full: Mark,
+    /// The last batch that adds anything found no room, whatever the state has.
+    commit_full: Mark,
     reserve_bytes: u64,
     space: SpaceProbe,
     /// Last, so that the lock outlives the environments.
@@ -156,7 +162,8 @@ impl LmdbStore {
             state,
             overlay: RwLock::new(overlay),
             trimmable: AtomicU64::new(0),
-            state_full: AtomicBool::new(false),
+            state_full: Mark::default(),
+            commit_full: Mark::default(),
             reserve_bytes: options.reserve_bytes,
             space: Arc::clone(&options.space),
             dir: dir.clone(),

@@ -143,3 +143,48 @@ fn a_small_journal_goes_round_and_round() {
     }
     assert!(folder.copy("journal").len() <= 1 << 20);
 }
+
+#[test]
+fn the_gauge_says_what_is_full_and_what_to_do() {
+    let folder = Folder::new();
+    let available = Arc::new(AtomicU64::new(u64::MAX));
+    let mut store = folder.open_with(&with_space(&available)).unwrap();
+    let gauge = store.gauge();
+    store.commit(&[put("key", "value")]).unwrap();
+    assert_eq!(gauge.complaint(), None);
+
+    available.store(1000, Ordering::SeqCst);
+    assert!(!gauge.has_refused(), "nobody has asked for room");
+    let complaint = gauge.complaint().unwrap();
+    assert!(
+        complaint.contains("1000 bytes left") && complaint.contains("free disk space"),
+        "{complaint}"
+    );
+    assert!(
+        complaint.contains(&store.journal.shared().dir.path().display().to_string()),
+        "{complaint}"
+    );
+    assert_eq!(store.commit(&[put("key", "new")]), Err(CommitError::Full));
+    assert!(gauge.has_refused());
+    store
+        .commit(&[JournalOp::Trim {
+            stream: LOG,
+            through: 1,
+        }])
+        .unwrap();
+    assert!(gauge.has_refused(), "a batch that adds nothing proves nothing");
+
+    available.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(gauge.complaint(), None, "the file system is looked at");
+    store.commit(&[put("key", "new")]).unwrap();
+    assert!(!gauge.has_refused());
+
+    apply_all(&mut store);
+    let usage = gauge.read().unwrap();
+    assert!(
+        usage.state.used_bytes > 0 && usage.journal.used_bytes > 0,
+        "{usage:?}"
+    );
+    drop(store);
+    assert_eq!(gauge.read(), None, "a gauge does not keep the store open");
+}
