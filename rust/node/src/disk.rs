@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quorate_protocol::role::Event;
 use quorate_storage::queue::{Completion, Outcome, Request};
 use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
+use quorate_storage::{Settled, StateWrite};
 
 use crate::directory::{Directory, Owner};
 use crate::fatal::{Fatal, FatalError};
@@ -19,15 +20,32 @@ impl CommitPort for StorageHandle {
             let _stopped = StorageHandle::submit(self, request);
         }
     }
+
+    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        StorageHandle::derive(self, owner.0, token, writes);
+    }
 }
 
 /// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
 pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Hooks {
-    let completions = Completions { directory, book };
+    let completions = Completions {
+        directory: directory.clone(),
+        book,
+    };
     Hooks {
+        on_settled: Box::new(move |settled| deliver_settled(&directory, settled)),
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
         observer: Arc::new(Watch(telemetry)),
+    }
+}
+
+fn deliver_settled(directory: &Directory, settled: Vec<Settled>) {
+    let table = directory.table();
+    for Settled { owner, tokens } in settled {
+        if let Some(mailbox) = table.owner(Owner(owner)) {
+            mailbox.push([Event::Settled { tokens }]);
+        }
     }
 }
 

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_protocol::api::{EnvironmentStatus, StorageStatus};
 use quorate_protocol::telemetry::TimelineEvent;
+use quorate_storage::StateWrite;
 use quorate_storage::lmdb::{Extent, Gauge};
 use quorate_storage::queue::Request;
 use quorate_storage::thread::{ApplyReport, CommitReport, Observer};
 
+use crate::directory::Owner;
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
@@ -26,6 +28,10 @@ pub struct Disk {
 impl CommitPort for Disk {
     fn submit(&self, requests: Vec<Request>) {
         self.to.submit(requests);
+    }
+
+    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        self.to.derive(owner, token, writes);
     }
 
     fn why_full(&self) -> Option<String> {

@@ -9,9 +9,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use quorate_storage::StateWrite;
 use quorate_storage::queue::Request;
 use tokio::sync::Notify;
 
+use crate::directory::Owner;
 use crate::shell::CommitPort;
 
 /// A [`CommitPort`] that gathers what is submitted during one round of the runtime, and then hands it to another.
@@ -83,6 +85,11 @@ impl CommitPort for Gather {
             self.shared.some.notify_one();
         }
     }
+
+    /// Costs no commit: there is nothing to gather.
+    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        self.shared.to.derive(owner, token, writes);
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +108,8 @@ mod tests {
             let tokens = requests.iter().map(|request| request.token).collect();
             self.0.lock().unwrap().send(tokens).unwrap();
         }
+
+        fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
     }
 
     fn gather() -> (Gather, Receiver<Vec<u64>>) {

@@ -173,6 +173,7 @@ fn check(node: NodeId, known: ReplicaId, came: ReplicaId) -> Result<(), Error> {
 mod tests {
     use std::sync::Mutex;
 
+    use quorate_storage::StateWrite;
     use quorate_storage::memory::MemoryStore;
     use quorate_storage::store::Store;
 
@@ -185,6 +186,8 @@ mod tests {
         fn submit(&self, requests: Vec<Request>) {
             self.0.lock().unwrap().extend(requests);
         }
+
+        fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
     }
 
     #[tokio::test]

@@ -8,11 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use bytes::Bytes;
 use quorate_protocol::error::Error;
 use quorate_protocol::role::{Event, Query, Rows};
-use quorate_protocol::store::Table;
 use quorate_storage::error::{LOST_DIRECTORY, ReadError};
+use quorate_storage::query;
 use quorate_storage::store::Reader;
 
 use crate::fatal::{Fatal, FatalError};
@@ -56,22 +55,18 @@ impl ReadPort {
         ReadPort { jobs, ..threads_port }
     }
 
-    /// The row under `key`, now.
+    /// Answers a query now. For those that are quick: [`Query::Get`] and [`Query::Hard`].
     ///
     /// # Errors
     /// [`Error::CorruptRecord`].
-    pub fn get(&self, table: Table, key: &Bytes) -> Result<Rows, Error> {
-        let value = self.reader.get(table, key).map_err(|error| self.failed(&error))?;
-        Ok(Rows {
-            rows: value.map(|value| (key.clone(), value)).into_iter().collect(),
-            more: false,
-        })
+    pub fn now(&self, query: &Query) -> Result<Rows, Error> {
+        query::answer(&*self.reader, query).map_err(|error| self.failed(&error))
     }
 
     /// Answers `query` to `mailbox` later, under `token`.
-    pub fn range(&self, token: u64, query: Query, mailbox: Mailbox) {
+    pub fn later(&self, token: u64, query: Query, mailbox: Mailbox) {
         let job: Job = Box::new(move |port| {
-            let result = port.run(&query);
+            let result = port.now(&query);
             mailbox.push([Event::Read { token, result }]);
         });
         // The threads are there as long as this port is.
@@ -81,46 +76,6 @@ impl ReadPort {
     /// The store itself.
     pub fn store(&self) -> &Arc<dyn Reader> {
         &self.reader
-    }
-
-    fn run(&self, query: &Query) -> Result<Rows, Error> {
-        match query {
-            Query::Get { table, key } => self.get(*table, key),
-            Query::Range {
-                table,
-                start,
-                end,
-                limit_rows,
-                limit_bytes,
-            } => self.pages(*table, start, end, *limit_rows as usize, *limit_bytes as usize),
-        }
-    }
-
-    /// The store's pages may be empty before the end of a range; an answer to a role is not.
-    fn pages(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: &[u8],
-        rows: usize,
-        bytes: usize,
-    ) -> Result<Rows, Error> {
-        let mut start = Bytes::copy_from_slice(start);
-        loop {
-            let page = self
-                .reader
-                .range(table, &start, Some(end), rows, bytes)
-                .map_err(|error| self.failed(&error))?;
-            match page.next {
-                Some(next) if page.rows.is_empty() => start = next,
-                next => {
-                    return Ok(Rows {
-                        rows: page.rows,
-                        more: next.is_some(),
-                    });
-                }
-            }
-        }
     }
 
     fn failed(&self, error: &ReadError) -> Error {

@@ -296,14 +296,15 @@ where
                     ops,
                 });
             }
+            Effect::Derive { token, writes } => self.shell.commits.derive(self.owner, token, writes),
             Effect::Read {
                 token,
-                query: Query::Get { table, key },
+                query: query @ (Query::Get { .. } | Query::Hard { .. }),
             } => {
-                let result = self.shell.reads.get(table, &key);
+                let result = self.shell.reads.now(&query);
                 self.events.push_back(Event::Read { token, result });
             }
-            Effect::Read { token, query } => self.shell.reads.range(token, query, self.mailbox.clone()),
+            Effect::Read { token, query } => self.shell.reads.later(token, query, self.mailbox.clone()),
             Effect::SetTimer { id, at } => self.alarms.set(id, at),
             Effect::Emit(event) => self.shell.telemetry.emit(event),
             Effect::Span(span) => self.outbox.span(*span),

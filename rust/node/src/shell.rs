@@ -7,11 +7,12 @@ use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::role::{ClientRef, Spec};
 use quorate_protocol::wire::Envelope;
+use quorate_storage::StateWrite;
 use quorate_storage::queue::Request as Commit;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::directory::Directory;
+use crate::directory::{Directory, Owner};
 use crate::fatal::Fatal;
 use crate::readers::ReadPort;
 use crate::telemetry::Telemetry;
@@ -34,6 +35,9 @@ pub trait CommitPort: Send + Sync {
     fn why_full(&self) -> Option<String> {
         None
     }
+
+    /// Makes rows readable before it returns; the owner is told when they survive a crash.
+    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
 }
 
 /// The way to the clients.

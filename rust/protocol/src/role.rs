@@ -32,7 +32,7 @@ use crate::ids::{KeyspaceId, NodeId, ReplicaId};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
-use crate::store::{JournalOp, Priority, Table};
+use crate::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 use crate::telemetry::{Measurement, Span, TimelineEvent};
 use crate::time::{Instant, Now};
 
@@ -109,6 +109,23 @@ pub enum Query {
         /// About this many bytes of keys and values.
         limit_bytes: u32,
     },
+    /// A hard state ([`JournalOp::PutHard`]): at most one row.
+    Hard {
+        /// Its name.
+        key: Bytes,
+    },
+    /// Entries of a stream from a position on, until either limit is reached (at least one). The keys of the rows are
+    /// the positions, eight bytes, big endian.
+    Log {
+        /// Whose log.
+        stream: StreamId,
+        /// The first position.
+        from: u64,
+        /// At most this many entries.
+        limit_rows: u32,
+        /// About this many bytes of entries.
+        limit_bytes: u32,
+    },
 }
 
 /// The rows that answer a [`Query`].
@@ -116,7 +133,7 @@ pub enum Query {
 pub struct Rows {
     /// Key and value, in key order; at most one for a `Get`.
     pub rows: Vec<(Bytes, Bytes)>,
-    /// For a `Range`: a limit was reached before the end.
+    /// For a `Range` and a `Log`: a limit was reached before the end.
     pub more: bool,
 }
 
@@ -151,6 +168,11 @@ pub enum Event {
     /// These persists are durable.
     Persisted {
         /// Their tokens, in the order in which they were asked for.
+        tokens: Vec<u64>,
+    },
+    /// Derived rows that survive a crash from now on: the log that they were derived from may be trimmed up to there.
+    Settled {
+        /// Their tokens, in the order in which they were derived.
         tokens: Vec<u64>,
     },
     /// This persist was refused before anything was written; the disk is full.
@@ -201,6 +223,15 @@ pub enum Effect {
         priority: Priority,
         /// All of them or none.
         ops: Vec<JournalOp>,
+    },
+    /// Make rows readable, at once, that this role derives from entries of its log which are durable and committed;
+    /// say later when they survive a crash ([`Event::Settled`]). A crash before that takes them, whole effects only and
+    /// the later ones first; then they are derived again.
+    Derive {
+        /// Returned in the answer; unique among those in flight of this role.
+        token: u64,
+        /// The rows.
+        writes: Vec<StateWrite>,
     },
     /// Read durable state, then say what it is ([`Event::Read`]).
     Read {

@@ -18,6 +18,9 @@ pub enum Table {
     Records = 1,
     /// The same keys in ring order: keyspace id, token, key. Rows are empty.
     TokenIndex = 2,
+    /// What a consensus group knows beside its records: how far it has applied its log, its configuration, its sessions.
+    /// Group id, then a name of the group's own.
+    Groups = 3,
 }
 
 /// One row to write, or to delete where `value` is `None`.

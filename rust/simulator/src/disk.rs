@@ -12,9 +12,11 @@ use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
 use quorate_protocol::role::{Query, Rows};
-use quorate_protocol::store::{JournalOp, Table};
+use quorate_protocol::store::{JournalOp, StateWrite, Table};
 use quorate_protocol::versions::KeyState;
 use quorate_storage::memory::InFlight;
+use quorate_storage::query;
+use quorate_storage::unsettled::{Settled, Unsettled};
 use quorate_storage::{
     CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store,
 };
@@ -99,6 +101,7 @@ pub struct Disk {
     store: MemoryStore,
     reader: Arc<dyn Reader>,
     queue: CommitQueue,
+    unsettled: Unsettled,
     /// The record rows of the batch that is being committed.
     committing: Vec<Bytes>,
     conditions: DiskConditions,
@@ -110,7 +113,9 @@ impl Disk {
     pub fn new(chance: Chance) -> Self {
         let store = MemoryStore::new();
         let reader = store.reader();
+        let unsettled = Unsettled::new(store.derived());
         Disk {
+            unsettled,
             store,
             reader,
             queue: CommitQueue::new(Limits::default()),
@@ -170,9 +175,22 @@ impl Disk {
         for change in &mut changes {
             change.after = self.row(Table::Records, &change.row);
         }
-        // Applying to the state changes nothing that a reader sees; it is done here so that its bookkeeping runs too.
-        let _ = self.store.apply_step(usize::MAX);
         (self.queue.finish(Outcome::Durable), changes)
+    }
+
+    /// Derived rows: readable at once, gone with the node unless [`Disk::apply`] settles them before.
+    pub fn derive(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unsettled.derive(owner, token, writes);
+    }
+
+    /// Brings the state up to date now and then. It changes nothing that a reader sees; says which derived rows have
+    /// settled.
+    pub fn apply(&mut self) -> Vec<Settled> {
+        if !self.chance.happens(0.25) {
+            return Vec::new();
+        }
+        while let Ok(true) = self.store.apply_step(usize::MAX) {}
+        self.unsettled.settle(self.store.settled())
     }
 
     /// The node stops, whatever its disk is doing. What waited is gone; what was being committed may be durable.
@@ -181,6 +199,7 @@ impl Disk {
         self.store
             .crash(if kept { InFlight::Kept } else { InFlight::Lost });
         self.queue = CommitQueue::new(Limits::default());
+        self.unsettled = Unsettled::new(self.store.derived());
         self.committing.clear();
     }
 
@@ -199,38 +218,7 @@ impl Disk {
     /// # Errors
     /// [`Error::CorruptRecord`] if a record fails its checksum.
     pub fn read(&self, query: &Query) -> Result<Rows, Error> {
-        let corrupt = |error: quorate_storage::ReadError| Error::CorruptRecord(error.to_string());
-        match query {
-            Query::Get { table, key } => {
-                let value = self.reader.get(*table, key).map_err(corrupt)?;
-                Ok(Rows {
-                    rows: value.map(|value| (key.clone(), value)).into_iter().collect(),
-                    more: false,
-                })
-            }
-            Query::Range {
-                table,
-                start,
-                end,
-                limit_rows,
-                limit_bytes,
-            } => {
-                let page = self
-                    .reader
-                    .range(
-                        *table,
-                        start,
-                        Some(end),
-                        *limit_rows as usize,
-                        *limit_bytes as usize,
-                    )
-                    .map_err(corrupt)?;
-                Ok(Rows {
-                    rows: page.rows,
-                    more: page.next.is_some(),
-                })
-            }
-        }
+        query::answer(&*self.reader, query).map_err(|error| Error::CorruptRecord(error.to_string()))
     }
 
     /// The state of a key that is durable here; empty when there is none.

@@ -3,7 +3,8 @@
 //! A commit has two moments, so that a simulated crash can fall between them:
 //! [`begin_commit`](MemoryStore::begin_commit) hands the batch to the disk, [`finish_commit`](MemoryStore::finish_commit)
 //! is the sync returning. Only then do readers see it. At a [`crash`](MemoryStore::crash) a batch that was begun
-//! is there whole or not at all, as with the store on disk.
+//! is there whole or not at all, as with the store on disk. Derived rows that no finished round of
+//! [`apply_step`](Store::apply_step) has settled are gone after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,7 +16,8 @@ use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
 use crate::error::{CommitError, ReadError};
 use crate::frame::FrameError;
 use crate::store::{
-    Bounds, Page, Reader, Store, TABLES, assert_contract, assert_stream, op_bytes, write_bytes,
+    Bounds, DerivedRows, Page, Reader, Store, TABLES, assert_contract, assert_stream, assert_writes,
+    op_bytes, write_bytes,
 };
 
 /// What happens to the batch that was begun but not finished when the power goes.
@@ -46,12 +48,35 @@ struct Contents {
     hard: BTreeMap<Bytes, Bytes>,
     corrupt: BTreeSet<(Table, Bytes)>,
     bytes: usize,
+    derived: Derived,
 }
+
+/// What a crash does to derived rows: each goes back to what it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Derived {
+    /// Runs so far.
+    runs: u64,
+    /// Bytes of rows that wait for a round of applying.
+    bytes: usize,
+    /// What stands under the rows that wait for a round.
+    waiting: Undo,
+    /// What stands under the rows of the round that was begun, and its last run.
+    round: (Undo, u64),
+    /// The last run that survives a crash.
+    settled: u64,
+}
+
+type Undo = BTreeMap<(Table, Bytes), Option<Bytes>>;
 
 impl Contents {
     fn perform(&mut self, op: JournalOp) {
         match op {
-            JournalOp::Write(writes) => writes.into_iter().for_each(|write| self.write(write)),
+            JournalOp::Write(writes) => writes.into_iter().for_each(|write| {
+                let place = (write.table, write.key.clone());
+                self.derived.waiting.remove(&place);
+                self.derived.round.0.remove(&place);
+                self.write(write);
+            }),
             JournalOp::Append {
                 stream,
                 position,
@@ -78,6 +103,38 @@ impl Contents {
                 let replaced = self.hard.insert(key, value);
                 self.bytes -= replaced.map_or(0, |value| value.len());
             }
+        }
+    }
+
+    fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+        for write in writes {
+            let under = self.tables[write.table as usize].get(&write.key).cloned();
+            let place = (write.table, write.key.clone());
+            self.derived.waiting.entry(place).or_insert(under);
+            self.derived.bytes += write_bytes(&write);
+            self.write(write);
+        }
+        self.derived.runs += 1;
+        self.derived.runs
+    }
+
+    /// A round of applying begins: what waits is its.
+    fn begin_round(&mut self) {
+        self.derived.round = (std::mem::take(&mut self.derived.waiting), self.derived.runs);
+    }
+
+    /// The round is durable.
+    fn end_round(&mut self) {
+        self.derived.settled = self.derived.round.1;
+        self.derived.round.0.clear();
+    }
+
+    /// Takes back what no round has settled.
+    fn forget_derived(&mut self) {
+        let Derived { waiting, round, .. } = std::mem::take(&mut self.derived);
+        // The older last: it says what is on disk.
+        for ((table, key), value) in waiting.into_iter().chain(round.0) {
+            self.write(StateWrite { table, key, value });
         }
     }
 
@@ -197,6 +254,14 @@ impl MemoryStore {
             InFlight::Kept if self.begun.is_some() => self.finish_commit(),
             _ => self.begun = None,
         }
+        self.contents_mut().forget_derived();
+        (self.unapplied_bytes, self.round_bytes) = (0, 0);
+    }
+
+    /// Derived rows; see [`DerivedRows::derive`].
+    pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+        assert_writes(&writes);
+        self.contents_mut().derive(writes)
     }
 
     /// Bytes of keys and values held.
@@ -225,22 +290,55 @@ impl Store for MemoryStore {
             return Err(CommitError::Fatal(failed.clone()));
         }
         if self.round_bytes == 0 {
+            let mut contents = self.durable.write().expect("no holder of the contents panics");
+            self.unapplied_bytes += std::mem::take(&mut contents.derived.bytes);
             self.round_bytes = self.unapplied_bytes;
+            contents.begin_round();
         }
         let applied = self.round_bytes.min(budget);
         self.round_bytes -= applied;
         self.unapplied_bytes -= applied;
+        if self.round_bytes == 0 {
+            self.contents_mut().end_round();
+        }
         Ok(self.round_bytes > 0)
     }
 
+    fn derived(&self) -> Arc<dyn DerivedRows> {
+        Arc::new(MemoryRows {
+            durable: Arc::clone(&self.durable),
+        })
+    }
+
+    fn settled(&self) -> u64 {
+        self.contents().derived.settled
+    }
+
     fn unapplied_bytes(&self) -> usize {
-        self.unapplied_bytes
+        self.unapplied_bytes + self.contents().derived.bytes
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::new(MemoryReader {
             durable: Arc::clone(&self.durable),
         })
+    }
+}
+
+struct MemoryRows {
+    durable: Arc<RwLock<Contents>>,
+}
+
+impl DerivedRows for MemoryRows {
+    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+        assert_writes(&writes);
+        let mut contents = self.durable.write().expect("no holder of the contents panics");
+        contents.derive(writes)
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        let contents = self.durable.read().expect("no holder of the contents panics");
+        contents.derived.bytes
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is durable in the journal but not yet in the state, kept in memory for readers.
+//! What is not yet in the state, kept in memory for readers: rows that are durable in the journal, and rows that their
+//! owner derived from its own log and could derive again.
 //!
 //! Two layers, as in a log-structured tree: the **active** one takes what was just committed; to apply, it becomes the
 //! **frozen** one, which is sorted by key already and does not change while it is being written to the state. When
@@ -28,6 +29,8 @@ pub(crate) struct Layer {
     bytes: usize,
     /// The last journal position in it.
     through: u64,
+    /// The last run of derived rows in it; 0 if there are none.
+    derived: u64,
 }
 
 impl Layer {
@@ -47,8 +50,12 @@ impl Layer {
         &self.tables[table as usize]
     }
 
-    fn insert(&mut self, writes: Vec<StateWrite>, position: u64) {
-        self.through = position;
+    /// The last run of derived rows in it, if there are any.
+    pub(crate) fn derived(&self) -> Option<u64> {
+        (self.derived > 0).then_some(self.derived)
+    }
+
+    fn insert(&mut self, writes: Vec<StateWrite>) {
         for StateWrite { table, key, value } in writes {
             let key_bytes = key.len();
             self.bytes += value.as_ref().map_or(0, Bytes::len);
@@ -65,11 +72,30 @@ impl Layer {
 pub(crate) struct Overlay {
     active: Layer,
     frozen: Option<Arc<Layer>>,
+    /// Runs of derived rows so far.
+    runs: u64,
 }
 
 impl Overlay {
+    /// An overlay over a state that has the journal's rows up to a position.
+    pub(crate) fn after(position: u64) -> Self {
+        let mut overlay = Overlay::default();
+        overlay.active.through = position;
+        overlay
+    }
+
+    /// Rows of one journal position.
     pub(crate) fn insert(&mut self, writes: Vec<StateWrite>, position: u64) {
-        self.active.insert(writes, position);
+        self.active.through = position;
+        self.active.insert(writes);
+    }
+
+    /// Derived rows. They reach the state together. Gives the number of this run.
+    pub(crate) fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+        self.runs += 1;
+        self.active.derived = self.runs;
+        self.active.insert(writes);
+        self.runs
     }
 
     /// Memory held, in bytes.
@@ -80,7 +106,12 @@ impl Overlay {
     /// The layer to apply, frozen now if none is.
     pub(crate) fn freeze(&mut self) -> Option<Arc<Layer>> {
         if self.frozen.is_none() && !self.active.is_empty() {
-            self.frozen = Some(Arc::new(std::mem::take(&mut self.active)));
+            // A layer without rows of the journal ends where the one before it did.
+            let next = Layer {
+                through: self.active.through,
+                ..Layer::default()
+            };
+            self.frozen = Some(Arc::new(std::mem::replace(&mut self.active, next)));
         }
         self.frozen.clone()
     }

@@ -17,7 +17,7 @@ pub const MAX_HARD_KEY_BYTES: usize = MAX_KEY_BYTES - 1;
 pub const NODE_STREAM: StreamId = StreamId(0);
 
 /// The tables of the state, in the order of their tags.
-pub const TABLES: [Table; 3] = [Table::Meta, Table::Records, Table::TokenIndex];
+pub const TABLES: [Table; 4] = [Table::Meta, Table::Records, Table::TokenIndex, Table::Groups];
 
 /// A store, as the one thread that owns its writes sees it.
 ///
@@ -44,7 +44,13 @@ pub trait Store: Send {
     /// node must stop.
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
 
-    /// Bytes of rows that are durable but not yet applied. They are held in memory.
+    /// Where derived rows go.
+    fn derived(&self) -> Arc<dyn DerivedRows>;
+
+    /// The last run of derived rows that survives a crash; 0 before the first.
+    fn settled(&self) -> u64;
+
+    /// Bytes of rows that are durable, or derived, but not yet applied. They are held in memory.
     fn unapplied_bytes(&self) -> usize;
 
     /// A view for reading, usable on any thread, for as long as it is kept.
@@ -74,7 +80,30 @@ pub trait Applier: Send {
     /// As [`Store::apply_step`].
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
 
-    /// Bytes of rows that are durable but not yet applied.
+    /// Where derived rows go.
+    fn derived(&self) -> Arc<dyn DerivedRows>;
+
+    /// The last run of derived rows that survives a crash; 0 before the first.
+    fn settled(&self) -> u64;
+
+    /// Bytes of rows that are durable, or derived, but not yet applied.
+    fn unapplied_bytes(&self) -> usize;
+}
+
+/// Takes rows that their owner derives from its own log: what a Raft group's committed entries make of its state.
+///
+/// Journalling them again would double every write. So they are visible to reads at once and reach the state with the
+/// next round of applying; a crash before that takes them, and the owner derives them again. It may trim its log
+/// only up to what [`Store::settled`] covers. Each call is one *run*: a crash keeps a run whole or not at all, and
+/// never a later one without an earlier one.
+pub trait DerivedRows: Send + Sync {
+    /// Takes a run; gives its number, which counts from 1.
+    ///
+    /// # Panics
+    /// As [`Store::commit`].
+    fn derive(&self, writes: Vec<StateWrite>) -> u64;
+
+    /// Bytes of rows that are durable, or derived, but not yet applied.
     fn unapplied_bytes(&self) -> usize;
 }
 
@@ -169,15 +198,7 @@ pub(crate) fn write_bytes(write: &StateWrite) -> usize {
 pub(crate) fn assert_contract(batch: &[JournalOp]) {
     for op in batch {
         match op {
-            JournalOp::Write(writes) => {
-                for StateWrite { table, key, .. } in writes {
-                    assert!(
-                        !key.is_empty() && key.len() <= MAX_KEY_BYTES,
-                        "a key of {table:?} has {} bytes, 1 to {MAX_KEY_BYTES} are possible",
-                        key.len()
-                    );
-                }
-            }
+            JournalOp::Write(writes) => assert_writes(writes),
             JournalOp::Append { stream, .. }
             | JournalOp::Truncate { stream, .. }
             | JournalOp::Trim { stream, .. } => assert_stream(*stream),
@@ -187,6 +208,16 @@ pub(crate) fn assert_contract(batch: &[JournalOp]) {
                 key.len()
             ),
         }
+    }
+}
+
+pub(crate) fn assert_writes(writes: &[StateWrite]) {
+    for StateWrite { table, key, .. } in writes {
+        assert!(
+            !key.is_empty() && key.len() <= MAX_KEY_BYTES,
+            "a key of {table:?} has {} bytes, 1 to {MAX_KEY_BYTES} are possible",
+            key.len()
+        );
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
-//! is submitted during a commit shares the next one. If the state falls far behind, commits wait for it; if it has no
+//! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::derive`]) pass the journal by: they
+//! are readable when the call returns, and the applying thread says when they have settled. If the state falls far behind, commits wait for it; if it has no
 //! room, they answer [`Outcome::Full`].
 //!
 //! **Bounds.** The handle takes everything, so that no effect of a role is lost half way; the edge asks
@@ -23,12 +24,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use quorate_protocol::store::StateWrite;
 use thiserror::Error;
 
 use crate::error::CommitError;
 use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
 use crate::store::{Applier, Committer, op_bytes};
 use crate::sys;
+use crate::unsettled::{Settled, Unsettled};
 
 /// When to apply, and how much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,8 @@ pub type FatalHook = Box<dyn Fn(String) + Send + Sync>;
 pub struct Hooks {
     /// Once per commit, with the requests that it ended, grouped by owner. On the journal's thread: be quick.
     pub on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
+    /// Derived rows that have settled, grouped by owner, oldest first. On the state's thread: be quick.
+    pub on_settled: Box<dyn Fn(Vec<Settled>) + Send>,
     /// At most once: the store failed, the node must stop.
     pub on_fatal: FatalHook,
     /// Metrics and spans.
@@ -117,11 +122,13 @@ enum Command {
 }
 
 /// Submits requests, from any thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StorageHandle {
     commands: Sender<Command>,
     queued: Arc<AtomicUsize>,
     queue_bytes: usize,
+    unsettled: Arc<Unsettled>,
+    shared: Arc<Shared>,
 }
 
 impl StorageHandle {
@@ -136,6 +143,17 @@ impl StorageHandle {
             self.queued.fetch_sub(bytes, Ordering::Relaxed);
             Stopped
         })
+    }
+
+    /// Makes rows readable that `owner` derives from its own log; `on_settled` tells when they survive a crash. See
+    /// [`DerivedRows`](crate::store::DerivedRows).
+    ///
+    /// # Panics
+    /// If a row breaks the store's contract: a key that is empty or too long.
+    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unsettled.derive(owner, token, writes);
+        self.shared
+            .set_pace(|| self.unsettled.unapplied_bytes(), Instant::now());
     }
 
     /// Bytes that wait or are being committed.
@@ -172,11 +190,6 @@ impl StorageThread {
     ) -> std::io::Result<Self> {
         let (commands, incoming) = mpsc::channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        let handle = StorageHandle {
-            commands: commands.clone(),
-            queued: Arc::clone(&queued),
-            queue_bytes: config.limits.queue_bytes,
-        };
         let shared = Arc::new(Shared {
             config,
             on_fatal: Mutex::new(Some(hooks.on_fatal)),
@@ -188,8 +201,16 @@ impl StorageThread {
                 stopped: false,
             }),
             changed: Condvar::new(),
-            commands,
+            commands: commands.clone(),
         });
+        let unsettled = Arc::new(Unsettled::new(applier.derived()));
+        let handle = StorageHandle {
+            commands,
+            queued: Arc::clone(&queued),
+            queue_bytes: config.limits.queue_bytes,
+            unsettled: Arc::clone(&unsettled),
+            shared: Arc::clone(&shared),
+        };
         let mut started = StorageThread {
             handle,
             threads: Vec::new(),
@@ -204,9 +225,13 @@ impl StorageThread {
             stopping: false,
         };
         started.spawn("storage-journal", Arc::clone(&shared), move || journal.run())?;
-        started.spawn("storage-state", Arc::clone(&shared), move || {
-            apply_until_stopped(applier, &shared)
-        })?;
+        let state = StateThread {
+            applier,
+            unsettled,
+            on_settled: hooks.on_settled,
+            shared: Arc::clone(&shared),
+        };
+        started.spawn("storage-state", shared, move || state.run())?;
         Ok(started)
     }
 
@@ -269,6 +294,19 @@ struct Pace {
 impl Shared {
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().expect("no holder of the pace panics")
+    }
+
+    /// Says how far the state is behind, and wakes its thread if it has something to do or to time.
+    fn set_pace(&self, unapplied: impl FnOnce() -> usize, now: Instant) {
+        let mut pace = self.pace();
+        // Under the lock, lest an older figure replace a newer one.
+        let unapplied = unapplied();
+        let before = std::mem::replace(&mut pace.unapplied, unapplied);
+        pace.last_commit = now;
+        let threshold = self.config.apply_bytes;
+        if (before == 0 && unapplied > 0) || (before < threshold && unapplied >= threshold) {
+            self.changed.notify_all();
+        }
     }
 
     fn fail(&self, detail: String) {
@@ -386,48 +424,50 @@ impl<C: Committer> JournalThread<C> {
             duration,
             outcome,
         });
-        self.set_pace(started + duration);
+        self.shared
+            .set_pace(|| self.committer.unapplied_bytes(), started + duration);
         true
-    }
-
-    /// Tells the applying thread how far it is behind, and wakes it if it has something to do or to time.
-    fn set_pace(&self, now: Instant) {
-        let mut pace = self.shared.pace();
-        let unapplied = self.committer.unapplied_bytes();
-        let before = std::mem::replace(&mut pace.unapplied, unapplied);
-        pace.last_commit = now;
-        let threshold = self.shared.config.apply_bytes;
-        if (before == 0 && unapplied > 0) || (before < threshold && unapplied >= threshold) {
-            self.shared.changed.notify_all();
-        }
     }
 }
 
-/// The body of the applying thread.
-fn apply_until_stopped(mut applier: impl Applier, shared: &Shared) {
-    while wait_until_due(shared) {
-        let started = Instant::now();
-        let mut steps = 0;
-        let no_room = loop {
-            steps += 1;
-            match applier.apply_step(shared.config.apply_step_bytes) {
-                Ok(true) if shared.pace().stopped => return,
-                Ok(true) => {}
-                Ok(false) => break false,
-                Err(CommitError::Full) => break true,
-                Err(CommitError::Fatal(detail)) => return shared.fail(detail),
+/// The thread that writes the state.
+struct StateThread<A> {
+    applier: A,
+    unsettled: Arc<Unsettled>,
+    on_settled: Box<dyn Fn(Vec<Settled>) + Send>,
+    shared: Arc<Shared>,
+}
+
+impl<A: Applier> StateThread<A> {
+    fn run(mut self) {
+        while wait_until_due(&self.shared) {
+            let started = Instant::now();
+            let mut steps = 0;
+            let no_room = loop {
+                steps += 1;
+                match self.applier.apply_step(self.shared.config.apply_step_bytes) {
+                    Ok(true) if self.shared.pace().stopped => return,
+                    Ok(true) => {}
+                    Ok(false) => break false,
+                    Err(CommitError::Full) => break true,
+                    Err(CommitError::Fatal(detail)) => return self.shared.fail(detail),
+                }
+            };
+            if !no_room {
+                self.shared.observer.applied(&ApplyReport {
+                    steps,
+                    duration: started.elapsed(),
+                });
             }
-        };
-        if !no_room {
-            shared.observer.applied(&ApplyReport {
-                steps,
-                duration: started.elapsed(),
-            });
+            let settled = self.unsettled.settle(self.applier.settled());
+            if !settled.is_empty() {
+                (self.on_settled)(settled);
+            }
+            let mut pace = self.shared.pace();
+            pace.unapplied = self.applier.unapplied_bytes();
+            pace.no_room = no_room;
+            self.shared.changed.notify_all();
         }
-        let mut pace = shared.pace();
-        pace.unapplied = applier.unapplied_bytes();
-        pace.no_room = no_room;
-        shared.changed.notify_all();
     }
 }
 

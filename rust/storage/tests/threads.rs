@@ -1,16 +1,16 @@
 //! The storage threads, over a store that waits for commands: what is batched, who is told, how failure ends it all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate_storage::store::{Applier, Committer};
+use quorate_storage::store::{Applier, Committer, DerivedRows};
 use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
 use quorate_storage::{
     CommitError, Completion, DataDir, JournalOp, Limits, LmdbStore, MemoryStore, Observer, Options, Outcome,
-    Priority, Reader, Request, StateWrite, StorageThread, Store, StreamId, Table,
+    Priority, Reader, Request, Settled, StateWrite, StorageThread, Store, StreamId, Table,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -48,6 +48,7 @@ struct PuppetApplier {
     steps: Sender<()>,
     verdicts: Receiver<(Result<bool, CommitError>, usize)>,
     unapplied: Arc<AtomicUsize>,
+    derived: Arc<PuppetRows>,
 }
 
 impl Applier for PuppetApplier {
@@ -61,8 +62,33 @@ impl Applier for PuppetApplier {
         verdict
     }
 
+    fn derived(&self) -> Arc<dyn DerivedRows> {
+        Arc::clone(&self.derived) as _
+    }
+
+    fn settled(&self) -> u64 {
+        self.derived.settled.load(Ordering::SeqCst)
+    }
+
     fn unapplied_bytes(&self) -> usize {
         self.unapplied.load(Ordering::SeqCst)
+    }
+}
+
+/// Counts runs, and settles as many as the test says.
+#[derive(Default)]
+struct PuppetRows {
+    runs: AtomicU64,
+    settled: AtomicU64,
+}
+
+impl DerivedRows for PuppetRows {
+    fn derive(&self, _writes: Vec<StateWrite>) -> u64 {
+        self.runs.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.runs.load(Ordering::SeqCst) as usize
     }
 }
 
@@ -92,6 +118,8 @@ struct Stage {
     unapplied: Arc<AtomicUsize>,
     completed: Receiver<Completion>,
     fatal: Receiver<String>,
+    settled: Receiver<Vec<Settled>>,
+    derived: Arc<PuppetRows>,
     reports: Arc<Reports>,
 }
 
@@ -118,6 +146,8 @@ impl Stage {
         let (completed_to, completed) = mpsc::channel();
         let (fatal_to, fatal) = mpsc::channel();
         let unapplied = Arc::new(AtomicUsize::new(0));
+        let derived = Arc::new(PuppetRows::default());
+        let (settled_to, settled) = mpsc::channel();
         let reports = Arc::new(Reports::default());
         let committer = Puppet {
             batches: batches_to,
@@ -128,6 +158,7 @@ impl Stage {
             steps: steps_to,
             verdicts: apply_verdicts,
             unapplied: Arc::clone(&unapplied),
+            derived: Arc::clone(&derived),
         };
         let hooks = Hooks {
             on_completed: Box::new(move |completions| {
@@ -135,6 +166,7 @@ impl Stage {
                     .into_iter()
                     .for_each(|completion| completed_to.send(completion).unwrap());
             }),
+            on_settled: Box::new(move |ended| settled_to.send(ended).unwrap()),
             on_fatal: Box::new(move |detail| fatal_to.send(detail).unwrap()),
             observer: Arc::clone(&reports) as Arc<dyn Observer>,
         };
@@ -148,6 +180,8 @@ impl Stage {
             unapplied,
             completed,
             fatal,
+            settled,
+            derived,
             reports,
         }
     }
@@ -433,6 +467,7 @@ fn every_producer_reads_what_it_wrote() {
                     .unwrap();
             }
         }),
+        on_settled: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
     };
@@ -483,4 +518,31 @@ fn every_producer_reads_what_it_wrote() {
         .range(Table::Records, b"", None, 1000, usize::MAX)
         .unwrap();
     assert_eq!(page.rows.len(), 50 * PRODUCERS as usize);
+}
+
+#[test]
+fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
+    let stage = Stage::new(config());
+    let handle = stage.thread.as_ref().unwrap().handle();
+    for (owner, token) in [(1, 10), (2, 20), (1, 11), (2, 21)] {
+        handle.derive(owner, token, Vec::new());
+    }
+    // Nothing is committed: that something waits is enough to have it applied.
+    stage.steps.recv_timeout(DEADLINE).unwrap();
+    stage.derived.settled.store(3, Ordering::SeqCst);
+    stage.applies.send((Ok(false), 0)).unwrap();
+    let settled = stage.settled.recv_timeout(DEADLINE).unwrap();
+    let of = |owner, tokens: &[u64]| Settled {
+        owner,
+        tokens: tokens.to_vec(),
+    };
+    assert_eq!(settled, [of(1, &[10, 11]), of(2, &[20])]);
+    handle.derive(1, 12, Vec::new());
+    stage.steps.recv_timeout(DEADLINE).unwrap();
+    stage.derived.settled.store(5, Ordering::SeqCst);
+    stage.applies.send((Ok(false), 0)).unwrap();
+    assert_eq!(
+        stage.settled.recv_timeout(DEADLINE).unwrap(),
+        [of(2, &[21]), of(1, &[12])]
+    );
 }

@@ -10,6 +10,7 @@ use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{ClientRef, Rows};
 use quorate_protocol::store::{Priority, Table};
 use quorate_protocol::time::Instant;
+use quorate_storage::StateWrite;
 use quorate_storage::memory::MemoryStore;
 use quorate_storage::store::Store;
 use tokio::sync::{Notify, oneshot};
@@ -64,6 +65,8 @@ impl CommitPort for Port {
         self.0.commits.lock().unwrap().push(requests);
         self.0.changed.notify_one();
     }
+
+    fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
 }
 
 impl ReplyPort for Port {

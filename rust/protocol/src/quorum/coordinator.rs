@@ -289,7 +289,10 @@ impl Role for Coordinator {
             } => self.answer(from, header.request, message, now, effects),
             Event::Timer { .. } => self.wake(now, effects),
             Event::Peer { node, up } => self.peer(node, up, now, effects),
-            Event::Persisted { .. } | Event::PersistRefused { .. } | Event::Read { .. } => {}
+            Event::Persisted { .. }
+            | Event::PersistRefused { .. }
+            | Event::Read { .. }
+            | Event::Settled { .. } => {}
         }
         self.set_timer(effects);
     }

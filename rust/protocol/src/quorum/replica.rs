@@ -319,7 +319,7 @@ impl Role for Replica {
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
-            Event::Timer { .. } | Event::Peer { .. } => {}
+            Event::Timer { .. } | Event::Peer { .. } | Event::Settled { .. } => {}
         }
         self.number(rng, effects);
     }

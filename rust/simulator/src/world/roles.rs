@@ -8,7 +8,7 @@ use quorate_protocol::link::LinkEvent;
 use quorate_protocol::role::{Address, Effect, Event, Query, RoleId, Spec, Surroundings};
 use quorate_protocol::time::Instant;
 use quorate_protocol::wire::Envelope;
-use quorate_storage::{Completion, Outcome, Request};
+use quorate_storage::{Completion, Outcome, Request, Settled};
 
 use super::machine::{Process, RoleHost};
 use super::{Happening, Served, World};
@@ -184,6 +184,11 @@ impl World {
                 });
                 self.begin_commit(node);
             }
+            Effect::Derive { token, writes } => {
+                let owner = self.process_mut(node).roles[&role].instance;
+                let machine = self.machines.get_mut(&node).expect("the node exists");
+                machine.disk.derive(owner, token, writes);
+            }
             Effect::Read { token, query } => self.read(node, role, token, query),
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
             Effect::Reconcile(specs) => self.reconcile(node, specs),
@@ -331,6 +336,12 @@ impl World {
             changes: &changes,
         });
         self.complete_commits(node, completions);
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        for Settled { owner, tokens } in machine.disk.apply() {
+            if let Some(role) = self.process_mut(node).role_of(owner) {
+                self.mail(node, role, Event::Settled { tokens }, Duration::ZERO);
+            }
+        }
         self.begin_commit(node);
     }
 

@@ -13,7 +13,7 @@ use super::usage::Full;
 use crate::error::CommitError;
 use crate::frame::{self, Kind};
 use crate::overlay::Layer;
-use crate::store::{Applier, TABLES};
+use crate::store::{Applier, DerivedRows, TABLES};
 
 /// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
 const MIN_ROW_BYTES: usize = 512;
@@ -25,6 +25,8 @@ pub struct LmdbApplier {
     done: Option<(Table, Bytes)>,
     /// The position up to which the state has the rows, durably.
     applied: u64,
+    /// The last run of derived rows that the state has durably.
+    settled: u64,
     /// Why the store may not be used any more.
     failed: Option<String>,
     scratch: Vec<u8>,
@@ -36,13 +38,18 @@ impl LmdbApplier {
             shared,
             done: None,
             applied,
+            settled: 0,
             failed: None,
             scratch: Vec::new(),
         }
     }
 
     /// Applies rows of the layer after the last one done; where to go on, or `None` at its end.
+    ///
+    /// A layer with derived rows is applied in one transaction, whatever the budget: they are not in the journal, so a
+    /// crash must find all of a run or nothing.
     fn apply(&mut self, layer: &Layer, budget: usize) -> heed::Result<Option<(Table, Bytes)>> {
+        let budget = layer.derived().map_or(budget, |_| usize::MAX);
         let shared = Arc::clone(&self.shared);
         let state = &shared.state;
         let mut txn = state.env.write_txn()?;
@@ -118,6 +125,7 @@ impl Applier for LmdbApplier {
                 // The round before this one has now been followed by a sync of the state.
                 self.shared.trimmable.store(self.applied, Ordering::Release);
                 self.applied = layer.through();
+                self.settled = layer.derived().unwrap_or(self.settled);
                 self.shared.state_full.clear();
                 let mut overlay = self.shared.overlay_mut();
                 let applied = overlay.thaw();
@@ -132,6 +140,14 @@ impl Applier for LmdbApplier {
                 Err(self.fail(failed))
             }
         }
+    }
+
+    fn derived(&self) -> Arc<dyn DerivedRows> {
+        Arc::clone(&self.shared) as _
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled
     }
 
     fn unapplied_bytes(&self) -> usize {

@@ -154,7 +154,7 @@ mod tests {
             entry_key(StreamId(0x0102), 0x0304),
             [3, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 3, 4]
         );
-        assert_eq!(TABLES.map(|table| table as u8), [0, 1, 2]);
+        assert_eq!(TABLES.map(|table| table as u8), [0, 1, 2, 3]);
     }
 
     fn any_write() -> impl Strategy<Value = StateWrite> {

@@ -27,7 +27,7 @@ const LAYOUT_KEY: &str = "layout";
 const APPLIED_KEY: &[u8] = b"applied";
 
 /// The names of the state's databases, in the order of [`TABLES`].
-const TABLE_NAMES: [&str; TABLES.len()] = ["meta", "records", "token_index"];
+const TABLE_NAMES: [&str; TABLES.len()] = ["meta", "records", "token_index", "groups"];
 
 /// Reads that may be open at once.
 const MAX_READERS: u32 = 1024;
@@ -153,7 +153,7 @@ impl StateEnv {
                 let own = opener.create_database(txn, Some("own"))?;
                 check_layout(txn, &own, LAYOUT_KEY.as_bytes(), OWN_TAG)?;
                 let mut table = |index: usize| opener.create_database(txn, Some(TABLE_NAMES[index]));
-                let tables = [table(0)?, table(1)?, table(2)?];
+                let tables = [table(0)?, table(1)?, table(2)?, table(3)?];
                 Ok::<_, LayoutError>(CommitOrAbort::<_, ()>::Commit((tables, own)))
             })
             .map_err(|error| error.at(path))?

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use quorate_protocol::store::JournalOp;
+use quorate_protocol::store::{JournalOp, StateWrite};
 
 pub use self::applier::LmdbApplier;
 use self::environment::{JournalEnv, StateEnv};
@@ -41,7 +41,7 @@ pub use self::usage::{Extent, Full, Gauge, Usage};
 use crate::datadir::DataDir;
 use crate::error::{CommitError, OpenError};
 use crate::overlay::Overlay;
-use crate::store::{Applier, Committer, Reader, Store};
+use crate::store::{Applier, Committer, DerivedRows, Reader, Store, assert_writes};
 use crate::sys;
 
 /// Answers how many bytes can still be written to the file system of a path.
@@ -123,6 +123,17 @@ impl Shared {
     }
 }
 
+impl DerivedRows for Shared {
+    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+        assert_writes(&writes);
+        self.overlay_mut().derive(writes)
+    }
+
+    fn unapplied_bytes(&self) -> usize {
+        self.overlay().bytes()
+    }
+}
+
 /// The store on disk. One thread drives it whole, or two its [halves](LmdbStore::split).
 pub struct LmdbStore {
     journal: LmdbJournal,
@@ -155,7 +166,7 @@ impl LmdbStore {
         dir.set_has_data()?;
 
         let applied = state.applied()?;
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::after(applied);
         let replayed = journal.replay(applied, &mut overlay)?;
         let shared = Arc::new(Shared {
             journal,
@@ -186,6 +197,14 @@ impl Store for LmdbStore {
 
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError> {
         self.applier.apply_step(budget)
+    }
+
+    fn derived(&self) -> Arc<dyn DerivedRows> {
+        self.applier.derived()
+    }
+
+    fn settled(&self) -> u64 {
+        self.applier.settled()
     }
 
     fn unapplied_bytes(&self) -> usize {

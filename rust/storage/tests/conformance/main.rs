@@ -115,4 +115,8 @@ conformance!(
     random_operations_match_a_model,
     a_reader_outlives_changes,
     the_scrubber_walks_every_row,
+    derived_rows_are_visible_at_once_and_settle_with_a_round,
+    a_crash_takes_derived_rows_that_no_round_has_settled,
+    the_journal_is_trimmed_though_only_derived_rows_follow,
+    a_crash_goes_back_to_the_last_run_that_settled,
 );

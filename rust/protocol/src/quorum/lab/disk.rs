@@ -86,9 +86,10 @@ impl Disk {
                     .range((*table, start.clone())..(*table, end.clone()))
                     .collect()
             }
+            Query::Hard { .. } | Query::Log { .. } => unreachable!("quorum mode has no log of its own"),
         };
         let (limit_rows, limit_bytes) = match query {
-            Query::Get { .. } => (1, u32::MAX),
+            Query::Get { .. } | Query::Hard { .. } | Query::Log { .. } => (1, u32::MAX),
             Query::Range {
                 limit_rows,
                 limit_bytes,

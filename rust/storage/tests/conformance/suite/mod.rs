@@ -1,5 +1,6 @@
 //! One function for each property of the contract.
 
+mod derived;
 mod logs;
 mod model;
 mod room;
@@ -8,6 +9,7 @@ mod rows;
 use bytes::Bytes;
 use quorate_storage::{JournalOp, Reader, StateWrite, Store, StreamId, Table};
 
+pub(crate) use self::derived::*;
 pub(crate) use self::logs::*;
 pub(crate) use self::model::*;
 pub(crate) use self::room::*;

@@ -1,0 +1,68 @@
+//! Derived rows on their way to the state: whose they are, and who is to be told when they have settled.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use quorate_protocol::store::StateWrite;
+
+use crate::store::DerivedRows;
+
+/// Derived rows that survive a crash from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settled {
+    /// Who derived them.
+    pub owner: u32,
+    /// The owner's names for them, in the order in which they were derived.
+    pub tokens: Vec<u64>,
+}
+
+/// Derived rows on their way to the state.
+pub struct Unsettled {
+    rows: Arc<dyn DerivedRows>,
+    /// Number of the run, owner, the owner's token.
+    runs: Mutex<VecDeque<(u64, u32, u64)>>,
+}
+
+impl Unsettled {
+    /// For rows that go there.
+    pub fn new(rows: Arc<dyn DerivedRows>) -> Self {
+        Unsettled {
+            rows,
+            runs: Mutex::default(),
+        }
+    }
+
+    /// Bytes of rows that are durable, or derived, but not yet applied.
+    pub fn unapplied_bytes(&self) -> usize {
+        self.rows.unapplied_bytes()
+    }
+
+    fn runs(&self) -> MutexGuard<'_, VecDeque<(u64, u32, u64)>> {
+        self.runs.lock().expect("no holder of the runs panics")
+    }
+
+    /// Makes rows readable; `token` is the owner's name for them.
+    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        // Under the lock, so that the runs stand in their order.
+        let mut runs = self.runs();
+        let number = self.rows.derive(writes);
+        runs.push_back((number, owner, token));
+    }
+
+    /// Takes the runs up to this one: they survive a crash now.
+    pub fn settle(&self, through: u64) -> Vec<Settled> {
+        let mut runs = self.runs();
+        let mut settled: Vec<Settled> = Vec::new();
+        while let Some((_, owner, token)) = runs.front().copied().filter(|(number, ..)| *number <= through) {
+            runs.pop_front();
+            match settled.iter_mut().find(|one| one.owner == owner) {
+                Some(one) => one.tokens.push(token),
+                None => settled.push(Settled {
+                    owner,
+                    tokens: vec![token],
+                }),
+            }
+        }
+        settled
+    }
+}

@@ -1,0 +1,178 @@
+//! Rows that their owner derives from its own log: visible at once, kept by a crash in whole runs and in their order.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use quorate_storage::{StateWrite, Table};
+
+use super::{apply_all, delete, get, put, scan, write};
+use crate::Bench;
+
+pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>() {
+    let mut bench = T::new();
+    let store = bench.store();
+    let derived = store.derived();
+    write(store, [put(Table::Records, "a", "journalled")]);
+    assert_eq!(derived.derive(vec![put(Table::Records, "a", "derived")]), 1);
+    assert_eq!(
+        derived.derive(vec![
+            put(Table::Groups, "applied", "2"),
+            delete(Table::Records, "a")
+        ]),
+        2
+    );
+    assert_eq!(get(store, Table::Records, "a"), None);
+    assert_eq!(get(store, Table::Groups, "applied").unwrap(), "2");
+    assert!(derived.unapplied_bytes() > 0);
+    assert_eq!(store.settled(), 0);
+    apply_all(store);
+    assert_eq!(store.settled(), 2);
+    assert_eq!(store.unapplied_bytes(), 0);
+    drop(derived);
+    bench.restart();
+    assert_eq!(get(bench.store(), Table::Records, "a"), None);
+    assert_eq!(get(bench.store(), Table::Groups, "applied").unwrap(), "2");
+}
+
+pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_settled<T: Bench>() {
+    let mut bench = T::new();
+    let store = bench.store();
+    let derived = store.derived();
+    write(
+        store,
+        [
+            put(Table::Records, "a", "journalled"),
+            put(Table::Records, "b", "1"),
+        ],
+    );
+    derived.derive(vec![
+        put(Table::Records, "a", "derived"),
+        put(Table::Groups, "applied", "1"),
+    ]);
+    // A row that is journalled later is durable by itself, whatever becomes of the derived one under it.
+    derived.derive(vec![put(Table::Records, "b", "2")]);
+    write(store, [put(Table::Records, "b", "3")]);
+    drop(derived);
+    bench.restart();
+    let store = bench.store();
+    assert_eq!(get(store, Table::Records, "a").unwrap(), "journalled");
+    assert_eq!(get(store, Table::Records, "b").unwrap(), "3");
+    assert_eq!(get(store, Table::Groups, "applied"), None);
+}
+
+pub(crate) fn the_journal_is_trimmed_though_only_derived_rows_follow<T: Bench>() {
+    let mut bench = T::new();
+    write(bench.store(), [put(Table::Records, "a", "1")]);
+    apply_all(bench.store());
+    for run in 0..3 {
+        bench
+            .store()
+            .derived()
+            .derive(vec![put(Table::Groups, "applied", format!("{run}"))]);
+        apply_all(bench.store());
+        bench.restart();
+        assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "1");
+        assert_eq!(
+            get(bench.store(), Table::Groups, "applied").unwrap(),
+            format!("{run}")
+        );
+    }
+    write(bench.store(), [put(Table::Records, "a", "2")]);
+    bench.restart();
+    assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "2");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Derive(Vec<StateWrite>),
+    Journal(Vec<StateWrite>),
+    Apply(usize),
+    Restart,
+}
+
+fn any_rows(tables: &'static [Table]) -> impl Strategy<Value = Vec<StateWrite>> {
+    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..40));
+    let row = (prop::sample::select(tables), 0..12u8, value).prop_map(|(table, key, value)| StateWrite {
+        table,
+        key: vec![key].into(),
+        value: value.map(Bytes::from),
+    });
+    prop::collection::vec(row, 1..6)
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::Derive),
+        2 => any_rows(&[Table::Meta, Table::TokenIndex]).prop_map(Step::Journal),
+        3 => (1..300usize).prop_map(Step::Apply),
+        1 => Just(Step::Restart),
+    ]
+}
+
+type Rows = BTreeMap<(Table, Bytes), Bytes>;
+
+fn perform(rows: &mut Rows, writes: &[StateWrite]) {
+    for StateWrite { table, key, value } in writes.iter().cloned() {
+        match value {
+            Some(value) => rows.insert((table, key), value),
+            None => rows.remove(&(table, key)),
+        };
+    }
+}
+
+pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
+    let mut runner = TestRunner::new(Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let steps = prop::collection::vec(any_step(), 1..60);
+    runner
+        .run(&steps, |steps| {
+            let mut bench = T::new();
+            let mut journalled = Rows::new();
+            // What derived rows say after each run.
+            let mut runs = vec![Rows::new()];
+            for step in steps {
+                match step {
+                    Step::Derive(writes) => {
+                        let mut rows = runs.last().unwrap().clone();
+                        perform(&mut rows, &writes);
+                        runs.push(rows);
+                        let number = bench.store().derived().derive(writes);
+                        assert_eq!(number, runs.len() as u64 - 1);
+                    }
+                    Step::Journal(writes) => {
+                        perform(&mut journalled, &writes);
+                        write(bench.store(), writes);
+                    }
+                    Step::Apply(budget) => {
+                        bench.store().apply_step(budget).unwrap();
+                    }
+                    Step::Restart => {
+                        let settled = bench.store().settled() as usize;
+                        runs = vec![runs.swap_remove(settled)];
+                        bench.restart();
+                    }
+                }
+                let reader = bench.store().reader();
+                for (tables, expected) in [
+                    ([Table::Records, Table::Groups], runs.last().unwrap()),
+                    ([Table::Meta, Table::TokenIndex], &journalled),
+                ] {
+                    for table in tables {
+                        let rows: Vec<_> = expected
+                            .iter()
+                            .filter(|((of, _), _)| *of == table)
+                            .map(|((_, key), value)| (key.clone(), value.clone()))
+                            .collect();
+                        assert_eq!(scan(&*reader, table, b"", None, 3), rows, "{table:?}");
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
