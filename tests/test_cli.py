@@ -13,6 +13,7 @@ import pytest
 
 import quorate
 from harness import eventually, processes
+from quorate import rendering
 from shell import run
 
 
@@ -152,7 +153,7 @@ def test_wrong_usage(arguments, named, shared):
 
 def test_errors_speak_the_language_of_the_shell(at):
     (error,) = at("put", "missing", "a", "1", as_json=True, check=1)
-    assert "create it with `quorate keyspace create 'missing'`" in error["message"]
+    assert "create it with `quorate keyspace create missing`" in error["message"]
     at("keyspace", "create", "torn")
     (seen,) = at("put", "torn", "a", "1", as_json=True)
     for value in ("2", "3"):
@@ -169,6 +170,36 @@ def test_a_variable_with_a_typo_is_pointed_out(shared):
     assert done.stderr == (
         "quorate: warning: QUORATE_TIMOUT is set but is not a setting: did you mean QUORATE_TIMEOUT?\n"
     )
+
+
+def test_wrong_usage_is_json_too(shared):
+    error = json.loads(run("get", "a", "--json", endpoints=shared.endpoints, check=2))
+    assert error["error"] == "InvalidArgument"
+    assert "required: key; see `quorate get --help`" in error["message"]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_nothing_is_cut_off_in_a_terminal(shared, columns):
+    from rich.console import Console
+
+    keyspace = shared.keyspace("a-keyspace-with-a-long-name", mode="quorum", replicas=3)
+    entry = keyspace.get("a", trace=True)
+    reports = [
+        shared.topology(),
+        shared.status(),
+        shared.events(),
+        shared.metrics(),
+        shared.ring().distribution(),
+    ]
+    for report in (*reports, entry.trace()):
+        console = Console(width=columns, color_system=None)
+        with console.capture() as capture:
+            console.print(report)
+        lines = capture.get().splitlines()
+        assert all(len(line) <= columns for line in lines)
+        assert "…" not in capture.get()
+    for number in range(1, 4):
+        assert shared[f"n{number}"].address in rendering.text(shared.status(), width=columns)
 
 
 def test_nobody_there():

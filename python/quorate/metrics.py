@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quorate.rendering import Rendered
+from quorate.rendering import Rendered, listing, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,16 +136,14 @@ class Metrics(Rendered):
         return pandas.DataFrame(rows)
 
     def __rich__(self) -> RenderableType:
-        from rich import box
         from rich.markup import escape
-        from rich.table import Table
 
         shown = [sample for sample in self.samples if not sample.name.endswith("_bucket")]
         nodes = sorted({sample.node for sample in shown}, key=_by_number)
-        table = Table(title="metrics", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("metric")
+        missing = f"not asked, because unreachable: {', '.join(self.missing)}" if self.missing else None
+        table = listing("metric", title="metrics", caption=missing)
         for node in nodes:
-            table.add_column(node, justify="right")
+            table.add_column(node, justify="right", no_wrap=True)
         rows: dict[str, dict[str, float]] = {}
         for sample in shown:
             labels = ",".join(
@@ -155,7 +153,7 @@ class Metrics(Rendered):
                 sample.value
             )
         for name, values in sorted(rows.items()):
-            table.add_row(escape(name), *(f"{values[node]:g}" if node in values else "" for node in nodes))
+            table.add_row(escape(name), *(number(values[node]) if node in values else "" for node in nodes))
         return table
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
+    from rich.table import Table
 
-__all__ = ["Rendered", "html", "milliseconds", "percent", "size", "text", "tracker"]
+__all__ = ["Rendered", "html", "listing", "milliseconds", "number", "percent", "size", "text", "tracker"]
 
 _PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
@@ -63,9 +64,48 @@ def html(renderable: RenderableType, width: int = 110) -> str:
     return console.export_html(inline_styles=True, code_format=_PAGE)
 
 
+def listing(*columns: str, title: str | None = None, caption: str | None = None) -> Table:
+    """Make a table of many rows, narrow enough for a terminal of 80 columns; what does not fit is folded, never cut.
+
+    Parameters
+    ----------
+    *columns : str
+        Headers of columns that begin at the left.
+    title, caption : str, optional
+        What stands above and below.
+
+    Returns
+    -------
+    rich.table.Table
+        To be given rows, and further columns.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def number(value: float) -> str:
+    """Write a number: whole ones in full, others with six digits that matter."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+
+
 def milliseconds(seconds: float) -> str:
     """Write a duration with three digits that matter."""
     value = seconds * 1e3
+    if value < 0.1:
+        return f"{value * 1e3:.0f} µs"
     if value < 10:
         return f"{value:.2f} ms"
     return f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quorate import _quorate
 from quorate.arguments import elements, key_bytes, mapping, node_number, text, whole_number
 from quorate.errors import InvalidArgument
-from quorate.rendering import Rendered, percent
+from quorate.rendering import Rendered, listing, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -103,19 +103,13 @@ class Distribution(Rendered):
         return asdict(self)
 
     def __rich__(self) -> RenderableType:
-        from rich import box
-        from rich.table import Table
-
         title = f"ring · {len(self.nodes)} nodes · {self.vnodes} vnodes each · {self.replicas} copies"
         caption = (
             f"balance score {self.primary.score:.2f} primary, {self.stored.score:.2f} stored · deviation"
             f" {percent(self.primary.deviation, 2)} / {percent(self.stored.deviation, 2)}"
             f" (random tokens: {percent(self.random_deviation, 2)})"
         )
-        table = Table(
-            title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left"
-        )
-        table.add_column("node")
+        table = listing("node", title=title, caption=caption)
         table.add_column("tokens", justify="right")
         table.add_column("primary", justify="right")
         table.add_column("copies", justify="right")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from quorate.errors import InvalidArgument
-from quorate.rendering import Rendered
+from quorate.rendering import Rendered, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,16 +131,10 @@ class Timeline(Rendered):
         return Timeline(tuple(chosen), self.missing)
 
     def __rich__(self) -> RenderableType:
-        from rich import box
         from rich.markup import escape
-        from rich.table import Table
 
         caption = f"not asked, because unreachable: {', '.join(self.missing)}" if self.missing else None
-        table = Table(
-            title="timeline", title_justify="left", box=box.SIMPLE_HEAD, caption=caption, pad_edge=False
-        )
-        for name in ("time", "node", "event", "detail"):
-            table.add_column(name)
+        table = listing("time (UTC)", "node", "event", "detail", title="timeline", caption=caption)
         for event in self.events:
             style = _STYLES.get(event.name, "white")
             detail = ", ".join(f"{key}={_plain(value)}" for key, value in event.detail.items())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quorate.errors import NotFound
 from quorate.levels import Level
-from quorate.rendering import Rendered, milliseconds, size
+from quorate.rendering import Rendered, listing, milliseconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,15 +79,10 @@ class Topology(Rendered):
         return len(self.members)
 
     def __rich__(self) -> RenderableType:
-        from rich import box
-        from rich.table import Table
-
         title = (
             f"topology {self.cluster[:8]} · generation {self.generation} · {self.vnodes} vnodes · {self.hash}"
         )
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("node", "clients", "peers", "http", "rack", "datacenter"):
-            table.add_column(name)
+        table = listing("node", "clients", "peers", "http", "rack", "datacenter", title=title)
         for member in self.members:
             table.add_row(
                 member.name,
@@ -246,14 +241,10 @@ class ClusterStatus(Rendered):
         )
 
     def __rich__(self) -> RenderableType:
-        from rich import box
-        from rich.table import Table
-
         alive = sum(node.up for node in self.nodes)
         title = f"{alive} of {len(self.nodes)} nodes up"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("node", "", "clients", "uptime", "sees", "slowest peer", "stored", "in flight"):
-            table.add_column(name)
+        columns = ("node", "state", "clients", "uptime", "sees", "slowest peer", "stored", "in flight")
+        table = listing(*columns, title=title)
         for node in self.nodes:
             if not node.up:
                 table.add_row(node.name, "[bold red]down[/]", node.address, style="dim")
@@ -316,12 +307,12 @@ class Health(Rendered):
 
     def __rich__(self) -> RenderableType:
         colour = {"healthy": "green", "degraded": "yellow", "unavailable": "red"}[self.status]
-        quorum = "has its quorum" if self.has_quorum else "has lost its quorum for some keys"
+        quorum = "every key has" if self.has_quorum else "some keys have lost"
         down = ", ".join(node.name for node in self.nodes if not node.up)
         full = ", ".join(node.name for node in self.nodes if node.full is not None)
         return (
             f"[bold {colour}]{self.status}[/]: {self.healthy_nodes} of {self.total_nodes} nodes up"
             + (f" (down: {down})" if down else "")
             + (f" (disk full: {full})" if full else "")
-            + f", {quorum} ({self.required_for_quorum} replicas)"
+            + f", {quorum} a quorum of {self.required_for_quorum} of its replicas"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quorate.rendering import Rendered, milliseconds
+from quorate.rendering import Rendered, listing, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,9 +139,7 @@ class Trace(Rendered):
         }
 
     def __rich__(self) -> RenderableType:
-        from rich import box
         from rich.markup import escape
-        from rich.table import Table
         from rich.text import Text
 
         late = {span.span_id for span in self.late}
@@ -149,16 +147,11 @@ class Trace(Rendered):
         caption = (
             f"{_AFTER} after the answer: {len(late)} span(s), the last ended at {milliseconds(self.duration)}"
         )
-        table = Table(
+        table = listing(
+            *("span", "where"),
             title=f"trace {self.trace_id} · answered after {milliseconds(self.latency)}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
             caption=caption if late else None,
-            caption_justify="left",
-            pad_edge=False,
         )
-        table.add_column("span")
-        table.add_column("where")
         table.add_column("timeline", min_width=_BAR, no_wrap=True)
         table.add_column("took", justify="right", no_wrap=True)
         colours = {node: _COLOURS[i % len(_COLOURS)] for i, node in enumerate(self.nodes)}

@@ -37,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    arguments = build().parse_args(argv)
+    as_json = "--json" in (sys.argv if argv is None else argv)
     try:
+        arguments = build().parse_args(argv)
         settings = Settings(arguments)
         for warning in settings.doubts():
             print(f"quorate: warning: {warning}", file=sys.stderr)
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except QuorateError as error:
-        _complain(error, as_json=arguments.json)
+        _complain(error, as_json=as_json)
         return USAGE if isinstance(error, InvalidArgument) else FAILED
     return code
 

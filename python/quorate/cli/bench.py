@@ -19,6 +19,7 @@ from quorate.arguments import parse_endpoints
 from quorate.cli.data import connection
 from quorate.cli.output import document, show
 from quorate.errors import InvalidArgument
+from quorate.rendering import listing
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -180,25 +181,17 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.ROUNDED, header_style="bold")
-    for name in ("operation", "consistency"):
-        table.add_column(name)
-    for name in ("in flight", "ops/s", "p50", "p99", "p99.9", "misses", "errors"):
+    table = listing("operation", "level")
+    for name in ("in flight", "ops/s", "p50 ms", "p99 ms", "p99.9 ms", "misses", "errors"):
         table.add_column(name, justify="right")
     for row in rows:
         measured = row["ops_per_s"] > 0
-        latencies = (
-            f"{row[name] / 1e3:.2f} ms" if measured else "" for name in ("p50_us", "p99_us", "p999_us")
-        )
         table.add_row(
             row["op"],
             row["level"] or "",
             str(row["concurrency"]),
             f"[bold]{row['ops_per_s']:,.0f}[/]",
-            *latencies,
+            *(f"{row[name] / 1e3:.2f}" if measured else "" for name in ("p50_us", "p99_us", "p999_us")),
             f"[yellow]{row['misses']:,}[/]" if row["misses"] else "0",
             f"[red]{row['errors']:,}[/]" if row["errors"] else "0",
         )

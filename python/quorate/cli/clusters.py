@@ -12,6 +12,7 @@ from quorate.arguments import node_number
 from quorate.cli.output import show
 from quorate.errors import InvalidArgument
 from quorate.fleet import LOG_LEVELS
+from quorate.rendering import listing
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -60,12 +61,7 @@ def _announce(cluster: Cluster, *, as_json: bool) -> None:
         plain = {"cluster": cluster.name, "endpoints": cluster.endpoints, "directory": str(cluster.directory)}
         print(json.dumps({**plain, "nodes": nodes}), flush=True)
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("node", "pid", "clients", "metrics", "log"):
-        table.add_column(name, overflow="fold")
+    table = listing("node", "pid", "clients", "metrics", "log")
     for node in cluster:
         url = f"http://{node.http_address}/metrics"
         table.add_row(

@@ -13,6 +13,7 @@ from quorate.connection import connect
 from quorate.entries import shorten
 from quorate.errors import InvalidArgument
 from quorate.levels import to_wire
+from quorate.rendering import listing
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -53,16 +54,11 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
 
 
 def _list_keyspaces(client: Connection, *, as_json: bool) -> int:
-    from rich import box
-    from rich.table import Table
-
     known = client.keyspaces()
     if as_json:
         document([_plain(info) for info in known])
         return 0
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("keyspace", "mode", "replicas", "read", "write", "read repair", "R + W > N"):
-        table.add_column(name)
+    table = listing("keyspace", "mode", "replicas", "read", "write", "read repair", "R + W > N")
     for info in known:
         overlap = "[green]yes[/]" if info.overlapping else "[yellow]no[/]"
         levels = (str(info.read), str(info.write))

@@ -137,7 +137,7 @@ class Demo:
         third = -(-len(named) // len(LEVELS))
         rows = []
         loaded = 0
-        title = f"load {self._path.name}, {len(named):,} lines, {REPLICAS} copies of each"
+        title = f"{self._path.name}, {len(named):,} lines, {REPLICAS} copies of each"
         self._act("2", "load", title)
         for index, level in enumerate(LEVELS):
             part = named[index * third : (index + 1) * third]
@@ -285,7 +285,12 @@ class Demo:
                 progress.advance(task, len(some))
 
     def _act(self, number: str, name: str, text: str) -> None:
-        self._say(f"[bold cyan]{number} {name:<8}[/] {text}")
+        from rich.table import Table
+
+        if not self._as_json:
+            line = Table.grid(padding=(0, 1))
+            line.add_row(f"[bold cyan]{number} {name:<8}[/]", text)
+            self._console.print(line)
 
     def _say(self, text: str) -> None:
         if not self._as_json:
@@ -335,7 +340,7 @@ def _load_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=box.ROUNDED, header_style="bold")
-    table.add_column("consistency")
+    table.add_column("level")
     for what in ("writes/s", "p50", "p99", "reads/s", "p50", "p99"):
         table.add_column(what, justify="right")
     for row in rows:
@@ -352,7 +357,7 @@ def _attempt_table(rows: Sequence[Mapping[str, str]]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=box.ROUNDED, header_style="bold")
-    for what in ("consistency", "write", "read"):
+    for what in ("level", "write", "read"):
         table.add_column(what, overflow="fold")
     for row in rows:
         cells = (

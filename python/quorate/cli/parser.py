@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from quorate.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +29,14 @@ def _late(target: str) -> Callable[..., int]:
         return code
 
     return run
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as an error like any other, so that ``--json`` prints it as one."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise InvalidArgument(f"{message}; see `{self.prog} --help`")
 
 
 class _Commands:
@@ -54,7 +65,7 @@ def build() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
     from quorate._quorate import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="quorate",
         description="A real replicated storage cluster to start, break, watch and judge.",
         epilog=_EPILOG,

@@ -7,6 +7,7 @@ otherwise, so they are turned here, in one place, and not written twice.
 from __future__ import annotations
 
 import re
+import shlex
 
 __all__ = ["shell_words"]
 
@@ -28,7 +29,10 @@ _FLAGS = {
     "warmup": "--warmup",
 }
 _PHRASES = (
-    (re.compile(r"create it with keyspace\(('.*?'), .*?\)"), r"create it with `quorate keyspace create \1`"),
+    (
+        re.compile(r"create it with keyspace\('(.*?)', .*?\)"),
+        lambda found: f"create it with `quorate keyspace create {shlex.quote(found[1])}`",
+    ),
     (
         re.compile(r"read entry\.siblings, .* newest one\)"),
         "see them with --json, then put the merged value with --context",
