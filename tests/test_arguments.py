@@ -108,7 +108,11 @@ def test_no_argument_raises_anything_but_our_errors(shared, keyspace, wrong):
         (lambda _: quorate.Cluster(nodes="5"), "nodes='5': a cluster has a whole number"),
         (lambda _: quorate.Cluster(nodes=True), "nodes=True"),
         (lambda _: quorate.Cluster(nodes=100_000), "nodes=100000"),
-        (lambda _: quorate.Cluster(log_level="x"), "log_level='x': use error, warn, info, debug, trace"),
+        (
+            lambda _: quorate.Cluster(log_level="x"),
+            "log_level='x': use off, error, warn, info, debug, trace, or",
+        ),
+        (lambda _: quorate.Cluster(log_level="info,x"), "log_level='info,x'"),
         (lambda _: quorate.Cluster(settings={"spans": object()}), "settings of n1 are not plain data"),
         (lambda _: quorate.Cluster(data_dir=""), "data_dir=''"),
         (lambda _: quorate.Cluster(data_dir="a\0b"), "the path of a directory"),
@@ -149,6 +153,12 @@ def test_a_node_that_does_not_stop_in_time(cluster):
         cluster["n1"].stop(timeout=0.1)
     assert issubclass(quorate.StopTimeout, TimeoutError)
     del process.signal, process.wait
+
+
+def test_a_node_logs_what_it_is_told():
+    assert [arguments.log_filter(level) for level in ("WARN", "info,quorate_node=debug")]
+    with quorate.Cluster(nodes=1, log_level="off,quorate_node=info") as cluster:
+        assert "quorate_node" in cluster["n1"].log()
 
 
 def test_pages_end_with_the_limit_or_with_the_keys():

@@ -30,8 +30,10 @@ def at(shared):
 
 
 def test_a_keyspace_from_creation_to_scan(at):
-    (made,) = at("keyspace", "create", "shell", "--replicas", 3, "--read", "ONE", as_json=True)
-    assert (made["name"], made["replicas"], made["read"], made["write"]) == ("shell", 3, "ONE", "QUORUM")
+    (made,) = at(
+        "keyspace", "create", "shell", "--replicas", 3, "--read", "ONE", "--write", "ALL", as_json=True
+    )
+    assert (made["name"], made["replicas"], made["read"], made["write"]) == ("shell", 3, "ONE", "ALL")
     (listed,) = at("keyspace", "list", as_json=True)
     assert made in listed
     assert "shell" in at("keyspace", "list")
@@ -142,7 +144,7 @@ def test_operations_that_fail(at, arguments, named):
         (["get", "a", "b", "--timeout", "1e-9"], "--timeout 1e-09"),
         (["keyspace", "create", "a", "--replicas", "0"], "--replicas 0"),
         (["events", "--name", "Bogus"], "--name 'Bogus': there are NodeStarted"),
-        (["node", "--data", "/tmp/x", "--log-level", "x"], "--log-level 'x': use error, warn"),
+        (["node", "--data", "/tmp/x", "--log-level", "x"], "--log-level 'x': use off, error"),
         (["up", "--nodes", "3", "--port", "65530"], "--port 65530"),
         (["up", "--nodes", "1", "--vnodes", "0"], "--vnodes 0"),
     ],

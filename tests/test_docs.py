@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import quorate
+from shell import run
 
 MODULES = sorted(
     module.name
@@ -37,6 +38,45 @@ def test_examples_run(path):
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_the_benchmarks_run(shared):
+    folder = ROOT / "examples" / "benchmarks"
+    peer = (
+        f"-m quorate bench --json --endpoints {shared.endpoints} --operations write --duration 0.2 --warmup 0"
+    )
+    for command in (
+        [folder / "telemetry_cost.py", "1", "0.2"],
+        [
+            folder / "side_by_side.py",
+            "--rounds",
+            "2",
+            "--duration",
+            "0.2",
+            "--",
+            sys.executable,
+            *peer.split(),
+        ],
+    ):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+        assert "median" in done.stdout
+
+
+def test_the_commands_of_the_readme_run():
+    text = (ROOT / "README.md").read_text()
+    (listed,) = (
+        part for part in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "quorate keyspace create" in part
+    )
+    with quorate.Cluster(nodes=3) as cluster:
+        for line in (
+            listed.replace("127.0.0.1:7400", cluster.endpoints)
+            .replace("bench", "bench --duration 0.2")
+            .splitlines()
+        ):
+            for command in line.split(" && "):
+                printed = run(*command.split()[1:], endpoints=cluster.endpoints)
+                assert printed, command
 
 
 def test_the_readme_is_true():

@@ -38,10 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ratios = []
     with quorate.Cluster(nodes=3) as cluster:
-        endpoints = cluster.endpoints
-        if not isinstance(endpoints, str):
-            endpoints = ",".join(endpoints)
-        ours = [sys.executable, "-m", "quorate", "bench", "--json", "--endpoints", endpoints]
+        ours = [sys.executable, "-m", "quorate", "bench", "--json", "--endpoints", cluster.endpoints]
         ours += ["--operations", arguments.operation, "--concurrency", arguments.concurrency]
         ours += ["--duration", arguments.duration, "--consistency", arguments.consistency]
         for number in range(arguments.rounds):

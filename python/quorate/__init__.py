@@ -1,10 +1,10 @@
 """Quorate: a real replicated storage cluster to start, break, watch and judge from Python.
 
 >>> import quorate
->>> from quorate import ONE, QUORUM
+>>> from quorate import ALL, ONE
 >>> with quorate.Cluster(nodes=5) as cluster:
 ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
-...     result = users.put("user-123", "Ada", consistency=QUORUM)
+...     result = users.put("user-123", "Ada", consistency=ALL)
 ...     users.get("user-123", consistency=ONE).text
 'Ada'
 

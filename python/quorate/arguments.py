@@ -29,6 +29,9 @@ BATCH = 512
 MAX_PAGE = 10_000
 """Entries that a scan may fetch at once."""
 
+LOG_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
+"""What a node can be told to log: this, and what is worse."""
+
 KeyT = TypeVar("KeyT", str, bytes, "str | bytes")
 
 
@@ -88,6 +91,16 @@ def text(value: str, name: str) -> str:
             f"{name} cannot be coded as UTF-8 ({error.reason}): use other characters"
         ) from error
     return value
+
+
+def log_filter(level: str, name: str = "log_level") -> str:
+    """Check what a node is to log: a level, or directives, which the node itself understands."""
+    parts = text(level, name).split(",")
+    if not all("=" in part or "[" in part or part.strip().lower() in LOG_LEVELS for part in parts):
+        raise InvalidArgument(
+            f"{name}={level!r}: use {', '.join(LOG_LEVELS)}, or directives such as info,quorate_node=debug"
+        )
+    return level
 
 
 def secret_text(secret: str | None) -> str | None:

@@ -56,7 +56,8 @@ class Cluster(Connection):
     start_timeout : float
         Seconds within which the cluster must be ready.
     log_level : str
-        ``error``, ``warn``, ``info``, ``debug`` or ``trace``.
+        ``off``, ``error``, ``warn``, ``info``, ``debug`` or ``trace``, or directives such as
+        ``info,quorate_node=debug``.
     secret : str, optional
         What peers and clients must know.
     insecure : bool

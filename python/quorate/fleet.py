@@ -21,7 +21,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import mapping, node_number, secret_text, switch, text
+from quorate.arguments import log_filter, mapping, node_number, secret_text, switch, text
 from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound, StopTimeout
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
@@ -30,15 +30,12 @@ from quorate.ring import MAX_NODES, Ring
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["LOG_LEVELS", "Fleet", "Plan"]
+__all__ = ["Fleet", "Plan"]
 
 _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
 _REBIND_PAUSE = 0.05
 _MARK = "cluster.json"
-
-LOG_LEVELS = ("error", "warn", "info", "debug", "trace")
-"""What a node can be told to log: this, and what is worse."""
 
 _SETTINGS = {
     "generation",
@@ -87,8 +84,6 @@ class Plan:
             raise InvalidArgument(
                 f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536"
             )
-        if log_level not in LOG_LEVELS:
-            raise InvalidArgument(f"log_level={log_level!r}: use {', '.join(LOG_LEVELS)}")
         self.settings = mapping(settings, "settings")
         unknown = sorted(set(self.settings) - _SETTINGS)
         if unknown:
@@ -107,7 +102,7 @@ class Plan:
         self.host = text(host, "host")
         self.port = port
         self.start_timeout = start_timeout
-        self.log_level = log_level
+        self.log_level = log_filter(log_level)
         self.secret = secret_text(secret)
         self.insecure = switch(insecure, "insecure")
 

@@ -28,10 +28,10 @@ class Keyspace:
 
     Examples
     --------
-    >>> from quorate import Cluster, ONE, QUORUM
+    >>> from quorate import ALL, ONE, Cluster
     >>> with Cluster(nodes=3) as cluster:
     ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
-    ...     written = users.put("user-123", "Ada", consistency=QUORUM)
+    ...     written = users.put("user-123", "Ada", consistency=ALL)
     ...     users.get("user-123", consistency=ONE).text
     'Ada'
     """

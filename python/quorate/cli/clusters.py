@@ -8,10 +8,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import node_number
+from quorate.arguments import log_filter, node_number
 from quorate.cli.output import show
 from quorate.errors import InvalidArgument
-from quorate.fleet import LOG_LEVELS
 from quorate.rendering import listing
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def _announce(cluster: Cluster, *, as_json: bool) -> None:
         )
     show(f"[bold green]ready[/]: cluster [bold]{cluster.name}[/], {len(cluster)} nodes")
     show(table)
-    show(f"connect: [bold]QUORATE_ENDPOINTS={cluster.endpoints}[/]")
+    # On one line however long it is, to be copied.
+    print(f"export QUORATE_ENDPOINTS={cluster.endpoints}")
     show("Ctrl-C stops it")
 
 
@@ -99,8 +99,6 @@ def node_config(settings: Settings) -> dict[str, Any]:
     if settings["data"] is None:
         raise InvalidArgument("a node needs a data directory of its own: give --data DIR")
     name = settings["id"]
-    if settings["log_level"] not in LOG_LEVELS:
-        raise InvalidArgument(f"log_level={settings['log_level']!r}: use {', '.join(LOG_LEVELS)}")
     listen = {"client": settings["listen"]}
     host, port = _host_port(settings["listen"])
     for what, offset in (("peer", 1), ("http", 2)):
@@ -124,7 +122,7 @@ def node_config(settings: Settings) -> dict[str, Any]:
         "vnodes": settings["vnodes"],
         "hash": settings["hash"],
         "insecure": settings["insecure"],
-        "log": {"level": settings["log_level"], "file": settings["log_file"]},
+        "log": {"level": log_filter(settings["log_level"]), "file": settings["log_file"]},
     }
     optional = ("secret", "heartbeat_ms", "idle_ms", "map_size_bytes")
     return config | {key: settings[key] for key in optional if settings[key] is not None}
