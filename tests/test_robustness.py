@@ -133,6 +133,9 @@ def test_a_full_store_refuses_writes_and_goes_on_reading():
         assert "full" in str(error)
         assert len(acknowledged) > 5
         assert cluster.events().where("StorageFull")
+        full = next(node for node in cluster.status() if node.full)
+        assert " ".join(full.full.split()) in " ".join(str(cluster.status()).split())
+        assert f"disk full: {full.name}" in str(cluster.health())
         for _ in range(2):
             entries = keyspace.get_many(acknowledged, consistency=ALL)
             assert all(acknowledged[key] in entry.siblings for key, entry in entries.items())

@@ -241,10 +241,14 @@ class ClusterStatus(Rendered):
         )
 
     def __rich__(self) -> RenderableType:
+        from rich.markup import escape
+
         alive = sum(node.up for node in self.nodes)
         title = f"{alive} of {len(self.nodes)} nodes up"
         columns = ("node", "state", "clients", "uptime", "sees", "slowest peer", "stored", "in flight")
-        table = listing(*columns, title=title)
+        reasons = ((node.name, node.error or node.full) for node in self.nodes)
+        caption = "\n".join(f"{name}: {escape(reason)}" for name, reason in reasons if reason)
+        table = listing(*columns, title=title, caption=caption or None)
         for node in self.nodes:
             if not node.up:
                 table.add_row(node.name, "[bold red]down[/]", node.address, style="dim")
@@ -307,12 +311,12 @@ class Health(Rendered):
 
     def __rich__(self) -> RenderableType:
         colour = {"healthy": "green", "degraded": "yellow", "unavailable": "red"}[self.status]
-        quorum = "every key has" if self.has_quorum else "some keys have lost"
+        quorum = "every key has its" if self.has_quorum else "some keys have lost their"
         down = ", ".join(node.name for node in self.nodes if not node.up)
         full = ", ".join(node.name for node in self.nodes if node.full is not None)
         return (
             f"[bold {colour}]{self.status}[/]: {self.healthy_nodes} of {self.total_nodes} nodes up"
             + (f" (down: {down})" if down else "")
             + (f" (disk full: {full})" if full else "")
-            + f", {quorum} a quorum of {self.required_for_quorum} of its replicas"
+            + f", {quorum} quorum of {self.required_for_quorum} replica(s)"
         )
