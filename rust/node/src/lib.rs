@@ -8,6 +8,7 @@ pub mod doors;
 pub mod fatal;
 pub mod fullness;
 pub mod gather;
+pub mod hops;
 pub mod inbox;
 pub mod internal;
 pub mod listener;

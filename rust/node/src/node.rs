@@ -32,6 +32,7 @@ use crate::doors::Doors;
 use crate::fatal::Fatal;
 use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
+use crate::hops::Hops;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
@@ -175,7 +176,8 @@ impl Node {
         let storage = StorageThread::start(journal, applier, StorageConfig::default(), hooks)
             .map_err(StartError::system("start the storage threads"))?;
         let placement = Placement::new(topology)?;
-        let peers = Arc::<Peers>::default();
+        let hops = Arc::new(Hops::new(config.node, Arc::clone(&clock), Arc::clone(&telemetry)));
+        let peers = Arc::new(Peers::new(Arc::clone(&hops)));
         let clients = Replies::default();
         let view = Arc::new(NodeView {
             node: config.node,
@@ -249,6 +251,7 @@ impl Node {
             book,
             commits,
             telemetry,
+            hops,
         };
         node.join(&config, claim.identity.replica, doors.peer, delivery)
             .await?;

@@ -11,6 +11,7 @@ use quorate_protocol::wire::Envelope;
 use ractor::ActorRef;
 
 use crate::directory::Directory;
+use crate::hops::Hops;
 use crate::inbox::Receipt;
 use crate::peer_book::PeerBook;
 use crate::shell::{CommitPort, PeerPort};
@@ -20,12 +21,20 @@ use crate::transport::{BoxFuture, Inbound, Incoming, PeerIdentity, Transport};
 use crate::view::Links;
 
 /// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
-#[derive(Default)]
 pub struct Peers {
     transport: OnceLock<Arc<Transport>>,
+    hops: Arc<Hops>,
 }
 
 impl Peers {
+    /// No transport yet; what is traced is noted in `hops`.
+    pub fn new(hops: Arc<Hops>) -> Self {
+        Peers {
+            transport: OnceLock::new(),
+            hops,
+        }
+    }
+
     /// From now on messages go out.
     pub fn open(&self, transport: Arc<Transport>) {
         // A node has one transport in its life.
@@ -39,8 +48,11 @@ impl Peers {
 }
 
 impl PeerPort for Peers {
-    fn send(&self, to: NodeId, messages: Vec<Envelope>) {
+    fn send(&self, to: NodeId, mut messages: Vec<Envelope>) {
         if let Some(transport) = self.transport.get() {
+            for Envelope { header, message, .. } in &mut messages {
+                self.hops.leaves(to, header, message);
+            }
             transport.send(to, messages);
         }
     }
@@ -76,6 +88,8 @@ pub struct Delivery {
     pub commits: Arc<dyn CommitPort>,
     /// The timeline.
     pub telemetry: Arc<Telemetry>,
+    /// What is traced.
+    pub hops: Arc<Hops>,
 }
 
 impl Inbound for Delivery {
@@ -86,11 +100,12 @@ impl Inbound for Delivery {
         for Incoming {
             from,
             to,
-            header,
+            mut header,
             message,
             receipt,
         } in messages
         {
+            self.hops.comes(from.node, &mut header, &message);
             let known = by_role.iter().position(|(role, _, _)| *role == to);
             let index = known.unwrap_or_else(|| {
                 by_role.push((to, Vec::new(), Vec::new()));

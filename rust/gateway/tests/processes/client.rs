@@ -11,6 +11,7 @@ use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 use quorate_protocol::level::Level;
+use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_protocol::versions::WriteId;
 
 use crate::PATIENCE;
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     decoder: Decoder,
     last: u64,
+    /// The trace of what it asks from now on.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// A plain put.
@@ -63,6 +66,7 @@ impl Client {
             stream,
             decoder: Decoder::new(MAX_CLIENT_FRAME),
             last: 0,
+            trace: None,
         };
         let hello = ClientHello {
             version_min: CLIENT_VERSION_MIN,
@@ -90,7 +94,7 @@ impl Client {
             let frame = RequestFrame {
                 id: self.last,
                 deadline_ms: DEADLINE_MS,
-                trace: None,
+                trace: self.trace,
                 request,
             };
             encode(&frame, MAX_CLIENT_FRAME, &mut bytes).unwrap();
@@ -141,6 +145,13 @@ impl Client {
     pub(crate) fn events(&mut self) -> Vec<quorate_protocol::telemetry::Occurrence> {
         match self.ask(Request::Events { after: 0 }) {
             Ok(Response::Events(events)) => events,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn spans(&mut self, trace_id: u128) -> Vec<Span> {
+        match self.ask(Request::Spans { trace_id }) {
+            Ok(Response::Spans(spans)) => spans,
             other => panic!("{other:?}"),
         }
     }

@@ -1,9 +1,13 @@
 //! Three processes, read and written through their real doors.
 
-use crate::client::put;
+use crate::client::{get, put};
 use crate::process::Cluster;
 use quorate_protocol::api::Response;
+use quorate_protocol::ids::NodeId;
 use quorate_protocol::level::Level;
+use quorate_protocol::telemetry::{Span, TraceContext};
+
+use crate::until;
 
 #[test]
 fn what_is_put_at_one_node_is_read_at_another_and_survives_a_restart() {
@@ -32,4 +36,69 @@ fn what_is_put_at_one_node_is_read_at_another_and_survives_a_restart() {
             .values(keyspace.id, "user-1", Level::All),
         ["Ada"]
     );
+}
+
+/// The spans of a trace, once there are so many.
+fn spans(cluster: &Cluster, trace_id: u128, count: usize) -> Vec<Span> {
+    until(&format!("{count} spans"), || {
+        let spans: Vec<Span> = cluster
+            .nodes
+            .iter()
+            .flat_map(|node| node.client().spans(trace_id))
+            .collect();
+        (spans.len() >= count).then_some(spans)
+    })
+}
+
+/// What a span belongs to: `name@node` from the coordinator down to it.
+fn path(spans: &[Span], span: &Span) -> String {
+    let own = format!("{}@{}", span.name, span.node.unwrap_or(NodeId(0)));
+    match spans.iter().find(|other| other.span_id == span.parent_id) {
+        Some(parent) => format!("{} {own}", path(spans, parent)),
+        None => {
+            assert_eq!(span.parent_id, 1, "{own} belongs to nothing");
+            own
+        }
+    }
+}
+
+#[test]
+fn a_trace_leads_from_the_coordinator_to_the_disk_of_every_replica() {
+    let cluster = Cluster::start(3);
+    let mut client = cluster.nodes[0].client();
+    let keyspace = client.create("traced", 3).id;
+    let trace = |trace_id| TraceContext {
+        trace_id,
+        span_id: 1,
+        sampled: true,
+    };
+    client.trace = Some(trace(7));
+    client.ask(put(keyspace, "key", "value", Level::All, 1)).unwrap();
+    client.trace = Some(trace(8));
+    client.ask(get(keyspace, "key", Level::All)).unwrap();
+    client.trace = None;
+    client
+        .ask(put(keyspace, "key", "untraced", Level::All, 2))
+        .unwrap();
+
+    for (trace_id, operation, peer, replica, disk) in [
+        (7, "quorum.put", "peer.store", "replica.store", "storage.commit"),
+        (8, "quorum.get", "peer.fetch", "replica.fetch", "storage.read"),
+    ] {
+        let found = spans(&cluster, trace_id, 8);
+        let mut paths: Vec<String> = found.iter().map(|span| path(&found, span)).collect();
+        paths.sort();
+        let mut wanted = vec![format!("{operation}@n1"), format!("{operation}@n1 {disk}@n1")];
+        for other in ["n2", "n3"] {
+            let asked = format!("{operation}@n1 {peer}@n1 {replica}@{other}");
+            wanted.push(format!("{asked} {disk}@{other}"));
+            wanted.push(asked);
+        }
+        wanted.extend([
+            format!("{operation}@n1 {peer}@n1"),
+            format!("{operation}@n1 {peer}@n1"),
+        ]);
+        wanted.sort();
+        assert_eq!(paths, wanted);
+    }
 }
