@@ -10,7 +10,7 @@ use quorate_protocol::level::Level;
 use quorate_protocol::placement::{Placement, Preference};
 use quorate_protocol::topology::{Member, Topology};
 
-/// Everything here is learned from nodes, and only ever replaced by something newer.
+/// Everything here is learned from nodes, and never replaced by something older.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Directory {
     placement: Option<Placement>,
@@ -39,10 +39,12 @@ impl Directory {
     }
 
     fn learn_topology(&mut self, topology: &Topology) -> bool {
-        let newer = self
-            .topology()
-            .is_none_or(|known| known.generation < topology.generation);
-        if !newer {
+        // One of the same generation but with other words in it: the cluster was started anew, on other addresses.
+        let news = self.topology().is_none_or(|known| {
+            known.generation < topology.generation
+                || (known.generation == topology.generation && known != topology)
+        });
+        if !news {
             return false;
         }
         // A topology that makes no ring is one that this version does not understand: nodes will route.

@@ -24,7 +24,7 @@ pub(super) enum Link {
     Dialing { connection: u64 },
     /// Yes.
     Ready { connection: u64 },
-    /// Not wanted any longer: an endpoint whose node is known by its topology address.
+    /// Not wanted: an endpoint, while the nodes are known by their topology addresses.
     Spent,
 }
 
@@ -92,6 +92,13 @@ impl Endpoint {
         self.failures = 0;
         self.failure = None;
         self.tried = true;
+    }
+
+    /// It is wanted again: to be dialled at once.
+    pub(super) fn revive(&mut self, now: Instant) {
+        if self.link == Link::Spent {
+            self.link = Link::Down { retry_at: now };
+        }
     }
 
     /// Somebody waits for it: the next attempt comes soon.

@@ -23,7 +23,7 @@ impl ClientCore {
     pub(super) fn dial_due(&mut self, step: &mut Step<'_>) {
         let due = |endpoint: &Endpoint| matches!(endpoint.link, Link::Down { retry_at } if retry_at <= step.instant());
         let mut owners = Vec::new();
-        if self.directory.topology().is_none() {
+        if self.needs_seeds() {
             let seeds = self.seeds.iter().enumerate().filter(|(_, seed)| due(seed));
             owners.extend(seeds.map(|(index, _)| Owner::Seed(index)));
         }
@@ -119,7 +119,7 @@ impl ClientCore {
                 self.seeds[index].link = Link::Spent;
             }
             let unwanted = match self.nodes.get(&node) {
-                None => knows_members,
+                None => !self.needs_seeds(),
                 Some(endpoint) => matches!(endpoint.link, Link::Ready { .. }),
             };
             if unwanted {
@@ -143,6 +143,9 @@ impl ClientCore {
             endpoint.addresses.push(address);
         }
         endpoint.ready(connection);
+        if knows_members {
+            self.spend_seeds();
+        }
         let state = self.connections.get_mut(&connection).expect("it was just read");
         state.owner = Owner::Node(node);
         state.stage = Stage::Ready { node, boot };
@@ -207,12 +210,24 @@ impl ClientCore {
                 .or_insert_with(|| Endpoint::new(address.clone(), step.instant()))
                 .prefer(&address);
         }
+        self.spend_seeds();
+        self.dial_due(step);
+    }
+
+    /// Whether only the endpoints that the user named can help: no member is known, or none can be reached at the
+    /// addresses that are known. After a restart of the whole cluster it may be elsewhere.
+    pub(super) fn needs_seeds(&self) -> bool {
+        // An endpoint is without a failure from its first attempt on, and while it is connected.
+        self.directory.topology().is_none() || self.nodes.values().all(|node| node.failure.is_some())
+    }
+
+    /// The members can be reached without the endpoints that the user named.
+    fn spend_seeds(&mut self) {
         for seed in &mut self.seeds {
             if !matches!(seed.link, Link::Dialing { .. }) {
                 seed.link = Link::Spent;
             }
         }
-        self.dial_due(step);
     }
 
     pub(super) fn disconnected(
@@ -237,7 +252,7 @@ impl ClientCore {
         let now = step.instant();
         let knows_members = self.directory.topology().is_some();
         if let Owner::Seed(index) = state.owner
-            && knows_members
+            && !self.needs_seeds()
         {
             self.seeds[index].link = Link::Spent;
         } else if let Some(endpoint) = self.endpoint(state.owner)
@@ -253,6 +268,9 @@ impl ClientCore {
                     seed.failed(now, error.clone(), step.rng);
                 }
             }
+        }
+        if knows_members && self.needs_seeds() {
+            self.seeds.iter_mut().for_each(|seed| seed.revive(now));
         }
         if state.in_flight > 0 {
             self.operations_lost(connection, written, state.node(), &error, step);

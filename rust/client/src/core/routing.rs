@@ -68,6 +68,9 @@ impl ClientCore {
                 }
             }
         }
+        if self.needs_seeds() {
+            hope |= self.seeds.iter().any(|seed| !seed.failed_after(since));
+        }
         match reserve.or(last_resort) {
             Some(connection) => Choice::Send(connection),
             None if hope => Choice::Wait,
@@ -143,7 +146,7 @@ impl ClientCore {
                 .for_each(|endpoint| endpoint.hurry(now)),
             None => self.nodes.values_mut().for_each(|endpoint| endpoint.hurry(now)),
         }
-        if self.directory.topology().is_none() {
+        if self.needs_seeds() {
             self.seeds.iter_mut().for_each(|seed| seed.hurry(now));
         }
     }

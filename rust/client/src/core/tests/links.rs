@@ -181,3 +181,62 @@ fn a_client_needs_an_endpoint_and_short_credentials() {
     config.credentials = Bytes::from(vec![0; 1 << 20]);
     assert!(matches!(ClientCore::new(config), Err(Error::InvalidArgument(_))));
 }
+
+/// The same cluster on other ports: same members, same generation.
+fn move_cluster(cluster: &mut Harness) {
+    for member in &mut cluster.topology.members {
+        let address = member.client_address.replace("7400", "8400");
+        let old = std::mem::replace(&mut member.client_address, address.clone());
+        cluster.behaviour.insert(old, Behaviour::Refusing);
+        cluster.behaviour.insert(address, Behaviour::Up);
+    }
+}
+
+fn is_at_its_new_addresses(cluster: &Harness) -> bool {
+    let mut open: Vec<&str> = cluster
+        .open
+        .values()
+        .map(|(address, _)| address.as_str())
+        .collect();
+    open.sort_unstable();
+    cluster.core.connected_nodes().len() == 3
+        && cluster.core.topology() == Some(&cluster.topology)
+        && open.iter().filter(|address| address.ends_with(":8400")).count() >= 2
+}
+
+#[test]
+fn changed_addresses_are_learned_without_a_new_generation() {
+    let mut cluster = Harness::ready(3);
+    move_cluster(&mut cluster);
+    // One node is where it was too; the others are found through it.
+    cluster.behaviour.insert(address(1), Behaviour::Up);
+    for node in 1..=3 {
+        cluster.cut(node, u64::MAX);
+    }
+    cluster.advance(Duration::from_secs(3));
+    assert!(is_at_its_new_addresses(&cluster), "{:?}", cluster.open);
+}
+
+#[test]
+fn when_no_known_address_answers_the_endpoints_are_tried_again() {
+    let alias = "n2:9999".to_owned();
+    let mut cluster = Harness::with_endpoints(3, vec![address(1), alias.clone()]);
+    cluster.event(ClientEvent::Start);
+    assert_eq!(cluster.core.connected_nodes().len(), 3);
+    move_cluster(&mut cluster);
+    for node in 1..=3 {
+        cluster.cut(node, u64::MAX);
+    }
+    cluster.advance(Duration::from_secs(10));
+    assert!(cluster.core.connected_nodes().is_empty());
+    let op = cluster.submit(get("a"));
+    cluster.behaviour.insert(alias.clone(), Behaviour::Up);
+    cluster.advance(Duration::from_millis(500));
+    assert!(is_at_its_new_addresses(&cluster), "{:?}", cluster.open);
+    let arrived = cluster.take();
+    cluster.reply(&arrived, Ok(entry()));
+    assert!(cluster.outcome(op).result.is_ok());
+    cluster.dialled.clear();
+    cluster.advance(Duration::from_secs(20));
+    assert!(cluster.dialled.is_empty(), "{:?}", cluster.dialled);
+}
