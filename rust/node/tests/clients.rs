@@ -14,7 +14,7 @@ use quorate_protocol::level::Level;
 use quorate_protocol::ring::RingSettings;
 use quorate_protocol::role::ClientRef;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::VersionVector;
+use quorate_protocol::versions::Context;
 use ractor::{Actor, ActorRef};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ struct Node {
 fn entry() -> Result<Response, Error> {
     Ok(Response::Entry(Entry {
         versions: Vec::new(),
-        context: VersionVector::new(),
+        context: Context::default(),
         answered: vec![NodeId(1)],
         coordinator: NodeId(1),
         level: Level::One,

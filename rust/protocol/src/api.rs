@@ -17,7 +17,7 @@ use crate::keyspace::{Keyspace, KeyspaceSettings};
 use crate::level::Level;
 use crate::telemetry::{Occurrence, Span, TraceContext};
 use crate::topology::Topology;
-use crate::versions::{Dot, VersionVector, WriteId};
+use crate::versions::{Context, Dot, WriteId};
 
 /// The first bytes of every client connection, so that garbage is told from a client at once.
 pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";
@@ -98,8 +98,8 @@ pub enum Request {
         key: Key,
         /// The value; `None` deletes.
         value: Option<Bytes>,
-        /// What the client has seen; `None` supersedes whatever the coordinating replica sees.
-        context: Option<VersionVector>,
+        /// What the client has seen of this very key; `None` supersedes whatever the coordinating replica sees.
+        context: Option<Context>,
         /// `None` takes the keyspace's write level.
         level: Option<Level>,
         /// The same for a retry as for the first attempt.
@@ -186,8 +186,8 @@ pub enum Response {
 pub struct Written {
     /// The event that this write is.
     pub dot: Dot,
-    /// The key's version vector after it: a context that replaces it.
-    pub context: VersionVector,
+    /// What the key has seen after it: a context that replaces it.
+    pub context: Context,
     /// By the coordinating replica's hybrid logical clock.
     pub timestamp: Timestamp,
     /// The replicas that had it durably when the answer left.
@@ -215,7 +215,7 @@ pub struct Entry {
     /// None when the key is absent or deleted; several when concurrent writes have not been reconciled.
     pub versions: Vec<Version>,
     /// What this read has seen: give it to a put that is to replace it. Empty when nothing was ever written.
-    pub context: VersionVector,
+    pub context: Context,
     /// The replicas that answered.
     pub answered: Vec<NodeId>,
     /// The node that coordinated it.

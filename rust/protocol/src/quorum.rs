@@ -48,6 +48,8 @@ mod slot;
 mod write;
 
 #[cfg(test)]
+mod forged;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod laws;

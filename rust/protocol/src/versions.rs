@@ -31,11 +31,13 @@
 //! What this leaves out: deciding between siblings (the application's job, or [`KeyState::latest`], the last write by
 //! its timestamp) and forgetting tombstones.
 
+mod context;
 mod counter;
 mod encoding;
 mod state;
 mod vector;
 
+pub use context::Context;
 pub use counter::{DotCounter, Reservation};
 pub use encoding::DecodeError;
 pub use state::{DotCovered, KeyState, Sibling, WriteId};

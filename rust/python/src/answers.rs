@@ -8,7 +8,7 @@ use quorate_protocol::api;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::level::Level;
-use quorate_protocol::versions::VersionVector;
+use quorate_protocol::versions;
 
 use crate::context::Context;
 use crate::errors::instance;
@@ -46,7 +46,7 @@ impl RawVersion {
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawEntry {
     versions: Vec<api::Version>,
-    context: VersionVector,
+    context: versions::Context,
     answered: Vec<NodeId>,
     coordinator: NodeId,
     level: Level,

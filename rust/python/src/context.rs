@@ -8,15 +8,15 @@ use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_protocol::error::Error;
-use quorate_protocol::versions::VersionVector;
+use quorate_protocol::versions;
 
 use crate::errors::exception;
 
 /// What a reader has seen of a key: give it to the put that is to replace that.
 ///
-/// `a <= b` says that b has seen everything that a has; two contexts may be neither.
+/// `a <= b` says that b has seen everything that a has; two contexts may be neither, and those of two keys always are.
 #[pyclass(frozen, module = "quorate._quorate", name = "Context")]
-pub(crate) struct Context(pub(crate) VersionVector);
+pub(crate) struct Context(pub(crate) versions::Context);
 
 #[pymethods]
 impl Context {
@@ -29,22 +29,17 @@ impl Context {
     /// Read what `bytes(context)` wrote.
     #[staticmethod]
     fn from_bytes(data: &Bound<'_, PyAny>) -> PyResult<Self> {
-        // Bytes that go on after the context are as wrong as bytes that end before it.
-        let read = |bytes| {
-            postcard::take_from_bytes(bytes)
-                .ok()
-                .filter(|(_, rest)| rest.is_empty())
-        };
+        let read = |bytes| versions::Context::decode(bytes).ok();
         match data.extract::<&[u8]>().ok().and_then(read) {
-            Some((vector, _)) => Ok(Context(vector)),
+            Some(context) => Ok(Context(context)),
             None => Err(exception(Error::invalid(
                 "this is not a context: give what bytes(entry.context) wrote",
             ))),
         }
     }
 
-    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.encode()?))
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.encode())
     }
 
     fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -75,18 +70,11 @@ impl Context {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Context {{{}}}>", self.0)
+        format!("<Context {{{}}}>", *self.0)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let rebuild = py.get_type::<Context>().getattr("from_bytes")?;
-        Ok((rebuild, (self.__bytes__(py)?,)))
-    }
-}
-
-impl Context {
-    fn encode(&self) -> PyResult<Vec<u8>> {
-        postcard::to_stdvec(&self.0)
-            .map_err(|error| exception(Error::invalid(format!("this context cannot be written: {error}"))))
+        Ok((rebuild, (self.__bytes__(py),)))
     }
 }

@@ -7,7 +7,7 @@ use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::level::Level;
 use quorate_protocol::time::Instant;
-use quorate_protocol::versions::VersionVector;
+use quorate_protocol::versions::Context;
 use serde::{Deserialize, Serialize};
 
 /// What a client asks. Every value that is put is unique in its run, so that a value names its put.
@@ -20,7 +20,7 @@ pub enum Action {
         /// What.
         value: Option<Bytes>,
         /// What the client had seen, in a read-modify-write.
-        context: Option<VersionVector>,
+        context: Option<Context>,
     },
     /// A read of one key.
     Get {

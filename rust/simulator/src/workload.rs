@@ -9,7 +9,7 @@ use quorate_protocol::api::Response;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::level::Level;
-use quorate_protocol::versions::VersionVector;
+use quorate_protocol::versions::{Context, VersionVector};
 
 use crate::chance::Chance;
 use crate::history::{Action, Operation};
@@ -36,7 +36,7 @@ pub struct Workload {
     nodes: Vec<NodeId>,
     keys: Vec<Key>,
     /// What it last saw of each key: read-modify-writes carry it, even when it is stale by now.
-    contexts: BTreeMap<(KeyspaceId, Key), VersionVector>,
+    contexts: BTreeMap<(KeyspaceId, Key), Context>,
     values: u64,
     /// The longest pause between two operations.
     pause: Duration,
@@ -91,7 +91,7 @@ impl Workload {
                     .contexts
                     .get(&(keyspace, key.clone()))
                     .cloned()
-                    .unwrap_or_default();
+                    .unwrap_or_else(|| Context::new(keyspace, &key, VersionVector::new()));
                 Action::Put {
                     value: Some(self.value()),
                     context: Some(context),

@@ -7,7 +7,7 @@ use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceSettings};
 use quorate_protocol::level::Level;
-use quorate_protocol::versions::{VersionVector, WriteId};
+use quorate_protocol::versions::{Context, WriteId};
 
 use super::{Call, Client, Reply, pipeline, reply};
 use crate::core::CallOptions;
@@ -18,7 +18,7 @@ pub struct How {
     /// `None` takes the keyspace's level.
     pub level: Option<Level>,
     /// For puts and deletes: what they replace; `None` replaces what the coordinating replica sees.
-    pub context: Option<VersionVector>,
+    pub context: Option<Context>,
     /// Timeout, trace, node.
     pub call: CallOptions,
 }

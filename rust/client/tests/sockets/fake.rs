@@ -17,7 +17,7 @@ use quorate_protocol::ring::RingSettings;
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent};
 use quorate_protocol::time::WallTime;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::{Dot, VersionVector};
+use quorate_protocol::versions::{Context, Dot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -174,7 +174,7 @@ fn entry(node: NodeId, value: Option<&Bytes>) -> Entry {
             })
             .into_iter()
             .collect(),
-        context: VersionVector::new(),
+        context: Context::default(),
         answered: vec![node],
         coordinator: node,
         level: Level::One,
@@ -194,7 +194,7 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
                     replica: ReplicaId::new(node, 1),
                     counter: 1 + shared.counter.fetch_add(1, Ordering::Relaxed),
                 },
-                context: VersionVector::new(),
+                context: Context::default(),
                 timestamp: Timestamp::default(),
                 acked: vec![node],
                 coordinator: node,

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use crate::api::{Entry, Response, Version};
 use crate::error::Error;
-use crate::ids::NodeId;
+use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::level::Level;
 use crate::quorum::exchange::Progress;
-use crate::versions::{KeyState, Sibling};
+use crate::versions::{Context, KeyState, Sibling};
 
 /// What is known of one replica's copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +58,7 @@ pub(super) struct Repair {
 /// Invariants: `merged` is the merge of all answers, `None` before the first; a current copy equals it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Read {
+    keyspace: KeyspaceId,
     pub(super) key: Key,
     me: NodeId,
     /// In the order in which they are asked.
@@ -70,12 +71,18 @@ pub(super) struct Read {
 
 impl Read {
     /// A read of the replicas of a key, the first to ask first, each with whether it can be reached.
-    pub(super) fn new(key: Key, me: NodeId, replicas: &[(NodeId, bool)], repair: bool) -> Self {
+    pub(super) fn new(
+        (keyspace, key): (KeyspaceId, Key),
+        me: NodeId,
+        replicas: &[(NodeId, bool)],
+        repair: bool,
+    ) -> Self {
         let copy = |(node, reachable): &(NodeId, bool)| match reachable {
             true => (*node, Copy::Unasked),
             false => (*node, Copy::OutOfReach),
         };
         Read {
+            keyspace,
             key,
             me,
             copies: replicas.iter().map(copy).collect(),
@@ -223,7 +230,8 @@ impl Read {
             .as_deref()
             .expect("a read that is answered has answers");
         let answered = self.copies.iter().filter(|(_, copy)| copy.answered());
-        entry(state, answered.map(|(node, _)| *node).collect(), self.me, level)
+        let answered = answered.map(|(node, _)| *node).collect();
+        entry((self.keyspace, &self.key), state, answered, self.me, level)
     }
 
     /// About how many bytes it keeps in memory.
@@ -262,7 +270,13 @@ impl Read {
 }
 
 /// A key's state as an answer.
-pub(super) fn entry(state: &KeyState, answered: Vec<NodeId>, coordinator: NodeId, level: Level) -> Entry {
+pub(super) fn entry(
+    (keyspace, key): (KeyspaceId, &Key),
+    state: &KeyState,
+    answered: Vec<NodeId>,
+    coordinator: NodeId,
+    level: Level,
+) -> Entry {
     let version = |sibling: &Sibling| {
         let value = sibling.value.clone()?;
         Some(Version {
@@ -273,7 +287,7 @@ pub(super) fn entry(state: &KeyState, answered: Vec<NodeId>, coordinator: NodeId
     };
     Entry {
         versions: state.live().filter_map(version).collect(),
-        context: state.clock().clone(),
+        context: Context::new(keyspace, key, state.clock().clone()),
         answered,
         coordinator,
         level,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hlc::Timestamp;
-use crate::ids::ReplicaId;
+use crate::ids::{KeyspaceId, ReplicaId};
 use crate::time::WallTime;
 use crate::versions::{Dot, WriteId};
 
@@ -38,7 +38,12 @@ fn state(seen: [u64; 3]) -> Arc<KeyState> {
 
 fn read(reachable: [bool; 3], repair: bool) -> Read {
     let copies: Vec<(NodeId, bool)> = (1..).map(NodeId).zip(reachable).collect();
-    Read::new(Key::try_from("k").unwrap(), NodeId(1), &copies, repair)
+    Read::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &copies,
+        repair,
+    )
 }
 
 fn corrupt() -> Option<Error> {
@@ -73,7 +78,7 @@ proptest! {
             } else if !answered {
                 answered = true;
                 let entry = entry_of(progress);
-                prop_assert_eq!(&entry.context, so_far.clock());
+                prop_assert_eq!(&*entry.context, so_far.clock());
                 prop_assert_eq!(entry.versions.len(), so_far.live().count());
                 prop_assert_eq!(entry.answered.len(), count + 1);
             }

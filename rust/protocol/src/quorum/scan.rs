@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::api::{Page, Response};
 use crate::error::Error;
-use crate::ids::NodeId;
+use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::level::Level;
 use crate::placement::Preference;
@@ -32,6 +32,7 @@ struct Share {
 /// Invariant: nobody has both a share and a failure, and whoever has either was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scan {
+    keyspace: KeyspaceId,
     me: NodeId,
     limit: usize,
     asked: BTreeSet<NodeId>,
@@ -42,8 +43,9 @@ pub(super) struct Scan {
 
 impl Scan {
     /// A scan of `limit` keys that asks these nodes.
-    pub(super) fn new(me: NodeId, limit: usize, asked: BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(keyspace: KeyspaceId, me: NodeId, limit: usize, asked: BTreeSet<NodeId>) -> Self {
         Scan {
+            keyspace,
             me,
             limit,
             asked,
@@ -147,8 +149,10 @@ impl Scan {
             let replicas = preference.of(key).iter().copied();
             let answered = replicas.filter(|node| self.shares.contains_key(node)).collect();
             bytes += key.size() + state.values().map(bytes::Bytes::len).sum::<usize>();
-            page.entries
-                .push((key.clone(), entry(&state, answered, self.me, level)));
+            page.entries.push((
+                key.clone(),
+                entry((self.keyspace, key), &state, answered, self.me, level),
+            ));
         }
         page
     }

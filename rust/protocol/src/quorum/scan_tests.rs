@@ -84,7 +84,7 @@ fn walk(nodes: &BTreeMap<NodeId, Rows>, preference: &Preference, limit: usize) -
     let mut keys = Vec::new();
     let mut after = None;
     for _ in 0..10_000 {
-        let mut scan = Scan::new(NodeId(1), limit, nodes.keys().copied().collect());
+        let mut scan = Scan::new(KeyspaceId(1), NodeId(1), limit, nodes.keys().copied().collect());
         for (node, rows) in nodes {
             let (rows, more) = share(rows, after.as_ref(), limit);
             scan.fetched(*node, rows, more);
@@ -140,7 +140,7 @@ fn a_page_ends_before_it_is_too_large_for_an_answer() {
         .map(|number| (key(number), state(1, Some(1 << 20))))
         .collect();
     let nodes: BTreeMap<NodeId, Rows> = all(3).into_iter().map(|node| (node, rows.clone())).collect();
-    let mut scan = Scan::new(NodeId(1), 100, all(3));
+    let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 100, all(3));
     for (node, rows) in &nodes {
         let (rows, more) = share(rows, None, 100);
         scan.fetched(*node, rows, more);
@@ -154,7 +154,7 @@ fn a_page_ends_before_it_is_too_large_for_an_answer() {
 #[test]
 fn a_node_that_was_given_up_and_answers_settles_nothing_for_the_others() {
     let preference = preference(3, 2);
-    let mut scan = Scan::new(NodeId(1), 10, all(3));
+    let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
     scan.lost(NodeId(2), None);
     scan.fetched(NodeId(2), Vec::new(), false);
@@ -172,7 +172,7 @@ fn a_node_that_was_given_up_and_answers_settles_nothing_for_the_others() {
 #[test]
 fn without_enough_shares_it_says_how_many_the_worst_key_has() {
     let preference = preference(3, 3);
-    let mut scan = Scan::new(NodeId(1), 10, all(3));
+    let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
     scan.lost(NodeId(2), None);
     let timeout = Error::ReadTimeout {
@@ -203,7 +203,7 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
 #[test]
 fn an_impatient_scan_does_without_those_that_are_not_needed() {
     let preference = preference(3, 3);
-    let mut scan = Scan::new(NodeId(1), 10, all(3));
+    let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
     scan.fetched(NodeId(3), Vec::new(), false);
     assert_eq!(

@@ -3,6 +3,7 @@
 //! ```text
 //! cluster nodes=3 [replicas=3] [read_repair=off] [bug=NAME]     a cluster with keyspace ks, or with none: replicas=0
 //! n1: put KEY VALUE [level=ALL] [context=NAME] [write=N] [timeout=1s] [size=BYTES]     a client asks n1; likewise:
+//!                                     (context=NAME forged=N pretends to have read it here, and N later writes of each replica)
 //! n1: delete KEY ...                  n1: get KEY [level=ONE] [as=NAME] ...   (NAME keeps the context it read)
 //! n1: scan [from=KEY] [to=KEY] [after=KEY] [limit=N] [level=ONE] ...
 //! n1: create NAME [replicas=3] [level=ALL] ...        n1: list
@@ -45,7 +46,7 @@ use crate::level::Level;
 use crate::role::RoleId;
 use crate::store::Table;
 use crate::transcript;
-use crate::versions::{VersionVector, WriteId};
+use crate::versions::{self, Dot, WriteId};
 
 type Outcome = Result<String, Box<dyn Error>>;
 
@@ -60,7 +61,7 @@ fn transcripts() {
 #[derive(Default)]
 struct Script {
     lab: Option<Lab>,
-    contexts: BTreeMap<String, VersionVector>,
+    contexts: BTreeMap<String, versions::Context>,
     /// Who wants to keep the context of which operation's answer.
     readers: BTreeMap<u64, String>,
     verbose: bool,
@@ -156,6 +157,7 @@ impl Script {
             ),
             None => None,
         };
+        let forged = number::<u64>(args, "forged")?;
         let next = self.lab()?.operations.len() as u64 + 1;
         let write_id = WriteId {
             client: 1,
@@ -174,6 +176,16 @@ impl Script {
             });
         }
         let key = Key::try_from(args.next_pos().ok_or("which key?")?)?;
+        let context = match (context, forged) {
+            (Some(context), Some(ahead)) => {
+                let later = context.iter().map(|dot| Dot {
+                    counter: dot.counter.saturating_add(ahead),
+                    ..dot
+                });
+                Some(versions::Context::new(keyspace, &key, later.collect()))
+            }
+            (context, _) => context,
+        };
         let value = match name {
             "get" => return Ok(Request::Get { keyspace, key, level }),
             "delete" => None,

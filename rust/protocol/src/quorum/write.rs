@@ -10,11 +10,11 @@ use bytes::Bytes;
 use crate::api::{Response, Written};
 use crate::error::Error;
 use crate::hlc::Timestamp;
-use crate::ids::NodeId;
+use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::level::Level;
 use crate::quorum::exchange::Progress;
-use crate::versions::{Dot, KeyState, VersionVector, WriteId};
+use crate::versions::{Context, Dot, KeyState, WriteId};
 
 /// What a client wants to change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ pub(super) struct Change {
     pub(super) key: Key,
     /// `None` deletes.
     pub(super) value: Option<Bytes>,
-    pub(super) context: Option<VersionVector>,
+    pub(super) context: Option<Context>,
     pub(super) write_id: WriteId,
 }
 
@@ -43,6 +43,7 @@ enum Copy {
 /// after the news that it is durable: messages overtake each other); a durable copy stays one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Write {
+    keyspace: KeyspaceId,
     pub(super) key: Key,
     me: NodeId,
     /// The most preferred first.
@@ -56,12 +57,18 @@ pub(super) struct Write {
 
 impl Write {
     /// A write to `replicas`, of which `alive` can be reached; `me` is one of both.
-    pub(super) fn new(key: Key, me: NodeId, replicas: &[NodeId], alive: &BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(
+        (keyspace, key): (KeyspaceId, Key),
+        me: NodeId,
+        replicas: &[NodeId],
+        alive: &BTreeSet<NodeId>,
+    ) -> Self {
         assert!(
             replicas.contains(&me),
             "only a replica of the key coordinates its writes"
         );
         let mut write = Write {
+            keyspace,
             key,
             me,
             copies: replicas.iter().map(|node| (*node, Copy::Awaited)).collect(),
@@ -203,7 +210,7 @@ impl Write {
         let durable = self.copies.iter().filter(|(_, copy)| *copy == Copy::Durable);
         Response::Written(Written {
             dot: *dot,
-            context: state.clock().clone(),
+            context: Context::new(self.keyspace, &self.key, state.clock().clone()),
             timestamp: *timestamp,
             acked: durable.map(|(node, _)| *node).collect(),
             coordinator: self.me,

@@ -31,7 +31,12 @@ fn nodes(count: u16) -> Vec<NodeId> {
 fn write(count: u16) -> Write {
     let nodes = nodes(count);
     let alive = nodes.iter().copied().collect();
-    Write::new(Key::try_from("k").unwrap(), NodeId(1), &nodes, &alive)
+    Write::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &nodes,
+        &alive,
+    )
 }
 
 fn assigned(count: u16) -> Write {
@@ -135,7 +140,12 @@ fn it_does_without_the_own_copy() {
 fn those_out_of_reach_are_not_sent_to_until_they_are_back() {
     let nodes = nodes(3);
     let alive = [NodeId(1), NodeId(2)].into();
-    let mut write = Write::new(Key::try_from("k").unwrap(), NodeId(1), &nodes, &alive);
+    let mut write = Write::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &nodes,
+        &alive,
+    );
     assert!(!write.back(NodeId(3)), "there is nothing to send yet");
     write.lost(NodeId(3));
     let (dot, timestamp, state) = event();

@@ -8,13 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::versions::{KeyState, VersionVector};
+use crate::versions::KeyState;
 
 /// The newest format of an encoded [`KeyState`].
 const STATE_FORMAT: u8 = 1;
-
-/// The newest format of an encoded context.
-const CONTEXT_FORMAT: u8 = 1;
 
 /// Why bytes are not a key state or a context.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -80,29 +77,18 @@ impl KeyState {
     }
 }
 
-impl VersionVector {
-    /// The vector as the opaque context that a client hands back with its next put.
-    pub fn encode(&self) -> Bytes {
-        encode(CONTEXT_FORMAT, self, 1 + self.len() * 16)
-    }
-
-    /// The vector that [`VersionVector::encode`] made these bytes of.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; a client passed something else as a context.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        decode("context", CONTEXT_FORMAT, bytes)
-    }
-}
-
-fn encode(format: u8, value: &impl Serialize, size: usize) -> Bytes {
+pub(super) fn encode(format: u8, value: &impl Serialize, size: usize) -> Bytes {
     let mut bytes = Vec::with_capacity(size);
     bytes.push(format);
     let bytes = postcard::to_extend(value, bytes).expect("plain data in memory always encodes");
     Bytes::from(bytes)
 }
 
-fn decode<T: DeserializeOwned>(what: &'static str, newest: u8, bytes: &[u8]) -> Result<T, DecodeError> {
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    newest: u8,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
     let malformed = |reason: String| DecodeError::Malformed {
         what,
         size: bytes.len(),

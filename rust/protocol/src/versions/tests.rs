@@ -196,7 +196,6 @@ fn golden_bytes() {
     assert_eq!(hexadecimal(&state.encode()), golden);
     assert_eq!(KeyState::decode(&state.encode()).unwrap(), state);
     assert_eq!(hexadecimal(&KeyState::default().encode()), "010000");
-    assert_eq!(hexadecimal(&state.clock().encode()), format!("01{clock}"));
     assert_eq!(state.digest(), 11_968_226_461_769_020_424);
 }
 
@@ -209,7 +208,7 @@ fn bytes_that_are_no_state_are_refused_with_a_reason() {
     assert!(refused(&[1, 0, 0, 9]).to_string().contains("1 bytes follow"));
     assert!(matches!(refused(&[1, 5]), DecodeError::Malformed { size: 2, .. }));
     // A vector with a counter of 0, and a state whose clock does not cover its sibling.
-    assert!(VersionVector::decode(&[1, 1, 7, 0]).is_err());
+    refused(&[1, 1, 7, 0, 0]);
     let state = put(&KeyState::default(), dot(1, 1), "a", None);
     let uncovered = postcard::to_stdvec(&(VersionVector::new(), state.siblings())).unwrap();
     refused(&[&[1], &uncovered[..]].concat());

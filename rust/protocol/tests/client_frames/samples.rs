@@ -13,7 +13,7 @@ use quorate_protocol::ring::{HashKind, RingSettings};
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
 use quorate_protocol::time::WallTime;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::{Dot, VersionVector, WriteId};
+use quorate_protocol::versions::{Context, Dot, WriteId};
 
 fn key(text: &'static str) -> Key {
     Key::try_from(text).unwrap()
@@ -26,10 +26,8 @@ fn dot() -> Dot {
     }
 }
 
-fn context() -> VersionVector {
-    let mut vector = VersionVector::new();
-    vector.record(dot());
-    vector
+fn context() -> Context {
+    Context::new(KeyspaceId(7), &key("k"), [dot()].into_iter().collect())
 }
 
 fn timestamp() -> Timestamp {

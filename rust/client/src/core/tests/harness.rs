@@ -21,7 +21,7 @@ use quorate_protocol::role::{Rng, Role, rng_from_seed};
 use quorate_protocol::telemetry::Span;
 use quorate_protocol::time::{Instant, Now, WallTime};
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::{Dot, VersionVector, WriteId};
+use quorate_protocol::versions::{Context, Dot, WriteId};
 
 use super::super::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
 
@@ -125,7 +125,7 @@ pub(super) fn written() -> Response {
     };
     Response::Written(Written {
         dot,
-        context: VersionVector::new(),
+        context: Context::default(),
         timestamp: Timestamp::default(),
         acked: vec![NodeId(1)],
         coordinator: NodeId(1),
@@ -136,7 +136,7 @@ pub(super) fn written() -> Response {
 pub(super) fn entry() -> Response {
     Response::Entry(Entry {
         versions: Vec::new(),
-        context: VersionVector::new(),
+        context: Context::default(),
         answered: vec![NodeId(1)],
         coordinator: NodeId(1),
         level: Level::Quorum,

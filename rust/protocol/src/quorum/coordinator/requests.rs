@@ -140,6 +140,12 @@ impl Coordinator {
             };
             return self.refuse(ask, error, now, effects);
         }
+        let seen = change.context.as_ref();
+        let seen = seen.map(|context| context.for_key(self.keyspace.id, &change.key));
+        let seen = match seen.transpose() {
+            Ok(seen) => seen.cloned(),
+            Err(error) => return self.refuse(ask, error, now, effects),
+        };
         let replicas = self.preference.of(&change.key);
         let alive = replicas.iter().filter(|node| self.alive(**node)).count() as u8;
         if alive < ask.required {
@@ -155,10 +161,15 @@ impl Coordinator {
         let message = Message::Assign {
             key: change.key.clone(),
             value: change.value.clone(),
-            context: change.context.clone(),
+            context: seen,
             write_id: change.write_id,
         };
-        let mut write = Write::new(change.key.clone(), me, replicas, &self.surroundings.alive);
+        let mut write = Write::new(
+            (self.keyspace.id, change.key.clone()),
+            me,
+            replicas,
+            &self.surroundings.alive,
+        );
         if !ask.is_forwarded() {
             write.keep(change);
         }
@@ -229,7 +240,7 @@ impl Coordinator {
             return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
         }
         copies.sort_by_key(|(node, _)| *node != me);
-        let mut read = Read::new(key.clone(), me, &copies, repair);
+        let mut read = Read::new((self.keyspace.id, key.clone()), me, &copies, repair);
         let asked = read.ask(if all { copies.len() } else { usize::from(required) });
         let hedge = read.can_ask().then_some(HEDGE_AFTER);
         let id = self.begin(ask, Kind::Read(read), hedge, now);
@@ -264,7 +275,12 @@ impl Coordinator {
             let name = &self.keyspace.settings.name;
             return ask.answer(Ok(Response::Page(page)), me, name, now, effects);
         }
-        let scan = Scan::new(self.me(), limit as usize, self.surroundings.alive.clone());
+        let scan = Scan::new(
+            self.keyspace.id,
+            self.me(),
+            limit as usize,
+            self.surroundings.alive.clone(),
+        );
         let asked: Vec<NodeId> = scan.asked().collect();
         let id = self.begin(ask, Kind::Scan(scan), Some(SCAN_PATIENCE), now);
         for node in asked {

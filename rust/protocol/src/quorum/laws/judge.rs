@@ -18,7 +18,7 @@ use crate::ids::{KeyspaceId, NodeId};
 use crate::key::{Key, decode_index_key, decode_record_key};
 use crate::message::Message;
 use crate::store::{StateWrite, Table};
-use crate::versions::{Dot, KeyState, VersionVector, WriteId};
+use crate::versions::{Context, Dot, KeyState, WriteId};
 
 /// A request and what came of it.
 struct Operation {
@@ -36,7 +36,7 @@ pub(super) struct Judge {
     replicas: u8,
     operations: BTreeMap<u64, Operation>,
     /// The last that anybody has read of a key: the context, and the writes that it showed.
-    contexts: BTreeMap<Key, (VersionVector, BTreeSet<Dot>)>,
+    contexts: BTreeMap<Key, (Context, BTreeSet<Dot>)>,
     /// What the client of a put with a context had been shown.
     shown: BTreeMap<WriteId, BTreeSet<Dot>>,
     /// Deletes that have a dot.
@@ -79,7 +79,7 @@ impl Judge {
     }
 
     /// What a client that has read the key knows.
-    pub(super) fn context(&self, key: &Key) -> Option<VersionVector> {
+    pub(super) fn context(&self, key: &Key) -> Option<Context> {
         self.contexts.get(key).map(|(context, _)| context.clone())
     }
 
