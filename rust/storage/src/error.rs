@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::frame::FrameError;
 
-/// What to do about a data directory that cannot be used any more. An old copy of it must not go on under its replica
-/// id: that would give out once more the dots that were given out since.
+/// What to do about a data directory that cannot be used any more. An old copy of it must not go on as the node: it has
+/// forgotten what the node acknowledged since, and the peers count on that.
 pub const LOST_DIRECTORY: &str = "start the node under a new id with an empty directory, the other replicas have its \
      data; or put a copy of the whole directory in its place, if the node has not run since the copy was made";
 

@@ -122,9 +122,12 @@ impl Applier for LmdbApplier {
             }
             Ok(None) => {
                 self.done = None;
-                // The round before this one has now been followed by a sync of the state.
-                self.shared.trimmable.store(self.applied, Ordering::Release);
-                self.applied = layer.through();
+                // The round before this one has now been followed by a sync of the state. One of derived rows only
+                // has no entry of its own: then the last entry stays, by which opening tells that the two belong together.
+                if layer.through() > self.applied {
+                    self.shared.trimmable.store(self.applied, Ordering::Release);
+                    self.applied = layer.through();
+                }
                 self.settled = layer.derived().unwrap_or(self.settled);
                 self.shared.state_full.clear();
                 let mut overlay = self.shared.overlay_mut();

@@ -391,3 +391,28 @@ fn golden_bytes_of_the_bookkeeping() {
     );
     assert!(holds("journal", &entry));
 }
+
+#[test]
+fn rounds_of_derived_rows_leave_the_last_entry_in_the_journal() {
+    let folder = Folder::new();
+    let mut store = folder.open().unwrap();
+    store.commit(&[put("key", "value")]).unwrap();
+    apply_all(&mut store);
+    for _ in 0..3 {
+        store.derived().derive(vec![StateWrite {
+            table: Table::Meta,
+            key: "derived".into(),
+            value: Some("row".into()),
+        }]);
+        apply_all(&mut store);
+    }
+    // Nothing of the node's stream: only what it may drop is dropped.
+    store.commit(&[append(1, "entry")]).unwrap();
+    drop(store);
+    let mut store = folder.open().expect("the journal and the state belong together");
+    store.commit(&[put("key", "newer")]).unwrap();
+    drop(store);
+    let store = folder.open().unwrap();
+    let value = store.reader().get(Table::Records, b"key").unwrap();
+    assert_eq!(value.as_deref(), Some(&b"newer"[..]));
+}
