@@ -11,7 +11,12 @@ def run(*arguments, endpoints=None, stdin="", check=0, **environment):
     if endpoints is not None:
         given["QUORATE_ENDPOINTS"] = endpoints
     done = subprocess.run(
-        [sys.executable, "-m", "quorate", *map(str, arguments)],
+        [
+            sys.executable,
+            "-m",
+            "quorate",
+            *(each if isinstance(each, bytes) else str(each) for each in arguments),
+        ],
         input=stdin,
         capture_output=True,
         text=True,

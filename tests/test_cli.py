@@ -143,6 +143,7 @@ def test_operations_that_fail(at, arguments, named):
         (["get", "a", "b", "--raw", "--json"], "--raw prints the value alone"),
         (["get", "a", "b", "--timeout", "1e-9"], "--timeout 1e-09"),
         (["keyspace", "create", "a", "--replicas", "0"], "--replicas 0"),
+        (["keyspace", "create", "a", "--read", "MOST"], "--read 'MOST': use ONE"),
         (["events", "--name", "Bogus"], "--name 'Bogus': there are NodeStarted"),
         (["node", "--data", "/tmp/x", "--log-level", "x"], "--log-level 'x': use off, error"),
         (["up", "--nodes", "3", "--port", "65530"], "--port 65530"),
@@ -162,6 +163,21 @@ def test_errors_speak_the_language_of_the_shell(at):
         at("put", "torn", "a", value, "--context", seen["context"])
     complaint = at("get", "torn", "a", "-c", "ALL", "--raw", check=1)
     assert "2 concurrent values: see them with --json, then put the merged value with --context" in complaint
+
+
+def test_bytes_that_are_not_text_are_taken_and_given_back(at, shared):
+    at("keyspace", "create", "bytes")
+    at("put", "bytes", b"k\xff", b"v\xfe", as_json=True)
+    keyspace = shared.keyspace("bytes")
+    assert keyspace.get(b"k\xff").value == b"v\xfe"
+    (entry,) = at("scan", "bytes", as_json=True, PYTHONIOENCODING="utf-8:strict")
+    assert entry["key"] == "k\udcff"
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        command = [sys.executable, "-m", "quorate", "scan", "bytes"]
+        environment = {**os.environ, "QUORATE_ENDPOINTS": shared.endpoints, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(b"k\xff" if "utf" in encoding else b"k\\udcff")
 
 
 def test_a_variable_with_a_typo_is_pointed_out(shared):

@@ -63,10 +63,19 @@ def test_a_file_that_is_not_there_is_refused():
 
 def test_a_number_that_is_none_is_refused_with_its_source():
     settings = Settings(Namespace(command="up"), {"QUORATE_NODES": "three", "QUORATE_INSECURE": "maybe"})
-    with pytest.raises(InvalidArgument, match="QUORATE_NODES='three' is not a number"):
+    with pytest.raises(InvalidArgument, match="QUORATE_NODES='three' is not a whole number"):
         _ = settings["nodes"]
     with pytest.raises(InvalidArgument, match="QUORATE_INSECURE"):
         _ = settings["insecure"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("nodes", "true"), ("nodes", "2.7"), ("timeout", "[1]"), ("vnodes", "{}")]
+)
+def test_a_file_is_not_taken_for_what_it_does_not_say(file, name, text):
+    settings = Settings(Namespace(command="up", config=file(f"{name} = {text}\n")), {})
+    with pytest.raises(InvalidArgument, match=f"{name} in .* number"):
+        _ = settings[name]
 
 
 def test_members_are_read():

@@ -65,6 +65,7 @@ _NUMBERS: Mapping[str, type] = {
     "timeout": float,
     "vnodes": int,
 }
+_KINDS = {int: "whole number", float: "number"}
 _FILE = "quorate.toml"
 
 
@@ -151,9 +152,13 @@ def _typed(name: str, value: Any, source: str) -> Any:
     """Turn what the environment or a file gives into what the setting is."""
     try:
         if name in _NUMBERS:
-            return _NUMBERS[name](value)
+            kind = _NUMBERS[name]
+            # From a file: true is no number, and 2.7 is no number of nodes.
+            if isinstance(value, bool) or not isinstance(value, (str, int, kind)):
+                raise TypeError
+            return kind(value)
     except (TypeError, ValueError):
-        raise InvalidArgument(f"{source}={value!r} is not a number") from None
+        raise InvalidArgument(f"{source}={value!r} is not a {_KINDS[_NUMBERS[name]]}") from None
     if name == "insecure" and isinstance(value, str):
         if value.lower() not in ("0", "1", "false", "true", "no", "yes"):
             raise InvalidArgument(f"{source}={value!r}: use true or false")

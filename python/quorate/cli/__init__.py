@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from quorate.cli.output import forgive
 from quorate.cli.parser import build
 from quorate.cli.wording import shell_words
 from quorate.errors import InvalidArgument, QuorateError
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    forgive()
     as_json = "--json" in (sys.argv if argv is None else argv)
     try:
         arguments = build().parse_args(argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
     """Create or list keyspaces."""
     if (arguments.action == "create") == (arguments.name is None):
         raise InvalidArgument("use `keyspace create NAME` or `keyspace list`")
+    for flag in ("read", "write"):
+        try:
+            to_wire(getattr(arguments, flag))
+        except InvalidArgument as error:
+            raise InvalidArgument(str(error).replace("consistency", f"--{flag}", 1)) from error
     with connection(settings) as client:
         if arguments.action == "list":
             return _list_keyspaces(client, as_json=arguments.json)
@@ -81,7 +87,7 @@ def _plain(info: KeyspaceInfo) -> dict[str, Any]:
 
 def put(arguments: Namespace, settings: Settings) -> int:
     """Write a value."""
-    value = sys.stdin.buffer.read() if arguments.value == "-" else arguments.value
+    value = sys.stdin.buffer.read() if arguments.value == "-" else os.fsencode(arguments.value)
     context, level = _context(arguments.context), _level(arguments, settings)
     with connection(settings) as client:
         result = client.keyspace(arguments.keyspace).put(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["console", "document", "show"]
+__all__ = ["console", "document", "forgive", "show"]
 
 
 @lru_cache(maxsize=1)
@@ -21,9 +22,22 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
+def forgive() -> None:
+    """Let standard output take any key: bytes that are not text as they are, or escaped where it speaks no UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        speaks_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if speaks_utf8 else "backslashreplace")
+
+
 def document(value: Any) -> None:
     """Print one JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A key that is not text: its bytes stand as escapes, as Python's own keys have them.
+        text = json.dumps(value)
+    print(text)
 
 
 def show(renderable: RenderableType) -> None:

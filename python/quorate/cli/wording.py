@@ -20,13 +20,16 @@ _FLAGS = {
     "idle_ms": "--idle-ms",
     "limit": "--limit",
     "log_level": "--log-level",
+    "mode": "--mode",
     "map_size_bytes": "--map-size-bytes",
     "nodes": "--nodes",
     "port": "--port",
+    "read": "--read",
     "read_repair": "--read-repair",
     "replicas": "--replicas",
     "vnodes": "--vnodes",
     "warmup": "--warmup",
+    "write": "--write",
 }
 _PHRASES = (
     (
