@@ -3,7 +3,9 @@
 //! The store is the in-memory twin of the real one, the batching of commits is the real [`CommitQueue`]; what is
 //! simulated is the time that a sync takes, and what becomes of a batch that a crash catches in the middle: it is
 //! lost, or, just as well, it is durable although nobody was told. The store survives its node; the queue does not.
+//! A record may also rot: its checksum tells, and what it said is gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +106,8 @@ pub struct Disk {
     unsettled: Unsettled,
     /// The record rows of the batch that is being committed.
     committing: Vec<Bytes>,
+    /// All record rows that were ever to be written.
+    known: BTreeSet<Bytes>,
     conditions: DiskConditions,
     chance: Chance,
 }
@@ -120,6 +124,7 @@ impl Disk {
             reader,
             queue: CommitQueue::new(Limits::default()),
             committing: Vec::new(),
+            known: BTreeSet::new(),
             conditions: DiskConditions::default(),
             chance,
         }
@@ -152,6 +157,7 @@ impl Disk {
         let rows = records(&ops);
         match self.store.begin_commit(ops) {
             Ok(()) => {
+                self.known.extend(rows.iter().cloned());
                 self.committing = rows;
                 Begun::Syncing(self.conditions.sync.sample(&mut self.chance))
             }
@@ -203,6 +209,21 @@ impl Disk {
         self.committing.clear();
     }
 
+    /// A record rots. Says which; `None` if there is nothing to rot.
+    pub fn rot(&mut self) -> Option<(KeyspaceId, Key)> {
+        let sound: Vec<&Bytes> = self
+            .known
+            .iter()
+            .filter(|row| self.row(Table::Records, row).is_some())
+            .collect();
+        if sound.is_empty() {
+            return None;
+        }
+        let row: &Bytes = self.chance.pick::<&Bytes>(&sound);
+        self.store.corrupt(Table::Records, row);
+        decode_record_key(row).ok()
+    }
+
     /// How long the next read takes.
     pub fn read_time(&mut self) -> Duration {
         self.conditions.read.sample(&mut self.chance)
@@ -221,7 +242,7 @@ impl Disk {
         query::answer(&*self.reader, query).map_err(|error| Error::CorruptRecord(error.to_string()))
     }
 
-    /// The state of a key that is durable here; empty when there is none.
+    /// The state of a key that is durable here; empty when there is none, or none that can be read.
     ///
     /// # Panics
     /// If what is stored is not a state.
@@ -232,10 +253,16 @@ impl Disk {
         }
     }
 
-    fn row(&self, table: Table, key: &[u8]) -> Option<Bytes> {
+    /// Whether a key's record cannot be read.
+    pub fn is_rotten(&self, keyspace: KeyspaceId, key: &Key) -> bool {
         self.reader
-            .get(table, key)
-            .expect("a simulated disk does not rot")
+            .get(Table::Records, &record_key(keyspace, key))
+            .is_err()
+    }
+
+    /// A row that can be read.
+    fn row(&self, table: Table, key: &[u8]) -> Option<Bytes> {
+        self.reader.get(table, key).ok().flatten()
     }
 }
 

@@ -120,7 +120,9 @@ fn states_sent<'a>(
             && let RoleId::Coordinator(keyspace) | RoleId::Replica(keyspace) = to.role
         {
             match message {
-                Message::Store { key, state } => states.push((Some(key), keyspace, &**state)),
+                Message::Store { key, state } | Message::Heal { key, state } => {
+                    states.push((Some(key), keyspace, &**state))
+                }
                 Message::Assigned { state, .. } | Message::Fetched { state } => {
                     states.push((None, keyspace, &**state))
                 }

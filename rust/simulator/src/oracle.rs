@@ -8,7 +8,8 @@
 //!
 //! That goes for every write, acknowledged or not, wherever its state has been sent: a replica may forget a write in a
 //! crash, but nobody may claim to have seen it who has not. Counters stand for "this and all before it", so a replica
-//! that gave its next dot under the same id would claim just that.
+//! that gave its next dot under the same id would claim just that. (It shows where clients bring contexts. What a plain put
+//! had seen is known from the clock that it left behind, claims included.)
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,8 @@ pub struct Birth {
     pub plain: bool,
     /// What it replaced: the client's context, or what the replica saw.
     pub seen: VersionVector,
+    /// Whether its only durable copy has rotted. It may be gone without a trace then.
+    pub forfeited: bool,
 }
 
 /// Identifies an `Assign` until its `Assigned`.
@@ -82,6 +85,7 @@ impl Oracle {
                     write_id,
                     plain,
                     seen,
+                    forfeited: false,
                 };
                 self.born(keyspace, *dot, birth)?;
             }
@@ -107,6 +111,15 @@ impl Oracle {
             .push(dot);
         self.births.insert((keyspace, dot), birth);
         Ok(())
+    }
+
+    /// A copy of the key has rotted; `left` is what the other copies cover.
+    pub fn forfeit(&mut self, keyspace: KeyspaceId, key: &Key, left: &VersionVector) {
+        for dot in self.dots(keyspace, key).to_vec() {
+            if let Some(birth) = self.births.get_mut(&(keyspace, dot)) {
+                birth.forfeited |= !left.contains(dot);
+            }
+        }
     }
 
     /// The write with this dot.
@@ -195,3 +208,7 @@ fn all_but(clock: &VersionVector, dot: Dot) -> VersionVector {
     };
     clock.iter().map(before).filter(|seen| seen.counter > 0).collect()
 }
+
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod tests;

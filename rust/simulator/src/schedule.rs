@@ -43,6 +43,8 @@ pub enum Fault {
         /// In the other direction neither.
         both_ways: bool,
     },
+    /// Nothing gets through between a node and any client.
+    HideFromClients(NodeId),
     /// A path between two nodes, in one direction, is slow and loses packets.
     Degrade {
         /// From.
@@ -69,6 +71,8 @@ pub enum Fault {
     FullDisk(NodeId),
     /// A disk is as it should be.
     HealDisk(NodeId),
+    /// A record on a disk rots and cannot be read any more.
+    Rot(NodeId),
     /// A wall clock is wrong by so much.
     Skew {
         /// Whose.
@@ -100,8 +104,13 @@ impl Schedule {
         let mut planner = Planner {
             chance: Chance::named(seed, "schedule"),
             nodes: nodes.to_vec(),
+            rotting: None,
             faults: Vec::new(),
         };
+        // Without another copy there is nothing to heal a record with.
+        if nodes.len() > 1 && planner.chance.happens(0.3) {
+            planner.rotting = Some(*planner.chance.pick(nodes));
+        }
         // Some runs are calmer than others: bugs hide both in storms and in the calm after a single gust.
         let pause = *planner.chance.pick(&[200, 500, 1_000, 2_500]);
         let mut at = planner.chance.between(Duration::ZERO, Duration::from_millis(500));
@@ -122,6 +131,8 @@ impl Schedule {
 struct Planner {
     chance: Chance,
     nodes: Vec<NodeId>,
+    /// The node whose disk rots. One at most: what rots on as many disks as a write has copies is gone.
+    rotting: Option<NodeId>,
     faults: Vec<(Duration, Fault)>,
 }
 
@@ -138,7 +149,7 @@ impl Planner {
                     .pick(&[shortest * 5, shortest * 50, length / 4]),
             );
         let node = *self.chance.pick(&self.nodes);
-        match self.chance.below(14) {
+        match self.chance.below(16) {
             0..=3 => self.crash(at, end, node),
             4 => {
                 self.faults.push((at, Fault::Blackout));
@@ -150,6 +161,13 @@ impl Planner {
             5 | 6 => self.partition(at, end),
             7 => self.degrade(at, end),
             8 => self.faults.push((at, Fault::CutConnections)),
+            14 => self
+                .faults
+                .extend(self.rotting.map(|node| (at, Fault::Rot(node)))),
+            13 => {
+                self.faults.push((at, Fault::HideFromClients(node)));
+                self.faults.push((end, Fault::HealNetwork));
+            }
             9 => {
                 self.faults.push((at, Fault::Pause(node)));
                 self.faults.push((end, Fault::Resume(node)));
@@ -251,6 +269,6 @@ mod tests {
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));
         }
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
     }
 }

@@ -211,6 +211,8 @@ pub struct World {
     mischief: Mischief,
     history: History,
     oracle: Oracle,
+    /// Whether any record has rotted.
+    rotted: bool,
     /// The first operation of the closing phase.
     closing: Option<usize>,
     chronicle: Chronicle,
@@ -263,6 +265,7 @@ impl World {
             mischief: Mischief::default(),
             history: History::default(),
             oracle: Oracle::default(),
+            rotted: false,
             closing: None,
             chronicle,
             invariants,

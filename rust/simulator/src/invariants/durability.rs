@@ -79,6 +79,9 @@ impl Invariant for Durability {
                 .oracle()
                 .birth(keyspace, written.dot)
                 .ok_or("an acknowledged write was never born")?;
+            if birth.forfeited {
+                continue;
+            }
             let owners = world.owners(keyspace, &birth.key);
             let has = |node: &&NodeId| {
                 world

@@ -7,6 +7,7 @@
 //! not.)
 
 use quorate_protocol::api::Response;
+use quorate_protocol::ids::NodeId;
 
 use super::{Invariant, Observation};
 use crate::world::World;
@@ -39,7 +40,13 @@ impl Invariant for DurableAcks {
                 written.acked
             ));
         }
-        for &node in &written.acked {
+        // What has rotted since was there; what was only there may be gone.
+        let rotten = |node: NodeId| world.is_rotten(node, operation.keyspace, &birth.key);
+        for &node in written
+            .acked
+            .iter()
+            .filter(|node| !birth.forfeited && !rotten(**node))
+        {
             let state = world.durable(node, operation.keyspace, &birth.key);
             if !state.clock().contains(written.dot) {
                 return Err(format!(

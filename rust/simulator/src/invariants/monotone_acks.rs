@@ -14,6 +14,7 @@ use quorate_protocol::versions::Dot;
 
 use super::{Invariant, Observation};
 use crate::history::{Action, Operation};
+use crate::oracle::Birth;
 use crate::world::World;
 
 /// An acknowledged write.
@@ -39,6 +40,14 @@ impl MonotoneAcks {
             .map_or(&[][..], Vec::as_slice);
         for write in writes {
             let overlap = write.required + required > replicas && write.at < read.invoked;
+            let forfeited = |birth: &Birth| birth.forfeited;
+            if world
+                .oracle()
+                .birth(read.keyspace, write.dot)
+                .is_some_and(forfeited)
+            {
+                continue;
+            }
             let visible = match entry {
                 Some(entry) => entry.context.contains(write.dot),
                 // Scans leave deleted keys out, and who is to say whether a delete won.

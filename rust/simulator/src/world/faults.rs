@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::versions::KeyState;
 
 use super::World;
 use crate::chance::Delay;
@@ -27,11 +28,20 @@ impl World {
             Fault::Block { from, to, both_ways } => {
                 for &a in &from {
                     for &b in &to {
-                        self.change_path(a, b, |path| path.blocked = true);
+                        self.change_path(Endpoint::Node(a), Endpoint::Node(b), |path| path.blocked = true);
                         if both_ways {
-                            self.change_path(b, a, |path| path.blocked = true);
+                            self.change_path(Endpoint::Node(b), Endpoint::Node(a), |path| {
+                                path.blocked = true
+                            });
                         }
                     }
+                }
+            }
+            Fault::HideFromClients(node) => {
+                for client in 0..self.config.clients {
+                    let (client, node) = (Endpoint::Client(client), Endpoint::Node(node));
+                    self.change_path(client, node, |path| path.blocked = true);
+                    self.change_path(node, client, |path| path.blocked = true);
                 }
             }
             Fault::Degrade {
@@ -40,7 +50,7 @@ impl World {
                 delay_micros,
                 loss_percent,
             } => {
-                self.change_path(from, to, |path| {
+                self.change_path(Endpoint::Node(from), Endpoint::Node(to), |path| {
                     path.delay = Delay::uniform(path.delay.least, Duration::from_micros(delay_micros));
                     path.loss = f64::from(loss_percent) / 100.0;
                 });
@@ -52,6 +62,7 @@ impl World {
             }
             Fault::FullDisk(node) => self.change_disk(node, |disk| disk.full = true),
             Fault::HealDisk(node) => self.change_disk(node, |disk| *disk = DiskConditions::default()),
+            Fault::Rot(node) => self.rot(node),
             Fault::Skew { node, micros } => {
                 self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
             }
@@ -100,9 +111,9 @@ impl World {
         }
     }
 
-    fn change_path(&mut self, from: NodeId, to: NodeId, change: impl FnOnce(&mut Conditions)) {
-        let path = (Endpoint::Node(from), Endpoint::Node(to));
-        let mut conditions = self.network.conditions(path.0, path.1);
+    fn change_path(&mut self, from: Endpoint, to: Endpoint, change: impl FnOnce(&mut Conditions)) {
+        let path = (from, to);
+        let mut conditions = self.network.conditions(from, to);
         change(&mut conditions);
         self.with_network(|network, now, flights| network.set_conditions(now, path, conditions, flights));
     }
@@ -112,6 +123,22 @@ impl World {
         let mut conditions = disk.conditions();
         change(&mut conditions);
         disk.set_conditions(conditions);
+    }
+
+    fn rot(&mut self, node: NodeId) {
+        let Some((keyspace, key)) = self
+            .machines
+            .get_mut(&node)
+            .and_then(|machine| machine.disk.rot())
+        else {
+            return;
+        };
+        self.rotted = true;
+        let others = self.owners(keyspace, &key).iter().filter(|owner| **owner != node);
+        let left = others.fold(KeyState::default(), |left, owner| {
+            left.merge(&self.durable(*owner, keyspace, &key))
+        });
+        self.oracle.forfeit(keyspace, &key, left.clock());
     }
 
     /// Half of all connections break.

@@ -63,6 +63,16 @@ impl World {
         self.machines[&node].disk.state(keyspace, key)
     }
 
+    /// Whether a key's record on a node cannot be read.
+    pub fn is_rotten(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> bool {
+        self.machines[&node].disk.is_rotten(keyspace, key)
+    }
+
+    /// Whether any record has rotted so far.
+    pub fn has_rotted(&self) -> bool {
+        self.rotted
+    }
+
     /// The keyspaces that some node serves.
     pub fn keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
         self.served.values().map(|served| &served.keyspace)
