@@ -71,7 +71,7 @@ impl Applier for PuppetApplier {
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.unapplied.load(Ordering::SeqCst)
+        self.unapplied.load(Ordering::SeqCst) + self.derived.unapplied_bytes()
     }
 }
 
@@ -88,7 +88,7 @@ impl DerivedRows for PuppetRows {
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.runs.load(Ordering::SeqCst) as usize
+        (self.runs.load(Ordering::SeqCst) - self.settled.load(Ordering::SeqCst)) as usize
     }
 }
 
