@@ -8,6 +8,13 @@
 //!
 //! A clock that is set far ahead would drag all others with it, for good. So a remote timestamp that is more than
 //! `max_offset` ahead of the local wall clock is not adopted, and the caller is told, to raise an event.
+//!
+//! A clock is not stored. It begins anew with each start, and a wall clock that was set back meanwhile may then issue
+//! timestamps that are lower than earlier ones. That is enough for last-write-wins: timestamps are only ever compared
+//! among the siblings of one key, and what a write replaces is no sibling of it. Before a replica gives a write its
+//! timestamp, it adopts those of the siblings that it has of the key (see `quorum/replica/merge.rs`), so that a write is
+//! also later than the siblings that it has left standing. What is left are writes that had not met, on two replicas
+//! whose wall clocks disagree; between those no stored mark would decide better.
 
 use std::fmt;
 use std::time::Duration;
