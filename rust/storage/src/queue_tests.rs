@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_protocol::store::StreamId;
+use quorate_protocol::store::{StateWrite, StreamId, Table};
 
 use super::*;
 
@@ -24,6 +24,7 @@ fn limits() -> Limits {
         batch_bytes: 1000,
         slice_bytes: 200,
         queue_bytes: 5000,
+        row_bytes: 0,
     }
 }
 
@@ -34,6 +35,35 @@ fn tokens(ops: &[JournalOp]) -> Vec<u64> {
             other => panic!("unexpected {other:?}"),
         })
         .collect()
+}
+
+#[test]
+fn many_small_rows_are_as_much_work_as_a_few_large_ones() {
+    let mut queue = CommitQueue::new(Limits {
+        row_bytes: 100,
+        ..limits()
+    });
+    for token in 1..=12 {
+        queue.push(request(7, token, Priority::Normal, 1, 40));
+    }
+    assert_eq!(queue.queued_bytes(), 1200);
+    assert_eq!(queue.next_batch().unwrap().len(), 10);
+    queue.finish(Outcome::Durable);
+    assert_eq!(queue.next_batch().unwrap().len(), 2);
+    let row = |key: &'static str| StateWrite {
+        table: Table::Meta,
+        key: key.into(),
+        value: None,
+    };
+    let rows = JournalOp::Write(vec![row("a"), row("b"), row("c")]);
+    assert_eq!(
+        Limits {
+            row_bytes: 100,
+            ..limits()
+        }
+        .weight(&rows),
+        300
+    );
 }
 
 #[test]

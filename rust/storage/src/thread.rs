@@ -126,7 +126,7 @@ enum Command {
 pub struct StorageHandle {
     commands: Sender<Command>,
     queued: Arc<AtomicUsize>,
-    queue_bytes: usize,
+    limits: Limits,
     unsettled: Arc<Unsettled>,
     shared: Arc<Shared>,
 }
@@ -137,7 +137,7 @@ impl StorageHandle {
     /// # Errors
     /// [`Stopped`] if the threads have ended. A request that is queued when they end after a failure is never answered.
     pub fn submit(&self, request: Request) -> Result<(), Stopped> {
-        let bytes = request_bytes(&request);
+        let bytes = self.limits.request_weight(&request);
         self.queued.fetch_add(bytes, Ordering::Relaxed);
         self.commands.send(Command::Commit(request)).map_err(|_| {
             self.queued.fetch_sub(bytes, Ordering::Relaxed);
@@ -163,12 +163,8 @@ impl StorageHandle {
 
     /// Whether the edge should refuse new work.
     pub fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.queue_bytes
+        self.queued_bytes() >= self.limits.queue_bytes
     }
-}
-
-fn request_bytes(request: &Request) -> usize {
-    request.ops.iter().map(op_bytes).sum()
 }
 
 /// The two threads. Dropping it shuts them down.
@@ -207,7 +203,7 @@ impl StorageThread {
         let handle = StorageHandle {
             commands,
             queued: Arc::clone(&queued),
-            queue_bytes: config.limits.queue_bytes,
+            limits: config.limits,
             unsettled: Arc::clone(&unsettled),
             shared: Arc::clone(&shared),
         };
@@ -399,7 +395,7 @@ impl<C: Committer> JournalThread<C> {
             return true;
         };
         let requests = self.queue.in_flight_requests();
-        let bytes = self.queue.in_flight_bytes();
+        let bytes = batch.iter().map(op_bytes).sum();
         let started = Instant::now();
         let outcome = match self.committer.commit(&batch) {
             Ok(()) => Outcome::Durable,

@@ -129,6 +129,7 @@ fn config() -> Config {
             batch_bytes: 1000,
             slice_bytes: 200,
             queue_bytes: 5000,
+            row_bytes: 0,
         },
         apply_bytes: 100,
         apply_step_bytes: 50,
