@@ -15,6 +15,7 @@ pub mod message;
 pub mod node;
 pub mod placement;
 pub mod quorum;
+pub mod raft;
 pub mod ring;
 pub mod role;
 pub mod store;

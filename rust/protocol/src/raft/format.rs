@@ -1,0 +1,82 @@
+//! The bytes on disk: a format version, then postcard.
+//!
+//! Every stored value of a Raft group (log entry, hard state, snapshot record, snapshot) begins with one byte that
+//! names its format, so that a later program can read what an earlier one wrote and refuse what it does not know.
+//! Enums are numbered by position: variants are only ever appended. A test holds each kind to the bytes it has always
+//! had. Whether the bytes are whole is the store's business (each record has a checksum there).
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The format that this program writes.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// Why stored bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FormatError {
+    /// A later program wrote it.
+    #[error(
+        "{what} has format version {found}, this program knows up to {FORMAT_VERSION}: upgrade this node"
+    )]
+    Version {
+        /// What was being read.
+        what: &'static str,
+        /// The version it says.
+        found: u8,
+    },
+    /// It makes no sense.
+    #[error("malformed {what}: {reason}")]
+    Malformed {
+        /// What was being read.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl FormatError {
+    /// A [`FormatError::Malformed`].
+    pub fn malformed(what: &'static str, reason: impl std::fmt::Display) -> Self {
+        FormatError::Malformed {
+            what,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The stored form of `value`.
+pub fn encode<T: Serialize>(value: &T) -> Bytes {
+    // Plain data with known lengths: postcard has no other reason to fail.
+    let bytes = postcard::to_extend(value, vec![FORMAT_VERSION]).expect("plain data can be encoded");
+    bytes.into()
+}
+
+/// The value that was stored.
+///
+/// # Errors
+/// [`FormatError`], naming `what` was being read.
+pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, FormatError> {
+    let (version, body) = bytes
+        .split_first()
+        .ok_or_else(|| FormatError::malformed(what, "it is empty"))?;
+    if *version != FORMAT_VERSION {
+        return Err(FormatError::Version {
+            what,
+            found: *version,
+        });
+    }
+    let (value, rest) =
+        postcard::take_from_bytes(body).map_err(|error| FormatError::malformed(what, error))?;
+    if !rest.is_empty() {
+        return Err(FormatError::malformed(
+            what,
+            format!("{} byte(s) after its end", rest.len()),
+        ));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -1,0 +1,286 @@
+//! Client sessions: a retried command is executed once (thesis, 6.3).
+//!
+//! A client that gets no answer cannot know whether its command was executed. So it opens a **session** and numbers its
+//! commands; each server's state machine remembers, per session, the answers to the commands that the client has not yet
+//! acknowledged. A command that comes again gets the answer that it got, whoever leads by then.
+//!
+//! Sessions are part of the replicated state: opened, used and expired by entries of the log, and in the snapshots. Time is
+//! the logged time (each entry carries its leader's wall clock; the latest seen so far counts), so all servers expire
+//! a session at the same entry. A command in an expired session is refused and never executed: the client must find out by
+//! reading what became of its last commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::raft::format::{self, FormatError};
+use crate::raft::machine::Machine;
+use crate::raft::types::{LogIndex, LogPosition};
+use crate::time::WallTime;
+
+/// So many answers are kept for a session. A client keeps fewer commands under way than that.
+pub const MAX_ANSWERS: usize = 1024;
+/// So many sessions are kept. When more are opened, the one that would expire first goes.
+pub const MAX_SESSIONS: usize = 65_536;
+
+/// A session: the index of the entry that opened it, so never one that was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// What a client can ask of the replicated state machine. The variants are part of the log's format.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Request {
+    /// Execute this. If it is retried, it may be executed twice.
+    Plain(Bytes),
+    /// Open a session that expires after so many milliseconds without a command.
+    Open {
+        /// At least 1.
+        idle_ms: u64,
+    },
+    /// End a session.
+    Close(SessionId),
+    /// Execute this once.
+    InSession {
+        /// In which session.
+        session: SessionId,
+        /// The client's number for it: 1, 2, …; the same when it is retried.
+        sequence: u64,
+        /// The client has the answers to all commands up to this number.
+        acknowledged: u64,
+        /// What to execute.
+        command: Bytes,
+    },
+}
+
+/// What a request is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Answer {
+    /// The state machine's answer; for a retry, the one that the first attempt got.
+    Done(Bytes),
+    /// The session exists now.
+    Opened(SessionId),
+    /// The session is gone.
+    Closed,
+}
+
+/// Why a request was not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum SessionError {
+    /// There is no such session (any more).
+    #[error("the session has expired: open a new one, and read before repeating commands without an answer")]
+    Expired,
+    /// The answer is not kept any longer: the client has said that it has it, or has had too many under way.
+    #[error("the answer to this command is not kept any longer: keep fewer than {MAX_ANSWERS} under way")]
+    Forgotten,
+}
+
+/// A request as it stands in the log.
+#[derive(Serialize, Deserialize)]
+struct Logged {
+    time: WallTime,
+    request: Request,
+}
+
+/// A request as the command of a log entry, stamped with the time.
+pub fn logged(time: WallTime, request: Request) -> Bytes {
+    format::encode(&Logged { time, request })
+}
+
+/// The request that the command of a log entry is.
+///
+/// # Errors
+/// [`FormatError`] if it is none that [`logged`] made.
+pub fn request_of(command: &Bytes) -> Result<Request, FormatError> {
+    format::decode("logged request", command).map(|logged: Logged| logged.request)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Session {
+    idle_ms: u64,
+    expires: WallTime,
+    /// No command up to here is executed (again).
+    floor: u64,
+    /// By number.
+    answers: BTreeMap<u64, Bytes>,
+}
+
+/// A state machine with sessions around it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sessions<M> {
+    machine: M,
+    /// The last entry that was applied.
+    applied: LogIndex,
+    /// The latest time in the log so far.
+    clock: WallTime,
+    sessions: BTreeMap<SessionId, Session>,
+    /// All sessions, by when they expire.
+    expiry: BTreeSet<(WallTime, SessionId)>,
+}
+
+/// What a snapshot holds.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    applied: LogIndex,
+    clock: WallTime,
+    sessions: BTreeMap<SessionId, Session>,
+    machine: Bytes,
+}
+
+impl<M: Machine> Sessions<M> {
+    /// The state machine within.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The last entry that was applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// How many sessions are open.
+    pub fn open(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// An entry without a command was committed.
+    pub fn skip(&mut self, position: LogPosition) {
+        assert_eq!(
+            position.index,
+            self.applied.next(),
+            "entries are applied in order, each once"
+        );
+        self.applied = position.index;
+    }
+
+    /// Applies a committed command.
+    ///
+    /// # Errors
+    /// [`SessionError`] if it was not executed.
+    ///
+    /// # Panics
+    /// If the command is none that [`logged`] made: no server could go on.
+    pub fn apply(&mut self, position: LogPosition, command: &Bytes) -> Result<Answer, SessionError> {
+        self.skip(position);
+        let logged = format::decode("logged request", command);
+        let Logged { time, request } = logged.unwrap_or_else(|error| panic!("entry {position}: {error}"));
+        self.clock = self.clock.max(time);
+        self.expire();
+        match request {
+            Request::Plain(command) => Ok(Answer::Done(self.execute(position, &command))),
+            Request::Open { idle_ms } => Ok(Answer::Opened(self.open_session(position, idle_ms))),
+            Request::Close(id) => {
+                self.close(id);
+                Ok(Answer::Closed)
+            }
+            Request::InSession {
+                session,
+                sequence,
+                acknowledged,
+                command,
+            } => self.execute_once(position, session, (sequence, acknowledged), &command),
+        }
+    }
+
+    fn execute(&mut self, position: LogPosition, command: &Bytes) -> Bytes {
+        self.machine.apply(position, self.clock, command)
+    }
+
+    fn execute_once(
+        &mut self,
+        position: LogPosition,
+        id: SessionId,
+        (sequence, acknowledged): (u64, u64),
+        command: &Bytes,
+    ) -> Result<Answer, SessionError> {
+        let session = self.sessions.get_mut(&id).ok_or(SessionError::Expired)?;
+        self.expiry.remove(&(session.expires, id));
+        session.expires = WallTime(self.clock.0.saturating_add(session.idle_ms.saturating_mul(1000)));
+        self.expiry.insert((session.expires, id));
+        if acknowledged > session.floor {
+            session.floor = acknowledged;
+            session.answers = session.answers.split_off(&(acknowledged + 1));
+        }
+        if let Some(answer) = session.answers.get(&sequence) {
+            return Ok(Answer::Done(answer.clone()));
+        }
+        if sequence <= session.floor {
+            return Err(SessionError::Forgotten);
+        }
+        let answer = self.machine.apply(position, self.clock, command);
+        session.answers.insert(sequence, answer.clone());
+        if session.answers.len() > MAX_ANSWERS
+            && let Some((oldest, _)) = session.answers.pop_first()
+        {
+            session.floor = oldest;
+        }
+        Ok(Answer::Done(answer))
+    }
+
+    fn open_session(&mut self, position: LogPosition, idle_ms: u64) -> SessionId {
+        if self.sessions.len() >= MAX_SESSIONS
+            && let Some((_, first)) = self.expiry.first().copied()
+        {
+            self.close(first);
+        }
+        let id = SessionId(position.index.0);
+        let expires = WallTime(self.clock.0.saturating_add(idle_ms.saturating_mul(1000)));
+        let session = Session {
+            idle_ms,
+            expires,
+            floor: 0,
+            answers: BTreeMap::new(),
+        };
+        self.sessions.insert(id, session);
+        self.expiry.insert((expires, id));
+        id
+    }
+
+    fn close(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.expiry.remove(&(session.expires, id));
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some((expires, id)) = self.expiry.first().copied()
+            && expires < self.clock
+        {
+            self.close(id);
+        }
+    }
+
+    /// Everything, for a snapshot. `without_sessions` is a deliberate mistake.
+    pub fn save(&self, without_sessions: bool) -> Bytes {
+        format::encode(&Saved {
+            applied: self.applied,
+            clock: self.clock,
+            sessions: if without_sessions {
+                BTreeMap::new()
+            } else {
+                self.sessions.clone()
+            },
+            machine: self.machine.save(),
+        })
+    }
+
+    /// What a snapshot holds.
+    ///
+    /// # Errors
+    /// [`FormatError`] if `bytes` are none.
+    pub fn load(bytes: &Bytes) -> Result<Self, FormatError> {
+        let saved: Saved = format::decode("snapshot", bytes)?;
+        let expiry = saved.sessions.iter().map(|(id, session)| (session.expires, *id));
+        Ok(Sessions {
+            machine: M::load(&saved.machine)?,
+            applied: saved.applied,
+            clock: saved.clock,
+            expiry: expiry.collect(),
+            sessions: saved.sessions,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! What can be set about a group, and what it is created with.
+
+use std::time::Duration;
+
+use crate::ids::NodeId;
+use crate::raft::bugs::RaftBugs;
+use crate::raft::configuration::Configuration;
+use crate::raft::types::GroupId;
+
+/// How long things take.
+///
+/// A follower that hears nothing for an election timeout, drawn anew each time from `election_min..election_max`, calls
+/// for an election. The spread keeps two from doing it at once; `heartbeat` must be well below `election_min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
+    /// The shortest election timeout. For so long after it has heard from a leader, a voter helps nobody to another.
+    pub election_min: Duration,
+    /// The longest election timeout. A leader that has not heard from a quorum for so long steps down.
+    pub election_max: Duration,
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// When its link to the leader breaks, a voter calls for an election after a random part of this.
+    pub stagger: Duration,
+}
+
+impl Timing {
+    /// Elections after 150-300 ms, heartbeats every 50 ms.
+    pub const DEFAULT: Timing = Timing::of_millis(150, 300, 50, 10);
+    /// Elections after 300-600 ms, heartbeats every 100 ms: for slow or busy machines.
+    pub const CONSERVATIVE: Timing = Timing::of_millis(300, 600, 100, 20);
+    /// Elections after 100-200 ms, heartbeats every 25 ms: for quiet machines close together.
+    pub const AGGRESSIVE: Timing = Timing::of_millis(100, 200, 25, 5);
+
+    const fn of_millis(election_min: u64, election_max: u64, heartbeat: u64, stagger: u64) -> Timing {
+        Timing {
+            election_min: Duration::from_millis(election_min),
+            election_max: Duration::from_millis(election_max),
+            heartbeat: Duration::from_millis(heartbeat),
+            stagger: Duration::from_millis(stagger),
+        }
+    }
+}
+
+/// The settings of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// How long things take.
+    pub timing: Timing,
+    /// About how many bytes of entries one append carries; a single larger entry goes alone.
+    pub append_bytes: usize,
+    /// How many appends may be on their way to a follower. While all are, new entries gather for the next one.
+    pub append_window: usize,
+    /// With so many bytes of entries that are not committed yet, a leader refuses more.
+    pub uncommitted_bytes: usize,
+    /// A snapshot is due when so many entries have been applied since the last one.
+    pub snapshot_every: u64,
+    /// Or when the entries since the last one take so many bytes.
+    pub snapshot_bytes: usize,
+    /// So many entries before a snapshot stay in the log, for followers that are only a little behind.
+    pub kept_entries: u64,
+    /// But no more than so many bytes of them.
+    pub kept_bytes: usize,
+    /// How large a chunk of a snapshot is.
+    pub chunk_bytes: u32,
+    /// How many chunks may be on their way to a follower.
+    pub chunk_window: u32,
+    /// How long a server whose disk was full waits before it tries again.
+    pub full_pause: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            timing: Timing::DEFAULT,
+            append_bytes: 256 << 10,
+            append_window: 8,
+            uncommitted_bytes: 64 << 20,
+            snapshot_every: 10_000,
+            snapshot_bytes: 64 << 20,
+            kept_entries: 5_000,
+            kept_bytes: 16 << 20,
+            chunk_bytes: 64 << 10,
+            chunk_window: 8,
+            full_pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a server of a group is created with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Setup {
+    /// This server.
+    pub me: NodeId,
+    /// Which group.
+    pub group: GroupId,
+    /// The members that the group began with: the same for all that began with it. Empty for a server that joins later and
+    /// learns them from the log or a snapshot.
+    pub initial: Configuration,
+    /// How it behaves.
+    pub settings: Settings,
+    /// Deliberate mistakes, for tests of the tests.
+    pub bugs: RaftBugs,
+}

@@ -1,0 +1,313 @@
+//! Snapshots: what stands for a part of the log that is gone (section 7).
+//!
+//! When enough has been applied, the host is asked to make a snapshot of the state machine. It does so at its leisure, beside
+//! heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the disk like a vote does, and then the
+//! log before it is forgotten, in steps, but for some entries that followers may still want.
+//!
+//! A member that lacks what is gone gets the snapshot in chunks. The leader asks its host for each chunk when the window has
+//! room for it, so nothing large is ever in memory because of this. The receiver says how many bytes it has from the
+//! beginning on; whatever is lost, from there it goes on, also with another leader, if that has the very same snapshot. The
+//! host puts the chunks aside and, when all are there, checks the sum over the whole. Only then the snapshot takes the place of
+//! log and state machine, at once: its record and the cut of the log are one persist.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+use crate::raft::configuration::Configuration;
+use crate::raft::message::Body;
+use crate::raft::output::{Notice, Output};
+use crate::raft::progress::Flow;
+use crate::raft::server::{Raft, State, Turn};
+use crate::raft::settings::Settings;
+use crate::raft::types::LogPosition;
+use crate::time::Instant;
+
+/// What a snapshot is. Equal metas are equal snapshots, whoever has them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The last entry that is in it.
+    pub position: LogPosition,
+    /// The members that counted there.
+    pub configuration: Configuration,
+    /// How many bytes it has, at least one.
+    pub size: u64,
+    /// XXH3 over all of them.
+    pub checksum: u64,
+}
+
+/// The record of a group's snapshot on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Kept {
+    /// What it is.
+    pub meta: SnapshotMeta,
+    /// The log on this disk begins behind here: at or before the snapshot's position.
+    pub base: LogPosition,
+    /// The members that counted there.
+    pub members: Configuration,
+    /// What the host calls the place where the bytes are.
+    pub handle: u64,
+}
+
+/// A snapshot on its way to a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Transfer {
+    meta: SnapshotMeta,
+    /// The member has this many bytes from the beginning on.
+    has: u64,
+    /// The host was asked for everything before this.
+    asked: u64,
+    /// When `has` last rose.
+    moved: Instant,
+}
+
+impl Transfer {
+    pub(super) fn new(meta: SnapshotMeta, now: Instant) -> Self {
+        Transfer {
+            meta,
+            has: 0,
+            asked: 0,
+            moved: now,
+        }
+    }
+
+    /// Asks the host for what the window takes.
+    pub(super) fn ask(&mut self, to: NodeId, settings: &Settings, outputs: &mut Vec<Output>) {
+        let window = u64::from(settings.chunk_bytes) * u64::from(settings.chunk_window);
+        while self.asked < self.meta.size.min(self.has + window) {
+            let length = u64::from(settings.chunk_bytes).min(self.meta.size - self.asked);
+            outputs.push(Output::ReadChunk {
+                to,
+                position: self.meta.position,
+                offset: self.asked,
+                length: length as u32,
+            });
+            self.asked += length;
+        }
+    }
+
+    /// The member says what it has.
+    pub(super) fn received(&mut self, position: LogPosition, offset: u64, now: Instant) {
+        if position == self.meta.position && offset > self.has && offset <= self.meta.size {
+            self.has = offset;
+            self.asked = self.asked.max(offset);
+            self.moved = now;
+        }
+    }
+
+    /// Starts over; the answer to the first chunk says where it really is.
+    pub(super) fn rewind(&mut self) {
+        self.has = 0;
+        self.asked = 0;
+    }
+
+    /// Something was lost, or the member has crashed and lost what it had.
+    pub(super) fn rewind_if_stuck(&mut self, now: Instant, patience: std::time::Duration) {
+        if now.since(self.moved) >= patience {
+            self.moved = now;
+            self.rewind();
+        }
+    }
+}
+
+/// A snapshot that is being received.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Incoming {
+    meta: SnapshotMeta,
+    /// So many bytes are there, from the beginning on.
+    has: u64,
+}
+
+impl Raft {
+    // ---- making one ----
+
+    /// Asks for a snapshot when one is due; later, while the last one is still on its way to somebody.
+    pub(super) fn ask_for_snapshot(&mut self, turn: &mut Turn<'_>) {
+        let settings = &self.setup.settings;
+        let index = self.log.released();
+        let last = self.kept.as_ref().map_or(0, |kept| kept.meta.position.index.0);
+        let entries = index.0 - last;
+        let patience = if self.is_sending() { 4 } else { 1 };
+        let due = entries >= settings.snapshot_every * patience
+            || self.since_snapshot >= settings.snapshot_bytes * patience as usize;
+        if due && !self.taking {
+            let term = self
+                .log
+                .term_at(index)
+                .expect("what is applied is there, or the base");
+            self.taking = true;
+            turn.outputs.push(Output::TakeSnapshot {
+                position: LogPosition { term, index },
+            });
+        }
+    }
+
+    fn is_sending(&self) -> bool {
+        let sends = |progress: &super::progress::Progress| {
+            matches!(progress.flow, Flow::Snapshot(_)) && !progress.cut_off
+        };
+        matches!(&self.state, State::Leader(leader) if leader.progress.values().any(sends))
+    }
+
+    /// The snapshot that was asked for is durable: `size` bytes, of which `checksum` is the XXH3, under `handle`. Says whether
+    /// it is of use; it is not when a newer one came from the leader meanwhile.
+    pub fn snapshot_taken(
+        &mut self,
+        position: LogPosition,
+        size: u64,
+        checksum: u64,
+        handle: u64,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        self.taking = false;
+        let older = |kept: &Kept| kept.meta.position.index >= position.index;
+        if self.kept.as_ref().is_some_and(older) {
+            return false;
+        }
+        assert!(
+            self.log.matches(position),
+            "a snapshot of {position}, which was never applied here"
+        );
+        let settings = &self.setup.settings;
+        let meta = SnapshotMeta {
+            position,
+            configuration: self.log.configuration_at(position.index).clone(),
+            size,
+            checksum,
+        };
+        let point = self
+            .log
+            .compaction_point(position.index, settings.kept_entries, settings.kept_bytes);
+        self.log.compact(point);
+        self.since_snapshot = 0;
+        turn.notice(Notice::SnapshotTaken { position });
+        self.keep(meta, handle);
+        self.settle(turn);
+        true
+    }
+
+    /// The snapshot that was asked for was not made. Another is asked for when the next entries are applied.
+    pub fn snapshot_failed(&mut self) {
+        self.taking = false;
+    }
+
+    /// Makes a snapshot the group's.
+    fn keep(&mut self, meta: SnapshotMeta, handle: u64) {
+        let base = self.log.base();
+        let kept = Kept {
+            meta,
+            base,
+            members: self.log.configuration_at(base.index).clone(),
+            handle,
+        };
+        self.journal.keep(kept.clone());
+        self.kept = Some(kept);
+    }
+
+    /// The record of a snapshot is durable: what came before it may go.
+    pub(super) fn kept_durably(&mut self, kept: Kept, turn: &mut Turn<'_>) {
+        turn.outputs.push(Output::SnapshotKept { handle: kept.handle });
+        self.journal.trim(kept.base.index);
+    }
+
+    // ---- sending it ----
+
+    /// The host has read a chunk that it was asked for, or has that snapshot no longer.
+    pub fn chunk_read(
+        &mut self,
+        to: NodeId,
+        position: LogPosition,
+        offset: u64,
+        bytes: Option<Bytes>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&to)
+            && let Flow::Snapshot(transfer) = &progress.flow
+            && transfer.meta.position == position
+        {
+            match bytes {
+                None => progress.probe(),
+                Some(bytes) => {
+                    let meta = Box::new(transfer.meta.clone());
+                    self.send(to, Body::Snapshot { meta, offset, bytes }, turn);
+                }
+            }
+        }
+        self.settle(turn);
+    }
+
+    // ---- receiving it ----
+
+    pub(super) fn on_chunk(
+        &mut self,
+        from: NodeId,
+        meta: SnapshotMeta,
+        offset: u64,
+        bytes: Bytes,
+        turn: &mut Turn<'_>,
+    ) {
+        let position = meta.position;
+        if position.index <= self.log.commit() {
+            // It has all that. What is committed here is in every later leader's log.
+            let commit = self.log.commit();
+            let follower = self.following();
+            follower.received = follower.received.max(commit);
+            return self.acknowledge(from, turn);
+        }
+        let has = match &self.incoming {
+            Some(incoming) if incoming.meta == meta => incoming.has,
+            // The rest of one that is not wanted any more. If the leader means it, it begins again soon.
+            Some(_) if offset > 0 => return,
+            _ => 0,
+        };
+        let mut incoming = Incoming { meta, has };
+        if offset == has && has < incoming.meta.size {
+            incoming.has += bytes.len() as u64;
+            turn.outputs.push(Output::StoreChunk {
+                meta: incoming.meta.clone(),
+                offset,
+                bytes,
+            });
+            if incoming.has >= incoming.meta.size {
+                turn.outputs.push(Output::InstallSnapshot(incoming.meta.clone()));
+            }
+        }
+        let offset = incoming.has;
+        self.incoming = Some(incoming);
+        self.send(from, Body::SnapshotReceived { position, offset }, turn);
+    }
+
+    /// The disk had no space for the snapshot that was received: it is received again.
+    pub fn snapshot_refused(&mut self) {
+        self.incoming = None;
+    }
+
+    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Output::Restore`] says when to put it in the
+    /// place of the state machine; it does not come if that has got beyond it meanwhile.
+    pub fn snapshot_received(&mut self, meta: &SnapshotMeta, handle: Option<u64>, turn: &mut Turn<'_>) {
+        let position = meta.position;
+        if self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.meta == *meta)
+        {
+            self.incoming = None;
+        }
+        match handle {
+            Some(handle) if position.index > self.log.commit() => {
+                self.log.restore(position, meta.configuration.clone());
+                turn.outputs.push(Output::Restore { position });
+                self.since_snapshot = 0;
+                self.keep(meta.clone(), handle);
+                if let State::Follower(follower) = &mut self.state {
+                    follower.received = follower.received.max(position.index);
+                }
+                turn.notice(Notice::SnapshotInstalled { position });
+            }
+            Some(_) => {}
+            None => turn.notice(Notice::SnapshotCorrupt { position }),
+        }
+        self.settle(turn);
+    }
+}
