@@ -103,3 +103,10 @@ mod vault;
 
 pub use group::RaftGroup;
 pub use server::Raft;
+
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod transcripts;

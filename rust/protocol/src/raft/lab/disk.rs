@@ -1,0 +1,100 @@
+//! A disk in memory whose every write becomes durable only when it is told so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::raft::recovery::{Source, Stored};
+use crate::store::{JournalOp, Priority, StreamId};
+
+/// A persist that has not been answered.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub(super) token: u64,
+    priority: Priority,
+    pub(super) ops: Vec<JournalOp>,
+}
+
+/// One node's disk.
+#[derive(Clone, Debug, Default)]
+pub(in crate::raft) struct Disk {
+    streams: BTreeMap<StreamId, BTreeMap<u64, Bytes>>,
+    hard: BTreeMap<Bytes, Bytes>,
+    pub(super) flights: VecDeque<Flight>,
+    /// It answers only when told to.
+    pub(in crate::raft) held: bool,
+    /// It refuses everything.
+    pub(in crate::raft) full: bool,
+}
+
+impl Disk {
+    pub(super) fn submit(&mut self, token: u64, priority: Priority, ops: Vec<JournalOp>) {
+        self.flights.push_back(Flight { token, priority, ops });
+    }
+
+    /// Urgent requests first, each priority in its order.
+    pub(super) fn next(&mut self) -> Option<Flight> {
+        let urgent = self
+            .flights
+            .iter()
+            .position(|flight| flight.priority != Priority::Bulk);
+        self.flights.remove(urgent.unwrap_or(0))
+    }
+
+    pub(in crate::raft) fn apply(&mut self, ops: &[JournalOp]) {
+        for op in ops {
+            match op {
+                JournalOp::Append {
+                    stream,
+                    position,
+                    bytes,
+                } => drop(
+                    self.streams
+                        .entry(*stream)
+                        .or_default()
+                        .insert(*position, bytes.clone()),
+                ),
+                JournalOp::Truncate { stream, from } => {
+                    self.streams.entry(*stream).or_default().split_off(from);
+                }
+                JournalOp::Trim { stream, through } => {
+                    let entries = self.streams.entry(*stream).or_default();
+                    *entries = entries.split_off(&(through + 1));
+                }
+                JournalOp::PutHard { key, value } => drop(self.hard.insert(key.clone(), value.clone())),
+                JournalOp::Write(_) => panic!("a group writes no rows"),
+            }
+        }
+    }
+
+    /// How many entries a stream has.
+    pub(in crate::raft) fn entries(&self, stream: StreamId) -> usize {
+        self.streams.get(&stream).map_or(0, BTreeMap::len)
+    }
+
+    /// A byte of an entry rots, or it is lost: whatever is there now.
+    pub(in crate::raft) fn lose(&mut self, stream: StreamId, position: u64) {
+        self.streams.entry(stream).or_default().remove(&position);
+    }
+
+    pub(super) fn read(&self, source: &Source) -> Stored {
+        match source {
+            Source::Hard(key) => Stored::Hard(self.hard.get(key).cloned()),
+            Source::Stream {
+                stream,
+                from,
+                limit_bytes,
+            } => {
+                let mut bytes = 0;
+                let entries = self.streams.get(stream);
+                let entries = entries.into_iter().flat_map(|entries| entries.range(from..));
+                let page = entries.take_while(|(_, entry)| {
+                    let first = bytes == 0;
+                    bytes += entry.len();
+                    first || bytes <= *limit_bytes as usize
+                });
+                Stored::Stream(page.map(|(position, entry)| (*position, entry.clone())).collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! What must hold whatever happens: random clients, networks, disks and crashes against real servers.
+//!
+//! [`judge`] says what the laws are; they are checked after every step. All disks are slow, so that crashes find writes in
+//! flight; messages arrive in any order, twice, or never. At the end everything is repaired, and then the group must make
+//! progress. Each deliberate mistake of [`RaftBugs`] must break a law.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use rand_core::Rng as _;
+
+use super::lab::{Lab, Setup};
+use super::transcripts::bug;
+use crate::ids::NodeId;
+use crate::raft::alphabet::{Event, ReadLevel};
+use crate::raft::bugs::RaftBugs;
+use crate::raft::sessions::Request;
+use crate::role::{Rng, rng_from_seed};
+use judge::{Asked, Judge, Verdict};
+
+mod judge;
+
+const STEPS: usize = 1000;
+/// Each mistake must show in so many runs.
+const CAUGHT_WITHIN: u64 = 4000;
+const TIMEOUT: Duration = Duration::from_millis(700);
+
+struct Run {
+    lab: Lab,
+    judge: Judge,
+    rng: Rng,
+    /// Elections are frequent, and many do not get far.
+    turbulent: bool,
+    /// So many commands of each session have been numbered.
+    sequences: std::collections::BTreeMap<u64, u64>,
+}
+
+impl Run {
+    fn new(seed: u64, bugs: RaftBugs) -> Self {
+        let mut rng = rng_from_seed(seed);
+        let mut setup = Setup::of(if rng.next_u64().is_multiple_of(4) { 5 } else { 3 });
+        setup.bugs = bugs;
+        setup.seed = seed;
+        let settings = &mut setup.settings;
+        if rng.next_u64().is_multiple_of(2) {
+            settings.append_bytes = 1;
+        }
+        settings.append_window = 2;
+        let turbulent = rng.next_u64().is_multiple_of(3);
+        if !rng.next_u64().is_multiple_of(3) {
+            settings.snapshot_every = 4 + rng.next_u64() % 8;
+            settings.kept_entries = rng.next_u64() % 4;
+            settings.chunk_bytes = 100;
+            settings.chunk_window = 2;
+        }
+        settings.full_pause = Duration::from_millis(30);
+        let mut lab = Lab::new(&setup);
+        for machine in lab.machines.values_mut() {
+            machine.disk.held = true;
+            machine.lives = seed.is_multiple_of(8).then(Vec::new);
+        }
+        for node in lab.nodes() {
+            lab.crash(node, 0);
+            lab.restart(node);
+        }
+        Run {
+            lab,
+            judge: Judge::default(),
+            turbulent,
+            rng,
+            sequences: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn node(&mut self) -> NodeId {
+        let nodes = self.lab.machines.len() as u64;
+        NodeId(self.below(nodes) as u16 + 1)
+    }
+
+    /// Mostly one that leads.
+    fn leader(&mut self) -> NodeId {
+        let leads = |node: &NodeId| {
+            self.lab
+                .group(*node)
+                .and_then(|group| group.raft())
+                .is_some_and(|raft| raft.is_leader())
+        };
+        let leaders: Vec<NodeId> = self.lab.nodes().into_iter().filter(leads).collect();
+        if leaders.is_empty() || self.below(6) == 0 {
+            return self.node();
+        }
+        leaders[self.below(leaders.len() as u64) as usize]
+    }
+
+    fn millis(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+
+    fn step(&mut self) -> Verdict {
+        let wire = self.lab.wire.len() as u64;
+        match self.below(200) {
+            0..70 if wire > 0 => {
+                let place = self.below(wire) as usize;
+                self.lab.deliver(place);
+            }
+            70..90 => drop(self.lab.deliver_round(None, usize::MAX)),
+            90..130 => {
+                let (node, count) = (self.node(), self.below(3) as usize + 1);
+                self.lab.persist(node, count);
+            }
+            130..134 if self.turbulent => self.half_election(),
+            130..138 => self.calm(),
+            138..144 => {
+                let by = self.millis(20);
+                self.lab.advance(by);
+            }
+            144 => {
+                let by = self.millis(400);
+                self.lab.advance(by);
+            }
+            145..165 => self.propose(),
+            165..175 => self.query(),
+            175..178 if wire > 0 => {
+                let place = self.below(wire) as usize;
+                self.lab.wire.remove(place);
+            }
+            178..182 if wire > 0 => {
+                let place = self.below(wire) as usize;
+                let again = self.lab.wire[place].clone();
+                self.lab.wire.push(again);
+            }
+            182 => {
+                let node = if self.below(2) == 0 {
+                    self.leader()
+                } else {
+                    self.node()
+                };
+                let synced = self.below(3) as usize;
+                self.crash(node, synced);
+            }
+            183..190 => {
+                let node = self.node();
+                if self.lab.group(node).is_none() {
+                    self.lab.restart(node);
+                }
+            }
+            190 => {
+                let (from, to, up) = (self.node(), self.node(), self.below(2) == 0);
+                if from != to {
+                    self.lab.link(from, to, up);
+                }
+            }
+            191 => {
+                let lonely = self.leader();
+                let others = self.lab.nodes().into_iter().filter(|node| *node != lonely);
+                let one_way = self.below(3) == 0;
+                let pairs = |node| {
+                    [
+                        (lonely, node),
+                        if one_way { (lonely, node) } else { (node, lonely) },
+                    ]
+                };
+                self.lab.cut = others.flat_map(pairs).collect();
+            }
+            192..194 => self.lab.cut.clear(),
+            194 => {
+                let (node, full) = (self.node(), self.below(2) == 0);
+                self.lab.machine(node).disk.full = full;
+            }
+            195 => {
+                let node = self.node();
+                self.lab.machine(node).disk.full = false;
+            }
+            196 => {
+                let node = self.node();
+                self.lab.input(node, Event::Campaign);
+            }
+            _ => {
+                let (node, skew) = (self.node(), self.below(4_000_000) as i64 - 2_000_000);
+                self.lab.machine(node).skew_micros = skew;
+            }
+        }
+        if self.lab.wire.len() > 80 {
+            self.lab.wire.truncate(40);
+        }
+        self.judge.look(&mut self.lab)
+    }
+
+    /// For a moment messages and disks are quick.
+    fn calm(&mut self) {
+        for _ in 0..4 {
+            self.lab.deliver_round(None, usize::MAX);
+            for node in self.lab.nodes() {
+                self.lab.persist(node, usize::MAX);
+            }
+        }
+    }
+
+    /// A server asks for an election, and only one other hears of it, for a while.
+    fn half_election(&mut self) {
+        let (candidate, voter) = (self.node(), self.node());
+        let running = |node| self.lab.group(node).is_some();
+        if candidate == voter || !running(candidate) || !running(voter) {
+            return;
+        }
+        for node in self.lab.nodes() {
+            self.lab.link(voter, node, false);
+        }
+        self.lab.input(candidate, Event::Campaign);
+        for _ in 0..self.below(9) {
+            for (from, to) in [(candidate, voter), (voter, candidate)] {
+                self.lab.persist(from, usize::MAX);
+                self.lab.deliver_round(Some((from, to)), usize::MAX);
+            }
+        }
+        for node in self.lab.nodes() {
+            self.lab.link(voter, node, true);
+        }
+        if self.below(3) == 0 {
+            self.crash(candidate, 0);
+        }
+    }
+
+    fn crash(&mut self, node: NodeId, synced: usize) {
+        self.lab.crash(node, synced);
+        self.lab.machine(node).disk.full = false;
+    }
+
+    fn propose(&mut self) {
+        let next = self.lab.operations + 1;
+        let sessions = self.judge.sessions.len() as u64;
+        let request = match self.below(10) {
+            0 => Request::Open { idle_ms: 2000 },
+            1..6 if sessions > 0 => {
+                let place = self.below(sessions) as usize;
+                let session = self.judge.sessions[place];
+                let last = *self.sequences.entry(session.0).or_default();
+                // A new command, or one of the last few again.
+                let sequence = match self.below(2) {
+                    0 => last + 1,
+                    _ => last.saturating_sub(self.below(3)).max(1),
+                };
+                self.sequences.insert(session.0, last.max(sequence));
+                Request::InSession {
+                    session,
+                    sequence,
+                    acknowledged: last.saturating_sub(6),
+                    command: format!("add x 1 //{}#{sequence}", session.0).into(),
+                }
+            }
+            _ => Request::Plain(format!("add x 1 //{next}").into()),
+        };
+        let node = self.leader();
+        if self.lab.group(node).is_some() {
+            self.judge.asked(next, Asked::Command(request.clone()));
+            assert_eq!(self.lab.propose(node, request, TIMEOUT), next);
+        }
+    }
+
+    fn query(&mut self) {
+        let node = if self.below(2) == 0 {
+            self.node()
+        } else {
+            self.leader()
+        };
+        let level = if self.below(5) == 0 {
+            ReadLevel::Stale
+        } else {
+            ReadLevel::Linearizable
+        };
+        if self.lab.group(node).is_some() {
+            let next = self.lab.operations + 1;
+            self.judge
+                .asked(next, Asked::Read(level, self.judge.acknowledged));
+            assert_eq!(self.lab.query(node, "x", level, TIMEOUT), next);
+        }
+    }
+
+    /// Everything is repaired. Then one server leads, a command is executed, and all have the same state.
+    fn finish(mut self) -> Result<Judge, String> {
+        self.lab.cut.clear();
+        for node in self.lab.nodes() {
+            if self.lab.group(node).is_none() {
+                self.lab.restart(node);
+            }
+            let machine = self.lab.machine(node);
+            (machine.disk.held, machine.disk.full) = (false, false);
+            self.lab.persist(node, usize::MAX);
+            for other in self.lab.nodes() {
+                self.lab.link(node, other, true);
+            }
+        }
+        self.lab.live(Duration::from_secs(3));
+        self.judge.look(&mut self.lab)?;
+        let done = self.judge.done.0;
+        for node in self.lab.nodes() {
+            let next = self.lab.operations + 1;
+            let request = Request::Plain(format!("add x 1 //{next}").into());
+            self.judge.asked(next, Asked::Command(request.clone()));
+            self.lab.propose(node, request, TIMEOUT);
+        }
+        self.lab.live(Duration::from_secs(1));
+        self.judge.look(&mut self.lab)?;
+        self.judge.end()?;
+        if self.judge.done.0 != done + 1 {
+            return Err(format!(
+                "liveness: {} leaders after healing",
+                self.judge.done.0 - done
+            ));
+        }
+        let applied = |node| {
+            self.lab
+                .group(node)
+                .and_then(|group| group.state())
+                .map(|state| state.applied())
+        };
+        let all: Vec<_> = self.lab.nodes().into_iter().map(applied).collect();
+        if all.iter().any(|one| *one != all[0] || one.is_none()) {
+            return Err(format!("liveness: applied {all:?} after healing"));
+        }
+        for node in self.lab.nodes() {
+            let machine = self.lab.machine(node);
+            machine.crash(0);
+            machine.lives.iter().flatten().for_each(|life| life.replay());
+        }
+        Ok(self.judge)
+    }
+}
+
+/// A run with this seed, or which law it breaks. An assertion of the servers themselves is one, too.
+fn run(seed: u64, bugs: RaftBugs) -> Result<Judge, String> {
+    let story = || {
+        let mut run = Run::new(seed, bugs);
+        for step in 0..STEPS {
+            run.step()
+                .map_err(|law| format!("seed {seed} step {step}: {law}"))?;
+        }
+        run.finish()
+            .map_err(|law| format!("seed {seed} at the end: {law}"))
+    };
+    catch_unwind(AssertUnwindSafe(story)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("seed {seed}: {}", text.unwrap_or_default()))
+    })
+}
+
+#[test]
+fn hold_whatever_happens() {
+    let seeds = std::env::var("RAFT_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2000);
+    let mut done = (0, 0);
+    for seed in 0..seeds {
+        match run(seed, RaftBugs::default()) {
+            Ok(judge) => done = (done.0 + judge.done.0, done.1 + judge.done.1),
+            Err(law) => panic!("{law}"),
+        }
+    }
+    println!("{seeds} runs: {done:?} commands and reads were answered");
+    // Or else nothing was tested.
+    assert!(
+        done.0 > 10 * seeds && done.1 > 3 * seeds,
+        "only {done:?} commands and reads were answered"
+    );
+}
+
+/// A run breaks a law with this mistake.
+fn caught(name: &str) {
+    let bugs = bug(name).expect("a bug");
+    let found = (0..CAUGHT_WITHIN).find_map(|seed| run(seed, bugs).err());
+    match found {
+        Some(law) => println!("{name}: {law}"),
+        None => panic!("{name} is not caught within {CAUGHT_WITHIN} seeds"),
+    }
+}
+
+#[test]
+fn a_vote_that_is_not_durable_is_caught() {
+    caught("vote_not_durable");
+}
+
+#[test]
+fn committing_an_old_term_by_counting_is_caught() {
+    caught("old_term_commit");
+}
+
+#[test]
+fn a_stale_read_index_is_caught() {
+    caught("stale_read_index");
+}
+
+#[test]
+fn an_acknowledgement_before_the_disk_is_caught() {
+    caught("ack_before_durable");
+}
+
+#[test]
+fn sessions_lost_at_a_snapshot_are_caught() {
+    caught("sessions_lost_at_snapshot");
+}
+
+/// What has to do with elections that should not be, and with how long those take that should.
+mod stability {
+    use super::*;
+    use crate::raft::types::Term;
+
+    fn elected(lab: &mut Lab) -> (NodeId, Term) {
+        lab.live(Duration::from_secs(2));
+        leader(lab).expect("a leader within two seconds")
+    }
+
+    fn leader(lab: &Lab) -> Option<(NodeId, Term)> {
+        let rafts = lab.nodes().into_iter().filter_map(|node| lab.group(node)?.raft());
+        rafts
+            .filter(|raft| raft.is_leader())
+            .map(|raft| (raft.me(), raft.term()))
+            .next()
+    }
+
+    /// Whether a follower that was cut off for a while comes back without an election.
+    fn comes_back_quietly(seed: u64, bugs: RaftBugs) -> bool {
+        let mut setup = Setup::of(3);
+        (setup.seed, setup.bugs) = (seed, bugs);
+        let mut lab = Lab::new(&setup);
+        let (first, term) = elected(&mut lab);
+        let mut rng = rng_from_seed(seed);
+        let lonely = lab
+            .nodes()
+            .into_iter()
+            .find(|node| *node != first)
+            .expect("a follower");
+        lab.cut = lab
+            .nodes()
+            .into_iter()
+            .flat_map(|node| [(node, lonely), (lonely, node)])
+            .collect();
+        lab.live(Duration::from_millis(rng.next_u64() % 3000));
+        lab.cut.clear();
+        lab.live(Duration::from_secs(1));
+        leader(&lab) == Some((first, term))
+    }
+
+    #[test]
+    fn who_was_cut_off_comes_back_without_an_election() {
+        for seed in 0..20 {
+            assert!(comes_back_quietly(seed, RaftBugs::default()), "seed {seed}");
+        }
+        let bugs = bug("no_pre_vote").expect("a bug");
+        assert!(
+            (0..20).any(|seed| !comes_back_quietly(seed, bugs)),
+            "no_pre_vote is not caught"
+        );
+    }
+
+    #[test]
+    fn a_healthy_group_has_one_election() {
+        let mut lab = Lab::new(&Setup::of(5));
+        let (first, term) = elected(&mut lab);
+        for _ in 0..200 {
+            lab.propose(first, Request::Plain("add x 1".into()), TIMEOUT);
+            lab.live(Duration::from_millis(50));
+            assert_eq!(leader(&lab), Some((first, term)));
+        }
+    }
+
+    /// How long it takes until another leads after the leader was killed, in milliseconds.
+    fn failover(seed: u64, links_tell: bool) -> u64 {
+        let mut setup = Setup::of(3);
+        setup.seed = seed;
+        let mut lab = Lab::new(&setup);
+        let (first, _) = elected(&mut lab);
+        lab.crash(first, 0);
+        for node in lab.nodes() {
+            if links_tell && node != first {
+                lab.link(node, first, false);
+            }
+        }
+        (1..)
+            .find(|_| {
+                lab.live(Duration::from_millis(1));
+                leader(&lab).is_some()
+            })
+            .expect("another leader")
+    }
+
+    #[test]
+    fn a_killed_leader_is_replaced_at_once_if_links_tell_and_within_two_timeouts_if_not() {
+        let mut told: Vec<u64> = (0..31).map(|seed| failover(seed, true)).collect();
+        let mut silent: Vec<u64> = (0..31).map(|seed| failover(seed, false)).collect();
+        told.sort_unstable();
+        silent.sort_unstable();
+        println!("failover in milliseconds: {told:?}, without links {silent:?}");
+        assert!(told[15] <= 15 && told[30] <= 80, "{told:?}");
+        assert!(silent[15] >= 100 && silent[30] <= 700, "{silent:?}");
+    }
+}
