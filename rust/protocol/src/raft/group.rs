@@ -492,3 +492,7 @@ impl<M: Machine> Running<M> {
 fn persist((token, priority, ops): (u64, Priority, Vec<JournalOp>)) -> Effect {
     Effect::Persist { token, priority, ops }
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@
 //! stand on the disk behind old ones that should have gone.
 
 use std::collections::VecDeque;
+use std::mem::discriminant;
 
 use crate::ids::NodeId;
 use crate::raft::format;
@@ -46,6 +47,8 @@ pub(super) struct Journal {
     group: GroupId,
     last_token: u64,
     flights: VecDeque<Flight>,
+    /// How many of them cut something off.
+    fences: usize,
     /// What the disk has.
     durable: HardState,
     /// What it was last asked for.
@@ -78,6 +81,7 @@ impl Journal {
             group,
             last_token: 0,
             flights: VecDeque::new(),
+            fences: 0,
             durable,
             asked: durable,
             unkept: None,
@@ -96,11 +100,15 @@ impl Journal {
 
     /// Whether entries that had to go may still be on the disk. Nothing is acknowledged until they are gone.
     pub(super) fn is_fenced(&self) -> bool {
-        self.flights.iter().any(|flight| flight.cut.is_some())
+        self.fences > 0
     }
 
-    /// Keeps a message until the term and vote that it promises are durable.
+    /// Keeps a message until the term and vote that it promises are durable. It takes the place of an earlier one of its kind:
+    /// a disk may be full for long.
     pub(super) fn hold(&mut self, to: NodeId, message: Message) {
+        let kind = discriminant(&message.body);
+        self.held
+            .retain(|(peer, other)| *peer != to || discriminant(&other.body) != kind);
         self.held.push((to, message));
     }
 
@@ -148,6 +156,7 @@ impl Journal {
             return;
         }
         let token = self.token();
+        self.fences += usize::from(cut.is_some());
         self.flights.push_back(Flight {
             token,
             hard: changed,
@@ -181,6 +190,11 @@ impl Journal {
         });
     }
 
+    /// The log was cut off as a whole: there is nothing to forget up to here.
+    pub(super) fn has_nothing_before(&mut self, base: LogIndex) {
+        self.trimmed = self.trimmed.max(base);
+    }
+
     /// Where trimming goes on after a restart: everything before the first entry may still be there.
     pub(super) fn resume_trim(&mut self, base: LogIndex) {
         self.trimmed = base.previous();
@@ -202,6 +216,7 @@ impl Journal {
             flight.token, token,
             "the disk answers in the order in which it was asked"
         );
+        self.fences -= usize::from(flight.cut.is_some());
         log.stabilize(flight.through, flight.epoch);
         self.durable = flight.hard.unwrap_or(self.durable);
         if self.durable == hard {
@@ -224,6 +239,7 @@ impl Journal {
         let place = self.flights.iter().position(|flight| flight.token == token);
         let place = place.expect("the disk answers what it was asked");
         let flight = self.flights.remove(place).expect("it was just found");
+        self.fences -= usize::from(flight.cut.is_some());
         log.rewrite(flight.cut);
         self.asked = self.durable;
         self.unkept = self.unkept.take().or(flight.kept);

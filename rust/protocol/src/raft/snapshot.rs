@@ -298,6 +298,9 @@ impl Raft {
             Some(handle) if position.index > self.log.commit() => {
                 self.log.restore(position, meta.configuration.clone());
                 turn.outputs.push(Output::Restore { position });
+                if self.log.base() == position {
+                    self.journal.has_nothing_before(position.index);
+                }
                 self.since_snapshot = 0;
                 self.keep(meta.clone(), handle);
                 if let State::Follower(follower) = &mut self.state {

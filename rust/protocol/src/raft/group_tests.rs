@@ -1,0 +1,222 @@
+//! What a server does whose disk does not have what it should have, and before it knows what it has.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::NodeId;
+use crate::raft::bugs::RaftBugs;
+use crate::raft::configuration::Configuration;
+use crate::raft::format;
+use crate::raft::message::{Body, Message};
+use crate::raft::recovery::Source;
+use crate::raft::sessions::Request;
+use crate::raft::settings::Settings;
+use crate::raft::snapshot::{Kept, SnapshotMeta};
+use crate::raft::types::{GroupId, HardState};
+use crate::role::rng_from_seed;
+
+/// A state machine without a state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Nothing;
+
+impl Machine for Nothing {
+    fn apply(&mut self, _: LogPosition, _: crate::time::WallTime, _: &Bytes) -> Bytes {
+        Bytes::new()
+    }
+
+    fn query(&self, _: &Bytes) -> Bytes {
+        Bytes::new()
+    }
+
+    fn save(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn load(_: &Bytes) -> Result<Self, format::FormatError> {
+        Ok(Nothing)
+    }
+}
+
+const GROUP: GroupId = GroupId(1);
+
+fn group() -> RaftGroup<Nothing> {
+    RaftGroup::new(Setup {
+        me: NodeId(1),
+        group: GROUP,
+        initial: Configuration::of_voters([NodeId(1), NodeId(2)]),
+        settings: Settings::default(),
+        bugs: RaftBugs::default(),
+    })
+}
+
+fn give(group: &mut RaftGroup<Nothing>, event: Event) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    group.handle(Now::default(), &mut rng_from_seed(1), event, &mut effects);
+    effects
+}
+
+/// Starts with a disk whose answers `read` makes up.
+fn start(read: impl Fn(&Source) -> Result<Stored, String>) -> RaftGroup<Nothing> {
+    let mut group = group();
+    let mut effects = give(&mut group, Event::Start);
+    while let Some(Effect::Read(source)) = effects.first() {
+        let result = read(source);
+        effects = give(&mut group, Event::Read { result });
+    }
+    group
+}
+
+fn nothing(source: &Source) -> Stored {
+    match source {
+        Source::Hard(_) => Stored::Hard(None),
+        Source::Stream { .. } => Stored::Stream(Vec::new()),
+    }
+}
+
+fn ask(group: &mut RaftGroup<Nothing>) -> Vec<Effect> {
+    let mut effects = give(
+        group,
+        Event::Propose(vec![Proposal {
+            id: 1,
+            deadline: Instant::NEVER,
+            request: Request::Plain(Bytes::new()),
+        }]),
+    );
+    effects.extend(give(
+        group,
+        Event::Query(Query {
+            id: 2,
+            deadline: Instant::NEVER,
+            level: ReadLevel::Stale,
+            query: Bytes::new(),
+        }),
+    ));
+    let message = Message {
+        term: Term(9),
+        body: Body::PreVote {
+            last: LogPosition::default(),
+        },
+    };
+    effects.extend(give(
+        group,
+        Event::Message {
+            from: NodeId(2),
+            message,
+        },
+    ));
+    effects
+}
+
+/// It refuses clients and says nothing to the others.
+fn turns_everyone_away(group: &mut RaftGroup<Nothing>) {
+    let refused = Err(ProposeError::Refused(Refusal::NotLeader { leader: None }));
+    let unanswered = Err(QueryError::NotLeader { leader: None });
+    let expected = vec![
+        Effect::Proposed {
+            id: 1,
+            result: refused,
+        },
+        Effect::Queried {
+            id: 2,
+            result: unanswered,
+        },
+    ];
+    assert_eq!(ask(group), expected);
+}
+
+#[test]
+fn an_empty_disk_is_a_beginning() {
+    let mut group = start(|source| Ok(nothing(source)));
+    assert_eq!(group.raft().map(Raft::term), Some(Term(0)));
+    assert!(
+        ask(&mut group)
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send { .. }))
+    );
+}
+
+#[test]
+fn it_takes_no_part_before_it_knows_what_it_has_promised() {
+    let mut group = group();
+    give(&mut group, Event::Start);
+    turns_everyone_away(&mut group);
+}
+
+#[test]
+fn what_cannot_be_read_keeps_it_out() {
+    let mut group = start(|source| match source {
+        Source::Hard(_) => Ok(nothing(source)),
+        Source::Stream { .. } => Err("entry 7 fails its checksum".to_owned()),
+    });
+    assert_eq!(group.broken(), Some("entry 7 fails its checksum"));
+    turns_everyone_away(&mut group);
+}
+
+#[test]
+fn a_later_format_keeps_it_out() {
+    let hard = Source::Hard(GROUP.hard_state_key());
+    let mut group = start(|source| {
+        Ok(if *source == hard {
+            Stored::Hard(Some(Bytes::from_static(&[9, 0, 0])))
+        } else {
+            nothing(source)
+        })
+    });
+    let why = group.broken().expect("it does not take part");
+    assert!(why.contains("hard state has format version 9"), "{why}");
+    turns_everyone_away(&mut group);
+}
+
+/// A disk with a term, and the record of a snapshot whose chunks are these.
+fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> {
+    let position = LogPosition {
+        term: Term(1),
+        index: LogIndex(5),
+    };
+    let kept = Kept {
+        meta: SnapshotMeta {
+            position,
+            configuration: Configuration::default(),
+            size: 6,
+            checksum,
+        },
+        base: position,
+        members: Configuration::default(),
+        handle: 3,
+    };
+    let chunks: Vec<_> = (3..)
+        .zip(chunks.iter().map(|chunk| Bytes::from_static(chunk)))
+        .collect();
+    start(|source| {
+        Ok(match source {
+            Source::Hard(key) if *key == GROUP.snapshot_key() => Stored::Hard(Some(format::encode(&kept))),
+            Source::Hard(_) => Stored::Hard(Some(format::encode(&HardState::default()))),
+            Source::Stream { stream, from, .. } if *stream == GROUP.snapshot_stream() => Stored::Stream(
+                chunks
+                    .iter()
+                    .filter(|(position, _)| position >= from)
+                    .cloned()
+                    .collect(),
+            ),
+            Source::Stream { .. } => Stored::Stream(Vec::new()),
+        })
+    })
+}
+
+#[test]
+fn a_snapshot_that_is_not_what_was_written_keeps_it_out() {
+    let mut short = with_snapshot(&[b"abc"], 0);
+    assert_eq!(
+        short.broken(),
+        Some("malformed snapshot: 5@t1 is shorter than its record says")
+    );
+    turns_everyone_away(&mut short);
+    let wrong = with_snapshot(&[b"abc", b"def"], 0);
+    assert_eq!(
+        wrong.broken(),
+        Some("malformed snapshot: 5@t1 is not what was written")
+    );
+    let whole = with_snapshot(&[b"abc", b"def", b"of another one"], checksum(b"abcdef"));
+    let why = whole.broken().expect("the sum is right, but it is no snapshot");
+    assert!(why.starts_with("snapshot has format version"), "{why}");
+}
