@@ -17,11 +17,10 @@ use quorate_protocol::raft::bugs::RaftBugs;
 use quorate_protocol::raft::configuration::Configuration;
 use quorate_protocol::raft::format::FormatError;
 use quorate_protocol::raft::machine::Machine;
-use quorate_protocol::raft::recovery::{Source, Stored};
 use quorate_protocol::raft::sessions::Request;
 use quorate_protocol::raft::settings::{Settings, Setup};
 use quorate_protocol::raft::types::{GroupId, LogPosition};
-use quorate_protocol::role::{Rng, Role, rng_from_seed};
+use quorate_protocol::role::{Rng, Role, Rows, rng_from_seed};
 use quorate_protocol::time::{Instant, Now, WallTime};
 
 /// Only counts.
@@ -142,8 +141,8 @@ fn round(servers: &mut BTreeMap<NodeId, Server>, totals: &mut Totals) {
                         sent.push((*node, to, postcard::to_stdvec(&message).expect("plain data")));
                     }
                     Effect::Persist { token, .. } => server.persists.push(token),
-                    Effect::Read(source) => server.mailbox.push_back(Event::Read {
-                        result: Ok(empty(&source)),
+                    Effect::Read(_) => server.mailbox.push_back(Event::Read {
+                        result: Ok(Rows::default()),
                     }),
                     Effect::Proposed { result, .. } => {
                         result.expect("nothing goes wrong here");
@@ -165,12 +164,5 @@ fn round(servers: &mut BTreeMap<NodeId, Server>, totals: &mut Totals) {
         let message = postcard::from_bytes(&bytes).expect("what was encoded");
         let server = servers.get_mut(&to).expect("there are three");
         server.mailbox.push_back(Event::Message { from, message });
-    }
-}
-
-fn empty(source: &Source) -> Stored {
-    match source {
-        Source::Hard(_) => Stored::Hard(None),
-        Source::Stream { .. } => Stored::Stream(Vec::new()),
     }
 }

@@ -5,13 +5,14 @@
 
 use bytes::Bytes;
 
+use crate::error::Error;
 use crate::ids::NodeId;
 use crate::raft::message::Message;
 use crate::raft::output::Notice;
-use crate::raft::recovery::{Source, Stored};
 use crate::raft::server::Refusal;
 use crate::raft::sessions::{Answer, Request, SessionError};
 use crate::raft::types::{LogIndex, LogPosition};
+use crate::role::{Query, Rows};
 use crate::store::{JournalOp, Priority};
 use crate::time::Instant;
 
@@ -30,7 +31,7 @@ pub enum Event {
     /// Someone wants commands executed.
     Propose(Vec<Proposal>),
     /// Someone wants to know something.
-    Query(Query),
+    Query(Question),
     /// An operator wants an election here, now.
     Campaign,
     /// A timer went off.
@@ -51,7 +52,7 @@ pub enum Event {
     /// A read of the journal answered.
     Read {
         /// What was there, or why it cannot be read.
-        result: Result<Stored, String>,
+        result: Result<Rows, Error>,
     },
     /// The link to a peer came up or went down.
     Peer {
@@ -84,7 +85,7 @@ pub enum ReadLevel {
 
 /// A question to the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Query {
+pub struct Question {
     /// Handed back with the answer; unique among proposals and queries in progress.
     pub id: u64,
     /// Nobody waits for the answer any longer after this.
@@ -114,8 +115,8 @@ pub enum Effect {
         /// All of them or none (of a bulk request: in slices).
         ops: Vec<JournalOp>,
     },
-    /// Read the journal, then say what is there. One at a time.
-    Read(Source),
+    /// Read the journal, then say what is there. One at a time, and only before it takes part.
+    Read(Query),
     /// Wake this server with [`Event::Timer`]; replaces a timer with the same id.
     SetTimer {
         /// Its name.

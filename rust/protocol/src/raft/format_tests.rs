@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::NodeId;
 use crate::raft::configuration::Configuration;
 use crate::raft::entry::{Entry, EntryKind};
-use crate::raft::snapshot::{Kept, SnapshotMeta};
+use crate::raft::snapshot::{Beginning, Kept, SnapshotMeta};
 use crate::raft::types::{HardState, LogIndex, LogPosition, Term};
 
 fn hex(bytes: &[u8]) -> String {
@@ -64,24 +64,29 @@ fn hard_states_keep_their_bytes() {
 
 #[test]
 fn snapshot_records_keep_their_bytes() {
-    let kept = Kept {
-        meta: SnapshotMeta {
-            position: LogPosition {
-                term: Term(3),
-                index: LogIndex(300),
-            },
-            configuration: joint(),
-            size: 65_536,
-            checksum: 5,
+    let meta = SnapshotMeta {
+        position: LogPosition {
+            term: Term(3),
+            index: LogIndex(300),
         },
+        configuration: joint(),
+        size: 65_536,
+        checksum: 5,
+    };
+    let mut beginning = Beginning {
         base: LogPosition {
             term: Term(2),
             index: LogIndex(200),
         },
         members: joint(),
-        handle: 9,
+        snapshot: Some(Kept { meta, handle: 9 }),
     };
-    golden(&kept, "0103ac0202010202010301048080040502c801020102020103010409");
+    golden(
+        &beginning,
+        "0102c80102010202010301040103ac0202010202010301048080040509",
+    );
+    beginning.snapshot = None;
+    golden(&beginning, "0102c801020102020103010400");
 }
 
 #[test]

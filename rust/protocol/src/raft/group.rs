@@ -15,20 +15,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::error::Error;
 use crate::ids::NodeId;
 use crate::raft::alphabet::{
-    Effect, Event, Proposal, ProposeError, Query, QueryError, ReadAnswer, ReadLevel,
+    Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel,
 };
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::machine::Machine;
 use crate::raft::output::Output;
-use crate::raft::recovery::{Done, Recovery, Stored};
+use crate::raft::recovery::{Done, Recovery};
 use crate::raft::server::{Raft, Refusal, Status, Turn};
 use crate::raft::sessions::{Answer, SessionError, Sessions, logged};
 use crate::raft::settings::Setup;
 use crate::raft::types::{LogIndex, LogPosition, Term};
 use crate::raft::vault::{Purpose, Vault, checksum};
-use crate::role::{Rng, Role};
+use crate::role::{Rng, Role, Rows};
 use crate::store::{JournalOp, Priority};
 use crate::time::{Instant, Now};
 
@@ -65,7 +66,7 @@ struct Running<M> {
     without_sessions: bool,
     /// Who waits for which entry.
     proposals: BTreeMap<(LogIndex, Term), (u64, Instant)>,
-    queries: BTreeMap<u64, Query>,
+    queries: BTreeMap<u64, Question>,
     /// Queries that may be answered when everything up to there is applied.
     ready: BTreeMap<LogIndex, Vec<u64>>,
     sweeping: bool,
@@ -112,13 +113,14 @@ impl<M: Machine> RaftGroup<M> {
         self.raft().map(|raft| raft.status(now))
     }
 
-    fn read(&mut self, result: Result<Stored, String>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    fn read(&mut self, result: Result<Rows, Error>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
         let Phase::Recovering(recovery, broken) = &mut self.phase else {
             return;
         };
-        let done = result.and_then(|stored| recovery.read(stored).map_err(|error| error.to_string()));
+        let rows = result.map_err(|error| error.to_string());
+        let done = rows.and_then(|rows| recovery.read(rows).map_err(|error| error.to_string()));
         match done {
-            Ok(None) => effects.push(Effect::Read(recovery.source())),
+            Ok(None) => effects.push(Effect::Read(recovery.query())),
             Ok(Some(done)) => {
                 let broken = std::mem::take(broken);
                 self.phase = match Running::start(&self.setup, done, broken, now, rng, effects) {
@@ -156,7 +158,7 @@ impl<M: Machine> Role for RaftGroup<M> {
         match (&mut self.phase, event) {
             (Phase::Running(running), event) => running.handle(now, rng, event, effects),
             (_, Event::Read { result }) => self.read(result, now, rng, effects),
-            (Phase::Recovering(recovery, _), Event::Start) => effects.push(Effect::Read(recovery.source())),
+            (Phase::Recovering(recovery, _), Event::Start) => effects.push(Effect::Read(recovery.query())),
             (Phase::Recovering(_, broken), Event::Peer { node, up }) => {
                 if up {
                     broken.remove(&node);
@@ -184,7 +186,7 @@ impl<M: Machine> Running<M> {
             rng,
             outputs: &mut outputs,
         };
-        let position = done.recovered.kept.as_ref().map(|kept| kept.meta.position);
+        let position = done.kept.as_ref().map(|kept| kept.meta.position);
         let state = match position {
             Some(_) => Sessions::load(&done.snapshot).map_err(|error| error.to_string())?,
             None => Sessions::default(),
@@ -423,7 +425,7 @@ impl<M: Machine> Running<M> {
 
     // ---- queries ----
 
-    fn query(&mut self, query: Query, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+    fn query(&mut self, query: Question, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
         let id = query.id;
         match query.level {
             ReadLevel::Stale => self.answer_query(&query, turn.now.instant, effects),
@@ -447,7 +449,7 @@ impl<M: Machine> Running<M> {
         }
     }
 
-    fn answer_query(&self, query: &Query, now: Instant, effects: &mut Vec<Effect>) {
+    fn answer_query(&self, query: &Question, now: Instant, effects: &mut Vec<Effect>) {
         effects.push(Effect::Queried {
             id: query.id,
             result: Ok(ReadAnswer {

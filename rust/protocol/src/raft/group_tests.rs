@@ -8,12 +8,11 @@ use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::format;
 use crate::raft::message::{Body, Message};
-use crate::raft::recovery::Source;
 use crate::raft::sessions::Request;
 use crate::raft::settings::Settings;
-use crate::raft::snapshot::{Kept, SnapshotMeta};
+use crate::raft::snapshot::{Beginning, Kept, SnapshotMeta};
 use crate::raft::types::{GroupId, HardState};
-use crate::role::rng_from_seed;
+use crate::role::{Query, rng_from_seed};
 
 /// A state machine without a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -56,21 +55,23 @@ fn give(group: &mut RaftGroup<Nothing>, event: Event) -> Vec<Effect> {
 }
 
 /// Starts with a disk whose answers `read` makes up.
-fn start(read: impl Fn(&Source) -> Result<Stored, String>) -> RaftGroup<Nothing> {
+fn start(read: impl Fn(&Query) -> Result<Vec<(u64, Bytes)>, Error>) -> RaftGroup<Nothing> {
     let mut group = group();
     let mut effects = give(&mut group, Event::Start);
-    while let Some(Effect::Read(source)) = effects.first() {
-        let result = read(source);
+    while let Some(Effect::Read(query)) = effects.first() {
+        let key = |position: u64| Bytes::copy_from_slice(&position.to_be_bytes());
+        let rows = |rows: Vec<(u64, Bytes)>| {
+            rows.into_iter()
+                .map(|(position, value)| (key(position), value))
+                .collect()
+        };
+        let result = read(query).map(|found| Rows {
+            rows: rows(found),
+            more: false,
+        });
         effects = give(&mut group, Event::Read { result });
     }
     group
-}
-
-fn nothing(source: &Source) -> Stored {
-    match source {
-        Source::Hard(_) => Stored::Hard(None),
-        Source::Stream { .. } => Stored::Stream(Vec::new()),
-    }
 }
 
 fn ask(group: &mut RaftGroup<Nothing>) -> Vec<Effect> {
@@ -84,7 +85,7 @@ fn ask(group: &mut RaftGroup<Nothing>) -> Vec<Effect> {
     );
     effects.extend(give(
         group,
-        Event::Query(Query {
+        Event::Query(Question {
             id: 2,
             deadline: Instant::NEVER,
             level: ReadLevel::Stale,
@@ -126,7 +127,7 @@ fn turns_everyone_away(group: &mut RaftGroup<Nothing>) {
 
 #[test]
 fn an_empty_disk_is_a_beginning() {
-    let mut group = start(|source| Ok(nothing(source)));
+    let mut group = start(|_| Ok(Vec::new()));
     assert_eq!(group.raft().map(Raft::term), Some(Term(0)));
     assert!(
         ask(&mut group)
@@ -144,9 +145,9 @@ fn it_takes_no_part_before_it_knows_what_it_has_promised() {
 
 #[test]
 fn what_cannot_be_read_keeps_it_out() {
-    let mut group = start(|source| match source {
-        Source::Hard(_) => Ok(nothing(source)),
-        Source::Stream { .. } => Err("entry 7 fails its checksum".to_owned()),
+    let mut group = start(|query| match query {
+        Query::Log { .. } => Err(Error::CorruptRecord("entry 7 fails its checksum".to_owned())),
+        _ => Ok(Vec::new()),
     });
     assert_eq!(group.broken(), Some("entry 7 fails its checksum"));
     turns_everyone_away(&mut group);
@@ -154,12 +155,15 @@ fn what_cannot_be_read_keeps_it_out() {
 
 #[test]
 fn a_later_format_keeps_it_out() {
-    let hard = Source::Hard(GROUP.hard_state_key());
-    let mut group = start(|source| {
-        Ok(if *source == hard {
-            Stored::Hard(Some(Bytes::from_static(&[9, 0, 0])))
+    let hard = Query::Hard {
+        key: GROUP.hard_state_key(),
+    };
+    let later = (0, Bytes::from_static(&[9, 0, 0]));
+    let mut group = start(|query| {
+        Ok(if *query == hard {
+            vec![later.clone()]
         } else {
-            nothing(source)
+            Vec::new()
         })
     });
     let why = group.broken().expect("it does not take part");
@@ -173,32 +177,32 @@ fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> 
         term: Term(1),
         index: LogIndex(5),
     };
-    let kept = Kept {
-        meta: SnapshotMeta {
-            position,
-            configuration: Configuration::default(),
-            size: 6,
-            checksum,
-        },
+    let beginning = Beginning {
         base: position,
         members: Configuration::default(),
-        handle: 3,
+        snapshot: Some(Kept {
+            meta: SnapshotMeta {
+                position,
+                configuration: Configuration::default(),
+                size: 6,
+                checksum,
+            },
+            handle: 3,
+        }),
     };
     let chunks: Vec<_> = (3..)
         .zip(chunks.iter().map(|chunk| Bytes::from_static(chunk)))
         .collect();
-    start(|source| {
-        Ok(match source {
-            Source::Hard(key) if *key == GROUP.snapshot_key() => Stored::Hard(Some(format::encode(&kept))),
-            Source::Hard(_) => Stored::Hard(Some(format::encode(&HardState::default()))),
-            Source::Stream { stream, from, .. } if *stream == GROUP.snapshot_stream() => Stored::Stream(
-                chunks
-                    .iter()
-                    .filter(|(position, _)| position >= from)
-                    .cloned()
-                    .collect(),
-            ),
-            Source::Stream { .. } => Stored::Stream(Vec::new()),
+    start(|query| {
+        Ok(match query {
+            Query::Hard { key } if *key == GROUP.beginning_key() => vec![(0, format::encode(&beginning))],
+            Query::Hard { .. } => vec![(0, format::encode(&HardState::default()))],
+            Query::Log { stream, from, .. } if *stream == GROUP.snapshot_stream() => chunks
+                .iter()
+                .filter(|(position, _)| position >= from)
+                .cloned()
+                .collect(),
+            _ => Vec::new(),
         })
     })
 }

@@ -18,7 +18,7 @@ use crate::raft::format;
 use crate::raft::log::Log;
 use crate::raft::message::Message;
 use crate::raft::output::Output;
-use crate::raft::snapshot::Kept;
+use crate::raft::snapshot::Beginning;
 use crate::raft::types::{GroupId, HardState, LogIndex};
 use crate::store::{JournalOp, Priority};
 use crate::time::Instant;
@@ -32,8 +32,8 @@ struct Flight {
     token: u64,
     /// The hard state in it.
     hard: Option<HardState>,
-    /// The snapshot record in it.
-    kept: Option<Kept>,
+    /// The record of the log's beginning in it.
+    beginning: Option<Beginning>,
     /// What it cuts off first.
     cut: Option<LogIndex>,
     /// The log up to here is in it, or was asked for before.
@@ -53,8 +53,8 @@ pub(super) struct Journal {
     durable: HardState,
     /// What it was last asked for.
     asked: HardState,
-    /// A new snapshot record that it was not asked for yet.
-    unkept: Option<Kept>,
+    /// A new record of the log's beginning that it was not asked for yet.
+    unwritten: Option<Beginning>,
     /// Messages that promise a term or vote which is not durable yet.
     held: Vec<(NodeId, Message)>,
     /// Nothing is asked for before this: the disk was full.
@@ -71,8 +71,8 @@ pub(super) struct Journal {
 pub(super) struct Durable {
     /// Messages that may leave now.
     pub(super) released: Vec<(NodeId, Message)>,
-    /// This snapshot is the group's now.
-    pub(super) kept: Option<Kept>,
+    /// The log begins here now.
+    pub(super) beginning: Option<Beginning>,
 }
 
 impl Journal {
@@ -84,7 +84,7 @@ impl Journal {
             fences: 0,
             durable,
             asked: durable,
-            unkept: None,
+            unwritten: None,
             held: Vec::new(),
             full_until: None,
             trimmed: LogIndex(0),
@@ -112,9 +112,9 @@ impl Journal {
         self.held.push((to, message));
     }
 
-    /// The record of a new snapshot goes to the disk with whatever goes next.
-    pub(super) fn keep(&mut self, kept: Kept) {
-        self.unkept = Some(kept);
+    /// A new record of the log's beginning goes to the disk with whatever goes next.
+    pub(super) fn begin(&mut self, beginning: Beginning) {
+        self.unwritten = Some(beginning);
     }
 
     /// The log up to here is not needed any longer.
@@ -136,11 +136,11 @@ impl Journal {
                 value: format::encode(&hard),
             });
         }
-        let kept = self.unkept.take();
-        if let Some(kept) = &kept {
+        let beginning = self.unwritten.take();
+        if let Some(beginning) = &beginning {
             ops.push(JournalOp::PutHard {
-                key: self.group.snapshot_key(),
-                value: format::encode(kept),
+                key: self.group.beginning_key(),
+                value: format::encode(beginning),
             });
         }
         let stream = self.group.log_stream();
@@ -160,7 +160,7 @@ impl Journal {
         self.flights.push_back(Flight {
             token,
             hard: changed,
-            kept,
+            beginning,
             cut,
             through: log.last().index,
             epoch: log.epoch(),
@@ -224,7 +224,7 @@ impl Journal {
             // Who has moved on to a later term promises nothing in an earlier one.
             durable.released.retain(|(_, message)| message.term == hard.term);
         }
-        durable.kept = flight.kept;
+        durable.beginning = flight.beginning;
         durable
     }
 
@@ -242,7 +242,7 @@ impl Journal {
         self.fences -= usize::from(flight.cut.is_some());
         log.rewrite(flight.cut);
         self.asked = self.durable;
-        self.unkept = self.unkept.take().or(flight.kept);
+        self.unwritten = self.unwritten.take().or(flight.beginning);
     }
 
     /// Tokens are even: the odd ones belong to the host of the server.

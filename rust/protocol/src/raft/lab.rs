@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::ids::NodeId;
 use crate::raft::RaftGroup;
 use crate::raft::alphabet::{
-    Effect, Event, Proposal, ProposeError, Query, QueryError, ReadAnswer, ReadLevel,
+    Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel,
 };
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
@@ -184,7 +184,7 @@ impl Lab {
     /// A client reads.
     pub(super) fn query(&mut self, node: NodeId, query: &str, level: ReadLevel, timeout: Duration) -> u64 {
         self.operations += 1;
-        let query = Query {
+        let query = Question {
             id: self.operations,
             deadline: self.now + timeout,
             level,
@@ -344,9 +344,9 @@ impl Lab {
                     }
                 }
             }
-            Effect::Read(source) => {
+            Effect::Read(query) => {
                 let machine = self.machine(node);
-                let result = Ok(machine.disk.read(&source));
+                let result = Ok(machine.disk.read(&query));
                 machine.mailbox.push_back(Event::Read { result });
             }
             Effect::SetTimer { id, at } => drop(self.machine(node).timers.insert(id, at)),

@@ -11,7 +11,7 @@ use crate::raft::progress::{Flow, Progress};
 use crate::raft::read_index::Reads;
 use crate::raft::server::{Raft, State, Turn};
 use crate::raft::settings::Settings;
-use crate::raft::snapshot::Transfer;
+use crate::raft::snapshot::{Kept, Transfer};
 use crate::raft::types::{LogIndex, LogPosition, Term};
 use crate::time::Instant;
 
@@ -199,13 +199,17 @@ impl Raft {
             log: &self.log,
             settings: &self.setup.settings,
         };
-        let snapshot = self.kept.as_ref().map(|kept| &kept.meta);
+        let base = self.log.base().index;
+        let usable = |kept: &&Kept| kept.meta.position.index >= base;
+        let snapshot = self.kept.as_ref().filter(usable);
+        let mut wanted = false;
         for (node, progress) in &mut leader.progress {
-            if progress.next <= self.log.base().index && !matches!(progress.flow, Flow::Snapshot(_)) {
-                let meta = snapshot
-                    .expect("what is gone from the log is in a snapshot")
-                    .clone();
-                progress.flow = Flow::Snapshot(Transfer::new(meta, turn.now.instant));
+            if progress.next <= base && !matches!(progress.flow, Flow::Snapshot(_)) {
+                let Some(kept) = snapshot else {
+                    wanted |= !progress.cut_off;
+                    continue;
+                };
+                progress.flow = Flow::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
             }
             match &mut progress.flow {
                 Flow::Snapshot(transfer) if !progress.cut_off => {
@@ -213,6 +217,9 @@ impl Raft {
                 }
                 _ => ground.append(*node, progress, turn),
             }
+        }
+        if wanted {
+            self.ask_for_snapshot(turn);
         }
     }
 }

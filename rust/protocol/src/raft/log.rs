@@ -281,7 +281,20 @@ impl Log {
         entries
     }
 
-    /// Forgets the entries up to and including a place, which a snapshot stands for.
+    /// Everything up to here was applied before a restart, and the state machine still has it.
+    pub(super) fn resume(&mut self, applied: LogIndex) {
+        assert!(
+            self.commit <= applied && applied <= self.last().index,
+            "entry {applied} was applied, but the log has {} to {}",
+            self.base,
+            self.last()
+        );
+        self.commit = applied;
+        self.released = applied;
+        self.pending_bytes = self.range(applied.next()).map(Entry::size).sum();
+    }
+
+    /// Forgets the entries up to and including a place, for which a snapshot stands, or the host's own state.
     pub fn compact(&mut self, through: LogIndex) {
         let through = through.min(self.stable);
         if through <= self.base.index {

@@ -5,54 +5,31 @@ use bytes::Bytes;
 use crate::raft::entry::Entry;
 use crate::raft::format::{self, FormatError};
 use crate::raft::server::Recovered;
-use crate::raft::snapshot::Kept;
+use crate::raft::snapshot::{Beginning, Kept};
 use crate::raft::types::{GroupId, HardState};
 use crate::raft::vault;
+use crate::role::{Query, Rows};
 use crate::store::StreamId;
 
 /// About how many bytes are read at once.
 const PAGE_BYTES: u32 = 1 << 20;
 
-/// Something to read from the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The hard state of this name.
-    Hard(Bytes),
-    /// The entries of a stream from a position on, about so many bytes of them, at least one if there is one.
-    Stream {
-        /// Which.
-        stream: StreamId,
-        /// The first position.
-        from: u64,
-        /// How much.
-        limit_bytes: u32,
-    },
-}
-
-/// What was read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Stored {
-    /// The hard state, if there is one.
-    Hard(Option<Bytes>),
-    /// Positions and entries, in order.
-    Stream(Vec<(u64, Bytes)>),
-}
-
 /// How far recovery is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Hard,
-    Record,
+    Beginning,
     Snapshot,
     Log,
 }
 
-/// A group that is being recovered. Ask for [`source`](Self::source), give the answer to [`read`](Self::read), until it is done.
+/// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read), until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Recovery {
     group: GroupId,
     step: Step,
     recovered: Recovered,
+    kept: Option<Kept>,
     snapshot: Vec<u8>,
     next_chunk: u64,
     next_entry: u64,
@@ -61,7 +38,9 @@ pub(super) struct Recovery {
 /// What was recovered.
 pub(super) struct Done {
     pub(super) recovered: Recovered,
-    /// The bytes of the snapshot that its record names.
+    /// The snapshot that the state begins with.
+    pub(super) kept: Option<Kept>,
+    /// Its bytes.
     pub(super) snapshot: Bytes,
     /// The position behind its last chunk.
     pub(super) next_chunk: u64,
@@ -73,6 +52,7 @@ impl Recovery {
             group,
             step: Step::Hard,
             recovered: Recovered::default(),
+            kept: None,
             snapshot: Vec::new(),
             next_chunk: 0,
             next_entry: 1,
@@ -80,17 +60,22 @@ impl Recovery {
     }
 
     /// What to read next.
-    pub(super) fn source(&self) -> Source {
-        let stream = |stream, from| Source::Stream {
+    pub(super) fn query(&self) -> Query {
+        let log = |stream: StreamId, from| Query::Log {
             stream,
             from,
+            limit_rows: u32::MAX,
             limit_bytes: PAGE_BYTES,
         };
         match self.step {
-            Step::Hard => Source::Hard(self.group.hard_state_key()),
-            Step::Record => Source::Hard(self.group.snapshot_key()),
-            Step::Snapshot => stream(self.group.snapshot_stream(), self.next_chunk),
-            Step::Log => stream(self.group.log_stream(), self.next_entry),
+            Step::Hard => Query::Hard {
+                key: self.group.hard_state_key(),
+            },
+            Step::Beginning => Query::Hard {
+                key: self.group.beginning_key(),
+            },
+            Step::Snapshot => log(self.group.snapshot_stream(), self.next_chunk),
+            Step::Log => log(self.group.log_stream(), self.next_entry),
         }
     }
 
@@ -99,35 +84,43 @@ impl Recovery {
     /// # Errors
     /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised what it
     /// cannot read any more.
-    pub(super) fn read(&mut self, stored: Stored) -> Result<Option<Done>, FormatError> {
-        match (&self.step, stored) {
-            (Step::Hard, Stored::Hard(value)) => {
-                let hard = value.map(|bytes| format::decode::<HardState>("hard state", &bytes));
+    pub(super) fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
+        let rows = rows.rows;
+        match self.step {
+            Step::Hard => {
+                let hard = rows
+                    .first()
+                    .map(|(_, value)| format::decode::<HardState>("hard state", value));
                 self.recovered.hard = hard.transpose()?.unwrap_or_default();
-                self.step = Step::Record;
+                self.step = Step::Beginning;
             }
-            (Step::Record, Stored::Hard(value)) => {
-                let kept = value.map(|bytes| format::decode::<Kept>("snapshot record", &bytes));
-                self.recovered.kept = kept.transpose()?;
-                match &self.recovered.kept {
-                    None => self.step = Step::Log,
-                    Some(kept) => {
+            Step::Beginning => {
+                let beginning = rows
+                    .first()
+                    .map(|(_, value)| format::decode::<Beginning>("log record", value));
+                self.recovered.beginning = beginning.transpose()?;
+                self.step = Step::Log;
+                if let Some(beginning) = &self.recovered.beginning {
+                    self.next_entry = beginning.base.index.next().0;
+                    if let Some(kept) = &beginning.snapshot {
                         self.next_chunk = kept.handle;
-                        self.next_entry = kept.base.index.next().0;
+                        self.kept = Some(kept.clone());
                         self.step = Step::Snapshot;
                     }
                 }
             }
-            (Step::Snapshot, Stored::Stream(chunks)) => self.chunks(chunks)?,
-            (Step::Log, Stored::Stream(entries)) if entries.is_empty() => {
+            Step::Snapshot => self.chunks(rows)?,
+            Step::Log if rows.is_empty() => {
                 return Ok(Some(Done {
                     recovered: std::mem::take(&mut self.recovered),
+                    kept: self.kept.take(),
                     snapshot: std::mem::take(&mut self.snapshot).into(),
                     next_chunk: self.next_chunk,
                 }));
             }
-            (Step::Log, Stored::Stream(entries)) => {
-                for (position, bytes) in entries {
+            Step::Log => {
+                for (key, bytes) in rows {
+                    let position = position(&key)?;
                     let entry: Entry = format::decode("log entry", &bytes)?;
                     if entry.index.0 != position {
                         let reason = format!("entry {} stands at position {position}", entry.position());
@@ -137,19 +130,19 @@ impl Recovery {
                     self.recovered.entries.push(entry);
                 }
             }
-            (step, stored) => panic!("asked for {step:?}, answered with {stored:?}"),
         }
         Ok(None)
     }
 
-    fn chunks(&mut self, chunks: Vec<(u64, Bytes)>) -> Result<(), FormatError> {
-        let kept = self.recovered.kept.as_ref().expect("its record was read before");
+    fn chunks(&mut self, chunks: Vec<(Bytes, Bytes)>) -> Result<(), FormatError> {
+        let kept = self.kept.as_ref().expect("its record was read before");
         let wrong =
             |reason: &str| FormatError::malformed("snapshot", format!("{} is {reason}", kept.meta.position));
         if chunks.is_empty() {
             return Err(wrong("shorter than its record says"));
         }
-        for (position, bytes) in chunks {
+        for (key, bytes) in chunks {
+            let position = position(&key)?;
             if self.snapshot.len() as u64 >= kept.meta.size {
                 // Of one that was begun later and has no record.
                 break;
@@ -168,4 +161,11 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// The position that is the key of a row of a stream.
+fn position(key: &Bytes) -> Result<u64, FormatError> {
+    let key = <[u8; 8]>::try_from(&key[..]);
+    key.map(u64::from_be_bytes)
+        .map_err(|error| FormatError::malformed("position", error))
 }

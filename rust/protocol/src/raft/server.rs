@@ -21,7 +21,7 @@ use crate::raft::message::{Body, Message};
 use crate::raft::output::{Notice, Output};
 use crate::raft::read_index::Forwarded;
 use crate::raft::settings::Setup;
-use crate::raft::snapshot::{Incoming, Kept};
+use crate::raft::snapshot::{Beginning, Incoming, Kept};
 use crate::raft::types::{HardState, LogIndex, LogPosition, Term};
 use crate::role::Rng;
 use crate::time::{Instant, Now};
@@ -55,8 +55,10 @@ pub(super) enum State {
 pub struct Recovered {
     /// Term and vote.
     pub hard: HardState,
-    /// The group's snapshot, if there is one.
-    pub kept: Option<Kept>,
+    /// Where the log begins, if it has ever been compacted.
+    pub beginning: Option<Beginning>,
+    /// What the host's state machine has applied, durably; 0 if it begins with the snapshot, or empty.
+    pub applied: LogIndex,
     /// The entries behind the base of the log, from its first position on, as far as the stream has them. What is behind a
     /// gap was never acknowledged and does not count.
     pub entries: Vec<Entry>,
@@ -116,11 +118,17 @@ impl Raft {
     /// # Panics
     /// If the log on the disk contradicts itself.
     pub fn start(setup: Setup, recovered: Recovered, turn: &mut Turn<'_>) -> Self {
-        let Recovered { hard, kept, entries } = recovered;
-        let (base, members) = kept.as_ref().map_or_else(
-            || (LogPosition::default(), setup.initial.clone()),
-            |kept| (kept.base, kept.members.clone()),
-        );
+        let hard = recovered.hard;
+        let Beginning {
+            base,
+            members,
+            snapshot: kept,
+        } = recovered.beginning.unwrap_or_else(|| Beginning {
+            base: LogPosition::default(),
+            members: setup.initial.clone(),
+            snapshot: None,
+        });
+        let (applied, entries) = (recovered.applied, recovered.entries);
         let found = entries.len();
         let contiguous = entries
             .into_iter()
@@ -130,8 +138,9 @@ impl Raft {
         let contiguous: Vec<Entry> = contiguous.collect();
         let gap = contiguous.len() < found;
         let mut log = Log::recovered(base, members, contiguous);
+        log.resume(applied.max(base.index));
         if let Some(kept) = &kept
-            && kept.meta.position.index > base.index
+            && kept.meta.position.index > log.commit()
         {
             log.restore(kept.meta.position, kept.meta.configuration.clone());
         }
@@ -199,8 +208,8 @@ impl Raft {
             let durable = self.journal.persisted(*token, self.hard, &mut self.log);
             let send = |(to, message)| Output::Send { to, message };
             turn.outputs.extend(durable.released.into_iter().map(send));
-            if let Some(kept) = durable.kept {
-                self.kept_durably(kept, turn);
+            if let Some(beginning) = durable.beginning {
+                self.begins_durably(beginning, turn);
             }
         }
         self.count_own_vote(turn);
@@ -328,7 +337,7 @@ impl Raft {
             let entries = self.log.release();
             self.since_snapshot += entries.iter().map(Entry::size).sum::<usize>();
             turn.outputs.push(Output::Apply(entries));
-            self.ask_for_snapshot(turn);
+            self.ask_if_due(turn);
         }
     }
 

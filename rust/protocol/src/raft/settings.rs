@@ -41,6 +41,16 @@ impl Timing {
     }
 }
 
+/// When a group's snapshots are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Snapshots {
+    /// When enough has been applied: for a state machine in memory, which nothing else makes durable.
+    Periodic,
+    /// When a member needs one: for a host whose state is durable by itself, and which says up to where
+    /// ([`Raft::settled`](super::Raft::settled)).
+    OnDemand,
+}
+
 /// The settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -52,7 +62,10 @@ pub struct Settings {
     pub append_window: usize,
     /// With so many bytes of entries that are not committed yet, a leader refuses more.
     pub uncommitted_bytes: usize,
-    /// A snapshot is due when so many entries have been applied since the last one.
+    /// When snapshots are made.
+    pub snapshots: Snapshots,
+    /// A snapshot is due when so many entries have been applied since the last one; with snapshots on demand, the log is
+    /// compacted by so many entries at once.
     pub snapshot_every: u64,
     /// Or when the entries since the last one take so many bytes.
     pub snapshot_bytes: usize,
@@ -75,6 +88,7 @@ impl Default for Settings {
             append_bytes: 256 << 10,
             append_window: 8,
             uncommitted_bytes: 64 << 20,
+            snapshots: Snapshots::Periodic,
             snapshot_every: 10_000,
             snapshot_bytes: 64 << 20,
             kept_entries: 5_000,

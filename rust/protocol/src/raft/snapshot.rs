@@ -19,8 +19,8 @@ use crate::raft::message::Body;
 use crate::raft::output::{Notice, Output};
 use crate::raft::progress::Flow;
 use crate::raft::server::{Raft, State, Turn};
-use crate::raft::settings::Settings;
-use crate::raft::types::LogPosition;
+use crate::raft::settings::{Settings, Snapshots};
+use crate::raft::types::{LogIndex, LogPosition};
 use crate::time::Instant;
 
 /// What a snapshot is. Equal metas are equal snapshots, whoever has them.
@@ -36,17 +36,25 @@ pub struct SnapshotMeta {
     pub checksum: u64,
 }
 
-/// The record of a group's snapshot on its disk.
+/// A snapshot that the host keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Kept {
     /// What it is.
     pub meta: SnapshotMeta,
-    /// The log on this disk begins behind here: at or before the snapshot's position.
+    /// What the host calls the place where the bytes are.
+    pub handle: u64,
+}
+
+/// Where a group's log begins on a disk: a record that is written anew with each compaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Beginning {
+    /// The log begins behind here.
     pub base: LogPosition,
     /// The members that counted there.
     pub members: Configuration,
-    /// What the host calls the place where the bytes are.
-    pub handle: u64,
+    /// What stands for the log up to the base, or beyond it. `None` if the host's own state does, and nobody has needed a
+    /// snapshot of it.
+    pub snapshot: Option<Kept>,
 }
 
 /// A snapshot on its way to a member.
@@ -122,15 +130,25 @@ impl Raft {
     // ---- making one ----
 
     /// Asks for a snapshot when one is due; later, while the last one is still on its way to somebody.
-    pub(super) fn ask_for_snapshot(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn ask_if_due(&mut self, turn: &mut Turn<'_>) {
         let settings = &self.setup.settings;
+        if settings.snapshots == Snapshots::OnDemand {
+            return;
+        }
         let index = self.log.released();
         let last = self.kept.as_ref().map_or(0, |kept| kept.meta.position.index.0);
         let entries = index.0 - last;
-        let patience = if self.is_sending() { 4 } else { 1 };
-        let due = entries >= settings.snapshot_every * patience
-            || self.since_snapshot >= settings.snapshot_bytes * patience as usize;
-        if due && !self.taking {
+        let due = entries >= settings.snapshot_every * self.patience()
+            || self.since_snapshot >= settings.snapshot_bytes * self.patience() as usize;
+        if due {
+            self.ask_for_snapshot(turn);
+        }
+    }
+
+    /// Asks for a snapshot of what is applied now, unless one is being made.
+    pub(super) fn ask_for_snapshot(&mut self, turn: &mut Turn<'_>) {
+        if !self.taking {
+            let index = self.log.released();
             let term = self
                 .log
                 .term_at(index)
@@ -140,6 +158,32 @@ impl Raft {
                 position: LogPosition { term, index },
             });
         }
+    }
+
+    /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only a host whose
+    /// snapshots are made on demand says so.) When that is worth the while, the log before is forgotten.
+    ///
+    /// # Panics
+    /// If that entry has not been given to it.
+    pub fn settled(&mut self, through: LogIndex, turn: &mut Turn<'_>) {
+        let settings = &self.setup.settings;
+        let point = self
+            .log
+            .compaction_point(through, settings.kept_entries, settings.kept_bytes);
+        let (base, step) = (self.log.base().index, settings.snapshot_every * self.patience());
+        if point.0 >= base.0 + step {
+            self.log.compact(point);
+            let base = self.log.base().index;
+            self.kept = self.kept.take().filter(|kept| kept.meta.position.index >= base);
+            self.write_beginning();
+        }
+        self.settle(turn);
+    }
+
+    /// How many times as much as usual may gather in the log: more while a snapshot is on its way, since its receiver needs what
+    /// follows it.
+    fn patience(&self) -> u64 {
+        if self.is_sending() { 4 } else { 1 }
     }
 
     fn is_sending(&self) -> bool {
@@ -193,21 +237,25 @@ impl Raft {
 
     /// Makes a snapshot the group's.
     fn keep(&mut self, meta: SnapshotMeta, handle: u64) {
-        let base = self.log.base();
-        let kept = Kept {
-            meta,
-            base,
-            members: self.log.configuration_at(base.index).clone(),
-            handle,
-        };
-        self.journal.keep(kept.clone());
-        self.kept = Some(kept);
+        self.kept = Some(Kept { meta, handle });
+        self.write_beginning();
     }
 
-    /// The record of a snapshot is durable: what came before it may go.
-    pub(super) fn kept_durably(&mut self, kept: Kept, turn: &mut Turn<'_>) {
-        turn.outputs.push(Output::SnapshotKept { handle: kept.handle });
-        self.journal.trim(kept.base.index);
+    fn write_beginning(&mut self) {
+        let base = self.log.base();
+        self.journal.begin(Beginning {
+            base,
+            members: self.log.configuration_at(base.index).clone(),
+            snapshot: self.kept.clone(),
+        });
+    }
+
+    /// The record of the beginning is durable: what came before it may go.
+    pub(super) fn begins_durably(&mut self, beginning: Beginning, turn: &mut Turn<'_>) {
+        if let Some(kept) = beginning.snapshot {
+            turn.outputs.push(Output::SnapshotKept { handle: kept.handle });
+        }
+        self.journal.trim(beginning.base.index);
     }
 
     // ---- sending it ----
@@ -314,3 +362,7 @@ impl Raft {
         self.settle(turn);
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

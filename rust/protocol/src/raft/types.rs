@@ -103,9 +103,9 @@ impl GroupId {
         format!("raft/{}/hard", self.0).into()
     }
 
-    /// The name of the record that says which snapshot is the group's and where its log begins.
-    pub fn snapshot_key(self) -> Bytes {
-        format!("raft/{}/snapshot", self.0).into()
+    /// The name of the record that says where the group's log begins, and which snapshot stands for what was before.
+    pub fn beginning_key(self) -> Bytes {
+        format!("raft/{}/beginning", self.0).into()
     }
 
     fn stream(self, which: u64) -> StreamId {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::raft::recovery::{Source, Stored};
+use crate::role::{Query, Rows};
 use crate::store::{JournalOp, Priority, StreamId};
 
 /// A persist that has not been answered.
@@ -77,13 +77,19 @@ impl Disk {
         self.streams.entry(stream).or_default().remove(&position);
     }
 
-    pub(super) fn read(&self, source: &Source) -> Stored {
-        match source {
-            Source::Hard(key) => Stored::Hard(self.hard.get(key).cloned()),
-            Source::Stream {
+    pub(super) fn read(&self, query: &Query) -> Rows {
+        let rows = match query {
+            Query::Hard { key } => self
+                .hard
+                .get(key)
+                .map(|value| (key.clone(), value.clone()))
+                .into_iter()
+                .collect(),
+            Query::Log {
                 stream,
                 from,
                 limit_bytes,
+                ..
             } => {
                 let mut bytes = 0;
                 let entries = self.streams.get(stream);
@@ -93,8 +99,12 @@ impl Disk {
                     bytes += entry.len();
                     first || bytes <= *limit_bytes as usize
                 });
-                Stored::Stream(page.map(|(position, entry)| (*position, entry.clone())).collect())
+                let key = |position: &u64| Bytes::copy_from_slice(&position.to_be_bytes());
+                page.map(|(position, entry)| (key(position), entry.clone()))
+                    .collect()
             }
-        }
+            rows => panic!("a group reads no rows: {rows:?}"),
+        };
+        Rows { rows, more: false }
     }
 }

@@ -11,7 +11,7 @@ use crate::raft::message::Body;
 use crate::raft::output::Notice;
 use crate::raft::server::{Refusal, ServerState};
 use crate::raft::sessions::{Answer, Request, request_of};
-use crate::raft::snapshot::Kept;
+use crate::raft::snapshot::Beginning;
 use crate::raft::types::HardState;
 use crate::store::JournalOp;
 
@@ -175,9 +175,12 @@ fn op(op: &JournalOp) -> String {
             format!("{} voted {vote}", hard.term)
         }
         JournalOp::PutHard { value, .. } => {
-            let kept: Kept =
-                format::decode("snapshot record", value).expect("servers write snapshot records");
-            format!("snapshot {} with log after {}", kept.meta.position, kept.base)
+            let beginning: Beginning =
+                format::decode("log record", value).expect("servers write log records");
+            let snapshot = beginning.snapshot.map_or("no snapshot".to_owned(), |kept| {
+                format!("snapshot {}", kept.meta.position)
+            });
+            format!("{snapshot} with log after {}", beginning.base)
         }
         JournalOp::Write(_) => "rows".to_owned(),
     }
