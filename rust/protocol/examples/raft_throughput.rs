@@ -1,7 +1,8 @@
 //! What the protocol itself costs: three servers of a group in one thread, without a network or a disk.
 //!
-//! `cargo run --release -p quorate-protocol --example raft_throughput [CLIENTS] [SECONDS]`. Every message is encoded and decoded
-//! as it would be; every persist is durable as soon as everybody has had a turn. Each client has one command under way.
+//! `cargo run --release -p quorate-protocol --example raft_throughput [CLIENTS] [SECONDS]`. Every message is
+//! encoded and decoded as it would be; every persist is durable as soon as everybody has had a turn. Each
+//! client has one command under way.
 
 // It measures, and so needs a clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]

@@ -1,7 +1,7 @@
 //! What can happen to a server of a group, and what it can ask its shell for.
 //!
-//! The alphabet of [`RaftGroup`](super::RaftGroup) in the role contract ([`crate::role`]). Proposals come in batches: those that
-//! a shell finds waiting go into the log, onto the disk and to the followers together.
+//! The alphabet of [`RaftGroup`](super::RaftGroup) in the role contract ([`crate::role`]). Proposals come in
+//! batches: those that a shell finds waiting go into the log, onto the disk and to the followers together.
 
 use bytes::Bytes;
 
@@ -149,8 +149,8 @@ pub struct ReadAnswer {
     pub answer: Bytes,
     /// The last entry that it had applied.
     pub applied: LogIndex,
-    /// Microseconds since this server last heard from a leader (0 if it leads): a stale answer may be that old and some.
-    /// `None` if it knows no leader: then there is no bound.
+    /// Microseconds since this server last heard from a leader (0 if it leads): a stale answer may be that
+    /// old and some. `None` if it knows no leader: then there is no bound.
     pub heard_micros: Option<u64>,
 }
 

@@ -1,10 +1,10 @@
 //! Who belongs to a group and whose consent it needs.
 //!
-//! **Voters** elect leaders and commit entries. **Learners** get the log but have no say: new members catch up as
-//! learners, and the control plane's members beyond the seventh stay so. While a group changes from one set of voters to
-//! another it is in **joint consensus** (section 6): the *outgoing* voters are still there, and every decision takes a
-//! majority of the voters *and* a majority of the outgoing ones. Formats and arithmetic know this from the start;
-//! changing a live group is not part of this module yet.
+//! **Voters** elect leaders and commit entries. **Learners** get the log but have no say: new members catch
+//! up as learners, and the control plane's members beyond the seventh stay so. While a group changes from one
+//! set of voters to another it is in **joint consensus** (section 6): the *outgoing* voters are still there,
+//! and every decision takes a majority of the voters *and* a majority of the outgoing ones. Formats and
+//! arithmetic know this from the start; changing a live group is not part of this module yet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -51,8 +51,8 @@ impl Configuration {
             .chain(learners.filter(|node| !self.is_voter(*node)))
     }
 
-    /// The highest value that a quorum has reached, each voter having reached what `reached` says: a log index that a
-    /// quorum has, an instant until which a quorum was heard. `None` without voters.
+    /// The highest value that a quorum has reached, each voter having reached what `reached` says: a log
+    /// index that a quorum has, an instant until which a quorum was heard. `None` without voters.
     pub fn agreed<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
         let of = |voters: &BTreeSet<NodeId>| quorum::agreed(voters.iter().map(|node| reached(*node)));
         let incoming = of(&self.voters)?;

@@ -1,4 +1,5 @@
-//! Elections: who may lead (section 5.2), who may be voted for (5.4.1), and who may not disturb (thesis, 9.6 and 4.2.3).
+//! Elections: who may lead (section 5.2), who may be voted for (5.4.1), and who may not disturb (thesis, 9.6
+//! and 4.2.3).
 //!
 //! ```text
 //!             silence                a majority would            a majority did
@@ -6,13 +7,14 @@
 //!      ▲                    │  (no new term yet)      (term + 1, own vote)           │
 //!      └────────────────────┴───────────── a leader, a later term ───────────────────┘
 //! ```
-//! * **Pre-vote.** A server that hears nothing first asks whether it would be elected. Who was cut off and comes back learns
-//!   that it would not, and has disturbed nobody.
-//! * **Stickiness.** Whoever has heard from a leader within the shortest election timeout does not answer such questions at
-//!   all, nor adopts their term.
-//! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link to the
-//!   leader broke and has not come back is not sticky any more, and after a short random pause it asks. That makes failover
-//!   fast; it cannot make it unsafe, since only when questions are asked and answered changes, never which answers count.
+//! * **Pre-vote.** A server that hears nothing first asks whether it would be elected. Who was cut off and
+//!   comes back learns that it would not, and has disturbed nobody.
+//! * **Stickiness.** Whoever has heard from a leader within the shortest election timeout does not answer
+//!   such questions at all, nor adopts their term.
+//! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link
+//!   to the leader broke and has not come back is not sticky any more, and after a short random pause it
+//!   asks. That makes failover fast; it cannot make it unsafe, since only when questions are asked and
+//!   answered changes, never which answers count.
 //! * A vote is durable before it leaves, the candidate's own before it counts.
 
 use std::collections::BTreeMap;
@@ -198,7 +200,8 @@ impl Raft {
             Ballot::Won => self.become_leader(turn),
             Ballot::Lost if pre => self.become_follower(self.hard.term, None, turn),
             Ballot::Lost => {
-                // A rival took votes. If it does not lead soon, the next attempt need not wait for a whole timeout.
+                // A rival took votes. If it does not lead soon, the next attempt need not wait for a whole
+                // timeout.
                 let stagger = self.setup.settings.timing.stagger;
                 let soon = turn.now.instant + stagger + below(2 * stagger, turn.rng);
                 self.become_follower(self.hard.term, None, turn);
@@ -231,8 +234,8 @@ impl Raft {
         }
     }
 
-    /// Follows `leader`, or waits for one, in `term`. Only a leader's word (or a vote given) lets it wait longer than it would
-    /// have.
+    /// Follows `leader`, or waits for one, in `term`. Only a leader's word (or a vote given) lets it wait
+    /// longer than it would have.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>, turn: &mut Turn<'_>) {
         assert!(term >= self.hard.term, "terms never fall");
         let before = (self.hard.term, self.leader());

@@ -20,8 +20,8 @@ pub struct Entry {
 /// What an entry says. The order of the variants is part of the disk format.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EntryKind {
-    /// Nothing. Every leader begins its term with one: an entry of its own that it may commit by counting, and with it
-    /// everything before (section 5.4.2).
+    /// Nothing. Every leader begins its term with one: an entry of its own that it may commit by counting,
+    /// and with it everything before (section 5.4.2).
     Empty,
     /// A command for the state machine. The protocol does not look into it.
     Command(Bytes),

@@ -23,7 +23,8 @@ pub(super) struct Follower {
     pub(super) timeout: Duration,
     /// When it asks for an election.
     pub(super) deadline: Instant,
-    /// The log is known to match the leader's up to here. Only rises: within a term a leader's log only grows.
+    /// The log is known to match the leader's up to here. Only rises: within a term a leader's log only
+    /// grows.
     pub(super) received: LogIndex,
     /// What the leader was last told to be durable here.
     pub(super) acknowledged: LogIndex,
@@ -70,7 +71,8 @@ impl Raft {
         let end = LogIndex(previous.index.0 + entries.len() as u64);
         let committed = self.log.commit();
         if previous.index < committed {
-            // What is committed here is in every later leader's log (leader completeness). It may be gone here.
+            // What is committed here is in every later leader's log (leader completeness). It may be gone
+            // here.
             let known = (committed.0 - previous.index.0).min(entries.len() as u64);
             entries.drain(..known as usize);
             let term = self

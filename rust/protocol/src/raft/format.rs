@@ -1,9 +1,10 @@
 //! The bytes on disk: a format version, then postcard.
 //!
-//! Every stored value of a Raft group (log entry, hard state, snapshot record, snapshot) begins with one byte that
-//! names its format, so that a later program can read what an earlier one wrote and refuse what it does not know.
-//! Enums are numbered by position: variants are only ever appended. A test holds each kind to the bytes it has always
-//! had. Whether the bytes are whole is the store's business (each record has a checksum there).
+//! Every stored value of a Raft group (log entry, hard state, snapshot record, snapshot) begins with one byte
+//! that names its format, so that a later program can read what an earlier one wrote and refuse what it does
+//! not know. Enums are numbered by position: variants are only ever appended. A test holds each kind to the
+//! bytes it has always had. Whether the bytes are whole is the store's business (each record has a checksum
+//! there).
 
 use bytes::Bytes;
 use serde::Serialize;

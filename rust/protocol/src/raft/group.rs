@@ -1,17 +1,18 @@
 //! A server of a group with its state machine: the role that nodes and the simulator drive.
 //!
-//! [`RaftGroup`] puts together what the other modules are: it recovers the server from the disk, lets [`Raft`] decide what is
-//! committed, applies that to the [`Machine`] inside its [`Sessions`], keeps the snapshots, and answers those who asked.
+//! [`RaftGroup`] puts together what the other modules are: it recovers the server from the disk, lets
+//! [`Raft`] decide what is committed, applies that to the [`Machine`] inside its [`Sessions`], keeps the
+//! snapshots, and answers those who asked.
 //!
 //! # What becomes of a proposal
-//! A leader notes the position at which a proposal stands in its log. When *that entry* is committed, the proposer gets the
-//! state machine's answer; when *another* entry is committed at that index, the proposal was definitely not executed. Nothing
-//! else is proof: that the entry was cut from this log is not, since another server may still have it and lead. So a leader that
-//! is deposed goes on waiting, and mostly learns the truth from its successor; who must answer earlier, because the
-//! deadline has passed or a snapshot has taken the place of those entries, says that the outcome is unknown.
+//! A leader notes the position at which a proposal stands in its log. When *that entry* is committed, the
+//! proposer gets the state machine's answer; when *another* entry is committed at that index, the proposal
+//! was definitely not executed. Nothing else is proof: that the entry was cut from this log is not, since
+//! another server may still have it and lead. So a leader that is deposed goes on waiting, and mostly learns
+//! the truth from its successor; who must answer earlier, because the deadline has passed or a snapshot has
+//! taken the place of those entries, says that the outcome is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,20 +26,17 @@ use crate::raft::machine::Machine;
 use crate::raft::output::Output;
 use crate::raft::recovery::{Done, Recovery};
 use crate::raft::server::{Raft, Refusal, Status, Turn};
-use crate::raft::sessions::{Answer, SessionError, Sessions, logged};
+use crate::raft::sessions::{Sessions, logged};
 use crate::raft::settings::Setup;
-use crate::raft::types::{LogIndex, LogPosition, Term};
+use crate::raft::types::LogPosition;
 use crate::raft::vault::{Purpose, Vault, checksum};
+use crate::raft::waiting::Waiting;
 use crate::role::{Rng, Role, Rows};
 use crate::store::{JournalOp, Priority};
 use crate::time::{Instant, Now};
 
 /// The timer of the protocol.
 const RAFT_TIMER: u64 = 0;
-/// The timer that looks for passed deadlines.
-const SWEEP_TIMER: u64 = 1;
-/// How often it does while somebody waits.
-const SWEEP_EVERY: Duration = Duration::from_millis(20);
 
 /// A server of a group and its state machine; the module says what it does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +50,8 @@ enum Phase<M> {
     /// Reading what the disk has. Links that broke meanwhile are remembered.
     Recovering(Box<Recovery>, BTreeSet<NodeId>),
     Running(Box<Running<M>>),
-    /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
-    /// not take part.
+    /// The disk does not have what it should have: this server may have promised what it does not know any
+    /// more, and so must not take part.
     Broken(String),
 }
 
@@ -64,12 +62,7 @@ struct Running<M> {
     state: Sessions<M>,
     vault: Vault,
     without_sessions: bool,
-    /// Who waits for which entry.
-    proposals: BTreeMap<(LogIndex, Term), (u64, Instant)>,
-    queries: BTreeMap<u64, Question>,
-    /// Queries that may be answered when everything up to there is applied.
-    ready: BTreeMap<LogIndex, Vec<u64>>,
-    sweeping: bool,
+    waiting: Waiting,
     /// Snapshots that came from the leader, until one is put in the place of the state.
     received: BTreeMap<LogPosition, (Sessions<M>, Bytes)>,
 }
@@ -203,10 +196,7 @@ impl<M: Machine> Running<M> {
             state,
             vault: Vault::new(setup.group, current, done.next_chunk),
             without_sessions: setup.bugs.sessions_lost_at_snapshot,
-            proposals: BTreeMap::new(),
-            queries: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            sweeping: false,
+            waiting: Waiting::default(),
             received: BTreeMap::new(),
         };
         for node in broken {
@@ -231,18 +221,13 @@ impl<M: Machine> Running<M> {
             Event::Propose(proposals) => self.propose(proposals, &mut turn, effects),
             Event::Query(query) => self.query(query, &mut turn, effects),
             Event::Timer { id: RAFT_TIMER } => self.raft.timer(&mut turn),
-            Event::Timer { .. } => self.sweep(now.instant, effects),
+            Event::Timer { .. } => self.waiting.sweep(now.instant, effects),
             Event::Peer { node, up } => self.raft.peer(node, up, &mut turn),
             Event::Campaign => self.raft.campaign_now(&mut turn),
             Event::Start | Event::Read { .. } => {}
         }
         self.perform(outputs, now, rng, effects);
-        let somebody_waits = !self.proposals.is_empty() || !self.queries.is_empty();
-        if somebody_waits && !self.sweeping {
-            self.sweeping = true;
-            let at = now.instant + SWEEP_EVERY;
-            effects.push(Effect::SetTimer { id: SWEEP_TIMER, at });
-        }
+        self.waiting.arm(now.instant, effects);
     }
 
     /// Does what the protocol asks for, in its order.
@@ -272,12 +257,11 @@ impl<M: Machine> Running<M> {
             Output::Notice(notice) => effects.push(Effect::Notice(notice)),
             Output::Apply(entries) => self.apply(entries, turn.now.instant, effects),
             Output::ReadReady { ids, index } => {
-                self.ready.entry(index).or_default().extend(ids);
+                self.waiting.ready(ids, index);
                 self.answer_ready(turn.now.instant, effects);
             }
             Output::ReadFailed { ids, leader } => {
-                let error = QueryError::NotLeader { leader };
-                ids.into_iter().for_each(|id| self.fail_query(id, error, effects));
+                self.waiting.fail(ids, QueryError::NotLeader { leader }, effects);
             }
             Output::TakeSnapshot { position } => {
                 let bytes = self.state.save(self.without_sessions);
@@ -330,8 +314,11 @@ impl<M: Machine> Running<M> {
             Purpose::Received(meta) => {
                 let state = Sessions::load(&bytes).ok();
                 let handle = state.as_ref().map(|_| handle);
-                self.received
-                    .extend(state.map(|state| (meta.position, (state, bytes))));
+                if let Some(state) = state
+                    && meta.position.index > self.raft.log().commit()
+                {
+                    self.received.insert(meta.position, (state, bytes));
+                }
                 self.raft.snapshot_received(&meta, handle, turn);
             }
         }
@@ -339,10 +326,10 @@ impl<M: Machine> Running<M> {
 
     fn restore(&mut self, position: LogPosition, now: Instant, effects: &mut Vec<Effect>) {
         let (state, bytes) = self.received.remove(&position).expect("it was received before");
-        self.received.clear();
+        self.received.retain(|other, _| other.index > position.index);
         self.state = state;
         self.vault.set_current(position, bytes);
-        self.forget_proposals(position.index, effects);
+        self.waiting.forget(position.index, effects);
         self.answer_ready(now, effects);
     }
 
@@ -363,11 +350,7 @@ impl<M: Machine> Running<M> {
             .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
             .unzip();
         match self.raft.propose(commands, turn) {
-            Ok(first) => {
-                let indexes = (first.index.0..).map(LogIndex);
-                let places = indexes.map(|index| (index, first.term));
-                self.proposals.extend(places.zip(waiting));
-            }
+            Ok(first) => self.waiting.expect(first, waiting),
             Err(refusal) => effects.extend(waiting.into_iter().map(|(id, _)| Effect::Proposed {
                 id,
                 result: Err(ProposeError::Refused(refusal)),
@@ -385,42 +368,9 @@ impl<M: Machine> Running<M> {
                     None
                 }
             };
-            self.answer_proposals(position, answer, effects);
+            self.waiting.committed(position, answer.as_ref(), effects);
         }
         self.answer_ready(now, effects);
-    }
-
-    /// This entry is committed: whoever waits at its index learns what became of its proposal.
-    fn answer_proposals(
-        &mut self,
-        position: LogPosition,
-        answer: Option<Result<Answer, SessionError>>,
-        effects: &mut Vec<Effect>,
-    ) {
-        while let Some(entry) = self.proposals.first_entry()
-            && entry.key().0 <= position.index
-        {
-            let ((_, term), (id, _)) = entry.remove_entry();
-            let result = match &answer {
-                Some(answer) if term == position.term => answer
-                    .clone()
-                    .map(|answer| (position, answer))
-                    .map_err(ProposeError::Session),
-                _ => Err(ProposeError::NotCommitted),
-            };
-            effects.push(Effect::Proposed { id, result });
-        }
-    }
-
-    /// A snapshot took the place of the entries up to here: which ones they were is not known.
-    fn forget_proposals(&mut self, through: LogIndex, effects: &mut Vec<Effect>) {
-        while let Some(entry) = self.proposals.first_entry()
-            && entry.key().0 <= through
-        {
-            let (id, _) = entry.remove();
-            let result = Err(ProposeError::OutcomeUnknown);
-            effects.push(Effect::Proposed { id, result });
-        }
     }
 
     // ---- queries ----
@@ -430,7 +380,7 @@ impl<M: Machine> Running<M> {
         match query.level {
             ReadLevel::Stale => self.answer_query(&query, turn.now.instant, effects),
             ReadLevel::Linearizable => {
-                self.queries.insert(id, query);
+                self.waiting.ask(query);
                 self.raft.read(vec![id], turn);
             }
         }
@@ -438,14 +388,8 @@ impl<M: Machine> Running<M> {
 
     /// Answers the queries whose read index is applied.
     fn answer_ready(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while let Some(entry) = self.ready.first_entry()
-            && *entry.key() <= self.state.applied()
-        {
-            for id in entry.remove() {
-                if let Some(query) = self.queries.remove(&id) {
-                    self.answer_query(&query, now, effects);
-                }
-            }
+        for query in self.waiting.take_ready(self.state.applied()) {
+            self.answer_query(&query, now, effects);
         }
     }
 
@@ -455,39 +399,9 @@ impl<M: Machine> Running<M> {
             result: Ok(ReadAnswer {
                 answer: self.state.machine().query(&query.query),
                 applied: self.state.applied(),
-                heard_micros: self.raft.status(now).heard_micros,
+                heard_micros: self.raft.heard_micros(now),
             }),
         });
-    }
-
-    fn fail_query(&mut self, id: u64, error: QueryError, effects: &mut Vec<Effect>) {
-        if self.queries.remove(&id).is_some() {
-            let result = Err(error);
-            effects.push(Effect::Queried { id, result });
-        }
-    }
-
-    // ---- deadlines ----
-
-    /// Whoever has waited long enough is told that nothing is known.
-    fn sweep(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        self.sweeping = false;
-        self.proposals.retain(|_, (id, deadline)| {
-            let late = *deadline <= now;
-            if late {
-                let result = Err(ProposeError::OutcomeUnknown);
-                effects.push(Effect::Proposed { id: *id, result });
-            }
-            !late
-        });
-        let late: Vec<u64> = self
-            .queries
-            .values()
-            .filter(|query| query.deadline <= now)
-            .map(|query| query.id)
-            .collect();
-        late.into_iter()
-            .for_each(|id| self.fail_query(id, QueryError::TimedOut, effects));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::raft::message::{Body, Message};
 use crate::raft::sessions::Request;
 use crate::raft::settings::Settings;
 use crate::raft::snapshot::{Beginning, Kept, SnapshotMeta};
-use crate::raft::types::{GroupId, HardState};
+use crate::raft::types::{GroupId, HardState, LogIndex, Term};
 use crate::role::{Query, rng_from_seed};
 
 /// A state machine without a state.

@@ -1,14 +1,14 @@
 //! What the disk was asked for, what it has done, and what waits for it.
 //!
-//! A server's promises are worth nothing if a crash can make it forget them. So a vote, and every message in a new term,
-//! waits here until the disk has that term and vote; and an append is acknowledged only up to the log's *stable*
-//! watermark, which moves when the disk answers. A leader sends its entries to the others while its own disk still works on
-//! them; it counts itself like them, when they are durable.
+//! A server's promises are worth nothing if a crash can make it forget them. So a vote, and every message in
+//! a new term, waits here until the disk has that term and vote; and an append is acknowledged only up to the
+//! log's *stable* watermark, which moves when the disk answers. A leader sends its entries to the others
+//! while its own disk still works on them; it counts itself like them, when they are durable.
 //!
-//! Everything that changes the log or the hard state is one sequence of persists of the same priority, which the store
-//! performs and answers in their order. One rule is added for disks that fill up: a persist may be refused and a later one
-//! accepted. After a cut nothing more is asked for until the cut is durable (the **fence**), so that new entries can never
-//! stand on the disk behind old ones that should have gone.
+//! Everything that changes the log or the hard state is one sequence of persists of the same priority, which
+//! the store performs and answers in their order. One rule is added for disks that fill up: a persist may be
+//! refused and a later one accepted. After a cut nothing more is asked for until the cut is durable (the
+//! **fence**), so that new entries can never stand on the disk behind old ones that should have gone.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
@@ -103,8 +103,8 @@ impl Journal {
         self.fences > 0
     }
 
-    /// Keeps a message until the term and vote that it promises are durable. It takes the place of an earlier one of its kind:
-    /// a disk may be full for long.
+    /// Keeps a message until the term and vote that it promises are durable. It takes the place of an earlier
+    /// one of its kind: a disk may be full for long.
     pub(super) fn hold(&mut self, to: NodeId, message: Message) {
         let kind = discriminant(&message.body);
         self.held

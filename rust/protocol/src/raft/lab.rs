@@ -1,8 +1,8 @@
 //! A group in a test tube: real servers on every node, and a test in place of network, disks and clocks.
 //!
-//! Nothing moves by itself. A message waits on [`Lab::wire`] until it is delivered, dropped or repeated; time stands still until
-//! [`Lab::advance`]. Disks answer at once unless they are held. Every message goes through its encoded form. Whatever a person
-//! would want to see is kept as a [`Happening`].
+//! Nothing moves by itself. A message waits on [`Lab::wire`] until it is delivered, dropped or repeated; time
+//! stands still until [`Lab::advance`]. Disks answer at once unless they are held. Every message goes through
+//! its encoded form. Whatever a person would want to see is kept as a [`Happening`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -226,7 +226,8 @@ impl Lab {
     pub(super) fn deliver_round(&mut self, between: Option<(NodeId, NodeId)>, at_most: usize) -> usize {
         let mut places = self.places(between);
         places.truncate(at_most);
-        // Later messages join at the end, so the places of the others only move down by those taken before them.
+        // Later messages join at the end, so the places of the others only move down by those taken before
+        // them.
         for (taken, place) in places.iter().enumerate() {
             self.deliver(place - taken);
         }
@@ -245,7 +246,8 @@ impl Lab {
 
     // ---- processes ----
 
-    /// A process ends at once. Of its persists in flight the first `synced` have reached the disk; nobody hears of it.
+    /// A process ends at once. Of its persists in flight the first `synced` have reached the disk; nobody
+    /// hears of it.
     pub(super) fn crash(&mut self, node: NodeId, synced: usize) {
         self.machine(node).crash(synced);
     }

@@ -1,8 +1,8 @@
 //! What must hold whatever happens: random clients, networks, disks and crashes against real servers.
 //!
-//! [`judge`] says what the laws are; they are checked after every step. All disks are slow, so that crashes find writes in
-//! flight; messages arrive in any order, twice, or never. At the end everything is repaired, and then the group must make
-//! progress. Each deliberate mistake of [`RaftBugs`] must break a law.
+//! [`judge`] says what the laws are; they are checked after every step. All disks are slow, so that crashes
+//! find writes in flight; messages arrive in any order, twice, or never. At the end everything is repaired,
+//! and then the group must make progress. Each deliberate mistake of [`RaftBugs`] must break a law.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::role::{Rng, rng_from_seed};
 use judge::{Asked, Judge, Verdict};
 
 mod judge;
+mod stability;
 
 const STEPS: usize = 1000;
 /// Each mistake must show in so many runs.
@@ -403,100 +404,4 @@ fn an_acknowledgement_before_the_disk_is_caught() {
 #[test]
 fn sessions_lost_at_a_snapshot_are_caught() {
     caught("sessions_lost_at_snapshot");
-}
-
-/// What has to do with elections that should not be, and with how long those take that should.
-mod stability {
-    use super::*;
-    use crate::raft::types::Term;
-
-    fn elected(lab: &mut Lab) -> (NodeId, Term) {
-        lab.live(Duration::from_secs(2));
-        leader(lab).expect("a leader within two seconds")
-    }
-
-    fn leader(lab: &Lab) -> Option<(NodeId, Term)> {
-        let rafts = lab.nodes().into_iter().filter_map(|node| lab.group(node)?.raft());
-        rafts
-            .filter(|raft| raft.is_leader())
-            .map(|raft| (raft.me(), raft.term()))
-            .next()
-    }
-
-    /// Whether a follower that was cut off for a while comes back without an election.
-    fn comes_back_quietly(seed: u64, bugs: RaftBugs) -> bool {
-        let mut setup = Setup::of(3);
-        (setup.seed, setup.bugs) = (seed, bugs);
-        let mut lab = Lab::new(&setup);
-        let (first, term) = elected(&mut lab);
-        let mut rng = rng_from_seed(seed);
-        let lonely = lab
-            .nodes()
-            .into_iter()
-            .find(|node| *node != first)
-            .expect("a follower");
-        lab.cut = lab
-            .nodes()
-            .into_iter()
-            .flat_map(|node| [(node, lonely), (lonely, node)])
-            .collect();
-        lab.live(Duration::from_millis(rng.next_u64() % 3000));
-        lab.cut.clear();
-        lab.live(Duration::from_secs(1));
-        leader(&lab) == Some((first, term))
-    }
-
-    #[test]
-    fn who_was_cut_off_comes_back_without_an_election() {
-        for seed in 0..20 {
-            assert!(comes_back_quietly(seed, RaftBugs::default()), "seed {seed}");
-        }
-        let bugs = bug("no_pre_vote").expect("a bug");
-        assert!(
-            (0..20).any(|seed| !comes_back_quietly(seed, bugs)),
-            "no_pre_vote is not caught"
-        );
-    }
-
-    #[test]
-    fn a_healthy_group_has_one_election() {
-        let mut lab = Lab::new(&Setup::of(5));
-        let (first, term) = elected(&mut lab);
-        for _ in 0..200 {
-            lab.propose(first, Request::Plain("add x 1".into()), TIMEOUT);
-            lab.live(Duration::from_millis(50));
-            assert_eq!(leader(&lab), Some((first, term)));
-        }
-    }
-
-    /// How long it takes until another leads after the leader was killed, in milliseconds.
-    fn failover(seed: u64, links_tell: bool) -> u64 {
-        let mut setup = Setup::of(3);
-        setup.seed = seed;
-        let mut lab = Lab::new(&setup);
-        let (first, _) = elected(&mut lab);
-        lab.crash(first, 0);
-        for node in lab.nodes() {
-            if links_tell && node != first {
-                lab.link(node, first, false);
-            }
-        }
-        (1..)
-            .find(|_| {
-                lab.live(Duration::from_millis(1));
-                leader(&lab).is_some()
-            })
-            .expect("another leader")
-    }
-
-    #[test]
-    fn a_killed_leader_is_replaced_at_once_if_links_tell_and_within_two_timeouts_if_not() {
-        let mut told: Vec<u64> = (0..31).map(|seed| failover(seed, true)).collect();
-        let mut silent: Vec<u64> = (0..31).map(|seed| failover(seed, false)).collect();
-        told.sort_unstable();
-        silent.sort_unstable();
-        println!("failover in milliseconds: {told:?}, without links {silent:?}");
-        assert!(told[15] <= 15 && told[30] <= 80, "{told:?}");
-        assert!(silent[15] >= 100 && silent[30] <= 700, "{silent:?}");
-    }
 }

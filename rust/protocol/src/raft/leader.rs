@@ -1,4 +1,5 @@
-//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum, 10.2 for pipelining).
+//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum, 10.2 for
+//! pipelining).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,8 +90,8 @@ impl Raft {
         });
     }
 
-    /// Heartbeats are due. A leader that hears from no quorum does not lead any more: it says so, instead of leaving those who
-    /// ask it without an answer.
+    /// Heartbeats are due. A leader that hears from no quorum does not lead any more: it says so, instead of
+    /// leaving those who ask it without an answer.
     pub(super) fn beat(&mut self, turn: &mut Turn<'_>) {
         let State::Leader(leader) = &mut self.state else {
             return;
@@ -164,8 +165,9 @@ impl Raft {
         }
     }
 
-    /// Commits what a quorum has durably: of this term only. Everything before comes with it; by itself it would not be safe,
-    /// since a majority that has an old entry may yet lose it to a leader that does not (Figure 8).
+    /// Commits what a quorum has durably: of this term only. Everything before comes with it; by itself it
+    /// would not be safe, since a majority that has an old entry may yet lose it to a leader that does not
+    /// (Figure 8).
     fn count(&mut self) {
         let State::Leader(leader) = &self.state else {
             return;

@@ -4,21 +4,21 @@
 //!            base            snapshot   applied   stable   commit   handed      last
 //!   ── gone ──┤ kept entries ────┼─────────┼─────────┼───────┼────────┼───────────┤
 //! ```
-//! All entries behind the **base** are in memory, bounded by compaction; what is at and before the base is gone and lives in
-//! a snapshot. Four watermarks move over the entries, each for a reason of its own:
+//! All entries behind the **base** are in memory, bounded by compaction; what is at and before the base is
+//! gone and lives in a snapshot. Four watermarks move over the entries, each for a reason of its own:
 //!
 //! * **commit**: a quorum has everything up to here; it will never change. Never moves back.
 //! * **released**: given to the state machine. Never moves back, never beyond commit.
 //! * **handed**: the disk has been asked to write everything up to here.
-//! * **stable**: the disk has written it. Only this may be acknowledged. It may lag behind commit (others have it durably)
-//!   and moves back only when a conflicting suffix is cut.
+//! * **stable**: the disk has written it. Only this may be acknowledged. It may lag behind commit (others
+//!   have it durably) and moves back only when a conflicting suffix is cut.
 //!
 //! # Invariants, asserted on each transition
 //! 1. Indexes have no gaps; terms never fall; no entry has term 0.
 //! 2. Nothing at or before commit is cut or replaced.
 //! 3. base <= released <= commit <= last, and stable <= handed <= last.
-//! 4. An answer of the disk counts only if no entry has been cut since it was asked (the **epoch** is the same): an
-//!    entry that is cut and comes back later must be written again before it is stable again.
+//! 4. An answer of the disk counts only if no entry has been cut since it was asked (the **epoch** is the
+//!    same): an entry that is cut and comes back later must be written again before it is stable again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -135,7 +135,8 @@ impl Log {
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
-    /// The term of the entry at a place; known for the base, too. `None` before the base and behind the last entry.
+    /// The term of the entry at a place; known for the base, too. `None` before the base and behind the last
+    /// entry.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -189,7 +190,8 @@ impl Log {
         }
     }
 
-    /// The last place whose term is not later than `term`: from there on back, a follower with that conflict may agree.
+    /// The last place whose term is not later than `term`: from there on back, a follower with that conflict
+    /// may agree.
     pub fn last_not_after(&self, term: Term) -> LogIndex {
         let count = self.entries.partition_point(|entry| entry.term <= term);
         LogIndex(self.base.index.0 + count as u64)
@@ -213,8 +215,8 @@ impl Log {
         self.entries.push_back(entry);
     }
 
-    /// Takes a leader's entries behind `previous`, which this log has. Those that are there already stay; at the first
-    /// that conflicts, the rest of this log gives way. Gives the place of that conflict.
+    /// Takes a leader's entries behind `previous`, which this log has. Those that are there already stay; at
+    /// the first that conflicts, the rest of this log gives way. Gives the place of that conflict.
     pub fn accept(&mut self, previous: LogPosition, entries: Vec<Entry>) -> Option<LogIndex> {
         assert!(
             self.matches(previous),
@@ -312,8 +314,8 @@ impl Log {
         self.configurations.insert(through, members);
     }
 
-    /// A snapshot takes the place of everything up to its position. Where this log has that very entry, what follows
-    /// stays; else it all goes.
+    /// A snapshot takes the place of everything up to its position. Where this log has that very entry, what
+    /// follows stays; else it all goes.
     pub fn restore(&mut self, position: LogPosition, members: Configuration) {
         assert!(
             position.index > self.commit,
@@ -384,8 +386,8 @@ impl Log {
         }
     }
 
-    /// The disk refused something that it was asked for, and to forget everything at and after `cut` first: what is not
-    /// stable must be written again, all of it.
+    /// The disk refused something that it was asked for, and to forget everything at and after `cut` first:
+    /// what is not stable must be written again, all of it.
     pub(super) fn rewrite(&mut self, cut: Option<LogIndex>) {
         let cuts = [cut, self.cut, Some(self.stable.next())];
         self.cut = cuts.into_iter().flatten().min();

@@ -1,11 +1,12 @@
-//! What the servers of a group say to each other. Each variant is a promise: who sends it, when, and what the receiver
-//! may conclude.
+//! What the servers of a group say to each other. Each variant is a promise: who sends it, when, and what the
+//! receiver may conclude.
 //!
-//! Messages may be lost, repeated and reordered. Every message carries its sender's term: whoever sees a later one than its
-//! own adopts it and follows; whoever is spoken to in an earlier one answers [`Body::Outdated`] and does nothing else.
+//! Messages may be lost, repeated and reordered. Every message carries its sender's term: whoever sees a
+//! later one than its own adopts it and follows; whoever is spoken to in an earlier one answers
+//! [`Body::Outdated`] and does nothing else.
 //!
-//! **All but the pre-votes leave only when the sender has its term, and its vote in it, durably.** That is what lets
-//! a receiver count them.
+//! **All but the pre-votes leave only when the sender has its term, and its vote in it, durably.** That is
+//! what lets a receiver count them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,9 @@ pub struct Message {
 /// What a message says. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
-    /// Would you vote for me in the term after mine? Sent by a server that has not heard from a leader. Changes nothing
-    /// at either end; without a majority's yes the sender does not disturb anyone with a new term.
+    /// Would you vote for me in the term after mine? Sent by a server that has not heard from a leader.
+    /// Changes nothing at either end; without a majority's yes the sender does not disturb anyone with a new
+    /// term.
     PreVote {
         /// The sender's last entry.
         last: LogPosition,
@@ -42,14 +44,15 @@ pub enum Body {
         /// The sender's last entry.
         last: LogPosition,
     },
-    /// The answer to `Vote`. Granted: the sender has given its only vote of this term to the receiver, durably, and has no
-    /// entry that is more up to date than the candidate's last one.
+    /// The answer to `Vote`. Granted: the sender has given its only vote of this term to the receiver,
+    /// durably, and has no entry that is more up to date than the candidate's last one.
     VoteAnswer {
         /// Whether it has.
         granted: bool,
     },
-    /// From the leader of this term: behind `previous` my log goes on with `entries`. A receiver whose log has `previous`
-    /// has the leader's whole log up to there (Log Matching), and takes the entries in place of whatever conflicts.
+    /// From the leader of this term: behind `previous` my log goes on with `entries`. A receiver whose log
+    /// has `previous` has the leader's whole log up to there (Log Matching), and takes the entries in place
+    /// of whatever conflicts.
     Append {
         /// The entry before the first of `entries`.
         previous: LogPosition,
@@ -58,8 +61,8 @@ pub enum Body {
         /// In order, without gaps; may be empty.
         entries: Vec<Entry>,
     },
-    /// The answer to `Append`: the sender has the leader's log up to here *durably*, and votes for nobody who does not
-    /// have what is committed of it.
+    /// The answer to `Append`: the sender has the leader's log up to here *durably*, and votes for nobody who
+    /// does not have what is committed of it.
     Accepted {
         /// Up to here.
         through: LogIndex,
@@ -68,8 +71,8 @@ pub enum Body {
     Rejected {
         /// The index of that `previous`.
         previous: LogIndex,
-        /// Where the leader should look next: the first entry of the term that the sender has at `previous`, or the
-        /// place behind its last entry (with term 0) when its log is too short.
+        /// Where the leader should look next: the first entry of the term that the sender has at `previous`,
+        /// or the place behind its last entry (with term 0) when its log is too short.
         conflict: LogPosition,
     },
     /// From the leader of this term: I am there. Never behind bulk data, so that silence means something.
@@ -79,8 +82,8 @@ pub enum Body {
         /// Rises with each round of heartbeats that reads wait for.
         round: u64,
     },
-    /// The answer to `Heartbeat`: when it arrived, the sender knew of no later term. Also repeats what an `Accepted` that
-    /// was lost would have said.
+    /// The answer to `Heartbeat`: when it arrived, the sender knew of no later term. Also repeats what an
+    /// `Accepted` that was lost would have said.
     HeartbeatAck {
         /// Of the heartbeat.
         round: u64,
@@ -89,8 +92,8 @@ pub enum Body {
         /// And has this of it durably.
         durable: LogIndex,
     },
-    /// From a follower that was asked for a linearizable read: up to where must I have applied the log, so that the read
-    /// sees everything acknowledged before you got this?
+    /// From a follower that was asked for a linearizable read: up to where must I have applied the log, so
+    /// that the read sees everything acknowledged before you got this?
     ReadIndex {
         /// The sender's name for the question.
         request: u64,
@@ -102,8 +105,9 @@ pub enum Body {
         /// Up to here.
         index: LogIndex,
     },
-    /// From the leader: a part of a snapshot that stands for the log up to its position, which the receiver lacks and the
-    /// leader no longer has. Chunks of one snapshot are alike whoever sends them: a transfer goes on where it was.
+    /// From the leader: a part of a snapshot that stands for the log up to its position, which the receiver
+    /// lacks and the leader no longer has. Chunks of one snapshot are alike whoever sends them: a transfer
+    /// goes on where it was.
     Snapshot {
         /// What the whole is.
         meta: Box<SnapshotMeta>,
@@ -145,3 +149,7 @@ impl Body {
         !matches!(self, Body::Append { .. } | Body::Snapshot { .. })
     }
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

@@ -33,12 +33,12 @@ pub enum Output {
         /// When.
         at: Instant,
     },
-    /// These entries are committed: apply them, in order, each once. Follows without a gap on the last ones, or on the
-    /// snapshot that was restored.
+    /// These entries are committed: apply them, in order, each once. Follows without a gap on the last ones,
+    /// or on the snapshot that was restored.
     Apply(Vec<Entry>),
-    /// A snapshot is due of the state machine exactly as it is now, after the entries up to `position` have been applied.
-    /// When its bytes are durable, call [`Raft::snapshot_taken`](super::Raft::snapshot_taken), or
-    /// [`snapshot_failed`](super::Raft::snapshot_failed).
+    /// A snapshot is due of the state machine exactly as it is now, after the entries up to `position` have
+    /// been applied. When its bytes are durable, call [`Raft::snapshot_taken`](super::Raft::snapshot_taken),
+    /// or [`snapshot_failed`](super::Raft::snapshot_failed).
     TakeSnapshot {
         /// The last entry that is in it.
         position: LogPosition,
@@ -54,8 +54,8 @@ pub enum Output {
         /// How many bytes, or to the end.
         length: u32,
     },
-    /// Put aside a part of a snapshot that is being received, the next one after those before. With offset 0 it is the
-    /// first, and an unfinished other one is abandoned.
+    /// Put aside a part of a snapshot that is being received, the next one after those before. With offset 0
+    /// it is the first, and an unfinished other one is abandoned.
     StoreChunk {
         /// Which snapshot.
         meta: SnapshotMeta,
@@ -98,7 +98,8 @@ pub enum Output {
 /// Something that belongs on a timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// This server asks for an election: the others whether they would vote for it, or, not `pre`, for their votes.
+    /// This server asks for an election: the others whether they would vote for it, or, not `pre`, for their
+    /// votes.
     Campaigning {
         /// In which term (before it begins, if `pre`).
         term: Term,

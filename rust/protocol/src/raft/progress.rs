@@ -1,13 +1,16 @@
-//! What a leader knows about one other member, and what it may send there (thesis, 10.2; the three flows are etcd's).
+//! What a leader knows about one other member, and what it may send there (thesis, 10.2; the three flows are
+//! etcd's).
 //!
-//! * **Probe**: the leader does not know where the member's log ends or where it begins to differ. One append at a time, until
-//!   one is accepted.
-//! * **Replicate**: it knows. Appends go out one after the other without waiting, as many as the window takes; while it is full,
-//!   new entries gather and go together in the next append. That is all the batching there is, and it needs no timer.
-//! * **Snapshot**: the member lacks entries that are gone here. It gets the snapshot, in chunks, with a window of their own.
+//! * **Probe**: the leader does not know where the member's log ends or where it begins to differ. One append
+//!   at a time, until one is accepted.
+//! * **Replicate**: it knows. Appends go out one after the other without waiting, as many as the window
+//!   takes; while it is full, new entries gather and go together in the next append. That is all the batching
+//!   there is, and it needs no timer.
+//! * **Snapshot**: the member lacks entries that are gone here. It gets the snapshot, in chunks, with a
+//!   window of their own.
 //!
-//! Whatever is lost or comes out of order shows as a rejection, or as silence about entries that were sent; either way the
-//! member goes back to probing, from the last entry that it is known to have.
+//! Whatever is lost or comes out of order shows as a rejection, or as silence about entries that were sent;
+//! either way the member goes back to probing, from the last entry that it is known to have.
 
 use std::collections::VecDeque;
 
@@ -131,8 +134,8 @@ impl Progress {
         if stale {
             return;
         }
-        // Its entries of the conflicting term begin at `conflict`. If this log has that term, it may agree up to the last entry
-        // of it here; if not, nothing of that term can agree.
+        // Its entries of the conflicting term begin at `conflict`. If this log has that term, it may agree up
+        // to the last entry of it here; if not, nothing of that term can agree.
         let behind = if conflict.term == Term(0) {
             conflict.index.previous()
         } else {

@@ -1,4 +1,5 @@
-//! The arithmetic of majorities, alone: every safety argument of Raft ends in "any two majorities share a server".
+//! The arithmetic of majorities, alone: every safety argument of Raft ends in "any two majorities share a
+//! server".
 
 use std::iter;
 
@@ -36,8 +37,8 @@ impl Ballot {
     }
 }
 
-/// How a vote stands in which each voter has granted, refused or not answered. Without voters it is won: an empty half of
-/// a joint configuration does not stand in the way.
+/// How a vote stands in which each voter has granted, refused or not answered. Without voters it is won: an
+/// empty half of a joint configuration does not stand in the way.
 pub fn ballot(votes: impl Iterator<Item = Option<bool>> + Clone) -> Ballot {
     let count = |wanted: Option<bool>| {
         votes

@@ -1,15 +1,16 @@
 //! Linearizable reads without the log (thesis, 6.4).
 //!
-//! A read must see every write that was acknowledged before it began. A leader's commit index covers those, if it still is the
-//! leader and knows what earlier leaders have committed. So it
+//! A read must see every write that was acknowledged before it began. A leader's commit index covers those,
+//! if it still is the leader and knows what earlier leaders have committed. So it
 //! 1. waits until an entry of its own term is committed (then it knows),
 //! 2. notes its commit index as the **read index**,
-//! 3. sends a round of heartbeats, and waits until a quorum has answered it: nobody else can have been elected before the
-//!    round began, so nobody else can have committed anything by then,
+//! 3. sends a round of heartbeats, and waits until a quorum has answered it: nobody else can have been
+//!    elected before the round began, so nobody else can have committed anything by then,
 //! 4. answers when the state machine has applied everything up to the read index.
 //!
-//! One round serves all reads that came before it began; those that come while it is under way share the next one. A
-//! follower asks the leader for a read index, likewise one question for all that wait, and then reads its own state machine.
+//! One round serves all reads that came before it began; those that come while it is under way share the next
+//! one. A follower asks the leader for a read index, likewise one question for all that wait, and then reads
+//! its own state machine.
 
 use rand_core::Rng as _;
 
@@ -58,7 +59,8 @@ impl Reads {
 /// What a follower has asked its leader, and has not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Forwarded {
-    /// Begins anywhere, so that an answer to the server that was here before a crash is not taken for one to this.
+    /// Begins anywhere, so that an answer to the server that was here before a crash is not taken for one to
+    /// this.
     last_request: u64,
     asked: Vec<u64>,
     asked_at: Instant,
@@ -92,8 +94,9 @@ impl super::leader::Leader {
 }
 
 impl Raft {
-    /// Reads that want to be linearizable. Each is answered by [`Output::ReadReady`] or [`Output::ReadFailed`]; who asks must
-    /// not wait for ever, though, since the leader may be out of reach for long without another taking its place.
+    /// Reads that want to be linearizable. Each is answered by [`Output::ReadReady`] or
+    /// [`Output::ReadFailed`]; who asks must not wait for ever, though, since the leader may be out of reach
+    /// for long without another taking its place.
     pub fn read(&mut self, ids: Vec<u64>, turn: &mut Turn<'_>) {
         match &mut self.state {
             State::Leader(leader) => leader.reads.waiting.push(Reader::Here(ids)),

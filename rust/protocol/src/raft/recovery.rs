@@ -1,4 +1,5 @@
-//! Starting a group with what its disk has: hard state, snapshot record, snapshot, log, read one after the other.
+//! Starting a group with what its disk has: hard state, snapshot record, snapshot, log, read one after the
+//! other.
 
 use bytes::Bytes;
 
@@ -23,7 +24,8 @@ enum Step {
     Log,
 }
 
-/// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read), until it is done.
+/// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read),
+/// until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Recovery {
     group: GroupId,
@@ -82,8 +84,8 @@ impl Recovery {
     /// Takes what was read; gives everything when that was the last.
     ///
     /// # Errors
-    /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised what it
-    /// cannot read any more.
+    /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised
+    /// what it cannot read any more.
     pub(super) fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
         let rows = rows.rows;
         match self.step {

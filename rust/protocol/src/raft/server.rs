@@ -1,9 +1,9 @@
 //! One server of a group: the protocol itself, without a state machine.
 //!
-//! [`Raft`] is the state machine of Figure 2 and the parts of the thesis that the [essay](super) names. This file has its
-//! state and the way in and out; what it does stands in one file per concern: [`election`](super::election),
-//! [`follower`](super::follower), [`leader`](super::leader), [`read_index`](super::read_index),
-//! [`snapshot`](super::snapshot).
+//! [`Raft`] is the state machine of Figure 2 and the parts of the thesis that the [essay](super) names. This
+//! file has its state and the way in and out; what it does stands in one file per concern:
+//! `election`, `follower`, `leader`,
+//! `read_index`, `snapshot`.
 
 use std::collections::BTreeSet;
 
@@ -59,8 +59,8 @@ pub struct Recovered {
     pub beginning: Option<Beginning>,
     /// What the host's state machine has applied, durably; 0 if it begins with the snapshot, or empty.
     pub applied: LogIndex,
-    /// The entries behind the base of the log, from its first position on, as far as the stream has them. What is behind a
-    /// gap was never acknowledged and does not count.
+    /// The entries behind the base of the log, from its first position on, as far as the stream has them.
+    /// What is behind a gap was never acknowledged and does not count.
     pub entries: Vec<Entry>,
 }
 
@@ -68,13 +68,15 @@ pub struct Recovered {
 ///
 /// # The driving contract
 /// * [`Raft::start`] it with what the disk has; then call it with what happens: [`message`](Raft::message),
-///   [`timer`](Raft::timer), [`persisted`](Raft::persisted), [`peer`](Raft::peer), [`propose`](Raft::propose), ….
+///   [`timer`](Raft::timer), [`persisted`](Raft::persisted), [`peer`](Raft::peer),
+///   [`propose`](Raft::propose), ….
 /// * After each call perform the [`Output`]s, in their order; other calls may come before one is done.
 /// * A server whose invariant breaks panics and must not be used again.
 ///
 /// # What it keeps
-/// At most one vote per term, given only to a candidate whose log is at least as up to date (election safety, leader
-/// completeness); a log that only its leader's appends change, and nothing committed (log matching, state machine safety).
+/// At most one vote per term, given only to a candidate whose log is at least as up to date (election safety,
+/// leader completeness); a log that only its leader's appends change, and nothing committed (log matching,
+/// state machine safety).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(super) setup: Setup,
@@ -242,8 +244,8 @@ impl Raft {
         self.settle(turn);
     }
 
-    /// Takes commands into the log, if it leads, and gives the position of the first. Whether they are ever applied is seen
-    /// when the entries at their indexes are: the terms tell.
+    /// Takes commands into the log, if it leads, and gives the position of the first. Whether they are ever
+    /// applied is seen when the entries at their indexes are: the terms tell.
     ///
     /// # Errors
     /// [`Refusal`], of all of them.
@@ -341,8 +343,8 @@ impl Raft {
         }
     }
 
-    /// Sets the timer for whatever is due first. One that is set too early goes off for nothing and is set again: that is
-    /// cheaper than moving it with every message of the leader.
+    /// Sets the timer for whatever is due first. One that is set too early goes off for nothing and is set
+    /// again: that is cheaper than moving it with every message of the leader.
     fn arm(&mut self, turn: &mut Turn<'_>) {
         let own = match &self.state {
             State::Leader(leader) => leader.heartbeat_at,
@@ -406,19 +408,28 @@ impl Raft {
         self.log.configuration()
     }
 
+    /// Microseconds since it heard from the leader; 0 if it leads, `None` if it knows none.
+    pub fn heard_micros(&self, now: Instant) -> Option<u64> {
+        match &self.state {
+            State::Follower(follower) => follower.heard.map(|heard| now.0.saturating_sub(heard.0)),
+            State::Candidate(_) => None,
+            State::Leader(_) => Some(0),
+        }
+    }
+
     /// Its own view of itself and the group, as it is now.
     pub fn status(&self, now: Instant) -> Status {
-        let (state, heard) = match &self.state {
-            State::Follower(follower) => (ServerState::Follower, follower.heard),
-            State::Candidate(_) => (ServerState::Candidate, None),
-            State::Leader(_) => (ServerState::Leader, Some(now)),
+        let state = match &self.state {
+            State::Follower(_) => ServerState::Follower,
+            State::Candidate(_) => ServerState::Candidate,
+            State::Leader(_) => ServerState::Leader,
         };
         let lag = |(node, matched): (NodeId, LogIndex)| (node, self.log.last().index.0 - matched.0);
         Status {
             state,
             term: self.hard.term,
             leader: self.leader(),
-            heard_micros: heard.map(|heard| now.0.saturating_sub(heard.0)),
+            heard_micros: self.heard_micros(now),
             commit: self.log.commit(),
             applied: self.log.released(),
             last: self.log.last(),

@@ -1,13 +1,14 @@
 //! Client sessions: a retried command is executed once (thesis, 6.3).
 //!
-//! A client that gets no answer cannot know whether its command was executed. So it opens a **session** and numbers its
-//! commands; each server's state machine remembers, per session, the answers to the commands that the client has not yet
-//! acknowledged. A command that comes again gets the answer that it got, whoever leads by then.
+//! A client that gets no answer cannot know whether its command was executed. So it opens a **session** and
+//! numbers its commands; each server's state machine remembers, per session, the answers to the commands that
+//! the client has not yet acknowledged. A command that comes again gets the answer that it got, whoever leads
+//! by then.
 //!
-//! Sessions are part of the replicated state: opened, used and expired by entries of the log, and in the snapshots. Time is
-//! the logged time (each entry carries its leader's wall clock; the latest seen so far counts), so all servers expire
-//! a session at the same entry. A command in an expired session is refused and never executed: the client must find out by
-//! reading what became of its last commands.
+//! Sessions are part of the replicated state: opened, used and expired by entries of the log, and in the
+//! snapshots. Time is the logged time (each entry carries its leader's wall clock; the latest seen so far
+//! counts), so all servers expire a session at the same entry. A command in an expired session is refused and
+//! never executed: the client must find out by reading what became of its last commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,11 +9,13 @@ use crate::raft::types::GroupId;
 
 /// How long things take.
 ///
-/// A follower that hears nothing for an election timeout, drawn anew each time from `election_min..election_max`, calls
-/// for an election. The spread keeps two from doing it at once; `heartbeat` must be well below `election_min`.
+/// A follower that hears nothing for an election timeout, drawn anew each time from
+/// `election_min..election_max`, calls for an election. The spread keeps two from doing it at once;
+/// `heartbeat` must be well below `election_min`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// The shortest election timeout. For so long after it has heard from a leader, a voter helps nobody to another.
+    /// The shortest election timeout. For so long after it has heard from a leader, a voter helps nobody to
+    /// another.
     pub election_min: Duration,
     /// The longest election timeout. A leader that has not heard from a quorum for so long steps down.
     pub election_max: Duration,
@@ -58,14 +60,15 @@ pub struct Settings {
     pub timing: Timing,
     /// About how many bytes of entries one append carries; a single larger entry goes alone.
     pub append_bytes: usize,
-    /// How many appends may be on their way to a follower. While all are, new entries gather for the next one.
+    /// How many appends may be on their way to a follower. While all are, new entries gather for the next
+    /// one.
     pub append_window: usize,
     /// With so many bytes of entries that are not committed yet, a leader refuses more.
     pub uncommitted_bytes: usize,
     /// When snapshots are made.
     pub snapshots: Snapshots,
-    /// A snapshot is due when so many entries have been applied since the last one; with snapshots on demand, the log is
-    /// compacted by so many entries at once.
+    /// A snapshot is due when so many entries have been applied since the last one; with snapshots on demand,
+    /// the log is compacted by so many entries at once.
     pub snapshot_every: u64,
     /// Or when the entries since the last one take so many bytes.
     pub snapshot_bytes: usize,
@@ -107,8 +110,8 @@ pub struct Setup {
     pub me: NodeId,
     /// Which group.
     pub group: GroupId,
-    /// The members that the group began with: the same for all that began with it. Empty for a server that joins later and
-    /// learns them from the log or a snapshot.
+    /// The members that the group began with: the same for all that began with it. Empty for a server that
+    /// joins later and learns them from the log or a snapshot.
     pub initial: Configuration,
     /// How it behaves.
     pub settings: Settings,

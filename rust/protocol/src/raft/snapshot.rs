@@ -1,14 +1,16 @@
 //! Snapshots: what stands for a part of the log that is gone (section 7).
 //!
-//! When enough has been applied, the host is asked to make a snapshot of the state machine. It does so at its leisure, beside
-//! heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the disk like a vote does, and then the
-//! log before it is forgotten, in steps, but for some entries that followers may still want.
+//! When enough has been applied, the host is asked to make a snapshot of the state machine. It does so at its
+//! leisure, beside heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the
+//! disk like a vote does, and then the log before it is forgotten, in steps, but for some entries that
+//! followers may still want.
 //!
-//! A member that lacks what is gone gets the snapshot in chunks. The leader asks its host for each chunk when the window has
-//! room for it, so nothing large is ever in memory because of this. The receiver says how many bytes it has from the
-//! beginning on; whatever is lost, from there it goes on, also with another leader, if that has the very same snapshot. The
-//! host puts the chunks aside and, when all are there, checks the sum over the whole. Only then the snapshot takes the place of
-//! log and state machine, at once: its record and the cut of the log are one persist.
+//! A member that lacks what is gone gets the snapshot in chunks. The leader asks its host for each chunk when
+//! the window has room for it, so nothing large is ever in memory because of this. The receiver says how many
+//! bytes it has from the beginning on; whatever is lost, from there it goes on, also with another leader, if
+//! that has the very same snapshot. The host puts the chunks aside and, when all are there, checks the sum
+//! over the whole. Only then the snapshot takes the place of log and state machine, at once: its record and
+//! the cut of the log are one persist.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -52,8 +54,8 @@ pub struct Beginning {
     pub base: LogPosition,
     /// The members that counted there.
     pub members: Configuration,
-    /// What stands for the log up to the base, or beyond it. `None` if the host's own state does, and nobody has needed a
-    /// snapshot of it.
+    /// What stands for the log up to the base, or beyond it. `None` if the host's own state does, and nobody
+    /// has needed a snapshot of it.
     pub snapshot: Option<Kept>,
 }
 
@@ -160,8 +162,9 @@ impl Raft {
         }
     }
 
-    /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only a host whose
-    /// snapshots are made on demand says so.) When that is worth the while, the log before is forgotten.
+    /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only
+    /// a host whose snapshots are made on demand says so.) When that is worth the while, the log before is
+    /// forgotten.
     ///
     /// # Panics
     /// If that entry has not been given to it.
@@ -180,8 +183,8 @@ impl Raft {
         self.settle(turn);
     }
 
-    /// How many times as much as usual may gather in the log: more while a snapshot is on its way, since its receiver needs what
-    /// follows it.
+    /// How many times as much as usual may gather in the log: more while a snapshot is on its way, since its
+    /// receiver needs what follows it.
     fn patience(&self) -> u64 {
         if self.is_sending() { 4 } else { 1 }
     }
@@ -193,8 +196,8 @@ impl Raft {
         matches!(&self.state, State::Leader(leader) if leader.progress.values().any(sends))
     }
 
-    /// The snapshot that was asked for is durable: `size` bytes, of which `checksum` is the XXH3, under `handle`. Says whether
-    /// it is of use; it is not when a newer one came from the leader meanwhile.
+    /// The snapshot that was asked for is durable: `size` bytes, of which `checksum` is the XXH3, under
+    /// `handle`. Says whether it is of use; it is not when a newer one came from the leader meanwhile.
     pub fn snapshot_taken(
         &mut self,
         position: LogPosition,
@@ -331,8 +334,9 @@ impl Raft {
         self.incoming = None;
     }
 
-    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Output::Restore`] says when to put it in the
-    /// place of the state machine; it does not come if that has got beyond it meanwhile.
+    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Output::Restore`] says
+    /// when to put it in the place of the state machine; it does not come if that has got beyond it
+    /// meanwhile.
     pub fn snapshot_received(&mut self, meta: &SnapshotMeta, handle: Option<u64>, turn: &mut Turn<'_>) {
         let position = meta.position;
         if self

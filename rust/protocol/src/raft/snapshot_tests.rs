@@ -1,4 +1,5 @@
-//! A host whose state is durable by itself: compaction without snapshots, and snapshots for those who need one.
+//! A host whose state is durable by itself: compaction without snapshots, and snapshots for those who need
+//! one.
 
 use super::*;
 use crate::raft::bugs::RaftBugs;

@@ -61,8 +61,9 @@ impl fmt::Debug for LogIndex {
 
 /// An entry's full name. By the Log Matching Property it names the whole log up to there.
 ///
-/// The order is that of section 5.4.1: of two logs, the one whose last entry has the later term is more up to date,
-/// and with equal terms the longer one. The fields stand in that order, so that the derived order is this one.
+/// The order is that of section 5.4.1: of two logs, the one whose last entry has the later term is more up to
+/// date, and with equal terms the longer one. The fields stand in that order, so that the derived order is
+/// this one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPosition {
     /// The term of the leader that created the entry.
@@ -103,7 +104,8 @@ impl GroupId {
         format!("raft/{}/hard", self.0).into()
     }
 
-    /// The name of the record that says where the group's log begins, and which snapshot stands for what was before.
+    /// The name of the record that says where the group's log begins, and which snapshot stands for what was
+    /// before.
     pub fn beginning_key(self) -> Bytes {
         format!("raft/{}/beginning", self.0).into()
     }

@@ -1,8 +1,10 @@
-//! Where a group with a small state machine keeps the bytes of its snapshots: in memory, and in a stream of the journal.
+//! Where a group with a small state machine keeps the bytes of its snapshots: in memory, and in a stream of
+//! the journal.
 //!
-//! The chunks of a snapshot stand one after the other in the stream. They become durable as bulk, in slices between votes and
-//! appends. Nothing refers to them until the snapshot's record does (its handle is the position of the first chunk); until
-//! then a crash leaves the older snapshot in force, and the next one to be written overwrites what was left.
+//! The chunks of a snapshot stand one after the other in the stream. They become durable as bulk, in slices
+//! between votes and appends. Nothing refers to them until the snapshot's record does (its handle is the
+//! position of the first chunk); until then a crash leaves the older snapshot in force, and the next one to
+//! be written overwrites what was left.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;

@@ -10,8 +10,8 @@ use crate::raft::machine::Machine;
 use crate::raft::types::LogPosition;
 use crate::time::WallTime;
 
-/// Commands are `put NAME VALUE` (answered with the value) and `add NAME NUMBER` (answered with the sum); a query is a NAME.
-/// Whatever comes after `//` in a command only makes it different from others.
+/// Commands are `put NAME VALUE` (answered with the value) and `add NAME NUMBER` (answered with the sum); a
+/// query is a NAME. Whatever comes after `//` in a command only makes it different from others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::raft) struct Ledger {
     values: BTreeMap<String, String>,

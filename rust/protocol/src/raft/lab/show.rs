@@ -240,7 +240,8 @@ pub(in crate::raft) fn servers(lab: &Lab) -> String {
     lab.nodes().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A line per server: the terms of its entries, the committed ones before the bar. Compacted entries are left out.
+/// A line per server: the terms of its entries, the committed ones before the bar. Compacted entries are left
+/// out.
 pub(in crate::raft) fn logs(lab: &Lab) -> String {
     let line = |node: NodeId| {
         let raft = lab.group(node).and_then(|group| group.raft())?;
