@@ -157,3 +157,36 @@ fn a_snapshot_holds_everything() {
     assert_ne!(without, bench.state);
     assert!(Sessions::<Counter>::load(&saved.slice(..saved.len() - 1)).is_err());
 }
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn what_is_stored_keeps_its_bytes() {
+    let command = Bytes::from_static(b"x");
+    let in_session = Request::InSession {
+        session: SessionId(5),
+        sequence: 2,
+        acknowledged: 1,
+        command: command.clone(),
+    };
+    let samples = [
+        (Request::Plain(command), "01e807000178"),
+        (Request::Open { idle_ms: 1000 }, "01e80701e807"),
+        (Request::Close(SessionId(5)), "01e8070205"),
+        (in_session, "01e807030502010178"),
+    ];
+    for (request, bytes) in samples {
+        let stored = logged(WallTime(1000), request.clone());
+        assert_eq!(hex(&stored), bytes);
+        assert_eq!(request_of(&stored), Ok(request));
+    }
+    let mut bench = Bench::default();
+    let session = bench.open(1000);
+    bench.call(session, 1, 0).unwrap();
+    assert_eq!(
+        hex(&bench.state.save(false)),
+        "0102000101e807c0843d0001010131020101"
+    );
+}
