@@ -152,7 +152,6 @@ fn vectors_are_readable_and_name_the_directory_only_where_needed() {
     });
     let names: Vec<String> = vector.readable().into_keys().collect();
     assert_eq!(names, ["n1", "n10", "n2#0000000000ef", "n2#00000000abcd"]);
-    assert_eq!(vector.increment(replica(1)), dot(1, 6));
     assert_eq!(vector.get(replica(9)), 0);
 }
 

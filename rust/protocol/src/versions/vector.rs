@@ -97,17 +97,6 @@ impl VersionVector {
         *counter = dot.counter.max(*counter);
     }
 
-    /// Adds the next write of `replica` and returns it.
-    ///
-    /// # Panics
-    /// If the replica's counter is exhausted.
-    pub fn increment(&mut self, replica: ReplicaId) -> Dot {
-        let counter = self.get(replica).checked_add(1).expect("counter exhausted");
-        let dot = Dot { replica, counter };
-        self.record(dot);
-        dot
-    }
-
     /// Adds all that `other` has seen.
     pub fn merge(&mut self, other: &VersionVector) {
         for dot in other.iter() {
