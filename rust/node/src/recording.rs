@@ -211,3 +211,54 @@ fn filled(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ids::ClusterId;
+    use quorate_protocol::ring::RingSettings;
+    use quorate_protocol::time::Now;
+    use quorate_protocol::topology::Member;
+
+    use super::*;
+
+    /// The bytes of recordings that people keep. A change of them needs a new format number.
+    #[test]
+    fn golden_bytes() {
+        let member = Member {
+            id: NodeId(1),
+            peer_address: "p".to_owned(),
+            client_address: "c".to_owned(),
+            http_address: "h".to_owned(),
+            rack: "r".to_owned(),
+            datacenter: "d".to_owned(),
+        };
+        let topology = Topology::new(ClusterId(2), 3, vec![member], RingSettings::default()).unwrap();
+        let heading = Heading {
+            format: FORMAT,
+            role: RoleId::Catalog,
+            spec: Some(Spec::Catalog),
+            replica: ReplicaId::new(NodeId(1), 7),
+            topology,
+            alive: [NodeId(1)].into(),
+            seed: 9,
+        };
+        let step = Step {
+            input: Input {
+                now: Now::default(),
+                event: Event::Timer { id: 5 },
+            },
+            effects: digest(&[]),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(folder.path(), "n1", &heading).unwrap();
+        recorder.step(&step).unwrap();
+        recorder.flush().unwrap();
+        let path = folder.path().join("n1.recording");
+        let bytes = std::fs::read(&path).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "1f00000001010100878080808080400203010101700163016801720164960100010109\
+                        0e00000000000305d9d99efcb6d7cebdc701";
+        assert_eq!(hex, expected);
+        assert_eq!(read(&path).unwrap(), (heading, vec![step]));
+    }
+}
