@@ -240,7 +240,7 @@ impl Simulation {
     /// Every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
     fn close(&mut self) {
         if self.world.has_rotted() {
-            // A read that finds a rotten record fails at ALL, and heals it.
+            // A read at ALL heals a rotten record, or fails where there is nothing to heal it with.
             self.read_everything();
         }
         self.world.begin_closing();

@@ -5,6 +5,9 @@
 //! when those do not answer in time (a hedged request: Dean and Barroso, The Tail at Scale, 2013).
 //!
 //! Only the merge of the answers is kept, and of each replica whether it has all of that.
+//!
+//! A read that cannot do without a replica whose record is corrupt waits for all the others, heals that record with
+//! what they have together, and counts the replica once it has that durably.
 
 use std::sync::Arc;
 
@@ -30,6 +33,10 @@ enum Copy {
     Stale,
     /// It was asked and will not answer; its error, unless it went out of reach.
     Failed(Option<Error>),
+    /// Its record was corrupt, as this error says; it was sent all that the others have, and this read waits for it.
+    Healing(Error),
+    /// It could not make that durable.
+    Unhealed(Error),
 }
 
 impl Copy {
@@ -51,6 +58,8 @@ pub(super) struct Repair {
     pub(super) stale: Vec<NodeId>,
     /// Those whose record is unreadable. Named only when all other replicas of the key have answered.
     pub(super) corrupt: Vec<NodeId>,
+    /// Whether the read waits for it, and needs an answer of its own even if another read sent the same a moment ago.
+    pub(super) awaited: bool,
 }
 
 /// A read in progress.
@@ -144,12 +153,25 @@ impl Read {
         };
     }
 
+    /// A replica has durably what it was healed with, which is all that there was.
+    pub(super) fn healed(&mut self, by: NodeId) {
+        for (node, copy) in &mut self.copies {
+            if *node == by && matches!(copy, Copy::Healing(_)) {
+                *copy = Copy::Current;
+            }
+        }
+    }
+
     /// A replica will not answer.
     pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
         for (of, copy) in &mut self.copies {
             match copy {
                 Copy::Unasked if *of == node => *copy = Copy::OutOfReach,
                 Copy::Asked if *of == node => *copy = Copy::Failed(error.clone()),
+                // A repeated answer from before it was sent what heals it.
+                Copy::Healing(_) if matches!(error, Some(Error::CorruptRecord(_))) => {}
+                // What its disk says of a write tells the reader less than that the record is corrupt.
+                Copy::Healing(corrupt) if *of == node => *copy = Copy::Unhealed(corrupt.clone()),
                 _ => {}
             }
         }
@@ -165,7 +187,7 @@ impl Read {
 
     /// How many answers there can be in the end.
     fn possible(&self) -> usize {
-        self.answers() + self.count(|copy| matches!(copy, Copy::Asked | Copy::Unasked))
+        self.answers() + self.count(|copy| matches!(copy, Copy::Asked | Copy::Unasked | Copy::Healing(_)))
     }
 
     fn settled(&self) -> bool {
@@ -181,6 +203,42 @@ impl Read {
     pub(super) fn short(&self, required: u8) -> bool {
         let expected = self.answers() + self.count(|copy| *copy == Copy::Asked);
         self.damaged() || !self.answered && expected < usize::from(required)
+    }
+
+    /// Whether corrupt records can be healed in the end: all the other replicas have answered, or may yet.
+    fn healable(&self) -> bool {
+        let gone = |copy: &Copy| {
+            matches!(copy, Copy::OutOfReach | Copy::Failed(_) | Copy::Unhealed(_)) && !copy.corrupt()
+        };
+        self.damaged() && self.count(gone) == 0
+    }
+
+    /// Whether all the replicas whose records are not corrupt have answered.
+    fn complete(&self) -> bool {
+        let told = |copy: &Copy| copy.answered() || copy.corrupt() || matches!(copy, Copy::Healing(_));
+        self.count(told) == self.copies.len()
+    }
+
+    /// What those with a corrupt record must be sent now, since the level cannot be met without them; the read goes
+    /// on when they have it ([`healed`](Self::healed)).
+    pub(super) fn heal(&mut self, required: u8) -> Option<Repair> {
+        if self.answered || self.possible() >= usize::from(required) || !self.complete() {
+            return None;
+        }
+        let state = self.merged.clone().filter(|state| !state.is_empty())?;
+        let mut corrupt = Vec::new();
+        for (node, copy) in &mut self.copies {
+            if let Copy::Failed(Some(error @ Error::CorruptRecord(_))) = copy {
+                *copy = Copy::Healing(error.clone());
+                corrupt.push(*node);
+            }
+        }
+        (!corrupt.is_empty()).then_some(Repair {
+            state,
+            stale: Vec::new(),
+            corrupt,
+            awaited: true,
+        })
     }
 
     /// Answers at R; is over when everyone asked has settled.
@@ -201,7 +259,8 @@ impl Read {
             };
         }
         let alive = self.possible();
-        if alive < usize::from(required) {
+        let may_heal = self.healable() && !self.settled();
+        if alive < usize::from(required) && !may_heal {
             let alive = alive as u8;
             return Progress::Done(Err(self
                 .reason()
@@ -220,6 +279,7 @@ impl Read {
     fn reason(&self) -> Option<Error> {
         self.copies.iter().find_map(|(_, copy)| match copy {
             Copy::Failed(error) => error.clone(),
+            Copy::Healing(error) | Copy::Unhealed(error) => Some(error.clone()),
             _ => None,
         })
     }
@@ -256,8 +316,7 @@ impl Read {
             true => nodes(&|copy| *copy == Copy::Stale),
             false => Vec::new(),
         };
-        let complete = self.count(|copy| copy.answered() || copy.corrupt()) == self.copies.len();
-        let corrupt = match complete {
+        let corrupt = match self.complete() {
             true => nodes(&Copy::corrupt),
             false => Vec::new(),
         };
@@ -265,6 +324,7 @@ impl Read {
             state,
             stale,
             corrupt,
+            awaited: false,
         })
     }
 }

@@ -205,3 +205,57 @@ fn a_key_that_nobody_has_needs_no_repair() {
     assert!(entry.versions.is_empty() && entry.context.is_empty());
     assert_eq!(read.repair(), None);
 }
+
+#[test]
+fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
+    let mut read = read([true; 3], false);
+    read.ask(3);
+    read.lost(NodeId(1), corrupt());
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert_eq!(read.heal(3), None);
+    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    read.fetched(NodeId(3), state([1, 1, 0]));
+    let heal = read.heal(3).unwrap();
+    assert_eq!((heal.state, heal.corrupt), (state([1, 1, 0]), vec![NodeId(1)]));
+    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.timed_out(3), corrupt().unwrap());
+    read.lost(NodeId(1), corrupt());
+    assert_eq!(
+        (read.heal(3), read.progress(3, Level::All)),
+        (None, Progress::Waiting)
+    );
+    read.healed(NodeId(1));
+    assert_eq!(entry_of(read.progress(3, Level::All)).answered.len(), 3);
+}
+
+#[test]
+fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
+    for error in [None, Some(Error::StorageFull("full".to_owned()))] {
+        let mut read = read([true; 3], true);
+        read.ask(3);
+        read.lost(NodeId(1), corrupt());
+        read.fetched(NodeId(2), state([1, 0, 0]));
+        read.lost(NodeId(3), error);
+        assert_eq!(read.heal(3), None);
+        assert_eq!(
+            read.progress(3, Level::All),
+            Progress::Done(Err(corrupt().unwrap()))
+        );
+    }
+}
+
+#[test]
+fn a_replica_that_cannot_be_healed_now_is_corrupt_still() {
+    let mut read = read([true, true, false], true);
+    read.copies.pop();
+    read.ask(2);
+    read.lost(NodeId(1), corrupt());
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert!(read.heal(2).is_some());
+    read.lost(NodeId(1), Some(Error::StorageFull("full".to_owned())));
+    assert_eq!(read.heal(2), None);
+    assert_eq!(
+        read.progress(2, Level::All),
+        Progress::Done(Err(corrupt().unwrap()))
+    );
+}

@@ -41,6 +41,7 @@ impl Coordinator {
             }
             (Kind::Write(write), Message::Failed(error)) => write.refused(from.node, &error),
             (Kind::Read(read), Message::Fetched { state }) => read.fetched(from.node, state),
+            (Kind::Read(read), Message::Stored) => read.healed(from.node),
             (Kind::Read(read), Message::Failed(error)) => read.lost(from.node, Some(error)),
             (Kind::Scan(scan), Message::FetchedRange { rows, more }) => scan.fetched(from.node, rows, more),
             (Kind::Scan(scan), Message::Failed(error)) => scan.lost(from.node, Some(error)),
@@ -80,8 +81,13 @@ impl Coordinator {
                     true => read.ask(usize::MAX),
                     false => Vec::new(),
                 };
+                let heal = read.heal(required);
                 let progress = read.progress(required, level);
                 let key = read.key.clone();
+                if let Some(heal) = heal {
+                    let trace = exchange.ask.trace;
+                    self.repair(key.clone(), heal, (id, trace), now, effects);
+                }
                 for node in more {
                     let message = Message::Fetch { key: key.clone() };
                     self.send(id, self.replica(node), message, effects);

@@ -52,7 +52,7 @@ impl Repairs {
 }
 
 impl Coordinator {
-    /// Sends a repair to those that can be reached, unless it was sent a moment ago.
+    /// Sends a repair to those that can be reached, unless it was sent a moment ago and nobody waits for it.
     pub(super) fn repair(
         &mut self,
         key: Key,
@@ -69,7 +69,8 @@ impl Coordinator {
             clock: repair.state.clock().clone(),
             targets: targets.clone(),
         };
-        if targets.is_empty() || !self.repairs.is_due(&key, sent, now.instant) {
+        let due = self.repairs.is_due(&key, sent, now.instant) || repair.awaited;
+        if targets.is_empty() || !due {
             return;
         }
         let header = self.header(id, now.instant + REPAIR_PATIENCE, trace);
