@@ -370,6 +370,30 @@ def test_the_demo_tells_the_truth_in_time(tmp_path):
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [(b"one", 1), (b"1\n2\n", 2), (b"1\n2\n3", 3), (b"\0\xff" * 20_000, 3)],
+    ids=["1 line", "2 lines", "3 lines", "binary"],
+)
+def test_the_demo_takes_any_file(tmp_path, content, lines):
+    file = tmp_path / "[short].txt"
+    file.write_bytes(content)
+    report = json.loads(run("demo", file, "--json"))
+    assert (report["lines"], report["loaded"]) == (lines, lines)
+    before, after = report["recovery"]["stale_lines"]
+    assert before == report["failure"]["revised"] > 0
+    assert after == 0
+    assert report["failure"]["levels"][2]["write"].startswith("Unavailable")
+    assert report["verification"] == {"acknowledged": lines, "lost": 0, "wrong": 0}
+
+
+def test_the_demo_refuses_an_empty_file(tmp_path):
+    file = tmp_path / "empty.txt"
+    file.touch()
+    assert "is empty: name a text with at least one line" in run("demo", file, check=2)
+
+
+@pytest.mark.timeout(120)
 def test_the_demo_draws_for_people():
     drawn = run("demo")
     for what in (

@@ -34,11 +34,13 @@ __all__ = ["Demo", "demo"]
 NODES = 5
 REPLICAS = 3
 VICTIM = "n3"
+"""Who is killed, unless the text is so short that it stores none of it."""
 LEVELS = (ONE, QUORUM, ALL)
 _TEXTS = ("pydoc_data.topics", "typing", "argparse")
 _BATCH = 512
 _LOAD_BUDGET = 4.0
 _REVISED = 600
+_LONGEST_LINE = 16 << 10
 _MARK = b"revised: "
 _CATCH_UP = 5.0
 
@@ -61,7 +63,7 @@ def default_text() -> Path:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Read a file line by line.
+    """Read a file line by line; what goes on for longer than 16 KiB, as binary files do, is taken in pieces.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def read_lines(path: Path) -> list[bytes]:
         raise InvalidArgument(f"{path} cannot be read: {error.strerror}") from error
     if not lines:
         raise InvalidArgument(f"{path} is empty: name a text with at least one line")
-    return lines
+    return [line[i : i + _LONGEST_LINE] for line in lines for i in range(0, len(line), _LONGEST_LINE)]
 
 
 class Demo:
@@ -96,6 +98,7 @@ class Demo:
         self._as_json = as_json
         self._report: dict[str, Any] = {"file": str(path), "nodes": NODES, "replicas": REPLICAS}
         self._acknowledged: dict[str, bytes] = {}
+        self._victim = VICTIM
         self._console = console()
 
     def run(self) -> int:
@@ -133,11 +136,13 @@ class Demo:
 
     def _load(self, keyspace: Keyspace) -> None:
         """Write a third of the lines at each level, and read them back at the same level."""
+        from rich.markup import escape
+
         named = [(f"{number:07d}", line) for number, line in enumerate(self._lines, 1)]
         third = -(-len(named) // len(LEVELS))
         rows = []
         loaded = 0
-        title = f"{self._path.name}, {len(named):,} lines, {REPLICAS} copies of each"
+        title = f"{escape(self._path.name)}, {len(named):,} lines, {REPLICAS} copies of each"
         self._act("2", "load", title)
         for index, level in enumerate(LEVELS):
             part = named[index * third : (index + 1) * third]
@@ -157,19 +162,23 @@ class Demo:
 
     def _kill(self, cluster: Cluster, keyspace: Keyspace) -> None:
         """Lose a node; see which levels go on, and revise lines that it should have had."""
+        ring = cluster.ring()
+        stored = {key: ring.nodes_for_key(key, REPLICAS) for key in self._acknowledged}
+        if all(VICTIM not in nodes for nodes in stored.values()):
+            self._victim = next(iter(stored.values()))[0]
+        victim = self._victim
+        its_own = [key for key, nodes in stored.items() if victim in nodes]
         begun = time.perf_counter()
-        cluster[VICTIM].kill()
+        cluster[victim].kill()
         noticed = time.perf_counter() - begun
         self._act(
-            "3", "kill", f"SIGKILL to {VICTIM}; the others noticed within [bold]{milliseconds(noticed)}[/]"
+            "3", "kill", f"SIGKILL to {victim}; the others noticed within [bold]{milliseconds(noticed)}[/]"
         )
-        ring = cluster.ring()
-        its_own = [key for key in self._acknowledged if VICTIM in ring.nodes_for_key(key, REPLICAS)]
         rows = [self._attempt(keyspace, level, its_own[0]) for level in LEVELS]
         revised = [(key, _MARK + self._acknowledged[key]) for key in its_own[:_REVISED]]
         revisions = len(list(self._put(keyspace, QUORUM, revised)))
         self._report["failure"] = {
-            "node": VICTIM,
+            "node": victim,
             "noticed_ms": _ms(noticed),
             "levels": rows,
             "revised": revisions,
@@ -180,14 +189,16 @@ class Demo:
     def _restart(self, cluster: Cluster, keyspace: Keyspace) -> None:
         """Get the node back, and watch reads bring it up to date."""
         begun = time.perf_counter()
-        cluster[VICTIM].restart()
+        cluster[self._victim].restart()
         back = time.perf_counter() - begun
-        self._act("4", "restart", f"{VICTIM} is back with its data after [bold]{milliseconds(back)}[/]")
+        self._act("4", "restart", f"{self._victim} is back with its data after [bold]{milliseconds(back)}[/]")
         revised = [key for key, line in self._acknowledged.items() if line.startswith(_MARK)]
         counts = list(self._catch_up(keyspace, revised))
         self._report["recovery"] = {"seconds": round(back, 3), "stale_lines": counts}
         steps = " → ".join(f"[bold]{stale:,}[/]" for stale in counts)
-        self._say(f"   stale lines on {VICTIM} before and after reads at ALL, which repair them: {steps}")
+        self._say(
+            f"   stale lines on {self._victim} before and after reads at ALL, which repair them: {steps}"
+        )
         row = self._attempt(keyspace, ALL, revised[0] if revised else next(iter(self._acknowledged)))
         self._report["recovery"]["all"] = row
         self._say(f"   ALL is available again: {'[green]yes[/]' if row['write'] == 'ok' else '[red]no[/]'}")
@@ -204,7 +215,7 @@ class Demo:
 
     def _stale(self, keyspace: Keyspace, keys: Sequence[str]) -> int:
         """Count the lines that are not as last written in the victim's own copy."""
-        entries = keyspace.get_many(keys, consistency=ONE, node=VICTIM)
+        entries = keyspace.get_many(keys, consistency=ONE, node=self._victim)
         return sum(entry.siblings != (self._acknowledged[key],) for key, entry in entries.items())
 
     def _verify(self, keyspace: Keyspace) -> None:
@@ -231,11 +242,13 @@ class Demo:
     def _put(
         self, keyspace: Keyspace, level: Level, some: Sequence[tuple[str, bytes]]
     ) -> Iterable[WriteData]:
-        """Write lines and remember which were acknowledged."""
+        """Write lines and remember which were acknowledged; it is an error when none was."""
         lines = dict(some)
         try:
             results: Mapping[str, WriteData] = keyspace.put_many(lines, consistency=level)
         except PartialFailure as failure:
+            if not failure.succeeded:
+                raise
             results = failure.succeeded
         self._acknowledged.update((key, lines[key]) for key in results)
         return results.values()
