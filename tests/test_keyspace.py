@@ -272,3 +272,24 @@ def test_an_operation_is_traced_through_all_processes(keyspace):
     entry = keyspace.get("a", trace=True)
     assert entry.trace_id != written.trace_id
     assert len(entry.trace()) > 1
+
+
+@pytest.mark.parametrize("key", ["put", "delete"])
+def test_a_write_replaces_what_it_names_or_else_what_its_coordinator_has_seen(cluster, key):
+    keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
+    stale = cluster.nodes_for_key("a", key)[0]
+    keyspace.put(key, "old", consistency=ALL)
+    cluster[stale].kill()
+    keyspace.put(key, "missed", consistency=QUORUM)
+    cluster[stale].restart()
+    plain = keyspace.put(key, "plain") if key == "put" else keyspace.delete(key)
+    assert plain.coordinator == stale
+    entry = keyspace.get(key, consistency=ALL)
+    left = {b"missed", b"plain"} if key == "put" else {b"missed"}
+    assert set(entry.siblings) == left
+    if key == "put":
+        keyspace.put(key, "merged", context=entry.context)
+        assert keyspace.get(key, consistency=ALL).text == "merged"
+    else:
+        keyspace.delete(key, context=entry.context)
+        assert not keyspace.get(key, consistency=ALL).found

@@ -85,7 +85,7 @@ class Keyspace:
             Up to 1 MiB.
         context : Context, optional
             What the writer has seen (``entry.context``): the put replaces exactly that, and becomes a sibling of what
-            was written concurrently. Without it, it replaces whatever its coordinator sees.
+            was written concurrently. Without it, it replaces what its coordinating replica sees; see the notes.
         consistency : Level, str or int, optional
             How many replicas to wait for; the keyspace's write level by default.
         timeout : float, optional
@@ -106,6 +106,23 @@ class Keyspace:
             The time was up; the write may or may not take effect.
         LimitExceeded
             The key or the value is too large.
+
+        Notes
+        -----
+        A put without a context replaces what its coordinating replica sees in its own copy, and nothing else. A replica
+        that has missed writes, for example because it was down, does not know of them: they stay, as siblings of what
+        is put, whatever the level. To replace what the cluster has, read at QUORUM and pass the entry's context.
+
+        Examples
+        --------
+        >>> from quorate import QUORUM, Cluster
+        >>> with Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put("user-123", "Ada")
+        ...     entry = users.get("user-123", consistency=QUORUM)
+        ...     written = users.put("user-123", "Ada Lovelace", context=entry.context)
+        ...     users.get("user-123", consistency=QUORUM).text
+        'Ada Lovelace'
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -184,7 +201,8 @@ class Keyspace:
         key : str or bytes
             Up to 1 KiB.
         context : Context, optional
-            What the writer has seen; see `put`.
+            What the writer has seen (``entry.context``): the delete removes exactly that. Without it, it removes what
+            its coordinating replica sees; see the notes.
         consistency : Level, str or int, optional
             How many replicas to wait for; the keyspace's write level by default.
         timeout : float, optional
@@ -203,6 +221,24 @@ class Keyspace:
             Too few replicas are alive; nothing was written.
         OutcomeUnknown
             The time was up; the delete may or may not take effect.
+
+        Notes
+        -----
+        A delete without a context removes what its coordinating replica sees in its own copy, and nothing else. If that
+        replica has missed a write, for example because it was down, the value of that write is still there afterwards,
+        even when QUORUM or ALL has acknowledged the delete. To delete what the cluster has, read at QUORUM and pass the
+        entry's context.
+
+        Examples
+        --------
+        >>> from quorate import QUORUM, Cluster
+        >>> with Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put("user-123", "Ada")
+        ...     entry = users.get("user-123", consistency=QUORUM)
+        ...     deleted = users.delete("user-123", context=entry.context)
+        ...     users.get("user-123", consistency=QUORUM).found
+        False
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -225,7 +261,7 @@ class Keyspace:
         timeout: float | None = None,
         progress: bool | None = None,
     ) -> dict[KeyT, WriteResult]:
-        """Write many values, many at a time. Each is a write of its own: there is no all or nothing.
+        """Write many values, many at a time. Each is a put of its own, without a context: there is no all or nothing.
 
         Parameters
         ----------

@@ -62,7 +62,11 @@ class Keyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> WriteResult:
-        """Write a value; see `quorate.Keyspace.put`."""
+        """Write a value; see `quorate.Keyspace.put`.
+
+        Without a context it replaces what its coordinating replica sees, which may have missed writes: they stay as
+        siblings. To replace what was read, read at QUORUM and pass ``context=entry.context``.
+        """
         raw_key = key_bytes(key)
         connection = self._connection
         raw = await connection._client.put_async(
@@ -107,7 +111,11 @@ class Keyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> WriteResult:
-        """Delete a key by writing a tombstone; see `quorate.Keyspace.delete`."""
+        """Delete a key by writing a tombstone; see `quorate.Keyspace.delete`.
+
+        Without a context it removes what its coordinating replica sees, which may have missed writes: their values are
+        still there afterwards. To delete what was read, read at QUORUM and pass ``context=entry.context``.
+        """
         raw_key = key_bytes(key)
         connection = self._connection
         raw = await connection._client.put_async(
