@@ -148,6 +148,9 @@ def test_operations_that_fail(at, arguments, named):
         (["node", "--data", "/tmp/x", "--log-level", "x"], "--log-level 'x': use off, error"),
         (["up", "--nodes", "3", "--port", "65530"], "--port 65530"),
         (["up", "--nodes", "1", "--vnodes", "0"], "--vnodes 0"),
+        (["node", "--data", "/tmp/x", "--vnodes", "-1"], "--vnodes -1: give a number from 1"),
+        (["node", "--data", "/tmp/x", "--map-size-bytes", "-1"], "--map-size-bytes -1: give a number from"),
+        (["get", "a", "b", "--timeout", "1e6"], "--timeout 1000000.0: give at most 86400 seconds"),
     ],
 )
 def test_wrong_usage(arguments, named, shared):
@@ -157,7 +160,11 @@ def test_wrong_usage(arguments, named, shared):
 def test_errors_speak_the_language_of_the_shell(at):
     (error,) = at("put", "missing", "a", "1", as_json=True, check=1)
     assert "create it with `quorate keyspace create missing`" in error["message"]
-    at("keyspace", "create", "torn")
+    at("keyspace", "create", "torn", "--read", "ONE")
+    complaint = at("keyspace", "create", "torn", "--replicas", "1", check=1)
+    flags = "--mode quorum --replicas 3 --read ONE --write QUORUM --read-repair async"
+    assert f"({flags}): use these" in complaint
+    at("keyspace", "create", "torn", *flags.split())
     (seen,) = at("put", "torn", "a", "1", as_json=True)
     for value in ("2", "3"):
         at("put", "torn", "a", value, "--context", seen["context"])
@@ -218,6 +225,16 @@ def test_nothing_is_cut_off_in_a_terminal(shared, columns):
         assert "…" not in capture.get()
     for number in range(1, 4):
         assert shared[f"n{number}"].address in rendering.text(shared.status(), width=columns)
+
+
+def test_nodes_that_do_not_answer_are_named_beside_the_documents(cluster):
+    cluster["n2"].kill()
+    for command in ("events", "metrics"):
+        arguments = [sys.executable, "-m", "quorate", command, "--json", "-e", cluster.endpoints]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert done.stderr == "quorate: warning: no answer from n2\n"
+        assert {json.loads(line)["node"] for line in done.stdout.splitlines()} == {"n1", "n3"}
 
 
 def test_nobody_there():
@@ -343,7 +360,7 @@ def test_a_node_that_cannot_start_says_why(background, tmp_path):
         )
         printed, complaints = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert json.loads(printed.splitlines()[-1])["error"] == "PortTaken"
+    assert json.loads(printed.splitlines()[-1])["error"] == "AddressInUse"
     assert str(port) in complaints
 
 

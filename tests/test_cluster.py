@@ -217,8 +217,8 @@ def test_clusters_that_cannot_be(arguments, named):
 
 
 def test_a_node_that_does_not_start_says_why():
-    with pytest.raises(quorate.ClusterStartError, match=r"n1 does not start.*heartbeat_ms") as caught:
-        quorate.Cluster(nodes=3, settings={"heartbeat_ms": 0})
+    with pytest.raises(quorate.ClusterStartError, match=r"n1 does not start.*idle_ms=10") as caught:
+        quorate.Cluster(nodes=3, settings={"idle_ms": 10})
     assert caught.value.node == "n1"
     with pytest.raises(quorate.ClusterStartError, match="secret"):
         quorate.Cluster(nodes=1, host="0.0.0.0")

@@ -143,7 +143,7 @@ keyspace.get('a', timeout=50)
 
 def test_a_start_that_fails(program):
     start, left = program
-    process = start("cluster.close(); quorate.Cluster(nodes=3, settings={'heartbeat_ms': 0})")
+    process = start("cluster.close(); quorate.Cluster(nodes=3, settings={'idle_ms': 10})")
     _, complaints = process.communicate(timeout=30)
     assert "ClusterStartError" in complaints
     assert left() == ({}, [])

@@ -90,6 +90,7 @@ def test_the_timeline_of_a_failure():
         cluster["n2"].kill()
         events = cluster.events()
         assert events.missing == ("n2",)
+        assert str(events).endswith("no answer from n2")
         seen = events.where("PeerDown")
         assert {event.node for event in seen if event.detail["peer"] == "n2"} == {"n1", "n3"}
         assert all(event.detail["reason"] for event in seen)
@@ -104,8 +105,10 @@ def test_a_cluster_without_a_living_node_can_be_asked_about():
         for node in cluster:
             node.kill(wait=False)
         for client in (cluster, connection):
-            assert client.events(timeout=0.2).missing == ("n1", "n2")
-            assert client.metrics(timeout=0.2).missing == ("n1", "n2")
+            events, metrics = client.events(timeout=0.2), client.metrics(timeout=0.2)
+            assert events.missing == metrics.missing == ("n1", "n2")
+            assert repr(events) == "timeline: nothing\nno answer from n1, n2"
+            assert repr(metrics) == "metrics: nothing\nno answer from n1, n2"
             assert [node.up for node in client.status(timeout=0.2)] == [False, False]
             health = client.health(timeout=0.2)
             assert (health.status, health.healthy_nodes) == ("unavailable", 0)

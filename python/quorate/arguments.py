@@ -23,7 +23,7 @@ PROBE_TIMEOUT = 1.0
 SHORTEST_TIMEOUT = 0.001
 """Seconds: deadlines travel in milliseconds, so a shorter one has passed before it is sent."""
 LONGEST_TIMEOUT = 86_400.0
-"""Seconds: a day is as good as forever."""
+"""Seconds: a day. What is longer was meant to be something else, milliseconds for example."""
 BATCH = 512
 """Operations handed to the extension at once: often enough for a progress bar, seldom enough to cost nothing."""
 MAX_PAGE = 10_000
@@ -114,7 +114,7 @@ def seconds(timeout: float | None, default: float) -> float:
     Raises
     ------
     InvalidArgument
-        When it is not a positive number of seconds, or too short for anything to be sent in it.
+        When it is not a positive number of seconds, too short for anything to be sent in it, or longer than a day.
     """
     if timeout is None:
         return default
@@ -124,7 +124,11 @@ def seconds(timeout: float | None, default: float) -> float:
         raise InvalidArgument(
             f"timeout {timeout!r}: nothing can be sent in so short a time, give at least {SHORTEST_TIMEOUT:g} seconds"
         )
-    return float(min(timeout, LONGEST_TIMEOUT))
+    if timeout > LONGEST_TIMEOUT:
+        raise InvalidArgument(
+            f"timeout {timeout!r:.40}: give at most {LONGEST_TIMEOUT:.0f} seconds, which is a day"
+        )
+    return float(timeout)
 
 
 def whole_number(value: int, name: str, least: int, most: int) -> int:
@@ -156,8 +160,12 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
     InvalidArgument
         When there is none, or one that is no address.
     """
+    if isinstance(endpoints, (bytes, bytearray, memoryview)) or not isinstance(endpoints, Iterable):
+        raise InvalidArgument(
+            f'endpoints is text like "host1:7400,host2:7400", or a list of such addresses, not {_kind(endpoints)}'
+        )
     parsed = []
-    listed = endpoints.split(",") if isinstance(endpoints, str) else elements(endpoints, "endpoints")
+    listed = endpoints.split(",") if isinstance(endpoints, str) else endpoints
     for address in (text(address, "an address").strip() for address in listed):
         if not address:
             continue
@@ -174,8 +182,10 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
 
 def elements(values: Iterable[Any], name: str) -> list[Any]:
     """List what is in a collection; a single str or bytes is none, though Python can iterate over it."""
-    if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Iterable):
+    if isinstance(values, (str, bytes, bytearray, memoryview)):
         raise InvalidArgument(f"{name} is a list, not {_kind(values)}: write [{values!r:.40}]")
+    if not isinstance(values, Iterable):
+        raise InvalidArgument(f"{name} is a list, not {_kind(values)}")
     return list(values)
 
 

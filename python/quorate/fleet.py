@@ -26,6 +26,7 @@ from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgu
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
 from quorate.ring import MAX_NODES, Ring
+from quorate.tuning import tuned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,17 +37,6 @@ _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
 _REBIND_PAUSE = 0.05
 _MARK = "cluster.json"
-
-_SETTINGS = {
-    "generation",
-    "heartbeat_ms",
-    "idle_ms",
-    "map_size_bytes",
-    "record_dir",
-    "spans",
-    "timeline_events",
-    "worker_threads",
-}
 
 _fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
 
@@ -84,12 +74,7 @@ class Plan:
             raise InvalidArgument(
                 f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536"
             )
-        self.settings = mapping(settings, "settings")
-        unknown = sorted(set(self.settings) - _SETTINGS)
-        if unknown:
-            raise InvalidArgument(
-                f"unknown setting {', '.join(unknown)}: there are {', '.join(sorted(_SETTINGS))}"
-            )
+        self.settings = tuned(settings)
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
         self.racks = mapping(racks, "racks")
         self.datacenters = mapping(datacenters, "datacenters")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quorate.rendering import Rendered, listing, number
+from quorate.rendering import Rendered, listing, number, of_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +140,7 @@ class Metrics(Rendered):
 
         shown = [sample for sample in self.samples if not sample.name.endswith("_bucket")]
         nodes = sorted({sample.node for sample in shown}, key=_by_number)
-        missing = f"not asked, because unreachable: {', '.join(self.missing)}" if self.missing else None
-        table = listing("metric", title="metrics", caption=missing)
+        table = listing("metric", title="metrics")
         for node in nodes:
             table.add_column(node, justify="right", no_wrap=True)
         rows: dict[str, dict[str, float]] = {}
@@ -154,7 +153,7 @@ class Metrics(Rendered):
             )
         for name, values in sorted(rows.items()):
             table.add_row(escape(name), *(number(values[node]) if node in values else "" for node in nodes))
-        return table
+        return of_nodes(table, self.missing)
 
 
 def _by_number(node: str) -> tuple[int, str]:

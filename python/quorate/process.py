@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, InvalidArgument, QuorateError
+from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, QuorateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ _LAST_WORDS = 2.0
 
 # What the node program calls its errors, and what they are here; all others are a plain ClusterStartError.
 _KINDS: dict[str, type[ClusterStartError]] = {
-    "PortTaken": AddressInUse,
+    "AddressInUse": AddressInUse,
     "DirectoryInUse": DataDirectoryError,
     "ForeignCluster": DataDirectoryError,
     "ForeignNode": DataDirectoryError,
@@ -69,10 +69,6 @@ class NodeProcess:
                 f"{name} does not start: this program does not know its Python interpreter (sys.executable is empty)",
                 node=name,
             )
-        try:
-            first = json.dumps(config)
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(f"the settings of {name} are not plain data: {error}") from error
         command = [
             sys.executable,
             "-I",
@@ -97,7 +93,7 @@ class NodeProcess:
                 )
         except OSError as error:
             raise ClusterStartError(f"{name} does not start: {error}", node=name) from error
-        self._send(first)
+        self._send(json.dumps(config))
 
     @property
     def pid(self) -> int:

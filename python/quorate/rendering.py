@@ -12,12 +12,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["Rendered", "html", "listing", "milliseconds", "number", "percent", "size", "text", "tracker"]
+__all__ = [
+    "Rendered",
+    "html",
+    "listing",
+    "milliseconds",
+    "number",
+    "of_nodes",
+    "percent",
+    "size",
+    "text",
+    "tracker",
+    "unanswered",
+]
 
 _PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
@@ -94,6 +106,20 @@ def listing(*columns: str, title: str | None = None, caption: str | None = None)
     for name in columns:
         table.add_column(name, overflow="fold")
     return table
+
+
+def of_nodes(table: Table, missing: Sequence[str]) -> RenderableType:
+    """Draw what the nodes were asked for, and below it which of them did not answer, however narrow the table is."""
+    from rich.console import Group
+    from rich.text import Text
+
+    found = table if table.row_count else Text(f"{table.title}: nothing")
+    return Group(found, Text(unanswered(missing))) if missing else found
+
+
+def unanswered(missing: Sequence[str]) -> str:
+    """Say which nodes did not answer."""
+    return f"no answer from {', '.join(missing)}"
 
 
 def number(value: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from quorate.errors import InvalidArgument
-from quorate.rendering import Rendered, listing
+from quorate.rendering import Rendered, listing, of_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ class Timeline(Rendered):
     events : tuple of Event
         What happened.
     missing : tuple of str
-        The nodes that could not be asked.
+        The nodes that did not answer; when it names all of them, that there are no events says nothing.
     """
 
     events: tuple[Event, ...]
@@ -133,8 +133,7 @@ class Timeline(Rendered):
     def __rich__(self) -> RenderableType:
         from rich.markup import escape
 
-        caption = f"not asked, because unreachable: {', '.join(self.missing)}" if self.missing else None
-        table = listing("time (UTC)", "node", "event", "detail", title="timeline", caption=caption)
+        table = listing("time (UTC)", "node", "event", "detail", title="timeline")
         for event in self.events:
             style = _STYLES.get(event.name, "white")
             detail = ", ".join(f"{key}={_plain(value)}" for key, value in event.detail.items())
@@ -144,7 +143,7 @@ class Timeline(Rendered):
                 f"[{style}]{escape(event.name)}[/]",
                 escape(detail),
             )
-        return table
+        return of_nodes(table, self.missing)
 
 
 def _plain(value: object) -> str:

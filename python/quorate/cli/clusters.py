@@ -8,10 +8,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import log_filter, node_number
+from quorate.arguments import log_filter, node_number, whole_number
 from quorate.cli.output import show
 from quorate.errors import InvalidArgument
 from quorate.rendering import listing
+from quorate.tuning import tuned
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -119,13 +120,14 @@ def node_config(settings: Settings) -> dict[str, Any]:
         "data_dir": str(settings["data"]),
         "listen": listen,
         "members": listed,
-        "vnodes": settings["vnodes"],
+        "vnodes": whole_number(settings["vnodes"], "vnodes", 1, 65535),
         "hash": settings["hash"],
         "insecure": settings["insecure"],
         "log": {"level": log_filter(settings["log_level"]), "file": settings["log_file"]},
     }
-    optional = ("secret", "heartbeat_ms", "idle_ms", "map_size_bytes")
-    return config | {key: settings[key] for key in optional if settings[key] is not None}
+    if settings["secret"] is not None:
+        config["secret"] = settings["secret"]
+    return config | tuned({name: settings[name] for name in ("heartbeat_ms", "idle_ms", "map_size_bytes")})
 
 
 def parse_member(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 from quorate.cli.data import connection
 from quorate.cli.output import document, show
 from quorate.errors import InvalidArgument, NotFound
+from quorate.rendering import unanswered
 from quorate.ring import Ring
 from quorate.timeline import EVENTS
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
     from quorate.rendering import Rendered
     from quorate.settings import Settings
@@ -98,6 +101,7 @@ def events(arguments: Namespace, settings: Settings) -> int:
     if arguments.json:
         for event in timeline:
             document(event.to_dict())
+        _warn(timeline.missing)
         return 0
     return _shown(timeline)
 
@@ -116,6 +120,7 @@ def metrics(arguments: Namespace, settings: Settings) -> int:
     if arguments.json:
         for sample in found:
             document(asdict(sample))
+        _warn(found.missing)
         return 0
     return _shown(found)
 
@@ -128,6 +133,12 @@ def trace(arguments: Namespace, settings: Settings) -> int:
         document(found.to_dict())
         return 0
     return _shown(found)
+
+
+def _warn(missing: Sequence[str]) -> None:
+    """Say on standard error what the documents on standard output cannot: whose are not among them."""
+    if missing:
+        print(f"quorate: warning: {unanswered(missing)}", file=sys.stderr)
 
 
 def _shown(report: Rendered) -> int:

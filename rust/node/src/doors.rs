@@ -38,7 +38,7 @@ impl Doors {
     /// Binds all three.
     ///
     /// # Errors
-    /// [`StartError::PortTaken`] or [`StartError::Listen`], naming the setting.
+    /// [`StartError::AddressInUse`] or [`StartError::Listen`], naming the setting.
     pub fn open(listen: &Listen) -> Result<Self, StartError> {
         Ok(Doors {
             peer: bind("listen.peer", listen.peer)?,
@@ -76,7 +76,7 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Start
         Ok(TcpListener::from(socket))
     };
     listen().map_err(|source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => StartError::PortTaken { setting, address },
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { setting, address },
         _ => StartError::Listen {
             setting,
             address,
@@ -106,7 +106,7 @@ mod tests {
             http: taken,
         })
         .unwrap_err();
-        assert_eq!(error.name(), "PortTaken");
+        assert_eq!(error.name(), "AddressInUse");
         let text = error.to_string();
         assert!(
             text.contains("listen.http") && text.contains(&taken.to_string()),

@@ -149,10 +149,10 @@ mod tests {
             ),
             (
                 Line::Error {
-                    error: "PortTaken",
+                    error: "AddressInUse",
                     message: "m",
                 },
-                r#"{"error":"PortTaken","message":"m"}"#,
+                r#"{"error":"AddressInUse","message":"m"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&line).unwrap(), text);

@@ -19,7 +19,7 @@ pub enum StartError {
     #[error(
         "{setting}={address}: the port is taken by another program: stop it, choose another port, or 0 for any"
     )]
-    PortTaken {
+    AddressInUse {
         /// Which setting.
         setting: &'static str,
         /// Which address.
@@ -75,7 +75,7 @@ impl StartError {
     pub fn name(&self) -> &'static str {
         match self {
             StartError::Config(_) => "InvalidConfig",
-            StartError::PortTaken { .. } => "PortTaken",
+            StartError::AddressInUse { .. } => "AddressInUse",
             StartError::Listen { .. } => "ListenFailed",
             StartError::Open(error) => match error {
                 OpenError::DirectoryInUse { .. } => "DirectoryInUse",

@@ -229,16 +229,14 @@ impl Role for Catalog {
     }
 }
 
+/// Writes the settings as a caller gives them, so that they can be copied.
 fn exists(keyspace: &Keyspace) -> Error {
     let settings = &keyspace.settings;
+    let mode = format!("{:?}", settings.mode).to_lowercase();
+    let read_repair = format!("{:?}", settings.read_repair).to_lowercase();
     Error::KeyspaceExists(format!(
-        "keyspace {:?} exists with other settings (mode={:?} replicas={} read={} write={} read_repair={:?}): use these, \
-         or choose another name",
-        settings.name,
-        settings.mode,
-        settings.replicas,
-        settings.read_level,
-        settings.write_level,
-        settings.read_repair
+        "keyspace {:?} exists with other settings (mode={mode} replicas={} read={} write={} \
+         read_repair={read_repair}): use these, or choose another name",
+        settings.name, settings.replicas, settings.read_level, settings.write_level,
     ))
 }

@@ -133,7 +133,7 @@ fn a_taken_port_and_bad_settings_are_refused_by_name() {
     let address = taken.local_addr().unwrap().to_string();
     let options = NodeOptions::new(1).with(json!({"listen": {"client": address}}));
     let (error, message) = refused(directory.path(), &options);
-    assert_eq!(error, "PortTaken");
+    assert_eq!(error, "AddressInUse");
     assert!(
         message.contains("listen.client") && message.contains(&address),
         "{message}"
