@@ -224,6 +224,13 @@ def test_a_node_that_does_not_start_says_why():
         quorate.Cluster(nodes=1, host="0.0.0.0")
 
 
+def test_a_log_that_somebody_removed_is_named():
+    with quorate.Cluster(nodes=1) as cluster:
+        (cluster.directory / "n1.log").unlink()
+        with pytest.raises(quorate.NotFound, match=r"log of n1 is gone .*somebody has removed"):
+            cluster["n1"].log()
+
+
 def test_racks_are_known_to_the_cluster():
     racks = {"n1": "a", "n2": "a", "n3": "b"}
     with quorate.Cluster(nodes=3, racks=racks) as cluster:

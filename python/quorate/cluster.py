@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate, arguments, flow, observation
 from quorate.connection import Connection
-from quorate.errors import ClusterStartError
+from quorate.errors import ClusterStartError, NotFound
 from quorate.fleet import Fleet, Plan
 
 if TYPE_CHECKING:
@@ -240,10 +240,21 @@ class NodeView:
         -------
         str
             The text.
+
+        Raises
+        ------
+        NotFound
+            The file is gone.
         """
         if lines is not None:
             arguments.whole_number(lines, "lines", 1, 2**31)
-        text = self._fleet.process(self._name).log.read_text(errors="replace")
+        path = self._fleet.process(self._name).log
+        try:
+            text = path.read_text(errors="replace")
+        except OSError as error:
+            raise NotFound(
+                f"the log of {self._name} is gone ({error}): somebody has removed {path.parent}, where its data was"
+            ) from error
         return text if lines is None else "\n".join(text.splitlines()[-lines:])
 
     def __repr__(self) -> str:

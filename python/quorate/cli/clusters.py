@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.arguments import log_filter, node_number, whole_number
 from quorate.cli.output import show
-from quorate.errors import InvalidArgument
+from quorate.errors import InvalidArgument, NotFound
 from quorate.rendering import listing
 from quorate.tuning import tuned
 
@@ -83,7 +83,10 @@ def _watch(cluster: Cluster, done: threading.Event) -> None:
             if code is not None:
                 running.discard(name)
                 print(f"quorate: {name} ended with exit code {code}; its log says:", file=sys.stderr)
-                print(cluster[name].log(5), file=sys.stderr)
+                try:
+                    print(cluster[name].log(5), file=sys.stderr)
+                except NotFound as error:
+                    print(f"quorate: {error}", file=sys.stderr)
 
 
 def node(arguments: Namespace, settings: Settings) -> int:

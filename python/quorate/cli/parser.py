@@ -80,7 +80,7 @@ def build() -> argparse.ArgumentParser:
 
 
 def _clusters(commands: _Commands) -> None:
-    demo = commands.add("demo", "demo:demo", "five nodes, a text, a failure and a recovery in half a minute")
+    demo = commands.add("demo", "demo:demo", "five nodes, a text, a failure and a recovery in some seconds")
     demo.add_argument(
         "file", nargs="?", metavar="FILE", help="the text to load (one of Python's own by default)"
     )
