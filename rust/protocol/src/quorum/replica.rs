@@ -10,7 +10,8 @@
 //! * [`Message::Stored`] leaves only when a state that includes what was asked for is durable.
 //! * A key's state only grows: what is persisted includes everything persisted before it. (This takes a store that
 //!   applies the persists of one role and priority in the order in which they were asked for.)
-//! * A corrupt record is never taken for an empty one: the key takes no writes until [`Message::Heal`].
+//! * A corrupt record is never taken for an empty one, nor is one that is missing although the token index has its key:
+//!   the key takes no writes until [`Message::Heal`].
 //!
 //! A persist that the disk refuses has not happened here. But the others may have been sent what it carried, and while
 //! other persists of the same key are in flight it is part of the state in memory and may yet become durable with
@@ -31,17 +32,17 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::hlc::HybridClock;
 use crate::ids::NodeId;
-use crate::key::{Key, record_key};
+use crate::key::Key;
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Preference;
 use crate::quorum::recent::Recent;
 use crate::quorum::slot::{Slot, Work, WorkKind};
-use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Rows, Surroundings};
+use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Surroundings};
 use crate::store::Table;
 use crate::telemetry::TimelineEvent;
 use crate::time::{Instant, Now, WallTime};
-use crate::versions::{DotCounter, Reservation};
+use crate::versions::{DotCounter, KeyState, Reservation};
 
 /// How many dots are reserved at once.
 const COUNTER_BLOCK: u64 = 1 << 16;
@@ -88,12 +89,32 @@ impl Told {
 /// What a read in flight is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Read {
-    /// The state of a key with a slot.
-    Slot(Key),
-    /// The answer to a `Fetch`.
-    Fetch(Key, Address, Header, WallTime),
+    /// One key's state.
+    Point(Key, Look, Purpose),
     /// The answer to a `FetchRange`.
     Range(Address, Header),
+}
+
+/// Whose key's state it is that is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Purpose {
+    /// That of a key with a slot.
+    Slot,
+    /// The answer to a `Fetch`.
+    Fetch(Address, Header, WallTime),
+}
+
+/// Where a read of one key is. A record whose stored *key* is damaged cannot be found, and must not be taken for one
+/// that was never written. The key's row in the token index tells: it was written with the record, and neither is
+/// ever removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Look {
+    /// It looks for the record.
+    Record,
+    /// There was none: it looks for the row in the token index.
+    Index,
+    /// There is one. Both may have been written since the first look; if the record still is not there, it is lost.
+    RecordAgain,
 }
 
 /// The replica role of one keyspace on one node.
@@ -157,6 +178,15 @@ impl Replica {
         self.preference.of(key).contains(&self.surroundings.me())
     }
 
+    /// What to say to whoever takes this node for a replica of `of`.
+    fn foreign(&self, of: impl std::fmt::Display) -> Error {
+        Error::Refused(format!(
+            "{} holds no replica of {of} in generation {}: refresh the topology",
+            self.surroundings.me(),
+            self.preference.topology().generation
+        ))
+    }
+
     fn counter_row(&self) -> bytes::Bytes {
         format!("counter/{}", self.keyspace.id.0).into()
     }
@@ -164,12 +194,7 @@ impl Replica {
     /// Takes work on a key: at once when its state is known, else after a read.
     fn admit(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
         if !self.owns(&key) {
-            let error = Error::Refused(format!(
-                "{} holds no replica of {key} in generation {}: refresh the topology",
-                self.surroundings.me(),
-                self.preference.topology().generation
-            ));
-            return refuse(&work, error, effects);
+            return refuse(&work, self.foreign(&key), effects);
         }
         if now.instant < self.full_until {
             return refuse(&work, self.full(), effects);
@@ -178,28 +203,26 @@ impl Replica {
             Some(slot) if slot.state.is_none() => slot.waiting.push_back(work),
             Some(_) => self.execute(key, work, now, effects),
             None => {
-                let token = self.token();
-                let query = Query::Get {
-                    table: Table::Records,
-                    key: record_key(self.keyspace.id, &key),
+                let slot = Slot {
+                    waiting: [work].into(),
+                    ..Slot::default()
                 };
-                self.reads.insert(token, Read::Slot(key.clone()));
-                self.slots.insert(
-                    key,
-                    Slot {
-                        waiting: [work].into(),
-                        ..Slot::default()
-                    },
-                );
-                effects.push(Effect::Read { token, query });
+                self.slots.insert(key.clone(), slot);
+                self.look(key, Look::Record, Purpose::Slot, effects);
             }
         }
     }
 
     /// The state of a key with a slot has been read: do what has been waiting for it.
-    fn loaded(&mut self, key: Key, result: Result<Rows, Error>, now: Now, effects: &mut Vec<Effect>) {
+    fn loaded(
+        &mut self,
+        key: Key,
+        state: Result<Option<KeyState>, Error>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let slot = self.slots.get_mut(&key).expect("a slot outlives its read");
-        match reads::decode_state(&key, result) {
+        match state {
             Ok(state) => {
                 slot.indexed = state.is_some();
                 slot.state = Some(Arc::new(state.unwrap_or_default()));

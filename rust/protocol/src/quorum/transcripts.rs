@@ -16,6 +16,7 @@
 //! full n1                             n1's disk has no space until: space n1
 //! refuse n1                           n1's disk has no space for the newest of the writes that it holds
 //! corrupt n1 KEY                      n1's record of the key fails its checksum
+//! lose n1 KEY                         n1's record of the key cannot be found any more
 //! crash n1                            n1 ends at once, and the others notice
 //! restart n1                          n1 starts again with what its disk has
 //! peer-down n1 n2, peer-up n1 n2      n1 loses its link to n2, or gets it back
@@ -312,6 +313,16 @@ impl Script {
                     .machine(node)
                     .disk
                     .corrupt(Table::Records, record_key(KEYSPACE, &key))
+                {
+                    return Err(format!("{node} has no record of {key}").into());
+                }
+            }
+            "lose" => {
+                let key = Key::try_from(args.next_pos().ok_or("which key?")?)?;
+                if !lab
+                    .machine(node)
+                    .disk
+                    .lose(Table::Records, record_key(KEYSPACE, &key))
                 {
                     return Err(format!("{node} has no record of {key}").into());
                 }

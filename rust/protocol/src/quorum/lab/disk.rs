@@ -56,6 +56,11 @@ impl Disk {
         there
     }
 
+    /// Whether there was such a row; it cannot be found from now on, as if a bit of its key had flipped.
+    pub(in crate::quorum) fn lose(&mut self, table: Table, key: Bytes) -> bool {
+        self.rows.remove(&(table, key)).is_some()
+    }
+
     pub(in crate::quorum) fn is_corrupt(&self, table: Table, key: &Bytes) -> bool {
         self.corrupt.contains(&(table, key.clone()))
     }

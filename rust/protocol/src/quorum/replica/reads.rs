@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{COUNTER_READ, Read, Replica, SHARE_BYTES, corrupt};
+use super::{COUNTER_READ, Look, Purpose, Read, Replica, SHARE_BYTES, corrupt};
 use crate::error::Error;
-use crate::key::{Key, decode_record_key, record_key};
+use crate::key::{Key, decode_record_key, index_key, record_key};
 use crate::message::{Header, Message};
 use crate::role::{Address, Effect, Query, Rng, Rows};
 use crate::store::Table;
 use crate::telemetry::Span;
-use crate::time::Now;
+use crate::time::{Now, WallTime};
 use crate::versions::KeyState;
 
 impl Replica {
@@ -24,12 +24,32 @@ impl Replica {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let token = self.token();
-        let query = Query::Get {
-            table: Table::Records,
-            key: record_key(self.keyspace.id, &key),
+        if !self.owns(&key) {
+            let message = Message::Failed(self.foreign(&key));
+            return effects.push(Effect::Send {
+                to: from,
+                header,
+                message,
+            });
+        }
+        let purpose = Purpose::Fetch(from, header, now.wall);
+        self.look(key, Look::Record, purpose, effects);
+    }
+
+    /// Takes a step of the read of a key's state.
+    pub(super) fn look(&mut self, key: Key, look: Look, purpose: Purpose, effects: &mut Vec<Effect>) {
+        let query = match look {
+            Look::Record | Look::RecordAgain => Query::Get {
+                table: Table::Records,
+                key: record_key(self.keyspace.id, &key),
+            },
+            Look::Index => Query::Get {
+                table: Table::TokenIndex,
+                key: index_key(self.keyspace.id, self.preference.token(&key).0, &key),
+            },
         };
-        self.reads.insert(token, Read::Fetch(key, from, header, now.wall));
+        let token = self.token();
+        self.reads.insert(token, Read::Point(key, look, purpose));
         effects.push(Effect::Read { token, query });
     }
 
@@ -40,6 +60,15 @@ impl Replica {
         (from, header): (Address, Header),
         effects: &mut Vec<Effect>,
     ) {
+        let me = self.surroundings.me();
+        if !self.preference.lists().any(|list| list.contains(&me)) {
+            let message = Message::Failed(self.foreign("any key"));
+            return effects.push(Effect::Send {
+                to: from,
+                header,
+                message,
+            });
+        }
         if range.is_empty() || limit == 0 {
             let message = Message::FetchedRange {
                 rows: Vec::new(),
@@ -76,27 +105,18 @@ impl Replica {
             return self.recover_counter(result);
         }
         match self.reads.remove(&token).expect("a read answers once") {
-            Read::Slot(key) => self.loaded(key, result, now, effects),
             // Nobody waits for it any longer.
-            Read::Fetch(_, _, header, _) | Read::Range(_, header) if header.deadline <= now.instant => {}
-            Read::Fetch(key, to, header, since) => {
-                let state = decode_state(&key, result);
-                if let Some(trace) = header.trace.filter(|trace| trace.sampled) {
-                    let me = self.surroundings.me();
-                    let span = Span::child(trace, rng, "storage.read", me, since, now.wall);
-                    effects.push(Effect::Span(Box::new(span.failed(state.as_ref().err()))));
-                }
-                let message = match state {
-                    Ok(state) => Message::Fetched {
-                        state: Arc::new(state.unwrap_or_default()),
-                    },
-                    Err(error) => {
-                        self.tell_corrupt(&key, &error, now, effects);
-                        Message::Failed(error)
+            Read::Point(_, _, Purpose::Fetch(_, header, _)) | Read::Range(_, header)
+                if header.deadline <= now.instant => {}
+            Read::Point(key, look, purpose) => match found(&key, look, result) {
+                Found::Next(look) => self.look(key, look, purpose, effects),
+                Found::State(state) => match purpose {
+                    Purpose::Slot => self.loaded(key, state, now, effects),
+                    Purpose::Fetch(to, header, since) => {
+                        self.fetched(key, state, (to, header, since), now, rng, effects);
                     }
-                };
-                effects.push(Effect::Send { to, header, message });
-            }
+                },
+            },
             Read::Range(to, header) => {
                 let message = match result.and_then(|rows| Ok((decode_rows(&rows)?, rows.more))) {
                     Ok((rows, more)) => Message::FetchedRange { rows, more },
@@ -106,9 +126,54 @@ impl Replica {
             }
         }
     }
+
+    /// Answers a `Fetch`.
+    fn fetched(
+        &mut self,
+        key: Key,
+        state: Result<Option<KeyState>, Error>,
+        (to, header, since): (Address, Header, WallTime),
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(trace) = header.trace.filter(|trace| trace.sampled) {
+            let me = self.surroundings.me();
+            let span = Span::child(trace, rng, "storage.read", me, since, now.wall);
+            effects.push(Effect::Span(Box::new(span.failed(state.as_ref().err()))));
+        }
+        let message = match state {
+            Ok(state) => Message::Fetched {
+                state: Arc::new(state.unwrap_or_default()),
+            },
+            Err(error) => {
+                self.tell_corrupt(&key, &error, now, effects);
+                Message::Failed(error)
+            }
+        };
+        effects.push(Effect::Send { to, header, message });
+    }
 }
 
-pub(super) fn decode_state(key: &Key, result: Result<Rows, Error>) -> Result<Option<KeyState>, Error> {
+/// What a step of the read of a key has come to.
+enum Found {
+    Next(Look),
+    State(Result<Option<KeyState>, Error>),
+}
+
+fn found(key: &Key, look: Look, result: Result<Rows, Error>) -> Found {
+    let absent = matches!(&result, Ok(rows) if rows.rows.is_empty());
+    match look {
+        Look::Record if absent => Found::Next(Look::Index),
+        Look::Index if absent => Found::State(Ok(None)),
+        // Damaged or not, it is there.
+        Look::Index => Found::Next(Look::RecordAgain),
+        Look::RecordAgain if absent => Found::State(Err(corrupt(key))),
+        Look::Record | Look::RecordAgain => Found::State(decode_state(key, result)),
+    }
+}
+
+fn decode_state(key: &Key, result: Result<Rows, Error>) -> Result<Option<KeyState>, Error> {
     let rows = match result {
         Err(Error::CorruptRecord(_)) => return Err(corrupt(key)),
         other => other?,
@@ -130,4 +195,72 @@ fn decode_rows(rows: &Rows) -> Result<Vec<(Key, Arc<KeyState>)>, Error> {
         Ok((key, Arc::new(state)))
     };
     rows.rows.iter().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bugs::Bugs;
+    use crate::ids::{KeyspaceId, NodeId, ReplicaId};
+    use crate::key::record_range;
+    use crate::keyspace::{Keyspace, KeyspaceSettings};
+    use crate::quorum::lab::{Lab, Setup};
+    use crate::role::{Event, Role, RoleId, Surroundings, rng_from_seed};
+    use crate::time::Instant;
+
+    #[test]
+    fn what_a_node_does_not_own_it_does_not_read_out() {
+        let lab = Lab::new(&Setup {
+            nodes: 3,
+            seed: 1,
+            bugs: Bugs::default(),
+            scrambled: false,
+        });
+        let keyspace = Keyspace {
+            id: KeyspaceId(1),
+            settings: KeyspaceSettings::quorum("ks", 3),
+        };
+        let surroundings = Surroundings {
+            replica: ReplicaId::new(NodeId(9), 0xd1),
+            placement: lab.placement().clone(),
+            alive: lab.placement().topology().ids().collect(),
+            bugs: Bugs::default(),
+        };
+        let mut replica = Replica::new(&keyspace, &surroundings).unwrap();
+        let mut rng = rng_from_seed(1);
+        let now = Now {
+            instant: Instant(0),
+            wall: WallTime(0),
+        };
+        let header = Header {
+            generation: 1,
+            request: 1,
+            deadline: Instant(1),
+            trace: None,
+        };
+        let from = Address {
+            node: NodeId(1),
+            role: RoleId::Coordinator(keyspace.id),
+        };
+        let range = record_range(keyspace.id, None, None);
+        let fetch = Message::Fetch {
+            key: Key::try_from("k").unwrap(),
+        };
+        let fetch_range = Message::FetchRange {
+            start: range.start,
+            end: range.end,
+            limit: 10,
+        };
+        for message in [fetch, fetch_range] {
+            let mut effects = Vec::new();
+            let event = Event::Message {
+                from,
+                header,
+                message,
+            };
+            replica.handle(now, &mut rng, event, &mut effects);
+            let refused = |effect: &Effect| matches!(effect, Effect::Send { to, message: Message::Failed(Error::Refused(_)), .. } if *to == from);
+            assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
+        }
+    }
 }
