@@ -23,7 +23,7 @@ pub(super) enum Origin {
 /// What was asked, by whom, and what its level comes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ask {
-    /// `None` once answered (read repair may go on after that).
+    /// `None` once answered (read repair may go on after that), and if nobody asked.
     origin: Option<Origin>,
     operation: Operation,
     pub(super) level: Level,
@@ -95,6 +95,25 @@ impl Ask {
             started: now,
             parent,
             trace,
+        }
+    }
+
+    /// One that nobody waits for.
+    pub(super) fn own(
+        operation: Operation,
+        (level, required): (Level, u8),
+        deadline: Instant,
+        now: Now,
+    ) -> Self {
+        Ask {
+            origin: None,
+            operation,
+            level,
+            required,
+            deadline,
+            started: now,
+            parent: None,
+            trace: None,
         }
     }
 

@@ -3,6 +3,9 @@
 //! Keys are hashed over all nodes, so every reachable node is asked for its share of the range and the shares are
 //! merged by key. The page ends where the first node's share was cut off: beyond that key, others may hold keys that
 //! this node has not shown yet. It also ends at the limit, and where it would become too large for one answer.
+//!
+//! A node whose share begins with a corrupt record has none to give. The others' shares tell which key that can be;
+//! reading it heals it, so that the next scan gets further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +22,9 @@ use crate::versions::KeyState;
 
 /// About how many bytes of keys and values a page has; a single entry may be larger.
 pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// How many keys are read, per node whose share of a page could not be read, to find the corrupt record and heal it.
+const MAX_SUSPECTS: usize = 8;
 
 /// One node's share: its rows in key order, and whether it has more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +44,8 @@ pub(super) struct Scan {
     asked: BTreeSet<NodeId>,
     shares: BTreeMap<NodeId, Share>,
     failed: BTreeSet<NodeId>,
+    /// Those of the failed whose share begins with a corrupt record.
+    corrupt: BTreeSet<NodeId>,
     error: Option<Error>,
 }
 
@@ -51,6 +59,7 @@ impl Scan {
             asked,
             shares: BTreeMap::new(),
             failed: BTreeSet::new(),
+            corrupt: BTreeSet::new(),
             error: None,
         }
     }
@@ -64,6 +73,7 @@ impl Scan {
     pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, Arc<KeyState>)>, more: bool) {
         if self.asked.contains(&by) {
             self.failed.remove(&by);
+            self.corrupt.remove(&by);
             self.shares.insert(by, Share { rows, more });
         }
     }
@@ -72,6 +82,9 @@ impl Scan {
     pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
         if self.asked.contains(&node) && !self.shares.contains_key(&node) {
             self.failed.insert(node);
+            if matches!(error, Some(Error::CorruptRecord(_))) {
+                self.corrupt.insert(node);
+            }
             self.error = error.or(self.error.take());
         }
     }
@@ -103,6 +116,22 @@ impl Scan {
             }
             Err(_) => Progress::Waiting,
         }
+    }
+
+    /// The keys whose records are perhaps corrupt: a store fails only at the first row of a share, so it is the first
+    /// key that the node should have, or one soon after it if the node has not got all that the others have.
+    pub(super) fn suspects(&self, preference: &Preference) -> BTreeSet<Key> {
+        let rows = self.shares.values().flat_map(|share| &share.rows);
+        let known: BTreeSet<&Key> = match self.corrupt.is_empty() {
+            true => BTreeSet::new(),
+            false => rows.map(|(key, _)| key).collect(),
+        };
+        let of = |node: &NodeId| {
+            let node = *node;
+            let own = known.iter().filter(move |key| preference.of(key).contains(&node));
+            own.take(MAX_SUSPECTS).map(|key| (*key).clone())
+        };
+        self.corrupt.iter().flat_map(of).collect()
     }
 
     /// What to say at the deadline.

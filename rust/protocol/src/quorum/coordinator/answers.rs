@@ -139,13 +139,21 @@ impl Coordinator {
         self.wakes.insert((until, id));
     }
 
-    /// Forgets an exchange. What a read found wanting is repaired now.
+    /// Forgets an exchange. What it found wanting is repaired now.
     fn end(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
         let Some(exchange) = self.remove(id) else { return };
-        if let Kind::Read(read) = exchange.kind
-            && let Some(repair) = read.repair()
-        {
-            self.repair(read.key, repair, (id, exchange.ask.trace), now, effects);
+        match exchange.kind {
+            Kind::Read(read) => {
+                if let Some(repair) = read.repair() {
+                    self.repair(read.key, repair, (id, exchange.ask.trace), now, effects);
+                }
+            }
+            Kind::Scan(scan) => {
+                for key in scan.suspects(&self.preference) {
+                    self.check(key, now, effects);
+                }
+            }
+            Kind::Write(_) | Kind::Forwarded { .. } => {}
         }
     }
 }

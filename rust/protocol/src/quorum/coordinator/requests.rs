@@ -6,18 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_core::Rng as _;
 
-use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, SCAN_PATIENCE};
+use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_PATIENCE, SCAN_PATIENCE};
 use crate::api::{MAX_VALUE_BYTES, Page, Request, Response};
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::key::{Key, record_key, record_range};
 use crate::keyspace::ReadRepair;
+use crate::level::Level;
 use crate::message::{Header, Message};
 use crate::quorum::exchange::{Ask, Kind, Origin, Progress, operation_of, reply};
 use crate::quorum::read::Read;
 use crate::quorum::scan::Scan;
 use crate::quorum::write::{Change, Write};
 use crate::role::{Address, Effect, Rng};
+use crate::telemetry::Operation;
 use crate::time::Now;
 
 /// How long a put that another node forwarded is remembered beyond its deadline: longer than a message stays in any
@@ -248,6 +250,18 @@ impl Coordinator {
             let message = Message::Fetch { key: key.clone() };
             self.send(id, self.replica(node), message, effects);
         }
+    }
+
+    /// Reads a key for nobody, from all replicas, so that a corrupt record of it is found and healed.
+    pub(super) fn check(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
+        let required = self.keyspace.settings.replicas;
+        let ask = Ask::own(
+            Operation::Get,
+            (Level::All, required),
+            now.instant + REPAIR_PATIENCE,
+            now,
+        );
+        self.get(ask, key, (false, true), now, effects);
     }
 
     fn range(&self, start: Option<Key>, end: Option<Key>, after_start: bool) -> Range<Bytes> {

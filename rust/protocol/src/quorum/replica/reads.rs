@@ -118,7 +118,16 @@ impl Replica {
                 },
             },
             Read::Range(to, header) => {
-                let message = match result.and_then(|rows| Ok((decode_rows(&rows)?, rows.more))) {
+                let rows = match result {
+                    // The store's words are about the whole node; this is one record, and can be healed.
+                    Err(Error::CorruptRecord(_)) => Err(Error::CorruptRecord(format!(
+                        "a record in the scanned range is unreadable on {}: scan again while all nodes are up, or read \
+                         the range's keys one by one, which heals it, then check the disk",
+                        self.surroundings.me()
+                    ))),
+                    other => other,
+                };
+                let message = match rows.and_then(|rows| Ok((decode_rows(&rows)?, rows.more))) {
                     Ok((rows, more)) => Message::FetchedRange { rows, more },
                     Err(error) => Message::Failed(error),
                 };
