@@ -25,6 +25,9 @@ pub enum FatalError {
     /// The store failed.
     #[error("storage failed: {0}")]
     Storage(String),
+    /// A peer knows this node by another data directory.
+    #[error("{0}")]
+    Disowned(String),
     /// A role that the node cannot create.
     #[error("{0}")]
     Wiring(String),

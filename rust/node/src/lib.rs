@@ -11,6 +11,7 @@ pub mod gather;
 pub mod hops;
 pub mod inbox;
 pub mod internal;
+pub mod layout;
 pub mod listener;
 pub mod node;
 pub mod parent;

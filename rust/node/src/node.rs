@@ -34,6 +34,7 @@ use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
 use crate::hops::Hops;
 use crate::internal::Internal;
+use crate::layout;
 use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
 use crate::peers::{Delivery, Peers};
@@ -142,7 +143,12 @@ impl Node {
             fatal,
             exporter,
         } = arguments;
-        let Opened { dir, claim, store } = opened;
+        let Opened {
+            dir,
+            claim,
+            mut store,
+        } = opened;
+        layout::keep(&mut store, &topology, dir.path())?;
         let reader = store.reader();
         let book = PeerBook::load(&*reader).map_err(|source| StartError::Read {
             path: dir.path().to_owned(),
@@ -200,6 +206,7 @@ impl Node {
             to: Arc::clone(&gather) as _,
             gauge,
         });
+        let ending = fatal.clone();
         let shell = {
             let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
             let reads = ReadPort::start(reader, &view.data_dir, fatal.clone());
@@ -252,6 +259,7 @@ impl Node {
             commits,
             telemetry,
             hops,
+            fatal: ending,
         };
         node.join(&config, claim.identity.replica, doors.peer, delivery)
             .await?;

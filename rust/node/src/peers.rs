@@ -11,6 +11,7 @@ use quorate_protocol::wire::Envelope;
 use ractor::ActorRef;
 
 use crate::directory::Directory;
+use crate::fatal::{Fatal, FatalError};
 use crate::hops::Hops;
 use crate::inbox::Receipt;
 use crate::peer_book::PeerBook;
@@ -90,6 +91,8 @@ pub struct Delivery {
     pub telemetry: Arc<Telemetry>,
     /// What is traced.
     pub hops: Arc<Hops>,
+    /// How the node ends when its data directory has been lost.
+    pub fatal: Fatal,
 }
 
 impl Inbound for Delivery {
@@ -150,6 +153,10 @@ impl Inbound for Delivery {
 
     fn known(&self, node: NodeId) -> Option<ReplicaId> {
         self.book.replica_of(node)
+    }
+
+    fn disowned(&self, _peer: NodeId, reason: &str) {
+        self.fatal.raise(FatalError::Disowned(reason.to_owned()));
     }
 
     fn event(&self, event: TimelineEvent) {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use quorate_protocol::error::Error;
+use quorate_protocol::wire::Difference;
 use quorate_storage::error::{LOST_DIRECTORY, OpenError, ReadError};
 
 use crate::config::ConfigError;
@@ -45,6 +46,29 @@ pub enum StartError {
         path: PathBuf,
         /// What cannot be read.
         source: ReadError,
+    },
+    /// The data were placed by other settings than these.
+    #[error(
+        "data directory {path} was laid out with {theirs} but the node is started with {ours}:          start it with the {setting} that it had",
+        theirs = difference.theirs, ours = difference.ours, setting = difference.setting
+    )]
+    Layout {
+        /// The data directory.
+        path: PathBuf,
+        /// What differs.
+        difference: Difference,
+    },
+    /// The list of members is older than the one that the node had.
+    #[error(
+        "data directory {path} is in generation {found} of the members but the node is started with          generation={given}: start it with the members and the generation that it had"
+    )]
+    OldGeneration {
+        /// The data directory.
+        path: PathBuf,
+        /// The generation it has reached.
+        found: u64,
+        /// The generation of the configuration.
+        given: u64,
     },
     /// What the node's roles need is not there.
     #[error("{0}")]
@@ -87,6 +111,8 @@ impl StartError {
                 OpenError::FormatTooNew { .. } => "FormatTooNew",
                 _ => "StorageFailed",
             },
+            StartError::Layout { .. } => "ForeignLayout",
+            StartError::OldGeneration { .. } => "OldGeneration",
             StartError::Read { .. } => "Corrupt",
             StartError::Wiring(error) => error.name(),
             StartError::System { .. } => "SystemError",

@@ -19,7 +19,8 @@
 //! # What ractor_cluster does not do, and where it is done
 //! * It never reconnects: the **dialler** of a pair, the node with the lower number, does, after 10 ms to 1 s.
 //! * Its listener takes anybody and waits for ever: ours demands a **hello** within a deadline, of bounded size, and
-//!   refuses other clusters, unknown nodes, foreign data directories and past boots in words. The one that it insists on
+//!   refuses other clusters, unknown nodes, other ring settings and members, foreign data directories and past boots
+//!   in words. The one that it insists on
 //!   starting (on loopback, at a free port) is closed before the transport is ready.
 //! * Authentication has no deadline: a session that is not ready in time is closed.
 //! * It never notices a stopped process: the link closes a session on which nothing arrives; `TCP_USER_TIMEOUT` ends
@@ -63,7 +64,7 @@ use quorate_protocol::role::{Address, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::time::Instant;
 use quorate_protocol::topology::Topology;
-use quorate_protocol::wire::Envelope;
+use quorate_protocol::wire::{Envelope, Layout};
 use ractor::{ActorCell, ActorRef, SpawnErr};
 use tokio::net::TcpListener;
 
@@ -160,6 +161,10 @@ pub trait Inbound: Send + Sync + 'static {
         None
     }
 
+    /// The peer, which this node has not met in its present data directory, knows the node by another one: the node's
+    /// own was lost or replaced, and no peer that has met it will ever have a session with it.
+    fn disowned(&self, _peer: NodeId, _reason: &str) {}
+
     /// For the timeline.
     fn event(&self, event: TimelineEvent);
 }
@@ -232,6 +237,7 @@ struct Core {
     config: TransportConfig,
     local: LocalIdentity,
     generation: u64,
+    layout: Layout,
     clock: Arc<Clock>,
     inbound: Arc<dyn Inbound>,
     peers: BTreeMap<NodeId, Arc<Peer>>,
@@ -312,6 +318,7 @@ impl Transport {
             config,
             local: identity,
             generation: topology.generation,
+            layout: Layout::of(topology),
             clock,
             inbound,
             peers,

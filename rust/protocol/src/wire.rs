@@ -3,7 +3,8 @@
 //! * An [`Envelope`] is one message of one role to another, with its [`Header`](crate::message::Header). The nodes
 //!   themselves are not in it: a session has one node at each end, and the hello has named them.
 //! * A [`PeerHello`] and its [`PeerAnswer`] are exchanged on the bare stream, before anything else. They settle which
-//!   versions both speak, and keep strangers, other clusters and foreign data directories out.
+//!   versions both speak, and keep strangers, other clusters and foreign data directories out, and nodes that would
+//!   look for keys elsewhere: see [`Layout`].
 //!
 //! Everything is postcard, whose integers are variable-length and whose enums are numbered by position: variants and
 //! fields are only ever appended. A test holds each message to the bytes it has always had.
@@ -14,12 +15,14 @@
 
 mod envelope;
 mod hello;
+mod layout;
 
 pub use envelope::{DEADLINE_BYTES, Envelope, stamp_deadline};
 pub use hello::{
     HELLO_PREFIX, MAX_HELLO, PEER_MAGIC, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello,
     PeerWelcome, hello_body_length,
 };
+pub use layout::{Difference, Layout};
 
 /// Why bytes off the wire are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]

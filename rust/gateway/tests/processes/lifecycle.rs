@@ -182,27 +182,32 @@ fn every_door_takes_garbage() {
     );
 }
 
-/// Loses the directory of one of two nodes; both then say that they do not talk.
+/// Loses the directory of one of two nodes: that one ends and says why, the other one goes on and says so too.
 fn lose_directory(lost: usize) {
     let mut cluster = Cluster::start(2);
     cluster.nodes[lost].kill();
     let name = format!("n{}", lost + 1);
     std::fs::remove_dir_all(cluster.directory.path().join(&name)).unwrap();
-    cluster.restart(lost);
-    for node in [0, 1] {
-        let mut client = cluster.nodes[node].client();
-        let reason = until("the refusal", || {
-            client
-                .events()
-                .into_iter()
-                .find_map(|occurrence| match occurrence.event {
-                    TimelineEvent::PeerRefused { reason, .. } => Some(reason),
-                    _ => None,
-                })
-        });
-        assert!(reason.contains(&name) && reason.contains("directory"), "{reason}");
-        assert!(client.status().peers.iter().all(|peer| !peer.up));
-    }
+    let mut node = cluster.spawn_again(lost);
+    node.send_members(&cluster.members);
+    let (status, errors) = node.wait_with_errors();
+    // Before it was ready, or after.
+    assert!(matches!(status, Some(1 | 70)), "{status:?}");
+    let explained =
+        |reason: &str| reason.contains(&name) && reason.contains("directory was lost or replaced");
+    assert!(explained(&errors), "{errors}");
+    let mut client = cluster.nodes[1 - lost].client();
+    let reason = until("the refusal", || {
+        client
+            .events()
+            .into_iter()
+            .find_map(|occurrence| match occurrence.event {
+                TimelineEvent::PeerRefused { reason, .. } => Some(reason),
+                _ => None,
+            })
+    });
+    assert!(explained(&reason), "{reason}");
+    assert!(client.status().peers.iter().all(|peer| !peer.up));
 }
 
 #[test]
@@ -213,4 +218,56 @@ fn a_dialling_peer_that_lost_its_directory_is_refused() {
 #[test]
 fn a_peer_that_lost_its_directory_is_refused() {
     lose_directory(1);
+}
+
+/// One of two nodes is started with another setting: they say so and do not talk.
+#[test]
+fn nodes_that_would_have_keys_elsewhere_do_not_talk() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nodes = [1, 2].map(|id| {
+        let hash = if id == 1 { "murmur3" } else { "md5" };
+        Node::spawn(
+            directory.path(),
+            &NodeOptions::new(id).with(json!({"hash": hash})),
+        )
+    });
+    let members = nodes.each_mut().map(Node::member);
+    for node in &mut nodes {
+        node.join(&members);
+    }
+    for node in &nodes {
+        let mut client = node.client();
+        let reason = until("the refusal", || {
+            client
+                .events()
+                .into_iter()
+                .find_map(|occurrence| match occurrence.event {
+                    TimelineEvent::PeerRefused { reason, .. } => Some(reason),
+                    _ => None,
+                })
+        });
+        assert!(
+            reason.contains("n1 was started with hash=murmur3 but n2 with hash=md5"),
+            "{reason}"
+        );
+        assert!(client.status().peers.iter().all(|peer| !peer.up));
+    }
+}
+
+#[test]
+fn a_directory_is_not_started_with_other_settings_than_its_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut node = lone(path);
+    node.client().create("kept", 1);
+    node.kill();
+    for (extra, had) in [
+        (json!({"hash": "xxh3"}), "hash=murmur3"),
+        (json!({"vnodes": 7}), "vnodes=150"),
+    ] {
+        let (error, message) = refused(path, &NodeOptions::new(1).with(extra));
+        assert_eq!(error, "ForeignLayout");
+        assert!(message.contains(had) && message.contains("n1"), "{message}");
+    }
+    lone(path).kill();
 }

@@ -249,6 +249,13 @@ impl Cluster {
 
     /// Starts a node again, on the same data and ports, and waits until it serves.
     pub(crate) fn restart(&mut self, index: usize) {
+        let mut node = self.spawn_again(index);
+        node.join(&self.members);
+        self.nodes[index] = node;
+    }
+
+    /// Starts a node again, on the same data and ports, up to where it needs the members.
+    pub(crate) fn spawn_again(&mut self, index: usize) -> Node {
         let id = self.nodes[index].id;
         let member = &self.members[index];
         let mut extra = self.extra.clone();
@@ -257,7 +264,6 @@ impl Cluster {
         let options = NodeOptions::new(id).with(extra);
         let mut node = Node::spawn(self.directory.path(), &options);
         node.member();
-        node.join(&self.members);
-        self.nodes[index] = node;
+        node
     }
 }

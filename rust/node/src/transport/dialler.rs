@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_protocol::error::Error;
+use quorate_protocol::ids::NodeId;
 use quorate_protocol::link::SessionId;
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::time::Instant;
@@ -180,6 +181,7 @@ impl DiallerState {
             expects: self.peer.node,
             credentials: Bytes::new(),
             knows: self.core.inbound.known(self.peer.node),
+            layout: self.core.layout.clone(),
         }
     }
 
@@ -191,6 +193,10 @@ impl DiallerState {
         let welcome = match say_hello(stream, hello).await? {
             PeerAnswer::Welcome(welcome) => welcome,
             PeerAnswer::Refused(error) => return Err(HandshakeError::Refused(error)),
+            PeerAnswer::Disowned(reason) => {
+                self.core.disowned(self.peer.node, &reason);
+                return Err(HandshakeError::Refused(Error::Refused(reason)));
+            }
         };
         welcome.check(hello).map_err(HandshakeError::Refused)?;
         let identity = PeerIdentity {
@@ -223,5 +229,14 @@ impl Core {
             )));
         }
         self.inbound.admit(identity).await
+    }
+
+    /// The peer says that this node had another data directory. Whoever says so has proved nothing yet. So it counts
+    /// only while this directory has never met the peer: a directory that was lost has not, and a running cluster
+    /// cannot be ended by a stranger's word.
+    pub(super) fn disowned(&self, peer: NodeId, reason: &str) {
+        if self.inbound.known(peer).is_none() {
+            self.inbound.disowned(peer, reason);
+        }
     }
 }

@@ -130,25 +130,33 @@ struct Opening {
 async fn welcome(core: &Arc<Core>, stream: &mut TcpStream) -> Result<Opening, HandshakeError> {
     prepare(stream, &core.config)?;
     let hello = read_hello(stream).await?;
-    let (error, later) = match consider(core, &hello).await {
+    let (answer, error, lost) = match consider(core, &hello).await {
         Ok(opening) => return Ok(opening),
         Err(Objection::Silent(error)) => return Err(error.into()),
-        Err(Objection::Spoken(error)) => (error, false),
-        Err(Objection::Later(error)) => (error, true),
+        Err(Objection::Later(error)) => {
+            write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
+            return Err(HandshakeError::Refused(error));
+        }
+        Err(Objection::Spoken(error)) => (PeerAnswer::Refused(error.clone()), error, false),
+        Err(Objection::Disown(error)) => (PeerAnswer::Disowned(error.to_string()), error, false),
+        Err(Objection::Disowned(error)) => (PeerAnswer::Refused(error.clone()), error, true),
     };
-    write_answer(stream, &PeerAnswer::Refused(error.clone())).await?;
-    Err(if later {
-        HandshakeError::Refused(error)
-    } else {
-        let peer = core.peers.contains_key(&hello.node).then_some(hello.node);
-        HandshakeError::Objected { peer, error }
-    })
+    write_answer(stream, &answer).await?;
+    if lost {
+        core.disowned(hello.node, &error.to_string());
+    }
+    let peer = core.peers.contains_key(&hello.node).then_some(hello.node);
+    Err(HandshakeError::Objected { peer, error })
 }
 
 /// Why a peer is not let in.
 enum Objection {
     /// It is told so, and it is worth an event.
     Spoken(Error),
+    /// It is told so: its data directory is not the one that it is known by here.
+    Disown(Error),
+    /// It is told so: it knows this node by another data directory.
+    Disowned(Error),
     /// It is told so, but it may come again.
     Later(Error),
     /// It hears nothing: a fault says so.
@@ -184,8 +192,17 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
         boot: hello.boot,
         generation: hello.generation,
     };
-    hello.recognise(core.local.replica)?;
-    core.admit(peer, identity).await?;
+    hello.agree(core.local.node, core.generation, &core.layout)?;
+    hello.recognise(core.local.replica).map_err(Objection::Disowned)?;
+    if let Err(error) = core.admit(peer, identity).await {
+        let known = core.inbound.known(hello.node);
+        let lost = known.is_some_and(|known| known != hello.replica);
+        return Err(if lost {
+            Objection::Disown(error)
+        } else {
+            Objection::Spoken(error)
+        });
+    }
     make_way(core, peer, hello)?;
     let session = getrandom::u64().map_err(|error| Objection::Silent(io::Error::other(error.to_string())))?;
     Ok(Opening {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_node::transport::TransportConfig;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{BootId, ClusterId, NodeId, ReplicaId};
-use quorate_protocol::wire::{HELLO_PREFIX, PeerAnswer, PeerHello, PeerWelcome, hello_body_length};
+use quorate_protocol::wire::{HELLO_PREFIX, Layout, PeerAnswer, PeerHello, PeerWelcome, hello_body_length};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,6 +50,8 @@ fn hello() -> PeerHello {
         expects: NodeId(3),
         credentials: Bytes::new(),
         knows: None,
+        // The port of nobody: addresses are no part of a layout.
+        layout: Layout::of(&topology(&[1, 2, 3].map(|id| (id, String::new())))),
     }
 }
 
@@ -78,7 +80,7 @@ async fn welcomed(address: &str) -> (TcpStream, PeerWelcome) {
     stream.write_all(&hello().encode()).await.unwrap();
     match answer(&mut stream).await {
         PeerAnswer::Welcome(welcome) => (stream, welcome),
-        PeerAnswer::Refused(error) => panic!("{error}"),
+        refused => panic!("{refused:?}"),
     }
 }
 
@@ -174,10 +176,15 @@ async fn a_flood_of_silent_connections_is_bounded_and_passes() {
 async fn strangers_are_told_why() {
     let (nodes, address) = two_of_three(quick()).await;
     type Change = fn(&mut PeerHello);
-    let strangers: [(Change, &str); 5] = [
+    let strangers: [(Change, &str); 7] = [
         (|hello| hello.cluster = ClusterId(8), "cluster"),
         (|hello| hello.expects = NodeId(2), "dialled n2 but reached n3"),
         (|hello| hello.version_min = 9, "upgrade"),
+        (|hello| hello.generation = 2, "same generation"),
+        (
+            |hello| hello.layout = Layout::of(&topology(&[1, 3].map(|id| (id, String::new())))),
+            "2 members (n1, n3)",
+        ),
         (
             |hello| (hello.node, hello.replica) = (NodeId(9), ReplicaId::new(NodeId(9), 1)),
             "not a member",
@@ -198,7 +205,7 @@ async fn strangers_are_told_why() {
         }
         closed(&mut stream).await;
     }
-    assert_eq!(nodes[1].transport.totals().refused, 5);
+    assert_eq!(nodes[1].transport.totals().refused, 7);
     unharmed(nodes).await;
 }
 

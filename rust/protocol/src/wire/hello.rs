@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::ids::{BootId, ClusterId, NodeId, ReplicaId};
-use crate::wire::WireError;
+use crate::wire::{Difference, Layout, WireError};
 
 /// The first bytes of every connection between nodes, in both directions.
 pub const PEER_MAGIC: [u8; 4] = *b"QRTp";
@@ -51,6 +51,8 @@ pub struct PeerHello {
     /// The data directory that it knows the other node by, if they have met: so a node that has lost its own learns of
     /// it, whichever of the two dials.
     pub knows: Option<ReplicaId>,
+    /// Where it has the keys.
+    pub layout: Layout,
 }
 
 /// What the node that was dialled answers.
@@ -60,6 +62,9 @@ pub enum PeerAnswer {
     Welcome(PeerWelcome),
     /// The connection closes after this.
     Refused(Error),
+    /// As [`Refused`](Self::Refused), and for good: the data directory is not the one that the dialling node is known
+    /// by. Says so, and names the remedy.
+    Disowned(String),
 }
 
 /// Who answers, and what the session is called.
@@ -122,6 +127,32 @@ impl PeerHello {
             )));
         }
         Ok((self.version_max.min(PEER_VERSION_MAX), 0))
+    }
+
+    /// Whether its sender has every key on the same nodes as the node `local`, which is in `generation`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], naming what differs and the remedy.
+    pub fn agree(&self, local: NodeId, generation: u64, layout: &Layout) -> Result<(), Error> {
+        if let Some(Difference {
+            setting,
+            theirs,
+            ours,
+        }) = self.layout.difference(layout)
+        {
+            return Err(Error::Refused(format!(
+                "node {} was started with {theirs} but {local} with {ours}: start every node with the same {setting}",
+                self.node
+            )));
+        }
+        if self.generation != generation {
+            return Err(Error::Refused(format!(
+                "node {} was started with generation={} but {local} with generation={generation}: start every node \
+                 with the same generation",
+                self.node, self.generation
+            )));
+        }
+        Ok(())
     }
 
     /// Whether its sender knows the node that it has reached by another data directory than `local`.

@@ -11,9 +11,11 @@ use crate::key::Key;
 use crate::keyspace::{Keyspace, KeyspaceSettings};
 use crate::level::Level;
 use crate::message::{Header, Message};
+use crate::ring::{HashKind, RingSettings};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
 use crate::time::{Instant, WallTime};
+use crate::topology::{Member, Topology};
 use crate::versions::{Dot, KeyState, WriteId};
 
 /// One line per message: its name and the bytes that it has had since it was introduced.
@@ -165,6 +167,18 @@ fn envelope(message: Message) -> Envelope {
     }
 }
 
+fn topology() -> Topology {
+    let members = [1, 2].map(|id| Member {
+        id: NodeId(id),
+        peer_address: String::new(),
+        client_address: String::new(),
+        http_address: String::new(),
+        rack: format!("rack {id}"),
+        datacenter: "south".to_owned(),
+    });
+    Topology::new(ClusterId(0x0123_4567), 2, members.into(), RingSettings::default()).unwrap()
+}
+
 fn hello() -> PeerHello {
     PeerHello {
         version_min: 1,
@@ -179,6 +193,7 @@ fn hello() -> PeerHello {
         expects: NodeId(2),
         credentials: Bytes::new(),
         knows: Some(ReplicaId::new(NodeId(2), 0xef)),
+        layout: Layout::of(&topology()),
     }
 }
 
@@ -219,6 +234,8 @@ fn everything_has_the_bytes_it_has_always_had() {
     ));
     let refused = PeerAnswer::Refused(Error::Refused("another cluster".to_owned()));
     lines.push(format!("refused {}", hex(&refused.encode())));
+    let disowned = PeerAnswer::Disowned("another directory".to_owned());
+    lines.push(format!("disowned {}", hex(&disowned.encode())));
     let golden: Vec<&str> = GOLDEN.lines().collect();
     assert_eq!(lines, golden, "\nexpected file:\n{}\n", lines.join("\n"));
 }
@@ -325,6 +342,26 @@ fn strangers_are_refused_by_name() {
     assert!(refusal(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
     assert!(refusal(|hello| hello.version_min = 9).contains("upgrade"));
     assert!(refusal(|hello| hello.version_max = 0).contains("upgrade"));
+}
+
+#[test]
+fn a_node_that_has_the_keys_elsewhere_is_refused_by_the_setting() {
+    let refusal = |change: fn(&mut Topology), generation| {
+        let mut ours = topology();
+        change(&mut ours);
+        match hello().agree(NodeId(2), generation, &Layout::of(&ours)) {
+            Err(Error::Refused(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(hello().agree(NodeId(2), 2, &Layout::of(&topology())), Ok(()));
+    let reason = refusal(|ours| ours.ring.hash = HashKind::Md5, 2);
+    assert!(
+        reason.contains("n1 was started with hash=murmur3 but n2 with hash=md5"),
+        "{reason}"
+    );
+    assert!(refusal(|ours| drop(ours.members.pop()), 2).contains("same members"));
+    assert!(refusal(|_| {}, 3).contains("generation=2 but n2 with generation=3"));
 }
 
 #[test]

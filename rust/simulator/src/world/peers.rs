@@ -7,7 +7,8 @@ use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::link::{Link, LinkEffect, LinkEvent, LinkSettings, SessionId as LinkSessionId};
 use quorate_protocol::role::{Address, Event};
 use quorate_protocol::wire::{
-    HELLO_PREFIX, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome, hello_body_length,
+    HELLO_PREFIX, Layout, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome,
+    hello_body_length,
 };
 
 use super::machine::Port;
@@ -207,6 +208,7 @@ impl World {
             expects: peer,
             credentials: Bytes::new(),
             knows: Some(self.machines[&peer].replica),
+            layout: Layout::of(self.placement.topology()),
         }
     }
 
@@ -232,7 +234,12 @@ impl World {
         let Some(hello) = hello else {
             return self.end_port(node, session, Side::Listener, "garbage");
         };
-        let answer = match hello.negotiate(self.cluster, node) {
+        let topology = self.placement.topology();
+        let agreed = hello.negotiate(self.cluster, node).and_then(|spoken| {
+            hello.agree(node, topology.generation, &Layout::of(topology))?;
+            Ok(spoken)
+        });
+        let answer = match agreed {
             Err(error) => PeerAnswer::Refused(error),
             Ok((version, features)) => PeerAnswer::Welcome(PeerWelcome {
                 version,
@@ -249,7 +256,9 @@ impl World {
         let bytes = Bytes::from(answer.encode());
         self.with_network(|network, now, flights| network.send(now, session, Side::Listener, bytes, flights));
         match answer {
-            PeerAnswer::Refused(_) => self.end_port(node, session, Side::Listener, "refused"),
+            PeerAnswer::Refused(_) | PeerAnswer::Disowned(_) => {
+                self.end_port(node, session, Side::Listener, "refused")
+            }
             PeerAnswer::Welcome(welcome) => {
                 self.session_up(node, session, hello.node, LinkSessionId(welcome.session))
             }
