@@ -2,14 +2,17 @@
 
 import os
 import secrets
+import shutil
+import signal
 import socket
 import threading
+import time
 
 import pytest
 
 import quorate
 from harness import eventually
-from quorate import ALL, QUORUM
+from quorate import ALL, QUORUM, process
 
 
 def garbage():
@@ -87,6 +90,27 @@ def test_a_truncated_data_file_is_named(cluster):
     assert len(keyspace.get_many([f"k{number}" for number in range(200)])) == 200
     cluster["n2"].restart()
     assert keyspace.get("k7", consistency=ALL).found
+
+
+def test_a_node_whose_directory_was_emptied_says_so_at_once(cluster):
+    node = cluster["n2"]
+    node.kill()
+    shutil.rmtree(node.data_dir)
+    begun = time.monotonic()
+    with pytest.raises(
+        quorate.ClusterStartError, match=r"(?s)n2 does not start.*directory was lost or replaced"
+    ):
+        node.restart(timeout=30)
+    assert time.monotonic() - begun < 10
+    assert node.exit_code is not None
+
+
+def test_an_end_by_a_damaged_mapping_is_put_into_words(tmp_path):
+    words = process.describe_end(-signal.SIGSEGV, "data/n1", tmp_path / "n1.log")
+    assert words.startswith(
+        "ended by SIGSEGV: probably a damaged data file in data/n1; start the node under a new id"
+    )
+    assert process.describe_end(70, "data/n1", tmp_path / "n1.log") == "ended with exit code 70"
 
 
 def test_a_flipped_byte_is_found_and_never_served(cluster):

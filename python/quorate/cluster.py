@@ -12,7 +12,7 @@ from quorate.fleet import Fleet, Plan
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["Cluster", "Node"]
@@ -124,8 +124,8 @@ class Cluster(Connection):
         try:
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
-            if not flow.run(client, observation.links(fleet.names, (), plan.start_timeout)):
-                raise unlinked(fleet, plan.start_timeout)
+            if not flow.run(client, linked(fleet, fleet.names, plan.start_timeout)):
+                raise unlinked(fleet, fleet.names, plan.start_timeout)
             flow.run(client, self._roster.learn(limit))
         except BaseException:
             self._finalizer()
@@ -259,7 +259,13 @@ class NodeView:
 
     def __repr__(self) -> str:
         code = self.exit_code
-        state = "paused" if self.paused else "running" if code is None else f"ended with exit code {code}"
+        state = (
+            "paused"
+            if self.paused
+            else "running"
+            if code is None
+            else self._fleet.process(self._name).ending()
+        )
         return f"<Node {self._name}: {state}, pid {self.pid}, clients {self.address}>"
 
 
@@ -320,8 +326,10 @@ class Node(NodeView):
         """
         timeout = arguments.seconds(timeout, RESTART_TIMEOUT)
         self._fleet.restart(self._name, timeout)
-        if wait and not self._cluster._await_links((), timeout):
-            raise unlinked(self._fleet, timeout)
+        if wait:
+            names = {*self._fleet.awake(), self._name}
+            if not flow.run(self._cluster._client, linked(self._fleet, names, timeout)):
+                raise unlinked(self._fleet, names, timeout)
 
     def pause(self) -> None:
         """Stop its clock with SIGSTOP: it keeps its connections and answers nothing, as a long stall does."""
@@ -332,8 +340,16 @@ class Node(NodeView):
         self._fleet.resume(self._name)
 
 
-def unlinked(fleet: Fleet, timeout: float) -> ClusterStartError:
-    """Make the error for nodes that run but do not see each other."""
+def linked(fleet: Fleet, names: Collection[str], timeout: float) -> flow.Flow[bool]:
+    """Wait until these nodes see each other, in vain if one of them ends."""
+    return observation.links(names, (), timeout, lambda: fleet.fallen(names))
+
+
+def unlinked(fleet: Fleet, names: Iterable[str], timeout: float) -> ClusterStartError:
+    """Make the error for nodes that do not see each other, or have ended instead."""
+    fallen = fleet.fallen(names)
+    if fallen is not None:
+        return fallen.fall()
     return ClusterStartError(
         f"the nodes {', '.join(fleet.awake())} run but do not all see each other after {timeout:g} s: look at the logs"
         f" in {fleet.directory}",

@@ -29,7 +29,7 @@ from quorate.ring import MAX_NODES, Ring
 from quorate.tuning import tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Fleet", "Plan"]
 
@@ -257,6 +257,11 @@ class Fleet:
             names = ", ".join(self._plan.names)
             raise NotFound(f"no node {name!r}: this cluster has {names}") from None
 
+    def fallen(self, names: Iterable[str]) -> NodeProcess | None:
+        """Find a node among these that has ended."""
+        processes = (self._processes[name] for name in names)
+        return next((process for process in processes if process.exit_code is not None), None)
+
     def awake(self) -> list[str]:
         """List the nodes that run and are not paused."""
         return [
@@ -346,9 +351,7 @@ class Fleet:
     def _running(self, name: str) -> NodeProcess:
         process = self.process(name)
         if process.exit_code is not None:
-            raise Closed(
-                f"{name} does not run (it ended with exit code {process.exit_code}): restart() it first"
-            )
+            raise Closed(f"{name} does not run (it {process.ending()}): restart() it first")
         return process
 
     @staticmethod

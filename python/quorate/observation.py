@@ -170,8 +170,13 @@ def _span(found: dict[str, Any]) -> Span:
     )
 
 
-def links(up: Iterable[str], down: Iterable[str], timeout: float) -> Flow[bool]:
-    """Wait until all nodes of ``up`` see each other, and none of ``down``; tells whether that came in time."""
+def links(
+    up: Iterable[str], down: Iterable[str], timeout: float, hopeless: Callable[[], object] = lambda: None
+) -> Flow[bool]:
+    """Wait until all nodes of ``up`` see each other, and none of ``down``.
+
+    Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
+    """
     awake = [node_number(name) for name in up]
     gone = {node_number(name) for name in down}
     deadline = time.monotonic() + timeout
@@ -180,7 +185,7 @@ def links(up: Iterable[str], down: Iterable[str], timeout: float) -> Flow[bool]:
         answers = yield Call("ask", (awake, "status", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
         if all(_sees(node, answer, awake, gone) for node, answer in zip(awake, answers, strict=True)):
             return True
-        if left <= 0:
+        if left <= 0 or hopeless():
             return False
         yield Pause(_LINK_PAUSE)
 

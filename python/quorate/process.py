@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError, QuorateError
+from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,9 @@ _LOG_TAIL = 4000
 # Seconds that a node has to end by itself after it has said why it cannot start.
 _LAST_WORDS = 2.0
 
+# What a process dies of that reads a mapped file whose pages are damaged or gone.
+_MAP_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
+
 # What the node program calls its errors, and what they are here; all others are a plain ClusterStartError.
 _KINDS: dict[str, type[ClusterStartError]] = {
     "AddressInUse": AddressInUse,
@@ -35,6 +38,8 @@ _KINDS: dict[str, type[ClusterStartError]] = {
     "Corrupt": DataDirectoryError,
     "DataMissing": DataDirectoryError,
     "FormatTooNew": DataDirectoryError,
+    "ForeignLayout": DataDirectoryError,
+    "OldGeneration": DataDirectoryError,
 }
 
 
@@ -62,6 +67,7 @@ class NodeProcess:
     def __init__(self, name: str, config: Mapping[str, Any], log: Path) -> None:
         self.name = name
         self.log = log
+        self.data_dir = config.get("data_dir")
         self.paused = False
         self._lines = b""
         if not sys.executable:
@@ -104,6 +110,10 @@ class NodeProcess:
     def exit_code(self) -> int | None:
         """How it ended; ``None`` while it runs, negative for a signal."""
         return self._process.poll()
+
+    def ending(self) -> str:
+        """Say how it ended, and what that means."""
+        return describe_end(self.exit_code, self.data_dir, self.log)
 
     def bound(self, deadline: float) -> dict[str, str]:
         """Wait until it listens; returns its addresses by purpose."""
@@ -181,7 +191,7 @@ class NodeProcess:
             chunk = os.read(source, 65536)
             if not chunk:
                 self._process.wait()
-                raise self._failure(f"it ended with exit code {self.exit_code}")
+                raise self._failure(f"it {self.ending()}")
             self._lines += chunk
         line, _, self._lines = self._lines.partition(b"\n")
         try:
@@ -193,10 +203,25 @@ class NodeProcess:
             raise start_failure(self.name, report["error"], report["message"], self.log_tail())
         return report
 
-    def _failure(self, reason: str) -> QuorateError:
+    def fall(self) -> ClusterStartError:
+        """Make the error for a node that had started and then ended."""
+        return self._failure(f"it {self.ending()} soon after its start")
+
+    def _failure(self, reason: str) -> ClusterStartError:
         tail = self.log_tail()
         last = f"; the end of {self.log}:\n{tail}" if tail else f" (its log {self.log} is empty)"
         return ClusterStartError(f"{self.name} does not start: {reason}{last}", node=self.name, log=tail)
+
+
+def describe_end(code: int | None, data_dir: object, log: Path) -> str:
+    """Put the exit code of a node into words."""
+    if code is None or -code not in _MAP_FAULTS:
+        return f"ended with exit code {code}"
+    return (
+        f"ended by {signal.Signals(-code).name}: probably a damaged data file in {data_dir}; start the node under a"
+        f" new id with an empty directory, or put a copy of the whole directory in its place, if the node has not run"
+        f" since the copy was made; the log is {log}"
+    )
 
 
 def start_failure(node: str, error: str, message: str, log: str) -> ClusterStartError:

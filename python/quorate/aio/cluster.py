@@ -50,8 +50,8 @@ class Cluster(Connection):
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
             self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
-            if not await flow.run_async(self._client, observation.links(fleet.names, (), limit)):
-                raise cluster.unlinked(fleet, limit)
+            if not await flow.run_async(self._client, cluster.linked(fleet, fleet.names, limit)):
+                raise cluster.unlinked(fleet, fleet.names, limit)
             await flow.run_async(self._client, self._roster.learn(limit))
         except BaseException:
             self._finalizer()
@@ -137,8 +137,10 @@ class Node(cluster.NodeView):
         """Start it again with the same data and the same addresses; see `quorate.Node.restart`."""
         timeout = arguments.seconds(timeout, cluster.RESTART_TIMEOUT)
         await asyncio.to_thread(self._fleet.restart, self._name, timeout)
-        if wait and not await self._cluster._await_links((), timeout):
-            raise cluster.unlinked(self._fleet, timeout)
+        if wait:
+            names = {*self._fleet.awake(), self._name}
+            if not await flow.run_async(self._cluster._client, cluster.linked(self._fleet, names, timeout)):
+                raise cluster.unlinked(self._fleet, names, timeout)
 
     async def pause(self) -> None:
         """Stop its clock with SIGSTOP; see `quorate.Node.pause`."""
