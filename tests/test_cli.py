@@ -377,7 +377,7 @@ def test_the_demo_tells_the_truth_in_time(tmp_path):
     levels = {row["level"]: row for row in report["failure"]["levels"]}
     assert levels["ONE"]["write"] == levels["ONE"]["read"] == "ok"
     assert levels["QUORUM"]["write"] == levels["QUORUM"]["read"] == "ok"
-    assert levels["ALL"]["write"].startswith("Unavailable: 3 replicas required, 2 alive")
+    assert levels["ALL"]["write"].startswith("Unavailable: 3 required, 2 alive")
     assert levels["ALL"]["read"].startswith("Unavailable")
     before, after = report["recovery"]["stale_lines"]
     assert before == report["failure"]["revised"] > 0

@@ -60,7 +60,7 @@ def test_the_sets_of_replicas_are_those_of_the_keys():
 
 def test_a_distribution_draws_itself():
     report = Ring(nodes=3).distribution()
-    assert "balance score" in str(report)
+    assert "primary: score" in str(report)
     assert "<pre" in report._repr_html_()
     assert report.to_dict()["nodes"][0]["node"] == "n1"
 

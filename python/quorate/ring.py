@@ -105,9 +105,9 @@ class Distribution(Rendered):
     def __rich__(self) -> RenderableType:
         title = f"ring · {len(self.nodes)} nodes · {self.vnodes} vnodes each · {self.replicas} copies"
         caption = (
-            f"balance score {self.primary.score:.2f} primary, {self.stored.score:.2f} stored · deviation"
-            f" {percent(self.primary.deviation, 2)} / {percent(self.stored.deviation, 2)}"
-            f" (random tokens: {percent(self.random_deviation, 2)})"
+            f"primary: score {self.primary.score:.2f}, deviation {percent(self.primary.deviation, 2)}"
+            f" (random tokens: {percent(self.random_deviation, 2)})\n"
+            f"copies: score {self.stored.score:.2f}, deviation {percent(self.stored.deviation, 2)}"
         )
         table = listing("node", title=title, caption=caption)
         table.add_column("tokens", justify="right")

@@ -129,9 +129,11 @@ class Demo:
 
     def _started(self, cluster: Cluster, seconds: float) -> None:
         self._report["start_seconds"] = round(seconds, 3)
-        pids = ", ".join(f"{node.name} [dim](pid {node.pid})[/]" for node in cluster)
+        pids = ", ".join(str(node.pid) for node in cluster)
         self._act(
-            "1", "start", f"{NODES} nodes see each other after [bold]{milliseconds(seconds)}[/]: {pids}"
+            "1",
+            "start",
+            f"{NODES} nodes see each other after [bold]{milliseconds(seconds)}[/] [dim](pids {pids})[/]",
         )
 
     def _load(self, keyspace: Keyspace) -> None:
@@ -261,7 +263,7 @@ class Demo:
             try:
                 operation()
             except Unavailable as error:
-                return f"Unavailable: {error.required} replicas required, {error.alive} alive"
+                return f"Unavailable: {error.required} required, {error.alive} alive"
             except QuorateError as error:
                 return f"{type(error).__name__}: {error}"
             return "ok"
