@@ -14,6 +14,7 @@ from harness import eventually, processes
 PROGRAM = """
 import sys, signal
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup and its like ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import quorate
 cluster = quorate.Cluster(nodes=2)
 {body}
