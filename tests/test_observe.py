@@ -141,10 +141,12 @@ def test_reads_repair_a_stale_replica():
         assert keyspace.get_many(["a"], consistency=ONE, node="n1")["a"].text == "new"
         assert keyspace.get("a", consistency=ALL).text == "new"
         eventually(lambda: keyspace.get("a", consistency=ONE, node="n3").text == "new")
-        # Each read that met it stale repairs it: there may be two.
-        repaired = [event.detail for event in cluster.events().where("ReadRepaired")]
-        assert repaired
-        assert all(detail == {"keyspace": "a", "replicas": ["n3"]} for detail in repaired), repaired
+        # A read at ONE asks everybody now and then, or when it is slow: then its node repairs n3 too, and says so once.
+        repaired = cluster.events().where("ReadRepaired")
+        told = [event.node for event in repaired]
+        assert told
+        assert len(told) == len(set(told)), told
+        assert all(event.detail == {"keyspace": "a", "replicas": ["n3"]} for event in repaired), repaired
         with pytest.raises(quorate.InvalidArgument, match="n0"):
             keyspace.get("a", node="n0")
         with pytest.raises(quorate.NotFound, match="n4"):
