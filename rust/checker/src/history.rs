@@ -1,0 +1,222 @@
+//! What clients asked for and what they were told.
+
+use std::fmt;
+
+use crate::register::{Effect, Step};
+
+/// What must hold of a key before a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The key has no value.
+    Absent,
+    /// The key has a value, in this version.
+    Version(u64),
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Read the value.
+    Get,
+    /// Set the value, if the condition holds.
+    Put {
+        /// The new value. Histories whose puts all have different values are checked fastest and say most.
+        value: Vec<u8>,
+        /// What must hold before.
+        condition: Condition,
+    },
+    /// Remove the value, if the condition holds.
+    Delete {
+        /// What must hold before.
+        condition: Condition,
+    },
+}
+
+impl Action {
+    /// A put that asks for nothing.
+    pub fn put(value: impl Into<Vec<u8>>) -> Self {
+        Action::Put {
+            value: value.into(),
+            condition: Condition::Any,
+        }
+    }
+
+    /// A delete that asks for nothing.
+    pub fn delete() -> Self {
+        Action::Delete {
+            condition: Condition::Any,
+        }
+    }
+}
+
+/// What the client was told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A get found a value.
+    Found {
+        /// The value.
+        value: Vec<u8>,
+        /// Its version, if the client was told.
+        version: Option<u64>,
+    },
+    /// A get found none.
+    Missing,
+    /// A put or delete was done.
+    Done {
+        /// The version that it made, if the client was told. Versions of a key rise with every write.
+        version: Option<u64>,
+    },
+    /// A put or delete was not done: its condition did not hold.
+    ConditionFailed {
+        /// The key's version at that moment; `None` if it had no value.
+        current: Option<u64>,
+    },
+    /// The operation definitely had no effect, and told nothing about the key.
+    Failed,
+    /// Nobody knows: a write may take effect at any time after its invocation, even after it returned, or never.
+    Unknown,
+}
+
+/// One operation of one client on one key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operation {
+    /// The client that asked. Only for people: that a client's operations follow each other is seen from their times.
+    pub process: u64,
+    /// The key.
+    pub key: Vec<u8>,
+    /// What was asked for.
+    pub action: Action,
+    /// What the client was told.
+    pub outcome: Outcome,
+    /// When it was asked, on a clock that all clients share, in any unit.
+    pub invoked: u64,
+    /// When the client was told; `None` if never, with [`Outcome::Unknown`]. An operation precedes another if it returned
+    /// *before* the other's invocation; with equal times they are concurrent.
+    pub returned: Option<u64>,
+}
+
+/// A history that cannot be judged because an operation contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("operation {position} of the history ({operation}) {reason}")]
+pub struct Malformed {
+    /// Its place in the history, from 0.
+    pub position: usize,
+    /// The operation, readable.
+    pub operation: String,
+    /// What is wrong with it, and what is right.
+    pub reason: &'static str,
+}
+
+impl Operation {
+    /// What it says about the key, for the search; `None` if it says nothing.
+    pub(crate) fn step(&self, position: usize) -> Result<Option<Step<'_>>, Malformed> {
+        let malformed = |reason| Malformed {
+            position,
+            operation: self.to_string(),
+            reason,
+        };
+        if self.returned.is_some_and(|returned| returned < self.invoked) {
+            return Err(malformed(
+                "returned before it was invoked: times must be of one clock",
+            ));
+        }
+        if self.returned.is_none() && self.outcome != Outcome::Unknown {
+            return Err(malformed(
+                "has an outcome but never returned: give the time, or the outcome Unknown",
+            ));
+        }
+        let write = match &self.action {
+            Action::Get => None,
+            Action::Put { value, condition } => Some((Some(value.as_slice()), *condition)),
+            Action::Delete { condition } => Some((None, *condition)),
+        };
+        let effect = match (&self.outcome, write) {
+            (Outcome::Failed, _) | (Outcome::Unknown, None) => return Ok(None),
+            (Outcome::Found { value, version }, None) => Effect::Read {
+                seen: Some((value, *version)),
+            },
+            (Outcome::Missing, None) => Effect::Read { seen: None },
+            (Outcome::Found { .. } | Outcome::Missing, Some(_)) => {
+                return Err(malformed("is a write with the outcome of a get: writes are Done"));
+            }
+            (Outcome::Done { .. } | Outcome::ConditionFailed { .. }, None) => {
+                return Err(malformed(
+                    "is a get with the outcome of a write: gets are Found or Missing",
+                ));
+            }
+            (Outcome::Done { version }, Some((value, condition))) => Effect::Write {
+                value,
+                condition,
+                version: *version,
+            },
+            (Outcome::ConditionFailed { .. }, Some((_, Condition::Any))) => {
+                return Err(malformed("failed on its condition, but has none"));
+            }
+            (Outcome::ConditionFailed { current }, Some((_, condition))) => Effect::Refused {
+                condition,
+                current: *current,
+            },
+            (Outcome::Unknown, Some((value, condition))) => Effect::Write {
+                value,
+                condition,
+                version: None,
+            },
+        };
+        let unknown = self.outcome == Outcome::Unknown;
+        Ok(Some(Step {
+            position,
+            invoked: self.invoked,
+            returned: self.returned.filter(|_| !unknown),
+            effect,
+        }))
+    }
+}
+
+/// `p1 put "v" if version 3 at 10..20: done, version 4`.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{} ", self.process)?;
+        let condition = match &self.action {
+            Action::Get => {
+                write!(f, "get")?;
+                Condition::Any
+            }
+            Action::Put { value, condition } => {
+                write!(f, "put \"{}\"", value.escape_ascii())?;
+                *condition
+            }
+            Action::Delete { condition } => {
+                write!(f, "delete")?;
+                *condition
+            }
+        };
+        match condition {
+            Condition::Any => {}
+            Condition::Absent => write!(f, " if absent")?,
+            Condition::Version(version) => write!(f, " if version {version}")?,
+        }
+        write!(f, " at {}..", self.invoked)?;
+        if let Some(returned) = self.returned {
+            write!(f, "{returned}")?;
+        }
+        let version = |version: &Option<u64>| {
+            version.map_or_else(String::new, |version| format!(", version {version}"))
+        };
+        match &self.outcome {
+            Outcome::Found { value, version: of } => {
+                write!(f, ": \"{}\"{}", value.escape_ascii(), version(of))
+            }
+            Outcome::Missing => write!(f, ": no value"),
+            Outcome::Done { version: made } => write!(f, ": done{}", version(made)),
+            Outcome::ConditionFailed {
+                current: Some(current),
+            } => write!(f, ": refused, the version is {current}"),
+            Outcome::ConditionFailed { current: None } => write!(f, ": refused, there is no value"),
+            Outcome::Failed => write!(f, ": failed"),
+            Outcome::Unknown => write!(f, ": unknown"),
+        }
+    }
+}

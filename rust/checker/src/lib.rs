@@ -1,0 +1,72 @@
+//! Histories in, verdicts out: did the clients of a store see what a single copy, which executes one operation at a time,
+//! could have shown them?
+//!
+//! # The question
+//! A history is **linearizable** (Herlihy and Wing, *Linearizability: A Correctness Condition for Concurrent Objects*, 1990)
+//! if every operation can be given one moment between its invocation and its return, such that executing them in the order
+//! of these moments gives exactly the outcomes that the clients saw. An operation whose outcome is unknown may take effect
+//! at any time after its invocation, or never.
+//!
+//! # The answer
+//! Linearizability is local: a history is linearizable if the part of each key is. So keys are checked one by one, as
+//! Porcupine and Knossos do (Horn and Kroening, *Faster Linearizability Checking via P-Compositionality*, 2015). For one key
+//! the search is Wing and Gong's (*Testing and Verifying Concurrent Objects*, 1993): choose an operation that nothing
+//! precedes, execute it, go on with the rest, come back if that leads nowhere. It never goes twice to the same pair of (set
+//! of operations executed, state), which is Lowe's improvement (*Testing for Linearizability*, 2017). The file `search` has
+//! more cuts. The question is NP-complete all the same, so there is a [`Budget`]: what makes a search long is a key with very
+//! many unknown outcomes.
+//!
+//! A verdict of [`Verdict::NotLinearizable`] comes with a small window of operations that nothing can explain, mostly two to
+//! four, whatever the length of the history (`explain`).
+//!
+//! # How to use it
+//! ```
+//! use quorate_checker::{Action, Budget, Operation, Outcome, Verdict, check};
+//!
+//! let operation = |process, action, outcome, invoked, returned| Operation {
+//!     process,
+//!     key: b"x".to_vec(),
+//!     action,
+//!     outcome,
+//!     invoked,
+//!     returned: Some(returned),
+//! };
+//! let done = |version| Outcome::Done { version: Some(version) };
+//! let found = |value: &[u8]| Outcome::Found { value: value.to_vec(), version: None };
+//! let history = [
+//!     operation(1, Action::put("old"), done(1), 0, 10),
+//!     operation(1, Action::put("new"), done(2), 20, 30),
+//!     operation(2, Action::Get, found(b"new"), 40, 50),
+//!     operation(3, Action::Get, found(b"old"), 60, 70),
+//! ];
+//! let verdict = check(&history, &Budget::default())?;
+//! assert!(matches!(verdict, Verdict::NotLinearizable(violation) if violation.window.len() == 3));
+//! # Ok::<(), quorate_checker::Malformed>(())
+//! ```
+//!
+//! # Where things are
+//! | file | what |
+//! |---|---|
+//! | `history` | what a recorded operation is |
+//! | `register` | the single copy: a key's value and version |
+//! | `search` | whether some order explains what the clients of one key saw |
+//! | `explain` | if not, a small part that already cannot be explained |
+//! | `verdict` | [`check`]: all keys |
+//!
+//! # Left out
+//! Operations on several keys at once. Who records an atomic batch gives one operation per key; that each key is
+//! linearizable is then checked, that the batch was atomic is not.
+
+mod explain;
+mod history;
+mod register;
+mod search;
+mod verdict;
+
+pub use history::{Action, Condition, Malformed, Operation, Outcome};
+pub use verdict::{Budget, Verdict, Violation, check};
+
+#[cfg(test)]
+mod known_tests;
+#[cfg(test)]
+mod random_tests;

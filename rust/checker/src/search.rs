@@ -1,0 +1,309 @@
+//! Whether some order of the operations on one key explains all their outcomes.
+//!
+//! Depth first, with memory: a [`Point`] is a set of executed operations and the register after them, and no point is
+//! visited twice. Since operations overlap only so much, the set is small to write down: everything before `base`, and a few
+//! more. Four cuts keep it fast:
+//! * An operation that can be executed and neither changes nor reveals anything (a read of the current value) is executed at
+//!   once: in any order that explains the rest it can as well come first.
+//! * An operation of unknown outcome is executed only if the next one observes it. If that is an unconditional write, leaving
+//!   it out does as well; it may come later, when somebody does see it.
+//! * Of operations of unknown outcome that are alike, the earliest comes first; those that nobody can see any more are
+//!   forgotten, executed or not.
+//! * A version that one write is known to have made is never that of another.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::history::Condition;
+use crate::register::{Effect, Register, Step, observes};
+use crate::verdict::Meter;
+
+/// What the search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// There is such an order.
+    Explained,
+    /// There is none.
+    Unexplained,
+    /// The budget was used up before that was clear.
+    OutOfBudget,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Point<'a> {
+    /// All operations before this one are executed, and it is not.
+    base: u32,
+    /// And these behind it, in their order.
+    ahead: Vec<u32>,
+    /// And these of unknown outcome, in their order.
+    unknown: Vec<u32>,
+    register: Register<'a>,
+    /// The last one was of unknown outcome, and nobody has seen it yet.
+    unseen: bool,
+}
+
+/// An operation of unknown outcome.
+struct Doubtful<'a> {
+    step: Step<'a>,
+    /// The one before it that is like it.
+    twin: Option<u32>,
+    /// When everything before this is executed, nobody can see it any more.
+    pointless: u32,
+}
+
+/// Who made a version.
+enum Maker<'a> {
+    /// A write that was told so.
+    Known,
+    /// One of this value.
+    Of(&'a [u8]),
+}
+
+/// The operations on one key.
+pub(crate) struct Search<'a> {
+    /// Those with an outcome, by invocation.
+    known: Vec<Step<'a>>,
+    /// Those without, by invocation.
+    unknown: Vec<Doubtful<'a>>,
+    /// What is known about who made each version.
+    makers: BTreeMap<u64, Maker<'a>>,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(steps: &[Step<'a>]) -> Self {
+        let mut steps = steps.to_vec();
+        steps.sort_by_key(|step| (step.invoked, step.position));
+        let mut makers = BTreeMap::new();
+        for step in &steps {
+            if let Effect::Read {
+                seen: Some((value, Some(version))),
+            } = step.effect
+            {
+                makers.insert(version, Maker::Of(value));
+            }
+        }
+        for step in &steps {
+            if let Effect::Write {
+                version: Some(version),
+                ..
+            } = step.effect
+            {
+                makers.insert(version, Maker::Known);
+            }
+        }
+        let sees = |step: &Step<'a>, write: &Step<'a>| {
+            let fits = match (
+                write.effect,
+                step.effect.reveals().and_then(|version| makers.get(&version)),
+            ) {
+                (Effect::Write { version: None, .. }, Some(Maker::Known)) => false,
+                (
+                    Effect::Write {
+                        version: None, value, ..
+                    },
+                    Some(Maker::Of(made)),
+                ) => value == Some(*made),
+                _ => true,
+            };
+            fits && observes(&step.effect, &write.effect)
+        };
+        let (known, doubtful): (Vec<Step<'a>>, Vec<Step<'a>>) =
+            steps.into_iter().partition(|step| step.returned.is_some());
+        let behind = |last: usize| last as u32 + 1;
+        let last_seen = |step| {
+            known
+                .iter()
+                .rposition(|other| sees(other, step))
+                .map_or(0, behind)
+        };
+        let mut pointless: Vec<u32> = doubtful.iter().map(last_seen).collect();
+        // One of unknown outcome that sees another matters only if it is itself seen.
+        let mut settled = false;
+        while !settled {
+            settled = true;
+            for (one, other) in
+                (0..doubtful.len()).flat_map(|one| (0..doubtful.len()).map(move |other| (one, other)))
+            {
+                if pointless[other] > pointless[one] && sees(&doubtful[other], &doubtful[one]) {
+                    pointless[one] = pointless[other];
+                    settled = false;
+                }
+            }
+        }
+        let mut latest: HashMap<Effect<'a>, u32> = HashMap::new();
+        let mut unknown = Vec::new();
+        for (step, pointless) in doubtful
+            .into_iter()
+            .zip(pointless)
+            .filter(|(_, pointless)| *pointless > 0)
+        {
+            let twin = latest.insert(step.effect, unknown.len() as u32);
+            unknown.push(Doubtful {
+                step,
+                twin,
+                pointless,
+            });
+        }
+        Search {
+            known,
+            unknown,
+            makers,
+        }
+    }
+
+    /// Looks for an order that begins with this register.
+    pub(crate) fn run(&self, from: Register<'a>, meter: &mut Meter) -> Answer {
+        let mut visited: HashSet<Point<'a>> = HashSet::new();
+        let mut stack = vec![Point {
+            base: 0,
+            ahead: Vec::new(),
+            unknown: Vec::new(),
+            register: from,
+            unseen: false,
+        }];
+        while let Some(mut point) = stack.pop() {
+            if !meter.step() {
+                return Answer::OutOfBudget;
+            }
+            self.absorb(&mut point);
+            self.forget(&mut point);
+            if point.base as usize == self.known.len() {
+                return Answer::Explained;
+            }
+            if visited.insert(point.clone()) {
+                self.expand(&point, &mut stack);
+            }
+        }
+        Answer::Unexplained
+    }
+
+    /// Executes whatever can be and changes nothing.
+    fn absorb(&self, point: &mut Point<'a>) {
+        loop {
+            let free = |index: &u32| {
+                let effect = &self.known[*index as usize].effect;
+                point.register.execute(effect) == Some(point.register)
+            };
+            let (candidates, _) = self.candidates(point);
+            let free: Vec<u32> = candidates.into_iter().filter(free).collect();
+            if free.is_empty() {
+                return;
+            }
+            point.unseen = false;
+            for index in free {
+                point.execute(index);
+            }
+        }
+    }
+
+    /// Whether an operation of unknown outcome cannot be executed any more, or need not be.
+    fn is_over(&self, doubtful: &Doubtful<'a>, point: &Point<'a>) -> bool {
+        let outdated = match doubtful.step.effect.reveals() {
+            Some(version) => point.register.is_beyond(version),
+            None => false,
+        };
+        outdated || point.base >= doubtful.pointless
+    }
+
+    /// Whether those were executed makes no difference any more.
+    fn forget(&self, point: &mut Point<'a>) {
+        let mut unknown = std::mem::take(&mut point.unknown);
+        unknown.retain(|index| !self.is_over(&self.unknown[*index as usize], point));
+        point.unknown = unknown;
+    }
+
+    /// The operations with an outcome that nothing precedes any more, and the time before which others must have been
+    /// invoked to be like that.
+    fn candidates(&self, point: &Point<'a>) -> (Vec<u32>, u64) {
+        let mut first_return = u64::MAX;
+        let mut found = Vec::new();
+        let mut ahead = point.ahead.iter().peekable();
+        for index in point.base..self.known.len() as u32 {
+            if ahead.next_if(|executed| **executed == index).is_some() {
+                continue;
+            }
+            let step = &self.known[index as usize];
+            if step.invoked > first_return {
+                break;
+            }
+            first_return = first_return.min(step.returned.unwrap_or(u64::MAX));
+            found.push(index);
+        }
+        (found, first_return)
+    }
+
+    /// Puts the points after this one on the stack, the most promising last.
+    fn expand(&self, point: &Point<'a>, stack: &mut Vec<Point<'a>>) {
+        let (mut candidates, first_return) = self.candidates(point);
+        for (index, doubtful) in self.unknown.iter().enumerate().rev() {
+            let index = index as u32;
+            let used = |index: &u32| point.unknown.binary_search(index).is_ok();
+            let in_turn = doubtful.twin.as_ref().is_none_or(used) && !used(&index);
+            if doubtful.step.invoked > first_return || !in_turn || self.is_over(doubtful, point) {
+                continue;
+            }
+            if let Some(mut next) = self.after(point, &doubtful.step, true) {
+                let place = next.unknown.partition_point(|other| *other < index);
+                next.unknown.insert(place, index);
+                stack.push(next);
+            }
+        }
+        // The next in the order of the versions first; without versions, the one that returned first.
+        candidates.sort_by_key(|index| {
+            let step = &self.known[*index as usize];
+            let version = match step.effect {
+                Effect::Write { version, .. } => version,
+                _ => None,
+            };
+            std::cmp::Reverse((version, step.returned))
+        });
+        for index in candidates {
+            if let Some(mut next) = self.after(point, &self.known[index as usize], false) {
+                next.execute(index);
+                stack.push(next);
+            }
+        }
+    }
+
+    /// The point after an operation, which is not marked as executed yet; `None` if it cannot come next.
+    fn after(&self, point: &Point<'a>, step: &Step<'a>, unknown: bool) -> Option<Point<'a>> {
+        let blind = matches!(
+            step.effect,
+            Effect::Write {
+                condition: Condition::Any,
+                ..
+            }
+        );
+        if point.unseen && blind {
+            return None;
+        }
+        let another = |version| matches!(self.makers.get(&version), Some(Maker::Known));
+        if point.register.is_vague() && step.effect.reveals().is_some_and(another) {
+            return None;
+        }
+        let register = point.register.execute(&step.effect)?;
+        Some(Point {
+            register,
+            unseen: unknown,
+            ..point.clone()
+        })
+    }
+}
+
+impl Point<'_> {
+    /// Marks an operation with an outcome as executed.
+    fn execute(&mut self, index: u32) {
+        if index != self.base {
+            let place = self.ahead.partition_point(|other| *other < index);
+            self.ahead.insert(place, index);
+            return;
+        }
+        self.base += 1;
+        let run = (self.base..)
+            .zip(&self.ahead)
+            .take_while(|(next, index)| next == *index);
+        let run = run.count();
+        self.ahead.drain(..run);
+        self.base += run as u32;
+    }
+}

@@ -1,0 +1,135 @@
+//! The verdict on a whole history.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::explain::Part;
+use crate::history::{Malformed, Operation};
+use crate::register::{Register, Step};
+use crate::search::{Answer, Search};
+
+/// What may be spent on a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// How many steps the search may take, over all keys: an operation of an ordinary history takes about one. As many again
+    /// may be spent on making a violation small.
+    pub steps: u64,
+    /// How long it may take, likewise twice. `None` leaves the verdict to the steps, and so the same each time.
+    pub time: Option<Duration>,
+}
+
+impl Default for Budget {
+    /// Two million steps: some seconds, and some hundred megabytes of memory for a history that uses them up.
+    fn default() -> Self {
+        Budget {
+            steps: 2_000_000,
+            time: None,
+        }
+    }
+}
+
+/// What is known about a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A single copy could have shown its clients all this.
+    Linearizable,
+    /// It could not.
+    NotLinearizable(Violation),
+    /// The budget did not suffice for these keys; the others are linearizable.
+    Unknown {
+        /// In their order.
+        keys: Vec<Vec<u8>>,
+    },
+}
+
+/// Operations that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// On which key; if there are several such, the first.
+    pub key: Vec<u8>,
+    /// The operations, as they stand in the history: no order of them explains their outcomes, whatever else happened. As few
+    /// as the budget allowed to find.
+    pub window: Vec<Operation>,
+    /// If given: even if anything at all happened before this time. Otherwise the key is taken to have had no value at the
+    /// beginning.
+    pub since: Option<u64>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no order of these operations on \"{}\" explains what they saw",
+            self.key.escape_ascii()
+        )?;
+
+        if let Some(since) = self.since {
+            write!(f, ", whatever was before {since}")?;
+        }
+        write!(f, ":")?;
+        self.window
+            .iter()
+            .try_for_each(|operation| write!(f, "\n  {operation}"))
+    }
+}
+
+/// What is left of a budget.
+pub(crate) struct Meter {
+    steps: u64,
+    until: Option<Instant>,
+}
+
+impl Meter {
+    fn new(budget: &Budget) -> Self {
+        Meter {
+            steps: budget.steps,
+            until: budget.time.and_then(|time| Instant::now().checked_add(time)),
+        }
+    }
+
+    /// Takes a step, if one is left. Looks at the clock now and then.
+    pub(crate) fn step(&mut self) -> bool {
+        if self.steps.is_multiple_of(1024) && self.until.is_some_and(|until| Instant::now() >= until) {
+            self.steps = 0;
+        }
+        let left = self.steps > 0;
+        self.steps = self.steps.saturating_sub(1);
+        left
+    }
+}
+
+/// Judges a history, whose operations may stand in any order.
+///
+/// # Errors
+/// [`Malformed`] if an operation contradicts itself: nothing can be said then.
+pub fn check(history: &[Operation], budget: &Budget) -> Result<Verdict, Malformed> {
+    let mut keys: BTreeMap<&[u8], Vec<Step<'_>>> = BTreeMap::new();
+    for (position, operation) in history.iter().enumerate() {
+        if let Some(step) = operation.step(position)? {
+            keys.entry(&operation.key).or_default().push(step);
+        }
+    }
+    let mut meter = Meter::new(budget);
+    let mut unknown = Vec::new();
+    for (key, steps) in keys {
+        match Search::new(&steps).run(Register::NEW, &mut meter) {
+            Answer::Explained => {}
+            Answer::OutOfBudget => unknown.push(key.to_vec()),
+            Answer::Unexplained => {
+                let part = Part::smallest(&steps, &mut Meter::new(budget));
+                let operation = |position: usize| history[position].clone();
+                return Ok(Verdict::NotLinearizable(Violation {
+                    key: key.to_vec(),
+                    window: part.positions().into_iter().map(operation).collect(),
+                    since: part.since(),
+                }));
+            }
+        }
+    }
+    Ok(if unknown.is_empty() {
+        Verdict::Linearizable
+    } else {
+        Verdict::Unknown { keys: unknown }
+    })
+}
