@@ -212,7 +212,7 @@ impl Catalog {
             }
             Event::PersistRefused { token } => self.refused(token, effects),
             Event::Timer { .. } => self.late(now, effects),
-            Event::Read { .. } | Event::Settled { .. } => {}
+            Event::Read { .. } | Event::Settled { .. } | Event::Files { .. } => {}
         }
     }
 }

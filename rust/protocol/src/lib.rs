@@ -3,6 +3,7 @@ pub mod api;
 pub mod bugs;
 pub mod catalog;
 pub mod error;
+pub mod files;
 pub mod frame;
 pub mod hlc;
 pub mod ids;

@@ -36,6 +36,8 @@ use crate::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 use crate::telemetry::{Measurement, Span, TimelineEvent};
 use crate::time::{Instant, Now};
 
+pub use crate::files::{FileDone, FileId, FileTask};
+
 /// The random source of a role instance: seeded by its shell, drawn from only inside [`Role::handle`].
 pub type Rng = ChaCha8Rng;
 
@@ -194,6 +196,15 @@ pub enum Event {
         /// Whether it can be reached now.
         up: bool,
     },
+    /// Something that was asked of a file is done, or is not.
+    Files {
+        /// Its token.
+        token: u64,
+        /// What was done, or why not: [`Error::NotFound`] for a file that is not there, [`Error::StorageFull`],
+        /// [`Error::CorruptRecord`] for a file or a row that is damaged, [`Error::InvalidArgument`] for a task that makes
+        /// no sense.
+        result: Result<FileDone, Error>,
+    },
 }
 
 /// What a role of the data plane can ask its shell for.
@@ -227,13 +238,17 @@ pub enum Effect {
     /// Make rows readable, at once, that this role derives from entries of its log which are durable and committed;
     /// say later when they survive a crash ([`Event::Settled`]). A crash before that takes them, whole effects only and
     /// the later ones first; then they are derived again.
+    ///
+    /// Every [`Read`](Effect::Read) and every [`FileTask::Save`] that is performed after it sees these rows, be it in the
+    /// same turn; one performed before may see them too. Each of them sees all rows of an effect or none.
     Derive {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,
         /// The rows.
         writes: Vec<StateWrite>,
     },
-    /// Read durable state, then say what it is ([`Event::Read`]).
+    /// Read durable state, then say what it is ([`Event::Read`]). The answer to one query is one moment's view: of the
+    /// rows of one [`Derive`](Effect::Derive) effect it has all in its range or none. Two queries may be moments apart.
     Read {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,
@@ -255,6 +270,13 @@ pub enum Effect {
     Span(Box<Span>),
     /// A finished operation, for the metrics.
     Measure(Measurement),
+    /// Do something with a file of rows, then say so ([`Event::Files`]). See [`crate::files`].
+    Files {
+        /// Returned in the answer; unique among those in flight of this role.
+        token: u64,
+        /// What to do.
+        task: FileTask,
+    },
 }
 
 /// Role instances that should exist. Equal specs are the same instances; a changed one replaces them.

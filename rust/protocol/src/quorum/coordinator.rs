@@ -292,7 +292,8 @@ impl Role for Coordinator {
             Event::Persisted { .. }
             | Event::PersistRefused { .. }
             | Event::Read { .. }
-            | Event::Settled { .. } => {}
+            | Event::Settled { .. }
+            | Event::Files { .. } => {}
         }
         self.set_timer(effects);
     }

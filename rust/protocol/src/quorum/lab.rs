@@ -440,7 +440,9 @@ impl Lab {
                     .enqueue(from.role, Event::Read { token, result });
             }
             Effect::SetTimer { id, at } => self.machine(node).set_timer(from.role, id, at),
-            Effect::Derive { .. } => unreachable!("quorum mode derives no rows"),
+            Effect::Derive { .. } | Effect::Files { .. } => {
+                unreachable!("quorum mode derives no rows, and keeps no files")
+            }
             Effect::Reconcile(specs) => self.machine(node).reconcile(&specs),
             Effect::Emit(event) => self.happenings.push(Happening::Emitted { node, event }),
             Effect::Span(_) | Effect::Measure(_) => {}

@@ -342,7 +342,7 @@ impl Role for Replica {
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
-            Event::Timer { .. } | Event::Peer { .. } | Event::Settled { .. } => {}
+            Event::Timer { .. } | Event::Peer { .. } | Event::Settled { .. } | Event::Files { .. } => {}
         }
         self.number(rng, effects);
     }
