@@ -18,6 +18,7 @@ use quorate_protocol::role::{RoleId, Surroundings};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::Topology;
 use quorate_storage::datadir::{Claim, DataDir};
+use quorate_storage::files::FileThreads;
 use quorate_storage::lmdb::{LmdbStore, Options};
 use quorate_storage::store::Store;
 use quorate_storage::thread::{Config as StorageConfig, StorageThread};
@@ -30,6 +31,7 @@ use crate::directory::Directory;
 use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
+use crate::files::Files;
 use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
 use crate::hops::Hops;
@@ -41,7 +43,7 @@ use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
 use crate::router::{Asked, Router};
 use crate::service::{Service, ServiceFuture};
-use crate::shell::{CommitPort, ReplyPort, Shell};
+use crate::shell::{CommitPort, FilePort, ReplyPort, Shell};
 use crate::start_error::StartError;
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::telemetry::Telemetry;
@@ -178,9 +180,13 @@ impl Node {
             gauge.clone(),
             Arc::clone(&telemetry),
         ));
+        let files = store.files();
         let (journal, applier) = store.split();
         let storage = StorageThread::start(journal, applier, StorageConfig::default(), hooks)
             .map_err(StartError::system("start the storage threads"))?;
+        let files = FileThreads::start(files, &storage.handle())
+            .map_err(StartError::system("start the threads of the files"))?;
+        let files: Arc<dyn FilePort> = Arc::new(Files::new(files, dir.path(), fatal.clone()));
         let placement = Placement::new(topology)?;
         let hops = Arc::new(Hops::new(config.node, Arc::clone(&clock), Arc::clone(&telemetry)));
         let peers = Arc::new(Peers::new(Arc::clone(&hops)));
@@ -219,6 +225,7 @@ impl Node {
                     peers,
                     commits,
                     reads,
+                    files,
                     replies,
                     reconciler,
                     telemetry: Arc::clone(&view.telemetry),

@@ -7,6 +7,8 @@
 //! A panic of the role ends the node ([`crate::fatal`]): it is never restarted in place.
 
 mod alarms;
+#[cfg(test)]
+mod files_tests;
 mod outbox;
 #[cfg(test)]
 mod tests;
@@ -305,6 +307,7 @@ where
                 self.events.push_back(Event::Read { token, result });
             }
             Effect::Read { token, query } => self.shell.reads.later(token, query, self.mailbox.clone()),
+            Effect::Files { token, task } => self.shell.files.perform(token, task, self.mailbox.clone()),
             Effect::SetTimer { id, at } => self.alarms.set(id, at),
             Effect::Emit(event) => self.shell.telemetry.emit(event),
             Effect::Span(span) => self.outbox.span(*span),

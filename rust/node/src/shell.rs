@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quorate_protocol::api::Response;
 use quorate_protocol::error::Error;
+use quorate_protocol::files::FileTask;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::role::{ClientRef, Spec};
 use quorate_protocol::wire::Envelope;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::directory::{Directory, Owner};
 use crate::fatal::Fatal;
+use crate::inbox::Mailbox;
 use crate::readers::ReadPort;
 use crate::telemetry::Telemetry;
 
@@ -38,6 +40,12 @@ pub trait CommitPort: Send + Sync {
 
     /// Makes rows readable before it returns; the owner is told when they survive a crash.
     fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
+}
+
+/// The way to the files of rows.
+pub trait FilePort: Send + Sync {
+    /// Has a task performed, and answers it to `mailbox` under `token`. Never blocks.
+    fn perform(&self, token: u64, task: FileTask, mailbox: Mailbox);
 }
 
 /// The way to the clients.
@@ -66,6 +74,8 @@ pub struct Shell {
     pub commits: Arc<dyn CommitPort>,
     /// The disk, for reading.
     pub reads: ReadPort,
+    /// The files beside the store.
+    pub files: Arc<dyn FilePort>,
     /// The clients.
     pub replies: Arc<dyn ReplyPort>,
     /// The supervisor.

@@ -6,7 +6,7 @@
 //! │     a failure ends the process, exit status 70: roles are never restarted in place
 //! ├── services: client listener, HTTP listener, links to the peers
 //! │     stateless: started again after a pause
-//! └── threads of their own: storage (two), readers (two), the log
+//! └── threads of their own: storage (two), readers (two), files (three), the log
 //!       a failure of the storage ends the process; the others only end with it
 //! ```
 //!

@@ -5,17 +5,19 @@
 //! lost, or, just as well, it is durable although nobody was told. The store survives its node; the queue does not.
 //! A record may also rot: its checksum tells, and what it said is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_protocol::error::Error;
+use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
 use quorate_protocol::role::{Query, Rows};
 use quorate_protocol::store::{JournalOp, StateWrite, Table};
 use quorate_protocol::versions::KeyState;
+use quorate_storage::files::{MemoryFiles, Work};
 use quorate_storage::memory::InFlight;
 use quorate_storage::query;
 use quorate_storage::unsettled::{Settled, Unsettled};
@@ -24,6 +26,9 @@ use quorate_storage::{
 };
 
 use crate::chance::{Chance, Delay};
+
+/// About how many bytes of rows a load changes in a step: so few that a crash finds many of them half done.
+const SLICE_BYTES: usize = 512;
 
 /// How a disk behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,9 +103,25 @@ pub enum Begun {
     Refused(Vec<Completion>),
 }
 
+/// What a step of a task with files came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesStep {
+    /// The task is done: instance, its token, and the answer.
+    pub answer: Option<(u32, u64, Result<FileDone, Error>)>,
+    /// Derived rows that have settled on the way.
+    pub settled: Vec<Settled>,
+    /// After how long to call [`Disk::files_step`] again, if there is something left to do.
+    pub next: Option<Duration>,
+}
+
+/// Tasks with the files of one owner, with instance and token: the first is under way.
+type Lane = VecDeque<(u32, u64, Work)>;
+
 /// A disk and the commits that wait for it.
 pub struct Disk {
     store: MemoryStore,
+    files: MemoryFiles,
+    lanes: BTreeMap<u64, Lane>,
     reader: Arc<dyn Reader>,
     queue: CommitQueue,
     unsettled: Unsettled,
@@ -121,6 +142,8 @@ impl Disk {
         Disk {
             unsettled,
             store,
+            files: MemoryFiles::new(SLICE_BYTES),
+            lanes: BTreeMap::new(),
             reader,
             queue: CommitQueue::new(Limits::default()),
             committing: Vec::new(),
@@ -199,11 +222,45 @@ impl Disk {
         self.unsettled.settle(self.store.settled())
     }
 
+    /// Asks for something to be done with files. The tasks of one owner are performed one after the other: if none was
+    /// under way, says after how long [`Disk::files_step`] is to be called for it.
+    pub fn ask_files(&mut self, instance: u32, token: u64, task: FileTask) -> Option<Duration> {
+        let lane = self.lanes.entry(task.owner()).or_default();
+        lane.push_back((instance, token, Work::new(task)));
+        (lane.len() == 1).then(|| self.conditions.sync.sample(&mut self.chance))
+    }
+
+    /// Does a step of the task that is under way with the files of this owner.
+    ///
+    /// # Panics
+    /// If none is, or the store fails in a way that must end its node; nothing in a simulation asks for that.
+    pub fn files_step(&mut self, owner: u64) -> FilesStep {
+        let lane = self.lanes.get_mut(&owner).expect("a task is under way");
+        let (instance, token, work) = lane.front_mut().expect("a task is under way");
+        let (instance, token) = (*instance, *token);
+        let answer = self.files.step(work, &mut self.store).map(|answer| {
+            lane.pop_front();
+            let told = |error: quorate_storage::FileError| error.told().expect("the store does not fail");
+            (instance, token, answer.map_err(told))
+        });
+        let idle = lane.is_empty();
+        if idle {
+            self.lanes.remove(&owner);
+        }
+        FilesStep {
+            answer,
+            settled: self.unsettled.settle(self.store.settled()),
+            next: (!idle).then(|| self.conditions.sync.sample(&mut self.chance)),
+        }
+    }
+
     /// The node stops, whatever its disk is doing. What waited is gone; what was being committed may be durable.
     pub fn crash(&mut self) {
         let kept = self.chance.happens(0.5);
         self.store
             .crash(if kept { InFlight::Kept } else { InFlight::Lost });
+        self.files.crash();
+        self.lanes.clear();
         self.queue = CommitQueue::new(Limits::default());
         self.unsettled = Unsettled::new(self.store.derived());
         self.committing.clear();
@@ -285,80 +342,5 @@ fn records(ops: &[JournalOp]) -> Vec<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use quorate_protocol::store::{Priority, StateWrite};
-
-    use super::*;
-
-    fn request(token: u64, value: &'static str) -> Request {
-        let write = StateWrite {
-            table: Table::Meta,
-            key: Bytes::from_static(b"row"),
-            value: Some(Bytes::from_static(value.as_bytes())),
-        };
-        Request {
-            owner: 1,
-            token,
-            priority: Priority::Normal,
-            ops: vec![JournalOp::Write(vec![write])],
-        }
-    }
-
-    fn stored(disk: &Disk) -> Option<Bytes> {
-        disk.row(Table::Meta, b"row")
-    }
-
-    #[test]
-    fn nothing_is_read_before_its_sync_returned() {
-        let mut disk = Disk::new(Chance::named(1, "disk"));
-        disk.submit(request(7, "new"));
-        assert!(matches!(disk.begin(), Begun::Syncing(_)));
-        assert_eq!(stored(&disk), None);
-        assert_eq!(disk.begin(), Begun::Nothing, "one commit at a time");
-        let (completions, _) = disk.synced();
-        assert_eq!(
-            completions,
-            [Completion {
-                owner: 1,
-                tokens: vec![7],
-                outcome: Outcome::Durable
-            }]
-        );
-        assert_eq!(stored(&disk).as_deref(), Some(&b"new"[..]));
-    }
-
-    #[test]
-    fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
-        let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..20 {
-            let mut disk = Disk::new(Chance::named(seed, "disk"));
-            disk.submit(request(1, "under way"));
-            disk.begin();
-            disk.submit(request(2, "waiting"));
-            disk.crash();
-            assert_eq!(disk.begin(), Begun::Nothing);
-            seen.insert(stored(&disk));
-        }
-        let expected = [None, Some(Bytes::from_static(b"under way"))];
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn a_full_disk_refuses_and_recovers() {
-        let mut disk = Disk::new(Chance::named(1, "disk"));
-        disk.set_conditions(DiskConditions {
-            full: true,
-            ..DiskConditions::default()
-        });
-        disk.submit(request(1, "refused"));
-        let refused = Completion {
-            owner: 1,
-            tokens: vec![1],
-            outcome: Outcome::Full,
-        };
-        assert_eq!(disk.begin(), Begun::Refused(vec![refused]));
-        disk.set_conditions(DiskConditions::default());
-        disk.submit(request(2, "taken"));
-        assert!(matches!(disk.begin(), Begun::Syncing(_)));
-    }
-}
+#[path = "disk_tests.rs"]
+mod tests;

@@ -148,6 +148,8 @@ enum Happening {
         token: u64,
         query: Query,
     },
+    /// A step of a task with the files of this owner is done.
+    Files { node: NodeId, boot: BootId, owner: u64 },
     /// A commit is done.
     Synced { node: NodeId, boot: BootId },
     /// The timer of a client.
@@ -169,6 +171,7 @@ impl Happening {
             | Happening::Dial { node, .. }
             | Happening::HandshakeDeadline { node, .. }
             | Happening::Read { node, .. }
+            | Happening::Files { node, .. }
             | Happening::Synced { node, .. } => Some(*node),
             Happening::Flight(flight) => match network.receiver(flight) {
                 Some(Endpoint::Node(node)) => Some(node),
@@ -407,6 +410,7 @@ impl World {
                 token,
                 query,
             } => self.read_done(node, boot, instance, token, &query),
+            Happening::Files { node, boot, owner } => self.files_step(node, boot, owner),
             Happening::Synced { node, boot } => self.synced(node, boot),
             Happening::ClientTimer { client, set } => self.client_timer(client, set),
             Happening::Act { client } => self.act(client),

@@ -5,6 +5,7 @@
 //! DIR/identity    whose directory this is, as text with a checksum; replaced atomically
 //! DIR/journal/    an LMDB environment
 //! DIR/state/      an LMDB environment
+//! DIR/snapshots/  files of rows, see `crate::files`
 //! ```
 //!
 //! The id of a node lives here and nowhere else. A node that finds its directory empty has lost its memory: it gets a

@@ -8,10 +8,11 @@
 //!
 //! Around them: [`queue`] decides which requests share a sync (pure, so the simulator runs it too); [`thread`] drives
 //! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps
-//! others out; [`map_fault`] says why, should a data file fault; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
+//! others out; [`files`] copies a group's rows to a file, and puts them in place elsewhere; [`map_fault`] says why, should a data file fault; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
 
 pub mod datadir;
 pub mod error;
+pub mod files;
 pub mod frame;
 pub mod lmdb;
 pub mod map_fault;
@@ -27,6 +28,7 @@ pub mod unsettled;
 
 pub use datadir::{Claim, DataDir, Identity};
 pub use error::{CommitError, OpenError, ReadError};
+pub use files::{FileError, FileThreads, LmdbFiles, MemoryFiles};
 pub use lmdb::{LmdbStore, Options};
 pub use memory::MemoryStore;
 pub use queue::{CommitQueue, Completion, Limits, Outcome, Request};

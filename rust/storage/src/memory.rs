@@ -14,7 +14,8 @@ use bytes::Bytes;
 use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
 
 use crate::error::{CommitError, ReadError};
-use crate::frame::FrameError;
+use crate::files::Bulk;
+use crate::frame::{FrameError, HEADER_BYTES};
 use crate::store::{
     Bounds, DerivedRows, Page, Reader, Store, TABLES, assert_contract, assert_stream, assert_writes,
     op_bytes, write_bytes,
@@ -152,6 +153,30 @@ impl Contents {
         self.bytes -= replaced.map_or(0, |value| key_bytes + value.len());
     }
 
+    /// Deletes the row `marker`, and rows with the prefix within the budget; whether there are more.
+    fn clear(&mut self, table: Table, prefix: &[u8], marker: &Bytes, budget: usize) -> bool {
+        let mut keys = vec![marker.clone()];
+        let mut spent = 0;
+        let mut more = false;
+        let rows = &self.tables[table as usize];
+        let rows = rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
+            if spent >= budget.max(1) {
+                more = true;
+                break;
+            }
+            spent += key.len() + value.len();
+            keys.push(key.clone());
+        }
+        let deleted = keys.into_iter().map(|key| StateWrite {
+            table,
+            key,
+            value: None,
+        });
+        self.perform(JournalOp::Write(deleted.collect()));
+        more
+    }
+
     fn value(&self, table: Table, key: &Bytes, value: &Bytes) -> Result<Bytes, ReadError> {
         if self.corrupt.contains(&(table, key.clone())) {
             let why = FrameError::Checksum { stated: 0, found: 1 };
@@ -264,6 +289,22 @@ impl MemoryStore {
         self.contents_mut().derive(writes)
     }
 
+    /// All rows with a prefix, as they are now.
+    pub(crate) fn rows(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        let contents = self.contents();
+        contents.tables[table as usize]
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| Ok((key.clone(), contents.value(table, key, value)?)))
+            .collect()
+    }
+
+    /// Whether so many bytes more would fit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.capacity_bytes
+            .is_none_or(|capacity| self.contents().bytes + bytes <= capacity)
+    }
+
     /// Bytes of keys and values held.
     pub fn bytes(&self) -> usize {
         self.contents().bytes
@@ -302,6 +343,40 @@ impl Store for MemoryStore {
             self.contents_mut().end_round();
         }
         Ok(self.round_bytes > 0)
+    }
+
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError> {
+        if let Some(failed) = &self.failed {
+            return Err(CommitError::Fatal(failed.clone()));
+        }
+        match change {
+            Bulk::Settle => {
+                // The first round may be one that was begun before, the second has the rest.
+                for _ in 0..2 {
+                    while self.apply_step(usize::MAX)? {}
+                }
+                Ok(false)
+            }
+            Bulk::Clear {
+                table,
+                prefix,
+                marker,
+                budget,
+            } => Ok(self.contents_mut().clear(*table, prefix, marker, *budget)),
+            Bulk::Put { table, rows } => {
+                if !self.has_room(rows.bytes()) {
+                    return Err(CommitError::Full);
+                }
+                let table = *table;
+                let writes = rows.rows().map(|(key, framed)| StateWrite {
+                    table,
+                    key,
+                    value: Some(framed.slice(HEADER_BYTES..)),
+                });
+                self.contents_mut().perform(JournalOp::Write(writes.collect()));
+                Ok(false)
+            }
+        }
     }
 
     fn derived(&self) -> Arc<dyn DerivedRows> {

@@ -127,6 +127,12 @@ impl Overlay {
         in_layer(&self.active).or_else(|| self.frozen.as_deref().and_then(in_layer))
     }
 
+    /// The active layer's rows in the range.
+    pub(crate) fn active_rows(&self, table: Table, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Rows {
+        let rows = self.active.table(table).range::<[u8], _>(range);
+        rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// The overlay's rows in the range, at most `limit`, and the key before which they are all of them
     /// (`None`: the whole range).
     pub(crate) fn range(

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
 
 use crate::error::{CommitError, ReadError};
+use crate::files::Bulk;
 
 /// The longest key of a row, in bytes: what LMDB takes with pages of 4 KiB.
 pub const MAX_KEY_BYTES: usize = 1982;
@@ -44,6 +45,14 @@ pub trait Store: Send {
     /// node must stop.
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
 
+    /// Changes the state past the journal: part of putting the rows of a file in the place of others. Durable when it
+    /// returns, and visible to reads, except for rows of which something is unapplied. `true` if there is more
+    /// of it to do.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`]: this change was not made, the store goes on. [`CommitError::Fatal`]: the node must stop.
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError>;
+
     /// Where derived rows go.
     fn derived(&self) -> Arc<dyn DerivedRows>;
 
@@ -79,6 +88,12 @@ pub trait Applier: Send {
     /// # Errors
     /// As [`Store::apply_step`].
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
+
+    /// Changes the state past the journal; `true` if there is more of it to do.
+    ///
+    /// # Errors
+    /// As [`Store::bulk`].
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError>;
 
     /// Where derived rows go.
     fn derived(&self) -> Arc<dyn DerivedRows>;
@@ -192,6 +207,14 @@ pub fn op_bytes(op: &JournalOp) -> usize {
 
 pub(crate) fn write_bytes(write: &StateWrite) -> usize {
     8 + write.key.len() + write.value.as_ref().map_or(0, Bytes::len)
+}
+
+/// The first key behind those that begin with the prefix; `None` if there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
 }
 
 /// Asserts what a commit demands of its operations. Roles check client input long before: a breach is a bug.

@@ -18,8 +18,9 @@
 //! **Failure.** After a fatal error, and after a panic, `on_fatal` is called and both threads end. Nobody is answered
 //! any more: what is on disk is for recovery to find out.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use quorate_protocol::store::StateWrite;
 use thiserror::Error;
 
 use crate::error::CommitError;
+use crate::files::Bulk;
 use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
 use crate::store::{Applier, Committer, op_bytes};
 use crate::sys;
@@ -156,6 +158,23 @@ impl StorageHandle {
             .set_pace(|| self.unsettled.unapplied_bytes(), Instant::now());
     }
 
+    /// Has the state's thread make a change past the journal, between two rounds of applying, and waits for it. See
+    /// [`Store::bulk`](crate::store::Store::bulk), whose answer it gives.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the threads have ended, or end before the change was made.
+    pub fn bulk(&self, change: Bulk) -> Result<Result<bool, CommitError>, Stopped> {
+        let (answer, answered) = sync_channel(1);
+        let mut pace = self.shared.pace();
+        if pace.stopped {
+            return Err(Stopped);
+        }
+        pace.bulk.push_back((change, answer));
+        drop(pace);
+        self.shared.changed.notify_all();
+        answered.recv().map_err(|_| Stopped)
+    }
+
     /// Bytes that wait or are being committed.
     pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -194,6 +213,7 @@ impl StorageThread {
                 unapplied: applier.unapplied_bytes(),
                 last_commit: Instant::now(),
                 no_room: false,
+                bulk: VecDeque::new(),
                 stopped: false,
             }),
             changed: Condvar::new(),
@@ -284,6 +304,8 @@ struct Pace {
     last_commit: Instant,
     /// The state has no room: waiting for it is pointless, the store refuses rows itself.
     no_room: bool,
+    /// Changes of the state past the journal, and who waits for them.
+    bulk: VecDeque<(Bulk, SyncSender<Result<bool, CommitError>>)>,
     stopped: bool,
 }
 
@@ -322,7 +344,11 @@ impl Drop for StopOnExit {
             let name = std::thread::current().name().unwrap_or("storage").to_owned();
             self.0.fail(format!("the thread {name} panicked"));
         }
-        self.0.pace().stopped = true;
+        let mut pace = self.0.pace();
+        pace.stopped = true;
+        // Nobody will make them: who waits learns it from this.
+        pace.bulk.clear();
+        drop(pace);
         self.0.changed.notify_all();
         // The journal's thread may be gone already.
         let _ = self.0.commands.send(Command::Stop);
@@ -436,39 +462,82 @@ struct StateThread<A> {
 
 impl<A: Applier> StateThread<A> {
     fn run(mut self) {
-        while wait_until_due(&self.shared) {
-            let started = Instant::now();
-            let mut steps = 0;
-            let no_room = loop {
-                steps += 1;
-                match self.applier.apply_step(self.shared.config.apply_step_bytes) {
-                    Ok(true) if self.shared.pace().stopped => return,
-                    Ok(true) => {}
-                    Ok(false) => break false,
-                    Err(CommitError::Full) => break true,
-                    Err(CommitError::Fatal(detail)) => return self.shared.fail(detail),
-                }
+        // Whoever was not served last goes first, so that neither waits for ever.
+        let mut bulk_first = false;
+        while let Some(due) = wait_until_due(&self.shared, bulk_first) {
+            bulk_first = matches!(due, Due::Round);
+            let went_on = match due {
+                Due::Round => self.round(),
+                Due::Bulk(change, answer) => self.bulk(&change, &answer),
             };
-            if !no_room {
-                self.shared.observer.applied(&ApplyReport {
-                    steps,
-                    duration: started.elapsed(),
-                });
+            if !went_on {
+                return;
             }
-            let settled = self.unsettled.settle(self.applier.settled());
-            if !settled.is_empty() {
-                (self.on_settled)(settled);
-            }
-            let mut pace = self.shared.pace();
-            pace.unapplied = self.applier.unapplied_bytes();
-            pace.no_room = no_room;
-            self.shared.changed.notify_all();
         }
+    }
+
+    /// Applies what is unapplied now; `false` if the thread must end.
+    fn round(&mut self) -> bool {
+        let started = Instant::now();
+        let mut steps = 0;
+        let no_room = loop {
+            steps += 1;
+            match self.applier.apply_step(self.shared.config.apply_step_bytes) {
+                Ok(true) if self.shared.pace().stopped => return false,
+                Ok(true) => {}
+                Ok(false) => break false,
+                Err(CommitError::Full) => break true,
+                Err(CommitError::Fatal(detail)) => {
+                    self.shared.fail(detail);
+                    return false;
+                }
+            }
+        };
+        if !no_room {
+            self.shared.observer.applied(&ApplyReport {
+                steps,
+                duration: started.elapsed(),
+            });
+        }
+        self.tell(Some(no_room));
+        true
+    }
+
+    /// Makes one change past the journal; `false` if the thread must end.
+    fn bulk(&mut self, change: &Bulk, answer: &SyncSender<Result<bool, CommitError>>) -> bool {
+        let made = self.applier.bulk(change);
+        if let Err(CommitError::Fatal(detail)) = made {
+            self.shared.fail(detail);
+            return false;
+        }
+        self.tell(None);
+        // Who asked may be gone.
+        let _gone = answer.send(made);
+        true
+    }
+
+    /// Tells what has settled and how far the state is behind; `no_room` is what a round found.
+    fn tell(&mut self, no_room: Option<bool>) {
+        let settled = self.unsettled.settle(self.applier.settled());
+        if !settled.is_empty() {
+            (self.on_settled)(settled);
+        }
+        let mut pace = self.shared.pace();
+        pace.unapplied = self.applier.unapplied_bytes();
+        pace.no_room = no_room.unwrap_or(pace.no_room);
+        self.shared.changed.notify_all();
     }
 }
 
-/// Waits until there is enough to apply, or something and no commit for a while; `false` if the store stops.
-fn wait_until_due(shared: &Shared) -> bool {
+/// What the state's thread has to do.
+enum Due {
+    Round,
+    Bulk(Bulk, SyncSender<Result<bool, CommitError>>),
+}
+
+/// Waits until there is enough to apply, or something and no commit for a while, or a change past the journal; `None` if
+/// the store stops.
+fn wait_until_due(shared: &Shared, bulk_first: bool) -> Option<Due> {
     let Config {
         apply_bytes, idle, ..
     } = shared.config;
@@ -477,7 +546,7 @@ fn wait_until_due(shared: &Shared) -> bool {
     let mut earliest = pace.no_room.then(|| Instant::now() + idle);
     loop {
         if pace.stopped {
-            return false;
+            return None;
         }
         let now = Instant::now();
         let due = match earliest {
@@ -486,10 +555,16 @@ fn wait_until_due(shared: &Shared) -> bool {
             None if pace.unapplied > 0 => Some(pace.last_commit + idle),
             None => None,
         };
+        let round_is_due = due.is_some_and(|due| due <= now);
+        if (bulk_first || !round_is_due)
+            && let Some((change, answer)) = pace.bulk.pop_front()
+        {
+            return Some(Due::Bulk(change, answer));
+        }
         pace = match due {
             Some(due) if due <= now => {
                 if earliest.take().is_none() || pace.unapplied > 0 {
-                    return true;
+                    return Some(Due::Round);
                 }
                 pace
             }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use quorate_storage::files::Bulk;
 use quorate_storage::store::{Applier, Committer, DerivedRows};
 use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
 use quorate_storage::{
@@ -60,6 +61,10 @@ impl Applier for PuppetApplier {
             .expect("the test says how the step ends");
         self.unapplied.store(left, Ordering::SeqCst);
         verdict
+    }
+
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError> {
+        panic!("unexpected {change:?}")
     }
 
     fn derived(&self) -> Arc<dyn DerivedRows> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use quorate_protocol::api::Response;
+use quorate_protocol::files::FileTask;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{ClientRef, Rows};
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::fatal::Fatal;
 use crate::readers::ReadPort;
-use crate::shell::{Answer, CommitPort, PeerPort, Reconciler, ReplyPort};
+use crate::shell::{Answer, CommitPort, FilePort, PeerPort, Reconciler, ReplyPort};
 use crate::telemetry::Telemetry;
 
 const ME: NodeId = NodeId(1);
@@ -28,17 +29,17 @@ const PEER: NodeId = NodeId(2);
 
 /// Sees everything that leaves the actor.
 #[derive(Default)]
-struct Outside {
+pub(super) struct Outside {
     sent: Mutex<Vec<Vec<Envelope>>>,
     commits: Mutex<Vec<Vec<Commit>>>,
     answers: Mutex<Vec<Answer>>,
-    fatal: Mutex<Vec<FatalError>>,
+    pub(super) fatal: Mutex<Vec<FatalError>>,
     reconciled: AtomicBool,
     changed: Notify,
 }
 
 impl Outside {
-    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
         let waiting = async {
             while !condition(self) {
                 self.changed.notified().await;
@@ -69,6 +70,12 @@ impl CommitPort for Port {
     fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
 }
 
+impl FilePort for Port {
+    fn perform(&self, token: u64, task: FileTask, _mailbox: Mailbox) {
+        panic!("there are no files: {token} {task:?}");
+    }
+}
+
 impl ReplyPort for Port {
     fn reply(&self, answers: Vec<Answer>) {
         self.0.answers.lock().unwrap().extend(answers);
@@ -89,7 +96,7 @@ impl Reconciler for Port {
     }
 }
 
-type Behaviour = fn(Event, &mut Vec<Effect>);
+pub(super) type Behaviour = fn(Event, &mut Vec<Effect>);
 
 /// A role that is one function.
 #[derive(Clone)]
@@ -104,13 +111,33 @@ impl Role for Toy {
     }
 }
 
-struct Running {
-    outside: Arc<Outside>,
+pub(super) struct Running {
+    pub(super) outside: Arc<Outside>,
     mailbox: Mailbox,
     ended: tokio::task::JoinHandle<()>,
 }
 
 async fn run(behaviour: Behaviour, before: impl IntoIterator<Item = Event>) -> Running {
+    run_on(behaviour, before, |outside, _| Ports {
+        commits: Arc::new(Port(Arc::clone(outside))),
+        files: Arc::new(Port(Arc::clone(outside))),
+        reader: MemoryStore::new().reader(),
+    })
+    .await
+}
+
+/// The ways to a disk.
+pub(super) struct Ports {
+    pub(super) commits: Arc<dyn CommitPort>,
+    pub(super) files: Arc<dyn FilePort>,
+    pub(super) reader: Arc<dyn quorate_storage::Reader>,
+}
+
+pub(super) async fn run_on(
+    behaviour: Behaviour,
+    before: impl IntoIterator<Item = Event>,
+    disk: impl FnOnce(&Arc<Outside>, &Fatal) -> Ports,
+) -> Running {
     let outside = Arc::<Outside>::default();
     let port = || Arc::new(Port(Arc::clone(&outside)));
     let fatal = {
@@ -122,14 +149,19 @@ async fn run(behaviour: Behaviour, before: impl IntoIterator<Item = Event>) -> R
     };
     let clock = Arc::new(Clock::start());
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&clock), ME, 1, 16, 16));
-    let reader = MemoryStore::new().reader();
+    let Ports {
+        commits,
+        files,
+        reader,
+    } = disk(&outside, &fatal);
     let shell = Arc::new(Shell {
         node: ME,
         clock,
         directory: Directory::default(),
         peers: port(),
-        commits: port(),
+        commits,
         reads: ReadPort::start(reader, "data".as_ref(), fatal.clone()),
+        files,
         replies: port(),
         reconciler: port(),
         telemetry,
@@ -173,7 +205,7 @@ fn send(node: NodeId, role: RoleId, request: u64) -> Effect {
     }
 }
 
-fn reply(request: u64) -> Effect {
+pub(super) fn reply(request: u64) -> Effect {
     let client = ClientRef {
         connection: 1,
         request,
@@ -188,7 +220,7 @@ fn timer(id: u64) -> Event {
     Event::Timer { id }
 }
 
-fn requests(outside: &Outside) -> Vec<u64> {
+pub(super) fn requests(outside: &Outside) -> Vec<u64> {
     outside
         .answers
         .lock()

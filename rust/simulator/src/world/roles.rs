@@ -12,7 +12,7 @@ use quorate_storage::{Completion, Outcome, Request, Settled};
 
 use super::machine::{Process, RoleHost};
 use super::{Happening, Served, World};
-use crate::disk::Begun;
+use crate::disk::{Begun, FilesStep};
 use crate::invariants::Observation;
 use crate::network::{Endpoint, Host};
 use crate::record::Hosted;
@@ -190,6 +190,16 @@ impl World {
                 machine.disk.derive(owner, token, writes);
             }
             Effect::Read { token, query } => self.read(node, role, token, query),
+            Effect::Files { token, task } => {
+                let process = self.process_mut(node);
+                let (boot, instance) = (process.boot, process.roles[&role].instance);
+                let owner = task.owner();
+                let machine = self.machines.get_mut(&node).expect("the node exists");
+                if let Some(time) = machine.disk.ask_files(instance, token, task) {
+                    self.agenda
+                        .put(self.now + time, Happening::Files { node, boot, owner });
+                }
+            }
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
             Effect::Reconcile(specs) => self.reconcile(node, specs),
             // For people and their tools; all of it is in the chronicle.
@@ -310,6 +320,36 @@ impl World {
         }
     }
 
+    pub(super) fn files_step(&mut self, node: NodeId, boot: BootId, owner: u64) {
+        if !self.is_running(node, boot) {
+            return;
+        }
+        let machine = self.machines.get_mut(&node).expect("the node exists");
+        let FilesStep {
+            answer,
+            settled,
+            next,
+        } = machine.disk.files_step(owner);
+        self.mail_settled(node, settled);
+        if let Some((instance, token, result)) = answer
+            && let Some(role) = self.process_mut(node).role_of(instance)
+        {
+            self.mail(node, role, Event::Files { token, result }, Duration::ZERO);
+        }
+        if let Some(time) = next {
+            self.agenda
+                .put(self.now + time, Happening::Files { node, boot, owner });
+        }
+    }
+
+    fn mail_settled(&mut self, node: NodeId, settled: Vec<Settled>) {
+        for Settled { owner, tokens } in settled {
+            if let Some(role) = self.process_mut(node).role_of(owner) {
+                self.mail(node, role, Event::Settled { tokens }, Duration::ZERO);
+            }
+        }
+    }
+
     /// Has the disk commit what waits for it.
     fn begin_commit(&mut self, node: NodeId) {
         let boot = self.process_mut(node).boot;
@@ -337,11 +377,8 @@ impl World {
         });
         self.complete_commits(node, completions);
         let machine = self.machines.get_mut(&node).expect("the node exists");
-        for Settled { owner, tokens } in machine.disk.apply() {
-            if let Some(role) = self.process_mut(node).role_of(owner) {
-                self.mail(node, role, Event::Settled { tokens }, Duration::ZERO);
-            }
-        }
+        let settled = machine.disk.apply();
+        self.mail_settled(node, settled);
         self.begin_commit(node);
     }
 

@@ -11,6 +11,7 @@ use super::Shared;
 use super::environment::{in_words, is_map_full};
 use super::usage::Full;
 use crate::error::CommitError;
+use crate::files::Bulk;
 use crate::frame::{self, Kind};
 use crate::overlay::Layer;
 use crate::store::{Applier, DerivedRows, TABLES};
@@ -96,7 +97,7 @@ impl LmdbApplier {
         CommitError::Full
     }
 
-    fn fail(&mut self, failed: String) -> CommitError {
+    pub(super) fn fail(&mut self, failed: String) -> CommitError {
         self.failed = Some(failed.clone());
         CommitError::Fatal(failed)
     }
@@ -142,6 +143,13 @@ impl Applier for LmdbApplier {
                 let failed = in_words("apply to", self.shared.state.path(), error);
                 Err(self.fail(failed))
             }
+        }
+    }
+
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError> {
+        match &self.failed {
+            Some(failed) => Err(CommitError::Fatal(failed.clone())),
+            None => self.change(change),
         }
     }
 

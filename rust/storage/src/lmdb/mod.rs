@@ -18,12 +18,14 @@
 //! Applying is idempotent: rows carry whole values, so a round that a crash cut is simply repeated.
 
 mod applier;
+mod bulk;
 mod coding;
 mod environment;
 mod journal;
 mod length;
 mod reader;
 mod usage;
+mod view;
 
 use std::fmt;
 use std::io;
@@ -38,8 +40,11 @@ use self::environment::{JournalEnv, StateEnv};
 pub use self::journal::LmdbJournal;
 use self::usage::Mark;
 pub use self::usage::{Extent, Full, Gauge, Usage};
+pub(crate) use self::view::View;
 use crate::datadir::DataDir;
 use crate::error::{CommitError, OpenError};
+use crate::files::folder::Folder;
+use crate::files::{Bulk, LmdbFiles};
 use crate::overlay::Overlay;
 use crate::store::{Applier, Committer, DerivedRows, Reader, Store, assert_writes};
 use crate::sys;
@@ -138,6 +143,7 @@ impl DerivedRows for Shared {
 pub struct LmdbStore {
     journal: LmdbJournal,
     applier: LmdbApplier,
+    files: Arc<LmdbFiles>,
 }
 
 impl LmdbStore {
@@ -150,6 +156,7 @@ impl LmdbStore {
         let claimed = dir.identity()?.is_some();
         let journal_path = dir.path().join("journal");
         let state_path = dir.path().join("state");
+        let files_path = dir.path().join("snapshots");
         if created_before {
             for path in [&journal_path, &state_path] {
                 if !length::check(&path.join(environment::DATA_FILE))? {
@@ -160,9 +167,11 @@ impl LmdbStore {
             // A crash cut the creation: nothing was committed yet, so there is nothing to keep.
             environment::remove(&journal_path)?;
             environment::remove(&state_path)?;
+            environment::remove(&files_path)?;
         }
         let journal = JournalEnv::open(&journal_path, options)?;
         let state = StateEnv::open(&state_path, options)?;
+        let folder = Folder::open(files_path, Arc::clone(&options.space), options.reserve_bytes)?;
         dir.set_has_data()?;
 
         let applied = state.applied()?;
@@ -180,8 +189,18 @@ impl LmdbStore {
             dir: dir.clone(),
         });
         let journal = LmdbJournal::new(Arc::clone(&shared), replayed, options)?;
+        let files = Arc::new(LmdbFiles::new(Arc::clone(&shared) as _, folder));
         let applier = LmdbApplier::new(shared, applied);
-        Ok(LmdbStore { journal, applier })
+        Ok(LmdbStore {
+            journal,
+            applier,
+            files,
+        })
+    }
+
+    /// What performs tasks with files of rows.
+    pub fn files(&self) -> Arc<LmdbFiles> {
+        Arc::clone(&self.files)
     }
 
     /// The two halves, each with the write transactions of one environment, for two threads.
@@ -197,6 +216,10 @@ impl Store for LmdbStore {
 
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError> {
         self.applier.apply_step(budget)
+    }
+
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError> {
+        self.applier.bulk(change)
     }
 
     fn derived(&self) -> Arc<dyn DerivedRows> {

@@ -1,0 +1,64 @@
+//! The files of rows, wired to the roles.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use quorate_protocol::error::Error;
+use quorate_protocol::files::FileTask;
+use quorate_protocol::role::Event;
+use quorate_storage::files::{FileError, FileThreads};
+
+use crate::fatal::{Fatal, FatalError};
+use crate::inbox::Mailbox;
+use crate::shell::FilePort;
+
+/// Performs the tasks of roles on the store's files.
+pub struct Files {
+    threads: FileThreads,
+    /// The data directory, for the words of errors.
+    directory: Arc<Path>,
+    fatal: Fatal,
+}
+
+impl Files {
+    /// The files in `directory`. Their threads end with this.
+    pub fn new(threads: FileThreads, directory: &Path, fatal: Fatal) -> Self {
+        Files {
+            threads,
+            directory: directory.into(),
+            fatal,
+        }
+    }
+}
+
+impl FilePort for Files {
+    fn perform(&self, token: u64, task: FileTask, mailbox: Mailbox) {
+        let (directory, fatal) = (Arc::clone(&self.directory), self.fatal.clone());
+        let on_answer = move |answer: Result<_, FileError>| match answer {
+            Ok(done) => mailbox.push([Event::Files {
+                token,
+                result: Ok(done),
+            }]),
+            Err(FileError::Failed(why)) => fatal.raise(FatalError::Storage(why)),
+            Err(error) => {
+                let told = error.told().map(|error| named(error, &directory));
+                mailbox.push(told.map(|error| Event::Files {
+                    token,
+                    result: Err(error),
+                }));
+            }
+        };
+        self.threads.submit(task, Box::new(on_answer));
+    }
+}
+
+/// The store knows no directories, who reads the error does.
+fn named(error: Error, directory: &Path) -> Error {
+    let name = |text| format!("data directory {}: {text}", directory.display());
+    match error {
+        Error::NotFound(text) => Error::NotFound(name(text)),
+        Error::StorageFull(text) => Error::StorageFull(name(text)),
+        Error::CorruptRecord(text) => Error::CorruptRecord(name(text)),
+        other => other,
+    }
+}

@@ -1,0 +1,100 @@
+//! The changes that put the rows of a file in the place of others, one at a time.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use quorate_protocol::store::Table;
+
+use super::Bulk;
+use super::format::{Damage, RowReader};
+
+/// Says what has to be done to the state, step by step.
+pub(super) struct Loader<R> {
+    rows: RowReader<R>,
+    table: Table,
+    prefix: Bytes,
+    marker: Bytes,
+    slice_bytes: usize,
+    next: Step,
+}
+
+enum Step {
+    /// Rows that were derived before would otherwise reach the state over those of the file.
+    Settle,
+    Clear,
+    Put,
+    Marker,
+    Done,
+}
+
+impl<R: Read> Loader<R> {
+    /// Begins to load the file that `from` reads.
+    pub(super) fn new(
+        from: R,
+        table: Table,
+        prefix: Bytes,
+        marker: Bytes,
+        slice_bytes: usize,
+    ) -> Result<Self, Damage> {
+        Ok(Loader {
+            rows: RowReader::new(from, table, prefix.clone(), marker.clone())?,
+            table,
+            prefix,
+            marker,
+            slice_bytes,
+            next: Step::Settle,
+        })
+    }
+
+    /// The next change, to be made before it is asked again; `None`: all is done.
+    pub(super) fn next(&mut self) -> Result<Option<Bulk>, Damage> {
+        loop {
+            match self.next {
+                Step::Settle => {
+                    self.next = Step::Clear;
+                    return Ok(Some(Bulk::Settle));
+                }
+                Step::Clear => {
+                    self.next = Step::Put;
+                    return Ok(Some(Bulk::Clear {
+                        table: self.table,
+                        prefix: self.prefix.clone(),
+                        marker: self.marker.clone(),
+                        budget: self.slice_bytes,
+                    }));
+                }
+                Step::Put => match self.rows.slice(self.slice_bytes)? {
+                    Some(rows) => return Ok(Some(self.put(rows))),
+                    None => self.next = Step::Marker,
+                },
+                Step::Marker => {
+                    self.next = Step::Done;
+                    if let Some(row) = self.rows.apart() {
+                        return Ok(Some(self.put(row)));
+                    }
+                }
+                Step::Done => return Ok(None),
+            }
+        }
+    }
+
+    fn put(&self, rows: super::Slice) -> Bulk {
+        Bulk::Put {
+            table: self.table,
+            rows,
+        }
+    }
+}
+
+/// Reads a file to its end and checks it.
+pub(super) fn verify(
+    from: impl Read,
+    table: Table,
+    prefix: Bytes,
+    marker: Bytes,
+    slice_bytes: usize,
+) -> Result<(), Damage> {
+    let mut rows = RowReader::new(from, table, prefix, marker)?;
+    while rows.slice(slice_bytes)?.is_some() {}
+    Ok(())
+}
