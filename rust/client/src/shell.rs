@@ -160,7 +160,13 @@ impl Client {
     ///
     /// The write id of a put is filled in.
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
-        let writes = matches!(request, Request::Put { .. } | Request::CreateKeyspace(_));
+        let writes = matches!(
+            request,
+            Request::Put { .. }
+                | Request::CreateKeyspace(_)
+                | Request::AlterKeyspace { .. }
+                | Request::DropKeyspace { .. }
+        );
         let (answer, receiver) = oneshot::channel();
         let command = Command::Call {
             request,

@@ -65,6 +65,7 @@ fn part(message: &Message) -> Part {
         Message::Heal { .. } => Part::Question("peer.heal", "replica.heal"),
         Message::Fetch { .. } => Part::Question("peer.fetch", "replica.fetch"),
         Message::FetchRange { .. } => Part::Question("peer.fetch_range", "replica.fetch_range"),
+        Message::Propose(_) => Part::Question("peer.propose", "control.propose"),
         Message::Forward(_) => Part::Question("peer.forward", "coordinator.forward"),
         Message::Stored
         | Message::Fetched { .. }

@@ -74,8 +74,8 @@ pub trait Router: Send + Sync {
 pub struct Need {
     /// Whether it may leave something behind.
     pub writes: bool,
-    /// Whether it asks every member.
-    pub everybody: bool,
+    /// Whether it is the control plane's to answer: a majority of its voters.
+    pub control: bool,
     /// Of which keyspace, if it is about keys.
     pub keyspace: Option<KeyspaceId>,
     /// At which level; `None` is the keyspace's own.
@@ -90,10 +90,13 @@ impl Need {
             | Request::Scan { keyspace, level, .. } => (Some(*keyspace), *level),
             _ => (None, None),
         };
-        let everybody = matches!(request, Request::CreateKeyspace(_));
+        let control = matches!(
+            request,
+            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. }
+        );
         Need {
-            writes: everybody || matches!(request, Request::Put { .. }),
-            everybody,
+            writes: control || matches!(request, Request::Put { .. }),
+            control,
             keyspace,
             level,
         }

@@ -1,6 +1,6 @@
 //! A running node: its parts, put together and taken apart in order.
 //!
-//! Start: store, roles, recovery of the catalog; only then the links to the peers and the doors for clients, so that
+//! Start: store, roles, recovery of the control role; only then the links to the peers and the doors for clients, so that
 //! nobody is told that a keyspace does not exist because it has not been read yet. Stop: the other way round.
 
 use std::sync::Arc;
@@ -50,7 +50,7 @@ use crate::telemetry::Telemetry;
 use crate::transport::{LocalIdentity, Transport, TransportConfig};
 use crate::view::NodeView;
 
-/// How long the catalog may take to read its definitions.
+/// How long the control role may take to read what it knows.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Serves HTTP on the node's third door. The gateway crate has one.
@@ -343,11 +343,11 @@ impl Node {
         &self.router
     }
 
-    /// Waits until every keyspace that the catalog has on disk is served.
+    /// Waits until every keyspace that this node knows is served.
     async fn recover(&self, internal: &Internal) -> Result<(), StartError> {
         self.view
             .directory
-            .until(|table| table.role(RoleId::Catalog).is_some())
+            .until(|table| table.role(RoleId::Control).is_some())
             .await;
         let (client, answer) = internal.expect();
         let deadline = self.view.clock.instant() + RECOVERY;

@@ -312,6 +312,20 @@ where
             Effect::Emit(event) => self.shell.telemetry.emit(event),
             Effect::Span(span) => self.outbox.span(*span),
             Effect::Measure(measurement) => self.shell.telemetry.measure(&measurement),
+            Effect::Relay {
+                to,
+                client,
+                header,
+                request,
+            } => self.outbox.local(
+                to,
+                Event::Request {
+                    client,
+                    header,
+                    request,
+                },
+            ),
+            Effect::Group(claim) => self.shell.telemetry.group(*claim),
             Effect::Reconcile(_) => unreachable!("held back by perform"),
         }
     }

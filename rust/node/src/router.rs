@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_protocol::api::{Request, RequestFrame};
+use quorate_protocol::control::MAX_VOTERS;
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 
@@ -36,8 +36,9 @@ impl listener::Router for Router {
     }
 
     fn required(&self, need: &Need) -> u8 {
-        if need.everybody {
-            return u8::try_from(self.view.topology.members.len()).unwrap_or(u8::MAX);
+        if need.control {
+            let voters = self.view.topology.members.len().min(MAX_VOTERS);
+            return (voters / 2 + 1) as u8;
         }
         let table = self.view.directory.table();
         let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
@@ -82,13 +83,16 @@ impl Router {
                 Request::Put { keyspace, .. }
                 | Request::Get { keyspace, .. }
                 | Request::Scan { keyspace, .. } => {
-                    if table.role(RoleId::Coordinator(*keyspace)).is_none() {
-                        answers.push((client, Err(self.unknown(*keyspace))));
-                        continue;
-                    }
-                    RoleId::Coordinator(*keyspace)
+                    let coordinator = RoleId::Coordinator(*keyspace);
+                    // One that is not known here may have been created elsewhere, a moment ago: the control role finds out.
+                    table.role(coordinator).map_or(RoleId::Control, |_| coordinator)
                 }
-                Request::CreateKeyspace(_) | Request::ListKeyspaces => RoleId::Catalog,
+                Request::CreateKeyspace(_)
+                | Request::AlterKeyspace { .. }
+                | Request::DropKeyspace { .. }
+                | Request::ListKeyspaces
+                | Request::Topology
+                | Request::Groups => RoleId::Control,
                 other => {
                     let answer = self
                         .view
@@ -105,7 +109,7 @@ impl Router {
             });
         }
         for (role, events) in by_role {
-            // The catalog goes only when the node does.
+            // The control role goes only when the node does; a coordinator that has gone takes nothing, and the listener answers.
             if let Some(mailbox) = table.role(role) {
                 mailbox.push(events);
             }
@@ -128,23 +132,5 @@ impl Router {
             header,
             request: frame.request,
         }
-    }
-
-    fn unknown(&self, keyspace: KeyspaceId) -> Error {
-        let table = self.view.directory.table();
-        let known: Vec<&str> = table
-            .keyspaces()
-            .values()
-            .map(|settings| settings.name.as_str())
-            .collect();
-        let known = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        Error::NotFound(format!(
-            "keyspace {keyspace} does not exist on {} (known: {known}): create it, or list the keyspaces to learn its id",
-            self.view.node
-        ))
     }
 }

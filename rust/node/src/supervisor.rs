@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! supervisor (root)
-//! ├── role actors: node, catalog, coordinator and replica of each keyspace
+//! ├── role actors: node, control, coordinator and replica of each keyspace
 //! │     a failure ends the process, exit status 70: roles are never restarted in place
 //! ├── services: client listener, HTTP listener, links to the peers
 //! │     stateless: started again after a pause
@@ -180,11 +180,10 @@ impl SupervisorState {
         myself: &ActorRef<SupervisorMessage>,
         wanted: Vec<Spec>,
     ) -> Result<(), ActorProcessingErr> {
-        let (kept, gone) = std::mem::take(&mut self.specs)
+        let (kept, gone): (Vec<_>, Vec<(Spec, Vec<RoleId>)>) = std::mem::take(&mut self.specs)
             .into_iter()
-            .partition(|(spec, _)| wanted.contains(spec));
+            .partition(|(spec, _)| wanted.iter().any(|wanted| wanted.is_same(spec)));
         self.specs = kept;
-        let gone: Vec<(Spec, Vec<RoleId>)> = gone;
         for role in gone.into_iter().flat_map(|(_, roles)| roles) {
             if let Some(mailbox) = self.shell.directory.remove(role) {
                 mailbox.actor().unlink(myself.get_cell());
@@ -192,7 +191,12 @@ impl SupervisorState {
             }
         }
         for spec in wanted {
-            if self.specs.iter().any(|(existing, _)| *existing == spec) {
+            if let Some((existing, _)) = self
+                .specs
+                .iter_mut()
+                .find(|(existing, _)| existing.is_same(&spec))
+            {
+                *existing = spec;
                 continue;
             }
             let instances = match Instance::create(&spec, &self.surroundings) {
@@ -211,7 +215,7 @@ impl SupervisorState {
         }
         let served = self.specs.iter().filter_map(|(spec, _)| match spec {
             Spec::Quorum(keyspace) => Some((keyspace.id, keyspace.settings.clone())),
-            Spec::Catalog => None,
+            Spec::Control => None,
         });
         self.shell.directory.serve(served.collect());
         Ok(())
@@ -322,7 +326,7 @@ impl SupervisorState {
 
 fn describe(spec: &Spec) -> String {
     match spec {
-        Spec::Catalog => "the catalog".to_owned(),
+        Spec::Control => "the control plane".to_owned(),
         Spec::Quorum(keyspace) => format!("keyspace {:?}", keyspace.settings.name),
     }
 }

@@ -4,14 +4,17 @@
 //! bounded memory for whoever asks (a client, `/metrics`), and is handed on to exporters ([`SpanSink`]). Nothing here
 //! is needed for correctness, so nothing here may block a role or grow without bound.
 
+mod groups;
 pub mod log;
 pub mod metrics;
 mod process;
 pub mod spans;
 pub mod timeline;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
+use quorate_protocol::api::GroupClaim;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::telemetry::{Measurement, Occurrence, Span, TimelineEvent};
 
@@ -24,7 +27,7 @@ pub use timeline::Timeline;
 pub struct Telemetry {
     clock: Arc<Clock>,
     node: NodeId,
-    generation: u64,
+    generation: AtomicU64,
     timeline: Timeline,
     spans: SpanRing,
     metrics: Metrics,
@@ -37,7 +40,7 @@ impl Telemetry {
         Telemetry {
             clock,
             node,
-            generation,
+            generation: AtomicU64::new(generation),
             timeline: Timeline::new(events),
             spans: SpanRing::new(spans),
             metrics: Metrics::new(node),
@@ -50,14 +53,29 @@ impl Telemetry {
         match &event {
             TimelineEvent::PeerRefused { .. }
             | TimelineEvent::StorageFull
+            | TimelineEvent::GroupBroken { .. }
+            | TimelineEvent::QuorumLost { .. }
             | TimelineEvent::CorruptRecord { .. } => {
                 tracing::warn!(?event, "timeline");
             }
             _ => tracing::info!(?event, "timeline"),
         }
         self.metrics.timeline_event(&event);
+        if let TimelineEvent::TopologyChanged { generation } = &event {
+            self.generation.fetch_max(*generation, Ordering::Relaxed);
+        }
         self.timeline
-            .push(self.clock.wall(), self.node, self.generation, event);
+            .push(self.clock.wall(), self.node, self.generation(), event);
+    }
+
+    /// The topology generation that the node is in.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// A server of a Raft group claims this now.
+    pub fn group(&self, claim: GroupClaim) {
+        self.metrics.group(claim);
     }
 
     /// The timeline after `sequence`; 0 for all that is kept.

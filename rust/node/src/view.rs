@@ -38,7 +38,7 @@ pub struct NodeView {
     pub boot: BootId,
     /// Its time; instant 0 is its start.
     pub clock: Arc<Clock>,
-    /// The members.
+    /// The members, as this node was told when it started.
     pub topology: Arc<Topology>,
     /// Its roles.
     pub directory: Directory,
@@ -60,7 +60,6 @@ impl NodeView {
     /// The answer to a request about the node; `None` for one that a role must answer.
     pub fn answer(&self, request: &Request) -> Option<Response> {
         Some(match request {
-            Request::Topology => Response::Topology(Box::new(self.topology.as_ref().clone())),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Events { after } => Response::Events(self.telemetry.events_after(*after)),
             Request::Spans { trace_id } => Response::Spans(self.telemetry.spans_of(*trace_id)),
@@ -76,7 +75,7 @@ impl NodeView {
             boot: self.boot,
             uptime_seconds: self.clock.instant().0 / 1_000_000,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            generation: self.topology.generation,
+            generation: self.telemetry.generation(),
             peers: self.links.peers(),
             keyspaces: self.keyspaces(),
             data_directory: self.data_dir.display().to_string(),

@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::hlc::Timestamp;
 use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use crate::key::Key;
-use crate::keyspace::{Keyspace, KeyspaceSettings};
+use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
 use crate::level::Level;
+use crate::raft::types::GroupId;
 use crate::telemetry::{Occurrence, Span, TraceContext};
 use crate::topology::Topology;
 use crate::versions::{Context, Dot, WriteId};
@@ -129,7 +130,7 @@ pub enum Request {
         /// `None` takes the keyspace's read level.
         level: Option<Level>,
     },
-    /// Create a keyspace on every node, or find it.
+    /// Create a keyspace, or find it.
     CreateKeyspace(KeyspaceSettings),
     /// All keyspaces that the node knows.
     ListKeyspaces,
@@ -149,6 +150,24 @@ pub enum Request {
     },
     /// The node's metrics in the Prometheus text format.
     Metrics,
+    /// Change settings of a keyspace.
+    AlterKeyspace {
+        /// Its name.
+        name: String,
+        /// What is to change.
+        change: KeyspaceChange,
+        /// The same for a retry as for the first attempt.
+        write_id: WriteId,
+    },
+    /// Have a keyspace no more. Its data cannot be reached any longer.
+    DropKeyspace {
+        /// Its name.
+        name: String,
+        /// The same for a retry as for the first attempt.
+        write_id: WriteId,
+    },
+    /// What this node's servers of Raft groups claim. Never forwarded: other nodes may claim otherwise.
+    Groups,
 }
 
 /// What a node can answer.
@@ -160,11 +179,11 @@ pub enum Response {
     Entry(Entry),
     /// To a scan.
     Page(Page),
-    /// To a creation: the keyspace as it is stored, and whether it is new.
+    /// To a creation, an alteration or a drop: the keyspace as it is stored (or was), and whether it is new.
     Keyspace {
         /// With its id.
         keyspace: Keyspace,
-        /// False when the same keyspace existed already.
+        /// False when it existed already.
         created: bool,
     },
     /// To `ListKeyspaces`.
@@ -179,6 +198,75 @@ pub enum Response {
     Spans(Vec<Span>),
     /// To `Metrics`.
     Metrics(String),
+    /// To `Groups`.
+    Groups(Vec<GroupClaim>),
+    /// To a change that has nothing else to tell.
+    Done,
+}
+
+/// What a server of a Raft group is, by its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GroupState {
+    /// It reads what its disk has.
+    Recovering,
+    /// It follows, or waits for someone to follow.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// Its disk does not have what it should have: it takes no part.
+    Broken,
+}
+
+impl GroupState {
+    /// In lower case, as people are shown it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupState::Recovering => "recovering",
+            GroupState::Follower => "follower",
+            GroupState::Candidate => "candidate",
+            GroupState::Leader => "leader",
+            GroupState::Broken => "broken",
+        }
+    }
+}
+
+/// A node's own claim about one Raft group that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GroupClaim {
+    /// Which group.
+    pub group: GroupId,
+    /// What it is for: `control`, or a keyspace's name.
+    pub name: String,
+    /// Who claims it.
+    pub node: NodeId,
+    /// What it is.
+    pub state: GroupState,
+    /// The latest term that it has seen.
+    pub term: u64,
+    /// Whom it takes for the leader.
+    pub leader: Option<NodeId>,
+    /// Microseconds since it heard from the leader; 0 if it leads, `None` if it knows none.
+    pub heard_micros: Option<u64>,
+    /// Everything up to here is committed, as far as it knows.
+    pub commit: u64,
+    /// Everything up to here has been applied here.
+    pub applied: u64,
+    /// The last entry of its log.
+    pub last: u64,
+    /// The last entry in its snapshot; 0 while there is none.
+    pub snapshot: u64,
+    /// The voters that count now.
+    pub voters: Vec<NodeId>,
+    /// Those that only follow.
+    pub learners: Vec<NodeId>,
+    /// If it leads: how many entries each other member is not known to have durably.
+    pub lag: Vec<(NodeId, u64)>,
+    /// The elections that it has called for since it started.
+    pub elections: u64,
+    /// Why it takes no part, if it is broken.
+    pub problem: Option<String>,
 }
 
 /// A write that reached its level.

@@ -1,6 +1,6 @@
 //! Every role of the data plane behind one type, for shells that drive them all alike.
 
-use crate::catalog::Catalog;
+use crate::control::Control;
 use crate::error::Error;
 use crate::node::NodeRole;
 use crate::quorum::coordinator::Coordinator;
@@ -13,8 +13,8 @@ use crate::time::Now;
 pub enum Instance {
     /// See [`crate::node`].
     Node(NodeRole),
-    /// See [`crate::catalog`].
-    Catalog(Catalog),
+    /// See [`crate::control`].
+    Control(Control),
     /// See [`crate::quorum::coordinator`].
     Coordinator(Coordinator),
     /// See [`crate::quorum::replica`].
@@ -33,7 +33,7 @@ impl Instance {
     /// [`Error::InvalidArgument`] when the keyspace does not fit the topology (more replicas than nodes).
     pub fn create(spec: &Spec, surroundings: &Surroundings) -> Result<Vec<(RoleId, Instance)>, Error> {
         Ok(match spec {
-            Spec::Catalog => vec![(RoleId::Catalog, Instance::Catalog(Catalog::new(surroundings)))],
+            Spec::Control => vec![(RoleId::Control, Instance::Control(Control::new(surroundings)))],
             Spec::Quorum(keyspace) => vec![
                 (
                     RoleId::Replica(keyspace.id),
@@ -55,7 +55,7 @@ impl Role for Instance {
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         match self {
             Instance::Node(role) => role.handle(now, rng, event, effects),
-            Instance::Catalog(role) => role.handle(now, rng, event, effects),
+            Instance::Control(role) => role.handle(now, rng, event, effects),
             Instance::Coordinator(role) => role.handle(now, rng, event, effects),
             Instance::Replica(role) => role.handle(now, rng, event, effects),
         }
@@ -70,6 +70,7 @@ mod tests {
     use crate::bugs::Bugs;
     use crate::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
     use crate::keyspace::{Keyspace, KeyspaceSettings};
+    use crate::level::Level;
     use crate::message::{Header, Message};
     use crate::placement::Placement;
     use crate::ring::RingSettings;
@@ -152,17 +153,17 @@ mod tests {
         assert_ne!(two, placement.preference(3).unwrap());
     }
 
-    /// The node role wires the catalog at once, and each keyspace once the catalog has it; then it says so.
+    /// The node role wires the control role at once, and each keyspace once the control role knows it; then it says so.
     #[test]
-    fn a_keyspace_is_served_before_the_catalog_hears_that_it_is() {
+    fn keyspaces_are_served_before_the_control_role_hears_that_they_are() {
         let mut node = Instance::node(&surroundings(2, 1));
         assert_eq!(
             handle(&mut node, Event::Start),
-            [Effect::Reconcile(vec![Spec::Catalog])]
+            [Effect::Reconcile(vec![Spec::Control])]
         );
-        let catalog = Address {
+        let at = |role| Address {
             node: NodeId(1),
-            role: RoleId::Catalog,
+            role,
         };
         let header = Header {
             generation: 1,
@@ -170,22 +171,46 @@ mod tests {
             deadline: Instant::NEVER,
             trace: None,
         };
-        let known = |id| Event::Message {
-            from: catalog,
+        let known = |keyspaces: &[Keyspace]| Event::Message {
+            from: at(RoleId::Control),
             header,
-            message: Message::KeyspaceKnown(keyspace(id, 1)),
+            message: Message::Keyspaces(keyspaces.to_vec()),
         };
-        let served = Effect::Send {
-            to: catalog,
+        let send = |role, message| Effect::Send {
+            to: at(role),
             header,
-            message: Message::Defined,
+            message,
         };
-        let specs = |ids: &[u32]| {
-            let keyspaces = ids.iter().map(|id| Spec::Quorum(keyspace(*id, 1)));
-            Effect::Reconcile(std::iter::once(Spec::Catalog).chain(keyspaces).collect())
+        let served = send(RoleId::Control, Message::Defined);
+        let specs = |keyspaces: &[Keyspace]| {
+            let keyspaces = keyspaces.iter().cloned().map(Spec::Quorum);
+            Effect::Reconcile(std::iter::once(Spec::Control).chain(keyspaces).collect())
         };
-        assert_eq!(handle(&mut node, known(2)), [specs(&[2]), served.clone()]);
-        assert_eq!(handle(&mut node, known(1)), [specs(&[1, 2]), served.clone()]);
-        assert_eq!(handle(&mut node, known(2)), [served], "nothing changes");
+        let (one, two) = (keyspace(1, 1), keyspace(2, 1));
+        let mut altered = two.clone();
+        altered.settings.read_level = Level::One;
+        let both = [one.clone(), two.clone()];
+        assert_eq!(handle(&mut node, known(&both)), [specs(&both), served.clone()]);
+        assert_eq!(
+            handle(&mut node, known(&both)),
+            [served.clone()],
+            "nothing changes"
+        );
+        let both = [one, altered.clone()];
+        let told = send(
+            RoleId::Coordinator(KeyspaceId(2)),
+            Message::Keyspaces(vec![altered.clone()]),
+        );
+        assert_eq!(
+            handle(&mut node, known(&both)),
+            [specs(&both), told, served.clone()]
+        );
+        assert!(Spec::Quorum(two.clone()).is_same(&Spec::Quorum(altered.clone())));
+        let one_is_gone = [altered];
+        assert_eq!(
+            handle(&mut node, known(&one_is_gone)),
+            [specs(&one_is_gone), served]
+        );
+        assert!(!Spec::Quorum(two).is_same(&Spec::Quorum(keyspace(2, 2))));
     }
 }

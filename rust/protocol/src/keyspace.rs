@@ -51,6 +51,34 @@ pub struct Keyspace {
     pub settings: KeyspaceSettings,
 }
 
+/// What is to change about a keyspace; `None` stays as it is. How many replicas it has cannot be changed yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyspaceChange {
+    /// The level of reads that name none.
+    pub read_level: Option<Level>,
+    /// The level of writes that name none.
+    pub write_level: Option<Level>,
+    /// What a read does about stale replicas.
+    pub read_repair: Option<ReadRepair>,
+}
+
+impl KeyspaceChange {
+    /// Changes the settings, or leaves them as they are.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a level that the keyspace does not have.
+    pub fn apply(&self, settings: &mut KeyspaceSettings) -> Result<(), Error> {
+        let read_level = self.read_level.unwrap_or(settings.read_level);
+        let write_level = self.write_level.unwrap_or(settings.write_level);
+        read_level.required(settings.replicas)?;
+        write_level.required(settings.replicas)?;
+        settings.read_level = read_level;
+        settings.write_level = write_level;
+        settings.read_repair = self.read_repair.unwrap_or(settings.read_repair);
+        Ok(())
+    }
+}
+
 impl KeyspaceSettings {
     /// A quorum-mode keyspace with the defaults: QUORUM reads and writes, asynchronous read repair.
     pub fn quorum(name: &str, replicas: u8) -> Self {

@@ -1,7 +1,7 @@
 //! Quorate's protocol, as pure state machines and plain data.
 pub mod api;
 pub mod bugs;
-pub mod catalog;
+pub mod control;
 pub mod error;
 pub mod files;
 pub mod frame;

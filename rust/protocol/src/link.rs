@@ -138,7 +138,8 @@ impl Lane {
             return Lane::Bulk;
         }
         match message {
-            Message::Define(_) | Message::Defined | Message::KeyspaceKnown(_) => Lane::Control,
+            Message::Raft { message, .. } if message.body.is_urgent() => Lane::Control,
+            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) => Lane::Control,
             Message::Assign { .. }
             | Message::Assigned { .. }
             | Message::Store { .. }
@@ -150,7 +151,9 @@ impl Lane {
             | Message::FetchedRange { .. }
             | Message::Failed(_)
             | Message::Forward(_)
-            | Message::Forwarded(_) => Lane::Data,
+            | Message::Forwarded(_)
+            | Message::Propose(_)
+            | Message::Raft { .. } => Lane::Data,
         }
     }
 }

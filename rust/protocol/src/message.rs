@@ -8,10 +8,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Request, Response};
+use crate::control::Change;
 use crate::error::Error;
 use crate::hlc::Timestamp;
+use crate::ids::NodeId;
 use crate::key::Key;
 use crate::keyspace::Keyspace;
+use crate::raft::{self, types::GroupId};
 use crate::telemetry::TraceContext;
 use crate::time::Instant;
 use crate::versions::{Dot, KeyState, VersionVector, WriteId};
@@ -93,17 +96,21 @@ pub enum Message {
     /// The exchange with this request id failed at the sender. It has changed nothing and will not, if the error is
     /// definite; a write that was refused only by the disk may yet become durable as part of a later one.
     Failed(Error),
-    /// A coordinator that holds no replica of the key (or a catalog that is not the first node's) hands a client's
-    /// request to one that does.
+    /// A coordinator that holds no replica of the key hands a client's request to one that does.
     Forward(Request),
-    /// The answer to `Forward`.
+    /// The answer to `Forward` and to `Propose`.
     Forwarded(Result<Response, Error>),
-    /// Write this keyspace's definition. Sent by the first node's catalog to every other.
-    Define(Keyspace),
-    /// The sender has the definition durably and serves the keyspace.
+    /// The answer of a control role that does not lead to a `Propose`: it has not passed it on and will not.
+    Redirect {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// The sender serves all keyspaces of the generation that is the request id. From a node role to its control role, and
+    /// from there to the leader's.
     Defined,
-    /// A keyspace's definition became durable on this node. From the catalog to the node role, never over the wire.
-    KeyspaceKnown(Keyspace),
+    /// These are the keyspaces now. From the control role to the node role, and, with the one that has changed, from there to
+    /// its coordinator; never over the wire.
+    Keyspaces(Vec<Keyspace>),
     /// Put this state in the place of your record of the key, which is unreadable: it is the merge of what *all* the
     /// other replicas of the key have. Sent by the coordinator of a read; answered as `Store` is. A replica whose
     /// record is readable (again) merges it.
@@ -113,4 +120,14 @@ pub enum Message {
         /// What to put there.
         state: Arc<KeyState>,
     },
+    /// From one server of a Raft group to another.
+    Raft {
+        /// Which group.
+        group: GroupId,
+        /// What it says.
+        message: raft::message::Message,
+    },
+    /// A control role asks the leader's to have this change committed; `Forwarded` answers what became of it. The same
+    /// change may be sent again, to the same leader or another: it is executed once.
+    Propose(Change),
 }

@@ -1,20 +1,23 @@
 //! The node role: decides which role instances exist on a node.
 //!
 //! The wiring of a node is itself a pure state machine, so that the simulator wires its nodes exactly as real ones
-//! are. Today's rule is short: the catalog always exists, and every keyspace that the catalog has durably has a
+//! are. Today's rule is short: the control role always exists, and every keyspace that it knows to exist has a
 //! coordinator and a replica. Shells create and end instances until they match the last
-//! [`Effect::Reconcile`], before they perform the effects that follow it; so when the catalog
-//! reads [`Message::Defined`], the keyspace is being served.
+//! [`Effect::Reconcile`], before they perform the effects that follow it; so when the control role
+//! reads [`Message::Defined`], the keyspaces are being served.
+//!
+//! A change of a keyspace's levels replaces nothing: what a replica has under way must not be forgotten. The keyspace's
+//! coordinator is told.
 
 use std::collections::BTreeMap;
 
 use crate::ids::KeyspaceId;
 use crate::keyspace::Keyspace;
-use crate::message::Message;
+use crate::message::{Header, Message};
 use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Spec, Surroundings};
 use crate::time::Now;
 
-/// The node role. Ignores everything but [`Event::Start`] and [`Message::KeyspaceKnown`].
+/// The node role. Ignores everything but [`Event::Start`] and [`Message::Keyspaces`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeRole {
     surroundings: Surroundings,
@@ -37,7 +40,37 @@ impl NodeRole {
 
     fn reconcile(&self) -> Effect {
         let quorum = self.keyspaces.values().cloned().map(Spec::Quorum);
-        Effect::Reconcile(std::iter::once(Spec::Catalog).chain(quorum).collect())
+        Effect::Reconcile(std::iter::once(Spec::Control).chain(quorum).collect())
+    }
+
+    fn own(&self, role: RoleId) -> Address {
+        Address {
+            node: self.surroundings.me(),
+            role,
+        }
+    }
+
+    /// These are the keyspaces now.
+    fn serve(&mut self, header: Header, keyspaces: Vec<Keyspace>, effects: &mut Vec<Effect>) {
+        let keyspaces = keyspaces.into_iter().map(|keyspace| (keyspace.id, keyspace));
+        let before = std::mem::replace(&mut self.keyspaces, keyspaces.collect());
+        if self.keyspaces != before {
+            effects.push(self.reconcile());
+        }
+        for (id, keyspace) in &self.keyspaces {
+            if before.get(id).is_some_and(|known| known != keyspace) {
+                effects.push(Effect::Send {
+                    to: self.own(RoleId::Coordinator(*id)),
+                    header,
+                    message: Message::Keyspaces(vec![keyspace.clone()]),
+                });
+            }
+        }
+        effects.push(Effect::Send {
+            to: self.own(RoleId::Control),
+            header,
+            message: Message::Defined,
+        });
     }
 }
 
@@ -49,22 +82,10 @@ impl Role for NodeRole {
         match event {
             Event::Start => effects.push(self.reconcile()),
             Event::Message {
+                from,
                 header,
-                message: Message::KeyspaceKnown(keyspace),
-                ..
-            } => {
-                if self.keyspaces.insert(keyspace.id, keyspace).is_none() {
-                    effects.push(self.reconcile());
-                }
-                effects.push(Effect::Send {
-                    to: Address {
-                        node: self.surroundings.me(),
-                        role: RoleId::Catalog,
-                    },
-                    header,
-                    message: Message::Defined,
-                });
-            }
+                message: Message::Keyspaces(keyspaces),
+            } if from == self.own(RoleId::Control) => self.serve(header, keyspaces, effects),
             _ => {}
         }
     }

@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Request, Response};
+use crate::api::{GroupClaim, Request, Response};
 use crate::bugs::Bugs;
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId, ReplicaId};
@@ -62,8 +62,8 @@ pub trait Role: Clone {
 pub enum RoleId {
     /// Decides which role instances exist ([`crate::node`]).
     Node,
-    /// Keeps the keyspace definitions ([`crate::catalog`]).
-    Catalog,
+    /// Agrees with the other nodes on members and keyspaces ([`crate::control`]).
+    Control,
     /// Coordinates the requests of one keyspace ([`crate::quorum::coordinator`]).
     Coordinator(KeyspaceId),
     /// Stores one keyspace's share of keys on this node ([`crate::quorum::replica`]).
@@ -277,15 +277,44 @@ pub enum Effect {
         /// What to do.
         task: FileTask,
     },
+    /// Hand a client's request to another role of this node, as if it had come there.
+    Relay {
+        /// Which role.
+        to: RoleId,
+        /// Whose request.
+        client: ClientRef,
+        /// Deadline and trace.
+        header: Header,
+        /// What it asks.
+        request: Request,
+    },
+    /// What this node's server of a Raft group claims now, for the metrics.
+    Group(Box<GroupClaim>),
 }
 
-/// Role instances that should exist. Equal specs are the same instances; a changed one replaces them.
+/// Role instances that should exist. [`Spec::is_same`] says which specs mean the same instances.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Spec {
-    /// The catalog role.
-    Catalog,
+    /// The control role.
+    Control,
     /// A coordinator and a replica of this keyspace.
     Quorum(Keyspace),
+}
+
+impl Spec {
+    /// Whether instances of the one can go on as instances of the other. What a change of settings does not replace, it
+    /// tells ([`Message::Keyspaces`]).
+    pub fn is_same(&self, other: &Spec) -> bool {
+        match (self, other) {
+            (Spec::Control, Spec::Control) => true,
+            (Spec::Quorum(one), Spec::Quorum(other)) => {
+                one.id == other.id
+                    && one.settings.mode == other.settings.mode
+                    && one.settings.replicas == other.settings.replicas
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What a role instance is created with.

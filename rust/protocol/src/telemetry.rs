@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::level::Level;
+use crate::raft::types::GroupId;
 use crate::role::Rng;
 use crate::time::WallTime;
 
@@ -171,6 +172,86 @@ pub enum TimelineEvent {
     },
     /// The disk was full and has room: writes are taken again.
     StorageRecovered,
+    /// This server of a Raft group has heard from no leader and calls for an election.
+    ElectionStarted {
+        /// Of which group.
+        group: GroupId,
+        /// In which term.
+        term: u64,
+    },
+    /// This server of a Raft group was elected.
+    LeaderElected {
+        /// Of which group.
+        group: GroupId,
+        /// In which term.
+        term: u64,
+    },
+    /// This server of a Raft group follows another than before, or nobody.
+    LeaderChanged {
+        /// Of which group.
+        group: GroupId,
+        /// In which term.
+        term: u64,
+        /// Whom.
+        leader: Option<NodeId>,
+    },
+    /// This server of a Raft group led and has not heard from a majority: it leads no more.
+    QuorumLost {
+        /// Of which group.
+        group: GroupId,
+        /// In which term.
+        term: u64,
+    },
+    /// Entries that were not committed gave way to the leader's.
+    LogCut {
+        /// Of which group.
+        group: GroupId,
+        /// The first that went.
+        from: u64,
+    },
+    /// The log of a Raft group up to here is in a durable snapshot.
+    SnapshotTaken {
+        /// Of which group.
+        group: GroupId,
+        /// The last entry in it.
+        index: u64,
+    },
+    /// A snapshot came from the leader and is the state now.
+    SnapshotInstalled {
+        /// Of which group.
+        group: GroupId,
+        /// The last entry in it.
+        index: u64,
+    },
+    /// A snapshot came from the leader damaged; it is asked for again.
+    SnapshotCorrupt {
+        /// Of which group.
+        group: GroupId,
+        /// The last entry in it.
+        index: u64,
+    },
+    /// The disk does not have what this server of a Raft group has promised: it takes no part.
+    GroupBroken {
+        /// Of which group.
+        group: GroupId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// This node knows of a later generation: members, their addresses or keyspaces have changed.
+    TopologyChanged {
+        /// In which generation.
+        generation: u64,
+    },
+    /// Settings of a keyspace have changed.
+    KeyspaceAltered {
+        /// Its name.
+        keyspace: String,
+    },
+    /// A keyspace is gone.
+    KeyspaceDropped {
+        /// Its name.
+        keyspace: String,
+    },
 }
 
 /// A timeline event with its place and time, as nodes keep and clients get it.

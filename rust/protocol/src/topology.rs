@@ -23,6 +23,15 @@ pub struct Member {
     pub datacenter: String,
 }
 
+impl Member {
+    /// Whether it can be reached where the other one can.
+    pub fn has_addresses_of(&self, other: &Member) -> bool {
+        self.peer_address == other.peer_address
+            && self.client_address == other.client_address
+            && self.http_address == other.http_address
+    }
+}
+
 /// The members and the settings that every node must agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {

@@ -12,8 +12,8 @@ use crate::batch::{self, Call};
 use crate::context::Context;
 use crate::errors::exception;
 use crate::requests::{
-    create_request, duration, get_request, get_requests, plain, put_request, put_requests, question,
-    scan_request,
+    alter_request, create_request, drop_request, duration, get_request, get_requests, plain, put_request,
+    put_requests, question, scan_request,
 };
 use crate::runtime::{awaitable, wait};
 use crate::sampling::Sampling;
@@ -225,6 +225,36 @@ impl Client {
         awaitable(py, described(self.here()?, request, plain(timeout)))
     }
 
+    /// Changes settings of a keyspace: `read_level`, `write_level`, `read_repair`, as JSON.
+    fn alter_keyspace(&self, py: Python<'_>, name: &str, change: &str, timeout: f64) -> PyResult<String> {
+        let request = alter_request(name, change)?;
+        wait(py, described(self.here()?, request, plain(timeout)))
+    }
+
+    fn alter_keyspace_async<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        change: &str,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = alter_request(name, change)?;
+        awaitable(py, described(self.here()?, request, plain(timeout)))
+    }
+
+    fn drop_keyspace(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<String> {
+        wait(py, described(self.here()?, drop_request(name), plain(timeout)))
+    }
+
+    fn drop_keyspace_async<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, described(self.here()?, drop_request(name), plain(timeout)))
+    }
+
     fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
         wait(
             py,
@@ -247,7 +277,7 @@ impl Client {
         awaitable(py, described(self.here()?, Request::Topology, plain(timeout)))
     }
 
-    /// Asks each of these nodes the same: `status`, `events`, `spans` or `metrics`.
+    /// Asks each of these nodes the same: `status`, `events`, `spans`, `metrics` or `groups`.
     fn ask(
         &self,
         py: Python<'_>,
@@ -407,6 +437,8 @@ fn description(outcome: Outcome) -> Result<String, Error> {
         Response::Events(events) => json(&events),
         Response::Spans(spans) => json(&spans),
         Response::Metrics(text) => Ok(text),
+        Response::Groups(claims) => json(&claims),
+        Response::Done => Ok(String::new()),
         Response::Written(_) | Response::Entry(_) | Response::Page(_) => Err(unexpected()),
     }
 }

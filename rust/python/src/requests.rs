@@ -144,6 +144,28 @@ pub(crate) fn create_request(settings: &str) -> PyResult<Request> {
         })
 }
 
+/// The alteration of a keyspace, from what is to change as JSON.
+pub(crate) fn alter_request(name: &str, change: &str) -> PyResult<Request> {
+    let change = serde_json::from_str(change).map_err(|error| {
+        exception(Error::invalid(format!(
+            "this is not a change of a keyspace's settings: {error}"
+        )))
+    })?;
+    Ok(Request::AlterKeyspace {
+        name: name.to_owned(),
+        change,
+        write_id: WriteId::default(),
+    })
+}
+
+/// The end of a keyspace.
+pub(crate) fn drop_request(name: &str) -> Request {
+    Request::DropKeyspace {
+        name: name.to_owned(),
+        write_id: WriteId::default(),
+    }
+}
+
 /// What is asked of single nodes, by name.
 pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
     match what {
@@ -153,8 +175,9 @@ pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
         }),
         "spans" => Ok(Request::Spans { trace_id: argument }),
         "metrics" => Ok(Request::Metrics),
+        "groups" => Ok(Request::Groups),
         _ => Err(exception(Error::invalid(format!(
-            "{what:?}: ask for status, events, spans or metrics"
+            "{what:?}: ask for status, events, spans, metrics or groups"
         )))),
     }
 }

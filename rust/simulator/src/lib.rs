@@ -6,7 +6,7 @@
 //! third of a second. A seed that shows a bug shows it every time.
 //!
 //! Nothing of Quorate is rewritten for this. Its protocols are pure roles, and the simulator is another shell around the
-//! same roles: the node role with its coordinators, replicas and catalog, the links with their lanes, batches and
+//! same roles: the node role with its coordinators, replicas and control role, the links with their lanes, batches and
 //! credit, the batching of commits, the codecs of peers and clients, the client with its routing and retries.
 //!
 //! # Where to look

@@ -185,7 +185,7 @@ impl Happening {
 /// Recordings of everything that ran as a role.
 #[derive(Default)]
 pub struct Recordings {
-    /// Node, catalog, coordinator and replica roles.
+    /// Node, control, coordinator and replica roles.
     pub instances: Vec<(NodeId, RoleId, Recording<Instance>)>,
     /// Links, by node and peer.
     pub links: Vec<(NodeId, NodeId, Recording<Link>)>,

@@ -22,7 +22,7 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
     for (node, role, recording) in &recordings.instances {
         let kind = match role {
             RoleId::Node => "node",
-            RoleId::Catalog => "catalog",
+            RoleId::Control => "control",
             RoleId::Coordinator(_) => "coordinator",
             RoleId::Replica(_) => "replica",
         };

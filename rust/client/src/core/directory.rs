@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::api::{Request, Response};
+use quorate_protocol::control::MAX_VOTERS;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
@@ -117,7 +118,9 @@ impl Directory {
             Request::Get { keyspace, level, .. } | Request::Scan { keyspace, level, .. } => {
                 of(keyspace, *level, false)
             }
-            Request::CreateKeyspace(_) => u8::try_from(self.members().len()).ok(),
+            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
+                u8::try_from(self.members().len().min(MAX_VOTERS) / 2 + 1).ok()
+            }
             _ => None,
         }
         .unwrap_or(1)

@@ -30,7 +30,9 @@ impl Kind {
     pub(super) fn of(request: &Request) -> Kind {
         match request {
             Request::Put { .. } => Kind::Write,
-            Request::CreateKeyspace(_) => Kind::Idempotent,
+            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
+                Kind::Idempotent
+            }
             Request::Get { .. }
             | Request::Scan { .. }
             | Request::ListKeyspaces
@@ -38,7 +40,8 @@ impl Kind {
             | Request::Status
             | Request::Events { .. }
             | Request::Spans { .. }
-            | Request::Metrics => Kind::Read,
+            | Request::Metrics
+            | Request::Groups => Kind::Read,
         }
     }
 }
@@ -209,6 +212,9 @@ fn operation_name(request: &Request) -> &'static str {
         Request::Get { .. } => "get",
         Request::Scan { .. } => "scan",
         Request::CreateKeyspace(_) => "create_keyspace",
+        Request::AlterKeyspace { .. } => "alter_keyspace",
+        Request::DropKeyspace { .. } => "drop_keyspace",
+        Request::Groups => "groups",
         Request::ListKeyspaces => "list_keyspaces",
         Request::Topology => "topology",
         Request::Status => "status",

@@ -49,7 +49,10 @@ impl ClientCore {
             let outcome = unsent(error);
             return step.effects.push(ClientEffect::Complete { op, outcome });
         }
-        if let Request::Put { write_id, .. } = &mut request {
+        if let Request::Put { write_id, .. }
+        | Request::AlterKeyspace { write_id, .. }
+        | Request::DropKeyspace { write_id, .. } = &mut request
+        {
             self.write_sequence += 1;
             *write_id = WriteId {
                 client: self.config.client_id,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::api::{Request, Response, Status};
+use quorate_protocol::api::{GroupClaim, Request, Response, Status};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::telemetry::{Occurrence, Span};
@@ -57,6 +57,19 @@ impl Client {
         };
         let options = CallOptions::default().on(node);
         Ok(self.ask(Request::Metrics, options, take).await?.value)
+    }
+
+    /// What a node claims about the Raft groups that it belongs to. Another may claim otherwise.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn groups(&self, node: NodeId) -> Result<Vec<GroupClaim>, Error> {
+        let take = |response| match response {
+            Response::Groups(claims) => Some(claims),
+            _ => None,
+        };
+        let options = CallOptions::default().on(node);
+        Ok(self.ask(Request::Groups, options, take).await?.value)
     }
 
     /// What has happened on the nodes since the cursor was used last, by time. Nodes that cannot be reached are left

@@ -5,7 +5,7 @@ use quorate_protocol::api::{Entry, Page, Request, Response, Written};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceSettings};
+use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceChange, KeyspaceSettings};
 use quorate_protocol::level::Level;
 use quorate_protocol::versions::{Context, WriteId};
 
@@ -76,16 +76,40 @@ impl Client {
     /// # Errors
     /// [`Error::KeyspaceExists`] when there is one with other settings; otherwise as any call.
     pub async fn create_keyspace(&self, settings: KeyspaceSettings) -> Result<Keyspace, Error> {
-        let take = |response| match response {
-            Response::Keyspace { keyspace, .. } => Some(keyspace),
-            _ => None,
-        };
         let request = Request::CreateKeyspace(settings);
-        let answer = self.ask(request, CallOptions::default(), take).await?;
+        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
         Ok(Keyspace {
             client: self.clone(),
             definition: answer.value,
         })
+    }
+
+    /// Changes settings of a keyspace, on all nodes; gives it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none of that name; [`Error::InvalidArgument`] for a level that it does not have;
+    /// otherwise as any call.
+    pub async fn alter_keyspace(&self, name: &str, change: KeyspaceChange) -> Result<Definition, Error> {
+        let request = Request::AlterKeyspace {
+            name: name.to_owned(),
+            change,
+            write_id: WriteId::default(),
+        };
+        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
+        Ok(answer.value)
+    }
+
+    /// Has a keyspace no more; gives what it was. Its data cannot be reached any longer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none of that name; otherwise as any call.
+    pub async fn drop_keyspace(&self, name: &str) -> Result<Definition, Error> {
+        let request = Request::DropKeyspace {
+            name: name.to_owned(),
+            write_id: WriteId::default(),
+        };
+        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
+        Ok(answer.value)
     }
 
     /// All keyspaces.
@@ -101,6 +125,13 @@ impl Client {
             .ask(Request::ListKeyspaces, CallOptions::default(), take)
             .await?;
         Ok(answer.value)
+    }
+}
+
+fn keyspace(response: Response) -> Option<Definition> {
+    match response {
+        Response::Keyspace { keyspace, .. } => Some(keyspace),
+        _ => None,
     }
 }
 

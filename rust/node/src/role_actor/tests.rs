@@ -169,7 +169,7 @@ pub(super) async fn run_on(
     });
     let inbox = Arc::<Inbox>::default();
     let arguments = RoleArguments {
-        id: RoleId::Catalog,
+        id: RoleId::Control,
         owner: Owner(7),
         role: Toy(behaviour),
         seed: 1,
@@ -234,7 +234,7 @@ pub(super) fn requests(outside: &Outside) -> Vec<u64> {
 async fn what_waits_together_goes_out_together() {
     let behaviour: Behaviour = |event, effects| {
         if let Event::Timer { id } = event {
-            effects.push(send(PEER, RoleId::Catalog, id));
+            effects.push(send(PEER, RoleId::Control, id));
             effects.push(Effect::Persist {
                 token: id,
                 priority: Priority::Normal,
@@ -270,14 +270,14 @@ async fn rows_and_messages_to_itself_are_answered_in_the_turn() {
         }
         Event::Read { token, result } => {
             assert_eq!(result, Ok(Rows::default()));
-            effects.push(send(ME, RoleId::Catalog, token));
+            effects.push(send(ME, RoleId::Control, token));
         }
         Event::Message { from, header, .. } => {
             assert_eq!(
                 from,
                 Address {
                     node: ME,
-                    role: RoleId::Catalog
+                    role: RoleId::Control
                 }
             );
             effects.push(reply(header.request));
@@ -402,7 +402,7 @@ async fn a_role_that_panics_ends_the_node_and_is_not_restarted() {
     assert_eq!(
         *running.outside.fatal.lock().unwrap(),
         [FatalError::Role {
-            role: RoleId::Catalog,
+            role: RoleId::Control,
             reason
         }]
     );

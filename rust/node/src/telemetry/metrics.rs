@@ -12,11 +12,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use quorate_protocol::api::{PeerStatus, StorageStatus};
+use quorate_protocol::api::{GroupClaim, PeerStatus, StorageStatus};
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::{Measurement, TimelineEvent};
 
+use super::groups::Groups;
 use super::process;
 
 /// The content type of [`Metrics::render`].
@@ -79,6 +80,7 @@ pub struct Metrics {
     commit_bytes: Counter,
     gathered: Mutex<Gathered>,
     gather: RwLock<Vec<Gather>>,
+    groups: Groups,
 }
 
 /// The metrics behind [`Gauges`].
@@ -118,6 +120,7 @@ impl Metrics {
             commit_bytes: Counter::default(),
             gathered: Mutex::default(),
             gather: RwLock::default(),
+            groups: Groups::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -159,6 +162,7 @@ impl Metrics {
             metrics.commit_bytes.clone(),
         );
         metrics.gathered.lock().expect("gauges").register(&mut registry);
+        metrics.groups.register(&mut registry);
         Metrics { registry, ..metrics }
     }
 
@@ -197,6 +201,11 @@ impl Metrics {
                 event: event_label(event),
             })
             .inc();
+    }
+
+    /// A server of a Raft group claims this now.
+    pub fn group(&self, claim: GroupClaim) {
+        self.groups.set(claim);
     }
 
     /// Asks `gather` at each scrape.
@@ -362,6 +371,18 @@ fn event_label(event: &TimelineEvent) -> &'static str {
         TimelineEvent::StorageRecovered => "StorageRecovered",
         TimelineEvent::CorruptRecord { .. } => "CorruptRecord",
         TimelineEvent::Fault { .. } => "Fault",
+        TimelineEvent::ElectionStarted { .. } => "ElectionStarted",
+        TimelineEvent::LeaderElected { .. } => "LeaderElected",
+        TimelineEvent::LeaderChanged { .. } => "LeaderChanged",
+        TimelineEvent::QuorumLost { .. } => "QuorumLost",
+        TimelineEvent::LogCut { .. } => "LogCut",
+        TimelineEvent::SnapshotTaken { .. } => "SnapshotTaken",
+        TimelineEvent::SnapshotInstalled { .. } => "SnapshotInstalled",
+        TimelineEvent::SnapshotCorrupt { .. } => "SnapshotCorrupt",
+        TimelineEvent::GroupBroken { .. } => "GroupBroken",
+        TimelineEvent::TopologyChanged { .. } => "TopologyChanged",
+        TimelineEvent::KeyspaceAltered { .. } => "KeyspaceAltered",
+        TimelineEvent::KeyspaceDropped { .. } => "KeyspaceDropped",
     }
 }
 

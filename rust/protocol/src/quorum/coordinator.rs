@@ -164,6 +164,19 @@ impl Coordinator {
         }
     }
 
+    /// Settings of the keyspace have changed: what comes from now on goes by them.
+    fn altered(&mut self, from: Address, keyspaces: Vec<Keyspace>) {
+        let id = self.keyspace.id;
+        let altered = keyspaces.into_iter().find(|keyspace| keyspace.id == id);
+        if let Some(keyspace) = altered.filter(|_| from.node == self.me()) {
+            assert_eq!(
+                keyspace.settings.replicas, self.keyspace.settings.replicas,
+                "a keyspace with another number of replicas has other roles"
+            );
+            self.keyspace = keyspace;
+        }
+    }
+
     // ---- time and peers ----
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -282,6 +295,11 @@ impl Role for Coordinator {
                 header,
                 message: Message::Forward(request),
             } => self.forwarded(from, header, request, now, rng, effects),
+            Event::Message {
+                from,
+                message: Message::Keyspaces(keyspaces),
+                ..
+            } => self.altered(from, keyspaces),
             Event::Message {
                 from,
                 header,

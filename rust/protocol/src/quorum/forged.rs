@@ -32,9 +32,7 @@ impl Cluster {
             bugs: Bugs::default(),
             scrambled: false,
         });
-        let create = Request::CreateKeyspace(KeyspaceSettings::quorum("ks", 3));
-        lab.ask(NodeId(1), RoleId::Catalog, create, TIMEOUT);
-        lab.run();
+        lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
         let key = Key::try_from("k").unwrap();
         Cluster { lab, key }
     }

@@ -15,6 +15,7 @@ use crate::bugs::Bugs;
 use crate::error::Error;
 use crate::ids::{ClusterId, KeyspaceId, NodeId};
 use crate::key::{Key, record_key};
+use crate::keyspace::{Keyspace, KeyspaceSettings};
 use crate::message::{Header, Message};
 use crate::placement::Placement;
 use crate::ring::{HashKind, RingSettings};
@@ -110,6 +111,8 @@ pub(super) struct Lab {
     pub(super) operations: BTreeMap<u64, (NodeId, Request)>,
     pub(super) happenings: Vec<Happening>,
     placement: Placement,
+    /// What the control plane would have agreed on; there is none here.
+    keyspaces: Vec<Keyspace>,
 }
 
 impl Lab {
@@ -142,6 +145,7 @@ impl Lab {
             operations: BTreeMap::new(),
             happenings: Vec::new(),
             placement,
+            keyspaces: Vec::new(),
         };
         for node in nodes {
             lab.boot(node);
@@ -256,6 +260,36 @@ impl Lab {
     fn boot(&mut self, node: NodeId) {
         self.machine(node).boot();
         self.input(node, RoleId::Node, Event::Start);
+        self.tell_keyspaces(node);
+    }
+
+    /// Has a keyspace with these settings served on every node.
+    pub(super) fn create_keyspace(&mut self, settings: KeyspaceSettings) {
+        let id = KeyspaceId(self.keyspaces.len() as u32 + 1);
+        self.keyspaces.push(Keyspace { id, settings });
+        for node in self.machines.keys().copied().collect::<Vec<_>>() {
+            self.tell_keyspaces(node);
+        }
+    }
+
+    /// What a control role does when the keyspaces have changed, and when its node starts.
+    fn tell_keyspaces(&mut self, node: NodeId) {
+        let header = Header {
+            generation: 1,
+            request: 0,
+            deadline: Instant::NEVER,
+            trace: None,
+        };
+        let from = Address {
+            node,
+            role: RoleId::Control,
+        };
+        let event = Event::Message {
+            from,
+            header,
+            message: Message::Keyspaces(self.keyspaces.clone()),
+        };
+        self.input(node, RoleId::Node, event);
     }
 
     /// A process ends at once. Of its persists in flight the first `synced` have reached the disk; nobody hears of it.
@@ -398,6 +432,7 @@ impl Lab {
     fn perform(&mut self, from: Address, effect: Effect) {
         let node = from.node;
         match effect {
+            Effect::Send { to, .. } if to.role == RoleId::Control => {}
             Effect::Send { to, header, message } => {
                 let envelope = Envelope {
                     from,
@@ -440,8 +475,8 @@ impl Lab {
                     .enqueue(from.role, Event::Read { token, result });
             }
             Effect::SetTimer { id, at } => self.machine(node).set_timer(from.role, id, at),
-            Effect::Derive { .. } | Effect::Files { .. } => {
-                unreachable!("quorum mode derives no rows, and keeps no files")
+            Effect::Derive { .. } | Effect::Files { .. } | Effect::Relay { .. } | Effect::Group(_) => {
+                unreachable!("no role of quorum mode asks for that")
             }
             Effect::Reconcile(specs) => self.machine(node).reconcile(&specs),
             Effect::Emit(event) => self.happenings.push(Happening::Emitted { node, event }),

@@ -127,9 +127,7 @@ impl Run {
             bugs,
             scrambled: true,
         });
-        let create = Request::CreateKeyspace(KeyspaceSettings::quorum("ks", 3));
-        lab.ask(NodeId(1), RoleId::Catalog, create, TIMEOUT);
-        lab.run();
+        lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
         lab.happenings.clear();
         for machine in lab.machines.values_mut() {
             machine.disk.held = true;

@@ -49,9 +49,7 @@ fn scenario(seed: u64) -> Vec<Recording> {
         bugs: Bugs::default(),
         scrambled: true,
     });
-    let create = Request::CreateKeyspace(KeyspaceSettings::quorum("ks", 3));
-    lab.ask(NodeId(2), RoleId::Catalog, create, TIMEOUT);
-    lab.run();
+    lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
     for (number, key) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
         put(&mut lab, number as u16 % 4 + 1, key, Level::Quorum);
         lab.run();
@@ -97,7 +95,6 @@ fn recorded_inputs_replay_to_the_same_effects_and_the_same_state() {
     let recordings = scenario(1);
     let kinds = [
         |instance: &Instance| matches!(instance, Instance::Node(_)),
-        |instance: &Instance| matches!(instance, Instance::Catalog(_)),
         |instance: &Instance| matches!(instance, Instance::Coordinator(_)),
         |instance: &Instance| matches!(instance, Instance::Replica(_)),
     ];

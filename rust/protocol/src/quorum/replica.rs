@@ -304,7 +304,7 @@ impl Replica {
             Message::FetchRange { start, end, limit } => {
                 self.fetch_range(start..end, limit, (from, header), effects);
             }
-            // Everything else is said to coordinators and catalogs.
+            // Everything else is said to coordinators and control roles.
             _ => {}
         }
     }

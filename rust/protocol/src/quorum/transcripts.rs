@@ -1,12 +1,11 @@
 //! Plays `tests/transcripts/quorum`: a cluster in a test tube ([`lab`](super::lab)), one command after the other.
 //!
 //! ```text
-//! cluster nodes=3 [replicas=3] [read_repair=off] [bug=NAME]     a cluster with keyspace ks, or with none: replicas=0
+//! cluster nodes=3 [replicas=3] [read_repair=off] [bug=NAME]     a cluster with keyspace ks
 //! n1: put KEY VALUE [level=ALL] [context=NAME] [write=N] [timeout=1s] [size=BYTES]     a client asks n1; likewise:
 //!                                     (context=NAME forged=N pretends to have read it here, and N later writes of each replica)
 //! n1: delete KEY ...                  n1: get KEY [level=ONE] [as=NAME] ...   (NAME keeps the context it read)
 //! n1: scan [from=KEY] [to=KEY] [after=KEY] [limit=N] [level=ONE] ...
-//! n1: create NAME [replicas=3] [level=ALL] ...        n1: list
 //! wire                                what is on its way between nodes
 //! deliver [n1 n2] [count=1]           deliver what is on the wire now (from n1 to n2): one hop
 //! run                                 deliver until nothing moves any more
@@ -51,7 +50,7 @@ use crate::versions::{self, Dot, WriteId};
 
 type Outcome = Result<String, Box<dyn Error>>;
 
-/// The keyspace that most transcripts use: the first one created.
+/// The keyspace of every transcript.
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 
 #[test]
@@ -66,8 +65,6 @@ struct Script {
     /// Who wants to keep the context of which operation's answer.
     readers: BTreeMap<u64, String>,
     verbose: bool,
-    /// Transcripts about keyspaces show what catalogs say to each other; in the others it would be in the way.
-    catalogs: bool,
 }
 
 impl Script {
@@ -94,24 +91,13 @@ impl Script {
         if args.take_key("read_repair") == Some("off") {
             settings.read_repair = ReadRepair::Off;
         }
-        self.catalogs = replicas == 0;
         let mut lab = Lab::new(&Setup {
             nodes,
             seed: 1,
             bugs,
             scrambled: false,
         });
-        if replicas > 0 {
-            let create = Request::CreateKeyspace(settings);
-            lab.ask(NodeId(1), RoleId::Catalog, create, Duration::from_secs(1));
-            lab.run();
-            let reply = lab.happenings.iter().find_map(|happening| match happening {
-                Happening::Reply { response, .. } => Some(response.clone()),
-                _ => None,
-            });
-            reply.ok_or("the keyspace was not created")??;
-            lab.operations.clear();
-        }
+        lab.create_keyspace(settings);
         lab.happenings.clear();
         self.lab = Some(lab);
         Ok(String::new())
@@ -126,10 +112,8 @@ impl Script {
             .take_key("timeout")
             .map_or(Ok(Duration::from_secs(1)), duration)?;
         let reader = args.take_key("as").map(ToOwned::to_owned);
-        let (role, request) = match name {
-            "create" | "list" => (RoleId::Catalog, catalog_request(name, &mut args)?),
-            _ => (RoleId::Coordinator(KEYSPACE), self.data_request(name, &mut args)?),
-        };
+        let role = RoleId::Coordinator(KEYSPACE);
+        let request = self.data_request(name, &mut args)?;
         args.reject_next()?;
         let lab = self.lab()?;
         if !lab.machine(node).has(role) {
@@ -222,15 +206,11 @@ impl Script {
             self.verbose = args.next_pos() == Some("on");
             return Ok(String::new());
         }
-        let catalogs = self.catalogs;
         let lab = self.lab()?;
         let output = match name {
             "wire" => {
-                let wire = lab
-                    .wire
-                    .iter()
-                    .filter(|sent| catalogs || sent.to.role != RoleId::Catalog);
-                wire.map(show::envelope).collect::<Vec<_>>().join("\n")
+                let wire = lab.wire.iter().map(show::envelope);
+                wire.collect::<Vec<_>>().join("\n")
             }
             "deliver" => {
                 let between = pair(&mut args)?;
@@ -345,12 +325,6 @@ impl Script {
         };
         let mut lines = Vec::new();
         for happening in std::mem::take(&mut lab.happenings) {
-            if let Happening::Delivered(sent) = &happening
-                && sent.to.role == RoleId::Catalog
-                && !self.catalogs
-            {
-                continue;
-            }
             let everything = self.verbose || disks && matches!(happening, Happening::Disk { .. });
             lines.extend(show::happening(&happening, everything));
             if let Happening::Reply {
@@ -381,19 +355,6 @@ impl goldenscript::Runner for Script {
         }
         Ok(lines.join("\n"))
     }
-}
-
-fn catalog_request(name: &str, args: &mut ArgumentConsumer<'_>) -> Result<Request, Box<dyn Error>> {
-    if name == "list" {
-        return Ok(Request::ListKeyspaces);
-    }
-    let keyspace = args.next_pos().ok_or("which name?")?;
-    let mut settings = KeyspaceSettings::quorum(keyspace, number(args, "replicas")?.unwrap_or(3));
-    if let Some(level) = args.take_key("level") {
-        settings.write_level = level.parse()?;
-        settings.read_level = settings.write_level;
-    }
-    Ok(Request::CreateKeyspace(settings))
 }
 
 fn durable(lab: &Lab, key: &Key) -> String {

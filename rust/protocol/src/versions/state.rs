@@ -10,7 +10,7 @@ use crate::hlc::Timestamp;
 use crate::versions::{Dot, VersionVector};
 
 /// One write as the client that asked for it numbered it. A retry carries the id of the first attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WriteId {
     /// Random, drawn by the client when it connects.
     pub client: u64,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::api::Request;
+use crate::control::{Change, Command};
 use crate::error::Error;
 use crate::hlc::Timestamp;
 use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
@@ -11,6 +12,10 @@ use crate::key::Key;
 use crate::keyspace::{Keyspace, KeyspaceSettings};
 use crate::level::Level;
 use crate::message::{Header, Message};
+use crate::raft;
+use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::message::Body;
+use crate::raft::types::{GroupId, LogIndex, LogPosition, Term};
 use crate::ring::{HashKind, RingSettings};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
@@ -82,10 +87,12 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Failed(_) => "Failed",
             Message::Forward(_) => "Forward",
             Message::Forwarded(_) => "Forwarded",
-            Message::Define(_) => "Define",
+            Message::Redirect { .. } => "Redirect",
             Message::Defined => "Defined",
-            Message::KeyspaceKnown(_) => "KeyspaceKnown",
+            Message::Keyspaces(_) => "Keyspaces",
             Message::Heal { .. } => "Heal",
+            Message::Raft { .. } => "Raft",
+            Message::Propose(_) => "Propose",
         }
     }
     let get = Request::Get {
@@ -135,13 +142,39 @@ fn samples() -> Vec<(&'static str, Message)> {
         }),
         Message::Forward(get),
         Message::Forwarded(Err(Error::NotFound("no keyspace k9: create it".to_owned()))),
-        Message::Define(keyspace()),
+        Message::Redirect {
+            leader: Some(NodeId(2)),
+        },
         Message::Defined,
-        Message::KeyspaceKnown(keyspace()),
+        Message::Keyspaces(vec![keyspace()]),
         Message::Heal {
             key: key(),
             state: state().into(),
         },
+        Message::Raft {
+            group: GroupId(1),
+            message: raft::message::Message {
+                term: Term(300),
+                body: Body::Append {
+                    previous: LogPosition {
+                        term: Term(2),
+                        index: LogIndex(7),
+                    },
+                    commit: LogIndex(6),
+                    entries: vec![Entry {
+                        term: Term(300),
+                        index: LogIndex(8),
+                        kind: EntryKind::Command(Bytes::from_static(b"command")),
+                    }],
+                },
+            },
+        },
+        Message::Propose(Change {
+            id: write_id(),
+            command: Command::DropKeyspace {
+                name: "logs".to_owned(),
+            },
+        }),
     ];
     messages
         .into_iter()

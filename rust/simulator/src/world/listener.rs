@@ -151,12 +151,15 @@ impl World {
             return self.answer(node, client, Err(error));
         }
         process.requests.insert(client);
-        match role_for(&frame.request) {
+        let roles = &self.process_mut(node).roles;
+        let coordinator = |role: RoleId| Some(role).filter(|role| roles.contains_key(role));
+        let role = role_for(&frame.request).map(|role| coordinator(role).unwrap_or(RoleId::Control));
+        match role {
             None => {
                 let response = self.own_answer(node, &frame.request);
                 self.reply(node, client, Ok(response));
             }
-            Some(role) if self.process_mut(node).roles.contains_key(&role) => {
+            Some(role) => {
                 let delay = self.mail_time();
                 self.mail(
                     node,
@@ -169,10 +172,6 @@ impl World {
                     delay,
                 );
             }
-            Some(role) => {
-                let error = Error::NotFound(format!("{node} serves no {role:?}: create the keyspace first"));
-                self.reply(node, client, Err(error));
-            }
         }
     }
 
@@ -181,7 +180,6 @@ impl World {
         let machine = &self.machines[&node];
         let process = machine.process.as_ref().expect("it was asked something");
         match request {
-            Request::Topology => Response::Topology(Box::new((**self.placement.topology()).clone())),
             Request::Events { .. } => Response::Events(Vec::new()),
             Request::Spans { .. } => Response::Spans(Vec::new()),
             Request::Metrics => Response::Metrics(String::new()),
@@ -251,7 +249,12 @@ fn role_for(request: &Request) -> Option<RoleId> {
         Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
             Some(RoleId::Coordinator(*keyspace))
         }
-        Request::CreateKeyspace(_) | Request::ListKeyspaces => Some(RoleId::Catalog),
+        Request::CreateKeyspace(_)
+        | Request::AlterKeyspace { .. }
+        | Request::DropKeyspace { .. }
+        | Request::ListKeyspaces
+        | Request::Topology
+        | Request::Groups => Some(RoleId::Control),
         _ => None,
     }
 }

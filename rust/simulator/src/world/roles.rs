@@ -202,8 +202,22 @@ impl World {
             }
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
             Effect::Reconcile(specs) => self.reconcile(node, specs),
+            Effect::Relay {
+                to,
+                client,
+                header,
+                request,
+            } => {
+                let delay = self.mail_time();
+                let event = Event::Request {
+                    client,
+                    header,
+                    request,
+                };
+                self.mail(node, to, event, delay);
+            }
             // For people and their tools; all of it is in the chronicle.
-            Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) => {}
+            Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) | Effect::Group(_) => {}
         }
     }
 
@@ -212,7 +226,8 @@ impl World {
     /// Ends and creates role instances until they are what the node role asked for.
     fn reconcile(&mut self, node: NodeId, specs: Vec<Spec>) {
         let current = std::mem::replace(&mut self.process_mut(node).specs, specs.clone());
-        for spec in current.iter().filter(|spec| !specs.contains(spec)) {
+        let stays = |spec: &Spec| specs.iter().any(|wanted| wanted.is_same(spec));
+        for spec in current.iter().filter(|spec| !stays(spec)) {
             for role in roles_of(spec) {
                 if let Some(host) = self.process_mut(node).roles.remove(&role) {
                     let recording = host.hosted.into_recording();
@@ -222,7 +237,8 @@ impl World {
                 }
             }
         }
-        for spec in specs.iter().filter(|spec| !current.contains(spec)) {
+        let is_there = |spec: &Spec| current.iter().any(|existing| existing.is_same(spec));
+        for spec in specs.iter().filter(|spec| !is_there(spec)) {
             let created = Instance::create(spec, &self.surroundings(node));
             for (role, instance) in
                 created.expect("a keyspace was checked against the topology when it was created")
@@ -407,7 +423,7 @@ impl World {
 /// The role instances that a spec stands for.
 fn roles_of(spec: &Spec) -> Vec<RoleId> {
     match spec {
-        Spec::Catalog => vec![RoleId::Catalog],
+        Spec::Control => vec![RoleId::Control],
         Spec::Quorum(keyspace) => vec![RoleId::Replica(keyspace.id), RoleId::Coordinator(keyspace.id)],
     }
 }

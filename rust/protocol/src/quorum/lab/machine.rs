@@ -136,7 +136,7 @@ impl Machine {
 
     fn host(&mut self, role: RoleId, instance: Instance) {
         // A seed of its own per instance, as every shell gives it.
-        let names = self.roles.len() as u64 + 1;
+        let names = self.roles.len() as u64 + if role == RoleId::Node { 1 } else { 2 };
         let seed = self.seed ^ u64::from(self.node.0) << 48 ^ self.boots << 32 ^ names << 16;
         let hosted = Hosted {
             recording: Recording::new(instance.clone(), seed),
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     pub(super) fn reconcile(&mut self, specs: &[Spec]) {
-        for spec in specs {
+        for spec in specs.iter().filter(|spec| !matches!(spec, Spec::Control)) {
             let instances =
                 Instance::create(spec, &self.surroundings()).expect("the keyspace fits the cluster");
             for (role, instance) in instances {

@@ -84,9 +84,13 @@ fn message(message: &Message) -> String {
         Message::Failed(reason) => format!("Failed {}", error(reason)),
         Message::Forward(asked) => format!("Forward {}", request(asked)),
         Message::Forwarded(answer) => format!("Forwarded {}", response(answer)),
-        Message::Define(keyspace) => format!("Define {}", definition(keyspace)),
-        Message::Defined => "Defined".to_owned(),
-        Message::KeyspaceKnown(keyspace) => format!("KeyspaceKnown {}", definition(keyspace)),
+        Message::Keyspaces(keyspaces) => {
+            let names: Vec<String> = keyspaces.iter().map(definition).collect();
+            format!("Keyspaces {}", names.join(" "))
+        }
+        Message::Defined | Message::Redirect { .. } | Message::Raft { .. } | Message::Propose(_) => {
+            unreachable!("control roles only")
+        }
     }
 }
 
@@ -105,8 +109,6 @@ pub(in crate::quorum) fn request(request: &Request) -> String {
         Request::Put { key, value: None, .. } => format!("delete {key}"),
         Request::Get { key, .. } => format!("get {key}"),
         Request::Scan { .. } => "scan".to_owned(),
-        Request::CreateKeyspace(settings) => format!("create {}", settings.name),
-        Request::ListKeyspaces => "list".to_owned(),
         other => format!("{other:?}"),
     }
 }
@@ -134,14 +136,6 @@ pub(in crate::quorum) fn response(response: &Result<Response, Error>) -> String 
                 .as_ref()
                 .map_or("the end".to_owned(), |key| format!("more after {key}"));
             format!("[{}], {next}", entries.join(" "))
-        }
-        Ok(Response::Keyspace { keyspace, created }) => {
-            let how = if *created { "created" } else { "was there" };
-            format!("{how}: {}", definition(keyspace))
-        }
-        Ok(Response::Keyspaces(keyspaces)) => {
-            let names: Vec<String> = keyspaces.iter().map(definition).collect();
-            format!("[{}]", names.join(", "))
         }
         Ok(other) => format!("{other:?}"),
     }
@@ -174,7 +168,6 @@ fn timeline(event: &TimelineEvent) -> String {
     match event {
         TimelineEvent::ReadRepaired { replicas, .. } => format!("ReadRepaired {}", nodes(replicas)),
         TimelineEvent::ClockAhead { node, offset_ms } => format!("ClockAhead {node} by {offset_ms}ms"),
-        TimelineEvent::KeyspaceCreated { keyspace } => format!("KeyspaceCreated {keyspace}"),
         TimelineEvent::CorruptRecord { record } => format!("CorruptRecord: {record}"),
         other => format!("{other:?}"),
     }
@@ -188,7 +181,7 @@ pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> O
         Happening::Local(sent) if everything => {
             let role = match sent.to.role {
                 RoleId::Node => "node",
-                RoleId::Catalog => "catalog",
+                RoleId::Control => "control",
                 RoleId::Coordinator(_) => "coordinator",
                 RoleId::Replica(_) => "replica",
             };

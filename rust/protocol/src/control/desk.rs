@@ -1,0 +1,563 @@
+//! The desk: requests of clients and of other nodes' desks, from arrival to answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::api::{Request, Response};
+use crate::control::asks::{Ask, Attempt, Origin, Wish};
+use crate::control::command::{Change, Command, Outcome};
+use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, PUSH, SERVE_PATIENCE, Turn};
+use crate::error::Error;
+use crate::ids::{KeyspaceId, NodeId};
+use crate::message::{Header, Message};
+use crate::raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Query, ReadLevel};
+use crate::raft::server::Refusal;
+use crate::raft::sessions::{Answer, Request as LogRequest};
+use crate::raft::types::LogPosition;
+use crate::role::{Address, ClientRef, Effect, RoleId};
+use crate::time::{Instant, Now};
+use crate::versions::WriteId;
+
+/// The least time between two attempts that failed at once.
+const PAUSE: Duration = Duration::from_millis(20);
+/// An answer is given so long before its deadline, or an eighth of the time if that is less.
+const MARGIN: Duration = Duration::from_millis(50);
+/// How long this role tries what it wants itself before it looks again whether it still does.
+const OWN_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Control {
+    // ---- those who come ----
+
+    pub(super) fn request(
+        &mut self,
+        client: ClientRef,
+        header: Header,
+        request: Request,
+        turn: &mut Turn<'_>,
+    ) {
+        let origin = Origin::Client(client);
+        let deadline = header.deadline;
+        let change = |id, command| Wish::Change(Change { id, command });
+        let unnamed = WriteId {
+            client: u64::from(self.me().0),
+            sequence: self.last_ask + 1,
+        };
+        let wish = match request {
+            Request::Topology => {
+                let response = Response::Topology(Box::new(self.topology()));
+                return reply(client, Ok(response), turn);
+            }
+            Request::Groups => {
+                let claims = vec![self.claim(turn.now.instant)];
+                return reply(client, Ok(Response::Groups(claims)), turn);
+            }
+            Request::ListKeyspaces => Wish::List,
+            Request::CreateKeyspace(settings) => {
+                // What makes no sense anywhere is refused here, leader or not.
+                if let Err(error) = settings.validate(self.topology().members.len()) {
+                    return reply(client, Err(error), turn);
+                }
+                change(unnamed, Command::CreateKeyspace(settings))
+            }
+            Request::AlterKeyspace {
+                name,
+                change: settings,
+                write_id,
+            } => {
+                let command = Command::AlterKeyspace {
+                    name,
+                    change: settings,
+                };
+                change(write_id, command)
+            }
+            Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
+            request @ (Request::Put { .. } | Request::Get { .. } | Request::Scan { .. }) => {
+                Wish::Relay(client, header, request)
+            }
+            other => {
+                let error = Error::invalid(format!("the control plane does not answer {other:?}"));
+                return reply(client, Err(error), turn);
+            }
+        };
+        self.begin(origin, wish, deadline, turn.now);
+    }
+
+    /// Another node's desk takes this server for the leader.
+    pub(super) fn asked(&mut self, from: Address, header: Header, change: Change, turn: &mut Turn<'_>) {
+        let origin = Origin::Peer(from, header);
+        self.begin(origin, Wish::Change(change), header.deadline, turn.now);
+    }
+
+    /// This role wants something changed itself.
+    pub(super) fn want(&mut self, command: Command, turn: &mut Turn<'_>) {
+        let id = WriteId {
+            client: u64::from(self.me().0),
+            sequence: self.last_ask + 1,
+        };
+        let deadline = turn.now.instant + OWN_PATIENCE;
+        self.begin(
+            Origin::Own,
+            Wish::Change(Change { id, command }),
+            deadline,
+            turn.now,
+        );
+    }
+
+    /// Whether this node has its addresses on the way to the log.
+    pub(super) fn is_registering(&self) -> bool {
+        self.asks.values().any(|ask| {
+            let registers =
+                matches!(&ask.wish, Wish::Change(change) if matches!(change.command, Command::Register(_)));
+            registers && ask.origin == Origin::Own
+        })
+    }
+
+    fn begin(&mut self, origin: Origin, wish: Wish, deadline: Instant, now: Now) {
+        self.last_ask += 1;
+        let left = deadline.since(now.instant);
+        let retry_at = now.instant;
+        let ask = Ask {
+            origin,
+            wish,
+            deadline,
+            give_up: deadline - MARGIN.min(left / 8),
+            attempt: Attempt::Waiting { retry_at },
+            maybe: false,
+        };
+        self.asks.insert(self.last_ask, ask);
+    }
+
+    // ---- work ----
+
+    /// Looks at everything that can go on now. Ends when nothing can.
+    pub(super) fn work(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let leads = (self.leader(), self.takes_changes());
+        if self.led != leads {
+            self.led = leads;
+            self.leader_changed(turn);
+        }
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            match self.asks.get(&id) {
+                Some(ask) if ask.give_up <= now => self.expire(id, turn),
+                Some(ask) if ask.is_waiting(now) => self.advance(id, turn),
+                _ => {}
+            }
+        }
+        self.answer_served(turn);
+        let wake = self.asks.values().map(Ask::wake).min();
+        if let Some(at) = wake
+            && self.timer.is_none_or(|timer| at < timer)
+        {
+            // What failed at once is tried again a little later.
+            let at = at.max(now + Duration::from_millis(1));
+            self.timer = Some(at);
+            turn.effects.push(Effect::SetTimer { id: DESK_TIMER, at });
+        }
+    }
+
+    fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let leader = self.leader();
+        match &ask.wish {
+            // The bootstrap is what a cluster without a state can take, from its leader only.
+            Wish::Change(change)
+                if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
+            {
+                let proposal = Proposal {
+                    id,
+                    deadline: ask.deadline,
+                    request: LogRequest::Plain(change.encode()),
+                };
+                self.set(id, Attempt::Proposed);
+                self.drive(GroupEvent::Propose(vec![proposal]), turn);
+            }
+            Wish::Change(change) => match (leader, &ask.origin) {
+                (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
+                (leader, Origin::Peer(to, header)) => {
+                    let (to, request, deadline) = (*to, header.request, header.deadline);
+                    self.asks.remove(&id);
+                    self.send(to, request, deadline, Message::Redirect { leader }, turn);
+                }
+                (Some(leader), _) if self.alive(leader) => {
+                    let (message, deadline) = (Message::Propose(change.clone()), ask.deadline);
+                    self.set(id, Attempt::Forwarded { to: leader });
+                    self.send(Self::peer_role(leader), id, deadline, message, turn);
+                }
+                _ => self.pause(id, turn.now),
+            },
+            Wish::List | Wish::Relay(..) if leader.is_some() => {
+                let patience = match ask.wish {
+                    Wish::List => turn.now.instant + LIST_PATIENCE,
+                    _ => ask.give_up,
+                };
+                let query = Query {
+                    id,
+                    deadline: ask.give_up.min(patience),
+                    level: ReadLevel::Linearizable,
+                    query: Bytes::new(),
+                };
+                self.set(id, Attempt::Reading);
+                self.drive(GroupEvent::Query(query), turn);
+            }
+            Wish::List => self.list(id, turn),
+            Wish::Relay(..) => self.pause(id, turn.now),
+        }
+    }
+
+    fn set(&mut self, id: u64, attempt: Attempt) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.attempt = attempt;
+        }
+    }
+
+    fn pause(&mut self, id: u64, now: Now) {
+        let retry_at = now.instant + PAUSE;
+        self.set(id, Attempt::Waiting { retry_at });
+    }
+
+    /// Whoever waits for a leader need not wait any longer; whoever asked another may not get an answer.
+    fn leader_changed(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let leader = self.leader();
+        for ask in self.asks.values_mut() {
+            match ask.attempt {
+                Attempt::Waiting { .. } => ask.attempt = Attempt::Waiting { retry_at: now },
+                Attempt::Forwarded { to } if leader.is_some_and(|leader| leader != to) => {
+                    ask.maybe = true;
+                    ask.attempt = Attempt::Waiting { retry_at: now };
+                }
+                _ => {}
+            }
+        }
+        self.say_served(turn);
+    }
+
+    pub(super) fn peer_changed(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
+        if up {
+            return self.say_served(turn);
+        }
+        let retry_at = turn.now.instant + PAUSE;
+        for ask in self.asks.values_mut() {
+            if ask.attempt == (Attempt::Forwarded { to: node }) {
+                ask.maybe = true;
+                ask.attempt = Attempt::Waiting { retry_at };
+            }
+        }
+    }
+
+    // ---- what the group says ----
+
+    pub(super) fn proposed(
+        &mut self,
+        id: u64,
+        result: Result<(LogPosition, Answer), ProposeError>,
+        turn: &mut Turn<'_>,
+    ) {
+        if self
+            .asks
+            .get(&id)
+            .is_none_or(|ask| ask.attempt != Attempt::Proposed)
+        {
+            return;
+        }
+        match result {
+            Ok((_, Answer::Done(bytes))) => {
+                let outcome = Outcome::decode(&bytes);
+                let outcome = outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}"));
+                self.done(id, outcome, turn);
+            }
+            Ok((_, answer)) => panic!("a command outside of a session was answered {answer:?}"),
+            Err(ProposeError::Session(error)) => {
+                panic!("a command outside of a session was refused: {error}")
+            }
+            Err(ProposeError::NotCommitted | ProposeError::Refused(Refusal::NotLeader { .. })) => {
+                self.pause(id, turn.now);
+            }
+            Err(ProposeError::OutcomeUnknown) => self.end(id, Err(self.unknown()), turn),
+            Err(ProposeError::Refused(Refusal::Overloaded)) => {
+                let error = Error::Overloaded(format!(
+                    "{} has too many changes of the control plane under way: try again later",
+                    self.me()
+                ));
+                self.end(id, Err(error), turn);
+            }
+            Err(ProposeError::Refused(Refusal::StorageFull)) => {
+                let error = Error::StorageFull(format!(
+                    "the disk of {}, which leads the control plane, is full and nothing was changed: raise \
+                     map_size_bytes in its configuration or free space, then retry",
+                    self.me()
+                ));
+                self.end(id, Err(error), turn);
+            }
+        }
+    }
+
+    /// A change was applied: it is answered when those who can be reached serve it.
+    fn done(&mut self, id: u64, outcome: Outcome, turn: &mut Turn<'_>) {
+        let generation = self
+            .group()
+            .state()
+            .map_or(0, |state| state.machine().generation());
+        let until = turn.now.instant + SERVE_PATIENCE;
+        self.set(
+            id,
+            Attempt::Serving {
+                outcome,
+                generation,
+                until,
+            },
+        );
+        // The round of heartbeats that a read needs tells the others what is committed.
+        let push = Query {
+            id: PUSH,
+            deadline: until,
+            level: ReadLevel::Linearizable,
+            query: Bytes::new(),
+        };
+        self.drive(GroupEvent::Query(push), turn);
+    }
+
+    /// What the leader knows, this node knows now.
+    pub(super) fn queried(&mut self, id: u64, caught_up: bool, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id).filter(|ask| ask.attempt == Attempt::Reading) else {
+            return;
+        };
+        let generation = self
+            .group()
+            .state()
+            .map_or(0, |state| state.machine().generation());
+        match &ask.wish {
+            // Answered when the node role serves what this node knows.
+            _ if caught_up => {
+                let until = ask.give_up;
+                let outcome = Outcome::Done;
+                self.set(
+                    id,
+                    Attempt::Serving {
+                        outcome,
+                        generation,
+                        until,
+                    },
+                );
+            }
+            Wish::List => self.list(id, turn),
+            _ => self.pause(id, turn.now),
+        }
+    }
+
+    // ---- serving ----
+
+    /// A node serves all keyspaces of a generation.
+    pub(super) fn serves(&mut self, node: NodeId, generation: u64, turn: &mut Turn<'_>) {
+        let known = self.serving.entry(node).or_default();
+        *known = generation.max(*known);
+        if node == self.me() {
+            self.say_served(turn);
+        }
+    }
+
+    /// Tells the leader what this node serves.
+    fn say_served(&self, turn: &mut Turn<'_>) {
+        let served = self.serving.get(&self.me()).copied();
+        if let (Some(generation), Some(leader)) = (served, self.leader())
+            && leader != self.me()
+            && self.alive(leader)
+        {
+            let deadline = turn.now.instant + SERVE_PATIENCE;
+            self.send(
+                Self::peer_role(leader),
+                generation,
+                deadline,
+                Message::Defined,
+                turn,
+            );
+        }
+    }
+
+    fn is_served(&self, node: NodeId, generation: u64) -> bool {
+        self.serving
+            .get(&node)
+            .is_some_and(|served| *served >= generation)
+    }
+
+    fn answer_served(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = self.asks.get(&id) else { continue };
+            let Attempt::Serving {
+                outcome,
+                generation,
+                until,
+            } = &ask.attempt
+            else {
+                continue;
+            };
+            let here = self.is_served(self.me(), *generation);
+            match &ask.wish {
+                Wish::Change(_) => {
+                    let everywhere = here
+                        && self
+                            .configured()
+                            .ids()
+                            .all(|node| !self.alive(node) || self.is_served(node, *generation));
+                    let refused = matches!(outcome, Outcome::Refused(_));
+                    if everywhere || refused || *until <= now {
+                        let result = outcome.clone().into_response();
+                        self.finish(id, result, turn);
+                    }
+                }
+                Wish::List if here => self.list(id, turn),
+                Wish::Relay(_, _, request) if here => {
+                    let keyspace = keyspace_of(request);
+                    self.relay(id, keyspace, turn);
+                }
+                Wish::List | Wish::Relay(..) => {}
+            }
+        }
+    }
+
+    fn list(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let keyspaces = self.known.keyspaces().values().cloned().collect();
+        self.finish(id, Ok(Response::Keyspaces(keyspaces)), turn);
+    }
+
+    /// Hands a request to the coordinator of its keyspace, if there is such a keyspace.
+    fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
+        let known = keyspace.filter(|keyspace| self.known.keyspaces().contains_key(keyspace));
+        let Some(keyspace) = known else {
+            let names: Vec<&str> = self
+                .known
+                .keyspaces()
+                .values()
+                .map(|one| one.settings.name.as_str())
+                .collect();
+            let names = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            let error = Error::NotFound(format!(
+                "keyspace {} does not exist on {} (known: {names}): create it, or list the keyspaces to learn its id",
+                keyspace.map_or_else(String::new, |keyspace| keyspace.to_string()),
+                self.me()
+            ));
+            return self.finish(id, Err(error), turn);
+        };
+        if let Some(Ask {
+            wish: Wish::Relay(client, header, request),
+            ..
+        }) = self.asks.remove(&id)
+        {
+            turn.effects.push(Effect::Relay {
+                to: RoleId::Coordinator(keyspace),
+                client,
+                header,
+                request,
+            });
+        }
+    }
+
+    // ---- other desks ----
+
+    /// The leader's desk has answered.
+    pub(super) fn forwarded(
+        &mut self,
+        from: NodeId,
+        id: u64,
+        result: Result<Response, Error>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(ask) = self
+            .asks
+            .get_mut(&id)
+            .filter(|ask| matches!(ask.wish, Wish::Change(_)))
+        else {
+            return;
+        };
+        if !ask.may_be_otherwise(&result) {
+            return self.finish(id, result, turn);
+        }
+        ask.maybe |= matches!(result, Err(Error::OutcomeUnknown { .. }));
+        if ask.attempt == (Attempt::Forwarded { to: from }) {
+            self.pause(id, turn.now);
+        }
+    }
+
+    /// It did not pass it on: it does not lead.
+    pub(super) fn redirected(&mut self, from: NodeId, id: u64, turn: &mut Turn<'_>) {
+        let at_it = |ask: &&Ask| ask.attempt == (Attempt::Forwarded { to: from });
+        if self.asks.get(&id).filter(at_it).is_some() {
+            self.pause(id, turn.now);
+        }
+    }
+
+    // ---- the end ----
+
+    fn majority(&self) -> (u8, u8) {
+        let members = self.configured().ids().take(super::MAX_VOTERS);
+        let voters: Vec<NodeId> = members.collect();
+        let alive = voters.iter().filter(|voter| self.alive(**voter)).count();
+        ((voters.len() / 2 + 1) as u8, alive as u8)
+    }
+
+    fn unknown(&self) -> Error {
+        Error::OutcomeUnknown {
+            acked: 0,
+            required: self.majority().0,
+            reason: None,
+        }
+    }
+
+    /// An attempt has ended this way; another may have had another end.
+    fn end(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        let again = ask.may_be_otherwise(&result) && ask.give_up > turn.now.instant;
+        ask.maybe |= matches!(result, Err(Error::OutcomeUnknown { .. }));
+        match ask.origin {
+            Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
+            _ => self.finish(id, result, turn),
+        }
+    }
+
+    /// The time is up.
+    fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let (required, alive) = self.majority();
+        let unavailable = Error::Unavailable { required, alive };
+        let result = match (&ask.wish, &ask.attempt) {
+            (Wish::List, _) => return self.list(id, turn),
+            (Wish::Relay(..), _) => Err(unavailable),
+            (_, Attempt::Serving { outcome, .. }) => outcome.clone().into_response(),
+            (_, Attempt::Waiting { .. }) if !ask.maybe => Err(unavailable),
+            _ => Err(self.unknown()),
+        };
+        self.finish(id, result, turn);
+    }
+
+    fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        match ask.origin {
+            Origin::Client(client) => reply(client, result, turn),
+            Origin::Peer(to, header) => {
+                let message = Message::Forwarded(result);
+                self.send(to, header.request, header.deadline, message, turn);
+            }
+            Origin::Own => {}
+        }
+    }
+}
+
+fn reply(client: ClientRef, response: Result<Response, Error>, turn: &mut Turn<'_>) {
+    turn.effects.push(Effect::Reply { client, response });
+}
+
+fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
+    match request {
+        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
+            Some(*keyspace)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,160 @@
+//! What the control role tells people: the timeline, and its claim about the group.
+
+use crate::api::{GroupClaim, GroupState};
+use crate::control::Control;
+use crate::control::state::{CONTROL_GROUP, ControlPlane};
+use crate::raft::output::Notice;
+use crate::raft::server::ServerState;
+use crate::role::Effect;
+use crate::telemetry::TimelineEvent;
+use crate::time::Instant;
+
+/// What was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Reporter {
+    elections: u64,
+    campaigning: bool,
+    last: Option<GroupClaim>,
+}
+
+impl Reporter {
+    /// Whether the server has called for an election and heard of no leader since.
+    pub(super) fn is_campaigning(&self) -> bool {
+        self.campaigning
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice, effects: &mut Vec<Effect>) {
+        let group = CONTROL_GROUP;
+        let event = match notice {
+            Notice::Campaigning { term, pre } => {
+                self.campaigning = true;
+                if *pre {
+                    return;
+                }
+                self.elections += 1;
+                TimelineEvent::ElectionStarted { group, term: term.0 }
+            }
+            Notice::Leading { term } => {
+                self.campaigning = false;
+                TimelineEvent::LeaderElected { group, term: term.0 }
+            }
+            Notice::Following { term, leader } => {
+                self.campaigning = false;
+                TimelineEvent::LeaderChanged {
+                    group,
+                    term: term.0,
+                    leader: *leader,
+                }
+            }
+            Notice::QuorumLost { term } => TimelineEvent::QuorumLost { group, term: term.0 },
+            Notice::Cut { from } => TimelineEvent::LogCut { group, from: from.0 },
+            Notice::SnapshotTaken { position } => TimelineEvent::SnapshotTaken {
+                group,
+                index: position.index.0,
+            },
+            Notice::SnapshotInstalled { position } => TimelineEvent::SnapshotInstalled {
+                group,
+                index: position.index.0,
+            },
+            Notice::SnapshotCorrupt { position } => TimelineEvent::SnapshotCorrupt {
+                group,
+                index: position.index.0,
+            },
+            Notice::StorageFull => TimelineEvent::StorageFull,
+        };
+        effects.push(Effect::Emit(event));
+    }
+
+    /// The state is another than before, in a later generation.
+    pub(super) fn changed(&self, before: &ControlPlane, after: &ControlPlane, effects: &mut Vec<Effect>) {
+        let mut emit = |event| effects.push(Effect::Emit(event));
+        let generation = after.generation();
+        emit(TimelineEvent::TopologyChanged { generation });
+        for (id, keyspace) in after.keyspaces() {
+            let name = keyspace.settings.name.clone();
+            match before.keyspaces().get(id) {
+                None => emit(TimelineEvent::KeyspaceCreated { keyspace: name }),
+                Some(old) if old != keyspace => emit(TimelineEvent::KeyspaceAltered { keyspace: name }),
+                Some(_) => {}
+            }
+        }
+        let gone = before
+            .keyspaces()
+            .iter()
+            .filter(|(id, _)| !after.keyspaces().contains_key(id));
+        for (_, keyspace) in gone {
+            let name = keyspace.settings.name.clone();
+            emit(TimelineEvent::KeyspaceDropped { keyspace: name });
+        }
+    }
+
+    /// Tells what the server claims, if that is another than what it claimed.
+    pub(super) fn report(&mut self, claim: GroupClaim, effects: &mut Vec<Effect>) {
+        let claim = GroupClaim {
+            heard_micros: None,
+            ..claim
+        };
+        if self.last.as_ref() == Some(&claim) {
+            return;
+        }
+        if let (None, Some(reason)) = (
+            self.last.as_ref().and_then(|last| last.problem.as_ref()),
+            &claim.problem,
+        ) {
+            effects.push(Effect::Emit(TimelineEvent::GroupBroken {
+                group: claim.group,
+                reason: reason.clone(),
+            }));
+        }
+        self.last = Some(claim.clone());
+        effects.push(Effect::Group(Box::new(claim)));
+    }
+}
+
+impl Control {
+    /// What this node's server claims about the group.
+    pub(super) fn claim(&self, now: Instant) -> GroupClaim {
+        let group = self.group();
+        let problem = group.broken().map(str::to_owned);
+        let mut claim = GroupClaim {
+            group: CONTROL_GROUP,
+            name: "control".to_owned(),
+            node: self.me(),
+            state: match problem {
+                Some(_) => GroupState::Broken,
+                None => GroupState::Recovering,
+            },
+            term: 0,
+            leader: None,
+            heard_micros: None,
+            commit: 0,
+            applied: 0,
+            last: 0,
+            snapshot: 0,
+            voters: Vec::new(),
+            learners: Vec::new(),
+            lag: Vec::new(),
+            elections: self.reporter.elections,
+            problem,
+        };
+        if let (Some(status), Some(raft)) = (group.status(now), group.raft()) {
+            let configuration = raft.configuration();
+            claim.state = match status.state {
+                ServerState::Follower => GroupState::Follower,
+                ServerState::Candidate => GroupState::Candidate,
+                ServerState::Leader => GroupState::Leader,
+            };
+            claim.term = status.term.0;
+            claim.leader = status.leader;
+            claim.heard_micros = status.heard_micros;
+            claim.commit = status.commit.0;
+            claim.applied = status.applied.0;
+            claim.last = status.last.index.0;
+            claim.snapshot = status.snapshot.map_or(0, |position| position.index.0);
+            claim.voters = configuration.all_voters().collect();
+            claim.learners = configuration.learners.iter().copied().collect();
+            claim.lag = status.lag;
+        }
+        claim
+    }
+}
