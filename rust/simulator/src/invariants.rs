@@ -5,20 +5,27 @@
 //! faults have ended: nobody can promise progress in a partition.
 
 mod bounded_memory;
+mod creations;
 mod definite_errors;
 mod dots_unique;
 mod durability;
 mod durable_acks;
+mod election_safety;
 mod growth;
+mod leader_append_only;
+mod leader_completeness;
 mod liveness;
+mod log_matching;
 mod monotone_acks;
 mod no_false_siblings;
+mod state_machine_safety;
 
 use std::fmt;
 
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::message::Message;
+use quorate_protocol::raft::Raft;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
@@ -76,14 +83,20 @@ pub trait Invariant {
 pub fn all() -> Vec<Box<dyn Invariant + Send>> {
     vec![
         Box::new(bounded_memory::BoundedMemory),
+        Box::new(creations::Creations),
         Box::new(definite_errors::DefiniteErrors::default()),
         Box::new(dots_unique::DotsUnique::default()),
         Box::new(durability::Durability),
         Box::new(durable_acks::DurableAcks),
+        Box::new(election_safety::ElectionSafety::default()),
         Box::new(growth::Growth),
+        Box::new(leader_append_only::LeaderAppendOnly::default()),
+        Box::new(leader_completeness::LeaderCompleteness::default()),
         Box::new(liveness::Liveness),
+        Box::new(log_matching::LogMatching::default()),
         Box::new(monotone_acks::MonotoneAcks::default()),
         Box::new(no_false_siblings::NoFalseSiblings::default()),
+        Box::new(state_machine_safety::StateMachineSafety::default()),
     ]
 }
 
@@ -108,6 +121,19 @@ impl fmt::Display for Violation {
             self.what
         )
     }
+}
+
+/// The server of the control group that has just handled something.
+fn control_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(NodeId, &'a Raft)> {
+    let Observation::Handled {
+        node,
+        role: RoleId::Control,
+        ..
+    } = observation
+    else {
+        return None;
+    };
+    Some((node, world.control(node)?.group().raft()?))
 }
 
 /// The states of keys that these effects send to other roles.

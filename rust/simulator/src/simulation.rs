@@ -25,6 +25,9 @@ use crate::schedule::Schedule;
 use crate::workload::{Step, Workload};
 use crate::world::{Recordings, World, WorldConfig};
 
+/// So many keyspaces are created while things go wrong.
+const CREATIONS: u32 = 6;
+
 /// What to simulate. Together with the program, it decides every event of the run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -182,15 +185,21 @@ impl Simulation {
             let created = (0..50).any(|_| {
                 let timeout = Duration::from_secs(2);
                 self.world.create_keyspace(0, settings.clone(), timeout);
-                self.world
-                    .run_until_done(timeout * 2, |world| world.created(0).is_some());
-                matches!(self.world.created(0), Some(Ok(Response::Keyspace { .. })))
+                let answered = |world: &World| {
+                    world
+                        .creations()
+                        .last()
+                        .is_some_and(|(_, answer)| answer.is_some())
+                };
+                self.world.run_until_done(timeout * 2, answered);
+                let last = self.world.creations().last();
+                matches!(last, Some((_, Some(Ok(Response::Keyspace { .. })))))
                     || self.wait(Duration::from_millis(100))
             });
             assert!(
                 created,
                 "the keyspace could not be created: {:?}",
-                self.world.created(0)
+                self.world.creations()
             );
         }
     }
@@ -202,9 +211,9 @@ impl Simulation {
     }
 
     fn keyspaces(&self) -> Vec<(KeyspaceId, u8)> {
-        self.world
-            .keyspaces()
-            .map(|keyspace| (keyspace.id, keyspace.settings.replicas))
+        let keyspaces = self.world.keyspaces();
+        let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("trouble"));
+        own.map(|keyspace| (keyspace.id, keyspace.settings.replicas))
             .collect()
     }
 
@@ -224,7 +233,14 @@ impl Simulation {
         for (delay, fault) in self.schedule.faults.clone() {
             self.world.plan(delay, fault);
         }
-        self.wait(self.config.trouble);
+        // Now and then one of them wants a keyspace more. Nothing else is done with it.
+        for number in 0..CREATIONS {
+            let client = number % self.config.clients;
+            let settings = KeyspaceSettings::quorum(&format!("trouble-{number}"), 1);
+            self.world
+                .create_keyspace(client, settings, Duration::from_secs(1));
+            self.wait(self.config.trouble / CREATIONS);
+        }
     }
 
     /// Nothing breaks any more; the clients go on, then stop.

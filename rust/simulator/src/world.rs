@@ -28,10 +28,12 @@ mod roles;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_protocol::api::Response;
 use quorate_protocol::bugs::Bugs;
+use quorate_protocol::error::Error;
 use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
 use quorate_protocol::instance::Instance;
-use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 use quorate_protocol::link::{Link, SessionId as LinkSessionId};
 use quorate_protocol::placement::{Placement, Preference};
 use quorate_protocol::ring::RingSettings;
@@ -199,6 +201,9 @@ struct Served {
     preference: Preference,
 }
 
+/// A keyspace that a client wanted to be created, and what it was told.
+pub type Creation = (KeyspaceSettings, Option<Result<Response, Error>>);
+
 /// See the module's text.
 pub struct World {
     config: WorldConfig,
@@ -216,6 +221,7 @@ pub struct World {
     oracle: Oracle,
     /// Whether any record has rotted.
     rotted: bool,
+    creations: Vec<Creation>,
     /// The first operation of the closing phase.
     closing: Option<usize>,
     chronicle: Chronicle,
@@ -269,6 +275,7 @@ impl World {
             history: History::default(),
             oracle: Oracle::default(),
             rotted: false,
+            creations: Vec::new(),
             closing: None,
             chronicle,
             invariants,

@@ -71,6 +71,8 @@ pub(super) struct Connection {
     /// Operations whose latest attempt went this way and is not answered.
     pub(super) in_flight: usize,
     pub(super) suspect: bool,
+    /// It was asked for the keyspaces and has not answered.
+    pub(super) listing: bool,
     /// Later of: bytes came; the first operation was sent after none were in flight.
     heard: Instant,
     /// Since when it has owed the answer to a probe.
@@ -88,6 +90,7 @@ impl Connection {
             sent: 0,
             in_flight: 0,
             suspect: false,
+            listing: false,
             heard: now,
             probed: None,
         }

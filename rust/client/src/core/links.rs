@@ -150,7 +150,7 @@ impl ClientCore {
         state.owner = Owner::Node(node);
         state.stage = Stage::Ready { node, boot };
         self.ask(connection, TOPOLOGY_PROBE, Request::Topology, step);
-        self.ask(connection, KEYSPACES_PROBE, Request::ListKeyspaces, step);
+        self.ask_for_keyspaces(connection, step);
     }
 
     /// Sends a request of the client's own.
@@ -172,7 +172,11 @@ impl ClientCore {
 
     /// Asks a connected node, if there is one, for its keyspaces: an operation names one that is not known.
     pub(super) fn ask_for_keyspaces(&mut self, connection: u64, step: &mut Step<'_>) {
-        self.ask(connection, KEYSPACES_PROBE, Request::ListKeyspaces, step);
+        let state = self.connections.get_mut(&connection).expect("it is there");
+        // One answer is enough for all who wait.
+        if !std::mem::replace(&mut state.listing, true) {
+            self.ask(connection, KEYSPACES_PROBE, Request::ListKeyspaces, step);
+        }
     }
 
     fn answered(&mut self, connection: u64, frame: ResponseFrame, step: &mut Step<'_>) {
@@ -180,6 +184,11 @@ impl ClientCore {
             && self.directory.learn(response)
         {
             self.members_changed(step);
+        }
+        if frame.id == KEYSPACES_PROBE
+            && let Some(state) = self.connections.get_mut(&connection)
+        {
+            state.listing = false;
         }
         match (frame.id, frame.response) {
             // A node too busy to say what the cluster looks like is asked again, soon if that is what we wait for.

@@ -143,6 +143,30 @@ impl Operation {
         }
     }
 
+    /// What the latest attempt's `error` says about the operation: of a change, whose earlier attempt was not answered, it
+    /// says nothing for certain if the node did not come to execute it.
+    pub(super) fn last_word(&self, error: Error, required: u8) -> Error {
+        let not_executed = matches!(
+            error,
+            Error::Unavailable { .. }
+                | Error::Overloaded(_)
+                | Error::StorageFull(_)
+                | Error::ConnectionLost(_)
+                | Error::Refused(_)
+                | Error::Closed(_)
+        );
+        if self.kind != Kind::Read && self.unanswered && not_executed {
+            return Error::OutcomeUnknown {
+                acked: 0,
+                required,
+                reason: Some(format!(
+                    "an attempt was not answered, and a later one failed: {error}"
+                )),
+            };
+        }
+        error
+    }
+
     /// The error of an operation whose time is up, or that nobody can answer any longer. `required` replicas were
     /// asked for; `unreachable` says who could not be reached.
     pub(super) fn verdict(&self, required: u8, unreachable: impl FnOnce() -> Error) -> Error {

@@ -212,11 +212,17 @@ impl ClientCore {
             keyspace_of(&operation.request).is_some_and(|id| self.directory.keyspace(id).is_some());
         let another_replica = self.has_another_replica(op, connection);
         let disposition = self.operations[&op].disposition(&error, keyspace_exists, another_replica);
+        let last_word = |client: &Self, error| {
+            let operation = &client.operations[&op];
+            operation.last_word(error, client.directory.required(&operation.request))
+        };
         let Disposition::Elsewhere { after } = disposition else {
+            let error = last_word(self, error);
             return self.complete(op, Err(error), Some(connection), step);
         };
         let wait = jitter(after, step.rng);
         if step.instant() + wait >= operation.deadline {
+            let error = last_word(self, error);
             return self.complete(op, Err(error), Some(connection), step);
         }
         let operation = self.operations.get_mut(&op).expect("it was just found");

@@ -515,8 +515,13 @@ impl Control {
         let Some(ask) = self.asks.get_mut(&id) else { return };
         let again = ask.may_be_otherwise(&result) && ask.give_up > turn.now.instant;
         ask.maybe |= matches!(result, Err(Error::OutcomeUnknown { .. }));
+        let maybe = ask.maybe;
         match ask.origin {
             Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
+            _ if maybe => {
+                let unknown = self.unknown();
+                self.finish(id, Err(unknown), turn);
+            }
             _ => self.finish(id, result, turn),
         }
     }

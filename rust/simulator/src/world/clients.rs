@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_client::core::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
-use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
+use quorate_protocol::api::Request;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::time::{Instant, Now, WallTime};
@@ -25,8 +24,8 @@ pub type ClientRole = ClientCore;
 enum Purpose {
     /// The workload: its number in the history.
     Work(usize),
-    /// Somebody who looks at the answer afterwards.
-    Setup,
+    /// The creation of a keyspace: its number among them.
+    Creation(usize),
 }
 
 /// A client, its connections, and what it is up to.
@@ -38,8 +37,6 @@ pub(super) struct SimulatedClient {
     purposes: BTreeMap<u64, Purpose>,
     last_op: u64,
     workload: Option<Workload>,
-    /// The last answer to something that was asked outside the workload.
-    setup_answer: Option<Result<Response, Error>>,
 }
 
 impl SimulatedClient {
@@ -67,7 +64,6 @@ impl World {
             purposes: BTreeMap::new(),
             last_op: 0,
             workload: None,
-            setup_answer: None,
         });
         self.with_network(|network, now, flights| {
             network.set_host(now, Endpoint::Client(client), Host::Serving, flights);
@@ -77,20 +73,16 @@ impl World {
 
     // ---- what clients do ----
 
-    /// Has a client create a keyspace; [`World::created`] gives the answer.
+    /// Has a client create a keyspace; its number is the last among [`World::creations`].
     pub fn create_keyspace(&mut self, client: u32, settings: KeyspaceSettings, timeout: Duration) {
-        self.clients[client as usize].setup_answer = None;
+        let number = self.creations.len();
+        self.creations.push((settings.clone(), None));
         self.submit(
             client,
             Request::CreateKeyspace(settings),
             CallOptions::timeout(timeout),
-            Purpose::Setup,
+            Purpose::Creation(number),
         );
-    }
-
-    /// The answer to the last [`World::create_keyspace`] of this client, once it is there.
-    pub fn created(&self, client: u32) -> Option<&Result<Response, Error>> {
-        self.clients[client as usize].setup_answer.as_ref()
     }
 
     /// Gives a client something to do from now on. Without a workload it stops when what it has begun is complete.
@@ -179,7 +171,7 @@ impl World {
         let who = format_args!("client {client}");
         self.chronicle.note(self.now, who, "is told", &outcome.result);
         match purpose.unwrap_or_else(|| panic!("operation {op} of client {client} completes twice")) {
-            Purpose::Setup => self.clients[client as usize].setup_answer = Some(outcome.result),
+            Purpose::Creation(number) => self.creations[number].1 = Some(outcome.result),
             Purpose::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
                 self.observe(Observation::Completed { operation: number });

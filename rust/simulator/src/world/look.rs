@@ -1,13 +1,16 @@
 //! Looking at the world: what tests, invariants and reports may know of it.
 
+use quorate_protocol::control::Control;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::instance::Instance;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::level::Level;
+use quorate_protocol::role::RoleId;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
 
-use super::World;
+use super::{Creation, World};
 use crate::history::{History, Operation};
 use crate::invariants::Violation;
 use crate::oracle::Oracle;
@@ -56,6 +59,20 @@ impl World {
     /// Whether a node's program runs.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.machines[&node].process.is_some()
+    }
+
+    /// The control role of a node, if its program runs.
+    pub fn control(&self, node: NodeId) -> Option<&Control> {
+        let process = self.machines[&node].process.as_ref()?;
+        match process.roles.get(&RoleId::Control)?.hosted.role() {
+            Instance::Control(control) => Some(control),
+            _ => None,
+        }
+    }
+
+    /// The keyspaces that clients wanted to be created, in the order in which they asked.
+    pub fn creations(&self) -> &[Creation] {
+        &self.creations
     }
 
     /// The state of a key that is durable on a node.

@@ -1,0 +1,62 @@
+//! A keyspace whose creation was acknowledged exists, for good and everywhere; one whose creation failed for certain does not.
+//!
+//! Nothing is said about a creation whose outcome was unknown.
+
+use quorate_protocol::api::Response;
+use quorate_protocol::error::Error;
+
+use super::{Invariant, Observation};
+use crate::world::World;
+
+/// See the module's text.
+pub(super) struct Creations;
+
+/// Whether any attempt to create a keyspace of this name may have succeeded.
+fn may_exist(world: &World, name: &str) -> bool {
+    let attempts = world
+        .creations()
+        .iter()
+        .filter(|(settings, _)| settings.name == name);
+    let failed =
+        |answer: &Option<Result<Response, Error>>| matches!(answer, Some(Err(error)) if error.is_definite());
+    attempts.into_iter().any(|(_, answer)| !failed(answer))
+}
+
+impl Invariant for Creations {
+    fn name(&self) -> &'static str {
+        "creations"
+    }
+
+    fn observe(&mut self, _world: &World, _observation: Observation<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        for node in world.nodes() {
+            let control = world
+                .control(node)
+                .ok_or_else(|| format!("{node} has no control role"))?;
+            let known = control.known().keyspaces();
+            for (settings, answer) in world.creations() {
+                let here = known
+                    .values()
+                    .find(|keyspace| keyspace.settings.name == settings.name);
+                match (answer, here) {
+                    (Some(Ok(Response::Keyspace { keyspace, .. })), here) if here != Some(keyspace) => {
+                        return Err(format!("{keyspace:?} was created, but {node} knows {here:?}"));
+                    }
+                    (Some(Err(error)), Some(keyspace)) if !may_exist(world, &settings.name) => {
+                        return Err(format!(
+                            "{keyspace:?} exists on {node}, but its creation was answered {error:?}"
+                        ));
+                    }
+                    (None, _) => {
+                        return Err(format!("the creation of {:?} was never answered", settings.name));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}

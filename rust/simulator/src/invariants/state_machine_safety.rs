@@ -1,0 +1,74 @@
+//! No two servers apply different entries at the same index; and where they have applied the same, they are in the same state.
+//!
+//! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.4.3.)
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::control::ControlPlane;
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::raft::sessions::Sessions;
+use quorate_protocol::raft::types::LogIndex;
+use quorate_protocol::role::RoleId;
+
+use super::{Invariant, Observation};
+use crate::world::World;
+
+/// The state after each entry, as the first server had it that was seen there.
+#[derive(Default)]
+pub(super) struct StateMachineSafety {
+    states: BTreeMap<LogIndex, (NodeId, Sessions<ControlPlane>)>,
+    /// Where each server was seen last.
+    seen: BTreeMap<NodeId, LogIndex>,
+}
+
+impl StateMachineSafety {
+    fn check(&mut self, world: &World, node: NodeId) -> Result<(), String> {
+        let Some(state) = world.control(node).and_then(|control| control.group().state()) else {
+            return Ok(());
+        };
+        let applied = state.applied();
+        if self.seen.insert(node, applied) == Some(applied) {
+            return Ok(());
+        }
+        let (first, known) = self
+            .states
+            .entry(applied)
+            .or_insert_with(|| (node, state.clone()));
+        if known != state {
+            return Err(format!(
+                "after entry {applied}, {node} is in another state than {first} was: {state:?}, not {known:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for StateMachineSafety {
+    fn name(&self) -> &'static str {
+        "state machine safety"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        match observation {
+            Observation::Handled {
+                node,
+                role: RoleId::Control,
+                ..
+            } => self.check(world, node),
+            _ => Ok(()),
+        }
+    }
+
+    /// When everything has come to rest, all have applied the same.
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        let state = |node: NodeId| Some(world.control(node)?.group().state()?.clone());
+        let all: Vec<_> = world.nodes().map(|node| (node, state(node))).collect();
+        match all.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+            Some(pair) => Err(format!(
+                "at the end {:?} and {:?} are in different states",
+                pair[0], pair[1]
+            )),
+            None => Ok(()),
+        }
+    }
+}
