@@ -85,7 +85,7 @@ class Connection:
         InvalidArgument
             Settings that cannot be, for example more replicas than nodes.
         Unavailable
-            Not every node could be reached: a keyspace is created on all of them.
+            No majority of the nodes could be reached: they agree on the keyspaces.
         """
         info = flow.run(
             self._client,

@@ -235,8 +235,8 @@ mod tests {
         let topology = Topology::new(ClusterId(2), 3, vec![member], RingSettings::default()).unwrap();
         let heading = Heading {
             format: FORMAT,
-            role: RoleId::Catalog,
-            spec: Some(Spec::Catalog),
+            role: RoleId::Control,
+            spec: Some(Spec::Control),
             replica: ReplicaId::new(NodeId(1), 7),
             topology,
             alive: [NodeId(1)].into(),

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
 use crate::ids::NodeId;
 use crate::message::{Header, Message};
 use crate::raft::RaftGroup;
 use crate::raft::alphabet::{Effect as GroupEffect, Event as GroupEvent};
 use crate::raft::machine::Machine;
-use crate::raft::recovery::{Source, Stored};
 use crate::raft::settings::Setup;
 use crate::raft::types::GroupId;
-use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Rows};
+use crate::role::{Address, Effect, Event, Rng, Role, RoleId};
 use crate::time::Now;
 
 /// A message that has not left by then is not worth sending: the next heartbeat says more.
@@ -25,8 +23,6 @@ pub(super) struct Bridge<M> {
     id: GroupId,
     /// The role that the group's other servers live in.
     role: RoleId,
-    /// What was asked for and not answered yet.
-    reading: Option<Source>,
 }
 
 impl<M: Machine> Bridge<M> {
@@ -39,7 +35,6 @@ impl<M: Machine> Bridge<M> {
             id: setup.group,
             group: RaftGroup::new(setup),
             role,
-            reading: None,
         }
     }
 
@@ -48,7 +43,7 @@ impl<M: Machine> Bridge<M> {
     }
 
     /// What an event of the role is to the group; `None` for one that is none of its business.
-    pub(super) fn translate(&mut self, event: &Event) -> Option<GroupEvent> {
+    pub(super) fn translate(&self, event: &Event) -> Option<GroupEvent> {
         Some(match event {
             Event::Start => GroupEvent::Start,
             Event::Message {
@@ -74,12 +69,9 @@ impl<M: Machine> Bridge<M> {
             Event::Read {
                 token: Self::READ,
                 result,
-            } => {
-                let source = self.reading.take()?;
-                GroupEvent::Read {
-                    result: stored(&source, result),
-                }
-            }
+            } => GroupEvent::Read {
+                result: result.clone(),
+            },
             Event::Peer { node, up } => GroupEvent::Peer { node: *node, up: *up },
             _ => return None,
         })
@@ -110,13 +102,10 @@ impl<M: Machine> Bridge<M> {
                     assert!(token < Self::TOKENS, "a group counts its persists from 1");
                     effects.push(Effect::Persist { token, priority, ops });
                 }
-                GroupEffect::Read(source) => {
-                    effects.push(Effect::Read {
-                        token: Self::READ,
-                        query: query(&source),
-                    });
-                    self.reading = Some(source);
-                }
+                GroupEffect::Read(query) => effects.push(Effect::Read {
+                    token: Self::READ,
+                    query,
+                }),
                 GroupEffect::SetTimer { id, at } => effects.push(Effect::SetTimer { id, at }),
                 rest_of_it => rest.push(rest_of_it),
             }
@@ -137,42 +126,6 @@ impl<M: Machine> Bridge<M> {
                 trace: None,
             },
             message,
-        }
-    }
-}
-
-fn query(source: &Source) -> Query {
-    match source {
-        Source::Hard(key) => Query::Hard { key: key.clone() },
-        Source::Stream {
-            stream,
-            from,
-            limit_bytes,
-        } => Query::Log {
-            stream: *stream,
-            from: *from,
-            limit_rows: u32::MAX,
-            limit_bytes: *limit_bytes,
-        },
-    }
-}
-
-fn stored(source: &Source, result: &Result<Rows, Error>) -> Result<Stored, String> {
-    let rows = result.as_ref().map_err(ToString::to_string)?;
-    match source {
-        Source::Hard(_) => Ok(Stored::Hard(rows.rows.first().map(|(_, value)| value.clone()))),
-        Source::Stream { .. } => {
-            let entry = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
-                let position = <[u8; 8]>::try_from(key.as_ref());
-                position
-                    .map(|position| (u64::from_be_bytes(position), value.clone()))
-                    .map_err(|_| "an entry of the journal has no position".to_owned())
-            };
-            rows.rows
-                .iter()
-                .map(entry)
-                .collect::<Result<_, _>>()
-                .map(Stored::Stream)
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, PUSH, SERVE_PATIENCE, T
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::message::{Header, Message};
-use crate::raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Query, ReadLevel};
+use crate::raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
 use crate::raft::server::Refusal;
 use crate::raft::sessions::{Answer, Request as LogRequest};
 use crate::raft::types::LogPosition;
@@ -192,7 +192,7 @@ impl Control {
                     Wish::List => turn.now.instant + LIST_PATIENCE,
                     _ => ask.give_up,
                 };
-                let query = Query {
+                let query = Question {
                     id,
                     deadline: ask.give_up.min(patience),
                     level: ReadLevel::Linearizable,
@@ -310,7 +310,7 @@ impl Control {
             },
         );
         // The round of heartbeats that a read needs tells the others what is committed.
-        let push = Query {
+        let push = Question {
             id: PUSH,
             deadline: until,
             level: ReadLevel::Linearizable,
