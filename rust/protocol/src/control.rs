@@ -32,13 +32,15 @@
 //! # What a node knows by itself
 //! After a restart a server has a log but does not know how much of it is committed, until a leader tells. A node that has
 //! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
-//! committed once is true for good, if not new.
+//! committed once is true for good, if not new. It is served, and a change is answered, when it is kept: a node that is
+//! killed after the answer still serves the keyspace when it comes back, alone or not.
 
 mod asks;
 mod bridge;
 pub mod command;
 mod desk;
 mod report;
+mod serving;
 pub mod state;
 
 use std::collections::BTreeMap;
@@ -80,6 +82,8 @@ pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
 const KNOWN_READ: u64 = 0;
 /// The timer of the desk.
 const DESK_TIMER: u64 = Bridge::<ControlPlane>::TIMERS;
+/// The persist of what this node knows.
+const KNOWN_SAVE: u64 = Bridge::<ControlPlane>::TOKENS;
 /// A query of this role's own: nobody waits for its answer.
 const PUSH: u64 = 0;
 
@@ -105,7 +109,10 @@ pub struct Control {
     loaded: bool,
     /// Requests that came before.
     early: Vec<Event>,
-    last_save: u64,
+    /// The generation that the disk has, beside the log.
+    saved: u64,
+    /// The generation that is on its way there.
+    saving: Option<u64>,
     /// The last entry of the log when the server started: what members said before may be from an earlier boot of theirs.
     boot_index: Option<LogIndex>,
     /// The term in which this server, as its leader, has proposed the bootstrap.
@@ -148,7 +155,8 @@ impl Control {
             known: ControlPlane::default(),
             loaded: false,
             early: Vec::new(),
-            last_save: 0,
+            saved: 0,
+            saving: None,
             boot_index: None,
             bootstrapping: None,
             serving: BTreeMap::new(),
@@ -263,6 +271,7 @@ impl Control {
                 let generation = known.generation();
                 turn.effects
                     .push(Effect::Emit(TimelineEvent::TopologyChanged { generation }));
+                self.saved = generation;
                 self.known = known;
             }
         }
@@ -313,18 +322,32 @@ impl Control {
         let applied = applied.clone();
         let before = std::mem::replace(&mut self.known, applied);
         self.reporter.changed(&before, &self.known, turn.effects);
-        self.last_save += 1;
+        self.save(turn);
+    }
+
+    /// Keeps what is known beside the log, one state after the other.
+    fn save(&mut self, turn: &mut Turn<'_>) {
+        if self.saving.is_some() || self.known.generation() <= self.saved {
+            return;
+        }
+        self.saving = Some(self.known.generation());
         turn.effects.push(Effect::Persist {
-            token: Bridge::<ControlPlane>::TOKENS + self.last_save,
+            token: KNOWN_SAVE,
             priority: Priority::Normal,
             ops: vec![JournalOp::PutHard {
                 key: known_key(),
                 value: format::encode(&self.known),
             }],
         });
+    }
+
+    /// The disk has it, or has no room for it: then there is still the log, which has it too.
+    fn on_saved(&mut self, turn: &mut Turn<'_>) {
+        self.saved = self.saving.take().unwrap_or(self.saved);
         if self.loaded {
             self.tell_node(turn);
         }
+        self.save(turn);
     }
 
     /// Tells the node role which keyspaces there are.
@@ -334,14 +357,8 @@ impl Control {
             node: self.me(),
             role: RoleId::Node,
         };
-        let generation = self.known.generation();
-        self.send(
-            own,
-            generation,
-            Instant::NEVER,
-            Message::Keyspaces(keyspaces),
-            turn,
-        );
+        let message = Message::Keyspaces(keyspaces);
+        self.send(own, self.saved, Instant::NEVER, message, turn);
     }
 
     /// The first leader makes the cluster; each server says where it is now.
@@ -419,6 +436,8 @@ impl Control {
                 result,
             } => self.recall(result, turn),
             Event::Timer { id: DESK_TIMER } => self.timer = None,
+            Event::Persisted { tokens } if tokens.contains(&KNOWN_SAVE) => self.on_saved(turn),
+            Event::PersistRefused { token: KNOWN_SAVE } => self.on_saved(turn),
             event @ Event::Request { .. } if !self.loaded => self.early.push(event),
             Event::Request {
                 client,

@@ -1,4 +1,4 @@
-//! The desk: requests of clients and of other nodes' desks, from arrival to answer.
+//! The desk: requests of clients and of other nodes' desks, from arrival to the group and, failing that, to the end.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use crate::api::{Request, Response};
 use crate::control::asks::{Ask, Attempt, Origin, Wish};
 use crate::control::command::{Change, Command, Outcome};
-use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, PUSH, SERVE_PATIENCE, Turn};
+use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
 use crate::error::Error;
-use crate::ids::{KeyspaceId, NodeId};
+use crate::ids::NodeId;
 use crate::message::{Header, Message};
 use crate::raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
 use crate::raft::server::Refusal;
 use crate::raft::sessions::{Answer, Request as LogRequest};
 use crate::raft::types::LogPosition;
-use crate::role::{Address, ClientRef, Effect, RoleId};
+use crate::role::{Address, ClientRef, Effect};
 use crate::time::{Instant, Now};
 use crate::versions::WriteId;
 
@@ -206,13 +206,13 @@ impl Control {
         }
     }
 
-    fn set(&mut self, id: u64, attempt: Attempt) {
+    pub(super) fn set(&mut self, id: u64, attempt: Attempt) {
         if let Some(ask) = self.asks.get_mut(&id) {
             ask.attempt = attempt;
         }
     }
 
-    fn pause(&mut self, id: u64, now: Now) {
+    pub(super) fn pause(&mut self, id: u64, now: Now) {
         let retry_at = now.instant + PAUSE;
         self.set(id, Attempt::Waiting { retry_at });
     }
@@ -291,171 +291,6 @@ impl Control {
                 ));
                 self.end(id, Err(error), turn);
             }
-        }
-    }
-
-    /// A change was applied: it is answered when those who can be reached serve it.
-    fn done(&mut self, id: u64, outcome: Outcome, turn: &mut Turn<'_>) {
-        let generation = self
-            .group()
-            .state()
-            .map_or(0, |state| state.machine().generation());
-        let until = turn.now.instant + SERVE_PATIENCE;
-        self.set(
-            id,
-            Attempt::Serving {
-                outcome,
-                generation,
-                until,
-            },
-        );
-        // The round of heartbeats that a read needs tells the others what is committed.
-        let push = Question {
-            id: PUSH,
-            deadline: until,
-            level: ReadLevel::Linearizable,
-            query: Bytes::new(),
-        };
-        self.drive(GroupEvent::Query(push), turn);
-    }
-
-    /// What the leader knows, this node knows now.
-    pub(super) fn queried(&mut self, id: u64, caught_up: bool, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id).filter(|ask| ask.attempt == Attempt::Reading) else {
-            return;
-        };
-        let generation = self
-            .group()
-            .state()
-            .map_or(0, |state| state.machine().generation());
-        match &ask.wish {
-            // Answered when the node role serves what this node knows.
-            _ if caught_up => {
-                let until = ask.give_up;
-                let outcome = Outcome::Done;
-                self.set(
-                    id,
-                    Attempt::Serving {
-                        outcome,
-                        generation,
-                        until,
-                    },
-                );
-            }
-            Wish::List => self.list(id, turn),
-            _ => self.pause(id, turn.now),
-        }
-    }
-
-    // ---- serving ----
-
-    /// A node serves all keyspaces of a generation.
-    pub(super) fn serves(&mut self, node: NodeId, generation: u64, turn: &mut Turn<'_>) {
-        let known = self.serving.entry(node).or_default();
-        *known = generation.max(*known);
-        if node == self.me() {
-            self.say_served(turn);
-        }
-    }
-
-    /// Tells the leader what this node serves.
-    fn say_served(&self, turn: &mut Turn<'_>) {
-        let served = self.serving.get(&self.me()).copied();
-        if let (Some(generation), Some(leader)) = (served, self.leader())
-            && leader != self.me()
-            && self.alive(leader)
-        {
-            let deadline = turn.now.instant + SERVE_PATIENCE;
-            self.send(
-                Self::peer_role(leader),
-                generation,
-                deadline,
-                Message::Defined,
-                turn,
-            );
-        }
-    }
-
-    fn is_served(&self, node: NodeId, generation: u64) -> bool {
-        self.serving
-            .get(&node)
-            .is_some_and(|served| *served >= generation)
-    }
-
-    fn answer_served(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.instant;
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            let Some(ask) = self.asks.get(&id) else { continue };
-            let Attempt::Serving {
-                outcome,
-                generation,
-                until,
-            } = &ask.attempt
-            else {
-                continue;
-            };
-            let here = self.is_served(self.me(), *generation);
-            match &ask.wish {
-                Wish::Change(_) => {
-                    let everywhere = here
-                        && self
-                            .configured()
-                            .ids()
-                            .all(|node| !self.alive(node) || self.is_served(node, *generation));
-                    let refused = matches!(outcome, Outcome::Refused(_));
-                    if everywhere || refused || *until <= now {
-                        let result = outcome.clone().into_response();
-                        self.finish(id, result, turn);
-                    }
-                }
-                Wish::List if here => self.list(id, turn),
-                Wish::Relay(_, _, request) if here => {
-                    let keyspace = keyspace_of(request);
-                    self.relay(id, keyspace, turn);
-                }
-                Wish::List | Wish::Relay(..) => {}
-            }
-        }
-    }
-
-    fn list(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let keyspaces = self.known.keyspaces().values().cloned().collect();
-        self.finish(id, Ok(Response::Keyspaces(keyspaces)), turn);
-    }
-
-    /// Hands a request to the coordinator of its keyspace, if there is such a keyspace.
-    fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
-        let known = keyspace.filter(|keyspace| self.known.keyspaces().contains_key(keyspace));
-        let Some(keyspace) = known else {
-            let names: Vec<&str> = self
-                .known
-                .keyspaces()
-                .values()
-                .map(|one| one.settings.name.as_str())
-                .collect();
-            let names = if names.is_empty() {
-                "none".to_owned()
-            } else {
-                names.join(", ")
-            };
-            let error = Error::NotFound(format!(
-                "keyspace {} does not exist on {} (known: {names}): create it, or list the keyspaces to learn its id",
-                keyspace.map_or_else(String::new, |keyspace| keyspace.to_string()),
-                self.me()
-            ));
-            return self.finish(id, Err(error), turn);
-        };
-        if let Some(Ask {
-            wish: Wish::Relay(client, header, request),
-            ..
-        }) = self.asks.remove(&id)
-        {
-            turn.effects.push(Effect::Relay {
-                to: RoleId::Coordinator(keyspace),
-                client,
-                header,
-                request,
-            });
         }
     }
 
@@ -541,7 +376,7 @@ impl Control {
         self.finish(id, result, turn);
     }
 
-    fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+    pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
         match ask.origin {
             Origin::Client(client) => reply(client, result, turn),
@@ -556,13 +391,4 @@ impl Control {
 
 fn reply(client: ClientRef, response: Result<Response, Error>, turn: &mut Turn<'_>) {
     turn.effects.push(Effect::Reply { client, response });
-}
-
-fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
-    match request {
-        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
-            Some(*keyspace)
-        }
-        _ => None,
-    }
 }

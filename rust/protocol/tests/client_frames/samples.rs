@@ -7,8 +7,9 @@ use quorate_protocol::error::Error;
 use quorate_protocol::hlc::Timestamp;
 use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, ReadRepair};
 use quorate_protocol::level::Level;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::ring::{HashKind, RingSettings};
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
 use quorate_protocol::time::WallTime;
@@ -48,6 +49,13 @@ fn entry() -> Entry {
         answered: vec![NodeId(1), NodeId(2)],
         coordinator: NodeId(1),
         level: Level::Quorum,
+    }
+}
+
+fn write_id() -> WriteId {
+    WriteId {
+        client: u64::MAX,
+        sequence: 1,
     }
 }
 
@@ -95,10 +103,7 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
             value: Some(Bytes::from_static(b"value")),
             context: Some(context()),
             level: Some(Level::Count(2)),
-            write_id: WriteId {
-                client: u64::MAX,
-                sequence: 1,
-            },
+            write_id: write_id(),
         },
         Request::Get {
             keyspace: KeyspaceId(7),
@@ -120,6 +125,20 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
         Request::Events { after: 40 },
         Request::Spans { trace_id: 1 << 100 },
         Request::Metrics,
+        Request::AlterKeyspace {
+            name: "users".to_owned(),
+            change: KeyspaceChange {
+                read_level: Some(Level::One),
+                write_level: None,
+                read_repair: Some(ReadRepair::Off),
+            },
+            write_id: write_id(),
+        },
+        Request::DropKeyspace {
+            name: "users".to_owned(),
+            write_id: write_id(),
+        },
+        Request::Groups,
     ];
     let trace = TraceContext {
         trace_id: 0xf00d << 64,
@@ -139,6 +158,9 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
                 Request::Events { .. } => "request.events",
                 Request::Spans { .. } => "request.spans",
                 Request::Metrics => "request.metrics",
+                Request::AlterKeyspace { .. } => "request.alter_keyspace",
+                Request::DropKeyspace { .. } => "request.drop_keyspace",
+                Request::Groups => "request.groups",
             };
             let frame = RequestFrame {
                 id: 1000,
@@ -235,6 +257,25 @@ fn answers() -> Vec<Response> {
             error: None,
         }]),
         Response::Metrics("up 1\n".to_owned()),
+        Response::Groups(vec![GroupClaim {
+            group: GroupId(1),
+            name: "control".to_owned(),
+            node: NodeId(3),
+            state: GroupState::Leader,
+            term: 4,
+            leader: Some(NodeId(3)),
+            heard_micros: Some(0),
+            commit: 300,
+            applied: 299,
+            last: 301,
+            snapshot: 200,
+            voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+            learners: vec![NodeId(4)],
+            lag: vec![(NodeId(1), 1), (NodeId(2), 0), (NodeId(4), 101)],
+            elections: 2,
+            problem: None,
+        }]),
+        Response::Done,
     ]
 }
 
@@ -286,6 +327,8 @@ pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
                 Ok(Response::Events(_)) => "response.events".to_owned(),
                 Ok(Response::Spans(_)) => "response.spans".to_owned(),
                 Ok(Response::Metrics(_)) => "response.metrics".to_owned(),
+                Ok(Response::Groups(_)) => "response.groups".to_owned(),
+                Ok(Response::Done) => "response.done".to_owned(),
                 Err(error) => format!("error.{}", error.name()),
             };
             (name, ResponseFrame { id: 1000, response })
