@@ -293,7 +293,7 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
         Request::AlterKeyspace { name, change, .. } => {
             let mut keyspaces = shared.keyspaces.lock().unwrap();
             let known = keyspaces.iter_mut().find(|known| known.settings.name == name);
-            let known = known.ok_or_else(|| Error::NotFound(name))?;
+            let known = known.ok_or(Error::NotFound(name))?;
             change.apply(&mut known.settings)?;
             Response::Keyspace {
                 keyspace: known.clone(),
@@ -303,7 +303,7 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
         Request::DropKeyspace { name, .. } => {
             let mut keyspaces = shared.keyspaces.lock().unwrap();
             let place = keyspaces.iter().position(|known| known.settings.name == name);
-            let keyspace = keyspaces.remove(place.ok_or_else(|| Error::NotFound(name))?);
+            let keyspace = keyspaces.remove(place.ok_or(Error::NotFound(name))?);
             Response::Keyspace {
                 keyspace,
                 created: false,
