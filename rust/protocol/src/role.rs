@@ -247,8 +247,9 @@ pub enum Effect {
         /// The rows.
         writes: Vec<StateWrite>,
     },
-    /// Read durable state, then say what it is ([`Event::Read`]). The answer to one query is one moment's view: of the
-    /// rows of one [`Derive`](Effect::Derive) effect it has all in its range or none. Two queries may be moments apart.
+    /// Read durable state, then say what it is ([`Event::Read`]). The answer to one query is one moment's view: from the
+    /// beginning of its range to its last row (to the end, if there is no more) it has all rows of a
+    /// [`Derive`](Effect::Derive) effect or none. Two queries may be moments apart.
     Read {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,

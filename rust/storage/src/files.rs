@@ -86,9 +86,11 @@ pub trait BulkWriter {
 }
 
 /// A store that this thread drives itself.
-impl BulkWriter for dyn Store + '_ {
+pub struct Direct<'a>(pub &'a mut dyn Store);
+
+impl BulkWriter for Direct<'_> {
     fn bulk(&mut self, change: &Bulk) -> Result<bool, FileError> {
-        Ok(Store::bulk(self, change)?)
+        Ok(self.0.bulk(change)?)
     }
 }
 

@@ -6,6 +6,8 @@
 //! is there whole or not at all, as with the store on disk. Derived rows that no finished round of
 //! [`apply_step`](Store::apply_step) has settled are gone after a crash.
 
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,12 +15,12 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
 
+use self::reader::MemoryReader;
 use crate::error::{CommitError, ReadError};
 use crate::files::Bulk;
 use crate::frame::{FrameError, HEADER_BYTES};
 use crate::store::{
-    Bounds, DerivedRows, Page, Reader, Store, TABLES, assert_contract, assert_stream, assert_writes,
-    op_bytes, write_bytes,
+    DerivedRows, Reader, Store, TABLES, assert_contract, assert_writes, op_bytes, write_bytes,
 };
 
 /// What happens to the batch that was begun but not finished when the power goes.
@@ -414,108 +416,6 @@ impl DerivedRows for MemoryRows {
     fn unapplied_bytes(&self) -> usize {
         let contents = self.durable.read().expect("no holder of the contents panics");
         contents.derived.bytes
-    }
-}
-
-struct MemoryReader {
-    durable: Arc<RwLock<Contents>>,
-}
-
-impl MemoryReader {
-    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
-        self.durable.read().expect("no holder of the contents panics")
-    }
-}
-
-impl Reader for MemoryReader {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let contents = self.contents();
-        let row = contents.tables[table as usize].get_key_value(key);
-        row.map(|(key, value)| contents.value(table, key, value))
-            .transpose()
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        start: &[u8],
-        end: Option<&[u8]>,
-        limit_rows: usize,
-        limit_bytes: usize,
-    ) -> Result<Page, ReadError> {
-        let mut page = Page::default();
-        if end.is_some_and(|end| end <= start) {
-            return Ok(page);
-        }
-        let contents = self.contents();
-        let bounds = (
-            Bound::Included(start),
-            end.map_or(Bound::Unbounded, Bound::Excluded),
-        );
-        let mut bytes = 0;
-        for (key, value) in contents.tables[table as usize].range::<[u8], _>(bounds) {
-            let value = match contents.value(table, key, value) {
-                Ok(value) => value,
-                Err(error) if page.rows.is_empty() => return Err(error),
-                Err(_) => {
-                    page.next = Some(key.clone());
-                    break;
-                }
-            };
-            let row_bytes = key.len() + value.len();
-            if !page.rows.is_empty() && (page.rows.len() >= limit_rows || bytes + row_bytes > limit_bytes) {
-                page.next = Some(key.clone());
-                break;
-            }
-            bytes += row_bytes;
-            page.rows.push((key.clone(), value));
-        }
-        Ok(page)
-    }
-
-    fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.contents().hard.get(key).cloned())
-    }
-
-    fn log(
-        &self,
-        stream: StreamId,
-        from: u64,
-        limit_rows: usize,
-        limit_bytes: usize,
-    ) -> Result<Vec<(u64, Bytes)>, ReadError> {
-        assert_stream(stream);
-        let contents = self.contents();
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (position, entry) in contents
-            .streams
-            .get(&stream)
-            .into_iter()
-            .flat_map(|log| log.range(from..))
-        {
-            if !entries.is_empty() && (entries.len() >= limit_rows || bytes + entry.len() > limit_bytes) {
-                break;
-            }
-            bytes += entry.len();
-            entries.push((*position, entry.clone()));
-        }
-        Ok(entries)
-    }
-
-    fn log_bounds(&self, stream: StreamId) -> Result<Option<Bounds>, ReadError> {
-        assert_stream(stream);
-        let contents = self.contents();
-        let Some(log) = contents.streams.get(&stream) else {
-            return Ok(None);
-        };
-        let (Some((first, _)), Some((last, _))) = (log.first_key_value(), log.last_key_value()) else {
-            return Ok(None);
-        };
-        Ok(Some(Bounds {
-            first: *first,
-            last: *last,
-        }))
     }
 }
 

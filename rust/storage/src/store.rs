@@ -125,7 +125,7 @@ pub trait DerivedRows: Send + Sync {
 /// Rows of one table in key order, and where the next page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Key and value. May be empty although `next` is not: deleted rows count against the work of a page.
+    /// Key and value. Empty only at the end of the range.
     pub rows: Vec<(Bytes, Bytes)>,
     /// The start of the next page; `None` at the end of the range.
     pub next: Option<Bytes>,
@@ -149,8 +149,9 @@ pub trait Reader: Send + Sync {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
 
     /// The rows from `start` (included) to `end` (excluded; `None`: to the end of the table), at most `limit_rows`
-    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view. It ends
-    /// before a row that is not what was written.
+    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view: of a run of
+    /// derived rows, and of a batch, it has all that is in its range or nothing. It ends before a row that is not what was
+    /// written.
     ///
     /// # Errors
     /// [`ReadError::Corrupt`] if the first row of the page is not what was written; go on after its key.

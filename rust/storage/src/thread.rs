@@ -9,14 +9,17 @@
 //!
 //! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
 //! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::derive`]) pass the journal by: they
-//! are readable when the call returns, and the applying thread says when they have settled. If the state falls far behind, commits wait for it; if it has no
-//! room, they answer [`Outcome::Full`].
+//! are readable when the call returns, and the applying thread says when they have settled. Rows of files are put in place
+//! ([`StorageHandle::bulk`]) by that thread, between two rounds of applying. If the state falls far behind, commits
+//! wait for it; if it has no room, they answer [`Outcome::Full`].
 //!
 //! **Bounds.** The handle takes everything, so that no effect of a role is lost half way; the edge asks
 //! [`is_full`](StorageHandle::is_full) before it admits work.
 //!
 //! **Failure.** After a fatal error, and after a panic, `on_fatal` is called and both threads end. Nobody is answered
 //! any more: what is on disk is for recovery to find out.
+
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +31,7 @@ use std::time::{Duration, Instant};
 use quorate_protocol::store::StateWrite;
 use thiserror::Error;
 
+use self::state::StateThread;
 use crate::error::CommitError;
 use crate::files::Bulk;
 use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
@@ -449,130 +453,5 @@ impl<C: Committer> JournalThread<C> {
         self.shared
             .set_pace(|| self.committer.unapplied_bytes(), started + duration);
         true
-    }
-}
-
-/// The thread that writes the state.
-struct StateThread<A> {
-    applier: A,
-    unsettled: Arc<Unsettled>,
-    on_settled: Box<dyn Fn(Vec<Settled>) + Send>,
-    shared: Arc<Shared>,
-}
-
-impl<A: Applier> StateThread<A> {
-    fn run(mut self) {
-        // Whoever was not served last goes first, so that neither waits for ever.
-        let mut bulk_first = false;
-        while let Some(due) = wait_until_due(&self.shared, bulk_first) {
-            bulk_first = matches!(due, Due::Round);
-            let went_on = match due {
-                Due::Round => self.round(),
-                Due::Bulk(change, answer) => self.bulk(&change, &answer),
-            };
-            if !went_on {
-                return;
-            }
-        }
-    }
-
-    /// Applies what is unapplied now; `false` if the thread must end.
-    fn round(&mut self) -> bool {
-        let started = Instant::now();
-        let mut steps = 0;
-        let no_room = loop {
-            steps += 1;
-            match self.applier.apply_step(self.shared.config.apply_step_bytes) {
-                Ok(true) if self.shared.pace().stopped => return false,
-                Ok(true) => {}
-                Ok(false) => break false,
-                Err(CommitError::Full) => break true,
-                Err(CommitError::Fatal(detail)) => {
-                    self.shared.fail(detail);
-                    return false;
-                }
-            }
-        };
-        if !no_room {
-            self.shared.observer.applied(&ApplyReport {
-                steps,
-                duration: started.elapsed(),
-            });
-        }
-        self.tell(Some(no_room));
-        true
-    }
-
-    /// Makes one change past the journal; `false` if the thread must end.
-    fn bulk(&mut self, change: &Bulk, answer: &SyncSender<Result<bool, CommitError>>) -> bool {
-        let made = self.applier.bulk(change);
-        if let Err(CommitError::Fatal(detail)) = made {
-            self.shared.fail(detail);
-            return false;
-        }
-        self.tell(None);
-        // Who asked may be gone.
-        let _gone = answer.send(made);
-        true
-    }
-
-    /// Tells what has settled and how far the state is behind; `no_room` is what a round found.
-    fn tell(&mut self, no_room: Option<bool>) {
-        let settled = self.unsettled.settle(self.applier.settled());
-        if !settled.is_empty() {
-            (self.on_settled)(settled);
-        }
-        let mut pace = self.shared.pace();
-        pace.unapplied = self.applier.unapplied_bytes();
-        pace.no_room = no_room.unwrap_or(pace.no_room);
-        self.shared.changed.notify_all();
-    }
-}
-
-/// What the state's thread has to do.
-enum Due {
-    Round,
-    Bulk(Bulk, SyncSender<Result<bool, CommitError>>),
-}
-
-/// Waits until there is enough to apply, or something and no commit for a while, or a change past the journal; `None` if
-/// the store stops.
-fn wait_until_due(shared: &Shared, bulk_first: bool) -> Option<Due> {
-    let Config {
-        apply_bytes, idle, ..
-    } = shared.config;
-    let mut pace = shared.pace();
-    // Room comes back when somebody frees it: ask now and then.
-    let mut earliest = pace.no_room.then(|| Instant::now() + idle);
-    loop {
-        if pace.stopped {
-            return None;
-        }
-        let now = Instant::now();
-        let due = match earliest {
-            Some(earliest) => Some(earliest),
-            None if pace.unapplied >= apply_bytes => Some(now),
-            None if pace.unapplied > 0 => Some(pace.last_commit + idle),
-            None => None,
-        };
-        let round_is_due = due.is_some_and(|due| due <= now);
-        if (bulk_first || !round_is_due)
-            && let Some((change, answer)) = pace.bulk.pop_front()
-        {
-            return Some(Due::Bulk(change, answer));
-        }
-        pace = match due {
-            Some(due) if due <= now => {
-                if earliest.take().is_none() || pace.unapplied > 0 {
-                    return Some(Due::Round);
-                }
-                pace
-            }
-            Some(due) => {
-                let waited = shared.changed.wait_timeout(pace, due - now);
-                waited.expect("no holder of the pace panics").0
-            }
-            None => shared.changed.wait(pace).expect("no holder of the pace panics"),
-        };
     }
 }

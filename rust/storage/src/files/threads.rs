@@ -156,11 +156,15 @@ impl Worker {
         while let Some((owner, task, on_answer)) = self.shared.next(self.pace) {
             let files = Arc::clone(&self.files);
             let performed = catch_unwind(AssertUnwindSafe(|| files.perform(&task, &mut self)));
-            on_answer(performed.unwrap_or_else(|_| {
+            let answer = performed.unwrap_or_else(|_| {
                 Err(FileError::Failed(format!(
                     "a task with the files of group {owner:#x} panicked"
                 )))
-            }));
+            });
+            if answer == Err(FileError::Stopped) {
+                return;
+            }
+            on_answer(answer);
             self.shared.done(owner);
         }
     }

@@ -26,6 +26,43 @@ impl LmdbReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         LmdbReader { shared }
     }
+
+    /// One moment's view of the range's beginning, of which at most so many rows are in the overlay. May be empty although
+    /// the range is not.
+    fn page(
+        &self,
+        table: Table,
+        (start, end): (&[u8], Option<&[u8]>),
+        overlay_rows: usize,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Page, ReadError> {
+        let state = &self.shared.state;
+        let failed = failed(state.path());
+        // The overlay and the state at one moment: no row can leave the one before the other is pinned.
+        let overlay = self.shared.overlay();
+        let (rows, complete_before) = overlay.range(table, start, end, overlay_rows);
+        let txn = state.env.read_txn().map_err(failed)?;
+        drop(overlay);
+        // LMDB takes no empty key, not even to start from.
+        let from = if start.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Included(start)
+        };
+        let bounds = (from, end.map_or(Bound::Unbounded, Bound::Excluded));
+        let stored = state.tables[table as usize]
+            .range(&txn, &bounds)
+            .map_err(failed)?;
+        merge(
+            rows,
+            complete_before,
+            stored.map(|row| row.map_err(failed)),
+            |key, stored| value_of(table, key, stored),
+            limit_rows,
+            limit_bytes,
+        )
+    }
 }
 
 /// What LMDB could not read, with the file's name.
@@ -73,31 +110,16 @@ impl Reader for LmdbReader {
         if end.is_some_and(|end| end <= start) {
             return Ok(Page::default());
         }
-        let state = &self.shared.state;
-        let failed = failed(state.path());
-        // The overlay and the state at one moment: no row can leave the one before the other is pinned.
-        let overlay = self.shared.overlay();
-        let (rows, complete_before) = overlay.range(table, start, end, limit_rows.max(OVERLAY_ROWS));
-        let txn = state.env.read_txn().map_err(failed)?;
-        drop(overlay);
-        // LMDB takes no empty key, not even to start from.
-        let from = if start.is_empty() {
-            Bound::Unbounded
-        } else {
-            Bound::Included(start)
-        };
-        let bounds = (from, end.map_or(Bound::Unbounded, Bound::Excluded));
-        let stored = state.tables[table as usize]
-            .range(&txn, &bounds)
-            .map_err(failed)?;
-        merge(
-            rows,
-            complete_before,
-            stored.map(|row| row.map_err(failed)),
-            |key, stored| value_of(table, key, stored),
-            limit_rows,
-            limit_bytes,
-        )
+        let mut overlay_rows = limit_rows.max(OVERLAY_ROWS);
+        loop {
+            let page = self.page(table, (start, end), overlay_rows, limit_rows, limit_bytes)?;
+            if !page.rows.is_empty() || page.next.is_none() {
+                return Ok(page);
+            }
+            // Nothing but deleted rows so far. What is behind them has to be seen at the same moment as that there is
+            // nothing before: anew, with more of them.
+            overlay_rows = overlay_rows.saturating_mul(4);
+        }
     }
 
     fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {

@@ -3,6 +3,9 @@
 
 mod suite;
 
+use quorate_protocol::error::Error;
+use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_storage::files::{Bulk, BulkWriter, Direct, FileError, MemoryFiles, SLICE_BYTES, Work};
 use quorate_storage::memory::InFlight;
 use quorate_storage::{DataDir, LmdbStore, MemoryStore, Options, Store};
 use tempfile::TempDir;
@@ -16,19 +19,35 @@ trait Bench {
     fn store(&mut self) -> &mut dyn Store;
     /// Stops without ceremony and starts again from what is durable.
     fn restart(&mut self);
+    /// Performs a task with files to its end.
+    fn files(&mut self, task: FileTask) -> Result<FileDone, Error>;
+    /// Makes the first `changes` changes of a load, no more; whether it had no others.
+    fn load_partly(&mut self, task: FileTask, changes: usize) -> bool;
+    /// Changes a bit of a whole file.
+    fn rot(&mut self, file: FileId, place: usize);
 }
 
-struct Memory(MemoryStore);
+fn told(error: FileError) -> Error {
+    error.told().unwrap_or_else(|| panic!("{error}"))
+}
+
+struct Memory(MemoryStore, MemoryFiles);
+
+impl Memory {
+    fn with(store: MemoryStore) -> Self {
+        Memory(store, MemoryFiles::new(SLICE_BYTES))
+    }
+}
 
 impl Bench for Memory {
     fn new() -> Self {
-        Memory(MemoryStore::new())
+        Memory::with(MemoryStore::new())
     }
 
     fn small() -> Self {
         let mut store = MemoryStore::new();
         store.set_capacity(Some(1 << 20));
-        Memory(store)
+        Memory::with(store)
     }
 
     fn store(&mut self) -> &mut dyn Store {
@@ -37,6 +56,25 @@ impl Bench for Memory {
 
     fn restart(&mut self) {
         self.0.crash(InFlight::Lost);
+        self.1.crash();
+    }
+
+    fn files(&mut self, task: FileTask) -> Result<FileDone, Error> {
+        let mut work = Work::new(task);
+        loop {
+            if let Some(answer) = self.1.step(&mut work, &mut self.0) {
+                return answer.map_err(told);
+            }
+        }
+    }
+
+    fn load_partly(&mut self, task: FileTask, changes: usize) -> bool {
+        let mut work = Work::new(task);
+        (0..changes).any(|_| self.1.step(&mut work, &mut self.0).is_some())
+    }
+
+    fn rot(&mut self, file: FileId, place: usize) {
+        self.1.rot(file, place);
     }
 }
 
@@ -81,6 +119,42 @@ impl Bench for Lmdb {
         let dir = DataDir::open(self.folder.path().join("data")).unwrap();
         self.store = Some(LmdbStore::open(&dir, &self.options).unwrap());
     }
+
+    fn files(&mut self, task: FileTask) -> Result<FileDone, Error> {
+        let store = self.store.as_mut().unwrap();
+        store.files().perform(&task, &mut Direct(store)).map_err(told)
+    }
+
+    fn load_partly(&mut self, task: FileTask, changes: usize) -> bool {
+        let store = self.store.as_mut().unwrap();
+        let files = store.files();
+        let mut few = Few(store, changes);
+        match files.perform(&task, &mut few) {
+            Ok(done) => done == FileDone::Loaded,
+            Err(error) => {
+                assert_eq!(error, FileError::Stopped);
+                false
+            }
+        }
+    }
+
+    fn rot(&mut self, file: FileId, place: usize) {
+        let name = format!("data/snapshots/{:016x}-{:016x}.rows", file.owner, file.number);
+        let path = self.folder.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[place] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// Makes so many changes, then no more.
+struct Few<'a>(&'a mut LmdbStore, usize);
+
+impl BulkWriter for Few<'_> {
+    fn bulk(&mut self, change: &Bulk) -> Result<bool, FileError> {
+        self.1 = self.1.checked_sub(1).ok_or(FileError::Stopped)?;
+        Direct(self.0).bulk(change)
+    }
 }
 
 macro_rules! conformance {
@@ -119,4 +193,15 @@ conformance!(
     a_crash_takes_derived_rows_that_no_round_has_settled,
     the_journal_is_trimmed_though_only_derived_rows_follow,
     a_crash_goes_back_to_the_last_run_that_settled,
+    a_range_is_one_moments_view,
+    a_file_has_what_was_derived_before_and_nothing_else,
+    a_file_without_rows_is_one_too,
+    a_file_is_read_in_parts,
+    a_file_that_is_not_what_was_announced_is_forgotten,
+    a_restart_keeps_whole_files_only,
+    all_files_of_an_owner_but_one_are_forgotten,
+    a_damaged_file_changes_nothing,
+    a_load_that_is_cut_short_leaves_no_marker,
+    a_store_without_room_refuses_a_load_and_goes_on,
+    random_groups_survive_a_file,
 );

@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod disk;
+mod files;
 mod trace;
 mod workload;
 
@@ -35,12 +36,17 @@ fn other_process() {
     match &role[..] {
         "killed" => workload::run(&data, requests, false, std::io::stderr()),
         role => {
+            let (without_sync, files) = (role.contains("without sync"), role.contains("files"));
             let acks = OpenOptions::new()
                 .create(true)
                 .append(true)
                 .open(root.join("acks"))
                 .unwrap();
-            workload::run(&data, requests, role == "without sync", acks);
+            if files {
+                files::run(&data, without_sync, acks);
+            } else {
+                workload::run(&data, requests, without_sync, acks);
+            }
         }
     }
 }
@@ -110,8 +116,11 @@ struct Verdict {
     losses: Vec<String>,
 }
 
+/// Says what is wrong with what a crash left, if anything, given what was acknowledged.
+type Check = fn(&Path, u64, &Options) -> Result<(), String>;
+
 /// Tries a power cut before the end of every sync and after every acknowledgement, several ways.
-fn cut_everywhere(events: &[Event], folder: &Path, hows: &[How]) -> Verdict {
+fn cut_everywhere(events: &[Event], folder: &Path, hows: &[How], check: Check) -> Verdict {
     let root = folder.join("root");
     // An image is opened to be looked at, not to be kept.
     let options = Options {
@@ -141,7 +150,7 @@ fn cut_everywhere(events: &[Event], folder: &Path, hows: &[How]) -> Verdict {
                 let target = image.path().join("image");
                 disk.write_image(&root, &target, &mut fate);
                 verdict.images += 1;
-                if let Err(loss) = workload::check(&target.join("data"), verdict.acknowledged, &options) {
+                if let Err(loss) = check(&target.join("data"), verdict.acknowledged, &options) {
                     verdict
                         .losses
                         .push(format!("event {at}, unsynced writes {how:?}: {loss}"));
@@ -158,7 +167,7 @@ fn a_power_cut_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let events = record("recorded", 150, folder.path());
     let hows = [How::Lost, How::Kept, How::HalfInOrder, How::Mixed, How::Mixed];
-    let verdict = cut_everywhere(&events, folder.path(), &hows);
+    let verdict = cut_everywhere(&events, folder.path(), &hows, workload::check);
     assert_eq!(verdict.acknowledged, 150);
     assert!(verdict.images > 1000, "only {} images", verdict.images);
     let Verdict { images, losses, .. } = verdict;
@@ -169,13 +178,35 @@ fn a_power_cut_loses_nothing_acknowledged() {
     );
 }
 
-/// The test above can fail.
+#[test]
+fn a_power_cut_leaves_whole_files_and_whole_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = record("recorded files", 0, folder.path());
+    let mut hows = vec![How::Lost, How::Kept, How::HalfInOrder];
+    hows.extend([How::Mixed; 7]);
+    let verdict = cut_everywhere(&events, folder.path(), &hows, files::check);
+    assert_eq!(verdict.acknowledged, 7);
+    assert!(verdict.images > 250, "only {} images", verdict.images);
+    let Verdict { images, losses, .. } = verdict;
+    assert!(
+        losses.is_empty(),
+        "{} of {images} images: {losses:#?}",
+        losses.len()
+    );
+}
+
+/// The first test above can fail.
 #[test]
 fn without_its_syncs_the_store_loses_what_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let events = record("without sync", 30, folder.path());
     // Not mixed: LMDB trusts its pages, and would crash this process over what its syncs keep from happening.
-    let verdict = cut_everywhere(&events, folder.path(), &[How::Lost, How::HalfInOrder]);
+    let verdict = cut_everywhere(
+        &events,
+        folder.path(),
+        &[How::Lost, How::HalfInOrder],
+        workload::check,
+    );
     assert!(
         verdict
             .losses

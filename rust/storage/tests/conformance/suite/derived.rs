@@ -1,10 +1,13 @@
 //! Rows that their owner derives from its own log: visible at once, kept by a crash in whole runs and in their order.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use quorate_protocol::role::{Query, Rows};
+use quorate_storage::query::answer;
 use quorate_storage::{StateWrite, Table};
 
 use super::{apply_all, delete, get, put, scan, write};
@@ -84,6 +87,61 @@ pub(crate) fn the_journal_is_trimmed_though_only_derived_rows_follow<T: Bench>()
     assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "2");
 }
 
+/// One answer to a query sees all rows of a derived run, or none, however much lies between them.
+pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
+    let mut bench = T::new();
+    let store = bench.store();
+    let key = |number: u32| format!("{number:05}");
+    // Deleted rows that are not applied yet, in the way of whoever walks over the range.
+    store.derived().derive(
+        (1..2000)
+            .map(|number| delete(Table::Groups, key(number)))
+            .collect(),
+    );
+    let (derived, reader) = (store.derived(), store.reader());
+    let done = AtomicBool::new(false);
+    let both = |value: Option<Bytes>| -> Vec<StateWrite> {
+        let row = |number| StateWrite {
+            table: Table::Groups,
+            key: key(number).into(),
+            value: value.clone(),
+        };
+        vec![row(0), row(2000)]
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut run = 0;
+            while !done.load(Ordering::Relaxed) {
+                run += 1;
+                derived.derive(both(Some(format!("{run}").into())));
+                derived.derive(both(None));
+            }
+        });
+        let query = Query::Range {
+            table: Table::Groups,
+            start: key(0).into(),
+            end: key(3000).into(),
+            limit_rows: 10,
+            limit_bytes: 1000,
+        };
+        for _ in 0..3000 {
+            let Rows { rows, more } = answer(&*reader, &query).unwrap();
+            // An answer that says that there is more ends anywhere; what it covers has no hole.
+            let whole = match &rows[..] {
+                [] => !more,
+                [first] => more && first.0 == key(0),
+                [first, last] => first.1 == last.1,
+                _ => false,
+            };
+            if !whole {
+                done.store(true, Ordering::Relaxed);
+                panic!("half a run: {rows:?}");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Derive(Vec<StateWrite>),
@@ -111,9 +169,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Rows = BTreeMap<(Table, Bytes), Bytes>;
+type State = BTreeMap<(Table, Bytes), Bytes>;
 
-fn perform(rows: &mut Rows, writes: &[StateWrite]) {
+fn perform(rows: &mut State, writes: &[StateWrite]) {
     for StateWrite { table, key, value } in writes.iter().cloned() {
         match value {
             Some(value) => rows.insert((table, key), value),
@@ -132,9 +190,9 @@ pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
     runner
         .run(&steps, |steps| {
             let mut bench = T::new();
-            let mut journalled = Rows::new();
+            let mut journalled = State::new();
             // What derived rows say after each run.
-            let mut runs = vec![Rows::new()];
+            let mut runs = vec![State::new()];
             for step in steps {
                 match step {
                     Step::Derive(writes) => {

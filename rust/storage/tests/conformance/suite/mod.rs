@@ -1,6 +1,7 @@
 //! One function for each property of the contract.
 
 mod derived;
+mod files;
 mod logs;
 mod model;
 mod room;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use quorate_storage::{JournalOp, Reader, StateWrite, Store, StreamId, Table};
 
 pub(crate) use self::derived::*;
+pub(crate) use self::files::*;
 pub(crate) use self::logs::*;
 pub(crate) use self::model::*;
 pub(crate) use self::room::*;

@@ -1,0 +1,233 @@
+//! Files of rows in a process that is going to crash: saved, received and loaded, between changes of the rows.
+//!
+//! It goes through numbered steps and acknowledges each. Whatever a crash leaves, the rows are those of one
+//! version as soon as the marker is there, a file that is there is whole, and nothing acknowledged is lost.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use bytes::Bytes;
+use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_storage::files::{Direct, FileError, FileThreads};
+use quorate_storage::thread::{Config, Hooks};
+use quorate_storage::{DataDir, LmdbStore, Options, StateWrite, StorageThread, Store, Table};
+
+use crate::workload::{CLUSTER, NODE};
+
+const PREFIX: &str = "g/";
+const MARKER: &str = "g/applied";
+
+/// What the process acknowledges, with the version of the rows that are in place then, and the files that are there.
+const STEPS: [(u64, &[u64]); 8] = [
+    (0, &[]),
+    (1, &[]),
+    (1, &[1]),
+    (2, &[1]),
+    (2, &[1, 2]),
+    (1, &[1, 2]),
+    (3, &[1, 2]),
+    (3, &[1, 2, 3]),
+];
+
+/// The version of the rows that a file has.
+const VERSIONS: [u64; 4] = [0, 1, 1, 3];
+
+fn file(number: u64) -> FileId {
+    FileId { owner: 1, number }
+}
+
+/// The rows of a version; some take more than a page, and each version has some that others have not.
+fn rows(version: u64) -> Vec<(Bytes, Bytes)> {
+    let value = |number: u64| {
+        let length = if number.is_multiple_of(13) { 9000 } else { 300 };
+        format!("{version}:").bytes().cycle().take(length).collect()
+    };
+    let row = |number: u64| (format!("g/row {number:03}").into(), value(number));
+    let mut rows = vec![(MARKER.into(), version.to_string().into())];
+    rows.extend((version * 10..version * 10 + 40).map(row));
+    rows
+}
+
+/// What makes one version of another.
+fn change(from: u64, to: u64) -> Vec<StateWrite> {
+    let write = |key: Bytes, value| StateWrite {
+        table: Table::Groups,
+        key,
+        value,
+    };
+    let gone = if from == 0 { Vec::new() } else { rows(from) };
+    let gone = gone.into_iter().map(|(key, _)| write(key, None));
+    let come = rows(to).into_iter().map(|(key, value)| write(key, Some(value)));
+    gone.chain(come).collect()
+}
+
+fn save(number: u64) -> FileTask {
+    FileTask::Save {
+        file: file(number),
+        table: Table::Groups,
+        prefix: PREFIX.into(),
+        marker: MARKER.into(),
+    }
+}
+
+fn load(number: u64) -> FileTask {
+    FileTask::Load {
+        file: file(number),
+        table: Table::Groups,
+        prefix: PREFIX.into(),
+        marker: MARKER.into(),
+    }
+}
+
+fn read(number: u64) -> FileTask {
+    FileTask::Read {
+        file: file(number),
+        offset: 0,
+        length: u32::MAX,
+    }
+}
+
+struct Process {
+    storage: StorageThread,
+    threads: FileThreads,
+    settled: Receiver<Vec<u64>>,
+}
+
+impl Process {
+    fn derive(&self, from: u64, to: u64) {
+        self.storage.handle().derive(0, to, change(from, to));
+        while !self.settled.recv().unwrap().contains(&to) {}
+    }
+
+    fn perform(&self, task: FileTask) -> FileDone {
+        let (to, answer) = channel();
+        self.threads
+            .submit(task, Box::new(move |done| to.send(done).unwrap()));
+        answer.recv().unwrap().unwrap()
+    }
+}
+
+/// Goes through the steps, and writes the number of each to `acks`.
+pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
+    let dir = DataDir::open(folder).unwrap();
+    dir.claim(CLUSTER, NODE, 0).unwrap();
+    let options = Options {
+        zero_fill: 0,
+        without_sync,
+        ..Options::default()
+    };
+    let store = LmdbStore::open(&dir, &options).unwrap();
+    let files = store.files();
+    let (journal, applier) = store.split();
+    let (to_settled, settled) = channel();
+    let hooks = Hooks {
+        on_completed: Box::new(|_| {}),
+        on_settled: Box::new(move |all| {
+            all.into_iter()
+                .for_each(|one| to_settled.send(one.tokens).unwrap())
+        }),
+        on_fatal: Box::new(|detail| panic!("{detail}")),
+        observer: Arc::new(()),
+    };
+    let config = Config {
+        apply_bytes: 1,
+        ..Config::default()
+    };
+    let storage = StorageThread::start(journal, applier, config, hooks).unwrap();
+    let process = Process {
+        threads: FileThreads::start(files, &storage.handle()).unwrap(),
+        storage,
+        settled,
+    };
+    // In one piece, which is one record of the trace.
+    let mut acknowledge = |step: usize| acks.write_all(format!("{step}\n").as_bytes()).unwrap();
+    process.derive(0, 1);
+    acknowledge(1);
+    let FileDone::Saved { size, checksum, .. } = process.perform(save(1)) else {
+        panic!("not saved");
+    };
+    acknowledge(2);
+    process.derive(1, 2);
+    acknowledge(3);
+    let FileDone::Chunk(bytes) = process.perform(read(1)) else {
+        panic!("not read");
+    };
+    for offset in (0..bytes.len()).step_by(7000) {
+        process.perform(FileTask::Write {
+            file: file(2),
+            offset: offset as u64,
+            bytes: bytes.slice(offset..bytes.len().min(offset + 7000)),
+        });
+    }
+    let sealed = process.perform(FileTask::Seal {
+        file: file(2),
+        size,
+        checksum,
+    });
+    assert_eq!(sealed, FileDone::Sealed { intact: true });
+    acknowledge(4);
+    process.perform(load(2));
+    acknowledge(5);
+    process.derive(1, 3);
+    acknowledge(6);
+    process.perform(save(3));
+    acknowledge(7);
+    drop(process.threads);
+    process.storage.shutdown();
+}
+
+/// Opens what a crash left, and says what is wrong with it, if anything. What was acknowledged must be there.
+pub(crate) fn check(folder: &Path, acknowledged: u64, options: &Options) -> Result<(), String> {
+    let acknowledged = acknowledged as usize;
+    let dir = DataDir::open(folder).map_err(|error| error.to_string())?;
+    dir.claim(CLUSTER, NODE, 1).map_err(|error| error.to_string())?;
+    let mut store = LmdbStore::open(&dir, options).map_err(|error| error.to_string())?;
+    let found = content(&store)?;
+    let marker = found
+        .iter()
+        .find(|(key, _)| key == MARKER)
+        .map(|(_, value)| value);
+    let mut possible = vec![STEPS[acknowledged].0];
+    possible.extend(STEPS.get(acknowledged + 1).map(|(version, _)| *version));
+    let version = match marker {
+        Some(marker) => (1..=3)
+            .find(|version| marker == &version.to_string())
+            .ok_or("a strange marker")?,
+        None => 0,
+    };
+    // While a load is under way there is no marker, and any part of the rows.
+    let loading = acknowledged == 4 && version == 0;
+    if !loading && !possible.contains(&version) {
+        return Err(format!(
+            "step {acknowledged} was acknowledged, the rows are of version {version}"
+        ));
+    }
+    if !loading && version > 0 && found != rows(version)
+        || version == 0 && acknowledged == 0 && !found.is_empty()
+    {
+        return Err(format!("the rows are not those of version {version}"));
+    }
+    let files = store.files();
+    for number in 1..=3 {
+        let must_be_there = STEPS[acknowledged].1.contains(&number);
+        match files.perform(&read(number), &mut Direct(&mut store)) {
+            Err(FileError::NotFound(_)) if !must_be_there => continue,
+            Err(error) => return Err(format!("after step {acknowledged}: {error}")),
+            Ok(_) => {}
+        }
+        files
+            .perform(&load(number), &mut Direct(&mut store))
+            .map_err(|error| format!("load file {number} after step {acknowledged}: {error}"))?;
+        if content(&store)? != rows(VERSIONS[number as usize]) {
+            return Err(format!("file {number} has other rows than were saved"));
+        }
+    }
+    Ok(())
+}
+
+fn content(store: &LmdbStore) -> Result<Vec<(Bytes, Bytes)>, String> {
+    let page = store.reader().range(Table::Groups, b"", None, 1000, usize::MAX);
+    Ok(page.map_err(|error| error.to_string())?.rows)
+}
