@@ -121,7 +121,7 @@ struct Commits {
 
 impl Commits {
     fn report<G: FnMut() -> bool>(&mut self, name: &str, go_on: impl FnOnce() -> G) {
-        let mut micros = Histogram::<u64>::new(3).expect("a histogram");
+        let mut micros = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("a histogram");
         let started = Instant::now();
         let mut go_on = go_on();
         while go_on() {
