@@ -15,8 +15,11 @@ use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
 use crate::level::Level;
+pub use crate::raft::alphabet::ReadLevel;
 use crate::raft::types::GroupId;
+use crate::shard::command::Command;
 use crate::telemetry::{Occurrence, Span, TraceContext};
+use crate::time::WallTime;
 use crate::topology::Topology;
 use crate::versions::{Context, Dot, WriteId};
 
@@ -168,6 +171,87 @@ pub enum Request {
     },
     /// What this node's servers of Raft groups claim. Never forwarded: other nodes may claim otherwise.
     Groups,
+    /// Have a shard execute a command.
+    Propose {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// What to execute.
+        command: Command,
+        /// Makes a retry known as such; without it, a retry is executed again.
+        session: Option<Stamp>,
+    },
+    /// Open a session with a shard.
+    OpenSession {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// It expires after so many milliseconds of logged time without a command; at least 1.
+        idle_ms: u64,
+    },
+    /// End a session with a shard.
+    CloseSession {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// Which session.
+        session: u64,
+    },
+    /// Read keys of one shard, all as of one moment.
+    Read {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// Which keys.
+        keys: Vec<Key>,
+        /// How much it must see.
+        level: ReadLevel,
+    },
+    /// One page of a shard's keys in key order, as of one moment.
+    ReadRange {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// The first key, inclusive; `None` is the beginning.
+        start: Option<Key>,
+        /// The first key that is too far; `None` is the end.
+        end: Option<Key>,
+        /// Whether `start` itself is left out.
+        after_start: bool,
+        /// At most this many; nodes may return fewer with `next` set.
+        limit: u32,
+        /// How much it must see.
+        level: ReadLevel,
+    },
+    /// One page of a shard's appended entries, in the order of their ids.
+    ReadLog {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// Which of its groups.
+        group: GroupId,
+        /// Only entries with greater ids.
+        after: u64,
+        /// At most this many are looked at.
+        limit: u32,
+        /// How much it must see.
+        level: ReadLevel,
+    },
+}
+
+/// Which command of a session this is (see [`crate::raft::sessions`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The session.
+    pub session: u64,
+    /// The client's number for the command: 1, 2, …; the same when it is retried.
+    pub sequence: u64,
+    /// The client has the answers to all commands up to this number.
+    pub acknowledged: u64,
 }
 
 /// What a node can answer.
@@ -202,6 +286,91 @@ pub enum Response {
     Groups(Vec<GroupClaim>),
     /// To a change that has nothing else to tell.
     Done,
+    /// To a `Propose`: it was executed, once.
+    Committed(Committed),
+    /// To an `OpenSession`.
+    SessionOpened {
+        /// The session.
+        session: u64,
+        /// Who leads the group.
+        leader: NodeId,
+    },
+    /// To a `Read`: a record, or `None` where the key is absent, for each key in its order.
+    Records {
+        /// In the order of the keys.
+        records: Vec<Option<Record>>,
+        /// What was read.
+        view: View,
+    },
+    /// To a `ReadRange`.
+    RecordPage {
+        /// In key order.
+        entries: Vec<(Key, Record)>,
+        /// Where to go on (`after_start: true`); `None` when the range is complete.
+        next: Option<Key>,
+        /// What was read.
+        view: View,
+    },
+    /// To a `ReadLog`.
+    LogPage {
+        /// In the order of their ids.
+        entries: Vec<LogEntry>,
+        /// Where to go on (`after`); `None` at the end.
+        next: Option<u64>,
+        /// What was read.
+        view: View,
+    },
+}
+
+/// A command that was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Committed {
+    /// Where it stands in the group's log: the version of what it wrote, the id of what it appended.
+    pub index: u64,
+    /// The term of that entry.
+    pub term: u64,
+    /// Who leads the group and answered.
+    pub leader: NodeId,
+}
+
+/// A record of a consensus keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Record {
+    /// The log index of the command that wrote it.
+    pub version: u64,
+    /// By the clock of the leader that proposed it.
+    pub time: WallTime,
+    /// The value.
+    pub value: Bytes,
+}
+
+/// An entry of a shard's log of entries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Its log index: rises with each entry.
+    pub id: u64,
+    /// In which term it was appended.
+    pub term: u64,
+    /// By the clock of the leader that proposed it.
+    pub time: WallTime,
+    /// Where it comes from.
+    pub source: String,
+    /// What it says.
+    pub data: Bytes,
+}
+
+/// What a read of a shard has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct View {
+    /// The node whose state was read.
+    pub node: NodeId,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// The last log entry that is in what was read.
+    pub applied: u64,
+    /// How old it may be, in microseconds: 0 if it is linearizable, `None` if nothing is known (a stale read where no
+    /// leader has been heard of).
+    pub staleness_micros: Option<u64>,
 }
 
 /// What a server of a Raft group is, by its own account.

@@ -1,5 +1,7 @@
 //! Deliberate mistakes that the simulator must catch: a test of the tests. Never set outside them.
 
+use crate::raft::bugs::RaftBugs;
+
 /// Which mistakes the roles make. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bugs {
@@ -13,4 +15,6 @@ pub struct Bugs {
     pub ack_before_durable: bool,
     /// A coordinator counts replicas that are alive instead of those that acknowledged.
     pub write_quorum_by_liveness: bool,
+    /// Mistakes of servers of consensus groups.
+    pub raft: RaftBugs,
 }

@@ -80,6 +80,21 @@ pub enum Error {
     /// The client or the node is shutting down. Nothing was written.
     #[error("{0}")]
     Closed(String),
+    /// A conditional write found another version than it asked for. Nothing of its batch was written.
+    #[error(
+        "the condition on key {key} does not hold: {}: read it and decide again",
+        current.map_or_else(|| "it is absent".to_owned(), |version| format!("its version is {version}"))
+    )]
+    ConditionFailed {
+        /// Which key, readable.
+        key: String,
+        /// Its version now; `None` if it is absent.
+        current: Option<u64>,
+    },
+    /// The session that a command belongs to is no more. The command was not executed by this attempt; whether an earlier
+    /// one was cannot be known from here.
+    #[error("{0}")]
+    SessionExpired(String),
 }
 
 impl Error {
@@ -109,6 +124,8 @@ impl Error {
             Error::ConnectionLost(_) => "ConnectionLost",
             Error::Refused(_) => "Refused",
             Error::Closed(_) => "Closed",
+            Error::ConditionFailed { .. } => "ConditionFailed",
+            Error::SessionExpired(_) => "SessionExpired",
         }
     }
 }

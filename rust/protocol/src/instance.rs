@@ -6,6 +6,8 @@ use crate::node::NodeRole;
 use crate::quorum::coordinator::Coordinator;
 use crate::quorum::replica::Replica;
 use crate::role::{Effect, Event, Rng, Role, RoleId, Spec, Surroundings};
+use crate::shard::Shard;
+use crate::shard::gate::Gate;
 use crate::time::Now;
 
 /// A role instance.
@@ -19,6 +21,10 @@ pub enum Instance {
     Coordinator(Coordinator),
     /// See [`crate::quorum::replica`].
     Replica(Replica),
+    /// See [`crate::shard::gate`].
+    Gate(Gate),
+    /// See [`crate::shard`].
+    Shard(Box<Shard>),
 }
 
 impl Instance {
@@ -47,6 +53,16 @@ impl Instance {
                     Instance::Coordinator(Coordinator::new(keyspace, surroundings)?),
                 ),
             ],
+            Spec::Consensus(keyspace) => {
+                let gate = Gate::new(keyspace, surroundings);
+                let shards = keyspace.groups.iter().filter_map(|group| {
+                    let shard = Shard::new(keyspace, group.id, surroundings, surroundings.bugs.raft)?;
+                    Some((RoleId::Shard(group.id), Instance::Shard(Box::new(shard))))
+                });
+                shards
+                    .chain([(RoleId::Gate(keyspace.id), Instance::Gate(gate))])
+                    .collect()
+            }
         })
     }
 }
@@ -61,6 +77,8 @@ impl Role for Instance {
             Instance::Control(role) => role.handle(now, rng, event, effects),
             Instance::Coordinator(role) => role.handle(now, rng, event, effects),
             Instance::Replica(role) => role.handle(now, rng, event, effects),
+            Instance::Gate(role) => role.handle(now, rng, event, effects),
+            Instance::Shard(role) => role.handle(now, rng, event, effects),
         }
     }
 }
@@ -108,6 +126,7 @@ mod tests {
         Keyspace {
             id: KeyspaceId(id),
             settings: KeyspaceSettings::quorum(&format!("ks{id}"), replicas),
+            groups: Vec::new(),
         }
     }
 

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::ids::KeyspaceId;
+use crate::ids::{KeyspaceId, NodeId};
 use crate::level::Level;
+use crate::raft::types::GroupId;
+use crate::ring::Token;
 
 /// The longest name of a keyspace, in bytes.
 pub const MAX_KEYSPACE_NAME: usize = 64;
@@ -14,6 +16,8 @@ pub const MAX_KEYSPACE_NAME: usize = 64;
 pub enum Mode {
     /// Leaderless, with a consistency level per operation (Dynamo, Cassandra, Riak).
     Quorum,
+    /// Raft groups: linearizable (etcd, TiKV).
+    Consensus,
 }
 
 /// What a coordinator does when the replicas it read disagree.
@@ -24,6 +28,12 @@ pub enum ReadRepair {
     /// Answers first, then sends the merged state to those that lack it.
     Async,
 }
+
+/// The most Raft groups that a keyspace can be split into.
+pub const MAX_SHARDS: u16 = 256;
+
+/// A consensus keyspace's log is compacted by so many entries at once, unless its settings say otherwise.
+pub const SNAPSHOT_EVERY: u32 = 10_000;
 
 /// The settings that a user gives; what is stored is a [`Keyspace`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +50,19 @@ pub struct KeyspaceSettings {
     pub write_level: Level,
     /// What a read does about stale replicas.
     pub read_repair: ReadRepair,
+    /// In consensus mode: how many Raft groups share the keys, 1 to 256. Otherwise 1.
+    pub shards: u16,
+    /// In consensus mode: a group's log is compacted when so many entries have been applied since the last time.
+    pub snapshot_every: u32,
+}
+
+/// One Raft group of a consensus keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Group {
+    /// Never reused.
+    pub id: GroupId,
+    /// The members that it began with, as the ring placed them.
+    pub members: Vec<NodeId>,
 }
 
 /// A keyspace as it is stored on every node.
@@ -49,6 +72,25 @@ pub struct Keyspace {
     pub id: KeyspaceId,
     /// As its creator gave them.
     pub settings: KeyspaceSettings,
+    /// In consensus mode its groups, by shard; otherwise none.
+    pub groups: Vec<Group>,
+}
+
+impl Keyspace {
+    /// The shard of a key with this token: the ring, cut into as many equal arcs as there are groups.
+    pub fn shard_of(&self, token: Token) -> usize {
+        (u128::from(token.0) * self.groups.len() as u128 >> 64) as usize
+    }
+
+    /// The token at which a shard's arc begins.
+    pub fn first_token(shard: u16, shards: u16) -> Token {
+        Token(((u128::from(shard) << 64).div_ceil(u128::from(shards))) as u64)
+    }
+
+    /// The shard that is this group.
+    pub fn group(&self, id: GroupId) -> Option<(u16, &Group)> {
+        (0..).zip(&self.groups).find(|(_, group)| group.id == id)
+    }
 }
 
 /// What is to change about a keyspace; `None` stays as it is. How many replicas it has cannot be changed yet.
@@ -89,6 +131,16 @@ impl KeyspaceSettings {
             read_level: Level::Quorum,
             write_level: Level::Quorum,
             read_repair: ReadRepair::Async,
+            shards: 1,
+            snapshot_every: SNAPSHOT_EVERY,
+        }
+    }
+
+    /// A consensus-mode keyspace of one group.
+    pub fn consensus(name: &str, replicas: u8) -> Self {
+        KeyspaceSettings {
+            mode: Mode::Consensus,
+            ..KeyspaceSettings::quorum(name, replicas)
         }
     }
 
@@ -115,6 +167,29 @@ impl KeyspaceSettings {
             return Err(Error::invalid(format!(
                 "keyspace {:?}: replicas={} but the cluster has {nodes} node(s): lower replicas or start more nodes",
                 self.name, self.replicas
+            )));
+        }
+        let most = if self.mode == Mode::Consensus {
+            MAX_SHARDS
+        } else {
+            1
+        };
+        if self.shards == 0 || self.shards > most {
+            return Err(Error::invalid(format!(
+                "keyspace {:?}: shards={} but {} keyspace has 1 to {most}: choose a number in that range",
+                self.name,
+                self.shards,
+                if self.mode == Mode::Consensus {
+                    "a consensus"
+                } else {
+                    "a quorum"
+                },
+            )));
+        }
+        if self.snapshot_every == 0 {
+            return Err(Error::invalid(format!(
+                "keyspace {:?}: snapshot_every must be at least 1 entry",
+                self.name
             )));
         }
         self.read_level.required(self.replicas)?;

@@ -19,6 +19,7 @@ pub mod quorum;
 pub mod raft;
 pub mod ring;
 pub mod role;
+pub mod shard;
 pub mod store;
 pub mod telemetry;
 pub mod time;

@@ -139,7 +139,9 @@ impl Lane {
         }
         match message {
             Message::Raft { message, .. } if message.body.is_urgent() => Lane::Control,
-            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) => Lane::Control,
+            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) | Message::Gathered => {
+                Lane::Control
+            }
             Message::Assign { .. }
             | Message::Assigned { .. }
             | Message::Store { .. }

@@ -130,4 +130,6 @@ pub enum Message {
     /// A control role asks the leader's to have this change committed; `Forwarded` answers what became of it. The same
     /// change may be sent again, to the same leader or another: it is executed once.
     Propose(Change),
+    /// A role to itself, when it has put something aside: everything that waited with it has been seen. Never over the wire.
+    Gathered,
 }

@@ -1,8 +1,8 @@
 //! The node role: decides which role instances exist on a node.
 //!
 //! The wiring of a node is itself a pure state machine, so that the simulator wires its nodes exactly as real ones
-//! are. Today's rule is short: the control role always exists, and every keyspace that it knows to exist has a
-//! coordinator and a replica. Shells create and end instances until they match the last
+//! are. The rule is short: the control role always exists; every quorum keyspace that it knows to exist has a
+//! coordinator and a replica, every consensus keyspace a gate and a server of each group that this node is a member of. Shells create and end instances until they match the last
 //! [`Effect::Reconcile`], before they perform the effects that follow it; so when the control role
 //! reads [`Message::Defined`], the keyspaces are being served.
 //!
@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::KeyspaceId;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, Mode};
 use crate::message::{Header, Message};
 use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Spec, Surroundings};
 use crate::time::Now;
@@ -39,8 +39,15 @@ impl NodeRole {
     }
 
     fn reconcile(&self) -> Effect {
-        let quorum = self.keyspaces.values().cloned().map(Spec::Quorum);
-        Effect::Reconcile(std::iter::once(Spec::Control).chain(quorum).collect())
+        let keyspaces = self
+            .keyspaces
+            .values()
+            .cloned()
+            .map(|keyspace| match keyspace.settings.mode {
+                Mode::Quorum => Spec::Quorum(keyspace),
+                Mode::Consensus => Spec::Consensus(keyspace),
+            });
+        Effect::Reconcile(std::iter::once(Spec::Control).chain(keyspaces).collect())
     }
 
     fn own(&self, role: RoleId) -> Address {
@@ -58,7 +65,8 @@ impl NodeRole {
             effects.push(self.reconcile());
         }
         for (id, keyspace) in &self.keyspaces {
-            if before.get(id).is_some_and(|known| known != keyspace) {
+            if keyspace.settings.mode == Mode::Quorum && before.get(id).is_some_and(|known| known != keyspace)
+            {
                 effects.push(Effect::Send {
                     to: self.own(RoleId::Coordinator(*id)),
                     header,

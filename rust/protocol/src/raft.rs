@@ -104,13 +104,14 @@ mod progress;
 pub mod quorum;
 mod read_index;
 pub mod recovery;
+pub mod report;
 pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod snapshot;
 pub mod types;
 mod vault;
-mod waiting;
+pub(crate) mod waiting;
 
 pub use group::RaftGroup;
 pub use server::Raft;

@@ -32,6 +32,7 @@ use crate::ids::{KeyspaceId, NodeId, ReplicaId};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
+use crate::raft::types::GroupId;
 use crate::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 use crate::telemetry::{Measurement, Span, TimelineEvent};
 use crate::time::{Instant, Now};
@@ -68,6 +69,10 @@ pub enum RoleId {
     Coordinator(KeyspaceId),
     /// Stores one keyspace's share of keys on this node ([`crate::quorum::replica`]).
     Replica(KeyspaceId),
+    /// Finds the leaders of one consensus keyspace's groups ([`crate::shard::gate`]).
+    Gate(KeyspaceId),
+    /// A server of one group of a consensus keyspace ([`crate::shard`]).
+    Shard(GroupId),
 }
 
 /// One role instance in the cluster.
@@ -300,6 +305,8 @@ pub enum Spec {
     Control,
     /// A coordinator and a replica of this keyspace.
     Quorum(Keyspace),
+    /// A gate to this keyspace, and the servers of its groups that belong to this node.
+    Consensus(Keyspace),
 }
 
 impl Spec {
@@ -313,6 +320,7 @@ impl Spec {
                     && one.settings.mode == other.settings.mode
                     && one.settings.replicas == other.settings.replicas
             }
+            (Spec::Consensus(one), Spec::Consensus(other)) => one == other,
             _ => false,
         }
     }

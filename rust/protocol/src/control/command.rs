@@ -174,6 +174,7 @@ mod tests {
             keyspace: Keyspace {
                 id: KeyspaceId(3),
                 settings: KeyspaceSettings::quorum("logs", 3),
+                groups: Vec::new(),
             },
             created: true,
         };

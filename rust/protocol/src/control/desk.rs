@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::api::{Request, Response};
 use crate::control::asks::{Ask, Attempt, Origin, Wish};
 use crate::control::command::{Change, Command, Outcome};
+use crate::control::serving::keyspace_of;
 use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -72,9 +73,7 @@ impl Control {
                 change(write_id, command)
             }
             Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
-            request @ (Request::Put { .. } | Request::Get { .. } | Request::Scan { .. }) => {
-                Wish::Relay(client, header, request)
-            }
+            request if keyspace_of(&request).is_some() => Wish::Relay(client, header, request),
             other => {
                 let error = Error::invalid(format!("the control plane does not answer {other:?}"));
                 return reply(client, Err(error), turn);

@@ -12,6 +12,7 @@ use crate::control::command::Outcome;
 use crate::control::{Control, PUSH, SERVE_PATIENCE, Turn};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
+use crate::keyspace::Mode;
 use crate::message::Message;
 use crate::raft::alphabet::{Event as GroupEvent, Question, ReadLevel};
 use crate::role::{Effect, RoleId};
@@ -146,8 +147,8 @@ impl Control {
 
     /// Hands a request to the coordinator of its keyspace, if there is such a keyspace.
     fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
-        let known = keyspace.filter(|keyspace| self.known.keyspaces().contains_key(keyspace));
-        let Some(keyspace) = known else {
+        let known = keyspace.and_then(|keyspace| self.known.keyspaces().get(&keyspace));
+        let Some(known) = known else {
             let names: Vec<&str> = self
                 .known
                 .keyspaces()
@@ -166,13 +167,17 @@ impl Control {
             ));
             return self.finish(id, Err(error), turn);
         };
+        let to = match known.settings.mode {
+            Mode::Quorum => RoleId::Coordinator(known.id),
+            Mode::Consensus => RoleId::Gate(known.id),
+        };
         if let Some(Ask {
             wish: Wish::Relay(client, header, request),
             ..
         }) = self.asks.remove(&id)
         {
             turn.effects.push(Effect::Relay {
-                to: RoleId::Coordinator(keyspace),
+                to,
                 client,
                 header,
                 request,
@@ -181,11 +186,18 @@ impl Control {
     }
 }
 
-fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
+/// The keyspace that a request is about.
+pub(super) fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
     match request {
-        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
-            Some(*keyspace)
-        }
+        Request::Put { keyspace, .. }
+        | Request::Get { keyspace, .. }
+        | Request::Scan { keyspace, .. }
+        | Request::Propose { keyspace, .. }
+        | Request::OpenSession { keyspace, .. }
+        | Request::CloseSession { keyspace, .. }
+        | Request::Read { keyspace, .. }
+        | Request::ReadRange { keyspace, .. }
+        | Request::ReadLog { keyspace, .. } => Some(*keyspace),
         _ => None,
     }
 }

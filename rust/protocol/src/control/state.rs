@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::control::command::{Change, Command, Outcome};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
-use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
+use crate::keyspace::{Group, Keyspace, KeyspaceChange, KeyspaceSettings, Mode};
 use crate::raft::format::{self, FormatError};
-use crate::raft::machine::Machine;
+use crate::raft::machine::{Machine, StateMachine};
 use crate::raft::types::{GroupId, LogIndex, LogPosition};
 use crate::time::WallTime;
 use crate::topology::{Member, Topology};
@@ -178,10 +178,16 @@ impl ControlPlane {
                 created: false,
             });
         }
+        let groups = match settings.mode {
+            Mode::Quorum => Vec::new(),
+            Mode::Consensus => self.place(&settings)?,
+        };
         self.last_keyspace.0 += 1;
+        self.last_group.0 += groups.len() as u32;
         let keyspace = Keyspace {
             id: self.last_keyspace,
             settings,
+            groups,
         };
         self.keyspaces.insert(keyspace.id, keyspace.clone());
         self.generation += 1;
@@ -189,6 +195,22 @@ impl ControlPlane {
             keyspace,
             created: true,
         })
+    }
+
+    /// The groups of a new consensus keyspace: each where the ring places the beginning of its arc.
+    fn place(&self, settings: &KeyspaceSettings) -> Result<Vec<Group>, Error> {
+        let topology = self.topology.as_ref();
+        let topology = topology.ok_or_else(|| Error::invalid("the cluster has no members yet: retry"))?;
+        let ring = topology.build_ring()?;
+        let group = |shard: u16| {
+            let token = Keyspace::first_token(shard, settings.shards);
+            let members = ring.preference_list(token, settings.replicas);
+            Ok(Group {
+                id: GroupId(self.last_group.0 + 1 + u32::from(shard)),
+                members: members.map_err(|error| Error::invalid(error.to_string()))?,
+            })
+        };
+        (0..settings.shards).map(group).collect()
     }
 
     fn alter(&mut self, name: &str, change: KeyspaceChange) -> Result<Outcome, Error> {
@@ -216,7 +238,7 @@ impl ControlPlane {
     }
 }
 
-impl Machine for ControlPlane {
+impl StateMachine for ControlPlane {
     /// # Panics
     /// If the command is none that this program knows: it must not go on without it.
     fn apply(&mut self, position: LogPosition, _time: WallTime, command: &Bytes) -> Bytes {
@@ -237,7 +259,9 @@ impl Machine for ControlPlane {
         };
         outcome.encode()
     }
+}
 
+impl Machine for ControlPlane {
     /// There is nothing to ask: who may see the state has it. A query is only a barrier.
     fn query(&self, _query: &Bytes) -> Bytes {
         Bytes::new()

@@ -4,6 +4,7 @@
 //! batches: those that a shell finds waiting go into the log, onto the disk and to the followers together.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -75,7 +76,7 @@ pub struct Proposal {
 }
 
 /// How much a read has to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReadLevel {
     /// Everything that was acknowledged before the read began.
     Linearizable,

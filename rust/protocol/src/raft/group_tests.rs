@@ -7,6 +7,7 @@ use crate::ids::NodeId;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::format;
+use crate::raft::machine::StateMachine;
 use crate::raft::message::{Body, Message};
 use crate::raft::sessions::Request;
 use crate::raft::settings::Settings;
@@ -18,11 +19,13 @@ use crate::role::{Query, rng_from_seed};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Nothing;
 
-impl Machine for Nothing {
+impl StateMachine for Nothing {
     fn apply(&mut self, _: LogPosition, _: crate::time::WallTime, _: &Bytes) -> Bytes {
         Bytes::new()
     }
+}
 
+impl Machine for Nothing {
     fn query(&self, _: &Bytes) -> Bytes {
         Bytes::new()
     }

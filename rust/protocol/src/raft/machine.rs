@@ -6,17 +6,20 @@ use crate::raft::format::FormatError;
 use crate::raft::types::LogPosition;
 use crate::time::WallTime;
 
-/// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory (the
-/// control plane's is). One that is not is driven by a host of its own from the [`Output`](super::output::Output)s of
-/// [`Raft`](super::Raft).
+/// Something that executes commands.
 ///
 /// It must be deterministic: the same commands in the same order give the same answers and the same state on
-/// every server, now and when the log is applied again after a restart. It begins as `default()`.
-pub trait Machine: Clone + Default {
+/// every server, now and when the log is applied again after a restart.
+pub trait StateMachine {
     /// Applies a committed command and gives the answer for its proposer. `time` is the leader's wall clock
     /// when the command was proposed, as the log has it; it never runs backwards.
     fn apply(&mut self, position: LogPosition, time: WallTime, command: &Bytes) -> Bytes;
+}
 
+/// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory (the
+/// control plane's is). One that is not is driven by a host of its own from the [`Output`](super::output::Output)s of
+/// [`Raft`](super::Raft). It begins as `default()`.
+pub trait Machine: StateMachine + Clone + Default {
     /// Answers a question without changing anything.
     fn query(&self, query: &Bytes) -> Bytes;
 

@@ -27,7 +27,7 @@ enum Step {
 /// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read),
 /// until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery {
     group: GroupId,
     step: Step,
     recovered: Recovered,
@@ -35,21 +35,24 @@ pub(super) struct Recovery {
     snapshot: Vec<u8>,
     next_chunk: u64,
     next_entry: u64,
+    /// Whether the bytes of snapshots are in the journal.
+    in_journal: bool,
 }
 
 /// What was recovered.
-pub(super) struct Done {
-    pub(super) recovered: Recovered,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Done {
+    pub(crate) recovered: Recovered,
     /// The snapshot that the state begins with.
-    pub(super) kept: Option<Kept>,
+    pub(crate) kept: Option<Kept>,
     /// Its bytes.
-    pub(super) snapshot: Bytes,
+    pub(crate) snapshot: Bytes,
     /// The position behind its last chunk.
-    pub(super) next_chunk: u64,
+    pub(crate) next_chunk: u64,
 }
 
 impl Recovery {
-    pub(super) fn new(group: GroupId) -> Self {
+    pub(crate) fn new(group: GroupId) -> Self {
         Recovery {
             group,
             step: Step::Hard,
@@ -58,11 +61,20 @@ impl Recovery {
             snapshot: Vec::new(),
             next_chunk: 0,
             next_entry: 1,
+            in_journal: true,
+        }
+    }
+
+    /// For a host that keeps its snapshots elsewhere: their bytes are not read.
+    pub(crate) fn without_snapshot(group: GroupId) -> Self {
+        Recovery {
+            in_journal: false,
+            ..Recovery::new(group)
         }
     }
 
     /// What to read next.
-    pub(super) fn query(&self) -> Query {
+    pub(crate) fn query(&self) -> Query {
         let log = |stream: StreamId, from| Query::Log {
             stream,
             from,
@@ -86,7 +98,7 @@ impl Recovery {
     /// # Errors
     /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised
     /// what it cannot read any more.
-    pub(super) fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
+    pub(crate) fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
         let rows = rows.rows;
         match self.step {
             Step::Hard => {
@@ -107,7 +119,9 @@ impl Recovery {
                     if let Some(kept) = &beginning.snapshot {
                         self.next_chunk = kept.handle;
                         self.kept = Some(kept.clone());
-                        self.step = Step::Snapshot;
+                        if self.in_journal {
+                            self.step = Step::Snapshot;
+                        }
                     }
                 }
             }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::format::{self, FormatError};
-use crate::raft::machine::Machine;
+use crate::raft::machine::{Machine, StateMachine};
 use crate::raft::types::{LogIndex, LogPosition};
 use crate::time::WallTime;
 
@@ -128,10 +128,51 @@ struct Saved {
     machine: Bytes,
 }
 
-impl<M: Machine> Sessions<M> {
+impl<M: StateMachine> Sessions<M> {
+    /// What a host has kept elsewhere: the state machine after `applied`, the clock, and the sessions as
+    /// [`session_row`](Self::session_row) gave them.
+    ///
+    /// # Errors
+    /// [`FormatError`] for a row that is none.
+    pub fn resume(
+        machine: M,
+        applied: LogIndex,
+        clock: WallTime,
+        rows: impl IntoIterator<Item = (SessionId, Bytes)>,
+    ) -> Result<Self, FormatError> {
+        let mut sessions = BTreeMap::new();
+        for (id, row) in rows {
+            let session: Session = format::decode("session", &row)?;
+            sessions.insert(id, session);
+        }
+        let expiry = sessions.iter().map(|(id, session)| (session.expires, *id));
+        Ok(Sessions {
+            expiry: expiry.collect(),
+            machine,
+            applied,
+            clock,
+            sessions,
+        })
+    }
+
     /// The state machine within.
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// The state machine within, for its host.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// The latest time in the log so far.
+    pub fn clock(&self) -> WallTime {
+        self.clock
+    }
+
+    /// A session, for a host that keeps each in a row of its own; `None` if it is no more.
+    pub fn session_row(&self, id: SessionId) -> Option<Bytes> {
+        self.sessions.get(&id).map(format::encode)
     }
 
     /// The last entry that was applied.
@@ -162,16 +203,32 @@ impl<M: Machine> Sessions<M> {
     /// # Panics
     /// If the command is none that [`logged`] made: no server could go on.
     pub fn apply(&mut self, position: LogPosition, command: &Bytes) -> Result<Answer, SessionError> {
+        self.apply_noting(position, command, &mut BTreeSet::new())
+    }
+
+    /// As [`apply`](Self::apply), and notes which sessions have changed or gone.
+    ///
+    /// # Errors
+    /// [`SessionError`] if it was not executed.
+    ///
+    /// # Panics
+    /// If the command is none that [`logged`] made: no server could go on.
+    pub fn apply_noting(
+        &mut self,
+        position: LogPosition,
+        command: &Bytes,
+        touched: &mut BTreeSet<SessionId>,
+    ) -> Result<Answer, SessionError> {
         self.skip(position);
         let logged = format::decode("logged request", command);
         let Logged { time, request } = logged.unwrap_or_else(|error| panic!("entry {position}: {error}"));
         self.clock = self.clock.max(time);
-        self.expire();
+        self.expire(touched);
         match request {
             Request::Plain(command) => Ok(Answer::Done(self.execute(position, &command))),
-            Request::Open { idle_ms } => Ok(Answer::Opened(self.open_session(position, idle_ms))),
+            Request::Open { idle_ms } => Ok(Answer::Opened(self.open_session(position, idle_ms, touched))),
             Request::Close(id) => {
-                self.close(id);
+                self.close(id, touched);
                 Ok(Answer::Closed)
             }
             Request::InSession {
@@ -179,7 +236,10 @@ impl<M: Machine> Sessions<M> {
                 sequence,
                 acknowledged,
                 command,
-            } => self.execute_once(position, session, (sequence, acknowledged), &command),
+            } => {
+                touched.insert(session);
+                self.execute_once(position, session, (sequence, acknowledged), &command)
+            }
         }
     }
 
@@ -218,13 +278,19 @@ impl<M: Machine> Sessions<M> {
         Ok(Answer::Done(answer))
     }
 
-    fn open_session(&mut self, position: LogPosition, idle_ms: u64) -> SessionId {
+    fn open_session(
+        &mut self,
+        position: LogPosition,
+        idle_ms: u64,
+        touched: &mut BTreeSet<SessionId>,
+    ) -> SessionId {
         if self.sessions.len() >= MAX_SESSIONS
             && let Some((_, first)) = self.expiry.first().copied()
         {
-            self.close(first);
+            self.close(first, touched);
         }
         let id = SessionId(position.index.0);
+        touched.insert(id);
         let expires = WallTime(self.clock.0.saturating_add(idle_ms.saturating_mul(1000)));
         let session = Session {
             idle_ms,
@@ -237,20 +303,23 @@ impl<M: Machine> Sessions<M> {
         id
     }
 
-    fn close(&mut self, id: SessionId) {
+    fn close(&mut self, id: SessionId, touched: &mut BTreeSet<SessionId>) {
         if let Some(session) = self.sessions.remove(&id) {
             self.expiry.remove(&(session.expires, id));
+            touched.insert(id);
         }
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, touched: &mut BTreeSet<SessionId>) {
         while let Some((expires, id)) = self.expiry.first().copied()
             && expires < self.clock
         {
-            self.close(id);
+            self.close(id, touched);
         }
     }
+}
 
+impl<M: Machine> Sessions<M> {
     /// Everything, for a snapshot. `without_sessions` is a deliberate mistake.
     pub fn save(&self, without_sessions: bool) -> Bytes {
         format::encode(&Saved {

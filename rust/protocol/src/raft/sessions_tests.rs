@@ -7,12 +7,14 @@ use crate::raft::types::Term;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Counter(u64);
 
-impl Machine for Counter {
+impl StateMachine for Counter {
     fn apply(&mut self, _position: LogPosition, _time: WallTime, _command: &Bytes) -> Bytes {
         self.0 += 1;
         self.0.to_string().into()
     }
+}
 
+impl Machine for Counter {
     fn query(&self, _query: &Bytes) -> Bytes {
         self.0.to_string().into()
     }

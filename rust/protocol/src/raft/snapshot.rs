@@ -129,6 +129,11 @@ pub(super) struct Incoming {
 }
 
 impl Raft {
+    /// The snapshot that stands for the beginning of the log, if one does.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
     // ---- making one ----
 
     /// Asks for a snapshot when one is due; later, while the last one is still on its way to somebody.
@@ -160,6 +165,12 @@ impl Raft {
                 position: LogPosition { term, index },
             });
         }
+    }
+
+    /// Whether enough of the log can go to be worth the while, if the host's state machine survives a crash as it is
+    /// after `settled`. Cheap.
+    pub fn is_worth_compacting(&self, settled: LogIndex) -> bool {
+        settled.0 >= self.log.base().index.0 + self.setup.settings.snapshot_every * self.patience()
     }
 
     /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only

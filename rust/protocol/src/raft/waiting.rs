@@ -9,13 +9,13 @@ use crate::raft::types::{LogIndex, LogPosition, Term};
 use crate::time::Instant;
 
 /// The timer that looks for passed deadlines.
-pub(super) const SWEEP_TIMER: u64 = 1;
+pub(crate) const SWEEP_TIMER: u64 = 1;
 /// How often it does while somebody waits.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
 
 /// Those who wait for an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     /// Whose proposal stands where, and until when they wait.
     proposals: BTreeMap<(LogIndex, Term), (u64, Instant)>,
     queries: BTreeMap<u64, Question>,
@@ -28,7 +28,7 @@ impl Waiting {
     // ---- proposals ----
 
     /// Proposals, with their deadlines, stand in the log from `first` on.
-    pub(super) fn expect(&mut self, first: LogPosition, waiting: Vec<(u64, Instant)>) {
+    pub(crate) fn expect(&mut self, first: LogPosition, waiting: Vec<(u64, Instant)>) {
         let indexes = (first.index.0..).map(LogIndex);
         let places = indexes.map(|index| (index, first.term));
         self.proposals.extend(places.zip(waiting));
@@ -36,7 +36,7 @@ impl Waiting {
 
     /// This entry is committed, and was answered so if it is a command: whoever waits at its index learns
     /// what became of the proposal.
-    pub(super) fn committed(
+    pub(crate) fn committed(
         &mut self,
         position: LogPosition,
         answer: Option<&Result<Answer, SessionError>>,
@@ -58,7 +58,7 @@ impl Waiting {
     }
 
     /// A snapshot took the place of the entries up to here: which ones they were is not known.
-    pub(super) fn forget(&mut self, through: LogIndex, effects: &mut Vec<Effect>) {
+    pub(crate) fn forget(&mut self, through: LogIndex, effects: &mut Vec<Effect>) {
         while let Some(entry) = self.proposals.first_entry()
             && entry.key().0 <= through
         {
@@ -71,17 +71,17 @@ impl Waiting {
     // ---- queries ----
 
     /// A query waits for its read index.
-    pub(super) fn ask(&mut self, query: Question) {
+    pub(crate) fn ask(&mut self, query: Question) {
         self.queries.insert(query.id, query);
     }
 
     /// These queries may be answered when everything up to `index` is applied.
-    pub(super) fn ready(&mut self, ids: Vec<u64>, index: LogIndex) {
+    pub(crate) fn ready(&mut self, ids: Vec<u64>, index: LogIndex) {
         self.ready.entry(index).or_default().extend(ids);
     }
 
     /// The queries that may be answered now.
-    pub(super) fn take_ready(&mut self, applied: LogIndex) -> Vec<Question> {
+    pub(crate) fn take_ready(&mut self, applied: LogIndex) -> Vec<Question> {
         let mut taken = Vec::new();
         while let Some(entry) = self.ready.first_entry()
             && *entry.key() <= applied
@@ -93,7 +93,7 @@ impl Waiting {
     }
 
     /// These queries are not answered here.
-    pub(super) fn fail(&mut self, ids: Vec<u64>, error: QueryError, effects: &mut Vec<Effect>) {
+    pub(crate) fn fail(&mut self, ids: Vec<u64>, error: QueryError, effects: &mut Vec<Effect>) {
         for id in ids {
             if self.queries.remove(&id).is_some() {
                 let result = Err(error);
@@ -105,7 +105,7 @@ impl Waiting {
     // ---- deadlines ----
 
     /// Sets the timer if somebody waits.
-    pub(super) fn arm(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn arm(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let somebody = !self.proposals.is_empty() || !self.queries.is_empty();
         if somebody && !self.sweeping {
             self.sweeping = true;
@@ -115,7 +115,7 @@ impl Waiting {
     }
 
     /// Whoever has waited long enough is told that nothing is known.
-    pub(super) fn sweep(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn sweep(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.sweeping = false;
         self.proposals.retain(|_, (id, deadline)| {
             let late = *deadline <= now;

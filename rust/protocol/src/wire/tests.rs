@@ -68,6 +68,7 @@ fn keyspace() -> Keyspace {
     Keyspace {
         id: KeyspaceId(3),
         settings: KeyspaceSettings::quorum("logs", 3),
+        groups: Vec::new(),
     }
 }
 

@@ -63,6 +63,7 @@ fn keyspace() -> Keyspace {
     Keyspace {
         id: KeyspaceId(7),
         settings: KeyspaceSettings::quorum("users", 3),
+        groups: Vec::new(),
     }
 }
 

@@ -228,6 +228,7 @@ mod tests {
         let keyspace = Keyspace {
             id: KeyspaceId(1),
             settings: KeyspaceSettings::quorum("ks", 3),
+            groups: Vec::new(),
         };
         let surroundings = Surroundings {
             replica: ReplicaId::new(NodeId(9), 0xd1),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::format::{self, FormatError};
-use crate::raft::machine::Machine;
+use crate::raft::machine::{Machine, StateMachine};
 use crate::raft::types::LogPosition;
 use crate::time::WallTime;
 
@@ -32,7 +32,7 @@ impl Ledger {
     }
 }
 
-impl Machine for Ledger {
+impl StateMachine for Ledger {
     fn apply(&mut self, _position: LogPosition, _time: WallTime, command: &Bytes) -> Bytes {
         *self.executed.entry(command.clone()).or_default() += 1;
         let text = String::from_utf8_lossy(command);
@@ -57,7 +57,9 @@ impl Machine for Ledger {
         self.values.insert(name.to_owned(), new.clone());
         new.into()
     }
+}
 
+impl Machine for Ledger {
     fn query(&self, query: &Bytes) -> Bytes {
         let value = self.values.get(&*String::from_utf8_lossy(query));
         value.cloned().unwrap_or_else(|| "-".to_owned()).into()

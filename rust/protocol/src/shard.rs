@@ -1,0 +1,268 @@
+//! A shard of a consensus keyspace: a Raft group whose state is in the store.
+//!
+//! # The idea
+//! A keyspace in consensus mode is split into shards by its keys' tokens; each is a Raft group of its own, whose members the
+//! ring has chosen. A [`Shard`] is one member's server of one group. What [`Raft`](crate::raft::Raft) finds committed, it
+//! applies to rows of the store. A client's request takes this way:
+//!
+//! ```text
+//!  request ─▶ leader's server ── log entry ─▶ disks of a majority ─▶ committed
+//!                                                                       │ in order, here durable too
+//!  answer ◀── outcome ◀── applied by Store, inside its client's session ◀┘
+//!                             └──▶ rows and marker, in one Effect::Derive
+//! ```
+//!
+//! Servers that do not lead hand requests to the [`gate`], which every node has for every consensus keyspace: it finds the
+//! leader, wherever it is, and goes on looking over a failover.
+//!
+//! # Rows and log
+//! The log is what makes a command durable, so rows are not journalled again: they are derived from it, and the store says
+//! when they [survive a crash](crate::role::Event::Settled). Only then the log before them is forgotten. The marker among
+//! the rows tells how far they are; a server that starts takes the log up from there ([`starting`]). An entry is applied
+//! only when it is durable *here*: the rows must never be ahead of the log that explains them.
+//!
+//! Conditions must know the version of a row before the command is applied. They are read beforehand, for as many commands as
+//! wait ([`pipeline`]). Nothing else waits for a read of the disk.
+//!
+//! # Reads
+//! A linearizable read waits for a read index (see [`crate::raft`]) and then reads rows; a stale one reads them at once, and
+//! says how long ago the leader was heard of. Keys that are read together are read as of one moment: nothing is derived
+//! between ([`reads`]).
+//!
+//! # Exactly once
+//! A command in a session is executed once, however often it comes, until the session expires by logged time: then it is
+//! [`SessionExpired`](crate::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
+//! they are in snapshots and survive restarts.
+//!
+//! # Snapshots
+//! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a
+//! file ([`snapshots`]).
+
+pub mod command;
+pub mod gate;
+mod pipeline;
+mod reads;
+mod requests;
+pub mod rows;
+mod server;
+mod snapshots;
+mod starting;
+mod store;
+mod turn;
+
+use crate::api::GroupClaim;
+use crate::error::Error;
+use crate::ids::NodeId;
+use crate::keyspace::Keyspace;
+use crate::message::Message;
+use crate::raft::Raft;
+use crate::raft::bugs::RaftBugs;
+use crate::raft::configuration::Configuration;
+use crate::raft::report;
+use crate::raft::settings::{Settings, Setup, Snapshots};
+use crate::raft::types::GroupId;
+use crate::role::{Effect, Event, Rng, Role, Surroundings};
+use crate::time::{Instant, Now};
+use server::Server;
+use starting::Starting;
+use turn::Turn;
+
+/// One member's server of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shard {
+    setup: Setup,
+    name: String,
+    /// Who is to lead first: the one that the ring prefers.
+    first: Option<NodeId>,
+    surroundings: Surroundings,
+    keyspace: Keyspace,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// It reads what its disk has.
+    Starting(Box<Starting>),
+    /// It takes part.
+    Running(Box<Server>),
+    /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
+    /// not take part.
+    Broken(String),
+}
+
+impl Shard {
+    /// This node's server of a group of the keyspace; `None` if it is no member of it.
+    pub fn new(
+        keyspace: &Keyspace,
+        id: GroupId,
+        surroundings: &Surroundings,
+        bugs: RaftBugs,
+    ) -> Option<Self> {
+        let (number, group) = keyspace.group(id)?;
+        let me = surroundings.me();
+        if !group.members.contains(&me) {
+            return None;
+        }
+        let every = u64::from(keyspace.settings.snapshot_every);
+        let defaults = Settings::default();
+        Some(Shard {
+            setup: Setup {
+                me,
+                group: id,
+                initial: Configuration::of_voters(group.members.iter().copied()),
+                settings: Settings {
+                    snapshots: Snapshots::OnDemand,
+                    snapshot_every: every,
+                    kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
+                    ..defaults
+                },
+                bugs,
+            },
+            name: match keyspace.groups.len() {
+                1 => keyspace.settings.name.clone(),
+                _ => format!("{}/{number}", keyspace.settings.name),
+            },
+            first: group.members.first().copied(),
+            surroundings: surroundings.clone(),
+            keyspace: keyspace.clone(),
+            phase: Phase::Starting(Box::new(Starting::new(id))),
+        })
+    }
+
+    /// The protocol's state, once it has been recovered.
+    pub fn raft(&self) -> Option<&Raft> {
+        match &self.phase {
+            Phase::Running(server) => Some(server.raft()),
+            _ => None,
+        }
+    }
+
+    /// Why it does not take part, if so.
+    pub fn broken(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Broken(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// How many requests are in progress.
+    pub fn in_progress(&self) -> usize {
+        match &self.phase {
+            Phase::Running(server) => server.in_progress(),
+            _ => 0,
+        }
+    }
+
+    /// What this server claims about itself and its group.
+    pub fn claim(&self, now: Instant) -> GroupClaim {
+        let elections = match &self.phase {
+            Phase::Running(server) => server.elections(),
+            _ => 0,
+        };
+        let name = (self.setup.group, self.name.as_str());
+        report::claim(name, self.setup.me, self.raft(), self.broken(), elections, now)
+    }
+
+    /// In a new group the preferred member does not wait for an election timeout; nor does a member without others.
+    fn campaign_early(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Running(server) = &mut self.phase else {
+            return;
+        };
+        if self.first != Some(self.setup.me) || !server.is_new() {
+            return;
+        }
+        let voters = &server.raft().configuration().voters;
+        let alive = voters
+            .iter()
+            .filter(|voter| self.surroundings.alive.contains(voter));
+        if alive.count() > voters.len() / 2 {
+            server.campaign(turn);
+        }
+    }
+
+    fn tell_claim(&self, turn: &mut Turn<'_>) {
+        turn.push(Effect::Group(Box::new(self.claim(turn.now.instant))));
+    }
+
+    fn start_with(&mut self, result: Result<Option<starting::Found>, String>, turn: &mut Turn<'_>) {
+        let started = match result {
+            Ok(None) => return,
+            Ok(Some(found)) => {
+                let alive = &self.surroundings.alive;
+                let home = server::Home {
+                    keyspace: self.keyspace.id,
+                    voters: self.setup.initial.voters.len(),
+                };
+                Server::start(self.setup.clone(), home, found, alive, turn)
+            }
+            Err(why) => Err(why),
+        };
+        match started {
+            Ok(server) => self.phase = Phase::Running(Box::new(server)),
+            Err(why) => {
+                turn.push(Effect::Emit(crate::telemetry::TimelineEvent::GroupBroken {
+                    group: self.setup.group,
+                    reason: why.clone(),
+                }));
+                self.phase = Phase::Broken(why);
+            }
+        }
+        self.tell_claim(turn);
+    }
+}
+
+impl Role for Shard {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, rng, effects };
+        if let Event::Peer { node, up } = event {
+            match up {
+                true => self.surroundings.alive.insert(node),
+                false => self.surroundings.alive.remove(&node),
+            };
+        }
+        match (&mut self.phase, event) {
+            (Phase::Running(server), event) => {
+                if server.handle(event, &mut turn) {
+                    self.tell_claim(&mut turn);
+                }
+            }
+            (Phase::Starting(starting), Event::Start) => starting.start(&mut turn),
+            (Phase::Starting(starting), Event::Read { token, result }) => {
+                let found = starting.read(token, result, &mut turn);
+                self.start_with(found, &mut turn);
+            }
+            // A server that does not take part sends everyone elsewhere.
+            (
+                _,
+                Event::Request {
+                    client,
+                    header,
+                    request,
+                },
+            ) => requests::relay(self.keyspace.id, client, header, request, &mut turn),
+            (
+                _,
+                Event::Message {
+                    from,
+                    header,
+                    message: Message::Forward(_),
+                },
+            ) => requests::redirect(from, header, None, &mut turn),
+            _ => {}
+        }
+        self.campaign_early(&mut turn);
+    }
+}
+
+/// The error of a keyspace that does not have this group.
+pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
+    let name = &keyspace.settings.name;
+    let groups: Vec<String> = keyspace.groups.iter().map(|group| group.id.to_string()).collect();
+    Error::NotFound(format!(
+        "keyspace {name:?} has no group {group} (it has {}): look the keyspace up again",
+        groups.join(", ")
+    ))
+}

@@ -1,0 +1,434 @@
+//! The gate to a consensus keyspace: finds the leaders of its groups.
+//!
+//! Every node has one for every consensus keyspace, member of its groups or not; so any node takes any request. A request
+//! comes here when this node's server does not lead the group, or when it has none. The gate asks the member that it takes
+//! for the leader. That one answers, or says who leads as far as it knows; if nobody does, the gate asks around until
+//! somebody does or the time is up.
+//!
+//! # What may be asked twice
+//! Reads, and commands in a session, which are executed once however often they come. Another command is asked for once:
+//! when its answer is lost, its outcome is unknown. A member that says it does not lead has not done anything and will not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::api::{ReadLevel, Request, Response};
+use crate::error::Error;
+use crate::ids::NodeId;
+use crate::keyspace::Keyspace;
+use crate::message::{Header, Message};
+use crate::raft::types::GroupId;
+use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Surroundings};
+use crate::shard::no_such_group;
+use crate::shard::requests::is_repeatable;
+use crate::shard::turn::Turn;
+use crate::time::{Instant, Now};
+
+/// The timer of the gate.
+const TIMER: u64 = 0;
+/// The least time between two questions about one request that led nowhere.
+const PAUSE: Duration = Duration::from_millis(10);
+/// An answer is given so long before its deadline, or an eighth of the time if that is less.
+const MARGIN: Duration = Duration::from_millis(50);
+/// With fewer members in reach than a majority, a request that changes something waits so long for more.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Attempt {
+    /// Nowhere, until then.
+    Waiting { retry_at: Instant },
+    /// With this member.
+    Sent { to: NodeId },
+}
+
+/// A request in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ask {
+    client: ClientRef,
+    header: Header,
+    request: Request,
+    group: GroupId,
+    since: Instant,
+    give_up: Instant,
+    attempt: Attempt,
+    /// Whom to ask next, if nobody is known to lead: a place among the members.
+    next: usize,
+    /// Members have said that they do not lead, so often.
+    detours: u32,
+    /// An attempt was made whose outcome is not known.
+    maybe: bool,
+}
+
+impl Ask {
+    /// When it is looked at, if nothing happens.
+    fn wake(&self) -> Instant {
+        match self.attempt {
+            Attempt::Waiting { retry_at } => retry_at.min(self.give_up),
+            Attempt::Sent { .. } => self.give_up,
+        }
+    }
+}
+
+/// The gate to one keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Gate {
+    me: NodeId,
+    alive: BTreeSet<NodeId>,
+    keyspace: Keyspace,
+    leaders: BTreeMap<GroupId, NodeId>,
+    asks: BTreeMap<u64, Ask>,
+    /// When each request is looked at next.
+    agenda: BTreeSet<(Instant, u64)>,
+    last_ask: u64,
+    timer: Option<Instant>,
+}
+
+fn group_of(request: &Request) -> Option<GroupId> {
+    match request {
+        Request::Propose { group, .. }
+        | Request::OpenSession { group, .. }
+        | Request::CloseSession { group, .. }
+        | Request::Read { group, .. }
+        | Request::ReadRange { group, .. }
+        | Request::ReadLog { group, .. } => Some(*group),
+        _ => None,
+    }
+}
+
+fn is_stale_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read {
+            level: ReadLevel::Stale,
+            ..
+        } | Request::ReadRange {
+            level: ReadLevel::Stale,
+            ..
+        } | Request::ReadLog {
+            level: ReadLevel::Stale,
+            ..
+        }
+    )
+}
+
+fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
+    )
+}
+
+impl Gate {
+    /// A gate that knows no leader yet.
+    pub fn new(keyspace: &Keyspace, surroundings: &Surroundings) -> Self {
+        Gate {
+            me: surroundings.me(),
+            alive: surroundings.alive.clone(),
+            keyspace: keyspace.clone(),
+            leaders: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            last_ask: 0,
+            timer: None,
+        }
+    }
+
+    /// How many requests are in progress.
+    pub fn in_progress(&self) -> usize {
+        self.asks.len()
+    }
+
+    fn members(&self, group: GroupId) -> &[NodeId] {
+        self.keyspace
+            .group(group)
+            .map_or(&[], |(_, group)| &group.members)
+    }
+
+    fn alive_members(&self, group: GroupId) -> usize {
+        let members = self.members(group).iter();
+        members.filter(|member| self.alive.contains(member)).count()
+    }
+
+    fn majority(&self, group: GroupId) -> usize {
+        self.members(group).len() / 2 + 1
+    }
+
+    fn request(&mut self, client: ClientRef, header: Header, request: Request, turn: &mut Turn<'_>) {
+        let reply = |error| Effect::Reply {
+            client,
+            response: Err(error),
+        };
+        let Some(group) = group_of(&request) else {
+            let name = &self.keyspace.settings.name;
+            let error = Error::invalid(format!(
+                "keyspace {name:?} is in consensus mode: it takes no requests of quorum mode"
+            ));
+            return turn.push(reply(error));
+        };
+        if self.keyspace.group(group).is_none() {
+            return turn.push(reply(no_such_group(&self.keyspace, group)));
+        }
+        let now = turn.now.instant;
+        let left = header.deadline.since(now);
+        self.last_ask += 1;
+        let ask = Ask {
+            client,
+            header,
+            request,
+            group,
+            since: now,
+            give_up: header.deadline - MARGIN.min(left / 8),
+            attempt: Attempt::Waiting { retry_at: now },
+            next: 0,
+            detours: 0,
+            maybe: false,
+        };
+        self.agenda.insert((ask.wake(), self.last_ask));
+        self.asks.insert(self.last_ask, ask);
+    }
+
+    fn set(&mut self, id: u64, attempt: Attempt) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            self.agenda.remove(&(ask.wake(), id));
+            ask.attempt = attempt;
+            self.agenda.insert((ask.wake(), id));
+        }
+    }
+
+    /// Whom to ask: who leads, or whoever is next.
+    fn choose(&self, ask: &Ask) -> Option<NodeId> {
+        let leader = self
+            .leaders
+            .get(&ask.group)
+            .filter(|leader| self.alive.contains(leader));
+        if let Some(leader) = leader
+            && !is_stale_read(&ask.request)
+        {
+            return Some(*leader);
+        }
+        let members = self.members(ask.group);
+        let turns = (0..members.len()).map(|step| members[(ask.next + step) % members.len()]);
+        let mut turns = turns.filter(|member| self.alive.contains(member));
+        turns.next()
+    }
+
+    fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let now = turn.now.instant;
+        let short = self.alive_members(ask.group) < self.majority(ask.group);
+        if short && !is_stale_read(&ask.request) && now.since(ask.since) >= PATIENCE {
+            return self.expire(id, turn);
+        }
+        let Some(to) = self.choose(ask) else {
+            return self.pause(id, now);
+        };
+        let effect = Effect::Send {
+            to: Address {
+                node: to,
+                role: RoleId::Shard(ask.group),
+            },
+            header: Header {
+                request: id,
+                deadline: ask.give_up,
+                ..ask.header
+            },
+            message: Message::Forward(ask.request.clone()),
+        };
+        self.set(id, Attempt::Sent { to });
+        turn.push(effect);
+    }
+
+    fn pause(&mut self, id: u64, now: Instant) {
+        self.again(id, now + PAUSE);
+    }
+
+    /// Asks somebody else, then.
+    fn again(&mut self, id: u64, retry_at: Instant) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.next += 1;
+        }
+        self.set(id, Attempt::Waiting { retry_at });
+    }
+
+    /// Whoever waits, maybe for this group only, is looked at now.
+    fn wake_up(&mut self, group: Option<GroupId>, now: Instant) {
+        let waiting = self.asks.iter().filter(|(_, ask)| {
+            let concerned = group.is_none_or(|group| ask.group == group);
+            concerned && matches!(ask.attempt, Attempt::Waiting { .. })
+        });
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.set(id, Attempt::Waiting { retry_at: now });
+        }
+    }
+
+    // ---- answers ----
+
+    fn answered(&mut self, from: Address, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        let unknown = matches!(result, Err(Error::OutcomeUnknown { .. }));
+        ask.maybe |= unknown;
+        let current = ask.attempt == Attempt::Sent { to: from.node };
+        if unknown && is_repeatable(&ask.request) {
+            if current {
+                self.pause(id, turn.now.instant);
+            }
+            return;
+        }
+        // An earlier attempt may have been executed where this one was not.
+        let refused = matches!(result, Err(Error::Overloaded(_) | Error::StorageFull(_)));
+        if refused && ask.maybe {
+            if current {
+                self.pause(id, turn.now.instant);
+            }
+            return;
+        }
+        self.finish(id, result, turn);
+    }
+
+    /// A member does not lead and has not done anything. `request` 0: this node's server tells what it has found out.
+    fn redirected(&mut self, from: Address, request: u64, leader: Option<NodeId>, now: Instant) {
+        let RoleId::Shard(group) = from.role else { return };
+        match leader {
+            Some(leader) => drop(self.leaders.insert(group, leader)),
+            None if request == 0 || self.leaders.get(&group) == Some(&from.node) => {
+                self.leaders.remove(&group);
+            }
+            None => {}
+        }
+        if request == 0 {
+            if leader.is_some() {
+                self.wake_up(Some(group), now);
+            }
+            return;
+        }
+        let Some(ask) = self.asks.get_mut(&request) else {
+            return;
+        };
+        if ask.attempt != (Attempt::Sent { to: from.node }) {
+            return;
+        }
+        ask.detours += 1;
+        // Two members that each take the other for the leader must not make this a busy loop.
+        let pause = match leader {
+            Some(leader) if leader != from.node && ask.detours % 3 != 0 => Duration::ZERO,
+            _ => PAUSE,
+        };
+        self.again(request, now + pause);
+    }
+
+    fn peer(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        if up {
+            self.alive.insert(node);
+            return self.wake_up(None, now);
+        }
+        self.alive.remove(&node);
+        self.leaders.retain(|_, leader| *leader != node);
+        let lost = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.attempt == Attempt::Sent { to: node });
+        let lost: Vec<u64> = lost.map(|(id, _)| *id).collect();
+        for id in lost {
+            let Some(ask) = self.asks.get_mut(&id) else {
+                continue;
+            };
+            ask.maybe |= !is_read(&ask.request);
+            let repeatable = is_repeatable(&ask.request);
+            self.again(id, now);
+            if !repeatable {
+                let reason = Some(format!("the connection to {node} broke"));
+                let error = self.unknown(id, reason);
+                self.finish(id, Err(error), turn);
+            }
+        }
+    }
+
+    // ---- the end ----
+
+    fn unknown(&self, id: u64, reason: Option<String>) -> Error {
+        let group = self.asks.get(&id).map(|ask| ask.group);
+        Error::OutcomeUnknown {
+            acked: 0,
+            required: group.map_or(1, |group| self.majority(group)) as u8,
+            reason,
+        }
+    }
+
+    fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let sent = matches!(ask.attempt, Attempt::Sent { .. });
+        let (required, alive) = (
+            self.majority(ask.group) as u8,
+            self.alive_members(ask.group) as u8,
+        );
+        let error = match is_read(&ask.request) {
+            true if sent => Error::ReadTimeout {
+                answered: 0,
+                required,
+            },
+            false if sent || ask.maybe => self.unknown(id, None),
+            _ => Error::Unavailable { required, alive },
+        };
+        self.finish(id, Err(error), turn);
+    }
+
+    fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        if let Some(ask) = self.asks.remove(&id) {
+            self.agenda.remove(&(ask.wake(), id));
+            turn.push(Effect::Reply {
+                client: ask.client,
+                response: result,
+            });
+        }
+    }
+
+    fn work(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        while let Some((at, id)) = self.agenda.first().copied()
+            && at <= now
+        {
+            match self.asks.get(&id) {
+                Some(ask) if ask.give_up > now => self.advance(id, turn),
+                _ => self.expire(id, turn),
+            }
+        }
+        if let Some((at, _)) = self.agenda.first().copied()
+            && self.timer.is_none_or(|timer| at < timer)
+        {
+            self.timer = Some(at);
+            turn.push(Effect::SetTimer { id: TIMER, at });
+        }
+    }
+}
+
+impl Role for Gate {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, rng, effects };
+        match event {
+            Event::Request {
+                client,
+                header,
+                request,
+            } => self.request(client, header, request, &mut turn),
+            Event::Message {
+                from,
+                header,
+                message: Message::Forwarded(result),
+            } => self.answered(from, header.request, result, &mut turn),
+            Event::Message {
+                from,
+                header,
+                message: Message::Redirect { leader },
+            } => self.redirected(from, header.request, leader, now.instant),
+            Event::Peer { node, up } => self.peer(node, up, &mut turn),
+            Event::Timer { id: TIMER } => self.timer = None,
+            _ => {}
+        }
+        self.work(&mut turn);
+    }
+}

@@ -1,0 +1,236 @@
+//! From the log to the rows: committed entries are applied in order, many at a time.
+//!
+//! An entry waits here until it is durable on this node too: what the rows have must be in the log behind them. Then as many
+//! as wait are taken together. The versions that their conditions ask about are read; when all are known, the commands are
+//! executed one after the other in memory, and what they wrote goes to the store as one effect. So the rows are at all times
+//! those of one log position, and the marker among them says which.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::format;
+use crate::raft::sessions::{Request, SessionId, Sessions, request_of};
+use crate::raft::types::{GroupId, LogIndex, LogPosition};
+use crate::role::{Effect, Query, Rows};
+use crate::shard::command::Command;
+use crate::shard::rows::{self, Marker};
+use crate::shard::server::Server;
+use crate::shard::store::Store;
+use crate::shard::turn::Turn;
+use crate::store::{StateWrite, Table};
+
+/// So many entries are applied together at most.
+const MOST_ENTRIES: usize = 1024;
+/// And so many bytes of them, but always one.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Entries on their way to the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pipeline {
+    group: GroupId,
+    state: Sessions<Store>,
+    applied: LogPosition,
+    queue: VecDeque<Entry>,
+    /// Of so many entries at the front the conditions are being looked up.
+    looking_up: Option<usize>,
+    /// The rows that are being read for that.
+    lookups: BTreeMap<u64, Bytes>,
+    /// The rows are being replaced by those of a snapshot that has everything up to there.
+    restoring: Option<LogPosition>,
+}
+
+impl Pipeline {
+    pub(super) fn new(group: GroupId, state: Sessions<Store>, marker: Marker) -> Self {
+        Pipeline {
+            group,
+            state,
+            applied: marker.applied,
+            queue: VecDeque::new(),
+            looking_up: None,
+            lookups: BTreeMap::new(),
+            restoring: None,
+        }
+    }
+
+    /// The last entry that is in the rows.
+    pub(super) fn applied(&self) -> LogIndex {
+        self.applied.index
+    }
+
+    pub(super) fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
+    }
+
+    /// These are committed.
+    pub(super) fn queue(&mut self, entries: Vec<Entry>) {
+        self.queue.extend(entries);
+    }
+
+    /// A snapshot takes the place of the rows; everything up to there is in it.
+    pub(super) fn restore(&mut self, position: LogPosition) {
+        self.queue.retain(|entry| entry.index > position.index);
+        self.looking_up = None;
+        self.lookups.clear();
+        self.restoring = Some(position);
+    }
+
+    /// The rows are those of a snapshot now.
+    pub(super) fn restored(&mut self, state: Sessions<Store>, marker: Marker) {
+        assert_eq!(
+            Some(marker.applied),
+            self.restoring.take(),
+            "the rows that were loaded are the snapshot's"
+        );
+        self.state = state;
+        self.applied = marker.applied;
+    }
+
+    /// Takes entries that are durable, as many as there are, within bounds.
+    fn choose(&self, stable: LogIndex) -> usize {
+        let mut bytes = 0;
+        let durable = self.queue.iter().take_while(|entry| entry.index <= stable);
+        let within = durable.take(MOST_ENTRIES).take_while(|entry| {
+            let first = bytes == 0;
+            bytes += entry.size();
+            first || bytes <= MOST_BYTES
+        });
+        within.count()
+    }
+
+    /// The rows that must be read before these entries are applied.
+    fn unknown(&self, entries: usize) -> BTreeSet<Bytes> {
+        let commands = self.queue.iter().take(entries).filter_map(command_of);
+        let store = self.state.machine();
+        let asked = commands.flat_map(|command| store.asks(&command));
+        asked.filter(|row| !store.knows(row)).collect()
+    }
+}
+
+/// What an entry has executed, if it does.
+fn command_of(entry: &Entry) -> Option<Command> {
+    let EntryKind::Command(logged) = &entry.kind else {
+        return None;
+    };
+    let command = match request_of(logged).ok()? {
+        Request::Plain(command) | Request::InSession { command, .. } => command,
+        Request::Open { .. } | Request::Close(_) => return None,
+    };
+    // Whether it makes sense is said when it is applied.
+    Command::decode(&command).ok()
+}
+
+impl Server {
+    /// Applies what can be applied, and answers whoever has waited for that.
+    pub(super) fn apply(&mut self, turn: &mut Turn<'_>) {
+        while !self.pipeline.is_restoring()
+            && self.pipeline.looking_up.is_none()
+            && !self.reads.must_not_be_disturbed()
+        {
+            let count = self.pipeline.choose(self.raft.log().stable());
+            if count == 0 {
+                break;
+            }
+            let unknown = self.pipeline.unknown(count);
+            if unknown.is_empty() {
+                self.execute(count, turn);
+                continue;
+            }
+            self.pipeline.looking_up = Some(count);
+            for row in unknown {
+                let token = self.token();
+                self.pipeline.lookups.insert(token, row.clone());
+                turn.push(Effect::Read {
+                    token,
+                    query: Query::Get {
+                        table: Table::Groups,
+                        key: row,
+                    },
+                });
+            }
+        }
+        self.answer_reads(turn);
+    }
+
+    /// Takes the answer of a lookup; gives it back if it is none.
+    ///
+    /// # Panics
+    /// If the row cannot be read: without it, this server would not do what the others do.
+    pub(super) fn looked_up(
+        &mut self,
+        token: u64,
+        result: Result<Rows, Error>,
+        turn: &mut Turn<'_>,
+    ) -> Option<Result<Rows, Error>> {
+        let Some(row) = self.pipeline.lookups.remove(&token) else {
+            return Some(result);
+        };
+        let found = result.and_then(|rows| {
+            let value = rows.rows.first().map(|(_, value)| rows::decode_record(value));
+            value.transpose()
+        });
+        let record = found.unwrap_or_else(|error| panic!("a row of group {} is needed: {error}", self.group));
+        let store = self.pipeline.state.machine_mut();
+        store.know(row, record.map(|record| record.version));
+        if self.pipeline.lookups.is_empty()
+            && let Some(count) = self.pipeline.looking_up.take()
+        {
+            self.execute(count, turn);
+        }
+        None
+    }
+
+    /// Applies so many entries at the front: all that their conditions ask about is known.
+    fn execute(&mut self, count: usize, turn: &mut Turn<'_>) {
+        let pipeline = &mut self.pipeline;
+        let mut touched: BTreeSet<SessionId> = BTreeSet::new();
+        let mut outcomes = Vec::new();
+        for entry in pipeline.queue.drain(..count) {
+            let position = entry.position();
+            let answer = match &entry.kind {
+                EntryKind::Command(command) => {
+                    Some(pipeline.state.apply_noting(position, command, &mut touched))
+                }
+                EntryKind::Empty | EntryKind::Configuration(_) => {
+                    pipeline.state.skip(position);
+                    None
+                }
+            };
+            self.waiting.committed(position, answer.as_ref(), &mut outcomes);
+            pipeline.applied = position;
+        }
+        let writes = pipeline.rows(&touched);
+        turn.push(Effect::Derive {
+            token: pipeline.applied.index.0,
+            writes,
+        });
+        self.outcomes(outcomes, turn);
+    }
+}
+
+impl Pipeline {
+    /// The rows that have changed, and the marker.
+    fn rows(&mut self, touched: &BTreeSet<SessionId>) -> Vec<StateWrite> {
+        let group = self.group;
+        let mut rows: Vec<(Bytes, Option<Bytes>)> = self.state.machine_mut().take().into_iter().collect();
+        for session in touched {
+            rows.push((
+                rows::session_key(group, *session),
+                self.state.session_row(*session),
+            ));
+        }
+        let marker = Marker {
+            applied: self.applied,
+            clock: self.state.clock(),
+        };
+        rows.push((rows::marker_key(group), Some(format::encode(&marker))));
+        let write = |(key, value)| StateWrite {
+            table: Table::Groups,
+            key,
+            value,
+        };
+        rows.into_iter().map(write).collect()
+    }
+}

@@ -1,0 +1,424 @@
+//! Requests, from arrival to answer.
+
+use std::time::Duration;
+
+use crate::api::{Committed, Request, Response};
+use crate::error::Error;
+use crate::ids::{KeyspaceId, NodeId};
+use crate::message::{Header, Message};
+use crate::raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
+use crate::raft::server::Refusal;
+use crate::raft::sessions::{Answer, Request as LogRequest, SessionError, SessionId, logged};
+use crate::raft::types::{LogIndex, LogPosition};
+use crate::role::{Address, ClientRef, Effect, RoleId};
+use crate::shard::command::{Command, Outcome};
+use crate::shard::server::Server;
+use crate::shard::turn::Turn;
+use crate::telemetry::Span;
+use crate::time::{Instant, Now};
+
+/// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Who waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    Client(ClientRef),
+    /// The gate of some node.
+    Gate(Address),
+}
+
+/// A request in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ask {
+    pub(super) origin: Origin,
+    pub(super) header: Header,
+    pub(super) request: Request,
+    started: Now,
+}
+
+/// A command on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Gathered {
+    id: u64,
+    deadline: Instant,
+    request: LogRequest,
+}
+
+/// Hands a client's request to the gate of this node.
+pub(super) fn relay(
+    keyspace: KeyspaceId,
+    client: ClientRef,
+    header: Header,
+    request: Request,
+    turn: &mut Turn<'_>,
+) {
+    turn.push(Effect::Relay {
+        to: RoleId::Gate(keyspace),
+        client,
+        header,
+        request,
+    });
+}
+
+/// Tells a gate to ask elsewhere: nothing was done here.
+pub(super) fn redirect(to: Address, header: Header, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+    turn.push(Effect::Send {
+        to,
+        header,
+        message: Message::Redirect { leader },
+    });
+}
+
+/// What must get into the log for a request; `None` for one that changes nothing.
+fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
+    Ok(Some(match request {
+        Request::Propose { command, session, .. } => {
+            command.validate()?;
+            let command: &Command = command;
+            let bytes = command.encode();
+            match session {
+                None => LogRequest::Plain(bytes),
+                Some(stamp) => LogRequest::InSession {
+                    session: SessionId(stamp.session),
+                    sequence: stamp.sequence,
+                    acknowledged: stamp.acknowledged,
+                    command: bytes,
+                },
+            }
+        }
+        Request::OpenSession { idle_ms: 0, .. } => {
+            return Err(Error::invalid(
+                "a session must last at least 1 ms: give a greater idle_ms",
+            ));
+        }
+        Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
+        Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether a request may be sent again although it may have been executed.
+pub(super) fn is_repeatable(request: &Request) -> bool {
+    !matches!(request, Request::Propose { session: None, .. })
+}
+
+impl Server {
+    pub(super) fn request(
+        &mut self,
+        client: ClientRef,
+        header: Header,
+        request: Request,
+        turn: &mut Turn<'_>,
+    ) {
+        self.begin(Origin::Client(client), header, request, turn);
+    }
+
+    /// A gate takes this server for the leader.
+    pub(super) fn forwarded(&mut self, from: Address, header: Header, request: Request, turn: &mut Turn<'_>) {
+        self.begin(Origin::Gate(from), header, request, turn);
+    }
+
+    fn begin(&mut self, origin: Origin, header: Header, request: Request, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let left = header.deadline.since(now);
+        let deadline = header.deadline - MARGIN.min(left / 8);
+        self.last_ask += 1;
+        let id = self.last_ask;
+        let logged = log_request(&request);
+        let level = match &request {
+            Request::Read { level, .. }
+            | Request::ReadRange { level, .. }
+            | Request::ReadLog { level, .. } => Some(*level),
+            _ => None,
+        };
+        let started = turn.now;
+        let ask = Ask {
+            origin,
+            header,
+            request,
+            started,
+        };
+        self.asks.insert(id, ask);
+        match (logged, level) {
+            (Err(error), _) => self.finish(id, Err(error), turn),
+            (Ok(Some(_)), _) if !self.raft.is_leader() => self.turn_away(id, self.raft.leader(), turn),
+            (Ok(Some(request)), _) => self.gather(id, deadline, request, turn),
+            (Ok(None), Some(level)) => self.ask_to_read(id, deadline, level, turn),
+            (Ok(None), None) => {
+                let error = Error::invalid("a shard does not answer this request");
+                self.finish(id, Err(error), turn);
+            }
+        }
+    }
+
+    // ---- commands ----
+
+    /// Commands that come in one turn go into the log, to the disk and to the followers together.
+    fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest, turn: &mut Turn<'_>) {
+        if self.gathered.is_empty() {
+            turn.push(Effect::Send {
+                to: Address {
+                    node: self.me,
+                    role: RoleId::Shard(self.group),
+                },
+                header: Header {
+                    generation: 0,
+                    request: 0,
+                    deadline: Instant::NEVER,
+                    trace: None,
+                },
+                message: Message::Gathered,
+            });
+        }
+        self.gathered.push(Gathered {
+            id,
+            deadline,
+            request,
+        });
+    }
+
+    pub(super) fn propose_gathered(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let (gathered, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gathered)
+            .into_iter()
+            .partition(|gathered| gathered.deadline > now.instant);
+        for late in late {
+            let error = self.unavailable();
+            self.finish(late.id, Err(error), turn);
+        }
+        if gathered.is_empty() {
+            return;
+        }
+        let (waiting, commands): (Vec<_>, Vec<_>) = gathered
+            .into_iter()
+            .map(|gathered| {
+                let command = logged(now.wall, gathered.request);
+                ((gathered.id, gathered.deadline), command)
+            })
+            .unzip();
+        match self.drive(turn, |raft, turn| raft.propose(commands, turn)) {
+            Ok(first) => self.waiting.expect(first, waiting),
+            Err(refusal) => {
+                for (id, _) in waiting {
+                    self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+                }
+            }
+        }
+    }
+
+    pub(super) fn proposed(
+        &mut self,
+        id: u64,
+        result: Result<(LogPosition, Answer), ProposeError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let answer = match result {
+            Ok((_, Answer::Done(bytes))) => self.executed(id, &bytes),
+            Ok((_, Answer::Opened(session))) => Ok(Response::SessionOpened {
+                session: session.0,
+                leader: self.leader_or_me(),
+            }),
+            Ok((_, Answer::Closed)) => Ok(Response::Done),
+            Err(ProposeError::Session(error @ SessionError::Expired)) => {
+                Err(Error::SessionExpired(error.to_string()))
+            }
+            Err(ProposeError::Session(error @ SessionError::Forgotten)) => {
+                Err(Error::invalid(error.to_string()))
+            }
+            Err(ProposeError::NotCommitted) => return self.turn_away(id, self.raft.leader(), turn),
+            Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
+                return self.turn_away(id, leader, turn);
+            }
+            Err(ProposeError::OutcomeUnknown) => Err(self.unknown(None)),
+            Err(ProposeError::Refused(Refusal::Overloaded)) => Err(Error::Overloaded(format!(
+                "{} has too much under way in group {}: nothing was written; try again later",
+                self.me, self.group
+            ))),
+            Err(ProposeError::Refused(Refusal::StorageFull)) => Err(Error::StorageFull(format!(
+                "the disk of {}, which leads group {}, is full and nothing was written: raise map_size_bytes in its \
+                 configuration or free space, then retry",
+                self.me, self.group
+            ))),
+        };
+        self.finish(id, answer, turn);
+    }
+
+    fn executed(&self, id: u64, bytes: &bytes::Bytes) -> Result<Response, Error> {
+        let outcome = Outcome::decode(bytes);
+        match outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}")) {
+            Outcome::Done { index, term } => Ok(Response::Committed(Committed {
+                index,
+                term,
+                leader: self.leader_or_me(),
+            })),
+            Outcome::ConditionFailed { write, current } => {
+                let key = match self.asks.get(&id).map(|ask| &ask.request) {
+                    Some(Request::Propose {
+                        command: Command::Write(writes),
+                        ..
+                    }) => writes.get(write as usize).map(|write| write.key.to_string()),
+                    _ => None,
+                };
+                Err(Error::ConditionFailed {
+                    key: key.unwrap_or_default(),
+                    current,
+                })
+            }
+        }
+    }
+
+    fn leader_or_me(&self) -> NodeId {
+        self.raft.leader().unwrap_or(self.me)
+    }
+
+    // ---- reads ----
+
+    fn ask_to_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
+        self.waiting.ask(Question {
+            id,
+            deadline,
+            level,
+            query: bytes::Bytes::new(),
+        });
+        match level {
+            // As soon as there are rows.
+            ReadLevel::Stale => self.waiting.ready(vec![id], LogIndex(0)),
+            ReadLevel::Linearizable => self.drive(turn, |raft, turn| raft.read(vec![id], turn)),
+        }
+    }
+
+    /// A read that cannot be answered here.
+    pub(super) fn not_read(&mut self, id: u64, error: QueryError, turn: &mut Turn<'_>) {
+        match error {
+            QueryError::NotLeader { leader } => self.turn_away(id, leader, turn),
+            QueryError::TimedOut => {
+                let required = self.majority();
+                let error = Error::ReadTimeout {
+                    answered: 0,
+                    required,
+                };
+                self.finish(id, Err(error), turn);
+            }
+        }
+    }
+
+    // ---- leaders come and go ----
+
+    /// Somebody else leads, or nobody, or this server.
+    pub(super) fn leader_changed(&mut self, turn: &mut Turn<'_>) {
+        let leader = self.raft.leader();
+        let gate = Address {
+            node: self.me,
+            role: RoleId::Gate(self.home.keyspace),
+        };
+        let header = Header {
+            generation: 0,
+            request: 0,
+            deadline: Instant::NEVER,
+            trace: None,
+        };
+        redirect(gate, header, leader, turn);
+        if self.raft.is_leader() {
+            return;
+        }
+        // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
+        let proposed = self.asks.iter().filter(|(_, ask)| {
+            let logged = !matches!(
+                ask.request,
+                Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
+            );
+            logged && is_repeatable(&ask.request)
+        });
+        let waiting: Vec<u64> = self.gathered.iter().map(|gathered| gathered.id).collect();
+        let ids: Vec<u64> = proposed
+            .map(|(id, _)| *id)
+            .filter(|id| !waiting.contains(id))
+            .collect();
+        for id in ids {
+            let error = self.unknown(Some("the leader was deposed".to_owned()));
+            self.finish(id, Err(error), turn);
+        }
+    }
+
+    /// Deadlines.
+    pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
+        let mut effects = Vec::new();
+        self.waiting.sweep(turn.now.instant, &mut effects);
+        self.outcomes(effects, turn);
+    }
+
+    // ---- the end ----
+
+    fn majority(&self) -> u8 {
+        (self.home.voters / 2 + 1) as u8
+    }
+
+    fn unknown(&self, reason: Option<String>) -> Error {
+        Error::OutcomeUnknown {
+            acked: 1,
+            required: self.majority(),
+            reason,
+        }
+    }
+
+    fn unavailable(&self) -> Error {
+        Error::Overloaded(format!(
+            "{} did not come to this request of group {} in time: nothing was written; try again later",
+            self.me, self.group
+        ))
+    }
+
+    /// It has not been done and will not be, here.
+    fn turn_away(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        match ask.origin {
+            Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
+            Origin::Gate(gate) => redirect(gate, ask.header, leader, turn),
+        }
+    }
+
+    pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        ask.tell(self.me, &result, turn);
+        match ask.origin {
+            Origin::Client(client) => turn.push(Effect::Reply {
+                client,
+                response: result,
+            }),
+            Origin::Gate(to) => turn.push(Effect::Send {
+                to,
+                header: ask.header,
+                message: Message::Forwarded(result),
+            }),
+        }
+    }
+}
+
+impl Ask {
+    /// The span of a sampled request.
+    fn tell(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {
+            return;
+        };
+        let (name, group) = match &self.request {
+            Request::Propose { group, .. } => ("raft.write", group),
+            Request::OpenSession { group, .. } => ("raft.open_session", group),
+            Request::CloseSession { group, .. } => ("raft.close_session", group),
+            Request::Read { group, .. } => ("raft.read", group),
+            Request::ReadRange { group, .. } => ("raft.scan", group),
+            Request::ReadLog { group, .. } => ("raft.read_log", group),
+            _ => return,
+        };
+        let mut span = Span::child(parent, turn.rng, name, me, self.started.wall, turn.now.wall)
+            .with("db.system.name", "quorate")
+            .with("quorate.group", group)
+            .failed(result.as_ref().err());
+        if let Ok(Response::Committed(committed)) = result {
+            span = span
+                .with("quorate.index", committed.index)
+                .with("quorate.term", committed.term);
+        }
+        turn.push(Effect::Span(Box::new(span)));
+    }
+}
