@@ -327,7 +327,9 @@ impl Spec {
                     && one.settings.mode == other.settings.mode
                     && one.settings.replicas == other.settings.replicas
             }
-            (Spec::Consensus(one), Spec::Consensus(other)) => one.id == other.id && one.groups == other.groups,
+            (Spec::Consensus(one), Spec::Consensus(other)) => {
+                one.id == other.id && one.groups == other.groups
+            }
             _ => false,
         }
     }

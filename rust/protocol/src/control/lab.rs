@@ -280,7 +280,9 @@ impl Lab {
         let mut served = BTreeMap::new();
         for spec in specs {
             match &spec {
-                Spec::Quorum(keyspace) => drop(served.insert(keyspace.id, keyspace.clone())),
+                Spec::Quorum(keyspace) | Spec::Consensus(keyspace) => {
+                    served.insert(keyspace.id, keyspace.clone());
+                }
                 Spec::Control if self.control(node).is_none() => {
                     for (role, instance) in Instance::create(&spec, &surroundings).expect("it fits") {
                         self.host(node, role, instance);

@@ -266,7 +266,11 @@ impl Lab {
     /// Has a keyspace with these settings served on every node.
     pub(super) fn create_keyspace(&mut self, settings: KeyspaceSettings) {
         let id = KeyspaceId(self.keyspaces.len() as u32 + 1);
-        self.keyspaces.push(Keyspace { id, settings });
+        self.keyspaces.push(Keyspace {
+            id,
+            settings,
+            groups: Vec::new(),
+        });
         for node in self.machines.keys().copied().collect::<Vec<_>>() {
             self.tell_keyspaces(node);
         }

@@ -16,7 +16,7 @@ use crate::time::WallTime;
 
 /// One batch of commands on its way from the log to the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Store {
+pub(super) struct Store {
     group: GroupId,
     /// The versions of rows that conditions ask about, as they are after what was applied; `None` for one that is absent.
     versions: BTreeMap<Bytes, Option<u64>>,
@@ -26,7 +26,7 @@ pub struct Store {
 
 impl Store {
     /// The state machine of a group.
-    pub fn new(group: GroupId) -> Self {
+    pub(super) fn new(group: GroupId) -> Self {
         Store {
             group,
             versions: BTreeMap::new(),
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// The rows whose versions must be known before this command is applied.
-    pub fn asks(&self, command: &Command) -> Vec<Bytes> {
+    pub(super) fn asks(&self, command: &Command) -> Vec<Bytes> {
         let Command::Write(writes) = command else {
             return Vec::new();
         };
@@ -46,17 +46,17 @@ impl Store {
     }
 
     /// Whether a row's version is known.
-    pub fn knows(&self, row: &Bytes) -> bool {
+    pub(super) fn knows(&self, row: &Bytes) -> bool {
         self.versions.contains_key(row)
     }
 
     /// This is a row's version, before anything that has not been applied.
-    pub fn know(&mut self, row: Bytes, version: Option<u64>) {
+    pub(super) fn know(&mut self, row: Bytes, version: Option<u64>) {
         self.versions.insert(row, version);
     }
 
     /// The rows that were written, and the end of the batch.
-    pub fn take(&mut self) -> BTreeMap<Bytes, Option<Bytes>> {
+    pub(super) fn take(&mut self) -> BTreeMap<Bytes, Option<Bytes>> {
         self.versions.clear();
         std::mem::take(&mut self.written)
     }

@@ -94,6 +94,7 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Heal { .. } => "Heal",
             Message::Raft { .. } => "Raft",
             Message::Propose(_) => "Propose",
+            Message::Gathered => "Gathered",
         }
     }
     let get = Request::Get {
@@ -176,6 +177,7 @@ fn samples() -> Vec<(&'static str, Message)> {
                 name: "logs".to_owned(),
             },
         }),
+        Message::Gathered,
     ];
     messages
         .into_iter()

@@ -88,7 +88,11 @@ fn message(message: &Message) -> String {
             let names: Vec<String> = keyspaces.iter().map(definition).collect();
             format!("Keyspaces {}", names.join(" "))
         }
-        Message::Defined | Message::Redirect { .. } | Message::Raft { .. } | Message::Propose(_) => {
+        Message::Defined
+        | Message::Redirect { .. }
+        | Message::Raft { .. }
+        | Message::Propose(_)
+        | Message::Gathered => {
             unreachable!("control roles only")
         }
     }
@@ -184,6 +188,8 @@ pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> O
                 RoleId::Control => "control",
                 RoleId::Coordinator(_) => "coordinator",
                 RoleId::Replica(_) => "replica",
+                RoleId::Gate(_) => "gate",
+                RoleId::Shard(_) => "shard",
             };
             format!("{} (to its own {role})", envelope(sent))
         }
