@@ -88,6 +88,12 @@ impl Need {
             Request::Put { keyspace, level, .. }
             | Request::Get { keyspace, level, .. }
             | Request::Scan { keyspace, level, .. } => (Some(*keyspace), *level),
+            Request::Propose { keyspace, .. }
+            | Request::OpenSession { keyspace, .. }
+            | Request::CloseSession { keyspace, .. }
+            | Request::Read { keyspace, .. }
+            | Request::ReadRange { keyspace, .. }
+            | Request::ReadLog { keyspace, .. } => (Some(*keyspace), None),
             _ => (None, None),
         };
         let control = matches!(
@@ -95,7 +101,14 @@ impl Need {
             Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. }
         );
         Need {
-            writes: control || matches!(request, Request::Put { .. }),
+            writes: control
+                || matches!(
+                    request,
+                    Request::Put { .. }
+                        | Request::Propose { .. }
+                        | Request::OpenSession { .. }
+                        | Request::CloseSession { .. }
+                ),
             control,
             keyspace,
             level,

@@ -10,6 +10,7 @@ use quorate_protocol::error::Error;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 
+use crate::directory::Table;
 use crate::listener::{self, Need};
 use crate::shell::{Answer, ReplyPort};
 use crate::view::NodeView;
@@ -55,6 +56,13 @@ impl listener::Router for Router {
     }
 }
 
+/// The first of these roles that is here. A keyspace that is not known here may have been created elsewhere, a moment ago:
+/// the control role finds out.
+fn at_hand<const N: usize>(table: &Table, roles: [RoleId; N]) -> RoleId {
+    let mut here = roles.into_iter().filter(|role| table.role(*role).is_some());
+    here.next().unwrap_or(RoleId::Control)
+}
+
 /// Routes requests.
 #[derive(Clone)]
 pub struct Router {
@@ -83,16 +91,26 @@ impl Router {
                 Request::Put { keyspace, .. }
                 | Request::Get { keyspace, .. }
                 | Request::Scan { keyspace, .. } => {
-                    let coordinator = RoleId::Coordinator(*keyspace);
-                    // One that is not known here may have been created elsewhere, a moment ago: the control role finds out.
-                    table.role(coordinator).map_or(RoleId::Control, |_| coordinator)
+                    at_hand(&table, [RoleId::Coordinator(*keyspace), RoleId::Gate(*keyspace)])
                 }
+                Request::Propose { keyspace, group, .. }
+                | Request::OpenSession { keyspace, group, .. }
+                | Request::CloseSession { keyspace, group, .. }
+                | Request::Read { keyspace, group, .. }
+                | Request::ReadRange { keyspace, group, .. }
+                | Request::ReadLog { keyspace, group, .. } => at_hand(
+                    &table,
+                    [
+                        RoleId::Shard(*group),
+                        RoleId::Gate(*keyspace),
+                        RoleId::Coordinator(*keyspace),
+                    ],
+                ),
                 Request::CreateKeyspace(_)
                 | Request::AlterKeyspace { .. }
                 | Request::DropKeyspace { .. }
                 | Request::ListKeyspaces
-                | Request::Topology
-                | Request::Groups => RoleId::Control,
+                | Request::Topology => RoleId::Control,
                 other => {
                     let answer = self
                         .view

@@ -214,7 +214,9 @@ impl SupervisorState {
             self.specs.push((spec, roles));
         }
         let served = self.specs.iter().filter_map(|(spec, _)| match spec {
-            Spec::Quorum(keyspace) => Some((keyspace.id, keyspace.settings.clone())),
+            Spec::Quorum(keyspace) | Spec::Consensus(keyspace) => {
+                Some((keyspace.id, keyspace.settings.clone()))
+            }
             Spec::Control => None,
         });
         self.shell.directory.serve(served.collect());
@@ -327,6 +329,8 @@ impl SupervisorState {
 fn describe(spec: &Spec) -> String {
     match spec {
         Spec::Control => "the control plane".to_owned(),
-        Spec::Quorum(keyspace) => format!("keyspace {:?}", keyspace.settings.name),
+        Spec::Quorum(keyspace) | Spec::Consensus(keyspace) => {
+            format!("keyspace {:?}", keyspace.settings.name)
+        }
     }
 }

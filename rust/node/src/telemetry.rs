@@ -4,6 +4,7 @@
 //! bounded memory for whoever asks (a client, `/metrics`), and is handed on to exporters ([`SpanSink`]). Nothing here
 //! is needed for correctness, so nothing here may block a role or grow without bound.
 
+mod claims;
 mod groups;
 pub mod log;
 pub mod metrics;
@@ -17,8 +18,10 @@ use std::sync::{Arc, RwLock};
 use quorate_protocol::api::GroupClaim;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::telemetry::{Measurement, Occurrence, Span, TimelineEvent};
+use quorate_protocol::time::Instant;
 
 use crate::clock::Clock;
+use claims::Claims;
 pub use metrics::Metrics;
 pub use spans::{SpanRing, SpanSink};
 pub use timeline::Timeline;
@@ -31,6 +34,7 @@ pub struct Telemetry {
     timeline: Timeline,
     spans: SpanRing,
     metrics: Metrics,
+    claims: Claims,
     sinks: RwLock<Vec<Arc<dyn SpanSink>>>,
 }
 
@@ -44,6 +48,7 @@ impl Telemetry {
             timeline: Timeline::new(events),
             spans: SpanRing::new(spans),
             metrics: Metrics::new(node),
+            claims: Claims::default(),
             sinks: RwLock::default(),
         }
     }
@@ -75,7 +80,13 @@ impl Telemetry {
 
     /// A server of a Raft group claims this now.
     pub fn group(&self, claim: GroupClaim) {
+        self.claims.set(claim.clone(), self.clock.instant());
         self.metrics.group(claim);
+    }
+
+    /// What this node's servers of Raft groups claim, by group.
+    pub fn claims(&self, now: Instant) -> Vec<GroupClaim> {
+        self.claims.all(now)
     }
 
     /// The timeline after `sequence`; 0 for all that is kept.

@@ -64,6 +64,7 @@ impl NodeView {
             Request::Events { after } => Response::Events(self.telemetry.events_after(*after)),
             Request::Spans { trace_id } => Response::Spans(self.telemetry.spans_of(*trace_id)),
             Request::Metrics => Response::Metrics(self.telemetry.metrics().render()),
+            Request::Groups => Response::Groups(self.telemetry.claims(self.clock.instant())),
             _ => return None,
         })
     }

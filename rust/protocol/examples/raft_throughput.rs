@@ -17,7 +17,7 @@ use quorate_protocol::raft::alphabet::{Effect, Event, Proposal};
 use quorate_protocol::raft::bugs::RaftBugs;
 use quorate_protocol::raft::configuration::Configuration;
 use quorate_protocol::raft::format::FormatError;
-use quorate_protocol::raft::machine::Machine;
+use quorate_protocol::raft::machine::{Machine, StateMachine};
 use quorate_protocol::raft::sessions::Request;
 use quorate_protocol::raft::settings::{Settings, Setup};
 use quorate_protocol::raft::types::{GroupId, LogPosition};
@@ -28,12 +28,14 @@ use quorate_protocol::time::{Instant, Now, WallTime};
 #[derive(Clone, Default)]
 struct Counter(u64);
 
-impl Machine for Counter {
+impl StateMachine for Counter {
     fn apply(&mut self, _: LogPosition, _: WallTime, _: &Bytes) -> Bytes {
         self.0 += 1;
         Bytes::new()
     }
+}
 
+impl Machine for Counter {
     fn query(&self, _: &Bytes) -> Bytes {
         Bytes::new()
     }

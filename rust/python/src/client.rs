@@ -439,7 +439,7 @@ fn description(outcome: Outcome) -> Result<String, Error> {
         Response::Metrics(text) => Ok(text),
         Response::Groups(claims) => json(&claims),
         Response::Done => Ok(String::new()),
-        Response::Written(_) | Response::Entry(_) | Response::Page(_) => Err(unexpected()),
+        _ => Err(unexpected()),
     }
 }
 

@@ -39,7 +39,14 @@ fn fields<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
             fields.set_item("what", what)?;
             Ok(fields)
         }
+        Error::ConditionFailed { key, current } => {
+            let fields = PyDict::new(py);
+            fields.set_item("key", key)?;
+            fields.set_item("current", *current)?;
+            Ok(fields)
+        }
         Error::Overloaded(_)
+        | Error::SessionExpired(_)
         | Error::InvalidArgument(_)
         | Error::NotFound(_)
         | Error::KeyspaceExists(_)

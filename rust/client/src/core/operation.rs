@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::shard::command::Command;
 use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_protocol::time::{Instant, WallTime};
 
@@ -29,7 +30,10 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(request: &Request) -> Kind {
         match request {
-            Request::Put { .. } => Kind::Write,
+            Request::Put { .. } | Request::Propose { session: None, .. } => Kind::Write,
+            Request::Propose { session: Some(_), .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. } => Kind::Idempotent,
             Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
                 Kind::Idempotent
             }
@@ -41,7 +45,10 @@ impl Kind {
             | Request::Events { .. }
             | Request::Spans { .. }
             | Request::Metrics
-            | Request::Groups => Kind::Read,
+            | Request::Groups
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. } => Kind::Read,
         }
     }
 }
@@ -239,6 +246,16 @@ fn operation_name(request: &Request) -> &'static str {
         Request::AlterKeyspace { .. } => "alter_keyspace",
         Request::DropKeyspace { .. } => "drop_keyspace",
         Request::Groups => "groups",
+        Request::Propose {
+            command: Command::Append { .. },
+            ..
+        } => "append",
+        Request::Propose { .. } => "write",
+        Request::OpenSession { .. } => "open_session",
+        Request::CloseSession { .. } => "close_session",
+        Request::Read { .. } => "read",
+        Request::ReadRange { .. } => "read_range",
+        Request::ReadLog { .. } => "read_log",
         Request::ListKeyspaces => "list_keyspaces",
         Request::Topology => "topology",
         Request::Status => "status",

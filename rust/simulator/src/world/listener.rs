@@ -255,6 +255,12 @@ fn role_for(request: &Request) -> Option<RoleId> {
         | Request::ListKeyspaces
         | Request::Topology
         | Request::Groups => Some(RoleId::Control),
+        Request::Propose { keyspace, .. }
+        | Request::OpenSession { keyspace, .. }
+        | Request::CloseSession { keyspace, .. }
+        | Request::Read { keyspace, .. }
+        | Request::ReadRange { keyspace, .. }
+        | Request::ReadLog { keyspace, .. } => Some(RoleId::Gate(*keyspace)),
         _ => None,
     }
 }

@@ -425,5 +425,9 @@ fn roles_of(spec: &Spec) -> Vec<RoleId> {
     match spec {
         Spec::Control => vec![RoleId::Control],
         Spec::Quorum(keyspace) => vec![RoleId::Replica(keyspace.id), RoleId::Coordinator(keyspace.id)],
+        Spec::Consensus(keyspace) => {
+            let shards = keyspace.groups.iter().map(|group| RoleId::Shard(group.id));
+            shards.chain([RoleId::Gate(keyspace.id)]).collect()
+        }
     }
 }

@@ -1,0 +1,40 @@
+//! What this node's servers of Raft groups last claimed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use quorate_protocol::api::GroupClaim;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::time::Instant;
+
+/// The newest claim of each server, and when it was made. A server claims anew whenever its leader or term changes, and
+/// with every tick of its protocol's timer.
+#[derive(Default)]
+pub(super) struct Claims {
+    table: Mutex<BTreeMap<GroupId, (GroupClaim, Instant)>>,
+}
+
+impl Claims {
+    pub(super) fn set(&self, claim: GroupClaim, now: Instant) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.insert(claim.group, (claim, now));
+    }
+
+    /// All of them, as they are by `now`: the leader was heard of that much longer ago.
+    pub(super) fn all(&self, now: Instant) -> Vec<GroupClaim> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let aged = |(claim, at): &(GroupClaim, Instant)| {
+            let leads = claim.leader == Some(claim.node);
+            let since = if leads {
+                0
+            } else {
+                now.since(*at).as_micros() as u64
+            };
+            GroupClaim {
+                heard_micros: claim.heard_micros.map(|heard| heard + since),
+                ..claim.clone()
+            }
+        };
+        table.values().map(aged).collect()
+    }
+}
