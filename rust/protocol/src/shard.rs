@@ -50,6 +50,8 @@ mod starting;
 mod store;
 mod turn;
 
+use std::time::Duration;
+
 use crate::api::GroupClaim;
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -67,6 +69,11 @@ use server::Server;
 use starting::Starting;
 use turn::Turn;
 
+/// The timer of a new group's preferred member.
+const EARLY_TIMER: u64 = 2;
+/// How long it waits for answers before it asks again.
+const EARLY_PAUSE: Duration = Duration::from_millis(10);
+
 /// One member's server of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
@@ -77,6 +84,8 @@ pub struct Shard {
     surroundings: Surroundings,
     keyspace: Keyspace,
     phase: Phase,
+    /// In a new group: not before this.
+    next_campaign: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +135,7 @@ impl Shard {
             surroundings: surroundings.clone(),
             keyspace: keyspace.clone(),
             phase: Phase::Starting(Box::new(Starting::new(id))),
+            next_campaign: Instant(0),
         })
     }
 
@@ -176,6 +186,11 @@ impl Shard {
             .iter()
             .filter(|voter| self.surroundings.alive.contains(voter));
         if alive.count() > voters.len() / 2 {
+            self.next_campaign = turn.now.instant + EARLY_PAUSE;
+            turn.push(Effect::SetTimer {
+                id: EARLY_TIMER,
+                at: self.next_campaign,
+            });
             server.campaign(turn);
         }
     }

@@ -280,6 +280,8 @@ pub enum Operation {
     Delete,
     /// One page of a scan.
     Scan,
+    /// An appended entry.
+    Append,
 }
 
 impl Operation {
@@ -290,20 +292,32 @@ impl Operation {
             Operation::Get => "get",
             Operation::Delete => "delete",
             Operation::Scan => "scan",
+            Operation::Append => "append",
         }
     }
 }
 
-/// One finished operation of a coordinator.
+/// What an operation promises: the level that a quorum keyspace was asked for, or what a consensus keyspace gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Consistency {
+    /// In quorum mode.
+    Level(Level),
+    /// In consensus mode: every write, and reads unless they say otherwise.
+    Linearizable,
+    /// In consensus mode: a read of whatever its server has.
+    Stale,
+}
+
+/// One finished operation of a coordinator, or of a consensus group's server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Measurement {
     /// What was done.
     pub operation: Operation,
-    /// At which level.
-    pub level: Level,
+    /// What it promised.
+    pub consistency: Consistency,
     /// `ok`, or the error's name.
     pub outcome: String,
-    /// From arrival at the coordinator to its reply, in microseconds.
+    /// From arrival to reply, in microseconds.
     pub micros: u64,
     /// How many siblings the answer had (0 for none).
     pub siblings: u32,

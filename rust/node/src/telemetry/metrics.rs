@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use quorate_protocol::api::{GroupClaim, PeerStatus, StorageStatus};
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::level::Level;
-use quorate_protocol::telemetry::{Measurement, TimelineEvent};
+use quorate_protocol::telemetry::{Consistency, Measurement, TimelineEvent};
 
 use super::groups::Groups;
 use super::process;
@@ -169,7 +169,7 @@ impl Metrics {
     /// Counts a finished operation.
     pub fn operation(&self, measurement: &Measurement) {
         let op = measurement.operation.name();
-        let consistency = level_label(measurement.level);
+        let consistency = consistency_label(measurement.consistency);
         let outcome = outcome_label(&measurement.outcome);
         self.operations
             .get_or_create(&Operations {
@@ -325,20 +325,24 @@ fn gauge(value: u64) -> i64 {
 }
 
 /// Numeric levels share one label: how many there are is the user's choice, and labels must be few.
-fn level_label(level: Level) -> &'static str {
-    match level {
-        Level::One => "ONE",
-        Level::Two => "TWO",
-        Level::Three => "THREE",
-        Level::Quorum => "QUORUM",
-        Level::All => "ALL",
-        Level::Count(_) => "COUNT",
+fn consistency_label(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::Level(Level::One) => "ONE",
+        Consistency::Level(Level::Two) => "TWO",
+        Consistency::Level(Level::Three) => "THREE",
+        Consistency::Level(Level::Quorum) => "QUORUM",
+        Consistency::Level(Level::All) => "ALL",
+        Consistency::Level(Level::Count(_)) => "COUNT",
+        Consistency::Linearizable => "linearizable",
+        Consistency::Stale => "stale",
     }
 }
 
 /// The outcome as a label: `ok` or a name of [`quorate_protocol::error::Error`].
 fn outcome_label(outcome: &str) -> &'static str {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 16] = [
+        "ConditionFailed",
+        "SessionExpired",
         "ok",
         "Unavailable",
         "Overloaded",
@@ -399,7 +403,7 @@ mod tests {
         for outcome in ["ok", "ok", "Unavailable"] {
             metrics.operation(&Measurement {
                 operation: Operation::Put,
-                level: Level::Quorum,
+                consistency: Consistency::Level(Level::Quorum),
                 outcome: outcome.into(),
                 micros: 700,
                 siblings: 0,

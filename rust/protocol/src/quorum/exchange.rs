@@ -9,7 +9,7 @@ use crate::quorum::read::Read;
 use crate::quorum::scan::Scan;
 use crate::quorum::write::Write;
 use crate::role::{Address, ClientRef, Effect, Rng};
-use crate::telemetry::{Measurement, Operation, Span, TraceContext, span_id};
+use crate::telemetry::{Consistency, Measurement, Operation, Span, TraceContext, span_id};
 use crate::time::{Instant, Now};
 
 /// Who is waiting for the answer.
@@ -140,7 +140,7 @@ impl Ask {
         if matches!(origin, Origin::Client(_)) {
             effects.push(Effect::Measure(Measurement {
                 operation: self.operation,
-                level: self.level,
+                consistency: Consistency::Level(self.level),
                 outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
                 micros: now.instant.0 - self.started.instant.0,
                 siblings: siblings(&result),

@@ -20,7 +20,7 @@ use crate::message::{Header, Message};
 use crate::raft::types::GroupId;
 use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::shard::no_such_group;
-use crate::shard::requests::is_repeatable;
+use crate::shard::requests::{is_repeatable, measure};
 use crate::shard::turn::Turn;
 use crate::time::{Instant, Now};
 
@@ -196,6 +196,15 @@ impl Gate {
         }
     }
 
+    /// Answers with an error that no member has given (the others are measured there).
+    fn fail(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
+        let result = Err(error);
+        if let Some(ask) = self.asks.get(&id) {
+            turn.effects.extend(measure(&ask.request, ask.since, turn.now.instant, &result));
+        }
+        self.finish(id, result, turn);
+    }
+
     /// Whom to ask: who leads, or whoever is next.
     fn choose(&self, ask: &Ask) -> Option<NodeId> {
         let leader = self
@@ -340,7 +349,7 @@ impl Gate {
             if !repeatable {
                 let reason = Some(format!("the connection to {node} broke"));
                 let error = self.unknown(id, reason);
-                self.finish(id, Err(error), turn);
+                self.fail(id, error, turn);
             }
         }
     }
@@ -371,7 +380,7 @@ impl Gate {
             false if sent || ask.maybe => self.unknown(id, None),
             _ => Error::Unavailable { required, alive },
         };
-        self.finish(id, Err(error), turn);
+        self.fail(id, error, turn);
     }
 
     fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {

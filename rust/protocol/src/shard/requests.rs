@@ -14,7 +14,7 @@ use crate::role::{Address, ClientRef, Effect, RoleId};
 use crate::shard::command::{Command, Outcome};
 use crate::shard::server::Server;
 use crate::shard::turn::Turn;
-use crate::telemetry::Span;
+use crate::telemetry::{Consistency, Measurement, Operation, Span};
 use crate::time::{Instant, Now};
 
 /// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
@@ -101,6 +101,41 @@ fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
 /// Whether a request may be sent again although it may have been executed.
 pub(super) fn is_repeatable(request: &Request) -> bool {
     !matches!(request, Request::Propose { session: None, .. })
+}
+
+/// A finished request, for the metrics.
+pub(super) fn measure(
+    request: &Request,
+    started: Instant,
+    now: Instant,
+    result: &Result<Response, Error>,
+) -> Option<Effect> {
+    let (operation, level) = match request {
+        Request::Propose {
+            command: Command::Append { .. },
+            ..
+        } => (Operation::Append, ReadLevel::Linearizable),
+        Request::Propose {
+            command: Command::Write(writes),
+            ..
+        } => match writes.as_slice() {
+            [write] if write.value.is_none() => (Operation::Delete, ReadLevel::Linearizable),
+            _ => (Operation::Put, ReadLevel::Linearizable),
+        },
+        Request::Read { level, .. } => (Operation::Get, *level),
+        Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => (Operation::Scan, *level),
+        _ => return None,
+    };
+    Some(Effect::Measure(Measurement {
+        operation,
+        consistency: match level {
+            ReadLevel::Linearizable => Consistency::Linearizable,
+            ReadLevel::Stale => Consistency::Stale,
+        },
+        outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
+        micros: now.0.saturating_sub(started.0),
+        siblings: 0,
+    }))
 }
 
 impl Server {
@@ -381,6 +416,7 @@ impl Server {
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
         ask.tell(self.me, &result, turn);
+        turn.effects.extend(measure(&ask.request, ask.started.instant, turn.now.instant, &result));
         match ask.origin {
             Origin::Client(client) => turn.push(Effect::Reply {
                 client,

@@ -136,12 +136,10 @@ impl Server {
     /// Whether the group has never had a leader, as far as this server knows.
     pub(super) fn is_new(&self) -> bool {
         let new = self.raft.term() == Term(0) && self.raft.log().last().index == LogIndex(0);
-        new && self.elections == 0 && self.raft.leader().is_none()
+        new && self.raft.leader().is_none()
     }
 
     pub(super) fn campaign(&mut self, turn: &mut Turn<'_>) {
-        // Should this one fail, the timeout calls for the next.
-        self.elections += 1;
         self.drive(turn, |raft, turn| raft.campaign_now(turn));
         self.go_on(turn);
     }
