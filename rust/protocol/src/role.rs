@@ -296,13 +296,6 @@ pub enum Effect {
     },
     /// What this node's server of a Raft group claims now, for the metrics.
     Group(Box<GroupClaim>),
-    /// Do something with a file of rows, then say so ([`Event::Files`]). See [`crate::files`].
-    Files {
-        /// Returned in the answer; unique among those in flight of this role.
-        token: u64,
-        /// What to do.
-        task: FileTask,
-    },
 }
 
 /// Role instances that should exist. [`Spec::is_same`] says which specs mean the same instances.

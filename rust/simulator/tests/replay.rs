@@ -25,6 +25,8 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
             RoleId::Control => "control",
             RoleId::Coordinator(_) => "coordinator",
             RoleId::Replica(_) => "replica",
+            RoleId::Gate(_) => "gate",
+            RoleId::Shard(_) => "shard",
         };
         *inputs.entry(kind).or_default() += recording.len();
         recording

@@ -160,7 +160,7 @@ mod tests {
         let golden = [
             "0101ac0200070101020370 3a310363 3a320368 3a330172016496 0100",
             "0101ac020102 03703a31 03633a32 03683a33 0172 0164",
-            "0101ac0202 046c6f6773 00 03 03 03 01",
+            "0101ac0202 046c6f6773 00 03 03 03 01 01 904e",
             "0101ac0203 046c6f6773 0100 00 0100",
             "0101ac0204 046c6f6773",
         ];
@@ -178,7 +178,7 @@ mod tests {
             },
             created: true,
         };
-        assert_eq!(hex(&outcome.encode()), "010103046c6f6773000303030101");
+        assert_eq!(hex(&outcome.encode()), "010103046c6f6773000303030101904e0001");
         assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
     }
 

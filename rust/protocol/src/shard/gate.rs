@@ -200,7 +200,8 @@ impl Gate {
     fn fail(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
         let result = Err(error);
         if let Some(ask) = self.asks.get(&id) {
-            turn.effects.extend(measure(&ask.request, ask.since, turn.now.instant, &result));
+            turn.effects
+                .extend(measure(&ask.request, ask.since, turn.now.instant, &result));
         }
         self.finish(id, result, turn);
     }

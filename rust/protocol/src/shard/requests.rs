@@ -416,7 +416,12 @@ impl Server {
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
         ask.tell(self.me, &result, turn);
-        turn.effects.extend(measure(&ask.request, ask.started.instant, turn.now.instant, &result));
+        turn.effects.extend(measure(
+            &ask.request,
+            ask.started.instant,
+            turn.now.instant,
+            &result,
+        ));
         match ask.origin {
             Origin::Client(client) => turn.push(Effect::Reply {
                 client,

@@ -11,6 +11,7 @@ use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, Rea
 use quorate_protocol::level::Level;
 use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::ring::{HashKind, RingSettings};
+use quorate_protocol::shard::command::{Command, Condition, Write};
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
 use quorate_protocol::time::WallTime;
 use quorate_protocol::topology::{Member, Topology};
@@ -56,6 +57,23 @@ fn write_id() -> WriteId {
     WriteId {
         client: u64::MAX,
         sequence: 1,
+    }
+}
+
+fn record() -> Record {
+    Record {
+        version: 300,
+        time: WallTime(1_700_000_000_000_000),
+        value: Bytes::from_static(b"value"),
+    }
+}
+
+fn view() -> View {
+    View {
+        node: NodeId(1),
+        leader: Some(NodeId(2)),
+        applied: 301,
+        staleness_micros: Some(1500),
     }
 }
 
@@ -140,6 +158,59 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
             write_id: write_id(),
         },
         Request::Groups,
+        Request::Propose {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            command: Command::Write(vec![
+                Write {
+                    key: key("user-123"),
+                    value: Some(Bytes::from_static(b"value")),
+                    condition: Condition::Version(300),
+                },
+                Write {
+                    key: key("gone"),
+                    value: None,
+                    condition: Condition::Absent,
+                },
+            ]),
+            session: Some(Stamp {
+                session: 300,
+                sequence: 5,
+                acknowledged: 4,
+            }),
+        },
+        Request::OpenSession {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            idle_ms: 60_000,
+        },
+        Request::CloseSession {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            session: 300,
+        },
+        Request::Read {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            keys: vec![key("user-123")],
+            level: ReadLevel::Linearizable,
+        },
+        Request::ReadRange {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            start: Some(key("user-123")),
+            end: None,
+            after_start: true,
+            limit: 100,
+            level: ReadLevel::Stale,
+        },
+        Request::ReadLog {
+            keyspace: KeyspaceId(7),
+            group: GroupId(3),
+            after: 300,
+            limit: 100,
+            level: ReadLevel::Stale,
+        },
     ];
     let trace = TraceContext {
         trace_id: 0xf00d << 64,
@@ -162,6 +233,12 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
                 Request::AlterKeyspace { .. } => "request.alter_keyspace",
                 Request::DropKeyspace { .. } => "request.drop_keyspace",
                 Request::Groups => "request.groups",
+                Request::Propose { .. } => "request.propose",
+                Request::OpenSession { .. } => "request.open_session",
+                Request::CloseSession { .. } => "request.close_session",
+                Request::Read { .. } => "request.read",
+                Request::ReadRange { .. } => "request.read_range",
+                Request::ReadLog { .. } => "request.read_log",
             };
             let frame = RequestFrame {
                 id: 1000,
@@ -277,6 +354,35 @@ fn answers() -> Vec<Response> {
             problem: None,
         }]),
         Response::Done,
+        Response::Committed(Committed {
+            index: 300,
+            term: 4,
+            leader: NodeId(2),
+        }),
+        Response::SessionOpened {
+            session: 300,
+            leader: NodeId(2),
+        },
+        Response::Records {
+            records: vec![Some(record()), None],
+            view: view(),
+        },
+        Response::RecordPage {
+            entries: vec![(key("user-123"), record())],
+            next: Some(key("user-123")),
+            view: view(),
+        },
+        Response::LogPage {
+            entries: vec![LogEntry {
+                id: 301,
+                term: 4,
+                time: WallTime(1_700_000_000_000_000),
+                source: "web".to_owned(),
+                data: Bytes::from_static(b"line"),
+            }],
+            next: Some(301),
+            view: view(),
+        },
     ]
 }
 
@@ -310,6 +416,11 @@ fn errors() -> Vec<Error> {
         Error::ConnectionLost("reset".to_owned()),
         Error::Refused("version".to_owned()),
         Error::Closed("stopping".to_owned()),
+        Error::ConditionFailed {
+            key: "users/1".to_owned(),
+            current: Some(300),
+        },
+        Error::SessionExpired("the session has expired".to_owned()),
     ]
 }
 
@@ -330,6 +441,11 @@ pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
                 Ok(Response::Metrics(_)) => "response.metrics".to_owned(),
                 Ok(Response::Groups(_)) => "response.groups".to_owned(),
                 Ok(Response::Done) => "response.done".to_owned(),
+                Ok(Response::Committed(_)) => "response.committed".to_owned(),
+                Ok(Response::SessionOpened { .. }) => "response.session_opened".to_owned(),
+                Ok(Response::Records { .. }) => "response.records".to_owned(),
+                Ok(Response::RecordPage { .. }) => "response.record_page".to_owned(),
+                Ok(Response::LogPage { .. }) => "response.log_page".to_owned(),
                 Err(error) => format!("error.{}", error.name()),
             };
             (name, ResponseFrame { id: 1000, response })
