@@ -79,7 +79,7 @@ pub struct Keyspace {
 impl Keyspace {
     /// The shard of a key with this token: the ring, cut into as many equal arcs as there are groups.
     pub fn shard_of(&self, token: Token) -> usize {
-        (u128::from(token.0) * self.groups.len() as u128 >> 64) as usize
+        ((u128::from(token.0) * self.groups.len() as u128) >> 64) as usize
     }
 
     /// The token at which a shard's arc begins.

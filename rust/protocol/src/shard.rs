@@ -240,7 +240,8 @@ impl Role for Shard {
         }
         match (&mut self.phase, event) {
             (Phase::Running(server), event) => {
-                if server.handle(event, &mut turn) {
+                let news = server.handle(event, &mut turn);
+                if news {
                     self.tell_claim(&mut turn);
                 }
             }
