@@ -60,6 +60,7 @@ impl Router for Node {
                 Request::ListKeyspaces => Ok(Response::Keyspaces(vec![Keyspace {
                     id: KeyspaceId(1),
                     settings: KeyspaceSettings::quorum("users", 1),
+                    groups: Vec::new(),
                 }])),
                 Request::Get { .. } => {
                     if let Some(held) = &mut *self.held.lock().unwrap() {

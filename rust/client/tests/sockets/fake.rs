@@ -244,7 +244,11 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
                 },
                 Some(_) => return Err(Error::KeyspaceExists("it has other settings".to_owned())),
                 None => {
-                    let keyspace = Keyspace { id, settings };
+                    let keyspace = Keyspace {
+                        id,
+                        settings,
+                        groups: Vec::new(),
+                    };
                     keyspaces.push(keyspace.clone());
                     Response::Keyspace {
                         keyspace,

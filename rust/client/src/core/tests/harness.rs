@@ -160,6 +160,7 @@ impl Harness {
             keyspaces: vec![Keyspace {
                 id: USERS,
                 settings: KeyspaceSettings::quorum("users", 3.min(nodes as u8)),
+                groups: Vec::new(),
             }],
             behaviour: (1..=nodes).map(|node| (address(node), Behaviour::Up)).collect(),
             open: BTreeMap::new(),

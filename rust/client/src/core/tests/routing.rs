@@ -160,6 +160,7 @@ fn a_keyspace_that_another_client_made_is_learned_on_first_use() {
     let mut keyspace = Keyspace {
         id: quorate_protocol::ids::KeyspaceId(2),
         settings: KeyspaceSettings::quorum("orders", 3),
+        groups: Vec::new(),
     };
     cluster.keyspaces.push(keyspace.clone());
     let request = |text: &str| Request::Get {
