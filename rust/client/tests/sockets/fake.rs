@@ -294,6 +294,12 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
         }
         Request::Metrics => Response::Metrics(format!("node {node}\n")),
         Request::Groups => Response::Groups(Vec::new()),
+        Request::Propose { .. }
+        | Request::OpenSession { .. }
+        | Request::CloseSession { .. }
+        | Request::Read { .. }
+        | Request::ReadRange { .. }
+        | Request::ReadLog { .. } => return Err(Error::NotFound("these nodes have no groups".to_owned())),
         Request::AlterKeyspace { name, change, .. } => {
             let mut keyspaces = shared.keyspaces.lock().unwrap();
             let known = keyspaces.iter_mut().find(|known| known.settings.name == name);
