@@ -29,6 +29,7 @@ mod ledger;
 mod machine;
 pub(super) mod show;
 
+pub(super) use disk::Disk;
 pub(super) use ledger::Ledger;
 pub(super) use machine::Machine;
 
@@ -38,7 +39,7 @@ const EPOCH: u64 = 1_700_000_000_000_000;
 pub(super) const GROUP: GroupId = GroupId(1);
 
 /// A message on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Envelope {
     pub(super) from: NodeId,
     pub(super) to: NodeId,
@@ -258,6 +259,12 @@ impl Lab {
         self.input(node, Event::Start);
     }
 
+    /// The mistake of [`RaftBugs::restarted_in_place`].
+    pub(super) fn restart_in_place(&mut self, node: NodeId) {
+        self.machine(node).fail();
+        self.restart(node);
+    }
+
     // ---- disks ----
 
     /// The first `count` persists in flight become durable, or are refused by a full disk.
@@ -339,7 +346,7 @@ impl Lab {
             }),
             Effect::Persist { token, priority, ops } => {
                 let machine = self.machine(node);
-                machine.disk.submit(token, priority, ops);
+                machine.submit(token, priority, ops);
                 if !machine.disk.held {
                     while let Some((ops, refused)) = self.machine(node).flush_one() {
                         self.happenings.push(Happening::Disk { node, ops, refused });

@@ -32,6 +32,8 @@ struct Run {
     rng: Rng,
     /// Elections are frequent, and many do not get far.
     turbulent: bool,
+    /// Servers that fail are started again in the same process.
+    in_place: bool,
     /// So many commands of each session have been numbered.
     sequences: std::collections::BTreeMap<u64, u64>,
 }
@@ -68,6 +70,7 @@ impl Run {
             lab,
             judge: Judge::default(),
             turbulent,
+            in_place: bugs.restarted_in_place,
             rng,
             sequences: std::collections::BTreeMap::new(),
         }
@@ -227,6 +230,9 @@ impl Run {
     }
 
     fn crash(&mut self, node: NodeId, synced: usize) {
+        if self.in_place && self.lab.group(node).is_some() && self.below(2) == 0 {
+            return self.lab.restart_in_place(node);
+        }
         self.lab.crash(node, synced);
         self.lab.machine(node).disk.full = false;
     }
@@ -404,4 +410,9 @@ fn an_acknowledgement_before_the_disk_is_caught() {
 #[test]
 fn sessions_lost_at_a_snapshot_are_caught() {
     caught("sessions_lost_at_snapshot");
+}
+
+#[test]
+fn a_server_restarted_in_place_is_caught() {
+    caught("restarted_in_place");
 }

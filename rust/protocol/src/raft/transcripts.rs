@@ -310,6 +310,7 @@ pub(super) fn bug(name: &str) -> Option<RaftBugs> {
         "stale_read_index" => bugs.stale_read_index = true,
         "ack_before_durable" => bugs.ack_before_durable = true,
         "sessions_lost_at_snapshot" => bugs.sessions_lost_at_snapshot = true,
+        "restarted_in_place" => bugs.restarted_in_place = true,
         _ => return None,
     }
     Some(bugs)

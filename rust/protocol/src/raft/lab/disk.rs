@@ -8,19 +8,19 @@ use crate::role::{Query, Rows};
 use crate::store::{JournalOp, Priority, StreamId};
 
 /// A persist that has not been answered.
-#[derive(Clone, Debug)]
-pub(super) struct Flight {
-    pub(super) token: u64,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Flight {
+    pub(in crate::raft) token: u64,
     priority: Priority,
-    pub(super) ops: Vec<JournalOp>,
+    pub(in crate::raft) ops: Vec<JournalOp>,
 }
 
 /// One node's disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Disk {
     streams: BTreeMap<StreamId, BTreeMap<u64, Bytes>>,
     hard: BTreeMap<Bytes, Bytes>,
-    pub(super) flights: VecDeque<Flight>,
+    pub(in crate::raft) flights: VecDeque<Flight>,
     /// It answers only when told to.
     pub(in crate::raft) held: bool,
     /// It refuses everything.
@@ -28,12 +28,12 @@ pub(in crate::raft) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn submit(&mut self, token: u64, priority: Priority, ops: Vec<JournalOp>) {
+    pub(in crate::raft) fn submit(&mut self, token: u64, priority: Priority, ops: Vec<JournalOp>) {
         self.flights.push_back(Flight { token, priority, ops });
     }
 
     /// Urgent requests first, each priority in its order.
-    pub(super) fn next(&mut self) -> Option<Flight> {
+    pub(in crate::raft) fn next(&mut self) -> Option<Flight> {
         let urgent = self
             .flights
             .iter()
@@ -77,7 +77,7 @@ impl Disk {
         self.streams.entry(stream).or_default().remove(&position);
     }
 
-    pub(super) fn read(&self, query: &Query) -> Rows {
+    pub(in crate::raft) fn read(&self, query: &Query) -> Rows {
         let rows = match query {
             Query::Hard { key } => self
                 .hard

@@ -1,6 +1,6 @@
 //! One node of the lab: a disk that stays, and a process that comes and goes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::disk::Disk;
 use super::ledger::Ledger;
@@ -9,7 +9,7 @@ use crate::raft::RaftGroup;
 use crate::raft::alphabet::{Effect, Event};
 use crate::raft::settings::Setup;
 use crate::role::{Rng, Role, rng_from_seed};
-use crate::store::JournalOp;
+use crate::store::{JournalOp, Priority};
 use crate::time::{Instant, Now};
 
 /// What one process was given and what it did.
@@ -41,6 +41,8 @@ pub(in crate::raft) struct Machine {
     pub(in crate::raft) group: Option<RaftGroup<Ledger>>,
     rng: Rng,
     pub(in crate::raft) disk: Disk,
+    /// The persists in flight that the process which runs now has asked for. Nobody hears of others.
+    awaited: BTreeSet<u64>,
     pub(super) timers: BTreeMap<u64, Instant>,
     pub(super) mailbox: VecDeque<Event>,
     pub(in crate::raft) skew_micros: i64,
@@ -56,6 +58,7 @@ impl Machine {
             group: None,
             rng: rng_from_seed(seed),
             disk: Disk::default(),
+            awaited: BTreeSet::new(),
             timers: BTreeMap::new(),
             mailbox: VecDeque::new(),
             skew_micros: 0,
@@ -89,6 +92,12 @@ impl Machine {
             }
         }
         self.disk.flights.clear();
+        self.fail();
+    }
+
+    /// The server is gone, but not what it has asked the disk for.
+    pub(super) fn fail(&mut self) {
+        self.awaited.clear();
         let group = self.group.take();
         if let Some(life) = self.lives.as_mut().and_then(|lives| lives.last_mut())
             && group.is_some()
@@ -97,6 +106,11 @@ impl Machine {
         }
         self.timers.clear();
         self.mailbox.clear();
+    }
+
+    pub(super) fn submit(&mut self, token: u64, priority: Priority, ops: Vec<JournalOp>) {
+        self.disk.submit(token, priority, ops);
+        self.awaited.insert(token);
     }
 
     pub(super) fn handle_next(&mut self, now: Now) -> Option<Vec<Effect>> {
@@ -122,12 +136,15 @@ impl Machine {
         let flight = self.disk.next()?;
         let token = flight.token;
         let refused = self.disk.full;
-        self.mailbox.push_back(if refused {
+        let answer = if refused {
             Event::PersistRefused { token }
         } else {
             self.disk.apply(&flight.ops);
             Event::Persisted { tokens: vec![token] }
-        });
+        };
+        if self.awaited.remove(&token) {
+            self.mailbox.push_back(answer);
+        }
         Some((flight.ops, refused))
     }
 }
