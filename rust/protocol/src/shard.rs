@@ -70,7 +70,7 @@ use starting::Starting;
 use turn::Turn;
 
 /// The timer of a new group's preferred member.
-const EARLY_TIMER: u64 = 2;
+const EARLY_TIMER: u64 = 3;
 /// How long it waits for answers before it asks again.
 const EARLY_PAUSE: Duration = Duration::from_millis(10);
 

@@ -32,14 +32,16 @@ const PAUSE: Duration = Duration::from_millis(10);
 const MARGIN: Duration = Duration::from_millis(50);
 /// With fewer members in reach than a majority, a request that changes something waits so long for more.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// A member that says nothing for so long may be stopped, or cut off in a way that breaks no connection.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Attempt {
     /// Nowhere, until then.
     Waiting { retry_at: Instant },
-    /// With this member.
-    Sent { to: NodeId },
+    /// With this member. If it says nothing until then, and the request may be asked twice, another is asked.
+    Sent { to: NodeId, until: Instant },
 }
 
 /// A request in progress.
@@ -65,8 +67,12 @@ impl Ask {
     fn wake(&self) -> Instant {
         match self.attempt {
             Attempt::Waiting { retry_at } => retry_at.min(self.give_up),
-            Attempt::Sent { .. } => self.give_up,
+            Attempt::Sent { until, .. } => until.min(self.give_up),
         }
+    }
+
+    fn is_with(&self, node: NodeId) -> bool {
+        matches!(self.attempt, Attempt::Sent { to, .. } if to == node)
     }
 }
 
@@ -233,6 +239,7 @@ impl Gate {
         let Some(to) = self.choose(ask) else {
             return self.pause(id, now);
         };
+        let repeatable = is_repeatable(&ask.request);
         let effect = Effect::Send {
             to: Address {
                 node: to,
@@ -245,7 +252,11 @@ impl Gate {
             },
             message: Message::Forward(ask.request.clone()),
         };
-        self.set(id, Attempt::Sent { to });
+        let until = match repeatable {
+            true => now + SILENCE,
+            false => Instant::NEVER,
+        };
+        self.set(id, Attempt::Sent { to, until });
         turn.push(effect);
     }
 
@@ -259,6 +270,20 @@ impl Gate {
             ask.next += 1;
         }
         self.set(id, Attempt::Waiting { retry_at });
+    }
+
+    /// Another leads: what its predecessor was asked, and may be asked twice, is asked there. It may be silent for long.
+    fn follow(&mut self, group: GroupId, leader: NodeId, now: Instant) {
+        let elsewhere = self.asks.iter().filter(|(_, ask)| {
+            let sent = matches!(ask.attempt, Attempt::Sent { to, .. } if to != leader);
+            sent && ask.group == group && is_repeatable(&ask.request) && !is_stale_read(&ask.request)
+        });
+        for id in elsewhere.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(ask) = self.asks.get_mut(&id) {
+                ask.maybe |= !is_read(&ask.request);
+            }
+            self.again(id, now);
+        }
     }
 
     /// Whoever waits, maybe for this group only, is looked at now.
@@ -278,7 +303,7 @@ impl Gate {
         let Some(ask) = self.asks.get_mut(&id) else { return };
         let unknown = matches!(result, Err(Error::OutcomeUnknown { .. }));
         ask.maybe |= unknown;
-        let current = ask.attempt == Attempt::Sent { to: from.node };
+        let current = ask.is_with(from.node);
         if unknown && is_repeatable(&ask.request) {
             if current {
                 self.pause(id, turn.now.instant);
@@ -307,15 +332,16 @@ impl Gate {
             None => {}
         }
         if request == 0 {
-            if leader.is_some() {
+            if let Some(leader) = leader {
                 self.wake_up(Some(group), now);
+                self.follow(group, leader, now);
             }
             return;
         }
         let Some(ask) = self.asks.get_mut(&request) else {
             return;
         };
-        if ask.attempt != (Attempt::Sent { to: from.node }) {
+        if !ask.is_with(from.node) {
             return;
         }
         ask.detours += 1;
@@ -327,6 +353,17 @@ impl Gate {
         self.again(request, now + pause);
     }
 
+    /// A member that was asked says nothing: another is asked the same.
+    fn unanswered(&mut self, id: u64, to: NodeId, now: Instant) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.maybe |= !is_read(&ask.request);
+            if self.leaders.get(&ask.group) == Some(&to) {
+                self.leaders.remove(&ask.group);
+            }
+        }
+        self.again(id, now);
+    }
+
     fn peer(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         if up {
@@ -335,10 +372,7 @@ impl Gate {
         }
         self.alive.remove(&node);
         self.leaders.retain(|_, leader| *leader != node);
-        let lost = self
-            .asks
-            .iter()
-            .filter(|(_, ask)| ask.attempt == Attempt::Sent { to: node });
+        let lost = self.asks.iter().filter(|(_, ask)| ask.is_with(node));
         let lost: Vec<u64> = lost.map(|(id, _)| *id).collect();
         for id in lost {
             let Some(ask) = self.asks.get_mut(&id) else {
@@ -400,7 +434,10 @@ impl Gate {
             && at <= now
         {
             match self.asks.get(&id) {
-                Some(ask) if ask.give_up > now => self.advance(id, turn),
+                Some(ask) if ask.give_up > now => match ask.attempt {
+                    Attempt::Waiting { .. } => self.advance(id, turn),
+                    Attempt::Sent { to, .. } => self.unanswered(id, to, now),
+                },
                 _ => self.expire(id, turn),
             }
         }
