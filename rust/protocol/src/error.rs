@@ -105,7 +105,7 @@ impl Error {
 
     /// Whether it is certain that the operation has had and will have no effect.
     pub fn is_definite(&self) -> bool {
-        !matches!(self, Error::OutcomeUnknown { .. })
+        !matches!(self, Error::OutcomeUnknown { .. } | Error::SessionExpired(_))
     }
 
     /// The variant's name: the name of the Python exception and of the metric's `outcome` label.

@@ -310,6 +310,12 @@ impl Gate {
             }
             return;
         }
+        // This attempt was not executed, but an earlier one may have been. The client must learn of that.
+        if ask.maybe && matches!(result, Err(Error::SessionExpired(_))) {
+            let reason = "its session has expired, and an earlier attempt was not answered";
+            let error = self.unknown(id, Some(reason.to_owned()));
+            return self.finish(id, Err(error), turn);
+        }
         // An earlier attempt may have been executed where this one was not.
         let refused = matches!(result, Err(Error::Overloaded(_) | Error::StorageFull(_)));
         if refused && ask.maybe {
@@ -479,3 +485,7 @@ impl Role for Gate {
         self.work(&mut turn);
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;
