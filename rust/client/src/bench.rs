@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use quorate_protocol::api::{Request, Response};
+use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::Mode;
 use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::versions::WriteId;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::JoinSet;
 
 use crate::core::{CallOptions, Trace};
-use crate::shell::{Client, ConnectOptions};
+use crate::shell::{Client, ConnectOptions, Consensus};
 
 /// The longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -63,6 +64,9 @@ pub struct Options {
     /// `None` takes the keyspace's level.
     #[serde(default, deserialize_with = "level_by_name")]
     pub level: Option<Level>,
+    /// What reads of a consensus keyspace must see.
+    #[serde(default)]
+    pub reads: Reads,
     /// Seconds that are measured.
     #[serde(default = "Options::default_duration")]
     pub duration: f64,
@@ -81,6 +85,17 @@ pub struct Options {
     /// What the operations carry of a trace.
     #[serde(default)]
     pub trace: Tracing,
+}
+
+/// What reads of a consensus keyspace must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// Everything that was acknowledged before.
+    #[default]
+    Linearizable,
+    /// Whatever a member has.
+    Stale,
 }
 
 /// What a run's operations carry of a trace: to measure what that costs.
@@ -214,6 +229,8 @@ struct Tally {
 /// What every worker has at hand.
 struct Plan {
     options: Options,
+    /// The keyspace, if it is in consensus mode.
+    consensus: Option<Consensus>,
     value: Bytes,
     begin: Instant,
     end: Instant,
@@ -238,11 +255,13 @@ pub async fn run(endpoints: Vec<String>, options: Options) -> Result<Report, Err
         };
         clients.push(Client::connect_with(endpoints.clone(), connect).await?);
     }
+    let consensus = consensus(&clients[0], options.keyspace).await?;
     let loading = options.operation == Operation::Load;
     let warmup = if loading { 0.0 } else { options.warmup };
     let window = if loading { 86_400.0 } else { options.duration };
     let begin = Instant::now() + Duration::from_secs_f64(warmup);
     let plan = Arc::new(Plan {
+        consensus,
         value: value(options.value_size),
         begin,
         end: begin + Duration::from_secs_f64(window),
@@ -285,6 +304,21 @@ pub fn run_blocking(endpoints: Vec<String>, options: Options) -> Result<Report, 
     runtime.block_on(run(endpoints, options))
 }
 
+/// The keyspace, if it is in consensus mode.
+async fn consensus(client: &Client, id: KeyspaceId) -> Result<Option<Consensus>, Error> {
+    let all = client.keyspaces().await?;
+    let Some(found) = all.into_iter().find(|keyspace| keyspace.id == id) else {
+        return Err(Error::NotFound(format!(
+            "there is no keyspace {id}: create it first"
+        )));
+    };
+    if found.settings.mode == Mode::Quorum {
+        return Ok(None);
+    }
+    let hash = client.topology().await?.ring.hash;
+    client.consensus(found, hash).map(Some)
+}
+
 async fn work(client: Client, plan: Arc<Plan>, number: u64) {
     let mut random = Xorshift::of_worker(number);
     let options = CallOptions::timeout(Duration::from_secs_f64(plan.options.timeout));
@@ -325,6 +359,16 @@ impl Plan {
         }
         let (keyspace, level) = (self.options.keyspace, self.options.level);
         let key = Key::of(format!("k{number:08}")).expect("a short key is a key");
+        if let Some(consensus) = &self.consensus {
+            let level = match self.options.reads {
+                Reads::Linearizable => ReadLevel::Linearizable,
+                Reads::Stale => ReadLevel::Stale,
+            };
+            return Some(match writes {
+                true => consensus.put_request(key, self.value.clone()),
+                false => consensus.get_request(key, level),
+            });
+        }
         Some(match writes {
             true => Request::Put {
                 keyspace,
@@ -349,9 +393,12 @@ impl Plan {
                 tally
                     .latencies
                     .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
-                if matches!(response, Response::Entry(entry) if entry.versions.is_empty()) {
-                    tally.misses += 1;
-                }
+                let missed = match response {
+                    Response::Entry(entry) => entry.versions.is_empty(),
+                    Response::Records { records, .. } => records.iter().any(Option::is_none),
+                    _ => false,
+                };
+                tally.misses += u64::from(missed);
             }
             Ok(_) => {}
             Err(error) => {
@@ -369,7 +416,11 @@ fn report(plan: &Plan, secs: f64, cpu: f64) -> Report {
     Report {
         peer: format!("quorate-{}", env!("CARGO_PKG_VERSION")),
         op: options.operation,
-        level: options.level.map(|level| level.to_string()),
+        level: match (&plan.consensus, options.reads) {
+            (None, _) => options.level.map(|level| level.to_string()),
+            (Some(_), Reads::Linearizable) => Some("linearizable".to_owned()),
+            (Some(_), Reads::Stale) => Some("stale".to_owned()),
+        },
         concurrency: options.concurrency,
         value_bytes: options.value_size,
         ops_per_s: (tally.latencies.len() as f64 / secs).round(),

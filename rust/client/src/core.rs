@@ -10,7 +10,9 @@
 //!   [`Error::Closed`], [`Error::ConnectionLost`], or [`Error::NotFound`] of a keyspace that is known to exist);
 //! * or the coordinator could not reach enough replicas ([`Error::Unavailable`], nothing was written): it may be the one
 //!   that is cut off, so one other replica is asked, once;
-//! * or it is a read, and the node that had it was lost or has fallen silent.
+//! * or it is a read, and the node that had it was lost or has fallen silent;
+//! * or it is a command to a Raft group. Those go through [sessions](self::sessions): however often one is sent, it is executed
+//!   once. So it is sent again, to whoever may lead by now, until it is answered or its deadline passes.
 //!
 //! A put keeps its write id through all of that. A put whose connection breaks while it is out there is
 //! [`Error::OutcomeUnknown`], and so is one whose deadline passes; a read is then [`Error::ReadTimeout`]. The node knows
@@ -31,6 +33,7 @@
 //!   [`Error::Overloaded`].
 //! * An operation completes at the latest [`GRACE`] after its deadline (if the timer comes on time).
 //! * No put is sent again after an attempt that a node may have seen and not answered.
+//! * No command gets a second number in a session after an attempt that may have been executed.
 
 mod alphabet;
 mod connection;
@@ -40,6 +43,7 @@ mod links;
 mod operation;
 mod requests;
 mod routing;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -48,16 +52,20 @@ use bytes::BytesMut;
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::MAX_HELLO_FRAME;
 use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Rng, Role};
 use quorate_protocol::time::{Instant, Now};
 use quorate_protocol::topology::Topology;
 use rand_core::Rng as _;
+
+pub use sessions::{IDLE as SESSION_IDLE, WINDOW as SESSION_WINDOW};
 
 pub use alphabet::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
 use connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Stage};
 use directory::Directory;
 use endpoint::{Endpoint, Link};
 use operation::Operation;
+use sessions::Sessions;
 
 /// The most operations in flight.
 pub const MAX_IN_FLIGHT: usize = 65_536;
@@ -82,6 +90,9 @@ pub struct ClientCore {
     connections: BTreeMap<u64, Connection>,
     last_connection: u64,
     operations: BTreeMap<u64, Operation>,
+    /// Who leads a Raft group, as far as answers have told.
+    leaders: BTreeMap<GroupId, NodeId>,
+    sessions: Sessions,
     /// The operations in stage `Waiting`.
     waiting: BTreeSet<u64>,
     /// When each operation wants to be looked at.
@@ -141,6 +152,7 @@ impl Role for ClientCore {
             ClientEvent::Close => self.close(step),
         }
         if !self.closed {
+            self.stir_sessions(step);
             self.open(step);
             self.arm(step);
         }
@@ -172,6 +184,8 @@ impl ClientCore {
             connections: BTreeMap::new(),
             last_connection: 0,
             operations: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            sessions: Sessions::default(),
             waiting: BTreeSet::new(),
             timers: BTreeSet::new(),
             bytes_in_flight: 0,
@@ -265,9 +279,10 @@ impl ClientCore {
     /// Ends everything.
     fn close(&mut self, step: &mut Step<'_>) {
         self.closed = true;
-        for op in self.operations.keys().copied().collect::<Vec<u64>>() {
+        while let Some(op) = self.operations.keys().next().copied() {
             self.interrupt(op, step);
         }
+        self.leave_sessions(step);
         for connection in std::mem::take(&mut self.connections).into_keys() {
             step.effects.push(ClientEffect::Disconnect { connection });
         }
@@ -317,6 +332,9 @@ impl ClientCore {
             }
         }
         assert_eq!(self.timers.len(), self.operations.len());
+        if !self.closed {
+            self.check_sessions();
+        }
         assert_eq!(
             self.bytes_in_flight,
             self.operations.values().map(|operation| operation.bytes).sum()

@@ -6,4 +6,4 @@ pub mod core;
 pub mod shell;
 
 pub use core::{CallOptions, Outcome, Trace};
-pub use shell::{Call, Client, ConnectOptions, How, Keyspace, Reply, ScanRange};
+pub use shell::{Call, Client, ConnectOptions, Consensus, How, Keyspace, LogPage, Reply, ScanRange};

@@ -19,6 +19,7 @@
 //! ```
 
 mod cluster;
+mod consensus;
 mod driver;
 mod keyspace;
 mod pipeline;
@@ -39,6 +40,7 @@ use quorate_protocol::telemetry::Span;
 use tokio::sync::{mpsc, oneshot};
 
 pub use cluster::EventCursor;
+pub use consensus::{Consensus, Found, LogPage, RecordPage};
 use driver::{Command, Driver};
 pub use keyspace::{How, Keyspace, Scan, ScanRange};
 use spans::SpanRing;
@@ -96,6 +98,20 @@ pub struct Reply<T> {
     pub attempts: u8,
     /// Its trace, when it was sampled.
     pub trace_id: Option<u128>,
+}
+
+impl<T> Reply<T> {
+    /// Another answer that came about in the same way.
+    fn with<U>(&self, value: U) -> Reply<U> {
+        Reply {
+            value,
+            elapsed: self.elapsed,
+            node: self.node,
+            boot: self.boot,
+            attempts: self.attempts,
+            trace_id: self.trace_id,
+        }
+    }
 }
 
 impl Client {
@@ -158,7 +174,7 @@ impl Client {
     /// Asks for something. The request is under way when this returns; await the answer. Dropping the [`Call`] does
     /// not take the request back.
     ///
-    /// The write id of a put is filled in.
+    /// The write id of a put and the session of a command are filled in.
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
         let writes = matches!(
             request,
@@ -166,6 +182,7 @@ impl Client {
                 | Request::CreateKeyspace(_)
                 | Request::AlterKeyspace { .. }
                 | Request::DropKeyspace { .. }
+                | Request::Propose { .. }
         );
         let (answer, receiver) = oneshot::channel();
         let command = Command::Call {

@@ -184,6 +184,16 @@ impl Connection {
         self.suspect = false;
     }
 
+    /// Since when nothing has come, or nothing was owed.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Since when it has owed the answer to a probe.
+    pub(super) fn probed(&self) -> Option<Instant> {
+        self.probed
+    }
+
     /// A probe went out.
     pub(super) fn probe(&mut self, now: Instant) {
         self.probed = Some(now);

@@ -9,6 +9,7 @@ use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::level::Level;
 use quorate_protocol::placement::{Placement, Preference};
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::topology::{Member, Topology};
 
 /// Everything here is learned from nodes, and never replaced by something older.
@@ -121,18 +122,46 @@ impl Directory {
             Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
                 u8::try_from(self.members().len().min(MAX_VOTERS) / 2 + 1).ok()
             }
-            _ => None,
+            _ => group_of(request).and_then(|group| {
+                let members = self.members_of(keyspace_of(request)?, group)?;
+                u8::try_from(members.len() / 2 + 1).ok()
+            }),
         }
         .unwrap_or(1)
+    }
+
+    /// The members of a Raft group, the one that the ring prefers first.
+    pub(super) fn members_of(&self, keyspace: KeyspaceId, group: GroupId) -> Option<&[NodeId]> {
+        let (_, group) = self.keyspaces.get(&keyspace)?.group(group)?;
+        Some(&group.members)
     }
 }
 
 /// The keyspace that a request is about.
 pub(super) fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
     match request {
-        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
-            Some(*keyspace)
-        }
+        Request::Put { keyspace, .. }
+        | Request::Get { keyspace, .. }
+        | Request::Scan { keyspace, .. }
+        | Request::Propose { keyspace, .. }
+        | Request::OpenSession { keyspace, .. }
+        | Request::CloseSession { keyspace, .. }
+        | Request::Read { keyspace, .. }
+        | Request::ReadRange { keyspace, .. }
+        | Request::ReadLog { keyspace, .. } => Some(*keyspace),
+        _ => None,
+    }
+}
+
+/// The Raft group that a request is for.
+pub(super) fn group_of(request: &Request) -> Option<GroupId> {
+    match request {
+        Request::Propose { group, .. }
+        | Request::OpenSession { group, .. }
+        | Request::CloseSession { group, .. }
+        | Request::Read { group, .. }
+        | Request::ReadRange { group, .. }
+        | Request::ReadLog { group, .. } => Some(*group),
         _ => None,
     }
 }

@@ -15,6 +15,8 @@ use super::{ClientCore, ClientEffect, Step};
 const TOPOLOGY_PROBE: u64 = 1;
 /// The id of the client's own requests for the keyspaces.
 const KEYSPACES_PROBE: u64 = 2;
+/// The id of what the client says without waiting for an answer.
+const FAREWELL: u64 = 3;
 /// The deadline of the client's own requests.
 const PROBE_DEADLINE_MS: u32 = 5_000;
 
@@ -170,6 +172,16 @@ impl ClientCore {
         step.effects.push(ClientEffect::Send { connection, bytes });
     }
 
+    /// Asks whether the node is there, and what the cluster looks like.
+    pub(super) fn probe(&mut self, connection: u64, step: &mut Step<'_>) {
+        self.ask(connection, TOPOLOGY_PROBE, Request::Topology, step);
+    }
+
+    /// Sends something whose answer nobody waits for.
+    pub(super) fn tell(&mut self, connection: u64, request: Request, step: &mut Step<'_>) {
+        self.ask(connection, FAREWELL, request, step);
+    }
+
     /// Asks a connected node, if there is one, for its keyspaces: an operation names one that is not known.
     pub(super) fn ask_for_keyspaces(&mut self, connection: u64, step: &mut Step<'_>) {
         let state = self.connections.get_mut(&connection).expect("it is there");
@@ -197,7 +209,7 @@ impl ClientCore {
                     Error::ConnectionLost(format!("it does not say what it knows (request {id}): {error}"));
                 self.lose(connection, u64::MAX, error, true, step);
             }
-            (TOPOLOGY_PROBE | KEYSPACES_PROBE, _) => {}
+            (TOPOLOGY_PROBE | KEYSPACES_PROBE | FAREWELL, _) => {}
             (id, response) => self.operation_answered(connection, id, response, step),
         }
     }
@@ -258,6 +270,9 @@ impl ClientCore {
         if close {
             step.effects.push(ClientEffect::Disconnect { connection });
         }
+        if let Some(node) = state.node() {
+            self.forget_leader(node);
+        }
         let now = step.instant();
         let knows_members = self.directory.topology().is_some();
         if let Owner::Seed(index) = state.owner
@@ -303,11 +318,8 @@ impl ClientCore {
             }
             match state.care(now) {
                 Care::Nothing { .. } => {}
-                Care::Probe => self.ask(connection, TOPOLOGY_PROBE, Request::Topology, step),
-                Care::Suspect => {
-                    state.suspect = true;
-                    self.move_reads_away(connection, step);
-                }
+                Care::Probe => self.probe(connection, step),
+                Care::Suspect => self.suspect(connection, step),
                 Care::GiveUp => {
                     let error = Error::ConnectionLost("it has stopped answering".to_owned());
                     self.lose(connection, u64::MAX, error, true, step);
@@ -316,16 +328,20 @@ impl ClientCore {
         }
     }
 
-    /// Sends the reads that wait for a silent node to others, if there are any.
-    fn move_reads_away(&mut self, connection: u64, step: &mut Step<'_>) {
-        let Some(node) = self.connections.get(&connection).and_then(Connection::node) else {
+    /// A node is silent. What may be asked twice and waits for it is sent to others, if there are any: reads, and whatever
+    /// is for a Raft group.
+    pub(super) fn suspect(&mut self, connection: u64, step: &mut Step<'_>) {
+        let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
+        state.suspect = true;
+        let Some(node) = state.node() else { return };
+        self.forget_leader(node);
         let stuck: Vec<u64> = self
             .operations
             .iter()
             .filter(|(_, operation)| {
-                operation.kind == Kind::Read
+                (operation.kind == Kind::Read || operation.group.is_some())
                     && operation.target.is_none()
                     && matches!(operation.stage, OperationStage::Sent { connection: at, .. } if at == connection)
             })

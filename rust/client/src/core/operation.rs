@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
-use quorate_protocol::api::Request;
+use quorate_protocol::api::{ReadLevel, Request};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::shard::command::Command;
 use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_protocol::time::{Instant, WallTime};
 
 /// After this many attempts the last definite error is the answer.
 const MAX_ATTEMPTS: u8 = 6;
+/// The same for requests to a Raft group: between two leaders there may be many.
+const MAX_GROUP_ATTEMPTS: u8 = 64;
+/// The wait before a request to a Raft group is repeated whose outcome a node could not tell; it doubles with each attempt.
+const GROUP_BACKOFF: Duration = Duration::from_millis(10);
+/// It does not double any further after so many attempts.
+const GROUP_DOUBLINGS: u8 = 4;
 /// The wait before an operation that found a node overloaded is tried elsewhere; it doubles with each attempt.
 const OVERLOAD_BACKOFF: Duration = Duration::from_millis(5);
 /// The wait before a keyspace that a node does not know yet is asked for elsewhere.
@@ -30,13 +37,14 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(request: &Request) -> Kind {
         match request {
-            Request::Put { .. } | Request::Propose { session: None, .. } => Kind::Write,
-            Request::Propose { session: Some(_), .. }
+            Request::Put { .. } => Kind::Write,
+            // A command is always sent in a session.
+            Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::Propose { .. }
             | Request::OpenSession { .. }
             | Request::CloseSession { .. } => Kind::Idempotent,
-            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
-                Kind::Idempotent
-            }
             Request::Get { .. }
             | Request::Scan { .. }
             | Request::ListKeyspaces
@@ -60,6 +68,8 @@ pub(super) enum Stage {
     Waiting { since: Instant },
     /// Nowhere: it is tried again when its timer comes.
     Backoff,
+    /// Nowhere: it gets a number when its group's session has one for it.
+    Queued,
     /// On this connection; its frame ends at this byte of what was sent there.
     Sent { connection: u64, end: u64 },
 }
@@ -88,6 +98,10 @@ impl Draft {
 pub(super) struct Operation {
     pub(super) request: Request,
     pub(super) kind: Kind,
+    /// The Raft group that it is for.
+    pub(super) group: Option<GroupId>,
+    /// The number that it goes by, if it is a command in one of the client's sessions and has one.
+    pub(super) ticket: Option<Ticket>,
     pub(super) target: Option<NodeId>,
     pub(super) submitted: Instant,
     pub(super) deadline: Instant,
@@ -105,6 +119,13 @@ pub(super) struct Operation {
     /// Why the last attempt failed for certain.
     pub(super) last_error: Option<Error>,
     pub(super) draft: Option<Draft>,
+}
+
+/// A command's place in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ticket {
+    pub(super) session: u64,
+    pub(super) sequence: u64,
 }
 
 /// What to do about an answer that is an error.
@@ -125,13 +146,23 @@ impl Operation {
         keyspace_exists: bool,
         another_replica: bool,
     ) -> Disposition {
-        if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || self.attempts >= MAX_ATTEMPTS {
+        let most = match self.group {
+            Some(_) => MAX_GROUP_ATTEMPTS,
+            None => MAX_ATTEMPTS,
+        };
+        if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || self.attempts >= most {
             return Disposition::Final;
         }
         match error {
             Error::Overloaded(_) => Disposition::Elsewhere {
-                after: OVERLOAD_BACKOFF * (1 << u32::from(self.attempts)),
+                after: OVERLOAD_BACKOFF * (1 << u32::from(self.attempts.min(MAX_ATTEMPTS))),
             },
+            // Whoever leads next knows what has become of it, or executes it.
+            Error::OutcomeUnknown { .. } if self.group.is_some() && self.kind == Kind::Idempotent => {
+                Disposition::Elsewhere {
+                    after: GROUP_BACKOFF * (1 << u32::from(self.attempts.min(GROUP_DOUBLINGS))),
+                }
+            }
             Error::Closed(_) | Error::ConnectionLost(_) => Disposition::Elsewhere {
                 after: if self.attempts == 1 {
                     Duration::ZERO
@@ -140,9 +171,11 @@ impl Operation {
                 },
             },
             // The coordinator may be the one that is cut off. One more opinion, no poll: the answer is to be fast.
-            Error::Unavailable { .. } if another_replica && self.attempts == 1 => Disposition::Elsewhere {
-                after: Duration::ZERO,
-            },
+            Error::Unavailable { .. } if another_replica && (self.attempts == 1 || self.group.is_some()) => {
+                Disposition::Elsewhere {
+                    after: Duration::ZERO,
+                }
+            }
             Error::NotFound(_) if keyspace_exists => Disposition::Elsewhere {
                 after: UNKNOWN_KEYSPACE_BACKOFF,
             },
@@ -214,6 +247,16 @@ impl Operation {
         if let Some(level) = level {
             attributes.push(("quorate.consistency".to_owned(), level.to_string()));
         }
+        if let Some(level) = read_level(&self.request) {
+            let name = match level {
+                ReadLevel::Linearizable => "linearizable",
+                ReadLevel::Stale => "stale",
+            };
+            attributes.push(("quorate.consistency".to_owned(), name.to_owned()));
+        }
+        if let Some(group) = self.group {
+            attributes.push(("quorate.group".to_owned(), group.to_string()));
+        }
         attributes.push(("quorate.attempts".to_owned(), self.attempts.to_string()));
         if let Some(error) = error {
             attributes.push(("error.type".to_owned(), error.name().to_owned()));
@@ -232,6 +275,16 @@ impl Operation {
             attributes,
             error: error.map(|error| error.name().to_owned()),
         })
+    }
+}
+
+/// What a read of a Raft group must see.
+pub(super) fn read_level(request: &Request) -> Option<ReadLevel> {
+    match request {
+        Request::Read { level, .. } | Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => {
+            Some(*level)
+        }
+        _ => None,
     }
 }
 
@@ -254,8 +307,8 @@ fn operation_name(request: &Request) -> &'static str {
         Request::OpenSession { .. } => "open_session",
         Request::CloseSession { .. } => "close_session",
         Request::Read { .. } => "read",
-        Request::ReadRange { .. } => "read_range",
-        Request::ReadLog { .. } => "read_log",
+        Request::ReadRange { .. } => "scan",
+        Request::ReadLog { .. } => "entries",
         Request::ListKeyspaces => "list_keyspaces",
         Request::Topology => "topology",
         Request::Status => "status",

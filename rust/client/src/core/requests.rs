@@ -7,20 +7,27 @@ use quorate_protocol::api::{MAX_VALUE_BYTES, Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, FrameError, MAX_REQUEST_FRAME};
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::key::Key;
 use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::WriteId;
 use rand_core::Rng as _;
 use serde::Serialize;
 
-use super::directory::keyspace_of;
+use super::directory::{group_of, keyspace_of};
 use super::links::{operation_of, wire_id};
 use super::operation::{Disposition, Draft, Kind, Operation, Stage};
 use super::routing::Choice;
+use super::sessions::OWN_OPERATIONS;
 use super::{
     CallOptions, ClientCore, ClientEffect, GRACE, MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Outcome, Step, Trace,
     closed, jitter, unsent,
 };
+
+/// When a request to a Raft group is not answered within this time, and nothing else comes from its node, the node is asked
+/// whether it is there. When it says nothing for as long again, another member gets the request as well: that is safe, and the
+/// deadline is not to be spent on a node that is stopped or cut off.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A [`RequestFrame`](quorate_protocol::api::RequestFrame) that borrows its request; the bytes are the same.
 #[derive(Serialize)]
@@ -39,7 +46,10 @@ impl ClientCore {
         options: CallOptions,
         step: &mut Step<'_>,
     ) {
-        assert!(op > 0 && op < 1 << 56, "operation {op}: ids are 1 to 2^56 - 1");
+        assert!(
+            op > 0 && op < OWN_OPERATIONS,
+            "operation {op}: ids are 1 to 2^55 - 1"
+        );
         assert!(
             !self.operations.contains_key(&op),
             "operation {op} is in flight already"
@@ -61,8 +71,21 @@ impl ClientCore {
         }
         let now = step.instant();
         let deadline = now + options.timeout;
+        let group = group_of(&request);
+        // A command without a session gets one of the client's.
+        let queued = match &request {
+            Request::Propose {
+                keyspace,
+                group,
+                session: None,
+                ..
+            } => Some((*keyspace, *group)),
+            _ => None,
+        };
         let operation = Operation {
             kind: Kind::of(&request),
+            group,
+            ticket: None,
             request,
             target: options.node,
             submitted: now,
@@ -79,7 +102,10 @@ impl ClientCore {
         self.timers.insert((operation.timer, op));
         self.operations.insert(op, operation);
         self.bytes_in_flight += bytes;
-        self.route(op, step);
+        match queued {
+            Some((keyspace, group)) => self.queue(op, keyspace, group),
+            None => self.route(op, step),
+        }
     }
 
     /// Whether there is room for an operation of so many bytes.
@@ -97,7 +123,7 @@ impl ClientCore {
     }
 
     /// Sends the operation to the best node, or makes it wait, or ends it.
-    fn route(&mut self, op: u64, step: &mut Step<'_>) {
+    pub(super) fn route(&mut self, op: u64, step: &mut Step<'_>) {
         match self.choose(op, step.instant()) {
             Choice::Send(connection) => self.send(op, connection, step),
             Choice::Wait => {
@@ -135,6 +161,12 @@ impl ClientCore {
         let now = step.instant();
         let operation = self.operations.get_mut(&op).expect("it is being routed");
         operation.attempts = operation.attempts.saturating_add(1);
+        if let (Some(ticket), Some(group)) = (operation.ticket, operation.group)
+            && let Request::Propose { session, .. } = &mut operation.request
+        {
+            *session = Some(self.sessions.stamp(group, ticket));
+        }
+        let impatient = operation.group.is_some() && operation.target.is_none();
         let frame = BorrowedFrame {
             id: wire_id(op, operation.attempts),
             deadline_ms: milliseconds(operation.deadline.since(now)),
@@ -152,7 +184,8 @@ impl ClientCore {
         let end = state.sent;
         step.effects.push(ClientEffect::Send { connection, bytes });
         self.place(op, Stage::Sent { connection, end });
-        self.set_timer(op, self.operations[&op].deadline + GRACE);
+        let end = self.operations[&op].deadline + GRACE;
+        self.set_timer(op, if impatient { end.min(now + PATIENCE) } else { end });
         let unknown = keyspace_of(&self.operations[&op].request)
             .is_some_and(|id| self.directory.keyspace(id).is_none());
         if unknown {
@@ -161,7 +194,7 @@ impl ClientCore {
     }
 
     /// Moves an operation to another stage and keeps the books.
-    fn place(&mut self, op: u64, stage: Stage) {
+    pub(super) fn place(&mut self, op: u64, stage: Stage) {
         let operation = self.operations.get_mut(&op).expect("it is in flight");
         if let Stage::Sent { connection, .. } = operation.stage
             && let Some(state) = self.connections.get_mut(&connection)
@@ -177,7 +210,7 @@ impl ClientCore {
         }
     }
 
-    fn set_timer(&mut self, op: u64, at: Instant) {
+    pub(super) fn set_timer(&mut self, op: u64, at: Instant) {
         let operation = self.operations.get_mut(&op).expect("it is in flight");
         if operation.timer != at {
             self.timers.remove(&(operation.timer, op));
@@ -200,14 +233,24 @@ impl ClientCore {
         let Some(operation) = self.operations.get(&op) else {
             return;
         };
+        let group = operation.group;
         let error = match response {
-            // An earlier attempt of a read that was moved since: as good an answer as any.
-            Ok(_) if attempt <= operation.attempts => {
+            // An earlier attempt of a read that was moved since, or of a command: as good an answer as any.
+            Ok(answer) if attempt <= operation.attempts => {
+                if let Some(group) = group {
+                    self.learn_leader(group, &answer);
+                }
+                let response = Ok(answer);
                 return self.complete(op, response, Some(connection), step);
             }
             Err(error) if attempt == operation.attempts => error,
             _ => return,
         };
+        if matches!(error, Error::SessionExpired(_)) && self.expired(op) {
+            return;
+        }
+        let operation = &self.operations[&op];
+        let deadline = operation.deadline;
         let keyspace_exists =
             keyspace_of(&operation.request).is_some_and(|id| self.directory.keyspace(id).is_some());
         let another_replica = self.has_another_replica(op, connection);
@@ -221,14 +264,18 @@ impl ClientCore {
             return self.complete(op, Err(error), Some(connection), step);
         };
         let wait = jitter(after, step.rng);
-        if step.instant() + wait >= operation.deadline {
+        if step.instant() + wait >= deadline {
             let error = last_word(self, error);
             return self.complete(op, Err(error), Some(connection), step);
         }
         let operation = self.operations.get_mut(&op).expect("it was just found");
+        operation.unanswered |= !error.is_definite();
         operation.last_error = Some(error);
         if let (Some(node), _) = self.answering(connection) {
             self.turned_down(op, node);
+            if let Some(group) = group {
+                self.leaders.retain(|of, leader| *of != group || *leader != node);
+            }
         }
         self.place(op, Stage::Backoff);
         if wait.is_zero() {
@@ -316,8 +363,19 @@ impl ClientCore {
                 self.route(op, step);
                 continue;
             }
+            if let Stage::Sent { connection, .. } = operation.stage
+                && now < operation.deadline + GRACE
+            {
+                self.out_of_patience(op, connection, step);
+                continue;
+            }
             operation.unanswered |= matches!(operation.stage, Stage::Sent { .. });
             let timeout = operation.deadline.since(operation.submitted);
+            if let (Stage::Queued, Some(group)) = (operation.stage, operation.group) {
+                let error = self.sessions.no_ticket(group, timeout);
+                self.complete_with_error(op, error, step);
+                continue;
+            }
             let error = self.verdict(op, || {
                 let reason = self.unreachable();
                 Error::ConnectionLost(format!(
@@ -326,6 +384,33 @@ impl ClientCore {
                 ))
             });
             self.complete_with_error(op, error, step);
+        }
+    }
+
+    /// A request to a Raft group has not been answered for a while. Is the node silent altogether, then it is asked whether
+    /// it is there; and if it stays silent, others are asked.
+    fn out_of_patience(&mut self, op: u64, connection: u64, step: &mut Step<'_>) {
+        let now = step.instant();
+        let state = &self.connections[&connection];
+        let (heard, probed) = (state.heard(), state.probed());
+        let next = match probed {
+            _ if heard + PATIENCE > now => heard + PATIENCE,
+            Some(at) if at + PATIENCE > now => at + PATIENCE,
+            Some(_) => {
+                self.suspect(connection, step);
+                now + PATIENCE
+            }
+            None => {
+                self.probe(connection, step);
+                now + PATIENCE
+            }
+        };
+        // It may have been moved by now, or ended.
+        if let Some(operation) = self.operations.get(&op)
+            && operation.timer <= now
+        {
+            let end = operation.deadline + GRACE;
+            self.set_timer(op, end.min(next));
         }
     }
 
@@ -346,7 +431,7 @@ impl ClientCore {
         operation.verdict(self.directory.required(&operation.request), unreachable)
     }
 
-    fn complete_with_error(&mut self, op: u64, error: Error, step: &mut Step<'_>) {
+    pub(super) fn complete_with_error(&mut self, op: u64, error: Error, step: &mut Step<'_>) {
         self.complete(op, Err(error), None, step);
     }
 
@@ -367,10 +452,14 @@ impl ClientCore {
             Stage::Waiting { .. } => {
                 self.waiting.remove(&op);
             }
-            Stage::Backoff => {}
+            Stage::Backoff | Stage::Queued => {}
         }
+        self.sessions.leave(op, &operation);
         self.bytes_in_flight -= operation.bytes;
         self.timers.remove(&(operation.timer, op));
+        if op >= OWN_OPERATIONS {
+            return self.own_operation_ended(op, &operation, result, step);
+        }
         let collection = keyspace_of(&operation.request)
             .and_then(|id| self.directory.keyspace(id))
             .map(|keyspace| keyspace.settings.name.as_str());
@@ -394,11 +483,13 @@ impl ClientCore {
 fn payload(request: &Request) -> usize {
     match request {
         Request::Put { key, value, .. } => key.size() + value.as_ref().map_or(0, Bytes::len),
+        Request::Propose { command, .. } => command.size(),
+        Request::Read { keys, .. } => keys.iter().map(Key::size).sum(),
         _ => 0,
     }
 }
 
-/// A value that every node would refuse is not even sent.
+/// A value or command that every node would refuse is not even sent.
 fn check_size(request: &Request) -> Result<(), Error> {
     match request {
         Request::Put {
@@ -409,6 +500,7 @@ fn check_size(request: &Request) -> Result<(), Error> {
             limit: MAX_VALUE_BYTES as u64,
             remedy: "split it over several keys".to_owned(),
         }),
+        Request::Propose { command, .. } => command.validate(),
         _ => Ok(()),
     }
 }

@@ -4,15 +4,24 @@
 //! ones that answer, then the suspected, then those that have turned the operation down before. A node that is being
 //! dialled for the first time is waited for, shortly, so that a client that has just begun does not send its first puts
 //! through other replicas than the following ones.
+//!
+//! A request to a Raft group goes to the member that leads, as the latest answers said; if none has said so, to the member
+//! that the ring prefers, which leads first. Any node takes it and finds the leader. A stale read goes to any member, from
+//! one client always to the same, so that what it sees does not jump back.
 
+use std::borrow::Cow;
+
+use quorate_protocol::api::{ReadLevel, Response};
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::time::Instant;
 
 use super::ClientCore;
 use super::connection::Connection;
+use super::directory::keyspace_of;
 use super::endpoint::Link;
-use super::operation::{Operation, Stage};
+use super::operation::{Operation, Stage, read_level};
 
 /// What to do with an operation now.
 pub(super) enum Choice {
@@ -43,7 +52,7 @@ impl ClientCore {
         if let Some(node) = operation.target {
             return self.choose_target(node, since);
         }
-        let replicas = self.directory.replicas(&operation.request);
+        let replicas = self.preferred(operation);
         let others = self.rotated_members().filter(|node| !replicas.contains(node));
         let mut reserve = None;
         let mut last_resort = None;
@@ -133,7 +142,55 @@ impl ClientCore {
                     .ready(*node)
                     .is_some_and(|(other, state)| other != connection && !state.suspect)
         };
-        self.directory.replicas(&operation.request).iter().any(usable)
+        self.preferred(operation).iter().any(usable)
+    }
+
+    /// The nodes that are to be asked, most preferred first.
+    fn preferred(&self, operation: &Operation) -> Cow<'_, [NodeId]> {
+        let Some(group) = operation.group else {
+            return self.directory.replicas(&operation.request).into();
+        };
+        let keyspace = keyspace_of(&operation.request);
+        let members = keyspace.and_then(|keyspace| self.directory.members_of(keyspace, group));
+        let mut nodes = members.unwrap_or(&[]).to_vec();
+        if read_level(&operation.request) == Some(ReadLevel::Stale) {
+            let turn = self.config.client_id as usize % nodes.len().max(1);
+            nodes.rotate_left(turn);
+        } else if let Some(leader) = self.leaders.get(&group) {
+            nodes.retain(|node| node != leader);
+            nodes.insert(0, *leader);
+        }
+        nodes.into()
+    }
+
+    /// An answer says who leads.
+    pub(super) fn learn_leader(&mut self, group: GroupId, response: &Response) {
+        let (leader, certain) = match response {
+            Response::Committed(committed) => (Some(committed.leader), true),
+            Response::SessionOpened { leader, .. } => (Some(*leader), true),
+            Response::Records { view, .. }
+            | Response::RecordPage { view, .. }
+            | Response::LogPage { view, .. } => (view.leader, view.staleness_micros == Some(0)),
+            _ => return,
+        };
+        let Some(leader) = leader else { return };
+        // What a follower has heard may be out of date.
+        if certain || !self.leaders.contains_key(&group) {
+            self.leaders.insert(group, leader);
+        }
+    }
+
+    /// A node is gone or silent: it does not count as a leader any longer.
+    pub(super) fn forget_leader(&mut self, node: NodeId) {
+        self.leaders.retain(|_, leader| *leader != node);
+    }
+
+    /// A connection on which a group can be told something.
+    pub(super) fn connection_to_group(&self, keyspace: KeyspaceId, group: GroupId) -> Option<u64> {
+        let leader = self.leaders.get(&group).into_iter();
+        let members = self.directory.members_of(keyspace, group).unwrap_or(&[]);
+        let mut nodes = leader.chain(members);
+        nodes.find_map(|node| self.ready(*node).map(|(connection, _)| connection))
     }
 
     /// Somebody waits: the nodes that could help are dialled soon.

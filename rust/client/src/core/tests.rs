@@ -1,6 +1,8 @@
 //! Each rule of the client, by example; `chaos` holds them all against random clusters.
 
 mod chaos;
+mod exactly_once;
+mod groups;
 mod harness;
 mod links;
 mod outcomes;

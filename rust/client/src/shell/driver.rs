@@ -123,7 +123,9 @@ impl Driver {
                 }
             }
             ClientEffect::Disconnect { connection } => {
-                self.sockets.remove(&connection);
+                if let Some(mut socket) = self.sockets.remove(&connection) {
+                    socket.farewell();
+                }
                 if let Some(task) = self.dialling.remove(&connection) {
                     task.abort();
                 }
@@ -295,7 +297,11 @@ impl Future for Driver {
             progress |= driver.take_commands(context);
             progress |= driver.take_timer(context);
             progress |= driver.flush(context);
-            if driver.closed || (driver.abandoned && driver.core.in_flight() == 0) {
+            if !driver.closed && driver.abandoned && driver.core.in_flight() == 0 {
+                driver.closed = true;
+                driver.tell(driver.now(), ClientEvent::Close);
+            }
+            if driver.closed {
                 return Poll::Ready(());
             }
             if !progress {

@@ -56,6 +56,12 @@ impl Socket {
         self.outgoing.extend_from_slice(bytes);
     }
 
+    /// Writes as much as the socket takes at once, before it is closed.
+    pub(super) fn farewell(&mut self) {
+        // What it does not take now, or cannot take any more, is not worth waiting for.
+        let _taken = self.stream.try_write(&self.outgoing);
+    }
+
     /// Writes as much as the socket takes now; it wakes the task when it takes more.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while !self.outgoing.is_empty() {

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quorate_protocol::api::{
-    ClientHello, Entry, MAX_CLIENT_FRAME, Request, RequestFrame, Response, ResponseFrame, ServerHello,
-    Written,
+    ClientHello, Committed, Entry, MAX_CLIENT_FRAME, ReadLevel, Request, RequestFrame, Response,
+    ResponseFrame, ServerHello, View, Written,
 };
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, encode};
 use quorate_protocol::hlc::Timestamp;
 use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
 use quorate_protocol::level::Level;
 use quorate_protocol::placement::Placement;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::ring::RingSettings;
 use quorate_protocol::role::{Rng, Role, rng_from_seed};
+use quorate_protocol::shard::command::{Command, Condition, Write};
 use quorate_protocol::telemetry::Span;
 use quorate_protocol::time::{Instant, Now, WallTime};
 use quorate_protocol::topology::{Member, Topology};
@@ -27,6 +29,12 @@ use super::super::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEv
 
 pub(super) const CLUSTER: ClusterId = ClusterId(77);
 pub(super) const USERS: KeyspaceId = KeyspaceId(1);
+/// A consensus keyspace of two groups.
+pub(super) const ACCOUNTS: KeyspaceId = KeyspaceId(2);
+/// Its first group, of n1, n2 and n3 (or as many as there are).
+pub(super) const GROUP: GroupId = GroupId(10);
+/// Its other group, of the same nodes, n3 first.
+pub(super) const OTHER_GROUP: GroupId = GroupId(11);
 
 /// How an address behaves when it is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +151,78 @@ pub(super) fn entry() -> Response {
     })
 }
 
+fn accounts(replicas: u16) -> Keyspace {
+    let members: Vec<NodeId> = (1..=replicas).map(NodeId).collect();
+    Keyspace {
+        id: ACCOUNTS,
+        settings: KeyspaceSettings {
+            shards: 2,
+            ..KeyspaceSettings::consensus("accounts", replicas as u8)
+        },
+        groups: vec![
+            Group {
+                id: GROUP,
+                members: members.clone(),
+            },
+            Group {
+                id: OTHER_GROUP,
+                members: members.into_iter().rev().collect(),
+            },
+        ],
+    }
+}
+
+/// A command for `GROUP`.
+pub(super) fn propose(text: &str) -> Request {
+    Request::Propose {
+        keyspace: ACCOUNTS,
+        group: GROUP,
+        command: Command::Write(vec![Write {
+            key: key(text),
+            value: Some(Bytes::from_static(b"v")),
+            condition: Condition::Any,
+        }]),
+        session: None,
+    }
+}
+
+/// A read of `GROUP`.
+pub(super) fn read(level: ReadLevel) -> Request {
+    Request::Read {
+        keyspace: ACCOUNTS,
+        group: GROUP,
+        keys: vec![key("a")],
+        level,
+    }
+}
+
+pub(super) fn committed(index: u64, leader: u16) -> Response {
+    Response::Committed(Committed {
+        index,
+        term: 1,
+        leader: NodeId(leader),
+    })
+}
+
+pub(super) fn opened(session: u64, leader: u16) -> Response {
+    Response::SessionOpened {
+        session,
+        leader: NodeId(leader),
+    }
+}
+
+pub(super) fn records(node: u16, leader: u16, staleness_micros: Option<u64>) -> Response {
+    Response::Records {
+        records: vec![None],
+        view: View {
+            node: NodeId(node),
+            leader: Some(NodeId(leader)),
+            applied: 1,
+            staleness_micros,
+        },
+    }
+}
+
 impl Harness {
     /// A cluster of so many nodes with the keyspace `users` (three replicas), and a client that was given all
     /// addresses and has not begun.
@@ -157,11 +237,14 @@ impl Harness {
             rng: rng_from_seed(1),
             now: 1_000_000,
             topology: topology(nodes),
-            keyspaces: vec![Keyspace {
-                id: USERS,
-                settings: KeyspaceSettings::quorum("users", 3.min(nodes as u8)),
-                groups: Vec::new(),
-            }],
+            keyspaces: vec![
+                Keyspace {
+                    id: USERS,
+                    settings: KeyspaceSettings::quorum("users", 3.min(nodes as u8)),
+                    groups: Vec::new(),
+                },
+                accounts(3.min(nodes)),
+            ],
             behaviour: (1..=nodes).map(|node| (address(node), Behaviour::Up)).collect(),
             open: BTreeMap::new(),
             greeted: Vec::new(),

@@ -1,0 +1,465 @@
+//! A consensus keyspace: its keys are shared out over Raft groups, and requests go to the group of their key.
+//!
+//! What concerns one key, or one shard, is one request. Batches are split by shard: each part is atomic, the whole is not.
+//! Scans and lists of entries ask all shards at the same time and merge what they say; they are as of one moment within each
+//! shard, not across shards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_protocol::api::{Committed, LogEntry, ReadLevel, Record, Request, Response, View};
+use quorate_protocol::error::Error;
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Keyspace as Definition, Mode};
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::ring::HashKind;
+use quorate_protocol::shard::command::{Command, Condition, Write};
+
+use super::{Client, Reply, ScanRange, pipeline};
+use crate::core::CallOptions;
+
+/// Keys of one read: as many of the largest values as fit into one answer.
+const KEYS_AT_ONCE: usize = 24;
+
+/// A consensus keyspace of a cluster.
+#[derive(Clone)]
+pub struct Consensus {
+    client: Client,
+    definition: Arc<Definition>,
+    hash: HashKind,
+}
+
+/// A key that a read found, or did not find.
+pub type Found = (Option<Record>, View);
+
+/// Part of a scan over all shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPage {
+    /// In key order; each with what its shard's read has seen.
+    pub entries: Vec<(Key, Record, View)>,
+    /// Where to go on (`after_start: true`); `None` when the scan is complete.
+    pub next: Option<Key>,
+}
+
+/// Part of one shard's log of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// In the order of their ids.
+    pub entries: Vec<LogEntry>,
+    /// Where to go on (`after`); `None` at the end.
+    pub next: Option<u64>,
+    /// What was read.
+    pub view: View,
+}
+
+impl Client {
+    /// A consensus keyspace by its definition, on a ring with this hash.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a keyspace of another mode.
+    pub fn consensus(&self, definition: Definition, hash: HashKind) -> Result<Consensus, Error> {
+        if definition.settings.mode != Mode::Consensus || definition.groups.is_empty() {
+            return Err(Error::invalid(format!(
+                "keyspace {:?} is not in consensus mode",
+                definition.settings.name
+            )));
+        }
+        Ok(Consensus {
+            client: self.clone(),
+            definition: Arc::new(definition),
+            hash,
+        })
+    }
+}
+
+impl Consensus {
+    /// Its id, settings and groups.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The shard that a key belongs to.
+    pub fn shard_of(&self, key: &Key) -> usize {
+        self.definition.shard_of(self.hash.token_of(key.partition()))
+    }
+
+    /// The shard that entries with this source are appended to.
+    pub fn shard_of_source(&self, source: &str) -> usize {
+        self.definition.shard_of(self.hash.token_of(source.as_bytes()))
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.definition.groups.len()
+    }
+
+    fn group(&self, shard: usize) -> GroupId {
+        self.definition.groups[shard].id
+    }
+
+    /// The shard as a group, if there is one of this number.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], naming those that there are.
+    fn numbered(&self, shard: usize) -> Result<GroupId, Error> {
+        let group = self.definition.groups.get(shard);
+        group.map(|group| group.id).ok_or_else(|| {
+            let last = self.shards() - 1;
+            let name = &self.definition.settings.name;
+            Error::invalid(format!(
+                "keyspace {name:?} has no shard {shard}: there are 0 to {last}"
+            ))
+        })
+    }
+
+    fn propose(&self, shard: usize, command: Command) -> Request {
+        Request::Propose {
+            keyspace: self.definition.id,
+            group: self.group(shard),
+            command,
+            session: None,
+        }
+    }
+
+    /// The request that writes a value.
+    pub(crate) fn put_request(&self, key: Key, value: Bytes) -> Request {
+        let shard = self.shard_of(&key);
+        let write = Write {
+            key,
+            value: Some(value),
+            condition: Condition::Any,
+        };
+        self.propose(shard, Command::Write(vec![write]))
+    }
+
+    /// The request that reads a key.
+    pub(crate) fn get_request(&self, key: Key, level: ReadLevel) -> Request {
+        self.read(self.shard_of(&key), vec![key], level)
+    }
+
+    /// Writes a value, or deletes the key where there is none, if the condition holds.
+    ///
+    /// # Errors
+    /// [`Error::ConditionFailed`] with the key's version; otherwise any [`Error`].
+    pub async fn write(
+        &self,
+        key: Key,
+        value: Option<Bytes>,
+        condition: Condition,
+        options: CallOptions,
+    ) -> Result<Reply<Committed>, Error> {
+        let shard = self.shard_of(&key);
+        let command = Command::Write(vec![Write {
+            key,
+            value,
+            condition,
+        }]);
+        self.client
+            .ask(self.propose(shard, command), options, committed)
+            .await
+    }
+
+    /// Writes many values: those of one shard all or none, and the shards at the same time. The outcomes are in the order
+    /// of the writes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for a part that no shard would take; then nothing is written.
+    pub async fn write_many(
+        &self,
+        writes: Vec<Write>,
+        options: CallOptions,
+    ) -> Result<Vec<Result<Reply<Committed>, Error>>, Error> {
+        let mut parts: BTreeMap<usize, (Vec<usize>, Vec<Write>)> = BTreeMap::new();
+        for (place, write) in writes.into_iter().enumerate() {
+            let (places, writes) = parts.entry(self.shard_of(&write.key)).or_default();
+            places.push(place);
+            writes.push(write);
+        }
+        let mut outcomes = BTreeMap::new();
+        let mut requests = Vec::new();
+        let mut all_places = Vec::new();
+        for (shard, (places, writes)) in parts {
+            let command = Command::Write(writes);
+            command.validate()?;
+            requests.push(self.propose(shard, command));
+            all_places.push(places);
+        }
+        let answers = pipeline::run(&self.client, requests, options, committed).await;
+        for (places, answer) in all_places.into_iter().zip(answers) {
+            outcomes.extend(places.into_iter().map(|place| (place, answer.clone())));
+        }
+        Ok(outcomes.into_values().collect())
+    }
+
+    /// Adds an entry to a shard's log of entries, chosen by the source; says which.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn append(
+        &self,
+        source: String,
+        data: Bytes,
+        options: CallOptions,
+    ) -> Result<(usize, Reply<Committed>), Error> {
+        let shard = self.shard_of_source(&source);
+        let request = self.propose(shard, Command::Append { source, data });
+        Ok((shard, self.client.ask(request, options, committed).await?))
+    }
+
+    fn read(&self, shard: usize, keys: Vec<Key>, level: ReadLevel) -> Request {
+        Request::Read {
+            keyspace: self.definition.id,
+            group: self.group(shard),
+            keys,
+            level,
+        }
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::OutcomeUnknown`].
+    pub async fn get(&self, key: Key, level: ReadLevel, options: CallOptions) -> Result<Reply<Found>, Error> {
+        let take = |response| {
+            let (mut records, view) = records(response)?;
+            Some((records.pop()?, view))
+        };
+        let request = self.get_request(key, level);
+        self.client.ask(request, options, take).await
+    }
+
+    /// Reads many keys; each has an outcome of its own, in the order of the keys.
+    pub async fn get_many(
+        &self,
+        keys: Vec<Key>,
+        level: ReadLevel,
+        options: CallOptions,
+    ) -> Vec<Result<Reply<Found>, Error>> {
+        let mut shards: BTreeMap<usize, Vec<(usize, Key)>> = BTreeMap::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            shards.entry(self.shard_of(&key)).or_default().push((place, key));
+        }
+        let mut requests = Vec::new();
+        let mut all_places = Vec::new();
+        for (shard, wanted) in shards {
+            for part in wanted.chunks(KEYS_AT_ONCE) {
+                let (places, keys): (Vec<usize>, Vec<Key>) = part.iter().cloned().unzip();
+                requests.push(self.read(shard, keys, level));
+                all_places.push(places);
+            }
+        }
+        let answers = pipeline::run(&self.client, requests, options, records).await;
+        let mut outcomes = BTreeMap::new();
+        for (places, answer) in all_places.into_iter().zip(answers) {
+            for (index, place) in places.into_iter().enumerate() {
+                let outcome = answer.as_ref().map_err(Error::clone).and_then(|answer| {
+                    let (records, view) = &answer.value;
+                    let record = records.get(index).cloned().ok_or_else(unanswered)?;
+                    Ok(answer.with((record, *view)))
+                });
+                outcomes.insert(place, outcome);
+            }
+        }
+        outcomes.into_values().collect()
+    }
+
+    /// One page of the keys of all shards, in key order.
+    ///
+    /// # Errors
+    /// That of the first shard that could not be read.
+    pub async fn page(
+        &self,
+        range: ScanRange,
+        level: ReadLevel,
+        options: CallOptions,
+    ) -> Result<Reply<RecordPage>, Error> {
+        let limit = if range.page == 0 { 500 } else { range.page };
+        let share = share(limit, self.shards());
+        let requests = (0..self.shards()).map(|shard| Request::ReadRange {
+            keyspace: self.definition.id,
+            group: self.group(shard),
+            start: range.start.clone(),
+            end: range.end.clone(),
+            after_start: range.after_start,
+            limit: share,
+            level,
+        });
+        let answers = pipeline::run(&self.client, requests, options, record_page).await;
+        let answers: Vec<Reply<RecordPage>> = answers.into_iter().collect::<Result<_, _>>()?;
+        let slowest = answers.iter().max_by_key(|answer| answer.elapsed);
+        let reply = slowest.ok_or_else(unanswered)?.with(());
+        let pages = answers.into_iter().map(|answer| answer.value).collect();
+        Ok(reply.with(merge(pages, limit as usize)))
+    }
+
+    /// A page of each of these shards' logs of entries, each after an id of its own.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a shard that there is not; otherwise that of the first that could not be read.
+    pub async fn log_pages(
+        &self,
+        cursors: &[(usize, u64)],
+        limit: u32,
+        level: ReadLevel,
+        options: CallOptions,
+    ) -> Result<Vec<Reply<LogPage>>, Error> {
+        let request = |(shard, after): &(usize, u64)| {
+            Ok(Request::ReadLog {
+                keyspace: self.definition.id,
+                group: self.numbered(*shard)?,
+                after: *after,
+                limit,
+                level,
+            })
+        };
+        let requests: Vec<Request> = cursors.iter().map(request).collect::<Result<_, Error>>()?;
+        let answers = pipeline::run(&self.client, requests, options, log_page).await;
+        answers.into_iter().collect()
+    }
+}
+
+/// How many keys to ask each shard for: a little more than its share of a page, since keys are not spread quite evenly.
+fn share(limit: u32, shards: usize) -> u32 {
+    let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
+    if shards == 1 {
+        return limit.max(1);
+    }
+    let even = limit.div_ceil(shards);
+    even.saturating_add(even / 4).saturating_add(1).min(limit.max(1))
+}
+
+/// Pages of all shards as one: in key order, and only up to where every shard has told everything.
+fn merge(pages: Vec<RecordPage>, limit: usize) -> RecordPage {
+    let horizon = pages.iter().filter_map(|page| page.next.clone()).min();
+    let mut entries: Vec<(Key, Record, View)> = pages
+        .into_iter()
+        .flat_map(|page| page.entries)
+        .filter(|(key, _, _)| horizon.as_ref().is_none_or(|horizon| key <= horizon))
+        .collect();
+    entries.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+    let mut next = horizon;
+    if entries.len() > limit {
+        entries.truncate(limit);
+        next = entries.last().map(|(key, _, _)| key.clone());
+    }
+    RecordPage { entries, next }
+}
+
+fn unanswered() -> Error {
+    Error::Refused(
+        "a node answered for fewer keys than it was asked for: it is not a Quorate node".to_owned(),
+    )
+}
+
+fn committed(response: Response) -> Option<Committed> {
+    match response {
+        Response::Committed(committed) => Some(committed),
+        _ => None,
+    }
+}
+
+fn records(response: Response) -> Option<(Vec<Option<Record>>, View)> {
+    match response {
+        Response::Records { records, view } => Some((records, view)),
+        _ => None,
+    }
+}
+
+fn record_page(response: Response) -> Option<RecordPage> {
+    match response {
+        Response::RecordPage { entries, next, view } => Some(RecordPage {
+            entries: entries
+                .into_iter()
+                .map(|(key, record)| (key, record, view))
+                .collect(),
+            next,
+        }),
+        _ => None,
+    }
+}
+
+fn log_page(response: Response) -> Option<LogPage> {
+    match response {
+        Response::LogPage { entries, next, view } => Some(LogPage { entries, next, view }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use quorate_protocol::ids::NodeId;
+    use quorate_protocol::time::WallTime;
+
+    use super::*;
+
+    fn item(number: u32) -> (Key, Record, View) {
+        let view = View {
+            node: NodeId(1),
+            leader: None,
+            applied: 1,
+            staleness_micros: None,
+        };
+        let record = Record {
+            version: 1,
+            time: WallTime(1),
+            value: Bytes::new(),
+        };
+        (Key::of(format!("k{number:04}")).unwrap(), record, view)
+    }
+
+    /// Scans keys 0..count that are spread over shards by chance, page by page.
+    fn scan(count: u32, shards: usize, limit: u32, seed: u32) -> (Vec<Key>, usize) {
+        let shard_of = |number: u32| (number.wrapping_mul(2_654_435_761) ^ seed) as usize / 7 % shards;
+        let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let part = |shard| {
+                let later =
+                    |item: &(Key, Record, View)| cursor.as_ref().is_none_or(|cursor| item.0 > *cursor);
+                let mine = (0..count).filter(|number| shard_of(*number) == shard).map(item);
+                let mut entries: Vec<_> = mine.filter(later).collect();
+                let more = entries.len() > share(limit, shards) as usize;
+                entries.truncate(share(limit, shards) as usize);
+                let next = entries.last().map(|(key, _, _)| key.clone()).filter(|_| more);
+                RecordPage { entries, next }
+            };
+            let page = merge((0..shards).map(part).collect(), limit as usize);
+            pages += 1;
+            assert!(page.entries.len() <= limit as usize);
+            assert!(
+                !page.entries.is_empty() || page.next.is_none(),
+                "a page brings the scan forward"
+            );
+            found.extend(page.entries.into_iter().map(|(key, _, _)| key));
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return (found, pages),
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_over_shards_is_in_order_and_misses_nothing() {
+        for shards in [1, 2, 4, 7] {
+            for limit in [1, 2, 3, 10, 64, 500] {
+                for seed in 0..5 {
+                    let (found, _) = scan(300, shards, limit, seed);
+                    let wanted: BTreeSet<Key> = (0..300).map(|number| item(number).0).collect();
+                    assert_eq!(
+                        found,
+                        wanted.into_iter().collect::<Vec<_>>(),
+                        "{shards} shards, pages of {limit}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_used_for_the_most_part() {
+        let (_, pages) = scan(2_000, 4, 100, 3);
+        assert!(pages <= 30, "{pages} pages for 2,000 keys in pages of 100");
+    }
+}
