@@ -22,8 +22,8 @@ def test_errors_survive_pickling(kind):
     assert all(str(getattr(again, name)) == str(getattr(error, name)) for name in kind._fields)
 
 
-def test_only_an_unknown_outcome_is_not_definite():
-    assert [kind.__name__ for kind in KINDS if kind.definite is False] == ["OutcomeUnknown"]
+def test_only_unknown_outcomes_are_not_definite():
+    assert [kind.__name__ for kind in KINDS if kind.definite is False] == ["OutcomeUnknown", "SessionExpired"]
 
 
 def test_a_batch_is_as_definite_as_its_failures():

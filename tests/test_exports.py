@@ -32,7 +32,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_asynchronous_twin_has_the_same_operations():
-    for name in ("Connection", "Keyspace", "Node", "Entry", "WriteResult"):
+    twins = ("Connection", "Keyspace", "Node", "Entry", "WriteResult")
+    for name in (*twins, "ConsensusKeyspace", "ConsensusEntry", "Commit", "Appended"):
         mine, twin = getattr(quorate, name), getattr(quorate.aio, name)
         public = {attribute for attribute in dir(mine) if not attribute.startswith("_")}
         assert public <= set(dir(twin)), public - set(dir(twin))

@@ -239,7 +239,7 @@ def test_keyspaces_that_cannot_be(shared):
         ({"replicas": 0}, "replicas=0"),
         ({"replicas": 3, "read": 4}, "4"),
         ({"replicas": 2, "write": "THREE"}, "THREE"),
-        ({"mode": "consensus"}, "consensus"),
+        ({"mode": "both"}, "both"),
         ({"mode": "quorum", "read_repair": "sometimes"}, "sometimes"),
     ]:
         with pytest.raises(quorate.InvalidArgument, match=named):

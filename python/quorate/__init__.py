@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from quorate._quorate import Context, __version__
     from quorate.cluster import Cluster, Node
     from quorate.connection import Connection, connect
+    from quorate.consensus import ConsensusKeyspace
     from quorate.entries import Entry, Version, WriteResult
     from quorate.errors import (
         AddressInUse,
         Closed,
         ClusterStartError,
+        ConditionFailed,
         Conflict,
         ConnectionLost,
         CorruptRecord,
@@ -42,13 +44,27 @@ if TYPE_CHECKING:
         QuorateError,
         ReadTimeout,
         Refused,
+        SessionExpired,
         StopTimeout,
         StorageFull,
         Unavailable,
     )
     from quorate.keyspace import Keyspace
-    from quorate.levels import ALL, ONE, QUORUM, THREE, TWO, Consistency, Level
+    from quorate.levels import (
+        ALL,
+        LINEARIZABLE,
+        ONE,
+        QUORUM,
+        STALE,
+        THREE,
+        TWO,
+        Consistency,
+        Level,
+        ReadConsistency,
+        ReadLevel,
+    )
     from quorate.metrics import Metrics, Sample
+    from quorate.records import Appended, Commit, ConsensusEntry, LogEntry
     from quorate.ring import Balance, Distribution, NodeShare, Ring
     from quorate.timeline import Event, Timeline
     from quorate.topology import (
@@ -58,6 +74,7 @@ if TYPE_CHECKING:
         Member,
         NodeStatus,
         PeerStatus,
+        ShardGroup,
         Topology,
     )
     from quorate.trace import Span, Trace
@@ -66,11 +83,13 @@ _EXPORTS = {
     "_quorate": ("Context", "__version__"),
     "cluster": ("Cluster", "Node"),
     "connection": ("Connection", "connect"),
+    "consensus": ("ConsensusKeyspace",),
     "entries": ("Entry", "Version", "WriteResult"),
     "errors": (
         "AddressInUse",
         "Closed",
         "ClusterStartError",
+        "ConditionFailed",
         "Conflict",
         "ConnectionLost",
         "CorruptRecord",
@@ -85,13 +104,27 @@ _EXPORTS = {
         "QuorateError",
         "ReadTimeout",
         "Refused",
+        "SessionExpired",
         "StopTimeout",
         "StorageFull",
         "Unavailable",
     ),
     "keyspace": ("Keyspace",),
-    "levels": ("ALL", "ONE", "QUORUM", "THREE", "TWO", "Consistency", "Level"),
+    "levels": (
+        "ALL",
+        "LINEARIZABLE",
+        "ONE",
+        "QUORUM",
+        "STALE",
+        "THREE",
+        "TWO",
+        "Consistency",
+        "Level",
+        "ReadConsistency",
+        "ReadLevel",
+    ),
     "metrics": ("Metrics", "Sample"),
+    "records": ("Appended", "Commit", "ConsensusEntry", "LogEntry"),
     "ring": ("Balance", "Distribution", "NodeShare", "Ring"),
     "timeline": ("Event", "Timeline"),
     "topology": (
@@ -101,6 +134,7 @@ _EXPORTS = {
         "Member",
         "NodeStatus",
         "PeerStatus",
+        "ShardGroup",
         "Topology",
     ),
     "trace": ("Span", "Trace"),
@@ -110,19 +144,26 @@ _SUBMODULES = ("aio", "errors")
 
 __all__ = [
     "ALL",
+    "LINEARIZABLE",
     "ONE",
     "QUORUM",
+    "STALE",
     "THREE",
     "TWO",
     "AddressInUse",
+    "Appended",
     "Balance",
     "Closed",
     "Cluster",
     "ClusterStartError",
     "ClusterStatus",
+    "Commit",
+    "ConditionFailed",
     "Conflict",
     "Connection",
     "ConnectionLost",
+    "ConsensusEntry",
+    "ConsensusKeyspace",
     "Consistency",
     "Context",
     "CorruptRecord",
@@ -137,6 +178,7 @@ __all__ = [
     "KeyspaceInfo",
     "Level",
     "LimitExceeded",
+    "LogEntry",
     "Member",
     "Metrics",
     "Node",
@@ -148,10 +190,14 @@ __all__ = [
     "PartialFailure",
     "PeerStatus",
     "QuorateError",
+    "ReadConsistency",
+    "ReadLevel",
     "ReadTimeout",
     "Refused",
     "Ring",
     "Sample",
+    "SessionExpired",
+    "ShardGroup",
     "Span",
     "StopTimeout",
     "StorageFull",

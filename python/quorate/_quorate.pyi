@@ -9,9 +9,14 @@ __all__ = [
     "INTERFACE",
     "MAX_VALUE_BYTES",
     "Client",
+    "Consensus",
     "Context",
+    "RawCommit",
     "RawEntry",
+    "RawLogPage",
     "RawPage",
+    "RawRecord",
+    "RawRecordPage",
     "RawVersion",
     "RawWrite",
     "Ring",
@@ -170,8 +175,114 @@ class Client:
     def ask_async(
         self, nodes: list[int], what: str, argument: int, timeout: float
     ) -> Awaitable[list[str | QuorateError]]: ...
+    def consensus(
+        self, keyspace: int, name: str, groups: list[tuple[int, list[int]]], hash: str
+    ) -> Consensus: ...
     def spans(self, trace_id: int) -> str: ...
     def close(self) -> None: ...
+
+@final
+class RawCommit:
+    @property
+    def shard(self) -> int: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def leader(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def trace_id(self) -> int | None: ...
+
+@final
+class RawRecord:
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def version(self) -> int | None: ...
+    @property
+    def micros(self) -> int | None: ...
+    @property
+    def node(self) -> int: ...
+    @property
+    def leader(self) -> int | None: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def staleness(self) -> float | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def trace_id(self) -> int | None: ...
+
+@final
+class RawRecordPage:
+    @property
+    def entries(self) -> list[tuple[bytes, RawRecord]]: ...
+    @property
+    def next(self) -> bytes | None: ...
+
+@final
+class RawLogPage:
+    @property
+    def entries(self) -> list[tuple[int, int, int, str, bytes]]: ...
+    @property
+    def next(self) -> int | None: ...
+
+@final
+class Consensus:
+    def shard_of(self, key: bytes) -> int: ...
+    def shard_of_source(self, source: str) -> int: ...
+    def put(
+        self, key: bytes, value: bytes | None, version: int | None, timeout: float, trace: bool
+    ) -> RawCommit: ...
+    def put_async(
+        self, key: bytes, value: bytes | None, version: int | None, timeout: float, trace: bool
+    ) -> Awaitable[RawCommit]: ...
+    def put_many(
+        self, items: list[tuple[bytes, bytes]], timeout: float
+    ) -> list[RawCommit | QuorateError]: ...
+    def put_many_async(
+        self, items: list[tuple[bytes, bytes]], timeout: float
+    ) -> Awaitable[list[RawCommit | QuorateError]]: ...
+    def append(self, source: str, data: bytes, timeout: float, trace: bool) -> RawCommit: ...
+    def append_async(self, source: str, data: bytes, timeout: float, trace: bool) -> Awaitable[RawCommit]: ...
+    def get(self, key: bytes, stale: bool, timeout: float, trace: bool, node: int | None) -> RawRecord: ...
+    def get_async(
+        self, key: bytes, stale: bool, timeout: float, trace: bool, node: int | None
+    ) -> Awaitable[RawRecord]: ...
+    def get_many(
+        self, keys: list[bytes], stale: bool, timeout: float, node: int | None
+    ) -> list[RawRecord | QuorateError]: ...
+    def get_many_async(
+        self, keys: list[bytes], stale: bool, timeout: float, node: int | None
+    ) -> Awaitable[list[RawRecord | QuorateError]]: ...
+    def scan(
+        self,
+        start: bytes | None,
+        end: bytes | None,
+        after_start: bool,
+        limit: int,
+        stale: bool,
+        timeout: float,
+    ) -> RawRecordPage: ...
+    def scan_async(
+        self,
+        start: bytes | None,
+        end: bytes | None,
+        after_start: bool,
+        limit: int,
+        stale: bool,
+        timeout: float,
+    ) -> Awaitable[RawRecordPage]: ...
+    def entries(
+        self, cursors: list[tuple[int, int]], limit: int, stale: bool, timeout: float
+    ) -> list[RawLogPage]: ...
+    def entries_async(
+        self, cursors: list[tuple[int, int]], limit: int, stale: bool, timeout: float
+    ) -> Awaitable[list[RawLogPage]]: ...
 
 @final
 class Ring:

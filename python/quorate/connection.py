@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
+from quorate.consensus import ConsensusKeyspace
 from quorate.keyspace import Keyspace
 from quorate.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal
 
     from typing_extensions import Self
 
@@ -46,6 +48,30 @@ class Connection:
         """Seconds that an operation may take when it names no timeout."""
         return self._timeout
 
+    @overload
+    def keyspace(
+        self,
+        name: str,
+        *,
+        mode: Literal["quorum"],
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> Keyspace: ...
+
+    @overload
+    def keyspace(
+        self,
+        name: str,
+        *,
+        mode: Literal["consensus"],
+        replicas: int | None = None,
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> ConsensusKeyspace: ...
+
+    @overload
     def keyspace(
         self,
         name: str,
@@ -55,7 +81,22 @@ class Connection:
         read: Consistency | None = None,
         write: Consistency | None = None,
         read_repair: str | None = None,
-    ) -> Keyspace:
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> Keyspace | ConsensusKeyspace: ...
+
+    def keyspace(
+        self,
+        name: str,
+        *,
+        mode: str | None = None,
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> Keyspace | ConsensusKeyspace:
         """Create a keyspace, or find it. With a name alone it must exist already.
 
         Parameters
@@ -63,18 +104,24 @@ class Connection:
         name : str
             1 to 64 letters, digits, ``_``, ``-`` or ``.``.
         mode : str, optional
-            ``"quorum"``: leaderless, with a consistency level per operation.
+            ``"quorum"`` (the default): leaderless, with a consistency level per operation. ``"consensus"``:
+            linearizable, with conditional writes, on Raft groups.
         replicas : int, optional
             N, how many nodes store each key; 3 by default, or as many as there are nodes.
         read, write : Level, str or int, optional
-            The levels of operations that name none; QUORUM by default.
+            In mode quorum, the levels of operations that name none; QUORUM by default.
         read_repair : str, optional
-            What a read does about stale replicas: ``"async"`` (sends them what they lack, the default) or ``"off"``.
+            In mode quorum, what a read does about stale replicas: ``"async"`` (sends them what they lack, the
+            default) or ``"off"``.
+        shards : int, optional
+            In mode consensus, how many Raft groups share the keys, 1 to 256; 1 by default.
+        snapshot_every : int, optional
+            In mode consensus, a group's log is compacted every so many entries; 10,000 by default.
 
         Returns
         -------
-        Keyspace
-            To be read and written.
+        Keyspace or ConsensusKeyspace
+            To be read and written; which one, the mode decides.
 
         Raises
         ------
@@ -89,9 +136,12 @@ class Connection:
         """
         info = flow.run(
             self._client,
-            operations.open_keyspace(name, mode, replicas, read, write, read_repair, self._timeout),
+            operations.open_keyspace(
+                name, mode, replicas, read, write, read_repair, shards, snapshot_every, self._timeout
+            ),
         )
-        return Keyspace(self, info)
+        ring_hash = flow.run(self._client, operations.ring_hash(info, self._timeout))
+        return Keyspace(self, info) if ring_hash is None else ConsensusKeyspace(self, info, ring_hash)
 
     def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
         """List the keyspaces by name.

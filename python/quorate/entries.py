@@ -38,12 +38,16 @@ def shorten(value: bytes, limit: int = 60) -> str:
     return shown
 
 
-def _plain_version(version: Version) -> dict[str, str]:
-    timestamp = version.timestamp.isoformat()
+def plain_bytes(name: str, value: bytes) -> dict[str, str]:
+    """Describe bytes as plain data: as text where they are text."""
     try:
-        return {"value": version.value.decode(), "timestamp": timestamp}
+        return {name: value.decode()}
     except UnicodeDecodeError:
-        return {"value_base64": base64.b64encode(version.value).decode(), "timestamp": timestamp}
+        return {f"{name}_base64": base64.b64encode(value).decode()}
+
+
+def _plain_version(version: Version) -> dict[str, str]:
+    return {**plain_bytes("value", version.value), "timestamp": version.timestamp.isoformat()}
 
 
 def describe_vector(version: dict[str, int]) -> str:
@@ -233,11 +237,11 @@ class EntryData(Answer):
         rows = [("value", "[dim]not found[/]")] if not self.versions else []
         for number, version in enumerate(self.versions, 1):
             name = "value" if len(self.versions) == 1 else f"sibling {number}"
-            rows.append((name, _escaped(shorten(version.value))))
+            rows.append((name, escaped(shorten(version.value))))
         written = self.timestamp
         if written is not None:
             rows.append(("written", written.isoformat(sep=" ", timespec="milliseconds")))
-        return _card(self.key, rows + self._summary())
+        return card(self.key, rows + self._summary())
 
     def _repr_html_(self) -> str:
         return rendering.html(self.__rich__())
@@ -282,7 +286,7 @@ class WriteData(Answer):
 
     def __rich__(self) -> RenderableType:
         written = ("written", self.timestamp.isoformat(sep=" ", timespec="milliseconds"))
-        return _card(self.key, [written, *self._summary()])
+        return card(self.key, [written, *self._summary()])
 
     def _repr_html_(self) -> str:
         return rendering.html(self.__rich__())
@@ -330,17 +334,19 @@ class WriteResult(WriteData):
         return trace
 
 
-def _escaped(shown: str) -> str:
+def escaped(shown: str) -> str:
+    """Show text as it is, square brackets too."""
     from rich.markup import escape
 
     return escape(shown)
 
 
-def _card(title: str, rows: list[tuple[str, str]]) -> RenderableType:
+def card(title: str, rows: list[tuple[str, str]]) -> RenderableType:
+    """Draw what there is to say about one thing."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=_escaped(title), box=box.ROUNDED, show_header=False, title_justify="left")
+    table = Table(title=escaped(title), box=box.ROUNDED, show_header=False, title_justify="left")
     table.add_column(style="bold cyan")
     table.add_column(overflow="fold")
     for name, shown in rows:

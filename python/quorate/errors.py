@@ -19,6 +19,7 @@ __all__ = [
     "AddressInUse",
     "Closed",
     "ClusterStartError",
+    "ConditionFailed",
     "Conflict",
     "ConnectionLost",
     "CorruptRecord",
@@ -33,6 +34,7 @@ __all__ = [
     "QuorateError",
     "ReadTimeout",
     "Refused",
+    "SessionExpired",
     "StopTimeout",
     "StorageFull",
     "Unavailable",
@@ -197,6 +199,33 @@ class Refused(QuorateError):
 
 class Closed(QuorateError):
     """The client, the cluster or the node is shut down or shutting down; nothing was written."""
+
+
+class ConditionFailed(QuorateError):
+    """A conditional write found another version than it asked for; nothing of its batch was written.
+
+    Read the key and decide again.
+
+    Attributes
+    ----------
+    key : str
+        The key.
+    current : int
+        Its version now; 0 if it is absent.
+    """
+
+    key: str
+    current: int
+    _fields = ("key", "current")
+
+
+class SessionExpired(QuorateError):
+    """A write was not answered, and its group has forgotten the client meanwhile, so nobody can tell what became of it.
+
+    It was executed once or not at all, and will not be executed again. Read before writing again.
+    """
+
+    definite = False
 
 
 class Conflict(QuorateError, ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from quorate._quorate import Client
+    from quorate._quorate import Client, Consensus
 
 __all__ = ["Call", "Flow", "Pause", "run", "run_async"]
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Call(NamedTuple):
-    """One call of the extension's client."""
+    """One call of the extension's client, or of a consensus keyspace of it."""
 
     method: str
     """The name of a method that has a twin with ``_async`` behind its name."""
@@ -38,7 +38,7 @@ Flow: TypeAlias = Generator[Call | Pause, Any, Result]
 """An operation: yields calls, is sent their answers, returns a result."""
 
 
-def run(client: Client, flow: Flow[Result]) -> Result:
+def run(client: Client | Consensus, flow: Flow[Result]) -> Result:
     """Drive an operation to its end, blocking in each call."""
     try:
         step = next(flow)
@@ -54,7 +54,7 @@ def run(client: Client, flow: Flow[Result]) -> Result:
         return result
 
 
-async def run_async(client: Client, flow: Flow[Result]) -> Result:
+async def run_async(client: Client | Consensus, flow: Flow[Result]) -> Result:
     """Drive an operation to its end, awaiting each call."""
     try:
         step = next(flow)
@@ -70,14 +70,14 @@ async def run_async(client: Client, flow: Flow[Result]) -> Result:
         return result
 
 
-def _call(client: Client, step: Call | Pause) -> Any:
+def _call(client: Client | Consensus, step: Call | Pause) -> Any:
     if isinstance(step, Call):
         return getattr(client, step.method)(*step.arguments)
     time.sleep(step.seconds)
     return None
 
 
-async def _call_async(client: Client, step: Call | Pause) -> Any:
+async def _call_async(client: Client | Consensus, step: Call | Pause) -> Any:
     if isinstance(step, Call):
         return await getattr(client, f"{step.method}_async")(*step.arguments)
     await asyncio.sleep(step.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import answers, arguments, levels, rendering
+from quorate import answers, arguments, levels, rendering, sharding
 from quorate.arguments import key_bytes, node_number
 from quorate.entries import Entry, WriteResult
 
@@ -65,6 +65,7 @@ class Keyspace:
         """All its settings."""
         return self._info
 
+    @sharding.only_in_consensus
     def put(
         self,
         key: str | bytes,
@@ -185,6 +186,7 @@ class Keyspace:
         )
         return answers.entry(Entry, raw_key, raw, connection.trace)
 
+    @sharding.only_in_consensus
     def delete(
         self,
         key: str | bytes,
@@ -253,6 +255,7 @@ class Keyspace:
         )
         return answers.written(WriteResult, raw_key, raw, connection.trace)
 
+    @sharding.only_in_consensus
     def put_many(
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],

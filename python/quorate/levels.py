@@ -2,6 +2,10 @@
 
 With N replicas, a read that waits for R of them and a write that waited for W of them have at least one replica in
 common exactly when ``R + W > N``. QUORUM, a majority, is the smallest level that overlaps with itself.
+
+That is how keyspaces with ``mode="quorum"`` work. In those with ``mode="consensus"`` every write is agreed on by a
+majority, and a reader chooses between LINEARIZABLE, which sees every acknowledged write, and STALE, which asks one
+member for what it has.
 """
 
 from __future__ import annotations
@@ -11,7 +15,19 @@ from typing import TypeAlias
 
 from quorate.errors import InvalidArgument
 
-__all__ = ["ALL", "ONE", "QUORUM", "THREE", "TWO", "Consistency", "Level"]
+__all__ = [
+    "ALL",
+    "LINEARIZABLE",
+    "ONE",
+    "QUORUM",
+    "STALE",
+    "THREE",
+    "TWO",
+    "Consistency",
+    "Level",
+    "ReadConsistency",
+    "ReadLevel",
+]
 
 
 class Level(str, Enum):
@@ -68,6 +84,60 @@ Consistency: TypeAlias = Level | str | int
 """What is taken as a consistency level: a `Level`, its name, or a number of replicas."""
 
 
+class ReadLevel(str, Enum):
+    """How much a read of a consensus keyspace must see.
+
+    Examples
+    --------
+    >>> from quorate import STALE
+    >>> STALE
+    STALE
+    """
+
+    LINEARIZABLE = "LINEARIZABLE"
+    STALE = "STALE"
+
+    def __str__(self) -> str:
+        return self.value
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+LINEARIZABLE = ReadLevel.LINEARIZABLE
+"""Everything that was acknowledged before the read began; needs a majority of the shard's members."""
+STALE = ReadLevel.STALE
+"""Whatever one member has applied, at once and without asking the others; the entry tells how old that may be."""
+
+ReadConsistency: TypeAlias = ReadLevel | str
+"""What is taken as the consistency of a read of a consensus keyspace: a `ReadLevel` or its name."""
+
+
+def is_stale(consistency: ReadConsistency | None) -> bool:
+    """Read what a read of a consensus keyspace must see; ``None`` is LINEARIZABLE.
+
+    Raises
+    ------
+    InvalidArgument
+        For anything else.
+    """
+    if consistency is None:
+        return False
+    name = consistency.upper() if isinstance(consistency, str) else None
+    if name in ReadLevel.__members__:
+        return name == STALE.value
+    hint = ": levels that count replicas are for keyspaces of mode='quorum'" if _counts(consistency) else ""
+    raise InvalidArgument(
+        f"consistency {consistency!r} in a consensus keyspace: use LINEARIZABLE or STALE{hint}"
+    )
+
+
+def _counts(consistency: object) -> bool:
+    if isinstance(consistency, str):
+        return consistency.upper() in Level.__members__ or consistency.isdecimal()
+    return isinstance(consistency, int)
+
+
 def to_wire(consistency: Consistency | None) -> str | None:
     """Name a level as the extension takes it; ``None`` is the keyspace's own.
 
@@ -86,8 +156,10 @@ def to_wire(consistency: Consistency | None) -> str | None:
             return name
     elif isinstance(consistency, int) and not isinstance(consistency, bool) and 0 < consistency < 256:
         return str(consistency)
+    named = isinstance(consistency, str) and consistency.upper() in ReadLevel.__members__
+    hint = ": LINEARIZABLE and STALE are for keyspaces of mode='consensus'" if named else ""
     raise InvalidArgument(
-        f"consistency {consistency!r}: use ONE, TWO, THREE, QUORUM, ALL or a number of replicas from 1"
+        f"consistency {consistency!r}: use ONE, TWO, THREE, QUORUM, ALL or a number of replicas from 1{hint}"
     )
 
 

@@ -10,17 +10,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
-from quorate.arguments import PROBE_TIMEOUT
+from quorate.arguments import PROBE_TIMEOUT, whole_number
 from quorate.errors import ConnectionLost, InvalidArgument, NotFound, Overloaded, ReadTimeout, Unavailable
 from quorate.flow import Call, Flow
 from quorate.ring import Distribution, Ring
-from quorate.topology import KeyspaceInfo, Member, Topology
+from quorate.topology import KeyspaceInfo, Member, ShardGroup, Topology
 
 if TYPE_CHECKING:
     from quorate.levels import Consistency
 
 MAX_REPLICAS = 255
 """Copies of a key that the protocol can count."""
+MAX_SHARDS = 256
+"""Raft groups that share the keys of one keyspace."""
+SNAPSHOT_EVERY = 10_000
+"""Entries after which a group's log is compacted, unless something else is asked for."""
 _NAMED = 10
 _UNANSWERED = (ConnectionLost, Overloaded, ReadTimeout, Unavailable)
 
@@ -86,6 +90,12 @@ def keyspace_info(found: dict[str, Any]) -> KeyspaceInfo:
         _level(settings["read_level"]),
         _level(settings["write_level"]),
         str(settings["read_repair"]).lower(),
+        settings["shards"],
+        settings["snapshot_every"],
+        tuple(
+            ShardGroup(group["id"], tuple(f"n{member}" for member in group["members"]))
+            for group in found["groups"]
+        ),
     )
 
 
@@ -125,6 +135,8 @@ def open_keyspace(
     read: Consistency | None,
     write: Consistency | None,
     read_repair: str | None,
+    shards: int | None,
+    snapshot_every: int | None,
     timeout: float,
 ) -> Flow[KeyspaceInfo]:
     """Create a keyspace, or find the same one; without any setting only find it.
@@ -140,10 +152,24 @@ def open_keyspace(
     """
     if not isinstance(name, str):
         raise InvalidArgument(f"a keyspace's name is a str, not {type(name).__name__}")
-    if all(setting is None for setting in (mode, replicas, read, write, read_repair)):
+    given = (mode, replicas, read, write, read_repair, shards, snapshot_every)
+    if all(setting is None for setting in given):
         return (yield from find_keyspace(name, timeout))
-    if mode not in (None, "quorum"):
-        raise InvalidArgument(f'mode {mode!r}: this version has "quorum" only')
+    if mode not in (None, "quorum", "consensus"):
+        raise InvalidArgument(f'mode {mode!r}: use "quorum" or "consensus"')
+    consensus = mode == "consensus"
+    if consensus and (read, write, read_repair) != (None, None, None):
+        raise InvalidArgument(
+            'read, write and read_repair are settings of mode="quorum": in mode="consensus" every write is agreed on by'
+            " a majority, and each read chooses between LINEARIZABLE and STALE"
+        )
+    if not consensus and (shards, snapshot_every) != (None, None):
+        given_name, value = ("shards", shards) if shards is not None else ("snapshot_every", snapshot_every)
+        raise InvalidArgument(f'{given_name}={value!r}: only keyspaces of mode="consensus" have this setting')
+    if shards is not None:
+        whole_number(shards, "shards", 1, MAX_SHARDS)
+    if snapshot_every is not None:
+        whole_number(snapshot_every, "snapshot_every", 1, 2**32 - 1)
     if read_repair not in (None, "off", "async"):
         raise InvalidArgument(f'read_repair {read_repair!r}: use "off" or "async"')
     if replicas is None:
@@ -153,14 +179,21 @@ def open_keyspace(
         raise InvalidArgument(f"replicas={replicas!r}: give a number from 1 to the number of nodes")
     settings = {
         "name": name,
-        "mode": "Quorum",
+        "mode": "Consensus" if consensus else "Quorum",
         "replicas": replicas,
         "read_level": _wire_level(read),
         "write_level": _wire_level(write),
         "read_repair": "Off" if read_repair == "off" else "Async",
+        "shards": 1 if shards is None else shards,
+        "snapshot_every": SNAPSHOT_EVERY if snapshot_every is None else snapshot_every,
     }
     found = yield Call("create_keyspace", (json.dumps(settings), timeout))
     return keyspace_info(json.loads(found))
+
+
+def ring_hash(info: KeyspaceInfo, timeout: float) -> Flow[str | None]:
+    """Ask how keys become tokens, if the client must know it to find the shards of a keyspace."""
+    return (yield from topology(timeout)).hash if info.mode == "consensus" else None
 
 
 def _wire_level(consistency: Consistency | None) -> str | dict[str, int]:
@@ -173,6 +206,8 @@ def nodes_for_key(keyspace: str, key: str | bytes, timeout: float) -> Flow[tuple
     """Compute which nodes store a key, the most preferred one first."""
     info = yield from find_keyspace(keyspace, timeout)
     ring = Ring.of((yield from topology(timeout)))
+    if info.groups:
+        return info.groups[ring.token_of(key) * len(info.groups) >> 64].members
     return ring.nodes_for_key(key, info.replicas)
 
 

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-__all__ = ["ClusterStatus", "Health", "KeyspaceInfo", "Member", "NodeStatus", "PeerStatus", "Topology"]
+__all__ = [
+    "ClusterStatus",
+    "Health",
+    "KeyspaceInfo",
+    "Member",
+    "NodeStatus",
+    "PeerStatus",
+    "ShardGroup",
+    "Topology",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,22 @@ class Topology(Rendered):
 
 
 @dataclass(frozen=True, slots=True)
+class ShardGroup:
+    """The Raft group of one shard of a consensus keyspace.
+
+    Attributes
+    ----------
+    id : int
+        The group's number, never reused.
+    members : tuple of str
+        The nodes that it began with; the one that the ring prefers comes first.
+    """
+
+    id: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KeyspaceInfo:
     """A keyspace's settings.
 
@@ -106,13 +131,19 @@ class KeyspaceInfo:
     id : int
         Its number, never reused.
     mode : str
-        ``quorum``.
+        ``quorum`` or ``consensus``.
     replicas : int
         N, how many nodes store each key.
     read, write : Level or int
         The levels of operations that name none.
     read_repair : str
         ``off`` or ``async``.
+    shards : int
+        How many Raft groups share the keys of a consensus keyspace; otherwise 1.
+    snapshot_every : int
+        The log of a group of a consensus keyspace is compacted every so many entries.
+    groups : tuple of ShardGroup
+        The Raft groups of a consensus keyspace, by shard.
     """
 
     name: str
@@ -122,6 +153,9 @@ class KeyspaceInfo:
     read: Level | int
     write: Level | int
     read_repair: str
+    shards: int = 1
+    snapshot_every: int = 10_000
+    groups: tuple[ShardGroup, ...] = ()
 
     @property
     def overlapping(self) -> bool:

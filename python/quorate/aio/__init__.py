@@ -16,7 +16,21 @@ operations do, take and raise is written at their synchronous twins.
 
 from quorate.aio.cluster import Cluster, Node
 from quorate.aio.connection import Connection, connect
+from quorate.aio.consensus import ConsensusKeyspace
 from quorate.aio.entries import Entry, WriteResult
 from quorate.aio.keyspace import Keyspace
+from quorate.aio.records import Appended, Commit, ConsensusEntry
 
-__all__ = ["Cluster", "Connection", "Entry", "Keyspace", "Node", "WriteResult", "connect"]
+__all__ = [
+    "Appended",
+    "Cluster",
+    "Commit",
+    "Connection",
+    "ConsensusEntry",
+    "ConsensusKeyspace",
+    "Entry",
+    "Keyspace",
+    "Node",
+    "WriteResult",
+    "connect",
+]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
+from quorate.aio.consensus import ConsensusKeyspace
 from quorate.aio.keyspace import Keyspace
 from quorate.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
+    from typing import Literal
 
     from typing_extensions import Self
 
@@ -36,6 +38,30 @@ class Connection:
         """Seconds that an operation may take when it names no timeout."""
         return self._timeout
 
+    @overload
+    async def keyspace(
+        self,
+        name: str,
+        *,
+        mode: Literal["quorum"],
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> Keyspace: ...
+
+    @overload
+    async def keyspace(
+        self,
+        name: str,
+        *,
+        mode: Literal["consensus"],
+        replicas: int | None = None,
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> ConsensusKeyspace: ...
+
+    @overload
     async def keyspace(
         self,
         name: str,
@@ -45,10 +71,29 @@ class Connection:
         read: Consistency | None = None,
         write: Consistency | None = None,
         read_repair: str | None = None,
-    ) -> Keyspace:
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> Keyspace | ConsensusKeyspace: ...
+
+    async def keyspace(
+        self,
+        name: str,
+        *,
+        mode: str | None = None,
+        replicas: int | None = None,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+        shards: int | None = None,
+        snapshot_every: int | None = None,
+    ) -> Keyspace | ConsensusKeyspace:
         """Create a keyspace, or find it; see `quorate.Connection.keyspace`."""
-        wanted = operations.open_keyspace(name, mode, replicas, read, write, read_repair, self._timeout)
-        return Keyspace(self, await flow.run_async(self._client, wanted))
+        wanted = operations.open_keyspace(
+            name, mode, replicas, read, write, read_repair, shards, snapshot_every, self._timeout
+        )
+        info = await flow.run_async(self._client, wanted)
+        ring_hash = await flow.run_async(self._client, operations.ring_hash(info, self._timeout))
+        return Keyspace(self, info) if ring_hash is None else ConsensusKeyspace(self, info, ring_hash)
 
     async def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
         """List the keyspaces by name; see `quorate.Connection.keyspaces`."""

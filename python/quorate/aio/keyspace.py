@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import answers, arguments, levels
+from quorate import answers, arguments, levels, sharding
 from quorate.aio.entries import Entry, WriteResult
 from quorate.arguments import key_bytes, node_number
 
@@ -52,6 +52,7 @@ class Keyspace:
         """All its settings."""
         return self._info
 
+    @sharding.only_in_consensus
     async def put(
         self,
         key: str | bytes,
@@ -102,6 +103,7 @@ class Keyspace:
         )
         return answers.entry(Entry, raw_key, raw, connection.trace)
 
+    @sharding.only_in_consensus
     async def delete(
         self,
         key: str | bytes,
@@ -129,6 +131,7 @@ class Keyspace:
         )
         return answers.written(WriteResult, raw_key, raw, connection.trace)
 
+    @sharding.only_in_consensus
     async def put_many(
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],

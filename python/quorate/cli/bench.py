@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from quorate.connection import Connection
+    from quorate.consensus import ConsensusKeyspace
+    from quorate.keyspace import Keyspace
     from quorate.settings import Settings
 
 __all__ = ["bench"]
@@ -43,20 +45,29 @@ def bench(arguments: Namespace, settings: Settings) -> int:
     """Measure every combination that was asked for; the exit status is 1 when any operation failed."""
     operations = _listed(arguments.operations, _OPERATIONS, "--operations")
     concurrencies = [_whole(text, "--concurrency") for text in arguments.concurrency.split(",")]
-    consistencies = [levels.to_wire(text.strip()) for text in arguments.consistency.split(",")]
+    consensus = arguments.mode == "consensus"
+    if arguments.shards is not None and not consensus:
+        raise InvalidArgument(f"--shards {arguments.shards}: only with --mode consensus")
+    named = arguments.consistency or ("LINEARIZABLE" if consensus else "QUORUM")
+    consistencies = [_level(text.strip(), consensus=consensus) for text in named.split(",")]
     _check_sizes(arguments)
     remote = settings.given("endpoints") and arguments.nodes is None
     replicas = arguments.replicas
     if replicas is None and not remote:
         replicas = min(_REPLICAS, settings["nodes"])
-    if replicas is not None:
+    if replicas is not None and not consensus:
         _check_levels(consistencies, replicas)
     if "load" not in operations and not arguments.no_load and {"read", "mixed"} & set(operations):
         operations.insert(0, "load")
     rows = []
     with _cluster(settings, remote=remote) as (client, endpoints, pids):
-        keyspace = client.keyspace(arguments.keyspace, mode="quorum", replicas=replicas)
-        _check_levels(consistencies, keyspace.replicas)
+        keyspace: Keyspace | ConsensusKeyspace
+        if consensus:
+            name = arguments.keyspace or "bench-consensus"
+            keyspace = client.keyspace(name, mode="consensus", replicas=replicas, shards=arguments.shards)
+        else:
+            keyspace = client.keyspace(arguments.keyspace or "bench", mode="quorum", replicas=replicas)
+            _check_levels(consistencies, keyspace.replicas)
         options = {
             "keyspace": keyspace.info.id,
             "keys": arguments.keys,
@@ -68,11 +79,15 @@ def bench(arguments: Namespace, settings: Settings) -> int:
             "secret": settings["secret"] or "",
         }
         runs = list(product(consistencies, operations, concurrencies))
+        if consensus:
+            # The level is one of reads.
+            runs = [run for run in runs if run[0] == consistencies[0] or run[1] in ("read", "mixed")]
         # One load is enough: it writes every key, at the highest concurrency.
         loads = sorted((run for run in runs if run[1] == "load"), key=itemgetter(2))
         runs = loads[-1:] + [run for run in runs if run[1] != "load"]
         for level, operation, concurrency in runs:
-            wanted = {**options, "operation": operation, "concurrency": concurrency, "level": level}
+            wanted = {**options, "operation": operation, "concurrency": concurrency}
+            wanted["reads" if consensus else "level"] = level
             row = _measure(endpoints, wanted, pids)
             rows.append(row)
             if arguments.json:
@@ -89,6 +104,13 @@ def bench(arguments: Namespace, settings: Settings) -> int:
             if row["misses"]:
                 show(f"[yellow]{row['misses']:,} {_named(row)} found nothing[/]: leave out --no-load")
     return 1 if any(row["errors"] for row in rows) else 0
+
+
+def _level(text: str, *, consensus: bool) -> str | None:
+    """Check a level, and name it as the loop takes it."""
+    if consensus:
+        return "stale" if levels.is_stale(text) else "linearizable"
+    return levels.to_wire(text)
 
 
 def _check_sizes(arguments: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Commands that read and write: ``put``, ``get``, ``delete``, ``scan``, ``keyspace``."""
+"""Commands that read and write: ``put``, ``get``, ``delete``, ``scan``, ``append``, ``entries``, ``keyspace``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from quorate._quorate import Context
 from quorate.arguments import scan_limit
 from quorate.cli.output import document, show
 from quorate.connection import connect
+from quorate.consensus import ConsensusKeyspace
 from quorate.entries import shorten
 from quorate.errors import InvalidArgument
-from quorate.levels import to_wire
+from quorate.keyspace import Keyspace
+from quorate.levels import ReadLevel, to_wire
+from quorate.records import ConsensusEntry
 from quorate.rendering import listing
 
 if TYPE_CHECKING:
@@ -21,10 +24,11 @@ if TYPE_CHECKING:
 
     from quorate.connection import Connection
     from quorate.entries import Entry, WriteResult
+    from quorate.records import Appended, Commit
     from quorate.settings import Settings
     from quorate.topology import KeyspaceInfo
 
-__all__ = ["delete", "get", "keyspace", "put", "scan"]
+__all__ = ["append", "delete", "entries", "get", "keyspace", "put", "scan"]
 
 
 def connection(settings: Settings) -> Connection:
@@ -51,11 +55,16 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
             read=arguments.read,
             write=arguments.write,
             read_repair=arguments.read_repair,
+            shards=arguments.shards,
+            snapshot_every=arguments.snapshot_every,
         )
     if arguments.json:
         document(_plain(made.info))
-    else:
+    elif isinstance(made, Keyspace):
         show(f"keyspace [bold]{made.name}[/]: {made.replicas} replicas, read {made.read}, write {made.write}")
+    else:
+        of = "shard" if made.shards == 1 else "shards"
+        show(f"keyspace [bold]{made.name}[/]: consensus, {made.replicas} replicas, {made.shards} {of}")
     return 0
 
 
@@ -64,8 +73,11 @@ def _list_keyspaces(client: Connection, *, as_json: bool) -> int:
     if as_json:
         document([_plain(info) for info in known])
         return 0
-    table = listing("keyspace", "mode", "replicas", "read", "write", "read repair", "R + W > N")
+    table = listing("keyspace", "mode", "replicas", "read", "write", "read repair", "R + W > N", "shards")
     for info in known:
+        if info.mode == "consensus":
+            table.add_row(info.name, info.mode, str(info.replicas), "", "", "", "", str(info.shards))
+            continue
         overlap = "[green]yes[/]" if info.overlapping else "[yellow]no[/]"
         levels = (str(info.read), str(info.write))
         table.add_row(info.name, info.mode, str(info.replicas), *levels, info.read_repair, overlap)
@@ -74,6 +86,16 @@ def _list_keyspaces(client: Connection, *, as_json: bool) -> int:
 
 
 def _plain(info: KeyspaceInfo) -> dict[str, Any]:
+    if info.mode == "consensus":
+        return {
+            "name": info.name,
+            "id": info.id,
+            "mode": info.mode,
+            "replicas": info.replicas,
+            "shards": info.shards,
+            "snapshot_every": info.snapshot_every,
+            "groups": [{"id": group.id, "members": list(group.members)} for group in info.groups],
+        }
     return {
         "name": info.name,
         "id": info.id,
@@ -87,12 +109,25 @@ def _plain(info: KeyspaceInfo) -> dict[str, Any]:
 
 def put(arguments: Namespace, settings: Settings) -> int:
     """Write a value."""
-    value = sys.stdin.buffer.read() if arguments.value == "-" else os.fsencode(arguments.value)
+    value = _value(arguments.value)
     context, level = _context(arguments.context), _level(arguments, settings)
     with connection(settings) as client:
-        result = client.keyspace(arguments.keyspace).put(
-            arguments.key, value, context=context, consistency=level, trace=arguments.trace
-        )
+        opened = client.keyspace(arguments.keyspace)
+        result: WriteResult | Commit
+        if isinstance(opened, ConsensusKeyspace):
+            _only_in_quorum(arguments, "consistency", "context")
+            result = opened.put(
+                arguments.key,
+                value,
+                if_version=arguments.if_version,
+                if_absent=arguments.if_absent,
+                trace=arguments.trace,
+            )
+        else:
+            _only_in_consensus(arguments, "if_version", "if_absent")
+            result = opened.put(
+                arguments.key, value, context=context, consistency=level, trace=arguments.trace
+            )
         _print(result, arguments)
     return 0
 
@@ -119,9 +154,14 @@ def delete(arguments: Namespace, settings: Settings) -> int:
     """Delete a key."""
     context, level = _context(arguments.context), _level(arguments, settings)
     with connection(settings) as client:
-        result = client.keyspace(arguments.keyspace).delete(
-            arguments.key, context=context, consistency=level, trace=arguments.trace
-        )
+        opened = client.keyspace(arguments.keyspace)
+        result: WriteResult | Commit
+        if isinstance(opened, ConsensusKeyspace):
+            _only_in_quorum(arguments, "consistency", "context")
+            result = opened.delete(arguments.key, if_version=arguments.if_version, trace=arguments.trace)
+        else:
+            _only_in_consensus(arguments, "if_version")
+            result = opened.delete(arguments.key, context=context, consistency=level, trace=arguments.trace)
         _print(result, arguments)
     return 0
 
@@ -137,13 +177,75 @@ def scan(arguments: Namespace, settings: Settings) -> int:
             if arguments.json:
                 document(entry.to_dict())
             else:
-                print(key, " | ".join(shorten(value, 80) for value in entry.siblings), sep="\t")
+                values = [entry.value or b""] if isinstance(entry, ConsensusEntry) else entry.siblings
+                print(key, " | ".join(shorten(value, 80) for value in values), sep="\t")
     return 0
 
 
+def append(arguments: Namespace, settings: Settings) -> int:
+    """Add an entry to a consensus keyspace's log of entries."""
+    data = _value(arguments.data)
+    with connection(settings) as client:
+        opened = _consensus(client, arguments.keyspace)
+        _print(opened.append(data, arguments.source, trace=arguments.trace), arguments)
+    return 0
+
+
+def entries(arguments: Namespace, settings: Settings) -> int:
+    """List the entries that were appended; as JSON one document per line."""
+    level, limit = _level(arguments, settings), scan_limit(arguments.limit)
+    with connection(settings) as client:
+        opened = _consensus(client, arguments.keyspace)
+        listed = opened.entries(arguments.after, source=arguments.source, limit=limit, consistency=level)
+        for entry in listed:
+            if arguments.json:
+                document(entry.to_dict())
+            else:
+                moment = entry.timestamp.isoformat(sep=" ", timespec="milliseconds")
+                print(
+                    f"{entry.shard}/{entry.entry_id}", moment, entry.source, shorten(entry.data, 80), sep="\t"
+                )
+    return 0
+
+
+def _consensus(client: Connection, name: str) -> ConsensusKeyspace:
+    opened = client.keyspace(name)
+    if isinstance(opened, ConsensusKeyspace):
+        return opened
+    raise InvalidArgument(
+        f"keyspace {name!r} has mode quorum, and entries are for keyspaces of mode consensus: create one with `quorate"
+        " keyspace create NAME --mode consensus`"
+    )
+
+
+def _value(text: str) -> bytes:
+    return sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+
+
+def _only_in_quorum(arguments: Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(arguments, name) is not None:
+            remedy = "use --if-version" if name == "context" else "every write is agreed on by a majority"
+            raise InvalidArgument(
+                f"--{name} is for keyspaces of mode quorum, and this one has mode consensus: {remedy}"
+            )
+
+
+def _only_in_consensus(arguments: Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidArgument(
+                f"{flag} is for keyspaces of mode consensus, and this one has mode quorum: use --context"
+            )
+
+
 def _level(arguments: Namespace, settings: Settings) -> str | None:
-    """Check the consistency level before anything else is done."""
-    return to_wire(arguments.consistency or settings["consistency"])
+    """Check the consistency level before anything else is done; which ones there are depends on the keyspace's mode."""
+    name = arguments.consistency or settings["consistency"]
+    if isinstance(name, str) and name.upper() in ReadLevel.__members__:
+        return name.upper()
+    return to_wire(name)
 
 
 def _context(text: str | None) -> Context | None:
@@ -155,7 +257,7 @@ def _context(text: str | None) -> Context | None:
         raise InvalidArgument(f"--context {text!r} is not a context: give what get --json printed") from error
 
 
-def _print(result: Entry | WriteResult, arguments: Namespace) -> None:
+def _print(result: Entry | WriteResult | ConsensusEntry | Commit | Appended, arguments: Namespace) -> None:
     if arguments.json:
         plain = result.to_dict()
         if arguments.trace:

@@ -128,18 +128,29 @@ def _data(commands: _Commands) -> None:
     keyspace = commands.add("keyspace", "data:keyspace", "create or list keyspaces", connects=True)
     keyspace.add_argument("action", choices=("create", "list"))
     keyspace.add_argument("name", nargs="?", help="of the keyspace to create")
-    keyspace.add_argument("--mode", choices=("quorum",), default="quorum", help="how it replicates")
+    keyspace.add_argument(
+        "--mode", choices=("quorum", "consensus"), default="quorum", help="how it replicates (quorum)"
+    )
     keyspace.add_argument("--replicas", type=int, metavar="N", help="how many nodes store each key (3)")
     keyspace.add_argument("--read", metavar="LEVEL", help="level of reads that name none (QUORUM)")
     keyspace.add_argument("--write", metavar="LEVEL", help="level of writes that name none (QUORUM)")
     keyspace.add_argument(
         "--read-repair", choices=("off", "async"), help="what a read does about stale replicas"
     )
+    keyspace.add_argument("--shards", type=int, metavar="N", help="with --mode consensus: Raft groups (1)")
+    keyspace.add_argument(
+        "--snapshot-every",
+        type=int,
+        metavar="N",
+        help="with --mode consensus: entries after which a group's log is compacted (10000)",
+    )
 
     put = commands.add("put", "data:put", "write a value", connects=True)
     _operation(put, "key")
     put.add_argument("value", help="the value; - reads it from standard input")
     put.add_argument("--context", metavar="BASE64", help="what the writer has seen, as get --json printed it")
+    _condition(put)
+    put.add_argument("--if-absent", action="store_true", help="in mode consensus: only if the key is absent")
     put.add_argument("--trace", action="store_true", help="show what every process did for it")
 
     get = commands.add("get", "data:get", "read a key", connects=True)
@@ -151,6 +162,7 @@ def _data(commands: _Commands) -> None:
     delete = commands.add("delete", "data:delete", "delete a key", connects=True)
     _operation(delete, "key")
     delete.add_argument("--context", metavar="BASE64", help="what the writer has seen")
+    _condition(delete)
     delete.add_argument("--trace", action="store_true", help="show what every process did for it")
 
     scan = commands.add("scan", "data:scan", "list keys and values in key order", connects=True)
@@ -160,13 +172,38 @@ def _data(commands: _Commands) -> None:
     scan.add_argument("--prefix", help="only keys that begin with this")
     scan.add_argument("--limit", type=int, metavar="N", help="at most this many")
 
+    append = commands.add(
+        "append", "data:append", "add an entry to a consensus keyspace's log", connects=True
+    )
+    append.add_argument("keyspace")
+    append.add_argument("data", help="what it says; - reads it from standard input")
+    append.add_argument(
+        "--source", default="", help="where it comes from; entries of one source are in one order"
+    )
+    append.add_argument("--trace", action="store_true", help="show what every process did for it")
+
+    entries = commands.add("entries", "data:entries", "list the entries that were appended", connects=True)
+    _operation(entries)
+    entries.add_argument("--after", type=int, default=0, metavar="ID", help="only entries with greater ids")
+    entries.add_argument("--source", help="only entries from there")
+    entries.add_argument("--limit", type=int, metavar="N", help="at most this many")
+
+
+def _condition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--if-version", type=int, metavar="N", help="in mode consensus: only if this is the key's version"
+    )
+
 
 def _operation(parser: argparse.ArgumentParser, *positional: str) -> None:
     parser.add_argument("keyspace")
     for name in positional:
         parser.add_argument(name)
     parser.add_argument(
-        "-c", "--consistency", metavar="LEVEL", help="ONE, TWO, THREE, QUORUM, ALL or a number of replicas"
+        "-c",
+        "--consistency",
+        metavar="LEVEL",
+        help="ONE, TWO, THREE, QUORUM, ALL or a number of replicas; in mode consensus LINEARIZABLE or STALE",
     )
 
 
@@ -221,6 +258,13 @@ def _bench(commands: _Commands) -> None:
         "--replicas", type=int, metavar="N", help="copies of each key (3, or as many as there are nodes)"
     )
     bench.add_argument(
-        "-c", "--consistency", default="QUORUM", metavar="LEVEL,...", help="levels to measure (QUORUM)"
+        "-c",
+        "--consistency",
+        metavar="LEVEL,...",
+        help="levels to measure (QUORUM); in mode consensus of reads (LINEARIZABLE)",
     )
-    bench.add_argument("--keyspace", default="bench", help="where to write (bench)")
+    bench.add_argument(
+        "--mode", choices=("quorum", "consensus"), default="quorum", help="of the keyspace (quorum)"
+    )
+    bench.add_argument("--shards", type=int, metavar="N", help="in mode consensus: Raft groups (1)")
+    bench.add_argument("--keyspace", help="where to write (bench, or bench-consensus)")

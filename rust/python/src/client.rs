@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::answers::{Course, Each, RawEntry, RawPage, RawWrite};
 use crate::batch::{self, Call};
+use crate::consensus::{self, Consensus};
 use crate::context::Context;
 use crate::errors::exception;
 use crate::requests::{
@@ -300,6 +301,17 @@ impl Client {
         awaitable(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
     }
 
+    /// A consensus keyspace: its id and name, the id and members of the group of each shard, and the ring's hash.
+    fn consensus(
+        slf: &Bound<'_, Self>,
+        keyspace: u32,
+        name: &str,
+        groups: Vec<(u32, Vec<u16>)>,
+        hash: &str,
+    ) -> PyResult<Consensus> {
+        consensus::open(slf, keyspace, name, groups, hash)
+    }
+
     /// The spans of a trace that this client itself keeps, as JSON.
     fn spans(&self, trace_id: u128) -> PyResult<String> {
         json(&self.here()?.spans(trace_id)).map_err(exception)
@@ -316,7 +328,7 @@ impl Client {
 
 impl Client {
     /// The client, unless this process was forked from the one that has its threads.
-    fn here(&self) -> PyResult<quorate_client::Client> {
+    pub(crate) fn here(&self) -> PyResult<quorate_client::Client> {
         if self.process == std::process::id() {
             return Ok(self.client.clone());
         }
@@ -326,7 +338,7 @@ impl Client {
         ))))
     }
 
-    fn options(&self, timeout: f64, trace: bool) -> CallOptions {
+    pub(crate) fn options(&self, timeout: f64, trace: bool) -> CallOptions {
         CallOptions {
             trace: self.sampling.decide(trace),
             ..plain(timeout)
@@ -340,7 +352,7 @@ impl Client {
 }
 
 /// The same, asked of this node only, if one is named.
-fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
+pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     CallOptions {
         node: node.map(NodeId),
         ..options

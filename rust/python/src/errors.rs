@@ -42,7 +42,7 @@ fn fields<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
         Error::ConditionFailed { key, current } => {
             let fields = PyDict::new(py);
             fields.set_item("key", key)?;
-            fields.set_item("current", *current)?;
+            fields.set_item("current", current.unwrap_or(0))?;
             Ok(fields)
         }
         Error::Overloaded(_)

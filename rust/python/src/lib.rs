@@ -4,6 +4,7 @@ mod answers;
 mod batch;
 mod bench;
 mod client;
+mod consensus;
 mod context;
 mod errors;
 mod node;
@@ -29,6 +30,8 @@ mod _quorate {
     use crate::bench::bench;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::consensus::{Consensus, RawCommit, RawLogPage, RawRecord, RawRecordPage};
     #[pymodule_export]
     use crate::context::Context;
     #[pymodule_export]

@@ -1,0 +1,520 @@
+"""A consensus keyspace: linearizable keys and values, and logs of entries, on Raft groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quorate import answers, arguments, levels, sharding
+from quorate.arguments import key_bytes, node_number
+from quorate.records import Appended, Commit, ConsensusEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from quorate.arguments import KeyT
+    from quorate.connection import Connection
+    from quorate.levels import ReadConsistency
+    from quorate.records import LogEntry
+    from quorate.topology import KeyspaceInfo
+
+__all__ = ["ConsensusKeyspace"]
+
+
+class ConsensusKeyspace:
+    """A keyspace whose writes are agreed on; got from ``cluster.keyspace(name, mode="consensus")``.
+
+    Its keys are shared out over ``shards`` Raft groups. A write counts when a majority of its group has it durably. A
+    read sees every write that was acknowledged before it began, unless it is asked to be STALE. Operations on one
+    key, and on the keys of one shard, are linearizable; what spans several shards is as of one moment within each of
+    them only.
+
+    A client retries by itself while its deadline lasts, over a change of leaders too, and a write is executed once
+    however often it is sent.
+
+    Keys are text (coded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB.
+
+    Examples
+    --------
+    >>> from quorate import Cluster, ConditionFailed
+    >>> with Cluster(nodes=3) as cluster:
+    ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3, shards=4)
+    ...     opened = accounts.put("ada", "100", if_absent=True)
+    ...     changed = accounts.put("ada", "90", if_version=opened.version)
+    ...     try:
+    ...         accounts.put("ada", "80", if_version=opened.version)
+    ...     except ConditionFailed as error:
+    ...         assert error.current == changed.version
+    ...     accounts.get("ada").text
+    '90'
+    """
+
+    def __init__(self, connection: Connection, info: KeyspaceInfo, ring_hash: str) -> None:
+        self._connection = connection
+        self._info = info
+        self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._info.name
+
+    @property
+    def replicas(self) -> int:
+        """How many nodes are members of each shard's group."""
+        return self._info.replicas
+
+    @property
+    def shards(self) -> int:
+        """How many Raft groups share the keys."""
+        return self._info.shards
+
+    @property
+    def info(self) -> KeyspaceInfo:
+        """All its settings."""
+        return self._info
+
+    def shard_of(self, key: str | bytes) -> int:
+        """Tell the shard that a key belongs to.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        int
+            From 0; its group is ``info.groups[shard]``.
+        """
+        return self._shards.shard_of(key_bytes(key))
+
+    @sharding.only_in_quorum
+    def put(
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        if_version: int | None = None,
+        if_absent: bool = False,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> Commit:
+        """Write a value. Returns when a majority of the key's group has it durably and it has been executed.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        value : str or bytes
+            Up to 1 MiB.
+        if_version : int, optional
+            Write only if this is the key's version (``entry.version``); 0 if it must be absent.
+        if_absent : bool
+            Write only if the key is absent.
+        timeout : float, optional
+            Seconds, in all; changes of leaders within it are ridden over.
+        trace : bool
+            Whether to record what every process does for it; see `Commit.trace`.
+
+        Returns
+        -------
+        Commit
+            Its version, the leader, the latency.
+
+        Raises
+        ------
+        ConditionFailed
+            The condition does not hold; it names the key's version. Nothing was written.
+        Unavailable
+            No majority of the group can be reached; nothing was written.
+        OutcomeUnknown
+            The time was up; the write may or may not take effect.
+        SessionExpired
+            The write was not answered, and nobody remembers what became of it; it will not be executed again.
+        LimitExceeded
+            The key or the value is too large.
+
+        Examples
+        --------
+        >>> from quorate import Cluster
+        >>> with Cluster(nodes=3) as cluster:
+        ...     counters = cluster.keyspace("counters", mode="consensus", replicas=3)
+        ...     for _ in range(3):
+        ...         entry = counters.get("visits")
+        ...         written = counters.put("visits", str(int(entry.text or 0) + 1), if_version=entry.version)
+        ...     counters.get("visits").text
+        '3'
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = self._shards.put(
+            raw_key,
+            arguments.value_bytes(value),
+            sharding.expected(if_version, if_absent),
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
+        )
+        return sharding.commit(Commit, raw_key, raw, connection.trace)
+
+    @sharding.only_in_quorum
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        if_version: int | None = None,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> Commit:
+        """Delete a key; deleting what is not there is no error.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        if_version : int, optional
+            Delete only if this is the key's version (``entry.version``).
+        timeout : float, optional
+            Seconds, in all.
+        trace : bool
+            Whether to record what every process does for it.
+
+        Returns
+        -------
+        Commit
+            As of a put.
+
+        Raises
+        ------
+        ConditionFailed
+            The key has another version; nothing was deleted.
+        Unavailable
+            No majority of the group can be reached; nothing was deleted.
+        OutcomeUnknown
+            The time was up; the delete may or may not take effect.
+        SessionExpired
+            As of a put.
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = self._shards.put(
+            raw_key,
+            None,
+            sharding.expected(if_version, if_absent=False),
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
+        )
+        return sharding.commit(Commit, raw_key, raw, connection.trace)
+
+    @sharding.only_in_quorum
+    def put_many(
+        self,
+        items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
+        *,
+        timeout: float | None = None,
+    ) -> dict[KeyT, Commit]:
+        """Write many values: those of one shard all or none, in one step. Shards do not wait for each other.
+
+        Parameters
+        ----------
+        items : mapping, or iterable of pairs
+            Keys and values, each key once. Those of one shard have up to 1.25 MiB together.
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        dict
+            The results by key; keys of one shard have the same version.
+
+        Raises
+        ------
+        PartialFailure
+            Some shards failed; it holds the results of the others.
+        LimitExceeded
+            One shard's part is too large. Nothing was written.
+        """
+        pairs, batches = arguments.put_batches(items)
+        coded = [pair for batch in batches for pair in batch]
+        limit = arguments.seconds(timeout, self._connection.timeout)
+        raws = self._shards.put_many(coded, limit)
+        return sharding.commits(Commit, pairs, raws, self._connection.trace)
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        consistency: ReadConsistency | None = None,
+        timeout: float | None = None,
+        trace: bool = False,
+        node: str | None = None,
+    ) -> ConsensusEntry:
+        """Read a key.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        consistency : ReadLevel or str, optional
+            LINEARIZABLE (the default) sees every write that was acknowledged before; STALE asks one member for what
+            it has, which works without a majority too, and the entry tells how old that may be.
+        timeout : float, optional
+            Seconds, in all.
+        trace : bool
+            Whether to record what every process does for it; see `ConsensusEntry.trace`.
+        node : str, optional
+            Ask this node and no other. It hands on what it cannot answer itself.
+
+        Returns
+        -------
+        ConsensusEntry
+            Its value, version, and who was read.
+
+        Raises
+        ------
+        Unavailable
+            No majority of the group can be reached.
+        ReadTimeout
+            The time was up.
+        """
+        raw_key = key_bytes(key)
+        connection = self._connection
+        raw = self._shards.get(
+            raw_key,
+            levels.is_stale(consistency),
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
+            None if node is None else node_number(node),
+        )
+        return sharding.entry(ConsensusEntry, raw_key, raw, connection.trace)
+
+    def get_many(
+        self,
+        keys: Iterable[KeyT],
+        *,
+        consistency: ReadConsistency | None = None,
+        timeout: float | None = None,
+        node: str | None = None,
+    ) -> dict[KeyT, ConsensusEntry]:
+        """Read many keys, many at a time.
+
+        Parameters
+        ----------
+        keys : iterable of str or bytes
+            The keys.
+        consistency : ReadLevel or str, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each read.
+        node : str, optional
+            As of a get.
+
+        Returns
+        -------
+        dict
+            The entries by key; entries of absent keys have ``found == False``.
+
+        Raises
+        ------
+        PartialFailure
+            Some failed; it holds the entries of the others.
+        """
+        wanted, batches = arguments.get_batches(keys)
+        stale = levels.is_stale(consistency)
+        number = None if node is None else node_number(node)
+        limit = arguments.seconds(timeout, self._connection.timeout)
+        raws = []
+        for part in batches:
+            raws += self._shards.get_many(part, stale, limit, number)
+        return sharding.entries(ConsensusEntry, wanted, raws, self._connection.trace)
+
+    def scan(
+        self,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        consistency: ReadConsistency | None = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+        page_size: int = 256,
+    ) -> Iterator[tuple[str, ConsensusEntry]]:
+        """Walk the keys of all shards in the order of their bytes.
+
+        Each page is as of one moment within each shard. Keys that are not UTF-8 come with lone surrogates in place of
+        the offending bytes, and are taken back as such.
+
+        Parameters
+        ----------
+        start : str or bytes, optional
+            The first key; the beginning by default.
+        end : str or bytes, optional
+            The first key that is too far; the end by default.
+        prefix : str or bytes, optional
+            Only keys that begin with this, in place of ``start`` and ``end``.
+        consistency : ReadLevel or str, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each page.
+        limit : int, optional
+            At most so many entries; all by default.
+        page_size : int
+            Entries fetched at once, of all shards together.
+
+        Yields
+        ------
+        tuple of str and ConsensusEntry
+            Key and entry.
+
+        Raises
+        ------
+        Unavailable
+            No majority of a shard's group can be reached.
+        ReadTimeout
+            The time was up.
+        """
+        pages = arguments.Pages(start, end, prefix, limit, page_size)
+        stale = levels.is_stale(consistency)
+        return self._scan(pages, stale, arguments.seconds(timeout, self._connection.timeout))
+
+    def _scan(
+        self, pages: arguments.Pages, stale: bool, timeout: float
+    ) -> Iterator[tuple[str, ConsensusEntry]]:
+        more = pages.wanted
+        while more:
+            page = self._shards.scan(*pages.request(), stale, timeout)
+            for key, raw in page.entries:
+                yield answers.key_text(key), sharding.entry(ConsensusEntry, key, raw, self._connection.trace)
+            more = pages.advance(len(page.entries), page.next)
+
+    @sharding.only_in_quorum
+    def append(
+        self,
+        data: str | bytes,
+        source: str = "",
+        *,
+        timeout: float | None = None,
+        trace: bool = False,
+    ) -> Appended:
+        """Add an entry to the keyspace's log of entries, beside its keys. Entries cannot be changed.
+
+        Parameters
+        ----------
+        data : str or bytes
+            What it says, up to 1 MiB.
+        source : str
+            Where it comes from, up to 256 bytes. It decides on the shard: entries of one source are in one order.
+        timeout : float, optional
+            Seconds, in all.
+        trace : bool
+            Whether to record what every process does for it; see `Appended.trace`.
+
+        Returns
+        -------
+        Appended
+            Its id, which is greater than that of every entry of the shard before it; the term; the leader.
+
+        Raises
+        ------
+        Unavailable
+            No majority of the group can be reached; nothing was appended.
+        OutcomeUnknown
+            The time was up; the entry may or may not be there later.
+        SessionExpired
+            As of a put.
+
+        Examples
+        --------
+        >>> from quorate import Cluster
+        >>> with Cluster(nodes=3) as cluster:
+        ...     events = cluster.keyspace("events", mode="consensus", replicas=3)
+        ...     for line in ("up", "down", "up again"):
+        ...         appended = events.append(line, source="web")
+        ...     [entry.text for entry in events.entries(source="web")]
+        ['up', 'down', 'up again']
+        """
+        connection = self._connection
+        source = sharding.source_text(source)
+        raw = self._shards.append(
+            source,
+            arguments.value_bytes(data),
+            arguments.seconds(timeout, connection.timeout),
+            arguments.switch(trace, "trace"),
+        )
+        return sharding.appended(Appended, source, raw, connection.trace)
+
+    def entries(
+        self,
+        after: int | Mapping[int, int] = 0,
+        *,
+        source: str | None = None,
+        limit: int | None = None,
+        consistency: ReadConsistency | None = None,
+        timeout: float | None = None,
+        page_size: int = 256,
+    ) -> Iterator[LogEntry]:
+        """Walk the entries that were appended.
+
+        Those of one shard, and so those of one source, come in the order of their ids; several shards are merged by
+        time, then shard, then id.
+
+        Parameters
+        ----------
+        after : int or mapping
+            Only entries with greater ids. Shards count by themselves: to go on where a listing of several has ended,
+            give the last id of each by shard, as in ``{0: 17, 1: 4}``.
+        source : str, optional
+            Only entries from there; only its shard is asked.
+        limit : int, optional
+            At most so many; all by default.
+        consistency : ReadLevel or str, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each page.
+        page_size : int
+            Entries fetched at once from each shard.
+
+        Yields
+        ------
+        LogEntry
+            Id, shard, term, time, source and data.
+
+        Raises
+        ------
+        Unavailable
+            No majority of a shard's group can be reached.
+        ReadTimeout
+            The time was up.
+        """
+        if source is None:
+            wanted = list(range(self._info.shards))
+        else:
+            wanted = [self._shards.shard_of_source(sharding.source_text(source))]
+        pages = sharding.EntryPages(wanted, after, source, limit, page_size)
+        stale = levels.is_stale(consistency)
+        return self._entries(pages, stale, arguments.seconds(timeout, self._connection.timeout))
+
+    def _entries(self, pages: sharding.EntryPages, stale: bool, timeout: float) -> Iterator[LogEntry]:
+        while (wanted := pages.request()) is not None:
+            asked, size = wanted
+            found = self._shards.entries(asked, size, stale, timeout)
+            yield from pages.feed(asked, found)
+
+    def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
+        """List the members of a key's group, the one that the ring prefers first.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        tuple of str
+            As many names as the keyspace has replicas.
+        """
+        return self._info.groups[self.shard_of(key)].members
+
+    def __repr__(self) -> str:
+        info = self._info
+        of = "shard" if info.shards == 1 else "shards"
+        return f"<ConsensusKeyspace {info.name!r}: {info.replicas} replicas, {info.shards} {of}>"

@@ -1,0 +1,588 @@
+//! Consensus keyspaces, as `quorate.consensus` and its asynchronous twin call them.
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use quorate_client::{CallOptions, Reply, ScanRange};
+use quorate_protocol::api::{Committed, LogEntry, ReadLevel, Record, View};
+use quorate_protocol::error::Error;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::shard::command::{Condition, Write};
+
+use crate::answers::{Course, Each};
+use crate::client::{Client, on};
+use crate::errors::exception;
+use crate::runtime::{awaitable, wait};
+
+/// A consensus keyspace.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct Consensus {
+    owner: Py<Client>,
+    keyspace: quorate_client::Consensus,
+}
+
+/// The keyspace of this id and name, whose shards are these groups (id and members), on a ring with this hash.
+pub(crate) fn open(
+    owner: &Bound<'_, Client>,
+    id: u32,
+    name: &str,
+    groups: Vec<(u32, Vec<u16>)>,
+    hash: &str,
+) -> PyResult<Consensus> {
+    let replicas = groups.first().map_or(0, |(_, members)| members.len());
+    let group = |(id, members): (u32, Vec<u16>)| Group {
+        id: GroupId(id),
+        members: members.into_iter().map(NodeId).collect(),
+    };
+    let definition = Keyspace {
+        id: KeyspaceId(id),
+        settings: KeyspaceSettings {
+            shards: groups.len() as u16,
+            ..KeyspaceSettings::consensus(name, replicas as u8)
+        },
+        groups: groups.into_iter().map(group).collect(),
+    };
+    let hash = hash.parse().map_err(exception)?;
+    let keyspace = owner
+        .get()
+        .here()?
+        .consensus(definition, hash)
+        .map_err(exception)?;
+    Ok(Consensus {
+        owner: owner.clone().unbind(),
+        keyspace,
+    })
+}
+
+#[pymethods]
+impl Consensus {
+    /// The shard that a key belongs to.
+    fn shard_of(&self, key: &[u8]) -> PyResult<usize> {
+        Ok(self.keyspace.shard_of(&key_of(key)?))
+    }
+
+    /// The shard that entries with this source are appended to.
+    fn shard_of_source(&self, source: &str) -> usize {
+        self.keyspace.shard_of_source(source)
+    }
+
+    /// `version`: `None` for any, 0 for a key that is absent.
+    fn put(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: Option<u64>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<RawCommit> {
+        wait(py, self.writing(key, value, version, timeout, trace)?)
+    }
+
+    fn put_async<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: Option<u64>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.writing(key, value, version, timeout, trace)?)
+    }
+
+    fn put_many(
+        &self,
+        py: Python<'_>,
+        items: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        timeout: f64,
+    ) -> PyResult<Vec<Each<RawCommit>>> {
+        wait(py, self.writing_many(&items, timeout)?)
+    }
+
+    fn put_many_async<'py>(
+        &self,
+        py: Python<'py>,
+        items: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.writing_many(&items, timeout)?)
+    }
+
+    fn append(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        data: &[u8],
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<RawCommit> {
+        wait(py, self.appending(source, data, timeout, trace)?)
+    }
+
+    fn append_async<'py>(
+        &self,
+        py: Python<'py>,
+        source: &str,
+        data: &[u8],
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.appending(source, data, timeout, trace)?)
+    }
+
+    fn get(
+        &self,
+        py: Python<'_>,
+        key: &[u8],
+        stale: bool,
+        timeout: f64,
+        trace: bool,
+        node: Option<u16>,
+    ) -> PyResult<RawRecord> {
+        wait(py, self.reading(key, stale, timeout, trace, node)?)
+    }
+
+    fn get_async<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        stale: bool,
+        timeout: f64,
+        trace: bool,
+        node: Option<u16>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.reading(key, stale, timeout, trace, node)?)
+    }
+
+    fn get_many(
+        &self,
+        py: Python<'_>,
+        keys: Vec<Bound<'_, PyAny>>,
+        stale: bool,
+        timeout: f64,
+        node: Option<u16>,
+    ) -> PyResult<Vec<Each<RawRecord>>> {
+        wait(py, self.reading_many(&keys, stale, timeout, node)?)
+    }
+
+    fn get_many_async<'py>(
+        &self,
+        py: Python<'py>,
+        keys: Vec<Bound<'py, PyAny>>,
+        stale: bool,
+        timeout: f64,
+        node: Option<u16>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.reading_many(&keys, stale, timeout, node)?)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn scan(
+        &self,
+        py: Python<'_>,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        after_start: bool,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<RawRecordPage> {
+        wait(py, self.scanning(start, end, after_start, limit, stale, timeout)?)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn scan_async<'py>(
+        &self,
+        py: Python<'py>,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        after_start: bool,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.scanning(start, end, after_start, limit, stale, timeout)?)
+    }
+
+    /// A page of each of these shards' entries, each after an id of its own.
+    fn entries(
+        &self,
+        py: Python<'_>,
+        cursors: Vec<(usize, u64)>,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<Vec<RawLogPage>> {
+        wait(py, self.listing(cursors, limit, stale, timeout)?)
+    }
+
+    fn entries_async<'py>(
+        &self,
+        py: Python<'py>,
+        cursors: Vec<(usize, u64)>,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, self.listing(cursors, limit, stale, timeout)?)
+    }
+}
+
+/// What is to be done, ready to be waited for. Everything that Python gave is taken out of its hands here.
+impl Consensus {
+    /// The keyspace, unless this process was forked from the one that has the client's threads.
+    fn here(&self) -> PyResult<quorate_client::Consensus> {
+        self.owner.get().here().map(|_| self.keyspace.clone())
+    }
+
+    fn options(&self, timeout: f64, trace: bool, node: Option<u16>) -> CallOptions {
+        on(self.owner.get().options(timeout, trace), node)
+    }
+
+    fn writing(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: Option<u64>,
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<impl Future<Output = PyResult<RawCommit>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, trace, None));
+        let key = key_of(key)?;
+        let value = value.map(Bytes::copy_from_slice);
+        let condition = match version {
+            None => Condition::Any,
+            Some(0) => Condition::Absent,
+            Some(version) => Condition::Version(version),
+        };
+        Ok(async move {
+            let shard = keyspace.shard_of(&key);
+            let answer = keyspace.write(key, value, condition, options).await;
+            answer
+                .map(|reply| RawCommit::new(shard, reply))
+                .map_err(exception)
+        })
+    }
+
+    fn writing_many(
+        &self,
+        items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+        timeout: f64,
+    ) -> PyResult<impl Future<Output = PyResult<Vec<Each<RawCommit>>>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
+        let write = |(key, value): &(Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+            Ok(Write {
+                key: key_of(key.extract::<&[u8]>()?)?,
+                value: Some(Bytes::copy_from_slice(value.extract::<&[u8]>()?)),
+                condition: Condition::Any,
+            })
+        };
+        let writes: Vec<Write> = items.iter().map(write).collect::<PyResult<_>>()?;
+        let shards: Vec<usize> = writes.iter().map(|write| keyspace.shard_of(&write.key)).collect();
+        Ok(async move {
+            let answers = keyspace.write_many(writes, options).await.map_err(exception)?;
+            let each = |(shard, answer): (usize, Result<Reply<Committed>, Error>)| {
+                Each(answer.map(|reply| RawCommit::new(shard, reply)))
+            };
+            Ok(shards.into_iter().zip(answers).map(each).collect())
+        })
+    }
+
+    fn appending(
+        &self,
+        source: &str,
+        data: &[u8],
+        timeout: f64,
+        trace: bool,
+    ) -> PyResult<impl Future<Output = PyResult<RawCommit>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, trace, None));
+        let (source, data) = (source.to_owned(), Bytes::copy_from_slice(data));
+        Ok(async move {
+            let answer = keyspace.append(source, data, options).await;
+            answer
+                .map(|(shard, reply)| RawCommit::new(shard, reply))
+                .map_err(exception)
+        })
+    }
+
+    fn reading(
+        &self,
+        key: &[u8],
+        stale: bool,
+        timeout: f64,
+        trace: bool,
+        node: Option<u16>,
+    ) -> PyResult<impl Future<Output = PyResult<RawRecord>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, trace, node));
+        let key = key_of(key)?;
+        Ok(async move {
+            let answer = keyspace.get(key, level(stale), options).await;
+            answer.map(RawRecord::of).map_err(exception)
+        })
+    }
+
+    fn reading_many(
+        &self,
+        keys: &[Bound<'_, PyAny>],
+        stale: bool,
+        timeout: f64,
+        node: Option<u16>,
+    ) -> PyResult<impl Future<Output = PyResult<Vec<Each<RawRecord>>>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, false, node));
+        let key = |key: &Bound<'_, PyAny>| key_of(key.extract::<&[u8]>()?);
+        let keys: Vec<Key> = keys.iter().map(key).collect::<PyResult<_>>()?;
+        Ok(async move {
+            let answers = keyspace.get_many(keys, level(stale), options).await;
+            Ok(answers
+                .into_iter()
+                .map(|answer| Each(answer.map(RawRecord::of)))
+                .collect())
+        })
+    }
+
+    fn scanning(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        after_start: bool,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<impl Future<Output = PyResult<RawRecordPage>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
+        // No key is empty: an empty start is the beginning, and nothing is below an empty end.
+        let range = ScanRange {
+            start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
+            end: end.map(key_of).transpose()?,
+            after_start,
+            page: limit,
+        };
+        Ok(async move {
+            let page = keyspace
+                .page(range, level(stale), options)
+                .await
+                .map_err(exception)?;
+            let course = course(&page);
+            let record = |(key, record, view): (Key, Record, View)| {
+                let raw = RawRecord {
+                    record: Some(record),
+                    view,
+                    course,
+                };
+                Python::attach(|py| Ok((key.partition().clone(), Py::new(py, raw)?)))
+            };
+            Ok(RawRecordPage {
+                entries: page
+                    .value
+                    .entries
+                    .into_iter()
+                    .map(record)
+                    .collect::<PyResult<_>>()?,
+                next: page.value.next.map(|key| key.partition().clone()),
+            })
+        })
+    }
+
+    fn listing(
+        &self,
+        cursors: Vec<(usize, u64)>,
+        limit: u32,
+        stale: bool,
+        timeout: f64,
+    ) -> PyResult<impl Future<Output = PyResult<Vec<RawLogPage>>> + Send + use<>> {
+        let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
+        Ok(async move {
+            let pages = keyspace.log_pages(&cursors, limit, level(stale), options).await;
+            let page = |page: Reply<quorate_client::LogPage>| RawLogPage {
+                entries: page.value.entries,
+                next: page.value.next,
+            };
+            Ok(pages.map_err(exception)?.into_iter().map(page).collect())
+        })
+    }
+}
+
+fn key_of(key: &[u8]) -> PyResult<Key> {
+    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
+}
+
+fn level(stale: bool) -> ReadLevel {
+    match stale {
+        true => ReadLevel::Stale,
+        false => ReadLevel::Linearizable,
+    }
+}
+
+fn course<T>(reply: &Reply<T>) -> Course {
+    Course {
+        seconds: reply.elapsed.as_secs_f64(),
+        trace_id: reply.trace_id,
+    }
+}
+
+/// A command that was executed.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct RawCommit {
+    shard: usize,
+    committed: Committed,
+    course: Course,
+}
+
+impl RawCommit {
+    fn new(shard: usize, reply: Reply<Committed>) -> Self {
+        RawCommit {
+            shard,
+            committed: reply.value,
+            course: course(&reply),
+        }
+    }
+}
+
+#[pymethods]
+impl RawCommit {
+    #[getter]
+    fn shard(&self) -> usize {
+        self.shard
+    }
+
+    #[getter]
+    fn index(&self) -> u64 {
+        self.committed.index
+    }
+
+    #[getter]
+    fn term(&self) -> u64 {
+        self.committed.term
+    }
+
+    #[getter]
+    fn leader(&self) -> u16 {
+        self.committed.leader.0
+    }
+
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.course.seconds
+    }
+
+    #[getter]
+    fn trace_id(&self) -> Option<u128> {
+        self.course.trace_id
+    }
+}
+
+/// A key as a read saw it.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct RawRecord {
+    record: Option<Record>,
+    view: View,
+    course: Course,
+}
+
+impl RawRecord {
+    fn of(reply: Reply<(Option<Record>, View)>) -> Self {
+        let course = course(&reply);
+        let (record, view) = reply.value;
+        RawRecord { record, view, course }
+    }
+}
+
+#[pymethods]
+impl RawRecord {
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.record.as_ref().map(|record| PyBytes::new(py, &record.value))
+    }
+
+    #[getter]
+    fn version(&self) -> Option<u64> {
+        self.record.as_ref().map(|record| record.version)
+    }
+
+    #[getter]
+    fn micros(&self) -> Option<u64> {
+        self.record.as_ref().map(|record| record.time.0)
+    }
+
+    #[getter]
+    fn node(&self) -> u16 {
+        self.view.node.0
+    }
+
+    #[getter]
+    fn leader(&self) -> Option<u16> {
+        self.view.leader.map(|leader| leader.0)
+    }
+
+    #[getter]
+    fn applied(&self) -> u64 {
+        self.view.applied
+    }
+
+    #[getter]
+    fn staleness(&self) -> Option<f64> {
+        self.view.staleness_micros.map(|micros| micros as f64 / 1e6)
+    }
+
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.course.seconds
+    }
+
+    #[getter]
+    fn trace_id(&self) -> Option<u128> {
+        self.course.trace_id
+    }
+}
+
+/// Part of a scan.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct RawRecordPage {
+    entries: Vec<(Bytes, Py<RawRecord>)>,
+    next: Option<Bytes>,
+}
+
+#[pymethods]
+impl RawRecordPage {
+    #[getter]
+    fn entries<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Py<RawRecord>)> {
+        self.entries
+            .iter()
+            .map(|(key, record)| (PyBytes::new(py, key), record.clone_ref(py)))
+            .collect()
+    }
+
+    #[getter]
+    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.next.as_ref().map(|key| PyBytes::new(py, key))
+    }
+}
+
+/// Part of a shard's log of entries.
+#[pyclass(frozen, module = "quorate._quorate")]
+pub(crate) struct RawLogPage {
+    entries: Vec<LogEntry>,
+    next: Option<u64>,
+}
+
+#[pymethods]
+impl RawLogPage {
+    /// Id, term, microseconds since the epoch, source and data of each.
+    #[getter]
+    fn entries<'py>(&self, py: Python<'py>) -> Vec<(u64, u64, u64, String, Bound<'py, PyBytes>)> {
+        let raw = |entry: &LogEntry| {
+            let data = PyBytes::new(py, &entry.data);
+            (entry.id, entry.term, entry.time.0, entry.source.clone(), data)
+        };
+        self.entries.iter().map(raw).collect()
+    }
+
+    #[getter]
+    fn next(&self) -> Option<u64> {
+        self.next
+    }
+}

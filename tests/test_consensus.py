@@ -1,0 +1,249 @@
+"""Keyspaces whose writes are agreed on, on a healthy cluster."""
+
+import itertools
+
+import pytest
+
+import quorate
+from quorate import LINEARIZABLE, QUORUM, STALE, ConditionFailed, InvalidArgument
+from quorate.records import Commit, ConsensusEntry
+
+_names = (f"agreed{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def keyspace(shared):
+    """An empty keyspace of one shard."""
+    return shared.keyspace(next(_names), mode="consensus", replicas=3)
+
+
+@pytest.fixture(scope="module")
+def sharded(shared):
+    """A keyspace of four shards, to be left as it was found."""
+    return shared.keyspace("sharded", mode="consensus", replicas=3, shards=4)
+
+
+def test_what_is_written_can_be_read(keyspace):
+    written = keyspace.put("a", "first light")
+    assert isinstance(written, Commit)
+    entry = keyspace.get("a")
+    assert isinstance(entry, ConsensusEntry)
+    assert (entry.value, entry.text, entry.version) == (b"first light", "first light", written.version)
+    assert entry.timestamp.tzinfo is not None
+    assert entry.leader == entry.node == written.leader
+    assert entry.staleness == 0
+    assert entry.latency > 0
+    assert entry
+    second = keyspace.put("a", b"\xff\x00")
+    assert second.version > written.version
+    assert keyspace.get("a").value == b"\xff\x00"
+    keyspace.put("empty", "")
+    assert keyspace.get("empty").found
+
+
+def test_deleting(keyspace):
+    written = keyspace.put("a", "1")
+    deleted = keyspace.delete("a")
+    assert deleted.version > written.version
+    entry = keyspace.get("a")
+    assert not entry
+    assert (entry.value, entry.text, entry.version, entry.timestamp) == (None, None, 0, None)
+    keyspace.delete("never there")
+
+
+def test_conditions(keyspace):
+    first = keyspace.put("a", "1", if_absent=True)
+    with pytest.raises(ConditionFailed) as caught:
+        keyspace.put("a", "2", if_absent=True)
+    assert (caught.value.key, caught.value.current) == ("a", first.version)
+    assert caught.value.definite
+    second = keyspace.put("a", "2", if_version=first.version)
+    with pytest.raises(ConditionFailed) as caught:
+        keyspace.delete("a", if_version=first.version)
+    assert caught.value.current == second.version
+    keyspace.delete("a", if_version=second.version)
+    with pytest.raises(ConditionFailed) as caught:
+        keyspace.put("a", "3", if_version=second.version)
+    assert caught.value.current == 0
+    # The version of a key that is absent is 0: a loop of reads and conditional writes needs no special case.
+    assert keyspace.put("a", "4", if_version=keyspace.get("a").version).version > second.version
+
+
+def test_batches(sharded):
+    items = {f"batch-{number:03}": str(number) for number in range(100)}
+    results = sharded.put_many(items)
+    assert results.keys() == items.keys()
+    for shard in range(4):
+        versions = {result.version for key, result in results.items() if sharded.shard_of(key) == shard}
+        assert len(versions) == 1, "one step for all of a shard"
+    found = sharded.get_many([*items, "batch-none"])
+    assert [entry.text for entry in found.values()] == [*items.values(), None]
+    assert sharded.put_many({}) == sharded.get_many([]) == {}
+    with pytest.raises(InvalidArgument, match="twice"):
+        sharded.put_many([("a", "1"), ("a", "2")])
+    with pytest.raises(quorate.LimitExceeded, match="split the batch"):
+        sharded.put_many({f"k{number}": bytes(1 << 19) for number in range(16)})
+    assert not sharded.get("k0")
+
+
+def test_scans_merge_the_shards_in_order(sharded):
+    keys = [f"scan-{number:03}" for number in range(300)]
+    sharded.put_many({key: key for key in keys})
+    assert {sharded.shard_of(key) for key in keys} == {0, 1, 2, 3}
+    found = list(sharded.scan(prefix="scan-", page_size=37))
+    assert [key for key, _ in found] == keys
+    assert all(entry.text == key for key, entry in found)
+    assert [key for key, _ in sharded.scan("scan-010", "scan-020")] == keys[10:20]
+    assert [key for key, _ in sharded.scan("scan-010", limit=45, page_size=7)] == keys[10:55]
+    assert [key for key, _ in sharded.scan(prefix="scan-29", consistency=STALE)]
+    assert list(sharded.scan(prefix="nothing-")) == []
+
+
+def test_entries_have_rising_ids_and_come_in_their_order(sharded):
+    appended = [sharded.append(f"line {number}", source=f"s{number % 5}") for number in range(60)]
+    for source in ("s0", "s1", "s2", "s3", "s4"):
+        mine = [result for result in appended if result.source == source]
+        assert len({result.shard for result in mine}) == 1
+        ids = [result.entry_id for result in mine]
+        assert ids == sorted(set(ids))
+        assert all(result.term >= 1 and result.leader in ("n1", "n2", "n3") for result in mine)
+        listed = list(sharded.entries(source=source, page_size=2))
+        assert [entry.entry_id for entry in listed] == ids
+        assert all(entry.source == source for entry in listed)
+        assert [entry.entry_id for entry in sharded.entries(ids[3], source=source)] == ids[4:]
+    merged = list(sharded.entries(page_size=7))
+    assert sorted(entry.text for entry in merged) == sorted(f"line {number}" for number in range(60))
+    assert len({entry.shard for entry in merged}) > 1
+    places = [(entry.timestamp, entry.shard, entry.entry_id) for entry in merged]
+    assert places == sorted(places)
+    half = list(sharded.entries(limit=25, page_size=4))
+    assert half == merged[:25]
+    last = {}
+    for entry in half:
+        last[entry.shard] = entry.entry_id
+    assert list(sharded.entries(last)) == merged[25:]
+
+
+def test_keys_and_entries_do_not_meet(keyspace):
+    keyspace.append("an entry")
+    assert list(keyspace.scan()) == []
+    keyspace.put("a", "1")
+    assert [entry.data for entry in keyspace.entries()] == [b"an entry"]
+
+
+def test_a_stale_read_tells_how_old_it_may_be(keyspace):
+    written = keyspace.put("a", "1")
+    for node in ("n1", "n2", "n3"):
+        entry = keyspace.get("a", consistency=STALE, node=node)
+        assert entry.node == node
+        assert entry.staleness is not None
+        assert 0 <= entry.staleness < 5
+        assert entry.leader == written.leader
+
+
+def test_any_node_takes_any_request():
+    with quorate.Cluster(nodes=4) as cluster:
+        keyspace = cluster.keyspace("a", mode="consensus", replicas=3)
+        (outsider,) = {node.name for node in cluster} - set(keyspace.info.groups[0].members)
+        for node in cluster:
+            with quorate.connect(cluster.endpoints) as connection:
+                mine = connection.keyspace("a")
+                written = mine.put(node.name, "1")
+                entry = mine.get(node.name, node=node.name)
+                assert (entry.version, entry.leader) == (written.version, written.leader)
+                assert entry.staleness == 0
+        assert keyspace.get("n1", node=outsider).node != outsider
+        stale = keyspace.get("n1", consistency=STALE, node=outsider)
+        assert stale.node != outsider
+        assert keyspace.nodes_for_key("n1") == cluster.nodes_for_key("a", "n1")
+
+
+def test_settings_are_agreed_on(shared, keyspace):
+    again = shared.keyspace(keyspace.name)
+    assert isinstance(again, quorate.ConsensusKeyspace)
+    assert again.info == keyspace.info
+    assert again.info.mode == "consensus"
+    assert shared.keyspace(keyspace.name, mode="consensus", replicas=3).info == keyspace.info
+    assert keyspace.info in shared.keyspaces()
+    with pytest.raises(quorate.KeyspaceExists):
+        shared.keyspace(keyspace.name, mode="consensus", replicas=3, shards=2)
+    with pytest.raises(quorate.KeyspaceExists):
+        shared.keyspace(keyspace.name, mode="quorum", replicas=3)
+    assert shared.health(keyspace.name).has_quorum
+
+
+def test_arguments_of_the_other_mode_are_refused_with_a_remedy(shared, keyspace):
+    other = shared.keyspace(next(_names), mode="quorum", replicas=3)
+    for call, words in [
+        (lambda: keyspace.put("a", "1", consistency=QUORUM), "agreed on by a majority"),
+        (lambda: keyspace.put("a", "1", context=other.get("a").context), "use if_version=entry.version"),
+        (lambda: keyspace.get("a", consistency=QUORUM), "use LINEARIZABLE or STALE"),
+        (lambda: keyspace.get("a", consistency=2), "mode='quorum'"),
+        (lambda: other.put("a", "1", if_absent=True), 'mode="consensus"'),
+        (lambda: other.put("a", "1", if_version=3), "context=entry.context"),
+        (lambda: other.get("a", consistency=STALE), "mode='consensus'"),
+        (lambda: keyspace.put("a", "1", if_version=1, if_absent=True), "give one of them"),
+        (lambda: keyspace.put("a", "1", if_version=-1), "if_version=-1"),
+        (lambda: keyspace.put("a", "1", if_version="7"), "if_version='7'"),
+        (lambda: keyspace.append("a", source="s" * 300), "source"),
+        (lambda: keyspace.entries({1: 0}), "there is no shard 1"),
+        (lambda: shared.keyspace("x", mode="consensus", read=QUORUM), "LINEARIZABLE and STALE"),
+        (lambda: shared.keyspace("x", shards=4), 'mode="consensus"'),
+        (lambda: shared.keyspace("x", mode="consensus", shards=0), "shards=0"),
+        (lambda: shared.keyspace("x", mode="both"), '"quorum" or "consensus"'),
+        (lambda: keyspace.put("k" * 2000, "1"), "1024"),
+        (lambda: keyspace.put("a", bytes(2 << 20)), "1048576"),
+    ]:
+        with pytest.raises((InvalidArgument, quorate.LimitExceeded)) as caught:
+            call()
+        assert words in str(caught.value)
+
+
+def test_traces_span_the_nodes(keyspace):
+    written = keyspace.put("a", "1", trace=True)
+    names = [span.name for span in written.trace()]
+    assert any("raft.write" in name for name in names), names
+    entry = keyspace.get("a", trace=True)
+    assert any("raft.read" in span.name for span in entry.trace())
+    with pytest.raises(InvalidArgument, match="trace=True"):
+        keyspace.get("a").trace()
+
+
+def test_answers_show_themselves(keyspace):
+    written = keyspace.put("a", "first light")
+    assert f"version {written.version}" in repr(written)
+    assert "first light" in repr(keyspace.get("a"))
+    assert "linearizable" in repr(keyspace.get("a", consistency=LINEARIZABLE))
+    assert "old" in repr(keyspace.get("a", consistency=STALE)) or "linearizable" in repr(keyspace.get("a"))
+    assert "not found" in repr(keyspace.get("b"))
+    appended = keyspace.append("x", source="web")
+    assert f"{appended.entry_id}" in repr(appended)
+    (entry,) = keyspace.entries()
+    assert "'x'" in repr(entry)
+    for answer in (written, keyspace.get("a"), keyspace.get("b"), appended):
+        assert "<table" in answer._repr_html_() or "<pre" in answer._repr_html_()
+        assert answer.to_dict()
+    assert entry.to_dict()["data"] == "x"
+    assert "1 shard" in repr(keyspace)
+
+
+async def test_the_asynchronous_twin(shared):
+    async with quorate.aio.connect(shared.endpoints) as connection:
+        keyspace = await connection.keyspace(next(_names), mode="consensus", replicas=3, shards=2)
+        written = await keyspace.put("a", "1", if_absent=True, trace=True)
+        assert len(await written.trace()) > 1
+        with pytest.raises(ConditionFailed):
+            await keyspace.put("a", "2", if_absent=True)
+        assert (await keyspace.get("a")).version == written.version
+        assert (await keyspace.get("a", consistency="stale")).staleness is not None
+        await keyspace.put_many({f"k{number}": str(number) for number in range(50)})
+        found = await keyspace.get_many(["k1", "k2"])
+        assert [entry.text for entry in found.values()] == ["1", "2"]
+        keys = [key async for key, _ in keyspace.scan(prefix="k", page_size=9)]
+        assert keys == sorted(f"k{number}" for number in range(50))
+        await keyspace.delete("a")
+        ids = [(await keyspace.append(f"{number}", source="s")).entry_id for number in range(5)]
+        assert [entry.entry_id async for entry in keyspace.entries(source="s", page_size=2)] == ids
+        assert len(await keyspace.nodes_for_key("a")) == 3
+        with pytest.raises(InvalidArgument, match="majority"):
+            await keyspace.put("a", "1", consistency=QUORUM)
