@@ -185,3 +185,12 @@ def test_pages_end_with_the_limit_or_with_the_keys():
     assert not pages.advance(1, b"f")
     assert not arguments.Pages(None, None, None, 0, 2).wanted
     assert not arguments.Pages(None, None, "p", None, 2).advance(1, None)
+
+
+def test_the_timing_of_elections_has_names():
+    with pytest.raises(
+        quorate.InvalidArgument, match=r"raft_timing='hasty': use default, conservative or aggressive"
+    ):
+        quorate.Cluster(nodes=1, raft_timing="hasty")
+    with quorate.Cluster(nodes=1, raft_timing="aggressive") as cluster:
+        assert cluster.keyspace("a", mode="quorum", replicas=1).put("a", "b")

@@ -29,6 +29,9 @@ BATCH = 512
 MAX_PAGE = 10_000
 """Entries that a scan may fetch at once."""
 
+RAFT_TIMINGS = ("default", "conservative", "aggressive")
+"""How soon a Raft group may elect another leader."""
+
 LOG_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
 """What a node can be told to log: this, and what is worse."""
 
@@ -101,6 +104,13 @@ def log_filter(level: str, name: str = "log_level") -> str:
             f"{name}={level!r}: use {', '.join(LOG_LEVELS)}, or directives such as info,quorate_node=debug"
         )
     return level
+
+
+def timing(preset: str, name: str = "raft_timing") -> str:
+    """Check the name of a preset for the timing of Raft groups."""
+    if preset not in RAFT_TIMINGS:
+        raise InvalidArgument(f"{name}={preset!r}: use {', '.join(RAFT_TIMINGS[:-1])} or {RAFT_TIMINGS[-1]}")
+    return preset
 
 
 def secret_text(secret: str | None) -> str | None:

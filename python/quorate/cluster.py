@@ -45,6 +45,9 @@ class Cluster(Connection):
         Tokens per node on the ring.
     hash : str
         How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+    raft_timing : str
+        How soon a Raft group elects another leader when it hears nothing from the last: ``default`` (after 150 to 300
+        ms), ``conservative`` (300 to 600 ms, for slow or busy machines) or ``aggressive`` (100 to 200 ms).
     racks, datacenters : mapping, optional
         Where nodes stand, by name; copies are spread over them.
     host : str
@@ -91,6 +94,7 @@ class Cluster(Connection):
         name: str | None = None,
         vnodes: int = 150,
         hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
+        raft_timing: str = "default",
         racks: Mapping[str, str] | None = None,
         datacenters: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
@@ -109,6 +113,7 @@ class Cluster(Connection):
             name=name,
             vnodes=vnodes,
             hash=hash,
+            raft_timing=raft_timing,
             racks=racks,
             datacenters=datacenters,
             host=host,

@@ -21,7 +21,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import log_filter, mapping, node_number, secret_text, switch, text
+from quorate.arguments import log_filter, mapping, node_number, secret_text, switch, text, timing
 from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound, StopTimeout
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
@@ -55,6 +55,7 @@ class Plan:
         name: str | None = None,
         vnodes: int = 150,
         hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
+        raft_timing: str = "default",
         racks: Mapping[str, str] | None = None,
         datacenters: Mapping[str, str] | None = None,
         host: str = "127.0.0.1",
@@ -84,6 +85,7 @@ class Plan:
         self.name = None if name is None else text(name, "name")
         self.vnodes = vnodes
         self.hash = hash
+        self.raft_timing = timing(raft_timing)
         self.host = text(host, "host")
         self.port = port
         self.start_timeout = start_timeout
@@ -202,6 +204,7 @@ class Fleet:
             "members": members,
             "vnodes": plan.vnodes,
             "hash": plan.hash,
+            "raft_timing": plan.raft_timing,
             "parent_pipe": True,
             "log": {"level": plan.log_level},
             "secret": plan.secret,

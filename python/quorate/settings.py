@@ -50,6 +50,7 @@ DEFAULTS: Mapping[str, Any] = {
     "nodes": 3,
     "peer_listen": None,
     "port": 7400,
+    "raft_timing": "default",
     "secret": None,
     "timeout": 5.0,
     "vnodes": 150,

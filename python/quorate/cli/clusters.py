@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import log_filter, node_number, whole_number
+from quorate.arguments import log_filter, node_number, timing, whole_number
 from quorate.cli.output import show
 from quorate.errors import InvalidArgument, NotFound
 from quorate.rendering import listing
@@ -39,6 +39,7 @@ def up(arguments: Namespace, settings: Settings) -> int:
         port=settings["port"] or None,
         vnodes=settings["vnodes"],
         hash=settings["hash"],
+        raft_timing=settings["raft_timing"],
     ) as cluster:
         _announce(cluster, as_json=arguments.json)
         _watch(cluster, done)
@@ -125,6 +126,7 @@ def node_config(settings: Settings) -> dict[str, Any]:
         "members": listed,
         "vnodes": whole_number(settings["vnodes"], "vnodes", 1, 65535),
         "hash": settings["hash"],
+        "raft_timing": timing(settings["raft_timing"]),
         "insecure": settings["insecure"],
         "log": {"level": log_filter(settings["log_level"]), "file": settings["log_file"]},
     }

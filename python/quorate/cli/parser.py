@@ -92,6 +92,7 @@ def _clusters(commands: _Commands) -> None:
     )
     up.add_argument("--data", metavar="DIR", help="keep the data there (a temporary directory by default)")
     _shape(up)
+    _timing(up)
 
     node = commands.add("node", "clusters:node", "run one node until SIGTERM or SIGINT")
     node.add_argument("--id", metavar="n1", help="which node it is (n1)")
@@ -108,6 +109,7 @@ def _clusters(commands: _Commands) -> None:
         help="all nodes with their ports, the same list on every node (this node alone by default)",
     )
     _shape(node)
+    _timing(node)
     node.add_argument("--secret", help="what peers and clients must know; better given as QUORATE_SECRET")
     node.add_argument(
         "--insecure", action="store_const", const=True, help="listen beyond loopback without a secret"
@@ -122,6 +124,14 @@ def _clusters(commands: _Commands) -> None:
 def _shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vnodes", type=int, metavar="N", help="tokens per node (150)")
     parser.add_argument("--hash", choices=("murmur3", "md5", "xxh3"), help="how keys become tokens (murmur3)")
+
+
+def _timing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--raft-timing",
+        choices=("default", "conservative", "aggressive"),
+        help="how soon another leader is elected (default)",
+    )
 
 
 def _data(commands: _Commands) -> None:

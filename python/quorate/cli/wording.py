@@ -25,6 +25,7 @@ _FLAGS = {
     "map_size_bytes": "--map-size-bytes",
     "nodes": "--nodes",
     "port": "--port",
+    "raft_timing": "--raft-timing",
     "read": "--read",
     "read_repair": "--read-repair",
     "replicas": "--replicas",

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_protocol::raft::settings::Timing;
 use quorate_protocol::ring::{HashKind, RingSettings};
 use quorate_protocol::topology::{Member, Topology};
 
@@ -115,6 +116,8 @@ pub struct NodeConfig {
     pub heartbeat: Duration,
     /// How long a link may be silent before it counts as broken.
     pub idle: Duration,
+    /// How long things take in Raft groups.
+    pub raft_timing: Timing,
     /// How far the state environment may grow, in bytes; see [`RawConfig::map_size_bytes`].
     pub map_size: u64,
     /// Where the roles' inputs are recorded, for replays; `None` does not record.
@@ -244,6 +247,7 @@ impl RawConfig {
             insecure,
             heartbeat,
             idle,
+            raft_timing: raft_timing(self.raft_timing.as_deref())?,
             map_size: at_least(
                 "map_size_bytes",
                 self.map_size_bytes.unwrap_or(64 << 30),
@@ -308,6 +312,12 @@ fn address(name: &str, value: Option<String>) -> Result<SocketAddr, ConfigError>
 
 fn hash(name: Option<&str>) -> Result<HashKind, ConfigError> {
     name.map_or(Ok(HashKind::default()), |name| {
+        name.parse().map_err(|error| ConfigError::new(format!("{error}")))
+    })
+}
+
+fn raft_timing(name: Option<&str>) -> Result<Timing, ConfigError> {
+    name.map_or(Ok(Timing::default()), |name| {
         name.parse().map_err(|error| ConfigError::new(format!("{error}")))
     })
 }

@@ -237,6 +237,7 @@ impl Node {
             replica: claim.identity.replica,
             placement,
             alive: [config.node].into(),
+            raft: config.raft_timing,
             bugs: Bugs::default(),
         };
         let supervisor = SupervisorArguments {

@@ -15,6 +15,7 @@ use quorate_protocol::error::Error;
 use quorate_protocol::ids::{NodeId, ReplicaId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::placement::Placement;
+use quorate_protocol::raft::settings::Timing;
 use quorate_protocol::role::{Effect, Event, Input, Role, RoleId, Spec, Surroundings, rng_from_seed};
 use quorate_protocol::topology::Topology;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,8 @@ pub struct Heading {
     pub topology: Topology,
     /// The nodes that could be reached.
     pub alive: BTreeSet<NodeId>,
+    /// How long things take in Raft groups.
+    pub raft: Timing,
     /// Of its random source.
     pub seed: u64,
 }
@@ -53,6 +56,7 @@ impl Heading {
             replica: surroundings.replica,
             topology: surroundings.placement.topology().as_ref().clone(),
             alive: surroundings.alive.clone(),
+            raft: surroundings.raft,
             seed,
         }
     }
@@ -66,6 +70,7 @@ impl Heading {
             replica: self.replica,
             placement: Placement::new(self.topology.clone())?,
             alive: self.alive.clone(),
+            raft: self.raft,
             bugs: Bugs::default(),
         };
         let Some(spec) = &self.spec else {
@@ -240,6 +245,7 @@ mod tests {
             replica: ReplicaId::new(NodeId(1), 7),
             topology,
             alive: [NodeId(1)].into(),
+            raft: Timing::DEFAULT,
             seed: 9,
         };
         let step = Step {
@@ -256,8 +262,8 @@ mod tests {
         let path = folder.path().join("n1.recording");
         let bytes = std::fs::read(&path).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let expected = "1f00000001010100878080808080400203010101700163016801720164960100010109\
-                        0e00000000000305d9d99efcb6d7cebdc701";
+        let expected = "3400000001010100878080808080400203010101700163016801720164960100010100\
+                        80a3c3470080c6868f010080e1eb170080ade204090e00000000000305d9d99efcb6d7cebdc701";
         assert_eq!(hex, expected);
         assert_eq!(read(&path).unwrap(), (heading, vec![step]));
     }

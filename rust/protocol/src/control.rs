@@ -143,6 +143,7 @@ impl Control {
                 ..Configuration::default()
             },
             settings: Settings {
+                timing: surroundings.raft,
                 snapshot_every: 1_000,
                 kept_entries: 500,
                 ..Settings::default()

@@ -94,6 +94,7 @@ mod tests {
     use crate::level::Level;
     use crate::message::{Header, Message};
     use crate::placement::Placement;
+    use crate::raft::settings::Timing;
     use crate::ring::RingSettings;
     use crate::role::{Address, rng_from_seed};
     use crate::time::Instant;
@@ -118,6 +119,7 @@ mod tests {
             replica: ReplicaId::new(NodeId(1), 0xd1),
             placement: Placement::new(topology).unwrap(),
             alive: (1..=nodes).map(NodeId).collect(),
+            raft: Timing::default(),
             bugs: Bugs::default(),
         }
     }

@@ -32,6 +32,7 @@ use crate::ids::{KeyspaceId, NodeId, ReplicaId};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
+use crate::raft::settings::Timing;
 use crate::raft::types::GroupId;
 use crate::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 use crate::telemetry::{Measurement, Span, TimelineEvent};
@@ -337,6 +338,8 @@ pub struct Surroundings {
     pub placement: Placement,
     /// The nodes that can be reached now, this one included.
     pub alive: BTreeSet<NodeId>,
+    /// How long things take in its Raft groups: the control plane's, and those of keyspaces.
+    pub raft: Timing,
     /// Deliberate mistakes, for tests of the tests.
     pub bugs: Bugs,
 }

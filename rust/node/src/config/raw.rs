@@ -38,6 +38,9 @@ pub struct RawConfig {
     pub heartbeat_ms: Option<u64>,
     /// Milliseconds of silence after which a link counts as broken; at least twice `heartbeat_ms`. 1000.
     pub idle_ms: Option<u64>,
+    /// How soon a Raft group elects another leader: `default` (after 150 to 300 ms of silence, heartbeats every 50 ms),
+    /// `conservative` (300 to 600 ms, for slow or busy machines) or `aggressive` (100 to 200 ms). The same on every node.
+    pub raft_timing: Option<String>,
     /// How many bytes of rows the node may store: the size of the map of the state environment, of which only what is
     /// used takes disk. At the limit writes are refused. The journal beside it is not counted: it has room of its own,
     /// and needs about 200 MB at times. 64 GiB.

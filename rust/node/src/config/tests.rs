@@ -21,6 +21,7 @@ fn everything_but_the_essentials_has_a_default() {
         (config.heartbeat, config.idle),
         (Duration::from_millis(100), Duration::from_secs(1))
     );
+    assert_eq!(config.raft_timing, Timing::DEFAULT);
     assert_eq!(config.members, None);
 }
 
@@ -42,6 +43,10 @@ fn errors_name_the_setting_and_the_remedy() {
             &["idle_ms=1000", "heartbeat_ms=600", "at least twice"],
         ),
         (r#", "heartbeat_ms": 0"#, &["heartbeat_ms=0", "1 or more"]),
+        (
+            r#", "raft_timing": "hasty""#,
+            &["raft_timing=\"hasty\"", "default, conservative or aggressive"],
+        ),
         (r#", "hash": "sha1""#, &["sha1", "murmur3, md5 or xxh3"]),
         (
             r#", "listen": {"peer": "0.0.0.0:0"}"#,

@@ -18,6 +18,7 @@ use crate::instance::Instance;
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
+use crate::raft::settings::Timing;
 use crate::ring::RingSettings;
 use crate::role::{
     Address, ClientRef, Effect, Event, Query, Rng, Role, RoleId, Rows, Spec, Surroundings, rng_from_seed,
@@ -204,6 +205,7 @@ impl Lab {
             replica: ReplicaId::new(node, 0xd1),
             placement: Placement::new(self.topology()).expect("a ring of small numbers"),
             alive,
+            raft: Timing::default(),
             bugs: Bugs::default(),
         }
     }

@@ -1,7 +1,11 @@
 //! What can be set about a group, and what it is created with.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
 use crate::ids::NodeId;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
@@ -12,7 +16,7 @@ use crate::raft::types::GroupId;
 /// A follower that hears nothing for an election timeout, drawn anew each time from
 /// `election_min..election_max`, calls for an election. The spread keeps two from doing it at once;
 /// `heartbeat` must be well below `election_min`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
     /// The shortest election timeout. For so long after it has heard from a leader, a voter helps nobody to
     /// another.
@@ -39,6 +43,28 @@ impl Timing {
             election_max: Duration::from_millis(election_max),
             heartbeat: Duration::from_millis(heartbeat),
             stagger: Duration::from_millis(stagger),
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing::DEFAULT
+    }
+}
+
+/// A preset by its name: `default`, `conservative` or `aggressive`.
+impl FromStr for Timing {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "default" => Ok(Timing::DEFAULT),
+            "conservative" => Ok(Timing::CONSERVATIVE),
+            "aggressive" => Ok(Timing::AGGRESSIVE),
+            _ => Err(Error::invalid(format!(
+                "raft_timing={name:?}: use default, conservative or aggressive"
+            ))),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::link::LinkEvent;
+use quorate_protocol::raft::settings::Timing;
 use quorate_protocol::role::{Address, Effect, Event, Query, RoleId, Spec, Surroundings};
 use quorate_protocol::time::Instant;
 use quorate_protocol::wire::Envelope;
@@ -78,6 +79,7 @@ impl World {
             replica: machine.replica,
             placement: self.placement.clone(),
             alive: self.nodes().filter(up).collect(),
+            raft: Timing::default(),
             bugs: self.config.bugs,
         }
     }

@@ -11,6 +11,7 @@ use crate::bugs::Bugs;
 use crate::ids::{NodeId, ReplicaId};
 use crate::instance::Instance;
 use crate::placement::Placement;
+use crate::raft::settings::Timing;
 use crate::role::{Effect, Event, Rng, Role, RoleId, Spec, Surroundings, rng_from_seed};
 use crate::store::StateWrite;
 use crate::time::{Instant, Now};
@@ -105,6 +106,7 @@ impl Machine {
             replica: ReplicaId::new(self.node, 0xd1),
             placement: self.placement.clone(),
             alive: self.alive.clone(),
+            raft: Timing::default(),
             bugs: self.bugs,
         }
     }

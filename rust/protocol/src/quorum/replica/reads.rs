@@ -214,6 +214,7 @@ mod tests {
     use crate::key::record_range;
     use crate::keyspace::{Keyspace, KeyspaceSettings};
     use crate::quorum::lab::{Lab, Setup};
+    use crate::raft::settings::Timing;
     use crate::role::{Event, Role, RoleId, Surroundings, rng_from_seed};
     use crate::time::Instant;
 
@@ -234,6 +235,7 @@ mod tests {
             replica: ReplicaId::new(NodeId(9), 0xd1),
             placement: lab.placement().clone(),
             alive: lab.placement().topology().ids().collect(),
+            raft: Timing::default(),
             bugs: Bugs::default(),
         };
         let mut replica = Replica::new(&keyspace, &surroundings).unwrap();
