@@ -44,6 +44,7 @@ mod operation;
 mod requests;
 mod routing;
 mod sessions;
+mod submission;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -8,6 +8,7 @@ mod consensus;
 mod context;
 mod errors;
 mod node;
+mod records;
 mod requests;
 mod ring;
 mod runtime;
@@ -31,11 +32,13 @@ mod _quorate {
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
-    use crate::consensus::{Consensus, RawCommit, RawLogPage, RawRecord, RawRecordPage};
+    use crate::consensus::Consensus;
     #[pymodule_export]
     use crate::context::Context;
     #[pymodule_export]
     use crate::node::run_node;
+    #[pymodule_export]
+    use crate::records::{RawCommit, RawLogPage, RawRecord, RawRecordPage};
     #[pymodule_export]
     use crate::ring::Ring;
 

@@ -2,27 +2,20 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use quorate_protocol::api::{MAX_VALUE_BYTES, Request, Response};
+use quorate_protocol::api::{Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, FrameError, MAX_REQUEST_FRAME};
 use quorate_protocol::ids::NodeId;
-use quorate_protocol::key::Key;
 use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::time::Instant;
-use quorate_protocol::versions::WriteId;
-use rand_core::Rng as _;
 use serde::Serialize;
 
-use super::directory::{group_of, keyspace_of};
+use super::directory::keyspace_of;
 use super::links::{operation_of, wire_id};
-use super::operation::{Disposition, Draft, Kind, Operation, Stage};
+use super::operation::{Disposition, Draft, Kind, Stage};
 use super::routing::Choice;
 use super::sessions::OWN_OPERATIONS;
-use super::{
-    CallOptions, ClientCore, ClientEffect, GRACE, MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Outcome, Step, Trace,
-    closed, jitter, unsent,
-};
+use super::{ClientCore, ClientEffect, GRACE, Outcome, Step, closed, jitter};
 
 /// When a request to a Raft group is not answered within this time, and nothing else comes from its node, the node is asked
 /// whether it is there. When it says nothing for as long again, another member gets the request as well: that is safe, and the
@@ -39,89 +32,6 @@ struct BorrowedFrame<'a> {
 }
 
 impl ClientCore {
-    pub(super) fn submit(
-        &mut self,
-        op: u64,
-        mut request: Request,
-        options: CallOptions,
-        step: &mut Step<'_>,
-    ) {
-        assert!(
-            op > 0 && op < OWN_OPERATIONS,
-            "operation {op}: ids are 1 to 2^55 - 1"
-        );
-        assert!(
-            !self.operations.contains_key(&op),
-            "operation {op} is in flight already"
-        );
-        let bytes = payload(&request);
-        if let Err(error) = self.admit(bytes).and_then(|()| check_size(&request)) {
-            let outcome = unsent(error);
-            return step.effects.push(ClientEffect::Complete { op, outcome });
-        }
-        if let Request::Put { write_id, .. }
-        | Request::AlterKeyspace { write_id, .. }
-        | Request::DropKeyspace { write_id, .. } = &mut request
-        {
-            self.write_sequence += 1;
-            *write_id = WriteId {
-                client: self.config.client_id,
-                sequence: self.write_sequence,
-            };
-        }
-        let now = step.instant();
-        let deadline = now + options.timeout;
-        let group = group_of(&request);
-        // A command without a session gets one of the client's.
-        let queued = match &request {
-            Request::Propose {
-                keyspace,
-                group,
-                session: None,
-                ..
-            } => Some((*keyspace, *group)),
-            _ => None,
-        };
-        let operation = Operation {
-            kind: Kind::of(&request),
-            group,
-            ticket: None,
-            request,
-            target: options.node,
-            submitted: now,
-            deadline,
-            timer: deadline + GRACE,
-            stage: Stage::Backoff,
-            bytes,
-            attempts: 0,
-            unanswered: false,
-            tried: Vec::new(),
-            last_error: None,
-            draft: draft(options.trace, step),
-        };
-        self.timers.insert((operation.timer, op));
-        self.operations.insert(op, operation);
-        self.bytes_in_flight += bytes;
-        match queued {
-            Some((keyspace, group)) => self.queue(op, keyspace, group),
-            None => self.route(op, step),
-        }
-    }
-
-    /// Whether there is room for an operation of so many bytes.
-    fn admit(&self, bytes: usize) -> Result<(), Error> {
-        let full = if self.operations.len() >= MAX_IN_FLIGHT {
-            format!("{MAX_IN_FLIGHT} operations")
-        } else if !self.operations.is_empty() && self.bytes_in_flight + bytes > MAX_BYTES_IN_FLIGHT {
-            format!("{} MiB", self.bytes_in_flight >> 20)
-        } else {
-            return Ok(());
-        };
-        Err(Error::Overloaded(format!(
-            "this client has {full} in flight: wait for some of it"
-        )))
-    }
-
     /// Sends the operation to the best node, or makes it wait, or ends it.
     pub(super) fn route(&mut self, op: u64, step: &mut Step<'_>) {
         match self.choose(op, step.instant()) {
@@ -479,32 +389,6 @@ impl ClientCore {
     }
 }
 
-/// The bytes of a request that count against [`MAX_BYTES_IN_FLIGHT`].
-fn payload(request: &Request) -> usize {
-    match request {
-        Request::Put { key, value, .. } => key.size() + value.as_ref().map_or(0, Bytes::len),
-        Request::Propose { command, .. } => command.size(),
-        Request::Read { keys, .. } => keys.iter().map(Key::size).sum(),
-        _ => 0,
-    }
-}
-
-/// A value or command that every node would refuse is not even sent.
-fn check_size(request: &Request) -> Result<(), Error> {
-    match request {
-        Request::Put {
-            value: Some(value), ..
-        } if value.len() > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
-            what: "the value's length in bytes".to_owned(),
-            size: value.len() as u64,
-            limit: MAX_VALUE_BYTES as u64,
-            remedy: "split it over several keys".to_owned(),
-        }),
-        Request::Propose { command, .. } => command.validate(),
-        _ => Ok(()),
-    }
-}
-
 fn unencodable(error: &FrameError) -> Error {
     match error {
         FrameError::TooLarge { size, limit } => Error::LimitExceeded {
@@ -515,25 +399,6 @@ fn unencodable(error: &FrameError) -> Error {
         },
         other => Error::invalid(other.to_string()),
     }
-}
-
-/// The beginning of an operation's span, if it is sampled.
-fn draft(trace: Trace, step: &mut Step<'_>) -> Option<Draft> {
-    let (trace_id, parent_id) = match trace {
-        Trace::Off => return None,
-        Trace::New => {
-            let (high, low) = (step.rng.next_u64(), step.rng.next_u64());
-            (u128::from(high) << 64 | u128::from(low).max(1), 0)
-        }
-        Trace::Child(parent) if parent.sampled => (parent.trace_id, parent.span_id),
-        Trace::Child(_) => return None,
-    };
-    Some(Draft {
-        trace_id,
-        span_id: step.rng.next_u64().max(1),
-        parent_id,
-        start: step.now.wall,
-    })
 }
 
 /// Rounded up, so that a node never gives up before the client does.

@@ -7,3 +7,4 @@ mod harness;
 mod links;
 mod outcomes;
 mod routing;
+mod sessions;
