@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         StorageFull,
         Unavailable,
     )
+    from quorate.groups import GroupClaim, Groups
     from quorate.keyspace import Keyspace
     from quorate.levels import (
         ALL,
@@ -109,6 +110,7 @@ _EXPORTS = {
         "StorageFull",
         "Unavailable",
     ),
+    "groups": ("GroupClaim", "Groups"),
     "keyspace": ("Keyspace",),
     "levels": (
         "ALL",
@@ -171,6 +173,8 @@ __all__ = [
     "Distribution",
     "Entry",
     "Event",
+    "GroupClaim",
+    "Groups",
     "Health",
     "InvalidArgument",
     "Keyspace",

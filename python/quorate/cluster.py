@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ RESTART_TIMEOUT = 30.0
 class Cluster(Connection):
     """Start a cluster: every node is a process of its own, with its own durable storage.
 
-    It is ready when the constructor returns: all nodes see each other. It ends with the ``with`` block, with `close`,
-    with the interpreter, with the garbage collector or when this process is killed: no process is left, and no file
-    unless ``data_dir`` was given.
+    It is ready when the constructor returns: all nodes see each other and one of them leads. It ends with the ``with``
+    block, with `close`, with the interpreter, with the garbage collector or when this process is killed: no process is
+    left, and no file unless ``data_dir`` was given.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ class Cluster(Connection):
         try:
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
-            if not flow.run(client, linked(fleet, fleet.names, plan.start_timeout)):
+            if not flow.run(client, started(fleet, plan.start_timeout)):
                 raise unlinked(fleet, fleet.names, plan.start_timeout)
             flow.run(client, self._roster.learn(limit))
         except BaseException:
@@ -345,18 +346,27 @@ class Node(NodeView):
         self._fleet.resume(self._name)
 
 
+def started(fleet: Fleet, timeout: float) -> flow.Flow[bool]:
+    """Wait until all nodes see each other and agree on who leads the control plane, in vain if one of them ends."""
+    names, deadline = fleet.names, time.monotonic() + timeout
+    if not (yield from linked(fleet, names, timeout)):
+        return False
+    left = max(0.0, deadline - time.monotonic())
+    return (yield from observation.led(names, left, lambda: fleet.fallen(names)))
+
+
 def linked(fleet: Fleet, names: Collection[str], timeout: float) -> flow.Flow[bool]:
     """Wait until these nodes see each other, in vain if one of them ends."""
     return observation.links(names, (), timeout, lambda: fleet.fallen(names))
 
 
 def unlinked(fleet: Fleet, names: Iterable[str], timeout: float) -> ClusterStartError:
-    """Make the error for nodes that do not see each other, or have ended instead."""
+    """Make the error for nodes that do not see each other, have no leader, or have ended instead."""
     fallen = fleet.fallen(names)
     if fallen is not None:
         return fallen.fall()
     return ClusterStartError(
-        f"the nodes {', '.join(fleet.awake())} run but do not all see each other after {timeout:g} s: look at the logs"
-        f" in {fleet.directory}",
+        f"the nodes {', '.join(fleet.awake())} run but do not all see each other and a leader after {timeout:g} s:"
+        f" look at the logs in {fleet.directory}",
         node=", ".join(fleet.awake()),
     )

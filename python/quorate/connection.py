@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from quorate.groups import Groups
     from quorate.levels import Consistency
     from quorate.metrics import Metrics
     from quorate.ring import Distribution
@@ -152,6 +153,148 @@ class Connection:
             Their settings.
         """
         return flow.run(self._client, operations.keyspaces(self._timeout))
+
+    def alter_keyspace(
+        self,
+        name: str,
+        *,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> KeyspaceInfo:
+        """Change settings of a keyspace; what is not given stays.
+
+        Parameters
+        ----------
+        name : str
+            The keyspace.
+        read, write : Level, str or int, optional
+            The levels of operations that name none.
+        read_repair : str, optional
+            What a read does about stale replicas: ``"async"`` or ``"off"``.
+
+        Returns
+        -------
+        KeyspaceInfo
+            As it is now. `Keyspace` objects from before show what was; their operations follow what is.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        InvalidArgument
+            Nothing is to change, or to a level that the keyspace does not have.
+        Unavailable
+            No majority of the nodes could be reached: they agree on the keyspaces.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum")
+        ...     cluster.alter_keyspace("users", read="ONE").read
+        ONE
+        """
+        change = operations.alter_keyspace(name, read, write, read_repair, self._timeout)
+        return flow.run(self._client, change)
+
+    def drop_keyspace(self, name: str) -> KeyspaceInfo:
+        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name.
+
+        Parameters
+        ----------
+        name : str
+            The keyspace.
+
+        Returns
+        -------
+        KeyspaceInfo
+            What it was.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        Unavailable
+            No majority of the nodes could be reached: they agree on the keyspaces.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum")
+        ...     gone = cluster.drop_keyspace("users")
+        ...     cluster.keyspaces()
+        ()
+        """
+        return flow.run(self._client, operations.drop_keyspace(name, self._timeout))
+
+    def groups(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Groups:
+        """Ask every node what it claims about the Raft groups that it belongs to. Nobody answers for another.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Groups
+            State, term, leader and progress by each node's own account; ``missing`` names who did not answer.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     leader = cluster.leader()
+        ...     {claim.leader for claim in cluster.groups().where("control")} == {leader}
+        True
+        """
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.groups(self._roster, limit))
+
+    def leader(
+        self,
+        keyspace: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        shard: int | None = None,
+        timeout: float = arguments.PROBE_TIMEOUT,
+    ) -> str | None:
+        """Find out who leads: the control plane, or a shard of a keyspace with ``mode="consensus"``.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            The keyspace; the control plane by default.
+        key : str or bytes, optional
+            The shard that this key is in.
+        shard : int, optional
+            The shard of this number; 0 by default.
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        str or None
+            The node that claims to lead in the newest term, or ``None`` while none does. It may be another in a moment.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        InvalidArgument
+            The keyspace has ``mode="quorum"``, or there is no such shard.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster.leader() in cluster
+        True
+        """
+        limit = arguments.seconds(timeout, self._timeout)
+        return flow.run(self._client, observation.leader(self._roster, keyspace, key, shard, limit))
 
     def topology(self) -> Topology:
         """Ask who the members are.

@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
-from quorate.arguments import PROBE_TIMEOUT, node_number, text
+from quorate.arguments import PROBE_TIMEOUT, node_number, text, whole_number
 from quorate.entries import moment
 from quorate.errors import InvalidArgument, NotFound, QuorateError
 from quorate.flow import Call, Flow, Pause
+from quorate.groups import CONTROL, GroupClaim, Groups
 from quorate.metrics import Metrics, Sample
 from quorate.metrics import parse as parse_metrics
 from quorate.operations import Roster, find_keyspace
@@ -101,6 +102,90 @@ def metrics(roster: Roster, timeout: float) -> Flow[Metrics]:
     return Metrics(tuple(samples), tuple(missing))
 
 
+def groups(roster: Roster, timeout: float) -> Flow[Groups]:
+    """Ask every member what it claims about its Raft groups."""
+    members = (yield from roster.topology(timeout)).members
+    answers = yield from _ask(members, "groups", 0, timeout)
+    claims: list[GroupClaim] = []
+    missing: list[str] = []
+    for member, answer in answers:
+        if isinstance(answer, QuorateError):
+            missing.append(member.name)
+        else:
+            claims.extend(_claim(found) for found in json.loads(answer))
+    claims.sort(key=lambda claim: (claim.group, node_number(claim.node)))
+    return Groups(tuple(claims), tuple(missing))
+
+
+def _claim(found: dict[str, Any]) -> GroupClaim:
+    def names(nodes: Iterable[int]) -> tuple[str, ...]:
+        return tuple(f"n{node}" for node in nodes)
+
+    return GroupClaim(
+        found["group"],
+        found["name"],
+        f"n{found['node']}",
+        str(found["state"]).lower(),
+        found["term"],
+        None if found["leader"] is None else f"n{found['leader']}",
+        None if found["heard_micros"] is None else found["heard_micros"] / 1e6,
+        found["commit"],
+        found["applied"],
+        found["last"],
+        found["snapshot"],
+        names(found["voters"]),
+        names(found["learners"]),
+        {f"n{node}": count for node, count in found["lag"]},
+        found["elections"],
+        found["problem"],
+    )
+
+
+def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lambda: None) -> Flow[bool]:
+    """Wait until one of these nodes leads the control plane and all of them say so.
+
+    Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
+    """
+    awake = [node_number(name) for name in up]
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        answers = yield Call("ask", (awake, "groups", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
+        told = [answer for answer in answers if isinstance(answer, str)]
+        claims = [
+            _claim(found) for answer in told for found in json.loads(answer) if found["name"] == CONTROL
+        ]
+        leaders = {claim.leader for claim in claims}
+        if len(claims) == len(awake) and len(leaders) == 1 and None not in leaders:
+            return True
+        if left <= 0 or hopeless():
+            return False
+        yield Pause(_LINK_PAUSE)
+
+
+def leader(
+    roster: Roster, keyspace: str | None, key: str | bytes | None, shard: int | None, timeout: float
+) -> Flow[str | None]:
+    """Find who leads the control plane, or a shard of a keyspace, by the nodes' own claims."""
+    if keyspace is None:
+        if key is not None or shard is not None:
+            raise InvalidArgument("key and shard are of a keyspace: name the keyspace too")
+        return (yield from groups(roster, timeout)).where(CONTROL).leader
+    if key is not None and shard is not None:
+        raise InvalidArgument("give key or shard, not both: a key is in one shard")
+    info = yield from find_keyspace(keyspace, timeout)
+    if info.mode == "quorum":
+        raise InvalidArgument(
+            f'keyspace {keyspace!r} has mode="quorum": nobody leads there, every replica takes writes'
+        )
+    if key is None:
+        chosen = whole_number(0 if shard is None else shard, "shard", 0, info.shards - 1)
+    else:
+        ring = Ring.of((yield from roster.topology(timeout)))
+        chosen = ring.token_of(key) * info.shards >> 64
+    return (yield from groups(roster, timeout)).where(group=info.groups[chosen].id).leader
+
+
 def events(roster: Roster, timeout: float) -> Flow[Timeline]:
     """Ask every member for its events and put them in the order of their time."""
     members = (yield from roster.topology(timeout)).members
@@ -120,7 +205,7 @@ def _event(found: dict[str, Any]) -> Event:
     event = found["event"]
     name, detail = (event, {}) if isinstance(event, str) else next(iter(event.items()))
     named = dict(detail)
-    for key in ("peer", "node"):
+    for key in ("peer", "node", "leader"):
         if named.get(key) is not None:
             named[key] = f"n{named[key]}"
     if "replicas" in named:

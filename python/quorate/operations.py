@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
-from quorate.arguments import PROBE_TIMEOUT, whole_number
+from quorate.arguments import PROBE_TIMEOUT, text, whole_number
 from quorate.errors import ConnectionLost, InvalidArgument, NotFound, Overloaded, ReadTimeout, Unavailable
 from quorate.flow import Call, Flow
 from quorate.ring import Distribution, Ring
@@ -170,8 +170,7 @@ def open_keyspace(
         whole_number(shards, "shards", 1, MAX_SHARDS)
     if snapshot_every is not None:
         whole_number(snapshot_every, "snapshot_every", 1, 2**32 - 1)
-    if read_repair not in (None, "off", "async"):
-        raise InvalidArgument(f'read_repair {read_repair!r}: use "off" or "async"')
+    repair = _wire_repair(read_repair) or "Async"
     if replicas is None:
         members = (yield from topology(timeout)).members
         replicas = min(3, len(members))
@@ -183,7 +182,7 @@ def open_keyspace(
         "replicas": replicas,
         "read_level": _wire_level(read),
         "write_level": _wire_level(write),
-        "read_repair": "Off" if read_repair == "off" else "Async",
+        "read_repair": repair,
         "shards": 1 if shards is None else shards,
         "snapshot_every": SNAPSHOT_EVERY if snapshot_every is None else snapshot_every,
     }
@@ -194,6 +193,52 @@ def open_keyspace(
 def ring_hash(info: KeyspaceInfo, timeout: float) -> Flow[str | None]:
     """Ask how keys become tokens, if the client must know it to find the shards of a keyspace."""
     return (yield from topology(timeout)).hash if info.mode == "consensus" else None
+
+
+def alter_keyspace(
+    name: str,
+    read: Consistency | None,
+    write: Consistency | None,
+    read_repair: str | None,
+    timeout: float,
+) -> Flow[KeyspaceInfo]:
+    """Change the settings of a keyspace that are given.
+
+    Raises
+    ------
+    InvalidArgument
+        When nothing is to change, or for settings that make no sense.
+    NotFound
+        When there is none of this name.
+    """
+    if read is None and write is None and read_repair is None:
+        raise InvalidArgument("nothing is to change: give read, write or read_repair")
+    change = {
+        "read_level": None if read is None else _wire_level(read),
+        "write_level": None if write is None else _wire_level(write),
+        "read_repair": _wire_repair(read_repair),
+    }
+    found = yield Call("alter_keyspace", (text(name, "a keyspace's name"), json.dumps(change), timeout))
+    return keyspace_info(json.loads(found))
+
+
+def drop_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
+    """Have a keyspace no more; tells what it was.
+
+    Raises
+    ------
+    NotFound
+        When there is none of this name.
+    """
+    return keyspace_info(
+        json.loads((yield Call("drop_keyspace", (text(name, "a keyspace's name"), timeout))))
+    )
+
+
+def _wire_repair(read_repair: str | None) -> str | None:
+    if read_repair not in (None, "off", "async"):
+        raise InvalidArgument(f'read_repair {read_repair!r}: use "off" or "async"')
+    return None if read_repair is None else read_repair.capitalize()
 
 
 def _wire_level(consistency: Consistency | None) -> str | dict[str, int]:

@@ -37,7 +37,7 @@ class Cluster(Connection):
         self._started: Fleet | None = None
 
     async def start(self) -> Self:
-        """Start the processes; returns when all nodes see each other.
+        """Start the processes; returns when all nodes see each other and a leader.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Cluster(Connection):
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
             self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
-            if not await flow.run_async(self._client, cluster.linked(fleet, fleet.names, limit)):
+            if not await flow.run_async(self._client, cluster.started(fleet, limit)):
                 raise cluster.unlinked(fleet, fleet.names, limit)
             await flow.run_async(self._client, self._roster.learn(limit))
         except BaseException:

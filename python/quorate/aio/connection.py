@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from quorate.groups import Groups
     from quorate.levels import Consistency
     from quorate.metrics import Metrics
     from quorate.ring import Distribution
@@ -98,6 +99,40 @@ class Connection:
     async def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
         """List the keyspaces by name; see `quorate.Connection.keyspaces`."""
         return await flow.run_async(self._client, operations.keyspaces(self._timeout))
+
+    async def alter_keyspace(
+        self,
+        name: str,
+        *,
+        read: Consistency | None = None,
+        write: Consistency | None = None,
+        read_repair: str | None = None,
+    ) -> KeyspaceInfo:
+        """Change settings of a keyspace; see `quorate.Connection.alter_keyspace`."""
+        change = operations.alter_keyspace(name, read, write, read_repair, self._timeout)
+        return await flow.run_async(self._client, change)
+
+    async def drop_keyspace(self, name: str) -> KeyspaceInfo:
+        """Have a keyspace no more; see `quorate.Connection.drop_keyspace`."""
+        return await flow.run_async(self._client, operations.drop_keyspace(name, self._timeout))
+
+    async def groups(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Groups:
+        """Ask every node about its Raft groups; see `quorate.Connection.groups`."""
+        limit = arguments.seconds(timeout, self._timeout)
+        return await flow.run_async(self._client, observation.groups(self._roster, limit))
+
+    async def leader(
+        self,
+        keyspace: str | None = None,
+        *,
+        key: str | bytes | None = None,
+        shard: int | None = None,
+        timeout: float = arguments.PROBE_TIMEOUT,
+    ) -> str | None:
+        """Find out who leads; see `quorate.Connection.leader`."""
+        limit = arguments.seconds(timeout, self._timeout)
+        found = observation.leader(self._roster, keyspace, key, shard, limit)
+        return await flow.run_async(self._client, found)
 
     async def topology(self) -> Topology:
         """Ask who the members are; see `quorate.Connection.topology`."""

@@ -14,7 +14,6 @@ from quorate.connection import connect
 from quorate.consensus import ConsensusKeyspace
 from quorate.entries import shorten
 from quorate.errors import InvalidArgument
-from quorate.keyspace import Keyspace
 from quorate.levels import ReadLevel, to_wire
 from quorate.records import ConsensusEntry
 from quorate.rendering import listing
@@ -37,35 +36,54 @@ def connection(settings: Settings) -> Connection:
 
 
 def keyspace(arguments: Namespace, settings: Settings) -> int:
-    """Create or list keyspaces."""
-    if (arguments.action == "create") == (arguments.name is None):
-        raise InvalidArgument("use `keyspace create NAME` or `keyspace list`")
+    """Create, alter, list or drop keyspaces."""
+    if (arguments.action == "list") != (arguments.name is None):
+        raise InvalidArgument("use `keyspace create NAME`, `alter NAME`, `drop NAME` or `keyspace list`")
     for flag in ("read", "write"):
         try:
             to_wire(getattr(arguments, flag))
         except InvalidArgument as error:
             raise InvalidArgument(str(error).replace("consistency", f"--{flag}", 1)) from error
+    _refuse_idle_flags(arguments)
+    chosen = {"read": arguments.read, "write": arguments.write, "read_repair": arguments.read_repair}
     with connection(settings) as client:
-        if arguments.action == "list":
-            return _list_keyspaces(client, as_json=arguments.json)
-        made = client.keyspace(
-            arguments.name,
-            mode=arguments.mode,
-            replicas=arguments.replicas,
-            read=arguments.read,
-            write=arguments.write,
-            read_repair=arguments.read_repair,
-            shards=arguments.shards,
-            snapshot_every=arguments.snapshot_every,
-        )
+        match arguments.action:
+            case "list":
+                return _list_keyspaces(client, as_json=arguments.json)
+            case "alter":
+                info = client.alter_keyspace(arguments.name, **chosen)
+            case "drop":
+                info = client.drop_keyspace(arguments.name)
+            case _:
+                made = client.keyspace(
+                    arguments.name,
+                    mode=arguments.mode or "quorum",
+                    replicas=arguments.replicas,
+                    shards=arguments.shards,
+                    snapshot_every=arguments.snapshot_every,
+                    **chosen,
+                )
+                info = made.info
     if arguments.json:
-        document(_plain(made.info))
-    elif isinstance(made, Keyspace):
-        show(f"keyspace [bold]{made.name}[/]: {made.replicas} replicas, read {made.read}, write {made.write}")
+        document(_plain(info))
+    elif arguments.action == "drop":
+        show(f"keyspace [bold]{info.name}[/] is gone")
+    elif info.mode == "quorum":
+        show(f"keyspace [bold]{info.name}[/]: {info.replicas} replicas, read {info.read}, write {info.write}")
     else:
-        of = "shard" if made.shards == 1 else "shards"
-        show(f"keyspace [bold]{made.name}[/]: consensus, {made.replicas} replicas, {made.shards} {of}")
+        of = "shard" if info.shards == 1 else "shards"
+        show(f"keyspace [bold]{info.name}[/]: consensus, {info.replicas} replicas, {info.shards} {of}")
     return 0
+
+
+def _refuse_idle_flags(arguments: Namespace) -> None:
+    """Refuse flags that would do nothing: whoever gave them expects otherwise."""
+    fixed, changeable = ("mode", "replicas", "shards", "snapshot_every"), ("read", "write", "read_repair")
+    idle = {"create": (), "alter": fixed}.get(arguments.action, fixed + changeable)
+    for name in idle:
+        if getattr(arguments, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidArgument(f"{flag} does nothing for `keyspace {arguments.action}`: leave it out")
 
 
 def _list_keyspaces(client: Connection, *, as_json: bool) -> int:

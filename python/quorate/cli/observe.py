@@ -1,4 +1,4 @@
-"""Commands that look: ``status``, ``topology``, ``ring``, ``distribution``, ``nodes-for-key``, ``events``, ..."""
+"""Commands that look: ``status``, ``topology``, ``groups``, ``leader``, ``ring``, ``events``, ..."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from quorate.rendering import Rendered
     from quorate.settings import Settings
 
-__all__ = ["distribution", "events", "metrics", "nodes_for_key", "ring", "status", "topology", "trace"]
+__all__ = [
+    "distribution",
+    "events",
+    "groups",
+    "leader",
+    "metrics",
+    "nodes_for_key",
+    "ring",
+    "status",
+    "topology",
+    "trace",
+]
 
 
 def status(arguments: Namespace, settings: Settings) -> int:
@@ -46,6 +57,31 @@ def topology(arguments: Namespace, settings: Settings) -> int:
     else:
         show(shape)
     return 0
+
+
+def groups(arguments: Namespace, settings: Settings) -> int:
+    """Show what each node claims about its Raft groups; as JSON one document per line."""
+    with connection(settings) as client:
+        found = client.groups().where(arguments.name)
+    if not arguments.json:
+        return _shown(found)
+    for claim in found:
+        document(claim.to_dict())
+    _warn(found.missing)
+    return 0
+
+
+def leader(arguments: Namespace, settings: Settings) -> int:
+    """Show who leads; the exit status is 1 while nobody does."""
+    with connection(settings) as client:
+        found = client.leader(arguments.keyspace, key=arguments.key, shard=arguments.shard)
+    if arguments.json:
+        document({"leader": found})
+    elif found is None:
+        print("quorate: nobody leads at the moment", file=sys.stderr)
+    else:
+        print(found)
+    return 0 if found else 1
 
 
 def ring(arguments: Namespace, settings: Settings) -> int:

@@ -135,12 +135,12 @@ def _timing(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(commands: _Commands) -> None:
-    keyspace = commands.add("keyspace", "data:keyspace", "create or list keyspaces", connects=True)
-    keyspace.add_argument("action", choices=("create", "list"))
-    keyspace.add_argument("name", nargs="?", help="of the keyspace to create")
-    keyspace.add_argument(
-        "--mode", choices=("quorum", "consensus"), default="quorum", help="how it replicates (quorum)"
+    keyspace = commands.add(
+        "keyspace", "data:keyspace", "create, alter, list or drop keyspaces", connects=True
     )
+    keyspace.add_argument("action", choices=("create", "alter", "list", "drop"))
+    keyspace.add_argument("name", nargs="?", help="of the keyspace to create, alter or drop")
+    keyspace.add_argument("--mode", choices=("quorum", "consensus"), help="how it replicates (quorum)")
     keyspace.add_argument("--replicas", type=int, metavar="N", help="how many nodes store each key (3)")
     keyspace.add_argument("--read", metavar="LEVEL", help="level of reads that name none (QUORUM)")
     keyspace.add_argument("--write", metavar="LEVEL", help="level of writes that name none (QUORUM)")
@@ -221,6 +221,14 @@ def _observation(commands: _Commands) -> None:
     status = commands.add("status", "observe:status", "how the nodes are and whom they see", connects=True)
     status.add_argument("keyspace", nargs="?", help="judge whether this keyspace can serve")
     commands.add("topology", "observe:topology", "who the members are", connects=True)
+    groups = commands.add(
+        "groups", "observe:groups", "what each node claims about its Raft groups", connects=True
+    )
+    groups.add_argument("name", nargs="?", help="only control, or the groups of this keyspace")
+    leader = commands.add("leader", "observe:leader", "who leads the control plane or a shard", connects=True)
+    leader.add_argument("--keyspace", help="a keyspace of consensus mode (the control plane by default)")
+    leader.add_argument("--key", help="the shard that this key is in")
+    leader.add_argument("--shard", type=int, metavar="N", help="the shard of this number (0)")
     ring = commands.add(
         "ring", "observe:ring", "how evenly a ring is divided, on a cluster or computed here", connects=True
     )

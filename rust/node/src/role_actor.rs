@@ -114,6 +114,18 @@ where
             }
         }
     }
+
+    /// What it last claimed of its group is not shown any longer.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Wake>,
+        state: &mut RoleState<R>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let RoleId::Shard(group) = state.id {
+            state.shell.telemetry.forget_group(group);
+        }
+        Ok(())
+    }
 }
 
 /// Why a turn has stopped.

@@ -17,6 +17,7 @@ use std::sync::{Arc, RwLock};
 
 use quorate_protocol::api::GroupClaim;
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::telemetry::{Measurement, Occurrence, Span, TimelineEvent};
 use quorate_protocol::time::Instant;
 
@@ -76,6 +77,13 @@ impl Telemetry {
     /// The topology generation that the node is in.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    /// This node has no server of the group any longer.
+    pub fn forget_group(&self, group: GroupId) {
+        if let Some(claim) = self.claims.forget(group) {
+            self.metrics.forget_group(&claim);
+        }
     }
 
     /// A server of a Raft group claims this now.

@@ -460,6 +460,16 @@ impl Role for Control {
     type Effect = Effect;
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let raft = |event: &Event| {
+            matches!(
+                event,
+                Event::Message {
+                    message: Message::Raft { .. },
+                    ..
+                }
+            )
+        };
+        let heard = raft(&event);
         let mut turn = Turn { now, rng, effects };
         self.take(event, &mut turn);
         self.campaign_early(&mut turn);
@@ -469,7 +479,7 @@ impl Role for Control {
         // What was just proposed may be applied already: a cluster of one needs nobody else.
         self.follow_state(&mut turn);
         let claim = self.claim(now.instant);
-        self.reporter.report(claim, turn.effects);
+        self.reporter.report(claim, heard, turn.effects);
     }
 }
 

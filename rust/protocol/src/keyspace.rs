@@ -108,8 +108,15 @@ impl KeyspaceChange {
     /// Changes the settings, or leaves them as they are.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a level that the keyspace does not have.
+    /// [`Error::InvalidArgument`] for a level that the keyspace does not have, and in consensus mode for any.
     pub fn apply(&self, settings: &mut KeyspaceSettings) -> Result<(), Error> {
+        if settings.mode == Mode::Consensus {
+            return Err(Error::invalid(format!(
+                "keyspace {:?} has mode=\"consensus\", which knows neither levels nor read repair: nothing of it can be \
+                 altered",
+                settings.name
+            )));
+        }
         let read_level = self.read_level.unwrap_or(settings.read_level);
         let write_level = self.write_level.unwrap_or(settings.write_level);
         read_level.required(settings.replicas)?;

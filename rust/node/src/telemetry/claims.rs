@@ -20,6 +20,12 @@ impl Claims {
         table.insert(claim.group, (claim, now));
     }
 
+    /// There is no such server any longer: its last claim.
+    pub(super) fn forget(&self, group: GroupId) -> Option<GroupClaim> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&group).map(|(claim, _)| claim)
+    }
+
     /// All of them, as they are by `now`: the leader was heard of that much longer ago.
     pub(super) fn all(&self, now: Instant) -> Vec<GroupClaim> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);

@@ -208,6 +208,11 @@ impl Metrics {
         self.groups.set(claim);
     }
 
+    /// The server that claimed this last is gone.
+    pub fn forget_group(&self, claim: &GroupClaim) {
+        self.groups.forget(claim);
+    }
+
     /// Asks `gather` at each scrape.
     pub fn add_gauges(&self, gather: impl Fn(&mut Gauges) + Send + Sync + 'static) {
         self.gather.write().expect("gauges").push(Box::new(gather));

@@ -1,10 +1,10 @@
 //! What the control role tells people: the timeline, and its claim about the group.
 
-use crate::api::{GroupClaim, GroupState};
+use crate::api::GroupClaim;
 use crate::control::Control;
 use crate::control::state::{CONTROL_GROUP, ControlPlane};
 use crate::raft::output::Notice;
-use crate::raft::server::ServerState;
+use crate::raft::report;
 use crate::role::Effect;
 use crate::telemetry::TimelineEvent;
 use crate::time::Instant;
@@ -88,13 +88,13 @@ impl Reporter {
         }
     }
 
-    /// Tells what the server claims, if that is another than what it claimed.
-    pub(super) fn report(&mut self, claim: GroupClaim, effects: &mut Vec<Effect>) {
-        let claim = GroupClaim {
+    /// Tells what the server claims, if that is another than what it claimed, or if it may have `heard` of its leader.
+    pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
+        let timeless = GroupClaim {
             heard_micros: None,
-            ..claim
+            ..claim.clone()
         };
-        if self.last.as_ref() == Some(&claim) {
+        if self.last.as_ref() == Some(&timeless) && !heard {
             return;
         }
         if let (None, Some(reason)) = (
@@ -106,7 +106,7 @@ impl Reporter {
                 reason: reason.clone(),
             }));
         }
-        self.last = Some(claim.clone());
+        self.last = Some(timeless);
         effects.push(Effect::Group(Box::new(claim)));
     }
 }
@@ -114,47 +114,8 @@ impl Reporter {
 impl Control {
     /// What this node's server claims about the group.
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
-        let group = self.group();
-        let problem = group.broken().map(str::to_owned);
-        let mut claim = GroupClaim {
-            group: CONTROL_GROUP,
-            name: "control".to_owned(),
-            node: self.me(),
-            state: match problem {
-                Some(_) => GroupState::Broken,
-                None => GroupState::Recovering,
-            },
-            term: 0,
-            leader: None,
-            heard_micros: None,
-            commit: 0,
-            applied: 0,
-            last: 0,
-            snapshot: 0,
-            voters: Vec::new(),
-            learners: Vec::new(),
-            lag: Vec::new(),
-            elections: self.reporter.elections,
-            problem,
-        };
-        if let (Some(status), Some(raft)) = (group.status(now), group.raft()) {
-            let configuration = raft.configuration();
-            claim.state = match status.state {
-                ServerState::Follower => GroupState::Follower,
-                ServerState::Candidate => GroupState::Candidate,
-                ServerState::Leader => GroupState::Leader,
-            };
-            claim.term = status.term.0;
-            claim.leader = status.leader;
-            claim.heard_micros = status.heard_micros;
-            claim.commit = status.commit.0;
-            claim.applied = status.applied.0;
-            claim.last = status.last.index.0;
-            claim.snapshot = status.snapshot.map_or(0, |position| position.index.0);
-            claim.voters = configuration.all_voters().collect();
-            claim.learners = configuration.learners.iter().copied().collect();
-            claim.lag = status.lag;
-        }
-        claim
+        let (group, elections) = (self.group(), self.reporter.elections);
+        let name = (CONTROL_GROUP, "control");
+        report::claim(name, self.me(), group.raft(), group.broken(), elections, now)
     }
 }

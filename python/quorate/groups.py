@@ -1,0 +1,158 @@
+"""Raft groups as their members see them: who claims to lead, how far each has come."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from quorate.rendering import Rendered, listing, milliseconds, of_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import RenderableType
+
+__all__ = ["CONTROL", "GroupClaim", "Groups"]
+
+CONTROL = "control"
+"""The name of the control plane's group."""
+_STYLES = {"leader": "bold green", "candidate": "yellow", "recovering": "yellow", "broken": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupClaim:
+    """What one node says of one Raft group that it belongs to. Another node may say otherwise at the same time.
+
+    Attributes
+    ----------
+    group : int
+        The group's number.
+    name : str
+        What it is for: ``control``, or a keyspace and the number of its shard as in ``accounts/0``.
+    node : str
+        Who says so.
+    state : str
+        ``leader``, ``follower``, ``candidate``, ``recovering`` (it reads its log) or ``broken`` (it takes no part).
+    term : int
+        The latest term that it has seen.
+    leader : str or None
+        Whom it takes for the leader.
+    heard : float or None
+        Seconds since it heard from the leader; 0 if it leads, ``None`` if it knows none.
+    commit, applied, last, snapshot : int
+        The last entry of the log that it knows to be committed, that it has applied, that it has, and that is in its
+        snapshot.
+    voters, learners : tuple of str
+        The group's members: those that vote, and those that only follow.
+    lag : mapping of str to int
+        If it leads: how many entries each other member is not known to have durably.
+    elections : int
+        The elections that it has called for since it started.
+    problem : str or None
+        Why it takes no part, if it is broken.
+    """
+
+    group: int
+    name: str
+    node: str
+    state: str
+    term: int
+    leader: str | None
+    heard: float | None
+    commit: int
+    applied: int
+    last: int
+    snapshot: int
+    voters: tuple[str, ...]
+    learners: tuple[str, ...]
+    lag: Mapping[str, int]
+    elections: int
+    problem: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the claim as plain data, as ``--json`` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Groups(Rendered):
+    """The claims of all nodes about their Raft groups, each in its own words.
+
+    Attributes
+    ----------
+    claims : tuple of GroupClaim
+        By group, then by node.
+    missing : tuple of str
+        The nodes that did not answer.
+    """
+
+    claims: tuple[GroupClaim, ...]
+    missing: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[GroupClaim]:
+        return iter(self.claims)
+
+    def __len__(self) -> int:
+        return len(self.claims)
+
+    def __getitem__(self, index: int) -> GroupClaim:
+        return self.claims[index]
+
+    def where(self, name: str | None = None, *, group: int | None = None, node: str | None = None) -> Groups:
+        """Select claims.
+
+        Parameters
+        ----------
+        name : str, optional
+            Only those about ``control``, the groups of a keyspace, or one of them as in ``accounts/0``.
+        group : int, optional
+            Only those about the group of this number.
+        node : str, optional
+            Only those of this node.
+
+        Returns
+        -------
+        Groups
+            The claims that fit.
+        """
+        chosen = (
+            claim
+            for claim in self.claims
+            if name in (None, claim.name, claim.name.partition("/")[0])
+            and group in (None, claim.group)
+            and node in (None, claim.node)
+        )
+        return Groups(tuple(chosen), self.missing)
+
+    @property
+    def leader(self) -> str | None:
+        """The node that claims to lead in the newest term; ``None`` while nobody does.
+
+        A node that was cut off may still claim an older term: only the newest counts. Meant for the claims of one
+        group, as `where` selects them.
+        """
+        leaders = [claim for claim in self.claims if claim.state == "leader"]
+        return max(leaders, key=lambda claim: claim.term).node if leaders else None
+
+    def __rich__(self) -> RenderableType:
+        from rich.markup import escape
+
+        columns = ("group", "node", "state", "term", "leader", "heard", "commit", "applied", "last", "behind")
+        problems = [f"{claim.node}: {escape(claim.problem)}" for claim in self.claims if claim.problem]
+        caption = "\n".join(problems) or None
+        table = listing(*columns, title="Raft groups", caption=caption)
+        for claim in self.claims:
+            behind = ", ".join(f"{node} {count}" for node, count in claim.lag.items() if count)
+            table.add_row(
+                escape(claim.name),
+                claim.node,
+                f"[{_STYLES.get(claim.state, 'white')}]{claim.state}[/]",
+                str(claim.term),
+                claim.leader or "-",
+                "-" if claim.heard is None else milliseconds(claim.heard),
+                str(claim.commit),
+                str(claim.applied),
+                str(claim.last),
+                behind or "-",
+            )
+        return of_nodes(table, self.missing)

@@ -1,0 +1,161 @@
+"""The control plane: who leads it, what its members claim, and keyspaces that come, change and go."""
+
+import json
+
+import pytest
+
+import quorate
+from harness import eventually
+from quorate import ALL, ONE, InvalidArgument, NotFound, Unavailable, aio
+from shell import run
+
+
+def test_every_node_claims_for_itself(shared):
+    groups = eventually(
+        lambda: (
+            (claims := shared.groups().where("control")).leader
+            and all(claim.leader == claims.leader for claim in claims)
+            and claims
+        )
+    )
+    assert [claim.node for claim in groups] == ["n1", "n2", "n3"]
+    assert groups.missing == ()
+    assert {claim.group for claim in groups} == {1}
+    assert sorted(claim.state for claim in groups) == ["follower", "follower", "leader"]
+    for claim in groups:
+        assert claim.voters == ("n1", "n2", "n3")
+        assert claim.learners == ()
+        assert claim.snapshot <= claim.applied <= claim.commit <= claim.last
+        assert claim.problem is None
+    (leading,) = (claim for claim in groups if claim.state == "leader")
+    assert leading.node == shared.leader() == groups.leader
+    assert leading.heard == 0
+    assert set(leading.lag) == {"n1", "n2", "n3"} - {leading.node}
+    assert "leader" in str(groups)
+    assert "control" in groups._repr_html_()
+    assert [claim.node for claim in groups.where(node="n2")] == ["n2"]
+    assert groups[0].to_dict()["node"] == "n1"
+
+
+def test_another_leads_when_the_leader_is_killed(cluster):
+    first = cluster.leader()
+    term = max(claim.term for claim in cluster.groups())
+    cluster[first].kill()
+    second = eventually(lambda: (found := cluster.leader()) != first and found)
+    groups = cluster.groups()
+    assert groups.missing == (first,)
+    assert first in str(groups)
+    assert max(claim.term for claim in groups) > term
+    assert cluster.keyspace("after", mode="quorum", replicas=3).put("a", "b")
+    elected = [event for event in cluster.events().where("LeaderElected") if event.node == second]
+    assert elected[-1].detail["term"] > term
+    followed = cluster.events().where("LeaderChanged")
+    assert second in {event.detail["leader"] for event in followed}
+    cluster[first].restart()
+    eventually(lambda: all(claim.leader == second for claim in cluster.groups()))
+    assert [info.name for info in cluster.keyspaces()] == ["after"]
+    eventually(lambda: cluster.status()[first].keyspaces == ("after",))
+
+
+def test_without_a_majority_nothing_changes_and_nobody_leads(cluster):
+    cluster.keyspace("before", mode="quorum", replicas=3)
+    for name in ("n1", "n2"):
+        cluster[name].kill()
+    with quorate.connect(cluster["n3"].address, timeout=1.0) as lonely:
+        with pytest.raises((Unavailable, quorate.OutcomeUnknown)):
+            lonely.keyspace("never", mode="quorum", replicas=1)
+        assert [info.name for info in lonely.keyspaces()] == ["before"]
+        eventually(lambda: lonely.leader() is None)
+        assert lonely.keyspace("before").get("a", consistency=ONE).value is None
+
+
+def test_a_keyspace_is_altered_and_everybody_follows(shared, keyspace):
+    info = shared.alter_keyspace(keyspace.name, read=ONE, write=ALL, read_repair="off")
+    assert (info.read, info.write, info.read_repair) == (ONE, ALL, "off")
+    assert shared.keyspace(keyspace.name).info == info
+    assert shared.alter_keyspace(keyspace.name, read_repair="async").read == ONE
+    assert keyspace.put("a", "b").level == ALL
+    with pytest.raises(InvalidArgument, match="nothing is to change"):
+        shared.alter_keyspace(keyspace.name)
+    with pytest.raises(InvalidArgument, match="4"):
+        shared.alter_keyspace(keyspace.name, read=4)
+    with pytest.raises(InvalidArgument, match="read_repair 'never'"):
+        shared.alter_keyspace(keyspace.name, read_repair="never")
+    with pytest.raises(NotFound, match="missing"):
+        shared.alter_keyspace("missing", read=ONE)
+
+
+def test_a_keyspace_that_was_dropped_is_gone_also_under_its_old_name(shared, keyspace):
+    keyspace.put("a", "b")
+    assert shared.drop_keyspace(keyspace.name) == keyspace.info
+    with pytest.raises(NotFound):
+        keyspace.get("a")
+    with pytest.raises(NotFound):
+        shared.drop_keyspace(keyspace.name)
+    again = shared.keyspace(keyspace.name, mode="quorum", replicas=3)
+    assert again.info.id != keyspace.info.id
+    assert again.get("a").value is None
+    assert keyspace.name in {event.detail["keyspace"] for event in shared.events().where("KeyspaceDropped")}
+
+
+def test_nobody_leads_a_keyspace_in_quorum_mode(shared, keyspace):
+    with pytest.raises(InvalidArgument, match="nobody leads"):
+        shared.leader(keyspace.name)
+    with pytest.raises(InvalidArgument, match="name the keyspace"):
+        shared.leader(shard=0)
+    with pytest.raises(InvalidArgument, match="not both"):
+        shared.leader(keyspace.name, key="a", shard=0)
+    with pytest.raises(NotFound):
+        shared.leader("missing")
+
+
+def test_every_shard_of_a_consensus_keyspace_has_a_leader(shared):
+    accounts = shared.keyspace("led", mode="consensus", replicas=3, shards=2)
+    for key in ("a", "b", "c", "d"):
+        accounts.put(key, "1")
+        led = eventually(lambda key=key: shared.leader("led", key=key))
+        assert led == shared.leader("led", shard=accounts.shard_of(key))
+    claims = shared.groups().where("led")
+    assert {claim.group for claim in claims} == {group.id for group in accounts.info.groups}
+    assert len(claims) == 6
+    assert "led/0" in str(claims)
+    with pytest.raises(InvalidArgument, match="shard=2"):
+        shared.leader("led", shard=2)
+    with pytest.raises(InvalidArgument, match="nothing of it can be altered"):
+        shared.alter_keyspace("led", read=ONE)
+    shared.drop_keyspace("led")
+    eventually(lambda: not len(shared.groups().where("led")))
+
+
+async def test_the_asynchronous_twin(shared):
+    async with aio.connect(shared.endpoints) as connection:
+        assert await connection.leader() in shared
+        assert len((await connection.groups()).where("control")) == 3
+        await connection.keyspace("twin", mode="quorum")
+        assert (await connection.alter_keyspace("twin", read="ALL")).read == ALL
+        assert (await connection.drop_keyspace("twin")).name == "twin"
+
+
+def test_the_command_line(shared):
+    def at(*words, check=0):
+        return run(*words, endpoints=shared.endpoints, check=check)
+
+    assert at("leader").strip() == json.loads(at("leader", "--json"))["leader"]
+    assert {json.loads(line)["node"] for line in at("groups", "control", "--json").splitlines()} == {
+        "n1",
+        "n2",
+        "n3",
+    }
+    assert "control" in at("groups", "control")
+    at("keyspace", "create", "spoken")
+    assert "read ONE" in at("keyspace", "alter", "spoken", "--read", "ONE")
+    assert "does nothing" in at("keyspace", "alter", "spoken", "--replicas", 2, check=2)
+    assert "does nothing" in at("keyspace", "drop", "spoken", "--read", "ONE", check=2)
+    assert "is gone" in at("keyspace", "drop", "spoken")
+    assert "spoken" in at("keyspace", "drop", "spoken", check=1)
+    assert "nobody leads" in at("leader", "--keyspace", at_quorum(shared), check=2)
+
+
+def at_quorum(shared):
+    shared.keyspace("leaderless", mode="quorum")
+    return "leaderless"
