@@ -38,6 +38,7 @@ impl Bench {
             placement: Placement::new(topology).unwrap(),
             alive: (1..=3).map(NodeId).collect(),
             bugs: Bugs::default(),
+            raft: crate::raft::settings::Timing::DEFAULT,
         };
         let keyspace = Keyspace {
             id: KeyspaceId(1),
