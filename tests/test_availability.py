@@ -1,7 +1,7 @@
 """The behaviour table: with so many nodes down, what can be written and read, and at which level.
 
-For a keyspace with a replica on every node. In quorum mode each level asks for as many replicas as it names; in consensus
-mode writes and linearizable reads need a majority, and a stale read needs any one node.
+For a keyspace with a replica on every node. In quorum mode each level asks for as many replicas as it names; in
+consensus mode writes and linearizable reads need a majority, and a stale read needs any one node.
 """
 
 import time

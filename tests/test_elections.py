@@ -45,7 +45,9 @@ def test_a_leader_that_comes_back_follows_and_causes_no_election(cluster, agreed
     while time.monotonic() < until:
         assert agreed.put("k", "3").leader == new
     assert [event for event in elections(cluster) if event.node != old] == before
-    assert not [event for event in elections(cluster) if event.node == old], "it called for none since it is back"
+    assert not [event for event in elections(cluster) if event.node == old], (
+        "it called for none since it is back"
+    )
 
 
 def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
@@ -60,7 +62,8 @@ def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
             keyspace.append(f"{number}", source="s")
         keyspace.put_many({f"k{number:03}": "x" * 100 for number in range(200)})
         last.append(keyspace.put("last", str(len(last))))
-        # The log is only forgotten once the rows are safe without it, and they are applied when nothing else is to be done.
+        # The log is only forgotten once the rows are safe without it, and they are applied when there is nothing else
+        # to be done.
         time.sleep(0.7)
         keyspace.append("one more")
         behind.restart()

@@ -33,14 +33,17 @@ def main() -> None:
     parser.add_argument("--operation", default="write", choices=("write", "read"))
     parser.add_argument("--concurrency", default="64")
     parser.add_argument("--duration", default="3")
-    parser.add_argument("--consistency", default="QUORUM")
+    parser.add_argument("--mode", default="quorum", choices=("quorum", "consensus"))
+    parser.add_argument("--consistency", help="QUORUM, or linearizable in consensus mode, unless given")
     parser.add_argument("peer", nargs="+", help="the peer's command, after --")
     arguments = parser.parse_args()
     ratios = []
     with quorate.Cluster(nodes=3) as cluster:
         ours = [sys.executable, "-m", "quorate", "bench", "--json", "--endpoints", cluster.endpoints]
         ours += ["--operations", arguments.operation, "--concurrency", arguments.concurrency]
-        ours += ["--duration", arguments.duration, "--consistency", arguments.consistency]
+        usual = "QUORUM" if arguments.mode == "quorum" else "linearizable"
+        ours += ["--duration", arguments.duration, "--mode", arguments.mode]
+        ours += ["--consistency", arguments.consistency or usual]
         for number in range(arguments.rounds):
             first, second = (ours, arguments.peer) if number % 2 == 0 else (arguments.peer, ours)
             rows = {id(command): last_line(command) for command in (first, second)}

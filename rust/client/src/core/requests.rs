@@ -20,7 +20,7 @@ use super::{ClientCore, ClientEffect, GRACE, Outcome, Step, closed, jitter};
 /// When a request to a Raft group is not answered within this time, and nothing else comes from its node, the node is asked
 /// whether it is there. When it says nothing for as long again, another member gets the request as well: that is safe, and the
 /// deadline is not to be spent on a node that is stopped or cut off.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A [`RequestFrame`](quorate_protocol::api::RequestFrame) that borrows its request; the bytes are the same.
 #[derive(Serialize)]
