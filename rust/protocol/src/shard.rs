@@ -62,7 +62,7 @@ use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::report;
 use crate::raft::settings::{Settings, Setup, Snapshots};
-use crate::raft::types::GroupId;
+use crate::raft::types::{GroupId, LogIndex};
 use crate::role::{Effect, Event, Rng, Role, Surroundings};
 use crate::time::{Instant, Now};
 use server::Server;
@@ -163,6 +163,14 @@ impl Shard {
         }
     }
 
+    /// The last entry that is in its rows, once it takes part.
+    pub fn applied(&self) -> Option<LogIndex> {
+        match &self.phase {
+            Phase::Running(server) => Some(server.pipeline.applied()),
+            _ => None,
+        }
+    }
+
     /// What this server claims about itself and its group.
     pub fn claim(&self, now: Instant) -> GroupClaim {
         let elections = match &self.phase {
@@ -170,7 +178,12 @@ impl Shard {
             _ => 0,
         };
         let name = (self.setup.group, self.name.as_str());
-        report::claim(name, self.setup.me, self.raft(), self.broken(), elections, now)
+        let claim = report::claim(name, self.setup.me, self.raft(), self.broken(), elections, now);
+        GroupClaim {
+            // Not only given to the rows, but in them.
+            applied: self.applied().map_or(claim.applied, |applied| applied.0),
+            ..claim
+        }
     }
 
     /// In a new group the preferred member does not wait for an election timeout; nor does a member without others.
@@ -178,10 +191,11 @@ impl Shard {
         let Phase::Running(server) = &mut self.phase else {
             return;
         };
-        if self.first != Some(self.setup.me) || !server.is_new() {
+        let voters = &server.raft().configuration().voters;
+        let alone = voters.len() == 1 && voters.contains(&self.setup.me) && server.elections() == 0;
+        if !alone && (self.first != Some(self.setup.me) || !server.is_new()) {
             return;
         }
-        let voters = &server.raft().configuration().voters;
         let alive = voters
             .iter()
             .filter(|voter| self.surroundings.alive.contains(voter));
@@ -214,14 +228,18 @@ impl Shard {
         };
         match started {
             Ok(server) => self.phase = Phase::Running(Box::new(server)),
-            Err(why) => {
-                turn.push(Effect::Emit(crate::telemetry::TimelineEvent::GroupBroken {
-                    group: self.setup.group,
-                    reason: why.clone(),
-                }));
-                self.phase = Phase::Broken(why);
-            }
+            Err(why) => self.break_down(why, turn),
         }
+        self.tell_claim(turn);
+    }
+
+    /// It takes no part (any longer).
+    fn break_down(&mut self, why: String, turn: &mut Turn<'_>) {
+        turn.push(Effect::Emit(crate::telemetry::TimelineEvent::GroupBroken {
+            group: self.setup.group,
+            reason: why.clone(),
+        }));
+        self.phase = Phase::Broken(why);
         self.tell_claim(turn);
     }
 }
@@ -241,6 +259,10 @@ impl Role for Shard {
         match (&mut self.phase, event) {
             (Phase::Running(server), event) => {
                 let news = server.handle(event, &mut turn);
+                if let Some(why) = server.broken.take() {
+                    server.turn_all_away(&mut turn);
+                    self.break_down(why, &mut turn);
+                }
                 if news {
                     self.tell_claim(&mut turn);
                 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::ids::NodeId;
+use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::election::Candidate;
 use crate::raft::entry::{Entry, EntryKind};
@@ -377,6 +378,11 @@ impl Raft {
     /// This server.
     pub fn me(&self) -> NodeId {
         self.setup.me
+    }
+
+    /// The deliberate mistakes that it makes, and its host with it.
+    pub fn bugs(&self) -> RaftBugs {
+        self.setup.bugs
     }
 
     /// The latest term that it has seen.

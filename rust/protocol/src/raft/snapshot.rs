@@ -274,7 +274,8 @@ impl Raft {
 
     // ---- sending it ----
 
-    /// The host has read a chunk that it was asked for, or has that snapshot no longer.
+    /// The host has read a chunk that it was asked for, or has that snapshot no longer: then, if it can make another
+    /// at any time, it is asked to.
     pub fn chunk_read(
         &mut self,
         to: NodeId,
@@ -289,7 +290,12 @@ impl Raft {
             && transfer.meta.position == position
         {
             match bytes {
-                None => progress.probe(),
+                None => {
+                    progress.probe();
+                    if self.setup.settings.snapshots == Snapshots::OnDemand {
+                        self.kept = self.kept.take().filter(|kept| kept.meta.position != position);
+                    }
+                }
                 Some(bytes) => {
                     let meta = Box::new(transfer.meta.clone());
                     self.send(to, Body::Snapshot { meta, offset, bytes }, turn);

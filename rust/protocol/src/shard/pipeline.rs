@@ -126,9 +126,13 @@ impl Server {
     /// Applies what can be applied, and answers whoever has waited for that.
     pub(super) fn apply(&mut self, turn: &mut Turn<'_>) {
         while !self.pipeline.is_restoring()
-            && self.pipeline.looking_up.is_none()
+            && self.pipeline.lookups.is_empty()
             && !self.reads.must_not_be_disturbed()
         {
+            if let Some(count) = self.pipeline.looking_up.take() {
+                self.execute(count, turn);
+                continue;
+            }
             let count = self.pipeline.choose(self.raft.log().stable());
             if count == 0 {
                 break;
@@ -154,7 +158,12 @@ impl Server {
         self.answer_reads(turn);
     }
 
-    /// Takes the answer of a lookup; gives it back if it is none.
+    /// Whether there is something to apply.
+    pub(super) fn has_more(&self) -> bool {
+        self.pipeline.choose(self.raft.log().stable()) > 0
+    }
+
+    /// Takes the answer of a lookup; gives it back if it is none. When all are there, [`apply`](Self::apply) goes on.
     ///
     /// # Panics
     /// If the row cannot be read: without it, this server would not do what the others do.
@@ -162,7 +171,6 @@ impl Server {
         &mut self,
         token: u64,
         result: Result<Rows, Error>,
-        turn: &mut Turn<'_>,
     ) -> Option<Result<Rows, Error>> {
         let Some(row) = self.pipeline.lookups.remove(&token) else {
             return Some(result);
@@ -174,11 +182,6 @@ impl Server {
         let record = found.unwrap_or_else(|error| panic!("a row of group {} is needed: {error}", self.group));
         let store = self.pipeline.state.machine_mut();
         store.know(row, record.map(|record| record.version));
-        if self.pipeline.lookups.is_empty()
-            && let Some(count) = self.pipeline.looking_up.take()
-        {
-            self.execute(count, turn);
-        }
         None
     }
 

@@ -2,12 +2,16 @@
 //!
 //! Keys that are read together are several reads of the disk. Until all are answered nothing more is derived, so that they
 //! are of one moment. A range is one read, and the store answers it from one moment by itself.
+//!
+//! While entries wait for such reads no others begin: else they would keep the rows from moving for ever. When a snapshot
+//! takes the place of the rows, reads that are under way begin again after it.
 
 use std::collections::BTreeMap;
 
 use crate::api::{Record, Request, Response, View};
 use crate::error::Error;
-use crate::raft::alphabet::ReadLevel;
+use crate::raft::alphabet::{Question, ReadLevel};
+use crate::raft::types::LogIndex;
 use crate::role::{Effect, Query, Rows};
 use crate::shard::rows;
 use crate::shard::server::Server;
@@ -22,6 +26,7 @@ const PAGE_ROWS: u32 = 10_000;
 /// A request whose rows are being read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reading {
+    question: Question,
     view: View,
     /// By place among the request's keys.
     found: Vec<Option<Result<Rows, Error>>>,
@@ -49,16 +54,24 @@ impl Reads {
 impl Server {
     /// Reads for all whose read index is applied.
     pub(super) fn answer_reads(&mut self, turn: &mut Turn<'_>) {
-        if self.pipeline.is_restoring() {
+        if self.pipeline.is_restoring() || self.reads.must_not_be_disturbed() && self.has_more() {
             return;
         }
         for question in self.waiting.take_ready(self.pipeline.applied()) {
-            self.start_reading(question.id, question.level, turn);
+            self.start_reading(question, turn);
         }
     }
 
-    fn start_reading(&mut self, id: u64, level: ReadLevel, turn: &mut Turn<'_>) {
-        let group = self.group;
+    /// The rows go: what is being read of them is read again when there are others.
+    pub(super) fn read_again(&mut self) {
+        for (id, reading) in std::mem::take(&mut self.reads).readings {
+            self.waiting.ask(reading.question);
+            self.waiting.ready(vec![id], LogIndex(0));
+        }
+    }
+
+    fn start_reading(&mut self, question: Question, turn: &mut Turn<'_>) {
+        let (group, id, level) = (self.group, question.id, question.level);
         let Some(ask) = self.asks.get(&id) else { return };
         let get = |key| Query::Get {
             table: Table::Groups,
@@ -101,6 +114,7 @@ impl Server {
         };
         let left = queries.len();
         let reading = Reading {
+            question,
             view,
             found: vec![None; left],
             left,
@@ -119,7 +133,7 @@ impl Server {
 
     /// The disk has answered a read.
     pub(super) fn read_answered(&mut self, token: u64, result: Result<Rows, Error>, turn: &mut Turn<'_>) {
-        let Some(result) = self.looked_up(token, result, turn) else {
+        let Some(result) = self.looked_up(token, result) else {
             return;
         };
         let Some(result) = self.snapshot_rows(token, result, turn) else {

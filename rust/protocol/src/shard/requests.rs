@@ -138,6 +138,14 @@ pub(super) fn measure(
     }))
 }
 
+/// Whether a request changes nothing.
+pub(super) fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
+    )
+}
+
 impl Server {
     pub(super) fn request(
         &mut self,
@@ -359,10 +367,7 @@ impl Server {
         }
         // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
         let proposed = self.asks.iter().filter(|(_, ask)| {
-            let logged = !matches!(
-                ask.request,
-                Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
-            );
+            let logged = !is_read(&ask.request);
             logged && is_repeatable(&ask.request)
         });
         let waiting: Vec<u64> = self.gathered.iter().map(|gathered| gathered.id).collect();
@@ -410,6 +415,20 @@ impl Server {
         match ask.origin {
             Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
             Origin::Gate(gate) => redirect(gate, ask.header, leader, turn),
+        }
+    }
+
+    /// This server can do no more: what it was asked to write may have been written, reads are for others.
+    pub(super) fn turn_all_away(&mut self, turn: &mut Turn<'_>) {
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            let read = self.asks.get(&id).is_some_and(|ask| is_read(&ask.request));
+            match read {
+                true => self.turn_away(id, None, turn),
+                false => {
+                    let error = self.unknown(Some(format!("{} cannot read its snapshot", self.me)));
+                    self.finish(id, Err(error), turn);
+                }
+            }
         }
     }
 

@@ -23,6 +23,8 @@ use crate::shard::turn::Turn;
 
 /// The timer of the protocol.
 const RAFT_TIMER: u64 = 0;
+/// The timer after which rows are loaded again that found no room.
+pub(super) const LOAD_TIMER: u64 = 2;
 /// A message that has not left by then is not worth sending: the next heartbeat says more.
 const MESSAGE_LIFE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ pub(super) struct Server {
     pub(super) last_ask: u64,
     /// Commands of this turn, on their way into the log.
     pub(super) gathered: Vec<Gathered>,
+    /// Why it can take part no longer.
+    pub(super) broken: Option<String>,
     /// What the gate and the metrics were last told: who leads, in which term.
     led: (Option<NodeId>, Term),
     /// Answers of the disk that have to do with reads are told apart by these.
@@ -108,6 +112,7 @@ impl Server {
             asks: BTreeMap::new(),
             last_ask: 0,
             gathered: Vec::new(),
+            broken: None,
             led: (None, Term(0)),
             last_token: 0,
             elections: 0,
@@ -175,6 +180,7 @@ impl Server {
             }
             Event::Timer { id: RAFT_TIMER } => self.drive(turn, |raft, turn| raft.timer(turn)),
             Event::Timer { id: SWEEP_TIMER } => self.sweep(turn),
+            Event::Timer { id: LOAD_TIMER } => self.snapshots.load_if_possible(turn),
             Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
             Event::Read { token, result } => self.read_answered(token, result, turn),
             Event::Files { token, result } => self.file_task_ended(token, result, turn),
@@ -253,14 +259,25 @@ impl Server {
                 position,
                 offset,
                 length,
-            } => self.snapshots.read_chunk(to, position, (offset, length), turn),
-            Output::StoreChunk { offset, bytes, .. } => self.snapshots.store_chunk(offset, bytes, turn),
+            } => {
+                let kept = self.raft.kept().filter(|kept| kept.meta.position == position);
+                // There is no file 0, and to hear so is the answer.
+                let handle = kept.map_or(0, |kept| kept.handle);
+                self.snapshots
+                    .read_chunk(to, handle, (position, offset, length), turn);
+            }
+            Output::StoreChunk { meta, offset, bytes } => {
+                self.snapshots.store_chunk(meta.position, offset, bytes, turn);
+            }
             Output::InstallSnapshot(meta) => self.snapshots.seal(meta, turn),
             Output::Restore { position } => {
                 let handle = self.snapshots.received(position);
                 self.restore(position, handle, turn);
             }
-            Output::SnapshotKept { handle } => self.snapshots.keep(handle, turn),
+            Output::SnapshotKept { handle } => {
+                self.snapshots.keep(handle, turn);
+                self.tidy(turn);
+            }
         }
     }
 
@@ -295,6 +312,7 @@ impl Server {
     fn restore(&mut self, position: LogPosition, handle: u64, turn: &mut Turn<'_>) {
         let mut effects = Vec::new();
         self.pipeline.restore(position);
+        self.read_again();
         self.waiting.forget(position.index, &mut effects);
         self.outcomes(effects, turn);
         self.snapshots.load(position, handle, turn);

@@ -2,11 +2,12 @@
 //!
 //! The file is a copy of all rows as of one moment; the marker among them says of which log position. It is made while
 //! entries go on being applied. A member that receives one puts its parts into a file of its own, checks the whole, makes it
-//! the beginning of its log (that is when the snapshot is *installed*, durably), and then puts the rows in the place of its
-//! own. Should it crash on the way, it finds at its start that its rows are older than the beginning of its log, and loads
-//! the file again ([`Server::start`]).
+//! the beginning of its log, and only when that record is durable puts the rows in the place of its own. Should it crash on
+//! the way, it finds at its start that its rows are older than the beginning of its log, and loads the file again
+//! ([`Server::start`]). Were its own rows touched any earlier, a crash could leave it with neither.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,10 +19,13 @@ use crate::raft::snapshot::SnapshotMeta;
 use crate::raft::types::{GroupId, LogIndex, LogPosition};
 use crate::role::{Effect, Rows};
 use crate::shard::rows::{self, Marker};
-use crate::shard::server::Server;
+use crate::shard::server::{LOAD_TIMER, Server};
 use crate::shard::starting::Beginning;
 use crate::shard::turn::Turn;
 use crate::store::Table;
+
+/// How long a server waits when there was no room for the rows of a snapshot.
+const LOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a file task was for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +53,15 @@ enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SnapshotDesk {
     group: GroupId,
-    /// The file that stands for the beginning of the log.
+    /// The file that stands for the beginning of the log, durably.
     current: Option<u64>,
     last_number: u64,
     last_task: u64,
     tasks: BTreeMap<u64, Purpose>,
-    /// The file that is being received.
-    incoming: u64,
+    /// The file that is being received, and what is to be in it.
+    incoming: Option<(LogPosition, u64)>,
+    /// There may be files that nobody needs.
+    untidy: bool,
     /// Whole files that came from a leader, by what is in them.
     sealed: BTreeMap<LogPosition, u64>,
     taking: bool,
@@ -75,7 +81,8 @@ impl SnapshotDesk {
             last_number: current.unwrap_or(0),
             last_task: 0,
             tasks: BTreeMap::new(),
-            incoming: 0,
+            incoming: None,
+            untidy: false,
             sealed: BTreeMap::new(),
             taking: false,
             loading: None,
@@ -115,6 +122,7 @@ impl SnapshotDesk {
             owner: u64::from(self.group.0),
             number: self.current,
         };
+        self.untidy = false;
         self.ask(Purpose::Keep, task, turn);
     }
 
@@ -136,12 +144,12 @@ impl SnapshotDesk {
     pub(super) fn read_chunk(
         &mut self,
         to: NodeId,
-        position: LogPosition,
-        (offset, length): (u64, u32),
+        handle: u64,
+        (position, offset, length): (LogPosition, u64, u32),
         turn: &mut Turn<'_>,
     ) {
         let task = FileTask::Read {
-            file: self.file(self.current.unwrap_or(0)),
+            file: self.file(handle),
             offset,
             length,
         };
@@ -150,11 +158,18 @@ impl SnapshotDesk {
 
     // ---- receiving one ----
 
-    pub(super) fn store_chunk(&mut self, offset: u64, bytes: Bytes, turn: &mut Turn<'_>) {
-        if offset == 0 {
-            self.incoming = self.next_number();
-        }
-        let number = self.incoming;
+    pub(super) fn store_chunk(
+        &mut self,
+        position: LogPosition,
+        offset: u64,
+        bytes: Bytes,
+        turn: &mut Turn<'_>,
+    ) {
+        let number = match self.incoming {
+            Some((_, number)) if offset > 0 => number,
+            _ => self.next_number(),
+        };
+        self.incoming = Some((position, number));
         let task = FileTask::Write {
             file: self.file(number),
             offset,
@@ -163,14 +178,20 @@ impl SnapshotDesk {
         self.ask(Purpose::Store { number }, task, turn);
     }
 
+    /// # Panics
+    /// If nothing was received.
     pub(super) fn seal(&mut self, meta: SnapshotMeta, turn: &mut Turn<'_>) {
-        let number = self.incoming;
+        let (_, number) = self.incoming.expect("it has a first part");
         let task = FileTask::Seal {
             file: self.file(number),
             size: meta.size,
             checksum: meta.checksum,
         };
         self.ask(Purpose::Seal { number, meta }, task, turn);
+    }
+
+    fn is_incoming(&self, number: u64) -> bool {
+        self.incoming.is_some_and(|(_, incoming)| incoming == number)
     }
 
     /// The file with this snapshot, which is the beginning of the log now.
@@ -180,18 +201,19 @@ impl SnapshotDesk {
         number
     }
 
-    /// Puts a file's rows in the place of the group's, after those that are being put there now.
+    /// Puts a file's rows in the place of the group's, once it is the beginning of the log durably.
     pub(super) fn load(&mut self, position: LogPosition, number: u64, turn: &mut Turn<'_>) {
-        let busy = self.loading.is_some();
         self.loading = Some((position, number));
-        self.loaded = None;
-        if !busy {
-            self.load_next(turn);
-        }
+        self.load_if_possible(turn);
     }
 
-    fn load_next(&mut self, turn: &mut Turn<'_>) {
-        if let Some((_, number)) = self.loading {
+    /// Does so, unless it has to wait: for the record of the log's beginning, or for rows that are being loaded.
+    pub(super) fn load_if_possible(&mut self, turn: &mut Turn<'_>) {
+        let busy = self.loaded.is_some() || self.tasks.values().any(|purpose| *purpose == Purpose::Load);
+        let Some((_, number)) = self.loading.filter(|(_, number)| self.current == Some(*number)) else {
+            return;
+        };
+        if !busy {
             let task = FileTask::Load {
                 file: self.file(number),
                 table: Table::Groups,
@@ -202,26 +224,31 @@ impl SnapshotDesk {
         }
     }
 
-    /// This file is the beginning of the log, durably: others may go, unless one is on its way in.
+    /// This file is the beginning of the log, durably.
     pub(super) fn keep(&mut self, handle: u64, turn: &mut Turn<'_>) {
         self.current = Some(handle);
+        self.untidy = true;
+        self.load_if_possible(turn);
+    }
+
+    /// Whether nobody needs other files than the current one.
+    fn may_forget(&self, commit: LogIndex) -> bool {
         let on_the_way = |purpose: &Purpose| {
             matches!(
                 purpose,
                 Purpose::Take { .. } | Purpose::Store { .. } | Purpose::Seal { .. } | Purpose::Load
             )
         };
-        if self.sealed.is_empty() && self.incoming <= handle && !self.tasks.values().any(on_the_way) {
-            self.forget_others(turn);
-        }
+        let incoming = self.incoming.is_some_and(|(position, _)| position.index > commit);
+        let loading = self
+            .loading
+            .is_some_and(|(_, number)| self.current != Some(number));
+        self.untidy && !incoming && !loading && !self.tasks.values().any(on_the_way)
     }
 }
 
 impl Server {
     /// A file task has ended.
-    ///
-    /// # Panics
-    /// If the rows of an installed snapshot cannot be loaded: this server has nothing else to stand on.
     pub(super) fn file_task_ended(
         &mut self,
         token: u64,
@@ -231,6 +258,20 @@ impl Server {
         let Some(purpose) = self.snapshots.tasks.remove(&token) else {
             return;
         };
+        self.file_done(purpose, result, turn);
+        self.tidy(turn);
+    }
+
+    /// Forgets files that nobody needs, when that cannot take one that somebody is about to need.
+    pub(super) fn tidy(&mut self, turn: &mut Turn<'_>) {
+        // The record of another may be on its way to the disk.
+        let recorded = self.raft.kept().map(|kept| kept.handle) == self.snapshots.current;
+        if recorded && self.snapshots.may_forget(self.raft.log().commit()) {
+            self.snapshots.forget_others(turn);
+        }
+    }
+
+    fn file_done(&mut self, purpose: Purpose, result: Result<FileDone, Error>, turn: &mut Turn<'_>) {
         match (purpose, result) {
             (
                 Purpose::Take { number },
@@ -254,21 +295,31 @@ impl Server {
                     raft.chunk_read(to, position, offset, bytes, turn)
                 });
             }
-            (Purpose::Store { number }, Err(_)) if number == self.snapshots.incoming => {
+            (Purpose::Store { number }, Err(_)) if self.snapshots.is_incoming(number) => {
+                self.snapshots.incoming = None;
                 self.raft.snapshot_refused();
             }
             (Purpose::Seal { number, meta }, Ok(FileDone::Sealed { intact })) => {
+                if self.snapshots.is_incoming(number) {
+                    self.snapshots.incoming = None;
+                }
                 if intact && meta.position.index > self.raft.log().commit() {
                     self.snapshots.sealed.insert(meta.position, number);
                 }
+                self.snapshots.untidy = true;
                 let handle = intact.then_some(number);
                 self.drive(turn, |raft, turn| raft.snapshot_received(&meta, handle, turn));
             }
             (Purpose::Seal { .. }, _) => self.raft.snapshot_refused(),
             (Purpose::Load, Ok(_)) => self.read_loaded(None, turn),
-            (Purpose::Load, Err(Error::StorageFull(_))) => self.snapshots.load_next(turn),
+            (Purpose::Load, Err(Error::StorageFull(_))) => turn.push(Effect::SetTimer {
+                id: LOAD_TIMER,
+                at: turn.now.instant + LOAD_PAUSE,
+            }),
+            // There is nothing else to stand on.
             (Purpose::Load, Err(error)) => {
-                panic!("the snapshot of group {} cannot be loaded: {error}", self.group)
+                let why = format!("the snapshot that its log begins with cannot be loaded: {error}");
+                self.broken = Some(why);
             }
             (Purpose::Store { .. } | Purpose::Keep, _) => {}
         }
@@ -288,9 +339,8 @@ impl Server {
                 let used = self.drive(turn, |raft, turn| {
                     raft.snapshot_taken(applied, size, checksum, number, turn)
                 });
-                if used {
-                    self.snapshots.current = Some(number);
-                }
+                // If it is of use, it is the group's when the record of it is durable.
+                self.snapshots.untidy |= !used;
             }
             _ => self.raft.snapshot_failed(),
         }
@@ -305,7 +355,8 @@ impl Server {
             self.drive(turn, |raft, turn| raft.settled(settled, turn));
             if self.raft.kept().is_none() && self.snapshots.current.take().is_some() {
                 // The rows stand for the beginning of the log again.
-                self.snapshots.forget_others(turn);
+                self.snapshots.untidy = true;
+                self.tidy(turn);
             }
         }
     }
@@ -350,14 +401,21 @@ impl Server {
             Ok(Some(after)) => self.read_loaded(Some(after), turn),
             Ok(None) => {
                 let (_, beginning) = self.snapshots.loaded.take().expect("it was just there");
+                let beginning = match self.raft.bugs().sessions_lost_at_snapshot {
+                    true => beginning.without_sessions(),
+                    false => beginning,
+                };
                 let (state, marker) = beginning.state(self.group).unwrap_or_else(|why| broken(why));
                 match self.snapshots.loading {
                     // Another came meanwhile.
-                    Some((position, _)) if position != marker.applied => self.snapshots.load_next(turn),
+                    Some((position, _)) if position != marker.applied => {
+                        self.snapshots.load_if_possible(turn);
+                    }
                     _ => {
                         self.snapshots.loading = None;
                         self.pipeline.restored(state, marker);
                         self.snapshots.settled = self.snapshots.settled.max(marker.applied.index);
+                        self.tidy(turn);
                     }
                 }
             }

@@ -59,6 +59,14 @@ impl Beginning {
         Ok(last.filter(|_| page.more))
     }
 
+    /// A deliberate mistake: what the clients' sessions know is left out.
+    pub(super) fn without_sessions(self) -> Self {
+        Beginning {
+            sessions: Vec::new(),
+            ..self
+        }
+    }
+
     /// The state that these rows are of; the position of its last entry.
     pub(super) fn state(self, group: GroupId) -> Result<(Sessions<Store>, Marker), String> {
         let marker = self.marker.unwrap_or_default();
