@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rand_core::Rng as _;
+
 use crate::api::{ReadLevel, Request, Response};
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -20,7 +22,7 @@ use crate::message::{Header, Message};
 use crate::raft::types::GroupId;
 use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::shard::no_such_group;
-use crate::shard::requests::{is_repeatable, measure};
+use crate::shard::requests::{is_read, is_repeatable, measure};
 use crate::shard::turn::Turn;
 use crate::time::{Instant, Now};
 
@@ -115,13 +117,6 @@ fn is_stale_read(request: &Request) -> bool {
             level: ReadLevel::Stale,
             ..
         }
-    )
-}
-
-fn is_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
     )
 }
 
@@ -478,6 +473,8 @@ impl Role for Gate {
                 header,
                 message: Message::Redirect { leader },
             } => self.redirected(from, header.request, leader, now.instant),
+            // Begins anywhere, so that an answer to the gate that was here before a crash is not taken for one to this.
+            Event::Start => self.last_ask = u64::from(turn.rng.next_u32()) << 16,
             Event::Peer { node, up } => self.peer(node, up, &mut turn),
             Event::Timer { id: TIMER } => self.timer = None,
             _ => {}
