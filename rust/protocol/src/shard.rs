@@ -120,6 +120,7 @@ impl Shard {
                 group: id,
                 initial: Configuration::of_voters(group.members.iter().copied()),
                 settings: Settings {
+                    timing: surroundings.raft,
                     snapshots: Snapshots::OnDemand,
                     snapshot_every: every,
                     kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
