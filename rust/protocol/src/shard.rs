@@ -305,3 +305,9 @@ pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
         groups.join(", ")
     ))
 }
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod transcripts;

@@ -1,0 +1,664 @@
+//! A consensus keyspace in a test tube: its shards and gates on every node, and a test in place of network, disks and clocks.
+//!
+//! Time passes only in [`Lab::live`]. In fair [`Weather`] each message takes half a millisecond and disks answer at once,
+//! so that a person can follow; in foul weather everything takes as long as a seed wants it to, and messages get lost or
+//! come twice. Every message goes through its encoded form.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rand_core::Rng as _;
+
+use crate::api::{Request, Response};
+use crate::bugs::Bugs;
+use crate::error::Error;
+use crate::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
+use crate::instance::Instance;
+use crate::keyspace::{Group, Keyspace, KeyspaceSettings};
+use crate::message::{Header, Message};
+use crate::placement::Placement;
+use crate::raft::settings::Settings;
+use crate::raft::types::GroupId;
+use crate::ring::RingSettings;
+use crate::role::{
+    Address, ClientRef, Effect, Event, Query, Rng, Role, RoleId, Rows, Surroundings, rng_from_seed,
+};
+use crate::shard::Shard;
+use crate::shard::gate::Gate;
+use crate::telemetry::TimelineEvent;
+use crate::time::{Instant, Now, WallTime};
+use crate::topology::{Member, Topology};
+
+pub(super) mod disk;
+pub(super) mod show;
+
+use disk::Disk;
+
+const EPOCH: u64 = 1_700_000_000_000_000;
+/// The keyspace that all tests use.
+pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(1);
+
+/// Something that a test may want to see.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// A message reached a role of another node.
+    Delivered(Address, Address, Message),
+    /// A request was answered.
+    Reply(u64, Result<Response, Error>),
+    /// A timeline event.
+    Emitted(NodeId, TimelineEvent),
+}
+
+/// How network and disks behave. Times are microseconds, from and to.
+#[derive(Clone, Debug)]
+pub(super) struct Weather {
+    pub(super) latency: (u64, u64),
+    /// Of a thousand messages so many are lost, and so many of those between the servers of a group come twice.
+    pub(super) lost: u64,
+    pub(super) twice: u64,
+    /// `None` is at once.
+    pub(super) disk: Option<(u64, u64)>,
+    /// How long until derived rows survive a crash.
+    pub(super) settling: Option<(u64, u64)>,
+}
+
+impl Weather {
+    pub(super) const FAIR: Weather = Weather {
+        latency: (500, 500),
+        lost: 0,
+        twice: 0,
+        disk: None,
+        settling: None,
+    };
+}
+
+/// How to set a cluster up.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) nodes: u16,
+    /// The members of each group.
+    pub(super) groups: Vec<Vec<NodeId>>,
+    pub(super) settings: Settings,
+    pub(super) bugs: Bugs,
+    pub(super) weather: Weather,
+    pub(super) seed: u64,
+}
+
+impl Setup {
+    /// One group on the first `members` of so many nodes.
+    pub(super) fn of(nodes: u16, members: u16) -> Self {
+        Setup {
+            nodes,
+            groups: vec![(1..=members).map(NodeId).collect()],
+            settings: Settings::default(),
+            bugs: Bugs::default(),
+            weather: Weather::FAIR,
+            seed: 1,
+        }
+    }
+}
+
+/// What is to happen on a node, if it has not crashed by then.
+enum Due {
+    Arrive(Address, RoleId, Header, Message),
+    Sync,
+    Read(RoleId, u64, Query, Option<Rows>),
+    Settle,
+    File(u64),
+    Link(NodeId, bool),
+}
+
+/// A node that runs.
+struct Process {
+    roles: BTreeMap<RoleId, (Instance, Rng)>,
+    timers: BTreeMap<(RoleId, u64), Instant>,
+    mailbox: VecDeque<(RoleId, Event)>,
+    alive: BTreeSet<NodeId>,
+}
+
+/// A node.
+pub(super) struct Machine {
+    process: Option<Process>,
+    pub(super) disk: Disk,
+    boots: u64,
+    /// Its disk answers in order.
+    syncs_at: Instant,
+    /// Owners of files of which a step is planned.
+    filing: BTreeSet<u64>,
+    pub(super) skew_micros: i64,
+}
+
+/// The cluster.
+pub(super) struct Lab {
+    pub(super) now: Instant,
+    pub(super) machines: BTreeMap<NodeId, Machine>,
+    pub(super) keyspace: Keyspace,
+    setup: Setup,
+    rng: Rng,
+    /// What is to happen, on which node, in which of its lives (any, for messages).
+    agenda: BTreeMap<(Instant, u64), (NodeId, Option<u64>, Due)>,
+    number: u64,
+    /// Messages of these pairs are lost.
+    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(super) happenings: Vec<Happening>,
+    pub(super) operations: u64,
+}
+
+impl Lab {
+    /// A cluster of which no node runs.
+    pub(super) fn stopped(setup: Setup) -> Self {
+        let machine = |number| {
+            let machine = Machine {
+                process: None,
+                disk: Disk::default(),
+                boots: 0,
+                syncs_at: Instant(0),
+                filing: BTreeSet::new(),
+                skew_micros: 0,
+            };
+            (NodeId(number), machine)
+        };
+        let group = |(number, members): (u32, &Vec<NodeId>)| Group {
+            id: GroupId(number),
+            members: members.clone(),
+        };
+        let mut settings = KeyspaceSettings::consensus("users", setup.groups[0].len() as u8);
+        settings.shards = setup.groups.len() as u16;
+        Lab {
+            now: Instant(10_000_000),
+            machines: (1..=setup.nodes).map(machine).collect(),
+            keyspace: Keyspace {
+                id: KEYSPACE,
+                settings,
+                groups: (2..).zip(&setup.groups).map(group).collect(),
+            },
+            rng: rng_from_seed(setup.seed),
+            setup,
+            agenda: BTreeMap::new(),
+            number: 0,
+            cut: BTreeSet::new(),
+            happenings: Vec::new(),
+            operations: 0,
+        }
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.machines.keys().copied().collect()
+    }
+
+    pub(super) fn groups(&self) -> Vec<GroupId> {
+        self.keyspace.groups.iter().map(|group| group.id).collect()
+    }
+
+    pub(super) fn machine(&mut self, node: NodeId) -> &mut Machine {
+        self.machines.get_mut(&node).expect("a node of the cluster")
+    }
+
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.machines[&node].process.is_some()
+    }
+
+    pub(super) fn weather(&mut self) -> &mut Weather {
+        &mut self.setup.weather
+    }
+
+    /// A node's server of a group, if it runs.
+    pub(super) fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard> {
+        let roles = &self.machines[&node].process.as_ref()?.roles;
+        match roles.get(&RoleId::Shard(group))? {
+            (Instance::Shard(shard), _) => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// A node's gate, if it runs.
+    pub(super) fn gate(&self, node: NodeId) -> Option<&Gate> {
+        let roles = &self.machines[&node].process.as_ref()?.roles;
+        match roles.get(&RoleId::Gate(KEYSPACE))? {
+            (Instance::Gate(gate), _) => Some(gate),
+            _ => None,
+        }
+    }
+
+    fn surroundings(&self, node: NodeId) -> Surroundings {
+        let member = |id: &NodeId| Member {
+            id: *id,
+            peer_address: String::new(),
+            client_address: String::new(),
+            http_address: String::new(),
+            rack: "default".to_owned(),
+            datacenter: "default".to_owned(),
+        };
+        let ring = RingSettings {
+            vnodes: 4,
+            ..RingSettings::default()
+        };
+        let members = self.machines.keys().map(member).collect();
+        let topology = Topology::new(ClusterId(7), 1, members, ring).expect("distinct members");
+        Surroundings {
+            replica: ReplicaId::new(node, 0xd1),
+            placement: Placement::new(topology).expect("a ring of small numbers"),
+            alive: [node].into(),
+            bugs: self.setup.bugs,
+        }
+    }
+
+    fn draw(&mut self, (from, to): (u64, u64)) -> Duration {
+        Duration::from_micros(from + self.rng.next_u64() % (to - from + 1))
+    }
+
+    fn chance(&mut self, of_a_thousand: u64) -> bool {
+        self.rng.next_u64() % 1000 < of_a_thousand
+    }
+
+    // ---- processes ----
+
+    /// A node starts with what its disk has, and with links to all that run and are not cut off.
+    pub(super) fn start(&mut self, node: NodeId) {
+        assert!(!self.is_up(node), "{node} runs already");
+        let machine = self.machine(node);
+        machine.boots += 1;
+        machine.syncs_at = Instant(0);
+        machine.filing.clear();
+        let seed = (u64::from(node.0) << 32) ^ machine.boots ^ self.setup.seed << 40;
+        let surroundings = self.surroundings(node);
+        let mut roles = BTreeMap::new();
+        let gate = Instance::Gate(Gate::new(&self.keyspace, &surroundings));
+        roles.insert(RoleId::Gate(KEYSPACE), (gate, rng_from_seed(seed)));
+        for group in self.groups() {
+            let bugs = surroundings.bugs.raft;
+            if let Some(mut shard) = Shard::new(&self.keyspace, group, &surroundings, bugs) {
+                shard.setup.settings = Settings {
+                    snapshots: shard.setup.settings.snapshots,
+                    ..self.setup.settings
+                };
+                let rng = rng_from_seed(seed ^ u64::from(group.0) << 20);
+                roles.insert(RoleId::Shard(group), (Instance::Shard(Box::new(shard)), rng));
+            }
+        }
+        let mailbox = roles.keys().map(|role| (*role, Event::Start)).collect();
+        self.machine(node).process = Some(Process {
+            roles,
+            timers: BTreeMap::new(),
+            mailbox,
+            alive: [node].into(),
+        });
+        self.settle();
+        for other in self.nodes() {
+            let apart = self.cut.contains(&(node, other)) || self.cut.contains(&(other, node));
+            if other != node && self.is_up(other) && !apart {
+                self.link(node, other, true);
+                self.link(other, node, true);
+            }
+        }
+    }
+
+    /// A process ends at once. Of what its disk was asked for and has not answered, some may be there.
+    pub(super) fn crash(&mut self, node: NodeId, synced: usize, settled: usize) {
+        let machine = self.machine(node);
+        machine.process = None;
+        machine.disk.crash(synced, settled);
+        for other in self.nodes() {
+            if other != node && self.is_up(other) {
+                match self.setup.weather.disk {
+                    None => self.link(other, node, false),
+                    Some(_) => {
+                        let after = self.draw((0, 100_000));
+                        let boot = self.machines[&other].boots;
+                        self.plan(after, other, Some(boot), Due::Link(node, false));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The link from one node to another comes up or breaks, as the first one sees it.
+    pub(super) fn link(&mut self, from: NodeId, to: NodeId, up: bool) {
+        let Some(process) = &mut self.machine(from).process else {
+            return;
+        };
+        let news = if up {
+            process.alive.insert(to)
+        } else {
+            process.alive.remove(&to)
+        };
+        if news {
+            let roles: Vec<RoleId> = process.roles.keys().copied().collect();
+            for role in roles {
+                self.input(from, role, Event::Peer { node: to, up });
+            }
+        }
+    }
+
+    // ---- clients ----
+
+    /// A client asks. Gives the number that the reply will carry.
+    pub(super) fn ask(&mut self, node: NodeId, group: GroupId, request: Request, timeout: Duration) -> u64 {
+        self.operations += 1;
+        let operation = self.operations;
+        let header = Header {
+            generation: 0,
+            request: operation,
+            deadline: self.now + timeout,
+            trace: None,
+        };
+        let client = ClientRef {
+            connection: 1,
+            request: operation,
+        };
+        let event = Event::Request {
+            client,
+            header,
+            request,
+        };
+        let role = match self.shard(node, group) {
+            Some(_) => RoleId::Shard(group),
+            None => RoleId::Gate(KEYSPACE),
+        };
+        self.input(node, role, event);
+        operation
+    }
+
+    // ---- disks ----
+
+    /// The disk does everything that it was asked for.
+    pub(super) fn catch_up(&mut self, node: NodeId) {
+        while self.sync(node) {}
+        self.settle_rows(node, usize::MAX);
+        self.run_files(node);
+    }
+
+    fn sync(&mut self, node: NodeId) -> bool {
+        let Some((flight, refused)) = self.machine(node).disk.sync() else {
+            return false;
+        };
+        let token = flight.token;
+        let event = match refused {
+            true => Event::PersistRefused { token },
+            false => Event::Persisted { tokens: vec![token] },
+        };
+        self.input(node, flight.role, event);
+        true
+    }
+
+    fn settle_rows(&mut self, node: NodeId, count: usize) {
+        for (role, token) in self.machine(node).disk.settle(count) {
+            self.input(node, role, Event::Settled { tokens: vec![token] });
+        }
+    }
+
+    pub(super) fn run_files(&mut self, node: NodeId) {
+        while let Some(owner) = self.machines[&node].disk.owners().first().copied() {
+            self.file_step(node, owner);
+        }
+    }
+
+    /// A step of a file task; says whether more is to do.
+    pub(super) fn file_step(&mut self, node: NodeId, owner: u64) -> bool {
+        let (done, settled) = self.machine(node).disk.file_step(owner);
+        for (role, token) in settled {
+            self.input(node, role, Event::Settled { tokens: vec![token] });
+        }
+        if let Some((role, token, result)) = done {
+            self.input(node, role, Event::Files { token, result });
+        }
+        self.machines[&node].disk.owners().contains(&owner)
+    }
+
+    // ---- time ----
+
+    /// Lets time pass.
+    pub(super) fn live(&mut self, by: Duration) {
+        let until = self.now + by;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// The next thing that happens until then; `false` if nothing does.
+    pub(super) fn step(&mut self, until: Instant) -> bool {
+        let next = self.agenda.keys().next().copied();
+        let timer = self.next_timer();
+        match (next, timer) {
+            (Some(key), timer) if key.0 <= until && timer.is_none_or(|(due, ..)| key.0 <= due) => {
+                self.now = self.now.max(key.0);
+                let (node, boot, due) = self.agenda.remove(&key).expect("it was just found");
+                if boot.is_none_or(|boot| self.is_up(node) && self.machines[&node].boots == boot) {
+                    self.happen(node, due);
+                }
+                true
+            }
+            (_, Some((at, node, role, id))) if at <= until => {
+                self.now = self.now.max(at);
+                let process = self.machine(node).process.as_mut().expect("it has a timer");
+                process.timers.remove(&(role, id));
+                self.input(node, role, Event::Timer { id });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn next_timer(&self) -> Option<(Instant, NodeId, RoleId, u64)> {
+        let machines = self.machines.iter();
+        let timers = machines.filter_map(|(node, machine)| Some((node, machine.process.as_ref()?)));
+        let timers = timers.flat_map(|(node, process)| {
+            let timers = process.timers.iter();
+            timers.map(|((role, id), at)| (*at, *node, *role, *id))
+        });
+        timers.min()
+    }
+
+    fn plan(&mut self, after: Duration, node: NodeId, boot: Option<u64>, due: Due) {
+        self.number += 1;
+        self.agenda
+            .insert((self.now + after, self.number), (node, boot, due));
+    }
+
+    fn happen(&mut self, node: NodeId, due: Due) {
+        match due {
+            Due::Arrive(from, role, header, message) => {
+                self.arrive(from, Address { node, role }, header, message)
+            }
+            Due::Sync => drop(self.sync(node)),
+            Due::Read(role, token, query, early) => {
+                let rows = early.unwrap_or_else(|| self.machines[&node].disk.read(&query));
+                self.input(
+                    node,
+                    role,
+                    Event::Read {
+                        token,
+                        result: Ok(rows),
+                    },
+                );
+            }
+            Due::Settle => {
+                let count = self.draw((1, 4)).as_micros() as usize;
+                self.settle_rows(node, count);
+            }
+            Due::File(owner) => {
+                self.machine(node).filing.remove(&owner);
+                if self.file_step(node, owner) {
+                    self.plan_file(node, owner);
+                }
+            }
+            Due::Link(other, up) => {
+                if up == self.is_up(other) {
+                    self.link(node, other, up);
+                }
+            }
+        }
+    }
+
+    /// One step after the other, of each owner.
+    fn plan_file(&mut self, node: NodeId, owner: u64) {
+        if !self.machine(node).filing.insert(owner) {
+            return;
+        }
+        let (from, to) = self.setup.weather.disk.unwrap_or((100, 100));
+        let (after, boot) = (self.draw((from, to)), self.machines[&node].boots);
+        self.plan(after, node, Some(boot), Due::File(owner));
+    }
+
+    fn arrive(&mut self, from: Address, to: Address, header: Header, message: Message) {
+        let node = to.node;
+        if !self.is_up(node) || self.cut.contains(&(from.node, node)) || header.deadline <= self.now {
+            return;
+        }
+        self.happenings
+            .push(Happening::Delivered(from, to, message.clone()));
+        let bytes = postcard::to_stdvec(&message).expect("messages can be encoded");
+        let event = Event::Message {
+            from,
+            header,
+            message: postcard::from_bytes(&bytes).expect("and decoded"),
+        };
+        self.input(node, to.role, event);
+    }
+
+    // ---- driving the roles ----
+
+    pub(super) fn input(&mut self, node: NodeId, role: RoleId, event: Event) {
+        if let Some(process) = &mut self.machine(node).process {
+            process.mailbox.push_back((role, event));
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        for node in self.nodes() {
+            while let Some(process) = &mut self.machine(node).process
+                && let Some((role, event)) = process.mailbox.pop_front()
+            {
+                let wall = (EPOCH + self.now.0).saturating_add_signed(self.machines[&node].skew_micros);
+                let now = Now {
+                    instant: self.now,
+                    wall: WallTime(wall),
+                };
+                let process = self.machine(node).process.as_mut().expect("it runs");
+                let mut effects = Vec::new();
+                if let Some((instance, rng)) = process.roles.get_mut(&role) {
+                    instance.handle(now, rng, event, &mut effects);
+                }
+                for effect in effects {
+                    self.perform(Address { node, role }, effect);
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, node: NodeId, role: RoleId, event: Event) {
+        let process = self.machine(node).process.as_mut().expect("it runs");
+        process.mailbox.push_back((role, event));
+    }
+
+    fn perform(&mut self, from: Address, effect: Effect) {
+        let (node, role) = (from.node, from.role);
+        let boot = Some(self.machines[&node].boots);
+        match effect {
+            Effect::Send { to, header, message } if to.node == node => {
+                let event = Event::Message {
+                    from,
+                    header,
+                    message,
+                };
+                self.post(node, to.role, event);
+            }
+            Effect::Send { to, header, message } => self.send(from, to, header, message),
+            Effect::Reply { client, response } => {
+                self.happenings.push(Happening::Reply(client.request, response));
+            }
+            Effect::Relay {
+                to,
+                client,
+                header,
+                request,
+            } => {
+                let event = Event::Request {
+                    client,
+                    header,
+                    request,
+                };
+                self.post(node, to, event);
+            }
+            Effect::Emit(event) => self.happenings.push(Happening::Emitted(node, event)),
+            Effect::Persist { token, priority, ops } => {
+                self.machine(node).disk.persist(role, token, priority, ops);
+                self.plan_sync(node);
+            }
+            Effect::Derive { token, writes } => {
+                self.machine(node).disk.derive(role, token, writes);
+                if let Some(range) = self.setup.weather.settling {
+                    let after = self.draw(range);
+                    self.plan(after, node, boot, Due::Settle);
+                } else if !self.machines[&node].disk.unsettled {
+                    self.settle_at_once(node);
+                }
+            }
+            Effect::Read { token, query } => match self.setup.weather.disk {
+                None => {
+                    let result = Ok(self.machines[&node].disk.read(&query));
+                    self.post(node, role, Event::Read { token, result });
+                }
+                Some(range) => {
+                    let after = self.draw(range);
+                    let early = self.chance(500).then(|| self.machines[&node].disk.read(&query));
+                    self.plan(after, node, boot, Due::Read(role, token, query, early));
+                }
+            },
+            Effect::Files { token, task } => {
+                let owner = task.owner();
+                self.machine(node).disk.ask_file(role, token, task);
+                if !self.machines[&node].disk.files_held {
+                    self.plan_file(node, owner);
+                }
+            }
+            Effect::SetTimer { id, at } => {
+                let process = self.machine(node).process.as_mut().expect("it runs");
+                process.timers.insert((role, id), at);
+            }
+            Effect::Group(_) | Effect::Span(_) | Effect::Measure(_) => {}
+            Effect::Reconcile(_) => panic!("only node roles ask for that"),
+        }
+    }
+
+    fn plan_sync(&mut self, node: NodeId) {
+        match self.setup.weather.disk {
+            Some(range) => {
+                let at = self.machines[&node].syncs_at.max(self.now) + self.draw(range);
+                self.machine(node).syncs_at = at;
+                let boot = self.machines[&node].boots;
+                self.plan(at.since(self.now), node, Some(boot), Due::Sync);
+            }
+            None if self.machines[&node].disk.held => {}
+            None => {
+                let (flight, refused) = self.machine(node).disk.sync().expect("just put there");
+                let token = flight.token;
+                let event = match refused {
+                    true => Event::PersistRefused { token },
+                    false => Event::Persisted { tokens: vec![token] },
+                };
+                self.post(node, flight.role, event);
+            }
+        }
+    }
+
+    fn settle_at_once(&mut self, node: NodeId) {
+        for (role, token) in self.machine(node).disk.settle(usize::MAX) {
+            self.post(node, role, Event::Settled { tokens: vec![token] });
+        }
+    }
+
+    fn send(&mut self, from: Address, to: Address, header: Header, message: Message) {
+        let process = self.machines[&from.node].process.as_ref().expect("it runs");
+        let weather = self.setup.weather.clone();
+        if !process.alive.contains(&to.node) || self.chance(weather.lost) {
+            return;
+        }
+        let again = matches!(message, Message::Raft { .. }) && self.chance(weather.twice);
+        for _ in 0..1 + usize::from(again) {
+            let after = self.draw(weather.latency);
+            let due = Due::Arrive(from, to.role, header, message.clone());
+            self.plan(after, to.node, None, due);
+        }
+    }
+}
