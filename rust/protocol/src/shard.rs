@@ -194,7 +194,8 @@ impl Shard {
         };
         let voters = &server.raft().configuration().voters;
         let alone = voters.len() == 1 && voters.contains(&self.setup.me) && server.elections() == 0;
-        if !alone && (self.first != Some(self.setup.me) || !server.is_new()) {
+        let wanted = alone || self.first == Some(self.setup.me) && server.is_new();
+        if !wanted || turn.now.instant < self.next_campaign {
             return;
         }
         let alive = voters
