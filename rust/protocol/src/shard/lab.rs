@@ -240,6 +240,7 @@ impl Lab {
             placement: Placement::new(topology).expect("a ring of small numbers"),
             alive: [node].into(),
             bugs: self.setup.bugs,
+            raft: self.setup.settings.timing,
         }
     }
 
