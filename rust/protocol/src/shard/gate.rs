@@ -104,6 +104,18 @@ fn group_of(request: &Request) -> Option<GroupId> {
     }
 }
 
+/// Who leads, if an answer tells for certain that somebody did a moment ago.
+fn leader_in(response: &Response) -> Option<NodeId> {
+    match response {
+        Response::Committed(committed) => Some(committed.leader),
+        Response::SessionOpened { leader, .. } => Some(*leader),
+        Response::Records { view, .. }
+        | Response::RecordPage { view, .. }
+        | Response::LogPage { view, .. } => view.leader.filter(|_| view.staleness_micros == Some(0)),
+        _ => None,
+    }
+}
+
 fn is_stale_read(request: &Request) -> bool {
     matches!(
         request,
@@ -296,6 +308,10 @@ impl Gate {
 
     fn answered(&mut self, from: Address, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.get_mut(&id) else { return };
+        // Whoever was found by asking around is asked first from now on.
+        if let Some(leader) = result.as_ref().ok().and_then(leader_in) {
+            self.leaders.insert(ask.group, leader);
+        }
         let unknown = matches!(result, Err(Error::OutcomeUnknown { .. }));
         ask.maybe |= unknown;
         let current = ask.is_with(from.node);
