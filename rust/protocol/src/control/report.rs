@@ -24,45 +24,15 @@ impl Reporter {
     }
 
     pub(super) fn notice(&mut self, notice: &Notice, effects: &mut Vec<Effect>) {
-        let group = CONTROL_GROUP;
-        let event = match notice {
-            Notice::Campaigning { term, pre } => {
+        match notice {
+            Notice::Campaigning { pre, .. } => {
                 self.campaigning = true;
-                if *pre {
-                    return;
-                }
-                self.elections += 1;
-                TimelineEvent::ElectionStarted { group, term: term.0 }
+                self.elections += u64::from(!pre);
             }
-            Notice::Leading { term } => {
-                self.campaigning = false;
-                TimelineEvent::LeaderElected { group, term: term.0 }
-            }
-            Notice::Following { term, leader } => {
-                self.campaigning = false;
-                TimelineEvent::LeaderChanged {
-                    group,
-                    term: term.0,
-                    leader: *leader,
-                }
-            }
-            Notice::QuorumLost { term } => TimelineEvent::QuorumLost { group, term: term.0 },
-            Notice::Cut { from } => TimelineEvent::LogCut { group, from: from.0 },
-            Notice::SnapshotTaken { position } => TimelineEvent::SnapshotTaken {
-                group,
-                index: position.index.0,
-            },
-            Notice::SnapshotInstalled { position } => TimelineEvent::SnapshotInstalled {
-                group,
-                index: position.index.0,
-            },
-            Notice::SnapshotCorrupt { position } => TimelineEvent::SnapshotCorrupt {
-                group,
-                index: position.index.0,
-            },
-            Notice::StorageFull => TimelineEvent::StorageFull,
-        };
-        effects.push(Effect::Emit(event));
+            Notice::Leading { .. } | Notice::Following { .. } => self.campaigning = false,
+            _ => {}
+        }
+        effects.extend(report::timeline(CONTROL_GROUP, notice).map(Effect::Emit));
     }
 
     /// The state is another than before, in a later generation.
