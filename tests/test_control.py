@@ -37,6 +37,40 @@ def test_every_node_claims_for_itself(shared):
     assert groups[0].to_dict()["node"] == "n1"
 
 
+def test_beyond_seven_voters_members_of_the_control_plane_are_learners():
+    with quorate.Cluster(nodes=9) as cluster:
+
+        def settled():
+            claims = cluster.groups().where("control")
+            return len(claims) == 9 and all(claim.leader for claim in claims) and claims
+
+        claims = eventually(settled)
+        assert {claim.node for claim in claims if claim.state == "learner"} == {"n8", "n9"}
+        assert {claim.voters for claim in claims} == {tuple(f"n{number}" for number in range(1, 8))}
+        # Learners follow: they serve what was agreed on.
+        agreed = cluster.keyspace("agreed", mode="consensus", replicas=3)
+        agreed.put("a", "1")
+        for node in ("n8", "n9"):
+            assert agreed.get("a", node=node).text == "1"
+
+
+def test_the_timeline_names_the_groups(cluster):
+    sharded = cluster.keyspace("sharded", mode="consensus", replicas=3, shards=2)
+    sharded.put_many({f"k{number}": "v" for number in range(20)})
+    events = cluster.events()
+    for group in ("control", "sharded/0", "sharded/1"):
+        elected = events.where("LeaderElected", group=group)
+        assert [event.detail["name"] for event in elected] == [group]
+        assert events.where("LeaderElected", group=elected[0].detail["group"]) == elected
+        assert f"group={group}" in str(elected)
+    assert len(events.where("LeaderElected", group="sharded")) == 2
+    assert not events.where("LeaderElected", group="shard")
+    shown = run(
+        "events", "--group", "sharded/1", "--name", "LeaderElected", "--json", endpoints=cluster.endpoints
+    )
+    assert json.loads(shown)["detail"]["name"] == "sharded/1"
+
+
 def test_another_leads_when_the_leader_is_killed(cluster):
     first = cluster.leader()
     term = max(claim.term for claim in cluster.groups())

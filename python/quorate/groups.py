@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-__all__ = ["CONTROL", "GroupClaim", "Groups"]
+__all__ = ["CONTROL", "CONTROL_GROUP", "GroupClaim", "Groups"]
 
 CONTROL = "control"
 """The name of the control plane's group."""
+CONTROL_GROUP = 1
+"""Its number; all others have greater ones."""
 _STYLES = {"leader": "bold green", "candidate": "yellow", "recovering": "yellow", "broken": "bold red"}
 
 
@@ -32,7 +34,8 @@ class GroupClaim:
     node : str
         Who says so.
     state : str
-        ``leader``, ``follower``, ``candidate``, ``recovering`` (it reads its log) or ``broken`` (it takes no part).
+        ``leader``, ``follower``, ``learner`` (it follows and has no vote), ``candidate``, ``recovering`` (it reads its
+        log) or ``broken`` (it takes no part).
     term : int
         The latest term that it has seen.
     leader : str or None

@@ -15,17 +15,17 @@ from quorate.arguments import PROBE_TIMEOUT, node_number, text, whole_number
 from quorate.entries import moment
 from quorate.errors import InvalidArgument, NotFound, QuorateError
 from quorate.flow import Call, Flow, Pause
-from quorate.groups import CONTROL, GroupClaim, Groups
+from quorate.groups import CONTROL, CONTROL_GROUP, GroupClaim, Groups
 from quorate.metrics import Metrics, Sample
 from quorate.metrics import parse as parse_metrics
-from quorate.operations import Roster, find_keyspace
+from quorate.operations import Roster, find_keyspace, keyspaces
 from quorate.ring import Ring
 from quorate.timeline import Event, Timeline
 from quorate.topology import ClusterStatus, Health, Member, NodeStatus, PeerStatus
 from quorate.trace import Span, Trace, arrange, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _LINK_PAUSE = 0.004
 _SPAN_TRIES = 25
@@ -121,11 +121,14 @@ def _claim(found: dict[str, Any]) -> GroupClaim:
     def names(nodes: Iterable[int]) -> tuple[str, ...]:
         return tuple(f"n{node}" for node in nodes)
 
+    state = str(found["state"]).lower()
+    if state == "follower" and found["node"] in found["learners"]:
+        state = "learner"
     return GroupClaim(
         found["group"],
         found["name"],
         f"n{found['node']}",
-        str(found["state"]).lower(),
+        state,
         found["term"],
         None if found["leader"] is None else f"n{found['leader']}",
         None if found["heard_micros"] is None else found["heard_micros"] / 1e6,
@@ -190,21 +193,37 @@ def events(roster: Roster, timeout: float) -> Flow[Timeline]:
     """Ask every member for its events and put them in the order of their time."""
     members = (yield from roster.topology(timeout)).members
     answers = yield from _ask(members, "events", 0, timeout)
+    names = yield from _group_names(timeout)
     found: list[Event] = []
     missing: list[str] = []
     for member, answer in answers:
         if isinstance(answer, QuorateError):
             missing.append(member.name)
         else:
-            found.extend(_event(occurrence) for occurrence in json.loads(answer))
+            found.extend(_event(occurrence, names) for occurrence in json.loads(answer))
     found.sort(key=lambda event: (event.time, event.node, event.sequence))
     return Timeline(tuple(found), tuple(missing))
 
 
-def _event(found: dict[str, Any]) -> Event:
+def _group_names(timeout: float) -> Flow[dict[int, str]]:
+    """Name the Raft groups that exist now, as their members' claims do."""
+    names = {CONTROL_GROUP: CONTROL}
+    try:
+        known = yield from keyspaces(timeout)
+    except QuorateError:
+        return names
+    for info in known:
+        for shard, group in enumerate(info.groups):
+            names[group.id] = info.name if len(info.groups) == 1 else f"{info.name}/{shard}"
+    return names
+
+
+def _event(found: dict[str, Any], groups: Mapping[int, str]) -> Event:
     event = found["event"]
     name, detail = (event, {}) if isinstance(event, str) else next(iter(event.items()))
     named = dict(detail)
+    if named.get("group") in groups:
+        named = {"group": named["group"], "name": groups[named["group"]], **named}
     for key in ("peer", "node", "leader"):
         if named.get(key) is not None:
             named[key] = f"n{named[key]}"

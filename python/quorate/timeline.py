@@ -61,7 +61,9 @@ class Event:
     name : str
         What, for example ``PeerDown``.
     detail : dict
-        More about it, for example ``{"peer": "n2", "reason": "..."}``.
+        More about it, for example ``{"peer": "n2", "reason": "..."}``. What happens in a Raft group has its number as
+        ``group`` and, while the group exists, as ``name`` what it is for: ``control``, a keyspace, or a keyspace and
+        a shard as in ``accounts/0``.
     generation : int
         The topology generation it happened in.
     sequence : int
@@ -74,6 +76,15 @@ class Event:
     detail: dict[str, Any]
     generation: int
     sequence: int
+
+    def is_of(self, group: int | str | None) -> bool:
+        """Tell whether it happened in a Raft group, given as in `Timeline.where`; in any, or none, if ``None``."""
+        name = str(self.detail.get("name", ""))
+        return group is None or group in (
+            self.detail.get("group"),
+            name or None,
+            name.partition("/")[0] or None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event as plain data, as ``--json`` prints it."""
@@ -117,7 +128,9 @@ class Timeline(Rendered):
     def __getitem__(self, index: int | slice) -> Event | tuple[Event, ...]:
         return self.events[index]
 
-    def where(self, name: str | None = None, *, node: str | None = None) -> Timeline:
+    def where(
+        self, name: str | None = None, *, node: str | None = None, group: int | str | None = None
+    ) -> Timeline:
         """Select events.
 
         Parameters
@@ -126,6 +139,9 @@ class Timeline(Rendered):
             Only events of this name, for example ``PeerDown``.
         node : str, optional
             Only events of this node.
+        group : int or str, optional
+            Only events of the Raft group of this number, or of ``control``, the groups of a keyspace, or one of them
+            as in ``accounts/0``.
 
         Returns
         -------
@@ -139,7 +155,11 @@ class Timeline(Rendered):
         """
         if name not in (None, *EVENTS) and all(event.name != name for event in self.events):
             raise InvalidArgument(f"no event is called {name!r}: there are {', '.join(EVENTS)}")
-        chosen = (e for e in self.events if name in (None, e.name) and node in (None, e.node))
+        chosen = (
+            event
+            for event in self.events
+            if name in (None, event.name) and node in (None, event.node) and event.is_of(group)
+        )
         return Timeline(tuple(chosen), self.missing)
 
     def __rich__(self) -> RenderableType:
@@ -148,7 +168,11 @@ class Timeline(Rendered):
         table = listing("time (UTC)", "node", "event", "detail", title="timeline")
         for event in self.events:
             style = _STYLES.get(event.name, "white")
-            detail = ", ".join(f"{key}={_plain(value)}" for key, value in event.detail.items())
+            shown = dict(event.detail)
+            if "name" in shown:
+                # The number says nothing that the name does not.
+                shown["group"] = shown.pop("name")
+            detail = ", ".join(f"{key}={_plain(value)}" for key, value in shown.items())
             table.add_row(
                 event.time.strftime("%H:%M:%S.%f")[:-3],
                 event.node,

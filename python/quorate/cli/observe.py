@@ -133,7 +133,7 @@ def events(arguments: Namespace, settings: Settings) -> int:
     if arguments.name not in (None, *EVENTS):
         raise InvalidArgument(f"--name {arguments.name!r}: there are {', '.join(EVENTS)}")
     with connection(settings) as client:
-        timeline = client.events().where(arguments.name)
+        timeline = client.events().where(arguments.name, group=arguments.group)
     if arguments.json:
         for event in timeline:
             document(event.to_dict())

@@ -247,6 +247,11 @@ def _observation(commands: _Commands) -> None:
     nodes.add_argument("key")
     events = commands.add("events", "observe:events", "what happened, on all nodes", connects=True)
     events.add_argument("--name", metavar="EVENT", help="only events of this name, for example PeerDown")
+    events.add_argument(
+        "--group",
+        metavar="NAME",
+        help="only events of control, of a keyspace's groups, or of one, as in accounts/0",
+    )
     metrics = commands.add("metrics", "observe:metrics", "the metrics of all nodes", connects=True)
     metrics.add_argument("name", nargs="?", help="only this metric")
     trace = commands.add("trace", "observe:trace", "draw the spans of a trace", connects=True)
