@@ -1,4 +1,5 @@
-//! Plays `tests/transcripts/raft`: a group in a test tube ([`lab`](super::lab)), one command after the other.
+//! Plays `tests/transcripts/raft`: a group in a test tube ([`lab`](super::lab)), one command after the other. Begin reading
+//! with `figure2.txt`, which takes the rules of the paper's Figure 2 one by one; the other files have what they leave open.
 //!
 //! ```text
 //! cluster nodes=3 [learners=n4] [outgoing=n1,n5] [bug=NAME] [SETTING=NUMBER] [stopped]      a group of so many voters;
