@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         Overloaded,
         PartialFailure,
+        PermissionDenied,
         QuorateError,
         ReadTimeout,
         Refused,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
         StorageFull,
         Unavailable,
     )
+    from quorate.faults import Faults, LinkFault
     from quorate.groups import GroupClaim, Groups
+    from quorate.injection import Fault
     from quorate.keyspace import Keyspace
     from quorate.levels import (
         ALL,
@@ -102,6 +105,7 @@ _EXPORTS = {
         "OutcomeUnknown",
         "Overloaded",
         "PartialFailure",
+        "PermissionDenied",
         "QuorateError",
         "ReadTimeout",
         "Refused",
@@ -110,7 +114,9 @@ _EXPORTS = {
         "StorageFull",
         "Unavailable",
     ),
+    "faults": ("Faults", "LinkFault"),
     "groups": ("GroupClaim", "Groups"),
+    "injection": ("Fault",),
     "keyspace": ("Keyspace",),
     "levels": (
         "ALL",
@@ -173,6 +179,8 @@ __all__ = [
     "Distribution",
     "Entry",
     "Event",
+    "Fault",
+    "Faults",
     "GroupClaim",
     "Groups",
     "Health",
@@ -182,6 +190,7 @@ __all__ = [
     "KeyspaceInfo",
     "Level",
     "LimitExceeded",
+    "LinkFault",
     "LogEntry",
     "Member",
     "Metrics",
@@ -193,6 +202,7 @@ __all__ = [
     "Overloaded",
     "PartialFailure",
     "PeerStatus",
+    "PermissionDenied",
     "QuorateError",
     "ReadConsistency",
     "ReadLevel",

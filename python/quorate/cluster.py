@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from quorate.faults import Board
+
 __all__ = ["Cluster", "Node"]
 
 NOTICE_TIMEOUT = 2.0
 """Seconds that the other nodes are given to notice that one has ended."""
+RESUME_TIMEOUT = 5.0
+"""Seconds that a node has to answer when it has been let go on."""
 STOP_TIMEOUT = 10.0
 """Seconds that a node may take to stop, when nothing else is said."""
 RESTART_TIMEOUT = 30.0
@@ -130,6 +134,7 @@ class Cluster(Connection):
         try:
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
+            self._board.awake = fleet.awake
             if not flow.run(client, started(fleet, plan.start_timeout)):
                 raise unlinked(fleet, fleet.names, plan.start_timeout)
             flow.run(client, self._roster.learn(limit))
@@ -176,7 +181,7 @@ class Cluster(Connection):
         self._finalizer()
 
     def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
-        return flow.run(self._client, observation.links(self._fleet.awake(), down, timeout))
+        return flow.run(self._client, noticed(self._fleet, self._board, down, timeout))
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name!r} of {len(self)} nodes, {len(self._fleet.awake())} of them running>"
@@ -316,12 +321,14 @@ class Node(NodeView):
     def restart(self, *, timeout: float = RESTART_TIMEOUT, wait: bool = True) -> None:
         """Start it again with the same data and the same addresses, ending it first if it runs.
 
+        Faults that are in force are in force there too, from a moment after its start.
+
         Parameters
         ----------
         timeout : float
             Seconds that it may take.
         wait : bool
-            Whether to return only when it and the other running nodes see each other again.
+            Whether to return only when it and the other running nodes see each other again, as far as faults let them.
 
         Raises
         ------
@@ -332,9 +339,12 @@ class Node(NodeView):
         """
         timeout = arguments.seconds(timeout, RESTART_TIMEOUT)
         self._fleet.restart(self._name, timeout)
+        flow.run(self._cluster._client, self._cluster._board.restore(self._name, timeout, fresh=True))
         if wait:
             names = {*self._fleet.awake(), self._name}
-            if not flow.run(self._cluster._client, linked(self._fleet, names, timeout)):
+            if not flow.run(
+                self._cluster._client, relinked(self._fleet, self._cluster._board, names, timeout)
+            ):
                 raise unlinked(self._fleet, names, timeout)
 
     def pause(self) -> None:
@@ -342,8 +352,10 @@ class Node(NodeView):
         self._fleet.pause(self._name)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Let it go on after `pause`. It learns of the faults that were made or healed meanwhile."""
         self._fleet.resume(self._name)
+        board = self._cluster._board
+        flow.run(self._cluster._client, board.restore(self._name, RESUME_TIMEOUT, fresh=False))
 
 
 def started(fleet: Fleet, timeout: float) -> flow.Flow[bool]:
@@ -358,6 +370,18 @@ def started(fleet: Fleet, timeout: float) -> flow.Flow[bool]:
 def linked(fleet: Fleet, names: Collection[str], timeout: float) -> flow.Flow[bool]:
     """Wait until these nodes see each other, in vain if one of them ends."""
     return observation.links(names, (), timeout, lambda: fleet.fallen(names))
+
+
+def relinked(fleet: Fleet, board: Board, names: Collection[str], timeout: float) -> flow.Flow[bool]:
+    """Wait until these nodes see each other as far as faults let them, in vain if one of them ends."""
+    severed = yield from board.severed(timeout)
+    return (yield from observation.links(names, (), timeout, lambda: fleet.fallen(names), severed))
+
+
+def noticed(fleet: Fleet, board: Board, down: Collection[str], timeout: float) -> flow.Flow[bool]:
+    """Wait until the nodes that run see none of those that do not, but each other as far as faults let them."""
+    severed = yield from board.severed(timeout)
+    return (yield from observation.links(fleet.awake(), down, timeout, severed=severed))
 
 
 def unlinked(fleet: Fleet, names: Iterable[str], timeout: float) -> ClusterStartError:

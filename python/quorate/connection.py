@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
 from quorate.consensus import ConsensusKeyspace
+from quorate.faults import Board
+from quorate.injection import FaultControl
 from quorate.keyspace import Keyspace
 from quorate.ring import Ring
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "connect"]
 
 
-class Connection:
+class Connection(FaultControl):
     """A client of a cluster; got from `connect`. It goes straight to the replicas and finds other nodes by itself.
 
     It may be shared by threads. It does not survive a fork: connect again in the child.
@@ -43,6 +45,7 @@ class Connection:
         self._client = client
         self._timeout = timeout
         self._roster = operations.Roster()
+        self._board = Board(self._roster)
 
     @property
     def timeout(self) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "PartialFailure",
+    "PermissionDenied",
     "QuorateError",
     "ReadTimeout",
     "Refused",
@@ -217,6 +218,10 @@ class ConditionFailed(QuorateError):
     key: str
     current: int
     _fields = ("key", "current")
+
+
+class PermissionDenied(QuorateError):
+    """The node's configuration does not allow it; nothing was done."""
 
 
 class SessionExpired(QuorateError):

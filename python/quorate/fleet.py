@@ -209,6 +209,8 @@ class Fleet:
             "log": {"level": plan.log_level},
             "secret": plan.secret,
             "insecure": plan.insecure,
+            # A cluster that a program starts is one to experiment with.
+            "allow_faults": True,
             **plan.settings,
         }
         process = NodeProcess(name, config, self.directory / f"{name}.log")

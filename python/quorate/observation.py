@@ -275,27 +275,36 @@ def _span(found: dict[str, Any]) -> Span:
 
 
 def links(
-    up: Iterable[str], down: Iterable[str], timeout: float, hopeless: Callable[[], object] = lambda: None
+    up: Iterable[str],
+    down: Iterable[str],
+    timeout: float,
+    hopeless: Callable[[], object] = lambda: None,
+    severed: Iterable[frozenset[str]] = (),
 ) -> Flow[bool]:
-    """Wait until all nodes of ``up`` see each other, and none of ``down``.
+    """Wait until all nodes of ``up`` see each other, except for pairs that are ``severed``, and none of ``down``.
 
     Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
     """
     awake = [node_number(name) for name in up]
     gone = {node_number(name) for name in down}
+    apart = {frozenset(map(node_number, pair)) for pair in severed}
     deadline = time.monotonic() + timeout
     while True:
         left = deadline - time.monotonic()
         answers = yield Call("ask", (awake, "status", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
-        if all(_sees(node, answer, awake, gone) for node, answer in zip(awake, answers, strict=True)):
+        wanted = [{other for other in awake if frozenset((node, other)) not in apart} for node in awake]
+        if all(
+            _sees(node, answer, others, gone)
+            for node, answer, others in zip(awake, answers, wanted, strict=True)
+        ):
             return True
         if left <= 0 or hopeless():
             return False
         yield Pause(_LINK_PAUSE)
 
 
-def _sees(node: int, answer: str | QuorateError, awake: list[int], gone: set[int]) -> bool:
+def _sees(node: int, answer: str | QuorateError, awake: set[int], gone: set[int]) -> bool:
     if isinstance(answer, QuorateError):
         return False
     seen = {peer["node"] for peer in json.loads(answer)["peers"] if peer["up"]}
-    return seen.issuperset(set(awake) - {node}) and seen.isdisjoint(gone)
+    return seen.issuperset(awake - {node}) and seen.isdisjoint(gone)

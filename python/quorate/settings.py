@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "Settings"]
 
 DEFAULTS: Mapping[str, Any] = {
+    "allow_faults": None,
     "cluster": "quorate",
     "consistency": None,
     "data": None,
@@ -66,6 +67,7 @@ _NUMBERS: Mapping[str, type] = {
     "timeout": float,
     "vnodes": int,
 }
+_SWITCHES = ("allow_faults", "insecure")
 _KINDS = {int: "whole number", float: "number"}
 _FILE = "quorate.toml"
 
@@ -160,7 +162,7 @@ def _typed(name: str, value: Any, source: str) -> Any:
             return kind(value)
     except (TypeError, ValueError):
         raise InvalidArgument(f"{source}={value!r} is not a {_KINDS[_NUMBERS[name]]}") from None
-    if name == "insecure" and isinstance(value, str):
+    if name in _SWITCHES and isinstance(value, str):
         if value.lower() not in ("0", "1", "false", "true", "no", "yes"):
             raise InvalidArgument(f"{source}={value!r}: use true or false")
         return value.lower() in ("1", "true", "yes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import mapping, text, whole_number
+from quorate.arguments import mapping, switch, text, whole_number
 from quorate.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
     "worker_threads": (1, 1024),
 }
 """The least and the most of each number."""
-_NAMES = sorted((*_NUMBERS, "record_dir"))
+_NAMES = sorted((*_NUMBERS, "allow_faults", "record_dir"))
 
 
 def tuned(settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -49,6 +49,8 @@ def tuned(settings: Mapping[str, Any] | None) -> dict[str, Any]:
 def _checked(name: str, value: Any) -> Any:
     if name in _NUMBERS:
         return whole_number(value, name, *_NUMBERS[name])
+    if name == "allow_faults":
+        return switch(value, name)
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidArgument(f"{name}={value!r}: give the path of a directory")

@@ -18,6 +18,7 @@ from quorate.aio.cluster import Cluster, Node
 from quorate.aio.connection import Connection, connect
 from quorate.aio.consensus import ConsensusKeyspace
 from quorate.aio.entries import Entry, WriteResult
+from quorate.aio.injection import Fault
 from quorate.aio.keyspace import Keyspace
 from quorate.aio.records import Appended, Commit, ConsensusEntry
 
@@ -29,6 +30,7 @@ __all__ = [
     "ConsensusEntry",
     "ConsensusKeyspace",
     "Entry",
+    "Fault",
     "Keyspace",
     "Node",
     "WriteResult",

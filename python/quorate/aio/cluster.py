@@ -6,9 +6,10 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, arguments, cluster, flow, observation, operations
+from quorate import _quorate, arguments, cluster, flow, operations
 from quorate.aio.connection import Connection
 from quorate.errors import Closed
+from quorate.faults import Board
 from quorate.fleet import Fleet, Plan
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Cluster(Connection):
         self._plan = Plan(nodes, start_timeout=limit, **options)
         self._timeout = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
         self._roster = operations.Roster()
+        self._board = Board(self._roster)
         self._started: Fleet | None = None
 
     async def start(self) -> Self:
@@ -47,6 +49,7 @@ class Cluster(Connection):
         limit = self._plan.start_timeout
         fleet = await asyncio.to_thread(Fleet, self._plan)
         self._started = fleet
+        self._board.awake = fleet.awake
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
             self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
@@ -104,7 +107,7 @@ class Cluster(Connection):
         return await self.start()
 
     async def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
-        return await flow.run_async(self._client, observation.links(self._fleet.awake(), down, timeout))
+        return await flow.run_async(self._client, cluster.noticed(self._fleet, self._board, down, timeout))
 
     def __repr__(self) -> str:
         if self._started is None:
@@ -137,9 +140,11 @@ class Node(cluster.NodeView):
         """Start it again with the same data and the same addresses; see `quorate.Node.restart`."""
         timeout = arguments.seconds(timeout, cluster.RESTART_TIMEOUT)
         await asyncio.to_thread(self._fleet.restart, self._name, timeout)
+        client, board = self._cluster._client, self._cluster._board
+        await flow.run_async(client, board.restore(self._name, timeout, fresh=True))
         if wait:
             names = {*self._fleet.awake(), self._name}
-            if not await flow.run_async(self._cluster._client, cluster.linked(self._fleet, names, timeout)):
+            if not await flow.run_async(client, cluster.relinked(self._fleet, board, names, timeout)):
                 raise cluster.unlinked(self._fleet, names, timeout)
 
     async def pause(self) -> None:
@@ -147,5 +152,9 @@ class Node(cluster.NodeView):
         self._fleet.pause(self._name)
 
     async def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Let it go on after `pause`; see `quorate.Node.resume`."""
         self._fleet.resume(self._name)
+        board = self._cluster._board
+        await flow.run_async(
+            self._cluster._client, board.restore(self._name, cluster.RESUME_TIMEOUT, fresh=False)
+        )

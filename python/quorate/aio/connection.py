@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
 from quorate.aio.consensus import ConsensusKeyspace
+from quorate.aio.injection import FaultControl
 from quorate.aio.keyspace import Keyspace
+from quorate.faults import Board
 from quorate.ring import Ring
 
 if TYPE_CHECKING:
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["Connecting", "Connection", "connect"]
 
 
-class Connection:
+class Connection(FaultControl):
     """A client of a cluster; got from `connect`. See `quorate.Connection`."""
 
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
         self._roster = operations.Roster()
+        self._board = Board(self._roster)
 
     @property
     def timeout(self) -> float:

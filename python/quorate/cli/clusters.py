@@ -40,6 +40,7 @@ def up(arguments: Namespace, settings: Settings) -> int:
         vnodes=settings["vnodes"],
         hash=settings["hash"],
         raft_timing=settings["raft_timing"],
+        settings={"allow_faults": settings["allow_faults"]},
     ) as cluster:
         _announce(cluster, as_json=arguments.json)
         _watch(cluster, done)
@@ -132,7 +133,8 @@ def node_config(settings: Settings) -> dict[str, Any]:
     }
     if settings["secret"] is not None:
         config["secret"] = settings["secret"]
-    return config | tuned({name: settings[name] for name in ("heartbeat_ms", "idle_ms", "map_size_bytes")})
+    further = ("allow_faults", "heartbeat_ms", "idle_ms", "map_size_bytes")
+    return config | tuned({name: settings[name] for name in further})
 
 
 def parse_member(text: str) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def build() -> argparse.ArgumentParser:
     _clusters(commands)
     _data(commands)
     _observation(commands)
+    _faults(commands)
     _bench(commands)
     return parser
 
@@ -90,6 +91,7 @@ def _clusters(commands: _Commands) -> None:
     up.add_argument(
         "--port", type=int, help="first port, ten for each node (7400); 0 takes any that are free"
     )
+    _allow_faults(up, "let `quorate fault` break links (it may, unless QUORATE_ALLOW_FAULTS=false)")
     up.add_argument("--data", metavar="DIR", help="keep the data there (a temporary directory by default)")
     _shape(up)
     _timing(up)
@@ -114,11 +116,16 @@ def _clusters(commands: _Commands) -> None:
     node.add_argument(
         "--insecure", action="store_const", const=True, help="listen beyond loopback without a secret"
     )
+    _allow_faults(node, "let clients break the links to other nodes; for laboratories")
     node.add_argument("--heartbeat-ms", type=int, metavar="MS", help="between heartbeats on an idle link")
     node.add_argument("--idle-ms", type=int, metavar="MS", help="of silence until a link counts as broken")
     node.add_argument("--map-size-bytes", type=int, metavar="BYTES", help="how far the store may grow")
     node.add_argument("--log-file", metavar="FILE", help="append the log there (stderr by default)")
     node.add_argument("--log-level", metavar="LEVEL", help="error, warn, info, debug or trace (info)")
+
+
+def _allow_faults(parser: argparse.ArgumentParser, summary: str) -> None:
+    parser.add_argument("--allow-faults", action=argparse.BooleanOptionalAction, default=None, help=summary)
 
 
 def _shape(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +263,21 @@ def _observation(commands: _Commands) -> None:
     metrics.add_argument("name", nargs="?", help="only this metric")
     trace = commands.add("trace", "observe:trace", "draw the spans of a trace", connects=True)
     trace.add_argument("trace_id", metavar="TRACE_ID")
+
+
+def _faults(commands: _Commands) -> None:
+    fault = commands.add("fault", "faults:fault", "break links between nodes, and heal them", connects=True)
+    fault.add_argument("action", choices=("partition", "isolate", "slow", "lossy", "heal", "list"))
+    fault.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="groups of nodes, as in n1,n2 n3; for heal the ids of faults (all by default)",
+    )
+    fault.add_argument("--delay", type=float, metavar="SECONDS", help="slow: how late everything is")
+    fault.add_argument("--jitter", type=float, metavar="SECONDS", help="slow: how much later still, at most")
+    fault.add_argument("--percent", type=float, metavar="N", help="lossy: how many of a hundred are lost")
+    fault.add_argument("--one-way", action="store_true", help="only what the first group sends to the second")
 
 
 def _bench(commands: _Commands) -> None:

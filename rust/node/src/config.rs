@@ -112,6 +112,8 @@ pub struct NodeConfig {
     pub secret: Option<Secret>,
     /// Whether listening beyond loopback without a secret is accepted.
     pub insecure: bool,
+    /// Whether clients may make faults in what the node sends to its peers.
+    pub allow_faults: bool,
     /// How often an idle link says that it is alive.
     pub heartbeat: Duration,
     /// How long a link may be silent before it counts as broken.
@@ -245,6 +247,7 @@ impl RawConfig {
             log: self.log.resolve()?,
             secret,
             insecure,
+            allow_faults: self.allow_faults.unwrap_or(false),
             heartbeat,
             idle,
             raft_timing: raft_timing(self.raft_timing.as_deref())?,

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod disk;
 pub mod doors;
 pub mod fatal;
+pub mod faults;
 pub mod files;
 pub mod fullness;
 pub mod gather;

@@ -31,6 +31,7 @@ use crate::directory::Directory;
 use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
+use crate::faults::FaultDesk;
 use crate::files::Files;
 use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
@@ -201,6 +202,13 @@ impl Node {
             storage: gauge.clone(),
             data_dir: dir.path().to_owned(),
             links: Arc::clone(&peers) as _,
+            faults: FaultDesk::new(
+                config.node,
+                config.allow_faults,
+                placement.topology(),
+                Arc::clone(&peers) as _,
+                Arc::clone(&telemetry),
+            ),
             admission: Arc::new(clients.clone()),
             ready: AtomicBool::new(false),
         });

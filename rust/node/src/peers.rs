@@ -12,13 +12,14 @@ use ractor::ActorRef;
 
 use crate::directory::Directory;
 use crate::fatal::{Fatal, FatalError};
+use crate::faults::Spoil;
 use crate::hops::Hops;
 use crate::inbox::Receipt;
 use crate::peer_book::PeerBook;
 use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
 use crate::telemetry::Telemetry;
-use crate::transport::{BoxFuture, Inbound, Incoming, PeerIdentity, Transport};
+use crate::transport::{BoxFuture, FaultRules, Inbound, Incoming, PeerIdentity, Transport};
 use crate::view::Links;
 
 /// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
@@ -74,6 +75,14 @@ impl Links for Peers {
             .map(|transport| transport.links())
             .unwrap_or_default();
         links.iter().map(|(_, totals)| totals.shed_envelopes).sum()
+    }
+}
+
+impl Spoil for Peers {
+    fn spoil(&self, rules: &FaultRules) {
+        if let Some(transport) = self.transport.get() {
+            transport.set_faults(rules);
+        }
     }
 }
 

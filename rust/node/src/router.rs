@@ -115,7 +115,7 @@ impl Router {
                     let answer = self
                         .view
                         .answer(other)
-                        .ok_or_else(|| Error::invalid("nobody answers this request"));
+                        .unwrap_or_else(|| Err(Error::invalid("nobody answers this request")));
                     answers.push((client, answer));
                     continue;
                 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_protocol::api::{PeerStatus, Request, Response, Status};
+use quorate_protocol::error::Error;
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::topology::Topology;
 use quorate_storage::lmdb::Gauge;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::faults::FaultDesk;
 use crate::fullness;
 use crate::telemetry::Telemetry;
 
@@ -50,6 +52,8 @@ pub struct NodeView {
     pub data_dir: PathBuf,
     /// Its links.
     pub links: Arc<dyn Links>,
+    /// What people have broken between it and its peers.
+    pub faults: FaultDesk,
     /// Its clients.
     pub admission: Arc<dyn Admission>,
     /// Whether it serves requests.
@@ -58,15 +62,17 @@ pub struct NodeView {
 
 impl NodeView {
     /// The answer to a request about the node; `None` for one that a role must answer.
-    pub fn answer(&self, request: &Request) -> Option<Response> {
-        Some(match request {
+    pub fn answer(&self, request: &Request) -> Option<Result<Response, Error>> {
+        Some(Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Events { after } => Response::Events(self.telemetry.events_after(*after)),
             Request::Spans { trace_id } => Response::Spans(self.telemetry.spans_of(*trace_id)),
             Request::Metrics => Response::Metrics(self.telemetry.metrics().render()),
             Request::Groups => Response::Groups(self.telemetry.claims(self.clock.instant())),
+            Request::Faults => Response::Faults(self.faults.in_force()),
+            Request::ChangeFaults(change) => return Some(self.faults.change(change).map(Response::Faults)),
             _ => return None,
-        })
+        }))
     }
 
     /// The node's own view of itself and its peers.

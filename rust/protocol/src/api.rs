@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::faults::{FaultChange, LinkFault};
 use crate::hlc::Timestamp;
 use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use crate::key::Key;
@@ -241,6 +242,11 @@ pub enum Request {
         /// How much it must see.
         level: ReadLevel,
     },
+    /// The faults of links that are in force on this node.
+    Faults,
+    /// Change them: what this node sends is spoiled from now on as they say. Only where the node's setting `allow_faults`
+    /// is on.
+    ChangeFaults(FaultChange),
 }
 
 /// Which command of a session this is (see [`crate::raft::sessions`]).
@@ -320,6 +326,8 @@ pub enum Response {
         /// What was read.
         view: View,
     },
+    /// To `Faults` and `ChangeFaults`: those in force now.
+    Faults(Vec<LinkFault>),
 }
 
 /// A command that was executed.

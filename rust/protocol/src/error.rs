@@ -95,6 +95,9 @@ pub enum Error {
     /// one was cannot be known from here.
     #[error("{0}")]
     SessionExpired(String),
+    /// The node's configuration does not allow it. Nothing was done.
+    #[error("{0}")]
+    PermissionDenied(String),
 }
 
 impl Error {
@@ -126,6 +129,7 @@ impl Error {
             Error::Closed(_) => "Closed",
             Error::ConditionFailed { .. } => "ConditionFailed",
             Error::SessionExpired(_) => "SessionExpired",
+            Error::PermissionDenied(_) => "PermissionDenied",
         }
     }
 }

@@ -3,6 +3,7 @@ pub mod api;
 pub mod bugs;
 pub mod control;
 pub mod error;
+pub mod faults;
 pub mod files;
 pub mod frame;
 pub mod hlc;

@@ -13,8 +13,8 @@ use crate::consensus::{self, Consensus};
 use crate::context::Context;
 use crate::errors::exception;
 use crate::requests::{
-    alter_request, create_request, drop_request, duration, get_request, get_requests, plain, put_request,
-    put_requests, question, scan_request,
+    alter_request, create_request, drop_request, duration, faults_request, get_request, get_requests, plain,
+    put_request, put_requests, question, scan_request,
 };
 use crate::runtime::{awaitable, wait};
 use crate::sampling::Sampling;
@@ -301,6 +301,27 @@ impl Client {
         awaitable(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
     }
 
+    /// Has each of these nodes change its faults: `Add`, `Heal` or `Replace`, as JSON; or asks which there are.
+    fn faults(
+        &self,
+        py: Python<'_>,
+        nodes: Vec<u16>,
+        change: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Vec<Each<String>>> {
+        wait(py, ask(self.here()?, nodes, faults_request(change)?, timeout))
+    }
+
+    fn faults_async<'py>(
+        &self,
+        py: Python<'py>,
+        nodes: Vec<u16>,
+        change: Option<&str>,
+        timeout: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, ask(self.here()?, nodes, faults_request(change)?, timeout))
+    }
+
     /// A consensus keyspace: its id and name, the id and members of the group of each shard, and the ring's hash.
     fn consensus(
         slf: &Bound<'_, Self>,
@@ -450,6 +471,7 @@ fn description(outcome: Outcome) -> Result<String, Error> {
         Response::Spans(spans) => json(&spans),
         Response::Metrics(text) => Ok(text),
         Response::Groups(claims) => json(&claims),
+        Response::Faults(faults) => json(&faults),
         Response::Done => Ok(String::new()),
         _ => Err(unexpected()),
     }

@@ -166,6 +166,16 @@ pub(crate) fn drop_request(name: &str) -> Request {
     }
 }
 
+/// A change of a node's faults, as JSON; without one, the question which there are.
+pub(crate) fn faults_request(change: Option<&str>) -> PyResult<Request> {
+    let Some(change) = change else {
+        return Ok(Request::Faults);
+    };
+    serde_json::from_str(change)
+        .map(Request::ChangeFaults)
+        .map_err(|error| exception(Error::invalid(format!("this is not a change of faults: {error}"))))
+}
+
 /// What is asked of single nodes, by name.
 pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
     match what {

@@ -44,7 +44,8 @@ impl Kind {
             | Request::DropKeyspace { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }
-            | Request::CloseSession { .. } => Kind::Idempotent,
+            | Request::CloseSession { .. }
+            | Request::ChangeFaults(_) => Kind::Idempotent,
             Request::Get { .. }
             | Request::Scan { .. }
             | Request::ListKeyspaces
@@ -54,6 +55,7 @@ impl Kind {
             | Request::Spans { .. }
             | Request::Metrics
             | Request::Groups
+            | Request::Faults
             | Request::Read { .. }
             | Request::ReadRange { .. }
             | Request::ReadLog { .. } => Kind::Read,
@@ -315,5 +317,7 @@ fn operation_name(request: &Request) -> &'static str {
         Request::Events { .. } => "events",
         Request::Spans { .. } => "spans",
         Request::Metrics => "metrics",
+        Request::Faults => "faults",
+        Request::ChangeFaults(_) => "change_faults",
     }
 }

@@ -294,6 +294,8 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
         }
         Request::Metrics => Response::Metrics(format!("node {node}\n")),
         Request::Groups => Response::Groups(Vec::new()),
+        Request::Faults => Response::Faults(Vec::new()),
+        Request::ChangeFaults(_) => return Err(Error::PermissionDenied("not these nodes".to_owned())),
         Request::Propose { .. }
         | Request::OpenSession { .. }
         | Request::CloseSession { .. }

@@ -32,6 +32,8 @@ pub struct RawConfig {
     pub log: RawLog,
     /// Accept listening beyond loopback without a secret. False.
     pub insecure: Option<bool>,
+    /// Let clients make faults in what this node sends to its peers: block, lose or delay it. False; for laboratories.
+    pub allow_faults: Option<bool>,
     /// A secret that peers and clients must know. None.
     pub secret: Option<String>,
     /// Milliseconds between heartbeats on an idle link. 100.

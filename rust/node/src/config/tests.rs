@@ -22,15 +22,16 @@ fn everything_but_the_essentials_has_a_default() {
         (Duration::from_millis(100), Duration::from_secs(1))
     );
     assert_eq!(config.raft_timing, Timing::DEFAULT);
+    assert!(!config.allow_faults);
     assert_eq!(config.members, None);
 }
 
 #[test]
 fn toml_and_json_say_the_same() {
     let toml = NodeConfig::parse(
-        "cluster = 'test'\nnode_id = 'n1'\ndata_dir = '/data/n1'\nparent_pipe = true\nvnodes = 7\n[listen]\npeer = '127.0.0.1:7000'",
+        "cluster = 'test'\nnode_id = 'n1'\ndata_dir = '/data/n1'\nparent_pipe = true\nvnodes = 7\nallow_faults = true\n[listen]\npeer = '127.0.0.1:7000'",
     );
-    let json = config(r#", "vnodes": 7, "listen": {"peer": "127.0.0.1:7000"}"#);
+    let json = config(r#", "vnodes": 7, "allow_faults": true, "listen": {"peer": "127.0.0.1:7000"}"#);
     assert_eq!(toml.unwrap(), json.unwrap());
 }
 

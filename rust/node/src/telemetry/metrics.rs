@@ -345,9 +345,10 @@ fn consistency_label(consistency: Consistency) -> &'static str {
 
 /// The outcome as a label: `ok` or a name of [`quorate_protocol::error::Error`].
 fn outcome_label(outcome: &str) -> &'static str {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 17] = [
         "ConditionFailed",
         "SessionExpired",
+        "PermissionDenied",
         "ok",
         "Unavailable",
         "Overloaded",

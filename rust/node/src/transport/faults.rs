@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_protocol::faults::Effect;
 use quorate_protocol::ids::NodeId;
 
 /// What is wrong with the way to a peer. The default is nothing.
@@ -18,6 +19,17 @@ pub struct Fault {
     pub delay: Duration,
     /// And up to this much later still; the order stays.
     pub jitter: Duration,
+}
+
+impl From<Effect> for Fault {
+    fn from(effect: Effect) -> Self {
+        Fault {
+            block: effect.block,
+            loss_percent: f64::from(effect.loss_ppm) / 1e4,
+            delay: Duration::from_micros(effect.delay_micros),
+            jitter: Duration::from_micros(effect.jitter_micros),
+        }
+    }
 }
 
 /// Faults by the peer that is sent to.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use quorate_protocol::api::*;
 use quorate_protocol::error::Error;
+use quorate_protocol::faults::{Effect, FaultChange, LinkFault};
 use quorate_protocol::hlc::Timestamp;
 use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
 use quorate_protocol::key::Key;
@@ -65,6 +66,20 @@ fn record() -> Record {
         version: 300,
         time: WallTime(1_700_000_000_000_000),
         value: Bytes::from_static(b"value"),
+    }
+}
+
+fn link_fault() -> LinkFault {
+    LinkFault {
+        id: 300,
+        groups: vec![vec![NodeId(1), NodeId(2)], vec![NodeId(3)]],
+        one_way: true,
+        effect: Effect {
+            block: true,
+            loss_ppm: 25_000,
+            delay_micros: 50_000,
+            jitter_micros: 5_000,
+        },
     }
 }
 
@@ -211,6 +226,10 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
             limit: 100,
             level: ReadLevel::Stale,
         },
+        Request::Faults,
+        Request::ChangeFaults(FaultChange::Add(vec![link_fault()])),
+        Request::ChangeFaults(FaultChange::Heal(vec![300])),
+        Request::ChangeFaults(FaultChange::Replace(vec![link_fault()])),
     ];
     let trace = TraceContext {
         trace_id: 0xf00d << 64,
@@ -239,6 +258,10 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
                 Request::Read { .. } => "request.read",
                 Request::ReadRange { .. } => "request.read_range",
                 Request::ReadLog { .. } => "request.read_log",
+                Request::Faults => "request.faults",
+                Request::ChangeFaults(FaultChange::Add(_)) => "request.change_faults.add",
+                Request::ChangeFaults(FaultChange::Heal(_)) => "request.change_faults.heal",
+                Request::ChangeFaults(FaultChange::Replace(_)) => "request.change_faults.replace",
             };
             let frame = RequestFrame {
                 id: 1000,
@@ -383,6 +406,7 @@ fn answers() -> Vec<Response> {
             next: Some(301),
             view: view(),
         },
+        Response::Faults(vec![link_fault()]),
     ]
 }
 
@@ -421,6 +445,7 @@ fn errors() -> Vec<Error> {
             current: Some(300),
         },
         Error::SessionExpired("the session has expired".to_owned()),
+        Error::PermissionDenied("allow_faults is off".to_owned()),
     ]
 }
 
@@ -446,6 +471,7 @@ pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
                 Ok(Response::Records { .. }) => "response.records".to_owned(),
                 Ok(Response::RecordPage { .. }) => "response.record_page".to_owned(),
                 Ok(Response::LogPage { .. }) => "response.log_page".to_owned(),
+                Ok(Response::Faults(_)) => "response.faults".to_owned(),
                 Err(error) => format!("error.{}", error.name()),
             };
             (name, ResponseFrame { id: 1000, response })

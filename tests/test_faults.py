@@ -1,0 +1,321 @@
+"""Faults of links: what they mean, without a process; and what a cluster of processes does with them."""
+
+import json
+
+import pytest
+
+import quorate
+from harness import eventually
+from quorate import ALL, ConnectionLost, InvalidArgument, NotFound, OutcomeUnknown, PermissionDenied, faults
+from quorate.cli.clusters import node_config
+from quorate.fleet import Plan
+from quorate.flow import Call, Pause
+from quorate.settings import Settings
+from quorate.topology import Member, Topology
+
+NAMES = ["n1", "n2", "n3", "n4", "n5"]
+
+
+# Pure -----------------------------------------------------------------------------------------------------------------
+
+
+def ways(fault):
+    return sorted(fault.blocked)
+
+
+def test_a_partition_blocks_the_ways_between_its_groups_and_no_others():
+    cut = faults.partition(({"n2", "n1"}, "n3"), False)(NAMES)
+    assert cut.groups == (("n1", "n2"), ("n3",))
+    assert ways(cut) == [("n1", "n3"), ("n2", "n3"), ("n3", "n1"), ("n3", "n2")]
+    assert ways(faults.partition(("n1", "n3"), True)(NAMES)) == [("n1", "n3")]
+    three = faults.partition(("n1", "n2", "n3"), False)(NAMES)
+    assert len(ways(three)) == 6
+    assert faults.severed([three]) == {frozenset(pair) for pair in (("n1", "n2"), ("n1", "n3"), ("n2", "n3"))}
+    assert faults.isolate("n2")(["n1", "n2", "n3"]).groups == (("n2",), ("n1", "n3"))
+    assert not faults.slow("n1", "n2", 0.1, 0, False)(NAMES).blocked
+
+
+def test_faults_describe_themselves():
+    slow = faults.slow("n1", ["n2", "n3"], 0.05, 0.01, True)(NAMES)
+    assert (slow.kind, slow.between, slow.effect) == ("slow", "n1 -> n2,n3", "50 ms late, jitter 10 ms")
+    lossy = faults.lossy("n1", "n2", 2.5, False)(NAMES)
+    assert (lossy.kind, lossy.between, lossy.effect) == ("lossy", "n1 <-> n2", "2.5 % lost")
+    cut = faults.partition(("n1", "n2"), False)(NAMES)
+    assert (cut.kind, cut.effect) == ("partition", "blocked")
+    table = str(faults.Faults((slow, cut), ("n3",)))
+    assert slow.id in table
+    assert "no answer from n3" in table
+    assert str(faults.Faults(())) == "faults: nothing"
+
+
+def test_a_fault_is_told_and_read_alike():
+    for fault in (
+        faults.slow("n1", ["n2", "n3"], 0.05, 0.01, True)(NAMES),
+        faults.lossy("n1", "n2", 2.5, False)(NAMES),
+        faults.partition(("n1", "n2"), False)(NAMES),
+    ):
+        assert faults.from_wire(json.loads(json.dumps(faults.to_wire(fault)))) == fault
+
+
+def test_what_nodes_tell_is_put_together():
+    one, two = (faults.partition(("n1", "n2"), False)(NAMES) for _ in range(2))
+    told = {"n1": json.dumps([faults.to_wire(one)]), "n2": json.dumps([*map(faults.to_wire, (one, two))])}
+    assert {fault.id: fault.nodes for fault in faults.merged(told)} == {one.id: ("n1", "n2"), two.id: ("n2",)}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: faults.partition(("n1",), False), "two groups of nodes or more"),
+        (lambda: faults.partition(("n1", "n2", "n3"), True), "name two groups, not 3"),
+        (lambda: faults.partition(("n1", "n2"), 1), "one_way=1: use True or False"),
+        (lambda: faults.partition(("n1", "n9"), False), "no node 'n9': this cluster has n1, n2, n3, n4, n5"),
+        (lambda: faults.partition(("n1", 3), False), "a group of nodes is a list, not int"),
+        (lambda: faults.partition((["n1", 7], "n2"), False), "no node 7"),
+        (lambda: faults.partition(({"n1", "n2"}, {"n2"}), False), "n2 is named twice"),
+        (lambda: faults.partition(("n1", []), False), "a group is empty"),
+        (lambda: faults.isolate("x"), "no node 'x'"),
+        (lambda: faults.isolate(["n1"]), "is not the name of a node"),
+        (lambda: faults.slow("n1", "n2", -1, 0, False), "delay=-1: give seconds, from 0 to 3600"),
+        (lambda: faults.slow("n1", "n2", 0, float("nan"), False), "jitter=nan: give seconds"),
+        (lambda: faults.slow("n1", "n2", "1", 0, False), "delay='1': give seconds"),
+        (lambda: faults.slow("n1", "n2", 0, 0, False), "nothing would be late"),
+        (
+            lambda: faults.lossy("n1", "n2", 101, False),
+            "percent=101: give of a hundred messages, from 0 to 100",
+        ),
+        (lambda: faults.lossy("n1", "n2", 0, False), "nothing would be lost"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(make, words):
+    with pytest.raises(InvalidArgument, match=words):
+        make()(NAMES)
+
+
+def test_a_node_alone_cannot_be_cut_off():
+    with pytest.raises(InvalidArgument, match="nobody to cut it off from"):
+        faults.isolate("n1")(["n1"])
+
+
+class Nodes:
+    """What nodes would keep, without any: runs the flows of a board."""
+
+    def __init__(self, count=3):
+        members = tuple(Member(f"n{n}", f"h:{n}", f"p:{n}", "", "r", "d") for n in range(1, count + 1))
+        self.topology_ = Topology("0" * 32, 1, members, 150, "murmur3")
+        self.kept = {member.number: {} for member in members}
+        self.down = {}
+
+    def topology(self, timeout):
+        return self.topology_
+        yield
+
+    def run(self, flow):
+        answer = None
+        try:
+            while True:
+                step = flow.send(answer)
+                answer = None if isinstance(step, Pause) else self._answer(step)
+        except StopIteration as stop:
+            return stop.value
+
+    def _answer(self, call):
+        assert isinstance(call, Call)
+        if call.method == "ask":
+            everybody = [{"node": node, "up": True} for node in self.kept]
+            return [json.dumps({"peers": everybody}) for _ in call.arguments[0]]
+        numbers, change, _ = call.arguments
+        return [self.down.get(number) or self._change(number, change) for number in numbers]
+
+    def _change(self, number, change):
+        kept = self.kept[number]
+        if change is not None:
+            ((what, items),) = json.loads(change).items()
+            if what == "Replace":
+                kept.clear()
+            for item in items:
+                if what == "Heal":
+                    kept.pop(item, None)
+                else:
+                    kept[item["id"]] = item
+        return json.dumps(list(kept.values()))
+
+    def ids(self, number):
+        return {f"{each:08x}" for each in self.kept[number]}
+
+
+def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
+    nodes = Nodes()
+    board = faults.Board(nodes)
+    one = nodes.run(board.begin(faults.isolate("n1"), 1))
+    two = nodes.run(board.begin(faults.slow("n1", "n2", 1, 0, False), 1))
+    assert one.nodes == ("n1", "n2", "n3")
+    assert nodes.run(board.severed(1)) == {frozenset(("n1", "n2")), frozenset(("n1", "n3"))}
+    assert nodes.run(board.end([one.id], 1)) == (one.id,)
+    assert {fault.id for fault in nodes.run(board.report(1))} == {two.id}
+    with pytest.raises(NotFound, match=f"there are {two.id}"):
+        nodes.run(board.named([one.id], 1))
+    assert nodes.run(board.end(None, 1)) == (two.id,)
+    assert not nodes.run(board.report(1)).faults
+
+
+def test_a_fault_that_one_node_refuses_is_in_force_on_none():
+    nodes = Nodes()
+    nodes.down[3] = PermissionDenied("no faults here")
+    board = faults.Board(nodes)
+    with pytest.raises(PermissionDenied):
+        nodes.run(board.begin(faults.isolate("n1"), 1))
+    assert not any(nodes.kept.values())
+
+
+def test_a_client_that_does_not_know_who_is_up_goes_on_without_those_that_do_not_answer():
+    nodes = Nodes()
+    nodes.down[3] = ConnectionLost("gone")
+    board = faults.Board(nodes)
+    assert nodes.run(board.begin(faults.isolate("n1"), 1)).nodes == ("n1", "n2")
+    assert nodes.run(board.report(1)).missing == ("n3",)
+    nodes.down |= {1: OutcomeUnknown("late"), 2: ConnectionLost("gone")}
+    with pytest.raises(ConnectionLost, match="no node answers"):
+        nodes.run(board.begin(faults.isolate("n1"), 1))
+    board.awake = lambda: {"n1"}
+    with pytest.raises(OutcomeUnknown):
+        nodes.run(board.begin(faults.isolate("n1"), 1))
+
+
+def test_a_node_that_comes_back_is_told_by_what_the_others_say():
+    nodes = Nodes()
+    board = faults.Board(nodes)
+    one = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.kept[3].clear()
+    nodes.run(board.restore("n3", 1, fresh=True))
+    assert nodes.ids(3) == {one.id}
+    # Somebody else has healed it while n3 was paused.
+    nodes.kept[1].clear()
+    nodes.kept[2].clear()
+    nodes.run(board.restore("n3", 1, fresh=False))
+    assert nodes.ids(3) == set()
+    # Nobody else can be asked: what this client has made counts.
+    nodes.down |= {1: ConnectionLost("gone"), 2: ConnectionLost("gone")}
+    nodes.run(board.restore("n3", 1, fresh=True))
+    assert nodes.ids(3) == {one.id}
+
+
+def test_faults_are_allowed_where_it_is_said():
+    def config(**environment):
+        given = {"QUORATE_DATA": "/d", **environment}
+        return node_config(Settings(_arguments(), given))
+
+    assert "allow_faults" not in config()
+    assert config(QUORATE_ALLOW_FAULTS="yes")["allow_faults"] is True
+    with pytest.raises(InvalidArgument, match="QUORATE_ALLOW_FAULTS='maybe'"):
+        config(QUORATE_ALLOW_FAULTS="maybe")
+    with pytest.raises(InvalidArgument, match="allow_faults='x'"):
+        Plan(3, settings={"allow_faults": "x"})
+
+
+def _arguments():
+    from argparse import Namespace
+
+    return Namespace(command="node")
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+def sees(cluster, node, other):
+    status = next(each for each in cluster.status() if each.name == node)
+    return any(peer.name == other and peer.up for peer in status.peers)
+
+
+def test_faults_of_one_link_add_up_and_end_one_by_one(cluster):
+    first = cluster.partition("n1", "n2")
+    with cluster.isolate("n1") as second:
+        assert {fault.id for fault in cluster.faults()} == {first.id, second.id}
+        eventually(lambda: not sees(cluster, "n1", "n2") and not sees(cluster, "n1", "n3"))
+        assert sees(cluster, "n2", "n3")
+    assert second.healed
+    assert sees(cluster, "n1", "n3"), "a fault is healed when its nodes see each other again"
+    assert not sees(cluster, "n1", "n2")
+    first.heal()
+    first.heal()
+    assert sees(cluster, "n1", "n2")
+    assert not cluster.faults().faults
+    events = [event for event in cluster.events() if event.name == "Fault"]
+    assert len(events) == 12, "on each of three nodes each of two faults begins and ends"
+    assert cluster.metrics().value("quorate_timeline_events_total", event="Fault", node="n1") == 4
+
+
+def test_a_node_that_was_killed_or_paused_has_the_faults_of_the_others(cluster):
+    cluster["n3"].kill()
+    cut = cluster.isolate("n3")
+    assert cut.nodes == ("n1", "n2")
+    cluster["n3"].restart()
+    assert cluster.faults()[0].nodes == ("n1", "n2", "n3")
+    assert not sees(cluster, "n3", "n1")
+    cluster["n3"].pause()
+    cut.heal()
+    cluster["n3"].resume()
+    assert not cluster.faults().faults
+    eventually(lambda: sees(cluster, "n3", "n1") and sees(cluster, "n1", "n3"))
+    # All of them at once: nobody else can tell.
+    cut = cluster.isolate("n1")
+    for node in cluster:
+        node.kill(wait=False)
+    for node in cluster:
+        node.restart(wait=False)
+    assert [(fault.id, fault.nodes) for fault in cluster.faults()] == [(cut.id, ("n1", "n2", "n3"))]
+    cluster.heal()
+
+
+def test_nodes_that_allow_no_faults_refuse_them():
+    with quorate.Cluster(nodes=2, settings={"allow_faults": False}) as cluster:
+        with pytest.raises(PermissionDenied, match="--allow-faults"):
+            cluster.isolate("n1")
+        assert not cluster.faults().faults
+        cluster["n1"].restart()
+        cluster["n2"].pause()
+        cluster["n2"].resume()
+
+
+def test_slow_and_lossy_links_are_slow_and_lossy(cluster):
+    users = cluster.keyspace("users", mode="quorum", replicas=3)
+    with cluster.slow({"n1", "n2"}, "n3", delay=0.1, jitter=0.02):
+        assert users.put("a", "1", consistency=ALL).latency > 0.1
+    # What was under way is late still, and what follows stays behind it.
+    eventually(lambda: users.put("a", "2", consistency=ALL).latency < 0.1)
+    with cluster.lossy({"n1", "n2"}, "n3", percent=100) as fault:
+        assert fault.nodes == ("n1", "n2", "n3")
+        with pytest.raises(OutcomeUnknown):
+            users.put("a", "3", consistency=ALL, timeout=0.3)
+        assert sees(cluster, "n1", "n3"), "heartbeats are not lost"
+    assert users.put("a", "4", consistency=ALL).replicas
+
+
+def test_two_clients_do_not_undo_what_the_other_does(cluster):
+    mine = cluster.partition("n1", "n2")
+    with quorate.connect(cluster.endpoints) as other, other.slow("n2", "n3", delay=0.01):
+        assert len(cluster.faults()) == 2
+    assert [fault.id for fault in cluster.faults()] == [mine.id]
+    with quorate.connect(cluster.endpoints) as other:
+        assert other.heal(mine.id) == (mine.id,)
+        with pytest.raises(NotFound, match="there are none"):
+            other.heal(mine.id)
+    mine.heal()
+
+
+async def test_the_asynchronous_twin_breaks_links_too():
+    async with quorate.aio.Cluster(nodes=3) as cluster:
+        async with cluster.partition("n1", {"n2", "n3"}) as fault:
+            found = await cluster.faults()
+            assert [each.id for each in found] == [fault.id]
+        assert fault.healed
+        slow = await cluster.slow("n1", "n2", delay=0.01)
+        assert await cluster.heal(slow.id) == (slow.id,)
+        await cluster.lossy("n1", "n2", percent=1, one_way=True)
+        await cluster.isolate("n3")
+        await cluster["n3"].restart()
+        assert all(each.nodes == ("n1", "n2", "n3") for each in await cluster.faults())
+        await cluster["n3"].pause()
+        assert len(await cluster.heal()) == 2
+        await cluster["n3"].resume()
+        assert not (await cluster.faults()).faults
