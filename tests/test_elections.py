@@ -56,15 +56,19 @@ def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
     behind = next(node for node in cluster if node.name != leader)
     last = []
 
+    def applied():
+        """Bytes of the leader's rows that are safe without its log."""
+        return cluster.metrics().value("quorate_storage_used_bytes", node=leader, environment="state")
+
     def was_sent_a_snapshot():
         behind.kill()
+        before = applied()
         for number in range(200):
             keyspace.append(f"{number}", source="s")
         keyspace.put_many({f"k{number:03}": "x" * 100 for number in range(200)})
         last.append(keyspace.put("last", str(len(last))))
-        # The log is only forgotten once the rows are safe without it, and they are applied when there is nothing else
-        # to be done.
-        time.sleep(0.7)
+        # The log is only forgotten once the rows are safe without it.
+        eventually(lambda: applied() > before)
         keyspace.append("one more")
         behind.restart()
         eventually(
