@@ -6,6 +6,7 @@ mod damage;
 mod durability;
 mod lifecycle;
 mod process;
+mod sessions;
 
 use std::time::{Duration, Instant};
 
