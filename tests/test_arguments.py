@@ -67,6 +67,13 @@ def attempts(cluster, keyspace, wrong):
         yield method, lambda method=method: getattr(cluster, method)(wrong)
     for method in ("status", "health", "metrics", "events"):
         yield f"{method} timeout", lambda method=method: getattr(cluster, method)(timeout=wrong)
+    yield "partition", lambda: cluster.partition(wrong, "n2")
+    for method in ("isolate", "heal"):
+        yield method, lambda method=method: getattr(cluster, method)(wrong)
+    for name in ("delay", "jitter", "one_way"):
+        given = {"delay": 0.001, name: wrong}
+        yield f"slow {name}", lambda given=given: cluster.slow("n1", "n2", **given).heal()
+    yield "lossy percent", lambda: cluster.lossy("n1", "n2", percent=wrong).heal()
     yield "nodes_for_key", lambda: cluster.nodes_for_key(wrong, "k")
     yield "cluster[]", lambda: cluster[wrong]
     yield "status[]", lambda: status[wrong]
@@ -127,7 +134,10 @@ def test_no_argument_raises_anything_but_our_errors(shared, keyspace, wrong):
             "worker_threads=2.5: give a number from 1",
         ),
         (lambda _: quorate.Cluster(settings={"record_dir": 5}), "record_dir=5: give the path of a directory"),
-        (lambda _: quorate.Cluster(settings={"span": 5}), "unknown setting span: there are generation"),
+        (
+            lambda _: quorate.Cluster(settings={"span": 5}),
+            "unknown setting span: there are allow_faults, generation",
+        ),
         (lambda _: quorate.Cluster(data_dir=""), "data_dir=''"),
         (lambda _: quorate.Cluster(data_dir="a\0b"), "the path of a directory"),
     ],

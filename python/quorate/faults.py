@@ -365,6 +365,8 @@ class Board:
 
     def severed(self, timeout: float) -> Flow[frozenset[frozenset[str]]]:
         """Find the pairs of nodes that faults keep apart now."""
+        if self.awake is not None and not self.awake():
+            return frozenset()
         members = yield from self._members(timeout)
         return severed((yield from self._known(members, timeout)))
 
