@@ -14,7 +14,9 @@ use quorate_protocol::error::Error;
 use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Query, Rows};
+use quorate_protocol::shard::rows;
 use quorate_protocol::store::{JournalOp, StateWrite, Table};
 use quorate_protocol::versions::KeyState;
 use quorate_storage::files::{MemoryFiles, Work};
@@ -308,6 +310,21 @@ impl Disk {
             Some(bytes) => KeyState::decode(&bytes).expect("only states are stored as records"),
             None => KeyState::default(),
         }
+    }
+
+    /// All rows of a group of a consensus keyspace, in their order.
+    ///
+    /// # Panics
+    /// If one cannot be read: only records rot here.
+    pub fn group_rows(&self, group: GroupId) -> Vec<(Bytes, Bytes)> {
+        let query = Query::Range {
+            table: Table::Groups,
+            start: rows::marker_key(group),
+            end: rows::entries(group, 0).end,
+            limit_rows: u32::MAX,
+            limit_bytes: u32::MAX,
+        };
+        self.read(&query).expect("rows of groups do not rot").rows
     }
 
     /// Whether a key's record cannot be read.

@@ -1,11 +1,14 @@
 //! What the clients asked and what they were told: the only thing that correctness is judged by, as users see it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use quorate_protocol::api::Response;
+use quorate_protocol::api::{ReadLevel, Request, Response, View};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::level::Level;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::Context;
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,8 @@ pub enum Action {
         /// At most so many entries.
         limit: u32,
     },
+    /// Something that a shard of a consensus keyspace is asked: a `Propose`, `Read`, `ReadRange` or `ReadLog`.
+    Shard(Request),
 }
 
 /// One operation of one client.
@@ -47,7 +52,7 @@ pub struct Operation {
     pub keyspace: KeyspaceId,
     /// What it asked.
     pub action: Action,
-    /// At which level.
+    /// At which level; of no meaning in a consensus keyspace.
     pub level: Level,
     /// When it asked.
     pub invoked: Instant,
@@ -60,12 +65,53 @@ impl Operation {
     pub fn failed_definitely(&self) -> bool {
         matches!((&self.action, &self.completed), (Action::Put { .. }, Some((_, Err(error)))) if error.is_definite())
     }
+
+    /// What a shard was asked, if one was, and which.
+    pub fn asked(&self) -> Option<(GroupId, &Request)> {
+        let Action::Shard(request) = &self.action else {
+            return None;
+        };
+        match request {
+            Request::Propose { group, .. }
+            | Request::Read { group, .. }
+            | Request::ReadRange { group, .. }
+            | Request::ReadLog { group, .. } => Some((*group, request)),
+            _ => None,
+        }
+    }
+
+    /// What a shard answered, if one did.
+    pub fn answer(&self) -> Option<&Response> {
+        self.completed.as_ref()?.1.as_ref().ok()
+    }
+}
+
+/// How much a read of a shard must see; `None` for other requests.
+pub fn read_level(request: &Request) -> Option<ReadLevel> {
+    match request {
+        Request::Read { level, .. } | Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => {
+            Some(*level)
+        }
+        _ => None,
+    }
+}
+
+/// What a read of a shard has seen; `None` for other answers.
+pub fn view(response: &Response) -> Option<View> {
+    match response {
+        Response::Records { view, .. }
+        | Response::RecordPage { view, .. }
+        | Response::LogPage { view, .. } => Some(*view),
+        _ => None,
+    }
 }
 
 /// All operations, numbered in the order in which they were invoked.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     operations: Vec<Operation>,
+    /// The log indexes of shards that clients came to know, each greater than the one before, and when.
+    known: BTreeMap<GroupId, Vec<(Instant, u64)>>,
 }
 
 impl History {
@@ -86,6 +132,21 @@ impl History {
             "operation {number} completes twice: {operation:?}, now {result:?}"
         );
         operation.completed = Some((at, result));
+        if let Some((group, request)) = operation.asked()
+            && let Some(index) = operation.answer().and_then(|answer| revealed(request, answer))
+        {
+            let known = self.known.entry(group).or_default();
+            if known.last().is_none_or(|(_, last)| *last < index) {
+                known.push((at, index));
+            }
+        }
+    }
+
+    /// The last entry of a shard whose effect some client knew before this moment. Whatever is asked then comes after it.
+    pub fn known_before(&self, group: GroupId, moment: Instant) -> u64 {
+        let known = self.known.get(&group).map_or(&[][..], Vec::as_slice);
+        let count = known.partition_point(|(at, _)| *at < moment);
+        known[..count].last().map_or(0, |(_, index)| *index)
     }
 
     /// All of them.
@@ -99,7 +160,7 @@ impl History {
         for operation in &self.operations {
             match &operation.completed {
                 None => tally.waiting += 1,
-                Some((_, Ok(_))) => tally.succeeded += 1,
+                Some((_, Ok(_) | Err(Error::ConditionFailed { .. }))) => tally.succeeded += 1,
                 Some((_, Err(error))) if error.is_definite() => tally.failed += 1,
                 Some((_, Err(_))) => tally.unknown += 1,
             }
@@ -108,10 +169,20 @@ impl History {
     }
 }
 
+/// Up to which entry this answer shows the effects of a shard's log. A stale read shows them too, but promises nobody that
+/// later readers will see as much.
+fn revealed(request: &Request, answer: &Response) -> Option<u64> {
+    match answer {
+        Response::Committed(committed) => Some(committed.index),
+        answer if read_level(request) == Some(ReadLevel::Linearizable) => Some(view(answer)?.applied),
+        _ => None,
+    }
+}
+
 /// How the operations of a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// With the answer that was asked for.
+    /// With an answer; that a condition does not hold is one.
     pub succeeded: u64,
     /// With an error that promises that nothing happened.
     pub failed: u64,

@@ -4,28 +4,39 @@
 //! checked all the time, under every fault. *Liveness* ("something good happens at last") is asked for only after the
 //! faults have ended: nobody can promise progress in a partition.
 
+mod acknowledged_writes;
 mod bounded_memory;
+mod committed_reads;
 mod creations;
 mod definite_errors;
 mod dots_unique;
 mod durability;
 mod durable_acks;
 mod election_safety;
+mod exactly_once;
 mod growth;
 mod leader_append_only;
 mod leader_completeness;
+mod linearizability;
 mod liveness;
 mod log_matching;
 mod monotone_acks;
 mod no_false_siblings;
+mod replicas_equal;
+mod shard_liveness;
+mod shard_rows;
+mod stability;
+
 mod state_machine_safety;
 
 use std::fmt;
 
+use quorate_protocol::control::CONTROL_GROUP;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::message::Message;
 use quorate_protocol::raft::Raft;
+use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
@@ -82,20 +93,28 @@ pub trait Invariant {
 /// All invariants.
 pub fn all() -> Vec<Box<dyn Invariant + Send>> {
     vec![
+        Box::new(acknowledged_writes::AcknowledgedWrites),
         Box::new(bounded_memory::BoundedMemory),
+        Box::new(committed_reads::CommittedReads),
         Box::new(creations::Creations),
         Box::new(definite_errors::DefiniteErrors::default()),
         Box::new(dots_unique::DotsUnique::default()),
         Box::new(durability::Durability),
         Box::new(durable_acks::DurableAcks),
         Box::new(election_safety::ElectionSafety::default()),
+        Box::new(exactly_once::ExactlyOnce::default()),
         Box::new(growth::Growth),
         Box::new(leader_append_only::LeaderAppendOnly::default()),
         Box::new(leader_completeness::LeaderCompleteness::default()),
+        Box::new(linearizability::Linearizability),
         Box::new(liveness::Liveness),
         Box::new(log_matching::LogMatching::default()),
         Box::new(monotone_acks::MonotoneAcks::default()),
         Box::new(no_false_siblings::NoFalseSiblings::default()),
+        Box::new(replicas_equal::ReplicasEqual),
+        Box::new(shard_liveness::ShardLiveness),
+        Box::new(shard_rows::ShardRows::default()),
+        Box::new(stability::Stability::default()),
         Box::new(state_machine_safety::StateMachineSafety::default()),
     ]
 }
@@ -123,17 +142,30 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The server of the control group that has just handled something.
-fn control_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(NodeId, &'a Raft)> {
-    let Observation::Handled {
-        node,
-        role: RoleId::Control,
-        ..
-    } = observation
-    else {
+/// The server of a Raft group that has just handled something: the control plane's, or a shard's.
+fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Server, &'a Raft)> {
+    let Observation::Handled { node, role, .. } = observation else {
         return None;
     };
-    Some((node, world.control(node)?.group().raft()?))
+    let (group, raft) = match role {
+        RoleId::Control => (CONTROL_GROUP, world.control(node)?.group().raft()?),
+        RoleId::Shard(group) => (group, world.shard(node, group)?.raft()?),
+        _ => return None,
+    };
+    Some((Server { group, node }, raft))
+}
+
+/// One node's server of one Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Server {
+    group: GroupId,
+    node: NodeId,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.node, self.group)
+    }
 }
 
 /// The states of keys that these effects send to other roles.

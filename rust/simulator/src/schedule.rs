@@ -80,6 +80,13 @@ pub enum Fault {
         /// In microseconds, ahead if positive.
         micros: i64,
     },
+    /// A monotonic clock goes faster or slower than time does.
+    Drift {
+        /// Whose.
+        node: NodeId,
+        /// How much faster, in percent; slower if negative.
+        percent: i8,
+    },
     /// Single messages between nodes get lost, come twice, or late.
     Mischief {
         /// How often, in percent.
@@ -149,7 +156,7 @@ impl Planner {
                     .pick(&[shortest * 5, shortest * 50, length / 4]),
             );
         let node = *self.chance.pick(&self.nodes);
-        match self.chance.below(16) {
+        match self.chance.below(18) {
             0..=3 => self.crash(at, end, node),
             4 => {
                 self.faults.push((at, Fault::Blackout));
@@ -185,6 +192,11 @@ impl Planner {
                 let span = *self.chance.pick(&[100_000, 1_000_000, 60_000_000]);
                 let micros = self.chance.below(2 * span) as i64 - span as i64;
                 self.faults.push((at, Fault::Skew { node, micros }));
+            }
+            15 => {
+                let percent = *self.chance.pick(&[-20, -10, -5, 5, 10, 20]);
+                self.faults.push((at, Fault::Drift { node, percent }));
+                self.faults.push((end, Fault::Drift { node, percent: 0 }));
             }
             _ => {
                 let percent = *self.chance.pick(&[1, 5, 20]);
@@ -269,6 +281,6 @@ mod tests {
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));
         }
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 18, "{kinds:?}");
     }
 }

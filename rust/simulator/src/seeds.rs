@@ -109,13 +109,23 @@ pub fn command(config: &Config) -> String {
 pub type SetBug = fn(&mut Bugs);
 
 /// The names of all mistakes that roles can be told to make, each with what sets it.
-pub const BUGS: [(&str, SetBug); 5] = [
+pub const BUGS: [(&str, SetBug); 11] = [
     ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
     ("counter-restarts", |bugs| bugs.counter_restarts = true),
     ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
     ("ack-before-durable", |bugs| bugs.ack_before_durable = true),
     ("write-quorum-by-liveness", |bugs| {
         bugs.write_quorum_by_liveness = true
+    }),
+    ("vote-not-durable", |bugs| bugs.raft.vote_not_durable = true),
+    ("old-term-commit", |bugs| bugs.raft.old_term_commit = true),
+    ("no-pre-vote", |bugs| bugs.raft.no_pre_vote = true),
+    ("stale-read-index", |bugs| bugs.raft.stale_read_index = true),
+    ("raft-ack-before-durable", |bugs| {
+        bugs.raft.ack_before_durable = true
+    }),
+    ("sessions-lost-at-snapshot", |bugs| {
+        bugs.raft.sessions_lost_at_snapshot = true
     }),
 ];
 

@@ -1,21 +1,26 @@
 //! A simulation: one seed, one run, one verdict.
 //!
-//! A run has four acts. *Setup*: the nodes start, a client creates the keyspaces. *Trouble*: clients work while the
-//! schedule breaks things. *Quiet*: everything is healed, the clients go on for a while. *Closing*: every key is read
-//! at ALL, so that read repair can make the replicas equal, and then the invariants are asked about the end.
+//! A run has four acts. *Setup*: the nodes start, a client creates keyspaces of both modes. *Trouble*: clients work while
+//! the schedule breaks things. *Quiet*: everything is healed, the clients go on for a while. *Closing*: every shard of a
+//! consensus keyspace must answer at once, every key of a quorum keyspace is read at ALL, so that read repair can make the
+//! replicas equal, and then the invariants are asked about the end.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_client::core::CallOptions;
-use quorate_protocol::api::Response;
+use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::bugs::Bugs;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::KeyspaceSettings;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings, Mode, SNAPSHOT_EVERY};
 use quorate_protocol::level::Level;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::ring::HashKind;
+use quorate_protocol::shard::command::{Command, Condition, Write};
 use quorate_protocol::time::Instant;
 
 use crate::chance::Chance;
@@ -83,6 +88,7 @@ pub struct Simulation {
     config: Config,
     world: World,
     schedule: Schedule,
+    keyspaces: Vec<KeyspaceSettings>,
     keys: Vec<Key>,
 }
 
@@ -114,6 +120,7 @@ impl Simulation {
             .map(|n| Key::try_from(format!("key-{n}").as_str()).expect("a short key"))
             .collect();
         Simulation {
+            keyspaces: keyspaces(config.nodes as u8, &mut chance),
             config,
             world,
             schedule,
@@ -140,10 +147,11 @@ impl Simulation {
 
     /// All four acts. Stops early when an invariant breaks.
     pub fn play(&mut self) {
-        self.set_up();
-        self.trouble();
-        self.quiet();
-        self.close();
+        for act in [Self::set_up, Self::trouble, Self::quiet, Self::close] {
+            if self.world.violation().is_none() {
+                act(self);
+            }
+        }
     }
 
     /// The world.
@@ -178,10 +186,7 @@ impl Simulation {
     /// # Panics
     /// If a cluster without faults cannot do that.
     fn set_up(&mut self) {
-        let nodes = self.config.nodes as u8;
-        let replicas: BTreeSet<u8> = [nodes.min(3), nodes].into();
-        for replicas in replicas {
-            let settings = KeyspaceSettings::quorum(&format!("r{replicas}"), replicas);
+        for settings in self.keyspaces.clone() {
             let created = (0..50).any(|_| {
                 let timeout = Duration::from_secs(2);
                 self.world.create_keyspace(0, settings.clone(), timeout);
@@ -197,7 +202,7 @@ impl Simulation {
                     || self.wait(Duration::from_millis(100))
             });
             assert!(
-                created,
+                created || self.world.violation().is_some(),
                 "the keyspace could not be created: {:?}",
                 self.world.creations()
             );
@@ -210,11 +215,11 @@ impl Simulation {
         false
     }
 
-    fn keyspaces(&self) -> Vec<(KeyspaceId, u8)> {
+    /// The keyspaces that clients work on.
+    fn served(&self) -> Vec<Keyspace> {
         let keyspaces = self.world.keyspaces();
         let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("trouble"));
-        own.map(|keyspace| (keyspace.id, keyspace.settings.replicas))
-            .collect()
+        own.cloned().collect()
     }
 
     /// Clients work, things break.
@@ -224,7 +229,7 @@ impl Simulation {
             let workload = Workload::new(
                 self.config.seed,
                 client,
-                self.keyspaces(),
+                (self.served(), self.world.hash_kind()),
                 nodes.clone(),
                 self.keys.clone(),
             );
@@ -236,7 +241,10 @@ impl Simulation {
         // Now and then one of them wants a keyspace more. Nothing else is done with it.
         for number in 0..CREATIONS {
             let client = number % self.config.clients;
-            let settings = KeyspaceSettings::quorum(&format!("trouble-{number}"), 1);
+            let settings = match number % 3 {
+                2 => KeyspaceSettings::consensus(&format!("trouble-{number}"), 1),
+                _ => KeyspaceSettings::quorum(&format!("trouble-{number}"), 1),
+            };
             self.world
                 .create_keyspace(client, settings, Duration::from_secs(1));
             self.wait(self.config.trouble / CREATIONS);
@@ -250,16 +258,17 @@ impl Simulation {
             self.world.set_workload(client, None);
         }
         // The longest deadlines, and whatever waits behind them.
-        self.wait(Duration::from_secs(6));
+        self.wait(Duration::from_secs(4));
     }
 
-    /// Every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
+    /// Every shard answers, every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
     fn close(&mut self) {
         if self.world.has_rotted() {
             // A read at ALL heals a rotten record, or fails where there is nothing to heal it with.
             self.read_everything();
         }
         self.world.begin_closing();
+        self.probe_shards();
         self.read_everything();
         if self.world.violation().is_none() {
             self.world.finish();
@@ -268,28 +277,100 @@ impl Simulation {
 
     /// Reads all keys, one after the other, and leaves time for the repairs.
     fn read_everything(&mut self) {
-        let options = CallOptions::default();
-        for (keyspace, _) in self.keyspaces() {
+        let quorum = |keyspace: &Keyspace| keyspace.settings.mode == Mode::Quorum;
+        for keyspace in self.served().into_iter().filter(quorum) {
             for key in self.keys.clone() {
-                let number = self.world.history().operations().len();
-                let client = number as u32 % self.config.clients;
-                let action = Action::Get { key };
-                self.world.invoke(
-                    client,
-                    Step {
-                        keyspace,
-                        action,
-                        level: Level::All,
-                        options,
-                    },
-                );
-                self.world.run_until_done(options.timeout * 2, |world| {
-                    world.history().operations()[number].completed.is_some()
-                });
+                self.ask(keyspace.id, Action::Get { key }, Level::All);
             }
         }
-        self.wait(Duration::from_secs(5));
+        self.wait(Duration::from_secs(2));
     }
+
+    /// A client does one thing, and has its answer.
+    fn ask(&mut self, keyspace: KeyspaceId, action: Action, level: Level) {
+        let options = CallOptions::default();
+        if self.world.violation().is_some() {
+            return;
+        }
+        let number = self.world.history().operations().len();
+        let client = number as u32 % self.config.clients;
+        self.world.invoke(
+            client,
+            Step {
+                keyspace,
+                action,
+                level,
+                options,
+            },
+        );
+        self.world.run_until_done(options.timeout * 2, |world| {
+            world.history().operations()[number].completed.is_some()
+        });
+    }
+
+    /// Every shard takes a write, also one that nobody has asked for anything before, and shows it.
+    fn probe_shards(&mut self) {
+        let shards: Vec<(KeyspaceId, Key, GroupId)> = self
+            .world
+            .groups()
+            .map(|(keyspace, group)| {
+                (
+                    keyspace.id,
+                    a_key_of(keyspace, group.id, self.world.hash_kind()),
+                    group.id,
+                )
+            })
+            .collect();
+        for (keyspace, key, group) in shards {
+            let write = Write {
+                key: key.clone(),
+                value: Some(Bytes::from(format!("probe of {group}"))),
+                condition: Condition::Any,
+            };
+            let command = Command::Write(vec![write]);
+            let propose = Request::Propose {
+                keyspace,
+                group,
+                command,
+                session: None,
+            };
+            let read = |level| Request::Read {
+                keyspace,
+                group,
+                keys: vec![key.clone()],
+                level,
+            };
+            for request in [propose, read(ReadLevel::Linearizable), read(ReadLevel::Stale)] {
+                self.ask(keyspace, Action::Shard(request), Level::Quorum);
+            }
+        }
+    }
+}
+
+/// The keyspaces of a run: of both modes, and both on some and on all nodes.
+fn keyspaces(nodes: u8, chance: &mut Chance) -> Vec<KeyspaceSettings> {
+    let replicas: BTreeSet<u8> = [nodes.min(3), nodes].into();
+    let quorum = replicas
+        .iter()
+        .map(|replicas| KeyspaceSettings::quorum(&format!("r{replicas}"), *replicas));
+    let mut keyspaces: Vec<KeyspaceSettings> = quorum.collect();
+    // Often so small that logs are compacted, and members need snapshots, all the time.
+    let snapshot_every = *chance.pick(&[10, 30, 200, SNAPSHOT_EVERY]);
+    for (replicas, shards) in [(nodes.min(3), 1), (nodes, 2 + chance.below(2) as u16)] {
+        keyspaces.push(KeyspaceSettings {
+            shards,
+            snapshot_every,
+            ..KeyspaceSettings::consensus(&format!("c{replicas}s{shards}"), replicas)
+        });
+    }
+    keyspaces
+}
+
+/// A key that belongs to a shard.
+fn a_key_of(keyspace: &Keyspace, group: GroupId, hash: HashKind) -> Key {
+    let keys = (0u32..).map(|number| Key::of(format!("probe-{number}")).expect("a short key"));
+    let belongs = |key: &Key| keyspace.groups[keyspace.shard_of(hash.token_of(key.partition()))].id == group;
+    keys.into_iter().find(belongs).expect("every shard has keys")
 }
 
 impl fmt::Display for Report {

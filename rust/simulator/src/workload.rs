@@ -1,18 +1,23 @@
 //! What a simulated client wants: operations on a few keys, at mixed levels, some of them in answer to what it read.
 
+mod shards;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::core::CallOptions;
-use quorate_protocol::api::Response;
+use quorate_protocol::api::{Request, Response};
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::{Keyspace, Mode};
 use quorate_protocol::level::Level;
+use quorate_protocol::ring::HashKind;
 use quorate_protocol::versions::{Context, VersionVector};
 
 use crate::chance::Chance;
 use crate::history::{Action, Operation};
+use shards::Shards;
 
 /// One thing that a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,28 +37,39 @@ pub struct Step {
 pub struct Workload {
     client: u32,
     chance: Chance,
+    /// Those in quorum mode, each with its number of replicas.
     keyspaces: Vec<(KeyspaceId, u8)>,
+    shards: Shards,
     nodes: Vec<NodeId>,
     keys: Vec<Key>,
     /// What it last saw of each key: read-modify-writes carry it, even when it is stale by now.
     contexts: BTreeMap<(KeyspaceId, Key), Context>,
     values: u64,
+    /// The node that it asks for everything that concerns shards, if it has chosen one for good.
+    home: Option<NodeId>,
     /// The longest pause between two operations.
     pause: Duration,
 }
 
 impl Workload {
-    /// A client that works on `keys` of these keyspaces (each with its number of replicas).
+    /// A client that works on `keys` of these keyspaces, which are on a ring with this hash.
     ///
     /// # Panics
-    /// If there is no keyspace or no key.
+    /// If there is no keyspace in quorum mode or no key.
     pub fn new(
         seed: u64,
         client: u32,
-        keyspaces: Vec<(KeyspaceId, u8)>,
+        (keyspaces, hash): (Vec<Keyspace>, HashKind),
         nodes: Vec<NodeId>,
         keys: Vec<Key>,
     ) -> Self {
+        let (quorum, consensus): (Vec<Keyspace>, Vec<Keyspace>) = keyspaces
+            .into_iter()
+            .partition(|keyspace| keyspace.settings.mode == Mode::Quorum);
+        let keyspaces: Vec<(KeyspaceId, u8)> = quorum
+            .iter()
+            .map(|keyspace| (keyspace.id, keyspace.settings.replicas))
+            .collect();
         assert!(
             !keyspaces.is_empty() && !keys.is_empty(),
             "a workload needs something to work on"
@@ -64,20 +80,61 @@ impl Workload {
             Duration::from_millis(20),
             Duration::from_millis(100),
         ]);
+        // Whoever stays with a follower comes to another leader when that does, others when the old one sends them away.
+        let home = chance.happens(0.3).then(|| *chance.pick(&nodes));
         Workload {
             client,
             chance,
             keyspaces,
+            shards: Shards::new(consensus, hash),
             nodes,
             keys,
             contexts: BTreeMap::new(),
             values: 0,
+            home,
             pause,
         }
     }
 
     /// What it does next.
     pub fn think(&mut self) -> Step {
+        match !self.shards.is_empty() && self.chance.happens(0.5) {
+            true => self.think_of_shards(),
+            false => self.think_of_quorums(),
+        }
+    }
+
+    fn think_of_shards(&mut self) -> Step {
+        let (client, values) = (self.client, &mut self.values);
+        let value = |chance: &mut Chance| value(client, values, chance);
+        let request = self.shards.think(&self.keys, &mut self.chance, value);
+        let keyspace = match &request {
+            Request::Propose { keyspace, .. }
+            | Request::Read { keyspace, .. }
+            | Request::ReadRange { keyspace, .. }
+            | Request::ReadLog { keyspace, .. } => *keyspace,
+            other => unreachable!("shards are not asked for {other:?}"),
+        };
+        let timeout = *self.chance.pick(&[200, 1_000, 2_000]);
+        let options = self.options(timeout, 0.1);
+        Step {
+            keyspace,
+            action: Action::Shard(request),
+            level: Level::Quorum,
+            options: self.home.map_or(options, |home| options.on(home)),
+        }
+    }
+
+    /// The timeout, and now and then a node that is to be asked.
+    fn options(&mut self, timeout_ms: u64, pinned: f64) -> CallOptions {
+        let options = CallOptions::timeout(Duration::from_millis(timeout_ms));
+        match self.chance.happens(pinned) {
+            true => options.on(*self.chance.pick(&self.nodes)),
+            false => options,
+        }
+    }
+
+    fn think_of_quorums(&mut self) -> Step {
         let (keyspace, replicas) = *self.chance.pick(&self.keyspaces);
         let key = self.chance.pick(&self.keys).clone();
         let action = match self.chance.below(100) {
@@ -108,10 +165,7 @@ impl Workload {
         };
         let level = self.level(replicas);
         let timeout = *self.chance.pick(&[50, 500, 500, 2_000]);
-        let mut options = CallOptions::timeout(Duration::from_millis(timeout));
-        if self.chance.happens(0.2) {
-            options = options.on(*self.chance.pick(&self.nodes));
-        }
+        let options = self.options(timeout, 0.2);
         Step {
             keyspace,
             action,
@@ -144,6 +198,7 @@ impl Workload {
                             .insert((*keyspace, key.clone()), entry.context.clone());
                     }
                 }
+                (Action::Shard(request), response) => self.shards.learn(request, response),
                 _ => {}
             }
         }
@@ -151,13 +206,7 @@ impl Workload {
     }
 
     fn value(&mut self) -> Bytes {
-        self.values += 1;
-        let mut value = format!("c{}-{}", self.client, self.values).into_bytes();
-        // Now and then one that travels in chunks.
-        if self.chance.happens(0.005) {
-            value.resize(100 << 10, b'.');
-        }
-        Bytes::from(value)
+        value(self.client, &mut self.values, &mut self.chance)
     }
 
     fn scan(&mut self, key: Key) -> Action {
@@ -179,4 +228,15 @@ impl Workload {
             _ => Level::Count(1 + self.chance.below(u64::from(replicas)) as u8),
         }
     }
+}
+
+/// The next value of a client, which nobody else uses.
+fn value(client: u32, values: &mut u64, chance: &mut Chance) -> Bytes {
+    *values += 1;
+    let mut value = format!("c{client}-{values}").into_bytes();
+    // Now and then one that travels in chunks.
+    if chance.happens(0.005) {
+        value.resize(100 << 10, b'.');
+    }
+    Bytes::from(value)
 }

@@ -18,7 +18,9 @@
 //! ```
 
 mod clients;
+mod clock;
 mod faults;
+mod happening;
 pub(crate) mod listener;
 mod look;
 mod machine;
@@ -31,14 +33,14 @@ use std::time::Duration;
 use quorate_protocol::api::Response;
 use quorate_protocol::bugs::Bugs;
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_protocol::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
-use quorate_protocol::link::{Link, SessionId as LinkSessionId};
+use quorate_protocol::link::Link;
 use quorate_protocol::placement::{Placement, Preference};
 use quorate_protocol::ring::RingSettings;
-use quorate_protocol::role::{Event, Query, RoleId};
-use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_protocol::role::RoleId;
+use quorate_protocol::time::Instant;
 use quorate_protocol::topology::{Member, Topology};
 
 use crate::agenda::Agenda;
@@ -46,13 +48,15 @@ use crate::chance::Chance;
 use crate::chronicle::Chronicle;
 use crate::history::History;
 use crate::invariants::{Invariant, Observation, Violation};
-use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network, SessionId};
+use crate::ledger::Ledgers;
+use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
 use crate::oracle::Oracle;
 use crate::record::Recording;
 use crate::schedule::Fault;
 
 pub use clients::ClientRole;
 use clients::SimulatedClient;
+use happening::Happening;
 use machine::Machine;
 
 /// The wall clock at the beginning of every run: 2026-01-01, in microseconds.
@@ -94,96 +98,6 @@ impl Default for WorldConfig {
     }
 }
 
-/// Something on the agenda.
-#[derive(Clone, Debug)]
-enum Happening {
-    /// Something arrives, or leaves.
-    Flight(Flight),
-    /// An event for a role of a node.
-    Mail {
-        node: NodeId,
-        boot: BootId,
-        role: RoleId,
-        event: Box<Event>,
-    },
-    /// A timer of a role; `set` tells it from one that replaced it.
-    RoleTimer {
-        node: NodeId,
-        boot: BootId,
-        instance: u32,
-        timer: u64,
-        set: u64,
-    },
-    /// The timer of a link.
-    LinkTimer {
-        node: NodeId,
-        boot: BootId,
-        peer: NodeId,
-        set: u64,
-    },
-    /// Roles have taken what a link delivered.
-    Taken {
-        node: NodeId,
-        boot: BootId,
-        peer: NodeId,
-        session: LinkSessionId,
-        bytes: u64,
-        count: u64,
-    },
-    /// Time to dial a peer.
-    Dial {
-        node: NodeId,
-        boot: BootId,
-        peer: NodeId,
-    },
-    /// A hello should have been answered by now.
-    HandshakeDeadline {
-        node: NodeId,
-        boot: BootId,
-        session: SessionId,
-    },
-    /// A read of the disk is done.
-    Read {
-        node: NodeId,
-        boot: BootId,
-        instance: u32,
-        token: u64,
-        query: Query,
-    },
-    /// A step of a task with the files of this owner is done.
-    Files { node: NodeId, boot: BootId, owner: u64 },
-    /// A commit is done.
-    Synced { node: NodeId, boot: BootId },
-    /// The timer of a client.
-    ClientTimer { client: u32, set: u64 },
-    /// A client thinks of something to do.
-    Act { client: u32 },
-    /// Something goes wrong, or right.
-    Fault(Fault),
-}
-
-impl Happening {
-    /// The node that cannot take it while it stands still.
-    fn node(&self, network: &Network) -> Option<NodeId> {
-        match self {
-            Happening::Mail { node, .. }
-            | Happening::RoleTimer { node, .. }
-            | Happening::LinkTimer { node, .. }
-            | Happening::Taken { node, .. }
-            | Happening::Dial { node, .. }
-            | Happening::HandshakeDeadline { node, .. }
-            | Happening::Read { node, .. }
-            | Happening::Files { node, .. }
-            | Happening::Synced { node, .. } => Some(*node),
-            Happening::Flight(flight) => match network.receiver(flight) {
-                Some(Endpoint::Node(node)) => Some(node),
-                _ => None,
-            },
-            Happening::ClientTimer { .. } | Happening::Act { .. } | Happening::Fault(_) => None,
-        }
-    }
-}
-
 /// Recordings of everything that ran as a role.
 #[derive(Default)]
 pub struct Recordings {
@@ -219,6 +133,7 @@ pub struct World {
     mischief: Mischief,
     history: History,
     oracle: Oracle,
+    ledgers: Ledgers,
     /// Whether any record has rotted.
     rotted: bool,
     creations: Vec<Creation>,
@@ -274,6 +189,7 @@ impl World {
             mischief: Mischief::default(),
             history: History::default(),
             oracle: Oracle::default(),
+            ledgers: Ledgers::default(),
             rotted: false,
             creations: Vec::new(),
             closing: None,
@@ -368,63 +284,6 @@ impl World {
         self.invariants = invariants;
     }
 
-    fn perform_happening(&mut self, happening: Happening) {
-        match happening {
-            Happening::Flight(flight) => self.land(flight),
-            Happening::Mail {
-                node,
-                boot,
-                role,
-                event,
-            } => {
-                if self.is_running(node, boot) {
-                    self.deliver(node, role, *event);
-                }
-            }
-            Happening::RoleTimer {
-                node,
-                boot,
-                instance,
-                timer,
-                set,
-            } => {
-                self.role_timer(node, boot, instance, timer, set);
-            }
-            Happening::LinkTimer {
-                node,
-                boot,
-                peer,
-                set,
-            } => self.link_timer(node, boot, peer, set),
-            Happening::Taken {
-                node,
-                boot,
-                peer,
-                session,
-                bytes,
-                count,
-            } => {
-                self.taken(node, boot, peer, session, bytes, count);
-            }
-            Happening::Dial { node, boot, peer } => self.dial(node, boot, peer),
-            Happening::HandshakeDeadline { node, boot, session } => {
-                self.handshake_deadline(node, boot, session)
-            }
-            Happening::Read {
-                node,
-                boot,
-                instance,
-                token,
-                query,
-            } => self.read_done(node, boot, instance, token, &query),
-            Happening::Files { node, boot, owner } => self.files_step(node, boot, owner),
-            Happening::Synced { node, boot } => self.synced(node, boot),
-            Happening::ClientTimer { client, set } => self.client_timer(client, set),
-            Happening::Act { client } => self.act(client),
-            Happening::Fault(fault) => self.apply(fault),
-        }
-    }
-
     /// Something arrives somewhere.
     fn land(&mut self, flight: Flight) {
         let landed = self.with_network(|network, now, flights| network.land(now, flight, flights));
@@ -480,35 +339,6 @@ impl World {
             );
         }
         self.recordings
-    }
-
-    // ---- clocks ----
-
-    /// The clocks of a node's process.
-    fn clocks(&self, node: NodeId) -> Now {
-        let machine = &self.machines[&node];
-        let origin = machine
-            .process
-            .as_ref()
-            .map_or(Instant(0), |process| process.origin);
-        let wall = (EPOCH_MICROS + self.now.0).saturating_add_signed(machine.skew_micros);
-        Now {
-            instant: Instant(self.now.0 - origin.0),
-            wall: WallTime(wall),
-        }
-    }
-
-    /// When an instant of a node's process is; `None` for never.
-    fn when(&self, node: NodeId, at: Instant) -> Option<Instant> {
-        let origin = self.machines[&node].process.as_ref()?.origin;
-        (at != Instant::NEVER).then(|| Instant(origin.0.saturating_add(at.0)).max(self.now))
-    }
-
-    fn is_running(&self, node: NodeId, boot: BootId) -> bool {
-        self.machines[&node]
-            .process
-            .as_ref()
-            .is_some_and(|process| process.boot == boot)
     }
 }
 

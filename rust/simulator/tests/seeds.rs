@@ -11,7 +11,7 @@ fn seeds(share: f64) -> u64 {
     let usual = std::env::var("QUORATE_SEEDS")
         .ok()
         .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(100.0);
+        .unwrap_or(300.0);
     f64::max(usual * share, 1.0) as u64
 }
 
@@ -45,7 +45,7 @@ fn no_invariant_breaks_on_clusters_of_other_sizes() {
                 nodes,
                 ..Config::default()
             },
-            seeds(0.15),
+            seeds(0.05),
         );
     }
 }
@@ -59,7 +59,7 @@ fn many_clients_do_not_matter() {
             trouble: Duration::from_secs(3),
             ..Config::default()
         },
-        seeds(0.05),
+        seeds(0.02),
     );
 }
 
@@ -134,6 +134,22 @@ fn a_counter_that_restarts_is_noticed() {
 #[test]
 fn an_id_that_is_kept_after_a_crash_is_noticed() {
     notices("id-kept-after-crash", 40, &["durability"]);
+}
+
+#[test]
+fn an_election_that_nobody_was_asked_about_is_noticed() {
+    notices("no-pre-vote", 10, &["stability"]);
+}
+
+#[test]
+fn sessions_that_a_snapshot_lacks_are_noticed() {
+    notices("sessions-lost-at-snapshot", 40, &["rows follow the log"]);
+}
+
+#[test]
+fn an_entry_that_is_acknowledged_before_the_disk_is_noticed() {
+    let laws = ["leader completeness", "state machine safety", "no panic"];
+    notices("raft-ack-before-durable", 40, &laws);
 }
 
 #[test]

@@ -1,19 +1,19 @@
-//! At most one server leads in a term.
+//! At most one server of a group leads in a term.
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.2.)
 
 use std::collections::BTreeMap;
 
 use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::Term;
+use quorate_protocol::raft::types::{GroupId, Term};
 
-use super::{Invariant, Observation, control_server};
+use super::{Invariant, Observation, raft_server};
 use crate::world::World;
 
-/// Who has led in each term.
+/// Who has led each group in each term.
 #[derive(Default)]
 pub(super) struct ElectionSafety {
-    leaders: BTreeMap<Term, NodeId>,
+    leaders: BTreeMap<(GroupId, Term), NodeId>,
 }
 
 impl Invariant for ElectionSafety {
@@ -22,13 +22,14 @@ impl Invariant for ElectionSafety {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Some((node, raft)) = control_server(world, observation).filter(|(_, raft)| raft.is_leader())
+        let Some((server, raft)) = raft_server(world, observation).filter(|(_, raft)| raft.is_leader())
         else {
             return Ok(());
         };
-        let first = *self.leaders.entry(raft.term()).or_insert(node);
-        if first != node {
-            return Err(format!("{first} and {node} both lead in {}", raft.term()));
+        let reign = (server.group, raft.term());
+        let first = *self.leaders.entry(reign).or_insert(server.node);
+        if first != server.node {
+            return Err(format!("{first} and {server} both lead in {}", raft.term()));
         }
         Ok(())
     }

@@ -4,16 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::raft::types::{LogPosition, Term};
 
-use super::{Invariant, Observation, control_server};
+use super::{Invariant, Observation, Server, raft_server};
 use crate::world::World;
 
-/// The term in which each node leads, and the last entry that its log had.
+/// The term in which each server leads, and the last entry that its log had.
 #[derive(Default)]
 pub(super) struct LeaderAppendOnly {
-    leading: BTreeMap<NodeId, (Term, LogPosition)>,
+    leading: BTreeMap<Server, (Term, LogPosition)>,
 }
 
 impl Invariant for LeaderAppendOnly {
@@ -22,18 +21,18 @@ impl Invariant for LeaderAppendOnly {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Some((node, raft)) = control_server(world, observation) else {
+        let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
         if !raft.is_leader() {
-            self.leading.remove(&node);
+            self.leading.remove(&server);
             return Ok(());
         }
         let (log, now) = (raft.log(), (raft.term(), raft.log().last()));
-        match self.leading.insert(node, now) {
+        match self.leading.insert(server, now) {
             // The log matches there, or a snapshot stands for it.
             Some((term, last)) if term == now.0 && !log.matches(last) && last.index >= log.base().index => {
-                Err(format!("{node} leads in {term} and has lost its entry {last}"))
+                Err(format!("{server} leads in {term} and has lost its entry {last}"))
             }
             _ => Ok(()),
         }

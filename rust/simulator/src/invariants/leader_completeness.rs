@@ -4,19 +4,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::{LogIndex, Term};
+use quorate_protocol::raft::types::{GroupId, LogIndex, Term};
 
-use super::{Invariant, Observation, control_server};
+use super::{Invariant, Observation, Server, raft_server};
 use crate::world::World;
 
-/// The term of every entry that a server took for committed, and who was looked at as a leader.
+/// An entry that a server took for committed.
+#[derive(Clone, Copy)]
+struct Committed {
+    /// The entry's own term.
+    term: Term,
+    /// In which term it was committed, or an earlier one: the lowest term of a server that knew of it.
+    by: Term,
+}
+
+/// What was committed, and who was looked at as a leader.
 #[derive(Default)]
 pub(super) struct LeaderCompleteness {
-    committed: BTreeMap<LogIndex, Term>,
+    committed: BTreeMap<GroupId, BTreeMap<LogIndex, Committed>>,
     /// How far each server's word was noted.
-    noted: BTreeMap<NodeId, LogIndex>,
-    leaders: BTreeSet<(Term, NodeId)>,
+    noted: BTreeMap<Server, LogIndex>,
+    leaders: BTreeSet<(Server, Term)>,
 }
 
 impl Invariant for LeaderCompleteness {
@@ -25,25 +33,30 @@ impl Invariant for LeaderCompleteness {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Some((node, raft)) = control_server(world, observation) else {
+        let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
-        let log = raft.log();
-        if raft.is_leader() && self.leaders.insert((raft.term(), node)) {
-            for (index, term) in self.committed.range(log.base().index..) {
-                if log.term_at(*index) != Some(*term) {
+        let (log, term) = (raft.log(), raft.term());
+        let committed = self.committed.entry(server.group).or_default();
+        if raft.is_leader() && self.leaders.insert((server, term)) {
+            for (index, entry) in committed.range(log.base().index..) {
+                // One that was elected when a later leader was already at work need not have that one's entries.
+                if entry.by < term && log.term_at(*index) != Some(entry.term) {
                     return Err(format!(
-                        "{node} leads in {} without entry {index} of {term}, which was committed",
-                        raft.term()
+                        "{server} leads in {term} without entry {index} of {}, which was committed",
+                        entry.term
                     ));
                 }
             }
         }
-        let noted = self.noted.entry(node).or_default();
+        let noted = self.noted.entry(server).or_default();
         while *noted < log.commit() {
             *noted = noted.next();
-            if let Some(term) = log.term_at(*noted) {
-                self.committed.entry(*noted).or_insert(term);
+            if let Some(of) = log.term_at(*noted) {
+                let entry = committed
+                    .entry(*noted)
+                    .or_insert(Committed { term: of, by: term });
+                entry.by = entry.by.min(term);
             }
         }
         Ok(())

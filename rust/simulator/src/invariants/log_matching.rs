@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::raft::entry::Entry;
-use quorate_protocol::raft::types::LogPosition;
+use quorate_protocol::raft::types::{GroupId, LogPosition};
 
-use super::{Invariant, Observation, control_server};
+use super::{Invariant, Observation, raft_server};
 use crate::world::World;
 
-/// Every entry that ever stood in a log, and the name of the one before it.
+/// Every entry that ever stood in a log of a group, and the name of the one before it.
 #[derive(Default)]
 pub(super) struct LogMatching {
-    seen: BTreeMap<LogPosition, (Entry, LogPosition)>,
+    seen: BTreeMap<(GroupId, LogPosition), (Entry, LogPosition)>,
 }
 
 impl Invariant for LogMatching {
@@ -23,7 +23,7 @@ impl Invariant for LogMatching {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Some((node, raft)) = control_server(world, observation) else {
+        let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
         let log = raft.log();
@@ -34,14 +34,15 @@ impl Invariant for LogMatching {
                 index: index.previous(),
                 term: log.term_at(index.previous()).unwrap_or_default(),
             };
-            match self.seen.get(&entry.position()) {
+            let name = (server.group, entry.position());
+            match self.seen.get(&name) {
                 None => {
-                    self.seen.insert(entry.position(), (entry.clone(), before));
+                    self.seen.insert(name, (entry.clone(), before));
                 }
                 Some((known, previous)) if known == entry && *previous == before => return Ok(()),
                 Some((known, previous)) => {
                     return Err(format!(
-                        "{node} has {entry:?} after {before}, elsewhere there is {known:?} after {previous}"
+                        "{server} has {entry:?} after {before}, elsewhere there is {known:?} after {previous}"
                     ));
                 }
             }

@@ -127,6 +127,7 @@ impl World {
                 key,
                 level: Some(level),
             },
+            Action::Shard(request) => request,
             Action::Scan { start, end, limit } => Request::Scan {
                 keyspace,
                 start,

@@ -66,6 +66,7 @@ impl World {
             Fault::Skew { node, micros } => {
                 self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
             }
+            Fault::Drift { node, percent } => self.drift(node, percent),
             Fault::Mischief { percent, late_micros } => {
                 let often = f64::from(percent) / 100.0;
                 let held_for = Duration::from_micros(late_micros);
@@ -159,6 +160,7 @@ impl World {
             let machine = self.machines.get_mut(&node).expect("the node exists");
             machine.skew_micros = 0;
             machine.disk.set_conditions(DiskConditions::default());
+            self.drift(node, 0);
             self.resume(node);
             self.start_node(node);
         }

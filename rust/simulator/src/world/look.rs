@@ -1,18 +1,23 @@
 //! Looking at the world: what tests, invariants and reports may know of it.
 
+use bytes::Bytes;
 use quorate_protocol::control::Control;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::keyspace::{Group, Keyspace};
 use quorate_protocol::level::Level;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::ring::HashKind;
 use quorate_protocol::role::RoleId;
+use quorate_protocol::shard::Shard;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
 
 use super::{Creation, World};
 use crate::history::{History, Operation};
 use crate::invariants::Violation;
+use crate::ledger::Ledgers;
 use crate::oracle::Oracle;
 
 impl World {
@@ -70,6 +75,36 @@ impl World {
         }
     }
 
+    /// A node's server of a group of a consensus keyspace, if its program runs.
+    pub fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard> {
+        let process = self.machines[&node].process.as_ref()?;
+        match process.roles.get(&RoleId::Shard(group))?.hosted.role() {
+            Instance::Shard(shard) => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// All rows of a group that a node has.
+    pub fn group_rows(&self, node: NodeId, group: GroupId) -> Vec<(Bytes, Bytes)> {
+        self.machines[&node].disk.group_rows(group)
+    }
+
+    /// What the groups of consensus keyspaces have committed.
+    pub fn ledgers(&self) -> &Ledgers {
+        &self.ledgers
+    }
+
+    /// The groups of consensus keyspaces, with their keyspace and shard.
+    pub fn groups(&self) -> impl Iterator<Item = (&Keyspace, &Group)> {
+        self.keyspaces()
+            .flat_map(|keyspace| keyspace.groups.iter().map(move |group| (keyspace, group)))
+    }
+
+    /// How keys become tokens.
+    pub fn hash_kind(&self) -> HashKind {
+        self.placement.topology().ring.hash
+    }
+
     /// The keyspaces that clients wanted to be created, in the order in which they asked.
     pub fn creations(&self) -> &[Creation] {
         &self.creations
@@ -116,6 +151,11 @@ impl World {
     pub fn closing_operations(&self) -> &[Operation] {
         self.closing
             .map_or(&[], |first| &self.history.operations()[first..])
+    }
+
+    /// Whether the closing phase has begun.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     /// Bytes that wait on a node: for its disk, and for its peers.

@@ -9,6 +9,7 @@ use quorate_protocol::role::{ClientRef, RoleId, Spec};
 use quorate_protocol::time::Instant;
 
 use super::Happening;
+use super::clock::Clock;
 use super::listener::Connection;
 use super::peers::Peer;
 use crate::chance::Chance;
@@ -22,6 +23,8 @@ pub(super) struct Machine {
     pub(super) disk: Disk,
     /// How far the wall clock is ahead, in microseconds.
     pub(super) skew_micros: i64,
+    /// How much faster the monotonic clock goes than time does, in percent.
+    pub(super) drift_percent: i8,
     pub(super) process: Option<Process>,
     /// While the process stands still: what it has missed.
     pub(super) paused: Option<Vec<Happening>>,
@@ -34,6 +37,7 @@ impl Machine {
             replica,
             disk: Disk::new(chance),
             skew_micros: 0,
+            drift_percent: 0,
             process: None,
             paused: None,
         }
@@ -43,8 +47,7 @@ impl Machine {
 /// One run of a node's program: all that a crash takes.
 pub(super) struct Process {
     pub(super) boot: BootId,
-    /// When its monotonic clock said zero.
-    pub(super) origin: Instant,
+    pub(super) clock: Clock,
     pub(super) roles: BTreeMap<RoleId, RoleHost>,
     /// What the node role last asked for.
     pub(super) specs: Vec<Spec>,
@@ -62,10 +65,10 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(boot: BootId, origin: Instant) -> Self {
+    pub(super) fn new(boot: BootId, clock: Clock) -> Self {
         Process {
             boot,
-            origin,
+            clock,
             roles: BTreeMap::new(),
             specs: Vec::new(),
             last_instance: 0,
@@ -110,8 +113,8 @@ pub(super) struct RoleHost {
     /// Never reused within a process.
     pub(super) instance: u32,
     pub(super) hosted: Hosted<Instance>,
-    /// Which setting of each timer counts.
-    pub(super) timers: BTreeMap<u64, u64>,
+    /// Which setting of each timer counts, and when it is due by the node's clock.
+    pub(super) timers: BTreeMap<u64, (u64, Instant)>,
 }
 
 /// What a connection of a node is for.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::link::{Link, LinkEffect, LinkEvent, LinkSettings, SessionId as LinkSessionId};
 use quorate_protocol::role::{Address, Event};
+use quorate_protocol::time::Instant;
 use quorate_protocol::wire::{
     HELLO_PREFIX, Layout, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome,
     hello_body_length,
@@ -26,8 +27,9 @@ const LONGEST_TAKING: Duration = Duration::from_micros(200);
 /// A node's end of the link to one peer.
 pub(super) struct Peer {
     pub(super) link: Hosted<Link>,
-    /// Which setting of the link's timer counts.
+    /// Which setting of the link's timer counts, and when it is due by the node's clock.
     set: u64,
+    due: Instant,
     /// Failures to connect since the last success.
     failures: u32,
 }
@@ -48,6 +50,7 @@ impl World {
                 Peer {
                     link,
                     set: 0,
+                    due: Instant::NEVER,
                     failures: 0,
                 },
             );
@@ -384,18 +387,9 @@ impl World {
             LinkEffect::SetTimer { at } => {
                 let process = self.process_mut(node);
                 let (set, boot) = (process.next_set(), process.boot);
-                process.peers.get_mut(&peer).expect("every node is a peer").set = set;
-                if let Some(at) = self.when(node, at) {
-                    self.agenda.put(
-                        at,
-                        Happening::LinkTimer {
-                            node,
-                            boot,
-                            peer,
-                            set,
-                        },
-                    );
-                }
+                let port = process.peers.get_mut(&peer).expect("every node is a peer");
+                (port.set, port.due) = (set, at);
+                self.await_link_timer(node, boot, peer);
             }
             LinkEffect::Shed { .. } => {}
         }
@@ -426,9 +420,30 @@ impl World {
         }
     }
 
+    fn await_link_timer(&mut self, node: NodeId, boot: BootId, peer: NodeId) {
+        let Peer { set, due, .. } = self.process_mut(node).peers[&peer];
+        if let Some(at) = self.when(node, due) {
+            self.agenda.put(
+                at,
+                Happening::LinkTimer {
+                    node,
+                    boot,
+                    peer,
+                    set,
+                },
+            );
+        }
+    }
+
     pub(super) fn link_timer(&mut self, node: NodeId, boot: BootId, peer: NodeId, set: u64) {
-        if self.is_running(node, boot) && self.process_mut(node).peers[&peer].set == set {
+        if !self.is_running(node, boot) || self.process_mut(node).peers[&peer].set != set {
+            return;
+        }
+        let due = self.process_mut(node).peers[&peer].due;
+        if self.is_due(node, due) {
             self.link_event(node, peer, LinkEvent::Timer);
+        } else {
+            self.await_link_timer(node, boot, peer);
         }
     }
 

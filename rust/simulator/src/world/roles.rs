@@ -7,10 +7,12 @@ use quorate_protocol::instance::Instance;
 use quorate_protocol::link::LinkEvent;
 use quorate_protocol::raft::settings::Timing;
 use quorate_protocol::role::{Address, Effect, Event, Query, RoleId, Spec, Surroundings};
+use quorate_protocol::shard::Shard;
 use quorate_protocol::time::Instant;
 use quorate_protocol::wire::Envelope;
 use quorate_storage::{Completion, Outcome, Request, Settled};
 
+use super::clock::Clock;
 use super::machine::{Process, RoleHost};
 use super::{Happening, Served, World};
 use crate::disk::{Begun, FilesStep};
@@ -28,11 +30,11 @@ impl World {
             return;
         }
         let boot = BootId(self.chance.number());
-        // Every process has its own idea of zero, so that an instant of one means nothing in another.
-        let origin = Instant(self.now.0.saturating_sub(self.chance.below(1_000_000)));
+        let reading = Instant(self.chance.below(1_000_000));
         self.chronicle.note(self.now, node, "starts", &boot);
         let machine = self.machines.get_mut(&node).expect("the node exists");
-        machine.process = Some(Process::new(boot, origin));
+        let clock = Clock::new(self.now, reading, machine.drift_percent);
+        machine.process = Some(Process::new(boot, clock));
         machine.paused = None;
         self.with_network(|network, now, flights| {
             network.set_host(now, Endpoint::Node(node), Host::Serving, flights);
@@ -138,6 +140,7 @@ impl World {
         }
         let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
         self.judge("dots unique", verdict);
+        self.watch_shard(node, role, &event);
         self.observe(Observation::Handled {
             node,
             role,
@@ -147,6 +150,20 @@ impl World {
         for effect in effects {
             self.perform(node, role, effect);
         }
+    }
+
+    /// Writes down what a shard's server takes for committed.
+    fn watch_shard(&mut self, node: NodeId, role: RoleId, event: &Event) {
+        let RoleId::Shard(group) = role else { return };
+        if matches!(event, Event::Start) {
+            self.ledgers.restarted(group, node);
+        }
+        let mut ledgers = std::mem::take(&mut self.ledgers);
+        if let Some(raft) = self.shard(node, group).and_then(Shard::raft) {
+            let verdict = ledgers.watch(group, node, raft);
+            self.judge("state machine safety", verdict);
+        }
+        self.ledgers = ledgers;
     }
 
     fn perform(&mut self, node: NodeId, role: RoleId, effect: Effect) {
@@ -247,7 +264,7 @@ impl World {
             {
                 self.create(node, role, instance);
             }
-            if let Spec::Quorum(keyspace) = spec
+            if let Spec::Quorum(keyspace) | Spec::Consensus(keyspace) = spec
                 && !self.served.contains_key(&keyspace.id)
             {
                 let preference = self.placement.preference(keyspace.settings.replicas);
@@ -272,9 +289,21 @@ impl World {
         let Some(host) = process.roles.get_mut(&role) else {
             return;
         };
-        host.timers.insert(timer, set);
+        host.timers.insert(timer, (set, at));
         let instance = host.instance;
-        if let Some(at) = self.when(node, at) {
+        self.await_role_timer(node, at, boot, instance, timer, set);
+    }
+
+    fn await_role_timer(
+        &mut self,
+        node: NodeId,
+        due: Instant,
+        boot: BootId,
+        instance: u32,
+        timer: u64,
+        set: u64,
+    ) {
+        if let Some(at) = self.when(node, due) {
             self.agenda.put(
                 at,
                 Happening::RoleTimer {
@@ -297,10 +326,15 @@ impl World {
             return;
         };
         let timers = &mut process.roles.get_mut(&role).expect("just found").timers;
-        if timers.get(&timer) == Some(&set) {
-            timers.remove(&timer);
-            self.deliver(node, role, Event::Timer { id: timer });
+        let Some(&(current, due)) = timers.get(&timer).filter(|(current, _)| *current == set) else {
+            return;
+        };
+        if !self.is_due(node, due) {
+            return self.await_role_timer(node, due, boot, instance, timer, current);
         }
+        let host = self.process_mut(node).roles.get_mut(&role).expect("just found");
+        host.timers.remove(&timer);
+        self.deliver(node, role, Event::Timer { id: timer });
     }
 
     // ---- the disk ----

@@ -1,0 +1,159 @@
+//! Every read of a shard shows a state that was committed, and not an older one than it claims.
+//!
+//! Whatever a read returns, stale or linearizable, several keys, a range or a page of the log of entries: there is one moment
+//! at which the shard was like that, at or after the entry that the answer names, and everything up to that entry is
+//! committed. Nothing that may yet be taken back is ever shown. A linearizable read also sees all that any client knew before
+//! it was asked; that is checked here at once, and in full by [`super::linearizability`] at the end. A stale read may miss
+//! that. It says how old it may be, counted from the last word of the leader; how long that was under way nobody knows,
+//! so the claim is held against it only when the network is well.
+
+use std::time::Duration;
+
+use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
+use quorate_protocol::key::Key;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::time::Instant;
+
+use super::{Invariant, Observation};
+use crate::history::{Operation, read_level, view};
+use crate::ledger::Ledger;
+use crate::world::World;
+
+/// When all is well, a leader's word is under way for less than this.
+const LONGEST_WAY: Duration = Duration::from_millis(200);
+
+/// See the module's text.
+pub(super) struct CommittedReads;
+
+/// Whether these are the records of these keys after this entry.
+fn are_records(ledger: &Ledger, index: u64, keys: &[Key], records: &[Option<Record>]) -> bool {
+    let same = |(key, record): (&Key, &Option<Record>)| ledger.record_at(key, index) == record.as_ref();
+    keys.len() == records.len() && keys.iter().zip(records).all(same)
+}
+
+/// Whether this is the first page of such a range after this entry.
+fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Record)], more: bool) -> bool {
+    let Request::ReadRange {
+        start,
+        end,
+        after_start,
+        limit,
+        ..
+    } = request
+    else {
+        return false;
+    };
+    let within = |key: &Key| {
+        let begun = start
+            .as_ref()
+            .is_none_or(|start| key > start || !after_start && key == start);
+        begun && end.as_ref().is_none_or(|end| key < end)
+    };
+    let mut all = ledger.records_at(index);
+    all.retain(|key, _| within(key));
+    let page = all
+        .iter()
+        .take(*limit as usize)
+        .map(|(key, record)| (*key, *record));
+    page.eq(entries.iter().map(|(key, record)| (key, record))) && more == (all.len() > *limit as usize)
+}
+
+/// Whether these are the first entries behind `after`, at the moment after this entry.
+fn is_log(ledger: &Ledger, index: u64, after: u64, limit: u32, entries: &[LogEntry], more: bool) -> bool {
+    let later = ledger.appended().iter().skip_while(|(id, _)| **id <= after);
+    let all: Vec<&LogEntry> = later
+        .take_while(|(id, _)| **id <= index)
+        .map(|(_, entry)| entry)
+        .collect();
+    let limit = limit as usize;
+    all.iter().take(limit).copied().eq(entries) && more == (all.len() > limit)
+}
+
+/// Whether a shard answers like this after this entry.
+fn is_answer(ledger: &Ledger, index: u64, request: &Request, answer: &Response) -> bool {
+    match (request, answer) {
+        (Request::Read { keys, .. }, Response::Records { records, .. }) => {
+            are_records(ledger, index, keys, records)
+        }
+        (Request::ReadRange { .. }, Response::RecordPage { entries, next, .. }) => {
+            is_page(ledger, index, request, entries, next.is_some())
+        }
+        (Request::ReadLog { after, limit, .. }, Response::LogPage { entries, next, .. }) => {
+            is_log(ledger, index, *after, *limit, entries, next.is_some())
+        }
+        _ => false,
+    }
+}
+
+fn check(
+    world: &World,
+    group: GroupId,
+    operation: &Operation,
+    view: View,
+    level: ReadLevel,
+) -> Result<(), String> {
+    let (Some((_, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+        return Ok(());
+    };
+    let nothing = Ledger::default();
+    let ledger = world.ledgers().get(group).unwrap_or(&nothing);
+    if view.applied > ledger.last() {
+        return Err(format!(
+            "only {} entries are committed: {operation:?}",
+            ledger.last()
+        ));
+    }
+    if !(view.applied..=ledger.last()).any(|index| is_answer(ledger, index, request, answer)) {
+        return Err(format!(
+            "{group} was never like that from {} to {}: {operation:?}",
+            view.applied,
+            ledger.last()
+        ));
+    }
+    // Up to when it claims to have seen everything.
+    let since = match (level, view.staleness_micros) {
+        (ReadLevel::Linearizable, Some(0)) => Some(operation.invoked),
+        (ReadLevel::Linearizable, other) => {
+            return Err(format!("a linearizable read is {other:?} us old: {operation:?}"));
+        }
+        (ReadLevel::Stale, Some(micros)) if world.is_closing() => {
+            let most = Duration::from_micros(micros) + LONGEST_WAY;
+            let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+            Some(Instant(operation.invoked.0.saturating_sub(most)))
+        }
+        (ReadLevel::Stale, _) => None,
+    };
+    let known = since.map_or(0, |since| world.history().known_before(group, since));
+    if view.applied < known {
+        return Err(format!(
+            "entry {known} was known by then, and it has seen {}: {operation:?}",
+            view.applied
+        ));
+    }
+    Ok(())
+}
+
+impl Invariant for CommittedReads {
+    fn name(&self) -> &'static str {
+        "reads of committed states"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        let Observation::Completed { operation } = observation else {
+            return Ok(());
+        };
+        let operation = &world.history().operations()[operation];
+        let (Some((group, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+            return Ok(());
+        };
+        match (read_level(request), view(answer)) {
+            (Some(level), Some(view)) => check(world, group, operation, view, level),
+            (None, None) => Ok(()),
+            _ => Err(format!("that is no answer to it: {operation:?}")),
+        }
+    }
+
+    fn finish(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! A command is executed once, however often it was sent; and its number in the log says when.
+//!
+//! A command that was acknowledged was executed at the log index that its client was told, and nowhere else. One that failed
+//! for certain was never executed, and one of unknown outcome once at most: the client core repeats it as often as it must,
+//! to whichever node, and the session that it stands in makes one of all these attempts (Ongaro, "Consensus: Bridging Theory
+//! and Practice", 2014, section 6.3). Log indexes rise in real time: what was asked after a client knew of an entry
+//! stands behind that entry.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::shard::command::{Command, Outcome};
+
+use super::{Invariant, Observation};
+use crate::history::Operation;
+use crate::world::World;
+
+/// The operation that was told of each log index.
+#[derive(Default)]
+pub(super) struct ExactlyOnce {
+    told: BTreeMap<(GroupId, u64), usize>,
+}
+
+/// Whether no other command of the run is like it: values are unique.
+fn is_unique(command: &Command) -> bool {
+    match command {
+        Command::Append { .. } => true,
+        Command::Write(writes) => writes.iter().any(|write| write.value.is_some()),
+    }
+}
+
+/// The command that an operation was about.
+fn proposed(operation: &Operation) -> Option<(GroupId, &Command)> {
+    match operation.asked()? {
+        (group, Request::Propose { command, .. }) => Some((group, command)),
+        _ => None,
+    }
+}
+
+impl ExactlyOnce {
+    fn acknowledged(&mut self, world: &World, number: usize) -> Result<(), String> {
+        let operation = &world.history().operations()[number];
+        let Some((group, command)) = proposed(operation) else {
+            return Ok(());
+        };
+        let Some(Response::Committed(committed)) = operation.answer() else {
+            return Ok(());
+        };
+        let first = *self.told.entry((group, committed.index)).or_insert(number);
+        if first != number {
+            let first = &world.history().operations()[first];
+            return Err(format!(
+                "two operations were told of one entry: {first:?} and {operation:?}"
+            ));
+        }
+        let done = Outcome::Done {
+            index: committed.index,
+            term: committed.term,
+        };
+        let ledger = world.ledgers().get(group);
+        let execution = ledger.and_then(|ledger| ledger.executions().get(&committed.index));
+        if execution.is_none_or(|execution| execution.command != *command || execution.outcome != done) {
+            return Err(format!("what was executed there is {execution:?}: {operation:?}"));
+        }
+        let known = world.history().known_before(group, operation.invoked);
+        if committed.index <= known {
+            return Err(format!(
+                "entry {known} was known before it was asked: {operation:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for ExactlyOnce {
+    fn name(&self) -> &'static str {
+        "exactly once"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        match observation {
+            Observation::Completed { operation } => self.acknowledged(world, operation),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        let mut executed: BTreeMap<(GroupId, bytes::Bytes), Vec<(u64, bool)>> = BTreeMap::new();
+        for (group, ledger) in world.ledgers().iter() {
+            for (index, execution) in ledger.executions() {
+                let name = (group, execution.command.encode());
+                executed
+                    .entry(name)
+                    .or_default()
+                    .push((*index, execution.is_done()));
+            }
+        }
+        for operation in world.history().operations() {
+            let Some((group, command)) = proposed(operation).filter(|(_, command)| is_unique(command)) else {
+                continue;
+            };
+            let times = executed
+                .get(&(group, command.encode()))
+                .map_or(&[][..], Vec::as_slice);
+            let right = match operation.completed.as_ref().map(|(_, result)| result) {
+                Some(Ok(Response::Committed(committed))) => times == [(committed.index, true)],
+                Some(Err(Error::ConditionFailed { .. })) => matches!(times, [(_, false)]),
+                Some(Err(error)) if error.is_definite() => times.is_empty(),
+                Some(Ok(_)) => false,
+                Some(Err(_)) | None => times.len() <= 1,
+            };
+            if !right {
+                return Err(format!(
+                    "executed at these entries (and to an effect, or not): {times:?}: {operation:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! What the clients of a shard's keys saw, a single copy could have shown them.
+//!
+//! The whole history of every key is given to the checker: writes with their conditions, their versions, and outcomes that
+//! nobody knows; keys that were read alone, together, or in a range, also those that were absent. Stale reads are left out.
+//! (Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects", 1990; how it is checked is told in
+//! `rust/checker`.)
+
+use std::collections::BTreeMap;
+
+use quorate_checker::{Action, Budget, Condition, Operation as Step, Outcome, Verdict, check};
+use quorate_protocol::api::{ReadLevel, Record, Request, Response};
+use quorate_protocol::error::Error;
+use quorate_protocol::key::Key;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::shard::command::{self, Command, Write};
+
+use super::{Invariant, Observation};
+use crate::history::{Operation, read_level};
+use crate::world::World;
+
+/// What may be spent on the keys of one shard: many times what they need.
+const BUDGET: Budget = Budget {
+    steps: 1_000_000,
+    time: None,
+};
+
+/// Looks at the end of the run only.
+pub(super) struct Linearizability;
+
+fn condition(condition: command::Condition) -> Condition {
+    match condition {
+        command::Condition::Any => Condition::Any,
+        command::Condition::Absent => Condition::Absent,
+        command::Condition::Version(version) => Condition::Version(version),
+    }
+}
+
+/// An operation on one of the keys that a request was about.
+fn step(operation: &Operation, key: &Key, action: Action, outcome: Outcome) -> Step {
+    let returned = operation.completed.as_ref().map(|(at, _)| at.0);
+    Step {
+        process: u64::from(operation.client),
+        key: key.encode().to_vec(),
+        action,
+        returned: returned.filter(|_| outcome != Outcome::Unknown),
+        outcome,
+        invoked: operation.invoked.0,
+    }
+}
+
+fn found(record: Option<&Record>) -> Outcome {
+    match record {
+        None => Outcome::Missing,
+        Some(record) => Outcome::Found {
+            value: record.value.to_vec(),
+            version: Some(record.version),
+        },
+    }
+}
+
+/// What a batch says about one of its keys.
+fn written(operation: &Operation, write: &Write) -> Step {
+    let outcome = match operation.completed.as_ref().map(|(_, result)| result) {
+        Some(Ok(Response::Committed(committed))) => Outcome::Done {
+            version: Some(committed.index),
+        },
+        // The others of the batch were not written either, whatever their conditions.
+        Some(Err(Error::ConditionFailed { key, current })) => match *key == write.key.to_string() {
+            true => Outcome::ConditionFailed { current: *current },
+            false => Outcome::Failed,
+        },
+        Some(Err(error)) if error.is_definite() => Outcome::Failed,
+        _ => Outcome::Unknown,
+    };
+    let condition = condition(write.condition);
+    let action = match &write.value {
+        Some(value) => Action::Put {
+            value: value.to_vec(),
+            condition,
+        },
+        None => Action::Delete { condition },
+    };
+    step(operation, &write.key, action, outcome)
+}
+
+/// What an operation says about keys; `keys` are all that there are in its shard.
+fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
+    let got = |key: &Key, record: Option<&Record>| step(operation, key, Action::Get, found(record));
+    match (request, operation.answer()) {
+        (
+            Request::Propose {
+                command: Command::Write(writes),
+                ..
+            },
+            _,
+        ) => writes.iter().map(|write| written(operation, write)).collect(),
+        (Request::Read { keys, .. }, Some(Response::Records { records, .. })) => {
+            let pairs = keys.iter().zip(records);
+            pairs.map(|(key, record)| got(key, record.as_ref())).collect()
+        }
+        (
+            Request::ReadRange {
+                start,
+                end,
+                after_start,
+                ..
+            },
+            Some(Response::RecordPage { entries, next, .. }),
+        ) => {
+            let seen = |key: &&Key| {
+                let begun = start
+                    .as_ref()
+                    .is_none_or(|start| *key > start || !after_start && *key == start);
+                let told = next.as_ref().is_none_or(|next| *key <= next);
+                begun && told && end.as_ref().is_none_or(|end| *key < end)
+            };
+            let records: BTreeMap<&Key, &Record> =
+                entries.iter().map(|(key, record)| (key, record)).collect();
+            let seen = keys.iter().filter(seen);
+            seen.map(|key| got(key, records.get(key).copied())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The keys that anybody wrote in a shard.
+fn keys(operations: &[(&Operation, &Request)]) -> Vec<Key> {
+    let writes = operations.iter().flat_map(|(_, request)| match request {
+        Request::Propose {
+            command: Command::Write(writes),
+            ..
+        } => &writes[..],
+        _ => &[],
+    });
+    let mut keys: Vec<Key> = writes.map(|write| write.key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+impl Invariant for Linearizability {
+    fn name(&self) -> &'static str {
+        "linearizability"
+    }
+
+    fn observe(&mut self, _world: &World, _observation: Observation<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
+        for operation in world.history().operations() {
+            if let Some((group, request)) = operation.asked()
+                && read_level(request) != Some(ReadLevel::Stale)
+            {
+                groups.entry(group).or_default().push((operation, request));
+            }
+        }
+        for (group, operations) in groups {
+            let keys = keys(&operations);
+            let history: Vec<Step> = operations
+                .iter()
+                .flat_map(|(operation, request)| steps(operation, request, &keys))
+                .collect();
+            match check(&history, &BUDGET).map_err(|malformed| malformed.to_string())? {
+                Verdict::Linearizable => {}
+                Verdict::NotLinearizable(violation) => return Err(format!("in {group}, {violation}")),
+                Verdict::Unknown { keys } => {
+                    return Err(format!(
+                        "nobody can say in {BUDGET:?} whether these keys of {group} are: {keys:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

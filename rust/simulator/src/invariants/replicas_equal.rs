@@ -1,0 +1,75 @@
+//! When everything has come to rest, all members of a shard have the same rows, and these are what its log says.
+//!
+//! (The point of a replicated state machine: Schneider, "Implementing fault-tolerant services using the state machine approach",
+//! 1990.)
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_protocol::api::LogEntry;
+use quorate_protocol::error::Error;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::shard::rows;
+
+use super::{Invariant, Observation};
+use crate::ledger::Ledger;
+use crate::world::World;
+
+/// Looks at the end of the run only.
+pub(super) struct ReplicasEqual;
+
+/// Whether the rows are those of the model, sessions aside.
+fn are_right(ledger: &Ledger, group: GroupId, found: &[(Bytes, Bytes)]) -> Result<bool, Error> {
+    let (mut records, mut entries) = (BTreeMap::new(), Vec::new());
+    for (row, value) in found {
+        if rows::records(group, None, None).contains(row) {
+            records.insert(rows::decode_record_key(row)?, rows::decode_record(value)?);
+        } else if rows::entries(group, 0).contains(row) {
+            entries.push(rows::decode_entry(row, value)?);
+        }
+    }
+    let appended: Vec<&LogEntry> = ledger.appended().values().collect();
+    Ok(ledger.records_at(u64::MAX).into_iter().eq(&records) && appended.into_iter().eq(&entries))
+}
+
+impl Invariant for ReplicasEqual {
+    fn name(&self) -> &'static str {
+        "replicas equal"
+    }
+
+    fn observe(&mut self, _world: &World, _observation: Observation<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        let nothing = Ledger::default();
+        for (_, group) in world.groups() {
+            let ledger = world.ledgers().get(group.id).unwrap_or(&nothing);
+            let first = world.group_rows(group.members[0], group.id);
+            for &node in &group.members {
+                let found = world.group_rows(node, group.id);
+                let applied = world.shard(node, group.id).and_then(|shard| shard.applied());
+                if found != first {
+                    return Err(format!(
+                        "{node} has other rows in {} than {}: {found:?} and {first:?}",
+                        group.id, group.members[0]
+                    ));
+                }
+                if applied.is_none_or(|applied| applied.0 != ledger.last()) {
+                    return Err(format!(
+                        "{node} has executed {} up to {applied:?}, and {} is committed",
+                        group.id,
+                        ledger.last()
+                    ));
+                }
+            }
+            if !are_right(ledger, group.id, &first).map_err(|error| error.to_string())? {
+                return Err(format!(
+                    "the rows of {} are not what its log says: {first:?}",
+                    group.id
+                ));
+            }
+        }
+        Ok(())
+    }
+}

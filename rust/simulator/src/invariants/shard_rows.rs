@@ -1,0 +1,134 @@
+//! The rows of a shard are what its log says.
+//!
+//! Rows are derived from the log, many entries at a time. Whatever a server derives is checked against a model that executes
+//! the same log: each row that is written is as it is after the last of these entries, and each that they change is written.
+//! So no server executes other commands than another, or the same ones to another effect. (State machine safety: Ongaro and
+//! Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3.)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_protocol::files::FileTask;
+use quorate_protocol::raft::format;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::role::{Effect, Event, RoleId};
+use quorate_protocol::shard::command::Command;
+use quorate_protocol::shard::rows::{self, Marker};
+use quorate_protocol::store::StateWrite;
+
+use super::{Invariant, Observation, Server};
+use crate::ledger::Ledger;
+use crate::world::World;
+
+/// How far the rows of each server are; unknown when it has just started, or takes those of a snapshot.
+#[derive(Default)]
+pub(super) struct ShardRows {
+    applied: BTreeMap<Server, u64>,
+}
+
+/// The rows of records and entries that these entries of the log have changed.
+fn changed(ledger: &Ledger, group: GroupId, behind: u64, through: u64) -> BTreeSet<Bytes> {
+    let executions = ledger.executions().range(behind + 1..=through);
+    let done = executions.filter(|(_, execution)| execution.is_done());
+    done.flat_map(|(index, execution)| match &execution.command {
+        Command::Append { .. } => vec![rows::entry_key(group, *index)],
+        Command::Write(writes) => {
+            let row = |write: &quorate_protocol::shard::command::Write| rows::record_key(group, &write.key);
+            writes.iter().map(row).collect()
+        }
+    })
+    .collect()
+}
+
+/// Whether a row that is written is as it is after this entry.
+fn is_right(ledger: &Ledger, group: GroupId, index: u64, write: &StateWrite) -> Result<bool, String> {
+    let text = |error: quorate_protocol::error::Error| error.to_string();
+    let row = &write.key;
+    if rows::records(group, None, None).contains(row) {
+        let key = rows::decode_record_key(row).map_err(text)?;
+        let record = write.value.as_ref().map(|value| rows::decode_record(value));
+        return Ok(ledger.record_at(&key, index) == record.transpose().map_err(text)?.as_ref());
+    }
+    if rows::entries(group, 0).contains(row) {
+        let value = write.value.as_ref().ok_or("an appended entry is removed")?;
+        let entry = rows::decode_entry(row, value).map_err(text)?;
+        return Ok(entry.id <= index && ledger.appended().get(&entry.id) == Some(&entry));
+    }
+    if *row == rows::marker_key(group) {
+        let value = write.value.as_ref().ok_or("the marker is removed")?;
+        let marker: Marker = format::decode("marker", value).map_err(|error| error.to_string())?;
+        let entry = ledger.entry(index);
+        return Ok(entry.is_some_and(|entry| entry.position() == marker.applied));
+    }
+    // A session's row: what matters of it is what is executed.
+    Ok(true)
+}
+
+fn check(
+    ledger: &Ledger,
+    server: Server,
+    before: Option<u64>,
+    index: u64,
+    writes: &[StateWrite],
+) -> Result<(), String> {
+    for write in writes {
+        if !is_right(ledger, server.group, index, write)? {
+            return Err(format!("{server} writes, after entry {index}, {write:?}"));
+        }
+    }
+    let written: BTreeSet<&Bytes> = writes.iter().map(|write| &write.key).collect();
+    let Some(before) = before else { return Ok(()) };
+    match changed(ledger, server.group, before, index)
+        .iter()
+        .find(|row| !written.contains(row))
+    {
+        Some(row) => Err(format!(
+            "{server} has executed {before}..={index} without writing the row {row:?}"
+        )),
+        None => Ok(()),
+    }
+}
+
+impl Invariant for ShardRows {
+    fn name(&self) -> &'static str {
+        "rows follow the log"
+    }
+
+    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
+        let Observation::Handled {
+            node,
+            role: RoleId::Shard(group),
+            event,
+            effects,
+        } = observation
+        else {
+            return Ok(());
+        };
+        let server = Server { group, node };
+        if matches!(event, Event::Start) {
+            self.applied.remove(&server);
+        }
+        for effect in effects {
+            if let Effect::Files {
+                task: FileTask::Load { .. },
+                ..
+            } = effect
+            {
+                self.applied.remove(&server);
+            }
+            if let Effect::Derive { token, writes } = effect {
+                let before = self.applied.insert(server, *token);
+                let ledger = world
+                    .ledgers()
+                    .get(group)
+                    .ok_or("nothing is committed, and yet executed")?;
+                check(ledger, server, before, *token, writes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The ledger: what the shards of consensus keyspaces have committed, and what follows from it.
+//!
+//! The world reads the log of every server after each of its steps. What a server takes for committed is written down
+//! here, once, and executed in a model of a shard that has nothing of the real one but the encodings: no rows, no batches,
+//! no snapshots, but every state that ever was. To this model the invariants hold rows, answers and reads.
+//! It is for shards what the [oracle](crate::oracle) is for quorum keyspaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_protocol::api::{LogEntry, Record};
+use quorate_protocol::ids::NodeId;
+use quorate_protocol::key::Key;
+use quorate_protocol::raft::Raft;
+use quorate_protocol::raft::entry::{Entry, EntryKind};
+use quorate_protocol::raft::format;
+use quorate_protocol::raft::sessions::Request;
+use quorate_protocol::raft::types::{GroupId, LogIndex, LogPosition};
+use quorate_protocol::shard::command::{Command, Condition, Outcome, Write};
+use quorate_protocol::time::WallTime;
+
+/// A command that was executed, and its outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// What was to be done.
+    pub command: Command,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Execution {
+    /// Whether it changed anything.
+    pub fn is_done(&self) -> bool {
+        matches!(self.outcome, Outcome::Done { .. })
+    }
+}
+
+/// A session of a client, as the log has opened and used it.
+#[derive(Clone, Debug)]
+struct Session {
+    idle_micros: u64,
+    expires: WallTime,
+    /// No command up to here is executed again.
+    floor: u64,
+    executed: BTreeSet<u64>,
+}
+
+/// What one group has committed.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    executions: BTreeMap<u64, Execution>,
+    /// What each key was, from which entry on.
+    records: BTreeMap<Key, Vec<(u64, Option<Record>)>>,
+    appended: BTreeMap<u64, LogEntry>,
+    clock: WallTime,
+    sessions: BTreeMap<u64, Session>,
+    /// How far each server's word was compared.
+    compared: BTreeMap<NodeId, LogIndex>,
+}
+
+impl Ledger {
+    /// The last entry that is committed.
+    pub fn last(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// A committed entry.
+    pub fn entry(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index).ok()?.checked_sub(1)?)
+    }
+
+    /// The commands that were executed, by log index. One that a session recognised as a retry is there once.
+    pub fn executions(&self) -> &BTreeMap<u64, Execution> {
+        &self.executions
+    }
+
+    /// The appended entries, by id.
+    pub fn appended(&self) -> &BTreeMap<u64, LogEntry> {
+        &self.appended
+    }
+
+    /// What a key was after this entry.
+    pub fn record_at(&self, key: &Key, index: u64) -> Option<&Record> {
+        let states = self.records.get(key)?;
+        let count = states.partition_point(|(from, _)| *from <= index);
+        states[..count].last()?.1.as_ref()
+    }
+
+    /// All keys that existed after this entry.
+    pub fn records_at(&self, index: u64) -> BTreeMap<&Key, &Record> {
+        let there = |key| Some((key, self.record_at(key, index)?));
+        self.records.keys().filter_map(there).collect()
+    }
+
+    /// A server has started: what it takes for committed is compared anew.
+    fn restarted(&mut self, node: NodeId) {
+        self.compared.remove(&node);
+    }
+
+    /// Compares what a server takes for committed with what others did; what it is the first to have is new.
+    fn watch(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
+        let log = raft.log();
+        let compared = self.compared.entry(node).or_default();
+        let mut index = (*compared).max(log.base().index);
+        *compared = index.max(log.commit());
+        while index < log.commit() {
+            index = index.next();
+            let entry = log.entry(index).expect("a log has all entries behind its base");
+            match self.entries.get(index.0 as usize - 1) {
+                Some(known) if known == entry => {}
+                Some(known) => {
+                    return Err(format!(
+                        "{node} has committed {entry:?}, another server {known:?}"
+                    ));
+                }
+                None if index.0 == self.last() + 1 => self.commit(entry)?,
+                None => {
+                    return Err(format!(
+                        "{node} has committed {index}, and nobody was seen to commit what is behind {}",
+                        self.last()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next entry is committed.
+    fn commit(&mut self, entry: &Entry) -> Result<(), String> {
+        self.entries.push(entry.clone());
+        let EntryKind::Command(bytes) = &entry.kind else {
+            return Ok(());
+        };
+        let logged: Result<(WallTime, Request), _> = format::decode("logged request", bytes);
+        let (time, request) = logged.map_err(|error| format!("{entry:?} is committed: {error}"))?;
+        self.clock = self.clock.max(time);
+        let clock = self.clock;
+        self.sessions.retain(|_, session| session.expires >= clock);
+        match request {
+            Request::Plain(command) => self.execute(entry.position(), &command)?,
+            Request::Open { idle_ms } => {
+                let idle_micros = idle_ms.saturating_mul(1000);
+                let session = Session {
+                    idle_micros,
+                    expires: WallTime(clock.0.saturating_add(idle_micros)),
+                    floor: 0,
+                    executed: BTreeSet::new(),
+                };
+                self.sessions.insert(entry.index.0, session);
+            }
+            Request::Close(session) => drop(self.sessions.remove(&session.0)),
+            Request::InSession {
+                session,
+                sequence,
+                acknowledged,
+                command,
+            } => {
+                if let Some(session) = self.sessions.get_mut(&session.0)
+                    && session.takes(sequence, acknowledged, clock)
+                {
+                    self.execute(entry.position(), &command)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, position: LogPosition, command: &Bytes) -> Result<(), String> {
+        let decoded = Command::decode(command);
+        let command = decoded.map_err(|error| format!("{position} is committed: {error}"))?;
+        let (index, term) = (position.index.0, position.term.0);
+        let done = Outcome::Done { index, term };
+        let outcome = match &command {
+            Command::Append { source, data } => {
+                let entry = LogEntry {
+                    id: index,
+                    term,
+                    time: self.clock,
+                    source: source.clone(),
+                    data: data.clone(),
+                };
+                self.appended.insert(index, entry);
+                done
+            }
+            Command::Write(writes) => match self.refused(writes) {
+                Some((write, current)) => Outcome::ConditionFailed { write, current },
+                None => {
+                    self.write(index, writes);
+                    done
+                }
+            },
+        };
+        self.executions.insert(index, Execution { command, outcome });
+        Ok(())
+    }
+
+    /// The first write of a batch whose condition does not hold, and the version that its key has.
+    fn refused(&self, writes: &[Write]) -> Option<(u32, Option<u64>)> {
+        (0..).zip(writes).find_map(|(place, write)| {
+            let current = self.record_at(&write.key, u64::MAX).map(|record| record.version);
+            let holds = match write.condition {
+                Condition::Any => true,
+                Condition::Absent => current.is_none(),
+                Condition::Version(wanted) => current == Some(wanted),
+            };
+            (!holds).then_some((place, current))
+        })
+    }
+
+    fn write(&mut self, index: u64, writes: &[Write]) {
+        for write in writes {
+            let record = write.value.clone().map(|value| Record {
+                version: index,
+                time: self.clock,
+                value,
+            });
+            let states = self.records.entry(write.key.clone()).or_default();
+            states.push((index, record));
+        }
+    }
+}
+
+impl Session {
+    /// Whether a command in it is executed, and not one that was before.
+    fn takes(&mut self, sequence: u64, acknowledged: u64, clock: WallTime) -> bool {
+        self.expires = WallTime(clock.0.saturating_add(self.idle_micros));
+        self.floor = self.floor.max(acknowledged);
+        sequence > self.floor && self.executed.insert(sequence)
+    }
+}
+
+/// The ledgers of all groups of consensus keyspaces.
+#[derive(Clone, Debug, Default)]
+pub struct Ledgers {
+    by_group: BTreeMap<GroupId, Ledger>,
+}
+
+impl Ledgers {
+    /// The ledger of a group, once something is committed there.
+    pub fn get(&self, group: GroupId) -> Option<&Ledger> {
+        self.by_group.get(&group)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Ledger)> {
+        self.by_group.iter().map(|(group, ledger)| (*group, ledger))
+    }
+
+    /// A server of a group begins.
+    pub fn restarted(&mut self, group: GroupId, node: NodeId) {
+        self.by_group.entry(group).or_default().restarted(node);
+    }
+
+    /// A server of a group has handled something.
+    ///
+    /// # Errors
+    /// It takes something else for committed than another server did.
+    pub fn watch(&mut self, group: GroupId, node: NodeId, raft: &Raft) -> Result<(), String> {
+        let ledger = self.by_group.entry(group).or_default();
+        ledger
+            .watch(node, raft)
+            .map_err(|what| format!("in {group}, {what}"))
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

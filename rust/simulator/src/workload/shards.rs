@@ -1,0 +1,182 @@
+//! What a simulated client wants of consensus keyspaces: writes with and without conditions, batches, appended entries, and
+//! reads of all kinds, each of one shard.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_protocol::api::{ReadLevel, Request, Response};
+use quorate_protocol::key::Key;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::ring::HashKind;
+use quorate_protocol::shard::command::{Command, Condition, Write};
+
+use crate::chance::Chance;
+
+/// The most keys of one batch or read.
+const MOST_KEYS: usize = 3;
+
+/// What a client knows about consensus keyspaces, and its habits there.
+#[derive(Clone, Debug)]
+pub(super) struct Shards {
+    keyspaces: Vec<Keyspace>,
+    hash: HashKind,
+    /// The versions that it last saw of keys, even when they are outdated by now; `None` for absent ones.
+    versions: BTreeMap<(GroupId, Key), Option<u64>>,
+    /// The last entry that it saw of each shard's log of entries.
+    cursors: BTreeMap<GroupId, u64>,
+}
+
+impl Shards {
+    pub(super) fn new(keyspaces: Vec<Keyspace>, hash: HashKind) -> Self {
+        Shards {
+            keyspaces,
+            hash,
+            versions: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+        }
+    }
+
+    /// Whether there is nothing to work on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keyspaces.is_empty()
+    }
+
+    /// What it does next; `value` makes one that nobody has used.
+    pub(super) fn think(
+        &mut self,
+        keys: &[Key],
+        chance: &mut Chance,
+        mut value: impl FnMut(&mut Chance) -> Bytes,
+    ) -> Request {
+        let place = chance.below(self.keyspaces.len() as u64) as usize;
+        let keyspace = &self.keyspaces[place];
+        let id = keyspace.id;
+        let shard_of = |bytes: &[u8]| keyspace.shard_of(self.hash.token_of(bytes));
+        let key = chance.pick(keys).clone();
+        let shard = shard_of(key.partition());
+        let group = keyspace.groups[shard].id;
+        let propose = |group, command| Request::Propose {
+            keyspace: id,
+            group,
+            command,
+            session: None,
+        };
+        let level = match chance.happens(0.25) {
+            true => ReadLevel::Stale,
+            false => ReadLevel::Linearizable,
+        };
+        let neighbours = || {
+            keys.iter()
+                .filter(|key| shard_of(key.partition()) == shard)
+                .cloned()
+        };
+        match chance.below(100) {
+            0..30 => {
+                let write = self.write(group, key, chance, &mut value);
+                propose(group, Command::Write(vec![write]))
+            }
+            30..38 => {
+                let keys = some_of(neighbours().collect(), chance);
+                let writes = keys
+                    .into_iter()
+                    .map(|key| self.write(group, key, chance, &mut value));
+                propose(group, Command::Write(writes.collect()))
+            }
+            38..50 => {
+                let source = format!("source-{}", chance.below(4));
+                let group = keyspace.groups[shard_of(source.as_bytes())].id;
+                let data = value(chance);
+                propose(group, Command::Append { source, data })
+            }
+            50..85 => Request::Read {
+                keyspace: id,
+                group,
+                keys: match chance.happens(0.3) {
+                    true => some_of(neighbours().collect(), chance),
+                    false => vec![key],
+                },
+                level,
+            },
+            85..93 => Request::ReadRange {
+                keyspace: id,
+                group,
+                end: chance.happens(0.5).then(|| chance.pick(keys).clone()),
+                start: chance.happens(0.5).then_some(key),
+                after_start: chance.happens(0.3),
+                limit: 1 + chance.below(8) as u32,
+                level,
+            },
+            _ => Request::ReadLog {
+                keyspace: id,
+                group,
+                after: match chance.happens(0.7) {
+                    true => self.cursors.get(&group).copied().unwrap_or(0),
+                    false => 0,
+                },
+                limit: 1 + chance.below(8) as u32,
+                level,
+            },
+        }
+    }
+
+    fn write(
+        &self,
+        group: GroupId,
+        key: Key,
+        chance: &mut Chance,
+        value: &mut impl FnMut(&mut Chance) -> Bytes,
+    ) -> Write {
+        let condition = match (chance.below(10), self.versions.get(&(group, key.clone()))) {
+            (0..4, Some(Some(version))) => Condition::Version(*version),
+            (0..4, Some(None)) | (4, _) => Condition::Absent,
+            _ => Condition::Any,
+        };
+        Write {
+            value: (!chance.happens(0.15)).then(|| value(chance)),
+            key,
+            condition,
+        }
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn learn(&mut self, request: &Request, answer: &Response) {
+        match (request, answer) {
+            (
+                Request::Propose {
+                    group,
+                    command: Command::Write(writes),
+                    ..
+                },
+                Response::Committed(committed),
+            ) => {
+                for write in writes {
+                    let version = write.value.as_ref().map(|_| committed.index);
+                    self.versions.insert((*group, write.key.clone()), version);
+                }
+            }
+            (Request::Read { group, keys, .. }, Response::Records { records, .. }) => {
+                for (key, record) in keys.iter().zip(records) {
+                    let version = record.as_ref().map(|record| record.version);
+                    self.versions.insert((*group, key.clone()), version);
+                }
+            }
+            (Request::ReadRange { group, .. }, Response::RecordPage { entries, .. }) => {
+                for (key, record) in entries {
+                    self.versions.insert((*group, key.clone()), Some(record.version));
+                }
+            }
+            (Request::ReadLog { group, .. }, Response::LogPage { next, .. }) => {
+                self.cursors.insert(*group, next.unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A few of these, in any order.
+fn some_of(mut keys: Vec<Key>, chance: &mut Chance) -> Vec<Key> {
+    chance.shuffle(&mut keys);
+    keys.truncate(1 + chance.below(MOST_KEYS as u64) as usize);
+    keys
+}

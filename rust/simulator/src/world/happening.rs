@@ -1,0 +1,159 @@
+//! What stands on the agenda, and who performs it.
+
+use quorate_protocol::ids::{BootId, NodeId};
+use quorate_protocol::link::SessionId as LinkSessionId;
+use quorate_protocol::role::{Event, Query, RoleId};
+
+use super::World;
+use crate::network::{Endpoint, Flight, Network, SessionId};
+use crate::schedule::Fault;
+
+/// Something on the agenda.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// Something arrives, or leaves.
+    Flight(Flight),
+    /// An event for a role of a node.
+    Mail {
+        node: NodeId,
+        boot: BootId,
+        role: RoleId,
+        event: Box<Event>,
+    },
+    /// A timer of a role; `set` tells it from one that replaced it.
+    RoleTimer {
+        node: NodeId,
+        boot: BootId,
+        instance: u32,
+        timer: u64,
+        set: u64,
+    },
+    /// The timer of a link.
+    LinkTimer {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+        set: u64,
+    },
+    /// Roles have taken what a link delivered.
+    Taken {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+        session: LinkSessionId,
+        bytes: u64,
+        count: u64,
+    },
+    /// Time to dial a peer.
+    Dial {
+        node: NodeId,
+        boot: BootId,
+        peer: NodeId,
+    },
+    /// A hello should have been answered by now.
+    HandshakeDeadline {
+        node: NodeId,
+        boot: BootId,
+        session: SessionId,
+    },
+    /// A read of the disk is done.
+    Read {
+        node: NodeId,
+        boot: BootId,
+        instance: u32,
+        token: u64,
+        query: Query,
+    },
+    /// A step of a task with the files of this owner is done.
+    Files { node: NodeId, boot: BootId, owner: u64 },
+    /// A commit is done.
+    Synced { node: NodeId, boot: BootId },
+    /// The timer of a client.
+    ClientTimer { client: u32, set: u64 },
+    /// A client thinks of something to do.
+    Act { client: u32 },
+    /// Something goes wrong, or right.
+    Fault(Fault),
+}
+
+impl Happening {
+    /// The node that cannot take it while it stands still.
+    pub(super) fn node(&self, network: &Network) -> Option<NodeId> {
+        match self {
+            Happening::Mail { node, .. }
+            | Happening::RoleTimer { node, .. }
+            | Happening::LinkTimer { node, .. }
+            | Happening::Taken { node, .. }
+            | Happening::Dial { node, .. }
+            | Happening::HandshakeDeadline { node, .. }
+            | Happening::Read { node, .. }
+            | Happening::Files { node, .. }
+            | Happening::Synced { node, .. } => Some(*node),
+            Happening::Flight(flight) => match network.receiver(flight) {
+                Some(Endpoint::Node(node)) => Some(node),
+                _ => None,
+            },
+            Happening::ClientTimer { .. } | Happening::Act { .. } | Happening::Fault(_) => None,
+        }
+    }
+}
+
+impl World {
+    /// Performs what was next on the agenda.
+    pub(super) fn perform_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Flight(flight) => self.land(flight),
+            Happening::Mail {
+                node,
+                boot,
+                role,
+                event,
+            } => {
+                if self.is_running(node, boot) {
+                    self.deliver(node, role, *event);
+                }
+            }
+            Happening::RoleTimer {
+                node,
+                boot,
+                instance,
+                timer,
+                set,
+            } => {
+                self.role_timer(node, boot, instance, timer, set);
+            }
+            Happening::LinkTimer {
+                node,
+                boot,
+                peer,
+                set,
+            } => self.link_timer(node, boot, peer, set),
+            Happening::Taken {
+                node,
+                boot,
+                peer,
+                session,
+                bytes,
+                count,
+            } => {
+                self.taken(node, boot, peer, session, bytes, count);
+            }
+            Happening::Dial { node, boot, peer } => self.dial(node, boot, peer),
+            Happening::HandshakeDeadline { node, boot, session } => {
+                self.handshake_deadline(node, boot, session)
+            }
+            Happening::Read {
+                node,
+                boot,
+                instance,
+                token,
+                query,
+            } => self.read_done(node, boot, instance, token, &query),
+            Happening::Files { node, boot, owner } => self.files_step(node, boot, owner),
+            Happening::Synced { node, boot } => self.synced(node, boot),
+            Happening::ClientTimer { client, set } => self.client_timer(client, set),
+            Happening::Act { client } => self.act(client),
+            Happening::Fault(fault) => self.apply(fault),
+        }
+    }
+}
