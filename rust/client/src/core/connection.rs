@@ -13,6 +13,10 @@ use quorate_protocol::time::Instant;
 
 use super::ClientConfig;
 
+/// The ids of requests that the client makes by itself: below those of operations, above that of the keyspaces.
+const FIRST_OWN_ID: u64 = 16;
+pub(super) const LAST_OWN_ID: u64 = 0xff;
+
 /// The time to establish a connection and get the hello answered.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Operations wait this long for the first attempt to reach the node that they prefer.
@@ -77,6 +81,8 @@ pub(super) struct Connection {
     heard: Instant,
     /// Since when it has owed the answer to a probe.
     probed: Option<Instant>,
+    /// The id of the client's latest own request.
+    last_own: u64,
 }
 
 impl Connection {
@@ -93,6 +99,7 @@ impl Connection {
             listing: false,
             heard: now,
             probed: None,
+            last_own: LAST_OWN_ID,
         }
     }
 
@@ -192,6 +199,16 @@ impl Connection {
     /// Since when it has owed the answer to a probe.
     pub(super) fn probed(&self) -> Option<Instant> {
         self.probed
+    }
+
+    /// An id for one of the client's own requests. They go round: a node that owes so many answers is given up long before.
+    pub(super) fn own_id(&mut self) -> u64 {
+        self.last_own = if self.last_own == LAST_OWN_ID {
+            FIRST_OWN_ID
+        } else {
+            self.last_own + 1
+        };
+        self.last_own
     }
 
     /// A probe went out.

@@ -6,17 +6,14 @@ use quorate_protocol::frame::{self, MAX_REQUEST_FRAME};
 use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::time::Instant;
 
-use super::connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Owner, Stage};
+use super::connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, LAST_OWN_ID, Owner, Stage};
 use super::endpoint::{Endpoint, Link};
 use super::operation::{Kind, Stage as OperationStage};
 use super::{ClientCore, ClientEffect, Step};
 
-/// The id of the client's own requests for the topology. Those of operations are above 255.
-const TOPOLOGY_PROBE: u64 = 1;
-/// The id of the client's own requests for the keyspaces.
-const KEYSPACES_PROBE: u64 = 2;
-/// The id of what the client says without waiting for an answer.
-const FAREWELL: u64 = 3;
+/// The id of the client's own requests for the keyspaces, of which there is one at a time. Those of operations are above 255,
+/// and what is left below is for whatever else the client asks by itself.
+const KEYSPACES_PROBE: u64 = 1;
 /// The deadline of the client's own requests.
 const PROBE_DEADLINE_MS: u32 = 5_000;
 
@@ -151,7 +148,7 @@ impl ClientCore {
         let state = self.connections.get_mut(&connection).expect("it was just read");
         state.owner = Owner::Node(node);
         state.stage = Stage::Ready { node, boot };
-        self.ask(connection, TOPOLOGY_PROBE, Request::Topology, step);
+        self.probe(connection, step);
         self.ask_for_keyspaces(connection, step);
     }
 
@@ -174,12 +171,14 @@ impl ClientCore {
 
     /// Asks whether the node is there, and what the cluster looks like.
     pub(super) fn probe(&mut self, connection: u64, step: &mut Step<'_>) {
-        self.ask(connection, TOPOLOGY_PROBE, Request::Topology, step);
+        self.tell(connection, Request::Topology, step);
     }
 
-    /// Sends something whose answer nobody waits for.
+    /// Sends something whose answer nobody waits for. An earlier one may not be answered yet.
     pub(super) fn tell(&mut self, connection: u64, request: Request, step: &mut Step<'_>) {
-        self.ask(connection, FAREWELL, request, step);
+        let state = self.connections.get_mut(&connection).expect("it is there");
+        let id = state.own_id();
+        self.ask(connection, id, request, step);
     }
 
     /// Asks a connected node, if there is one, for its keyspaces: an operation names one that is not known.
@@ -204,12 +203,13 @@ impl ClientCore {
         }
         match (frame.id, frame.response) {
             // A node too busy to say what the cluster looks like is asked again, soon if that is what we wait for.
-            (id @ (TOPOLOGY_PROBE | KEYSPACES_PROBE), Err(error)) if !self.opened => {
+            (0..=LAST_OWN_ID, Err(error)) if !self.opened => {
+                let id = frame.id;
                 let error =
                     Error::ConnectionLost(format!("it does not say what it knows (request {id}): {error}"));
                 self.lose(connection, u64::MAX, error, true, step);
             }
-            (TOPOLOGY_PROBE | KEYSPACES_PROBE | FAREWELL, _) => {}
+            (0..=LAST_OWN_ID, _) => {}
             (id, response) => self.operation_answered(connection, id, response, step),
         }
     }
@@ -407,7 +407,7 @@ impl ClientCore {
 
 /// Whether a response frame's id is that of an operation, and then which one and which of its attempts.
 pub(super) fn operation_of(id: u64) -> Option<(u64, u8)> {
-    (id > 0xff).then_some((id >> 8, (id & 0xff) as u8))
+    (id > LAST_OWN_ID).then_some((id >> 8, (id & 0xff) as u8))
 }
 
 /// The id of an operation's attempt on the wire.

@@ -350,6 +350,33 @@ fn a_session_that_nobody_opens_in_time_leaves_the_write_definite() {
     assert!(cluster.outcome(later).result.is_ok());
 }
 
+/// Ids are unique among the requests of a connection that are in flight, also those that the client makes by itself.
+#[test]
+fn what_a_client_says_by_itself_has_ids_of_its_own() {
+    let mut cluster = in_session(3);
+    let mut other = propose("b");
+    if let Request::Propose { group, .. } = &mut other {
+        *group = OTHER_GROUP;
+    }
+    cluster.arrived.clear();
+    cluster.submit(other);
+    let opening = cluster.take();
+    cluster.reply(&opening, Ok(opened(8, 1)));
+    cluster.arrived.clear();
+    cluster.event(ClientEvent::Close);
+    let goodbyes: Vec<(u64, u64)> = cluster
+        .arrived
+        .iter()
+        .filter(|arrived| matches!(arrived.frame.request, Request::CloseSession { .. }))
+        .map(|arrived| (arrived.connection, arrived.frame.id))
+        .collect();
+    let [(first, one), (second, other)] = goodbyes[..] else {
+        panic!("two sessions are left: {goodbyes:?}");
+    };
+    assert_eq!(first, second, "one node leads both groups");
+    assert_ne!(one, other);
+}
+
 #[test]
 fn a_closed_client_says_goodbye_and_ends_everything_truthfully() {
     let mut cluster = in_session(3);
