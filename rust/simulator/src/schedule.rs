@@ -43,6 +43,9 @@ pub enum Fault {
         /// In the other direction neither.
         both_ways: bool,
     },
+    /// Nothing gets through between the node that leads the most groups at this moment and any other node. Clients reach it as
+    /// before, and for a while it does not know that it leads nobody any more.
+    IsolateLeader,
     /// Nothing gets through between a node and any client.
     HideFromClients(NodeId),
     /// A path between two nodes, in one direction, is slow and loses packets.
@@ -198,6 +201,10 @@ impl Planner {
                 self.faults.push((at, Fault::Drift { node, percent }));
                 self.faults.push((end, Fault::Drift { node, percent: 0 }));
             }
+            16 => {
+                self.faults.push((at, Fault::IsolateLeader));
+                self.faults.push((end, Fault::HealNetwork));
+            }
             _ => {
                 let percent = *self.chance.pick(&[1, 5, 20]);
                 let late_micros = *self.chance.pick(&[1_000, 50_000, 1_000_000]);
@@ -281,6 +288,6 @@ mod tests {
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));
         }
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
+        assert_eq!(kinds.len(), 19, "{kinds:?}");
     }
 }

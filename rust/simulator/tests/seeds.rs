@@ -142,6 +142,12 @@ fn an_election_that_nobody_was_asked_about_is_noticed() {
 }
 
 #[test]
+fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
+    let laws = ["reads of committed states", "linearizability"];
+    notices("stale-read-index", 60, &laws);
+}
+
+#[test]
 fn sessions_that_a_snapshot_lacks_are_noticed() {
     notices("sessions-lost-at-snapshot", 40, &["rows follow the log"]);
 }

@@ -148,30 +148,39 @@ impl Invariant for Linearizability {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
-        for operation in world.history().operations() {
-            if let Some((group, request)) = operation.asked()
-                && read_level(request) != Some(ReadLevel::Stale)
-            {
-                groups.entry(group).or_default().push((operation, request));
-            }
-        }
-        for (group, operations) in groups {
-            let keys = keys(&operations);
-            let history: Vec<Step> = operations
-                .iter()
-                .flat_map(|(operation, request)| steps(operation, request, &keys))
-                .collect();
-            match check(&history, &BUDGET).map_err(|malformed| malformed.to_string())? {
-                Verdict::Linearizable => {}
-                Verdict::NotLinearizable(violation) => return Err(format!("in {group}, {violation}")),
-                Verdict::Unknown { keys } => {
-                    return Err(format!(
-                        "nobody can say in {BUDGET:?} whether these keys of {group} are: {keys:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
+        judge(world.history().operations())
     }
 }
+
+/// Asks the checker about all shards.
+fn judge(operations: &[Operation]) -> Result<(), String> {
+    let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
+    for operation in operations {
+        if let Some((group, request)) = operation.asked()
+            && read_level(request) != Some(ReadLevel::Stale)
+        {
+            groups.entry(group).or_default().push((operation, request));
+        }
+    }
+    for (group, operations) in groups {
+        let keys = keys(&operations);
+        let history: Vec<Step> = operations
+            .iter()
+            .flat_map(|(operation, request)| steps(operation, request, &keys))
+            .collect();
+        match check(&history, &BUDGET).map_err(|malformed| malformed.to_string())? {
+            Verdict::Linearizable => {}
+            Verdict::NotLinearizable(violation) => return Err(format!("in {group}, {violation}")),
+            Verdict::Unknown { keys } => {
+                return Err(format!(
+                    "{BUDGET:?} is too little to judge these keys of {group}: {keys:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "linearizability_tests.rs"]
+mod tests;

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::raft::Raft;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::shard::Shard;
 use quorate_protocol::versions::KeyState;
 
 use super::World;
@@ -28,20 +31,27 @@ impl World {
             Fault::Block { from, to, both_ways } => {
                 for &a in &from {
                     for &b in &to {
-                        self.change_path(Endpoint::Node(a), Endpoint::Node(b), |path| path.blocked = true);
+                        let (a, b) = (Endpoint::Node(a), Endpoint::Node(b));
+                        self.block(a, b);
                         if both_ways {
-                            self.change_path(Endpoint::Node(b), Endpoint::Node(a), |path| {
-                                path.blocked = true
-                            });
+                            self.block(b, a);
                         }
+                    }
+                }
+            }
+            Fault::IsolateLeader => {
+                if let Some(leader) = self.busiest_leader() {
+                    for other in self.nodes().filter(|other| *other != leader) {
+                        self.block(Endpoint::Node(leader), Endpoint::Node(other));
+                        self.block(Endpoint::Node(other), Endpoint::Node(leader));
                     }
                 }
             }
             Fault::HideFromClients(node) => {
                 for client in 0..self.config.clients {
                     let (client, node) = (Endpoint::Client(client), Endpoint::Node(node));
-                    self.change_path(client, node, |path| path.blocked = true);
-                    self.change_path(node, client, |path| path.blocked = true);
+                    self.block(client, node);
+                    self.block(node, client);
                 }
             }
             Fault::Degrade {
@@ -110,6 +120,20 @@ impl World {
         for happening in missed.into_iter().flatten() {
             self.agenda.put(self.now, happening);
         }
+    }
+
+    fn block(&mut self, from: Endpoint, to: Endpoint) {
+        self.change_path(from, to, |path| path.blocked = true);
+    }
+
+    /// The node that leads the most groups of consensus keyspaces, if any does.
+    fn busiest_leader(&self) -> Option<NodeId> {
+        let leads = |node: NodeId, group: GroupId| {
+            let raft = self.shard(node, group).and_then(Shard::raft);
+            raft.is_some_and(Raft::is_leader)
+        };
+        let led = |node: &NodeId| self.groups().filter(|(_, group)| leads(*node, group.id)).count();
+        self.nodes().filter(|node| led(node) > 0).max_by_key(led)
     }
 
     fn change_path(&mut self, from: Endpoint, to: Endpoint, change: impl FnOnce(&mut Conditions)) {

@@ -1,0 +1,157 @@
+use bytes::Bytes;
+use quorate_protocol::api::{Committed, View};
+use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_protocol::level::Level;
+use quorate_protocol::time::{Instant, WallTime};
+
+use super::*;
+use crate::history::Action as Asked;
+
+const KEYSPACE: KeyspaceId = KeyspaceId(3);
+const GROUP: GroupId = GroupId(2);
+
+fn key(name: &str) -> Key {
+    Key::try_from(name).unwrap()
+}
+
+fn operation(
+    request: Request,
+    (invoked, completed): (u64, u64),
+    result: Result<Response, Error>,
+) -> Operation {
+    Operation {
+        client: 1,
+        keyspace: KEYSPACE,
+        action: Asked::Shard(request),
+        level: Level::Quorum,
+        invoked: Instant(invoked),
+        completed: Some((Instant(completed), result)),
+    }
+}
+
+/// A batch that puts its number everywhere where a condition holds.
+fn batch(names: &[&str], condition: command::Condition, number: u64) -> Request {
+    let write = |name: &&str| Write {
+        key: key(name),
+        value: Some(Bytes::from(number.to_string())),
+        condition,
+    };
+    Request::Propose {
+        keyspace: KEYSPACE,
+        group: GROUP,
+        command: Command::Write(names.iter().map(write).collect()),
+        session: None,
+    }
+}
+
+fn done(index: u64) -> Result<Response, Error> {
+    Ok(Response::Committed(Committed {
+        index,
+        term: 1,
+        leader: NodeId(1),
+    }))
+}
+
+const VIEW: View = View {
+    node: NodeId(1),
+    leader: None,
+    applied: 9,
+    staleness_micros: Some(0),
+};
+
+fn record(version: u64) -> Record {
+    Record {
+        version,
+        time: WallTime(0),
+        value: Bytes::from(version.to_string()),
+    }
+}
+
+fn read(name: &str, level: ReadLevel) -> Request {
+    Request::Read {
+        keyspace: KEYSPACE,
+        group: GROUP,
+        keys: vec![key(name)],
+        level,
+    }
+}
+
+fn found(version: Option<u64>) -> Result<Response, Error> {
+    Ok(Response::Records {
+        records: vec![version.map(record)],
+        view: VIEW,
+    })
+}
+
+#[test]
+fn an_old_value_is_noticed_unless_it_may_be_old() {
+    let any = command::Condition::Any;
+    let history = |level| {
+        [
+            operation(batch(&["a", "b"], any, 1), (0, 10), done(1)),
+            operation(batch(&["b"], any, 2), (20, 30), done(2)),
+            operation(read("b", level), (40, 50), found(Some(1))),
+        ]
+    };
+    assert_eq!(judge(&history(ReadLevel::Stale)), Ok(()));
+    let verdict = judge(&history(ReadLevel::Linearizable));
+    assert!(
+        verdict.is_err_and(|what| what.contains("\"b")),
+        "b is the key that is wrong"
+    );
+}
+
+#[test]
+fn what_a_range_does_not_show_was_absent() {
+    let range = |limit| Request::ReadRange {
+        keyspace: KEYSPACE,
+        group: GROUP,
+        start: None,
+        end: Some(key("c")),
+        after_start: false,
+        limit,
+        level: ReadLevel::Linearizable,
+    };
+    let page = |next: Option<&str>| {
+        Ok(Response::RecordPage {
+            entries: vec![(key("a"), record(1))],
+            next: next.map(key),
+            view: VIEW,
+        })
+    };
+    let history = |answer| {
+        [
+            operation(
+                batch(&["a", "b", "c"], command::Condition::Any, 1),
+                (0, 10),
+                done(1),
+            ),
+            operation(range(1), (20, 30), answer),
+        ]
+    };
+    assert_eq!(judge(&history(page(Some("a")))), Ok(()), "b is on the next page");
+    assert!(
+        judge(&history(page(None))).is_err(),
+        "b was written, and there is no more"
+    );
+}
+
+#[test]
+fn a_condition_that_fails_tells_about_its_key_only() {
+    let absent = command::Condition::Absent;
+    let refused = |name: &str| {
+        Err(Error::ConditionFailed {
+            key: key(name).to_string(),
+            current: Some(1),
+        })
+    };
+    let history = |refused| {
+        [
+            operation(batch(&["a"], absent, 1), (0, 10), done(1)),
+            operation(batch(&["b", "a"], absent, 2), (20, 30), refused),
+            operation(read("b", ReadLevel::Linearizable), (40, 50), found(None)),
+        ]
+    };
+    assert_eq!(judge(&history(refused("a"))), Ok(()));
+    assert!(judge(&history(refused("b"))).is_err(), "b was absent");
+}
