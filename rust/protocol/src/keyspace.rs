@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
+use crate::key::Key;
 use crate::level::Level;
 use crate::raft::types::GroupId;
-use crate::ring::Token;
+use crate::ring::{HashKind, Token};
 
 /// The longest name of a keyspace, in bytes.
 pub const MAX_KEYSPACE_NAME: usize = 64;
@@ -80,6 +81,16 @@ impl Keyspace {
     /// The shard of a key with this token: the ring, cut into as many equal arcs as there are groups.
     pub fn shard_of(&self, token: Token) -> usize {
         ((u128::from(token.0) * self.groups.len() as u128) >> 64) as usize
+    }
+
+    /// The shard that has a key: its partition key alone decides, so that a partition stays together.
+    pub fn shard_of_key(&self, hash: HashKind, key: &Key) -> usize {
+        self.shard_of(hash.token_of(key.partition()))
+    }
+
+    /// The shard that entries with this source are appended to.
+    pub fn shard_of_source(&self, hash: HashKind, source: &str) -> usize {
+        self.shard_of(hash.token_of(source.as_bytes()))
     }
 
     /// The token at which a shard's arc begins.

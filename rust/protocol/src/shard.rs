@@ -49,6 +49,7 @@ mod snapshots;
 mod starting;
 mod store;
 mod turn;
+mod whereabouts;
 
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ use crate::time::{Instant, Now};
 use server::Server;
 use starting::Starting;
 use turn::Turn;
+use whereabouts::misdirected;
 
 /// The timer of a new group's preferred member.
 const EARLY_TIMER: u64 = 3;
@@ -211,6 +213,35 @@ impl Shard {
         }
     }
 
+    /// What was asked for is another group's: says so. Gives back what is this one's.
+    fn turn_strangers_away(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
+        let request = match &event {
+            Event::Request { request, .. }
+            | Event::Message {
+                message: Message::Forward(request),
+                ..
+            } => request,
+            _ => return Some(event),
+        };
+        let hash = self.surroundings.placement.topology().ring.hash;
+        let Some(error) = misdirected(&self.keyspace, hash, self.setup.group, request) else {
+            return Some(event);
+        };
+        match event {
+            Event::Request { client, .. } => turn.push(Effect::Reply {
+                client,
+                response: Err(error),
+            }),
+            Event::Message { from, header, .. } => turn.push(Effect::Send {
+                to: from,
+                header,
+                message: Message::Forwarded(Err(error)),
+            }),
+            _ => {}
+        }
+        None
+    }
+
     fn tell_claim(&self, turn: &mut Turn<'_>) {
         turn.push(Effect::Group(Box::new(self.claim(turn.now.instant))));
     }
@@ -252,6 +283,9 @@ impl Role for Shard {
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         let mut turn = Turn { now, rng, effects };
+        let Some(event) = self.turn_strangers_away(event, &mut turn) else {
+            return;
+        };
         if let Event::Peer { node, up } = event {
             match up {
                 true => self.surroundings.alive.insert(node),

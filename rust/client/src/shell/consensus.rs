@@ -81,12 +81,12 @@ impl Consensus {
 
     /// The shard that a key belongs to.
     pub fn shard_of(&self, key: &Key) -> usize {
-        self.definition.shard_of(self.hash.token_of(key.partition()))
+        self.definition.shard_of_key(self.hash, key)
     }
 
     /// The shard that entries with this source are appended to.
     pub fn shard_of_source(&self, source: &str) -> usize {
-        self.definition.shard_of(self.hash.token_of(source.as_bytes()))
+        self.definition.shard_of_source(self.hash, source)
     }
 
     /// How many shards there are.

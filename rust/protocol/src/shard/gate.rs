@@ -9,22 +9,27 @@
 //! Reads, and commands in a session, which are executed once however often they come. Another command is asked for once:
 //! when its answer is lost, its outcome is unknown. A member that says it does not lead has not done anything and will not.
 
+mod ask;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_core::Rng as _;
 
-use crate::api::{ReadLevel, Request, Response};
+use crate::api::{Request, Response};
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::raft::types::GroupId;
+use crate::ring::HashKind;
 use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::shard::no_such_group;
 use crate::shard::requests::{is_read, is_repeatable, measure};
 use crate::shard::turn::Turn;
+use crate::shard::whereabouts::misdirected;
 use crate::time::{Instant, Now};
+use ask::{Ask, Attempt, group_of, is_stale_read, leader_in};
 
 /// The timer of the gate.
 const TIMER: u64 = 0;
@@ -37,99 +42,20 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A member that says nothing for so long may be stopped, or cut off in a way that breaks no connection.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Attempt {
-    /// Nowhere, until then.
-    Waiting { retry_at: Instant },
-    /// With this member. If it says nothing until then, and the request may be asked twice, another is asked.
-    Sent { to: NodeId, until: Instant },
-}
-
-/// A request in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Ask {
-    client: ClientRef,
-    header: Header,
-    request: Request,
-    group: GroupId,
-    since: Instant,
-    give_up: Instant,
-    attempt: Attempt,
-    /// Whom to ask next, if nobody is known to lead: a place among the members.
-    next: usize,
-    /// Members have said that they do not lead, so often.
-    detours: u32,
-    /// An attempt was made whose outcome is not known.
-    maybe: bool,
-}
-
-impl Ask {
-    /// When it is looked at, if nothing happens.
-    fn wake(&self) -> Instant {
-        match self.attempt {
-            Attempt::Waiting { retry_at } => retry_at.min(self.give_up),
-            Attempt::Sent { until, .. } => until.min(self.give_up),
-        }
-    }
-
-    fn is_with(&self, node: NodeId) -> bool {
-        matches!(self.attempt, Attempt::Sent { to, .. } if to == node)
-    }
-}
-
 /// The gate to one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gate {
     me: NodeId,
     alive: BTreeSet<NodeId>,
     keyspace: Keyspace,
+    /// How the cluster's ring makes tokens of keys.
+    hash: HashKind,
     leaders: BTreeMap<GroupId, NodeId>,
     asks: BTreeMap<u64, Ask>,
     /// When each request is looked at next.
     agenda: BTreeSet<(Instant, u64)>,
     last_ask: u64,
     timer: Option<Instant>,
-}
-
-fn group_of(request: &Request) -> Option<GroupId> {
-    match request {
-        Request::Propose { group, .. }
-        | Request::OpenSession { group, .. }
-        | Request::CloseSession { group, .. }
-        | Request::Read { group, .. }
-        | Request::ReadRange { group, .. }
-        | Request::ReadLog { group, .. } => Some(*group),
-        _ => None,
-    }
-}
-
-/// Who leads, if an answer tells for certain that somebody did a moment ago.
-fn leader_in(response: &Response) -> Option<NodeId> {
-    match response {
-        Response::Committed(committed) => Some(committed.leader),
-        Response::SessionOpened { leader, .. } => Some(*leader),
-        Response::Records { view, .. }
-        | Response::RecordPage { view, .. }
-        | Response::LogPage { view, .. } => view.leader.filter(|_| view.staleness_micros == Some(0)),
-        _ => None,
-    }
-}
-
-fn is_stale_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Read {
-            level: ReadLevel::Stale,
-            ..
-        } | Request::ReadRange {
-            level: ReadLevel::Stale,
-            ..
-        } | Request::ReadLog {
-            level: ReadLevel::Stale,
-            ..
-        }
-    )
 }
 
 impl Gate {
@@ -139,6 +65,7 @@ impl Gate {
             me: surroundings.me(),
             alive: surroundings.alive.clone(),
             keyspace: keyspace.clone(),
+            hash: surroundings.placement.topology().ring.hash,
             leaders: BTreeMap::new(),
             asks: BTreeMap::new(),
             agenda: BTreeSet::new(),
@@ -181,6 +108,9 @@ impl Gate {
         };
         if self.keyspace.group(group).is_none() {
             return turn.push(reply(no_such_group(&self.keyspace, group)));
+        }
+        if let Some(error) = misdirected(&self.keyspace, self.hash, group, &request) {
+            return turn.push(reply(error));
         }
         let now = turn.now.instant;
         let left = header.deadline.since(now);
@@ -500,5 +430,4 @@ impl Role for Gate {
 }
 
 #[cfg(test)]
-#[path = "gate_tests.rs"]
 mod tests;

@@ -24,6 +24,7 @@ use crate::raft::alphabet::ReadLevel;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::settings::Timing;
 use crate::raft::types::GroupId;
+use crate::ring::HashKind;
 use crate::role::{Rng, rng_from_seed};
 use crate::shard::command::{Command, Condition, Write};
 use judge::Judge;
@@ -35,6 +36,8 @@ mod model;
 /// Why a run is no good.
 type Verdict = Result<(), String>;
 
+/// Of the lab's ring.
+const HASH: HashKind = HashKind::Murmur3;
 const CLIENTS: usize = 5;
 const RUN: Duration = Duration::from_millis(2500);
 const TIMEOUT: Duration = Duration::from_millis(900);
@@ -220,9 +223,31 @@ impl Run {
 
     // ---- clients ----
 
-    fn key(&mut self) -> Key {
-        let name = format!("k{}", self.below(6));
-        Key::of(name).expect("a short key")
+    /// One of six keys of the group.
+    fn own_key(&mut self, group: GroupId) -> Key {
+        let number = self.below(6) as usize;
+        let keyspace = &self.lab.keyspace;
+        let keys = (0..).map(|number| Key::of(format!("k{number}")).expect("a short key"));
+        let mine = |key: &Key| keyspace.groups[keyspace.shard_of_key(HASH, key)].id == group;
+        keys.filter(mine).nth(number).expect("there is no end of keys")
+    }
+
+    /// Seldom that of another group, which this one must refuse.
+    fn key(&mut self, group: GroupId) -> Key {
+        let groups = self.lab.groups();
+        let group = match self.below(60) {
+            0 => self.one_of(&groups),
+            _ => group,
+        };
+        self.own_key(group)
+    }
+
+    /// Where entries of the group come from.
+    fn source(&self, group: GroupId) -> String {
+        let keyspace = &self.lab.keyspace;
+        let mut sources = (0..).map(|number| format!("lab{number}"));
+        let mine = |source: &String| keyspace.groups[keyspace.shard_of_source(HASH, source)].id == group;
+        sources.find(mine).expect("there is no end of sources")
     }
 
     fn value(&mut self) -> Bytes {
@@ -250,18 +275,18 @@ impl Run {
     fn command(&mut self, client: usize, group: GroupId) -> Command {
         match self.below(8) {
             0 => Command::Append {
-                source: "lab".to_owned(),
+                source: self.source(group),
                 data: self.value(),
             },
             1 | 2 => {
-                let mut keys: Vec<Key> = (0..2 + self.below(2)).map(|_| self.key()).collect();
+                let mut keys: Vec<Key> = (0..2 + self.below(2)).map(|_| self.key(group)).collect();
                 keys.sort_unstable();
                 keys.dedup();
                 let writes = keys.into_iter().map(|key| self.write(client, group, key));
                 Command::Write(writes.collect())
             }
             _ => {
-                let key = self.key();
+                let key = self.key(group);
                 Command::Write(vec![self.write(client, group, key)])
             }
         }
@@ -299,20 +324,20 @@ impl Run {
             0..4 => Request::Read {
                 keyspace,
                 group,
-                keys: vec![self.key()],
+                keys: vec![self.key(group)],
                 level,
             },
             4..8 => Request::Read {
                 keyspace,
                 group,
-                keys: (0..2 + self.below(4)).map(|_| self.key()).collect(),
+                keys: (0..2 + self.below(4)).map(|_| self.key(group)).collect(),
                 level,
             },
             8 => Request::ReadRange {
                 keyspace,
                 group,
-                start: (self.below(2) == 0).then(|| self.key()),
-                end: (self.below(2) == 0).then(|| self.key()),
+                start: (self.below(2) == 0).then(|| self.key(group)),
+                end: (self.below(2) == 0).then(|| self.key(group)),
                 after_start: self.below(2) == 0,
                 limit: 1 + self.below(6) as u32,
                 level,
@@ -488,7 +513,7 @@ impl Run {
         for group in self.lab.groups() {
             for node in self.lab.nodes() {
                 let write = Write {
-                    key: self.key(),
+                    key: self.own_key(group),
                     value: Some(self.value()),
                     condition: Condition::Any,
                 };

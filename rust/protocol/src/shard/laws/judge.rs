@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Verdict;
 use super::figure3::{Figure3, log_matching};
 use super::model::{Did, Model};
+use super::{HASH, Verdict};
 use crate::api::{LogEntry, Record, Request, Response, Stamp, View};
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -24,6 +24,7 @@ use crate::raft::types::GroupId;
 use crate::shard::command::{Command, Outcome};
 use crate::shard::lab::{Happening, Lab, disk};
 use crate::shard::rows::{self, Marker};
+use crate::shard::whereabouts::misdirected;
 use crate::time::Instant;
 
 /// A request that was not answered yet.
@@ -125,7 +126,7 @@ impl Judge {
         }
         for happening in std::mem::take(&mut lab.happenings) {
             match happening {
-                Happening::Reply(operation, result) => self.answered(operation, result)?,
+                Happening::Reply(operation, result) => self.answered(operation, result, lab)?,
                 Happening::Emitted(_, crate::telemetry::TimelineEvent::SnapshotInstalled { .. }) => {
                     self.done.2 += 1;
                 }
@@ -202,12 +203,16 @@ impl Judge {
         }
     }
 
-    fn answered(&mut self, operation: u64, result: Result<Response, Error>) -> Verdict {
+    fn answered(&mut self, operation: u64, result: Result<Response, Error>, lab: &Lab) -> Verdict {
         let Some(asked) = self.open.remove(&operation) else {
             return Err(format!("op{operation} was answered twice"));
         };
         let truth = self.truths.entry(asked.group).or_default();
+        let stranger = misdirected(&lab.keyspace, HASH, asked.group, &asked.request);
         let verdict = match (&asked.request, &result) {
+            (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
+                "it belongs to another group".to_owned()
+            }),
             (_, Ok(response)) => truth.response(operation, &asked, response, &mut self.done),
             (request, Err(error)) => truth.error(request, error),
         };
