@@ -174,8 +174,9 @@ class ConsensusEntryData(_Answer):
     applied : int
         The last entry of the shard's log that the read has seen.
     staleness : float or None
-        How old the state that was read may be, in seconds: 0 for a linearizable read; for a stale one the time since
-        its node heard from the leader, ``None`` if it has not heard of any.
+        How old the state that was read may be, in seconds: everything that anybody was told longer than that before the
+        node answered is in it. 0 for a linearizable read. A stale one is between one and two periods of heartbeats old in
+        a healthy group, more where entries come late or a leader is not heard of; ``None`` if its node knows of none yet.
     latency : float
         Seconds from the call to the answer.
     trace_id : str or None

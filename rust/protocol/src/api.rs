@@ -376,8 +376,8 @@ pub struct View {
     pub leader: Option<NodeId>,
     /// The last log entry that is in what was read.
     pub applied: u64,
-    /// How old it may be, in microseconds: 0 if it is linearizable, `None` if nothing is known (a stale read where no
-    /// leader has been heard of).
+    /// How old it may be, in microseconds, when the answer leaves that node: everything that was acknowledged longer ago is in
+    /// it. 0 if it is linearizable, `None` if nothing is known (a stale read where no leader has been heard of).
     pub staleness_micros: Option<u64>,
 }
 

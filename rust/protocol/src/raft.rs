@@ -27,6 +27,7 @@
 //!   up to it.)
 //! * *Accepted*: I have your log up to here, whatever happens to me.
 //! * *HeartbeatAck*: when I got your heartbeat, I knew of nobody after you.
+//! * *Fresh*: what anybody was told before you asked is in the log up to here.
 //!
 //! "Whatever happens to me" is the **durability rule**: votes, and everything else in a new term, leave when
 //! the disk has that term and vote; appends are acknowledged up to where the disk has them. The leader is no
@@ -64,6 +65,7 @@
 //! | `election` | timeouts, pre-vote, votes, stickiness and the hint of a broken link |
 //! | `follower`, `leader`, `progress` | replication from both ends; what a leader knows of each follower |
 //! | `read_index` | linearizable reads with one round of heartbeats for many |
+//! | `freshness` | how old a follower's state may be |
 //! | [`snapshot`], `vault` | compaction, and snapshots in chunks for those who lag too far behind |
 //! | [`sessions`], [`machine`] | the replicated state machine, and retries that execute once |
 //! | [`recovery`] | from disk to server |
@@ -98,6 +100,7 @@ mod election;
 pub mod entry;
 mod follower;
 pub mod format;
+mod freshness;
 pub mod group;
 mod journal;
 mod leader;

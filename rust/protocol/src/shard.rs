@@ -26,7 +26,8 @@
 //!
 //! # Reads
 //! A linearizable read waits for a read index (see [`crate::raft`]) and then reads rows; a stale one reads them at once, and
-//! says how long ago the leader was heard of. Keys that are read together are read as of one moment: nothing is derived
+//! says how old they may be: when the answer leaves, everything is in it that was acknowledged longer ago than that. Not the
+//! leader's last word tells so, but a quorum's, and what has been applied here by then (`raft/freshness.rs`). Keys that are read together are read as of one moment: nothing is derived
 //! between ([`reads`]).
 //!
 //! # Exactly once
@@ -124,6 +125,7 @@ impl Shard {
                 settings: Settings {
                     timing: surroundings.raft,
                     snapshots: Snapshots::OnDemand,
+                    ages: true,
                     snapshot_every: every,
                     kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
                     ..defaults

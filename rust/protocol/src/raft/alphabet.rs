@@ -150,9 +150,9 @@ pub struct ReadAnswer {
     pub answer: Bytes,
     /// The last entry that it had applied.
     pub applied: LogIndex,
-    /// Microseconds since this server last heard from a leader (0 if it leads): a stale answer may be that
-    /// old and some. `None` if it knows no leader: then there is no bound.
-    pub heard_micros: Option<u64>,
+    /// Everything that was acknowledged so many microseconds ago, or earlier, is in a stale answer. `None` if nothing is known
+    /// about its age.
+    pub age_micros: Option<u64>,
 }
 
 /// Why a proposal has no answer.

@@ -15,6 +15,8 @@ pub struct RaftBugs {
     pub ack_before_durable: bool,
     /// A snapshot does not hold the client sessions: after it, a retry is executed again.
     pub sessions_lost_at_snapshot: bool,
+    /// A stale read takes the time since the leader was heard of for the age of what it reads.
+    pub age_by_silence: bool,
     /// A host's mistake: a server that has failed is started again in the same process, with what its disk has at that moment,
     /// while writes of the failed one are still in flight. It does not know of the vote in one of them, gives another, and
     /// takes the disk's answer to the old one for an answer to its own.

@@ -253,6 +253,7 @@ impl Raft {
             old.fail_reads(leader, turn);
         }
         self.fail_forwarded(leader, turn);
+        self.freshness.ask_anew();
         if before != (term, leader) {
             turn.notice(Notice::Following { term, leader });
         }

@@ -98,6 +98,7 @@ impl Raft {
         if self.durable() >= end {
             self.acknowledge(from, turn);
         }
+        self.probe(from, turn);
     }
 
     pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: LogIndex, round: u64, turn: &mut Turn<'_>) {
@@ -111,6 +112,7 @@ impl Raft {
         };
         self.send(from, ack, turn);
         self.ask_again(turn);
+        self.probe(from, turn);
     }
 
     /// The leader has committed everything up to here; this server knows it of as much as matches.

@@ -370,6 +370,7 @@ impl<M: Machine> Running<M> {
             };
             self.waiting.committed(position, answer.as_ref(), effects);
         }
+        self.raft.applied(self.state.applied());
         self.answer_ready(now, effects);
     }
 
@@ -399,7 +400,10 @@ impl<M: Machine> Running<M> {
             result: Ok(ReadAnswer {
                 answer: self.state.machine().query(&query.query),
                 applied: self.state.applied(),
-                heard_micros: self.raft.heard_micros(now),
+                age_micros: match query.level {
+                    ReadLevel::Linearizable => Some(0),
+                    ReadLevel::Stale => self.raft.age_micros(self.state.applied(), now),
+                },
             }),
         });
     }

@@ -63,21 +63,6 @@ impl Leader {
             .iter()
             .map(|(node, progress)| (*node, progress.matched))
     }
-
-    /// Sends everyone a heartbeat.
-    pub(super) fn beat(&self, term: Term, commit: LogIndex, outputs: &mut Vec<Output>) {
-        let body = Body::Heartbeat {
-            commit,
-            round: self.reads.round(),
-        };
-        outputs.extend(self.progress.keys().map(|to| Output::Send {
-            to: *to,
-            message: Message {
-                term,
-                body: body.clone(),
-            },
-        }));
-    }
 }
 
 impl Raft {
@@ -111,12 +96,30 @@ impl Raft {
             return self.become_follower(term, None, turn);
         }
         leader.heartbeat_at = now + timing.heartbeat;
-        leader.beat(self.hard.term, self.log.commit(), turn.outputs);
         for progress in leader.progress.values_mut() {
             if let Flow::Snapshot(transfer) = &mut progress.flow {
                 transfer.rewind_if_stuck(now, timing.election_min);
             }
         }
+        self.start_due_round(turn);
+    }
+
+    /// Sends everyone a heartbeat.
+    pub(super) fn send_heartbeats(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let message = Message {
+            term: self.hard.term,
+            body: Body::Heartbeat {
+                commit: self.log.commit(),
+                round: leader.reads.round(),
+            },
+        };
+        turn.outputs.extend(leader.progress.keys().map(|to| Output::Send {
+            to: *to,
+            message: message.clone(),
+        }));
     }
 
     /// A member has answered.

@@ -125,6 +125,19 @@ pub enum Body {
     },
     /// The term that you speak for is over: mine is later. Whoever gets this follows in that term.
     Outdated,
+    /// From a follower: with your next round of heartbeats, tell me how far you are. Nobody waits for that.
+    Probe {
+        /// The sender's name for the question.
+        probe: u64,
+    },
+    /// The answer to `Probe`, when a quorum has answered a round that began after the sender got it: everything that anybody
+    /// was told before the receiver asked is in the log up to `index`.
+    Fresh {
+        /// Of the question.
+        probe: u64,
+        /// Up to here.
+        index: LogIndex,
+    },
 }
 
 impl Body {
@@ -136,6 +149,7 @@ impl Body {
                 | Body::Heartbeat { .. }
                 | Body::Snapshot { .. }
                 | Body::ReadIndexAnswer { .. }
+                | Body::Fresh { .. }
         )
     }
 

@@ -113,6 +113,14 @@ fn samples() -> Vec<(&'static str, Body)> {
             },
         ),
         ("outdated", Body::Outdated),
+        ("probe", Body::Probe { probe: 300 }),
+        (
+            "fresh",
+            Body::Fresh {
+                probe: 300,
+                index: LogIndex(301),
+            },
+        ),
     ]
 }
 

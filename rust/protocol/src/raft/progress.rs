@@ -44,6 +44,8 @@ pub(super) struct Progress {
     pub(super) heard: Instant,
     /// The last round of heartbeats that it has answered.
     pub(super) round: u64,
+    /// It wants to know how far the leader is, in the next round.
+    pub(super) probe: Option<u64>,
     /// Its log matches up to here, durable or not.
     received: LogIndex,
     /// When that last rose, or something was sent after everything had been received.
@@ -64,6 +66,7 @@ impl Progress {
             flow: Flow::Probe { pause: NOW },
             heard: now,
             round: 0,
+            probe: None,
             received: LogIndex(0),
             moved: now,
             cut_off,

@@ -9,14 +9,18 @@
 //! 4. answers when the state machine has applied everything up to the read index.
 //!
 //! One round serves all reads that came before it began; those that come while it is under way share the next
-//! one. A follower asks the leader for a read index, likewise one question for all that wait, and then reads
+//! one. Where servers want to know how old their state is ([`super::freshness`]), there is a round with each
+//! period of heartbeats, too; reads do not wait for that one. A follower asks the leader for a read index, likewise one question for all that wait, and then reads
 //! its own state machine.
+
+use std::collections::VecDeque;
 
 use rand_core::Rng as _;
 
 use crate::ids::NodeId;
 use crate::raft::message::Body;
 use crate::raft::output::Output;
+use crate::raft::progress::Progress;
 use crate::raft::server::{Raft, State, Turn};
 use crate::raft::types::LogIndex;
 use crate::role::Rng;
@@ -31,12 +35,17 @@ enum Reader {
     There(NodeId, u64),
 }
 
-/// The round of heartbeats that is under way.
+/// A round of heartbeats that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
-    /// What the reads in it will see at least.
+    number: u64,
+    /// Everything that was acknowledged before it began is in the log up to here.
     index: LogIndex,
+    began: Instant,
+    /// They wait for it; nobody, if it is the one of the period.
     readers: Vec<Reader>,
+    /// Probes of followers that were there before.
+    probes: Vec<(NodeId, u64)>,
 }
 
 /// A leader's reads.
@@ -44,7 +53,8 @@ struct Round {
 pub(super) struct Reads {
     /// The number of the last round.
     last: u64,
-    under_way: Option<Round>,
+    /// In the order in which they began; at most one of those that reads wait for.
+    under_way: VecDeque<Round>,
     /// They share the next round.
     waiting: Vec<Reader>,
 }
@@ -68,6 +78,11 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
+    /// Where this server's numbers of questions begin.
+    pub(super) fn beginning(&self) -> u64 {
+        self.last_request & u64::from(u32::MAX)
+    }
+
     pub(super) fn new(rng: &mut Rng) -> Self {
         Forwarded {
             last_request: rng.next_u64(),
@@ -120,30 +135,61 @@ impl Raft {
         }
     }
 
-    /// Begins a round for the reads that wait, if none is under way.
+    /// Begins a round for the reads that wait, if none of theirs is under way.
     pub(super) fn start_reads(&mut self, turn: &mut Turn<'_>) {
-        let State::Leader(leader) = &mut self.state else {
+        let State::Leader(leader) = &self.state else {
             return;
         };
-        let knows_commit = self.log.commit() >= leader.first;
-        if leader.reads.under_way.is_some() || leader.reads.waiting.is_empty() || !knows_commit {
-            return;
+        let reads = &leader.reads;
+        let busy = reads.under_way.iter().any(|round| !round.readers.is_empty());
+        let wanted = !reads.waiting.is_empty() && !busy;
+        // The first one is not put off until heartbeats are due.
+        if wanted || self.setup.settings.ages && reads.last == 0 {
+            self.start_round(turn);
         }
-        leader.reads.last += 1;
-        leader.reads.under_way = Some(Round {
-            index: self.log.commit(),
-            readers: std::mem::take(&mut leader.reads.waiting),
-        });
-        leader.beat(self.hard.term, self.log.commit(), turn.outputs);
-        self.confirm_reads(turn);
     }
 
-    /// Ends the round if a quorum has answered it.
-    pub(super) fn confirm_reads(&mut self, turn: &mut Turn<'_>) {
-        let State::Leader(leader) = &mut self.state else {
+    /// Heartbeats are due: where ages are asked for they are a round, unless one is under way. Then they repeat it.
+    pub(super) fn start_due_round(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &self.state else {
             return;
         };
-        let Some(round) = &leader.reads.under_way else {
+        let wanted = self.setup.settings.ages && leader.reads.under_way.is_empty();
+        if !wanted || !self.start_round(turn) {
+            self.send_heartbeats(turn);
+        }
+    }
+
+    /// Begins a round, for whoever waits; not before the leader knows what is committed.
+    fn start_round(&mut self, turn: &mut Turn<'_>) -> bool {
+        let State::Leader(leader) = &mut self.state else {
+            return false;
+        };
+        if self.log.commit() < leader.first {
+            return false;
+        }
+        let reads = &mut leader.reads;
+        reads.last += 1;
+        let probe = |(node, progress): (&NodeId, &mut Progress)| Some((*node, progress.probe.take()?));
+        let busy = reads.under_way.iter().any(|round| !round.readers.is_empty());
+        reads.under_way.push_back(Round {
+            number: reads.last,
+            index: self.log.commit(),
+            began: turn.now.instant,
+            readers: match busy {
+                true => Vec::new(),
+                false => std::mem::take(&mut reads.waiting),
+            },
+            probes: leader.progress.iter_mut().filter_map(probe).collect(),
+        });
+        self.send_heartbeats(turn);
+        self.confirm_reads(turn);
+        true
+    }
+
+    /// Ends the rounds that a quorum has answered.
+    pub(super) fn confirm_reads(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
             return;
         };
         let last = leader.reads.last;
@@ -153,12 +199,26 @@ impl Raft {
             None if node == me => last,
             None => 0,
         };
-        let confirmed = self.log.configuration().agreed(answered) >= Some(last);
-        if !confirmed && !self.setup.bugs.stale_read_index {
-            return;
+        let confirmed = match self.setup.bugs.stale_read_index {
+            true => last,
+            false => self.log.configuration().agreed(answered).unwrap_or(0),
+        };
+        let rounds = &mut leader.reads.under_way;
+        let ended = rounds
+            .iter()
+            .take_while(|round| round.number <= confirmed)
+            .count();
+        for round in rounds.drain(..ended).collect::<Vec<_>>() {
+            self.end_round(round, turn);
         }
+    }
+
+    fn end_round(&mut self, round: Round, turn: &mut Turn<'_>) {
         let index = round.index;
-        let round = leader.reads.under_way.take().expect("it is under way");
+        self.freshness.learn(index, round.began);
+        for (node, probe) in round.probes {
+            self.send(node, Body::Fresh { probe, index }, turn);
+        }
         for reader in round.readers {
             match reader {
                 Reader::Here(ids) => turn.outputs.push(Output::ReadReady { ids, index }),

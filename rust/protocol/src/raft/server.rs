@@ -3,7 +3,7 @@
 //! [`Raft`] is the state machine of Figure 2 and the parts of the thesis that the [essay](super) names. This
 //! file has its state and the way in and out; what it does stands in one file per concern:
 //! `election`, `follower`, `leader`,
-//! `read_index`, `snapshot`.
+//! `read_index`, `freshness`, `snapshot`.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,7 @@ use crate::raft::configuration::Configuration;
 use crate::raft::election::Candidate;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::follower::Follower;
+use crate::raft::freshness::Freshness;
 use crate::raft::journal::Journal;
 use crate::raft::leader::Leader;
 use crate::raft::log::Log;
@@ -95,6 +96,8 @@ pub struct Raft {
     pub(super) since_snapshot: usize,
     /// Reads that a leader elsewhere was asked about.
     pub(super) forwarded: Forwarded,
+    /// How old what it has applied may be.
+    pub(super) freshness: Freshness,
     /// Peers whose link to this server broke and has not come back.
     pub(super) broken: BTreeSet<NodeId>,
     /// The timer that the host has.
@@ -157,6 +160,7 @@ impl Raft {
             term: hard.term.max(log.last().term),
         };
         let follower = Follower::new(None, setup.settings.timing, turn);
+        let forwarded = Forwarded::new(turn.rng);
         let mut raft = Raft {
             setup,
             hard,
@@ -167,7 +171,8 @@ impl Raft {
             incoming: None,
             taking: false,
             since_snapshot: 0,
-            forwarded: Forwarded::new(turn.rng),
+            freshness: Freshness::new(forwarded.beginning()),
+            forwarded,
             broken: BTreeSet::new(),
             armed: None,
         };
@@ -319,6 +324,8 @@ impl Raft {
             | Body::Rejected { .. }
             | Body::HeartbeatAck { .. }
             | Body::SnapshotReceived { .. } => self.on_progress(from, &body, turn),
+            Body::Probe { probe } => self.on_probe(from, probe),
+            Body::Fresh { probe, index } => self.on_fresh(from, probe, index, turn),
             // The term has said everything.
             Body::Outdated => {}
         }

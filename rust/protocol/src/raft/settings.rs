@@ -108,6 +108,9 @@ pub struct Settings {
     pub chunk_window: u32,
     /// How long a server whose disk was full waits before it tries again.
     pub full_pause: Duration,
+    /// Whether servers find out how old their state may be, by a few more messages with each period of heartbeats: for a
+    /// host that answers stale reads.
+    pub ages: bool,
 }
 
 impl Default for Settings {
@@ -125,6 +128,7 @@ impl Default for Settings {
             chunk_bytes: 64 << 10,
             chunk_window: 8,
             full_pause: Duration::from_millis(500),
+            ages: false,
         }
     }
 }

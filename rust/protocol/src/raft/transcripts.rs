@@ -2,7 +2,7 @@
 //! with `figure2.txt`, which takes the rules of the paper's Figure 2 one by one; the other files have what they leave open.
 //!
 //! ```text
-//! cluster nodes=3 [learners=n4] [outgoing=n1,n5] [bug=NAME] [SETTING=NUMBER] [stopped]      a group of so many voters;
+//! cluster nodes=3 [learners=n4] [outgoing=n1,n5] [bug=NAME] [ages=on] [SETTING=NUMBER] [stopped]      a group of so many voters;
 //!       settings: append_bytes append_window snapshot_every kept_entries chunk_bytes chunk_window uncommitted_bytes
 //! preload n1 1 1 4 [term=6] [vote=n2]   n1's disk has a log of these terms (before its first start)
 //! campaign n1                           n1 asks for an election, as if its timeout had passed
@@ -94,6 +94,7 @@ impl Script {
         settings.kept_entries = number(args, "kept_entries")?.unwrap_or(settings.kept_entries);
         settings.chunk_bytes = number(args, "chunk_bytes")?.unwrap_or(settings.chunk_bytes);
         settings.chunk_window = number(args, "chunk_window")?.unwrap_or(settings.chunk_window);
+        settings.ages = args.take_key("ages").is_some_and(|wanted| wanted == "on");
         if let Some(name) = args.take_key("bug") {
             setup.bugs = bug(name).ok_or_else(|| format!("there is no bug {name}"))?;
         }

@@ -271,6 +271,7 @@ impl Lab {
             if let Some(mut shard) = Shard::new(&self.keyspace, group, &surroundings, bugs) {
                 shard.setup.settings = Settings {
                     snapshots: shard.setup.settings.snapshots,
+                    ages: shard.setup.settings.ages,
                     ..self.setup.settings
                 };
                 let rng = rng_from_seed(seed ^ u64::from(group.0) << 20);

@@ -488,6 +488,25 @@ impl Run {
         }
     }
 
+    /// In a healthy group everyone knows that its state is young.
+    fn ages(&mut self) -> Verdict {
+        for group in self.lab.groups() {
+            for node in self.lab.nodes() {
+                let Some(shard) = self.lab.shard(node, group) else {
+                    continue;
+                };
+                let age = shard.raft().zip(shard.applied());
+                let age = age.and_then(|(raft, applied)| raft.age_micros(applied, self.lab.now));
+                if age.is_none_or(|micros| micros > 40_000) {
+                    return Err(format!(
+                        "liveness: {node} does not know its state of {group} to be young after healing: {age:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Everything is repaired. Then every group takes a command at every node, and its members come to have the same rows.
     fn heal(&mut self) -> Verdict {
         self.lab.cut.clear();
@@ -539,6 +558,7 @@ impl Run {
         self.live(Duration::from_millis(500))?;
         self.judge.look_closely(&self.lab)?;
         self.judge.end()?;
+        self.ages()?;
         for group in self.lab.groups() {
             let applied = |node: &NodeId| {
                 let shard = self.lab.shard(*node, group)?;
@@ -674,6 +694,14 @@ fn committing_an_old_term_by_counting_is_caught() {
 fn a_stale_read_index_is_caught() {
     caught(RaftBugs {
         stale_read_index: true,
+        ..RaftBugs::default()
+    });
+}
+
+#[test]
+fn an_age_that_is_only_the_leader_s_silence_is_caught() {
+    caught(RaftBugs {
+        age_by_silence: true,
         ..RaftBugs::default()
     });
 }

@@ -17,6 +17,7 @@ use crate::shard::rows;
 use crate::shard::server::Server;
 use crate::shard::turn::Turn;
 use crate::store::Table;
+use crate::time::Instant;
 
 /// About how many bytes of rows one answer has.
 const PAGE_BYTES: u32 = 1 << 20;
@@ -28,6 +29,8 @@ const PAGE_ROWS: u32 = 10_000;
 struct Reading {
     question: Question,
     view: View,
+    /// Everything that was acknowledged before this is in it, if anything is known.
+    since: Option<Instant>,
     /// By place among the request's keys.
     found: Vec<Option<Result<Rows, Error>>>,
     left: usize,
@@ -71,7 +74,7 @@ impl Server {
     }
 
     fn start_reading(&mut self, question: Question, turn: &mut Turn<'_>) {
-        let (group, id, level) = (self.group, question.id, question.level);
+        let (group, id) = (self.group, question.id);
         let Some(ask) = self.asks.get(&id) else { return };
         let get = |key| Query::Get {
             table: Table::Groups,
@@ -107,13 +110,12 @@ impl Server {
             node: self.me,
             leader: self.raft.leader(),
             applied: self.pipeline.applied().0,
-            staleness_micros: match level {
-                ReadLevel::Linearizable => Some(0),
-                ReadLevel::Stale => self.raft.heard_micros(turn.now.instant),
-            },
+            staleness_micros: Some(0),
         };
+        let applied = self.pipeline.applied();
         let left = queries.len();
         let reading = Reading {
+            since: self.raft.fresh_since(applied, turn.now.instant),
             question,
             view,
             found: vec![None; left],
@@ -152,9 +154,21 @@ impl Server {
     }
 
     fn end_reading(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(Reading { view, found, .. }) = self.reads.readings.remove(&id) else {
+        let Some(reading) = self.reads.readings.remove(&id) else {
             return;
         };
+        let Reading {
+            question,
+            mut view,
+            since,
+            found,
+            ..
+        } = reading;
+        if question.level == ReadLevel::Stale {
+            // As of the answer, not of the moment at which the rows were asked for.
+            let now = turn.now.instant;
+            view.staleness_micros = since.map(|since| now.0.saturating_sub(since.0));
+        }
         self.reads.several -= usize::from(found.len() > 1);
         let Some(ask) = self.asks.get(&id) else { return };
         let found: Result<Vec<Rows>, Error> = found.into_iter().flatten().collect();

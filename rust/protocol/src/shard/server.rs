@@ -210,6 +210,7 @@ impl Server {
     /// Whatever can go on now, does.
     pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) {
         self.apply(turn);
+        self.raft.applied(self.pipeline.applied());
         let mut effects = Vec::new();
         self.waiting.arm(turn.now.instant, &mut effects);
         self.outcomes(effects, turn);

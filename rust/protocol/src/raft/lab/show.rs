@@ -57,6 +57,9 @@ fn body(body: &Body) -> String {
             format!("SnapshotReceived {position} through {offset}")
         }
         Body::Outdated => "Outdated".to_owned(),
+        // The number begins anywhere.
+        Body::Probe { .. } => "Probe".to_owned(),
+        Body::Fresh { index, .. } => format!("Fresh {index}"),
     }
 }
 
@@ -124,11 +127,14 @@ pub(in crate::raft) fn happening(happening: &Happening, disks: bool) -> Option<S
             "op{operation} {}",
             match result {
                 Ok(read) => format!(
-                    "read {} (applied {}, heard {})",
+                    "read {} (applied {}, {})",
                     text(&read.answer),
                     read.applied,
-                    read.heard_micros
-                        .map_or("nobody".to_owned(), |micros| format!("{}ms ago", micros / 1000))
+                    read.age_micros
+                        .map_or("of unknown age".to_owned(), |micros| format!(
+                            "at most {}ms old",
+                            micros / 1000
+                        ))
                 ),
                 Err(QueryError::NotLeader { leader: Some(leader) }) => format!("refused: {leader} leads"),
                 Err(QueryError::NotLeader { leader: None }) => "refused: no leader known".to_owned(),

@@ -47,6 +47,8 @@ struct Truth {
     states: BTreeMap<u64, u64>,
     /// The last entry whose effect some client knows.
     floor: u64,
+    /// When it was which: both rise.
+    floors: Vec<(Instant, u64)>,
     /// Which plain command each entry was answered for.
     answered: BTreeMap<u64, u64>,
     /// Plain commands that are said not to have been executed, and never to be.
@@ -203,7 +205,7 @@ impl Judge {
         }
     }
 
-    fn answered(&mut self, operation: u64, result: Result<Response, Error>, lab: &Lab) -> Verdict {
+    fn answered(&mut self, operation: u64, result: Result<Response, Error>, lab: &mut Lab) -> Verdict {
         let Some(asked) = self.open.remove(&operation) else {
             return Err(format!("op{operation} was answered twice"));
         };
@@ -213,9 +215,14 @@ impl Judge {
             (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
                 "it belongs to another group".to_owned()
             }),
-            (_, Ok(response)) => truth.response(operation, &asked, response, &mut self.done),
+            (_, Ok(response)) => truth
+                .response(operation, &asked, response, &mut self.done)
+                .and_then(|()| truth.age(&asked, response, lab)),
             (request, Err(error)) => truth.error(request, error),
         };
+        if truth.floors.last().is_none_or(|(_, floor)| *floor < truth.floor) {
+            truth.floors.push((lab.now, truth.floor));
+        }
         verdict.map_err(|law| format!("op{operation} {:?} was answered {result:?}: {law}", asked.request))?;
         self.replies.push((operation, asked, result));
         Ok(())
@@ -244,6 +251,15 @@ impl Judge {
     pub(super) fn committed(&self, group: GroupId) -> u64 {
         self.truths.get(&group).map_or(0, |truth| truth.model.last())
     }
+}
+
+fn is_linearizable(request: &Request) -> bool {
+    let (Request::Read { level, .. } | Request::ReadRange { level, .. } | Request::ReadLog { level, .. }) =
+        request
+    else {
+        return false;
+    };
+    *level == ReadLevel::Linearizable
 }
 
 fn require(holds: bool, law: impl FnOnce() -> String) -> Verdict {
@@ -424,6 +440,36 @@ impl Truth {
             self.floor = self.floor.max(applied);
         }
         Ok(())
+    }
+
+    /// A read has what was known longer ago than it says that it may be old.
+    fn age(&self, asked: &Asked, response: &Response, lab: &mut Lab) -> Verdict {
+        let (Response::Records { view, .. }
+        | Response::RecordPage { view, .. }
+        | Response::LogPage { view, .. }) = response
+        else {
+            return Ok(());
+        };
+        let Some(micros) = view.staleness_micros else {
+            return Ok(());
+        };
+        if is_linearizable(&asked.request) {
+            return Ok(());
+        }
+        // It told its age when it left the server; a gate elsewhere has waited for it.
+        let travelled = match view.node == asked.node {
+            true => 0,
+            false => lab.weather().latency.1,
+        };
+        let then = lab.now - Duration::from_micros(micros + travelled);
+        let known = self.floors.partition_point(|(at, _)| *at < then);
+        let floor = self.floors[..known].last().map_or(0, |(_, floor)| *floor);
+        require(view.applied >= floor, || {
+            format!(
+                "{floor} was known at {}, before which it claims to have everything",
+                then.0
+            )
+        })
     }
 
     fn records(&self, keys: &[Key], records: &[Option<Record>], index: u64) -> bool {
