@@ -7,8 +7,7 @@
 //! there).
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// The format that this program writes.
 pub const FORMAT_VERSION: u8 = 1;
@@ -57,7 +56,7 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
 ///
 /// # Errors
 /// [`FormatError`], naming `what` was being read.
-pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, FormatError> {
+pub fn decode<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, FormatError> {
     let (version, body) = bytes
         .split_first()
         .ok_or_else(|| FormatError::malformed(what, "it is empty"))?;

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use serde::de::DeserializeOwned;
+
 use super::*;
 use crate::ids::NodeId;
 use crate::raft::configuration::Configuration;

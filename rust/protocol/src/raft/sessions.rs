@@ -29,11 +29,12 @@ pub const MAX_SESSIONS: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
-/// What a client can ask of the replicated state machine. The variants are part of the log's format.
+/// What a client can ask of the replicated state machine. The variants are part of the log's format. There a command is
+/// bytes; a host that has read them already has it as what they say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Request {
+pub enum Request<C = Bytes> {
     /// Execute this. If it is retried, it may be executed twice.
-    Plain(Bytes),
+    Plain(C),
     /// Open a session that expires after so many milliseconds without a command.
     Open {
         /// At least 1.
@@ -50,7 +51,7 @@ pub enum Request {
         /// The client has the answers to all commands up to this number.
         acknowledged: u64,
         /// What to execute.
-        command: Bytes,
+        command: C,
     },
 }
 
@@ -76,11 +77,56 @@ pub enum SessionError {
     Forgotten,
 }
 
+impl<C> Request<C> {
+    /// The command in it, if there is one.
+    pub fn command(&self) -> Option<&C> {
+        match self {
+            Request::Plain(command) | Request::InSession { command, .. } => Some(command),
+            Request::Open { .. } | Request::Close(_) => None,
+        }
+    }
+
+    /// The same with its command read.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn read<D, E>(self, read: impl FnOnce(C) -> Result<D, E>) -> Result<Request<D>, E> {
+        Ok(match self {
+            Request::Plain(command) => Request::Plain(read(command)?),
+            Request::Open { idle_ms } => Request::Open { idle_ms },
+            Request::Close(session) => Request::Close(session),
+            Request::InSession {
+                session,
+                sequence,
+                acknowledged,
+                command,
+            } => Request::InSession {
+                session,
+                sequence,
+                acknowledged,
+                command: read(command)?,
+            },
+        })
+    }
+}
+
 /// A request as it stands in the log.
-#[derive(Serialize, Deserialize)]
-struct Logged {
-    time: WallTime,
-    request: Request,
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Logged<C = Bytes> {
+    /// When its leader took it, by that one's wall clock.
+    pub time: WallTime,
+    /// What is asked for.
+    pub request: Request<C>,
+}
+
+impl<'a> Logged<&'a [u8]> {
+    /// What the command of a log entry is, without a copy of what is to be executed.
+    ///
+    /// # Errors
+    /// [`FormatError`] if it is none that [`logged`] made.
+    pub fn of(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        format::decode("logged request", bytes)
+    }
 }
 
 /// A request as the command of a log entry, stamped with the time.
@@ -93,7 +139,8 @@ pub fn logged(time: WallTime, request: Request) -> Bytes {
 /// # Errors
 /// [`FormatError`] if it is none that [`logged`] made.
 pub fn request_of(command: &Bytes) -> Result<Request, FormatError> {
-    format::decode("logged request", command).map(|logged: Logged| logged.request)
+    let logged: Logged = format::decode("logged request", command)?;
+    Ok(logged.request)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -128,7 +175,7 @@ struct Saved {
     machine: Bytes,
 }
 
-impl<M: StateMachine> Sessions<M> {
+impl<M> Sessions<M> {
     /// What a host has kept elsewhere: the state machine after `applied`, the clock, and the sessions as
     /// [`session_row`](Self::session_row) gave them.
     ///
@@ -194,7 +241,9 @@ impl<M: StateMachine> Sessions<M> {
         );
         self.applied = position.index;
     }
+}
 
+impl<M: StateMachine> Sessions<M> {
     /// Applies a committed command.
     ///
     /// # Errors
@@ -203,29 +252,33 @@ impl<M: StateMachine> Sessions<M> {
     /// # Panics
     /// If the command is none that [`logged`] made: no server could go on.
     pub fn apply(&mut self, position: LogPosition, command: &Bytes) -> Result<Answer, SessionError> {
-        self.apply_noting(position, command, &mut BTreeSet::new())
+        let logged = format::decode("logged request", command);
+        let logged: Logged = logged.unwrap_or_else(|error| panic!("entry {position}: {error}"));
+        let execute = |machine: &mut M, time, command: Bytes| machine.apply(position, time, &command);
+        self.apply_read(position, logged, &mut BTreeSet::new(), execute)
     }
+}
 
-    /// As [`apply`](Self::apply), and notes which sessions have changed or gone.
+impl<M> Sessions<M> {
+    /// As [`apply`](Self::apply), of a command that the host has read and executes itself; notes which sessions have changed
+    /// or gone.
     ///
     /// # Errors
     /// [`SessionError`] if it was not executed.
-    ///
-    /// # Panics
-    /// If the command is none that [`logged`] made: no server could go on.
-    pub fn apply_noting(
+    pub fn apply_read<C>(
         &mut self,
         position: LogPosition,
-        command: &Bytes,
+        logged: Logged<C>,
         touched: &mut BTreeSet<SessionId>,
+        execute: impl FnOnce(&mut M, WallTime, C) -> Bytes,
     ) -> Result<Answer, SessionError> {
         self.skip(position);
-        let logged = format::decode("logged request", command);
-        let Logged { time, request } = logged.unwrap_or_else(|error| panic!("entry {position}: {error}"));
+        let Logged { time, request } = logged;
         self.clock = self.clock.max(time);
         self.expire(touched);
+        let clock = self.clock;
         match request {
-            Request::Plain(command) => Ok(Answer::Done(self.execute(position, &command))),
+            Request::Plain(command) => Ok(Answer::Done(execute(&mut self.machine, clock, command))),
             Request::Open { idle_ms } => Ok(Answer::Opened(self.open_session(position, idle_ms, touched))),
             Request::Close(id) => {
                 self.close(id, touched);
@@ -238,21 +291,17 @@ impl<M: StateMachine> Sessions<M> {
                 command,
             } => {
                 touched.insert(session);
-                self.execute_once(position, session, (sequence, acknowledged), &command)
+                let execute = |machine: &mut M| execute(machine, clock, command);
+                self.execute_once(session, (sequence, acknowledged), execute)
             }
         }
     }
 
-    fn execute(&mut self, position: LogPosition, command: &Bytes) -> Bytes {
-        self.machine.apply(position, self.clock, command)
-    }
-
     fn execute_once(
         &mut self,
-        position: LogPosition,
         id: SessionId,
         (sequence, acknowledged): (u64, u64),
-        command: &Bytes,
+        execute: impl FnOnce(&mut M) -> Bytes,
     ) -> Result<Answer, SessionError> {
         let session = self.sessions.get_mut(&id).ok_or(SessionError::Expired)?;
         self.expiry.remove(&(session.expires, id));
@@ -268,7 +317,7 @@ impl<M: StateMachine> Sessions<M> {
         if sequence <= session.floor {
             return Err(SessionError::Forgotten);
         }
-        let answer = self.machine.apply(position, self.clock, command);
+        let answer = execute(&mut self.machine);
         session.answers.insert(sequence, answer.clone());
         if session.answers.len() > MAX_ANSWERS
             && let Some((oldest, _)) = session.answers.pop_first()

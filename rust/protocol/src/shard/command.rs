@@ -81,7 +81,7 @@ impl Command {
     ///
     /// # Errors
     /// [`FormatError`] if they are no command that this program knows.
-    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         format::decode("shard command", bytes)
     }
 

@@ -4,6 +4,8 @@
 //! as wait are taken together. The versions that their conditions ask about are read; when all are known, the commands are
 //! executed one after the other in memory, and what they wrote goes to the store as one effect. So the rows are at all times
 //! those of one log position, and the marker among them says which.
+//!
+//! What an entry says is read once, when it is committed: its conditions are looked up by it, and it is executed by it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,8 +13,8 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::raft::entry::{Entry, EntryKind};
-use crate::raft::format;
-use crate::raft::sessions::{Request, SessionId, Sessions, request_of};
+use crate::raft::format::{self, FormatError};
+use crate::raft::sessions::{Logged, SessionId, Sessions};
 use crate::raft::types::{GroupId, LogIndex, LogPosition};
 use crate::role::{Effect, Query, Rows};
 use crate::shard::command::Command;
@@ -27,13 +29,51 @@ const MOST_ENTRIES: usize = 1024;
 /// And so many bytes of them, but always one.
 const MOST_BYTES: usize = 1 << 20;
 
+/// A committed entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Committed {
+    position: LogPosition,
+    /// Bytes that it has in the log.
+    size: usize,
+    /// What is to be done; nothing for an entry without a command.
+    logged: Option<Logged<Command>>,
+}
+
+impl Committed {
+    /// # Panics
+    /// If it is nothing that this program knows: it must not go on without it.
+    fn read(group: GroupId, entry: &Entry) -> Self {
+        let position = entry.position();
+        let logged = match &entry.kind {
+            EntryKind::Command(bytes) => {
+                let logged = command_in(bytes);
+                Some(logged.unwrap_or_else(|error| panic!("entry {position} of {group}: {error}")))
+            }
+            EntryKind::Empty | EntryKind::Configuration(_) => None,
+        };
+        Committed {
+            position,
+            size: entry.size(),
+            logged,
+        }
+    }
+}
+
+fn command_in(bytes: &[u8]) -> Result<Logged<Command>, FormatError> {
+    let Logged { time, request } = Logged::of(bytes)?;
+    Ok(Logged {
+        time,
+        request: request.read(Command::decode)?,
+    })
+}
+
 /// Entries on their way to the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pipeline {
     group: GroupId,
     state: Sessions<Store>,
     applied: LogPosition,
-    queue: VecDeque<Entry>,
+    queue: VecDeque<Committed>,
     /// Of so many entries at the front the conditions are being looked up.
     looking_up: Option<usize>,
     /// The rows that are being read for that.
@@ -66,12 +106,14 @@ impl Pipeline {
 
     /// These are committed.
     pub(super) fn queue(&mut self, entries: Vec<Entry>) {
-        self.queue.extend(entries);
+        let group = self.group;
+        self.queue
+            .extend(entries.iter().map(|entry| Committed::read(group, entry)));
     }
 
     /// A snapshot takes the place of the rows; everything up to there is in it.
     pub(super) fn restore(&mut self, position: LogPosition) {
-        self.queue.retain(|entry| entry.index > position.index);
+        self.queue.retain(|entry| entry.position.index > position.index);
         self.looking_up = None;
         self.lookups.clear();
         self.restoring = Some(position);
@@ -91,10 +133,13 @@ impl Pipeline {
     /// Takes entries that are durable, as many as there are, within bounds.
     fn choose(&self, stable: LogIndex) -> usize {
         let mut bytes = 0;
-        let durable = self.queue.iter().take_while(|entry| entry.index <= stable);
+        let durable = self
+            .queue
+            .iter()
+            .take_while(|entry| entry.position.index <= stable);
         let within = durable.take(MOST_ENTRIES).take_while(|entry| {
             let first = bytes == 0;
-            bytes += entry.size();
+            bytes += entry.size;
             first || bytes <= MOST_BYTES
         });
         within.count()
@@ -102,24 +147,16 @@ impl Pipeline {
 
     /// The rows that must be read before these entries are applied.
     fn unknown(&self, entries: usize) -> BTreeSet<Bytes> {
-        let commands = self.queue.iter().take(entries).filter_map(command_of);
+        let logged = self
+            .queue
+            .iter()
+            .take(entries)
+            .filter_map(|entry| entry.logged.as_ref());
+        let commands = logged.filter_map(|logged| logged.request.command());
         let store = self.state.machine();
-        let asked = commands.flat_map(|command| store.asks(&command));
+        let asked = commands.flat_map(|command| store.asks(command));
         asked.filter(|row| !store.knows(row)).collect()
     }
-}
-
-/// What an entry has executed, if it does.
-fn command_of(entry: &Entry) -> Option<Command> {
-    let EntryKind::Command(logged) = &entry.kind else {
-        return None;
-    };
-    let command = match request_of(logged).ok()? {
-        Request::Plain(command) | Request::InSession { command, .. } => command,
-        Request::Open { .. } | Request::Close(_) => return None,
-    };
-    // Whether it makes sense is said when it is applied.
-    Command::decode(&command).ok()
 }
 
 impl Server {
@@ -191,12 +228,11 @@ impl Server {
         let mut touched: BTreeSet<SessionId> = BTreeSet::new();
         let mut outcomes = Vec::new();
         for entry in pipeline.queue.drain(..count) {
-            let position = entry.position();
-            let answer = match &entry.kind {
-                EntryKind::Command(command) => {
-                    Some(pipeline.state.apply_noting(position, command, &mut touched))
-                }
-                EntryKind::Empty | EntryKind::Configuration(_) => {
+            let position = entry.position;
+            let execute = |store: &mut Store, time, command| store.execute(position, time, command).encode();
+            let answer = match entry.logged {
+                Some(logged) => Some(pipeline.state.apply_read(position, logged, &mut touched, execute)),
+                None => {
                     pipeline.state.skip(position);
                     None
                 }

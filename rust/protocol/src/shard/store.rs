@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::raft::machine::StateMachine;
 use crate::raft::types::{GroupId, LogPosition};
 use crate::shard::command::{Command, Condition, Outcome, Write};
 use crate::shard::rows;
@@ -53,6 +52,22 @@ impl Store {
     /// This is a row's version, before anything that has not been applied.
     pub(super) fn know(&mut self, row: Bytes, version: Option<u64>) {
         self.versions.insert(row, version);
+    }
+
+    /// Executes a command. `time` is what the log has for it, and never runs backwards.
+    ///
+    /// # Panics
+    /// If a row that a condition asks about is not known.
+    pub(super) fn execute(&mut self, position: LogPosition, time: WallTime, command: Command) -> Outcome {
+        match command {
+            Command::Write(writes) => self.write(position, time, writes),
+            Command::Append { source, data } => {
+                let row = rows::entry_key(self.group, position.index.0);
+                let entry = rows::encode_entry(position.term.0, time, source, data);
+                self.written.insert(row, Some(entry));
+                done(position)
+            }
+        }
     }
 
     /// The rows that were written, and the end of the batch.
@@ -100,26 +115,6 @@ fn done(position: LogPosition) -> Outcome {
     Outcome::Done {
         index: position.index.0,
         term: position.term.0,
-    }
-}
-
-impl StateMachine for Store {
-    /// # Panics
-    /// If the command is none that this program knows (it must not go on without it), or if a row that a condition asks about
-    /// is not known.
-    fn apply(&mut self, position: LogPosition, time: WallTime, command: &Bytes) -> Bytes {
-        let command = Command::decode(command);
-        let outcome =
-            match command.unwrap_or_else(|error| panic!("entry {position} of {}: {error}", self.group)) {
-                Command::Write(writes) => self.write(position, time, writes),
-                Command::Append { source, data } => {
-                    let row = rows::entry_key(self.group, position.index.0);
-                    let entry = rows::encode_entry(position.term.0, time, source, data);
-                    self.written.insert(row, Some(entry));
-                    done(position)
-                }
-            };
-        outcome.encode()
     }
 }
 
