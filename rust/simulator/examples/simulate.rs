@@ -23,7 +23,8 @@ const USAGE: &str =
   --threads  how many seeds to run at a time (as many as there are processors)
   --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, id-kept-after-crash,
              ack-before-durable, write-quorum-by-liveness, vote-not-durable, old-term-commit, no-pre-vote,
-             stale-read-index, raft-ack-before-durable, sessions-lost-at-snapshot
+             stale-read-index, raft-ack-before-durable, restarted-in-place,
+             sessions-lost-at-snapshot
   --lines    how many of the last events to show when an invariant breaks (60)
   --quiet    no progress";
 

@@ -109,7 +109,7 @@ pub fn command(config: &Config) -> String {
 pub type SetBug = fn(&mut Bugs);
 
 /// The names of all mistakes that roles can be told to make, each with what sets it.
-pub const BUGS: [(&str, SetBug); 11] = [
+pub const BUGS: [(&str, SetBug); 12] = [
     ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
     ("counter-restarts", |bugs| bugs.counter_restarts = true),
     ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
@@ -124,6 +124,7 @@ pub const BUGS: [(&str, SetBug); 11] = [
     ("raft-ack-before-durable", |bugs| {
         bugs.raft.ack_before_durable = true
     }),
+    ("restarted-in-place", |bugs| bugs.raft.restarted_in_place = true),
     ("sessions-lost-at-snapshot", |bugs| {
         bugs.raft.sessions_lost_at_snapshot = true
     }),

@@ -148,6 +148,24 @@ fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
 }
 
 #[test]
+fn a_vote_that_leaves_before_the_disk_has_it_is_noticed() {
+    let laws = ["election safety", "log matching", "no panic"];
+    notices("vote-not-durable", 40, &laws);
+}
+
+/// The role itself finds out mostly: the disk tells it of things that it has never asked for.
+#[test]
+fn a_server_that_is_restarted_in_its_process_is_noticed() {
+    let laws = [
+        "no panic",
+        "election safety",
+        "leader completeness",
+        "state machine safety",
+    ];
+    notices("restarted-in-place", 20, &laws);
+}
+
+#[test]
 fn sessions_that_a_snapshot_lacks_are_noticed() {
     notices("sessions-lost-at-snapshot", 40, &["rows follow the log"]);
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::instance::Instance;
 use quorate_protocol::raft::Raft;
 use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::role::{Event, RoleId};
 use quorate_protocol::shard::Shard;
 use quorate_protocol::versions::KeyState;
 
@@ -12,6 +14,7 @@ use super::World;
 use crate::chance::Delay;
 use crate::disk::DiskConditions;
 use crate::network::{Conditions, Endpoint, Host, Mischief};
+use crate::record::Hosted;
 use crate::schedule::{Fault, Stop};
 
 impl World {
@@ -92,6 +95,9 @@ impl World {
     }
 
     fn crash(&mut self, node: NodeId, stop: Stop) {
+        if self.config.bugs.raft.restarted_in_place && stop == Stop::Killed && self.is_up(node) {
+            return self.restart_shards_in_place(node);
+        }
         if self.end_process(node) {
             let host = match stop {
                 Stop::Killed => Host::Refusing,
@@ -100,6 +106,25 @@ impl World {
             self.with_network(|network, now, flights| {
                 network.set_host(now, Endpoint::Node(node), host, flights)
             });
+        }
+    }
+
+    /// A deliberate mistake: what failed is started again in the same process, while the disk still works for what was there
+    /// before, and its answers come to the new one.
+    fn restart_shards_in_place(&mut self, node: NodeId) {
+        let surroundings = self.surroundings(node);
+        for spec in self.process_mut(node).specs.clone() {
+            let created = Instance::create(&spec, &surroundings).expect("it was created before");
+            for (role, instance) in created {
+                let seed = self.chance.number();
+                if matches!(role, RoleId::Shard(_))
+                    && let Some(host) = self.process_mut(node).roles.get_mut(&role)
+                {
+                    host.hosted = Hosted::new(instance, seed, false);
+                    host.timers.clear();
+                    self.deliver(node, role, Event::Start);
+                }
+            }
         }
     }
 

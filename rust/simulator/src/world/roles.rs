@@ -68,7 +68,7 @@ impl World {
     }
 
     /// What a role on this node is created with.
-    fn surroundings(&self, node: NodeId) -> Surroundings {
+    pub(super) fn surroundings(&self, node: NodeId) -> Surroundings {
         let machine = &self.machines[&node];
         let up = |peer: &NodeId| {
             let process = machine.process.as_ref();
