@@ -1,9 +1,9 @@
 //! A simulation: one seed, one run, one verdict.
 //!
 //! A run has four acts. *Setup*: the nodes start, a client creates keyspaces of both modes. *Trouble*: clients work while
-//! the schedule breaks things. *Quiet*: everything is healed, the clients go on for a while. *Closing*: every shard of a
-//! consensus keyspace must answer at once, every key of a quorum keyspace is read at ALL, so that read repair can make the
-//! replicas equal, and then the invariants are asked about the end.
+//! the schedule breaks things. *Quiet*: everything is healed, the clients go on for a while, and then every shard of a
+//! consensus keyspace must answer at once. *Closing*: every key of a quorum keyspace is read at ALL, so that read repair can
+//! make the replicas equal, and then the invariants are asked about the end.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -257,18 +257,19 @@ impl Simulation {
         for client in 0..self.config.clients {
             self.world.set_workload(client, None);
         }
+        self.world.begin_probing();
+        self.probe_shards();
         // The longest deadlines, and whatever waits behind them.
         self.wait(Duration::from_secs(4));
     }
 
-    /// Every shard answers, every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
+    /// Every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
     fn close(&mut self) {
         if self.world.has_rotted() {
             // A read at ALL heals a rotten record, or fails where there is nothing to heal it with.
             self.read_everything();
         }
         self.world.begin_closing();
-        self.probe_shards();
         self.read_everything();
         if self.world.violation().is_none() {
             self.world.finish();

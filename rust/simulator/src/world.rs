@@ -137,6 +137,8 @@ pub struct World {
     /// Whether any record has rotted.
     rotted: bool,
     creations: Vec<Creation>,
+    /// The first operation that a shard has to answer soon.
+    probing: Option<usize>,
     /// The first operation of the closing phase.
     closing: Option<usize>,
     chronicle: Chronicle,
@@ -192,6 +194,7 @@ impl World {
             ledgers: Ledgers::default(),
             rotted: false,
             creations: Vec::new(),
+            probing: None,
             closing: None,
             chronicle,
             invariants,

@@ -15,7 +15,7 @@ use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::time::Instant;
 
 use super::{Invariant, Observation};
-use crate::history::{Operation, read_level, view};
+use crate::history::{read_level, view};
 use crate::ledger::Ledger;
 use crate::world::World;
 
@@ -85,13 +85,8 @@ fn is_answer(ledger: &Ledger, index: u64, request: &Request, answer: &Response) 
     }
 }
 
-fn check(
-    world: &World,
-    group: GroupId,
-    operation: &Operation,
-    view: View,
-    level: ReadLevel,
-) -> Result<(), String> {
+fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLevel) -> Result<(), String> {
+    let operation = &world.history().operations()[number];
     let (Some((_, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
         return Ok(());
     };
@@ -116,7 +111,7 @@ fn check(
         (ReadLevel::Linearizable, other) => {
             return Err(format!("a linearizable read is {other:?} us old: {operation:?}"));
         }
-        (ReadLevel::Stale, Some(micros)) if world.is_closing() => {
+        (ReadLevel::Stale, Some(micros)) if world.is_probe(number) => {
             let most = Duration::from_micros(micros) + LONGEST_WAY;
             let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
             Some(Instant(operation.invoked.0.saturating_sub(most)))
@@ -142,12 +137,13 @@ impl Invariant for CommittedReads {
         let Observation::Completed { operation } = observation else {
             return Ok(());
         };
-        let operation = &world.history().operations()[operation];
+        let number = operation;
+        let operation = &world.history().operations()[number];
         let (Some((group, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
             return Ok(());
         };
         match (read_level(request), view(answer)) {
-            (Some(level), Some(view)) => check(world, group, operation, view, level),
+            (Some(level), Some(view)) => check(world, group, number, view, level),
             (None, None) => Ok(()),
             _ => Err(format!("that is no answer to it: {operation:?}")),
         }

@@ -4,7 +4,10 @@
 //! fail, and none may take longer than an election would. (Fischer, Lynch and Paterson, 1985, say that nobody can
 //! promise this while things go wrong. Afterwards it is what a majority is for.)
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use quorate_protocol::raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::world::World;
@@ -12,7 +15,7 @@ use crate::world::World;
 /// The longest that an answer may take: far more than a round trip, and time for one election.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Looks at the operations of the closing phase.
+/// Looks at what shards are asked when they have to answer soon.
 pub(super) struct ShardLiveness;
 
 impl Invariant for ShardLiveness {
@@ -24,9 +27,11 @@ impl Invariant for ShardLiveness {
         let Observation::Completed { operation } = observation else {
             return Ok(());
         };
+        if !world.is_probe(operation) {
+            return Ok(());
+        }
         let operation = &world.history().operations()[operation];
-        let of_closing = world.is_closing() && operation.asked().is_some();
-        let Some((at, result)) = operation.completed.as_ref().filter(|_| of_closing) else {
+        let (Some(_), Some((at, result))) = (operation.asked(), &operation.completed) else {
             return Ok(());
         };
         if let Err(error) = result {
@@ -41,11 +46,12 @@ impl Invariant for ShardLiveness {
 
     /// Every shard has been asked.
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        let asked = |group| {
-            let mut closing = world.closing_operations().iter();
-            closing.any(|operation| operation.asked().is_some_and(|(of, _)| of == group))
-        };
-        match world.groups().find(|(_, group)| !asked(group.id)) {
+        let operations = world.history().operations().iter().enumerate();
+        let probes = operations.filter(|(number, _)| world.is_probe(*number));
+        let asked: BTreeSet<GroupId> = probes
+            .filter_map(|(_, operation)| Some(operation.asked()?.0))
+            .collect();
+        match world.groups().find(|(_, group)| !asked.contains(&group.id)) {
             Some((_, group)) => Err(format!("nobody has asked {} for anything at the end", group.id)),
             None => Ok(()),
         }

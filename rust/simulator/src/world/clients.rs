@@ -94,6 +94,11 @@ impl World {
         }
     }
 
+    /// From here on, shards have to answer soon.
+    pub fn begin_probing(&mut self) {
+        self.probing = Some(self.history.operations().len());
+    }
+
     /// From here on, everything has to work.
     pub fn begin_closing(&mut self) {
         self.closing = Some(self.history.operations().len());

@@ -153,9 +153,9 @@ impl World {
             .map_or(&[], |first| &self.history.operations()[first..])
     }
 
-    /// Whether the closing phase has begun.
-    pub fn is_closing(&self) -> bool {
-        self.closing.is_some()
+    /// Whether an operation, by its number, was begun when shards had to answer soon.
+    pub fn is_probe(&self, number: usize) -> bool {
+        self.probing.is_some_and(|first| first <= number)
     }
 
     /// Bytes that wait on a node: for its disk, and for its peers.
