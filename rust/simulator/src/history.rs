@@ -191,3 +191,70 @@ pub struct Tally {
     /// Not yet.
     pub waiting: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::api::Committed;
+    use quorate_protocol::ids::NodeId;
+    use quorate_protocol::shard::command::Command;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId(2);
+
+    /// A client asks at some time and is told at another.
+    fn tell(history: &mut History, request: Request, times: (u64, u64), answer: Response) {
+        let number = history.invoke(Operation {
+            client: 0,
+            keyspace: KeyspaceId(1),
+            action: Action::Shard(request),
+            level: Level::Quorum,
+            invoked: Instant(times.0),
+            completed: None,
+        });
+        history.complete(number, Instant(times.1), Ok(answer));
+    }
+
+    fn read(level: ReadLevel, applied: u64) -> (Request, Response) {
+        let request = Request::Read {
+            keyspace: KeyspaceId(1),
+            group: GROUP,
+            keys: Vec::new(),
+            level,
+        };
+        let view = View {
+            node: NodeId(1),
+            leader: None,
+            applied,
+            staleness_micros: None,
+        };
+        let records = Vec::new();
+        (request, Response::Records { records, view })
+    }
+
+    #[test]
+    fn what_a_client_knows_binds_whoever_asks_later() {
+        let mut history = History::default();
+        let append = Request::Propose {
+            keyspace: KeyspaceId(1),
+            group: GROUP,
+            command: Command::Write(Vec::new()),
+            session: None,
+        };
+        let committed = Response::Committed(Committed {
+            index: 5,
+            term: 1,
+            leader: NodeId(1),
+        });
+        tell(&mut history, append, (10, 20), committed);
+        let (stale, answer) = read(ReadLevel::Stale, 9);
+        tell(&mut history, stale, (21, 22), answer);
+        let (older, answer) = read(ReadLevel::Linearizable, 4);
+        tell(&mut history, older, (5, 30), answer);
+        let (newer, answer) = read(ReadLevel::Linearizable, 7);
+        tell(&mut history, newer, (31, 40), answer);
+        let known = |at| history.known_before(GROUP, Instant(at));
+        assert_eq!([known(20), known(21), known(40), known(41)], [0, 5, 5, 7]);
+        assert_eq!(history.known_before(GroupId(3), Instant(99)), 0);
+    }
+}

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use quorate_protocol::error::Error;
 use quorate_protocol::files::FileTask;
 use quorate_protocol::raft::format;
 use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Effect, Event, RoleId};
-use quorate_protocol::shard::command::Command;
+use quorate_protocol::shard::command::{Command, Write};
 use quorate_protocol::shard::rows::{self, Marker};
 use quorate_protocol::store::StateWrite;
 
@@ -33,7 +34,7 @@ fn changed(ledger: &Ledger, group: GroupId, behind: u64, through: u64) -> BTreeS
     done.flat_map(|(index, execution)| match &execution.command {
         Command::Append { .. } => vec![rows::entry_key(group, *index)],
         Command::Write(writes) => {
-            let row = |write: &quorate_protocol::shard::command::Write| rows::record_key(group, &write.key);
+            let row = |write: &Write| rows::record_key(group, &write.key);
             writes.iter().map(row).collect()
         }
     })
@@ -42,7 +43,7 @@ fn changed(ledger: &Ledger, group: GroupId, behind: u64, through: u64) -> BTreeS
 
 /// Whether a row that is written is as it is after this entry.
 fn is_right(ledger: &Ledger, group: GroupId, index: u64, write: &StateWrite) -> Result<bool, String> {
-    let text = |error: quorate_protocol::error::Error| error.to_string();
+    let text = |error: Error| error.to_string();
     let row = &write.key;
     if rows::records(group, None, None).contains(row) {
         let key = rows::decode_record_key(row).map_err(text)?;
