@@ -339,7 +339,7 @@ class Board:
             self._own.pop(fault, None)
         told = yield from self._tell(members, {"Heal": [int(fault, 16) for fault in ids]}, timeout)
         apart, still = severed(fault for fault in before if fault.id in ids), severed(merged(told))
-        yield from _mended(members, apart - still, timeout)
+        yield from _mended(self._there(members), apart - still, timeout)
         return tuple(ids)
 
     def named(self, ids: Sequence[str], timeout: float) -> Flow[None]:
@@ -408,12 +408,17 @@ class Board:
         answers = yield from self._ask(members, None, timeout)
         return merged({member.name: answer for member, answer in answers if isinstance(answer, str)})
 
+    def _there(self, members: Sequence[Member]) -> Sequence[Member]:
+        """Leave out those that are known to answer nothing."""
+        if self.awake is None:
+            return members
+        awake = set(self.awake())
+        return [member for member in members if member.name in awake]
+
     def _ask(
         self, members: Sequence[Member], change: dict[str, Any] | None, timeout: float
     ) -> Flow[list[tuple[Member, str | QuorateError]]]:
-        if self.awake is not None:
-            awake = set(self.awake())
-            members = [member for member in members if member.name in awake]
+        members = self._there(members)
         text = None if change is None else json.dumps(change)
         numbers = [member.number for member in members]
         answers = yield Call("faults", (numbers, text, min(timeout, PROBE_TIMEOUT)))

@@ -140,6 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_ask_for_is_what_happens() {
+        let fault = Fault::from(Effect {
+            block: true,
+            loss_ppm: 25_000,
+            delay_micros: 1_500,
+            jitter_micros: 20,
+        });
+        let wanted = Fault {
+            block: true,
+            loss_percent: 2.5,
+            delay: Duration::from_micros(1_500),
+            jitter: Duration::from_micros(20),
+        };
+        assert_eq!(fault, wanted);
+        assert_eq!(Fault::from(Effect::default()), Fault::default());
+    }
+
+    #[test]
     fn losses_come_as_often_as_asked() {
         let faults = PeerFaults::default();
         assert_eq!(
