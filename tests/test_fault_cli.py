@@ -52,7 +52,8 @@ def test_links_are_slowed_and_lose_messages_from_the_shell(cluster, broken):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("partition", "n1"), "two groups of nodes or more"),
+        (("partition", "n1"), "two groups of nodes or more: `quorate fault partition n1 n2,n3`"),
+        (("partition", "n1", "n2", "n3", "--one-way"), "--one-way is from the first group to the second"),
         (("partition", "n1", "n7"), "no node 'n7': this cluster has n1, n2, n3"),
         (("partition", "n1", "n2", "--percent", 1), "--percent is for `fault lossy`, not for partition"),
         (("isolate", "n1", "n2"), "write it like `fault isolate n1`"),

@@ -48,6 +48,8 @@ _PHRASES = (
         re.compile(r"read entry\.siblings, .* newest one\)"),
         "see them with --json, then put the merged value with --context",
     ),
+    (re.compile(r"partition\(\{'n1'\}, .*?\)"), "`quorate fault partition n1 n2,n3`"),
+    (re.compile(r"\bone_way=True\b"), "--one-way"),
     (re.compile(r"\bdata_dir(?=\b[^=])|\bdata_dir$"), "--data"),
     (re.compile(r"^consistency (?=['\d])"), "--consistency "),
     (re.compile(r"^timeout (?=[-\d])"), "--timeout "),

@@ -65,8 +65,8 @@ impl FaultDesk {
     pub fn change(&self, change: &FaultChange) -> Result<Vec<LinkFault>, Error> {
         if !self.allowed {
             return Err(Error::PermissionDenied(format!(
-                "{} does not let clients make faults: start it with allow_faults=true (`quorate node --allow-faults`), \
-                 on a cluster that may be broken",
+                "{} does not let clients make faults: start it with allow_faults on (`quorate node --allow-faults`), \
+                 in a cluster that may be broken",
                 self.node
             )));
         }
