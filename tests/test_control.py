@@ -100,6 +100,10 @@ def test_without_a_majority_nothing_changes_and_nobody_leads(cluster):
             lonely.keyspace("never", mode="quorum", replicas=1)
         assert [info.name for info in lonely.keyspaces()] == ["before"]
         eventually(lambda: lonely.leader() is None)
+        # Nothing was proposed without a leader: what it says is of the control plane, not of levels.
+        with pytest.raises(Unavailable, match=r"the control plane needs 2 of its 3 voter\(s\) but only 1 can be") as raised:
+            lonely.keyspace("never", mode="quorum", replicas=1)
+        assert (raised.value.required, raised.value.alive) == (2, 1)
         assert lonely.keyspace("before").get("a", consistency=ONE).value is None
 
 

@@ -95,14 +95,14 @@ def _rebuild(kind: type[QuorateError], message: str, fields: dict[str, Any]) -> 
 
 
 class Unavailable(QuorateError):
-    """Fewer replicas are alive than the level requires; nothing was written.
+    """Fewer replicas are alive than the level requires, or a Raft group has no leader; nothing was written.
 
     Attributes
     ----------
     required : int
-        How many replicas the level asks for.
+        How many replicas the level asks for, or how many of the group's voters are a majority.
     alive : int
-        How many of the key's replicas the coordinator can reach.
+        How many of the key's replicas, or of those voters, can be reached.
     """
 
     required: int

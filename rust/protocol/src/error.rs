@@ -9,15 +9,17 @@ use serde::{Deserialize, Serialize};
 /// What an operation can answer instead of a result. Python sees one exception class per variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
-    /// Fewer replicas are alive than the level requires. Nothing was written.
-    #[error(
+    /// Fewer replicas, or members of a Raft group, are alive than are required. Nothing was written.
+    #[error("{}", reason.clone().unwrap_or_else(|| format!(
         "{required} replica(s) required but only {alive} alive: lower the consistency level or restart a replica"
-    )]
+    )))]
     Unavailable {
-        /// How many the level asks for.
+        /// How many the level asks for, or a majority of the group is.
         required: u8,
-        /// How many of the key's replicas the coordinator can reach.
+        /// How many of the key's replicas, or of the group's members, can be reached.
         alive: u8,
+        /// What lacks them and what to do; `None` where it is a level's replicas.
+        reason: Option<String>,
     },
     /// The node has more work than it admits. Nothing was written.
     #[error("{0}")]
@@ -104,6 +106,35 @@ impl Error {
     /// An [`Error::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::InvalidArgument(message.into())
+    }
+
+    /// An [`Error::Unavailable`]: fewer replicas can be reached than the level asks for.
+    pub fn unavailable(required: u8, alive: u8) -> Self {
+        Error::Unavailable {
+            required,
+            alive,
+            reason: None,
+        }
+    }
+
+    /// An [`Error::Unavailable`]: no leader of a Raft group with so many voters was found, mostly for want of a majority.
+    pub fn no_leader(group: &str, voters: usize, required: u8, alive: u8) -> Self {
+        let reason = if alive < required {
+            format!(
+                "{group} needs {required} of its {voters} voter(s) but only {alive} can be reached: restart a node or \
+                 mend the network"
+            )
+        } else {
+            format!(
+                "{group} has no leader that was found in time, although {alive} of its {voters} voter(s) can be reached: \
+                 try again later, or with a longer timeout"
+            )
+        };
+        Error::Unavailable {
+            required,
+            alive,
+            reason: Some(reason),
+        }
     }
 
     /// Whether it is certain that the operation has had and will have no effect.

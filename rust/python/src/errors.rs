@@ -20,7 +20,11 @@ pub(crate) fn instance<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'p
 
 fn fields<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
     match error {
-        Error::Unavailable { required, alive } => [("required", required), ("alive", alive)].into_py_dict(py),
+        Error::Unavailable {
+            required,
+            alive,
+            reason: _,
+        } => [("required", required), ("alive", alive)].into_py_dict(py),
         Error::OutcomeUnknown {
             acked,
             required,

@@ -330,10 +330,12 @@ impl Control {
     // ---- the end ----
 
     fn majority(&self) -> (u8, u8) {
-        let members = self.configured().ids().take(super::MAX_VOTERS);
-        let voters: Vec<NodeId> = members.collect();
-        let alive = voters.iter().filter(|voter| self.alive(**voter)).count();
-        ((voters.len() / 2 + 1) as u8, alive as u8)
+        let alive = self.voters().filter(|voter| self.alive(*voter)).count();
+        ((self.voters().count() / 2 + 1) as u8, alive as u8)
+    }
+
+    fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.configured().ids().take(super::MAX_VOTERS)
     }
 
     fn unknown(&self) -> Error {
@@ -364,7 +366,8 @@ impl Control {
     fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.get(&id) else { return };
         let (required, alive) = self.majority();
-        let unavailable = Error::Unavailable { required, alive };
+        let voters = self.voters().count();
+        let unavailable = Error::no_leader("the control plane", voters, required, alive);
         let result = match (&ask.wish, &ask.attempt) {
             (Wish::List, _) => return self.list(id, turn),
             (Wish::Relay(..), _) => Err(unavailable),

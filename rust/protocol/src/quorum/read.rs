@@ -262,9 +262,7 @@ impl Read {
         let may_heal = self.healable() && !self.settled();
         if alive < usize::from(required) && !may_heal {
             let alive = alive as u8;
-            return Progress::Done(Err(self
-                .reason()
-                .unwrap_or(Error::Unavailable { required, alive })));
+            return Progress::Done(Err(self.reason().unwrap_or(Error::unavailable(required, alive))));
         }
         Progress::Waiting
     }

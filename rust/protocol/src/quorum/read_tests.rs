@@ -106,10 +106,7 @@ fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
     assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
     assert_eq!(read.progress(2, Level::Two), Progress::Waiting);
     read.lost(NodeId(3), None);
-    let unavailable = Error::Unavailable {
-        required: 2,
-        alive: 1,
-    };
+    let unavailable = Error::unavailable(2, 1);
     assert_eq!(read.progress(2, Level::Two), Progress::Done(Err(unavailable)));
 }
 

@@ -111,7 +111,7 @@ impl Scan {
         match Self::covers(&answered, preference, required) {
             Ok(()) => Progress::Done(Ok(Response::Page(self.page(preference, level)))),
             Err(alive) if settled => {
-                let unavailable = Error::Unavailable { required, alive };
+                let unavailable = Error::unavailable(required, alive);
                 Progress::Done(Err(self.error.clone().unwrap_or(unavailable)))
             }
             Err(_) => Progress::Waiting,

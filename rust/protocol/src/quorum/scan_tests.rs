@@ -186,10 +186,7 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
         "n3 may yet answer"
     );
     scan.lost(NodeId(3), None);
-    let unavailable = Error::Unavailable {
-        required: 2,
-        alive: 1,
-    };
+    let unavailable = Error::unavailable(2, 1);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
         Progress::Done(Err(unavailable))

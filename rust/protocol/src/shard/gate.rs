@@ -360,7 +360,11 @@ impl Gate {
                 required,
             },
             false if sent || ask.maybe => self.unknown(id, None),
-            _ => Error::Unavailable { required, alive },
+            _ => {
+                let name = &self.keyspace.settings.name;
+                let group = format!("group {} of keyspace {name:?}", ask.group);
+                Error::no_leader(&group, self.members(ask.group).len(), required, alive)
+            }
         };
         self.fail(id, error, turn);
     }

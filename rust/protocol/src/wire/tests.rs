@@ -138,10 +138,7 @@ fn samples() -> Vec<(&'static str, Message)> {
             rows: vec![(key(), state().into())],
             more: true,
         },
-        Message::Failed(Error::Unavailable {
-            required: 2,
-            alive: 1,
-        }),
+        Message::Failed(Error::unavailable(2, 1)),
         Message::Forward(get),
         Message::Forwarded(Err(Error::NotFound("no keyspace k9: create it".to_owned()))),
         Message::Redirect {

@@ -412,10 +412,7 @@ fn answers() -> Vec<Response> {
 
 fn errors() -> Vec<Error> {
     vec![
-        Error::Unavailable {
-            required: 2,
-            alive: 1,
-        },
+        Error::unavailable(2, 1),
         Error::Overloaded("busy".to_owned()),
         Error::OutcomeUnknown {
             acked: 1,

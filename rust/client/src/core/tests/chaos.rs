@@ -67,10 +67,7 @@ impl Run {
             0 => Err(Error::Overloaded("busy".to_owned())),
             1 => Err(Error::Closed("stopping".to_owned())),
             2 => Err(Error::NotFound("no keyspace".to_owned())),
-            3 => Err(Error::Unavailable {
-                required: 2,
-                alive: 1,
-            }),
+            3 => Err(Error::unavailable(2, 1)),
             _ if is_put => Ok(written()),
             _ => Ok(entry()),
         };

@@ -150,10 +150,7 @@ impl Run {
         };
         let answer = match self.pick(10) {
             0 => Err(Error::Overloaded("busy".to_owned())),
-            1 => Err(Error::Unavailable {
-                required: 2,
-                alive: 1,
-            }),
+            1 => Err(Error::unavailable(2, 1)),
             2 => Err(Error::Closed("stopping".to_owned())),
             3 => {
                 self.ghosts.push(request);

@@ -74,10 +74,7 @@ fn any_node_serves_when_no_member_is_reached() {
 #[test]
 fn every_member_is_asked_before_a_group_counts_as_unavailable() {
     let mut cluster = Harness::ready(3);
-    let unavailable = Error::Unavailable {
-        required: 2,
-        alive: 1,
-    };
+    let unavailable = Error::unavailable(2, 1);
     let op = cluster.submit(read(ReadLevel::Linearizable));
     for node in 1..=3 {
         let arrived = cluster.take();

@@ -154,7 +154,7 @@ fn a_known_keyspace_that_a_node_does_not_know_yet_is_asked_for_elsewhere() {
 
 #[test]
 fn one_other_replica_is_asked_when_a_coordinator_reaches_too_few() {
-    let unavailable = |alive| Error::Unavailable { required: 2, alive };
+    let unavailable = |alive| Error::unavailable(2, alive);
     let mut cluster = Harness::ready(5);
     let replicas = cluster.replicas("a");
     let op = cluster.submit(put("a"));

@@ -190,13 +190,7 @@ fn a_command_whose_answer_is_lost_is_sent_again_under_its_number() {
 
 #[test]
 fn a_refusal_after_an_attempt_without_an_answer_is_not_the_last_word() {
-    for refusal in [
-        Error::StorageFull("full".to_owned()),
-        Error::Unavailable {
-            required: 2,
-            alive: 1,
-        },
-    ] {
+    for refusal in [Error::StorageFull("full".to_owned()), Error::unavailable(2, 1)] {
         let mut cluster = in_session(1);
         let op = cluster.submit(propose("a"));
         cluster.take();
@@ -305,10 +299,7 @@ fn an_attempt_that_never_left_does_not_count() {
 #[test]
 fn without_a_session_nothing_was_written_and_the_reason_is_told() {
     let mut cluster = Harness::ready(1);
-    let unavailable = Error::Unavailable {
-        required: 1,
-        alive: 0,
-    };
+    let unavailable = Error::unavailable(1, 0);
     let ops = [cluster.submit(propose("a")), cluster.submit(propose("b"))];
     let opening = cluster.take();
     cluster.reply(&opening, Err(unavailable.clone()));

@@ -152,7 +152,7 @@ impl Coordinator {
         let alive = replicas.iter().filter(|node| self.alive(**node)).count() as u8;
         if alive < ask.required {
             let required = ask.required;
-            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
         }
         let me = self.me();
         if !replicas.contains(&me) {
@@ -239,7 +239,7 @@ impl Coordinator {
         let alive = copies.iter().filter(|(_, alive)| *alive).count() as u8;
         let required = ask.required;
         if alive < required {
-            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
         }
         copies.sort_by_key(|(node, _)| *node != me);
         let mut read = Read::new((self.keyspace.id, key.clone()), me, &copies, repair);
@@ -278,7 +278,7 @@ impl Coordinator {
     fn scan(&mut self, ask: Ask, range: Range<Bytes>, limit: u32, now: Now, effects: &mut Vec<Effect>) {
         let required = ask.required;
         if let Err(alive) = Scan::covers(&self.surroundings.alive, &self.preference, required) {
-            return self.refuse(ask, Error::Unavailable { required, alive }, now, effects);
+            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
         }
         if range.is_empty() {
             let page = Page {
