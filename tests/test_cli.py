@@ -70,6 +70,8 @@ def test_what_there_is_to_see(at):
     assert "3 of 3 nodes up" in at("status")
     (topology,) = at("topology", as_json=True)
     assert [member["name"] for member in topology["members"]] == ["n1", "n2", "n3"]
+    assert topology["version"] == 1
+    assert {member["control"] for member in topology["members"]} == {"voter"}
     (ring,) = at("ring", as_json=True)
     assert ring["primary"]["score"] > 95
     assert len(at("ring", "--tokens").splitlines()) == 450

@@ -21,6 +21,10 @@ def test_the_topology(shared):
     assert (topology.vnodes, topology.hash) == (150, "murmur3")
     assert [member.address for member in topology] == shared.endpoints.split(",")
     assert "murmur3" in str(topology)
+    # Whoever has just been asked may have learned of the first agreement by others.
+    eventually(lambda: shared.topology().version == 1)
+    eventually(lambda: [member.control for member in shared.topology()] == ["voter"] * 3)
+    assert "version 1" in str(shared.topology())
 
 
 def test_every_node_tells_its_own_status(shared, keyspace):

@@ -31,7 +31,9 @@ _UNANSWERED = (ConnectionLost, Overloaded, ReadTimeout, Unavailable)
 
 def topology(timeout: float) -> Flow[Topology]:
     """Ask any node for the topology."""
-    found = json.loads((yield Call("topology", (timeout,))))
+    membership = json.loads((yield Call("topology", (timeout,))))
+    found = membership["topology"]
+    roles = dict.fromkeys(membership["voters"], "voter") | dict.fromkeys(membership["learners"], "learner")
     members = tuple(
         Member(
             f"n{member['id']}",
@@ -40,12 +42,18 @@ def topology(timeout: float) -> Flow[Topology]:
             member["http_address"],
             member["rack"],
             member["datacenter"],
+            roles.get(member["id"]),
         )
         for member in found["members"]
     )
     ring = found["ring"]
     return Topology(
-        f"{found['cluster']:032x}", found["generation"], members, ring["vnodes"], str(ring["hash"]).lower()
+        f"{found['cluster']:032x}",
+        found["generation"],
+        members,
+        ring["vnodes"],
+        str(ring["hash"]).lower(),
+        membership["version"],
     )
 
 

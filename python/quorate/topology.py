@@ -42,6 +42,9 @@ class Member:
         ``host:port`` where it serves ``/metrics``.
     rack, datacenter : str
         Where it stands, for the placement of copies.
+    control : str or None
+        What it is in the control plane's group: a ``voter``, or a ``learner`` that only follows; ``None`` while the node
+        that was asked does not know.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Member:
     http_address: str
     rack: str
     datacenter: str
+    control: str | None = None
 
     @property
     def number(self) -> int:
@@ -73,6 +77,9 @@ class Topology(Rendered):
         Tokens per node on the ring.
     hash : str
         How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+    version : int
+        Which version of the control plane's commands may be used: all members know it. 0 before the members have agreed
+        for the first time.
     """
 
     cluster: str
@@ -80,6 +87,7 @@ class Topology(Rendered):
     members: tuple[Member, ...]
     vnodes: int
     hash: str
+    version: int = 0
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members)
@@ -89,9 +97,10 @@ class Topology(Rendered):
 
     def __rich__(self) -> RenderableType:
         title = (
-            f"topology {self.cluster[:8]} · generation {self.generation} · {self.vnodes} vnodes · {self.hash}"
+            f"topology {self.cluster[:8]} · generation {self.generation} · version {self.version} · "
+            f"{self.vnodes} vnodes · {self.hash}"
         )
-        table = listing("node", "clients", "peers", "http", "rack", "datacenter", title=title)
+        table = listing("node", "clients", "peers", "http", "rack", "datacenter", "control", title=title)
         for member in self.members:
             table.add_row(
                 member.name,
@@ -100,6 +109,7 @@ class Topology(Rendered):
                 member.http_address,
                 member.rack,
                 member.datacenter,
+                member.control or "-",
             )
         return table
 

@@ -110,7 +110,8 @@ impl Router {
                 | Request::AlterKeyspace { .. }
                 | Request::DropKeyspace { .. }
                 | Request::ListKeyspaces
-                | Request::Topology => RoleId::Control,
+                | Request::Topology
+                | Request::Membership => RoleId::Control,
                 other => {
                     let answer = self
                         .view

@@ -247,6 +247,8 @@ pub enum Request {
     /// Change them: what this node sends is spoiled from now on as they say. Only where the node's setting `allow_faults`
     /// is on.
     ChangeFaults(FaultChange),
+    /// The topology that the node knows, and what the control plane is made of.
+    Membership,
 }
 
 /// Which command of a session this is (see [`crate::raft::sessions`]).
@@ -328,6 +330,21 @@ pub enum Response {
     },
     /// To `Faults` and `ChangeFaults`: those in force now.
     Faults(Vec<LinkFault>),
+    /// To `Membership`.
+    Membership(Box<Membership>),
+}
+
+/// The cluster, as a node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Membership {
+    /// The members and the ring.
+    pub topology: Topology,
+    /// Which version of the control plane's commands may be used: all members know it. 0 before the bootstrap.
+    pub version: u16,
+    /// The members with a vote in the control plane; none while this node does not know.
+    pub voters: Vec<NodeId>,
+    /// Those that only follow it.
+    pub learners: Vec<NodeId>,
 }
 
 /// A command that was executed.

@@ -271,11 +271,11 @@ impl Client {
     }
 
     fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, described(self.here()?, Request::Topology, plain(timeout)))
+        wait(py, described(self.here()?, Request::Membership, plain(timeout)))
     }
 
     fn topology_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, described(self.here()?, Request::Topology, plain(timeout)))
+        awaitable(py, described(self.here()?, Request::Membership, plain(timeout)))
     }
 
     /// Asks each of these nodes the same: `status`, `events`, `spans`, `metrics` or `groups`.
@@ -465,7 +465,7 @@ fn description(outcome: Outcome) -> Result<String, Error> {
     match outcome.result? {
         Response::Keyspace { keyspace, created: _ } => json(&keyspace),
         Response::Keyspaces(keyspaces) => json(&keyspaces),
-        Response::Topology(topology) => json(&topology),
+        Response::Membership(membership) => json(&membership),
         Response::Status(status) => json(&status),
         Response::Events(events) => json(&events),
         Response::Spans(spans) => json(&spans),

@@ -50,6 +50,7 @@ impl Kind {
             | Request::Scan { .. }
             | Request::ListKeyspaces
             | Request::Topology
+            | Request::Membership
             | Request::Status
             | Request::Events { .. }
             | Request::Spans { .. }
@@ -312,7 +313,7 @@ fn operation_name(request: &Request) -> &'static str {
         Request::ReadRange { .. } => "scan",
         Request::ReadLog { .. } => "entries",
         Request::ListKeyspaces => "list_keyspaces",
-        Request::Topology => "topology",
+        Request::Topology | Request::Membership => "topology",
         Request::Status => "status",
         Request::Events { .. } => "events",
         Request::Spans { .. } => "spans",

@@ -49,6 +49,10 @@ impl Control {
                 let response = Response::Topology(Box::new(self.topology()));
                 return reply(client, Ok(response), turn);
             }
+            Request::Membership => {
+                let response = Response::Membership(Box::new(self.membership()));
+                return reply(client, Ok(response), turn);
+            }
             Request::Groups => {
                 let claims = vec![self.claim(turn.now.instant)];
                 return reply(client, Ok(Response::Groups(claims)), turn);

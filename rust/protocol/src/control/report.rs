@@ -1,6 +1,6 @@
 //! What the control role tells people: the timeline, and its claim about the group.
 
-use crate::api::GroupClaim;
+use crate::api::{GroupClaim, Membership};
 use crate::control::Control;
 use crate::control::state::{CONTROL_GROUP, ControlPlane};
 use crate::raft::output::Notice;
@@ -82,6 +82,17 @@ impl Reporter {
 }
 
 impl Control {
+    /// The cluster, as far as this node knows it.
+    pub(super) fn membership(&self) -> Membership {
+        let configuration = self.group().raft().map(|raft| raft.configuration());
+        Membership {
+            topology: self.topology(),
+            version: self.group().state().map_or(0, |state| state.machine().version()),
+            voters: configuration.map_or(Vec::new(), |members| members.all_voters().collect()),
+            learners: configuration.map_or(Vec::new(), |members| members.learners.iter().copied().collect()),
+        }
+    }
+
     /// What this node's server claims about the group.
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
         let (group, elections) = (self.group(), self.reporter.elections);

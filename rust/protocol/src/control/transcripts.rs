@@ -11,6 +11,7 @@
 //! n1: create NAME [replicas=3]        a client asks n1; likewise:
 //! n1: alter NAME [read=ONE] [write=ONE] [write_id=1]
 //! n1: drop NAME [write_id=1]          n1: list          n1: addresses          n1: put k1          [timeout=1s]
+//! n1: membership                      what the control plane is made of
 //! state                               what each node knows and serves
 //! groups                              what each node claims about the group
 //! messages on                         also show what the desks say to each other
@@ -67,6 +68,7 @@ impl Script {
         let request = match command.name.as_str() {
             "list" => Request::ListKeyspaces,
             "addresses" => Request::Topology,
+            "membership" => Request::Membership,
             "put" => {
                 let keyspace: u32 = args
                     .next_pos()
@@ -307,6 +309,22 @@ fn answer(result: &Result<Response, Failure>) -> String {
             format!("{how} {}", definition(keyspace))
         }
         Ok(Response::Keyspaces(keyspaces)) => list(keyspaces),
+        Ok(Response::Membership(membership)) => {
+            let names = |nodes: &[NodeId]| {
+                let names: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+                match names.is_empty() {
+                    true => "none".to_owned(),
+                    false => names.join(" "),
+                }
+            };
+            format!(
+                "version {} in generation {}, voters {}, learners {}",
+                membership.version,
+                membership.topology.generation,
+                names(&membership.voters),
+                names(&membership.learners)
+            )
+        }
         Ok(Response::Topology(topology)) => {
             let addresses: Vec<&str> = topology
                 .members

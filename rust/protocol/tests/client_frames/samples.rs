@@ -230,6 +230,7 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
         Request::ChangeFaults(FaultChange::Add(vec![link_fault()])),
         Request::ChangeFaults(FaultChange::Heal(vec![300])),
         Request::ChangeFaults(FaultChange::Replace(vec![link_fault()])),
+        Request::Membership,
     ];
     let trace = TraceContext {
         trace_id: 0xf00d << 64,
@@ -262,6 +263,7 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
                 Request::ChangeFaults(FaultChange::Add(_)) => "request.change_faults.add",
                 Request::ChangeFaults(FaultChange::Heal(_)) => "request.change_faults.heal",
                 Request::ChangeFaults(FaultChange::Replace(_)) => "request.change_faults.replace",
+                Request::Membership => "request.membership",
             };
             let frame = RequestFrame {
                 id: 1000,
@@ -272,6 +274,25 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
             (name, frame)
         })
         .collect()
+}
+
+fn topology() -> Topology {
+    Topology {
+        cluster: ClusterId(9),
+        generation: 2,
+        members: vec![Member {
+            id: NodeId(1),
+            peer_address: "h:1".to_owned(),
+            client_address: "h:2".to_owned(),
+            http_address: "h:3".to_owned(),
+            rack: "r".to_owned(),
+            datacenter: "d".to_owned(),
+        }],
+        ring: RingSettings {
+            vnodes: 150,
+            hash: HashKind::Murmur3,
+        },
+    }
 }
 
 fn answers() -> Vec<Response> {
@@ -294,22 +315,7 @@ fn answers() -> Vec<Response> {
             created: true,
         },
         Response::Keyspaces(vec![keyspace()]),
-        Response::Topology(Box::new(Topology {
-            cluster: ClusterId(9),
-            generation: 2,
-            members: vec![Member {
-                id: NodeId(1),
-                peer_address: "h:1".to_owned(),
-                client_address: "h:2".to_owned(),
-                http_address: "h:3".to_owned(),
-                rack: "r".to_owned(),
-                datacenter: "d".to_owned(),
-            }],
-            ring: RingSettings {
-                vnodes: 150,
-                hash: HashKind::Murmur3,
-            },
-        })),
+        Response::Topology(Box::new(topology())),
         Response::Status(Box::new(Status {
             node: NodeId(1),
             boot: BootId(77),
@@ -407,6 +413,12 @@ fn answers() -> Vec<Response> {
             view: view(),
         },
         Response::Faults(vec![link_fault()]),
+        Response::Membership(Box::new(Membership {
+            topology: topology(),
+            version: 1,
+            voters: vec![NodeId(1), NodeId(2)],
+            learners: vec![NodeId(3)],
+        })),
     ]
 }
 
@@ -469,6 +481,7 @@ pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
                 Ok(Response::RecordPage { .. }) => "response.record_page".to_owned(),
                 Ok(Response::LogPage { .. }) => "response.log_page".to_owned(),
                 Ok(Response::Faults(_)) => "response.faults".to_owned(),
+                Ok(Response::Membership(_)) => "response.membership".to_owned(),
                 Err(error) => format!("error.{}", error.name()),
             };
             (name, ResponseFrame { id: 1000, response })

@@ -254,6 +254,7 @@ fn role_for(request: &Request) -> Option<RoleId> {
         | Request::DropKeyspace { .. }
         | Request::ListKeyspaces
         | Request::Topology
+        | Request::Membership
         | Request::Groups => Some(RoleId::Control),
         Request::Propose { keyspace, .. }
         | Request::OpenSession { keyspace, .. }
