@@ -77,6 +77,33 @@ def test_metrics_of_all_nodes(shared, keyspace):
     assert {sample.labels["op"] for sample in metrics.where(name)} >= {"put"}
 
 
+def test_the_metrics_of_raft_groups(shared):
+    name = f"counted-{shared.topology().generation}"
+    counted = shared.keyspace(name, mode="consensus", replicas=3)
+    for number in range(20):
+        counted.put(f"k{number}", "1")
+
+    def value(metric):
+        return shared.metrics().value(f"quorate_{metric}", group=name)
+
+    # Claims are made with the next heartbeat.
+    eventually(lambda: value("raft_commands_total") >= 20)
+    assert value("raft_commands_total") < 40, "each counts once, on the node that led; sessions are opened, too"
+    eventually(lambda: value("raft_heartbeats_answered_total") >= 10)
+    assert value("raft_heartbeats_answered_total") <= value("raft_heartbeats_sent_total")
+    assert value("elections_total") >= value("elections_won_total") >= 1
+    assert value("election_duration_seconds_count") >= 1
+    puts = shared.metrics().where(
+        "quorate_operation_duration_seconds_bucket", op="put", consistency="linearizable"
+    )
+    assert puts.samples, "the P99 of writes comes from these"
+    (leading,) = (claim for claim in shared.groups().where(name) if claim.state == "leader")
+    assert 0.8 < leading.heartbeat_ratio <= 1
+    assert 20 <= leading.commands < 40
+    assert 0 <= leading.election < 5
+    assert "%" in str(shared.groups().where(name))
+
+
 def test_metrics_are_served_over_http(shared, keyspace):
     keyspace.put("a", "1")
     for node in shared:

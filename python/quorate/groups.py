@@ -53,6 +53,15 @@ class GroupClaim:
         The elections that it has called for since it started.
     problem : str or None
         Why it takes no part, if it is broken.
+    heartbeats_sent, heartbeats_answered : int
+        Heartbeats that it has sent as a leader since it started, each to one member, and those that were answered.
+    commands : int
+        Commands that it has proposed and seen committed as a leader since it started: writes, and the opening and closing
+        of sessions.
+    elections_won : int
+        How many of its elections it has won.
+    election : float
+        Seconds that the last one took, from when it found that nobody leads.
     """
 
     group: int
@@ -71,10 +80,23 @@ class GroupClaim:
     lag: Mapping[str, int]
     elections: int
     problem: str | None
+    heartbeats_sent: int = 0
+    heartbeats_answered: int = 0
+    commands: int = 0
+    elections_won: int = 0
+    election: float = 0.0
+
+    @property
+    def heartbeat_ratio(self) -> float | None:
+        """The share of its heartbeats that were answered; ``None`` if it has sent none.
+
+        The last ones may still be under way, and a member that is down answers none.
+        """
+        return self.heartbeats_answered / self.heartbeats_sent if self.heartbeats_sent else None
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the claim as plain data, as ``--json`` prints it."""
-        return asdict(self)
+        return {**asdict(self), "heartbeat_ratio": self.heartbeat_ratio}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -140,7 +162,19 @@ class Groups(Rendered):
     def __rich__(self) -> RenderableType:
         from rich.markup import escape
 
-        columns = ("group", "node", "state", "term", "leader", "heard", "commit", "applied", "last", "behind")
+        columns = (
+            "group",
+            "node",
+            "state",
+            "term",
+            "leader",
+            "heard",
+            "answered",
+            "commit",
+            "applied",
+            "last",
+            "behind",
+        )
         problems = [f"{claim.node}: {escape(claim.problem)}" for claim in self.claims if claim.problem]
         caption = "\n".join(problems) or None
         table = listing(*columns, title="Raft groups", caption=caption)
@@ -153,6 +187,7 @@ class Groups(Rendered):
                 str(claim.term),
                 claim.leader or "-",
                 "-" if claim.heard is None else milliseconds(claim.heard),
+                "-" if claim.heartbeat_ratio is None else f"{claim.heartbeat_ratio:.1%}",
                 str(claim.commit),
                 str(claim.applied),
                 str(claim.last),

@@ -124,6 +124,7 @@ def _claim(found: dict[str, Any]) -> GroupClaim:
     state = str(found["state"]).lower()
     if state == "follower" and found["node"] in found["learners"]:
         state = "learner"
+    activity = found["activity"]
     return GroupClaim(
         found["group"],
         found["name"],
@@ -141,6 +142,11 @@ def _claim(found: dict[str, Any]) -> GroupClaim:
         {f"n{node}": count for node, count in found["lag"]},
         found["elections"],
         found["problem"],
+        activity["heartbeats_sent"],
+        activity["heartbeats_answered"],
+        activity["commands"],
+        activity["elections_won"],
+        activity["election_micros"] / 1e6,
     )
 
 

@@ -347,6 +347,22 @@ pub struct Membership {
     pub learners: Vec<NodeId>,
 }
 
+/// What a server of a Raft group has done since its process started: counts that only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Activity {
+    /// Heartbeats that it has sent as a leader, each to one member.
+    pub heartbeats_sent: u64,
+    /// And that were answered.
+    pub heartbeats_answered: u64,
+    /// Commands (writes; also the opening and closing of sessions) that it has put into the log and seen committed, all while
+    /// it led in one term: summed up over the members, each counts once.
+    pub commands: u64,
+    /// Elections that it has won.
+    pub elections_won: u64,
+    /// How long the last of them took, from when it found that nobody leads, in microseconds.
+    pub election_micros: u64,
+}
+
 /// A command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Committed {
@@ -461,6 +477,8 @@ pub struct GroupClaim {
     pub elections: u64,
     /// Why it takes no part, if it is broken.
     pub problem: Option<String>,
+    /// What it has done.
+    pub activity: Activity,
 }
 
 /// A write that reached its level.

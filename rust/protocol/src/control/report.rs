@@ -1,6 +1,6 @@
 //! What the control role tells people: the timeline, and its claim about the group.
 
-use crate::api::{GroupClaim, Membership};
+use crate::api::{Activity, GroupClaim, Membership};
 use crate::control::Control;
 use crate::control::state::{CONTROL_GROUP, ControlPlane};
 use crate::raft::output::Notice;
@@ -62,6 +62,7 @@ impl Reporter {
     pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
         let timeless = GroupClaim {
             heard_micros: None,
+            activity: Activity::default(),
             ..claim.clone()
         };
         if self.last.as_ref() == Some(&timeless) && !heard {

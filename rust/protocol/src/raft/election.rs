@@ -131,6 +131,7 @@ impl Raft {
 
     fn become_candidate(&mut self, pre: bool, turn: &mut Turn<'_>) {
         let timeout = election_timeout(self.setup.settings.timing, turn.rng);
+        self.leaderless.get_or_insert(turn.now.instant);
         self.state = State::Candidate(Candidate {
             pre,
             votes: BTreeMap::new(),
@@ -229,6 +230,7 @@ impl Raft {
         if term > self.hard.term || self.leader() != Some(leader) {
             self.become_follower(term, Some(leader), turn);
         }
+        self.leaderless = None;
         if let State::Follower(follower) = &mut self.state {
             follower.hear(turn.now.instant);
         }
@@ -275,6 +277,9 @@ impl Raft {
         );
         self.state = State::Leader(Box::new(leader));
         self.incoming = None;
+        let since = self.leaderless.take().unwrap_or(turn.now.instant);
+        self.activity.elections_won += 1;
+        self.activity.election_micros = turn.now.instant.0.saturating_sub(since.0);
         turn.notice(Notice::Leading { term: self.hard.term });
         // Only entries of its own term are committed by counting: it makes one, which commits all before.
         self.append_own(EntryKind::Empty);

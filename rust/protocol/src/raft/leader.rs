@@ -116,6 +116,7 @@ impl Raft {
                 round: leader.reads.round(),
             },
         };
+        self.activity.heartbeats_sent += leader.progress.len() as u64;
         turn.outputs.extend(leader.progress.keys().map(|to| Output::Send {
             to: *to,
             message: message.clone(),
@@ -145,6 +146,7 @@ impl Raft {
                 if *durable > progress.matched {
                     progress.accepted(*durable, base, now);
                 }
+                self.activity.heartbeats_answered += 1;
                 let patience = now - 2 * self.setup.settings.timing.heartbeat;
                 progress.beat(*received, now, patience);
                 progress.round = progress.round.max(*round);
@@ -192,6 +194,15 @@ impl Raft {
         };
         if agreed >= leader.first || bugs.old_term_commit {
             self.log.commit_to(agreed);
+        }
+    }
+
+    /// Commands of another term, or of another leader, are counted elsewhere.
+    pub(super) fn count_commands(&mut self, entries: &[Entry]) {
+        if self.is_leader() {
+            let own =
+                |entry: &&Entry| entry.term == self.hard.term && matches!(entry.kind, EntryKind::Command(_));
+            self.activity.commands += entries.iter().filter(own).count() as u64;
         }
     }
 

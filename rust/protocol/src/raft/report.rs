@@ -1,6 +1,6 @@
 //! What a server of a group tells people: the timeline, and its claim about itself and the group.
 
-use crate::api::{GroupClaim, GroupState};
+use crate::api::{Activity, GroupClaim, GroupState};
 use crate::ids::NodeId;
 use crate::raft::output::Notice;
 use crate::raft::server::{Raft, ServerState};
@@ -66,6 +66,7 @@ pub fn claim(
         lag: Vec::new(),
         elections,
         problem: problem.map(str::to_owned),
+        activity: Activity::default(),
     };
     if let Some(raft) = raft {
         let (status, configuration) = (raft.status(now), raft.configuration());
@@ -84,6 +85,7 @@ pub fn claim(
         claim.voters = configuration.all_voters().collect();
         claim.learners = configuration.learners.iter().copied().collect();
         claim.lag = status.lag;
+        claim.activity = status.activity;
     }
     claim
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::api::Activity;
 use crate::ids::NodeId;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
@@ -100,6 +101,10 @@ pub struct Raft {
     pub(super) freshness: Freshness,
     /// Peers whose link to this server broke and has not come back.
     pub(super) broken: BTreeSet<NodeId>,
+    /// What it has done since it started.
+    pub(super) activity: Activity,
+    /// Since when nobody leads, as far as it knows, and it wants to.
+    pub(super) leaderless: Option<Instant>,
     /// The timer that the host has.
     armed: Option<Instant>,
 }
@@ -174,6 +179,8 @@ impl Raft {
             freshness: Freshness::new(forwarded.beginning()),
             forwarded,
             broken: BTreeSet::new(),
+            activity: Activity::default(),
+            leaderless: None,
             armed: None,
         };
         raft.settle(turn);
@@ -345,6 +352,7 @@ impl Raft {
     fn release(&mut self, turn: &mut Turn<'_>) {
         if self.log.released() < self.log.commit() {
             let entries = self.log.release();
+            self.count_commands(&entries);
             self.since_snapshot += entries.iter().map(Entry::size).sum::<usize>();
             turn.outputs.push(Output::Apply(entries));
             self.ask_if_due(turn);
@@ -448,6 +456,7 @@ impl Raft {
             last: self.log.last(),
             stable: self.log.stable(),
             snapshot: self.kept.as_ref().map(|kept| kept.meta.position),
+            activity: self.activity,
             lag: match &self.state {
                 State::Leader(leader) => leader.matched().map(lag).collect(),
                 _ => Vec::new(),
@@ -490,4 +499,6 @@ pub struct Status {
     pub snapshot: Option<LogPosition>,
     /// If it leads: how many entries each other member is not known to have durably.
     pub lag: Vec<(NodeId, u64)>,
+    /// What it has done.
+    pub activity: Activity,
 }

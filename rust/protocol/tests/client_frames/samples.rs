@@ -381,6 +381,13 @@ fn answers() -> Vec<Response> {
             lag: vec![(NodeId(1), 1), (NodeId(2), 0), (NodeId(4), 101)],
             elections: 2,
             problem: None,
+            activity: Activity {
+                heartbeats_sent: 1000,
+                heartbeats_answered: 990,
+                commands: 300,
+                elections_won: 2,
+                election_micros: 5000,
+            },
         }]),
         Response::Done,
         Response::Committed(Committed {

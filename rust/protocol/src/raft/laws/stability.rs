@@ -1,6 +1,7 @@
 //! Elections that should not be, and how long those take that should.
 
 use super::*;
+use crate::api::Activity;
 use crate::raft::types::Term;
 
 fn elected(lab: &mut Lab) -> (NodeId, Term) {
@@ -59,6 +60,28 @@ fn a_healthy_group_has_one_election() {
         lab.propose(first, Request::Plain("add x 1".into()), TIMEOUT);
         lab.live(Duration::from_millis(50));
         assert_eq!(leader(&lab), Some((first, term)));
+    }
+    let activity = |node| {
+        let status = lab.group(node).and_then(|group| group.status(lab.now));
+        status.expect("it runs").activity
+    };
+    let leading = activity(first);
+    assert_eq!((leading.elections_won, leading.commands), (1, 200));
+    assert!(leading.heartbeats_sent >= 4 * 200, "{leading:?}");
+    let open = leading.heartbeats_sent - leading.heartbeats_answered;
+    assert!(open <= 4, "at most one round is under way: {leading:?}");
+    assert!(leading.election_micros < 20_000, "{leading:?}");
+    for node in lab.nodes().into_iter().filter(|node| *node != first) {
+        let Activity {
+            commands,
+            heartbeats_sent,
+            ..
+        } = activity(node);
+        assert_eq!(
+            (commands, heartbeats_sent),
+            (0, 0),
+            "each counts where it was led"
+        );
     }
 }
 
