@@ -87,6 +87,39 @@ def test_batches(sharded):
     assert not sharded.get("k0")
 
 
+def test_a_batch_with_a_condition_that_fails_writes_nothing_of_its_shard(sharded):
+    keys = [f"conditional-{number}" for number in range(40)]
+    opened = sharded.put_many(dict.fromkeys(keys, "1"), if_absent=True)
+    versions = {key: result.version for key, result in opened.items()}
+    changed = sharded.put(keys[0], "changed")
+    failing = sharded.shard_of(keys[0])
+    with pytest.raises(quorate.PartialFailure) as raised:
+        sharded.put_many(dict.fromkeys(keys, "2"), if_version=versions)
+    mine = {key for key in keys if sharded.shard_of(key) == failing}
+    assert raised.value.failed.keys() == mine
+    for error in raised.value.failed.values():
+        assert isinstance(error, quorate.ConditionFailed)
+        assert (error.key, error.current) == (keys[0], changed.version)
+    found = sharded.get_many(keys)
+    assert {key for key, entry in found.items() if entry.text == "2"} == set(keys) - mine
+    assert {found[key].text for key in mine - {keys[0]}} == {"1"}
+    # Only what is named has a condition.
+    sharded.put_many({keys[0]: "3", "conditional-new": "3"}, if_absent=["conditional-new"])
+    with pytest.raises(quorate.PartialFailure, match="ConditionFailed"):
+        sharded.put_many({"conditional-new": "4"}, if_version={"conditional-new": 0})
+    for wrong, words in (
+        ({"if_version": {"other": 1}}, "not among the items"),
+        ({"if_absent": ["other"]}, "not among the items"),
+        ({"if_version": {"a": 1}, "if_absent": ["a"]}, "give one of them"),
+        ({"if_version": {"a": 1}, "if_absent": True}, "list the keys"),
+        ({"if_version": 3}, "give a mapping"),
+        ({"if_version": {"a": -1}}, "if_version"),
+        ({"if_absent": "a"}, "if_absent"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            sharded.put_many({"a": "1"}, **wrong)
+
+
 def test_scans_merge_the_shards_in_order(sharded):
     keys = [f"scan-{number:03}" for number in range(300)]
     sharded.put_many({key: key for key in keys})

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quorate import answers, arguments, levels, sharding
+from quorate.appending import EntryLog
 from quorate.arguments import key_bytes, node_number
-from quorate.records import Appended, Commit, ConsensusEntry
+from quorate.records import Commit, ConsensusEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from quorate.arguments import KeyT
-    from quorate.connection import Connection
     from quorate.levels import ReadConsistency
-    from quorate.records import LogEntry
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["ConsensusKeyspace"]
 
 
-class ConsensusKeyspace:
+class ConsensusKeyspace(EntryLog):
     """A keyspace whose writes are agreed on; got from ``cluster.keyspace(name, mode="consensus")``.
 
     Its keys are shared out over ``shards`` Raft groups. A write counts when a majority of its group has it durably. A
@@ -47,11 +46,6 @@ class ConsensusKeyspace:
     ...     accounts.get("ada").text
     '90'
     """
-
-    def __init__(self, connection: Connection, info: KeyspaceInfo, ring_hash: str) -> None:
-        self._connection = connection
-        self._info = info
-        self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)
 
     @property
     def name(self) -> str:
@@ -210,14 +204,23 @@ class ConsensusKeyspace:
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
         *,
+        if_version: Mapping[KeyT, int] | None = None,
+        if_absent: bool | Iterable[KeyT] = False,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
         """Write many values: those of one shard all or none, in one step. Shards do not wait for each other.
+
+        A condition that does not hold keeps all values of its key's shard from being written, and no others: where all
+        must hold together, use one shard.
 
         Parameters
         ----------
         items : mapping, or iterable of pairs
             Keys and values, each key once. Those of one shard have up to 1.25 MiB together.
+        if_version : mapping, optional
+            Versions that some of the keys must have (``entry.version``); 0 for one that must be absent.
+        if_absent : bool or iterable of keys
+            Whether all keys must be absent, or which.
         timeout : float, optional
             Seconds.
 
@@ -229,12 +232,27 @@ class ConsensusKeyspace:
         Raises
         ------
         PartialFailure
-            Some shards failed; it holds the results of the others.
+            Some shards failed; it holds the results of the others. The keys of a shard in which a condition does not hold
+            all have its `ConditionFailed`, which names the key of the condition and its version.
         LimitExceeded
             One shard's part is too large. Nothing was written.
+
+        Examples
+        --------
+        >>> from quorate import Cluster, PartialFailure
+        >>> with Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     opened = accounts.put_many({"ada": "100", "bob": "0"}, if_absent=True)
+        ...     versions = {key: commit.version for key, commit in opened.items()}
+        ...     moved = accounts.put_many({"ada": "90", "bob": "10"}, if_version=versions)
+        ...     try:
+        ...         accounts.put_many({"ada": "80", "bob": "20"}, if_version=versions)
+        ...     except PartialFailure as error:
+        ...         assert error.failed["bob"].current == moved["ada"].version
+        ...     accounts.get("bob").text
+        '10'
         """
-        pairs, batches = arguments.put_batches(items)
-        coded = [pair for batch in batches for pair in batch]
+        pairs, coded = sharding.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws = self._shards.put_many(coded, limit)
         return sharding.commits(Commit, pairs, raws, self._connection.trace)
@@ -385,119 +403,6 @@ class ConsensusKeyspace:
             for key, raw in page.entries:
                 yield answers.key_text(key), sharding.entry(ConsensusEntry, key, raw, self._connection.trace)
             more = pages.advance(len(page.entries), page.next)
-
-    @sharding.only_in_quorum
-    def append(
-        self,
-        data: str | bytes,
-        source: str = "",
-        *,
-        timeout: float | None = None,
-        trace: bool = False,
-    ) -> Appended:
-        """Add an entry to the keyspace's log of entries, beside its keys. Entries cannot be changed.
-
-        Parameters
-        ----------
-        data : str or bytes
-            What it says, up to 1 MiB.
-        source : str
-            Where it comes from, up to 256 bytes. It decides on the shard: entries of one source are in one order.
-        timeout : float, optional
-            Seconds, in all.
-        trace : bool
-            Whether to record what every process does for it; see `Appended.trace`.
-
-        Returns
-        -------
-        Appended
-            Its id, which is greater than that of every entry of the shard before it; the term; the leader.
-
-        Raises
-        ------
-        Unavailable
-            No majority of the group can be reached; nothing was appended.
-        OutcomeUnknown
-            The time was up; the entry may or may not be there later.
-        SessionExpired
-            As of a put.
-
-        Examples
-        --------
-        >>> from quorate import Cluster
-        >>> with Cluster(nodes=3) as cluster:
-        ...     events = cluster.keyspace("events", mode="consensus", replicas=3)
-        ...     for line in ("up", "down", "up again"):
-        ...         appended = events.append(line, source="web")
-        ...     [entry.text for entry in events.entries(source="web")]
-        ['up', 'down', 'up again']
-        """
-        connection = self._connection
-        source = sharding.source_text(source)
-        raw = self._shards.append(
-            source,
-            arguments.value_bytes(data),
-            arguments.seconds(timeout, connection.timeout),
-            arguments.switch(trace, "trace"),
-        )
-        return sharding.appended(Appended, source, raw, connection.trace)
-
-    def entries(
-        self,
-        after: int | Mapping[int, int] = 0,
-        *,
-        source: str | None = None,
-        limit: int | None = None,
-        consistency: ReadConsistency | None = None,
-        timeout: float | None = None,
-        page_size: int = 256,
-    ) -> Iterator[LogEntry]:
-        """Walk the entries that were appended.
-
-        Those of one shard, and so those of one source, come in the order of their ids; several shards are merged by
-        time, then shard, then id.
-
-        Parameters
-        ----------
-        after : int or mapping
-            Only entries with greater ids. Shards count by themselves: to go on where a listing of several has ended,
-            give the last id of each by shard, as in ``{0: 17, 1: 4}``.
-        source : str, optional
-            Only entries from there; only its shard is asked.
-        limit : int, optional
-            At most so many; all by default.
-        consistency : ReadLevel or str, optional
-            As of a get.
-        timeout : float, optional
-            Seconds for each page.
-        page_size : int
-            Entries fetched at once from each shard.
-
-        Yields
-        ------
-        LogEntry
-            Id, shard, term, time, source and data.
-
-        Raises
-        ------
-        Unavailable
-            No majority of a shard's group can be reached.
-        ReadTimeout
-            The time was up.
-        """
-        if source is None:
-            wanted = list(range(self._info.shards))
-        else:
-            wanted = [self._shards.shard_of_source(sharding.source_text(source))]
-        pages = sharding.EntryPages(wanted, after, source, limit, page_size)
-        stale = levels.is_stale(consistency)
-        return self._entries(pages, stale, arguments.seconds(timeout, self._connection.timeout))
-
-    def _entries(self, pages: sharding.EntryPages, stale: bool, timeout: float) -> Iterator[LogEntry]:
-        while (wanted := pages.request()) is not None:
-            asked, size = wanted
-            found = self._shards.entries(asked, size, stale, timeout)
-            yield from pages.feed(asked, found)
 
     def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
         """List the members of a key's group, the one that the ring prefers first.

@@ -104,11 +104,12 @@ class ConsensusKeyspace:
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
         *,
+        if_version: Mapping[KeyT, int] | None = None,
+        if_absent: bool | Iterable[KeyT] = False,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
         """Write many values; see `quorate.ConsensusKeyspace.put_many`."""
-        pairs, batches = arguments.put_batches(items)
-        coded = [pair for batch in batches for pair in batch]
+        pairs, coded = sharding.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws = await self._shards.put_many_async(coded, limit)
         return sharding.commits(Commit, pairs, raws, self._connection.trace)

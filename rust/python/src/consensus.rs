@@ -17,6 +17,18 @@ use crate::errors::exception;
 use crate::records::{RawCommit, RawLogPage, RawRecord, RawRecordPage, course};
 use crate::runtime::{awaitable, wait};
 
+/// Key, value, and the version that the key must have, as of a put.
+type Conditional<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<u64>);
+
+/// `None` for any, 0 for a key that is absent.
+fn condition(version: Option<u64>) -> Condition {
+    match version {
+        None => Condition::Any,
+        Some(0) => Condition::Absent,
+        Some(version) => Condition::Version(version),
+    }
+}
+
 /// A consensus keyspace.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct Consensus {
@@ -97,7 +109,7 @@ impl Consensus {
     fn put_many(
         &self,
         py: Python<'_>,
-        items: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        items: Vec<Conditional<'_>>,
         timeout: f64,
     ) -> PyResult<Vec<Each<RawCommit>>> {
         wait(py, self.writing_many(&items, timeout)?)
@@ -106,7 +118,7 @@ impl Consensus {
     fn put_many_async<'py>(
         &self,
         py: Python<'py>,
-        items: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        items: Vec<Conditional<'py>>,
         timeout: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         awaitable(py, self.writing_many(&items, timeout)?)
@@ -254,11 +266,7 @@ impl Consensus {
         let (keyspace, options) = (self.here()?, self.options(timeout, trace, None));
         let key = key_of(key)?;
         let value = value.map(Bytes::copy_from_slice);
-        let condition = match version {
-            None => Condition::Any,
-            Some(0) => Condition::Absent,
-            Some(version) => Condition::Version(version),
-        };
+        let condition = condition(version);
         Ok(async move {
             let shard = keyspace.shard_of(&key);
             let answer = keyspace.write(key, value, condition, options).await;
@@ -270,15 +278,15 @@ impl Consensus {
 
     fn writing_many(
         &self,
-        items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+        items: &[Conditional<'_>],
         timeout: f64,
     ) -> PyResult<impl Future<Output = PyResult<Vec<Each<RawCommit>>>> + Send + use<>> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
-        let write = |(key, value): &(Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let write = |(key, value, version): &Conditional<'_>| {
             Ok(Write {
                 key: key_of(key.extract::<&[u8]>()?)?,
                 value: Some(Bytes::copy_from_slice(value.extract::<&[u8]>()?)),
-                condition: Condition::Any,
+                condition: condition(*version),
             })
         };
         let writes: Vec<Write> = items.iter().map(write).collect::<PyResult<_>>()?;
