@@ -197,3 +197,27 @@ def test_the_command_line(shared):
 def at_quorum(shared):
     shared.keyspace("leaderless", mode="quorum")
     return "leaderless"
+
+
+def test_what_a_dropped_keyspace_has_left_is_removed(cluster):
+    def used():
+        return [
+            cluster.metrics().value("quorate_storage_used_bytes", node=node.name, environment="state")
+            for node in cluster
+        ]
+
+    value = b"x" * 100_000
+    for mode in ("consensus", "quorum"):
+        before = used()
+        kept = cluster.keyspace(f"kept-{mode}", mode=mode, replicas=3)
+        kept.put("a", "1")
+        filled = cluster.keyspace(f"filled-{mode}", mode=mode, replicas=3)
+        for first in range(0, 100, 10):
+            filled.put_many({f"k{number}": value for number in range(first, first + 10)})
+        eventually(lambda before=before: all(now > then + 8e6 for now, then in zip(used(), before, strict=True)))
+        cluster.drop_keyspace(filled.name)
+        # A node that is killed in the middle goes on when it is back.
+        cluster["n3"].kill()
+        cluster["n3"].restart()
+        eventually(lambda before=before: all(now < then + 4e6 for now, then in zip(used(), before, strict=True)))
+        assert kept.get("a").text == "1"

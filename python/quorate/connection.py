@@ -202,7 +202,8 @@ class Connection(FaultControl):
         return flow.run(self._client, change)
 
     def drop_keyspace(self, name: str) -> KeyspaceInfo:
-        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name.
+        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name, and is
+        removed from the disks in the background.
 
         Parameters
         ----------

@@ -163,7 +163,7 @@ pub enum Request {
         /// The same for a retry as for the first attempt.
         write_id: WriteId,
     },
-    /// Have a keyspace no more. Its data cannot be reached any longer.
+    /// Have a keyspace no more. Its data cannot be reached any longer, and is removed in the background.
     DropKeyspace {
         /// Its name.
         name: String,

@@ -34,6 +34,10 @@
 //! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
 //! committed once is true for good, if not new. It is served, and a change is answered, when it is kept: a node that is
 //! killed after the answer still serves the keyspace when it comes back, alone or not.
+//!
+//! # What was dropped
+//! When the node role has ended the roles of a keyspace that was dropped, what they have left on the disk goes in the
+//! background ([`sweeper`]).
 
 mod asks;
 mod bridge;
@@ -42,6 +46,7 @@ mod desk;
 mod report;
 mod serving;
 pub mod state;
+mod sweeper;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,6 +75,7 @@ use bridge::Bridge;
 pub use command::{Change, Command, Outcome};
 use report::Reporter;
 pub use state::{CONTROL_GROUP, ControlPlane};
+use sweeper::Sweeper;
 
 /// So many members vote; the others learn.
 pub const MAX_VOTERS: usize = 7;
@@ -127,6 +133,7 @@ pub struct Control {
     led: (Option<NodeId>, bool),
     timer: Option<Instant>,
     reporter: Reporter,
+    sweeper: Sweeper,
 }
 
 impl Control {
@@ -166,6 +173,7 @@ impl Control {
             led: (None, false),
             timer: None,
             reporter: Reporter::default(),
+            sweeper: Sweeper::default(),
         }
     }
 
@@ -431,6 +439,7 @@ impl Control {
         if let Some(event) = self.bridge.translate(&event) {
             self.drive(event, turn);
         }
+        self.sweep_on(&event, turn);
         match event {
             Event::Read {
                 token: KNOWN_READ,

@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::api::{Request, Response};
 use crate::bugs::Bugs;
 use crate::control::Control;
 use crate::error::Error;
+use crate::files::{FileDone, FileTask};
 use crate::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
 use crate::instance::Instance;
 use crate::keyspace::Keyspace;
@@ -20,13 +19,14 @@ use crate::message::{Header, Message};
 use crate::placement::Placement;
 use crate::raft::settings::Timing;
 use crate::ring::RingSettings;
-use crate::role::{
-    Address, ClientRef, Effect, Event, Query, Rng, Role, RoleId, Rows, Spec, Surroundings, rng_from_seed,
-};
-use crate::store::{JournalOp, StreamId};
+use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Spec, Surroundings, rng_from_seed};
+use crate::store::Priority;
 use crate::telemetry::TimelineEvent;
 use crate::time::{Instant, Now, WallTime};
 use crate::topology::{Member, Topology};
+use disk::Disk;
+
+mod disk;
 
 const EPOCH: u64 = 1_700_000_000_000_000;
 const LATENCY: Duration = Duration::from_micros(500);
@@ -42,61 +42,6 @@ pub(super) enum Happening {
     Relayed(NodeId, RoleId, u64),
     /// A timeline event.
     Emitted(NodeId, TimelineEvent),
-}
-
-/// One node's disk.
-#[derive(Default)]
-pub(super) struct Disk {
-    hard: BTreeMap<Bytes, Bytes>,
-    streams: BTreeMap<StreamId, BTreeMap<u64, Bytes>>,
-    flights: VecDeque<(RoleId, u64, Vec<JournalOp>)>,
-    pub(super) held: bool,
-    pub(super) full: bool,
-}
-
-impl Disk {
-    fn apply(&mut self, ops: Vec<JournalOp>) {
-        for op in ops {
-            match op {
-                JournalOp::PutHard { key, value } => drop(self.hard.insert(key, value)),
-                JournalOp::Append {
-                    stream,
-                    position,
-                    bytes,
-                } => drop(self.streams.entry(stream).or_default().insert(position, bytes)),
-                JournalOp::Truncate { stream, from } => {
-                    self.streams.entry(stream).or_default().split_off(&from);
-                }
-                JournalOp::Trim { stream, through } => {
-                    let entries = self.streams.entry(stream).or_default();
-                    *entries = entries.split_off(&(through + 1));
-                }
-                JournalOp::Write(_) => panic!("the control plane writes no rows"),
-            }
-        }
-    }
-
-    fn read(&self, query: &Query) -> Rows {
-        let rows = match query {
-            Query::Hard { key } => {
-                let value = self.hard.get(key).cloned();
-                value.map(|value| (key.clone(), value)).into_iter().collect()
-            }
-            Query::Log { stream, from, .. } => {
-                let entries = self
-                    .streams
-                    .get(stream)
-                    .into_iter()
-                    .flat_map(|entries| entries.range(from..));
-                let row = |(position, bytes): (&u64, &Bytes)| {
-                    (Bytes::copy_from_slice(&position.to_be_bytes()), bytes.clone())
-                };
-                entries.map(row).collect()
-            }
-            other => panic!("the control plane does not read {other:?}"),
-        };
-        Rows { rows, more: false }
-    }
 }
 
 /// A node that runs.
@@ -446,8 +391,16 @@ impl Lab {
                 self.happenings.push(Happening::Relayed(node, to, client.request));
             }
             Effect::Emit(event) => self.happenings.push(Happening::Emitted(node, event)),
-            Effect::Persist { token, ops, .. } => {
+            Effect::Persist { token, priority, ops } => {
                 let disk = &mut self.machine(node).disk;
+                if priority == Priority::Bulk
+                    && let Some(slices) = &mut disk.slices
+                {
+                    match slices.checked_sub(1) {
+                        Some(left) => *slices = left,
+                        None => return,
+                    }
+                }
                 disk.flights.push_back((from.role, token, ops));
                 if !disk.held {
                     let (role, token, ops) = disk.flights.pop_front().expect("just put there");
@@ -473,6 +426,18 @@ impl Lab {
                 process.timers.insert((from.role, id), at);
             }
             Effect::Reconcile(specs) => self.reconcile(node, specs),
+            Effect::Files {
+                token,
+                task: FileTask::Keep { owner, number: None },
+            } => {
+                let machine = self.machine(node);
+                machine.disk.files.remove(&owner);
+                let result = Ok(FileDone::Kept);
+                let process = machine.process.as_mut().expect("it runs");
+                process
+                    .mailbox
+                    .push_back((from.role, Event::Files { token, result }));
+            }
             Effect::Group(_) => {}
             other => panic!("the control plane does not ask for {other:?}"),
         }

@@ -76,6 +76,10 @@ impl Control {
         let known = self.serving.entry(node).or_default();
         *known = generation.max(*known);
         if node == self.me() {
+            // What the node role was told last, it serves, and nothing else.
+            if generation == self.known.generation() {
+                self.sweeper.sweep(self.known.gone(), turn.effects);
+            }
             self.say_served(turn);
         }
     }

@@ -4,12 +4,13 @@
 //! proposer's name for it, and the answers to the last commands are part of the state, so that a command that stands in
 //! the log twice is executed once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::control::command::{Change, Command, Outcome};
+use crate::control::sweeper::Gone;
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::keyspace::{Group, Keyspace, KeyspaceChange, KeyspaceSettings, Mode};
@@ -97,6 +98,17 @@ impl ControlPlane {
     /// All keyspaces, by id.
     pub fn keyspaces(&self) -> &BTreeMap<KeyspaceId, Keyspace> {
         &self.keyspaces
+    }
+
+    /// Ids that were given and belong to nothing any more.
+    pub(super) fn gone(&self) -> impl Iterator<Item = Gone> + '_ {
+        let groups = self.keyspaces.values().flat_map(|keyspace| &keyspace.groups);
+        let live: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
+        let groups = (CONTROL_GROUP.0 + 1..=self.last_group.0).map(GroupId);
+        let groups = groups.filter(move |id| !live.contains(id)).map(Gone::Group);
+        let keyspaces = (1..=self.last_keyspace.0).map(KeyspaceId);
+        let keyspaces = keyspaces.filter(|id| !self.keyspaces.contains_key(id));
+        groups.chain(keyspaces.map(Gone::Keyspace))
     }
 
     fn named(&self, name: &str) -> Option<&Keyspace> {

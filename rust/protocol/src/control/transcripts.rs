@@ -8,10 +8,13 @@
 //! isolate n1, rejoin n1               the same, with all others
 //! hold n1, release n1                 its disk answers nothing until it is released
 //! full n1, space n1                   its disk refuses everything
-//! n1: create NAME [replicas=3]        a client asks n1; likewise:
+//! n1: create NAME [replicas=3]        a client asks n1 (for groups: shards=2); likewise:
 //! n1: alter NAME [read=ONE] [write=ONE] [write_id=1]
 //! n1: drop NAME [write_id=1]          n1: list          n1: addresses          n1: put k1          [timeout=1s]
 //! n1: membership                      what the control plane is made of
+//! litter n1 k1 g2 [g3 ...] [rows=9]   the roles of a keyspace and its groups leave so many rows, entries, and a file each
+//! left n1                             what is there of such things
+//! stall n1 [slices=2]                 its disk does only so many things in the background; without a number all
 //! state                               what each node knows and serves
 //! groups                              what each node claims about the group
 //! messages on                         also show what the desks say to each other
@@ -29,6 +32,7 @@ use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
 use crate::message::Message;
+use crate::raft::types::GroupId;
 use crate::role::RoleId;
 use crate::telemetry::TimelineEvent;
 use crate::transcript;
@@ -89,7 +93,14 @@ impl Script {
                 match name {
                     "create" => {
                         let replicas = number(&mut args, "replicas")?.unwrap_or(3);
-                        Request::CreateKeyspace(KeyspaceSettings::quorum(&keyspace, replicas))
+                        let settings = match number(&mut args, "shards")? {
+                            None => KeyspaceSettings::quorum(&keyspace, replicas),
+                            Some(shards) => KeyspaceSettings {
+                                shards,
+                                ..KeyspaceSettings::consensus(&keyspace, replicas)
+                            },
+                        };
+                        Request::CreateKeyspace(settings)
                     }
                     "alter" => Request::AlterKeyspace {
                         change: KeyspaceChange {
@@ -160,6 +171,21 @@ impl Script {
                 lab.machine(node).disk.held = false;
                 lab.persist(node);
             }
+            "litter" => {
+                let id = |text: &str| text[1..].parse::<u32>();
+                let keyspace = KeyspaceId(id(args.next_pos().ok_or("which keyspace?")?)?);
+                let rows = number(args, "rows")?.unwrap_or(9);
+                let groups = std::iter::from_fn(|| args.next_pos()).map(|text| id(text).map(GroupId));
+                let groups: Vec<GroupId> = groups.collect::<Result<_, _>>()?;
+                lab.machine(node).disk.litter(keyspace, &groups, rows);
+            }
+            "left" => {
+                let (rows, entries, files) = lab.machine(node).disk.left();
+                return Ok(format!(
+                    "{node} has {rows} rows, {entries} entries, {files} files"
+                ));
+            }
+            "stall" => lab.machine(node).disk.slices = number(args, "slices")?,
             "full" | "space" => lab.machine(node).disk.full = name == "full",
             "cut" | "heal" => {
                 let other: NodeId = args.next_pos().ok_or("and which other?")?.parse()?;
