@@ -101,7 +101,7 @@ def test_without_a_majority_nothing_changes_and_nobody_leads(cluster):
         assert [info.name for info in lonely.keyspaces()] == ["before"]
         eventually(lambda: lonely.leader() is None)
         # Nothing was proposed without a leader: what it says is of the control plane, not of levels.
-        with pytest.raises(Unavailable, match=r"the control plane needs 2 of its 3 voter\(s\) but only 1 can be") as raised:
+        with pytest.raises(Unavailable, match=r"the control plane needs 2 of its 3 voter") as raised:
             lonely.keyspace("never", mode="quorum", replicas=1)
         assert (raised.value.required, raised.value.alive) == (2, 1)
         assert lonely.keyspace("before").get("a", consistency=ONE).value is None
@@ -214,10 +214,14 @@ def test_what_a_dropped_keyspace_has_left_is_removed(cluster):
         filled = cluster.keyspace(f"filled-{mode}", mode=mode, replicas=3)
         for first in range(0, 100, 10):
             filled.put_many({f"k{number}": value for number in range(first, first + 10)})
-        eventually(lambda before=before: all(now > then + 8e6 for now, then in zip(used(), before, strict=True)))
+        eventually(
+            lambda before=before: all(now > then + 8e6 for now, then in zip(used(), before, strict=True))
+        )
         cluster.drop_keyspace(filled.name)
         # A node that is killed in the middle goes on when it is back.
         cluster["n3"].kill()
         cluster["n3"].restart()
-        eventually(lambda before=before: all(now < then + 4e6 for now, then in zip(used(), before, strict=True)))
+        eventually(
+            lambda before=before: all(now < then + 4e6 for now, then in zip(used(), before, strict=True))
+        )
         assert kept.get("a").text == "1"

@@ -88,7 +88,9 @@ def test_the_metrics_of_raft_groups(shared):
 
     # Claims are made with the next heartbeat.
     eventually(lambda: value("raft_commands_total") >= 20)
-    assert value("raft_commands_total") < 40, "each counts once, on the node that led; sessions are opened, too"
+    assert value("raft_commands_total") < 40, (
+        "each counts once, on the node that led; sessions are opened, too"
+    )
     eventually(lambda: value("raft_heartbeats_answered_total") >= 10)
     assert value("raft_heartbeats_answered_total") <= value("raft_heartbeats_sent_total")
     assert value("elections_total") >= value("elections_won_total") >= 1

@@ -202,8 +202,9 @@ class Connection(FaultControl):
         return flow.run(self._client, change)
 
     def drop_keyspace(self, name: str) -> KeyspaceInfo:
-        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name, and is
-        removed from the disks in the background.
+        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name.
+
+        It is removed from the disks in the background.
 
         Parameters
         ----------

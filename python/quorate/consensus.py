@@ -232,8 +232,8 @@ class ConsensusKeyspace(EntryLog):
         Raises
         ------
         PartialFailure
-            Some shards failed; it holds the results of the others. The keys of a shard in which a condition does not hold
-            all have its `ConditionFailed`, which names the key of the condition and its version.
+            Some shards failed; it holds the results of the others. Where a condition does not hold, all keys of its
+            shard have its `ConditionFailed`, which names the key of the condition and its version.
         LimitExceeded
             One shard's part is too large. Nothing was written.
 

@@ -56,8 +56,8 @@ class GroupClaim:
     heartbeats_sent, heartbeats_answered : int
         Heartbeats that it has sent as a leader since it started, each to one member, and those that were answered.
     commands : int
-        Commands that it has proposed and seen committed as a leader since it started: writes, and the opening and closing
-        of sessions.
+        Commands that it has proposed and seen committed as a leader since it started: writes, and the opening and
+        closing of sessions.
     elections_won : int
         How many of its elections it has won.
     election : float

@@ -175,8 +175,9 @@ class ConsensusEntryData(_Answer):
         The last entry of the shard's log that the read has seen.
     staleness : float or None
         How old the state that was read may be, in seconds: everything that anybody was told longer than that before the
-        node answered is in it. 0 for a linearizable read. A stale one is between one and two periods of heartbeats old in
-        a healthy group, more where entries come late or a leader is not heard of; ``None`` if its node knows of none yet.
+        node answered is in it. 0 for a linearizable read. For a stale one it is between one and two periods of
+        heartbeats in a healthy group, more where entries come late or no leader is heard of; ``None`` if its node has
+        heard of none since it started.
     latency : float
         Seconds from the call to the answer.
     trace_id : str or None

@@ -99,10 +99,14 @@ def conditional(
         if not isinstance(if_version, Mapping):
             raise InvalidArgument(f"if_version={if_version!r:.40}: give a mapping of keys to versions")
         for key, version in if_version.items():
-            demand(key, arguments.whole_number(version, f"if_version[{key!r:.40}]", 0, _VERSIONS), "if_version")
+            demand(
+                key, arguments.whole_number(version, f"if_version[{key!r:.40}]", 0, _VERSIONS), "if_version"
+            )
     if isinstance(if_absent, bool):
         if if_absent and versions:
-            raise InvalidArgument("if_version and if_absent=True: list the keys that must be absent in if_absent")
+            raise InvalidArgument(
+                "if_version and if_absent=True: list the keys that must be absent in if_absent"
+            )
         if if_absent:
             versions = dict.fromkeys(written, 0)
     else:

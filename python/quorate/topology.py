@@ -43,8 +43,8 @@ class Member:
     rack, datacenter : str
         Where it stands, for the placement of copies.
     control : str or None
-        What it is in the control plane's group: a ``voter``, or a ``learner`` that only follows; ``None`` while the node
-        that was asked does not know.
+        What it is in the control plane's group: a ``voter``, or a ``learner`` that only follows; ``None`` while the
+        node that was asked does not know.
     """
 
     name: str
