@@ -259,6 +259,12 @@ fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) 
         }
         Request::ListKeyspaces => Response::Keyspaces(shared.keyspaces.lock().unwrap().clone()),
         Request::Topology => Response::Topology(Box::new(topology.clone())),
+        Request::Membership => Response::Membership(Box::new(Membership {
+            topology: topology.clone(),
+            version: 1,
+            voters: topology.ids().collect(),
+            learners: Vec::new(),
+        })),
         Request::Status => Response::Status(Box::new(Status {
             node,
             boot: BootId(u64::from(node.0)),
