@@ -192,7 +192,8 @@ impl Planner {
                 self.faults.push((end, Fault::HealDisk(node)));
             }
             12 => {
-                let span = *self.chance.pick(&[100_000, 1_000_000, 60_000_000]);
+                // The widest has the logs of groups jump over the time after which sessions expire.
+                let span = *self.chance.pick(&[100_000, 1_000_000, 120_000_000]);
                 let micros = self.chance.below(2 * span) as i64 - span as i64;
                 self.faults.push((at, Fault::Skew { node, micros }));
             }
