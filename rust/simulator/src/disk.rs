@@ -14,7 +14,9 @@ use quorate_protocol::error::Error;
 use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
-use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::raft::format;
+use quorate_protocol::raft::snapshot::Beginning;
+use quorate_protocol::raft::types::{GroupId, HardState, LogIndex};
 use quorate_protocol::role::{Query, Rows};
 use quorate_protocol::shard::rows;
 use quorate_protocol::store::{JournalOp, StateWrite, Table};
@@ -26,6 +28,7 @@ use quorate_storage::unsettled::{Settled, Unsettled};
 use quorate_storage::{
     CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store,
 };
+use serde::Deserialize;
 
 use crate::chance::{Chance, Delay};
 
@@ -325,6 +328,46 @@ impl Disk {
             limit_bytes: u32::MAX,
         };
         self.read(&query).expect("rows of groups do not rot").rows
+    }
+
+    /// The term and vote of a server of a group that are durable here.
+    ///
+    /// # Panics
+    /// If what is stored is none.
+    pub fn hard_state(&self, group: GroupId) -> HardState {
+        self.hard("hard state", group.hard_state_key())
+            .unwrap_or_default()
+    }
+
+    /// Whether a group's log has this entry here, or a snapshot or the group's rows stand for it.
+    ///
+    /// # Panics
+    /// If what is stored says nothing of the kind.
+    pub fn has_entry(&self, group: GroupId, index: LogIndex) -> bool {
+        let begins_behind = || {
+            let beginning: Option<Beginning> = self.hard("beginning of a log", group.beginning_key());
+            beginning.map_or(LogIndex(0), |beginning| beginning.base.index)
+        };
+        let query = Query::Log {
+            stream: group.log_stream(),
+            from: index.0,
+            limit_rows: 1,
+            limit_bytes: 1,
+        };
+        let found = self.read(&query).expect("logs do not rot").rows;
+        found
+            .first()
+            .is_some_and(|(position, _)| *position == index.0.to_be_bytes()[..])
+            || index <= begins_behind()
+    }
+
+    fn hard<T: for<'de> Deserialize<'de>>(&self, what: &'static str, key: Bytes) -> Option<T> {
+        let found = self
+            .read(&Query::Hard { key })
+            .expect("hard states do not rot")
+            .rows;
+        let (_, bytes) = found.first()?;
+        Some(format::decode::<T>(what, bytes).expect("it was written by a server"))
     }
 
     /// Whether a key's record cannot be read.

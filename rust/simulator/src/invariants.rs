@@ -12,6 +12,7 @@ mod definite_errors;
 mod dots_unique;
 mod durability;
 mod durable_acks;
+mod durable_promises;
 mod election_safety;
 mod exactly_once;
 mod growth;
@@ -101,6 +102,7 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(dots_unique::DotsUnique::default()),
         Box::new(durability::Durability),
         Box::new(durable_acks::DurableAcks),
+        Box::new(durable_promises::DurablePromises),
         Box::new(election_safety::ElectionSafety::default()),
         Box::new(exactly_once::ExactlyOnce::default()),
         Box::new(growth::Growth),

@@ -7,7 +7,7 @@ use quorate_protocol::instance::Instance;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Group, Keyspace};
 use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::raft::types::{GroupId, HardState, LogIndex};
 use quorate_protocol::ring::HashKind;
 use quorate_protocol::role::RoleId;
 use quorate_protocol::shard::Shard;
@@ -87,6 +87,16 @@ impl World {
     /// All rows of a group that a node has.
     pub fn group_rows(&self, node: NodeId, group: GroupId) -> Vec<(Bytes, Bytes)> {
         self.machines[&node].disk.group_rows(group)
+    }
+
+    /// The term and vote of a node's server of a group that its disk has.
+    pub fn durable_hard_state(&self, node: NodeId, group: GroupId) -> HardState {
+        self.machines[&node].disk.hard_state(group)
+    }
+
+    /// Whether a node's disk has this entry of a group's log, or what stands for it.
+    pub fn has_durably(&self, node: NodeId, group: GroupId, index: LogIndex) -> bool {
+        self.machines[&node].disk.has_entry(group, index)
     }
 
     /// What the groups of consensus keyspaces have committed.
