@@ -13,7 +13,7 @@
 //!   such questions at all, nor adopts their term.
 //! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link
 //!   to the leader broke and has not come back is not sticky any more, and after a short random pause it
-//!   asks. That makes failover fast; it cannot make it unsafe, since only when questions are asked and
+//!   asks; what the leader had sent before does not keep it from that. That makes failover fast; it cannot make it unsafe, since only when questions are asked and
 //!   answered changes, never which answers count.
 //! * A vote is durable before it leaves, the candidate's own before it counts.
 
@@ -72,6 +72,13 @@ impl Raft {
                 recent && leader.is_some_and(|leader| !lost(leader))
             }
         }
+    }
+
+    /// Whether a leader's message was on its way when the link to it broke, and this server asks already who would vote for
+    /// it: that message is no reason to stop.
+    pub(super) fn is_too_late(&self, leader: NodeId, term: Term) -> bool {
+        let asks = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
+        asks && term == self.hard.term && self.broken.contains(&leader)
     }
 
     /// A follower's link to a peer broke or came back.
@@ -231,8 +238,9 @@ impl Raft {
             self.become_follower(term, Some(leader), turn);
         }
         self.leaderless = None;
+        let linked = !self.broken.contains(&leader);
         if let State::Follower(follower) = &mut self.state {
-            follower.hear(turn.now.instant);
+            follower.hear(turn.now.instant, linked);
         }
     }
 

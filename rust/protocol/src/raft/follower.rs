@@ -43,10 +43,12 @@ impl Follower {
         }
     }
 
-    /// The leader is there.
-    pub(super) fn hear(&mut self, now: Instant) {
+    /// The leader has spoken. If the link to it is broken by now, that is no sign that it lives.
+    pub(super) fn hear(&mut self, now: Instant, linked: bool) {
         self.heard = Some(now);
-        self.deadline = now + self.timeout;
+        if linked {
+            self.deadline = now + self.timeout;
+        }
     }
 }
 

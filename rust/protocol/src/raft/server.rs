@@ -309,6 +309,9 @@ impl Raft {
             return;
         }
         if body.is_leaders() {
+            if self.is_too_late(from, term) {
+                return;
+            }
             self.follow(term, from, turn);
         } else if term > self.hard.term {
             self.become_follower(term, None, turn);
