@@ -69,6 +69,7 @@
 //! | [`snapshot`], `vault` | compaction, and snapshots in chunks for those who lag too far behind |
 //! | [`sessions`], [`machine`] | the replicated state machine, and retries that execute once |
 //! | [`recovery`] | from disk to server |
+//! | [`status`], [`report`] | what a server says about itself |
 //! | [`group`], `waiting`, [`alphabet`], [`output`] | all of it as a role, and who waits for what |
 //!
 //! Two layers, for two kinds of state machine: [`Raft`] decides what is committed and leaves everything else
@@ -117,6 +118,7 @@ pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod snapshot;
+pub mod status;
 pub mod types;
 mod vault;
 pub(crate) mod waiting;

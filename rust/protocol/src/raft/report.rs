@@ -3,7 +3,8 @@
 use crate::api::{Activity, GroupClaim, GroupState};
 use crate::ids::NodeId;
 use crate::raft::output::Notice;
-use crate::raft::server::{Raft, ServerState};
+use crate::raft::server::Raft;
+use crate::raft::status::ServerState;
 use crate::raft::types::GroupId;
 use crate::telemetry::TimelineEvent;
 use crate::time::Instant;

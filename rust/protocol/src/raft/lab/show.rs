@@ -9,9 +9,10 @@ use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::format;
 use crate::raft::message::Body;
 use crate::raft::output::Notice;
-use crate::raft::server::{Refusal, ServerState};
+use crate::raft::server::Refusal;
 use crate::raft::sessions::{Answer, Request, request_of};
 use crate::raft::snapshot::Beginning;
+use crate::raft::status::ServerState;
 use crate::raft::types::HardState;
 use crate::store::JournalOp;
 
