@@ -14,9 +14,10 @@ use quorate_protocol::error::Error;
 use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
+use quorate_protocol::raft::entry::Entry;
 use quorate_protocol::raft::format;
 use quorate_protocol::raft::snapshot::Beginning;
-use quorate_protocol::raft::types::{GroupId, HardState, LogIndex};
+use quorate_protocol::raft::types::{GroupId, HardState, LogIndex, Term};
 use quorate_protocol::role::{Query, Rows};
 use quorate_protocol::shard::rows;
 use quorate_protocol::store::{JournalOp, StateWrite, Table};
@@ -339,15 +340,11 @@ impl Disk {
             .unwrap_or_default()
     }
 
-    /// Whether a group's log has this entry here, or a snapshot or the group's rows stand for it.
+    /// The term of an entry of a group's log that is durable here.
     ///
     /// # Panics
-    /// If what is stored says nothing of the kind.
-    pub fn has_entry(&self, group: GroupId, index: LogIndex) -> bool {
-        let begins_behind = || {
-            let beginning: Option<Beginning> = self.hard("beginning of a log", group.beginning_key());
-            beginning.map_or(LogIndex(0), |beginning| beginning.base.index)
-        };
+    /// If what is stored is none.
+    pub fn term_of_entry(&self, group: GroupId, index: LogIndex) -> Option<Term> {
         let query = Query::Log {
             stream: group.log_stream(),
             from: index.0,
@@ -355,10 +352,15 @@ impl Disk {
             limit_bytes: 1,
         };
         let found = self.read(&query).expect("logs do not rot").rows;
-        found
-            .first()
-            .is_some_and(|(position, _)| *position == index.0.to_be_bytes()[..])
-            || index <= begins_behind()
+        let (position, bytes) = found.first()?;
+        let entry = || format::decode::<Entry>("entry", bytes).expect("it was written by a server");
+        (*position == index.0.to_be_bytes()[..]).then(|| entry().term)
+    }
+
+    /// The last entry of a group's log that something else stands for here, durably.
+    pub fn begins_behind(&self, group: GroupId) -> LogIndex {
+        let beginning: Option<Beginning> = self.hard("beginning of a log", group.beginning_key());
+        beginning.map_or(LogIndex(0), |beginning| beginning.base.index)
     }
 
     fn hard<T: for<'de> Deserialize<'de>>(&self, what: &'static str, key: Bytes) -> Option<T> {

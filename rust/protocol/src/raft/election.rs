@@ -13,8 +13,8 @@
 //!   such questions at all, nor adopts their term.
 //! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link
 //!   to the leader broke and has not come back is not sticky any more, and after a short random pause it
-//!   asks; what the leader had sent before does not keep it from that. That makes failover fast; it cannot make it unsafe, since only when questions are asked and
-//!   answered changes, never which answers count.
+//!   asks; what the leader had sent before does not keep it from that. That makes failover fast; it cannot
+//!   make it unsafe, since only when questions are asked and answered changes, never which answers count.
 //! * A vote is durable before it leaves, the candidate's own before it counts.
 
 use std::collections::BTreeMap;

@@ -22,6 +22,8 @@ use crate::time::WallTime;
 
 /// So many answers are kept for a session. A client keeps fewer commands under way than that.
 pub const MAX_ANSWERS: usize = 1024;
+/// A session lasts so long without a command at most: one that nobody uses any more must not take another's place for ever.
+pub const MAX_IDLE_MS: u64 = 60 * 60 * 1000;
 /// So many sessions are kept. When more are opened, the one that would expire first goes.
 pub const MAX_SESSIONS: usize = 65_536;
 
@@ -309,7 +311,10 @@ impl<M> Sessions<M> {
         self.expiry.insert((session.expires, id));
         if acknowledged > session.floor {
             session.floor = acknowledged;
-            session.answers = session.answers.split_off(&(acknowledged + 1));
+            session.answers = match acknowledged.checked_add(1) {
+                Some(first) => session.answers.split_off(&first),
+                None => BTreeMap::new(),
+            };
         }
         if let Some(answer) = session.answers.get(&sequence) {
             return Ok(Answer::Done(answer.clone()));

@@ -96,6 +96,16 @@ fn what_is_acknowledged_is_forgotten_and_never_executed_again() {
     assert_eq!(bench.state.machine().0, 6);
 }
 
+/// Such a stamp must not be taken any more, but may stand in a log.
+#[test]
+fn a_client_that_acknowledges_everything_there_can_be_breaks_nothing() {
+    let mut bench = Bench::default();
+    let session = bench.open(1000);
+    assert_eq!(bench.call(session, 1, 0), Ok("1".to_owned()));
+    assert_eq!(bench.call(session, 2, u64::MAX), Err(SessionError::Forgotten));
+    assert_eq!(bench.call(session, u64::MAX, 0), Err(SessionError::Forgotten));
+}
+
 #[test]
 fn the_oldest_answer_goes_when_there_are_too_many() {
     let mut bench = Bench::default();

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::api::{Committed, Request, Response};
+use crate::api::{Committed, Request, Response, Stamp};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::message::{Header, Message};
 use crate::raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
 use crate::raft::server::Refusal;
-use crate::raft::sessions::{Answer, Request as LogRequest, SessionError, SessionId, logged};
+use crate::raft::sessions::{Answer, MAX_IDLE_MS, Request as LogRequest, SessionError, SessionId, logged};
 use crate::raft::types::{LogIndex, LogPosition};
 use crate::role::{Address, ClientRef, Effect, RoleId};
 use crate::shard::command::{Command, Outcome};
@@ -75,6 +75,18 @@ fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
     Ok(Some(match request {
         Request::Propose { command, session, .. } => {
             command.validate()?;
+            if let Some(Stamp {
+                sequence,
+                acknowledged,
+                ..
+            }) = session
+                && acknowledged >= sequence
+            {
+                return Err(Error::invalid(format!(
+                    "command {sequence} of a session cannot come when its client has all answers up to {acknowledged}: \
+                     number commands from 1 on, and acknowledge only those before the first without an answer"
+                )));
+            }
             let command: &Command = command;
             let bytes = command.encode();
             match session {
@@ -91,6 +103,11 @@ fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
             return Err(Error::invalid(
                 "a session must last at least 1 ms: give a greater idle_ms",
             ));
+        }
+        Request::OpenSession { idle_ms, .. } if *idle_ms > MAX_IDLE_MS => {
+            return Err(Error::invalid(format!(
+                "idle_ms={idle_ms}: a session that nobody uses lasts at most {MAX_IDLE_MS} ms"
+            )));
         }
         Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
         Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),

@@ -7,11 +7,12 @@
 
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::Message;
+use quorate_protocol::raft::Raft;
 use quorate_protocol::raft::message::{Body, Message as RaftMessage};
-use quorate_protocol::raft::types::{GroupId, HardState, LogIndex};
+use quorate_protocol::raft::types::{HardState, LogIndex};
 use quorate_protocol::role::Effect;
 
-use super::{Invariant, Observation};
+use super::{Invariant, Observation, Server, raft_server};
 use crate::world::World;
 
 /// Looks at the disk of whoever sends a message to another server of its group.
@@ -35,13 +36,19 @@ fn voted(me: NodeId, to: NodeId, body: &Body) -> Option<NodeId> {
     }
 }
 
-fn check(world: &World, me: NodeId, group: GroupId, to: NodeId, message: &RaftMessage) -> Result<(), String> {
+fn check(
+    world: &World,
+    (server, raft): (Server, &Raft),
+    to: NodeId,
+    message: &RaftMessage,
+) -> Result<(), String> {
+    let Server { group, node: me } = server;
     let RaftMessage { term, body } = message;
     if matches!(body, Body::PreVote { .. } | Body::PreVoteAnswer { .. }) {
         return Ok(());
     }
     let HardState { term: known, vote } = world.durable_hard_state(me, group);
-    let broken = |why: String| Err(format!("{me} of {group} says {message:?} to {to}, and {why}"));
+    let broken = |why: String| Err(format!("{server} says {message:?} to {to}, and {why}"));
     if known < *term {
         return broken(format!("its disk knows of no term after {known}"));
     }
@@ -51,9 +58,9 @@ fn check(world: &World, me: NodeId, group: GroupId, to: NodeId, message: &RaftMe
         return broken(format!("its disk has, in {known}, the vote {vote:?}"));
     }
     if let Some(through) = acknowledged(body)
-        && !world.has_durably(me, group, through)
+        && !world.has_durably(me, group, through, raft.log().term_at(through))
     {
-        return broken("its disk has no such entry".to_owned());
+        return broken("its disk does not have that entry, or another in its place".to_owned());
     }
     Ok(())
 }
@@ -64,17 +71,20 @@ impl Invariant for DurablePromises {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Observation::Handled { node, effects, .. } = observation else {
+        let Observation::Handled { effects, .. } = observation else {
+            return Ok(());
+        };
+        let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
         for effect in effects {
             if let Effect::Send {
                 to,
-                message: Message::Raft { group, message },
+                message: Message::Raft { message, .. },
                 ..
             } = effect
             {
-                check(world, node, *group, to.node, message)?;
+                check(world, (server, raft), to.node, message)?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use quorate_protocol::instance::Instance;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Group, Keyspace};
 use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::{GroupId, HardState, LogIndex};
+use quorate_protocol::raft::types::{GroupId, HardState, LogIndex, Term};
 use quorate_protocol::ring::HashKind;
 use quorate_protocol::role::RoleId;
 use quorate_protocol::shard::Shard;
@@ -94,9 +94,11 @@ impl World {
         self.machines[&node].disk.hard_state(group)
     }
 
-    /// Whether a node's disk has this entry of a group's log, or what stands for it.
-    pub fn has_durably(&self, node: NodeId, group: GroupId, index: LogIndex) -> bool {
-        self.machines[&node].disk.has_entry(group, index)
+    /// Whether a node's disk has an entry of this term at this place of a group's log, or what stands for it.
+    pub fn has_durably(&self, node: NodeId, group: GroupId, index: LogIndex, term: Option<Term>) -> bool {
+        let disk = &self.machines[&node].disk;
+        let found = disk.term_of_entry(group, index);
+        found.is_some() && (term.is_none() || found == term) || index <= disk.begins_behind(group)
     }
 
     /// What the groups of consensus keyspaces have committed.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::api::Activity;
 use crate::ids::NodeId;
 use crate::raft::Raft;
 use crate::raft::bugs::RaftBugs;
@@ -177,8 +178,15 @@ impl Server {
             }
             Input::Crash | Input::RestartInPlace => unreachable!("dealt with above"),
         }
+        next.forget_what_only_people_read();
         let sent = next.perform(outputs);
         (next, sent)
+    }
+
+    /// Counts and times for the metrics decide nothing, but would make one state many.
+    fn forget_what_only_people_read(&mut self) {
+        self.raft.activity = Activity::default();
+        self.raft.leaderless = None;
     }
 
     fn perform(&mut self, outputs: Vec<Output>) -> Vec<Envelope> {
