@@ -71,6 +71,18 @@ def test_the_timeline_names_the_groups(cluster):
     assert json.loads(shown)["detail"]["name"] == "sharded/1"
 
 
+def test_a_keyspace_that_exists_is_described_in_the_settings_of_its_mode(shared):
+    shared.keyspace("described", mode="consensus", replicas=3, shards=2)
+    with pytest.raises(quorate.KeyspaceExists, match=r"replicas=3 shards=2 snapshot_every=10000\)"):
+        shared.keyspace("described", mode="consensus", replicas=3, shards=3)
+    complaint = run(
+        *("keyspace", "create", "described", "--mode", "consensus"), endpoints=shared.endpoints, check=1
+    )
+    assert "--shards 2" in complaint
+    assert "NotFound" in run("groups", "nosuch", endpoints=shared.endpoints, check=1)
+    assert max(map(len, run("groups", endpoints=shared.endpoints, COLUMNS="80").splitlines())) <= 80
+
+
 def test_another_leads_when_the_leader_is_killed(cluster):
     first = cluster.leader()
     term = max(claim.term for claim in cluster.groups())

@@ -162,19 +162,8 @@ class Groups(Rendered):
     def __rich__(self) -> RenderableType:
         from rich.markup import escape
 
-        columns = (
-            "group",
-            "node",
-            "state",
-            "term",
-            "leader",
-            "heard",
-            "answered",
-            "commit",
-            "applied",
-            "last",
-            "behind",
-        )
+        # As many as fit into 80 columns; `to_dict` has the rest.
+        columns = ("group", "node", "state", "term", "leader", "heard", "commit", "applied", "behind")
         problems = [f"{claim.node}: {escape(claim.problem)}" for claim in self.claims if claim.problem]
         caption = "\n".join(problems) or None
         table = listing(*columns, title="Raft groups", caption=caption)
@@ -187,10 +176,8 @@ class Groups(Rendered):
                 str(claim.term),
                 claim.leader or "-",
                 "-" if claim.heard is None else milliseconds(claim.heard),
-                "-" if claim.heartbeat_ratio is None else f"{claim.heartbeat_ratio:.1%}",
                 str(claim.commit),
                 str(claim.applied),
-                str(claim.last),
                 behind or "-",
             )
         return of_nodes(table, self.missing)

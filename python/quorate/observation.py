@@ -6,6 +6,7 @@ asynchronous client share it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -79,13 +80,30 @@ def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]
     else:
         replicas = (yield from find_keyspace(keyspace, timeout)).replicas
     nodes = (yield from status(roster, timeout)).nodes
-    alive = {node_number(node.name) for node in nodes if node.up}
+    sights = _sights(nodes)
     required = levels.QUORUM.required(replicas)
-    sets = Ring.of(shape).replica_sets(replicas)
-    has_quorum = all(len(alive.intersection(map(node_number, nodes))) >= required for nodes in sets)
-    well = all(node.up and node.full is None for node in nodes)
+
+    def served(members: tuple[str, ...]) -> bool:
+        return any(
+            len(sights[member].intersection(members)) >= required for member in members if member in sights
+        )
+
+    has_quorum = all(served(members) for members in Ring.of(shape).replica_sets(replicas))
+    names = sorted(sights, key=node_number)
+    parted = tuple(
+        (one, other) for one, other in itertools.combinations(names, 2) if other not in sights[one]
+    )
+    well = all(node.up and node.full is None for node in nodes) and not parted
     verdict: Any = "healthy" if well else "degraded" if has_quorum else "unavailable"
-    return Health(verdict, replicas > 1, len(nodes), len(alive), required, has_quorum, nodes)
+    return Health(verdict, replicas > 1, len(nodes), len(sights), required, has_quorum, nodes, parted)
+
+
+def _sights(nodes: Iterable[NodeStatus]) -> dict[str, set[str]]:
+    """Map the nodes that are up to those that they see and are seen by, themselves among them."""
+    sees = {node.name: {peer.name for peer in node.peers if peer.up} for node in nodes if node.up}
+    return {
+        name: {name, *(other for other in seen if name in sees.get(other, ()))} for name, seen in sees.items()
+    }
 
 
 def metrics(roster: Roster, timeout: float) -> Flow[Metrics]:

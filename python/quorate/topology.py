@@ -105,13 +105,19 @@ class Topology(Rendered):
             table.add_row(
                 member.name,
                 member.address,
-                member.peer_address,
-                member.http_address,
+                _beside(member.peer_address, member.address),
+                _beside(member.http_address, member.address),
                 member.rack,
                 member.datacenter,
                 member.control or "-",
             )
         return table
+
+
+def _beside(address: str, other: str) -> str:
+    """Write an address for a column beside another one: the port is enough if they have the host in common."""
+    host, _, port = address.rpartition(":")
+    return f":{port}" if port and host == other.rpartition(":")[0] else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +325,8 @@ class Health(Rendered):
     Attributes
     ----------
     status : str
-        ``healthy`` (all nodes up), ``degraded`` (some are down or full, every key still has its quorum) or
-        ``unavailable``.
+        ``healthy`` (all nodes up and linked), ``degraded`` (some are down, full or cut off, every key still has its
+        quorum) or ``unavailable``.
     replication_enabled : bool
         Whether keys have more than one copy.
     total_nodes, healthy_nodes : int
@@ -328,9 +334,11 @@ class Health(Rendered):
     required_for_quorum : int
         How many of a key's replicas a majority is.
     has_quorum : bool
-        Whether every key has a majority of its replicas up.
+        Whether every key has a majority of its replicas up and in sight of one of them.
     nodes : tuple of NodeStatus
         Each member's status.
+    parted : tuple of pairs of str
+        Nodes that are up and do not both see each other.
     """
 
     status: Literal["healthy", "degraded", "unavailable"]
@@ -340,6 +348,7 @@ class Health(Rendered):
     required_for_quorum: int
     has_quorum: bool
     nodes: tuple[NodeStatus, ...]
+    parted: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the health as plain data, as ``--json`` prints it."""
@@ -351,6 +360,7 @@ class Health(Rendered):
             "required_for_quorum": self.required_for_quorum,
             "has_quorum": self.has_quorum,
             "nodes": [{"name": n.name, "address": n.address, "healthy": n.up} for n in self.nodes],
+            "parted": [list(pair) for pair in self.parted],
         }
 
     def __rich__(self) -> RenderableType:
@@ -358,9 +368,11 @@ class Health(Rendered):
         quorum = "every key has its" if self.has_quorum else "some keys have lost their"
         down = ", ".join(node.name for node in self.nodes if not node.up)
         full = ", ".join(node.name for node in self.nodes if node.full is not None)
+        parted = ", ".join("-".join(pair) for pair in self.parted)
         return (
             f"[bold {colour}]{self.status}[/]: {self.healthy_nodes} of {self.total_nodes} nodes up"
             + (f" (down: {down})" if down else "")
             + (f" (disk full: {full})" if full else "")
+            + (f" (no link: {parted})" if parted else "")
             + f", {quorum} quorum of {self.required_for_quorum} replica(s)"
         )

@@ -62,7 +62,11 @@ def topology(arguments: Namespace, settings: Settings) -> int:
 def groups(arguments: Namespace, settings: Settings) -> int:
     """Show what each node claims about its Raft groups; as JSON one document per line."""
     with connection(settings) as client:
-        found = client.groups().where(arguments.name)
+        everything = client.groups()
+    found = everything.where(arguments.name)
+    if not found.claims and arguments.name is not None and not everything.missing:
+        names = sorted({claim.name for claim in everything})
+        raise NotFound(f"there is no Raft group of {arguments.name!r}: there are {', '.join(names)}")
     if not arguments.json:
         return _shown(found)
     for claim in found:

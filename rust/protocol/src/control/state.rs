@@ -291,12 +291,21 @@ impl Machine for ControlPlane {
 /// Writes the settings as a caller gives them, so that they can be copied.
 fn exists(keyspace: &Keyspace) -> Error {
     let settings = &keyspace.settings;
-    let mode = format!("{:?}", settings.mode).to_lowercase();
-    let read_repair = format!("{:?}", settings.read_repair).to_lowercase();
+    let (name, replicas) = (&settings.name, settings.replicas);
+    let others = match settings.mode {
+        Mode::Quorum => format!(
+            "mode=quorum replicas={replicas} read={} write={} read_repair={}",
+            settings.read_level,
+            settings.write_level,
+            format!("{:?}", settings.read_repair).to_lowercase()
+        ),
+        Mode::Consensus => format!(
+            "mode=consensus replicas={replicas} shards={} snapshot_every={}",
+            settings.shards, settings.snapshot_every
+        ),
+    };
     Error::KeyspaceExists(format!(
-        "keyspace {:?} exists with other settings (mode={mode} replicas={} read={} write={} \
-         read_repair={read_repair}): use these, or choose another name",
-        settings.name, settings.replicas, settings.read_level, settings.write_level,
+        "keyspace {name:?} exists with other settings ({others}): use these, or choose another name"
     ))
 }
 
