@@ -47,6 +47,14 @@ def test_links_are_slowed_and_lose_messages_from_the_shell(cluster, broken):
     cluster["n3"].kill()
     assert "no answer from n3" in broken("list")
     assert documents(broken("heal", "--json"))
+    # Nor one that is only silent, but that one may still do what it was told.
+    cluster["n3"].restart()
+    broken("isolate", "n3")
+    cluster["n3"].pause()
+    assert broken("heal", check=1).startswith("healed: ")
+    assert "warning: no answer from n3, which may have faults in force still" in broken("heal", check=1)
+    cluster["n3"].resume()
+    assert "nothing was broken" in broken("heal")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,24 @@
 """Faults of links: what they mean, without a process; and what a cluster of processes does with them."""
 
+import asyncio
 import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 import quorate
 from harness import eventually
-from quorate import ALL, ConnectionLost, InvalidArgument, NotFound, OutcomeUnknown, PermissionDenied, faults
+from quorate import (
+    ALL,
+    ConnectionLost,
+    InvalidArgument,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    faults,
+    flow,
+)
 from quorate.cli.clusters import node_config
 from quorate.fleet import Plan
 from quorate.flow import Call, Pause
@@ -105,17 +117,23 @@ class Nodes:
         self.topology_ = Topology("0" * 32, 1, members, 150, "murmur3")
         self.kept = {member.number: {} for member in members}
         self.down = {}
+        self.told = []
+        self.meanwhile = []
 
     def topology(self, timeout):
         return self.topology_
         yield
 
     def run(self, flow):
-        answer = None
+        step = next(flow)
         try:
             while True:
-                step = flow.send(answer)
-                answer = None if isinstance(step, Pause) else self._answer(step)
+                try:
+                    answer = None if isinstance(step, Pause) else self._answer(step)
+                except BaseException as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
         except StopIteration as stop:
             return stop.value
 
@@ -125,11 +143,15 @@ class Nodes:
             everybody = [{"node": node, "up": True} for node in self.kept]
             return [json.dumps({"peers": everybody}) for _ in call.arguments[0]]
         numbers, change, _ = call.arguments
+        # What somebody else does between two questions.
+        if change is not None and self.meanwhile:
+            self.meanwhile.pop(0)()
         return [self.down.get(number) or self._change(number, change) for number in numbers]
 
     def _change(self, number, change):
         kept = self.kept[number]
         if change is not None:
+            self.told.append((number, change))
             ((what, items),) = json.loads(change).items()
             if what == "Replace":
                 kept.clear()
@@ -139,6 +161,12 @@ class Nodes:
                 else:
                     kept[item["id"]] = item
         return json.dumps(list(kept.values()))
+
+    def end(self, *numbers):
+        """Let nodes end; they have forgotten everything when they are back."""
+        for number in numbers or self.kept:
+            self.kept[number].clear()
+            self.down[number] = ConnectionLost("connection refused")
 
     def ids(self, number):
         return {f"{each:08x}" for each in self.kept[number]}
@@ -151,11 +179,11 @@ def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
     two = nodes.run(board.begin(faults.slow("n1", "n2", 1, 0, False), 1))
     assert one.nodes == ("n1", "n2", "n3")
     assert nodes.run(board.severed(1)) == {frozenset(("n1", "n2")), frozenset(("n1", "n3"))}
-    assert nodes.run(board.end([one.id], 1)) == (one.id,)
+    assert nodes.run(board.end([one.id], 1)).checked() == (one.id,)
     assert {fault.id for fault in nodes.run(board.report(1))} == {two.id}
     with pytest.raises(NotFound, match=f"there are {two.id}"):
         nodes.run(board.named([one.id], 1))
-    assert nodes.run(board.end(None, 1)) == (two.id,)
+    assert nodes.run(board.end(None, 1)).checked() == (two.id,)
     assert not nodes.run(board.report(1)).faults
 
 
@@ -194,10 +222,204 @@ def test_a_node_that_comes_back_is_told_by_what_the_others_say():
     nodes.kept[2].clear()
     nodes.run(board.restore("n3", 1, fresh=False))
     assert nodes.ids(3) == set()
-    # Nobody else can be asked: what this client has made counts.
+    # It stays healed when nobody else can be asked.
     nodes.down |= {1: ConnectionLost("gone"), 2: ConnectionLost("gone")}
     nodes.run(board.restore("n3", 1, fresh=True))
-    assert nodes.ids(3) == {one.id}
+    assert nodes.ids(3) == set()
+
+
+def restart(nodes, board, number):
+    board.starting(f"n{number}")
+    del nodes.down[number]
+    nodes.run(board.restore(f"n{number}", 1, fresh=True))
+
+
+def test_what_was_made_here_counts_when_all_nodes_have_ended():
+    nodes = Nodes()
+    board = faults.Board(nodes)
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.end()
+    board.starting("n1")
+    board.starting("n2")
+    del nodes.down[1], nodes.down[2]
+    # That two nodes that have just started have no faults does not mean that somebody has healed them.
+    assert not nodes.run(board.report(1)).faults
+    for number in (1, 2):
+        nodes.run(board.restore(f"n{number}", 1, fresh=True))
+    restart(nodes, board, 3)
+    assert all(nodes.ids(number) == {cut.id} for number in nodes.kept)
+
+
+@pytest.mark.parametrize("which", ["all", "by its id"])
+def test_what_is_healed_while_all_nodes_are_down_stays_healed(which):
+    nodes = Nodes()
+    board = faults.Board(nodes)
+    board.awake = lambda: {f"n{number}" for number in nodes.kept if number not in nodes.down}
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.end()
+    if which == "by its id":
+        nodes.run(board.named([cut.id], 1))
+    assert nodes.run(board.end(None if which == "all" else [cut.id], 1)).checked() == (cut.id,)
+    for number in (1, 2, 3):
+        restart(nodes, board, number)
+    assert not any(nodes.kept.values())
+
+
+def test_what_another_client_has_healed_stays_healed_when_all_nodes_have_ended():
+    nodes = Nodes()
+    board, other = faults.Board(nodes), faults.Board(nodes)
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    assert nodes.run(other.end(None, 1)).checked() == (cut.id,)
+    assert not nodes.run(board.report(1)).faults
+    nodes.end()
+    for number in (1, 2, 3):
+        restart(nodes, board, number)
+    assert not any(nodes.kept.values())
+
+
+def test_healing_says_which_nodes_may_have_a_fault_still():
+    nodes = Nodes()
+    board = faults.Board(nodes)
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.end(2)
+    nodes.down[3] = OutcomeUnknown("late")
+    healed = nodes.run(board.end(None, 1))
+    assert healed == faults.Healed((cut.id,), ("n2",), ("n3",))
+    with pytest.raises(OutcomeUnknown, match=r"no answer from n3, which .* resume or restart"):
+        healed.checked()
+    # Where it is known who is up, each of those must have healed.
+    board.awake = lambda: {"n1", "n3"}
+    nodes.down[3] = ConnectionLost("connection refused")
+    assert nodes.run(board.end([cut.id], 1)).missing == ("n3",)
+    del nodes.down[3]
+    assert nodes.run(board.end(None, 1)).checked() == (cut.id,)
+    assert not any(nodes.kept.values())
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_a_fault_whose_making_is_broken_off_is_in_force_nowhere(interruption):
+    class Interrupted(Nodes):
+        def _answer(self, call):
+            answer = super()._answer(call)
+            if call.arguments[1] and "Add" in call.arguments[1]:
+                raise interruption
+            return answer
+
+    nodes = Interrupted()
+    board = faults.Board(nodes)
+    with pytest.raises(interruption):
+        nodes.run(board.begin(faults.isolate("n1"), 1))
+    if interruption is not GeneratorExit:
+        assert not any(nodes.kept.values())
+    # Nor does it come back.
+    nodes.end()
+    restart(nodes, board, 1)
+    assert not nodes.ids(1)
+
+
+class Interruptible:
+    """The extension's client for nodes; what adds a fault is interrupted once nodes have it."""
+
+    def __init__(self, nodes, interruption=None):
+        self._nodes = nodes
+        self._interruption = interruption
+        self.added = asyncio.Event()
+        self.heal = asyncio.Event()
+
+    def faults(self, *arguments):
+        answer = self._nodes._answer(Call("faults", arguments))
+        if "Add" in (arguments[1] or "") and self._interruption is not None:
+            raise self._interruption
+        return answer
+
+    async def faults_async(self, *arguments):
+        if "Heal" in (arguments[1] or ""):
+            await self.heal.wait()
+        answer = self.faults(*arguments)
+        if "Add" in (arguments[1] or ""):
+            self.added.set()
+            while True:
+                await asyncio.sleep(0)
+        return answer
+
+
+def test_ctrl_c_leaves_no_fault_behind():
+    nodes = Nodes()
+    with pytest.raises(KeyboardInterrupt):
+        flow.run(
+            Interruptible(nodes, KeyboardInterrupt()), faults.Board(nodes).begin(faults.isolate("n1"), 1)
+        )
+    assert len(nodes.told) == 6, "each node is told of it and of its end"
+    assert not any(nodes.kept.values())
+
+
+async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
+    nodes = Nodes()
+    client = Interruptible(nodes)
+    making = asyncio.ensure_future(flow.run_async(client, faults.Board(nodes).begin(faults.isolate("n1"), 1)))
+    await client.added.wait()
+    assert all(nodes.kept.values())
+    for _ in range(2):
+        making.cancel()
+        await asyncio.wait([making], timeout=0)
+    client.heal.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    while any(nodes.kept.values()):
+        await asyncio.sleep(0)
+
+
+def test_a_coroutine_that_is_closed_leaves_no_fault_behind():
+    nodes = Nodes()
+    making = flow.run_async(Interruptible(nodes), faults.Board(nodes).begin(faults.isolate("n1"), 1))
+    # As a loop drives it, that then ends without a word to its tasks.
+    making.send(None)
+    assert all(nodes.kept.values())
+    making.close()
+    assert not any(nodes.kept.values())
+
+
+def test_links_that_are_later_than_their_deadline_are_as_good_as_cut():
+    def slow(delay, jitter, **options):
+        return faults.slow("n1", "n2", delay, jitter, options.get("one_way", False))(NAMES)
+
+    pair = {frozenset(("n1", "n2"))}
+    assert faults.severed([slow(0.9, 0.2)]) == pair
+    assert faults.severed([slow(0.5, 0, one_way=True), slow(0.5, 0)]) == pair
+    assert not faults.severed([slow(0.5, 0.4)])
+    assert not faults.severed([slow(1, 0.4)], 2.0)
+    assert faults.severed([slow(0.1, 0)], Plan(3, settings={"idle_ms": 100, "heartbeat_ms": 20}).idle) == pair
+    assert Plan(3).idle == 1.0
+
+
+def test_a_node_is_told_again_when_something_was_healed_or_made_meanwhile():
+    nodes = Nodes()
+    board, other = faults.Board(nodes), faults.Board(nodes)
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.kept[3].clear()
+    # The other client heals when the others have been asked, and n3 is about to be told.
+    nodes.meanwhile.append(lambda: nodes.run(other.end([cut.id], 1)))
+    nodes.run(board.restore("n3", 1, fresh=True))
+    assert not any(nodes.kept.values())
+    # The same id with another effect is another fault.
+    cut = nodes.run(board.begin(faults.isolate("n1"), 1))
+    nodes.kept[3][int(cut.id, 16)]["effect"]["block"] = False
+    nodes.run(board.restore("n3", 1, fresh=False))
+    assert nodes.kept[3] == nodes.kept[1]
+
+
+async def test_nodes_are_paused_and_resumed_without_blocking_the_event_loop():
+    threads = []
+    fleet = SimpleNamespace(
+        pause=lambda _: threads.append(threading.get_ident()),
+        resume=lambda _: threads.append(threading.get_ident()),
+    )
+    board = SimpleNamespace(restore=lambda *_, **__: (_ for _ in ()))
+    node = quorate.aio.Node(SimpleNamespace(_fleet=fleet, _board=board, _client=None), "n1")
+    await node.pause()
+    await node.resume()
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 def test_faults_are_allowed_where_it_is_said():
@@ -265,6 +487,13 @@ def test_a_node_that_was_killed_or_paused_has_the_faults_of_the_others(cluster):
         node.restart(wait=False)
     assert [(fault.id, fault.nodes) for fault in cluster.faults()] == [(cut.id, ("n1", "n2", "n3"))]
     cluster.heal()
+
+
+def test_a_node_under_a_delay_beyond_its_deadline_can_be_restarted(cluster):
+    with cluster.slow("n3", {"n1", "n2"}, delay=30):
+        cluster["n3"].restart(timeout=10)
+        assert cluster.faults()[0].nodes == ("n1", "n2", "n3")
+    assert sees(cluster, "n3", "n1")
 
 
 def test_nodes_that_allow_no_faults_refuse_them():

@@ -134,7 +134,7 @@ class Cluster(Connection):
         try:
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
-            self._board.awake = fleet.awake
+            self._board.awake, self._board.idle = fleet.awake, plan.idle
             if not flow.run(client, started(fleet, plan.start_timeout)):
                 raise unlinked(fleet, fleet.names, plan.start_timeout)
             flow.run(client, self._roster.learn(limit))
@@ -338,6 +338,7 @@ class Node(NodeView):
             It does not start; the message says why.
         """
         timeout = arguments.seconds(timeout, RESTART_TIMEOUT)
+        self._cluster._board.starting(self._name)
         self._fleet.restart(self._name, timeout)
         flow.run(self._cluster._client, self._cluster._board.restore(self._name, timeout, fresh=True))
         if wait:

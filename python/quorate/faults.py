@@ -8,6 +8,7 @@ same cluster see, and do not undo, what the other does. Nothing here runs a proc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import secrets
@@ -29,7 +30,7 @@ from quorate.errors import (
     Unavailable,
 )
 from quorate.flow import Call, Flow, Pause
-from quorate.rendering import Rendered, listing, of_nodes
+from quorate.rendering import Rendered, listing, of_nodes, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +40,14 @@ if TYPE_CHECKING:
     from quorate.operations import Roster
     from quorate.topology import Member
 
-__all__ = ["Board", "Faults", "LinkFault", "Maker", "isolate", "lossy", "partition", "slow"]
+__all__ = ["Board", "Faults", "Healed", "LinkFault", "Maker", "isolate", "lossy", "partition", "slow"]
 
 MAX_DELAY = 3600.0
 """Seconds: the longest delay, and the longest jitter."""
 MEND_PATIENCE = 5.0
-"""Seconds that nodes are given to find each other again when a fault is healed."""
+"""Seconds, at most, that nodes are given to find each other again when a fault is healed."""
+IDLE = 1.0
+"""Seconds of silence after which a link counts as broken, where no ``idle_ms`` is set."""
 _PAUSE = 0.004
 _NO_ANSWER = (Closed, ConnectionLost, OutcomeUnknown, Overloaded, ReadTimeout, Unavailable)
 
@@ -110,8 +113,11 @@ class LinkFault:
     @property
     def blocked(self) -> frozenset[Way]:
         """The ways that nothing passes, from node to node."""
-        if not self.block:
-            return frozenset()
+        return self.ways if self.block else frozenset()
+
+    @property
+    def ways(self) -> frozenset[Way]:
+        """The ways on which something is wrong, from node to node."""
         return frozenset(
             (sender, receiver)
             for first, senders in enumerate(self.groups)
@@ -157,6 +163,47 @@ class Faults(Rendered):
                 fault.id, fault.between, f"[magenta]{fault.effect}[/]", ",".join(fault.nodes) or "-"
             )
         return of_nodes(table, self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """What came of healing.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The faults that are in force no longer on any node that answered.
+    down : tuple of str
+        Nodes that do not run: a node that ends has no faults when it starts again.
+    missing : tuple of str
+        Nodes that did not answer and may run: they may still have the faults in force.
+    """
+
+    ids: tuple[str, ...]
+    down: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def doubt(self) -> str:
+        """What is not certain, and the remedy; nothing when all is."""
+        if not self.missing:
+            return ""
+        return (
+            f"{unanswered(self.missing)}, which may have faults in force still: resume or restart what does not"
+            " answer, then heal again"
+        )
+
+    def checked(self) -> tuple[str, ...]:
+        """Tell the ids of the faults that were healed.
+
+        Raises
+        ------
+        OutcomeUnknown
+            When a node may have them still.
+        """
+        if self.missing:
+            raise OutcomeUnknown(self.doubt)
+        return self.ids
 
 
 # Making faults --------------------------------------------------------------------------------------------------------
@@ -292,9 +339,24 @@ def merged(told: Mapping[str, str]) -> tuple[LinkFault, ...]:
     return tuple(from_wire(fault, nodes) for _, (fault, nodes) in sorted(found.items()))
 
 
-def severed(faults: Iterable[LinkFault]) -> frozenset[frozenset[str]]:
-    """Find the pairs of nodes that cannot have a connection: it needs both ways."""
-    return frozenset(frozenset(way) for fault in faults for way in fault.blocked)
+def severed(faults: Iterable[LinkFault], idle: float = IDLE) -> frozenset[frozenset[str]]:
+    """Find the pairs of nodes that cannot keep a connection: it needs both ways, and a sign of life within ``idle``."""
+    late: dict[Way, float] = {}
+    for fault in faults:
+        latest = math.inf if fault.block else fault.delay + fault.jitter
+        for way in fault.ways:
+            late[way] = late.get(way, 0.0) + latest
+    return frozenset(frozenset(way) for way, latest in late.items() if latest >= idle)
+
+
+def _effects(faults: Iterable[LinkFault]) -> frozenset[str]:
+    """Write faults so that they can be compared: one that has the id of another may be another in effect."""
+    return frozenset(json.dumps(to_wire(fault), sort_keys=True) for fault in faults)
+
+
+def _ended(error: QuorateError) -> bool:
+    """Whether an answer says that the node does not run, and not only that it was not heard of."""
+    return isinstance(error, Closed) or (isinstance(error, ConnectionLost) and "refused" in str(error))
 
 
 # Telling nodes --------------------------------------------------------------------------------------------------------
@@ -312,35 +374,71 @@ class Board:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._own: dict[str, LinkFault] = {}
+        """What was made here and not healed since: it counts when no node can tell, as all of them have ended."""
+        self._fresh: set[str] = set()
+        """Nodes that are being started: that they have no faults says nothing."""
         self.awake: Callable[[], Collection[str]] | None = None
         """Which nodes must answer, where that is known; otherwise any may be down."""
+        self.idle = IDLE
+        """Seconds of silence after which the links of this cluster count as broken."""
 
     def begin(self, make: Maker, timeout: float) -> Flow[LinkFault]:
-        """Put a fault in force on all nodes that answer; one that any of them refuses is in force on none."""
+        """Put a fault in force on all nodes that answer; one that any of them refuses is in force on none.
+
+        Nor is one whose making was broken off, by Ctrl-C or by the cancellation of a task: nobody could heal it.
+        """
         members = yield from self._members(timeout)
         fault = make([member.name for member in members])
-        self._own[fault.id] = fault
         try:
             told = yield from self._tell(members, {"Add": [to_wire(fault)]}, timeout)
             if not told:
                 raise ConnectionLost("no node of this cluster runs: restart() one first")
-        except QuorateError:
-            del self._own[fault.id]
-            yield from self._ask(members, {"Heal": [int(fault.id, 16)]}, timeout)
+            # Not before nodes have it: meanwhile another thread would take it for one that somebody has healed.
+            self._own[fault.id] = fault
+            return replace(fault, nodes=tuple(told))
+        except GeneratorExit:
+            # Nothing can be asked any more.
+            self._own.pop(fault.id, None)
             raise
-        return replace(fault, nodes=tuple(told))
+        except BaseException:
+            self._own.pop(fault.id, None)
+            with contextlib.suppress(QuorateError):
+                yield from self._ask(members, {"Heal": [int(fault.id, 16)]}, timeout)
+            raise
 
-    def end(self, ids: Sequence[str] | None, timeout: float) -> Flow[tuple[str, ...]]:
-        """Heal these faults, or all; wait until the nodes that they kept apart see each other. Returns their ids."""
+    def end(self, ids: Sequence[str] | None, timeout: float) -> Flow[Healed]:
+        """Heal these faults, or all; give the nodes that they kept apart some time to see each other.
+
+        Raises
+        ------
+        ConnectionLost
+            When no node answers.
+        """
         members = yield from self._members(timeout)
         before = yield from self._known(members, timeout)
-        ids = [fault.id for fault in before] if ids is None else ids
+        if ids is None:
+            ids = sorted({fault.id for fault in before} | self._own.keys())
         for fault in ids:
             self._own.pop(fault, None)
-        told = yield from self._tell(members, {"Heal": [int(fault, 16) for fault in ids]}, timeout)
-        apart, still = severed(fault for fault in before if fault.id in ids), severed(merged(told))
+        told: dict[str, str] = {}
+        down: list[str] = []
+        missing: list[str] = []
+        answers = yield from self._ask(members, {"Heal": [int(fault, 16) for fault in ids]}, timeout)
+        for member, answer in answers:
+            if isinstance(answer, str):
+                told[member.name] = answer
+            elif not isinstance(answer, _NO_ANSWER):
+                raise answer
+            elif self._down(member, answer):
+                down.append(member.name)
+            else:
+                missing.append(member.name)
+        if answers and not told:
+            raise _nobody(down + missing)
+        apart = severed((fault for fault in before if fault.id in ids), self.idle)
+        still = severed(merged(told), self.idle)
         yield from _mended(self._there(members), apart - still, timeout)
-        return tuple(ids)
+        return Healed(tuple(ids), tuple(down), tuple(missing))
 
     def named(self, ids: Sequence[str], timeout: float) -> Flow[None]:
         """Check that faults of these ids are in force.
@@ -350,7 +448,9 @@ class Board:
         NotFound
             When one of them is not.
         """
-        known = [fault.id for fault in (yield from self.report(timeout))]
+        found = yield from self.report(timeout)
+        # One that all nodes have forgotten, as they have ended, is in force again when they are back.
+        known = sorted({fault.id for fault in found} | self._own.keys())
         for fault in ids:
             if fault not in known:
                 raise NotFound(f"no fault {fault!r:.40} is in force: there are {', '.join(known) or 'none'}")
@@ -358,45 +458,59 @@ class Board:
     def report(self, timeout: float) -> Flow[Faults]:
         """Ask every node which faults are in force."""
         members = yield from self._members(timeout)
-        answers = yield from self._ask(members, None, timeout)
-        told = {member.name: answer for member, answer in answers if isinstance(answer, str)}
-        missing = tuple(member.name for member, answer in answers if not isinstance(answer, str))
-        return Faults(merged(told), missing)
+        told, missing = yield from self._listen(members, len(members), timeout)
+        return Faults(merged(told), tuple(missing))
 
     def severed(self, timeout: float) -> Flow[frozenset[frozenset[str]]]:
         """Find the pairs of nodes that faults keep apart now."""
         if self.awake is not None and not self.awake():
             return frozenset()
         members = yield from self._members(timeout)
-        return severed((yield from self._known(members, timeout)))
+        return severed((yield from self._known(members, timeout)), self.idle)
+
+    def starting(self, name: str) -> None:
+        """Take note that a node is about to be started: until it is told which faults there are, it has none."""
+        self._fresh.add(name)
 
     def restore(self, name: str, timeout: float, *, fresh: bool) -> Flow[None]:
         """Tell a node that was restarted, or was paused when others were told, which faults are in force now.
 
-        A fresh one has none.
+        A fresh one has none. Somebody may heal or make one between asking the others and telling this one: they are
+        asked again until they say what it was told.
         """
         members = yield from self._members(timeout)
         (self_,) = (member for member in members if member.name == name)
         others = [member for member in members if member is not self_]
-        answers = yield from self._ask(others, None, timeout)
-        told = {member.name: answer for member, answer in answers if isinstance(answer, str)}
-        wanted = merged(told) if told else tuple(self._own.values())
-        if fresh and not wanted:
-            return
-        change = json.dumps({"Replace": [to_wire(fault) for fault in wanted]})
         deadline = time.monotonic() + timeout
+        has = frozenset[str]() if fresh else None
+        try:
+            while True:
+                told, _ = yield from self._listen(others, len(members), timeout)
+                settled = {node: answer for node, answer in told.items() if node not in self._fresh}
+                wanted = merged(settled) if settled else tuple(self._own.values())
+                if has == _effects(wanted) or (has is not None and time.monotonic() > deadline):
+                    return
+                if not (yield from self._replace(self_, wanted, deadline)):
+                    return
+                has = _effects(wanted)
+        finally:
+            self._fresh.discard(name)
+
+    def _replace(self, member: Member, wanted: Sequence[LinkFault], deadline: float) -> Flow[bool]:
+        """Tell a node that it has these faults and no others; returns whether it is there."""
+        change = json.dumps({"Replace": [to_wire(fault) for fault in wanted]})
         while True:
             # A node that allows no faults has none, and would refuse to be told so: it is asked first.
-            answers = yield from self._ask([self_], None, timeout)
+            answers = yield from self._ask([member], None, PROBE_TIMEOUT)
             if not answers:
-                return
+                return False
             answer = answers[0][1]
             if isinstance(answer, str):
-                if {fault.id for fault in merged({name: answer})} == {fault.id for fault in wanted}:
-                    return
-                (answer,) = yield Call("faults", ([self_.number], change, min(timeout, PROBE_TIMEOUT)))
+                if _effects(merged({member.name: answer})) == _effects(wanted):
+                    return True
+                (answer,) = yield Call("faults", ([member.number], change, PROBE_TIMEOUT))
                 if isinstance(answer, str):
-                    return
+                    return True
             if not isinstance(answer, _NO_ANSWER) or time.monotonic() > deadline:
                 raise answer
             yield Pause(_PAUSE)
@@ -405,8 +519,28 @@ class Board:
         return (yield from self._roster.topology(timeout)).members
 
     def _known(self, members: Sequence[Member], timeout: float) -> Flow[tuple[LinkFault, ...]]:
-        answers = yield from self._ask(members, None, timeout)
-        return merged({member.name: answer for member, answer in answers if isinstance(answer, str)})
+        told, _ = yield from self._listen(members, len(members), timeout)
+        return merged(told)
+
+    def _listen(
+        self, asked: Sequence[Member], members: int, timeout: float
+    ) -> Flow[tuple[dict[str, str], list[str]]]:
+        """Ask nodes which faults are in force; returns what they answer, by name, and who does not.
+
+        What was made here, and none of them has where most of the members answer, somebody else has healed.
+        """
+        own = set(self._own)
+        answers = yield from self._ask(asked, None, timeout)
+        told = {member.name: answer for member, answer in answers if isinstance(answer, str)}
+        settled = told.keys() - self._fresh
+        if 2 * len(settled) > members:
+            for fault in own - {fault.id for fault in merged(told)}:
+                self._own.pop(fault, None)
+        return told, [member.name for member, answer in answers if not isinstance(answer, str)]
+
+    def _down(self, member: Member, answer: QuorateError) -> bool:
+        """Whether a node that gives no answer does not run."""
+        return _ended(answer) if self.awake is None else member.name not in self.awake()
 
     def _there(self, members: Sequence[Member]) -> Sequence[Member]:
         """Leave out those that are known to answer nothing."""
@@ -441,14 +575,19 @@ class Board:
             else:
                 missing.append(member.name)
         if missing and not told:
-            raise ConnectionLost(
-                f"no node answers ({', '.join(missing)}): start one, or name other endpoints"
-            )
+            raise _nobody(missing)
         return told
 
 
+def _nobody(missing: Sequence[str]) -> ConnectionLost:
+    return ConnectionLost(f"no node answers ({', '.join(missing)}): start one, or name other endpoints")
+
+
 def _mended(members: Sequence[Member], pairs: Collection[frozenset[str]], timeout: float) -> Flow[None]:
-    """Wait until the nodes of these pairs, as far as they answer, see each other again."""
+    """Wait until the nodes of these pairs, as far as they answer, see each other again, or `MEND_PATIENCE` is over.
+
+    No fault keeps them apart any more; what else does, for example a link that is down, is not for healing to wait for.
+    """
     names = {name for pair in pairs for name in pair}
     asked = [member for member in members if member.name in names]
     deadline = time.monotonic() + MEND_PATIENCE

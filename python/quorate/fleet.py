@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.arguments import log_filter, mapping, node_number, secret_text, switch, text, timing
 from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound, StopTimeout
+from quorate.faults import IDLE
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
 from quorate.ring import MAX_NODES, Ring
@@ -92,6 +93,12 @@ class Plan:
         self.log_level = log_filter(log_level)
         self.secret = secret_text(secret)
         self.insecure = switch(insecure, "insecure")
+
+    @property
+    def idle(self) -> float:
+        """Seconds of silence after which a link counts as broken."""
+        milliseconds = self.settings.get("idle_ms")
+        return IDLE if milliseconds is None else float(milliseconds) / 1e3
 
     def listen(self, name: str) -> dict[str, str]:
         """Tell where a node is to listen."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from quorate import _quorate
-    from quorate.faults import Board, Faults, LinkFault, Maker
+    from quorate.faults import Board, Faults, Healed, LinkFault, Maker
 
 __all__ = ["Fault", "FaultControl"]
 
@@ -75,7 +75,16 @@ class Fault(FaultView):
         self._control = control
 
     def heal(self) -> None:
-        """End it; other faults stay. Returns when the nodes see each other again. Healing twice is no error."""
+        """End it; other faults stay. Healing twice is no error.
+
+        Returns when the nodes see each other again, after five seconds at most.
+
+        Raises
+        ------
+        OutcomeUnknown
+            A node did not answer, and may have it in force still; a node of a `Cluster` that was paused here does not
+            count, as ``resume()`` tells it.
+        """
         if not self._healed:
             self._control._end([self.id])
             self._healed = True
@@ -255,7 +264,10 @@ class FaultControl:
         return self._begin(faults.lossy(first, second, percent, one_way))
 
     def heal(self, *ids: str) -> tuple[str, ...]:
-        """End all faults, whoever has made them, or only some. Returns when the nodes see each other again.
+        """End all faults, whoever has made them, or only some.
+
+        Returns when the nodes see each other again, after five seconds at most. Nodes that do not run have no faults
+        when they are back; nodes of a `Cluster` that were paused are told by ``resume()``.
 
         Parameters
         ----------
@@ -271,6 +283,10 @@ class FaultControl:
         ------
         NotFound
             No fault of such an id is in force.
+        OutcomeUnknown
+            A node did not answer, and may have them in force still; the message names it. All others have healed them.
+        ConnectionLost
+            No node answers.
 
         Examples
         --------
@@ -280,9 +296,7 @@ class FaultControl:
         ...     cluster.heal() == (fault.id,)
         True
         """
-        if ids:
-            flow.run(self._client, self._board.named(ids, self._timeout))
-        return self._end(ids or None)
+        return self._heal(ids).checked()
 
     def faults(self) -> Faults:
         """Ask every node which faults are in force.
@@ -306,4 +320,9 @@ class FaultControl:
         return Fault(self, flow.run(self._client, self._board.begin(make, self._timeout)))
 
     def _end(self, ids: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-        return flow.run(self._client, self._board.end(ids, self._timeout))
+        return flow.run(self._client, self._board.end(ids, self._timeout)).checked()
+
+    def _heal(self, ids: tuple[str, ...] | list[str]) -> Healed:
+        if ids:
+            flow.run(self._client, self._board.named(ids, self._timeout))
+        return flow.run(self._client, self._board.end(ids or None, self._timeout))

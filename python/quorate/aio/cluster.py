@@ -49,7 +49,7 @@ class Cluster(Connection):
         limit = self._plan.start_timeout
         fleet = await asyncio.to_thread(Fleet, self._plan)
         self._started = fleet
-        self._board.awake = fleet.awake
+        self._board.awake, self._board.idle = fleet.awake, self._plan.idle
         self._finalizer = weakref.finalize(self, fleet.close)
         try:
             self._client = await _quorate.Client.connect_async(fleet.endpoints, limit, self._plan.secret)
@@ -139,8 +139,9 @@ class Node(cluster.NodeView):
     async def restart(self, *, timeout: float = cluster.RESTART_TIMEOUT, wait: bool = True) -> None:
         """Start it again with the same data and the same addresses; see `quorate.Node.restart`."""
         timeout = arguments.seconds(timeout, cluster.RESTART_TIMEOUT)
-        await asyncio.to_thread(self._fleet.restart, self._name, timeout)
         client, board = self._cluster._client, self._cluster._board
+        board.starting(self._name)
+        await asyncio.to_thread(self._fleet.restart, self._name, timeout)
         await flow.run_async(client, board.restore(self._name, timeout, fresh=True))
         if wait:
             names = {*self._fleet.awake(), self._name}
@@ -149,11 +150,12 @@ class Node(cluster.NodeView):
 
     async def pause(self) -> None:
         """Stop its clock with SIGSTOP; see `quorate.Node.pause`."""
-        self._fleet.pause(self._name)
+        # Another thread may hold the fleet for as long as a node takes to start.
+        await asyncio.to_thread(self._fleet.pause, self._name)
 
     async def resume(self) -> None:
         """Let it go on after `pause`; see `quorate.Node.resume`."""
-        self._fleet.resume(self._name)
+        await asyncio.to_thread(self._fleet.resume, self._name)
         board = self._cluster._board
         await flow.run_async(
             self._cluster._client, board.restore(self._name, cluster.RESUME_TIMEOUT, fresh=False)

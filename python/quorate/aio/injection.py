@@ -119,4 +119,5 @@ class FaultControl:
         return await flow.run_async(self._client, self._board.report(self._timeout))
 
     async def _end(self, ids: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-        return await flow.run_async(self._client, self._board.end(ids, self._timeout))
+        healed = await flow.run_async(self._client, self._board.end(ids, self._timeout))
+        return healed.checked()

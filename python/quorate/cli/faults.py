@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quorate.cli.data import connection
 from quorate.cli.output import document, show
+from quorate.cli.wording import shell_words
 from quorate.errors import InvalidArgument
 from quorate.rendering import unanswered
 
@@ -101,12 +102,18 @@ def _list(client: Connection, *, as_json: bool) -> int:
 
 
 def _heal(client: Connection, ids: list[str], *, as_json: bool) -> int:
-    healed = client.heal(*ids)
+    """Heal; the exit status is 1 when a node that may run did not answer, as it may have the faults in force still."""
+    healed = client._heal(ids)
     if as_json:
-        document({"healed": list(healed)})
-    else:
-        show(f"healed: {', '.join(healed)}" if healed else "nothing was broken")
-    return 0
+        document({"healed": list(healed.ids)})
+    elif healed.ids:
+        show(f"healed: {', '.join(healed.ids)}")
+    elif not healed.missing:
+        show("nothing was broken")
+    _warn(healed.down)
+    if healed.missing:
+        print(f"quorate: warning: {shell_words(healed.doubt)}", file=sys.stderr)
+    return 1 if healed.missing else 0
 
 
 def _warn(missing: list[str] | tuple[str, ...]) -> None:
