@@ -20,6 +20,7 @@ use ractor_cluster::{BoxRead, BoxWrite, ClusterBidiStream};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::faults::PeerFaults;
@@ -49,6 +50,8 @@ pub(super) struct StreamControl {
     /// A second handle of the socket, to end it with. Dropped with the rest of this.
     socket: std::net::TcpStream,
     closed: AtomicBool,
+    /// Wakes the task that waits for delayed bytes to be due: it must not outlive the stream until then.
+    ended: Notify,
     reason: OnceLock<String>,
     unhandled: AtomicI64,
     parked: Mutex<Parked>,
@@ -68,6 +71,7 @@ impl StreamControl {
         self.closed.store(true, Ordering::Release);
         // It may have ended by itself.
         let _ended = self.socket.shutdown(Shutdown::Both);
+        self.ended.notify_one();
         self.unpark();
     }
 
@@ -133,6 +137,7 @@ impl PeerStream {
             on_sent,
             socket,
             closed: AtomicBool::new(false),
+            ended: Notify::new(),
             reason: OnceLock::new(),
             unhandled: AtomicI64::new(0),
             parked: Mutex::default(),
@@ -281,7 +286,7 @@ impl AsyncWrite for PeerWriter {
     }
 }
 
-/// Writes what a delay has held back, each piece when it is due, until nothing is left.
+/// Writes what a delay has held back, each piece when it is due, until nothing is left or the stream is closed.
 async fn flush_delayed(side: Arc<Mutex<WriteSide>>, control: Arc<StreamControl>) {
     loop {
         let due = {
@@ -289,12 +294,18 @@ async fn flush_delayed(side: Arc<Mutex<WriteSide>>, control: Arc<StreamControl>)
             match side.delayed.front() {
                 Some(first) if !control.closed() => first.due,
                 _ => {
+                    side.delayed = VecDeque::new();
+                    side.delayed_bytes = 0;
                     side.flushing = false;
                     return;
                 }
             }
         };
-        tokio::time::sleep_until(due).await;
+        // A delay may be an hour, and a link that is so slow is closed every second.
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = control.ended.notified() => continue,
+        }
         while control.faults.blocked() && !control.closed() {
             tokio::time::sleep(BLOCKED_POLL).await;
         }
@@ -322,5 +333,51 @@ async fn flush_delayed(side: Arc<Mutex<WriteSide>>, control: Arc<StreamControl>)
                 control.unpark();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::super::faults::Fault;
+    use super::*;
+
+    /// A stream whose way out is late by `delay`, and the other end.
+    async fn slow_stream(delay: Duration) -> (PeerStream, Arc<StreamControl>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let faults = Arc::new(PeerFaults::default());
+        faults.set(Fault {
+            delay,
+            ..Fault::default()
+        });
+        let (stream, control) =
+            PeerStream::new(here.unwrap(), "peer".into(), faults, Box::new(|| ())).unwrap();
+        (stream, control, there.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_closed_stream_does_not_wait_for_delayed_bytes_to_be_due() {
+        let (stream, control, _there) = slow_stream(Duration::from_secs(600)).await;
+        let PeerStream { mut writer, .. } = stream;
+        writer.write_all(&[0; 100_000]).await.unwrap();
+        let side = Arc::downgrade(&writer.side);
+        // The task waits by now.
+        tokio::task::yield_now().await;
+        assert!(side.upgrade().is_some_and(|side| side.lock().unwrap().flushing));
+        control.close("the link was idle");
+        assert!(writer.write_all(b"more").await.is_err());
+        drop(writer);
+        let gone = async {
+            while side.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone)
+            .await
+            .expect("the task that waits for the delay keeps socket and bytes");
     }
 }
