@@ -1,9 +1,12 @@
 """Waiting for conditions, and finding what is left behind."""
 
+import contextlib
 import os
 import secrets
 import time
 from pathlib import Path
+
+from quorate import ConnectionLost, OutcomeUnknown, ReadTimeout
 
 # Every process that a test starts, directly or not, has this in its environment.
 RUN = secrets.token_hex(8)
@@ -22,6 +25,28 @@ def eventually(condition, *, patience=PATIENCE, pause=0.02):
             return found
         assert time.monotonic() < deadline, f"{condition} did not come true in {patience:g} s"
         time.sleep(pause)
+
+
+def patiently(action):
+    """Do what asks all nodes, once more when one did not answer in time: on a busy machine that is no failure."""
+    found = []
+
+    def done():
+        with contextlib.suppress(ConnectionLost, OutcomeUnknown, ReadTimeout):
+            found.append(action())
+        return found
+
+    return eventually(done)[0]
+
+
+@contextlib.contextmanager
+def struck(make, *groups, **options):
+    """Have a fault in force, however long nodes take to answer."""
+    fault = patiently(lambda: make(*groups, **options))
+    try:
+        yield fault
+    finally:
+        patiently(fault.heal)
 
 
 def processes(mark=f"TEST_RUN_OF_QUORATE={RUN}"):
