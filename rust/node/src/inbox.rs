@@ -90,6 +90,17 @@ impl Mailbox {
         }
     }
 
+    /// Tells the role that it is not wanted any longer, before everything that waits: what it was asked and has not begun, it
+    /// should not begin. Its actor goes once it has answered.
+    pub fn end(&self) {
+        {
+            let mut pending = self.inbox.pending.lock().expect("inbox");
+            pending.batch.events.insert(0, Event::Dropped);
+            pending.awake = true;
+        }
+        self.wake();
+    }
+
     /// Gives the actor a turn although nothing has come, for its timers.
     pub fn wake(&self) {
         // An actor that is gone needs no turn; its events and receipts go with the inbox.

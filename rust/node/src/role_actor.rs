@@ -87,14 +87,20 @@ where
 
     async fn handle(
         &self,
-        _myself: ActorRef<Wake>,
+        myself: ActorRef<Wake>,
         _wake: Wake,
         state: &mut RoleState<R>,
     ) -> Result<(), ActorProcessingErr> {
         state.collect();
         loop {
             match catch_unwind(AssertUnwindSafe(|| state.advance())) {
-                Ok(Pause::Done) => return Ok(()),
+                Ok(Pause::Done) => {
+                    if state.dropped {
+                        // Everything that it had to say has gone out.
+                        myself.stop(None);
+                    }
+                    return Ok(());
+                }
                 Ok(Pause::TurnOver) => {
                     tokio::task::yield_now().await;
                     state.collect();
@@ -156,6 +162,8 @@ pub struct RoleState<R> {
     receipts: Vec<Receipt>,
     /// Asked for and not performed yet.
     effects: Vec<Effect>,
+    /// It has been told, or is about to be, that it is not wanted any longer.
+    dropped: bool,
 }
 
 impl<R> RoleState<R>
@@ -177,13 +185,21 @@ where
             events: VecDeque::new(),
             receipts: Vec::new(),
             effects: Vec::new(),
+            dropped: false,
         }
     }
 
     /// Takes what waits.
     fn collect(&mut self) {
-        let batch = self.inbox.take();
-        self.events.extend(batch.events);
+        let mut batch = self.inbox.take();
+        if let Some(Event::Dropped) = batch.events.first() {
+            // Before all that waits here, too: none of it is begun any more.
+            self.dropped = true;
+            self.events.extend(batch.events.drain(1..));
+            self.events.push_front(Event::Dropped);
+        } else {
+            self.events.extend(batch.events);
+        }
         self.receipts.extend(batch.receipts);
         let now = self.shell.clock.instant();
         while let Some(id) = self.alarms.due(now) {

@@ -175,6 +175,10 @@ impl Actor for Supervisor {
 
 impl SupervisorState {
     /// Ends instances that should not exist and creates those that should.
+    ///
+    /// One that ends has a last event, to answer whoever waits for it, and its effects are performed before the next one goes:
+    /// servers go before the gate, which still takes what they turn away. And nothing of an instance is on its way to the
+    /// store when the control role hears that it is gone, and sweeps what it leaves.
     async fn reconcile(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
@@ -187,7 +191,11 @@ impl SupervisorState {
         for role in gone.into_iter().flat_map(|(_, roles)| roles) {
             if let Some(mailbox) = self.shell.directory.remove(role) {
                 mailbox.actor().unlink(myself.get_cell());
-                mailbox.actor().stop(None);
+                mailbox.end();
+                if mailbox.actor().wait(Some(PATIENCE)).await.is_err() {
+                    tracing::warn!(?role, "does not end");
+                    mailbox.actor().stop(None);
+                }
             }
         }
         for spec in wanted {

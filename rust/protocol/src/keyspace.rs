@@ -78,6 +78,16 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
+    /// What is said of it to those who wait when it is dropped.
+    pub fn was_dropped(&self) -> String {
+        format!("keyspace {:?} was dropped", self.settings.name)
+    }
+
+    /// The error of a request that was not executed because this keyspace was dropped.
+    pub fn no_longer_there(&self) -> Error {
+        Error::NotFound(format!("{}: nothing was done", self.was_dropped()))
+    }
+
     /// The shard of a key with this token: the ring, cut into as many equal arcs as there are groups.
     pub fn shard_of(&self, token: Token) -> usize {
         ((u128::from(token.0) * self.groups.len() as u128) >> 64) as usize

@@ -211,6 +211,9 @@ pub enum Event {
         /// no sense.
         result: Result<FileDone, Error>,
     },
+    /// Its keyspace was dropped. From now on it asks for nothing to be stored, and answers who waits and who still comes;
+    /// it goes when the effects of that are performed.
+    Dropped,
 }
 
 /// What a role of the data plane can ask its shell for.

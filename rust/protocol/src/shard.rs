@@ -100,6 +100,8 @@ enum Phase {
     /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
     /// not take part.
     Broken(String),
+    /// The keyspace was dropped.
+    Dropped,
 }
 
 impl Shard {
@@ -229,19 +231,20 @@ impl Shard {
         let Some(error) = misdirected(&self.keyspace, hash, self.setup.group, request) else {
             return Some(event);
         };
-        match event {
-            Event::Request { client, .. } => turn.push(Effect::Reply {
-                client,
-                response: Err(error),
-            }),
-            Event::Message { from, header, .. } => turn.push(Effect::Send {
-                to: from,
-                header,
-                message: Message::Forwarded(Err(error)),
-            }),
-            _ => {}
-        }
+        refuse(event, error, turn);
         None
+    }
+
+    /// Whatever comes after the keyspace was dropped is answered, and nothing else is done.
+    fn turn_away_for_good(&self, event: Event, turn: &mut Turn<'_>) {
+        let asks = match &event {
+            Event::Request { .. } => true,
+            Event::Message { message, .. } => matches!(message, Message::Forward(_)),
+            _ => false,
+        };
+        if asks {
+            refuse(event, self.keyspace.no_longer_there(), turn);
+        }
     }
 
     fn tell_claim(&self, turn: &mut Turn<'_>) {
@@ -295,10 +298,17 @@ impl Role for Shard {
             };
         }
         match (&mut self.phase, event) {
+            (phase, Event::Dropped) => {
+                if let Phase::Running(server) = phase {
+                    server.drop_all(&self.keyspace, &mut turn);
+                }
+                self.phase = Phase::Dropped;
+            }
+            (Phase::Dropped, event) => self.turn_away_for_good(event, &mut turn),
             (Phase::Running(server), event) => {
                 let news = server.handle(event, &mut turn);
                 if let Some(why) = server.broken.take() {
-                    server.turn_all_away(&mut turn);
+                    server.turn_all_away(&why, &mut turn);
                     self.break_down(why, &mut turn);
                 }
                 if news {
@@ -330,6 +340,22 @@ impl Role for Shard {
             _ => {}
         }
         self.campaign_early(&mut turn);
+    }
+}
+
+/// Answers a request, a client's or a gate's, with an error.
+fn refuse(event: Event, error: Error, turn: &mut Turn<'_>) {
+    match event {
+        Event::Request { client, .. } => turn.push(Effect::Reply {
+            client,
+            response: Err(error),
+        }),
+        Event::Message { from, header, .. } => turn.push(Effect::Send {
+            to: from,
+            header,
+            message: Message::Forwarded(Err(error)),
+        }),
+        _ => {}
     }
 }
 

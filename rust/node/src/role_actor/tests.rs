@@ -255,6 +255,23 @@ async fn what_waits_together_goes_out_together() {
     assert!(commits[0].iter().all(|request| request.owner == 7));
 }
 
+/// What it is told last comes before all that waits, and what it says to that goes out before its actor ends.
+#[tokio::test]
+async fn a_role_that_is_not_wanted_any_longer_answers_before_it_goes() {
+    let behaviour: Behaviour = |event, effects| match event {
+        Event::Dropped => effects.push(reply(1_000)),
+        Event::Timer { id } => effects.push(reply(id)),
+        _ => {}
+    };
+    let running = run(behaviour, (0..3).map(timer)).await;
+    running.mailbox.end();
+    tokio::time::timeout(Duration::from_secs(10), running.ended)
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(requests(&running.outside), [1_000, 0, 1, 2]);
+}
+
 #[tokio::test]
 async fn rows_and_messages_to_itself_are_answered_in_the_turn() {
     let behaviour: Behaviour = |event, effects| match event {

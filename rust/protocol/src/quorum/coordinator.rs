@@ -13,6 +13,7 @@
 //!   earlier boot is not taken for the answer to another.
 
 mod answers;
+mod dropped;
 mod repair;
 mod requests;
 
@@ -63,6 +64,8 @@ pub struct Coordinator {
     /// Puts that other nodes have forwarded, by node and exchange there: a repeated message is not a second put.
     forwarded: Recent<(NodeId, u64)>,
     repairs: Repairs,
+    /// Its keyspace was dropped.
+    dropped: bool,
 }
 
 impl Coordinator {
@@ -82,6 +85,7 @@ impl Coordinator {
             lingering_bytes: 0,
             forwarded: Recent::default(),
             repairs: Repairs::default(),
+            dropped: false,
         })
     }
 
@@ -281,7 +285,11 @@ impl Role for Coordinator {
     type Effect = Effect;
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        if self.dropped {
+            return self.turn_away(event, effects);
+        }
         match event {
+            Event::Dropped => self.drop_all(now, effects),
             Event::Start => self.start(rng),
             Event::Request {
                 client,

@@ -125,6 +125,8 @@ pub struct Replica {
     preference: Preference,
     /// What was recorded before this start has been read.
     started: bool,
+    /// Its keyspace was dropped: nothing is stored any more.
+    dropped: bool,
     /// `None` until then, and while an event is handled that makes it take a new id.
     counter: Option<DotCounter>,
     /// Assignments that wait for dots.
@@ -155,6 +157,7 @@ impl Replica {
             keyspace: keyspace.clone(),
             preference: surroundings.placement.preference(keyspace.settings.replicas)?,
             started: false,
+            dropped: false,
             counter: None,
             stalled: Vec::new(),
             clock: HybridClock::default(),
@@ -315,7 +318,11 @@ impl Role for Replica {
     type Effect = Effect;
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        if self.dropped {
+            return;
+        }
         match event {
+            Event::Dropped => self.dropped = true,
             Event::Start => effects.push(Effect::Read {
                 token: COUNTER_READ,
                 query: Query::Get {
@@ -344,7 +351,9 @@ impl Role for Replica {
             }),
             Event::Timer { .. } | Event::Peer { .. } | Event::Settled { .. } | Event::Files { .. } => {}
         }
-        self.number(rng, effects);
+        if !self.dropped {
+            self.number(rng, effects);
+        }
     }
 }
 

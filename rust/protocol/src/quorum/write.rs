@@ -199,10 +199,15 @@ impl Write {
     /// What to say when the time is up.
     pub(super) fn timed_out(&self, required: u8) -> Error {
         Error::OutcomeUnknown {
-            acked: self.count(Copy::Durable) as u8,
+            acked: self.acked(),
             required,
             reason: None,
         }
+    }
+
+    /// How many replicas have it durably, as far as is known.
+    pub(super) fn acked(&self) -> u8 {
+        self.count(Copy::Durable) as u8
     }
 
     fn written(&self, level: Level) -> Response {

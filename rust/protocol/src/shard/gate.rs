@@ -56,6 +56,8 @@ pub struct Gate {
     agenda: BTreeSet<(Instant, u64)>,
     last_ask: u64,
     timer: Option<Instant>,
+    /// The keyspace was dropped.
+    dropped: bool,
 }
 
 impl Gate {
@@ -71,6 +73,7 @@ impl Gate {
             agenda: BTreeSet::new(),
             last_ask: 0,
             timer: None,
+            dropped: false,
         }
     }
 
@@ -99,6 +102,9 @@ impl Gate {
             client,
             response: Err(error),
         };
+        if self.dropped {
+            return turn.push(reply(self.keyspace.no_longer_there()));
+        }
         let Some(group) = group_of(&request) else {
             let name = &self.keyspace.settings.name;
             let error = Error::invalid(format!(
@@ -252,9 +258,14 @@ impl Gate {
             return;
         }
         // This attempt was not executed, but an earlier one may have been. The client must learn of that.
-        if ask.maybe && matches!(result, Err(Error::SessionExpired(_))) {
-            let reason = "its session has expired, and an earlier attempt was not answered";
-            let error = self.unknown(id, Some(reason.to_owned()));
+        let gone = match &result {
+            Err(Error::SessionExpired(_)) => Some("its session has expired"),
+            Err(Error::NotFound(_)) => Some("its keyspace is gone"),
+            _ => None,
+        };
+        if let Some(gone) = gone.filter(|_| ask.maybe) {
+            let reason = format!("{gone}, and an earlier attempt was not answered");
+            let error = self.unknown(id, Some(reason));
             return self.finish(id, Err(error), turn);
         }
         // An earlier attempt may have been executed where this one was not.
@@ -369,6 +380,20 @@ impl Gate {
         self.fail(id, error, turn);
     }
 
+    /// The keyspace was dropped: nobody will answer any more.
+    fn drop_all(&mut self, turn: &mut Turn<'_>) {
+        self.dropped = true;
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = self.asks.get(&id) else { continue };
+            let sent = matches!(ask.attempt, Attempt::Sent { .. });
+            let error = match !is_read(&ask.request) && (sent || ask.maybe) {
+                true => self.unknown(id, Some(self.keyspace.was_dropped())),
+                false => self.keyspace.no_longer_there(),
+            };
+            self.fail(id, error, turn);
+        }
+    }
+
     fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         if let Some(ask) = self.asks.remove(&id) {
             self.agenda.remove(&(ask.wake(), id));
@@ -427,6 +452,7 @@ impl Role for Gate {
             Event::Start => self.last_ask = u64::from(turn.rng.next_u32()) << 16,
             Event::Peer { node, up } => self.peer(node, up, &mut turn),
             Event::Timer { id: TIMER } => self.timer = None,
+            Event::Dropped => self.drop_all(&mut turn),
             _ => {}
         }
         self.work(&mut turn);

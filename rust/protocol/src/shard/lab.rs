@@ -316,6 +316,17 @@ impl Lab {
         }
     }
 
+    /// The keyspace was dropped, as a node has heard: its roles have a last event each, the servers first.
+    pub(super) fn drop_keyspace(&mut self, node: NodeId) {
+        let Some(process) = &self.machine(node).process else {
+            return;
+        };
+        let roles: Vec<RoleId> = process.roles.keys().rev().copied().collect();
+        for role in roles {
+            self.input(node, role, Event::Dropped);
+        }
+    }
+
     /// The link from one node to another comes up or breaks, as the first one sees it.
     pub(super) fn link(&mut self, from: NodeId, to: NodeId, up: bool) {
         let Some(process) = &mut self.machine(from).process else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::{Committed, Request, Response, Stamp};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
+use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
 use crate::raft::server::Refusal;
@@ -436,16 +437,33 @@ impl Server {
     }
 
     /// This server can do no more: what it was asked to write may have been written, reads are for others.
-    pub(super) fn turn_all_away(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn turn_all_away(&mut self, why: &str, turn: &mut Turn<'_>) {
         for id in self.asks.keys().copied().collect::<Vec<_>>() {
             let read = self.asks.get(&id).is_some_and(|ask| is_read(&ask.request));
             match read {
                 true => self.turn_away(id, None, turn),
                 false => {
-                    let error = self.unknown(Some(format!("{} cannot read its snapshot", self.me)));
+                    let error = self.unknown(Some(format!("{}: {why}", self.me)));
                     self.finish(id, Err(error), turn);
                 }
             }
+        }
+    }
+
+    /// The keyspace was dropped: what is in the log may be committed elsewhere, everything else was not done and will not be.
+    pub(super) fn drop_all(&mut self, keyspace: &Keyspace, turn: &mut Turn<'_>) {
+        let gathered: Vec<u64> = self.gathered.drain(..).map(|gathered| gathered.id).collect();
+        for (id, read) in self
+            .asks
+            .iter()
+            .map(|(id, ask)| (*id, is_read(&ask.request)))
+            .collect::<Vec<_>>()
+        {
+            let error = match read || gathered.contains(&id) {
+                true => keyspace.no_longer_there(),
+                false => self.unknown(Some(keyspace.was_dropped())),
+            };
+            self.finish(id, Err(error), turn);
         }
     }
 

@@ -184,7 +184,7 @@ impl Server {
             Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
             Event::Read { token, result } => self.read_answered(token, result, turn),
             Event::Files { token, result } => self.file_task_ended(token, result, turn),
-            Event::Start | Event::Timer { .. } => {}
+            Event::Start | Event::Timer { .. } | Event::Dropped => {}
         }
         self.go_on(turn);
         let leads = (self.raft.leader(), self.raft.term());

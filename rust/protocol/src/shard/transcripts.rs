@@ -9,7 +9,8 @@
 //! hold n1, release n1            its disk answers no persists; likewise: unsettle n1, settle n1 (derived rows), and
 //!                                hold_files n1, file n1 [steps=1] (steps of file tasks), release_files n1
 //! full n1, space n1              its disk refuses everything
-//! rot n1                         its files are damaged
+//! rot n1                         its files are damaged; rot_row n1 KEY: the row of a key is
+//! drop n1                        it hears that the keyspace was dropped
 //! n1: put KEY=VALUE ...          a client asks n1, for one batch; conditions stand behind: a=1@absent b=2@7
 //! n1: delete KEY ...             likewise: a@7
 //! n1: append DATA [source=web]
@@ -33,6 +34,7 @@ use crate::key::Key;
 use crate::raft::alphabet::ReadLevel;
 use crate::raft::types::GroupId;
 use crate::shard::command::{self, Condition, Write};
+use crate::shard::rows;
 use crate::transcript;
 
 type Outcome = Result<String, Box<dyn Error>>;
@@ -168,6 +170,11 @@ impl Script {
             }
             "full" | "space" => lab.machine(node).disk.full = name == "full",
             "rot" => lab.machine(node).disk.rot(),
+            "rot_row" => {
+                let row = rows::record_key(GROUP, &key(args.next_pos().ok_or("whose row?")?)?);
+                lab.machine(node).disk.rot_row(&row);
+            }
+            "drop" => lab.drop_keyspace(node),
             "rows" => return Ok(show::rows(&lab.machine(node).disk, GROUP)),
             "cut" | "heal" => {
                 let other: NodeId = args.next_pos().ok_or("and which other?")?.parse()?;

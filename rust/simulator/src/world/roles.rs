@@ -248,6 +248,7 @@ impl World {
         let stays = |spec: &Spec| specs.iter().any(|wanted| wanted.is_same(spec));
         for spec in current.iter().filter(|spec| !stays(spec)) {
             for role in roles_of(spec) {
+                self.deliver(node, role, Event::Dropped);
                 if let Some(host) = self.process_mut(node).roles.remove(&role) {
                     let recording = host.hosted.into_recording();
                     self.recordings

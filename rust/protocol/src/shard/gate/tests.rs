@@ -150,3 +150,84 @@ fn after_an_attempt_without_an_answer_an_expired_session_proves_nothing() {
         "the client must not take it for never executed: {effects:?}"
     );
 }
+
+fn client(request: u64) -> ClientRef {
+    ClientRef {
+        connection: 1,
+        request,
+    }
+}
+
+fn answers(effects: Vec<Effect>) -> Vec<(u64, Error)> {
+    let answer = |effect| match effect {
+        Effect::Reply {
+            client,
+            response: Err(error),
+        } => Some((client.request, error)),
+        _ => None,
+    };
+    effects.into_iter().filter_map(answer).collect()
+}
+
+#[test]
+fn when_the_keyspace_is_dropped_nobody_waits_any_longer() {
+    let mut bench = Bench::new();
+    asked(&bench.command()).expect("a member is asked");
+    let read = |request| Event::Request {
+        client: client(request),
+        header: Bench::header(0),
+        request: Request::Read {
+            keyspace: KeyspaceId(1),
+            group: GROUP,
+            keys: Vec::new(),
+            level: crate::api::ReadLevel::Linearizable,
+        },
+    };
+    bench.tell(read(2));
+    let told = answers(bench.tell(Event::Dropped));
+    let dropped = |error: &Error| error.to_string().contains("\"accounts\" was dropped");
+    assert!(told.iter().all(|(_, error)| dropped(error)), "{told:?}");
+    assert!(
+        matches!(
+            told.as_slice(),
+            [(1, Error::OutcomeUnknown { .. }), (2, Error::NotFound(_))]
+        ),
+        "the command was sent, and a read changes nothing: {told:?}"
+    );
+    let later = answers(bench.tell(read(3)));
+    assert!(matches!(later.as_slice(), [(3, Error::NotFound(_))]), "{later:?}");
+    assert_eq!(bench.gate.in_progress(), 0);
+}
+
+/// Nothing was sent to anybody yet: whoever waits may do elsewhere what was not done here.
+#[test]
+fn what_was_not_sent_when_the_keyspace_is_dropped_was_not_done() {
+    let mut bench = Bench::new();
+    for node in (1..=3).map(NodeId) {
+        bench.tell(Event::Peer { node, up: false });
+    }
+    assert_eq!(asked(&bench.command()), None);
+    let told = answers(bench.tell(Event::Dropped));
+    assert!(matches!(told.as_slice(), [(1, Error::NotFound(_))]), "{told:?}");
+}
+
+/// A member has heard of it first.
+#[test]
+fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
+    let gone = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
+    let mut bench = Bench::new();
+    let first = asked(&bench.command()).expect("a member is asked");
+    assert_eq!(answer(&bench.forwarded(first, gone())), Some(&gone()));
+    let mut bench = Bench::new();
+    let first = asked(&bench.command()).expect("a member is asked");
+    let moved = bench.tell(Event::Peer {
+        node: NodeId(first),
+        up: false,
+    });
+    let second = asked(&moved).expect("another member is asked");
+    let effects = bench.forwarded(second, gone());
+    assert!(
+        matches!(answer(&effects), Some(Error::OutcomeUnknown { .. })),
+        "{effects:?}"
+    );
+}

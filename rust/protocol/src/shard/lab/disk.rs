@@ -193,6 +193,17 @@ impl Disk {
         }
     }
 
+    /// A byte of a row rots.
+    pub(in crate::shard) fn rot_row(&mut self, key: &Bytes) {
+        for table in [&mut self.rows, &mut self.settled] {
+            if let Some(value) = table.get_mut(key) {
+                let mut bytes = value.to_vec();
+                bytes[0] ^= 0x80;
+                *value = bytes.into();
+            }
+        }
+    }
+
     /// A step of the owner's first task. Gives its answer when it is done, and what has settled on the way.
     #[expect(clippy::type_complexity, reason = "two kinds of answers")]
     pub(super) fn file_step(
