@@ -162,7 +162,8 @@ impl Pipeline {
 impl Server {
     /// Applies what can be applied, and answers whoever has waited for that.
     pub(super) fn apply(&mut self, turn: &mut Turn<'_>) {
-        while !self.pipeline.is_restoring()
+        while self.broken.is_none()
+            && !self.pipeline.is_restoring()
             && self.pipeline.lookups.is_empty()
             && !self.reads.must_not_be_disturbed()
         {
@@ -192,7 +193,9 @@ impl Server {
                 });
             }
         }
-        self.answer_reads(turn);
+        if self.broken.is_none() {
+            self.answer_reads(turn);
+        }
     }
 
     /// Whether there is something to apply.
@@ -202,8 +205,8 @@ impl Server {
 
     /// Takes the answer of a lookup; gives it back if it is none. When all are there, [`apply`](Self::apply) goes on.
     ///
-    /// # Panics
-    /// If the row cannot be read: without it, this server would not do what the others do.
+    /// If the row cannot be read, this server breaks down: without it, it would not do what the others do. Only this one: the
+    /// other roles of the node have rows of their own.
     pub(super) fn looked_up(
         &mut self,
         token: u64,
@@ -216,9 +219,18 @@ impl Server {
             let value = rows.rows.first().map(|(_, value)| rows::decode_record(value));
             value.transpose()
         });
-        let record = found.unwrap_or_else(|error| panic!("a row of group {} is needed: {error}", self.group));
-        let store = self.pipeline.state.machine_mut();
-        store.know(row, record.map(|record| record.version));
+        match found {
+            Ok(record) => {
+                let store = self.pipeline.state.machine_mut();
+                store.know(row, record.map(|record| record.version));
+            }
+            Err(error) => {
+                self.broken = Some(format!(
+                    "a row that a condition asks about cannot be read ({error}): check the disk, then take this node out and \
+                     let it join anew"
+                ));
+            }
+        }
         None
     }
 

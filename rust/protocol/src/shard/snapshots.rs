@@ -247,6 +247,10 @@ impl SnapshotDesk {
     }
 }
 
+fn senseless(why: &str) -> String {
+    format!("the rows of the snapshot that it was sent make no sense: {why}")
+}
+
 impl Server {
     /// A file task has ended.
     pub(super) fn file_task_ended(
@@ -377,8 +381,7 @@ impl Server {
 
     /// Takes a page of them; gives it back if it is none.
     ///
-    /// # Panics
-    /// If they make no sense.
+    /// If they make no sense, this server breaks down: there is nothing else to stand on.
     pub(super) fn snapshot_rows(
         &mut self,
         token: u64,
@@ -393,11 +396,12 @@ impl Server {
         else {
             return Some(result);
         };
-        let broken =
-            |why: String| -> ! { panic!("the snapshot of group {} makes no sense: {why}", self.group) };
-        let page = result.unwrap_or_else(|error| broken(error.to_string()));
-        match beginning.take(page) {
-            Err(why) => broken(why),
+        let taken = match result {
+            Ok(page) => beginning.take(page),
+            Err(error) => Err(error.to_string()),
+        };
+        match taken {
+            Err(why) => self.broken = Some(senseless(&why)),
             Ok(Some(after)) => self.read_loaded(Some(after), turn),
             Ok(None) => {
                 let (_, beginning) = self.snapshots.loaded.take().expect("it was just there");
@@ -405,7 +409,13 @@ impl Server {
                     true => beginning.without_sessions(),
                     false => beginning,
                 };
-                let (state, marker) = beginning.state(self.group).unwrap_or_else(|why| broken(why));
+                let (state, marker) = match beginning.state(self.group) {
+                    Ok(found) => found,
+                    Err(why) => {
+                        self.broken = Some(senseless(&why));
+                        return None;
+                    }
+                };
                 match self.snapshots.loading {
                     // Another came meanwhile.
                     Some((position, _)) if position != marker.applied => {
