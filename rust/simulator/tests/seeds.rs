@@ -154,6 +154,17 @@ fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
     notices_on(many_readers, "stale-read-index", 40, &laws);
 }
 
+/// What a server has heard of its leader says nothing of what it has applied.
+#[test]
+fn an_age_that_counts_from_the_leaders_last_word_is_noticed() {
+    let many_readers = Config {
+        nodes: 3,
+        clients: 12,
+        ..Config::default()
+    };
+    notices_on(many_readers, "age-by-silence", 20, &["reads of committed states"]);
+}
+
 #[test]
 fn a_vote_that_leaves_before_the_disk_has_it_is_noticed() {
     notices("vote-not-durable", 10, &["durable promises"]);

@@ -4,10 +4,10 @@
 //! at which the shard was like that, at or after the entry that the answer names, and everything up to that entry is
 //! committed. Nothing that may yet be taken back is ever shown. A linearizable read also sees all that any client knew before
 //! it was asked; that is checked here at once, and in full by [`super::linearizability`] at the end. A stale read may miss
-//! that. It says how old it may be, counted from the last word of the leader; how long that was under way nobody knows,
-//! so the claim is held against it only when the network is well.
-
-use std::time::Duration;
+//! that. It says how old it may be: everything is in it that was acknowledged longer before the answer left than that. This
+//! holds whatever the network does, whoever was deposed and whoever slept, since it is counted from the sending of a question
+//! that a quorum has confirmed (`raft/freshness.rs`); so every claim is held against it, in trouble too. Only its clock may
+//! go wrong, as a drifting one does, by a quarter at most.
 
 use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
 use quorate_protocol::key::Key;
@@ -19,8 +19,13 @@ use crate::history::{read_level, view};
 use crate::ledger::Ledger;
 use crate::world::World;
 
-/// When all is well, a leader's word is under way for less than this.
-const LONGEST_WAY: Duration = Duration::from_millis(200);
+/// So many microseconds may have passed, and a few more, while the server's clock shows this many.
+fn most_micros(shown: u64) -> u64 {
+    shown.saturating_add(shown / 4).saturating_add(CLOCK_GRAIN)
+}
+
+/// What the rounding of drifting clocks comes to.
+const CLOCK_GRAIN: u64 = 10;
 
 /// See the module's text.
 pub(super) struct CommittedReads;
@@ -111,12 +116,12 @@ fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLe
         (ReadLevel::Linearizable, other) => {
             return Err(format!("a linearizable read is {other:?} us old: {operation:?}"));
         }
-        (ReadLevel::Stale, Some(micros)) if world.is_probe(number) => {
-            let most = Duration::from_micros(micros) + LONGEST_WAY;
-            let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
-            Some(Instant(operation.invoked.0.saturating_sub(most)))
+        // When the answer left nobody but the server knows: not before it was asked.
+        (ReadLevel::Stale, Some(micros)) => {
+            let since = operation.invoked.0.saturating_sub(most_micros(micros));
+            Some(Instant(since))
         }
-        (ReadLevel::Stale, _) => None,
+        (ReadLevel::Stale, None) => None,
     };
     let known = since.map_or(0, |since| world.history().known_before(group, since));
     if view.applied < known {
