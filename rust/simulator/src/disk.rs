@@ -14,6 +14,8 @@ use quorate_protocol::error::Error;
 use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
+
+use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::raft::entry::Entry;
 use quorate_protocol::raft::format;
 use quorate_protocol::raft::snapshot::Beginning;
@@ -329,6 +331,50 @@ impl Disk {
             limit_bytes: u32::MAX,
         };
         self.read(&query).expect("rows of groups do not rot").rows
+    }
+
+    /// What stands here under the ids of a keyspace, in words: rows, entries of logs, files. Not the hard states of its groups,
+    /// which stay.
+    ///
+    /// # Panics
+    /// If something cannot be read.
+    pub fn leftovers(&self, keyspace: &Keyspace) -> Vec<String> {
+        let mut found = Vec::new();
+        let id = keyspace.id.0;
+        for table in [Table::Records, Table::TokenIndex] {
+            let query = Query::Range {
+                table,
+                start: Bytes::copy_from_slice(&id.to_be_bytes()),
+                end: Bytes::copy_from_slice(&(id + 1).to_be_bytes()),
+                limit_rows: u32::MAX,
+                limit_bytes: u32::MAX,
+            };
+            let rows = self
+                .read(&query)
+                .expect("what nobody has written does not rot")
+                .rows;
+            found.extend(rows.first().map(|_| format!("{} rows in {table:?}", rows.len())));
+        }
+        for group in keyspace.groups.iter().map(|group| group.id) {
+            let rows = self.group_rows(group).len();
+            if rows > 0 {
+                found.push(format!("{rows} rows of {group}"));
+            }
+            let query = Query::Log {
+                stream: group.log_stream(),
+                from: 0,
+                limit_rows: 1,
+                limit_bytes: 1,
+            };
+            if !self.read(&query).expect("logs do not rot").rows.is_empty() {
+                found.push(format!("entries in the log of {group}"));
+            }
+            let files = self.files.count(u64::from(group.0));
+            if files > 0 {
+                found.push(format!("{files} files of {group}"));
+            }
+        }
+        found
     }
 
     /// The term and vote of a server of a group that are durable here.

@@ -18,6 +18,7 @@ mod exactly_once;
 mod growth;
 mod leader_append_only;
 mod leader_completeness;
+mod leftovers;
 mod linearizability;
 mod liveness;
 mod log_matching;
@@ -108,6 +109,7 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(growth::Growth),
         Box::new(leader_append_only::LeaderAppendOnly::default()),
         Box::new(leader_completeness::LeaderCompleteness::default()),
+        Box::new(leftovers::Leftovers),
         Box::new(linearizability::Linearizability),
         Box::new(liveness::Liveness),
         Box::new(log_matching::LogMatching::default()),

@@ -246,8 +246,16 @@ impl Simulation {
                 _ => KeyspaceSettings::quorum(&format!("trouble-{number}"), 1),
             };
             self.world
-                .create_keyspace(client, settings, Duration::from_secs(1));
-            self.wait(self.config.trouble / CREATIONS);
+                .create_keyspace(client, settings.clone(), Duration::from_secs(1));
+            self.wait(self.config.trouble / (2 * CREATIONS));
+            // And somebody else wants some of them to go, and to come again under the same name.
+            if number % 3 != 1 {
+                let other = (number + 1) % self.config.clients;
+                let patience = Duration::from_secs(1);
+                self.world.drop_keyspace(other, &settings.name, patience);
+                self.world.create_keyspace(client, settings, patience);
+            }
+            self.wait(self.config.trouble / (2 * CREATIONS));
         }
     }
 

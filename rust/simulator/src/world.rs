@@ -27,7 +27,7 @@ mod machine;
 mod peers;
 mod roles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_protocol::api::Response;
@@ -118,6 +118,9 @@ struct Served {
 /// A keyspace that a client wanted to be created, and what it was told.
 pub type Creation = (KeyspaceSettings, Option<Result<Response, Error>>);
 
+/// The name of a keyspace that was to be dropped, and the answer.
+pub type Dropping = (String, Option<Result<Response, Error>>);
+
 /// See the module's text.
 pub struct World {
     config: WorldConfig,
@@ -137,6 +140,9 @@ pub struct World {
     /// Whether any record has rotted.
     rotted: bool,
     creations: Vec<Creation>,
+    drops: Vec<Dropping>,
+    /// Keyspaces that were served and are not any more.
+    gone: BTreeSet<KeyspaceId>,
     /// The first operation that a shard has to answer soon.
     probing: Option<usize>,
     /// The first operation of the closing phase.
@@ -194,6 +200,8 @@ impl World {
             ledgers: Ledgers::default(),
             rotted: false,
             creations: Vec::new(),
+            drops: Vec::new(),
+            gone: BTreeSet::new(),
             probing: None,
             closing: None,
             chronicle,

@@ -1,6 +1,7 @@
 //! A keyspace whose creation was acknowledged exists, for good and everywhere; one whose creation failed for certain does not.
 //!
-//! Nothing is said about a creation whose outcome was unknown.
+//! Nothing is said about a creation whose outcome was unknown, nor of a name that somebody wanted to be dropped, but that it was
+//! answered. A keyspace whose end was acknowledged does not exist, whatever has its name now.
 
 use quorate_protocol::api::Response;
 use quorate_protocol::error::Error;
@@ -37,7 +38,21 @@ impl Invariant for Creations {
                 .control(node)
                 .ok_or_else(|| format!("{node} has no control role"))?;
             let known = control.known().keyspaces();
+            for (name, answer) in world.drops() {
+                match answer {
+                    Some(Ok(Response::Keyspace { keyspace, .. })) => {
+                        if known.values().any(|known| known.id == keyspace.id) {
+                            return Err(format!("{keyspace:?} was dropped, and {node} has it"));
+                        }
+                    }
+                    Some(_) => {}
+                    None => return Err(format!("nobody has said whether {name:?} was dropped")),
+                }
+            }
             for (settings, answer) in world.creations() {
+                if answer.is_some() && world.drops().iter().any(|(name, _)| *name == settings.name) {
+                    continue;
+                }
                 let here = known
                     .values()
                     .find(|keyspace| keyspace.settings.name == settings.name);

@@ -1,11 +1,11 @@
 //! Simulated clients: the real client core, driven by a workload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_client::core::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
 use quorate_protocol::api::Request;
-use quorate_protocol::ids::NodeId;
+use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::time::{Instant, Now, WallTime};
 use quorate_protocol::versions::WriteId;
@@ -26,6 +26,8 @@ enum Purpose {
     Work(usize),
     /// The creation of a keyspace: its number among them.
     Creation(usize),
+    /// The end of a keyspace: its number among them.
+    Drop(usize),
 }
 
 /// A client, its connections, and what it is up to.
@@ -85,6 +87,26 @@ impl World {
         );
     }
 
+    /// Has a client drop a keyspace; its number is the last among [`World::drops`].
+    pub fn drop_keyspace(&mut self, client: u32, name: &str, timeout: Duration) {
+        let number = self.drops.len();
+        self.drops.push((name.to_owned(), None));
+        let request = Request::DropKeyspace {
+            name: name.to_owned(),
+            // The client gives it one.
+            write_id: WriteId {
+                client: 0,
+                sequence: 0,
+            },
+        };
+        self.submit(
+            client,
+            request,
+            CallOptions::timeout(timeout),
+            Purpose::Drop(number),
+        );
+    }
+
     /// Gives a client something to do from now on. Without a workload it stops when what it has begun is complete.
     pub fn set_workload(&mut self, client: u32, workload: Option<Workload>) {
         let idle = self.clients[client as usize].workload.is_none();
@@ -94,8 +116,21 @@ impl World {
         }
     }
 
-    /// From here on, shards have to answer soon.
+    /// From here on, shards have to answer soon, those that the control plane has.
     pub fn begin_probing(&mut self) {
+        for node in self.nodes() {
+            let Some(control) = self.control(node) else {
+                continue;
+            };
+            let known: BTreeSet<KeyspaceId> = control
+                .known()
+                .keyspaces()
+                .values()
+                .map(|keyspace| keyspace.id)
+                .collect();
+            let gone = self.served.keys().filter(|id| !known.contains(id));
+            self.gone.extend(gone.copied().collect::<Vec<_>>());
+        }
         self.probing = Some(self.history.operations().len());
     }
 
@@ -178,6 +213,7 @@ impl World {
         self.chronicle.note(self.now, who, "is told", &outcome.result);
         match purpose.unwrap_or_else(|| panic!("operation {op} of client {client} completes twice")) {
             Purpose::Creation(number) => self.creations[number].1 = Some(outcome.result),
+            Purpose::Drop(number) => self.drops[number].1 = Some(outcome.result),
             Purpose::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
                 self.observe(Observation::Completed { operation: number });

@@ -14,7 +14,7 @@ use quorate_protocol::shard::Shard;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
 
-use super::{Creation, World};
+use super::{Creation, Dropping, World};
 use crate::history::{History, Operation};
 use crate::invariants::Violation;
 use crate::ledger::Ledgers;
@@ -137,9 +137,25 @@ impl World {
         self.rotted
     }
 
+    /// The keyspaces that clients wanted to be dropped, in the order in which they asked.
+    pub fn drops(&self) -> &[Dropping] {
+        &self.drops
+    }
+
     /// The keyspaces that some node serves.
     pub fn keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
+        let keyspaces = self.ever_served();
+        keyspaces.filter(|keyspace| !self.gone.contains(&keyspace.id))
+    }
+
+    /// The keyspaces that some node has served, those that were dropped too.
+    pub fn ever_served(&self) -> impl Iterator<Item = &Keyspace> {
         self.served.values().map(|served| &served.keyspace)
+    }
+
+    /// What stands on a node's disk under the ids of a keyspace.
+    pub fn leftovers(&self, node: NodeId, keyspace: &Keyspace) -> Vec<String> {
+        self.machines[&node].disk.leftovers(keyspace)
     }
 
     /// The replicas of a key, most preferred first.

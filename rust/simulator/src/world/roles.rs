@@ -247,6 +247,9 @@ impl World {
         let current = std::mem::replace(&mut self.process_mut(node).specs, specs.clone());
         let stays = |spec: &Spec| specs.iter().any(|wanted| wanted.is_same(spec));
         for spec in current.iter().filter(|spec| !stays(spec)) {
+            if let Spec::Quorum(keyspace) | Spec::Consensus(keyspace) = spec {
+                self.gone.insert(keyspace.id);
+            }
             for role in roles_of(spec) {
                 self.deliver(node, role, Event::Dropped);
                 if let Some(host) = self.process_mut(node).roles.remove(&role) {

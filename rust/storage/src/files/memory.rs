@@ -56,6 +56,13 @@ impl MemoryFiles {
         }
     }
 
+    /// How many files an owner has, whole or not.
+    pub fn count(&self, owner: u64) -> usize {
+        let whole = self.whole.keys().filter(|file| file.owner == owner);
+        let parts = self.parts.keys().filter(|file| file.owner == owner);
+        whole.count() + parts.count()
+    }
+
     /// The power goes: files that are not whole go with it.
     pub fn crash(&mut self) {
         self.parts.clear();
