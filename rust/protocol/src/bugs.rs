@@ -15,6 +15,8 @@ pub struct Bugs {
     pub ack_before_durable: bool,
     /// A coordinator counts replicas that are alive instead of those that acknowledged.
     pub write_quorum_by_liveness: bool,
+    /// What a dropped keyspace has left stays.
+    pub sweeping_left_out: bool,
     /// Mistakes of servers of consensus groups.
     pub raft: RaftBugs,
 }

@@ -173,7 +173,7 @@ impl Control {
             led: (None, false),
             timer: None,
             reporter: Reporter::default(),
-            sweeper: Sweeper::default(),
+            sweeper: Sweeper::new(surroundings.bugs),
         }
     }
 

@@ -112,7 +112,7 @@ pub type SetBug = fn(&mut Bugs);
 ///
 /// A few hundred seeds notice all but one: `old-term-commit` shows when three leaders in a row die at the right moments
 /// (Figure 8 of the Raft paper), and only where appends are small. The model and the laws of `rust/protocol` look for that.
-pub const BUGS: [(&str, SetBug); 13] = [
+pub const BUGS: [(&str, SetBug); 14] = [
     ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
     ("counter-restarts", |bugs| bugs.counter_restarts = true),
     ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
@@ -132,6 +132,7 @@ pub const BUGS: [(&str, SetBug); 13] = [
         bugs.raft.sessions_lost_at_snapshot = true
     }),
     ("age-by-silence", |bugs| bugs.raft.age_by_silence = true),
+    ("sweeping-left-out", |bugs| bugs.sweeping_left_out = true),
 ];
 
 fn bug_names(bugs: &Bugs) -> impl Iterator<Item = &'static str> {

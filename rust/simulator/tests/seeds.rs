@@ -154,6 +154,11 @@ fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
     notices_on(many_readers, "stale-read-index", 40, &laws);
 }
 
+#[test]
+fn what_stays_of_a_dropped_keyspace_is_noticed() {
+    notices("sweeping-left-out", 10, &["no leftovers"]);
+}
+
 /// What a server has heard of its leader says nothing of what it has applied.
 #[test]
 fn an_age_that_counts_from_the_leaders_last_word_is_noticed() {

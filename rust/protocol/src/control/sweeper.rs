@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bugs::Bugs;
 use crate::control::bridge::Bridge;
 use crate::control::{Control, ControlPlane, DESK_TIMER, KNOWN_SAVE, Turn};
 use crate::error::Error;
@@ -87,9 +88,19 @@ pub(super) struct Sweeper {
     left: BTreeMap<Gone, Vec<Part>>,
     /// Something was asked for and is not answered yet.
     busy: bool,
+    /// A deliberate mistake: nothing is removed.
+    idle: bool,
 }
 
 impl Sweeper {
+    /// Nothing is to be removed yet.
+    pub(super) fn new(bugs: Bugs) -> Self {
+        Sweeper {
+            idle: bugs.sweeping_left_out,
+            ..Sweeper::default()
+        }
+    }
+
     /// Nothing serves these any more.
     pub(super) fn sweep(&mut self, gone: impl Iterator<Item = Gone>, effects: &mut Vec<Effect>) {
         for gone in gone {
@@ -101,7 +112,7 @@ impl Sweeper {
     }
 
     fn go_on(&mut self, effects: &mut Vec<Effect>) {
-        if self.busy {
+        if self.busy || self.idle {
             return;
         }
         while let Some(mut entry) = self.left.first_entry() {
