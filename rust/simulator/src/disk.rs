@@ -14,7 +14,6 @@ use quorate_protocol::error::Error;
 use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
-
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::raft::entry::Entry;
 use quorate_protocol::raft::format;
