@@ -1,12 +1,13 @@
 """The control plane: who leads it, what its members claim, and keyspaces that come, change and go."""
 
 import json
+import threading
 
 import pytest
 
 import quorate
 from harness import eventually
-from quorate import ALL, ONE, InvalidArgument, NotFound, Unavailable, aio
+from quorate import ALL, ONE, InvalidArgument, NotFound, OutcomeUnknown, Unavailable, aio
 from shell import run
 
 
@@ -80,7 +81,29 @@ def test_a_keyspace_that_exists_is_described_in_the_settings_of_its_mode(shared)
     )
     assert "--shards 2" in complaint
     assert "NotFound" in run("groups", "nosuch", endpoints=shared.endpoints, check=1)
-    assert max(map(len, run("groups", endpoints=shared.endpoints, COLUMNS="80").splitlines())) <= 80
+
+
+def test_nobody_waits_for_a_keyspace_that_is_dropped(shared):
+    doomed = shared.keyspace("doomed", mode="consensus", replicas=3)
+    doomed.put("a", "1")
+    ends = []
+
+    def write():
+        try:
+            while True:
+                doomed.put("a", "1", timeout=30)
+        except (NotFound, OutcomeUnknown) as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    shared.drop_keyspace("doomed")
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(ends) == 4, "each is told at once, not at its deadline"
+    with pytest.raises(NotFound, match="open the keyspace again by its name"):
+        doomed.put("a", "1")
 
 
 def test_another_leads_when_the_leader_is_killed(cluster):
