@@ -19,6 +19,7 @@ from quorate import (
     faults,
     flow,
 )
+from quorate.board import Board
 from quorate.cli.clusters import node_config
 from quorate.fleet import Plan
 from quorate.flow import Call, Pause
@@ -174,7 +175,7 @@ class Nodes:
 
 def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
     nodes = Nodes()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
     two = nodes.run(board.begin(faults.slow("n1", "n2", 1, 0, False), 1))
     assert one.nodes == ("n1", "n2", "n3")
@@ -190,7 +191,7 @@ def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
 def test_a_fault_that_one_node_refuses_is_in_force_on_none():
     nodes = Nodes()
     nodes.down[3] = PermissionDenied("no faults here")
-    board = faults.Board(nodes)
+    board = Board(nodes)
     with pytest.raises(PermissionDenied):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     assert not any(nodes.kept.values())
@@ -199,7 +200,7 @@ def test_a_fault_that_one_node_refuses_is_in_force_on_none():
 def test_a_client_that_does_not_know_who_is_up_goes_on_without_those_that_do_not_answer():
     nodes = Nodes()
     nodes.down[3] = ConnectionLost("gone")
-    board = faults.Board(nodes)
+    board = Board(nodes)
     assert nodes.run(board.begin(faults.isolate("n1"), 1)).nodes == ("n1", "n2")
     assert nodes.run(board.report(1)).missing == ("n3",)
     nodes.down |= {1: OutcomeUnknown("late"), 2: ConnectionLost("gone")}
@@ -212,7 +213,7 @@ def test_a_client_that_does_not_know_who_is_up_goes_on_without_those_that_do_not
 
 def test_a_node_that_comes_back_is_told_by_what_the_others_say():
     nodes = Nodes()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
     nodes.run(board.restore("n3", 1, fresh=True))
@@ -236,7 +237,7 @@ def restart(nodes, board, number):
 
 def test_what_was_made_here_counts_when_all_nodes_have_ended():
     nodes = Nodes()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end()
     board.starting("n1")
@@ -253,7 +254,7 @@ def test_what_was_made_here_counts_when_all_nodes_have_ended():
 @pytest.mark.parametrize("which", ["all", "by its id"])
 def test_what_is_healed_while_all_nodes_are_down_stays_healed(which):
     nodes = Nodes()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     board.awake = lambda: {f"n{number}" for number in nodes.kept if number not in nodes.down}
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end()
@@ -267,7 +268,7 @@ def test_what_is_healed_while_all_nodes_are_down_stays_healed(which):
 
 def test_what_another_client_has_healed_stays_healed_when_all_nodes_have_ended():
     nodes = Nodes()
-    board, other = faults.Board(nodes), faults.Board(nodes)
+    board, other = Board(nodes), Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     assert nodes.run(other.end(None, 1)).checked() == (cut.id,)
     assert not nodes.run(board.report(1)).faults
@@ -279,7 +280,7 @@ def test_what_another_client_has_healed_stays_healed_when_all_nodes_have_ended()
 
 def test_healing_says_which_nodes_may_have_a_fault_still():
     nodes = Nodes()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end(2)
     nodes.down[3] = OutcomeUnknown("late")
@@ -306,7 +307,7 @@ def test_a_fault_whose_making_is_broken_off_is_in_force_nowhere(interruption):
             return answer
 
     nodes = Interrupted()
-    board = faults.Board(nodes)
+    board = Board(nodes)
     with pytest.raises(interruption):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     if interruption is not GeneratorExit:
@@ -346,9 +347,7 @@ class Interruptible:
 def test_ctrl_c_leaves_no_fault_behind():
     nodes = Nodes()
     with pytest.raises(KeyboardInterrupt):
-        flow.run(
-            Interruptible(nodes, KeyboardInterrupt()), faults.Board(nodes).begin(faults.isolate("n1"), 1)
-        )
+        flow.run(Interruptible(nodes, KeyboardInterrupt()), Board(nodes).begin(faults.isolate("n1"), 1))
     assert len(nodes.told) == 6, "each node is told of it and of its end"
     assert not any(nodes.kept.values())
 
@@ -356,7 +355,7 @@ def test_ctrl_c_leaves_no_fault_behind():
 async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
     nodes = Nodes()
     client = Interruptible(nodes)
-    making = asyncio.ensure_future(flow.run_async(client, faults.Board(nodes).begin(faults.isolate("n1"), 1)))
+    making = asyncio.ensure_future(flow.run_async(client, Board(nodes).begin(faults.isolate("n1"), 1)))
     await client.added.wait()
     assert all(nodes.kept.values())
     for _ in range(2):
@@ -371,7 +370,7 @@ async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
 
 def test_a_coroutine_that_is_closed_leaves_no_fault_behind():
     nodes = Nodes()
-    making = flow.run_async(Interruptible(nodes), faults.Board(nodes).begin(faults.isolate("n1"), 1))
+    making = flow.run_async(Interruptible(nodes), Board(nodes).begin(faults.isolate("n1"), 1))
     # As a loop drives it, that then ends without a word to its tasks.
     making.send(None)
     assert all(nodes.kept.values())
@@ -394,7 +393,7 @@ def test_links_that_are_later_than_their_deadline_are_as_good_as_cut():
 
 def test_a_node_is_told_again_when_something_was_healed_or_made_meanwhile():
     nodes = Nodes()
-    board, other = faults.Board(nodes), faults.Board(nodes)
+    board, other = Board(nodes), Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
     # The other client heals when the others have been asked, and n3 is about to be told.

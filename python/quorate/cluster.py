@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from quorate.faults import Board
+    from quorate.board import Board
 
 __all__ = ["Cluster", "Node"]
 

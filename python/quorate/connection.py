@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
+from quorate.board import Board
 from quorate.consensus import ConsensusKeyspace
-from quorate.faults import Board
 from quorate.injection import FaultControl
 from quorate.keyspace import Keyspace
 from quorate.ring import Ring

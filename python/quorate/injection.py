@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from quorate import _quorate
-    from quorate.faults import Board, Faults, Healed, LinkFault, Maker
+    from quorate.board import Board
+    from quorate.faults import Faults, Healed, LinkFault, Maker
 
 __all__ = ["Fault", "FaultControl"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate, arguments, cluster, flow, operations
 from quorate.aio.connection import Connection
+from quorate.board import Board
 from quorate.errors import Closed
-from quorate.faults import Board
 from quorate.fleet import Fleet, Plan
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from quorate import _quorate, arguments, flow, observation, operations
 from quorate.aio.consensus import ConsensusKeyspace
 from quorate.aio.injection import FaultControl
 from quorate.aio.keyspace import Keyspace
-from quorate.faults import Board
+from quorate.board import Board
 from quorate.ring import Ring
 
 if TYPE_CHECKING:

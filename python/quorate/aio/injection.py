@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from quorate import _quorate
-    from quorate.faults import Board, Faults, LinkFault, Maker
+    from quorate.board import Board
+    from quorate.faults import Faults, LinkFault, Maker
 
 __all__ = ["Breaking", "Fault", "FaultControl"]
 
