@@ -41,6 +41,7 @@
 
 pub mod command;
 pub mod gate;
+mod kind;
 mod pipeline;
 mod reads;
 mod requests;

@@ -165,7 +165,8 @@ impl Control {
                 names.join(", ")
             };
             let error = Error::NotFound(format!(
-                "keyspace {} does not exist on {} (known: {names}): it was dropped, or was never there; open the keyspace again by its name",
+                "keyspace {} does not exist on {} (known: {names}): it was dropped, or was never there; open the \
+                 keyspace again by its name",
                 keyspace.map_or_else(String::new, |keyspace| keyspace.to_string()),
                 self.me()
             ));

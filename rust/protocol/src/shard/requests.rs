@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use crate::api::{Committed, Request, Response, Stamp};
+use crate::api::{Committed, Request, Response};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
 use crate::raft::server::Refusal;
-use crate::raft::sessions::{Answer, MAX_IDLE_MS, Request as LogRequest, SessionError, SessionId, logged};
+use crate::raft::sessions::{Answer, Request as LogRequest, SessionError, logged};
 use crate::raft::types::{LogIndex, LogPosition};
 use crate::role::{Address, ClientRef, Effect, RoleId};
 use crate::shard::command::{Command, Outcome};
+use crate::shard::kind::{is_read, is_repeatable, log_request, measure};
 use crate::shard::server::Server;
 use crate::shard::turn::Turn;
-use crate::telemetry::{Consistency, Measurement, Operation, Span};
+use crate::telemetry::Span;
 use crate::time::{Instant, Now};
 
 /// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
@@ -69,99 +70,6 @@ pub(super) fn redirect(to: Address, header: Header, leader: Option<NodeId>, turn
         header,
         message: Message::Redirect { leader },
     });
-}
-
-/// What must get into the log for a request; `None` for one that changes nothing.
-fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
-    Ok(Some(match request {
-        Request::Propose { command, session, .. } => {
-            command.validate()?;
-            if let Some(Stamp {
-                sequence,
-                acknowledged,
-                ..
-            }) = session
-                && acknowledged >= sequence
-            {
-                return Err(Error::invalid(format!(
-                    "command {sequence} of a session cannot come when its client has all answers up to {acknowledged}: \
-                     number commands from 1 on, and acknowledge only those before the first without an answer"
-                )));
-            }
-            let command: &Command = command;
-            let bytes = command.encode();
-            match session {
-                None => LogRequest::Plain(bytes),
-                Some(stamp) => LogRequest::InSession {
-                    session: SessionId(stamp.session),
-                    sequence: stamp.sequence,
-                    acknowledged: stamp.acknowledged,
-                    command: bytes,
-                },
-            }
-        }
-        Request::OpenSession { idle_ms: 0, .. } => {
-            return Err(Error::invalid(
-                "a session must last at least 1 ms: give a greater idle_ms",
-            ));
-        }
-        Request::OpenSession { idle_ms, .. } if *idle_ms > MAX_IDLE_MS => {
-            return Err(Error::invalid(format!(
-                "idle_ms={idle_ms}: a session that nobody uses lasts at most {MAX_IDLE_MS} ms"
-            )));
-        }
-        Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
-        Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
-        _ => return Ok(None),
-    }))
-}
-
-/// Whether a request may be sent again although it may have been executed.
-pub(super) fn is_repeatable(request: &Request) -> bool {
-    !matches!(request, Request::Propose { session: None, .. })
-}
-
-/// A finished request, for the metrics.
-pub(super) fn measure(
-    request: &Request,
-    started: Instant,
-    now: Instant,
-    result: &Result<Response, Error>,
-) -> Option<Effect> {
-    let (operation, level) = match request {
-        Request::Propose {
-            command: Command::Append { .. },
-            ..
-        } => (Operation::Append, ReadLevel::Linearizable),
-        Request::Propose {
-            command: Command::Write(writes),
-            ..
-        } => match writes.as_slice() {
-            [write] if write.value.is_none() => (Operation::Delete, ReadLevel::Linearizable),
-            _ => (Operation::Put, ReadLevel::Linearizable),
-        },
-        Request::Read { level, .. } => (Operation::Get, *level),
-        Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => (Operation::Scan, *level),
-        _ => return None,
-    };
-    Some(Effect::Measure(Measurement {
-        operation,
-        consistency: match level {
-            ReadLevel::Linearizable => Consistency::Linearizable,
-            ReadLevel::Stale => Consistency::Stale,
-        },
-        outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
-        micros: now.0.saturating_sub(started.0),
-        siblings: 0,
-    }))
-}
-
-/// Whether a request changes nothing.
-pub(super) fn is_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
-    )
 }
 
 impl Server {

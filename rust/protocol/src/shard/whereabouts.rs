@@ -5,6 +5,7 @@
 
 use crate::api::Request;
 use crate::error::Error;
+use crate::key::Key;
 use crate::keyspace::Keyspace;
 use crate::raft::types::GroupId;
 use crate::ring::HashKind;
@@ -21,17 +22,18 @@ pub(super) fn misdirected(
     if keyspace.groups.len() < 2 {
         return None;
     }
-    let elsewhere = |what: String, shard: usize| {
+    // Put into words only when it is wrong: every request comes by here.
+    let elsewhere = |what: &dyn Fn() -> String, shard: usize| {
         let right = keyspace.groups[shard].id;
         (right != group).then(|| {
-            let name = &keyspace.settings.name;
+            let (what, name) = (what(), &keyspace.settings.name);
             Error::invalid(format!(
                 "{what} belongs to group {right} (shard {shard}) of keyspace {name:?}, not to group {group}: look the \
                  keyspace up again"
             ))
         })
     };
-    let key = |key| elsewhere(format!("key {key}"), keyspace.shard_of_key(hash, key));
+    let key = |key: &Key| elsewhere(&|| format!("key {key}"), keyspace.shard_of_key(hash, key));
     match request {
         Request::Propose {
             command: Command::Write(writes),
@@ -41,7 +43,7 @@ pub(super) fn misdirected(
             command: Command::Append { source, .. },
             ..
         } => elsewhere(
-            format!("source {source:?}"),
+            &|| format!("source {source:?}"),
             keyspace.shard_of_source(hash, source),
         ),
         Request::Read { keys, .. } => keys.iter().find_map(key),
@@ -56,7 +58,6 @@ mod tests {
     use super::*;
     use crate::api::ReadLevel;
     use crate::ids::{KeyspaceId, NodeId};
-    use crate::key::Key;
     use crate::keyspace::{Group, KeyspaceSettings};
     use crate::shard::command::{Condition, Write};
 

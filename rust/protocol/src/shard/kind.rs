@@ -1,0 +1,102 @@
+//! What kind of request one is: what gets into the log for it, whether it may come twice, what the metrics call it.
+
+use crate::api::{ReadLevel, Request, Response, Stamp};
+use crate::error::Error;
+use crate::raft::sessions::{MAX_IDLE_MS, Request as LogRequest, SessionId};
+use crate::role::Effect;
+use crate::shard::command::Command;
+use crate::telemetry::{Consistency, Measurement, Operation};
+use crate::time::Instant;
+
+/// What must get into the log for a request; `None` for one that changes nothing.
+pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
+    Ok(Some(match request {
+        Request::Propose { command, session, .. } => {
+            command.validate()?;
+            if let Some(Stamp {
+                sequence,
+                acknowledged,
+                ..
+            }) = session
+                && acknowledged >= sequence
+            {
+                return Err(Error::invalid(format!(
+                    "command {sequence} of a session cannot come when its client has all answers up to {acknowledged}: \
+                     number commands from 1 on, and acknowledge only those before the first without an answer"
+                )));
+            }
+            let command: &Command = command;
+            let bytes = command.encode();
+            match session {
+                None => LogRequest::Plain(bytes),
+                Some(stamp) => LogRequest::InSession {
+                    session: SessionId(stamp.session),
+                    sequence: stamp.sequence,
+                    acknowledged: stamp.acknowledged,
+                    command: bytes,
+                },
+            }
+        }
+        Request::OpenSession { idle_ms: 0, .. } => {
+            return Err(Error::invalid(
+                "a session must last at least 1 ms: give a greater idle_ms",
+            ));
+        }
+        Request::OpenSession { idle_ms, .. } if *idle_ms > MAX_IDLE_MS => {
+            return Err(Error::invalid(format!(
+                "idle_ms={idle_ms}: a session that nobody uses lasts at most {MAX_IDLE_MS} ms"
+            )));
+        }
+        Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
+        Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether a request may be sent again although it may have been executed.
+pub(super) fn is_repeatable(request: &Request) -> bool {
+    !matches!(request, Request::Propose { session: None, .. })
+}
+
+/// A finished request, for the metrics.
+pub(super) fn measure(
+    request: &Request,
+    started: Instant,
+    now: Instant,
+    result: &Result<Response, Error>,
+) -> Option<Effect> {
+    let (operation, level) = match request {
+        Request::Propose {
+            command: Command::Append { .. },
+            ..
+        } => (Operation::Append, ReadLevel::Linearizable),
+        Request::Propose {
+            command: Command::Write(writes),
+            ..
+        } => match writes.as_slice() {
+            [write] if write.value.is_none() => (Operation::Delete, ReadLevel::Linearizable),
+            _ => (Operation::Put, ReadLevel::Linearizable),
+        },
+        Request::Read { level, .. } => (Operation::Get, *level),
+        Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => (Operation::Scan, *level),
+        _ => return None,
+    };
+    Some(Effect::Measure(Measurement {
+        operation,
+        consistency: match level {
+            ReadLevel::Linearizable => Consistency::Linearizable,
+            ReadLevel::Stale => Consistency::Stale,
+        },
+        outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
+        micros: now.0.saturating_sub(started.0),
+        siblings: 0,
+    }))
+}
+
+/// Whether a request changes nothing.
+pub(super) fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
+    )
+}
