@@ -226,8 +226,8 @@ impl Server {
             }
             Err(error) => {
                 self.broken = Some(format!(
-                    "a row that a condition asks about cannot be read ({error}): check the disk, then take this node out and \
-                     let it join anew"
+                    "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
+                     majority of its other members is up"
                 ));
             }
         }

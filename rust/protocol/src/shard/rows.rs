@@ -188,7 +188,7 @@ fn number(row: &[u8]) -> Result<u64, Error> {
 
 fn corrupt(reason: impl std::fmt::Display) -> Error {
     Error::CorruptRecord(format!(
-        "a group's row makes no sense ({reason}): take this node out and let it join anew"
+        "a group's row makes no sense ({reason}): its copies on the group's other members count"
     ))
 }
 
