@@ -41,6 +41,8 @@ _STYLES = {
     "QuorumLost": "bold red",
     "SnapshotCorrupt": "bold red",
     "GroupBroken": "bold red",
+    "MessageRejected": "bold red",
+    "TermsExhausted": "bold red",
 }
 
 

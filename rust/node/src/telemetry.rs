@@ -60,6 +60,8 @@ impl Telemetry {
             TimelineEvent::PeerRefused { .. }
             | TimelineEvent::StorageFull
             | TimelineEvent::GroupBroken { .. }
+            | TimelineEvent::MessageRejected { .. }
+            | TimelineEvent::TermsExhausted { .. }
             | TimelineEvent::QuorumLost { .. }
             | TimelineEvent::CorruptRecord { .. } => {
                 tracing::warn!(?event, "timeline");

@@ -29,7 +29,13 @@ use quorate_protocol::time::{Instant, Now, WallTime};
 struct Counter(u64);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, _: LogPosition, _: WallTime, _: &Bytes) -> Bytes {
+    type Command = Bytes;
+
+    fn decode(command: &Bytes) -> Result<Bytes, FormatError> {
+        Ok(command.clone())
+    }
+
+    fn apply(&mut self, _: LogPosition, _: WallTime, _: Bytes) -> Bytes {
         self.0 += 1;
         Bytes::new()
     }

@@ -62,6 +62,7 @@
 //! | [`log`] | the log in memory and its watermarks: committed, applied, durable |
 //! | `journal` | what the disk was asked for and has done; messages that wait for it |
 //! | [`server`] | one server: state, the way in and out, which message goes where |
+//! | [`validation`] | what a message may claim: a peer's numbers are checked where they enter |
 //! | `election` | timeouts, pre-vote, votes, stickiness and the hint of a broken link |
 //! | `follower`, `leader`, `progress` | replication from both ends; what a leader knows of each follower |
 //! | `read_index` | linearizable reads with one round of heartbeats for many |
@@ -120,6 +121,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod status;
 pub mod types;
+pub mod validation;
 mod vault;
 pub(crate) mod waiting;
 

@@ -252,6 +252,23 @@ pub enum TimelineEvent {
         /// Its name.
         keyspace: String,
     },
+    /// A message of a peer said what no server of the Raft group can say, and was dropped. Reported for one message in
+    /// ten seconds.
+    MessageRejected {
+        /// Of which group.
+        group: GroupId,
+        /// Who sent it.
+        from: NodeId,
+        /// What is wrong with it, in words.
+        reason: String,
+    },
+    /// A Raft group's term is the last number: this server calls for no election any more.
+    TermsExhausted {
+        /// Of which group.
+        group: GroupId,
+        /// The last term.
+        term: u64,
+    },
 }
 
 /// A timeline event with its place and time, as nodes keep and clients get it.

@@ -393,6 +393,8 @@ fn event_label(event: &TimelineEvent) -> &'static str {
         TimelineEvent::TopologyChanged { .. } => "TopologyChanged",
         TimelineEvent::KeyspaceAltered { .. } => "KeyspaceAltered",
         TimelineEvent::KeyspaceDropped { .. } => "KeyspaceDropped",
+        TimelineEvent::MessageRejected { .. } => "MessageRejected",
+        TimelineEvent::TermsExhausted { .. } => "TermsExhausted",
     }
 }
 

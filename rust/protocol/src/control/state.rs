@@ -251,12 +251,14 @@ impl ControlPlane {
 }
 
 impl StateMachine for ControlPlane {
-    /// # Panics
-    /// If the command is none that this program knows: it must not go on without it.
-    fn apply(&mut self, position: LogPosition, _time: WallTime, command: &Bytes) -> Bytes {
-        let change = Change::decode(command);
-        let Change { id, command } =
-            change.unwrap_or_else(|error| panic!("entry {position} of the control plane: {error}"));
+    type Command = Change;
+
+    fn decode(command: &Bytes) -> Result<Change, FormatError> {
+        Change::decode(command)
+    }
+
+    fn apply(&mut self, position: LogPosition, _time: WallTime, change: Change) -> Bytes {
+        let Change { id, command } = change;
         let known = self.recent.iter().find(|(recent, _)| *recent == id);
         let outcome = match known {
             Some((_, outcome)) => outcome.clone(),

@@ -33,8 +33,8 @@ impl Log {
             term: Term(1),
             index: LogIndex(self.index),
         };
-        let bytes = Change { id, command }.encode();
-        Outcome::decode(&self.state.apply(position, WallTime(0), &bytes)).unwrap()
+        let change = Change { id, command };
+        Outcome::decode(&self.state.apply(position, WallTime(0), change)).unwrap()
     }
 
     fn create(&mut self, name: &str, replicas: u8) -> Outcome {

@@ -32,6 +32,7 @@ use crate::raft::quorum::Ballot;
 use crate::raft::server::{Raft, State, Turn};
 use crate::raft::settings::Timing;
 use crate::raft::types::{HardState, LogPosition, Term};
+use crate::raft::validation::REPORT_EVERY;
 use crate::role::Rng;
 use crate::time::Instant;
 
@@ -102,11 +103,22 @@ impl Raft {
         if !self.log.configuration().is_voter(self.setup.me) {
             self.become_follower(self.hard.term, None, turn);
             self.wait_until(turn.now.instant + self.setup.settings.timing.election_max);
-        } else if self.setup.bugs.no_pre_vote {
-            self.ask_for_votes(turn);
+        } else if let Some(term) = self.hard.term.next() {
+            match self.setup.bugs.no_pre_vote {
+                true => self.ask_for_votes(term, turn),
+                false => self.ask_for_pre_votes(turn),
+            }
         } else {
-            self.ask_for_pre_votes(turn);
+            self.terms_exhausted(turn);
         }
+    }
+
+    /// No vote can be asked for any more. It goes on to follow whoever leads in this last term.
+    fn terms_exhausted(&mut self, turn: &mut Turn<'_>) {
+        let term = self.hard.term;
+        turn.notice(Notice::TermsExhausted { term });
+        self.become_follower(term, None, turn);
+        self.wait_until(turn.now.instant + REPORT_EVERY);
     }
 
     fn ask_for_pre_votes(&mut self, turn: &mut Turn<'_>) {
@@ -121,9 +133,9 @@ impl Raft {
         self.on_ballot(self.setup.me, true, true, turn);
     }
 
-    fn ask_for_votes(&mut self, turn: &mut Turn<'_>) {
+    fn ask_for_votes(&mut self, term: Term, turn: &mut Turn<'_>) {
         self.hard = HardState {
-            term: self.hard.term.next(),
+            term,
             vote: Some(self.setup.me),
         };
         self.become_candidate(false, turn);
@@ -204,7 +216,10 @@ impl Raft {
         let vote = |voter: NodeId| votes.get(&voter).copied().or_else(|| unreachable(&voter));
         match self.log.configuration().ballot(vote) {
             Ballot::Open => {}
-            Ballot::Won if pre => self.ask_for_votes(turn),
+            Ballot::Won if pre => match self.hard.term.next() {
+                Some(term) => self.ask_for_votes(term, turn),
+                None => self.terms_exhausted(turn),
+            },
             Ballot::Won => self.become_leader(turn),
             Ballot::Lost if pre => self.become_follower(self.hard.term, None, turn),
             Ballot::Lost => {

@@ -70,7 +70,7 @@ impl Raft {
         turn: &mut Turn<'_>,
     ) {
         let mut previous = previous;
-        let end = LogIndex(previous.index.0 + entries.len() as u64);
+        let end = previous.index.plus(entries.len());
         let committed = self.log.commit();
         if previous.index < committed {
             // What is committed here is in every later leader's log (leader completeness). It may be gone

@@ -22,6 +22,7 @@ use crate::raft::alphabet::{
     Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel,
 };
 use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::format::FormatError;
 use crate::raft::machine::Machine;
 use crate::raft::output::Output;
 use crate::raft::recovery::{Done, Recovery};
@@ -64,6 +65,8 @@ struct Running<M> {
     vault: Vault,
     without_sessions: bool,
     waiting: Waiting,
+    /// Why it can take part no longer.
+    broken: Option<String>,
     /// Snapshots that came from the leader, until one is put in the place of the state.
     received: BTreeMap<LogPosition, (Sessions<M>, Bytes)>,
 }
@@ -150,7 +153,13 @@ impl<M: Machine> Role for RaftGroup<M> {
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         match (&mut self.phase, event) {
-            (Phase::Running(running), event) => running.handle(now, rng, event, effects),
+            (Phase::Running(running), event) => {
+                running.handle(now, rng, event, effects);
+                if let Some(why) = running.broken.take() {
+                    running.waiting.end(effects);
+                    self.phase = Phase::Broken(why);
+                }
+            }
             (_, Event::Read { result }) => self.read(result, now, rng, effects),
             (Phase::Recovering(recovery, _), Event::Start) => effects.push(Effect::Read(recovery.query())),
             (Phase::Recovering(_, broken), Event::Peer { node, up }) => {
@@ -198,13 +207,17 @@ impl<M: Machine> Running<M> {
             vault: Vault::new(setup.group, current, done.next_chunk),
             without_sessions: setup.bugs.sessions_lost_at_snapshot,
             waiting: Waiting::default(),
+            broken: None,
             received: BTreeMap::new(),
         };
         for node in broken {
             running.raft.peer(node, false, &mut turn);
         }
         running.perform(outputs, now, rng, effects);
-        Ok(running)
+        match running.broken.take() {
+            None => Ok(running),
+            Some(why) => Err(why),
+        }
     }
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
@@ -359,11 +372,21 @@ impl<M: Machine> Running<M> {
         }
     }
 
+    /// Applies committed entries, up to one that cannot be read: without it, this server would not do what the others do.
     fn apply(&mut self, entries: Vec<Entry>, now: Instant, effects: &mut Vec<Effect>) {
         for entry in entries {
+            if self.broken.is_some() {
+                return;
+            }
             let position = entry.position();
             let answer = match &entry.kind {
-                EntryKind::Command(command) => Some(self.state.apply(position, command)),
+                EntryKind::Command(command) => match self.state.apply(position, command) {
+                    Ok(answer) => Some(answer),
+                    Err(error) => {
+                        self.broken = Some(unreadable(position, &error));
+                        return;
+                    }
+                },
                 EntryKind::Empty | EntryKind::Configuration(_) => {
                     self.state.skip(position);
                     None
@@ -408,6 +431,14 @@ impl<M: Machine> Running<M> {
             }),
         });
     }
+}
+
+/// Why a server stops whose committed entry cannot be read.
+pub(crate) fn unreadable(position: LogPosition, error: &FormatError) -> String {
+    format!(
+        "entry {position} is committed but cannot be read ({error}): start this node with the program that its group's \
+         leader runs"
+    )
 }
 
 fn persist((token, priority, ops): (u64, Priority, Vec<JournalOp>)) -> Effect {

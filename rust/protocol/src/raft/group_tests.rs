@@ -6,21 +6,29 @@ use super::*;
 use crate::ids::NodeId;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
+use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::format;
 use crate::raft::machine::StateMachine;
 use crate::raft::message::{Body, Message};
-use crate::raft::sessions::Request;
+use crate::raft::sessions::{Request, Sessions, logged};
 use crate::raft::settings::Settings;
 use crate::raft::snapshot::{Beginning, Kept, SnapshotMeta};
 use crate::raft::types::{GroupId, HardState, LogIndex, Term};
 use crate::role::{Query, rng_from_seed};
+use crate::time::WallTime;
 
 /// A state machine without a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Nothing;
 
 impl StateMachine for Nothing {
-    fn apply(&mut self, _: LogPosition, _: crate::time::WallTime, _: &Bytes) -> Bytes {
+    type Command = Bytes;
+
+    fn decode(command: &Bytes) -> Result<Bytes, format::FormatError> {
+        Ok(command.clone())
+    }
+
+    fn apply(&mut self, _: LogPosition, _: crate::time::WallTime, _: Bytes) -> Bytes {
         Bytes::new()
     }
 }
@@ -226,4 +234,59 @@ fn a_snapshot_that_is_not_what_was_written_keeps_it_out() {
     let whole = with_snapshot(&[b"abc", b"def", b"of another one"], checksum(b"abcdef"));
     let why = whole.broken().expect("the sum is right, but it is no snapshot");
     assert!(why.starts_with("snapshot has format version"), "{why}");
+}
+
+/// What a leader of another program, or a broken one, had committed: no server can apply it, and none goes on without it.
+#[test]
+fn a_committed_command_that_cannot_be_read_stops_the_group_and_not_the_node() {
+    let mut group = start(|_| Ok(Vec::new()));
+    let from = NodeId(2);
+    let term = Term(1);
+    let command = |index, bytes| Entry {
+        term,
+        index: LogIndex(index),
+        kind: EntryKind::Command(bytes),
+    };
+    let entries = vec![
+        command(1, logged(WallTime(0), Request::Plain(Bytes::new()))),
+        command(2, Bytes::from_static(b"\x09not a request")),
+    ];
+    let append = Body::Append {
+        previous: LogPosition::default(),
+        commit: LogIndex(1),
+        entries,
+    };
+    let receive = |group: &mut _, body| {
+        let message = Message { term, body };
+        give(group, Event::Message { from, message })
+    };
+    receive(&mut group, append);
+    assert_eq!(group.state().map(Sessions::applied), Some(LogIndex(1)));
+    let read = Question {
+        id: 7,
+        deadline: Instant::NEVER,
+        level: ReadLevel::Linearizable,
+        query: Bytes::new(),
+    };
+    give(&mut group, Event::Query(read));
+    let heartbeat = Body::Heartbeat {
+        commit: LogIndex(2),
+        round: 0,
+    };
+    let effects = receive(&mut group, heartbeat.clone());
+    let why = group.broken().expect("it has stopped").to_owned();
+    assert!(
+        why.contains("entry 2@t1 is committed but cannot be read (logged request has format version 9"),
+        "{why}"
+    );
+    let unanswered = Effect::Queried {
+        id: 7,
+        result: Err(QueryError::NotLeader { leader: None }),
+    };
+    assert!(
+        effects.contains(&unanswered),
+        "who waits is sent elsewhere: {effects:?}"
+    );
+    turns_everyone_away(&mut group);
+    assert_eq!(receive(&mut group, heartbeat), []);
 }

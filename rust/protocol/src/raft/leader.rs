@@ -265,7 +265,7 @@ impl Ground<'_> {
                 index,
             };
             let entries = self.log.slice(progress.next, self.settings.append_bytes);
-            progress.sent(LogIndex(index.0 + entries.len() as u64), now, retry);
+            progress.sent(index.plus(entries.len()), now, retry);
             let body = Body::Append {
                 previous,
                 commit: self.log.commit(),

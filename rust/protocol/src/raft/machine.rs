@@ -11,9 +11,18 @@ use crate::time::WallTime;
 /// It must be deterministic: the same commands in the same order give the same answers and the same state on
 /// every server, now and when the log is applied again after a restart.
 pub trait StateMachine {
+    /// What the bytes of a command say.
+    type Command;
+
+    /// Reads a command, before anything is changed by it.
+    ///
+    /// # Errors
+    /// [`FormatError`] if it is none that this program knows. Then the server stops: it must not go on without it.
+    fn decode(command: &Bytes) -> Result<Self::Command, FormatError>;
+
     /// Applies a committed command and gives the answer for its proposer. `time` is the leader's wall clock
     /// when the command was proposed, as the log has it; it never runs backwards.
-    fn apply(&mut self, position: LogPosition, time: WallTime, command: &Bytes) -> Bytes;
+    fn apply(&mut self, position: LogPosition, time: WallTime, command: Self::Command) -> Bytes;
 }
 
 /// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory (the

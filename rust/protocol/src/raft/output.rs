@@ -5,6 +5,7 @@ use crate::raft::entry::Entry;
 use crate::raft::message::Message;
 use crate::raft::snapshot::SnapshotMeta;
 use crate::raft::types::{LogIndex, LogPosition, Term};
+use crate::raft::validation::Implausible;
 use crate::store::{JournalOp, Priority};
 use crate::time::Instant;
 
@@ -145,4 +146,16 @@ pub enum Notice {
     },
     /// The disk is full: this server acknowledges nothing until there is space.
     StorageFull,
+    /// A message said what no server of this group can say; nothing was done about it.
+    MessageRejected {
+        /// Who sent it.
+        from: NodeId,
+        /// What is wrong with it.
+        reason: Implausible,
+    },
+    /// There is no later term: this server calls for no election any more.
+    TermsExhausted {
+        /// The last one.
+        term: Term,
+    },
 }

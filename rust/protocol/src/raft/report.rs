@@ -35,6 +35,12 @@ pub fn timeline(group: GroupId, notice: &Notice) -> Option<TimelineEvent> {
             index: position.index.0,
         },
         Notice::StorageFull => TimelineEvent::StorageFull,
+        Notice::MessageRejected { from, reason } => TimelineEvent::MessageRejected {
+            group,
+            from: *from,
+            reason: reason.to_string(),
+        },
+        Notice::TermsExhausted { term } => TimelineEvent::TermsExhausted { group, term: term.0 },
     })
 }
 

@@ -105,6 +105,8 @@ pub struct Raft {
     pub(super) activity: Activity,
     /// Since when nobody leads, as far as it knows, and it wants to.
     pub(super) leaderless: Option<Instant>,
+    /// When it last reported a message that it rejected.
+    pub(super) rejected_at: Option<Instant>,
     /// The timer that the host has.
     armed: Option<Instant>,
 }
@@ -181,6 +183,7 @@ impl Raft {
             broken: BTreeSet::new(),
             activity: Activity::default(),
             leaderless: None,
+            rejected_at: None,
             armed: None,
         };
         raft.settle(turn);
@@ -296,6 +299,9 @@ impl Raft {
     // ---- how it deals with that ----
 
     fn receive(&mut self, from: NodeId, message: Message, turn: &mut Turn<'_>) {
+        if let Err(reason) = self.validate(&message) {
+            return self.reject(from, reason, turn);
+        }
         let Message { term, body } = message;
         let asks_for_vote = matches!(body, Body::PreVote { .. } | Body::Vote { .. });
         if asks_for_vote && self.sticks_to_leader(from, turn.now.instant) {

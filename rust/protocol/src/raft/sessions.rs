@@ -246,18 +246,20 @@ impl<M> Sessions<M> {
 }
 
 impl<M: StateMachine> Sessions<M> {
-    /// Applies a committed command.
+    /// Applies a committed command. What it is answered may be [`SessionError`]: then it was not executed.
     ///
     /// # Errors
-    /// [`SessionError`] if it was not executed.
-    ///
-    /// # Panics
-    /// If the command is none that [`logged`] made: no server could go on.
-    pub fn apply(&mut self, position: LogPosition, command: &Bytes) -> Result<Answer, SessionError> {
-        let logged = format::decode("logged request", command);
-        let logged: Logged = logged.unwrap_or_else(|error| panic!("entry {position}: {error}"));
-        let execute = |machine: &mut M, time, command: Bytes| machine.apply(position, time, &command);
-        self.apply_read(position, logged, &mut BTreeSet::new(), execute)
+    /// [`FormatError`] if the command is none that [`logged`] made, or none that the state machine knows. Nothing has
+    /// changed then, and no server can go on.
+    pub fn apply(
+        &mut self,
+        position: LogPosition,
+        command: &Bytes,
+    ) -> Result<Result<Answer, SessionError>, FormatError> {
+        let Logged { time, request } = format::decode::<Logged>("logged request", command)?;
+        let request = request.read(|command| M::decode(&command))?;
+        let execute = |machine: &mut M, time, command| machine.apply(position, time, command);
+        Ok(self.apply_read(position, Logged { time, request }, &mut BTreeSet::new(), execute))
     }
 }
 

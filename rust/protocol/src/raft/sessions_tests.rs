@@ -8,7 +8,13 @@ use crate::raft::types::Term;
 struct Counter(u64);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, _position: LogPosition, _time: WallTime, _command: &Bytes) -> Bytes {
+    type Command = Bytes;
+
+    fn decode(command: &Bytes) -> Result<Bytes, FormatError> {
+        Ok(command.clone())
+    }
+
+    fn apply(&mut self, _position: LogPosition, _time: WallTime, _command: Bytes) -> Bytes {
         self.0 += 1;
         self.0.to_string().into()
     }
@@ -41,7 +47,8 @@ impl Bench {
             term: Term(1),
             index: self.state.applied().next(),
         };
-        self.state.apply(position, &logged(self.time, request))
+        let command = logged(self.time, request);
+        self.state.apply(position, &command).expect("it can be read")
     }
 
     fn open(&mut self, idle_ms: u64) -> SessionId {

@@ -13,9 +13,9 @@ use crate::store::StreamId;
 pub struct Term(pub u64);
 
 impl Term {
-    /// The term after this one.
-    pub fn next(self) -> Term {
-        Term(self.0 + 1)
+    /// The term after this one; `None` after the last number, which elections alone never reach.
+    pub fn next(self) -> Option<Term> {
+        self.0.checked_add(1).map(Term)
     }
 }
 
@@ -36,9 +36,25 @@ impl fmt::Debug for Term {
 pub struct LogIndex(pub u64);
 
 impl LogIndex {
+    /// The last place that a message may name. A log that begins there can still grow by more entries than any group writes,
+    /// so places can be counted up without a look at their end.
+    pub const LAST: LogIndex = LogIndex(1 << 62);
+
     /// The place after this one.
+    ///
+    /// # Panics
+    /// Behind the last number, which no log reaches: [`LogIndex::LAST`] bounds where it may begin.
     pub fn next(self) -> LogIndex {
-        LogIndex(self.0 + 1)
+        self.plus(1)
+    }
+
+    /// The place so many behind this one.
+    ///
+    /// # Panics
+    /// As [`next`](Self::next).
+    pub fn plus(self, count: usize) -> LogIndex {
+        let place = self.0.checked_add(count as u64);
+        LogIndex(place.expect("a log is shorter than the numbers that count it"))
     }
 
     /// The place before this one; 0 has none but itself.

@@ -102,6 +102,16 @@ impl Waiting {
         }
     }
 
+    /// The server stops: what it has in its log may be committed elsewhere, and nobody is answered here any more.
+    pub(crate) fn end(&mut self, effects: &mut Vec<Effect>) {
+        for (id, _) in std::mem::take(&mut self.proposals).into_values() {
+            let result = Err(ProposeError::OutcomeUnknown);
+            effects.push(Effect::Proposed { id, result });
+        }
+        let ids = self.queries.keys().copied().collect();
+        self.fail(ids, QueryError::NotLeader { leader: None }, effects);
+    }
+
     // ---- deadlines ----
 
     /// Sets the timer if somebody waits.

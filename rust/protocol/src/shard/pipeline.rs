@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::format::{self, FormatError};
+use crate::raft::group::unreadable;
 use crate::raft::sessions::{Logged, SessionId, Sessions};
 use crate::raft::types::{GroupId, LogIndex, LogPosition};
 use crate::role::{Effect, Query, Rows};
@@ -40,22 +41,15 @@ struct Committed {
 }
 
 impl Committed {
-    /// # Panics
-    /// If it is nothing that this program knows: it must not go on without it.
-    fn read(group: GroupId, entry: &Entry) -> Self {
-        let position = entry.position();
-        let logged = match &entry.kind {
-            EntryKind::Command(bytes) => {
-                let logged = command_in(bytes);
-                Some(logged.unwrap_or_else(|error| panic!("entry {position} of {group}: {error}")))
-            }
-            EntryKind::Empty | EntryKind::Configuration(_) => None,
-        };
-        Committed {
-            position,
+    fn read(entry: &Entry) -> Result<Self, FormatError> {
+        Ok(Committed {
+            position: entry.position(),
             size: entry.size(),
-            logged,
-        }
+            logged: match &entry.kind {
+                EntryKind::Command(bytes) => Some(command_in(bytes)?),
+                EntryKind::Empty | EntryKind::Configuration(_) => None,
+            },
+        })
     }
 }
 
@@ -105,10 +99,15 @@ impl Pipeline {
     }
 
     /// These are committed.
-    pub(super) fn queue(&mut self, entries: Vec<Entry>) {
-        let group = self.group;
-        self.queue
-            .extend(entries.iter().map(|entry| Committed::read(group, entry)));
+    ///
+    /// # Errors
+    /// If one says nothing that this program knows: the server must not go on without it. Those before it are queued.
+    pub(super) fn queue(&mut self, entries: &[Entry]) -> Result<(), String> {
+        for entry in entries {
+            let committed = Committed::read(entry).map_err(|error| unreadable(entry.position(), &error))?;
+            self.queue.push_back(committed);
+        }
+        Ok(())
     }
 
     /// A snapshot takes the place of the rows; everything up to there is in it.
@@ -285,3 +284,7 @@ impl Pipeline {
         rows.into_iter().map(write).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

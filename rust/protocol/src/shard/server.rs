@@ -123,7 +123,10 @@ impl Server {
         }
         server.perform(outputs, turn);
         server.go_on(turn);
-        Ok(server)
+        match server.broken.take() {
+            None => Ok(server),
+            Some(why) => Err(why),
+        }
     }
 
     pub(super) fn raft(&self) -> &Raft {
@@ -246,7 +249,11 @@ impl Server {
             Output::Persist { token, priority, ops } => turn.push(Effect::Persist { token, priority, ops }),
             Output::SetTimer { at } => turn.push(Effect::SetTimer { id: RAFT_TIMER, at }),
             Output::Notice(notice) => self.notice(&notice, turn),
-            Output::Apply(entries) => self.pipeline.queue(entries),
+            Output::Apply(entries) => {
+                if let Err(why) = self.pipeline.queue(&entries) {
+                    self.broken.get_or_insert(why);
+                }
+            }
             Output::ReadReady { ids, index } => self.waiting.ready(ids, index),
             Output::ReadFailed { ids, leader } => {
                 let mut effects = Vec::new();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::error::Error;
+use quorate_protocol::raft::format::FormatError;
 use quorate_protocol::raft::machine::StateMachine;
 use quorate_protocol::raft::sessions::{
     Answer, Request as Logged, SessionError, SessionId, Sessions, logged,
@@ -27,8 +28,14 @@ use super::harness::*;
 struct Counter(BTreeMap<Bytes, u32>);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, position: LogPosition, _: WallTime, command: &Bytes) -> Bytes {
-        *self.0.entry(command.clone()).or_default() += 1;
+    type Command = Bytes;
+
+    fn decode(command: &Bytes) -> Result<Bytes, FormatError> {
+        Ok(command.clone())
+    }
+
+    fn apply(&mut self, position: LogPosition, _: WallTime, command: Bytes) -> Bytes {
+        *self.0.entry(command).or_default() += 1;
         Bytes::copy_from_slice(&position.index.0.to_be_bytes())
     }
 }
@@ -120,7 +127,8 @@ impl Run {
             index: LogIndex(self.index),
         };
         let time = WallTime(self.cluster.now + self.clock);
-        match self.group.apply(position, &logged(time, entry)) {
+        let answer = self.group.apply(position, &logged(time, entry));
+        match answer.expect("it can be read") {
             Ok(Answer::Opened(session)) => Ok(opened(session.0, 1)),
             Ok(Answer::Done(answer)) => {
                 let index = u64::from_be_bytes(answer[..].try_into().unwrap());

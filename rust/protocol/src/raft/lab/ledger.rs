@@ -33,9 +33,15 @@ impl Ledger {
 }
 
 impl StateMachine for Ledger {
-    fn apply(&mut self, _position: LogPosition, _time: WallTime, command: &Bytes) -> Bytes {
+    type Command = Bytes;
+
+    fn decode(command: &Bytes) -> Result<Bytes, FormatError> {
+        Ok(command.clone())
+    }
+
+    fn apply(&mut self, _position: LogPosition, _time: WallTime, command: Bytes) -> Bytes {
         *self.executed.entry(command.clone()).or_default() += 1;
-        let text = String::from_utf8_lossy(command);
+        let text = String::from_utf8_lossy(&command);
         let words: Vec<&str> = text
             .split("//")
             .next()

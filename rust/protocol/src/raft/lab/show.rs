@@ -155,6 +155,8 @@ fn notice(notice: &Notice) -> String {
             term,
             leader: Some(leader),
         } => format!("follows {leader} in {term}"),
+        Notice::MessageRejected { from, reason } => format!("rejects a message of {from}: {reason}"),
+        Notice::TermsExhausted { term } => format!("has no term after {term}"),
         Notice::QuorumLost { term } => format!("has lost its quorum in {term}"),
         Notice::Cut { from } => format!("cuts its log from {from} on"),
         Notice::SnapshotTaken { position } => format!("has a snapshot through {position}"),

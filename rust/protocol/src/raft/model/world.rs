@@ -203,7 +203,10 @@ impl World {
         let view = catalog.view(self.servers[usize::from(action.server)]);
         let node = view.node;
         match action.input {
-            Input::Campaign => format!("{node} asks for an election in {}", view.term.next()),
+            Input::Campaign => {
+                let next = view.term.next().unwrap_or(view.term);
+                format!("{node} asks for an election in {next}")
+            }
             Input::Beat => format!("{node} sends heartbeats"),
             Input::Propose(number) => format!("{node} is given command {}", char::from(b'a' + number)),
             Input::Message(message) => {
