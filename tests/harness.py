@@ -12,6 +12,9 @@ from quorate import ConnectionLost, OutcomeUnknown, ReadTimeout
 RUN = secrets.token_hex(8)
 os.environ["TEST_RUN_OF_QUORATE"] = RUN
 
+# Plots are drawn without a screen.
+os.environ["MPLBACKEND"] = "agg"
+
 # Tests wait for conditions, never for a time; this is when they give up.
 PATIENCE = 20.0
 

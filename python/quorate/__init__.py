@@ -19,7 +19,7 @@ from quorate.version import check as _check
 _check()
 
 if TYPE_CHECKING:
-    from quorate import aio, errors
+    from quorate import aio, errors, plots
     from quorate._quorate import Context, __version__
     from quorate.cluster import Cluster, Node
     from quorate.connection import Connection, connect
@@ -148,7 +148,7 @@ _EXPORTS = {
     "trace": ("Span", "Trace"),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
-_SUBMODULES = ("aio", "errors")
+_SUBMODULES = ("aio", "errors", "plots")
 
 __all__ = [
     "ALL",
@@ -225,6 +225,7 @@ __all__ = [
     "aio",
     "connect",
     "errors",
+    "plots",
 ]
 
 

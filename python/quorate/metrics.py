@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from quorate.extras import require
 from quorate.rendering import Rendered, listing, number, of_nodes
 
 if TYPE_CHECKING:
@@ -129,8 +130,13 @@ class Metrics(Rendered):
         -------
         pandas.DataFrame
             Columns ``node``, ``name``, ``value`` and one per label.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            pandas is not installed.
         """
-        import pandas
+        pandas = require("pandas", "metrics.to_pandas")
 
         rows = [{"node": s.node, "name": s.name, "value": s.value, **s.labels} for s in self.samples]
         return pandas.DataFrame(rows)

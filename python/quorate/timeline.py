@@ -131,7 +131,12 @@ class Timeline(Rendered):
         return self.events[index]
 
     def where(
-        self, name: str | None = None, *, node: str | None = None, group: int | str | None = None
+        self,
+        name: str | None = None,
+        *,
+        node: str | None = None,
+        group: int | str | None = None,
+        since: float | None = None,
     ) -> Timeline:
         """Select events.
 
@@ -144,6 +149,8 @@ class Timeline(Rendered):
         group : int or str, optional
             Only events of the Raft group of this number, or of ``control``, the groups of a keyspace, or one of them
             as in ``accounts/0``.
+        since : float, optional
+            Only events from this moment on, in seconds since the Unix epoch, as ``time.time()`` tells it.
 
         Returns
         -------
@@ -160,7 +167,10 @@ class Timeline(Rendered):
         chosen = (
             event
             for event in self.events
-            if name in (None, event.name) and node in (None, event.node) and event.is_of(group)
+            if name in (None, event.name)
+            and node in (None, event.node)
+            and event.is_of(group)
+            and (since is None or event.time.timestamp() >= since)
         )
         return Timeline(tuple(chosen), self.missing)
 
