@@ -172,7 +172,7 @@ class Groups(Rendered):
             table.add_row(
                 escape(claim.name),
                 claim.node,
-                f"[{_STYLES.get(claim.state, 'white')}]{claim.state}[/]",
+                f"[{_STYLES.get(claim.state, 'default')}]{claim.state}[/]",
                 str(claim.term),
                 claim.leader or "-",
                 "-" if claim.heard is None else milliseconds(claim.heard),

@@ -58,10 +58,11 @@ def text(renderable: RenderableType, width: int = 110) -> str:
 
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    lines = (line.rstrip() for line in capture.get().splitlines())
+    written = io.StringIO()
+    # In a notebook a console shows what it prints, an empty output beside each `print`, unless it is told not to.
+    console = Console(file=written, width=width, color_system=None, force_jupyter=False, force_terminal=False)
+    console.print(renderable)
+    lines = (line.rstrip() for line in written.getvalue().splitlines())
     return "\n".join(lines).strip("\n")
 
 
@@ -182,7 +183,18 @@ def tracker(description: str, total: int, *, show: bool | None = None) -> Iterat
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    # A notebook would need a package of widgets for rich's own way to show a bar; it can show one line that is
+    # written again and again as well, but cannot remove it at the end.
+    notebook = Console(stderr=True, force_jupyter=None).is_jupyter
+    console = Console(stderr=True, force_jupyter=False, force_terminal=True if notebook else None)
+    redirect = not notebook
+    progress = Progress(
+        *columns,
+        console=console,
+        transient=not notebook,
+        redirect_stdout=redirect,
+        redirect_stderr=redirect,
+    )
     task = progress.add_task(description, total=total)
     begun = time.monotonic()
     visible = False

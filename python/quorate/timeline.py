@@ -179,7 +179,7 @@ class Timeline(Rendered):
 
         table = listing("time (UTC)", "node", "event", "detail", title="timeline")
         for event in self.events:
-            style = _STYLES.get(event.name, "white")
+            style = _STYLES.get(event.name, "none")
             shown = dict(event.detail)
             if "name" in shown:
                 # The number says nothing that the name does not.

@@ -19,7 +19,9 @@ def console() -> Console:
     """Make the console on standard output; wide when it is not a terminal, so that tables are not folded."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    width = None if sys.stdout.isatty() else 120
+    # What commands print goes to standard output in a notebook too, where the rest of their output goes.
+    return Console(width=width, highlight=False, force_jupyter=False)
 
 
 def forgive() -> None:
