@@ -176,14 +176,7 @@ impl Client {
     ///
     /// The write id of a put and the session of a command are filled in.
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
-        let writes = matches!(
-            request,
-            Request::Put { .. }
-                | Request::CreateKeyspace(_)
-                | Request::AlterKeyspace { .. }
-                | Request::DropKeyspace { .. }
-                | Request::Propose { .. }
-        );
+        let writes = !request.is_read();
         let (answer, receiver) = oneshot::channel();
         let command = Command::Call {
             request,

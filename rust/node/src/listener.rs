@@ -9,7 +9,7 @@
 //! encoded into the connection's outbox by whoever gives it; the task is woken once and writes all that has gathered.
 //!
 //! Admission happens here and nowhere else: whatever was let in is answered, and so every mailbox behind the listener
-//! is bounded by [`Limits`]. Beyond them a request is answered [`Error::Overloaded`] at once, before anything is done
+//! is bounded ([`quorate_protocol::admission`]). Beyond the limits a request is answered [`Error::Overloaded`] at once, before anything is done
 //! about it. A request counts until it is answered, also when its connection has gone in the meantime.
 //!
 //! Nothing that a client sends, or fails to read, makes the node keep more than the limits say: a connection that sends
@@ -25,10 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use quorate_protocol::api::{Request, RequestFrame, Response};
+use quorate_protocol::admission::Need;
+use quorate_protocol::api::{RequestFrame, Response};
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::level::Level;
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use socket2::{SockRef, TcpKeepalive};
@@ -66,53 +65,6 @@ pub trait Router: Send + Sync {
     /// How many replicas have to answer such a request; 1 where nobody can say. Asked only for the words of an error.
     fn required(&self, _need: &Need) -> u8 {
         1
-    }
-}
-
-/// What a request needs, kept for as long as it is in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// Whether it may leave something behind.
-    pub writes: bool,
-    /// Whether it is the control plane's to answer: a majority of its voters.
-    pub control: bool,
-    /// Of which keyspace, if it is about keys.
-    pub keyspace: Option<KeyspaceId>,
-    /// At which level; `None` is the keyspace's own.
-    pub level: Option<Level>,
-}
-
-impl Need {
-    fn of(request: &Request) -> Need {
-        let (keyspace, level) = match request {
-            Request::Put { keyspace, level, .. }
-            | Request::Get { keyspace, level, .. }
-            | Request::Scan { keyspace, level, .. } => (Some(*keyspace), *level),
-            Request::Propose { keyspace, .. }
-            | Request::OpenSession { keyspace, .. }
-            | Request::CloseSession { keyspace, .. }
-            | Request::Read { keyspace, .. }
-            | Request::ReadRange { keyspace, .. }
-            | Request::ReadLog { keyspace, .. } => (Some(*keyspace), None),
-            _ => (None, None),
-        };
-        let control = matches!(
-            request,
-            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. }
-        );
-        Need {
-            writes: control
-                || matches!(
-                    request,
-                    Request::Put { .. }
-                        | Request::Propose { .. }
-                        | Request::OpenSession { .. }
-                        | Request::CloseSession { .. }
-                ),
-            control,
-            keyspace,
-            level,
-        }
     }
 }
 
@@ -186,12 +138,12 @@ impl Replies {
 
     /// Requests that are being worked on.
     pub fn in_flight(&self) -> usize {
-        self.shared.load.requests.used()
+        self.shared.load.totals().requests
     }
 
     /// Requests that were refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
-        self.shared.load.refused.load(Ordering::Relaxed)
+        self.shared.load.totals().refused
     }
 
     /// Open connections.

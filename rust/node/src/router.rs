@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_protocol::admission::Need;
 use quorate_protocol::api::{Request, RequestFrame};
-use quorate_protocol::control::MAX_VOTERS;
-use quorate_protocol::error::Error;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
+use quorate_protocol::routing::{Route, route};
 
-use crate::directory::Table;
-use crate::listener::{self, Need};
+use crate::listener;
 use crate::shell::{Answer, ReplyPort};
 use crate::view::NodeView;
 
@@ -37,30 +36,10 @@ impl listener::Router for Router {
     }
 
     fn required(&self, need: &Need) -> u8 {
-        if need.control {
-            let voters = self.view.topology.members.len().min(MAX_VOTERS);
-            return (voters / 2 + 1) as u8;
-        }
         let table = self.view.directory.table();
         let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
-        settings
-            .and_then(|settings| {
-                let usual = if need.writes {
-                    settings.write_level
-                } else {
-                    settings.read_level
-                };
-                need.level.unwrap_or(usual).required(settings.replicas).ok()
-            })
-            .unwrap_or(1)
+        need.required(self.view.topology.members.len(), settings)
     }
-}
-
-/// The first of these roles that is here. A keyspace that is not known here may have been created elsewhere, a moment ago:
-/// the control role finds out.
-fn at_hand<const N: usize>(table: &Table, roles: [RoleId; N]) -> RoleId {
-    let mut here = roles.into_iter().filter(|role| table.role(*role).is_some());
-    here.next().unwrap_or(RoleId::Control)
 }
 
 /// Routes requests.
@@ -87,37 +66,10 @@ impl Router {
             request,
         } in requests
         {
-            let role = match &request {
-                Request::Put { keyspace, .. }
-                | Request::Get { keyspace, .. }
-                | Request::Scan { keyspace, .. } => {
-                    at_hand(&table, [RoleId::Coordinator(*keyspace), RoleId::Gate(*keyspace)])
-                }
-                Request::Propose { keyspace, group, .. }
-                | Request::OpenSession { keyspace, group, .. }
-                | Request::CloseSession { keyspace, group, .. }
-                | Request::Read { keyspace, group, .. }
-                | Request::ReadRange { keyspace, group, .. }
-                | Request::ReadLog { keyspace, group, .. } => at_hand(
-                    &table,
-                    [
-                        RoleId::Shard(*group),
-                        RoleId::Gate(*keyspace),
-                        RoleId::Coordinator(*keyspace),
-                    ],
-                ),
-                Request::CreateKeyspace(_)
-                | Request::AlterKeyspace { .. }
-                | Request::DropKeyspace { .. }
-                | Request::ListKeyspaces
-                | Request::Topology
-                | Request::Membership => RoleId::Control,
-                other => {
-                    let answer = self
-                        .view
-                        .answer(other)
-                        .unwrap_or_else(|| Err(Error::invalid("nobody answers this request")));
-                    answers.push((client, answer));
+            let role = match route(&request, |role| table.role(role).is_some()) {
+                Route::Role(role) => role,
+                Route::Node => {
+                    answers.push((client, self.view.answer(request)));
                     continue;
                 }
             };

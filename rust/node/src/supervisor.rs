@@ -23,6 +23,7 @@ use quorate_protocol::instance::Instance;
 use quorate_protocol::role::{Event, RoleId, Spec, Surroundings};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::directory::Owner;
 use crate::fatal::FatalError;
@@ -176,9 +177,9 @@ impl Actor for Supervisor {
 impl SupervisorState {
     /// Ends instances that should not exist and creates those that should.
     ///
-    /// One that ends has a last event, to answer whoever waits for it, and its effects are performed before the next one goes:
-    /// servers go before the gate, which still takes what they turn away. And nothing of an instance is on its way to the
-    /// store when the control role hears that it is gone, and sweeps what it leaves.
+    /// One that ends has a last event, to answer whoever waits for it. Servers and replicas go before gates and coordinators,
+    /// which still take what they turn away; those of a kind go together. And nothing of an instance is on its way to the store
+    /// when the control role hears that it is gone, and sweeps what it leaves.
     async fn reconcile(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
@@ -188,15 +189,12 @@ impl SupervisorState {
             .into_iter()
             .partition(|(spec, _)| wanted.iter().any(|wanted| wanted.is_same(spec)));
         self.specs = kept;
-        for role in gone.into_iter().flat_map(|(_, roles)| roles) {
-            if let Some(mailbox) = self.shell.directory.remove(role) {
-                mailbox.actor().unlink(myself.get_cell());
-                mailbox.end();
-                if mailbox.actor().wait(Some(PATIENCE)).await.is_err() {
-                    tracing::warn!(?role, "does not end");
-                    mailbox.actor().stop(None);
-                }
-            }
+        let (first, then): (Vec<RoleId>, Vec<RoleId>) = gone
+            .into_iter()
+            .flat_map(|(_, roles)| roles)
+            .partition(|role| matches!(role, RoleId::Shard(_) | RoleId::Replica(_)));
+        for roles in [first, then] {
+            self.end(myself, roles).await;
         }
         for spec in wanted {
             if let Some((existing, _)) = self
@@ -229,6 +227,25 @@ impl SupervisorState {
         });
         self.shell.directory.serve(served.collect());
         Ok(())
+    }
+
+    /// Ends instances, all at the same time.
+    async fn end(&self, myself: &ActorRef<SupervisorMessage>, roles: Vec<RoleId>) {
+        let mut ending = JoinSet::new();
+        for role in roles {
+            if let Some(mailbox) = self.shell.directory.remove(role) {
+                mailbox.actor().unlink(myself.get_cell());
+                mailbox.end();
+                let actor = mailbox.actor().clone();
+                ending.spawn(async move {
+                    if actor.wait(Some(PATIENCE)).await.is_err() {
+                        tracing::warn!(?role, "does not end");
+                        actor.stop(None);
+                    }
+                });
+            }
+        }
+        while ending.join_next().await.is_some() {}
     }
 
     async fn create(
@@ -319,19 +336,29 @@ impl SupervisorState {
 
     async fn stop_services(&mut self) {
         self.stopping = true;
-        for (_, (_, actor)) in std::mem::take(&mut self.services) {
-            let _slow = actor.stop_and_wait(None, Some(PATIENCE)).await;
-        }
+        let services = std::mem::take(&mut self.services);
+        stop_all(services.into_values().map(|(_, actor)| actor)).await;
     }
 
     async fn stop_roles(&mut self) {
         self.stopping = true;
         let table = self.shell.directory.table();
-        for (role, mailbox) in table.roles() {
-            let _slow = mailbox.actor().stop_and_wait(None, Some(PATIENCE)).await;
+        stop_all(table.roles().map(|(_, mailbox)| mailbox.actor().get_cell())).await;
+        for (role, _) in table.roles() {
             self.shell.directory.remove(role);
         }
     }
+}
+
+/// Stops actors, all at the same time, and waits until they have ended; one that does not in time is left behind.
+async fn stop_all(actors: impl Iterator<Item = ActorCell>) {
+    let mut ending = JoinSet::new();
+    for actor in actors {
+        ending.spawn(async move {
+            let _slow = actor.stop_and_wait(None, Some(PATIENCE)).await;
+        });
+    }
+    while ending.join_next().await.is_some() {}
 }
 
 fn describe(spec: &Spec) -> String {
@@ -340,5 +367,46 @@ fn describe(spec: &Spec) -> String {
         Spec::Quorum(keyspace) | Spec::Consensus(keyspace) => {
             format!("keyspace {:?}", keyspace.settings.name)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Takes its time to stop.
+    struct Slow;
+
+    impl Actor for Slow {
+        type Msg = crate::inbox::Wake;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn post_stop(&self, _: ActorRef<Self::Msg>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            tokio::time::sleep(PATIENCE / 4).await;
+            Ok(())
+        }
+    }
+
+    /// A keyspace may have hundreds of servers.
+    #[tokio::test]
+    async fn actors_are_stopped_together() {
+        let mut actors = Vec::new();
+        for _ in 0..32 {
+            let (actor, _task) = Actor::spawn(None, Slow, ()).await.expect("it starts");
+            actors.push(actor.get_cell());
+        }
+        let begun = Instant::now();
+        stop_all(actors.into_iter()).await;
+        assert!(
+            begun.elapsed() < 4 * PATIENCE,
+            "one after the other takes eight times the patience"
+        );
     }
 }

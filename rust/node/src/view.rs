@@ -61,18 +61,35 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// The answer to a request about the node; `None` for one that a role must answer.
-    pub fn answer(&self, request: &Request) -> Option<Result<Response, Error>> {
-        Some(Ok(match request {
+    /// The answer to a request about the node ([`Target::Node`]).
+    ///
+    /// # Errors
+    /// Those of a change of faults; [`Error::InvalidArgument`] for a request that is another's to answer.
+    pub fn answer(&self, request: Request) -> Result<Response, Error> {
+        Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Events { after } => Response::Events(self.telemetry.events_after(*after)),
-            Request::Spans { trace_id } => Response::Spans(self.telemetry.spans_of(*trace_id)),
+            Request::Events { after } => Response::Events(self.telemetry.events_after(after)),
+            Request::Spans { trace_id } => Response::Spans(self.telemetry.spans_of(trace_id)),
             Request::Metrics => Response::Metrics(self.telemetry.metrics().render()),
             Request::Groups => Response::Groups(self.telemetry.claims(self.clock.instant())),
             Request::Faults => Response::Faults(self.faults.in_force()),
-            Request::ChangeFaults(change) => return Some(self.faults.change(change).map(Response::Faults)),
-            _ => return None,
-        }))
+            Request::ChangeFaults(change) => Response::Faults(self.faults.change(&change)?),
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership => return Err(Error::invalid("unsupported request")),
+        })
     }
 
     /// The node's own view of itself and its peers.

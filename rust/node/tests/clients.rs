@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quorate_client::{CallOptions, Client, How};
 use quorate_node::listener::{Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router};
+use quorate_protocol::admission;
 use quorate_protocol::api::{Entry, Request, RequestFrame, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId};
@@ -130,7 +131,10 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn overload_is_answered_at_once_and_ends_with_the_load() {
     let limits = Limits {
-        requests: 100,
+        admission: admission::Limits {
+            requests: 100,
+            ..admission::Limits::default()
+        },
         ..Limits::default()
     };
     let (node, listener, client) = start(limits).await;
@@ -160,7 +164,10 @@ async fn overload_is_answered_at_once_and_ends_with_the_load() {
 #[tokio::test]
 async fn a_burst_beyond_the_limit_is_worked_off_by_retries() {
     let limits = Limits {
-        requests: 64,
+        admission: admission::Limits {
+            requests: 64,
+            ..admission::Limits::default()
+        },
         ..Limits::default()
     };
     let (_node, listener, client) = start(limits).await;

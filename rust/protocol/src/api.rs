@@ -6,6 +6,11 @@
 //! milliseconds; a node that cannot answer within it answers with a typed error, or drops work that nobody waits
 //! for. The coding is postcard; variants are only ever appended.
 
+mod request;
+#[cfg(test)]
+pub(crate) mod request_samples;
+mod response;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +28,8 @@ use crate::telemetry::{Occurrence, Span, TraceContext};
 use crate::time::WallTime;
 use crate::topology::Topology;
 use crate::versions::{Context, Dot, WriteId};
+
+pub use request::{Class, Target};
 
 /// The first bytes of every client connection, so that garbage is told from a client at once.
 pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";

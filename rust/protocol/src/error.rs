@@ -103,6 +103,29 @@ pub enum Error {
 }
 
 impl Error {
+    /// Bytes of its words.
+    pub fn size(&self) -> usize {
+        match self {
+            Error::Unavailable { reason, .. } | Error::OutcomeUnknown { reason, .. } => {
+                reason.as_ref().map_or(0, String::len)
+            }
+            Error::ReadTimeout { .. } => 0,
+            Error::LimitExceeded { what, remedy, .. } => what.len() + remedy.len(),
+            Error::ConditionFailed { key, .. } => key.len(),
+            Error::Overloaded(text)
+            | Error::InvalidArgument(text)
+            | Error::NotFound(text)
+            | Error::KeyspaceExists(text)
+            | Error::StorageFull(text)
+            | Error::CorruptRecord(text)
+            | Error::ConnectionLost(text)
+            | Error::Refused(text)
+            | Error::Closed(text)
+            | Error::SessionExpired(text)
+            | Error::PermissionDenied(text) => text.len(),
+        }
+    }
+
     /// An [`Error::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::InvalidArgument(message.into())

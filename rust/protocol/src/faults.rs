@@ -88,6 +88,12 @@ pub struct LinkFault {
 }
 
 impl LinkFault {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        let nodes: usize = self.groups.iter().map(Vec::len).sum();
+        size_of_val(&self.groups[..]) + nodes * 2 * size_of::<NodeId>()
+    }
+
     /// What it does to the way from one node to another.
     pub fn on(&self, from: NodeId, to: NodeId) -> Effect {
         let group = |node| self.groups.iter().position(|group| group.contains(&node));
@@ -160,6 +166,18 @@ pub enum FaultChange {
     Heal(Vec<u64>),
     /// These and no others.
     Replace(Vec<LinkFault>),
+}
+
+impl FaultChange {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        match self {
+            FaultChange::Add(faults) | FaultChange::Replace(faults) => {
+                faults.iter().map(LinkFault::size).sum::<usize>() + size_of_val(&faults[..])
+            }
+            FaultChange::Heal(ids) => ids.len() * 2 * size_of::<u64>(),
+        }
+    }
 }
 
 /// The faults in force, by their ids.

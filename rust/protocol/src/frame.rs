@@ -191,6 +191,14 @@ impl Decoder {
     /// [`FrameError::TooLarge`], after which the frame may be [skipped](Self::skip); or [`FrameError::Malformed`],
     /// which is final.
     pub fn decode<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        Ok(self.decode_sized()?.map(|(message, _)| message))
+    }
+
+    /// As [`decode`](Self::decode), with the bytes of the frame.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub fn decode_sized<T: DeserializeOwned>(&mut self) -> Result<Option<(T, usize)>, FrameError> {
         self.drop_skipped();
         let Some(size) = self.frame_under_way() else {
             return Ok(None);
@@ -216,7 +224,7 @@ impl Decoder {
         if self.buffer.is_empty() && self.buffer.capacity() > KEPT_CAPACITY {
             self.buffer = BytesMut::new();
         }
-        Ok(Some(message))
+        Ok(Some((message, size)))
     }
 
     /// Gives up the frame under way, which [`decode`](Self::decode) has found too large: answers what its body begins

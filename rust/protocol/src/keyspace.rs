@@ -78,6 +78,12 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        let members: usize = self.groups.iter().map(|group| group.members.len()).sum();
+        self.settings.name.len() + size_of_val(&self.groups[..]) + members * 2 * size_of::<NodeId>()
+    }
+
     /// What is said of it to those who wait when it is dropped.
     pub fn was_dropped(&self) -> String {
         format!("keyspace {:?} was dropped", self.settings.name)

@@ -1,4 +1,5 @@
 //! Quorate's protocol, as pure state machines and plain data.
+pub mod admission;
 pub mod api;
 pub mod bugs;
 pub mod control;
@@ -20,6 +21,7 @@ pub mod quorum;
 pub mod raft;
 pub mod ring;
 pub mod role;
+pub mod routing;
 pub mod shard;
 pub mod store;
 pub mod telemetry;

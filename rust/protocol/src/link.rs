@@ -7,7 +7,7 @@
 //! # Three lanes
 //! | lane | what | credit | order |
 //! |---|---|---|---|
-//! | control | heartbeats, credit, and the rare small messages that must pass when data cannot ([`Lane::of`]) | none | first |
+//! | control | heartbeats, credit, and the rare small messages that must pass when data cannot ([`Message::lane`](crate::message::Message::lane)) | none | first |
 //! | data | all other messages | yes | second |
 //! | bulk | any envelope of more than [`BULK_THRESHOLD`] bytes, in chunks of at most [`CHUNK_BYTES`] | yes, and a window of 8 chunks | last |
 //!
@@ -57,7 +57,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::message::Message;
+pub use crate::message::{BULK_THRESHOLD, Lane};
 use crate::time::Instant;
 use crate::wire::{Envelope, WireError};
 
@@ -66,8 +66,6 @@ pub use state::{Link, LinkTotals};
 
 /// The most bytes of a batch.
 pub const MAX_BATCH: usize = 256 << 10;
-/// An envelope with more encoded bytes than this is bulk.
-pub const BULK_THRESHOLD: usize = 64 << 10;
 /// The most bytes of a chunk on the wire, its frame included; four fit into a batch.
 pub const CHUNK_BYTES: usize = (64 << 10) - 64;
 /// The most encoded bytes of one envelope; a larger one is shed. A key with all its siblings must fit.
@@ -115,47 +113,6 @@ impl Default for LinkSettings {
             data_queue_bytes: 8 << 20,
             queue_count: 64 << 10,
             bulk_queue_bytes: 64 << 20,
-        }
-    }
-}
-
-/// Which lane an envelope takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    /// Outside credit, before all others.
-    Control,
-    /// The ordinary one.
-    Data,
-    /// In chunks.
-    Bulk,
-}
-
-impl Lane {
-    /// The lane of a message whose envelope has `size` encoded bytes. A message belongs to the control lane if it is
-    /// small, rare, and must get through while the data lane waits for credit.
-    pub fn of(message: &Message, size: usize) -> Lane {
-        if size > BULK_THRESHOLD {
-            return Lane::Bulk;
-        }
-        match message {
-            Message::Raft { message, .. } if message.body.is_urgent() => Lane::Control,
-            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) | Message::Gathered => {
-                Lane::Control
-            }
-            Message::Assign { .. }
-            | Message::Assigned { .. }
-            | Message::Store { .. }
-            | Message::Heal { .. }
-            | Message::Stored
-            | Message::Fetch { .. }
-            | Message::Fetched { .. }
-            | Message::FetchRange { .. }
-            | Message::FetchedRange { .. }
-            | Message::Failed(_)
-            | Message::Forward(_)
-            | Message::Forwarded(_)
-            | Message::Propose(_)
-            | Message::Raft { .. } => Lane::Data,
         }
     }
 }

@@ -133,3 +133,82 @@ pub enum Message {
     /// A role to itself, when it has put something aside: everything that waited with it has been seen. Never over the wire.
     Gathered,
 }
+
+/// An envelope with more encoded bytes than this is bulk.
+pub const BULK_THRESHOLD: usize = 64 << 10;
+
+/// Which lane of a [link](crate::link) an envelope takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Outside credit, before all others.
+    Control,
+    /// The ordinary one.
+    Data,
+    /// In chunks.
+    Bulk,
+}
+
+impl Message {
+    /// The lane that it takes when its envelope has `size` encoded bytes. A message belongs to the control lane if it is small,
+    /// rare, and must get through while the data lane waits for credit.
+    pub fn lane(&self, size: usize) -> Lane {
+        if size > BULK_THRESHOLD {
+            return Lane::Bulk;
+        }
+        match self {
+            Message::Raft { message, .. } if message.body.is_urgent() => Lane::Control,
+            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) | Message::Gathered => {
+                Lane::Control
+            }
+            Message::Assign { .. }
+            | Message::Assigned { .. }
+            | Message::Store { .. }
+            | Message::Heal { .. }
+            | Message::Stored
+            | Message::Fetch { .. }
+            | Message::Fetched { .. }
+            | Message::FetchRange { .. }
+            | Message::FetchedRange { .. }
+            | Message::Failed(_)
+            | Message::Forward(_)
+            | Message::Forwarded(_)
+            | Message::Propose(_)
+            | Message::Raft { .. } => Lane::Data,
+        }
+    }
+
+    /// About how many bytes it takes in memory beside its own size; never less than what its parts of varying length have on
+    /// the wire.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Message::Assign {
+                key, value, context, ..
+            } => {
+                let context = context.as_ref().map_or(0, VersionVector::size);
+                key.size() + value.as_ref().map_or(0, Bytes::len) + context
+            }
+            Message::Assigned { state, .. } | Message::Fetched { state } => state.size(),
+            Message::Store { key, state } | Message::Heal { key, state } => key.size() + state.size(),
+            Message::Fetch { key } => key.size(),
+            Message::FetchRange { start, end, .. } => start.len() + end.len(),
+            Message::FetchedRange { rows, .. } => {
+                let row =
+                    |(key, state): &(Key, Arc<KeyState>)| key.size() + state.size() + size_of::<KeyState>();
+                rows.iter().map(row).sum::<usize>() + size_of_val(&rows[..])
+            }
+            Message::Failed(error) | Message::Forwarded(Err(error)) => error.size(),
+            Message::Forward(request) => request.bytes(),
+            Message::Forwarded(Ok(response)) => response.bytes(),
+            Message::Keyspaces(keyspaces) => {
+                keyspaces.iter().map(Keyspace::size).sum::<usize>() + size_of_val(&keyspaces[..])
+            }
+            Message::Raft { message, .. } => message.body.size(),
+            Message::Propose(change) => change.size(),
+            Message::Stored | Message::Redirect { .. } | Message::Defined | Message::Gathered => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

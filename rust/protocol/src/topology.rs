@@ -24,6 +24,22 @@ pub struct Member {
 }
 
 impl Member {
+    /// Bytes of its addresses and of where it stands.
+    pub fn size(&self) -> usize {
+        let Member {
+            id: _,
+            peer_address,
+            client_address,
+            http_address,
+            rack,
+            datacenter,
+        } = self;
+        [peer_address, client_address, http_address, rack, datacenter]
+            .iter()
+            .map(|text| text.len())
+            .sum()
+    }
+
     /// Whether it can be reached where the other one can.
     pub fn has_addresses_of(&self, other: &Member) -> bool {
         self.peer_address == other.peer_address
@@ -46,6 +62,11 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        self.members.iter().map(Member::size).sum::<usize>() + size_of_val(&self.members[..])
+    }
+
     /// Checks and sorts the members.
     ///
     /// # Errors

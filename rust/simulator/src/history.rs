@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_protocol::api::{ReadLevel, Request, Response, View};
+use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
@@ -71,38 +71,12 @@ impl Operation {
         let Action::Shard(request) = &self.action else {
             return None;
         };
-        match request {
-            Request::Propose { group, .. }
-            | Request::Read { group, .. }
-            | Request::ReadRange { group, .. }
-            | Request::ReadLog { group, .. } => Some((*group, request)),
-            _ => None,
-        }
+        Some((request.group()?, request))
     }
 
     /// What a shard answered, if one did.
     pub fn answer(&self) -> Option<&Response> {
         self.completed.as_ref()?.1.as_ref().ok()
-    }
-}
-
-/// How much a read of a shard must see; `None` for other requests.
-pub fn read_level(request: &Request) -> Option<ReadLevel> {
-    match request {
-        Request::Read { level, .. } | Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => {
-            Some(*level)
-        }
-        _ => None,
-    }
-}
-
-/// What a read of a shard has seen; `None` for other answers.
-pub fn view(response: &Response) -> Option<View> {
-    match response {
-        Response::Records { view, .. }
-        | Response::RecordPage { view, .. }
-        | Response::LogPage { view, .. } => Some(*view),
-        _ => None,
     }
 }
 
@@ -174,7 +148,7 @@ impl History {
 fn revealed(request: &Request, answer: &Response) -> Option<u64> {
     match answer {
         Response::Committed(committed) => Some(committed.index),
-        answer if read_level(request) == Some(ReadLevel::Linearizable) => Some(view(answer)?.applied),
+        answer if request.read_level() == Some(ReadLevel::Linearizable) => Some(answer.view()?.applied),
         _ => None,
     }
 }
@@ -194,7 +168,7 @@ pub struct Tally {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::api::Committed;
+    use quorate_protocol::api::{Committed, View};
     use quorate_protocol::ids::NodeId;
     use quorate_protocol::shard::command::Command;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::core::CallOptions;
-use quorate_protocol::api::{Request, Response};
+use quorate_protocol::api::Response;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, Mode};
@@ -107,14 +107,11 @@ impl Workload {
     fn think_of_shards(&mut self) -> Step {
         let (client, values) = (self.client, &mut self.values);
         let value = |chance: &mut Chance| value(client, values, chance);
-        let request = self.shards.think(&self.keys, &mut self.chance, value);
-        let keyspace = match &request {
-            Request::Propose { keyspace, .. }
-            | Request::Read { keyspace, .. }
-            | Request::ReadRange { keyspace, .. }
-            | Request::ReadLog { keyspace, .. } => *keyspace,
-            other => unreachable!("shards are not asked for {other:?}"),
-        };
+        let (of_other_mode, _) = *self.chance.pick(&self.keyspaces);
+        let request = self
+            .shards
+            .think(&self.keys, of_other_mode, &mut self.chance, value);
+        let keyspace = request.keyspace().expect("shards are asked for data");
         let timeout = *self.chance.pick(&[200, 1_000, 2_000]);
         let options = self.options(timeout, 0.1);
         Step {
@@ -166,8 +163,14 @@ impl Workload {
         let level = self.level(replicas);
         let timeout = *self.chance.pick(&[50, 500, 500, 2_000]);
         let options = self.options(timeout, 0.2);
+        // Now and then it takes a keyspace of the other mode for this one.
+        let mistaken = self
+            .chance
+            .happens(0.01)
+            .then(|| self.shards.any(&mut self.chance))
+            .flatten();
         Step {
-            keyspace,
+            keyspace: mistaken.unwrap_or(keyspace),
             action,
             level,
             options,

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::api::{Request, Response};
-use quorate_protocol::control::MAX_VOTERS;
+use quorate_protocol::admission::Need;
+use quorate_protocol::api::{Request, Response, Target};
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
-use quorate_protocol::level::Level;
 use quorate_protocol::placement::{Placement, Preference};
 use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::topology::{Member, Topology};
@@ -100,75 +99,28 @@ impl Directory {
             let replicas = self.keyspaces.get(&id)?.settings.replicas;
             Some(self.preferences.get(&replicas)?.of(key))
         };
-        keyspace_and_key(request).and_then(lookup).unwrap_or(&[])
+        request.key().and_then(lookup).unwrap_or(&[])
     }
 
     /// How many acknowledgements or answers the request asks for; 1 where nobody can say.
     pub(super) fn required(&self, request: &Request) -> u8 {
-        let of = |id: &KeyspaceId, level: Option<Level>, write: bool| {
-            let settings = &self.keyspaces.get(id)?.settings;
-            let default = if write {
-                settings.write_level
-            } else {
-                settings.read_level
-            };
-            level.unwrap_or(default).required(settings.replicas).ok()
+        let group = |(keyspace, group)| {
+            let members = self.members_of(keyspace, group)?;
+            u8::try_from(members.len() / 2 + 1).ok()
         };
-        match request {
-            Request::Put { keyspace, level, .. } => of(keyspace, *level, true),
-            Request::Get { keyspace, level, .. } | Request::Scan { keyspace, level, .. } => {
-                of(keyspace, *level, false)
+        match request.target() {
+            Target::Group(keyspace, id) => group((keyspace, id)).unwrap_or(1),
+            Target::Keyspace(_) | Target::ControlPlane | Target::Node => {
+                let known = request.keyspace().and_then(|id| self.keyspaces.get(&id));
+                let settings = known.map(|keyspace| &keyspace.settings);
+                Need::of(request).required(self.members().len(), settings)
             }
-            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
-                u8::try_from(self.members().len().min(MAX_VOTERS) / 2 + 1).ok()
-            }
-            _ => group_of(request).and_then(|group| {
-                let members = self.members_of(keyspace_of(request)?, group)?;
-                u8::try_from(members.len() / 2 + 1).ok()
-            }),
         }
-        .unwrap_or(1)
     }
 
     /// The members of a Raft group, the one that the ring prefers first.
     pub(super) fn members_of(&self, keyspace: KeyspaceId, group: GroupId) -> Option<&[NodeId]> {
         let (_, group) = self.keyspaces.get(&keyspace)?.group(group)?;
         Some(&group.members)
-    }
-}
-
-/// The keyspace that a request is about.
-pub(super) fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
-    match request {
-        Request::Put { keyspace, .. }
-        | Request::Get { keyspace, .. }
-        | Request::Scan { keyspace, .. }
-        | Request::Propose { keyspace, .. }
-        | Request::OpenSession { keyspace, .. }
-        | Request::CloseSession { keyspace, .. }
-        | Request::Read { keyspace, .. }
-        | Request::ReadRange { keyspace, .. }
-        | Request::ReadLog { keyspace, .. } => Some(*keyspace),
-        _ => None,
-    }
-}
-
-/// The Raft group that a request is for.
-pub(super) fn group_of(request: &Request) -> Option<GroupId> {
-    match request {
-        Request::Propose { group, .. }
-        | Request::OpenSession { group, .. }
-        | Request::CloseSession { group, .. }
-        | Request::Read { group, .. }
-        | Request::ReadRange { group, .. }
-        | Request::ReadLog { group, .. } => Some(*group),
-        _ => None,
-    }
-}
-
-fn keyspace_and_key(request: &Request) -> Option<(KeyspaceId, &Key)> {
-    match request {
-        Request::Put { keyspace, key, .. } | Request::Get { keyspace, key, .. } => Some((*keyspace, key)),
-        _ => None,
     }
 }

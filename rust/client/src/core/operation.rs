@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use quorate_protocol::api::{ReadLevel, Request};
+use quorate_protocol::api::{Class, ReadLevel, Request};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::Command;
 use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_protocol::time::{Instant, WallTime};
 
@@ -36,30 +35,11 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn of(request: &Request) -> Kind {
-        match request {
-            Request::Put { .. } => Kind::Write,
+        match request.class() {
+            Class::Read => Kind::Read,
             // A command is always sent in a session.
-            Request::CreateKeyspace(_)
-            | Request::AlterKeyspace { .. }
-            | Request::DropKeyspace { .. }
-            | Request::Propose { .. }
-            | Request::OpenSession { .. }
-            | Request::CloseSession { .. }
-            | Request::ChangeFaults(_) => Kind::Idempotent,
-            Request::Get { .. }
-            | Request::Scan { .. }
-            | Request::ListKeyspaces
-            | Request::Topology
-            | Request::Membership
-            | Request::Status
-            | Request::Events { .. }
-            | Request::Spans { .. }
-            | Request::Metrics
-            | Request::Groups
-            | Request::Faults
-            | Request::Read { .. }
-            | Request::ReadRange { .. }
-            | Request::ReadLog { .. } => Kind::Read,
+            _ if request.is_repeatable() || request.group().is_some() => Kind::Idempotent,
+            Class::Write | Class::Admin => Kind::Write,
         }
     }
 }
@@ -235,7 +215,7 @@ impl Operation {
         error: Option<&Error>,
     ) -> Option<Span> {
         let draft = self.draft.as_ref()?;
-        let operation = operation_name(&self.request);
+        let operation = self.request.operation_name();
         let mut attributes = vec![
             ("db.system.name".to_owned(), "quorate".to_owned()),
             ("db.operation.name".to_owned(), operation.to_owned()),
@@ -243,14 +223,10 @@ impl Operation {
         if let Some(collection) = collection {
             attributes.push(("db.collection.name".to_owned(), collection.to_owned()));
         }
-        let level = match &self.request {
-            Request::Put { level, .. } | Request::Get { level, .. } | Request::Scan { level, .. } => *level,
-            _ => None,
-        };
-        if let Some(level) = level {
+        if let Some(level) = self.request.level() {
             attributes.push(("quorate.consistency".to_owned(), level.to_string()));
         }
-        if let Some(level) = read_level(&self.request) {
+        if let Some(level) = self.request.read_level() {
             let name = match level {
                 ReadLevel::Linearizable => "linearizable",
                 ReadLevel::Stale => "stale",
@@ -278,47 +254,5 @@ impl Operation {
             attributes,
             error: error.map(|error| error.name().to_owned()),
         })
-    }
-}
-
-/// What a read of a Raft group must see.
-pub(super) fn read_level(request: &Request) -> Option<ReadLevel> {
-    match request {
-        Request::Read { level, .. } | Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => {
-            Some(*level)
-        }
-        _ => None,
-    }
-}
-
-/// `db.operation.name` of a request.
-fn operation_name(request: &Request) -> &'static str {
-    match request {
-        Request::Put { value: Some(_), .. } => "put",
-        Request::Put { value: None, .. } => "delete",
-        Request::Get { .. } => "get",
-        Request::Scan { .. } => "scan",
-        Request::CreateKeyspace(_) => "create_keyspace",
-        Request::AlterKeyspace { .. } => "alter_keyspace",
-        Request::DropKeyspace { .. } => "drop_keyspace",
-        Request::Groups => "groups",
-        Request::Propose {
-            command: Command::Append { .. },
-            ..
-        } => "append",
-        Request::Propose { .. } => "write",
-        Request::OpenSession { .. } => "open_session",
-        Request::CloseSession { .. } => "close_session",
-        Request::Read { .. } => "read",
-        Request::ReadRange { .. } => "scan",
-        Request::ReadLog { .. } => "entries",
-        Request::ListKeyspaces => "list_keyspaces",
-        Request::Topology | Request::Membership => "topology",
-        Request::Status => "status",
-        Request::Events { .. } => "events",
-        Request::Spans { .. } => "spans",
-        Request::Metrics => "metrics",
-        Request::Faults => "faults",
-        Request::ChangeFaults(_) => "change_faults",
     }
 }

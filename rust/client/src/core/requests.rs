@@ -10,7 +10,6 @@ use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::time::Instant;
 use serde::Serialize;
 
-use super::directory::keyspace_of;
 use super::links::{operation_of, wire_id};
 use super::operation::{Disposition, Draft, Kind, Stage};
 use super::routing::Choice;
@@ -96,7 +95,9 @@ impl ClientCore {
         self.place(op, Stage::Sent { connection, end });
         let end = self.operations[&op].deadline + GRACE;
         self.set_timer(op, if impatient { end.min(now + PATIENCE) } else { end });
-        let unknown = keyspace_of(&self.operations[&op].request)
+        let unknown = self.operations[&op]
+            .request
+            .keyspace()
             .is_some_and(|id| self.directory.keyspace(id).is_none());
         if unknown {
             self.ask_for_keyspaces(connection, step);
@@ -161,8 +162,10 @@ impl ClientCore {
         }
         let operation = &self.operations[&op];
         let deadline = operation.deadline;
-        let keyspace_exists =
-            keyspace_of(&operation.request).is_some_and(|id| self.directory.keyspace(id).is_some());
+        let keyspace_exists = operation
+            .request
+            .keyspace()
+            .is_some_and(|id| self.directory.keyspace(id).is_some());
         let another_replica = self.has_another_replica(op, connection);
         let disposition = self.operations[&op].disposition(&error, keyspace_exists, another_replica);
         let last_word = |client: &Self, error| {
@@ -370,7 +373,9 @@ impl ClientCore {
         if op >= OWN_OPERATIONS {
             return self.own_operation_ended(op, &operation, result, step);
         }
-        let collection = keyspace_of(&operation.request)
+        let collection = operation
+            .request
+            .keyspace()
             .and_then(|id| self.directory.keyspace(id))
             .map(|keyspace| keyspace.settings.name.as_str());
         if let Some(span) = operation.span(step.now.wall, collection, result.as_ref().err()) {

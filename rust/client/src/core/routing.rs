@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use quorate_protocol::api::{ReadLevel, Response};
+use quorate_protocol::api::Response;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::raft::types::GroupId;
@@ -19,9 +19,8 @@ use quorate_protocol::time::Instant;
 
 use super::ClientCore;
 use super::connection::Connection;
-use super::directory::keyspace_of;
 use super::endpoint::Link;
-use super::operation::{Operation, Stage, read_level};
+use super::operation::{Operation, Stage};
 
 /// What to do with an operation now.
 pub(super) enum Choice {
@@ -150,10 +149,10 @@ impl ClientCore {
         let Some(group) = operation.group else {
             return self.directory.replicas(&operation.request).into();
         };
-        let keyspace = keyspace_of(&operation.request);
+        let keyspace = operation.request.keyspace();
         let members = keyspace.and_then(|keyspace| self.directory.members_of(keyspace, group));
         let mut nodes = members.unwrap_or(&[]).to_vec();
-        if read_level(&operation.request) == Some(ReadLevel::Stale) {
+        if operation.request.is_stale_read() {
             let turn = self.config.client_id as usize % nodes.len().max(1);
             nodes.rotate_left(turn);
         } else if let Some(leader) = self.leaders.get(&group) {

@@ -1,13 +1,10 @@
 //! How operations begin: what is refused at once, and what the client adds to a request.
 
-use bytes::Bytes;
-use quorate_protocol::api::{MAX_VALUE_BYTES, Request};
+use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
-use quorate_protocol::key::Key;
 use quorate_protocol::versions::WriteId;
 use rand_core::Rng as _;
 
-use super::directory::group_of;
 use super::operation::{Draft, Kind, Operation, Stage};
 use super::sessions::OWN_OPERATIONS;
 use super::{
@@ -30,15 +27,12 @@ impl ClientCore {
             !self.operations.contains_key(&op),
             "operation {op} is in flight already"
         );
-        let bytes = payload(&request);
-        if let Err(error) = self.admit(bytes).and_then(|()| check_size(&request)) {
+        let bytes = request.bytes();
+        if let Err(error) = self.admit(bytes).and_then(|()| request.validate()) {
             let outcome = unsent(error);
             return step.effects.push(ClientEffect::Complete { op, outcome });
         }
-        if let Request::Put { write_id, .. }
-        | Request::AlterKeyspace { write_id, .. }
-        | Request::DropKeyspace { write_id, .. } = &mut request
-        {
+        if let Some(write_id) = request.write_id() {
             self.write_sequence += 1;
             *write_id = WriteId {
                 client: self.config.client_id,
@@ -47,7 +41,7 @@ impl ClientCore {
         }
         let now = step.instant();
         let deadline = now + options.timeout;
-        let group = group_of(&request);
+        let group = request.group();
         // A command without a session gets one of the client's.
         let queued = match &request {
             Request::Propose {
@@ -96,32 +90,6 @@ impl ClientCore {
         Err(Error::Overloaded(format!(
             "this client has {full} in flight: wait for some of it"
         )))
-    }
-}
-
-/// The bytes of a request that count against [`MAX_BYTES_IN_FLIGHT`].
-fn payload(request: &Request) -> usize {
-    match request {
-        Request::Put { key, value, .. } => key.size() + value.as_ref().map_or(0, Bytes::len),
-        Request::Propose { command, .. } => command.size(),
-        Request::Read { keys, .. } => keys.iter().map(Key::size).sum(),
-        _ => 0,
-    }
-}
-
-/// A value or command that every node would refuse is not even sent.
-fn check_size(request: &Request) -> Result<(), Error> {
-    match request {
-        Request::Put {
-            value: Some(value), ..
-        } if value.len() > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
-            what: "the value's length in bytes".to_owned(),
-            size: value.len() as u64,
-            limit: MAX_VALUE_BYTES as u64,
-            remedy: "split it over several keys".to_owned(),
-        }),
-        Request::Propose { command, .. } => command.validate(),
-        _ => Ok(()),
     }
 }
 

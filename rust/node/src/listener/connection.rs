@@ -64,7 +64,7 @@ pub(super) async fn outlive(outbox: &Outbox, replies: &Replies, router: &dyn Rou
     while outbox.standing().in_flight > 0 {
         tokio::select! {
             () = outbox.woken() => {}
-            _ = watch.tick() => outbox.sweep(Instant::now(), router, &replies.shared.load),
+            _ = watch.tick() => outbox.sweep(router, &replies.shared.load),
         }
     }
 }
@@ -204,7 +204,7 @@ impl Session<'_> {
         let mut frames = Vec::new();
         let mut progress = false;
         loop {
-            match self.decoder.decode::<RequestFrame>() {
+            match self.decoder.decode_sized::<RequestFrame>() {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(FrameError::TooLarge { size, limit }) if size <= MAX_CLIENT_FRAME => {
@@ -274,7 +274,7 @@ impl Session<'_> {
 
     fn keep_watch(&mut self) -> Result<(), String> {
         let now = Instant::now();
-        self.outbox.sweep(now, self.router, &self.shared.load);
+        self.outbox.sweep(self.router, &self.shared.load);
         let limits = self.outbox.limits();
         let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since + limit <= now);
         if over(self.blocked_since, limits.stall) {

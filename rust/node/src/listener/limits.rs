@@ -1,8 +1,11 @@
 //! How much the clients may ask for at once, and how much of it they do.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_protocol::admission::{self, Totals};
+use quorate_protocol::time::Instant;
 use tokio::sync::Notify;
 
 /// What a node lets in.
@@ -10,14 +13,8 @@ use tokio::sync::Notify;
 pub struct Limits {
     /// Connections at once; a further one is refused.
     pub connections: usize,
-    /// Requests in flight on all connections.
-    pub requests: usize,
-    /// Bytes of requests in flight on all connections.
-    pub request_bytes: usize,
-    /// Requests in flight on one connection.
-    pub connection_requests: usize,
-    /// Bytes of requests in flight on one connection.
-    pub connection_bytes: usize,
+    /// Requests in flight.
+    pub admission: admission::Limits,
     /// Bytes of large requests of which only a part has come, on all connections. A connection waits for its turn.
     pub partial_bytes: usize,
     /// Bytes of answers that may wait for one connection to read them. From a quarter on, no more requests are read
@@ -31,25 +28,19 @@ pub struct Limits {
     pub frame: Duration,
     /// How long a connection may read nothing of what waits for it.
     pub stall: Duration,
-    /// A request that nobody has answered this long after its deadline is answered by the listener.
-    pub overdue: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 4_096,
-            requests: 16_384,
-            request_bytes: 256 << 20,
-            connection_requests: 8_192,
-            connection_bytes: 64 << 20,
+            admission: admission::Limits::default(),
             partial_bytes: 64 << 20,
             unread_bytes: 128 << 20,
             all_unread_bytes: 512 << 20,
             hello: Duration::from_secs(10),
             frame: Duration::from_secs(30),
             stall: Duration::from_secs(60),
-            overdue: Duration::from_secs(1),
         }
     }
 }
@@ -84,14 +75,38 @@ impl Gauge {
 }
 
 /// What all connections together use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Load {
     pub(super) connections: Gauge,
-    pub(super) requests: Gauge,
-    pub(super) bytes: Gauge,
     pub(super) unread: Gauge,
     pub(super) partial: Gauge,
     /// Some of `partial` was given back.
     pub(super) room: Notify,
-    pub(super) refused: AtomicU64,
+    totals: Mutex<Totals>,
+    started: std::time::Instant,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Load {
+            connections: Gauge::default(),
+            unread: Gauge::default(),
+            partial: Gauge::default(),
+            room: Notify::new(),
+            totals: Mutex::default(),
+            started: std::time::Instant::now(),
+        }
+    }
+}
+
+impl Load {
+    /// The requests in flight. Taken after a connection's own books, never before.
+    pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time since the listener was made.
+    pub(super) fn now(&self) -> Instant {
+        Instant(self.started.elapsed().as_micros() as u64)
+    }
 }

@@ -1,36 +1,21 @@
 //! What a connection shares with those who answer its requests: which are in flight, and the bytes to send.
 
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use quorate_protocol::api::{
-    MAX_CLIENT_FRAME, MAX_VALUE_BYTES, Request, RequestFrame, Response, ResponseFrame,
-};
+use bytes::BytesMut;
+use quorate_protocol::admission::{InFlight, Need, Refusal};
+use quorate_protocol::api::{MAX_CLIENT_FRAME, RequestFrame, Response, ResponseFrame};
 use quorate_protocol::error::Error;
 use quorate_protocol::frame;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::Notify;
 
+use super::Router;
 use super::limits::{Limits, Load};
-use super::{Need, Router};
-
-/// The bytes that a request counts for beside its key and value.
-const REQUEST_OVERHEAD: usize = 256;
-
-/// A request in flight.
-struct Pending {
-    bytes: usize,
-    deadline: Instant,
-    need: Need,
-}
 
 #[derive(Default)]
 struct State {
-    in_flight: HashMap<u64, Pending>,
-    bytes_in_flight: usize,
+    in_flight: InFlight,
     /// Answers that the connection's task has not taken yet.
     buffer: BytesMut,
     /// Bytes that it has taken and not written yet.
@@ -91,46 +76,44 @@ impl Outbox {
         self.wake.notified().await;
     }
 
-    /// Lets requests in; those that are turned down are answered here.
+    /// Lets requests in, each with the bytes of its frame; those that are turned down are answered here.
     pub(super) fn admit(
         &self,
-        frames: Vec<RequestFrame>,
+        frames: Vec<(RequestFrame, usize)>,
         closing: bool,
         router: &dyn Router,
         load: &Load,
     ) -> Result<Vec<(ClientRef, RequestFrame)>, Repeated> {
-        let now = Instant::now();
+        let now = load.now();
         let mut state = self.state();
         let mut batch: Vec<(ClientRef, RequestFrame)> = Vec::with_capacity(frames.len());
-        for frame in frames {
-            if state.in_flight.contains_key(&frame.id) {
-                for (client, _) in batch {
-                    state.release(client.request, load);
-                }
-                return Err(Repeated(frame.id));
-            }
-            let bytes = weight(&frame.request);
-            let verdict = if closing {
-                Err(Error::Closed("the node is stopping: ask another one".to_owned()))
+        for (frame, size) in frames {
+            let admitted = if closing && !state.in_flight.contains(frame.id) {
+                Err(Refusal::Error(Error::Closed(
+                    "the node is stopping: ask another one".to_owned(),
+                )))
             } else {
-                acceptable(&frame, router).and_then(|()| state.room(bytes, &self.limits, load))
+                let (limits, totals) = (&self.limits.admission, &mut load.totals());
+                let required = |need: &Need| router.required(need);
+                state.in_flight.admit(&frame, size, now, limits, totals, required)
             };
-            if let Err(error) = verdict {
-                self.push(&mut state, frame.id, Err(error), load);
-                continue;
+            match admitted {
+                Ok(()) => {
+                    let client = ClientRef {
+                        connection: self.connection,
+                        request: frame.id,
+                    };
+                    batch.push((client, frame));
+                }
+                Err(Refusal::Error(error)) => self.push(&mut state, frame.id, Err(error), load),
+                Err(Refusal::Repeated) => {
+                    let mut totals = load.totals();
+                    for (client, _) in batch {
+                        state.in_flight.release(client.request, &mut totals);
+                    }
+                    return Err(Repeated(frame.id));
+                }
             }
-            let pending = Pending {
-                bytes,
-                deadline: now + Duration::from_millis(u64::from(frame.deadline_ms)),
-                need: Need::of(&frame.request),
-            };
-            state.bytes_in_flight += bytes;
-            state.in_flight.insert(frame.id, pending);
-            let client = ClientRef {
-                connection: self.connection,
-                request: frame.id,
-            };
-            batch.push((client, frame));
         }
         Ok(batch)
     }
@@ -138,7 +121,7 @@ impl Outbox {
     /// Answers a request that was not let in.
     pub(super) fn refuse(&self, id: u64, error: Error, load: &Load) -> Result<(), Repeated> {
         let mut state = self.state();
-        if state.in_flight.contains_key(&id) {
+        if state.in_flight.contains(id) {
             return Err(Repeated(id));
         }
         self.push(&mut state, id, Err(error), load);
@@ -149,7 +132,7 @@ impl Outbox {
     /// task is to be [woken](Self::wake).
     pub(super) fn answer(&self, request: u64, response: Result<Response, Error>, load: &Load) -> bool {
         let mut state = self.state();
-        if state.release(request, load).is_none() {
+        if state.in_flight.release(request, &mut load.totals()).is_none() {
             return false;
         }
         if state.ended.is_some() {
@@ -220,34 +203,17 @@ impl Outbox {
     }
 
     /// Answers what should have been answered long ago, so that it does not count for ever.
-    pub(super) fn sweep(&self, now: Instant, router: &dyn Router, load: &Load) {
+    pub(super) fn sweep(&self, router: &dyn Router, load: &Load) {
         let mut state = self.state();
-        let overdue: Vec<u64> = state
-            .in_flight
-            .iter()
-            .filter(|(_, pending)| pending.deadline + self.limits.overdue <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in overdue {
-            let pending = state.release(id, load).expect("it was just found");
+        for id in state.in_flight.overdue(load.now(), &self.limits.admission) {
+            let pending = state.in_flight.release(id, &mut load.totals());
+            let need = pending.expect("it was just found").need;
             tracing::warn!(
                 connection = self.connection,
                 request = id,
-                "nobody answered a request"
+                "a request was not answered before its deadline"
             );
-            let required = router.required(&pending.need);
-            let error = match pending.need.writes {
-                true => Error::OutcomeUnknown {
-                    acked: 0,
-                    required,
-                    reason: None,
-                },
-                false => Error::ReadTimeout {
-                    answered: 0,
-                    required,
-                },
-            };
-            self.push(&mut state, id, Err(error), load);
+            self.push(&mut state, id, Err(need.unanswered(router.required(&need))), load);
         }
     }
 
@@ -262,10 +228,7 @@ impl Outbox {
 
     /// Nobody will look after this connection's requests any longer.
     pub(super) fn forget(&self, load: &Load) {
-        let mut state = self.state();
-        for id in state.in_flight.keys().copied().collect::<Vec<u64>>() {
-            state.release(id, load);
-        }
+        self.state().in_flight.release_all(&mut load.totals());
     }
 }
 
@@ -273,82 +236,4 @@ impl State {
     fn unread(&self) -> usize {
         self.buffer.len() + self.taken
     }
-
-    /// Takes room for a request of so many bytes.
-    fn room(&self, bytes: usize, limits: &Limits, load: &Load) -> Result<(), Error> {
-        let full = if self.in_flight.len() >= limits.connection_requests {
-            format!(
-                "{} requests are in flight on this connection",
-                self.in_flight.len()
-            )
-        } else if self.bytes_in_flight + bytes > limits.connection_bytes {
-            format!(
-                "requests of {} bytes are in flight on this connection",
-                self.bytes_in_flight
-            )
-        } else if !load.requests.try_take(1, limits.requests) {
-            format!("{} requests are in flight on this node", limits.requests)
-        } else if !load.bytes.try_take(bytes, limits.request_bytes) {
-            load.requests.give_back(1);
-            format!(
-                "requests of {} bytes are in flight on this node",
-                load.bytes.used()
-            )
-        } else {
-            return Ok(());
-        };
-        load.refused.fetch_add(1, Ordering::Relaxed);
-        let remedy = "nothing was done about this one; wait a moment and try again, or use fewer clients";
-        Err(Error::Overloaded(format!("{full}: {remedy}")))
-    }
-
-    /// A request is in flight no longer, if it was.
-    fn release(&mut self, request: u64, load: &Load) -> Option<Pending> {
-        let pending = self.in_flight.remove(&request)?;
-        self.bytes_in_flight -= pending.bytes;
-        load.requests.give_back(1);
-        load.bytes.give_back(pending.bytes);
-        Some(pending)
-    }
-}
-
-/// What a request counts for.
-fn weight(request: &Request) -> usize {
-    let payload = match request {
-        Request::Put { key, value, .. } => key.size() + value.as_ref().map_or(0, Bytes::len),
-        _ => 0,
-    };
-    payload + REQUEST_OVERHEAD
-}
-
-/// Whether a request can be served at all.
-fn acceptable(frame: &RequestFrame, router: &dyn Router) -> Result<(), Error> {
-    if let Request::Put {
-        key,
-        value: Some(value),
-        ..
-    } = &frame.request
-        && value.len() > MAX_VALUE_BYTES
-    {
-        return Err(Error::LimitExceeded {
-            what: format!("the value of {key} in bytes"),
-            size: value.len() as u64,
-            limit: MAX_VALUE_BYTES as u64,
-            remedy: "split it into several keys".to_owned(),
-        });
-    }
-    if frame.deadline_ms > 0 {
-        return Ok(());
-    }
-    let need = Need::of(&frame.request);
-    Err(match need.writes {
-        true => Error::Overloaded(
-            "the deadline had passed when the request arrived; nothing was done about it: raise the timeout"
-                .to_owned(),
-        ),
-        false => Error::ReadTimeout {
-            answered: 0,
-            required: router.required(&need),
-        },
-    })
 }

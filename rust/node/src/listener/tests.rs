@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_protocol::admission;
 use quorate_protocol::api::*;
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, encode};
@@ -48,6 +49,13 @@ struct Served {
     replies: Replies,
     requests: mpsc::UnboundedReceiver<(ClientRef, RequestFrame)>,
     listener: ractor::ActorRef<ListenerMessage>,
+}
+
+fn admitting(admission: admission::Limits) -> Limits {
+    Limits {
+        admission,
+        ..Limits::default()
+    }
 }
 
 async fn serve(limits: Limits) -> Served {

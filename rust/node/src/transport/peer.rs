@@ -6,12 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use quorate_protocol::api::{Entry, PeerStatus, Request, Response};
+use quorate_protocol::api::PeerStatus;
 use quorate_protocol::ids::{BootId, NodeId};
-use quorate_protocol::link::{Link, LinkTotals, SessionId};
-use quorate_protocol::message::Message;
+use quorate_protocol::link::{Lane, Link, LinkTotals, SessionId};
 use quorate_protocol::time::Instant;
-use quorate_protocol::versions::KeyState;
 use quorate_protocol::wire::Envelope;
 use ractor::{ActorCell, ActorRef};
 
@@ -69,8 +67,11 @@ pub(super) struct Unseen {
 
 impl Unseen {
     fn enqueue(&mut self, envelope: Envelope) {
-        let bytes = about_bytes(&envelope.message);
-        let fits = self.envelope_bytes + bytes <= MAX_UNSEEN_BYTES && self.envelopes.len() < MAX_UNSEEN;
+        let bytes = envelope.message.bytes();
+        // Small, and others' timeouts wait for them.
+        let urgent = envelope.message.lane(0) == Lane::Control;
+        let fits = urgent || self.envelope_bytes + bytes <= MAX_UNSEEN_BYTES;
+        let fits = fits && self.envelopes.len() < MAX_UNSEEN;
         if fits {
             self.envelope_bytes += bytes;
             self.envelopes.push(envelope);
@@ -78,34 +79,6 @@ impl Unseen {
             self.shed += 1;
         }
     }
-}
-
-/// The bytes of the values in a message: what can make it large.
-fn about_bytes(message: &Message) -> usize {
-    let state_bytes = |state: &KeyState| -> usize {
-        let values = state
-            .siblings()
-            .iter()
-            .filter_map(|sibling| sibling.value.as_ref());
-        values.map(Bytes::len).sum()
-    };
-    match message {
-        Message::Assign { value, .. } => value.as_ref().map_or(0, Bytes::len),
-        Message::Assigned { state, .. } | Message::Store { state, .. } | Message::Fetched { state } => {
-            state_bytes(state)
-        }
-        Message::FetchedRange { rows, .. } => rows.iter().map(|(_, state)| state_bytes(state)).sum(),
-        Message::Forward(Request::Put { value, .. }) => value.as_ref().map_or(0, Bytes::len),
-        Message::Forwarded(Ok(Response::Entry(entry))) => entry_bytes(entry),
-        Message::Forwarded(Ok(Response::Page(page))) => {
-            page.entries.iter().map(|(_, entry)| entry_bytes(entry)).sum()
-        }
-        _ => 0,
-    }
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    entry.versions.iter().map(|version| version.value.len()).sum()
 }
 
 #[derive(Default)]

@@ -62,6 +62,16 @@ pub enum Outcome {
 }
 
 impl Change {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        match &self.command {
+            Command::Bootstrap(topology) => topology.size(),
+            Command::Register(member) => member.size(),
+            Command::CreateKeyspace(settings) => settings.name.len(),
+            Command::AlterKeyspace { name, .. } | Command::DropKeyspace { name } => name.len(),
+        }
+    }
+
     /// Its bytes in the log.
     pub fn encode(&self) -> Bytes {
         format::encode(self)

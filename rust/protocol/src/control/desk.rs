@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crate::api::{Request, Response};
 use crate::control::asks::{Ask, Attempt, Origin, Wish};
 use crate::control::command::{Change, Command, Outcome};
-use crate::control::serving::keyspace_of;
 use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -77,7 +76,7 @@ impl Control {
                 change(write_id, command)
             }
             Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
-            request if keyspace_of(&request).is_some() => Wish::Relay(client, header, request),
+            request if request.keyspace().is_some() => Wish::Relay(client, header, request),
             other => {
                 let error = Error::invalid(format!("the control plane does not answer {other:?}"));
                 return reply(client, Err(error), turn);

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::api::{Request, Response};
+use crate::api::Response;
 use crate::control::asks::{Ask, Attempt, Wish};
 use crate::control::command::Outcome;
 use crate::control::{Control, PUSH, SERVE_PATIENCE, Turn};
@@ -136,7 +136,7 @@ impl Control {
                 }
                 Wish::List if here => self.list(id, turn),
                 Wish::Relay(_, _, request) if here => {
-                    let keyspace = keyspace_of(request);
+                    let keyspace = request.keyspace();
                     self.relay(id, keyspace, turn);
                 }
                 Wish::List | Wish::Relay(..) => {}
@@ -188,21 +188,5 @@ impl Control {
                 request,
             });
         }
-    }
-}
-
-/// The keyspace that a request is about.
-pub(super) fn keyspace_of(request: &Request) -> Option<KeyspaceId> {
-    match request {
-        Request::Put { keyspace, .. }
-        | Request::Get { keyspace, .. }
-        | Request::Scan { keyspace, .. }
-        | Request::Propose { keyspace, .. }
-        | Request::OpenSession { keyspace, .. }
-        | Request::CloseSession { keyspace, .. }
-        | Request::Read { keyspace, .. }
-        | Request::ReadRange { keyspace, .. }
-        | Request::ReadLog { keyspace, .. } => Some(*keyspace),
-        _ => None,
     }
 }

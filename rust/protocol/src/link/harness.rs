@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::ids::KeyspaceId;
 use crate::key::Key;
-use crate::message::Header;
+use crate::message::{Header, Message};
 use crate::role::{Rng, Role, RoleId, rng_from_seed};
 use crate::time::{Now, WallTime};
 use crate::versions::WriteId;

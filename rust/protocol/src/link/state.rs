@@ -221,7 +221,7 @@ impl Link {
             self.count_shed(ShedCause::Expired, 1);
             return;
         }
-        let control = Lane::of(&envelope.message, 0) == Lane::Control;
+        let control = envelope.message.lane(0) == Lane::Control;
         let (queue, limit) = if control {
             (&mut self.control, self.settings.control_queue_bytes)
         } else {
@@ -234,7 +234,7 @@ impl Link {
             self.count_shed(ShedCause::TooLarge, 1);
             return;
         }
-        if Lane::of(&envelope.message, size) == Lane::Bulk {
+        if envelope.message.lane(size) == Lane::Bulk {
             let encoded = queue.take(size);
             self.enqueue_bulk(now, encoded, deadline);
             return;

@@ -1,6 +1,6 @@
 //! What every request of a coordinator has, whichever kind it is.
 
-use crate::api::{Request, Response};
+use crate::api::Response;
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::level::Level;
@@ -197,16 +197,5 @@ fn siblings(result: &Result<Response, Error>) -> u32 {
     match result {
         Ok(Response::Entry(entry)) => entry.versions.len() as u32,
         _ => 0,
-    }
-}
-
-/// What a request asks, as the metrics name it; `None` for one that is not a coordinator's.
-pub(super) fn operation_of(request: &Request) -> Option<Operation> {
-    match request {
-        Request::Put { value: Some(_), .. } => Some(Operation::Put),
-        Request::Put { value: None, .. } => Some(Operation::Delete),
-        Request::Get { .. } => Some(Operation::Get),
-        Request::Scan { .. } => Some(Operation::Scan),
-        _ => None,
     }
 }

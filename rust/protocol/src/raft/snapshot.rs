@@ -38,6 +38,18 @@ pub struct SnapshotMeta {
     pub checksum: u64,
 }
 
+impl SnapshotMeta {
+    /// About how many bytes it takes in memory; no fewer than on the wire.
+    pub fn size_in_memory(&self) -> usize {
+        let Configuration {
+            voters,
+            outgoing,
+            learners,
+        } = &self.configuration;
+        size_of::<SnapshotMeta>() + (voters.len() + outgoing.len() + learners.len()) * 2 * size_of::<NodeId>()
+    }
+}
+
 /// A snapshot that the host keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Kept {

@@ -24,12 +24,12 @@ use crate::message::{Header, Message};
 use crate::raft::types::GroupId;
 use crate::ring::HashKind;
 use crate::role::{Address, ClientRef, Effect, Event, Rng, Role, RoleId, Surroundings};
-use crate::shard::kind::{is_read, is_repeatable, measure};
+use crate::shard::kind::measure;
 use crate::shard::no_such_group;
 use crate::shard::turn::Turn;
 use crate::shard::whereabouts::misdirected;
 use crate::time::{Instant, Now};
-use ask::{Ask, Attempt, group_of, is_stale_read, leader_in};
+use ask::{Ask, Attempt};
 
 /// The timer of the gate.
 const TIMER: u64 = 0;
@@ -105,7 +105,7 @@ impl Gate {
         if self.dropped {
             return turn.push(reply(self.keyspace.no_longer_there()));
         }
-        let Some(group) = group_of(&request) else {
+        let Some(group) = request.group() else {
             let name = &self.keyspace.settings.name;
             let error = Error::invalid(format!(
                 "keyspace {name:?} is in consensus mode: it takes no requests of quorum mode"
@@ -162,7 +162,7 @@ impl Gate {
             .get(&ask.group)
             .filter(|leader| self.alive.contains(leader));
         if let Some(leader) = leader
-            && !is_stale_read(&ask.request)
+            && !ask.request.is_stale_read()
         {
             return Some(*leader);
         }
@@ -176,13 +176,13 @@ impl Gate {
         let Some(ask) = self.asks.get(&id) else { return };
         let now = turn.now.instant;
         let short = self.alive_members(ask.group) < self.majority(ask.group);
-        if short && !is_stale_read(&ask.request) && now.since(ask.since) >= PATIENCE {
+        if short && !ask.request.is_stale_read() && now.since(ask.since) >= PATIENCE {
             return self.expire(id, turn);
         }
         let Some(to) = self.choose(ask) else {
             return self.pause(id, now);
         };
-        let repeatable = is_repeatable(&ask.request);
+        let repeatable = ask.request.is_repeatable();
         let effect = Effect::Send {
             to: Address {
                 node: to,
@@ -219,11 +219,11 @@ impl Gate {
     fn follow(&mut self, group: GroupId, leader: NodeId, now: Instant) {
         let elsewhere = self.asks.iter().filter(|(_, ask)| {
             let sent = matches!(ask.attempt, Attempt::Sent { to, .. } if to != leader);
-            sent && ask.group == group && is_repeatable(&ask.request) && !is_stale_read(&ask.request)
+            sent && ask.group == group && ask.request.is_repeatable() && !ask.request.is_stale_read()
         });
         for id in elsewhere.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(ask) = self.asks.get_mut(&id) {
-                ask.maybe |= !is_read(&ask.request);
+                ask.maybe |= !ask.request.is_read();
             }
             self.again(id, now);
         }
@@ -245,13 +245,13 @@ impl Gate {
     fn answered(&mut self, from: Address, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.get_mut(&id) else { return };
         // Whoever was found by asking around is asked first from now on.
-        if let Some(leader) = result.as_ref().ok().and_then(leader_in) {
+        if let Some(leader) = result.as_ref().ok().and_then(Response::leader) {
             self.leaders.insert(ask.group, leader);
         }
         let unknown = matches!(result, Err(Error::OutcomeUnknown { .. }));
         ask.maybe |= unknown;
         let current = ask.is_with(from.node);
-        if unknown && is_repeatable(&ask.request) {
+        if unknown && ask.request.is_repeatable() {
             if current {
                 self.pause(id, turn.now.instant);
             }
@@ -314,7 +314,7 @@ impl Gate {
     /// A member that was asked says nothing: another is asked the same.
     fn unanswered(&mut self, id: u64, to: NodeId, now: Instant) {
         if let Some(ask) = self.asks.get_mut(&id) {
-            ask.maybe |= !is_read(&ask.request);
+            ask.maybe |= !ask.request.is_read();
             if self.leaders.get(&ask.group) == Some(&to) {
                 self.leaders.remove(&ask.group);
             }
@@ -336,8 +336,8 @@ impl Gate {
             let Some(ask) = self.asks.get_mut(&id) else {
                 continue;
             };
-            ask.maybe |= !is_read(&ask.request);
-            let repeatable = is_repeatable(&ask.request);
+            ask.maybe |= !ask.request.is_read();
+            let repeatable = ask.request.is_repeatable();
             self.again(id, now);
             if !repeatable {
                 let reason = Some(format!("the connection to {node} broke"));
@@ -365,7 +365,7 @@ impl Gate {
             self.majority(ask.group) as u8,
             self.alive_members(ask.group) as u8,
         );
-        let error = match is_read(&ask.request) {
+        let error = match ask.request.is_read() {
             true if sent => Error::ReadTimeout {
                 answered: 0,
                 required,
@@ -386,7 +386,7 @@ impl Gate {
         for id in self.asks.keys().copied().collect::<Vec<_>>() {
             let Some(ask) = self.asks.get(&id) else { continue };
             let sent = matches!(ask.attempt, Attempt::Sent { .. });
-            let error = match !is_read(&ask.request) && (sent || ask.maybe) {
+            let error = match !ask.request.is_read() && (sent || ask.maybe) {
                 true => self.unknown(id, Some(self.keyspace.was_dropped())),
                 false => self.keyspace.no_longer_there(),
             };

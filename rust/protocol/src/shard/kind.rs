@@ -1,11 +1,11 @@
-//! What kind of request one is: what gets into the log for it, whether it may come twice, what the metrics call it.
+//! What gets into the log for a request, and what the metrics are told of it when it is finished.
 
-use crate::api::{ReadLevel, Request, Response, Stamp};
+use crate::api::{Request, Response, Stamp};
 use crate::error::Error;
 use crate::raft::sessions::{MAX_IDLE_MS, Request as LogRequest, SessionId};
 use crate::role::Effect;
 use crate::shard::command::Command;
-use crate::telemetry::{Consistency, Measurement, Operation};
+use crate::telemetry::Measurement;
 use crate::time::Instant;
 
 /// What must get into the log for a request; `None` for one that changes nothing.
@@ -49,13 +49,11 @@ pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest>, Error
         }
         Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
         Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
-        _ => return Ok(None),
+        other => {
+            assert!(other.is_read(), "no change of a group: {other:?}");
+            return Ok(None);
+        }
     }))
-}
-
-/// Whether a request may be sent again although it may have been executed.
-pub(super) fn is_repeatable(request: &Request) -> bool {
-    !matches!(request, Request::Propose { session: None, .. })
 }
 
 /// A finished request, for the metrics.
@@ -65,38 +63,11 @@ pub(super) fn measure(
     now: Instant,
     result: &Result<Response, Error>,
 ) -> Option<Effect> {
-    let (operation, level) = match request {
-        Request::Propose {
-            command: Command::Append { .. },
-            ..
-        } => (Operation::Append, ReadLevel::Linearizable),
-        Request::Propose {
-            command: Command::Write(writes),
-            ..
-        } => match writes.as_slice() {
-            [write] if write.value.is_none() => (Operation::Delete, ReadLevel::Linearizable),
-            _ => (Operation::Put, ReadLevel::Linearizable),
-        },
-        Request::Read { level, .. } => (Operation::Get, *level),
-        Request::ReadRange { level, .. } | Request::ReadLog { level, .. } => (Operation::Scan, *level),
-        _ => return None,
-    };
     Some(Effect::Measure(Measurement {
-        operation,
-        consistency: match level {
-            ReadLevel::Linearizable => Consistency::Linearizable,
-            ReadLevel::Stale => Consistency::Stale,
-        },
+        operation: request.operation()?,
+        consistency: request.group_consistency(),
         outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
         micros: now.0.saturating_sub(started.0),
         siblings: 0,
     }))
-}
-
-/// Whether a request changes nothing.
-pub(super) fn is_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Read { .. } | Request::ReadRange { .. } | Request::ReadLog { .. }
-    )
 }

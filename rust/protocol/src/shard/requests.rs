@@ -13,7 +13,7 @@ use crate::raft::sessions::{Answer, Request as LogRequest, SessionError, logged}
 use crate::raft::types::{LogIndex, LogPosition};
 use crate::role::{Address, ClientRef, Effect, RoleId};
 use crate::shard::command::{Command, Outcome};
-use crate::shard::kind::{is_read, is_repeatable, log_request, measure};
+use crate::shard::kind::{log_request, measure};
 use crate::shard::server::Server;
 use crate::shard::turn::Turn;
 use crate::telemetry::Span;
@@ -95,12 +95,7 @@ impl Server {
         self.last_ask += 1;
         let id = self.last_ask;
         let logged = log_request(&request);
-        let level = match &request {
-            Request::Read { level, .. }
-            | Request::ReadRange { level, .. }
-            | Request::ReadLog { level, .. } => Some(*level),
-            _ => None,
-        };
+        let level = request.read_level();
         let started = turn.now;
         let ask = Ask {
             origin,
@@ -293,8 +288,8 @@ impl Server {
         }
         // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
         let proposed = self.asks.iter().filter(|(_, ask)| {
-            let logged = !is_read(&ask.request);
-            logged && is_repeatable(&ask.request)
+            let logged = !ask.request.is_read();
+            logged && ask.request.is_repeatable()
         });
         let waiting: Vec<u64> = self.gathered.iter().map(|gathered| gathered.id).collect();
         let ids: Vec<u64> = proposed
@@ -347,7 +342,7 @@ impl Server {
     /// This server can do no more: what it was asked to write may have been written, reads are for others.
     pub(super) fn turn_all_away(&mut self, why: &str, turn: &mut Turn<'_>) {
         for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            let read = self.asks.get(&id).is_some_and(|ask| is_read(&ask.request));
+            let read = self.asks.get(&id).is_some_and(|ask| ask.request.is_read());
             match read {
                 true => self.turn_away(id, None, turn),
                 false => {
@@ -364,7 +359,7 @@ impl Server {
         for (id, read) in self
             .asks
             .iter()
-            .map(|(id, ask)| (*id, is_read(&ask.request)))
+            .map(|(id, ask)| (*id, ask.request.is_read()))
             .collect::<Vec<_>>()
         {
             let error = match read || gathered.contains(&id) {
@@ -404,14 +399,8 @@ impl Ask {
         let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {
             return;
         };
-        let (name, group) = match &self.request {
-            Request::Propose { group, .. } => ("raft.write", group),
-            Request::OpenSession { group, .. } => ("raft.open_session", group),
-            Request::CloseSession { group, .. } => ("raft.close_session", group),
-            Request::Read { group, .. } => ("raft.read", group),
-            Request::ReadRange { group, .. } => ("raft.scan", group),
-            Request::ReadLog { group, .. } => ("raft.read_log", group),
-            _ => return,
+        let (Some(name), Some(group)) = (self.request.raft_span(), self.request.group()) else {
+            return;
         };
         let mut span = Span::child(parent, turn.rng, name, me, self.started.wall, turn.now.wall)
             .with("db.system.name", "quorate")

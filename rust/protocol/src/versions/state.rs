@@ -103,6 +103,12 @@ impl KeyState {
         &self.siblings
     }
 
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        let values = self.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
+        values.map(Bytes::len).sum::<usize>() + size_of_val(&self.siblings[..]) + self.clock.size()
+    }
+
     /// Whether the key was never written.
     pub fn is_empty(&self) -> bool {
         self.clock.is_empty()

@@ -77,6 +77,11 @@ impl VersionVector {
         self.counters.len()
     }
 
+    /// About how many bytes it takes in memory; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        self.counters.len() * 2 * size_of::<Dot>()
+    }
+
     /// The counter up to which `replica`'s writes were seen; 0 for none.
     pub fn get(&self, replica: ReplicaId) -> u64 {
         self.counters.get(&replica).copied().unwrap_or(0)

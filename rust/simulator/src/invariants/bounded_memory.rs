@@ -8,7 +8,7 @@ use quorate_protocol::link::LinkSettings;
 
 use super::{Invariant, Observation};
 use crate::world::World;
-use crate::world::listener::MAX_REQUESTS;
+use crate::world::listener::LIMITS;
 
 /// Waiting for the disk: what the clients that a node admits can cause, with room to spare.
 const MOST_FOR_DISK: usize = 64 << 20;
@@ -38,9 +38,10 @@ impl Invariant for BoundedMemory {
             return Err(format!("{disk} bytes wait on {node} for its disk"));
         }
         let requests = world.requests_in_flight(node);
-        if requests > MAX_REQUESTS {
+        if requests > LIMITS.requests {
+            let most = LIMITS.requests;
             return Err(format!(
-                "{requests} requests are in progress on {node}, at most {MAX_REQUESTS} may"
+                "{requests} requests are in progress on {node}, at most {most} may"
             ));
         }
         Ok(())

@@ -15,7 +15,6 @@ use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::time::Instant;
 
 use super::{Invariant, Observation};
-use crate::history::{read_level, view};
 use crate::ledger::Ledger;
 use crate::world::World;
 
@@ -147,7 +146,7 @@ impl Invariant for CommittedReads {
         let (Some((group, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
             return Ok(());
         };
-        match (read_level(request), view(answer)) {
+        match (request.read_level(), answer.view()) {
             (Some(level), Some(view)) => check(world, group, number, view, level),
             (None, None) => Ok(()),
             _ => Err(format!("that is no answer to it: {operation:?}")),

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 
 use quorate_checker::{Action, Budget, Condition, Operation as Step, Outcome, Verdict, check};
-use quorate_protocol::api::{ReadLevel, Record, Request, Response};
+use quorate_protocol::api::{Record, Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::key::Key;
 use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::shard::command::{self, Command, Write};
 
 use super::{Invariant, Observation};
-use crate::history::{Operation, read_level};
+use crate::history::Operation;
 use crate::world::World;
 
 /// What may be spent on the keys of one shard: many times what they need.
@@ -157,7 +157,7 @@ fn judge(operations: &[Operation]) -> Result<(), String> {
     let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
     for operation in operations {
         if let Some((group, request)) = operation.asked()
-            && read_level(request) != Some(ReadLevel::Stale)
+            && !request.is_stale_read()
         {
             groups.entry(group).or_default().push((operation, request));
         }

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use quorate_protocol::api::{Committed, View};
+use quorate_protocol::api::{Committed, ReadLevel, View};
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::level::Level;
 use quorate_protocol::time::{Instant, WallTime};

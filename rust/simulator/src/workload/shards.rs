@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_protocol::api::{ReadLevel, Request, Response};
+use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::raft::types::GroupId;
@@ -37,21 +38,32 @@ impl Shards {
         }
     }
 
+    /// One of the keyspaces, if there is one.
+    pub(super) fn any(&self, chance: &mut Chance) -> Option<KeyspaceId> {
+        let count = self.keyspaces.len() as u64;
+        (count > 0).then(|| self.keyspaces[chance.below(count) as usize].id)
+    }
+
     /// Whether there is nothing to work on.
     pub(super) fn is_empty(&self) -> bool {
         self.keyspaces.is_empty()
     }
 
-    /// What it does next; `value` makes one that nobody has used.
+    /// What it does next; `value` makes one that nobody has used. Now and then it takes the keyspace `of_other_mode` for one of
+    /// its own.
     pub(super) fn think(
         &mut self,
         keys: &[Key],
+        of_other_mode: KeyspaceId,
         chance: &mut Chance,
         mut value: impl FnMut(&mut Chance) -> Bytes,
     ) -> Request {
         let place = chance.below(self.keyspaces.len() as u64) as usize;
         let keyspace = &self.keyspaces[place];
-        let id = keyspace.id;
+        let id = match chance.happens(0.01) {
+            true => of_other_mode,
+            false => keyspace.id,
+        };
         let shard_of = |bytes: &[u8]| keyspace.shard_of(self.hash.token_of(bytes));
         let key = chance.pick(keys).clone();
         let shard = shard_of(key.partition());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_protocol::admission::{Limits, Need, Refusal};
 use quorate_protocol::api::{
     CLIENT_VERSION_MAX, ClientHello, MAX_CLIENT_FRAME, PeerStatus, Request, RequestFrame, Response,
     ResponseFrame, ServerHello, Status, StorageStatus,
@@ -11,14 +12,21 @@ use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, Decoder, FrameError, MAX_HELLO_FRAME, MAX_REQUEST_FRAME};
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::Header;
-use quorate_protocol::role::{ClientRef, Event, RoleId};
+use quorate_protocol::role::{ClientRef, Event};
+use quorate_protocol::routing::{Route, route};
 
 use super::World;
 use super::machine::Port;
 use crate::network::{SessionId, Side};
 
-/// The most requests that a node takes on at a time.
-pub(crate) const MAX_REQUESTS: usize = 4096;
+/// What a node takes on at a time: less than a real one, so that clients meet the limits.
+pub(crate) const LIMITS: Limits = Limits {
+    requests: 4096,
+    request_bytes: 64 << 20,
+    connection_requests: 1024,
+    connection_bytes: 16 << 20,
+    overdue: Duration::from_secs(1),
+};
 
 /// A client's connection.
 pub(super) struct Connection {
@@ -39,7 +47,8 @@ enum Stage {
 /// Something that a client said.
 enum Said {
     Hello,
-    Request(Box<RequestFrame>),
+    /// With the bytes of its frame.
+    Request(Box<RequestFrame>, usize),
 }
 
 impl Connection {
@@ -61,8 +70,8 @@ impl Connection {
         }
         Ok(self
             .decoder
-            .decode::<RequestFrame>()?
-            .map(|request| Said::Request(Box::new(request))))
+            .decode_sized::<RequestFrame>()?
+            .map(|(request, size)| Said::Request(Box::new(request), size)))
     }
 }
 
@@ -91,7 +100,7 @@ impl World {
                 match connection.next() {
                     Ok(None) => break,
                     Ok(Some(Said::Hello)) => self.welcome(node, session),
-                    Ok(Some(Said::Request(request))) => self.request(node, number, *request),
+                    Ok(Some(Said::Request(request, size))) => self.request(node, number, *request, size),
                     Err(error) => panic!("a client of ours broke the protocol: {error}"),
                 }
             }
@@ -125,7 +134,7 @@ impl World {
         self.with_network(|network, now, flights| network.send(now, session, Side::Listener, bytes, flights));
     }
 
-    fn request(&mut self, node: NodeId, connection: u64, frame: RequestFrame) {
+    fn request(&mut self, node: NodeId, connection: u64, frame: RequestFrame, size: usize) {
         let now = self.clocks(node);
         self.chronicle.note(
             self.now,
@@ -143,23 +152,28 @@ impl World {
             deadline: now.instant + Duration::from_millis(u64::from(frame.deadline_ms)),
             trace: frame.trace,
         };
-        let process = self.process_mut(node);
-        if process.requests.len() >= MAX_REQUESTS {
-            let error = Error::Overloaded(format!(
-                "{node} has {MAX_REQUESTS} requests in progress: try again later"
-            ));
-            return self.answer(node, client, Err(error));
+        let members = self.placement.topology().members.len();
+        let served = &self.served;
+        let required = |need: &Need| {
+            let keyspace = need.keyspace.and_then(|id| served.get(&id));
+            need.required(members, keyspace.map(|served| &served.keyspace.settings))
+        };
+        let machine = self.machines.get_mut(&node).expect("a node");
+        let process = machine.process.as_mut().expect("it takes requests");
+        let in_flight = process.in_flight.entry(connection).or_default();
+        let totals = &mut process.totals;
+        match in_flight.admit(&frame, size, now.instant, &LIMITS, totals, required) {
+            Ok(()) => {}
+            Err(Refusal::Error(error)) => return self.answer(node, client, Err(error)),
+            Err(Refusal::Repeated) => panic!("a client of ours has given an id twice: {frame:?}"),
         }
-        process.requests.insert(client);
         let roles = &self.process_mut(node).roles;
-        let coordinator = |role: RoleId| Some(role).filter(|role| roles.contains_key(role));
-        let role = role_for(&frame.request).map(|role| coordinator(role).unwrap_or(RoleId::Control));
-        match role {
-            None => {
+        match route(&frame.request, |role| roles.contains_key(&role)) {
+            Route::Node => {
                 let response = self.own_answer(node, &frame.request);
                 self.reply(node, client, Ok(response));
             }
-            Some(role) => {
+            Route::Role(role) => {
                 let delay = self.mail_time();
                 self.mail(
                     node,
@@ -183,6 +197,8 @@ impl World {
             Request::Events { .. } => Response::Events(Vec::new()),
             Request::Spans { .. } => Response::Spans(Vec::new()),
             Request::Metrics => Response::Metrics(String::new()),
+            Request::Groups => Response::Groups(Vec::new()),
+            Request::Faults => Response::Faults(Vec::new()),
             _ => Response::Status(Box::new(Status {
                 node,
                 boot: process.boot,
@@ -209,7 +225,7 @@ impl World {
                     .collect(),
                 data_directory: String::new(),
                 stored_bytes: 0,
-                in_flight: process.requests.len() as u64,
+                in_flight: process.totals.requests as u64,
                 storage: StorageStatus::default(),
             })),
         }
@@ -217,7 +233,10 @@ impl World {
 
     /// A role has answered. Each request is answered once; an answer to a connection that is gone goes nowhere.
     pub(super) fn reply(&mut self, node: NodeId, client: ClientRef, response: Result<Response, Error>) {
-        if self.process_mut(node).requests.remove(&client) {
+        let process = self.process_mut(node);
+        let in_flight = process.in_flight.get_mut(&client.connection);
+        let released = in_flight.and_then(|in_flight| in_flight.release(client.request, &mut process.totals));
+        if released.is_some() {
             self.answer(node, client, response);
         } else if self
             .process_mut(node)
@@ -240,28 +259,5 @@ impl World {
         let mut bytes = BytesMut::new();
         frame::encode(&frame, MAX_CLIENT_FRAME, &mut bytes).expect("simulated values are small");
         self.send_to_client(session, bytes.freeze());
-    }
-}
-
-/// Who answers a request; `None`: the node itself.
-fn role_for(request: &Request) -> Option<RoleId> {
-    match request {
-        Request::Put { keyspace, .. } | Request::Get { keyspace, .. } | Request::Scan { keyspace, .. } => {
-            Some(RoleId::Coordinator(*keyspace))
-        }
-        Request::CreateKeyspace(_)
-        | Request::AlterKeyspace { .. }
-        | Request::DropKeyspace { .. }
-        | Request::ListKeyspaces
-        | Request::Topology
-        | Request::Membership
-        | Request::Groups => Some(RoleId::Control),
-        Request::Propose { keyspace, .. }
-        | Request::OpenSession { keyspace, .. }
-        | Request::CloseSession { keyspace, .. }
-        | Request::Read { keyspace, .. }
-        | Request::ReadRange { keyspace, .. }
-        | Request::ReadLog { keyspace, .. } => Some(RoleId::Gate(*keyspace)),
-        _ => None,
     }
 }

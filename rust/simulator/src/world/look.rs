@@ -201,6 +201,6 @@ impl World {
         self.machines[&node]
             .process
             .as_ref()
-            .map_or(0, |process| process.requests.len())
+            .map_or(0, |process| process.totals.requests)
     }
 }

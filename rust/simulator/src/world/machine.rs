@@ -1,11 +1,12 @@
 //! A host, its disk, and the process that may be running on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use quorate_protocol::admission::{InFlight, Totals};
 use quorate_protocol::ids::{BootId, NodeId, ReplicaId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::link::{Link, SessionId as LinkSessionId};
-use quorate_protocol::role::{ClientRef, RoleId, Spec};
+use quorate_protocol::role::{RoleId, Spec};
 use quorate_protocol::time::Instant;
 
 use super::Happening;
@@ -58,8 +59,9 @@ pub(super) struct Process {
     pub(super) ports: BTreeMap<SessionId, Port>,
     pub(super) connections: BTreeMap<u64, SessionId>,
     pub(super) last_connection: u64,
-    /// Requests of clients that have not been answered.
-    pub(super) requests: BTreeSet<ClientRef>,
+    /// Requests of clients that have not been answered, by connection.
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    pub(super) totals: Totals,
     /// For timers: tells one from another that replaced it.
     pub(super) last_set: u64,
 }
@@ -77,7 +79,8 @@ impl Process {
             ports: BTreeMap::new(),
             connections: BTreeMap::new(),
             last_connection: 0,
-            requests: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            totals: Totals::default(),
             last_set: 0,
         }
     }

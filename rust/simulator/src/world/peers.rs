@@ -144,9 +144,9 @@ impl World {
             }
             Some(Port::Client(connection)) => {
                 process.connections.remove(&connection.number);
-                process
-                    .requests
-                    .retain(|client| client.connection != connection.number);
+                if let Some(mut in_flight) = process.in_flight.remove(&connection.number) {
+                    in_flight.release_all(&mut process.totals);
+                }
             }
         }
     }

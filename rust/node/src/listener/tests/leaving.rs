@@ -27,10 +27,10 @@ async fn requests_of_a_client_that_left_count_until_they_are_answered() {
 
 #[tokio::test]
 async fn what_nobody_answers_is_answered_after_its_deadline() {
-    let mut served = serve(Limits {
+    let mut served = serve(admitting(admission::Limits {
         overdue: Duration::from_millis(10),
-        ..Limits::default()
-    })
+        ..admission::Limits::default()
+    }))
     .await;
     let (mut client, _) = Client::connect(served.address, None).await;
     let (mut write, mut read) = (frame(1, put(10)), frame(2, Request::ListKeyspaces));

@@ -8,10 +8,10 @@ fn megabyte() -> Result<Response, Error> {
 
 #[tokio::test]
 async fn too_much_work_is_refused_and_admitted_again_later() {
-    let mut served = serve(Limits {
+    let mut served = serve(admitting(admission::Limits {
         requests: 2,
-        ..Limits::default()
-    })
+        ..admission::Limits::default()
+    }))
     .await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client

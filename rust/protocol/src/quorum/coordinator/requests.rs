@@ -7,14 +7,14 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 
 use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_PATIENCE, SCAN_PATIENCE};
-use crate::api::{MAX_VALUE_BYTES, Page, Request, Response};
+use crate::api::{MAX_VALUE_BYTES, Page, Request, Response, Target};
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::key::{Key, record_key, record_range};
 use crate::keyspace::ReadRepair;
 use crate::level::Level;
 use crate::message::{Header, Message};
-use crate::quorum::exchange::{Ask, Kind, Origin, Progress, operation_of, reply};
+use crate::quorum::exchange::{Ask, Kind, Origin, Progress, reply};
 use crate::quorum::read::Read;
 use crate::quorum::scan::Scan;
 use crate::quorum::write::{Change, Write};
@@ -56,15 +56,22 @@ impl Coordinator {
         effects: &mut Vec<Effect>,
     ) {
         let settings = &self.keyspace.settings;
-        let Some(operation) = operation_of(&request) else {
-            let error = Error::invalid(format!("a coordinator does not answer {request:?}"));
-            return reply(origin, Err(error), effects);
+        let unsupported = |request: &Request| {
+            let name = &self.keyspace.settings.name;
+            Error::invalid(format!(
+                "keyspace {name:?} is in quorum mode, which has no request {}",
+                request.operation_name()
+            ))
         };
-        let level = match &request {
-            Request::Put { level, .. } => level.unwrap_or(settings.write_level),
-            Request::Get { level, .. } | Request::Scan { level, .. } => level.unwrap_or(settings.read_level),
-            _ => settings.read_level,
+        let operation = match request.operation() {
+            Some(operation) if matches!(request.target(), Target::Keyspace(_)) => operation,
+            _ => return reply(origin, Err(unsupported(&request)), effects),
         };
+        let usual = match request.is_read() {
+            true => settings.read_level,
+            false => settings.write_level,
+        };
+        let level = request.level().unwrap_or(usual);
         let required = match level.required(settings.replicas) {
             Ok(required) => required,
             Err(error) => return reply(origin, Err(error), effects),
@@ -105,7 +112,7 @@ impl Coordinator {
                 let range = self.range(start, end, after_start);
                 self.scan(ask, range, limit.clamp(1, MAX_PAGE), now, effects);
             }
-            _ => unreachable!("operation_of admits no other"),
+            other => self.refuse(ask, unsupported(&other), now, effects),
         }
     }
 
@@ -116,13 +123,13 @@ impl Coordinator {
 
     /// What to say to a request whose deadline was over before it was looked at.
     fn too_late(&self, request: &Request, required: u8) -> Error {
-        match request {
-            Request::Put { .. } => Error::Overloaded(format!(
+        match request.is_read() {
+            false => Error::Overloaded(format!(
                 "{} began with the write only after its deadline, and wrote nothing: allow more time, or send fewer \
                  requests at once",
                 self.me()
             )),
-            _ => Error::ReadTimeout {
+            true => Error::ReadTimeout {
                 answered: 0,
                 required,
             },

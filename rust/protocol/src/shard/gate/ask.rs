@@ -1,6 +1,6 @@
 //! A request on its way through a gate.
 
-use crate::api::{ReadLevel, Request, Response};
+use crate::api::Request;
 use crate::ids::NodeId;
 use crate::message::Header;
 use crate::raft::types::GroupId;
@@ -46,46 +46,4 @@ impl Ask {
     pub(super) fn is_with(&self, node: NodeId) -> bool {
         matches!(self.attempt, Attempt::Sent { to, .. } if to == node)
     }
-}
-
-/// The group that a request of consensus mode is for; `None` for others.
-pub(super) fn group_of(request: &Request) -> Option<GroupId> {
-    match request {
-        Request::Propose { group, .. }
-        | Request::OpenSession { group, .. }
-        | Request::CloseSession { group, .. }
-        | Request::Read { group, .. }
-        | Request::ReadRange { group, .. }
-        | Request::ReadLog { group, .. } => Some(*group),
-        _ => None,
-    }
-}
-
-/// Who leads, if an answer tells for certain that somebody did a moment ago.
-pub(super) fn leader_in(response: &Response) -> Option<NodeId> {
-    match response {
-        Response::Committed(committed) => Some(committed.leader),
-        Response::SessionOpened { leader, .. } => Some(*leader),
-        Response::Records { view, .. }
-        | Response::RecordPage { view, .. }
-        | Response::LogPage { view, .. } => view.leader.filter(|_| view.staleness_micros == Some(0)),
-        _ => None,
-    }
-}
-
-/// Whether any member may answer it.
-pub(super) fn is_stale_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Read {
-            level: ReadLevel::Stale,
-            ..
-        } | Request::ReadRange {
-            level: ReadLevel::Stale,
-            ..
-        } | Request::ReadLog {
-            level: ReadLevel::Stale,
-            ..
-        }
-    )
 }

@@ -1,0 +1,166 @@
+use super::*;
+use crate::api::ReadLevel;
+use crate::api::request_samples::{encoded_len, every_kind};
+use crate::raft::types::GroupId;
+
+fn frame(id: u64, request: Request) -> RequestFrame {
+    RequestFrame {
+        id,
+        deadline_ms: 1_000,
+        trace: None,
+        request,
+    }
+}
+
+fn get() -> Request {
+    Request::Get {
+        keyspace: KeyspaceId(1),
+        key: "k".try_into().expect("a key"),
+        level: None,
+    }
+}
+
+struct Node {
+    limits: Limits,
+    totals: Totals,
+    connections: Vec<InFlight>,
+}
+
+impl Node {
+    fn new(limits: Limits, connections: usize) -> Self {
+        Node {
+            limits,
+            totals: Totals::default(),
+            connections: vec![InFlight::default(); connections],
+        }
+    }
+
+    fn admit(&mut self, connection: usize, frame: &RequestFrame) -> Result<(), Refusal> {
+        let size = encoded_len(frame);
+        let in_flight = &mut self.connections[connection];
+        in_flight.admit(frame, size, Instant(0), &self.limits, &mut self.totals, |_| 2)
+    }
+}
+
+fn overloaded(refusal: Result<(), Refusal>, with: &str) -> bool {
+    matches!(refusal, Err(Refusal::Error(Error::Overloaded(text))) if text.contains(with))
+}
+
+/// Whatever kind it is: what was let in has no more bytes than the limits say, on a connection and on all of them.
+#[test]
+fn no_kind_of_request_passes_the_limits_unweighed() {
+    let limits = Limits {
+        request_bytes: 6 << 20,
+        connection_bytes: 4 << 20,
+        ..Limits::default()
+    };
+    for request in every_kind() {
+        let mut node = Node::new(limits, 2);
+        for connection in 0..2 {
+            let mut on_the_wire = 0;
+            for id in 0.. {
+                let frame = frame(id, request.clone());
+                match node.admit(connection, &frame) {
+                    Ok(()) => on_the_wire += encoded_len(&frame),
+                    refused => {
+                        assert!(overloaded(refused, "in flight"), "{}", request.operation_name());
+                        break;
+                    }
+                }
+            }
+            assert!(
+                on_the_wire <= limits.connection_bytes,
+                "{}",
+                request.operation_name()
+            );
+        }
+        assert!(
+            node.totals.bytes <= limits.request_bytes,
+            "{}",
+            request.operation_name()
+        );
+        let sum: usize = node.connections.iter().map(InFlight::bytes).sum();
+        assert_eq!(node.totals.bytes, sum);
+    }
+}
+
+#[test]
+fn what_is_answered_makes_room() {
+    let limits = Limits {
+        requests: 3,
+        connection_requests: 2,
+        ..Limits::default()
+    };
+    let mut node = Node::new(limits, 2);
+    assert_eq!(node.admit(0, &frame(1, get())), Ok(()));
+    assert_eq!(node.admit(0, &frame(1, get())), Err(Refusal::Repeated));
+    assert_eq!(node.admit(0, &frame(2, get())), Ok(()));
+    assert!(overloaded(node.admit(0, &frame(3, get())), "on this connection"));
+    assert_eq!(node.admit(1, &frame(1, get())), Ok(()));
+    assert!(overloaded(node.admit(1, &frame(2, get())), "on this node"));
+    assert_eq!(node.totals.refused, 2);
+    assert!(node.connections[0].release(2, &mut node.totals).is_some());
+    assert_eq!(node.connections[0].release(2, &mut node.totals), None, "once");
+    assert_eq!(node.admit(1, &frame(2, get())), Ok(()));
+    for connection in &mut node.connections {
+        connection.release_all(&mut node.totals);
+        assert!(connection.is_empty());
+    }
+    assert_eq!((node.totals.requests, node.totals.bytes), (0, 0));
+}
+
+#[test]
+fn a_deadline_that_has_passed_is_answered_by_what_was_not_done() {
+    let mut node = Node::new(Limits::default(), 1);
+    let late = |request| RequestFrame {
+        deadline_ms: 0,
+        ..frame(1, request)
+    };
+    let read = Refusal::Error(Error::ReadTimeout {
+        answered: 0,
+        required: 2,
+    });
+    assert_eq!(node.admit(0, &late(get())), Err(read));
+    let change = Request::OpenSession {
+        keyspace: KeyspaceId(1),
+        group: GroupId(2),
+        idle_ms: 1,
+    };
+    assert!(overloaded(node.admit(0, &late(change)), "nothing was done"));
+}
+
+#[test]
+fn the_overdue_are_found_by_their_deadlines() {
+    let mut node = Node::new(Limits::default(), 1);
+    for (id, deadline_ms) in [(1, 10), (2, 1_000)] {
+        let frame = RequestFrame {
+            deadline_ms,
+            ..frame(id, get())
+        };
+        assert_eq!(node.admit(0, &frame), Ok(()));
+    }
+    let overdue = |micros| node.connections[0].overdue(Instant(micros), &node.limits);
+    assert_eq!(overdue(1_009_999), [0; 0]);
+    assert_eq!(overdue(1_010_000), [1]);
+    assert_eq!(overdue(2_000_000), [1, 2]);
+}
+
+#[test]
+fn a_request_needs_what_its_keyspace_or_the_control_plane_says() {
+    let settings = KeyspaceSettings::quorum("users", 3);
+    let need = Need::of(&get());
+    assert_eq!(need.required(5, Some(&settings)), 2);
+    assert_eq!(need.required(5, None), 1, "nobody can say");
+    let drop = Request::DropKeyspace {
+        name: "users".to_owned(),
+        write_id: crate::versions::WriteId::default(),
+    };
+    assert_eq!(Need::of(&drop).required(5, None), 3);
+    let read = Request::Read {
+        keyspace: KeyspaceId(1),
+        group: GroupId(2),
+        keys: Vec::new(),
+        level: ReadLevel::Stale,
+    };
+    assert!(!Need::of(&read).writes);
+}

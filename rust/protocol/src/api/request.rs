@@ -1,0 +1,461 @@
+//! What a request *is*: whose it is, what it does, how large it is, what people call it.
+//!
+//! Everybody who treats requests of one kind otherwise than those of another asks here: the client (retries, sizes, spans),
+//! admission and routing, the roles, metrics and traces. Each question is one exhaustive `match`, so that a new kind of request
+//! does not compile before all of them are answered.
+
+use bytes::Bytes;
+
+use crate::api::{MAX_VALUE_BYTES, ReadLevel, Request};
+use crate::error::Error;
+use crate::ids::KeyspaceId;
+use crate::key::Key;
+use crate::level::Level;
+use crate::raft::types::GroupId;
+use crate::shard::command::Command;
+use crate::telemetry::{Consistency, Operation};
+use crate::versions::WriteId;
+
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// The node that is asked, from what it knows of itself; never another.
+    Node,
+    /// The control plane: any node, which asks the leader where it must.
+    ControlPlane,
+    /// A keyspace in quorum mode: any node coordinates.
+    Keyspace(KeyspaceId),
+    /// A Raft group of a keyspace in consensus mode: its leader, or for stale reads any member.
+    Group(KeyspaceId, GroupId),
+}
+
+/// What a request does to what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It changes nothing.
+    Read,
+    /// It changes data, or a session.
+    Write,
+    /// It changes keyspaces, or what is done to a node on purpose.
+    Admin,
+}
+
+impl Request {
+    /// Who answers it.
+    pub fn target(&self) -> Target {
+        match self {
+            Request::Put { keyspace, .. }
+            | Request::Get { keyspace, .. }
+            | Request::Scan { keyspace, .. } => Target::Keyspace(*keyspace),
+            Request::Propose { keyspace, group, .. }
+            | Request::OpenSession { keyspace, group, .. }
+            | Request::CloseSession { keyspace, group, .. }
+            | Request::Read { keyspace, group, .. }
+            | Request::ReadRange { keyspace, group, .. }
+            | Request::ReadLog { keyspace, group, .. } => Target::Group(*keyspace, *group),
+            Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership => Target::ControlPlane,
+            Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => Target::Node,
+        }
+    }
+
+    /// The keyspace whose data it is about.
+    pub fn keyspace(&self) -> Option<KeyspaceId> {
+        match self.target() {
+            Target::Keyspace(keyspace) | Target::Group(keyspace, _) => Some(keyspace),
+            Target::Node | Target::ControlPlane => None,
+        }
+    }
+
+    /// The Raft group that it is for, of a keyspace in consensus mode.
+    pub fn group(&self) -> Option<GroupId> {
+        match self.target() {
+            Target::Group(_, group) => Some(group),
+            Target::Keyspace(_) | Target::Node | Target::ControlPlane => None,
+        }
+    }
+
+    /// The one key that it is about, and its keyspace in quorum mode: who stores that is the best to coordinate it.
+    pub fn key(&self) -> Option<(KeyspaceId, &Key)> {
+        match self {
+            Request::Put { keyspace, key, .. } | Request::Get { keyspace, key, .. } => Some((*keyspace, key)),
+            // Any node is as good as another, or the group is asked.
+            Request::Scan { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// What it does.
+    pub fn class(&self) -> Class {
+        match self {
+            Request::Put { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. } => Class::Write,
+            Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ChangeFaults(_) => Class::Admin,
+            Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults => Class::Read,
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        self.class() == Class::Read
+    }
+
+    /// Whether executing it twice is the same as once: it may be sent again although it may have been executed.
+    ///
+    /// A command is repeatable in a session, which knows its number. A change of keyspaces goes by a name
+    /// ([`Request::write_id`]). A second session does no harm: the first one expires. A put is recognised by its replicas for a
+    /// while, but not for as long as a client may wait.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Request::Propose { session, .. } => session.is_some(),
+            Request::Put { .. } => false,
+            Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ChangeFaults(_)
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults => true,
+        }
+    }
+
+    /// The level that it asks a keyspace in quorum mode for; `None` takes the keyspace's own.
+    pub fn level(&self) -> Option<Level> {
+        match self {
+            Request::Put { level, .. } | Request::Get { level, .. } | Request::Scan { level, .. } => *level,
+            Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// How much a read of a Raft group must see; `None` for all other requests.
+    pub fn read_level(&self) -> Option<ReadLevel> {
+        match self {
+            Request::Read { level, .. }
+            | Request::ReadRange { level, .. }
+            | Request::ReadLog { level, .. } => Some(*level),
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// Whether any member of its group may answer it from what it has.
+    pub fn is_stale_read(&self) -> bool {
+        self.read_level() == Some(ReadLevel::Stale)
+    }
+
+    /// The name by which a retry is recognised, for those that carry one themselves. The client gives it.
+    pub fn write_id(&mut self) -> Option<&mut WriteId> {
+        match self {
+            Request::Put { write_id, .. }
+            | Request::AlterKeyspace { write_id, .. }
+            | Request::DropKeyspace { write_id, .. } => Some(write_id),
+            // A command goes by its number in a session; a creation by the keyspace's name.
+            Request::Propose { .. }
+            | Request::CreateKeyspace(_)
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// About how many bytes it takes in memory beside its own size: keys, values, contexts, and the room of each item of a list.
+    /// Never less than what its parts of varying length have on the wire.
+    pub fn bytes(&self) -> usize {
+        let of_key = |key: &Option<Key>| key.as_ref().map_or(0, Key::size);
+        match self {
+            Request::Put {
+                key, value, context, ..
+            } => {
+                let context = context.as_ref().map_or(0, |context| context.size());
+                key.size() + value.as_ref().map_or(0, Bytes::len) + context
+            }
+            Request::Get { key, .. } => key.size(),
+            Request::Scan { start, end, .. } | Request::ReadRange { start, end, .. } => {
+                of_key(start) + of_key(end)
+            }
+            Request::Propose { command, .. } => {
+                let items = match command {
+                    Command::Write(writes) => writes.len(),
+                    Command::Append { .. } => 0,
+                };
+                command.size() + items * size_of::<crate::shard::command::Write>()
+            }
+            Request::Read { keys, .. } => {
+                keys.iter().map(Key::size).sum::<usize>() + keys.len() * size_of::<Key>()
+            }
+            Request::CreateKeyspace(settings) => settings.name.len(),
+            Request::AlterKeyspace { name, .. } | Request::DropKeyspace { name, .. } => name.len(),
+            Request::ChangeFaults(change) => change.size(),
+            Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::ReadLog { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults => 0,
+        }
+    }
+
+    /// Refuses what every node would refuse, so that it need not be sent, and is nobody's work.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] and [`Error::InvalidArgument`].
+    pub fn validate(&self) -> Result<(), Error> {
+        match self {
+            Request::Put {
+                value: Some(value), ..
+            } if value.len() > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
+                what: "the value's length in bytes".to_owned(),
+                size: value.len() as u64,
+                limit: MAX_VALUE_BYTES as u64,
+                remedy: "split it over several keys".to_owned(),
+            }),
+            Request::Propose { command, .. } => command.validate(),
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => Ok(()),
+        }
+    }
+
+    // ---- what people call it ----
+
+    /// Its `db.operation.name`, as traces have it.
+    pub fn operation_name(&self) -> &'static str {
+        match self {
+            Request::Put { value: Some(_), .. } => "put",
+            Request::Put { value: None, .. } => "delete",
+            Request::Get { .. } => "get",
+            Request::Scan { .. } | Request::ReadRange { .. } => "scan",
+            Request::Propose {
+                command: Command::Append { .. },
+                ..
+            } => "append",
+            Request::Propose { .. } => "write",
+            Request::OpenSession { .. } => "open_session",
+            Request::CloseSession { .. } => "close_session",
+            Request::Read { .. } => "read",
+            Request::ReadLog { .. } => "entries",
+            Request::CreateKeyspace(_) => "create_keyspace",
+            Request::AlterKeyspace { .. } => "alter_keyspace",
+            Request::DropKeyspace { .. } => "drop_keyspace",
+            Request::ListKeyspaces => "list_keyspaces",
+            Request::Topology | Request::Membership => "topology",
+            Request::Status => "status",
+            Request::Events { .. } => "events",
+            Request::Spans { .. } => "spans",
+            Request::Metrics => "metrics",
+            Request::Groups => "groups",
+            Request::Faults => "faults",
+            Request::ChangeFaults(_) => "change_faults",
+        }
+    }
+
+    /// The name of the span in which a Raft group's server works on it; `None` for what is no group's.
+    pub fn raft_span(&self) -> Option<&'static str> {
+        match self {
+            Request::Propose { .. } => Some("raft.write"),
+            Request::OpenSession { .. } => Some("raft.open_session"),
+            Request::CloseSession { .. } => Some("raft.close_session"),
+            Request::Read { .. } => Some("raft.read"),
+            Request::ReadRange { .. } => Some("raft.scan"),
+            Request::ReadLog { .. } => Some("raft.read_log"),
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// What the metrics count it as; `None` for what they do not.
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Request::Put { value: Some(_), .. } => Some(Operation::Put),
+            Request::Put { value: None, .. } => Some(Operation::Delete),
+            Request::Get { .. } | Request::Read { .. } => Some(Operation::Get),
+            Request::Scan { .. } | Request::ReadRange { .. } | Request::ReadLog { .. } => {
+                Some(Operation::Scan)
+            }
+            Request::Propose {
+                command: Command::Append { .. },
+                ..
+            } => Some(Operation::Append),
+            Request::Propose {
+                command: Command::Write(writes),
+                ..
+            } => Some(match writes.as_slice() {
+                [write] if write.value.is_none() => Operation::Delete,
+                _ => Operation::Put,
+            }),
+            Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => None,
+        }
+    }
+
+    /// What a Raft group promises about it.
+    pub fn group_consistency(&self) -> Consistency {
+        match self.is_stale_read() {
+            true => Consistency::Stale,
+            false => Consistency::Linearizable,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

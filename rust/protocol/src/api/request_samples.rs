@@ -1,0 +1,172 @@
+//! One request of each kind, as large as such a request usually gets, for tests of what it weighs.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::api::{ReadLevel, Request};
+use crate::faults::{Effect, FaultChange, LinkFault};
+use crate::ids::{KeyspaceId, NodeId, ReplicaId};
+use crate::key::Key;
+use crate::keyspace::{KeyspaceChange, KeyspaceSettings};
+use crate::raft::types::GroupId;
+use crate::shard::command::{Command, Condition, Write};
+use crate::versions::{Context, Dot, WriteId};
+
+/// So many bytes of something.
+pub(crate) fn large(size: usize) -> Bytes {
+    Bytes::from(vec![7; size])
+}
+
+/// Its bytes on the wire.
+pub(crate) fn encoded_len(message: &impl Serialize) -> usize {
+    postcard::to_stdvec(message)
+        .expect("plain data can be encoded")
+        .len()
+}
+
+/// The kinds, each once; a new one does not compile before it has a sample.
+pub(crate) fn every_kind() -> Vec<Request> {
+    let keyspace = KeyspaceId(1);
+    let group = GroupId(2);
+    let level = ReadLevel::Linearizable;
+    let key = || Key::of(large(1_000)).expect("a key");
+    let name = "n".repeat(64);
+    let write_id = WriteId {
+        client: u64::MAX,
+        sequence: 1,
+    };
+    let seen = (1..500).map(|number| Dot {
+        replica: ReplicaId::new(NodeId(number), u64::from(number) << 30),
+        counter: 1 << 40,
+    });
+    let propose = |command| Request::Propose {
+        keyspace,
+        group,
+        command,
+        session: None,
+    };
+    let write = |number: u16| Write {
+        key: Key::of(Bytes::copy_from_slice(&number.to_be_bytes())).expect("a key"),
+        value: Some(large(10)),
+        condition: Condition::Any,
+    };
+    let fault = LinkFault {
+        id: u64::MAX,
+        groups: vec![(1..50).map(NodeId).collect(), (50..99).map(NodeId).collect()],
+        one_way: false,
+        effect: Effect {
+            block: true,
+            ..Effect::default()
+        },
+    };
+    let mut kinds = vec![
+        Request::Put {
+            keyspace,
+            key: key(),
+            value: Some(large(1 << 20)),
+            context: Some(Context::new(keyspace, &key(), seen.collect())),
+            level: None,
+            write_id,
+        },
+        Request::Get {
+            keyspace,
+            key: key(),
+            level: None,
+        },
+        Request::Scan {
+            keyspace,
+            start: Some(key()),
+            end: Some(key()),
+            after_start: false,
+            limit: 1,
+            level: None,
+        },
+        propose(Command::Append {
+            source: name.clone(),
+            data: large(1 << 20),
+        }),
+        propose(Command::Write((0..1_000).map(write).collect())),
+        Request::OpenSession {
+            keyspace,
+            group,
+            idle_ms: u64::MAX,
+        },
+        Request::CloseSession {
+            keyspace,
+            group,
+            session: u64::MAX,
+        },
+        Request::Read {
+            keyspace,
+            group,
+            keys: vec![key(); 1_000],
+            level,
+        },
+        Request::ReadRange {
+            keyspace,
+            group,
+            start: Some(key()),
+            end: Some(key()),
+            after_start: false,
+            limit: 1,
+            level,
+        },
+        Request::ReadLog {
+            keyspace,
+            group,
+            after: u64::MAX,
+            limit: 1,
+            level,
+        },
+        Request::CreateKeyspace(KeyspaceSettings::quorum(&name, 3)),
+        Request::AlterKeyspace {
+            name: name.clone(),
+            change: KeyspaceChange {
+                read_level: None,
+                write_level: None,
+                read_repair: None,
+            },
+            write_id,
+        },
+        Request::DropKeyspace { name, write_id },
+        Request::ListKeyspaces,
+        Request::Topology,
+        Request::Membership,
+        Request::Status,
+        Request::Events { after: u64::MAX },
+        Request::Spans { trace_id: u128::MAX },
+        Request::Metrics,
+        Request::Groups,
+        Request::Faults,
+        Request::ChangeFaults(FaultChange::Add(vec![fault.clone(); 100])),
+        Request::ChangeFaults(FaultChange::Replace(vec![fault; 100])),
+        Request::ChangeFaults(FaultChange::Heal(vec![u64::MAX; 1_000])),
+    ];
+    for kind in &mut kinds {
+        match kind {
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => {}
+        }
+    }
+    kinds
+}

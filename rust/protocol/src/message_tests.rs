@@ -1,0 +1,240 @@
+use super::*;
+use crate::api::request_samples::{encoded_len, every_kind, large};
+use crate::api::{Entry, LogEntry, Record, View};
+use crate::control::command::Command;
+use crate::ids::{KeyspaceId, ReplicaId};
+use crate::keyspace::KeyspaceSettings;
+use crate::level::Level;
+use crate::raft::configuration::Configuration;
+use crate::raft::entry::{Entry as RaftEntry, EntryKind};
+use crate::raft::message::{Body, Message as RaftMessage};
+use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::types::{LogIndex, LogPosition, Term};
+use crate::time::WallTime;
+use crate::versions::Context;
+
+/// The parts of fixed size of a message on the wire.
+const FIXED: usize = 128;
+
+fn key() -> Key {
+    Key::of(large(1_000)).expect("a key")
+}
+
+fn dot(number: u16) -> Dot {
+    Dot {
+        replica: ReplicaId::new(NodeId(number), u64::from(number) << 30),
+        counter: 1 << 40,
+    }
+}
+
+fn vector() -> VersionVector {
+    (1..300).map(dot).collect()
+}
+
+fn state() -> Arc<KeyState> {
+    let write_id = WriteId {
+        client: u64::MAX,
+        sequence: u64::MAX,
+    };
+    let mut state = KeyState::default();
+    for number in 1..20 {
+        let value = Some(large(50_000));
+        let none = VersionVector::new();
+        let next = state.put(dot(number), value, Timestamp::default(), write_id, Some(&none));
+        state = next.expect("a new dot");
+    }
+    Arc::new(state)
+}
+
+fn raft(body: Body) -> Message {
+    let message = RaftMessage {
+        term: Term(u64::MAX),
+        body,
+    };
+    let group = GroupId(2);
+    Message::Raft { group, message }
+}
+
+fn responses() -> Vec<Response> {
+    let record = Record {
+        version: u64::MAX,
+        time: WallTime(u64::MAX),
+        value: large(10_000),
+    };
+    let view = View {
+        node: NodeId(1),
+        leader: None,
+        applied: u64::MAX,
+        staleness_micros: None,
+    };
+    let entry = Entry {
+        versions: Vec::new(),
+        context: Context::new(KeyspaceId(1), &key(), vector()),
+        answered: (1..100).map(NodeId).collect(),
+        coordinator: NodeId(1),
+        level: Level::One,
+    };
+    let log_entry = LogEntry {
+        id: u64::MAX,
+        term: u64::MAX,
+        time: WallTime(u64::MAX),
+        source: "s".repeat(200),
+        data: large(10),
+    };
+    vec![
+        Response::Entry(entry.clone()),
+        Response::Page(crate::api::Page {
+            entries: vec![(key(), entry); 100],
+            next: Some(key()),
+        }),
+        Response::Metrics("m".repeat(100_000)),
+        Response::Records {
+            records: vec![Some(record.clone()); 100],
+            view,
+        },
+        Response::RecordPage {
+            entries: vec![(key(), record); 100],
+            next: Some(key()),
+            view,
+        },
+        Response::LogPage {
+            entries: vec![log_entry; 1_000],
+            next: None,
+            view,
+        },
+        Response::Done,
+    ]
+}
+
+/// The kinds, each at least once; a new one does not compile before it has a sample.
+fn every_message() -> Vec<Message> {
+    let entry = |number: u64| RaftEntry {
+        term: Term(1),
+        index: LogIndex(number),
+        kind: EntryKind::Command(large(500)),
+    };
+    let position = LogPosition {
+        term: Term(u64::MAX),
+        index: LogIndex(u64::MAX),
+    };
+    let meta = SnapshotMeta {
+        position,
+        configuration: Configuration::of_voters((1..100).map(NodeId)),
+        size: u64::MAX,
+        checksum: u64::MAX,
+    };
+    let keyspace = Keyspace {
+        id: KeyspaceId(1),
+        settings: KeyspaceSettings::quorum(&"n".repeat(64), 3),
+        groups: Vec::new(),
+    };
+    let change = Change {
+        id: WriteId::default(),
+        command: Command::DropKeyspace { name: "n".repeat(64) },
+    };
+    let mut messages = vec![
+        Message::Assign {
+            key: key(),
+            value: Some(large(1 << 20)),
+            context: Some(vector()),
+            write_id: WriteId::default(),
+        },
+        Message::Assigned {
+            dot: dot(1),
+            timestamp: Timestamp::default(),
+            state: state(),
+        },
+        Message::Store {
+            key: key(),
+            state: state(),
+        },
+        Message::Stored,
+        Message::Fetch { key: key() },
+        Message::Fetched { state: state() },
+        Message::FetchRange {
+            start: large(1_000),
+            end: large(1_000),
+            limit: 1,
+        },
+        Message::FetchedRange {
+            rows: vec![(key(), state()); 3],
+            more: true,
+        },
+        Message::Failed(Error::NotFound("w".repeat(1_000))),
+        Message::Forwarded(Err(Error::NotFound("w".repeat(1_000)))),
+        Message::Redirect { leader: None },
+        Message::Defined,
+        Message::Keyspaces(vec![keyspace; 100]),
+        Message::Heal {
+            key: key(),
+            state: state(),
+        },
+        raft(Body::Append {
+            previous: position,
+            commit: LogIndex(1),
+            entries: (1..500).map(entry).collect(),
+        }),
+        raft(Body::Snapshot {
+            meta: Box::new(meta),
+            offset: u64::MAX,
+            bytes: large(64 << 10),
+        }),
+        raft(Body::Outdated),
+        Message::Propose(change),
+        Message::Gathered,
+    ];
+    messages.extend(every_kind().into_iter().map(Message::Forward));
+    messages.extend(
+        responses()
+            .into_iter()
+            .map(|response| Message::Forwarded(Ok(response))),
+    );
+    for message in &messages {
+        match message {
+            Message::Assign { .. }
+            | Message::Assigned { .. }
+            | Message::Store { .. }
+            | Message::Stored
+            | Message::Fetch { .. }
+            | Message::Fetched { .. }
+            | Message::FetchRange { .. }
+            | Message::FetchedRange { .. }
+            | Message::Failed(_)
+            | Message::Forward(_)
+            | Message::Forwarded(_)
+            | Message::Redirect { .. }
+            | Message::Defined
+            | Message::Keyspaces(_)
+            | Message::Heal { .. }
+            | Message::Raft { .. }
+            | Message::Propose(_)
+            | Message::Gathered => {}
+        }
+    }
+    messages
+}
+
+/// What waits for a peer is bounded by what messages say that they take.
+#[test]
+fn no_message_is_smaller_than_it_says() {
+    for message in every_message() {
+        let (says, has) = (message.bytes() + FIXED, encoded_len(&message));
+        let name = format!("{message:?}");
+        assert!(
+            has <= says,
+            "{}: {has} bytes, says {says}",
+            &name[..name.len().min(60)]
+        );
+    }
+}
+
+/// Others' timeouts wait for what is on the control lane, which knows no credit: nothing there may grow.
+#[test]
+fn what_is_on_the_control_lane_is_small_or_never_leaves_the_node() {
+    for message in every_message() {
+        if message.lane(0) == Lane::Control && !matches!(message, Message::Keyspaces(_)) {
+            assert_eq!(message.bytes(), 0, "{message:?}");
+        }
+    }
+    assert_eq!(Message::Stored.lane(BULK_THRESHOLD + 1), Lane::Bulk);
+}
