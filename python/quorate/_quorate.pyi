@@ -1,6 +1,7 @@
 """The extension module: the client, the ring and the node program."""
 
 from collections.abc import Awaitable, Sequence
+from os import PathLike
 from typing import Final, final
 
 from quorate.errors import QuorateError
@@ -22,6 +23,7 @@ __all__ = [
     "Ring",
     "__version__",
     "bench",
+    "inspect_directory",
     "run_node",
 ]
 __version__: Final[str]
@@ -300,4 +302,5 @@ class Ring:
     def moved(self, after: Ring, replicas: int) -> float: ...
 
 def run_node(config: str) -> int: ...
+def inspect_directory(directory: str | PathLike[str]) -> str | None: ...
 def bench(endpoints: Sequence[str], options: str) -> str: ...

@@ -37,6 +37,8 @@ _KINDS: dict[str, type[ClusterStartError]] = {
     "Truncated": DataDirectoryError,
     "Corrupt": DataDirectoryError,
     "DataMissing": DataDirectoryError,
+    "AlreadyFormed": DataDirectoryError,
+    "FormatTooOld": DataDirectoryError,
     "FormatTooNew": DataDirectoryError,
     "ForeignLayout": DataDirectoryError,
     "OldGeneration": DataDirectoryError,

@@ -8,6 +8,7 @@ mod server;
 
 use std::sync::Arc;
 
+pub use quorate_node::inspection::inspect;
 use quorate_node::node::HttpServer;
 use quorate_node::service::ServiceFuture;
 use quorate_node::view::NodeView;

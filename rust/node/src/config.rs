@@ -106,6 +106,11 @@ pub struct NodeConfig {
     pub ring: RingSettings,
     /// Whether the end of the standard input means that the parent has died, so that the node stops.
     pub parent_pipe: bool,
+    /// Whether the cluster is yet to be formed: nothing in the data directory counts, and there are no keyspaces until the
+    /// parent says so.
+    pub forming: bool,
+    /// How long to wait for another process to let go of the data directory.
+    pub lock_timeout: Duration,
     /// The log.
     pub log: LogConfig,
     /// The cluster's secret, if it has one: peers and clients must know it.
@@ -232,6 +237,12 @@ impl RawConfig {
                 "members is missing and parent_pipe=false: list the members, or let a parent send them",
             ));
         }
+        let forming = self.forming.unwrap_or(false);
+        if forming && !parent_pipe {
+            return Err(ConfigError::new(
+                "forming=true but parent_pipe=false: nobody could say that the cluster is formed; leave forming out",
+            ));
+        }
         let config = NodeConfig {
             cluster: ClusterId::from_name(&cluster_name),
             cluster_name,
@@ -244,6 +255,8 @@ impl RawConfig {
                 hash: hash(self.hash.as_deref())?,
             },
             parent_pipe,
+            forming,
+            lock_timeout: Duration::from_millis(self.lock_timeout_ms.unwrap_or(0)),
             log: self.log.resolve()?,
             secret,
             insecure,

@@ -12,6 +12,7 @@ pub mod fullness;
 pub mod gather;
 pub mod hops;
 pub mod inbox;
+pub mod inspection;
 pub mod internal;
 pub mod layout;
 pub mod listener;

@@ -17,7 +17,8 @@ use quorate_protocol::placement::Placement;
 use quorate_protocol::role::{RoleId, Surroundings};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::Topology;
-use quorate_storage::datadir::{Claim, DataDir};
+use quorate_storage::datadir::{Claim, DataDir, Formation};
+use quorate_storage::error::OpenError;
 use quorate_storage::files::FileThreads;
 use quorate_storage::lmdb::{LmdbStore, Options};
 use quorate_storage::store::Store;
@@ -54,6 +55,9 @@ use crate::view::NodeView;
 /// How long the control role may take to read what it knows.
 const RECOVERY: Duration = Duration::from_secs(60);
 
+/// How often it is tried to lock a data directory that another process has.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Serves HTTP on the node's third door. The gateway crate has one.
 pub trait HttpServer: Send + Sync {
     /// Accepts connections for as long as the future is polled.
@@ -75,7 +79,11 @@ impl Opened {
     pub fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let dir = DataDir::open(&config.data_dir)?;
         let incarnation = random()?;
-        let claim = dir.claim(config.cluster, config.node, incarnation)?;
+        let claim = if config.forming {
+            dir.lay_anew(config.cluster, config.node, incarnation)?
+        } else {
+            dir.claim(config.cluster, config.node, incarnation)?
+        };
         let page = 4096;
         let map_size = usize::try_from(config.map_size).unwrap_or(usize::MAX) / page * page;
         let store = LmdbStore::open(
@@ -86,6 +94,39 @@ impl Opened {
             },
         )?;
         Ok(Opened { dir, claim, store })
+    }
+}
+
+impl Opened {
+    /// [`open`](Self::open) in a thread of its own, again and again while another process has the directory, for
+    /// `lock_timeout` at most; `None` when it is not `wanted` any more.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_patiently(
+        config: &Arc<NodeConfig>,
+        clock: &Clock,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Option<Self>, StartError> {
+        let deadline = clock.instant() + config.lock_timeout;
+        let mut said = false;
+        while wanted() {
+            let config = Arc::clone(config);
+            let opened = tokio::task::spawn_blocking(move || Opened::open(&config)).await;
+            let opened =
+                opened.map_err(|panic| StartError::Fatal(format!("opening the store panicked: {panic}")))?;
+            match opened {
+                Err(StartError::Open(OpenError::DirectoryInUse { path })) if clock.instant() < deadline => {
+                    if !std::mem::replace(&mut said, true) {
+                        let path = path.display();
+                        tracing::info!(%path, "waiting for another process to leave the data directory");
+                    }
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                outcome => return outcome.map(Some),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -113,6 +154,8 @@ pub struct NodeArguments {
 
 /// A node that serves requests.
 pub struct Node {
+    dir: DataDir,
+    formation: Formation,
     view: Arc<NodeView>,
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
@@ -127,6 +170,20 @@ pub struct Node {
 /// [`StartError::System`] when it has none.
 pub fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::system("read random bits")(error.into()))
+}
+
+/// Writes down in a thread of its own, from now on, that the cluster is formed.
+fn write_formation(
+    dir: &DataDir,
+    formation: &Formation,
+) -> impl Future<Output = Result<(), StartError>> + use<> {
+    let (dir, formation) = (dir.clone(), formation.clone());
+    let writing = tokio::task::spawn_blocking(move || dir.set_formed(formation));
+    async move {
+        let written = writing.await;
+        written.map_err(|panic| StartError::Fatal(format!("writing the identity panicked: {panic}")))??;
+        Ok(())
+    }
 }
 
 impl Node {
@@ -152,6 +209,13 @@ impl Node {
             mut store,
         } = opened;
         layout::keep(&mut store, &topology, dir.path())?;
+        let formation = Formation {
+            name: config.cluster_name.clone(),
+            nodes: u16::try_from(topology.members.len()).expect("ids of members have 16 bits"),
+            ring: topology.ring,
+        };
+        // Written down while the rest starts, before clients are served.
+        let writing = (!config.forming).then(|| write_formation(&dir, &formation));
         let reader = store.reader();
         let book = PeerBook::load(&*reader).map_err(|source| StartError::Read {
             path: dir.path().to_owned(),
@@ -211,6 +275,7 @@ impl Node {
             ),
             admission: Arc::new(clients.clone()),
             ready: AtomicBool::new(false),
+            forming: AtomicBool::new(config.forming),
         });
         view.register_gauges();
         let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
@@ -259,6 +324,8 @@ impl Node {
             .map_err(|error| StartError::Fatal(format!("the supervisor did not start: {error}")))?;
         let router = Router::new(Arc::clone(&view), replies);
         let node = Node {
+            dir,
+            formation,
             view,
             supervisor,
             storage,
@@ -279,6 +346,9 @@ impl Node {
         };
         node.join(&config, claim.identity.replica, doors.peer, delivery)
             .await?;
+        if let Some(written) = writing {
+            written.await?;
+        }
         node.serve_clients(config.cluster, config.secret.clone(), doors.client, clients);
         node.view.ready.store(true, Ordering::Release);
         node.view.telemetry.emit(TimelineEvent::NodeStarted);
@@ -340,6 +410,16 @@ impl Node {
             replies,
         };
         self.serve(Service::actor("clients", move || (Listener, arguments.clone())));
+    }
+
+    /// The cluster is formed: what is in the data directory counts from now on, and there may be keyspaces.
+    ///
+    /// # Errors
+    /// [`StartError::Open`] when that cannot be written down.
+    pub async fn form(&self) -> Result<(), StartError> {
+        write_formation(&self.dir, &self.formation).await?;
+        self.view.forming.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// What it says about itself.

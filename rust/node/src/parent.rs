@@ -3,11 +3,25 @@
 use std::io::{self, BufRead, Write};
 use std::thread;
 
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::doors::Bound;
 use crate::start_error::StartError;
+
+/// Lines of the parent that may wait to be read.
+const UNREAD_LINES: usize = 4;
+
+/// What the parent says once its cluster is ready: `{"formed":true}`.
+#[derive(Debug, Deserialize)]
+struct Formed {
+    formed: bool,
+}
+
+/// Whether the parent says in this line that the cluster is formed.
+pub fn says_formed(line: &str) -> bool {
+    serde_json::from_str(line).is_ok_and(|Formed { formed }| formed)
+}
 
 /// A line on the standard output.
 #[derive(Debug, Serialize)]
@@ -28,6 +42,11 @@ pub enum Line<'a> {
         node: u16,
         /// Its boot, in hexadecimal.
         boot: &'a str,
+    },
+    /// The cluster is formed, and the node has written that down.
+    Formed {
+        /// `true`.
+        formed: bool,
     },
     /// The node cannot start.
     Error {
@@ -75,7 +94,6 @@ pub fn complaint(message: &str) -> String {
 /// The standard input, read by a thread of its own: it may block for as long as the node lives.
 pub struct ParentPipe {
     lines: mpsc::Receiver<String>,
-    ended: oneshot::Receiver<()>,
 }
 
 impl ParentPipe {
@@ -84,8 +102,7 @@ impl ParentPipe {
     /// # Errors
     /// [`StartError::System`] when no thread can be started.
     pub fn open() -> Result<Self, StartError> {
-        let (sender, lines) = mpsc::channel(1);
-        let (end, ended) = oneshot::channel();
+        let (sender, lines) = mpsc::channel(UNREAD_LINES);
         let read = move || {
             let mut input = io::stdin().lock();
             let mut line = String::new();
@@ -93,19 +110,17 @@ impl ParentPipe {
             while matches!(input.read_line(&mut line), Ok(1..)) {
                 let line = std::mem::take(&mut line);
                 if !line.trim().is_empty() {
-                    // Only the first line means anything; what comes after it is not kept.
+                    // A parent sends two lines; of one that goes on without being heard, the rest is not kept.
                     let _full = sender.try_send(line);
                 }
             }
-            drop(sender);
-            let _stopped = end.send(());
         };
         let name = "parent-pipe".to_owned();
         thread::Builder::new()
             .name(name)
             .spawn(read)
             .map_err(StartError::system("start a thread"))?;
-        Ok(ParentPipe { lines, ended })
+        Ok(ParentPipe { lines })
     }
 
     /// The line with the members.
@@ -113,12 +128,12 @@ impl ParentPipe {
     /// # Errors
     /// [`StartError::NoMembers`] when the input ends before it.
     pub async fn members(&mut self) -> Result<String, StartError> {
-        self.lines.recv().await.ok_or(StartError::NoMembers)
+        self.line().await.ok_or(StartError::NoMembers)
     }
 
-    /// Returns when the parent has closed the pipe, as by dying.
-    pub async fn end(&mut self) {
-        let _ended = (&mut self.ended).await;
+    /// The next line; `None` when the parent has closed the pipe, as by dying.
+    pub async fn line(&mut self) -> Option<String> {
+        self.lines.recv().await
     }
 }
 
@@ -147,6 +162,7 @@ mod tests {
                 },
                 r#"{"ready":true,"node":1,"boot":"00ff"}"#,
             ),
+            (Line::Formed { formed: true }, r#"{"formed":true}"#),
             (
                 Line::Error {
                     error: "AddressInUse",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quorate_protocol::admission::Need;
 use quorate_protocol::api::{Request, RequestFrame};
 use quorate_protocol::message::Header;
+use quorate_protocol::error::Error;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 use quorate_protocol::routing::{Route, route};
 
@@ -42,6 +43,18 @@ impl listener::Router for Router {
     }
 }
 
+/// Nothing is acknowledged before it is durable that the cluster is formed: until then it may be laid anew. Without a
+/// keyspace there is nothing to acknowledge.
+fn not_formed() -> Error {
+    let reason =
+        "the cluster is being started for the first time and has no keyspaces yet: try again in a moment";
+    Error::Unavailable {
+        required: 1,
+        alive: 0,
+        reason: Some(reason.to_owned()),
+    }
+}
+
 /// Routes requests.
 #[derive(Clone)]
 pub struct Router {
@@ -66,6 +79,10 @@ impl Router {
             request,
         } in requests
         {
+            if matches!(request, Request::CreateKeyspace(_)) && self.view.is_forming() {
+                answers.push((client, Err(not_formed())));
+                continue;
+            }
             let role = match route(&request, |role| table.role(role).is_some()) {
                 Route::Role(role) => role,
                 Route::Node => {

@@ -5,6 +5,8 @@
 //! 2. With `parent_pipe` and no members in the configuration, one JSON line is read from the standard input: the list
 //!    of members, `[{"id":1,"peer":"127.0.0.1:4711","client":...,"http":...,"rack":"","datacenter":""}, ...]`.
 //! 3. `{"ready":true,"node":1,"boot":"..."}` says that the node serves requests.
+//! 4. With `forming`, one JSON line is read from the standard input when the whole cluster is ready, `{"formed":true}`, and
+//!    the same line says that the node has written that down and takes keyspaces.
 //!
 //! Instead of any of these lines `{"error":NAME,"message":...}` says why it cannot start.
 //!
@@ -27,6 +29,7 @@ use quorate_storage::error::LOST_DIRECTORY;
 use quorate_storage::map_fault::{self, LastWords};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::Instrument;
 
 use crate::clock::Clock;
@@ -34,7 +37,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::doors::Doors;
 use crate::fatal::{EXIT_FATAL, Fatal};
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
-use crate::parent::{Line, ParentPipe, complaint};
+use crate::parent::{Line, ParentPipe, complaint, says_formed};
 use crate::role_actor::panic_text;
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
@@ -157,20 +160,32 @@ async fn live(
     Line::Bound { ready: false, bound }.print();
     phase(&clock, "bound");
     // The parent collects the ports of all nodes meanwhile.
+    let (told_to_stop, done) = (AtomicBool::new(false), Notify::new());
     let opening = async {
-        let config = Arc::clone(&config);
-        let opened = tokio::task::spawn_blocking(move || Opened::open(&config)).await;
-        opened.map_err(|panic| StartError::Fatal(format!("opening the store panicked: {panic}")))?
+        let wanted = || !told_to_stop.load(Ordering::Relaxed);
+        let opened = Opened::open_patiently(&config, &clock, wanted).await;
+        done.notify_one();
+        opened
     };
     let members = async {
+        let both = async {
+            let topology = topology(&config, parent.as_mut()).await?;
+            done.notified().await;
+            Ok::<_, StartError>(topology)
+        };
         tokio::select! {
-            topology = topology(&config, parent.as_mut()) => topology.map(Some),
-            () = signals.stop() => Ok(None),
+            topology = both => topology.map(Some),
+            () = signals.stop() => {
+                told_to_stop.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
         }
     };
     let (opened, topology) = tokio::try_join!(opening, members)?;
     phase(&clock, "store opened, members known");
-    let Some(topology) = topology else { return Ok(()) };
+    let (Some(opened), Some(topology)) = (opened, topology) else {
+        return Ok(());
+    };
     let boot = BootId(random()?);
     let arguments = NodeArguments {
         config: Arc::clone(&config),
@@ -195,14 +210,39 @@ async fn live(
         boot: &format!("{:016x}", boot.0),
     }
     .print();
-    tokio::select! {
-        () = signals.stop() => tracing::info!("told to stop"),
-        () = parent_end(parent.as_mut()) => tracing::info!("the parent is gone"),
-    }
+    let served = serve(&node, &mut signals, parent.as_mut()).await;
     if tokio::time::timeout(STOP, node.stop()).await.is_err() {
         tracing::warn!("stopping in order took too long");
     }
-    Ok(())
+    served
+}
+
+/// Waits until the node is to stop, and does what the parent says meanwhile.
+async fn serve(
+    node: &Node,
+    signals: &mut Signals,
+    mut parent: Option<&mut ParentPipe>,
+) -> Result<(), StartError> {
+    loop {
+        let line = tokio::select! {
+            () = signals.stop() => {
+                tracing::info!("told to stop");
+                return Ok(());
+            }
+            line = next_line(parent.as_deref_mut()) => line,
+        };
+        match line {
+            None => {
+                tracing::info!("the parent is gone");
+                return Ok(());
+            }
+            Some(line) if says_formed(&line) => {
+                node.form().await?;
+                Line::Formed { formed: true }.print();
+            }
+            Some(line) => tracing::warn!(line, "the parent sent a line that is not understood"),
+        }
+    }
 }
 
 async fn topology(config: &NodeConfig, parent: Option<&mut ParentPipe>) -> Result<Topology, StartError> {
@@ -214,9 +254,9 @@ async fn topology(config: &NodeConfig, parent: Option<&mut ParentPipe>) -> Resul
     Ok(config.topology(members)?)
 }
 
-async fn parent_end(parent: Option<&mut ParentPipe>) {
+async fn next_line(parent: Option<&mut ParentPipe>) -> Option<String> {
     match parent {
-        Some(parent) => parent.end().await,
+        Some(parent) => parent.line().await,
         None => std::future::pending().await,
     }
 }

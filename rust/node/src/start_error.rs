@@ -108,6 +108,8 @@ impl StartError {
                 OpenError::Truncated { .. } => "Truncated",
                 OpenError::Corrupt { .. } => "Corrupt",
                 OpenError::DataMissing { .. } => "DataMissing",
+                OpenError::AlreadyFormed { .. } => "AlreadyFormed",
+                OpenError::FormatTooOld { .. } => "FormatTooOld",
                 OpenError::FormatTooNew { .. } => "FormatTooNew",
                 _ => "StorageFailed",
             },

@@ -58,6 +58,8 @@ pub struct NodeView {
     pub admission: Arc<dyn Admission>,
     /// Whether it serves requests.
     pub ready: AtomicBool,
+    /// Whether the cluster is not formed yet, so that there is no keyspace.
+    pub forming: AtomicBool,
 }
 
 impl NodeView {
@@ -121,6 +123,11 @@ impl NodeView {
     /// Whether it serves requests.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether the cluster is not formed yet.
+    pub fn is_forming(&self) -> bool {
+        self.forming.load(Ordering::Acquire)
     }
 
     /// Adds what the node knows about its state to the metrics.

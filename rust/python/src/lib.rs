@@ -36,7 +36,7 @@ mod _quorate {
     #[pymodule_export]
     use crate::context::Context;
     #[pymodule_export]
-    use crate::node::run_node;
+    use crate::node::{inspect_directory, run_node};
     #[pymodule_export]
     use crate::records::{RawCommit, RawLogPage, RawRecord, RawRecordPage};
     #[pymodule_export]

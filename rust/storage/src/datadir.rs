@@ -10,6 +10,10 @@
 //!
 //! The id of a node lives here and nowhere else. A node that finds its directory empty has lost its memory: it gets a
 //! new replica id and never resumes the old one, whose counters it no longer knows.
+//!
+//! A cluster is *formed* once all its nodes have served and one of them has led; before that none of them acknowledges
+//! anything. The identity says so, with the cluster's name, size and ring. A directory that is not a part of a formed
+//! cluster may be [laid anew](DataDir::lay_anew), one that is never.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -19,12 +23,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaId};
+use quorate_protocol::ring::RingSettings;
 
 use crate::error::OpenError;
 use crate::sys;
 
-/// The version of the identity file that this program writes.
-const IDENTITY_VERSION: u32 = 1;
+/// The version of the identity file that this program reads and writes.
+const IDENTITY_VERSION: u32 = 2;
 
 const IDENTITY_FILE: &str = "identity";
 
@@ -37,6 +42,17 @@ pub struct Identity {
     pub node: NodeId,
     /// The replica: this directory, in this life.
     pub replica: ReplicaId,
+}
+
+/// The formed cluster that a directory is a part of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formation {
+    /// The cluster's name.
+    pub name: String,
+    /// How many nodes it has.
+    pub nodes: u16,
+    /// How keys become tokens, and how many tokens a node has.
+    pub ring: RingSettings,
 }
 
 /// What [`DataDir::claim`] found.
@@ -52,6 +68,8 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// It was made just now, durably.
+    created: bool,
     _lock: Arc<File>,
 }
 
@@ -62,6 +80,7 @@ impl DataDir {
     /// [`OpenError::DirectoryInUse`] if it is locked; [`OpenError::Io`] if it cannot be created or written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
+        let created = !path.is_dir();
         create_dir_durably(path)?;
         let path = fs::canonicalize(path).map_err(io_error("resolve", path))?;
         let lock_path = path.join("LOCK");
@@ -76,6 +95,7 @@ impl DataDir {
         }
         Ok(DataDir {
             path,
+            created,
             _lock: Arc::new(lock),
         })
     }
@@ -88,7 +108,7 @@ impl DataDir {
     /// Whose directory it is; `None` if nobody has claimed it.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] or [`OpenError::FormatTooNew`] if the file is not a whole identity.
+    /// Those of [`inspect`].
     pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
         Ok(self.read()?.map(|file| file.identity))
     }
@@ -97,31 +117,11 @@ impl DataDir {
     /// random bits are `incarnation`; one that is already keeps the replica id it has.
     ///
     /// # Errors
-    /// [`OpenError::ForeignCluster`] or [`OpenError::ForeignNode`] if it is somebody else's, and those of
-    /// [`identity`](Self::identity). [`OpenError::Corrupt`] if there are data, but nobody's.
+    /// [`OpenError::ForeignCluster`] or [`OpenError::ForeignNode`] if it is somebody else's, and those of [`inspect`].
     pub fn claim(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
         let Some(IdentityFile { identity, .. }) = self.read()? else {
-            for part in ["journal", "state"] {
-                let path = self.path.join(part);
-                if path.exists() {
-                    let detail =
-                        "there are data, but the identity file that says whose is missing".to_owned();
-                    return Err(OpenError::Corrupt { path, detail });
-                }
-            }
-            let identity = Identity {
-                cluster,
-                node,
-                replica: ReplicaId::new(node, incarnation),
-            };
-            self.write(IdentityFile {
-                identity,
-                has_data: false,
-            })?;
-            return Ok(Claim {
-                identity,
-                fresh: true,
-            });
+            refuse_data(&self.path)?;
+            return self.take(cluster, node, incarnation);
         };
         let path = || self.path.clone();
         if identity.cluster != cluster {
@@ -144,6 +144,71 @@ impl DataDir {
         })
     }
 
+    /// Makes the directory `node`'s of `cluster`, without a memory, whatever an attempt to form a cluster has left in
+    /// it: nothing of that was acknowledged. The store that is opened next begins empty.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyFormed`] if it is a part of a formed cluster, and those of [`inspect`].
+    pub fn lay_anew(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
+        match self.read()? {
+            None => refuse_data(&self.path)?,
+            Some(file) => {
+                if let Some(Formation { name, .. }) = file.formation {
+                    let path = self.path.clone();
+                    return Err(OpenError::AlreadyFormed { path, name });
+                }
+            }
+        }
+        self.take(cluster, node, incarnation)
+    }
+
+    /// Writes a new identity. Without a store that was created, as the next one to open it understands.
+    fn take(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
+        let identity = Identity {
+            cluster,
+            node,
+            replica: ReplicaId::new(node, incarnation),
+        };
+        // Who made the directory may have been killed before its entry was durable.
+        if !self.created
+            && let Some(parent) = self.path.parent()
+        {
+            match File::open(parent).and_then(|parent| parent.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(io_error("sync", parent)(error));
+                }
+                _ => {}
+            }
+        }
+        self.write(&IdentityFile {
+            identity,
+            has_data: false,
+            formation: None,
+        })?;
+        Ok(Claim {
+            identity,
+            fresh: true,
+        })
+    }
+
+    /// Remembers durably that the directory is a part of this formed cluster: it cannot be laid anew from now on.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] if it cannot be written, [`OpenError::Corrupt`] if nobody has claimed it, and those of [`inspect`].
+    pub fn set_formed(&self, formation: Formation) -> Result<(), OpenError> {
+        let file = self.read()?.ok_or_else(|| OpenError::Corrupt {
+            path: self.path.join(IDENTITY_FILE),
+            detail: "it is missing".to_owned(),
+        })?;
+        if file.formation.as_ref() == Some(&formation) {
+            return Ok(());
+        }
+        self.write(&IdentityFile {
+            formation: Some(formation),
+            ..file
+        })
+    }
+
     /// Whether the store was created in this directory: from then on, its absence is a loss.
     pub(crate) fn has_data(&self) -> Result<bool, OpenError> {
         Ok(self.read()?.is_some_and(|file| file.has_data))
@@ -152,7 +217,7 @@ impl DataDir {
     /// Remembers durably that the store was created. Does nothing in a directory that nobody has claimed.
     pub(crate) fn set_has_data(&self) -> Result<(), OpenError> {
         match self.read()? {
-            Some(file) if !file.has_data => self.write(IdentityFile {
+            Some(file) if !file.has_data => self.write(&IdentityFile {
                 has_data: true,
                 ..file
             }),
@@ -161,16 +226,11 @@ impl DataDir {
     }
 
     fn read(&self) -> Result<Option<IdentityFile>, OpenError> {
-        let path = self.path.join(IDENTITY_FILE);
-        match fs::read(&path) {
-            Ok(bytes) => IdentityFile::parse(&bytes, &path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("read", &path)(error)),
-        }
+        read(&self.path)
     }
 
     /// Replaces the file so that after a power cut there is the old one or the new one, whole.
-    fn write(&self, file: IdentityFile) -> Result<(), OpenError> {
+    fn write(&self, file: &IdentityFile) -> Result<(), OpenError> {
         let path = self.path.join(IDENTITY_FILE);
         let temporary = self.path.join("identity.new");
         let written = || -> io::Result<()> {
@@ -184,11 +244,47 @@ impl DataDir {
     }
 }
 
+/// What the identity in a node's directory says, whoever uses that directory at the moment; `None` if nobody has claimed
+/// it, or there is none. A cluster that it is no part of yet is `None` too.
+///
+/// # Errors
+/// [`OpenError::Corrupt`], [`OpenError::FormatTooOld`] or [`OpenError::FormatTooNew`] if the file is not a whole identity
+/// of this version, or is missing beside data.
+pub fn inspect(directory: &Path) -> Result<Option<(Identity, Option<Formation>)>, OpenError> {
+    let Some(file) = read(directory)? else {
+        refuse_data(directory)?;
+        return Ok(None);
+    };
+    Ok(Some((file.identity, file.formation)))
+}
+
+fn read(directory: &Path) -> Result<Option<IdentityFile>, OpenError> {
+    let path = directory.join(IDENTITY_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => IdentityFile::parse(&bytes, &path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+/// Refuses a directory without an identity that has data all the same.
+fn refuse_data(directory: &Path) -> Result<(), OpenError> {
+    for part in ["journal", "state"] {
+        let path = directory.join(part);
+        if path.try_exists().map_err(io_error("inspect", &path))? {
+            let detail = "there are data, but the identity file that says whose is missing".to_owned();
+            return Err(OpenError::Corrupt { path, detail });
+        }
+    }
+    Ok(())
+}
+
 /// The identity file: lines of text, the last of them a CRC-32C of those above it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct IdentityFile {
     identity: Identity,
     has_data: bool,
+    formation: Option<Formation>,
 }
 
 impl IdentityFile {
@@ -199,9 +295,18 @@ impl IdentityFile {
             replica,
         } = self.identity;
         let mut text = format!(
-            "quorate-identity {IDENTITY_VERSION}\ncluster {cluster}\nnode {node}\nreplica {:016x}\nhas-data {}\n",
-            replica.0, self.has_data
+            "quorate-identity {IDENTITY_VERSION}\ncluster {cluster}\nnode {node}\nreplica {:016x}\nhas-data {}\n\
+             formed {}\n",
+            replica.0,
+            self.has_data,
+            self.formation.is_some(),
         );
+        if let Some(Formation { name, nodes, ring }) = &self.formation {
+            let RingSettings { vnodes, hash } = ring;
+            let name = escaped(name);
+            write!(text, "name {name}\nnodes {nodes}\nvnodes {vnodes}\nhash {hash}\n")
+                .expect("a string takes any text");
+        }
         let crc = crc32c::crc32c(text.as_bytes());
         writeln!(text, "crc32c {crc:08x}").expect("a string takes any text");
         text
@@ -214,12 +319,19 @@ impl IdentityFile {
         };
         let text = std::str::from_utf8(bytes).map_err(|_| corrupt("not text"))?;
         let mut lines = text.lines();
-        let version = field::<u32>(&mut lines, "quorate-identity").ok_or_else(|| corrupt("no version"))?;
-        if version > IDENTITY_VERSION {
-            let supported = IDENTITY_VERSION;
+        let found = field::<u32>(&mut lines, "quorate-identity").ok_or_else(|| corrupt("no version"))?;
+        let (path, supported) = (path.to_owned(), IDENTITY_VERSION);
+        if found > IDENTITY_VERSION {
             return Err(OpenError::FormatTooNew {
-                path: path.to_owned(),
-                found: version,
+                path,
+                found,
+                supported,
+            });
+        }
+        if found < IDENTITY_VERSION {
+            return Err(OpenError::FormatTooOld {
+                path,
+                found,
                 supported,
             });
         }
@@ -227,18 +339,59 @@ impl IdentityFile {
             let cluster = u128::from_str_radix(value(&mut lines, "cluster")?, 16).ok()?;
             let node = field(&mut lines, "node")?;
             let replica = u64::from_str_radix(value(&mut lines, "replica")?, 16).ok()?;
-            let has_data = field(&mut lines, "has-data")?;
             let identity = Identity {
                 cluster: ClusterId(cluster),
                 node,
                 replica: ReplicaId(replica),
             };
-            Some(IdentityFile { identity, has_data })
+            Some(IdentityFile {
+                identity,
+                has_data: field(&mut lines, "has-data")?,
+                formation: match field(&mut lines, "formed")? {
+                    true => Some(formation(&mut lines)?),
+                    false => None,
+                },
+            })
         })();
         // Written back, the fields must give the file, byte for byte: that covers the checksum too.
         file.filter(|file| file.render().as_bytes() == bytes)
             .ok_or_else(|| corrupt("not as it was written"))
     }
+}
+
+fn formation(lines: &mut std::str::Lines<'_>) -> Option<Formation> {
+    Some(Formation {
+        name: unescaped(value(lines, "name")?),
+        nodes: field(lines, "nodes")?,
+        ring: RingSettings {
+            vnodes: field(lines, "vnodes")?,
+            hash: field(lines, "hash")?,
+        },
+    })
+}
+
+/// A name on one line, whatever is in it.
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
+}
+
+fn unescaped(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        name.push(match letter {
+            '\\' => match letters.next() {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                // Anything else than a backslash was not written so: it is found out when it is written back.
+                other => other.unwrap_or_default(),
+            },
+            plain => plain,
+        });
+    }
+    name
 }
 
 fn value<'a>(lines: &mut std::str::Lines<'a>, name: &str) -> Option<&'a str> {

@@ -1,6 +1,19 @@
 use super::*;
 
+use quorate_protocol::ring::HashKind;
+
 const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef);
+
+fn formation(name: &str) -> Formation {
+    Formation {
+        name: name.to_owned(),
+        nodes: 5,
+        ring: RingSettings {
+            vnodes: 100,
+            hash: HashKind::Xxh3,
+        },
+    }
+}
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -11,14 +24,31 @@ fn golden_bytes_of_the_identity_file() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     dir.claim(CLUSTER, NodeId(3), 0xbeef).unwrap();
+    let text = || fs::read_to_string(folder.path().join("identity")).unwrap();
     assert_eq!(
-        fs::read_to_string(folder.path().join("identity")).unwrap(),
-        "quorate-identity 1\n\
+        text(),
+        "quorate-identity 2\n\
          cluster 00000000000000000123456789abcdef\n\
          node n3\n\
          replica 000300000000beef\n\
          has-data false\n\
-         crc32c d4158551\n"
+         formed false\n\
+         crc32c c1597725\n"
+    );
+    dir.set_formed(formation("a\nb\\n")).unwrap();
+    assert_eq!(
+        text(),
+        "quorate-identity 2\n\
+         cluster 00000000000000000123456789abcdef\n\
+         node n3\n\
+         replica 000300000000beef\n\
+         has-data false\n\
+         formed true\n\
+         name a\\nb\\\\n\n\
+         nodes 5\n\
+         vnodes 100\n\
+         hash xxh3\n\
+         crc32c c9dcf61e\n"
     );
 }
 
@@ -117,6 +147,7 @@ fn every_damage_to_the_identity_is_found_out() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     dir.claim(CLUSTER, NodeId(3), 7).unwrap();
+    dir.set_formed(formation("ranking")).unwrap();
     let path = folder.path().join("identity");
     let whole = fs::read(&path).unwrap();
     for at in 0..whole.len() {
@@ -135,18 +166,71 @@ fn every_damage_to_the_identity_is_found_out() {
 }
 
 #[test]
-fn a_newer_identity_says_so() {
+fn an_identity_of_another_version_says_so() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
-    fs::write(folder.path().join("identity"), "quorate-identity 2\nmore\n").unwrap();
-    assert!(matches!(
-        dir.identity(),
-        Err(OpenError::FormatTooNew {
-            found: 2,
-            supported: 1,
-            ..
-        })
-    ));
+    fs::write(folder.path().join("identity"), "quorate-identity 3\nmore\n").unwrap();
+    let error = dir.identity().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::FormatTooNew {
+                found: 3,
+                supported: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    fs::write(
+        folder.path().join("identity"),
+        "quorate-identity 1\ncluster 00000000000000000123456789abcdef\n",
+    )
+    .unwrap();
+    for error in [
+        dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("version 1") && text.contains("reads 2"), "{text}");
+    }
+}
+
+#[test]
+fn a_name_of_any_letters_is_read_back() {
+    let folder = folder();
+    let dir = DataDir::open(folder.path()).unwrap();
+    dir.claim(CLUSTER, NodeId(3), 7).unwrap();
+    for name in ["", "a b", "\r\n", "\\", "\\n", "\\\n", "\u{2028}é\u{0}", " \\r"] {
+        dir.set_formed(formation(name)).unwrap();
+        let (_, found) = inspect(folder.path()).unwrap().unwrap();
+        assert_eq!(found, Some(formation(name)));
+    }
+}
+
+#[test]
+fn a_directory_may_be_laid_anew_until_its_cluster_is_formed() {
+    let folder = folder();
+    let dir = DataDir::open(folder.path()).unwrap();
+    assert_eq!(inspect(folder.path()).unwrap(), None);
+    let first = dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap();
+    dir.set_has_data().unwrap();
+    // Another cluster, another node: what was never formed is nobody's.
+    let second = dir.lay_anew(ClusterId(1), NodeId(4), 8).unwrap();
+    assert!(first.fresh && second.fresh);
+    assert!(!dir.has_data().unwrap(), "the store begins empty");
+    assert_eq!(inspect(folder.path()).unwrap(), Some((second.identity, None)));
+    dir.set_formed(formation("ranking")).unwrap();
+    dir.set_has_data().unwrap();
+    let error = dir.lay_anew(ClusterId(1), NodeId(4), 9).unwrap_err();
+    assert!(
+        matches!(&error, OpenError::AlreadyFormed { name, .. } if name == "ranking"),
+        "{error}"
+    );
+    assert_eq!(
+        inspect(folder.path()).unwrap(),
+        Some((second.identity, Some(formation("ranking"))))
+    );
 }
 
 #[test]
@@ -154,11 +238,15 @@ fn data_without_an_identity_are_not_claimed() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     fs::create_dir(folder.path().join("journal")).unwrap();
-    let error = dir.claim(CLUSTER, NodeId(3), 7).unwrap_err();
-    assert!(
-        matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal")),
-        "{error}"
-    );
+    for error in [
+        dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal")),
+            "{error}"
+        );
+    }
 }
 
 #[test]

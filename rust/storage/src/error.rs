@@ -79,6 +79,30 @@ pub enum OpenError {
         /// What is missing.
         path: PathBuf,
     },
+    /// The directory is to be laid anew, but it is a part of a formed cluster.
+    #[error(
+        "data directory {path} holds data of cluster {name:?}, which is formed: start that cluster, or give this node \
+         an empty directory"
+    )]
+    AlreadyFormed {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster's name.
+        name: String,
+    },
+    /// The directory was written by an earlier version of the program.
+    #[error(
+        "{path} has format version {found}, this program reads {supported}: start the version that wrote it, or use \
+         another directory"
+    )]
+    FormatTooOld {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version that this program reads.
+        supported: u32,
+    },
     /// The directory was written by a later version of the program.
     #[error("{path} has format version {found}, this program knows {supported}: start a newer version")]
     FormatTooNew {

@@ -26,7 +26,7 @@ mod sys;
 pub mod thread;
 pub mod unsettled;
 
-pub use datadir::{Claim, DataDir, Identity};
+pub use datadir::{Claim, DataDir, Formation, Identity};
 pub use error::{CommitError, OpenError, ReadError};
 pub use files::{FileError, FileThreads, LmdbFiles, MemoryFiles};
 pub use lmdb::{LmdbStore, Options};

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use quorate_protocol::api::{Request, Response};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TimelineEvent;
 use serde_json::json;
@@ -124,6 +126,70 @@ fn a_directory_that_is_in_use_or_foreign_is_refused_by_name() {
     let (error, message) = refused(path, &foreign);
     assert_eq!(error, "ForeignNode");
     assert!(message.contains("belongs to node n1"), "{message}");
+}
+
+#[test]
+fn a_node_waits_for_another_one_to_leave_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = lone(directory.path());
+    let patient = NodeOptions::new(1).with(json!({"lock_timeout_ms": 60_000}));
+    let mut second = Node::spawn(directory.path(), &patient);
+    let member = second.member();
+    second.send_members(&[member]);
+    // It does not wait for longer than it is wanted.
+    for knows_members in [false, true] {
+        let mut third = Node::spawn(directory.path(), &patient);
+        let member = third.member();
+        if knows_members {
+            third.send_members(&[member]);
+        }
+        third.signal("TERM");
+        assert_eq!(third.wait().code(), Some(0));
+    }
+    first.signal("TERM");
+    first.wait();
+    second.await_ready();
+}
+
+#[test]
+fn a_cluster_may_be_laid_anew_until_it_is_formed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let options = |cluster: &str, forming: bool| NodeOptions {
+        cluster: cluster.to_owned(),
+        extra: json!({"forming": forming, "vnodes": cluster.len()}),
+        ..NodeOptions::new(1)
+    };
+    let ready = |cluster: &str, forming| {
+        let mut node = Node::spawn(path, &options(cluster, forming));
+        let member = node.member();
+        node.join(&[member]);
+        node
+    };
+    let create = |node: &Node| {
+        let settings = KeyspaceSettings::quorum("kept", 1);
+        node.client().ask(Request::CreateKeyspace(settings))
+    };
+    for cluster in ["a", "bc"] {
+        let mut node = ready(cluster, true);
+        let refusal = create(&node).unwrap_err();
+        assert!(matches!(refusal, Error::Unavailable { .. }), "{refusal}");
+        assert!(refusal.is_definite());
+        assert_eq!(
+            node.client().ask(Request::ListKeyspaces),
+            Ok(Response::Keyspaces(vec![]))
+        );
+        node.kill();
+    }
+    let mut node = ready("def", true);
+    node.send_line(&json!({"formed": true}));
+    assert_eq!(node.line(), json!({"formed": true}));
+    create(&node).unwrap();
+    node.kill();
+    let (error, message) = refused(path, &options("def", true));
+    assert_eq!(error, "AlreadyFormed");
+    assert!(message.contains("\"def\""), "{message}");
+    assert_eq!(ready("def", false).client().status().keyspaces, ["kept"]);
 }
 
 #[test]

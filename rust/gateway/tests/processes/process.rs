@@ -121,8 +121,13 @@ impl Node {
     }
 
     pub(crate) fn send_members(&mut self, members: &[Value]) {
-        // A node that cannot start may be gone before it reads them; what it says about that is read next.
-        let _gone = writeln!(self.stdin.as_mut().unwrap(), "{}", json!(members));
+        self.send_line(&json!(members));
+    }
+
+    /// Sends a line to its standard input.
+    pub(crate) fn send_line(&mut self, line: &Value) {
+        // A node that cannot start may be gone before it reads it; what it says about that is read next.
+        let _gone = writeln!(self.stdin.as_mut().unwrap(), "{line}");
     }
 
     pub(crate) fn await_ready(&mut self) {

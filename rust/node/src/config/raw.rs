@@ -28,6 +28,11 @@ pub struct RawConfig {
     pub hash: Option<String>,
     /// Stop when the standard input ends, because the parent that held it has died. False.
     pub parent_pipe: Option<bool>,
+    /// The cluster has never been ready: the node begins without what such an attempt has left in its directory, and
+    /// creates no keyspace before the parent says that the cluster is formed. Needs `parent_pipe`. False.
+    pub forming: Option<bool>,
+    /// Milliseconds to wait for another process to let go of the data directory, as one that is ending does. 0.
+    pub lock_timeout_ms: Option<u64>,
     /// The log.
     pub log: RawLog,
     /// Accept listening beyond loopback without a secret. False.

@@ -23,6 +23,8 @@ fn everything_but_the_essentials_has_a_default() {
     );
     assert_eq!(config.raft_timing, Timing::DEFAULT);
     assert!(!config.allow_faults);
+    assert!(!config.forming);
+    assert_eq!(config.lock_timeout, Duration::ZERO);
     assert_eq!(config.members, None);
 }
 
@@ -107,6 +109,13 @@ fn errors_name_the_setting_and_the_remedy() {
         text.contains("members is missing and parent_pipe=false"),
         "{text}"
     );
+    let text = NodeConfig::parse(
+        r#"{"cluster": "c", "node_id": 1, "data_dir": "d", "forming": true,
+            "members": [{"id": 1, "peer": "a:1", "client": "a:2"}]}"#,
+    )
+    .unwrap_err()
+    .0;
+    assert!(text.contains("forming=true but parent_pipe=false"), "{text}");
 }
 
 #[test]
