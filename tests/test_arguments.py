@@ -4,7 +4,7 @@ import pytest
 
 import quorate
 from quorate import ALL, Context, Ring, aio, arguments
-from quorate.fleet import Plan
+from quorate.plan import Plan
 
 # What a caller may give by mistake; some calls take some of these.
 WRONG = [

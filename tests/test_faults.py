@@ -21,8 +21,8 @@ from quorate import (
 )
 from quorate.board import Board
 from quorate.cli.clusters import node_config
-from quorate.fleet import Plan
 from quorate.flow import Call, Pause
+from quorate.plan import Plan
 from quorate.settings import Settings
 from quorate.topology import Member, Topology
 

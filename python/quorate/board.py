@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +159,15 @@ class Board:
     def starting(self, name: str) -> None:
         """Take note that a node is about to be started: until it is told which faults there are, it has none."""
         self._fresh.add(name)
+
+    @contextlib.contextmanager
+    def restarting(self, name: str) -> Iterator[None]:
+        """Take note that a node is started now: if it fails, a later start of it by others is their affair."""
+        self.starting(name)
+        try:
+            yield
+        finally:
+            self._fresh.discard(name)
 
     def restore(self, name: str, timeout: float, *, fresh: bool) -> Flow[None]:
         """Tell a node that was restarted, or was paused when others were told, which faults are in force now.

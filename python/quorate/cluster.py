@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, arguments, flow, observation
+from quorate import _quorate, arguments, background, flow, observation
 from quorate.connection import Connection
 from quorate.errors import ClusterStartError, NotFound
-from quorate.fleet import Fleet, Plan
+from quorate.fleet import Fleet
+from quorate.plan import Plan
 
 if TYPE_CHECKING:
     import os
@@ -42,8 +44,9 @@ class Cluster(Connection):
     nodes : int
         How many; they are called ``n1``, ``n2``, …
     data_dir : path, optional
-        Where to keep data and logs. Started again with the same directory, the cluster has its data again. By default a
-        temporary directory that is removed at the end.
+        Where to keep data and logs, for one program at a time. Started again with the same directory, the cluster has
+        its data again; its settings are fixed once it has been ready. By default a temporary directory that is removed
+        at the end.
     name : str, optional
         The cluster's name; nodes and data directories of other names are refused.
     vnodes : int
@@ -130,16 +133,22 @@ class Cluster(Connection):
             settings=settings,
         )
         self._fleet = fleet = Fleet(plan)
-        self._finalizer = weakref.finalize(self, fleet.close)
+        # Known here before there is anything to end.
+        weakref.finalize(self, fleet.close)
+        client = None
         try:
+            background.run(fleet.start, fleet.abandon)
             client = _quorate.Client.connect(fleet.endpoints, plan.start_timeout, secret)
             super().__init__(client, limit)
             self._board.awake, self._board.idle = fleet.awake, plan.idle
             if not flow.run(client, started(fleet, plan.start_timeout)):
                 raise unlinked(fleet, fleet.names, plan.start_timeout)
+            background.run(fleet.form, fleet.abandon)
             flow.run(client, self._roster.learn(limit))
         except BaseException:
-            self._finalizer()
+            if client is not None:
+                client.close()
+            background.run(fleet.close)
             raise
 
     @property
@@ -177,8 +186,10 @@ class Cluster(Connection):
 
     def close(self) -> None:
         """End all processes and remove what is temporary. Closing twice is no error."""
-        super().close()
-        self._finalizer()
+        try:
+            super().close()
+        finally:
+            background.run(self._fleet.close)
 
     def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
         return flow.run(self._client, noticed(self._fleet, self._board, down, timeout))
@@ -295,7 +306,7 @@ class Node(NodeView):
         wait : bool
             Whether to return only when the other nodes have noticed, which takes milliseconds.
         """
-        self._fleet.kill(self._name)
+        background.run(lambda: self._fleet.kill(self._name))
         if wait:
             self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
@@ -314,7 +325,8 @@ class Node(NodeView):
         StopTimeout
             It still runs then; it goes on stopping.
         """
-        self._fleet.stop(self._name, arguments.seconds(timeout, STOP_TIMEOUT))
+        limit, given_up = arguments.seconds(timeout, STOP_TIMEOUT), threading.Event()
+        background.run(lambda: self._fleet.stop(self._name, limit, given_up), given_up.set)
         if wait:
             self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
@@ -337,15 +349,14 @@ class Node(NodeView):
         ClusterStartError
             It does not start; the message says why.
         """
-        timeout = arguments.seconds(timeout, RESTART_TIMEOUT)
-        self._cluster._board.starting(self._name)
-        self._fleet.restart(self._name, timeout)
-        flow.run(self._cluster._client, self._cluster._board.restore(self._name, timeout, fresh=True))
+        timeout, given_up = arguments.seconds(timeout, RESTART_TIMEOUT), threading.Event()
+        client, board = self._cluster._client, self._cluster._board
+        with board.restarting(self._name):
+            background.run(lambda: self._fleet.restart(self._name, timeout, given_up), given_up.set)
+            flow.run(client, board.restore(self._name, timeout, fresh=True))
         if wait:
             names = {*self._fleet.awake(), self._name}
-            if not flow.run(
-                self._cluster._client, relinked(self._fleet, self._cluster._board, names, timeout)
-            ):
+            if not flow.run(client, relinked(self._fleet, board, names, timeout)):
                 raise unlinked(self._fleet, names, timeout)
 
     def pause(self) -> None:

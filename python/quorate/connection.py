@@ -510,6 +510,11 @@ def connect(
     limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
     addresses = arguments.parse_endpoints(endpoints)
     client = _quorate.Client.connect(addresses, limit, arguments.secret_text(secret))
-    connection = Connection(client, limit)
-    flow.run(client, connection._roster.learn(limit))
+    try:
+        connection = Connection(client, limit)
+        flow.run(client, connection._roster.learn(limit))
+    except BaseException:
+        # Nobody else knows of it.
+        client.close()
+        raise
     return connection

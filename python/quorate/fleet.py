@@ -1,15 +1,17 @@
 """The processes of a cluster on this machine, together: started in parallel, ended in parallel, nothing left behind.
 
 A fleet knows processes, ports and directories, and nothing of clients: `quorate.Cluster` and `quorate.aio.Cluster`
-both stand on it. It belongs to the process that made it. A forked child lets go of it, so that neither the child's
+both stand on it. It belongs to the process that started it. A forked child lets go of it, so that neither the child's
 end nor its garbage collector stops the parent's nodes, and so that the child does not hold the pipes whose closing
 tells the nodes that the parent is gone.
+
+What starts and ends processes is called through `quorate.background`: no interruption strikes between a process and the
+note of it here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -21,106 +23,33 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.arguments import log_filter, mapping, node_number, secret_text, switch, text, timing
-from quorate.errors import AddressInUse, Closed, DataDirectoryError, InvalidArgument, NotFound, StopTimeout
-from quorate.faults import IDLE
+from quorate.arguments import node_number
+from quorate.background import SLICE, Patience
+from quorate.data_directory import DataDirectory, Mark
+from quorate.errors import AddressInUse, Closed, ClusterStartError, DataDirectoryError, NotFound, StopTimeout
 from quorate.process import NodeProcess
 from quorate.reaper import Reaper
-from quorate.ring import MAX_NODES, Ring
-from quorate.tuning import tuned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Fleet", "Plan"]
+    from quorate.plan import Plan
+
+__all__ = ["Fleet"]
 
 _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
 _REBIND_PAUSE = 0.05
-_MARK = "cluster.json"
+# Seconds for the nodes of a program that was killed to end: they take five at most.
+_LOCK_PATIENCE = 6.0
+# Seconds for all nodes to write down that the cluster is formed.
+_FORM_PATIENCE = 30.0
 
 _fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
 
 
-class Plan:
-    """What a cluster is to be: checked before anything is started.
-
-    Parameters are those of `quorate.Cluster`.
-    """
-
-    def __init__(
-        self,
-        nodes: int,
-        *,
-        data_dir: str | os.PathLike[str] | None = None,
-        name: str | None = None,
-        vnodes: int = 150,
-        hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
-        raft_timing: str = "default",
-        racks: Mapping[str, str] | None = None,
-        datacenters: Mapping[str, str] | None = None,
-        host: str = "127.0.0.1",
-        port: int | None = None,
-        start_timeout: float = 30.0,
-        log_level: str = "info",
-        secret: str | None = None,
-        insecure: bool = False,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        if not isinstance(nodes, int) or isinstance(nodes, bool) or not 0 < nodes <= MAX_NODES:
-            raise InvalidArgument(f"nodes={nodes!r}: a cluster has a whole number of nodes, at least one")
-        highest = 65536 - 10 * nodes
-        if port is not None and (
-            not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= highest
-        ):
-            raise InvalidArgument(
-                f"port={port!r}: {nodes} node(s) need ten ports each from there, below 65536"
-            )
-        self.settings = tuned(settings)
-        self.names = [f"n{number}" for number in range(1, nodes + 1)]
-        self.racks = mapping(racks, "racks")
-        self.datacenters = mapping(datacenters, "datacenters")
-        # A ring that cannot be is an error here, not of every node.
-        Ring(self.names, vnodes=vnodes, hash=hash, racks=self.racks, datacenters=self.datacenters)
-        self.data_dir = None if data_dir is None else _directory(data_dir)
-        self.name = None if name is None else text(name, "name")
-        self.vnodes = vnodes
-        self.hash = hash
-        self.raft_timing = timing(raft_timing)
-        self.host = text(host, "host")
-        self.port = port
-        self.start_timeout = start_timeout
-        self.log_level = log_filter(log_level)
-        self.secret = secret_text(secret)
-        self.insecure = switch(insecure, "insecure")
-
-    @property
-    def idle(self) -> float:
-        """Seconds of silence after which a link counts as broken."""
-        milliseconds = self.settings.get("idle_ms")
-        return IDLE if milliseconds is None else float(milliseconds) / 1e3
-
-    def listen(self, name: str) -> dict[str, str]:
-        """Tell where a node is to listen."""
-        if self.port is None:
-            return dict.fromkeys(("client", "peer", "http"), f"{self.host}:0")
-        first = self.port + 10 * (node_number(name) - 1)
-        return {what: f"{self.host}:{first + i}" for i, what in enumerate(("client", "peer", "http"))}
-
-
-def _directory(given: str | os.PathLike[str]) -> Path:
-    """Read what was given as a data directory."""
-    try:
-        path = os.fspath(given)
-        if isinstance(path, str) and path and "\0" not in path:
-            return Path(path).absolute()
-    except TypeError:
-        pass
-    raise InvalidArgument(f"data_dir={given!r}: give the path of a directory")
-
-
 class Fleet:
-    """The running processes of a plan.
+    """The running processes of a plan, started once: `start`, then `form` when the cluster is ready, then `close`.
 
     Parameters
     ----------
@@ -128,76 +57,92 @@ class Fleet:
         What to start.
     """
 
+    directory: Path
+    """Where data and logs are, once it is started."""
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._owner = os.getpid()
         self._lock = threading.RLock()
+        self._abandoned = threading.Event()
         self._processes: dict[str, NodeProcess] = {}
         self._members: list[dict[str, Any]] = []
         self._closed = False
-        self._temporary = plan.data_dir is None
-        self.directory = _temporary_directory() if plan.data_dir is None else plan.data_dir
+        self._data: DataDirectory | None = None
+        self._temporary: Path | None = None
+        self._mark = Mark(True, plan.name or f"local-{secrets.token_hex(4)}", plan.shape)
         self._reaper: Reaper | None = None
-        try:
-            self._reaper = Reaper(self.directory if self._temporary else None)
-            _fleets.add(self)
-            self.name = self._settle()
-            self._start_all()
-        except BaseException:
-            self.close()
-            raise
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self._mark.name
 
     # Starting ---------------------------------------------------------------------------------------------------------
 
-    def _settle(self) -> str:
-        """Find or write the mark that says whose directory this is; returns the cluster's name."""
-        plan = self._plan
-        mark = self.directory / _MARK
-        wanted = {"nodes": len(plan.names), "vnodes": plan.vnodes, "hash": plan.hash}
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if not mark.exists():
-                name = plan.name or f"local-{secrets.token_hex(4)}"
-                mark.write_text(json.dumps({"cluster": name, **wanted}) + "\n")
-                return name
-            found = json.loads(mark.read_text())
-            name = str(found.pop("cluster"))
-        except OSError as error:
-            raise DataDirectoryError(
-                f"data_dir={str(self.directory)!r} cannot be used ({error.strerror}: {error.filename}): give a"
-                " directory that can be written to, or leave data_dir out"
-            ) from error
-        except (ValueError, KeyError, AttributeError) as error:
-            raise DataDirectoryError(
-                f"{mark} is not what Quorate writes there ({error}): restore it, or use another data_dir"
-            ) from error
-        if plan.name not in (None, name):
-            raise DataDirectoryError(
-                f"data_dir={str(self.directory)!r} belongs to cluster {name!r}, not to {plan.name!r}: leave name out,"
-                " or use another data_dir"
-            )
-        if found != wanted:
-            differing = ", ".join(
-                f"{key}={found.get(key)!r} (not {value!r})"
-                for key, value in wanted.items()
-                if found.get(key) != value
-            )
-            raise DataDirectoryError(
-                f"data_dir={str(self.directory)!r} holds a cluster with {differing}: start it with that, or use"
-                " another data_dir"
-            )
-        return name
+    def start(self) -> None:
+        """Start the processes; returns when all of them serve.
 
-    def _start_all(self) -> None:
-        deadline = time.monotonic() + self._plan.start_timeout
-        for name in self._plan.names:
-            self._spawn(name, self._plan.listen(name), None)
-        for name in self._plan.names:
-            self._members.append(self._member(name, self._processes[name].bound(deadline)))
-        for process in self._processes.values():
-            process.start(self._members)
-        for process in self._processes.values():
-            process.serving(deadline)
+        Raises
+        ------
+        ClusterStartError
+            A node does not start. What was started is ended by `close`.
+        Closed
+            It was abandoned or closed meanwhile.
+        """
+        with self._mine():
+            _fleets.add(self)
+            patience = Patience(self._plan.start_timeout, self._abandoned)
+            self._settle()
+            try:
+                self._reaper = Reaper(self._temporary)
+            except OSError as error:
+                raise ClusterStartError(
+                    f"the shell that cleans up should this program be killed does not start ({error}): it needs"
+                    " /bin/sh, and room for a process and some open files"
+                ) from error
+            for name in self._plan.names:
+                patience.left()
+                self._spawn(name, self._plan.listen(name), None)
+            for name in self._plan.names:
+                self._members.append(self._member(name, self._processes[name].bound(patience)))
+            for process in self._processes.values():
+                process.start(self._members)
+            for process in self._processes.values():
+                process.serving(patience)
+
+    def _settle(self) -> None:
+        """Have a directory, and know whether there is a cluster in it."""
+        plan = self._plan
+        if plan.data_dir is None:
+            self.directory = self._temporary = _temporary_directory()
+        else:
+            self.directory = plan.data_dir
+            self._data = DataDirectory(plan.data_dir)
+            self._mark = self._data.claim(plan.name, self._mark.name, plan.shape)
+
+    def form(self) -> None:
+        """Note that the cluster is ready, and let the nodes take keyspaces: from now on its data are kept.
+
+        Raises
+        ------
+        ClusterStartError
+            That cannot be written, or a node has ended.
+        """
+        with self._mine():
+            if self._data is None or self._mark.formed:
+                return
+            self._data.form(self._mark)
+            self._mark = self._mark._replace(formed=True)
+            patience = Patience(_FORM_PATIENCE, self._abandoned)
+            for process in self._processes.values():
+                process.form()
+            for process in self._processes.values():
+                process.formed(patience)
+
+    def abandon(self) -> None:
+        """Have a start or whatever else is under way give up soon. Does not block; `close` does the rest."""
+        self._abandoned.set()
 
     def _spawn(
         self, name: str, listen: Mapping[str, str], members: list[dict[str, Any]] | None
@@ -209,10 +154,13 @@ class Fleet:
             "data_dir": str(self.data_dir(name)),
             "listen": listen,
             "members": members,
-            "vnodes": plan.vnodes,
-            "hash": plan.hash,
+            "vnodes": plan.shape.vnodes,
+            "hash": plan.shape.hash,
             "raft_timing": plan.raft_timing,
             "parent_pipe": True,
+            "forming": not self._mark.formed,
+            # The directory is this program's: another process in a node's is on its way out.
+            "lock_timeout_ms": int(_LOCK_PATIENCE * 1000),
             "log": {"level": plan.log_level},
             "secret": plan.secret,
             "insecure": plan.insecure,
@@ -291,19 +239,21 @@ class Fleet:
             process.destroy()
             self._ended(process)
 
-    def stop(self, name: str, timeout: float) -> None:
+    def stop(self, name: str, timeout: float, given_up: threading.Event) -> None:
         """End a node cleanly with SIGTERM.
 
         Raises
         ------
         StopTimeout
             When it still runs after ``timeout`` seconds.
+        Closed
+            When it was given up before; the node goes on stopping.
         """
-        with self._mine():
+        with self._mine(given_up):
             process = self.process(name)
             process.signal(signal.SIGTERM)
             self._resume(process)
-            if not process.wait(timeout):
+            if not process.ended(Patience(timeout, self._abandoned, given_up)):
                 raise StopTimeout(
                     f"{name} still runs {timeout:g} s after SIGTERM: wait for it, or use kill()"
                 )
@@ -322,7 +272,7 @@ class Fleet:
         with self._mine():
             self._resume(self._running(name))
 
-    def restart(self, name: str, timeout: float) -> None:
+    def restart(self, name: str, timeout: float, given_up: threading.Event) -> None:
         """Start a node again with the same data and the same addresses, ending it first if it runs.
 
         Raises
@@ -331,26 +281,29 @@ class Fleet:
             When somebody has taken one of its ports meanwhile.
         ClusterStartError
             When it does not start.
+        Closed
+            When it was given up before; the node does not run, or goes on stopping.
         """
-        with self._mine():
+        with self._mine(given_up):
             process = self.process(name)
             if process.exit_code is None:
                 if process.paused:
                     self.kill(name)
                 else:
-                    self.stop(name, _STOP_PATIENCE)
+                    self.stop(name, _STOP_PATIENCE, given_up)
             else:
                 process.hang_up()
                 self._ended(process)
             member = self.member(name)
             listen = {what: member[what] for what in ("peer", "client", "http")}
-            deadline = time.monotonic() + timeout
-            rebind_until = min(deadline, time.monotonic() + _REBIND_PATIENCE)
+            patience = Patience(timeout, self._abandoned, given_up)
+            rebind_until = time.monotonic() + min(timeout, _REBIND_PATIENCE)
             while True:
+                patience.left()
                 process = self._spawn(name, listen, self._members)
                 try:
-                    process.bound(deadline)
-                    process.serving(deadline)
+                    process.bound(patience)
+                    process.serving(patience)
                 except BaseException as error:
                     process.destroy()
                     self._ended(process)
@@ -376,37 +329,55 @@ class Fleet:
             self._reaper.gone(process.pid)
 
     @contextlib.contextmanager
-    def _mine(self) -> Iterator[None]:
+    def _mine(self, *given_up: threading.Event) -> Iterator[None]:
+        """Have the fleet alone. Another operation that has it may take as long as a node does to start."""
         if self._owner != os.getpid():
             raise Closed(
                 f"this cluster belongs to process {self._owner}; this one was forked from it: connect to"
                 f" {','.join(self.endpoints)} instead"
             )
-        with self._lock:
-            if self._closed:
-                raise Closed("this cluster is closed: start another one")
+        while not self._lock.acquire(timeout=SLICE):
+            self._check_wanted(given_up)
+        try:
+            self._check_wanted(given_up)
             yield
+        finally:
+            self._lock.release()
+
+    def _check_wanted(self, given_up: Iterable[threading.Event]) -> None:
+        if self._abandoned.is_set():
+            raise Closed("this cluster is closed: start another one")
+        if any(event.is_set() for event in given_up):
+            raise Closed("this was given up before it was begun: do it again")
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._abandoned.is_set()
+
     def close(self) -> None:
-        """End all processes and remove what is temporary. Closing twice is no error."""
+        """End all processes and remove what is temporary. Closing twice is no error: both return when it is done."""
         if self._owner != os.getpid():
             return
+        self.abandon()
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-            try:
-                self._stop_all()
-            finally:
-                for process in self._processes.values():
-                    process.destroy()
-                if self._temporary:
-                    shutil.rmtree(self.directory, ignore_errors=True)
+            with contextlib.ExitStack() as ending:
+                # From the last to the first, each even if another one fails.
+                ending.callback(_fleets.discard, self)
+                if self._data is not None:
+                    ending.callback(self._data.release)
                 if self._reaper is not None:
-                    self._reaper.farewell()
-                _fleets.discard(self)
+                    ending.callback(self._reaper.farewell)
+                if self._temporary is not None:
+                    ending.callback(shutil.rmtree, self._temporary, ignore_errors=True)
+                for process in self._processes.values():
+                    ending.callback(process.destroy)
+                self._stop_all()
+            self._closed = True
 
     def _stop_all(self) -> None:
         for process in self._processes.values():

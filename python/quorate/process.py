@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from quorate.errors import AddressInUse, ClusterStartError, DataDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from quorate.background import Patience
 
 __all__ = ["NodeProcess"]
 
@@ -71,6 +72,7 @@ class NodeProcess:
         self.log = log
         self.data_dir = config.get("data_dir")
         self.paused = False
+        self._forming = bool(config.get("forming"))
         self._lines = b""
         if not sys.executable:
             raise ClusterStartError(
@@ -101,7 +103,11 @@ class NodeProcess:
                 )
         except OSError as error:
             raise ClusterStartError(f"{name} does not start: {error}", node=name) from error
-        self._send(json.dumps(config))
+        try:
+            self._send(config)
+        except BaseException:
+            self.destroy()
+            raise
 
     @property
     def pid(self) -> int:
@@ -117,21 +123,31 @@ class NodeProcess:
         """Say how it ended, and what that means."""
         return describe_end(self.exit_code, self.data_dir, self.log)
 
-    def bound(self, deadline: float) -> dict[str, str]:
+    def bound(self, patience: Patience) -> dict[str, str]:
         """Wait until it listens; returns its addresses by purpose."""
-        found: dict[str, str] = self._report(deadline)["bound"]
+        found: dict[str, str] = self._report(patience)["bound"]
         return found
 
     def start(self, members: list[dict[str, Any]]) -> None:
         """Send it the list of members."""
-        self._send(json.dumps(members))
+        self._send(members)
 
-    def serving(self, deadline: float) -> None:
+    def serving(self, patience: Patience) -> None:
         """Wait until it serves."""
-        while not self._report(deadline).get("ready"):
+        while not self._report(patience).get("ready"):
             pass
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        if not self._forming:
+            self._stop_listening()
+
+    def form(self) -> None:
+        """Tell it that the cluster is formed."""
+        self._send({"formed": True})
+
+    def formed(self, patience: Patience) -> None:
+        """Wait until it has written that down."""
+        while not self._report(patience).get("formed"):
+            pass
+        self._stop_listening()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, unless it has ended."""
@@ -144,6 +160,13 @@ class NodeProcess:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return False
+        return True
+
+    def ended(self, patience: Patience) -> bool:
+        """Wait for its end; tells whether it came in time."""
+        while not self.wait(patience.slice()):
+            if patience.left() <= 0:
+                return False
         return True
 
     def hang_up(self) -> None:
@@ -172,24 +195,30 @@ class NodeProcess:
             return source.read().decode(errors="replace").strip()
         return ""
 
-    def _send(self, message: str) -> None:
+    def _stop_listening(self) -> None:
+        """Close its standard output: it has nothing more to say there."""
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _send(self, message: object) -> None:
         assert self._process.stdin is not None
         # A node that has ended says why on its standard output: that is where the error is raised.
         with contextlib.suppress(BrokenPipeError):
-            data = memoryview(message.encode() + b"\n")
+            data = memoryview(json.dumps(message).encode() + b"\n")
             while data:
                 data = data[os.write(self._process.stdin.fileno(), data) :]
 
-    def _report(self, deadline: float) -> dict[str, Any]:
+    def _report(self, patience: Patience) -> dict[str, Any]:
         """Read the next line of its standard output."""
         assert self._process.stdout is not None
         source = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(source, select.POLLIN)
         while b"\n" not in self._lines:
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
-                raise self._failure("it did not say that it is ready in time")
+            if not poll.poll(patience.slice() * 1000):
+                if patience.left() <= 0:
+                    raise self._failure("it did not say that it is ready in time")
+                continue
             chunk = os.read(source, 65536)
             if not chunk:
                 self._process.wait()

@@ -206,8 +206,13 @@ class Connecting:
 
     async def _connect(self) -> Connection:
         client = await _quorate.Client.connect_async(self._endpoints, self._timeout, self._secret)
-        connection = Connection(client, self._timeout)
-        await flow.run_async(client, connection._roster.learn(self._timeout))
+        try:
+            connection = Connection(client, self._timeout)
+            await flow.run_async(client, connection._roster.learn(self._timeout))
+        except BaseException:
+            # Nobody else knows of it.
+            client.close()
+            raise
         return connection
 
     def __await__(self) -> Generator[object, None, Connection]:
