@@ -76,6 +76,26 @@ def test_health_by_keyspace():
             cluster.health("missing")
 
 
+def test_health_of_a_consensus_keyspace_is_that_of_its_groups():
+    with quorate.Cluster(nodes=5) as cluster:
+        members = cluster.keyspace("agreed", mode="consensus", replicas=3).info.groups[0].members
+        for node in cluster:
+            if node.name not in members:
+                node.kill()
+        # Some keys of the ring have lost two of their three copies; the group has lost no member.
+        health = cluster.health("agreed")
+        assert (health.status, health.has_quorum, health.healthy_nodes) == ("degraded", True, 3)
+        assert cluster.health().status == "unavailable"
+
+
+def test_health_of_a_consensus_keyspace_whose_group_has_lost_its_majority():
+    with quorate.Cluster(nodes=5) as cluster:
+        members = cluster.keyspace("agreed", mode="consensus", replicas=3).info.groups[0].members
+        for name in members[1:]:
+            cluster[name].kill()
+        assert cluster.health("agreed").status == "unavailable"
+
+
 def test_metrics_of_all_nodes(shared, keyspace):
     name = "quorate_operations_total"
     before = shared.metrics().value(name, op="put", outcome="ok")

@@ -73,12 +73,18 @@ def _node_status(member: Member, answer: str | QuorateError) -> NodeStatus:
 
 
 def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]:
-    """Judge whether a keyspace (or a key with three copies) can serve."""
+    """Judge whether a keyspace (or a key with three copies) can serve.
+
+    A key of a consensus keyspace is in one of its groups, whose members were chosen when it was created. Any other one
+    is on one of the ring's sets of replicas.
+    """
     shape = yield from roster.topology(timeout)
-    if keyspace is None:
-        replicas = min(3, len(shape.members))
+    info = None if keyspace is None else (yield from find_keyspace(keyspace, timeout))
+    replicas = min(3, len(shape.members)) if info is None else info.replicas
+    if info is not None and info.mode == "consensus":
+        sets = {group.members for group in info.groups}
     else:
-        replicas = (yield from find_keyspace(keyspace, timeout)).replicas
+        sets = set(Ring.of(shape).replica_sets(replicas))
     nodes = (yield from status(roster, timeout)).nodes
     sights = _sights(nodes)
     required = levels.QUORUM.required(replicas)
@@ -88,7 +94,7 @@ def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]
             len(sights[member].intersection(members)) >= required for member in members if member in sights
         )
 
-    has_quorum = all(served(members) for members in Ring.of(shape).replica_sets(replicas))
+    has_quorum = all(served(members) for members in sets)
     names = sorted(sights, key=node_number)
     parted = tuple(
         (one, other) for one, other in itertools.combinations(names, 2) if other not in sights[one]
