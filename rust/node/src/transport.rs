@@ -217,7 +217,7 @@ fn count(counter: &AtomicU64) {
 
 /// Why the transport could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum TransportError {
     /// This node is not in the topology.
     #[error("{0} is not a member of the topology: list it, or start it under an id that is listed")]
     NotAMember(NodeId),
@@ -226,9 +226,9 @@ pub enum StartError {
     Actor(String),
 }
 
-impl From<SpawnErr> for StartError {
+impl From<SpawnErr> for TransportError {
     fn from(error: SpawnErr) -> Self {
-        StartError::Actor(error.to_string())
+        TransportError::Actor(error.to_string())
     }
 }
 
@@ -291,7 +291,7 @@ impl Transport {
     /// Starts the transport of `identity` to the other members of `topology`; peers connect through `listener`.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// [`TransportError`].
     pub async fn start(
         config: TransportConfig,
         listener: TcpListener,
@@ -299,9 +299,9 @@ impl Transport {
         identity: LocalIdentity,
         clock: Arc<Clock>,
         inbound: Arc<dyn Inbound>,
-    ) -> Result<Transport, StartError> {
+    ) -> Result<Transport, TransportError> {
         if topology.member(identity.node).is_none() {
-            return Err(StartError::NotAMember(identity.node));
+            return Err(TransportError::NotAMember(identity.node));
         }
         let peers = topology
             .members

@@ -8,7 +8,7 @@ use quorate_protocol::ids::{ClusterId, NodeId};
 use quorate_protocol::store::{StreamId, Table};
 use thiserror::Error;
 
-use crate::frame::FrameError;
+use crate::frame::RecordError;
 
 /// What to do about a data directory that cannot be used any more. An old copy of it must not go on as the node: it has
 /// forgotten what the node acknowledged since, and the peers count on that.
@@ -155,7 +155,7 @@ pub enum ReadError {
         /// Its key.
         key: Bytes,
         /// What is wrong with it.
-        why: FrameError,
+        why: RecordError,
     },
     /// A log entry is there but is not what was written.
     #[error("corrupt entry {position} of stream {stream:?}: {why}")]
@@ -165,7 +165,7 @@ pub enum ReadError {
         /// Where in it.
         position: u64,
         /// What is wrong with it.
-        why: FrameError,
+        why: RecordError,
     },
     /// A hard state is there but is not what was written.
     #[error("corrupt hard state {key:?}: {why}")]
@@ -173,7 +173,7 @@ pub enum ReadError {
         /// Its name.
         key: Bytes,
         /// What is wrong with it.
-        why: FrameError,
+        why: RecordError,
     },
     /// The store could not be read at all.
     #[error("the store cannot be read: {0}")]

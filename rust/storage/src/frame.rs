@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// What is wrong with a stored value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum FrameError {
+pub enum RecordError {
     /// Shorter than a frame's header.
     #[error("{0} bytes are too short for a record")]
     Short(usize),
@@ -114,22 +114,22 @@ pub fn seal(framed: &mut [u8], kind: Kind, tag: u8, key: &[u8]) {
 ///
 /// # Errors
 /// Says what is wrong with it; nothing of it may be used then.
-pub fn decode<'a>(kind: Kind, tag: u8, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], FrameError> {
+pub fn decode<'a>(kind: Kind, tag: u8, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], RecordError> {
     let Some((header, content)) = stored.split_at_checked(HEADER_BYTES) else {
-        return Err(FrameError::Short(stored.len()));
+        return Err(RecordError::Short(stored.len()));
     };
     if header[0] != FORMAT_VERSION {
-        return Err(FrameError::Version(header[0]));
+        return Err(RecordError::Version(header[0]));
     }
     if header[1] != kind as u8 {
-        return Err(FrameError::Kind {
+        return Err(RecordError::Kind {
             expected: kind as u8,
             found: header[1],
         });
     }
     let length = u32::from_le_bytes([header[2], header[3], header[4], header[5]]);
     if length as usize != content.len() {
-        return Err(FrameError::Length {
+        return Err(RecordError::Length {
             stated: length,
             found: content.len(),
         });
@@ -137,7 +137,7 @@ pub fn decode<'a>(kind: Kind, tag: u8, key: &[u8], stored: &'a [u8]) -> Result<&
     let stated = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
     let found = checksum(&header[..6], tag, key, content);
     if stated != found {
-        return Err(FrameError::Checksum { stated, found });
+        return Err(RecordError::Checksum { stated, found });
     }
     Ok(content)
 }
@@ -182,11 +182,11 @@ mod tests {
         assert!(decode(Kind::Row, 1, b"key", &stored).is_ok());
         assert!(matches!(
             decode(Kind::Row, 1, b"kez", &stored),
-            Err(FrameError::Checksum { .. })
+            Err(RecordError::Checksum { .. })
         ));
         assert!(matches!(
             decode(Kind::Row, 2, b"key", &stored),
-            Err(FrameError::Checksum { .. })
+            Err(RecordError::Checksum { .. })
         ));
     }
 
@@ -194,7 +194,10 @@ mod tests {
     fn a_newer_version_is_refused_by_name() {
         let mut stored = framed(Kind::Row, 1, b"key", b"value");
         stored[0] = 2;
-        assert_eq!(decode(Kind::Row, 1, b"key", &stored), Err(FrameError::Version(2)));
+        assert_eq!(
+            decode(Kind::Row, 1, b"key", &stored),
+            Err(RecordError::Version(2))
+        );
     }
 
     proptest! {

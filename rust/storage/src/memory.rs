@@ -18,7 +18,7 @@ use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
 use self::reader::MemoryReader;
 use crate::error::{CommitError, ReadError};
 use crate::files::Bulk;
-use crate::frame::{FrameError, HEADER_BYTES};
+use crate::frame::{HEADER_BYTES, RecordError};
 use crate::store::{
     DerivedRows, Reader, Store, TABLES, assert_contract, assert_writes, op_bytes, write_bytes,
 };
@@ -181,7 +181,7 @@ impl Contents {
 
     fn value(&self, table: Table, key: &Bytes, value: &Bytes) -> Result<Bytes, ReadError> {
         if self.corrupt.contains(&(table, key.clone())) {
-            let why = FrameError::Checksum { stated: 0, found: 1 };
+            let why = RecordError::Checksum { stated: 0, found: 1 };
             return Err(ReadError::Corrupt {
                 table,
                 key: key.clone(),

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_protocol::store::Table;
 
 use crate::error::ReadError;
-use crate::frame::FrameError;
+use crate::frame::RecordError;
 use crate::store::{Reader, TABLES};
 
 /// Rows that a step reads at most.
@@ -18,7 +18,7 @@ pub struct Rotten {
     /// Its key.
     pub key: Bytes,
     /// What is wrong with it.
-    pub why: FrameError,
+    pub why: RecordError,
 }
 
 /// What one step found.

@@ -17,7 +17,7 @@ use super::link_actor::LinkActor;
 use super::listener::Listener;
 use super::peer::Peer;
 use super::sessions::{Subscription, session_name};
-use super::{Core, StartError};
+use super::{Core, TransportError};
 
 /// The largest frame that a session takes; a batch has at most a quarter of that.
 const MAX_FRAME: u64 = 1 << 20;
@@ -55,7 +55,7 @@ pub(super) struct SupervisorState {
 pub(super) async fn start(
     core: Arc<Core>,
     listener: TcpListener,
-) -> Result<ActorRef<SupervisorMessage>, StartError> {
+) -> Result<ActorRef<SupervisorMessage>, TransportError> {
     let arguments = (core.clone(), Arc::new(listener));
     let (supervisor, _) = match &core.config.supervisor {
         Some(parent) => Actor::spawn_linked(None, Supervisor, arguments, parent.clone()).await?,

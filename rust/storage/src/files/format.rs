@@ -27,7 +27,7 @@ use bytes::Bytes;
 use quorate_protocol::store::Table;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::frame::{self, FrameError, HEADER_BYTES, Kind};
+use crate::frame::{self, HEADER_BYTES, Kind, RecordError};
 use crate::store::MAX_KEY_BYTES;
 
 /// The version that this program writes and reads.
@@ -330,7 +330,8 @@ impl<R: Read> RowReader<R> {
     }
 
     fn check(&self, key: &[u8], framed: &[u8]) -> Result<(), String> {
-        frame::decode(Kind::Row, self.table as u8, key, framed).map_err(|why: FrameError| why.to_string())?;
+        frame::decode(Kind::Row, self.table as u8, key, framed)
+            .map_err(|why: RecordError| why.to_string())?;
         if key <= &self.last[..] {
             return Err("the rows are not in the order of their keys".to_owned());
         }

@@ -14,7 +14,7 @@ use super::coding::{self, EntryRange, JOURNAL_TAG, OWN_TAG};
 use super::length;
 use crate::datadir::{create_dir_durably, io_error, sync_dir};
 use crate::error::OpenError;
-use crate::frame::{self, FrameError, HEADER_BYTES, Kind};
+use crate::frame::{self, HEADER_BYTES, Kind, RecordError};
 use crate::overlay::Overlay;
 use crate::store::{NODE_STREAM, TABLES};
 use crate::sys;
@@ -134,9 +134,9 @@ impl JournalEnv {
 }
 
 /// The rows of an entry of the node's stream, as slices of `stored`.
-fn decode_entry(key: &[u8], stored: &Bytes) -> Result<Vec<StateWrite>, FrameError> {
+fn decode_entry(key: &[u8], stored: &Bytes) -> Result<Vec<StateWrite>, RecordError> {
     frame::decode(Kind::Writes, JOURNAL_TAG, key, stored)?;
-    coding::decode_writes(stored.slice(HEADER_BYTES..)).ok_or(FrameError::Content)
+    coding::decode_writes(stored.slice(HEADER_BYTES..)).ok_or(RecordError::Content)
 }
 
 impl StateEnv {
@@ -179,7 +179,7 @@ impl StateEnv {
                 content
                     .try_into()
                     .map(u64::from_le_bytes)
-                    .map_err(|_| FrameError::Content)
+                    .map_err(|_| RecordError::Content)
             })
             .map_err(|why| OpenError::Corrupt {
                 path: self.path.join(DATA_FILE),
@@ -272,14 +272,14 @@ fn read_layout(
     let content = frame::decode(Kind::Own, tag, key, stored).map_err(LayoutError::Corrupt)?;
     let version = content
         .try_into()
-        .map_err(|_| LayoutError::Corrupt(FrameError::Content))?;
+        .map_err(|_| LayoutError::Corrupt(RecordError::Content))?;
     Ok(Some(u32::from_le_bytes(version)))
 }
 
 enum LayoutError {
     Lmdb(heed::Error),
     TooNew(u32),
-    Corrupt(FrameError),
+    Corrupt(RecordError),
 }
 
 impl From<heed::Error> for LayoutError {
