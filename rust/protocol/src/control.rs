@@ -15,9 +15,10 @@
 //!
 //! # What becomes of a request
 //! * A change (create, alter, drop) is proposed where the leader is. A desk that finds no leader waits for one, until shortly
-//!   before the deadline; then, nothing having been proposed, it is [`Error::Unavailable`]: definitely not done.
+//!   before the deadline; then, nothing having been proposed, it is [`Unavailable`](crate::error::Error::Unavailable): definitely not done.
 //! * A change whose answer was lost is proposed again under the same name ([`Change::id`]); the state machine knows the name
-//!   and executes it once. Only at the deadline it is [`Error::OutcomeUnknown`].
+//!   and executes it once. Only at the deadline it is
+//!   [`OutcomeUnknown`](crate::error::Error::OutcomeUnknown).
 //! * A change is answered when all nodes that the leader can reach serve the new state, or after [`SERVE_PATIENCE`]: whoever
 //!   turns to any of them next finds the keyspace.
 //! * A list of keyspaces is made as new as the leader's if there is a leader; without one it is what this node knows.
@@ -32,17 +33,18 @@
 //! # What a node knows by itself
 //! After a restart a server has a log but does not know how much of it is committed, until a leader tells. A node that has
 //! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
-//! committed once is true for good, if not new. It is served, and a change is answered, when it is kept: a node that is
-//! killed after the answer still serves the keyspace when it comes back, alone or not.
+//! committed once is true for good, if not new. It is served, and a change is answered, when it is kept ([`known`]): a node
+//! that is killed after the answer still serves the keyspace when it comes back, alone or not.
 //!
 //! # What was dropped
-//! When the node role has ended the roles of a keyspace that was dropped, what they have left on the disk goes in the
-//! background ([`sweeper`]).
+//! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not
+//! start again, what they have left on the disk goes in the background ([`sweeper`]).
 
 mod asks;
 mod bridge;
 pub mod command;
 mod desk;
+mod known;
 mod report;
 mod serving;
 pub mod state;
@@ -51,28 +53,23 @@ mod sweeper;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_core::Rng as _;
 
-use crate::error::Error;
 use crate::ids::NodeId;
 use crate::message::{Header, Message};
 use crate::raft::RaftGroup;
 use crate::raft::alphabet::{Effect as GroupEffect, Event as GroupEvent};
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
-use crate::raft::format;
-use crate::raft::machine::Machine as _;
 use crate::raft::settings::{Settings, Setup};
 use crate::raft::types::{LogIndex, Term};
-use crate::role::{Address, Effect, Event, Query, Rng, Role, RoleId, Rows, Surroundings};
-use crate::store::{JournalOp, Priority};
-use crate::telemetry::TimelineEvent;
+use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::time::{Instant, Now};
 use crate::topology::Topology;
 use asks::Ask;
 use bridge::Bridge;
 pub use command::{Change, Command, Outcome};
+use known::Saved;
 use report::Reporter;
 pub use state::{CONTROL_GROUP, ControlPlane};
 use sweeper::Sweeper;
@@ -84,18 +81,10 @@ pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a list of keyspaces waits for the leader's word.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The read of what this node knows by itself.
-const KNOWN_READ: u64 = 0;
 /// The timer of the desk.
 const DESK_TIMER: u64 = Bridge::<ControlPlane>::TIMERS;
-/// The persist of what this node knows.
-const KNOWN_SAVE: u64 = Bridge::<ControlPlane>::TOKENS;
 /// A query of this role's own: nobody waits for its answer.
 const PUSH: u64 = 0;
-
-fn known_key() -> Bytes {
-    Bytes::from_static(b"control/known")
-}
 
 /// What every turn of the role is given, and where its effects go.
 struct Turn<'a> {
@@ -111,14 +100,10 @@ pub struct Control {
     bridge: Bridge<ControlPlane>,
     /// The newest state that this node knows to be committed.
     known: ControlPlane,
-    /// Whether what the disk has of it was read.
-    loaded: bool,
-    /// Requests that came before.
+    /// What the disk has of it, beside the log.
+    saved: Saved,
+    /// Requests that came before that was read.
     early: Vec<Event>,
-    /// The generation that the disk has, beside the log.
-    saved: u64,
-    /// The generation that is on its way there.
-    saving: Option<u64>,
     /// The last entry of the log when the server started: what members said before may be from an earlier boot of theirs.
     boot_index: Option<LogIndex>,
     /// The term in which this server, as its leader, has proposed the bootstrap.
@@ -161,10 +146,8 @@ impl Control {
             surroundings: surroundings.clone(),
             bridge: Bridge::new(setup, RoleId::Control),
             known: ControlPlane::default(),
-            loaded: false,
+            saved: Saved::default(),
             early: Vec::new(),
-            saved: 0,
-            saving: None,
             boot_index: None,
             bootstrapping: None,
             serving: BTreeMap::new(),
@@ -256,38 +239,11 @@ impl Control {
 
     fn start(&mut self, turn: &mut Turn<'_>) {
         self.last_ask = turn.rng.next_u64() >> 8;
-        let query = Query::Hard { key: known_key() };
-        turn.effects.push(Effect::Read {
-            token: KNOWN_READ,
-            query,
-        });
+        Self::read_known(turn);
         self.drive(GroupEvent::Start, turn);
         let down = self.configured().ids().filter(|node| !self.alive(*node));
         for node in down.collect::<Vec<_>>() {
             self.drive(GroupEvent::Peer { node, up: false }, turn);
-        }
-    }
-
-    /// # Panics
-    /// If what this node knows cannot be read: it must not go on without a keyspace that it holds data of.
-    fn recall(&mut self, result: Result<Rows, Error>, turn: &mut Turn<'_>) {
-        let rows = result.unwrap_or_else(|error| panic!("the control plane's state cannot be read: {error}"));
-        if let Some((_, bytes)) = rows.rows.first() {
-            let known = ControlPlane::load(bytes);
-            let known =
-                known.unwrap_or_else(|error| panic!("the control plane's state cannot be read: {error}"));
-            if known.generation() > self.known.generation() {
-                let generation = known.generation();
-                turn.effects
-                    .push(Effect::Emit(TimelineEvent::TopologyChanged { generation }));
-                self.saved = generation;
-                self.known = known;
-            }
-        }
-        self.loaded = true;
-        self.tell_node(turn);
-        for event in std::mem::take(&mut self.early) {
-            self.take(event, turn);
         }
     }
 
@@ -332,42 +288,6 @@ impl Control {
         let before = std::mem::replace(&mut self.known, applied);
         self.reporter.changed(&before, &self.known, turn.effects);
         self.save(turn);
-    }
-
-    /// Keeps what is known beside the log, one state after the other.
-    fn save(&mut self, turn: &mut Turn<'_>) {
-        if self.saving.is_some() || self.known.generation() <= self.saved {
-            return;
-        }
-        self.saving = Some(self.known.generation());
-        turn.effects.push(Effect::Persist {
-            token: KNOWN_SAVE,
-            priority: Priority::Normal,
-            ops: vec![JournalOp::PutHard {
-                key: known_key(),
-                value: format::encode(&self.known),
-            }],
-        });
-    }
-
-    /// The disk has it, or has no room for it: then there is still the log, which has it too.
-    fn on_saved(&mut self, turn: &mut Turn<'_>) {
-        self.saved = self.saving.take().unwrap_or(self.saved);
-        if self.loaded {
-            self.tell_node(turn);
-        }
-        self.save(turn);
-    }
-
-    /// Tells the node role which keyspaces there are.
-    fn tell_node(&self, turn: &mut Turn<'_>) {
-        let keyspaces = self.known.keyspaces().values().cloned().collect();
-        let own = Address {
-            node: self.me(),
-            role: RoleId::Node,
-        };
-        let message = Message::Keyspaces(keyspaces);
-        self.send(own, self.saved, Instant::NEVER, message, turn);
     }
 
     /// The first leader makes the cluster; each server says where it is now.
@@ -440,15 +360,10 @@ impl Control {
             self.drive(event, turn);
         }
         self.sweep_on(&event, turn);
+        self.save_on(&event, turn);
         match event {
-            Event::Read {
-                token: KNOWN_READ,
-                result,
-            } => self.recall(result, turn),
             Event::Timer { id: DESK_TIMER } => self.timer = None,
-            Event::Persisted { tokens } if tokens.contains(&KNOWN_SAVE) => self.on_saved(turn),
-            Event::PersistRefused { token: KNOWN_SAVE } => self.on_saved(turn),
-            event @ Event::Request { .. } if !self.loaded => self.early.push(event),
+            event @ Event::Request { .. } if !self.saved.is_loaded() => self.early.push(event),
             Event::Request {
                 client,
                 header,

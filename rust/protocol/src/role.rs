@@ -235,7 +235,8 @@ pub enum Effect {
         /// The answer.
         response: Result<Response, Error>,
     },
-    /// Make durable, then say so ([`Event::Persisted`]).
+    /// Make durable, then say so ([`Event::Persisted`]). What the roles of a node ask for with one priority is done in the
+    /// order in which they have asked: without any operation, this says that all of that was done, or refused.
     Persist {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,

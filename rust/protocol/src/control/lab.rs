@@ -189,6 +189,7 @@ impl Lab {
         let machine = self.machine(node);
         machine.process = None;
         machine.disk.flights.clear();
+        machine.disk.late.clear();
         self.wire.retain(|_, (_, to, ..)| to.node != node);
         for other in self.nodes() {
             if other != node && self.is_up(other) {
@@ -268,16 +269,13 @@ impl Lab {
 
     // ---- disks ----
 
-    /// The disk does what it was asked for.
-    pub(super) fn persist(&mut self, node: NodeId) {
-        while let Some((role, token, ops)) = self.machine(node).disk.flights.pop_front() {
-            let disk = &mut self.machine(node).disk;
-            let event = if disk.full {
-                Event::PersistRefused { token }
-            } else {
-                disk.apply(ops);
-                Event::Persisted { tokens: vec![token] }
+    /// The disk does as many of the things that it was asked for.
+    pub(super) fn persist(&mut self, node: NodeId, count: usize) {
+        for _ in 0..count {
+            let Some((role, token, ops)) = self.machine(node).disk.flights.pop_front() else {
+                return;
             };
+            let event = self.machine(node).disk.perform(token, ops);
             self.input(node, role, event);
         }
     }
@@ -393,7 +391,12 @@ impl Lab {
             Effect::Emit(event) => self.happenings.push(Happening::Emitted(node, event)),
             Effect::Persist { token, priority, ops } => {
                 let disk = &mut self.machine(node).disk;
+                if priority == Priority::Urgent {
+                    disk.catch_up();
+                }
+                // One without operations only waits for those before it.
                 if priority == Priority::Bulk
+                    && !ops.is_empty()
                     && let Some(slices) = &mut disk.slices
                 {
                     match slices.checked_sub(1) {
@@ -404,16 +407,12 @@ impl Lab {
                 disk.flights.push_back((from.role, token, ops));
                 if !disk.held {
                     let (role, token, ops) = disk.flights.pop_front().expect("just put there");
-                    let event = if disk.full {
-                        Event::PersistRefused { token }
-                    } else {
-                        disk.apply(ops);
-                        Event::Persisted { tokens: vec![token] }
-                    };
+                    let event = disk.perform(token, ops);
                     let process = self.machine(node).process.as_mut().expect("it runs");
                     process.mailbox.push_back((role, event));
                 }
             }
+            Effect::Read { token, .. } if self.machines[&node].disk.slow == Some(token) => {}
             Effect::Read { token, query } => {
                 let result = Ok(self.machines[&node].disk.read(&query));
                 let process = self.machine(node).process.as_mut().expect("it runs");

@@ -76,8 +76,8 @@ impl Control {
         let known = self.serving.entry(node).or_default();
         *known = generation.max(*known);
         if node == self.me() {
-            // What the node role was told last, it serves, and nothing else.
-            if generation == self.known.generation() {
+            // What the node role was told last, it serves, and nothing else; so it will after the next start.
+            if generation == self.known.generation() && self.saved.has(generation) {
                 self.sweeper.sweep(self.known.gone(), turn.effects);
             }
             self.say_served(turn);

@@ -1,23 +1,29 @@
 //! The sweeper: what a keyspace that was dropped has left on this node's disk goes, a slice at a time.
 //!
 //! Ids of keyspaces and groups are never given again. So whatever stands under one that the control plane has given and
-//! does not have any more belongs to nobody, and may go whenever there is time for it: when the node role has ended the
-//! roles that served it, and once more after each start, since a crash may have cut the work short. What is gone already
-//! costs a read.
+//! does not have any more belongs to nobody, and may go once no role will ever look for it: when the node role has ended the
+//! roles that served it *and* the state without it is durable, since a node that started with an earlier one would start
+//! them again ([`known`](super::known)). And once more after each start, since a crash may have cut the work short. What is
+//! gone already costs a few reads.
 //!
-//! Of a group go its files, its rows and its log, in this order: a load of a file that is under way ends before the
-//! files go, and puts no rows back. Of a keyspace in quorum mode go the records and their places in the ring. A slice is
-//! read, and its rows are deleted by a persist that all others go before; the next slice is not begun until that is durable.
-//! The names of hard states stay, a few bytes each.
+//! # What is still on its way
+//! A role that has ended may have asked for things that are not done yet, and reads see only what is. So first the sweeper
+//! waits for all writes that were asked for before: the store performs those of one priority in order, and one without any
+//! operation is behind all others of its priority (the fence). A load of a file ends before the files go, and puts no rows
+//! back, since tasks with the files of one owner are performed in order too.
+//!
+//! Of a group go its files, its rows and its log, in this order. Of a keyspace in quorum mode go the records and their
+//! places in the ring. A slice is read, and its rows are deleted in the background; the next slice is not begun until that
+//! is durable. The names of hard states stay, a few bytes each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::bugs::Bugs;
 use crate::control::bridge::Bridge;
-use crate::control::{Control, ControlPlane, DESK_TIMER, KNOWN_SAVE, Turn};
+use crate::control::known::{FULL_PAUSE, KNOWN_SAVE, KNOWN_TIMERS_END};
+use crate::control::{Control, ControlPlane, Turn};
 use crate::error::Error;
 use crate::files::FileTask;
 use crate::ids::KeyspaceId;
@@ -29,15 +35,19 @@ use crate::time::Instant;
 
 const SWEEP_READ: u64 = Bridge::<ControlPlane>::READ + 1;
 const SWEEP_PERSIST: u64 = KNOWN_SAVE + 1;
+/// A fence has a persist of each priority.
+const FENCES: [(u64, Priority); 3] = [
+    (KNOWN_SAVE + 2, Priority::Urgent),
+    (KNOWN_SAVE + 3, Priority::Normal),
+    (KNOWN_SAVE + 4, Priority::Bulk),
+];
 /// The control plane keeps no files: it has no other.
 const SWEEP_FILES: u64 = 0;
-const SWEEP_TIMER: u64 = DESK_TIMER + 1;
+const SWEEP_TIMER: u64 = KNOWN_TIMERS_END;
 /// Rows of one slice.
 const SLICE_ROWS: u32 = 256;
 /// And about so many bytes of them.
 const SLICE_BYTES: u32 = 256 << 10;
-/// How long a full disk is left alone.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What something may be left of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +89,23 @@ impl Gone {
     }
 }
 
+/// What the sweeper has asked for and waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+enum Awaited {
+    #[default]
+    Nothing,
+    /// These persists have not come back: what lies before them may be under way.
+    Fence(BTreeSet<u64>),
+    /// What there is of a part.
+    Rows(Gone, Part),
+    /// That a slice of it is gone.
+    Slice,
+    /// That the files of a group are gone.
+    Files(Gone),
+    /// Some time, since the disk is full.
+    Room,
+}
+
 /// What is to be removed, and has been.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Sweeper {
@@ -86,8 +113,11 @@ pub(super) struct Sweeper {
     swept: BTreeSet<Gone>,
     /// The parts that are left of each.
     left: BTreeMap<Gone, Vec<Part>>,
-    /// Something was asked for and is not answered yet.
-    busy: bool,
+    /// Of these something may still be under way to the disk.
+    fenced: BTreeSet<Gone>,
+    /// Of these too, and nothing was asked for yet.
+    new: BTreeSet<Gone>,
+    awaited: Awaited,
     /// A deliberate mistake: nothing is removed.
     idle: bool,
 }
@@ -101,41 +131,52 @@ impl Sweeper {
         }
     }
 
-    /// Nothing serves these any more.
+    /// Nothing serves these any more, or will again.
     pub(super) fn sweep(&mut self, gone: impl Iterator<Item = Gone>, effects: &mut Vec<Effect>) {
         for gone in gone {
-            if !self.swept.contains(&gone) {
-                self.left.entry(gone).or_insert_with(|| gone.parts());
+            let known = self.swept.contains(&gone) || self.left.contains_key(&gone);
+            if !known && !self.fenced.contains(&gone) {
+                self.new.insert(gone);
             }
         }
         self.go_on(effects);
     }
 
     fn go_on(&mut self, effects: &mut Vec<Effect>) {
-        if self.busy || self.idle {
+        if self.awaited != Awaited::Nothing || self.idle {
             return;
         }
-        while let Some(mut entry) = self.left.first_entry() {
+        if !self.new.is_empty() {
+            self.fenced = std::mem::take(&mut self.new);
+            self.awaited = Awaited::Fence(FENCES.iter().map(|(token, _)| *token).collect());
+            effects.extend(FENCES.map(|(token, priority)| Effect::Persist {
+                token,
+                priority,
+                ops: Vec::new(),
+            }));
+            return;
+        }
+        while let Some(entry) = self.left.first_entry() {
             let gone = *entry.key();
-            let Some(part) = entry.get_mut().first().copied() else {
+            let Some(part) = entry.get().first().copied() else {
                 entry.remove();
                 self.swept.insert(gone);
                 continue;
             };
-            self.busy = true;
-            effects.push(Self::look(gone, part));
-            return;
+            return self.look(gone, part, effects);
         }
     }
 
     /// Asks what there is of a part; files just go.
-    fn look(gone: Gone, part: Part) -> Effect {
+    fn look(&mut self, gone: Gone, part: Part, effects: &mut Vec<Effect>) {
+        self.awaited = Awaited::Rows(gone, part);
         let query = match part {
             Part::Files(owner) => {
-                return Effect::Files {
+                self.awaited = Awaited::Files(gone);
+                return effects.push(Effect::Files {
                     token: SWEEP_FILES,
                     task: FileTask::Keep { owner, number: None },
-                };
+                });
             }
             Part::Rows(table) => {
                 let (start, end) = gone.range();
@@ -154,28 +195,27 @@ impl Sweeper {
                 limit_bytes: 1,
             },
         };
-        Effect::Read {
+        effects.push(Effect::Read {
             token: SWEEP_READ,
             query,
-        }
+        });
     }
 
-    fn part_ended(&mut self) {
-        if let Some(mut entry) = self.left.first_entry() {
-            entry.get_mut().remove(0);
+    /// Nothing is left of the first part that was.
+    fn part_ended(&mut self, gone: Gone) {
+        if let Some(parts) = self.left.get_mut(&gone) {
+            parts.remove(0);
         }
     }
 
     /// This is what there is. What cannot be read stays, and is looked at after the next start.
     fn read(&mut self, result: Result<Rows, Error>, effects: &mut Vec<Effect>) {
-        self.busy = false;
+        let Awaited::Rows(gone, part) = std::mem::take(&mut self.awaited) else {
+            return;
+        };
         let found = result.unwrap_or_default().rows;
-        let part = self
-            .left
-            .first_key_value()
-            .and_then(|(_, parts)| parts.first().copied());
         let op = match part {
-            Some(Part::Rows(table)) if !found.is_empty() => {
+            Part::Rows(table) if !found.is_empty() => {
                 let delete = |(key, _)| StateWrite {
                     table,
                     key,
@@ -183,13 +223,13 @@ impl Sweeper {
                 };
                 JournalOp::Write(found.into_iter().map(delete).collect())
             }
-            Some(Part::Log(stream)) if !found.is_empty() => JournalOp::Truncate { stream, from: 0 },
+            Part::Log(stream) if !found.is_empty() => JournalOp::Truncate { stream, from: 0 },
             _ => {
-                self.part_ended();
+                self.part_ended(gone);
                 return self.go_on(effects);
             }
         };
-        self.busy = true;
+        self.awaited = Awaited::Slice;
         effects.push(Effect::Persist {
             token: SWEEP_PERSIST,
             priority: Priority::Bulk,
@@ -197,25 +237,52 @@ impl Sweeper {
         });
     }
 
-    /// A slice is gone: the next one.
-    fn persisted(&mut self, effects: &mut Vec<Effect>) {
-        self.busy = false;
+    /// A persist of this role came back.
+    fn persisted(&mut self, token: u64, effects: &mut Vec<Effect>) {
+        match &mut self.awaited {
+            Awaited::Slice if token == SWEEP_PERSIST => {}
+            Awaited::Fence(tokens) => {
+                tokens.remove(&token);
+                if !tokens.is_empty() {
+                    return;
+                }
+                let fenced = std::mem::take(&mut self.fenced);
+                self.left
+                    .extend(fenced.into_iter().map(|gone| (gone, gone.parts())));
+            }
+            _ => return,
+        }
+        self.awaited = Awaited::Nothing;
         self.go_on(effects);
     }
 
-    /// There is no room to note that something is gone.
-    fn refused(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    /// There is no room to note that something is gone. A fence has nothing to note: what lies before it came back too.
+    fn refused(&mut self, token: u64, now: Instant, effects: &mut Vec<Effect>) {
+        if token != SWEEP_PERSIST {
+            return self.persisted(token, effects);
+        }
+        self.awaited = Awaited::Room;
         effects.push(Effect::SetTimer {
             id: SWEEP_TIMER,
             at: now + FULL_PAUSE,
         });
     }
 
+    /// The disk may have room again.
+    fn rested(&mut self, effects: &mut Vec<Effect>) {
+        if self.awaited == Awaited::Room {
+            self.awaited = Awaited::Nothing;
+            self.go_on(effects);
+        }
+    }
+
     /// The files are gone, or cannot be removed: then they are after the next start.
     fn files_gone(&mut self, effects: &mut Vec<Effect>) {
-        self.busy = false;
-        self.part_ended();
-        self.go_on(effects);
+        if let Awaited::Files(gone) = self.awaited {
+            self.awaited = Awaited::Nothing;
+            self.part_ended(gone);
+            self.go_on(effects);
+        }
     }
 }
 
@@ -228,9 +295,9 @@ impl Control {
                 token: SWEEP_READ,
                 result,
             } => sweeper.read(result.clone(), effects),
-            Event::Persisted { tokens } if tokens.contains(&SWEEP_PERSIST) => sweeper.persisted(effects),
-            Event::PersistRefused { token: SWEEP_PERSIST } => sweeper.refused(turn.now.instant, effects),
-            Event::Timer { id: SWEEP_TIMER } => sweeper.persisted(effects),
+            Event::Persisted { tokens } => tokens.iter().for_each(|token| sweeper.persisted(*token, effects)),
+            Event::PersistRefused { token } => sweeper.refused(*token, turn.now.instant, effects),
+            Event::Timer { id: SWEEP_TIMER } => sweeper.rested(effects),
             Event::Files {
                 token: SWEEP_FILES, ..
             } => sweeper.files_gone(effects),
@@ -238,3 +305,7 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sweeper_tests.rs"]
+mod tests;

@@ -7,13 +7,16 @@
 //! cut n1 n2, heal n1 n2               nothing passes between them, in either direction; both notice: cut n1 n2 noticed
 //! isolate n1, rejoin n1               the same, with all others
 //! hold n1, release n1                 its disk answers nothing until it is released
-//! full n1, space n1                   its disk refuses everything
+//! persist n1 [writes=1]               a disk that is held does so many writes
+//! full n1, space n1                   its disk refuses everything that needs room
 //! n1: create NAME [replicas=3]        a client asks n1 (for groups: shards=2); likewise:
 //! n1: alter NAME [read=ONE] [write=ONE] [write_id=1]
 //! n1: drop NAME [write_id=1]          n1: list          n1: addresses          n1: put k1          [timeout=1s]
 //! n1: membership                      what the control plane is made of
-//! litter n1 k1 g2 [g3 ...] [rows=9]   the roles of a keyspace and its groups leave so many rows, entries, and a file each
+//! litter n1 k1 g2 [g3 ...] [rows=9] [entries=ROWS]
+//!                                     the roles of a keyspace and its groups leave so many rows, entries, and a file each
 //! left n1                             what is there of such things
+//! late n1 g2, catch_up n1             a role that ends has an entry of its group's log on its way, which arrives
 //! stall n1 [slices=2]                 its disk does only so many things in the background; without a number all
 //! state                               what each node knows and serves
 //! groups                              what each node claims about the group
@@ -169,15 +172,22 @@ impl Script {
             "hold" => lab.machine(node).disk.held = true,
             "release" => {
                 lab.machine(node).disk.held = false;
-                lab.persist(node);
+                lab.persist(node, usize::MAX);
             }
+            "persist" => lab.persist(node, number(args, "writes")?.unwrap_or(1)),
+            "late" => {
+                let group = args.next_pos().ok_or("whose entry?")?[1..].parse()?;
+                lab.machine(node).disk.delay_entry(GroupId(group));
+            }
+            "catch_up" => lab.machine(node).disk.catch_up(),
             "litter" => {
                 let id = |text: &str| text[1..].parse::<u32>();
                 let keyspace = KeyspaceId(id(args.next_pos().ok_or("which keyspace?")?)?);
                 let rows = number(args, "rows")?.unwrap_or(9);
+                let entries = number(args, "entries")?.unwrap_or(rows);
                 let groups = std::iter::from_fn(|| args.next_pos()).map(|text| id(text).map(GroupId));
                 let groups: Vec<GroupId> = groups.collect::<Result<_, _>>()?;
-                lab.machine(node).disk.litter(keyspace, &groups, rows);
+                lab.machine(node).disk.litter(keyspace, &groups, rows, entries);
             }
             "left" => {
                 let (rows, entries, files) = lab.machine(node).disk.left();

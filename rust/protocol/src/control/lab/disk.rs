@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::control::CONTROL_GROUP;
 use crate::ids::KeyspaceId;
 use crate::raft::types::GroupId;
-use crate::role::{Query, RoleId, Rows};
+use crate::role::{Event, Query, RoleId, Rows};
 use crate::store::{JournalOp, StreamId, Table};
 
 /// One node's disk.
@@ -21,12 +21,48 @@ pub(in crate::control) struct Disk {
     /// It performs so many requests in the background, and then no more.
     pub(in crate::control) slices: Option<u64>,
     pub(super) flights: VecDeque<(RoleId, u64, Vec<JournalOp>)>,
+    /// Urgent writes that roles which have ended had asked for: performed before any that is asked for later.
+    pub(super) late: Vec<JournalOp>,
+    /// Reads with this token take longer than the test.
+    pub(in crate::control) slow: Option<u64>,
     pub(in crate::control) held: bool,
     pub(in crate::control) full: bool,
 }
 
 impl Disk {
-    pub(super) fn apply(&mut self, ops: Vec<JournalOp>) {
+    /// Does what it was asked for, or refuses it when it is full. What takes away needs no room.
+    pub(super) fn perform(&mut self, token: u64, ops: Vec<JournalOp>) -> Event {
+        let takes_away = |op: &JournalOp| matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
+        if self.full && !ops.iter().all(takes_away) {
+            return Event::PersistRefused { token };
+        }
+        self.apply(ops);
+        Event::Persisted { tokens: vec![token] }
+    }
+
+    /// Whether a hard state of this name is on its way.
+    pub(in crate::control) fn is_to_keep(&self, name: &Bytes) -> bool {
+        let ops = self.flights.iter().flat_map(|(_, _, ops)| ops);
+        ops.into_iter()
+            .any(|op| matches!(op, JournalOp::PutHard { key, .. } if key == name))
+    }
+
+    /// An entry of a group's log is on its way.
+    pub(in crate::control) fn delay_entry(&mut self, group: GroupId) {
+        self.late.push(JournalOp::Append {
+            stream: group.log_stream(),
+            position: 1,
+            bytes: Bytes::from_static(b"entry"),
+        });
+    }
+
+    /// Whatever was on its way is there.
+    pub(in crate::control) fn catch_up(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        self.apply(late);
+    }
+
+    fn apply(&mut self, ops: Vec<JournalOp>) {
         for op in ops {
             match op {
                 JournalOp::PutHard { key, value } => drop(self.hard.insert(key, value)),
@@ -87,12 +123,18 @@ impl Disk {
     }
 
     /// What the roles of a keyspace and of its groups have left here.
-    pub(in crate::control) fn litter(&mut self, keyspace: KeyspaceId, groups: &[GroupId], count: u32) {
+    pub(in crate::control) fn litter(
+        &mut self,
+        keyspace: KeyspaceId,
+        groups: &[GroupId],
+        rows: u32,
+        entries: u32,
+    ) {
         let row = |owner: u32, number: u32| {
             let key = [&owner.to_be_bytes()[..], &number.to_be_bytes()].concat();
             (Bytes::from(key), Bytes::from_static(b"row"))
         };
-        for number in 0..count {
+        for number in 0..rows {
             for table in [Table::Records, Table::TokenIndex] {
                 let (key, value) = row(keyspace.0, number);
                 self.rows.insert((table, key), value);
@@ -100,9 +142,11 @@ impl Disk {
             for group in groups {
                 let (key, value) = row(group.0, number);
                 self.rows.insert((Table::Groups, key), value);
-                let log = self.streams.entry(group.log_stream()).or_default();
-                log.insert(u64::from(number) + 1, Bytes::from_static(b"entry"));
             }
+        }
+        for group in groups {
+            let log = self.streams.entry(group.log_stream()).or_default();
+            log.extend((1..=u64::from(entries)).map(|index| (index, Bytes::from_static(b"entry"))));
         }
         self.files.extend(groups.iter().map(|group| u64::from(group.0)));
     }
