@@ -73,6 +73,21 @@ pub enum JournalOp {
         /// Its value.
         value: Bytes,
     },
+    /// Forget such a state.
+    DeleteHard {
+        /// Its name.
+        key: Bytes,
+    },
+}
+
+impl JournalOp {
+    /// Whether it only takes away: then it needs no room.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            JournalOp::Truncate { .. } | JournalOp::Trim { .. } | JournalOp::DeleteHard { .. } => true,
+            JournalOp::Write(_) | JournalOp::Append { .. } | JournalOp::PutHard { .. } => false,
+        }
+    }
 }
 
 /// Which requests a commit takes first when several wait.

@@ -15,6 +15,7 @@ use quorate_protocol::files::{FileDone, FileTask};
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::key::{Key, decode_record_key, record_key};
 use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::quorum::replica::counter_row;
 use quorate_protocol::raft::entry::Entry;
 use quorate_protocol::raft::format;
 use quorate_protocol::raft::snapshot::Beginning;
@@ -332,8 +333,7 @@ impl Disk {
         self.read(&query).expect("rows of groups do not rot").rows
     }
 
-    /// What stands here under the ids of a keyspace, in words: rows, entries of logs, files. Not the hard states of its groups,
-    /// which stay.
+    /// What stands here under the ids of a keyspace, in words: rows, entries of logs, files, hard states, reserved numbers.
     ///
     /// # Panics
     /// If something cannot be read.
@@ -354,7 +354,21 @@ impl Disk {
                 .rows;
             found.extend(rows.first().map(|_| format!("{} rows in {table:?}", rows.len())));
         }
+        let single = |query: &Query| !self.read(query).expect("small states do not rot").rows.is_empty();
+        let counter = Query::Get {
+            table: Table::Meta,
+            key: counter_row(keyspace.id),
+        };
+        if single(&counter) {
+            found.push("reserved numbers".to_owned());
+        }
         for group in keyspace.groups.iter().map(|group| group.id) {
+            for key in [group.hard_state_key(), group.beginning_key()] {
+                let hard = Query::Hard { key: key.clone() };
+                if single(&hard) {
+                    found.push(format!("the state {}", String::from_utf8_lossy(&key)));
+                }
+            }
             let rows = self.group_rows(group).len();
             if rows > 0 {
                 found.push(format!("{rows} rows of {group}"));

@@ -106,6 +106,10 @@ impl Contents {
                 let replaced = self.hard.insert(key, value);
                 self.bytes -= replaced.map_or(0, |value| value.len());
             }
+            JournalOp::DeleteHard { key } => {
+                let removed = self.hard.remove(&key);
+                self.bytes -= removed.map_or(0, |value| value.len());
+            }
         }
     }
 
@@ -241,8 +245,8 @@ impl MemoryStore {
             return Err(CommitError::Fatal(failed.clone()));
         }
         assert_contract(&batch);
-        let grows = |op: &&JournalOp| !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
-        let growth: usize = batch.iter().filter(grows).map(op_bytes).sum();
+        let growing = batch.iter().filter(|op| !op.takes_away());
+        let growth: usize = growing.map(op_bytes).sum();
         let used = self.contents().bytes;
         if growth > 0
             && self

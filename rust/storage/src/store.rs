@@ -203,6 +203,7 @@ pub fn op_bytes(op: &JournalOp) -> usize {
         JournalOp::Append { bytes, .. } => 32 + bytes.len(),
         JournalOp::Truncate { .. } | JournalOp::Trim { .. } => 32,
         JournalOp::PutHard { key, value } => 16 + key.len() + value.len(),
+        JournalOp::DeleteHard { key } => 16 + key.len(),
     }
 }
 
@@ -226,7 +227,7 @@ pub(crate) fn assert_contract(batch: &[JournalOp]) {
             JournalOp::Append { stream, .. }
             | JournalOp::Truncate { stream, .. }
             | JournalOp::Trim { stream, .. } => assert_stream(*stream),
-            JournalOp::PutHard { key, .. } => assert!(
+            JournalOp::PutHard { key, .. } | JournalOp::DeleteHard { key } => assert!(
                 !key.is_empty() && key.len() <= MAX_HARD_KEY_BYTES,
                 "the name of a hard state has {} bytes, 1 to {MAX_HARD_KEY_BYTES} are possible",
                 key.len()

@@ -34,7 +34,8 @@ pub(super) const KNOWN_TIMERS_END: u64 = KNOWN_TIMER + 1;
 /// How long a full disk is left alone.
 pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-fn known_key() -> Bytes {
+/// Its name.
+pub(super) fn known_key() -> Bytes {
     Bytes::from_static(b"control/known")
 }
 

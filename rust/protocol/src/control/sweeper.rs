@@ -14,7 +14,8 @@
 //!
 //! Of a group go its files, its rows and its log, in this order. Of a keyspace in quorum mode go the records and their
 //! places in the ring. A slice is read, and its rows are deleted in the background; the next slice is not begun until that
-//! is durable. The names of hard states stay, a few bytes each.
+//! is durable. The small states last: a server's vote and where its log begins, a replica's reserved numbers. No server or
+//! replica of this name starts again, so nobody can break what they promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ use crate::control::{Control, ControlPlane, Turn};
 use crate::error::Error;
 use crate::files::FileTask;
 use crate::ids::KeyspaceId;
+use crate::quorum::replica::counter_row;
 use crate::raft::types::GroupId;
 use crate::role::{Effect, Event, Query, Rows};
 use crate::shard::rows;
@@ -57,11 +59,13 @@ pub(super) enum Gone {
 }
 
 /// A part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part {
     Files(u64),
     Rows(Table),
     Log(StreamId),
+    Hard(Bytes),
+    Row(Table, Bytes),
 }
 
 impl Gone {
@@ -71,8 +75,14 @@ impl Gone {
                 Part::Files(u64::from(group.0)),
                 Part::Rows(Table::Groups),
                 Part::Log(group.log_stream()),
+                Part::Hard(group.hard_state_key()),
+                Part::Hard(group.beginning_key()),
             ],
-            Gone::Keyspace(_) => vec![Part::Rows(Table::Records), Part::Rows(Table::TokenIndex)],
+            Gone::Keyspace(id) => vec![
+                Part::Rows(Table::Records),
+                Part::Rows(Table::TokenIndex),
+                Part::Row(Table::Meta, counter_row(id)),
+            ],
         }
     }
 
@@ -158,7 +168,7 @@ impl Sweeper {
         }
         while let Some(entry) = self.left.first_entry() {
             let gone = *entry.key();
-            let Some(part) = entry.get().first().copied() else {
+            let Some(part) = entry.get().first().cloned() else {
                 entry.remove();
                 self.swept.insert(gone);
                 continue;
@@ -169,7 +179,7 @@ impl Sweeper {
 
     /// Asks what there is of a part; files just go.
     fn look(&mut self, gone: Gone, part: Part, effects: &mut Vec<Effect>) {
-        self.awaited = Awaited::Rows(gone, part);
+        self.awaited = Awaited::Rows(gone, part.clone());
         let query = match part {
             Part::Files(owner) => {
                 self.awaited = Awaited::Files(gone);
@@ -194,6 +204,8 @@ impl Sweeper {
                 limit_rows: 1,
                 limit_bytes: 1,
             },
+            Part::Hard(key) => Query::Hard { key },
+            Part::Row(table, key) => Query::Get { table, key },
         };
         effects.push(Effect::Read {
             token: SWEEP_READ,
@@ -215,7 +227,7 @@ impl Sweeper {
         };
         let found = result.unwrap_or_default().rows;
         let op = match part {
-            Part::Rows(table) if !found.is_empty() => {
+            Part::Rows(table) | Part::Row(table, _) if !found.is_empty() => {
                 let delete = |(key, _)| StateWrite {
                     table,
                     key,
@@ -224,6 +236,7 @@ impl Sweeper {
                 JournalOp::Write(found.into_iter().map(delete).collect())
             }
             Part::Log(stream) if !found.is_empty() => JournalOp::Truncate { stream, from: 0 },
+            Part::Hard(key) if !found.is_empty() => JournalOp::DeleteHard { key },
             _ => {
                 self.part_ended(gone);
                 return self.go_on(effects);

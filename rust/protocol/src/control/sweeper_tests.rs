@@ -40,6 +40,28 @@ fn asked(effect: &Effect) -> Option<(&'static str, u32)> {
         } => (1..20)
             .find(|id| GroupId(*id).log_stream() == *stream)
             .map(|id| ("log", id)),
+        Effect::Read {
+            query: Query::Hard { key },
+            ..
+        } => (1..20).find_map(|id| {
+            let group = GroupId(id);
+            match [group.hard_state_key(), group.beginning_key()]
+                .iter()
+                .position(|own| own == key)?
+            {
+                0 => Some(("vote", id)),
+                _ => Some(("beginning", id)),
+            }
+        }),
+        Effect::Read {
+            query: Query::Get {
+                table: Table::Meta,
+                key,
+            },
+            ..
+        } => (1..20)
+            .find(|id| counter_row(KeyspaceId(*id)) == *key)
+            .map(|id| ("numbers", id)),
         _ => None,
     }
 }
@@ -87,7 +109,7 @@ impl Watch {
             }
             if let Some((what, id)) = asked(&effect) {
                 let gone = match what {
-                    "records" | "tokens" => Gone::Keyspace(KeyspaceId(id)),
+                    "records" | "tokens" | "numbers" => Gone::Keyspace(KeyspaceId(id)),
                     _ => Gone::Group(GroupId(id)),
                 };
                 assert_eq!(self.fences[&gone].len(), FENCES.len(), "{what} of {gone:?}");
@@ -131,10 +153,10 @@ fn everything_is_looked_at_whatever_comes_in_between() {
         }
         let groups = [2, 3, 9]
             .into_iter()
-            .flat_map(|id| ["files", "groups", "log"].map(|what| (what, id)));
+            .flat_map(|id| ["files", "groups", "log", "vote", "beginning"].map(|what| (what, id)));
         let keyspaces = [1, 2, 7]
             .into_iter()
-            .flat_map(|id| ["records", "tokens"].map(|what| (what, id)));
+            .flat_map(|id| ["records", "tokens", "numbers"].map(|what| (what, id)));
         assert_eq!(watch.seen, groups.chain(keyspaces).collect(), "seed {seed}");
         assert_eq!(sweeper.swept, GONE.into(), "seed {seed}");
         assert_eq!(sweeper.awaited, Awaited::Nothing, "seed {seed}");

@@ -14,7 +14,8 @@
 //! n1: drop NAME [write_id=1]          n1: list          n1: addresses          n1: put k1          [timeout=1s]
 //! n1: membership                      what the control plane is made of
 //! litter n1 k1 g2 [g3 ...] [rows=9] [entries=ROWS]
-//!                                     the roles of a keyspace and its groups leave so many rows, entries, and a file each
+//!                                     the roles of a keyspace and its groups leave so many rows, entries, and a file each,
+//!                                     and their small states
 //! left n1                             what is there of such things
 //! late n1 g2, catch_up n1             a role that ends has an entry of its group's log on its way, which arrives
 //! stall n1 [slices=2]                 its disk does only so many things in the background; without a number all
@@ -190,9 +191,9 @@ impl Script {
                 lab.machine(node).disk.litter(keyspace, &groups, rows, entries);
             }
             "left" => {
-                let (rows, entries, files) = lab.machine(node).disk.left();
+                let [rows, entries, files, states] = lab.machine(node).disk.left();
                 return Ok(format!(
-                    "{node} has {rows} rows, {entries} entries, {files} files"
+                    "{node} has {rows} rows, {entries} entries, {files} files, {states} states"
                 ));
             }
             "stall" => lab.machine(node).disk.slices = number(args, "slices")?,

@@ -43,6 +43,7 @@ use crate::store::Table;
 use crate::telemetry::TimelineEvent;
 use crate::time::{Instant, Now, WallTime};
 use crate::versions::{DotCounter, KeyState, Reservation};
+pub use counters::counter_row;
 
 /// How many dots are reserved at once.
 const COUNTER_BLOCK: u64 = 1 << 16;
@@ -191,7 +192,7 @@ impl Replica {
     }
 
     fn counter_row(&self) -> bytes::Bytes {
-        format!("counter/{}", self.keyspace.id.0).into()
+        counter_row(self.keyspace.id)
     }
 
     /// Takes work on a key: at once when its state is known, else after a read.

@@ -1,7 +1,6 @@
-//! Of a keyspace that was dropped nothing is left on any disk: no rows, no entries of logs, no snapshots.
+//! Of a keyspace that was dropped nothing is left on any disk: no rows, no entries of logs, no snapshots, no votes.
 //!
-//! Whatever the crashes cut short, the sweeper ends at last. Two hard states of each group stay, and the counters that were
-//! reserved: a few bytes each, which keep a name or a dot from being given twice.
+//! Whatever the crashes cut short, the sweeper ends at last.
 
 use super::{Invariant, Observation};
 use crate::world::World;

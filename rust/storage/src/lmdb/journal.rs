@@ -153,6 +153,10 @@ impl LmdbJournal {
             JournalOp::Truncate { stream, from } => self.remove(txn, *stream, *from, u64::MAX),
             JournalOp::Trim { stream, through } => self.remove(txn, *stream, 0, *through),
             JournalOp::PutHard { key, value } => self.put(txn, &coding::hard_key(key), Kind::Hard, value),
+            JournalOp::DeleteHard { key } => {
+                let entries = &self.shared.journal.entries;
+                entries.delete(txn, &coding::hard_key(key)).map(drop)
+            }
         }
     }
 
@@ -199,11 +203,6 @@ impl LmdbJournal {
     }
 }
 
-/// Whether an operation adds something.
-fn grows(op: &JournalOp) -> bool {
-    !matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. })
-}
-
 fn rows(batch: &[JournalOp]) -> impl Iterator<Item = &StateWrite> {
     batch
         .iter()
@@ -224,7 +223,7 @@ impl Committer for LmdbJournal {
         }
         assert_contract(batch);
         let entries = self.node_entries(batch);
-        let grows = batch.iter().any(grows);
+        let grows = !batch.iter().all(JournalOp::takes_away);
         if grows {
             match self.is_full(batch) {
                 Ok(true) => return Err(CommitError::Full),

@@ -184,6 +184,7 @@ conformance!(
     a_stream_is_truncated_and_trimmed,
     streams_do_not_mix,
     hard_states_are_replaced,
+    hard_states_are_deleted,
     a_full_store_writes_nothing_and_goes_on,
     a_full_store_lets_logs_shrink,
     random_operations_match_a_model,

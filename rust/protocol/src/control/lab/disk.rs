@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::control::CONTROL_GROUP;
+use crate::control::known::known_key;
 use crate::ids::KeyspaceId;
+use crate::quorum::replica::counter_row;
 use crate::raft::types::GroupId;
 use crate::role::{Event, Query, RoleId, Rows};
 use crate::store::{JournalOp, StreamId, Table};
@@ -32,8 +34,7 @@ pub(in crate::control) struct Disk {
 impl Disk {
     /// Does what it was asked for, or refuses it when it is full. What takes away needs no room.
     pub(super) fn perform(&mut self, token: u64, ops: Vec<JournalOp>) -> Event {
-        let takes_away = |op: &JournalOp| matches!(op, JournalOp::Truncate { .. } | JournalOp::Trim { .. });
-        if self.full && !ops.iter().all(takes_away) {
+        if self.full && !ops.iter().all(JournalOp::takes_away) {
             return Event::PersistRefused { token };
         }
         self.apply(ops);
@@ -66,6 +67,7 @@ impl Disk {
         for op in ops {
             match op {
                 JournalOp::PutHard { key, value } => drop(self.hard.insert(key, value)),
+                JournalOp::DeleteHard { key } => drop(self.hard.remove(&key)),
                 JournalOp::Append {
                     stream,
                     position,
@@ -117,7 +119,10 @@ impl Disk {
                 rows.map(|((_, key), value)| (key.clone(), value.clone()))
                     .collect()
             }
-            Query::Get { .. } => panic!("the control plane does not read {query:?}"),
+            Query::Get { table, key } => {
+                let value = self.rows.get(&(*table, key.clone())).cloned();
+                value.map(|value| (key.clone(), value)).into_iter().collect()
+            }
         };
         Rows { rows, more: false }
     }
@@ -149,10 +154,18 @@ impl Disk {
             log.extend((1..=u64::from(entries)).map(|index| (index, Bytes::from_static(b"entry"))));
         }
         self.files.extend(groups.iter().map(|group| u64::from(group.0)));
+        let state = Bytes::from_static(b"state");
+        for key in groups
+            .iter()
+            .flat_map(|group| [group.hard_state_key(), group.beginning_key()])
+        {
+            self.hard.insert(key, state.clone());
+        }
+        self.rows.insert((Table::Meta, counter_row(keyspace)), state);
     }
 
-    /// How much there is beside the control plane's own: rows, entries, files.
-    pub(in crate::control) fn left(&self) -> (usize, usize, usize) {
+    /// How much there is beside the control plane's own: rows, entries, files, states.
+    pub(in crate::control) fn left(&self) -> [usize; 4] {
         let others = |(stream, _): &(&StreamId, &BTreeMap<u64, Bytes>)| {
             **stream != CONTROL_GROUP.log_stream() && **stream != CONTROL_GROUP.snapshot_stream()
         };
@@ -161,6 +174,11 @@ impl Disk {
             .iter()
             .filter(others)
             .map(|(_, entries)| entries.len());
-        (self.rows.len(), entries.sum(), self.files.len())
+        let own = |key: &&Bytes| {
+            let group = [CONTROL_GROUP.hard_state_key(), CONTROL_GROUP.beginning_key()];
+            **key == known_key() || group.contains(key)
+        };
+        let states = self.hard.keys().filter(|key| !own(key)).count();
+        [self.rows.len(), entries.sum(), self.files.len(), states]
     }
 }

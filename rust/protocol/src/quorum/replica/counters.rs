@@ -17,15 +17,21 @@
 //! An id that has given no dot has nothing to forget, and is kept. The price is an entry, of up to 18 bytes, in the
 //! vector of each key that is written through this replica after a restart. Nothing prunes them yet.
 
+use bytes::Bytes;
 use rand_core::Rng as _;
 
 use super::{COUNTER_BLOCK, Persist, Replica};
 use crate::error::Error;
-use crate::ids::ReplicaId;
+use crate::ids::{KeyspaceId, ReplicaId};
 use crate::role::{Effect, Rng, Rows};
 use crate::store::{JournalOp, Priority, StateWrite, Table};
 use crate::time::Now;
 use crate::versions::{DotCounter, Reservation};
+
+/// The row of [`Table::Meta`] in which a keyspace's replica reserves numbers.
+pub fn counter_row(keyspace: KeyspaceId) -> Bytes {
+    format!("counter/{}", keyspace.0).into()
+}
 
 impl Replica {
     /// What was recorded before this start has been read. Only deliberate mistakes go on with it.

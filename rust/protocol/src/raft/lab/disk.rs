@@ -62,6 +62,7 @@ impl Disk {
                     *entries = entries.split_off(&(through + 1));
                 }
                 JournalOp::PutHard { key, value } => drop(self.hard.insert(key.clone(), value.clone())),
+                JournalOp::DeleteHard { key } => drop(self.hard.remove(key)),
                 JournalOp::Write(_) => panic!("a group writes no rows"),
             }
         }

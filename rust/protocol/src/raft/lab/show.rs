@@ -191,6 +191,7 @@ fn op(op: &JournalOp) -> String {
             });
             format!("{snapshot} with log after {}", beginning.base)
         }
+        JournalOp::DeleteHard { .. } => "forget a state".to_owned(),
         JournalOp::Write(_) => "rows".to_owned(),
     }
 }

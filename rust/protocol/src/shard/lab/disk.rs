@@ -96,6 +96,7 @@ impl Disk {
         for op in ops {
             match op {
                 JournalOp::PutHard { key, value } => drop(self.hard.insert(key.clone(), value.clone())),
+                JournalOp::DeleteHard { key } => drop(self.hard.remove(key)),
                 JournalOp::Append {
                     stream,
                     position,

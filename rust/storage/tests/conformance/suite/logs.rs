@@ -112,3 +112,26 @@ pub(crate) fn hard_states_are_replaced<T: Bench>() {
     }
     assert_eq!(bench.store().reader().get_hard(b"").unwrap(), None);
 }
+
+pub(crate) fn hard_states_are_deleted<T: Bench>() {
+    let mut bench = T::new();
+    let put = |key: &'static str| JournalOp::PutHard {
+        key: key.into(),
+        value: "value".into(),
+    };
+    let delete = JournalOp::DeleteHard { key: "vote".into() };
+    bench.store().commit(&[put("vote"), put("votes")]).unwrap();
+    for _ in 0..2 {
+        // What is not there is gone, too.
+        bench.store().commit(std::slice::from_ref(&delete)).unwrap();
+        bench.restart();
+        let reader = bench.store().reader();
+        assert_eq!(reader.get_hard(b"vote").unwrap(), None);
+        assert_eq!(reader.get_hard(b"votes").unwrap(), Some("value".into()));
+    }
+    bench.store().commit(&[delete, put("vote")]).unwrap();
+    assert!(
+        bench.store().reader().get_hard(b"vote").unwrap().is_some(),
+        "in their order"
+    );
+}

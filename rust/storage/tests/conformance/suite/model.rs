@@ -34,7 +34,8 @@ fn any_op() -> impl Strategy<Value = JournalOp> {
         2 => (stream.clone(), 0..30u64, any::<u8>()).prop_map(|(stream, position, byte)| append(stream, position, vec![byte])),
         1 => (stream.clone(), 0..30u64).prop_map(|(stream, from)| JournalOp::Truncate { stream, from }),
         1 => (stream, 0..30u64).prop_map(|(stream, through)| JournalOp::Trim { stream, through }),
-        1 => (0..3u8, any::<u8>()).prop_map(|(key, value)| JournalOp::PutHard { key: vec![key].into(), value: vec![value].into() }),
+        2 => (0..3u8, any::<u8>()).prop_map(|(key, value)| JournalOp::PutHard { key: vec![key].into(), value: vec![value].into() }),
+        1 => (0..3u8).prop_map(|key| JournalOp::DeleteHard { key: vec![key].into() }),
     ]
 }
 
@@ -87,6 +88,9 @@ impl Model {
             }
             JournalOp::PutHard { key, value } => {
                 self.hard.insert(key, value);
+            }
+            JournalOp::DeleteHard { key } => {
+                self.hard.remove(&key);
             }
         }
     }
