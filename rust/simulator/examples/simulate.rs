@@ -14,7 +14,7 @@ use quorate_simulator::simulation::Config;
 
 const USAGE: &str =
     "usage: simulate [--seeds FROM..TO] [--nodes N] [--clients N] [--trouble SECONDS] [--threads N]
-                [--bug NAME]... [--lines N] [--quiet]
+                [--bug NAME]... [--lines N] [--quiet] [--keep-going [--minutes M]]
 
   --seeds    which seeds to run (0..100)
   --nodes    nodes of each simulated cluster (5)
@@ -26,7 +26,10 @@ const USAGE: &str =
              stale-read-index, raft-ack-before-durable, restarted-in-place,
              sessions-lost-at-snapshot, age-by-silence, sweeping-left-out
   --lines    how many of the last events to show when an invariant breaks (60)
-  --quiet    no progress";
+  --quiet    no progress
+  --keep-going  run all seeds, whatever they come to, and name those that break an invariant instead of explaining the first:
+             a line `regression: NODES CLIENTS TROUBLE SEED INVARIANT`, and the command that replays it
+  --minutes  begin no seed after that long";
 
 struct Options {
     config: Config,
@@ -34,6 +37,8 @@ struct Options {
     to: u64,
     threads: usize,
     quiet: bool,
+    keep_going: bool,
+    patience: Option<Duration>,
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -43,11 +48,18 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         to: 100,
         threads: seeds::threads(),
         quiet: false,
+        keep_going: false,
+        patience: None,
     };
     let mut arguments = arguments;
     while let Some(name) = arguments.next() {
-        if name == "--quiet" {
-            options.quiet = true;
+        let flag = match name.as_str() {
+            "--quiet" => Some(&mut options.quiet),
+            "--keep-going" => Some(&mut options.keep_going),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -70,6 +82,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             "--nodes" => options.config.nodes = number()?.clamp(1, 64) as u16,
             "--clients" => options.config.clients = number()?.clamp(1, 1_000) as u32,
             "--trouble" => options.config.trouble = Duration::from_secs(number()?),
+            "--minutes" => options.patience = Some(Duration::from_secs(60 * number()?)),
             "--threads" => options.threads = number()? as usize,
             "--lines" => options.config.keep_lines = number()? as usize,
             "--bug" => {
@@ -85,44 +98,65 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     Ok(options)
 }
 
+/// Shows how far a run of many seeds is.
+struct Progress {
+    seeds: u64,
+    done: AtomicU64,
+    began: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    fn note(&self, seed: u64) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.shown {
+            let seconds = self.began.elapsed().as_secs_f64();
+            eprint!("\r{done} of {} seeds, last {seed}, {seconds:.0} s ", self.seeds);
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            eprintln!();
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let Options {
-        mut config,
-        from,
-        to,
-        threads,
-        quiet,
-    } = match parse(std::env::args().skip(1)) {
+    let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
+    let progress = Progress {
+        seeds: options.to.saturating_sub(options.from),
+        done: AtomicU64::new(0),
+        began: Instant::now(),
+        shown: !options.quiet && std::io::stderr().is_terminal(),
+    };
+    match options.keep_going {
+        true => survey(options, &progress),
+        false => run(options, &progress),
+    }
+}
+
+/// Up to the first seed that breaks an invariant, which is explained.
+fn run(options: Options, progress: &Progress) -> ExitCode {
+    let mut config = options.config;
     // Keeping lines costs time; a seed that fails is run again with them.
     let lines = std::mem::take(&mut config.keep_lines);
-    let began = Instant::now();
-    let done = AtomicU64::new(0);
-    let show = !quiet && std::io::stderr().is_terminal();
-    let result = seeds::run(&config, from..to, threads, |seed, _| {
-        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        if show {
-            eprint!(
-                "\r{done} of {} seeds, last {seed}, {:.0} s ",
-                to - from,
-                began.elapsed().as_secs_f64()
-            );
-            let _ = std::io::stderr().flush();
-        }
+    let result = seeds::run(&config, options.from..options.to, options.threads, |seed, _| {
+        progress.note(seed);
     });
-    if show {
-        eprintln!();
-    }
+    progress.end();
     match result {
         Ok(summary) => {
             println!(
                 "{summary}; {:.1} s, no invariant broken",
-                began.elapsed().as_secs_f64()
+                progress.began.elapsed().as_secs_f64()
             );
             ExitCode::SUCCESS
         }
@@ -136,5 +170,41 @@ fn main() -> ExitCode {
             println!("{failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// All seeds, or as many as the time is enough for; those that break an invariant are named.
+fn survey(options: Options, progress: &Progress) -> ExitCode {
+    let config = options.config;
+    let broken = AtomicU64::new(0);
+    let summary = seeds::survey(
+        &config,
+        options.from..options.to,
+        options.threads,
+        |seed, report| {
+            if let Some(violation) = &report.violation {
+                let config = Config {
+                    seed,
+                    ..config.clone()
+                };
+                broken.fetch_add(1, Ordering::Relaxed);
+                println!("regression: {}", seeds::regression(&config, violation));
+                println!("  {violation}\n  replay it with: {}", seeds::command(&config));
+            }
+            progress.note(seed);
+            options
+                .patience
+                .is_none_or(|patience| progress.began.elapsed() < patience)
+        },
+    );
+    progress.end();
+    let broken = broken.into_inner();
+    println!(
+        "{summary}; {:.1} s, {broken} broke an invariant",
+        progress.began.elapsed().as_secs_f64()
+    );
+    match broken {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }

@@ -26,6 +26,8 @@
 //! ```
 //! A failure ends with the one command that replays it. `--bug NAME` has the roles make a mistake, to see the
 //! invariants bite. The tests run a few hundred seeds; `QUORATE_SEEDS=5000 cargo test -p quorate-simulator` runs thousands.
+//! `.ci/long` runs thousands of others, for clusters of several sizes, as long as it is given time. What it finds goes to
+//! `tests/regressions.txt`, and is replayed with the tests.
 //!
 //! # What a simulation cannot show
 //! Bugs of the shells (sockets, threads, LMDB) and of the operating system: they have tests of their own. Time

@@ -9,6 +9,7 @@ use std::thread;
 use quorate_protocol::bugs::Bugs;
 
 use crate::history::Tally;
+use crate::invariants::Violation;
 use crate::schedule::Fault;
 use crate::simulation::{Config, Report, Simulation};
 
@@ -154,9 +155,35 @@ pub fn run(
     threads: usize,
     progress: impl Fn(u64, &Report) + Sync,
 ) -> Result<Summary, Box<Failure>> {
+    let lowest = Mutex::new(None::<u64>);
+    let summary = survey(config, seeds, threads, |seed, report| {
+        progress(seed, report);
+        if report.violation.is_some() {
+            let mut lowest = lowest.lock().expect("no thread panics with the lock");
+            *lowest = Some(lowest.map_or(seed, |other| other.min(seed)));
+        }
+        report.violation.is_none()
+    });
+    match lowest.into_inner().expect("no thread panics with the lock") {
+        None => Ok(summary),
+        Some(seed) => Err(Box::new(explain(Config {
+            seed,
+            ..config.clone()
+        }))),
+    }
+}
+
+/// Runs the seeds as [`run`] does, and goes on whatever they come to until `go_on`, which is told of every run as it ends,
+/// says no. Runs that have begun by then end. What all of them came to.
+pub fn survey(
+    config: &Config,
+    seeds: Range<u64>,
+    threads: usize,
+    go_on: impl Fn(u64, &Report) -> bool + Sync,
+) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
-    let outcome = Mutex::new((Summary::default(), None::<u64>));
+    let outcome = Mutex::new(Summary::default());
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -167,13 +194,13 @@ pub fn run(
                 seed,
                 ..config.clone()
             });
-            progress(seed, &report);
-            let (summary, failed) = &mut *outcome.lock().expect("no thread panics with the lock");
-            summary.add(&report);
-            if report.violation.is_some() {
+            if !go_on(seed, &report) {
                 stop.store(true, Ordering::Relaxed);
-                *failed = Some(failed.map_or(seed, |other| other.min(seed)));
             }
+            outcome
+                .lock()
+                .expect("no thread panics with the lock")
+                .add(&report);
         }
     };
     thread::scope(|scope| {
@@ -181,13 +208,7 @@ pub fn run(
             scope.spawn(work);
         }
     });
-    match outcome.into_inner().expect("no thread panics with the lock") {
-        (summary, None) => Ok(summary),
-        (_, Some(seed)) => Err(Box::new(explain(Config {
-            seed,
-            ..config.clone()
-        }))),
-    }
+    outcome.into_inner().expect("no thread panics with the lock")
 }
 
 /// Runs a seed again, this time with its events as text: the run is the same.
@@ -204,6 +225,22 @@ pub fn explain(config: Config) -> Failure {
         report,
         faults,
     }
+}
+
+/// A run that broke an invariant, as a line of `tests/regressions.txt`.
+pub fn regression(config: &Config, violation: &Violation) -> String {
+    let Config {
+        seed,
+        nodes,
+        clients,
+        trouble,
+        ..
+    } = config;
+    format!(
+        "{nodes} {clients} {} {seed} {}",
+        trouble.as_secs(),
+        violation.invariant
+    )
 }
 
 /// How many threads to run seeds on: as many as there are processors.
