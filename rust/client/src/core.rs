@@ -32,6 +32,7 @@
 //! * At most [`MAX_IN_FLIGHT`] operations and [`MAX_BYTES_IN_FLIGHT`] bytes are in flight; more are refused with
 //!   [`Error::Overloaded`].
 //! * An operation completes at the latest [`GRACE`] after its deadline (if the timer comes on time).
+//! * A definite error is the answer only when no attempt may have been executed, or may be yet ([`Attempts`](quorate_protocol::attempts::Attempts)).
 //! * No put is sent again after an attempt that a node may have seen and not answered.
 //! * No command gets a second number in a session after an attempt that may have been executed.
 
@@ -60,6 +61,9 @@ use quorate_protocol::topology::Topology;
 use rand_core::Rng as _;
 
 pub use sessions::{IDLE as SESSION_IDLE, WINDOW as SESSION_WINDOW};
+
+pub use links::operation_of;
+pub use operation::unanswered;
 
 pub use alphabet::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
 use connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Stage};

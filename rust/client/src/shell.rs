@@ -176,7 +176,7 @@ impl Client {
     ///
     /// The write id of a put and the session of a command are filled in.
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
-        let writes = !request.is_read();
+        let changes = !request.is_read();
         let (answer, receiver) = oneshot::channel();
         let command = Command::Call {
             request,
@@ -186,7 +186,7 @@ impl Client {
         let sent = self.commands.send(command).is_ok();
         Call {
             receiver,
-            unknown: sent && writes,
+            unknown: sent && changes,
         }
     }
 

@@ -17,6 +17,10 @@ pub struct Bugs {
     pub write_quorum_by_liveness: bool,
     /// What a dropped keyspace has left stays.
     pub sweeping_left_out: bool,
+    /// A request of another node that comes twice counts as two.
+    pub repeats_taken: bool,
+    /// A gate takes an attempt without an answer for one that was declined.
+    pub doubt_forgotten: bool,
     /// Mistakes of servers of consensus groups.
     pub raft: RaftBugs,
 }

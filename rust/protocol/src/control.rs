@@ -55,6 +55,7 @@ use std::time::Duration;
 
 use rand_core::Rng as _;
 
+use crate::attempts;
 use crate::ids::NodeId;
 use crate::message::{Header, Message};
 use crate::raft::RaftGroup;
@@ -63,6 +64,7 @@ use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::settings::{Settings, Setup};
 use crate::raft::types::{LogIndex, Term};
+use crate::recent::Recent;
 use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::time::{Instant, Now};
 use crate::topology::Topology;
@@ -114,6 +116,8 @@ pub struct Control {
     /// Starts from a random number, so that an answer to a request of an earlier boot is not taken for another's, and no
     /// two changes have the same name.
     last_ask: u64,
+    /// Changes that other desks have sent, by node and attempt.
+    proposals: Recent<(NodeId, u64)>,
     /// Who led when the asks were last looked at, and whether that was a leader that could take changes.
     led: (Option<NodeId>, bool),
     timer: Option<Instant>,
@@ -153,6 +157,7 @@ impl Control {
             serving: BTreeMap::new(),
             asks: BTreeMap::new(),
             last_ask: 0,
+            proposals: Recent::default(),
             led: (None, false),
             timer: None,
             reporter: Reporter::default(),
@@ -238,7 +243,7 @@ impl Control {
     }
 
     fn start(&mut self, turn: &mut Turn<'_>) {
-        self.last_ask = turn.rng.next_u64() >> 8;
+        self.last_ask = attempts::first_operation(turn.rng.next_u64());
         Self::read_known(turn);
         self.drive(GroupEvent::Start, turn);
         let down = self.configured().ids().filter(|node| !self.alive(*node));
@@ -342,8 +347,8 @@ impl Control {
     fn message(&mut self, from: Address, header: Header, message: Message, turn: &mut Turn<'_>) {
         match message {
             Message::Propose(change) => self.asked(from, header, change, turn),
-            Message::Forwarded(result) => self.forwarded(from.node, header.request, result, turn),
-            Message::Redirect { .. } => self.redirected(from.node, header.request, turn),
+            Message::Forwarded(result) => self.forwarded(header.request, result, turn),
+            Message::Redirect { .. } => self.redirected(header.request, turn),
             Message::Defined => self.serves(from.node, header.request, turn),
             _ => {}
         }

@@ -93,8 +93,8 @@ pub enum Error {
         /// Its version now; `None` if it is absent.
         current: Option<u64>,
     },
-    /// The session that a command belongs to is no more. The command was not executed by this attempt; whether an earlier
-    /// one was cannot be known from here.
+    /// The session that a command belongs to is no more, or does not keep its answer any longer. The command was not executed
+    /// by this attempt and will not be; whether an earlier one was executed cannot be known from here.
     #[error("{0}")]
     SessionExpired(String),
     /// The node's configuration does not allow it. Nothing was done.

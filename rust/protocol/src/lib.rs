@@ -1,6 +1,7 @@
 //! Quorate's protocol, as pure state machines and plain data.
 pub mod admission;
 pub mod api;
+pub mod attempts;
 pub mod bugs;
 pub mod control;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod node;
 pub mod placement;
 pub mod quorum;
 pub mod raft;
+mod recent;
 pub mod ring;
 pub mod role;
 pub mod routing;

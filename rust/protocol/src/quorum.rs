@@ -41,7 +41,6 @@
 pub mod coordinator;
 mod exchange;
 mod read;
-mod recent;
 pub mod replica;
 mod scan;
 mod slot;

@@ -31,8 +31,8 @@
 //! between ([`reads`]).
 //!
 //! # Exactly once
-//! A command in a session is executed once, however often it comes, until the session expires by logged time: then it is
-//! [`SessionExpired`](crate::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
+//! A command in a session is executed once, however often it comes, until the session expires by logged time or forgets the
+//! answer: then it is [`SessionExpired`](crate::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
 //! they are in snapshots and survive restarts.
 //!
 //! # Snapshots
@@ -66,6 +66,7 @@ use crate::raft::configuration::Configuration;
 use crate::raft::report;
 use crate::raft::settings::{Settings, Setup, Snapshots};
 use crate::raft::types::{GroupId, LogIndex};
+use crate::recent::Recent;
 use crate::role::{Effect, Event, Rng, Role, Surroundings};
 use crate::time::{Instant, Now};
 use server::Server;
@@ -75,6 +76,9 @@ use whereabouts::misdirected;
 
 /// The timer of a new group's preferred member.
 const EARLY_TIMER: u64 = 3;
+/// How long a command that a gate has forwarded is remembered beyond its deadline: longer than a message stays in any
+/// network, so that a repeated one is never taken for another attempt.
+const FORWARD_MEMORY: Duration = Duration::from_secs(10);
 /// How long it waits for answers before it asks again.
 const EARLY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -90,6 +94,9 @@ pub struct Shard {
     phase: Phase,
     /// In a new group: not before this.
     next_campaign: Instant,
+    /// Commands that gates have forwarded, by node and attempt. Of a message that comes twice, the one could be refused and
+    /// the other executed.
+    forwarded: Recent<(NodeId, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -144,6 +151,7 @@ impl Shard {
             keyspace: keyspace.clone(),
             phase: Phase::Starting(Box::new(Starting::new(id))),
             next_campaign: Instant(0),
+            forwarded: Recent::default(),
         })
     }
 
@@ -218,6 +226,21 @@ impl Shard {
         }
     }
 
+    /// Whether this is a command that has come before.
+    fn is_repeated(&mut self, event: &Event, now: Instant) -> bool {
+        match event {
+            Event::Message {
+                from,
+                header,
+                message: Message::Forward(request),
+            } if !request.is_read() && !self.surroundings.bugs.repeats_taken => {
+                let until = header.deadline.max(now) + FORWARD_MEMORY;
+                !self.forwarded.is_new((from.node, header.request), until, now)
+            }
+            _ => false,
+        }
+    }
+
     /// What was asked for is another group's: says so. Gives back what is this one's.
     fn turn_strangers_away(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
         let request = match &event {
@@ -289,6 +312,9 @@ impl Role for Shard {
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         let mut turn = Turn { now, rng, effects };
+        if self.is_repeated(&event, now.instant) {
+            return;
+        }
         let Some(event) = self.turn_strangers_away(event, &mut turn) else {
             return;
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::PyResult;
+use quorate_client::core::unanswered;
 use quorate_client::{CallOptions, Outcome};
 use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
@@ -50,9 +51,13 @@ pub(crate) async fn run<T: Send + 'static>(
             answers[index] = Some(Each(answered));
         }
     }
-    let lost = || Each(Err(Error::Closed("the client's task was cancelled".to_owned())));
+    let lost = |(request, _): &Call| match request {
+        Ok(request) => Each(Err(unanswered(request, "the client's task was cancelled"))),
+        Err(error) => Each(Err(error.clone())),
+    };
     Ok(answers
         .into_iter()
-        .map(|answer| answer.unwrap_or_else(lost))
+        .zip(calls.iter())
+        .map(|(answer, call)| answer.unwrap_or_else(|| lost(call)))
         .collect())
 }

@@ -406,7 +406,7 @@ impl ClientCore {
 }
 
 /// Whether a response frame's id is that of an operation, and then which one and which of its attempts.
-pub(super) fn operation_of(id: u64) -> Option<(u64, u8)> {
+pub fn operation_of(id: u64) -> Option<(u64, u8)> {
     (id > LAST_OWN_ID).then_some((id >> 8, (id & 0xff) as u8))
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quorate_protocol::api::{Class, ReadLevel, Request};
+use quorate_protocol::api::{Class, ReadLevel, Request, Response};
+use quorate_protocol::attempts::Attempts;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::raft::types::GroupId;
@@ -41,6 +42,18 @@ impl Kind {
             _ if request.is_repeatable() || request.group().is_some() => Kind::Idempotent,
             Class::Write | Class::Admin => Kind::Write,
         }
+    }
+}
+
+/// The error of a request that may have been sent, and whose answer nobody will see.
+pub fn unanswered(request: &Request, why: &str) -> Error {
+    match !request.is_read() {
+        true => Error::OutcomeUnknown {
+            acked: 0,
+            required: 1,
+            reason: Some(why.to_owned()),
+        },
+        false => Error::Closed(format!("{why}: connect again")),
     }
 }
 
@@ -93,10 +106,8 @@ pub(super) struct Operation {
     pub(super) stage: Stage,
     /// Of its key and value.
     pub(super) bytes: usize,
-    /// How often it was sent.
-    pub(super) attempts: u8,
-    /// An attempt may have reached a node and was not answered.
-    pub(super) unanswered: bool,
+    /// How often it was sent, and what is known of that.
+    pub(super) attempts: Attempts,
     /// Who has turned it down, or was lost with it, in this round.
     pub(super) tried: Vec<NodeId>,
     /// Why the last attempt failed for certain.
@@ -133,28 +144,29 @@ impl Operation {
             Some(_) => MAX_GROUP_ATTEMPTS,
             None => MAX_ATTEMPTS,
         };
-        if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || self.attempts >= most {
+        let attempts = self.sent();
+        if self.target.is_some() && !matches!(error, Error::Overloaded(_)) || attempts >= most {
             return Disposition::Final;
         }
         match error {
             Error::Overloaded(_) => Disposition::Elsewhere {
-                after: OVERLOAD_BACKOFF * (1 << u32::from(self.attempts.min(MAX_ATTEMPTS))),
+                after: OVERLOAD_BACKOFF * (1 << u32::from(attempts.min(MAX_ATTEMPTS))),
             },
             // Whoever leads next knows what has become of it, or executes it.
             Error::OutcomeUnknown { .. } if self.group.is_some() && self.kind == Kind::Idempotent => {
                 Disposition::Elsewhere {
-                    after: GROUP_BACKOFF * (1 << u32::from(self.attempts.min(GROUP_DOUBLINGS))),
+                    after: GROUP_BACKOFF * (1 << u32::from(attempts.min(GROUP_DOUBLINGS))),
                 }
             }
             Error::Closed(_) | Error::ConnectionLost(_) => Disposition::Elsewhere {
-                after: if self.attempts == 1 {
+                after: if attempts == 1 {
                     Duration::ZERO
                 } else {
                     UNKNOWN_KEYSPACE_BACKOFF
                 },
             },
             // The coordinator may be the one that is cut off. One more opinion, no poll: the answer is to be fast.
-            Error::Unavailable { .. } if another_replica && (self.attempts == 1 || self.group.is_some()) => {
+            Error::Unavailable { .. } if another_replica && (attempts == 1 || self.group.is_some()) => {
                 Disposition::Elsewhere {
                     after: Duration::ZERO,
                 }
@@ -166,40 +178,60 @@ impl Operation {
         }
     }
 
-    /// What the latest attempt's `error` says about the operation: of a change, whose earlier attempt was not answered, it
-    /// says nothing for certain if the node did not come to execute it.
-    pub(super) fn last_word(&self, error: Error, required: u8) -> Error {
-        let not_executed = matches!(
-            error,
-            Error::Unavailable { .. }
-                | Error::Overloaded(_)
-                | Error::StorageFull(_)
-                | Error::ConnectionLost(_)
-                | Error::Refused(_)
-                | Error::Closed(_)
-        );
-        if self.kind != Kind::Read && self.unanswered && not_executed {
-            return Error::OutcomeUnknown {
-                acked: 0,
-                required,
-                reason: Some(format!(
-                    "an attempt was not answered, and a later one failed: {error}"
-                )),
-            };
+    /// How often it was sent.
+    pub(super) fn sent(&self) -> u8 {
+        u8::try_from(self.attempts.count()).unwrap_or(u8::MAX)
+    }
+
+    /// The answer, if it is one to this operation. Another says nothing about it.
+    pub(super) fn checked(&self, answer: Result<Response, Error>) -> Result<Result<Response, Error>, Error> {
+        match answer {
+            Ok(response) if !self.request.is_answered_by(&response) => Err(Error::Refused(
+                "the node's response is not one to this request: it is not a Quorate node, or one of another version"
+                    .to_owned(),
+            )),
+            answer => Ok(answer),
         }
-        error
+    }
+
+    /// Whether an answer says what became of the operation, whichever attempt at it was executed. Others say so of one attempt.
+    pub(super) fn is_outcome(&self, answer: &Result<Response, Error>) -> bool {
+        let error = match answer {
+            Ok(_) => return true,
+            Err(error) => error,
+        };
+        match self.request {
+            // All attempts are one command of one session.
+            Request::Propose { .. } => matches!(error, Error::ConditionFailed { .. }),
+            // All attempts have one name. (Those at a creation have none.)
+            Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => matches!(
+                error,
+                Error::InvalidArgument(_) | Error::NotFound(_) | Error::KeyspaceExists(_)
+            ),
+            _ => false,
+        }
+    }
+
+    /// The last word to the application.
+    pub(super) fn conclude(&self, result: Result<Response, Error>, required: u8) -> Result<Response, Error> {
+        match self.kind {
+            Kind::Read => result,
+            Kind::Idempotent | Kind::Write => {
+                result.map_err(|error| self.attempts.last_word(error, required))
+            }
+        }
     }
 
     /// The error of an operation whose time is up, or that nobody can answer any longer. `required` replicas were
     /// asked for; `unreachable` says who could not be reached.
     pub(super) fn verdict(&self, required: u8, unreachable: impl FnOnce() -> Error) -> Error {
         match self.kind {
-            Kind::Write | Kind::Idempotent if self.unanswered => Error::OutcomeUnknown {
+            Kind::Write | Kind::Idempotent if self.attempts.in_doubt() => Error::OutcomeUnknown {
                 acked: 0,
                 required,
                 reason: None,
             },
-            Kind::Read if self.unanswered => Error::ReadTimeout {
+            Kind::Read if self.attempts.in_doubt() => Error::ReadTimeout {
                 answered: 0,
                 required,
             },
@@ -236,7 +268,7 @@ impl Operation {
         if let Some(group) = self.group {
             attributes.push(("quorate.group".to_owned(), group.to_string()));
         }
-        attributes.push(("quorate.attempts".to_owned(), self.attempts.to_string()));
+        attributes.push(("quorate.attempts".to_owned(), self.sent().to_string()));
         if let Some(error) = error {
             attributes.push(("error.type".to_owned(), error.name().to_owned()));
         }

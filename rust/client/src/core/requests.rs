@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_protocol::api::{Request, Response};
+use quorate_protocol::attempts::Attempts;
 use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, FrameError, MAX_REQUEST_FRAME};
 use quorate_protocol::ids::NodeId;
@@ -69,15 +70,21 @@ impl ClientCore {
     fn send(&mut self, op: u64, connection: u64, step: &mut Step<'_>) {
         let now = step.instant();
         let operation = self.operations.get_mut(&op).expect("it is being routed");
-        operation.attempts = operation.attempts.saturating_add(1);
+        if operation.sent() == u8::MAX {
+            // There is no name for another attempt.
+            let error = self.verdict(op, || self.unreachable());
+            return self.complete_with_error(op, error, step);
+        }
         if let (Some(ticket), Some(group)) = (operation.ticket, operation.group)
             && let Request::Propose { session, .. } = &mut operation.request
         {
             *session = Some(self.sessions.stamp(group, ticket));
         }
         let impatient = operation.group.is_some() && operation.target.is_none();
+        let mut attempts = operation.attempts;
+        attempts.begin();
         let frame = BorrowedFrame {
-            id: wire_id(op, operation.attempts),
+            id: wire_id(op, attempts.count() as u8),
             deadline_ms: milliseconds(operation.deadline.since(now)),
             trace: operation.draft.as_ref().map(Draft::context),
             request: &operation.request,
@@ -86,6 +93,7 @@ impl ClientCore {
             let error = unencodable(&error);
             return self.complete_with_error(op, error, step);
         }
+        operation.attempts = attempts;
         let bytes = self.scratch.split().freeze();
         let state = self.connections.get_mut(&connection).expect("it was just chosen");
         state.sent += bytes.len() as u64;
@@ -145,21 +153,36 @@ impl ClientCore {
             return;
         };
         let group = operation.group;
-        let error = match response {
-            // An earlier attempt of a read that was moved since, or of a command: as good an answer as any.
-            Ok(answer) if attempt <= operation.attempts => {
-                if let Some(group) = group {
-                    self.learn_leader(group, &answer);
-                }
-                let response = Ok(answer);
-                return self.complete(op, response, Some(connection), step);
+        let here = matches!(operation.stage, Stage::Sent { connection: at, .. } if at == connection);
+        let current = here && operation.attempts.is_open(u16::from(attempt));
+        let response = match operation.checked(response) {
+            Ok(response) => response,
+            Err(error) if current => {
+                self.attempts_of(op).give_up();
+                return self.complete(op, Err(error), Some(connection), step);
             }
-            Err(error) if attempt == operation.attempts => error,
-            _ => return,
+            Err(_) => return,
         };
-        if matches!(error, Error::SessionExpired(_)) && self.expired(op) {
+        // An earlier attempt of a read that was moved since, or of a command: as good an answer as any.
+        if attempt <= operation.sent() && operation.is_outcome(&response) {
+            if let (Some(group), Ok(answer)) = (group, &response) {
+                self.learn_leader(group, answer);
+            }
+            self.attempts_of(op).settled();
+            return self.complete(op, response, Some(connection), step);
+        }
+        // The other attempts were given up: their errors do not change what is known of them.
+        let Err(error) = response else { return };
+        if !current {
             return;
         }
+        if matches!(error, Error::SessionExpired(_)) {
+            self.attempts_of(op).declined();
+            if self.expired(op) {
+                return;
+            }
+        }
+        self.attempts_of(op).failed(&error);
         let operation = &self.operations[&op];
         let deadline = operation.deadline;
         let keyspace_exists = operation
@@ -168,21 +191,14 @@ impl ClientCore {
             .is_some_and(|id| self.directory.keyspace(id).is_some());
         let another_replica = self.has_another_replica(op, connection);
         let disposition = self.operations[&op].disposition(&error, keyspace_exists, another_replica);
-        let last_word = |client: &Self, error| {
-            let operation = &client.operations[&op];
-            operation.last_word(error, client.directory.required(&operation.request))
-        };
         let Disposition::Elsewhere { after } = disposition else {
-            let error = last_word(self, error);
             return self.complete(op, Err(error), Some(connection), step);
         };
         let wait = jitter(after, step.rng);
         if step.instant() + wait >= deadline {
-            let error = last_word(self, error);
             return self.complete(op, Err(error), Some(connection), step);
         }
         let operation = self.operations.get_mut(&op).expect("it was just found");
-        operation.unanswered |= !error.is_definite();
         operation.last_error = Some(error);
         if let (Some(node), _) = self.answering(connection) {
             self.turned_down(op, node);
@@ -196,6 +212,11 @@ impl ClientCore {
         } else {
             self.set_timer(op, step.instant() + wait);
         }
+    }
+
+    fn attempts_of(&mut self, op: u64) -> &mut Attempts {
+        let operation = self.operations.get_mut(&op).expect("it is in flight");
+        &mut operation.attempts
     }
 
     /// Remembers that a node did not help; when no node is left, all may be asked again.
@@ -214,7 +235,7 @@ impl ClientCore {
     pub(super) fn retry_elsewhere(&mut self, op: u64, node: NodeId, step: &mut Step<'_>) {
         self.turned_down(op, node);
         let operation = self.operations.get_mut(&op).expect("it is in flight");
-        operation.unanswered = true;
+        operation.attempts.give_up();
         let deadline = operation.deadline;
         self.place(op, Stage::Backoff);
         self.set_timer(op, deadline);
@@ -241,8 +262,10 @@ impl ClientCore {
         for (op, end) in lost {
             let operation = self.operations.get_mut(&op).expect("it was just found");
             let reached = end <= written;
-            operation.unanswered |= reached;
-            if !reached {
+            if reached {
+                operation.attempts.give_up();
+            } else {
+                operation.attempts.declined();
                 operation.last_error = Some(error.clone());
             }
             if (operation.kind == Kind::Write && reached) || operation.deadline <= step.instant() {
@@ -282,7 +305,6 @@ impl ClientCore {
                 self.out_of_patience(op, connection, step);
                 continue;
             }
-            operation.unanswered |= matches!(operation.stage, Stage::Sent { .. });
             let timeout = operation.deadline.since(operation.submitted);
             if let (Stage::Queued, Some(group)) = (operation.stage, operation.group) {
                 let error = self.sessions.no_ticket(group, timeout);
@@ -329,9 +351,7 @@ impl ClientCore {
 
     /// The client is being closed.
     pub(super) fn interrupt(&mut self, op: u64, step: &mut Step<'_>) {
-        let operation = self.operations.get_mut(&op).expect("it was just found");
-        operation.unanswered |= matches!(operation.stage, Stage::Sent { .. });
-        let error = match operation.kind {
+        let error = match self.operations[&op].kind {
             Kind::Read => closed(),
             Kind::Idempotent | Kind::Write => self.verdict(op, closed),
         };
@@ -348,6 +368,7 @@ impl ClientCore {
         self.complete(op, Err(error), None, step);
     }
 
+    /// The only way out.
     fn complete(
         &mut self,
         op: u64,
@@ -356,6 +377,7 @@ impl ClientCore {
         step: &mut Step<'_>,
     ) {
         let operation = self.operations.remove(&op).expect("an operation completes once");
+        let result = operation.conclude(result, self.directory.required(&operation.request));
         match operation.stage {
             Stage::Sent { connection, .. } => {
                 if let Some(state) = self.connections.get_mut(&connection) {
@@ -386,7 +408,7 @@ impl ClientCore {
             result,
             node,
             boot,
-            attempts: operation.attempts,
+            attempts: operation.sent(),
             elapsed: step.instant().since(operation.submitted),
             trace_id: operation.draft.map(|draft| draft.trace_id),
         };

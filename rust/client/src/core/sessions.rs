@@ -6,7 +6,7 @@
 //! the numbers that are in use span at most [`WINDOW`]; further commands wait.
 //!
 //! A group forgets a session that was idle for [`IDLE`] of logged time. The next command is then answered
-//! [`Error::SessionExpired`]. Was that its only attempt, then it has not been executed: the client opens another session
+//! [`Error::SessionExpired`] (and so is one whose answer the session does not keep any longer). Was that its only attempt, then it has not been executed: the client opens another session
 //! and gives it a new ticket. Otherwise an earlier attempt may have been executed and its answer is lost for good: the
 //! caller is told so, and nothing is executed twice.
 
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_protocol::api::{Request, Response, Stamp};
+use quorate_protocol::attempts::Attempts;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::raft::sessions::MAX_ANSWERS;
@@ -185,7 +186,7 @@ impl ClientCore {
         let (Some(group), Some(ticket)) = (operation.group, operation.ticket) else {
             return false;
         };
-        let certain = !operation.unanswered;
+        let certain = !operation.attempts.in_doubt();
         let session = self
             .sessions
             .by_group
@@ -249,8 +250,7 @@ impl ClientCore {
             timer: deadline + GRACE,
             stage: Stage::Backoff,
             bytes: 0,
-            attempts: 0,
-            unanswered: false,
+            attempts: Attempts::default(),
             tried: Vec::new(),
             last_error: None,
             draft: None,

@@ -1,6 +1,7 @@
 //! How operations begin: what is refused at once, and what the client adds to a request.
 
 use quorate_protocol::api::Request;
+use quorate_protocol::attempts::Attempts;
 use quorate_protocol::error::Error;
 use quorate_protocol::versions::WriteId;
 use rand_core::Rng as _;
@@ -63,8 +64,7 @@ impl ClientCore {
             timer: deadline + GRACE,
             stage: Stage::Backoff,
             bytes,
-            attempts: 0,
-            unanswered: false,
+            attempts: Attempts::default(),
             tried: Vec::new(),
             last_error: None,
             draft: draft(options.trace, step),

@@ -1,5 +1,6 @@
 //! Each rule of the client, by example; `chaos` holds them all against random clusters.
 
+mod attempts;
 mod chaos;
 mod exactly_once;
 mod groups;

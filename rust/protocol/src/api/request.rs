@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::api::{MAX_VALUE_BYTES, ReadLevel, Request};
+use crate::api::{MAX_VALUE_BYTES, ReadLevel, Request, Response};
 use crate::error::Error;
 use crate::ids::KeyspaceId;
 use crate::key::Key;
@@ -345,6 +345,33 @@ impl Request {
             | Request::Groups
             | Request::Faults
             | Request::ChangeFaults(_) => Ok(()),
+        }
+    }
+
+    /// Whether an answer is one to this kind of request: what else comes is not from a node of this protocol.
+    pub fn is_answered_by(&self, response: &Response) -> bool {
+        match self {
+            Request::Put { .. } => matches!(response, Response::Written(_)),
+            Request::Get { .. } => matches!(response, Response::Entry(_)),
+            Request::Scan { .. } => matches!(response, Response::Page(_)),
+            Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
+                matches!(response, Response::Keyspace { .. })
+            }
+            Request::ListKeyspaces => matches!(response, Response::Keyspaces(_)),
+            Request::Topology => matches!(response, Response::Topology(_)),
+            Request::Membership => matches!(response, Response::Membership(_)),
+            Request::Status => matches!(response, Response::Status(_)),
+            Request::Events { .. } => matches!(response, Response::Events(_)),
+            Request::Spans { .. } => matches!(response, Response::Spans(_)),
+            Request::Metrics => matches!(response, Response::Metrics(_)),
+            Request::Groups => matches!(response, Response::Groups(_)),
+            Request::Propose { .. } => matches!(response, Response::Committed(_)),
+            Request::OpenSession { .. } => matches!(response, Response::SessionOpened { .. }),
+            Request::CloseSession { .. } => matches!(response, Response::Done),
+            Request::Read { .. } => matches!(response, Response::Records { .. }),
+            Request::ReadRange { .. } => matches!(response, Response::RecordPage { .. }),
+            Request::ReadLog { .. } => matches!(response, Response::LogPage { .. }),
+            Request::Faults | Request::ChangeFaults(_) => matches!(response, Response::Faults(_)),
         }
     }
 

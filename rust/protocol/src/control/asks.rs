@@ -1,6 +1,7 @@
 //! What the desk remembers of those who wait.
 
 use crate::api::{Request, Response};
+use crate::attempts::Attempts;
 use crate::control::command::{Change, Outcome};
 use crate::error::Error;
 use crate::ids::NodeId;
@@ -48,6 +49,21 @@ pub(super) enum Attempt {
     },
 }
 
+/// Whether the answer of a leader's desk says what became of the change, whichever attempt at it was executed: attempts at one
+/// change have one name, and the state machine executes it once. Other errors say why one attempt did not get into the log.
+pub(super) fn is_outcome(result: &Result<Response, Error>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(error) => matches!(
+            error,
+            Error::InvalidArgument(_)
+                | Error::NotFound(_)
+                | Error::KeyspaceExists(_)
+                | Error::LimitExceeded { .. }
+        ),
+    }
+}
+
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ask {
@@ -58,22 +74,13 @@ pub(super) struct Ask {
     /// Shortly before: the answer takes time, too.
     pub(super) give_up: Instant,
     pub(super) attempt: Attempt,
-    /// An attempt was made whose outcome is not known.
-    pub(super) maybe: bool,
+    /// At a change: its proposals, here and at other desks.
+    pub(super) attempts: Attempts,
 }
 
 impl Ask {
     pub(super) fn is_waiting(&self, now: Instant) -> bool {
         matches!(self.attempt, Attempt::Waiting { retry_at } if retry_at <= now)
-    }
-
-    /// Whether this error, of an attempt, may not be the last word: an earlier attempt may have had another end.
-    pub(super) fn may_be_otherwise(&self, result: &Result<Response, Error>) -> bool {
-        let before_the_log = matches!(
-            result,
-            Err(Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_))
-        );
-        matches!(result, Err(Error::OutcomeUnknown { .. })) || self.maybe && before_the_log
     }
 
     /// When it must be looked at again, if nothing happens.

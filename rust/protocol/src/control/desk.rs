@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::api::{Request, Response};
-use crate::control::asks::{Ask, Attempt, Origin, Wish};
+use crate::attempts::{self, Attempts};
+use crate::control::asks::{Ask, Attempt, Origin, Wish, is_outcome};
 use crate::control::command::{Change, Command, Outcome};
 use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
 use crate::error::Error;
@@ -23,6 +24,9 @@ use crate::versions::WriteId;
 const PAUSE: Duration = Duration::from_millis(20);
 /// An answer is given so long before its deadline, or an eighth of the time if that is less.
 const MARGIN: Duration = Duration::from_millis(50);
+/// How long a change that another desk has sent is remembered beyond its deadline: longer than a message stays in any
+/// network. Of a message that comes twice, the one could be refused and the other executed.
+const PROPOSAL_MEMORY: Duration = Duration::from_secs(10);
 /// How long this role tries what it wants itself before it looks again whether it still does.
 const OWN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,6 +91,12 @@ impl Control {
 
     /// Another node's desk takes this server for the leader.
     pub(super) fn asked(&mut self, from: Address, header: Header, change: Change, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let until = header.deadline.max(now) + PROPOSAL_MEMORY;
+        let new = self.proposals.is_new((from.node, header.request), until, now);
+        if !new && !self.surroundings.bugs.repeats_taken {
+            return;
+        }
         let origin = Origin::Peer(from, header);
         self.begin(origin, Wish::Change(change), header.deadline, turn.now);
     }
@@ -125,7 +135,7 @@ impl Control {
             deadline,
             give_up: deadline - MARGIN.min(left / 8),
             attempt: Attempt::Waiting { retry_at },
-            maybe: false,
+            attempts: Attempts::default(),
         };
         self.asks.insert(self.last_ask, ask);
     }
@@ -172,11 +182,16 @@ impl Control {
                     deadline: ask.deadline,
                     request: LogRequest::Plain(change.encode()),
                 };
-                self.set(id, Attempt::Proposed);
+                self.propose(id);
                 self.drive(GroupEvent::Propose(vec![proposal]), turn);
             }
             Wish::Change(change) => match (leader, &ask.origin) {
                 (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
+                // It was proposed here once, and nobody knows what became of that.
+                (_, Origin::Peer(..)) if ask.attempts.in_doubt() => {
+                    let unknown = self.unknown();
+                    self.finish(id, Err(unknown), turn);
+                }
                 (leader, Origin::Peer(to, header)) => {
                     let (to, request, deadline) = (*to, header.request, header.deadline);
                     self.asks.remove(&id);
@@ -184,8 +199,10 @@ impl Control {
                 }
                 (Some(leader), _) if self.alive(leader) => {
                     let (message, deadline) = (Message::Propose(change.clone()), ask.deadline);
-                    self.set(id, Attempt::Forwarded { to: leader });
-                    self.send(Self::peer_role(leader), id, deadline, message, turn);
+                    let Some(name) = self.forward(id, leader) else {
+                        return self.expire(id, turn);
+                    };
+                    self.send(Self::peer_role(leader), name, deadline, message, turn);
                 }
                 _ => self.pause(id, turn.now),
             },
@@ -208,6 +225,21 @@ impl Control {
         }
     }
 
+    /// An attempt at a change in this server's log.
+    fn propose(&mut self, id: u64) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.attempts.begin();
+            ask.attempt = Attempt::Proposed;
+        }
+    }
+
+    /// An attempt at a change at the leader's desk: its name. `None` if there is none for another.
+    fn forward(&mut self, id: u64, leader: NodeId) -> Option<u64> {
+        let ask = self.asks.get_mut(&id).filter(|ask| !ask.attempts.are_used_up())?;
+        ask.attempt = Attempt::Forwarded { to: leader };
+        Some(attempts::name(id, ask.attempts.begin()))
+    }
+
     pub(super) fn set(&mut self, id: u64, attempt: Attempt) {
         if let Some(ask) = self.asks.get_mut(&id) {
             ask.attempt = attempt;
@@ -227,7 +259,7 @@ impl Control {
             match ask.attempt {
                 Attempt::Waiting { .. } => ask.attempt = Attempt::Waiting { retry_at: now },
                 Attempt::Forwarded { to } if leader.is_some_and(|leader| leader != to) => {
-                    ask.maybe = true;
+                    ask.attempts.give_up();
                     ask.attempt = Attempt::Waiting { retry_at: now };
                 }
                 _ => {}
@@ -243,7 +275,7 @@ impl Control {
         let retry_at = turn.now.instant + PAUSE;
         for ask in self.asks.values_mut() {
             if ask.attempt == (Attempt::Forwarded { to: node }) {
-                ask.maybe = true;
+                ask.attempts.give_up();
                 ask.attempt = Attempt::Waiting { retry_at };
             }
         }
@@ -257,12 +289,19 @@ impl Control {
         result: Result<(LogPosition, Answer), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
-        if self
+        let Some(ask) = self
             .asks
-            .get(&id)
-            .is_none_or(|ask| ask.attempt != Attempt::Proposed)
-        {
+            .get_mut(&id)
+            .filter(|ask| ask.attempt == Attempt::Proposed)
+        else {
             return;
+        };
+        match &result {
+            Ok(_) => ask.attempts.settled(),
+            Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
+            Err(ProposeError::NotCommitted | ProposeError::Refused(_) | ProposeError::Session(_)) => {
+                ask.attempts.declined();
+            }
         }
         match result {
             Ok((_, Answer::Done(bytes))) => {
@@ -277,13 +316,13 @@ impl Control {
             Err(ProposeError::NotCommitted | ProposeError::Refused(Refusal::NotLeader { .. })) => {
                 self.pause(id, turn.now);
             }
-            Err(ProposeError::OutcomeUnknown) => self.end(id, Err(self.unknown()), turn),
+            Err(ProposeError::OutcomeUnknown) => self.end(id, self.unknown(), turn),
             Err(ProposeError::Refused(Refusal::Overloaded)) => {
                 let error = Error::Overloaded(format!(
                     "{} has too many changes of the control plane under way: try again later",
                     self.me()
                 ));
-                self.end(id, Err(error), turn);
+                self.end(id, error, turn);
             }
             Err(ProposeError::Refused(Refusal::StorageFull)) => {
                 let error = Error::StorageFull(format!(
@@ -291,7 +330,7 @@ impl Control {
                      map_size_bytes in its configuration or free space, then retry",
                     self.me()
                 ));
-                self.end(id, Err(error), turn);
+                self.end(id, error, turn);
             }
         }
     }
@@ -299,13 +338,8 @@ impl Control {
     // ---- other desks ----
 
     /// The leader's desk has answered.
-    pub(super) fn forwarded(
-        &mut self,
-        from: NodeId,
-        id: u64,
-        result: Result<Response, Error>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(super) fn forwarded(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let (id, number) = attempts::parse(name);
         let Some(ask) = self
             .asks
             .get_mut(&id)
@@ -313,19 +347,29 @@ impl Control {
         else {
             return;
         };
-        if !ask.may_be_otherwise(&result) {
+        if is_outcome(&result) {
+            ask.attempts.settled();
             return self.finish(id, result, turn);
         }
-        ask.maybe |= matches!(result, Err(Error::OutcomeUnknown { .. }));
-        if ask.attempt == (Attempt::Forwarded { to: from }) {
-            self.pause(id, turn.now);
+        // The other attempts were given up: their errors do not change what is known of them.
+        if let Err(error) = result
+            && ask.attempts.is_open(number)
+        {
+            ask.attempts.failed(&error);
+            match ask.attempts.in_doubt() {
+                true => self.pause(id, turn.now),
+                false => self.finish(id, Err(error), turn),
+            }
         }
     }
 
     /// It did not pass it on: it does not lead.
-    pub(super) fn redirected(&mut self, from: NodeId, id: u64, turn: &mut Turn<'_>) {
-        let at_it = |ask: &&Ask| ask.attempt == (Attempt::Forwarded { to: from });
-        if self.asks.get(&id).filter(at_it).is_some() {
+    pub(super) fn redirected(&mut self, name: u64, turn: &mut Turn<'_>) {
+        let (id, number) = attempts::parse(name);
+        if let Some(ask) = self.asks.get_mut(&id)
+            && ask.attempts.is_open(number)
+        {
+            ask.attempts.declined();
             self.pause(id, turn.now);
         }
     }
@@ -350,18 +394,12 @@ impl Control {
     }
 
     /// An attempt has ended this way; another may have had another end.
-    fn end(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get_mut(&id) else { return };
-        let again = ask.may_be_otherwise(&result) && ask.give_up > turn.now.instant;
-        ask.maybe |= matches!(result, Err(Error::OutcomeUnknown { .. }));
-        let maybe = ask.maybe;
+    fn end(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let again = ask.attempts.in_doubt() && ask.give_up > turn.now.instant;
         match ask.origin {
             Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
-            _ if maybe => {
-                let unknown = self.unknown();
-                self.finish(id, Err(unknown), turn);
-            }
-            _ => self.finish(id, result, turn),
+            _ => self.finish(id, Err(error), turn),
         }
     }
 
@@ -375,14 +413,16 @@ impl Control {
             (Wish::List, _) => return self.list(id, turn),
             (Wish::Relay(..), _) => Err(unavailable),
             (_, Attempt::Serving { outcome, .. }) => outcome.clone().into_response(),
-            (_, Attempt::Waiting { .. }) if !ask.maybe => Err(unavailable),
+            _ if !ask.attempts.in_doubt() => Err(unavailable),
             _ => Err(self.unknown()),
         };
         self.finish(id, result, turn);
     }
 
+    /// The only way out, but for those who are sent elsewhere.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
+        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority().0));
         match ask.origin {
             Origin::Client(client) => reply(client, result, turn),
             Origin::Peer(to, header) => {

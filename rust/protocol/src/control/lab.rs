@@ -70,6 +70,8 @@ pub(super) struct Lab {
     /// By arrival.
     wire: BTreeMap<(Instant, u64), (Address, Address, Header, Message)>,
     sent: u64,
+    /// What desks say to each other comes again after this time.
+    pub(super) repeat: Option<Duration>,
     /// Messages of these pairs are lost.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) happenings: Vec<Happening>,
@@ -95,6 +97,7 @@ impl Lab {
             machines: (1..=nodes).map(machine).collect(),
             wire: BTreeMap::new(),
             sent: 0,
+            repeat: None,
             cut: BTreeSet::new(),
             happenings: Vec::new(),
             operations: 0,
@@ -377,9 +380,13 @@ impl Lab {
             Effect::Send { to, header, message } => {
                 let process = self.machines[&node].process.as_ref().expect("it runs");
                 if process.alive.contains(&to.node) {
-                    self.sent += 1;
-                    let key = (self.now + LATENCY, self.sent);
-                    self.wire.insert(key, (from, to, header, message));
+                    let again = self.repeat.filter(|_| !matches!(message, Message::Raft { .. }));
+                    let times = std::iter::once(LATENCY).chain(again.map(|again| LATENCY + again));
+                    for time in times {
+                        self.sent += 1;
+                        let key = (self.now + time, self.sent);
+                        self.wire.insert(key, (from, to, header, message.clone()));
+                    }
                 }
             }
             Effect::Reply { client, response } => {

@@ -22,6 +22,7 @@
 //! state                               what each node knows and serves
 //! groups                              what each node claims about the group
 //! messages on                         also show what the desks say to each other
+//! repeat 100ms                        all of that comes a second time, so much later; repeat off
 //! ```
 
 use std::error::Error;
@@ -144,6 +145,11 @@ impl Script {
             }
             "messages" => {
                 self.messages = args.next_pos() == Some("on");
+                String::new()
+            }
+            "repeat" => {
+                let time = args.next_pos().filter(|text| *text != "off");
+                self.lab()?.repeat = time.map(duration).transpose()?;
                 String::new()
             }
             "live" => {

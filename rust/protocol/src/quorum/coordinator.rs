@@ -28,7 +28,7 @@ use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Preference;
 use crate::quorum::exchange::{Ask, Exchange, Kind, Origin, Progress};
-use crate::quorum::recent::Recent;
+use crate::recent::Recent;
 use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Surroundings};
 use crate::telemetry::TraceContext;
 use crate::time::{Instant, Now};
@@ -286,7 +286,7 @@ impl Role for Coordinator {
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         if self.dropped {
-            return self.turn_away(event, effects);
+            return self.turn_away(event, now, effects);
         }
         match event {
             Event::Dropped => self.drop_all(now, effects),

@@ -1,6 +1,7 @@
 //! What every request of a coordinator has, whichever kind it is.
 
 use crate::api::Response;
+use crate::attempts::Attempts;
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::level::Level;
@@ -30,6 +31,8 @@ pub(super) struct Ask {
     /// How many replicas the level needs.
     pub(super) required: u8,
     pub(super) deadline: Instant,
+    /// At a write: the own replica's, and, when that has declined, another coordinator's.
+    pub(super) attempts: Attempts,
     started: Now,
     /// The caller's trace, if it is sampled.
     parent: Option<TraceContext>,
@@ -92,6 +95,7 @@ impl Ask {
             level,
             required,
             deadline: header.deadline,
+            attempts: Attempts::default(),
             started: now,
             parent,
             trace,
@@ -111,6 +115,7 @@ impl Ask {
             level,
             required,
             deadline,
+            attempts: Attempts::default(),
             started: now,
             parent: None,
             trace: None,
@@ -126,7 +131,7 @@ impl Ask {
         self.origin.is_none()
     }
 
-    /// Sends the answer, once, with its measurement and span.
+    /// Sends the answer, once, with its measurement and span. The only way out of what has begun.
     pub(super) fn answer(
         &mut self,
         result: Result<Response, Error>,
@@ -136,6 +141,7 @@ impl Ask {
         effects: &mut Vec<Effect>,
     ) {
         let Some(origin) = self.origin.take() else { return };
+        let result = result.map_err(|error| self.attempts.last_word(error, self.required));
         self.end_span(result.as_ref().err(), node, keyspace, now, effects);
         if matches!(origin, Origin::Client(_)) {
             effects.push(Effect::Measure(Measurement {

@@ -68,14 +68,17 @@ pub enum Answer {
     Closed,
 }
 
-/// Why a request was not executed.
+/// Why a request was not executed. An earlier attempt may have been, and this one was not and will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum SessionError {
     /// There is no such session (any more).
     #[error("the session has expired: open a new one, and read before repeating commands without an answer")]
     Expired,
     /// The answer is not kept any longer: the client has said that it has it, or has had too many under way.
-    #[error("the answer to this command is not kept any longer: keep fewer than {MAX_ANSWERS} under way")]
+    #[error(
+        "the session does not keep the answer to this command any longer, so nobody can tell whether it was executed: read \
+         before repeating it, and keep fewer than {MAX_ANSWERS} commands under way"
+    )]
     Forgotten,
 }
 

@@ -8,6 +8,8 @@
 //! # What may be asked twice
 //! Reads, and commands in a session, which are executed once however often they come. Another command is asked for once:
 //! when its answer is lost, its outcome is unknown. A member that says it does not lead has not done anything and will not.
+//!
+//! What the attempts at a command prove, [`Attempts`] knows; every answer leaves through `Gate::finish`.
 
 mod ask;
 
@@ -17,6 +19,8 @@ use std::time::Duration;
 use rand_core::Rng as _;
 
 use crate::api::{Request, Response};
+use crate::attempts::{self, Attempts};
+use crate::bugs::Bugs;
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::keyspace::Keyspace;
@@ -58,6 +62,7 @@ pub struct Gate {
     timer: Option<Instant>,
     /// The keyspace was dropped.
     dropped: bool,
+    bugs: Bugs,
 }
 
 impl Gate {
@@ -74,6 +79,7 @@ impl Gate {
             last_ask: 0,
             timer: None,
             dropped: false,
+            bugs: surroundings.bugs,
         }
     }
 
@@ -131,7 +137,7 @@ impl Gate {
             attempt: Attempt::Waiting { retry_at: now },
             next: 0,
             detours: 0,
-            maybe: false,
+            attempts: Attempts::default(),
         };
         self.agenda.insert((ask.wake(), self.last_ask));
         self.asks.insert(self.last_ask, ask);
@@ -175,6 +181,9 @@ impl Gate {
     fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.get(&id) else { return };
         let now = turn.now.instant;
+        if ask.attempts.are_used_up() {
+            return self.expire(id, turn);
+        }
         let short = self.alive_members(ask.group) < self.majority(ask.group);
         if short && !ask.request.is_stale_read() && now.since(ask.since) >= PATIENCE {
             return self.expire(id, turn);
@@ -182,6 +191,7 @@ impl Gate {
         let Some(to) = self.choose(ask) else {
             return self.pause(id, now);
         };
+        let Some(ask) = self.asks.get_mut(&id) else { return };
         let repeatable = ask.request.is_repeatable();
         let effect = Effect::Send {
             to: Address {
@@ -189,7 +199,7 @@ impl Gate {
                 role: RoleId::Shard(ask.group),
             },
             header: Header {
-                request: id,
+                request: attempts::name(id, ask.attempts.begin()),
                 deadline: ask.give_up,
                 ..ask.header
             },
@@ -222,9 +232,7 @@ impl Gate {
             sent && ask.group == group && ask.request.is_repeatable() && !ask.request.is_stale_read()
         });
         for id in elsewhere.map(|(id, _)| *id).collect::<Vec<_>>() {
-            if let Some(ask) = self.asks.get_mut(&id) {
-                ask.maybe |= !ask.request.is_read();
-            }
+            self.give_up(id);
             self.again(id, now);
         }
     }
@@ -242,84 +250,99 @@ impl Gate {
 
     // ---- answers ----
 
-    fn answered(&mut self, from: Address, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+    fn answered(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let (id, number) = attempts::parse(name);
         let Some(ask) = self.asks.get_mut(&id) else { return };
         // Whoever was found by asking around is asked first from now on.
         if let Some(leader) = result.as_ref().ok().and_then(Response::leader) {
             self.leaders.insert(ask.group, leader);
         }
-        let unknown = matches!(result, Err(Error::OutcomeUnknown { .. }));
-        ask.maybe |= unknown;
-        let current = ask.is_with(from.node);
-        if unknown && ask.request.is_repeatable() {
-            if current {
-                self.pause(id, turn.now.instant);
+        let error = match result {
+            Err(error) if !matches!(error, Error::ConditionFailed { .. }) => error,
+            // The command was executed, in whichever attempt.
+            executed => {
+                ask.attempts.settled();
+                return self.finish(id, executed, turn);
             }
+        };
+        // The other attempts were given up: their errors do not change what is known of them.
+        if !ask.attempts.is_open(number) {
             return;
         }
-        // This attempt was not executed, but an earlier one may have been. The client must learn of that.
-        let gone = match &result {
-            Err(Error::SessionExpired(_)) => Some("its session has expired"),
-            Err(Error::NotFound(_)) => Some("its keyspace is gone"),
-            _ => None,
-        };
-        if let Some(gone) = gone.filter(|_| ask.maybe) {
-            let reason = format!("{gone}, and an earlier attempt was not answered");
-            let error = self.unknown(id, Some(reason));
+        match error {
+            Error::SessionExpired(_) => ask.attempts.declined(),
+            _ => ask.attempts.failed(&error),
+        }
+        let repeatable = ask.request.is_repeatable();
+        if ask.request.is_read() || !ask.attempts.in_doubt() || !repeatable {
             return self.finish(id, Err(error), turn);
         }
-        // An earlier attempt may have been executed where this one was not.
-        let refused = matches!(result, Err(Error::Overloaded(_) | Error::StorageFull(_)));
-        if refused && ask.maybe {
-            if current {
+        match error {
+            // Whoever leads next knows what has become of it, or executes it; whoever refuses it now may take it later.
+            Error::OutcomeUnknown { .. } | Error::Overloaded(_) | Error::StorageFull(_) => {
                 self.pause(id, turn.now.instant);
             }
-            return;
+            // Of this attempt only: the client must not take it for never executed.
+            Error::SessionExpired(_) => {
+                let reason = "its session has expired, and an earlier attempt was not answered";
+                let error = self.unknown(id, Some(reason.to_owned()));
+                self.finish(id, Err(error), turn);
+            }
+            error => self.finish(id, Err(error), turn),
         }
-        self.finish(id, result, turn);
     }
 
-    /// A member does not lead and has not done anything. `request` 0: this node's server tells what it has found out.
-    fn redirected(&mut self, from: Address, request: u64, leader: Option<NodeId>, now: Instant) {
+    /// A member does not lead and has not done anything. `name` 0: this node's server tells what it has found out.
+    fn redirected(&mut self, from: Address, name: u64, leader: Option<NodeId>, now: Instant) {
         let RoleId::Shard(group) = from.role else { return };
         match leader {
             Some(leader) => drop(self.leaders.insert(group, leader)),
-            None if request == 0 || self.leaders.get(&group) == Some(&from.node) => {
+            None if name == 0 || self.leaders.get(&group) == Some(&from.node) => {
                 self.leaders.remove(&group);
             }
             None => {}
         }
-        if request == 0 {
+        if name == 0 {
             if let Some(leader) = leader {
                 self.wake_up(Some(group), now);
                 self.follow(group, leader, now);
             }
             return;
         }
-        let Some(ask) = self.asks.get_mut(&request) else {
-            return;
-        };
-        if !ask.is_with(from.node) {
+        let (id, number) = attempts::parse(name);
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        if !ask.attempts.is_open(number) {
             return;
         }
+        ask.attempts.declined();
         ask.detours += 1;
         // Two members that each take the other for the leader must not make this a busy loop.
         let pause = match leader {
             Some(leader) if leader != from.node && ask.detours % 3 != 0 => Duration::ZERO,
             _ => PAUSE,
         };
-        self.again(request, now + pause);
+        self.again(id, now + pause);
     }
 
     /// A member that was asked says nothing: another is asked the same.
     fn unanswered(&mut self, id: u64, to: NodeId, now: Instant) {
-        if let Some(ask) = self.asks.get_mut(&id) {
-            ask.maybe |= !ask.request.is_read();
-            if self.leaders.get(&ask.group) == Some(&to) {
-                self.leaders.remove(&ask.group);
-            }
+        self.give_up(id);
+        if let Some(ask) = self.asks.get(&id)
+            && self.leaders.get(&ask.group) == Some(&to)
+        {
+            self.leaders.remove(&ask.group);
         }
         self.again(id, now);
+    }
+
+    /// Nothing certain will be known about the attempt that is under way.
+    fn give_up(&mut self, id: u64) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            match self.bugs.doubt_forgotten {
+                true => ask.attempts.declined(),
+                false => ask.attempts.give_up(),
+            }
+        }
     }
 
     fn peer(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
@@ -333,11 +356,11 @@ impl Gate {
         let lost = self.asks.iter().filter(|(_, ask)| ask.is_with(node));
         let lost: Vec<u64> = lost.map(|(id, _)| *id).collect();
         for id in lost {
-            let Some(ask) = self.asks.get_mut(&id) else {
+            let Some(ask) = self.asks.get(&id) else {
                 continue;
             };
-            ask.maybe |= !ask.request.is_read();
             let repeatable = ask.request.is_repeatable();
+            self.give_up(id);
             self.again(id, now);
             if !repeatable {
                 let reason = Some(format!("the connection to {node} broke"));
@@ -370,7 +393,7 @@ impl Gate {
                 answered: 0,
                 required,
             },
-            false if sent || ask.maybe => self.unknown(id, None),
+            false if ask.attempts.in_doubt() => self.unknown(id, None),
             _ => {
                 let name = &self.keyspace.settings.name;
                 let group = format!("group {} of keyspace {name:?}", ask.group);
@@ -385,8 +408,7 @@ impl Gate {
         self.dropped = true;
         for id in self.asks.keys().copied().collect::<Vec<_>>() {
             let Some(ask) = self.asks.get(&id) else { continue };
-            let sent = matches!(ask.attempt, Attempt::Sent { .. });
-            let error = match !ask.request.is_read() && (sent || ask.maybe) {
+            let error = match !ask.request.is_read() && ask.attempts.in_doubt() {
                 true => self.unknown(id, Some(self.keyspace.was_dropped())),
                 false => self.keyspace.no_longer_there(),
             };
@@ -394,14 +416,18 @@ impl Gate {
         }
     }
 
+    /// The only way out.
     fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        if let Some(ask) = self.asks.remove(&id) {
-            self.agenda.remove(&(ask.wake(), id));
-            turn.push(Effect::Reply {
-                client: ask.client,
-                response: result,
-            });
-        }
+        let Some(ask) = self.asks.remove(&id) else { return };
+        self.agenda.remove(&(ask.wake(), id));
+        let response = match ask.request.is_read() {
+            true => result,
+            false => result.map_err(|error| ask.attempts.last_word(error, self.majority(ask.group) as u8)),
+        };
+        turn.push(Effect::Reply {
+            client: ask.client,
+            response,
+        });
     }
 
     fn work(&mut self, turn: &mut Turn<'_>) {
@@ -439,17 +465,16 @@ impl Role for Gate {
                 request,
             } => self.request(client, header, request, &mut turn),
             Event::Message {
-                from,
                 header,
                 message: Message::Forwarded(result),
-            } => self.answered(from, header.request, result, &mut turn),
+                ..
+            } => self.answered(header.request, result, &mut turn),
             Event::Message {
                 from,
                 header,
                 message: Message::Redirect { leader },
             } => self.redirected(from, header.request, leader, now.instant),
-            // Begins anywhere, so that an answer to the gate that was here before a crash is not taken for one to this.
-            Event::Start => self.last_ask = u64::from(turn.rng.next_u32()) << 16,
+            Event::Start => self.last_ask = attempts::first_operation(turn.rng.next_u64()),
             Event::Peer { node, up } => self.peer(node, up, &mut turn),
             Event::Timer { id: TIMER } => self.timer = None,
             Event::Dropped => self.drop_all(&mut turn),

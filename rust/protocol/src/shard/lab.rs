@@ -55,7 +55,7 @@ pub(super) enum Happening {
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
     pub(super) latency: (u64, u64),
-    /// Of a thousand messages so many are lost, and so many of those between the servers of a group come twice.
+    /// Of a thousand messages so many are lost, and so many come twice.
     pub(super) lost: u64,
     pub(super) twice: u64,
     /// `None` is at once.
@@ -101,6 +101,7 @@ impl Setup {
 }
 
 /// What is to happen on a node, if it has not crashed by then.
+#[derive(Clone)]
 enum Due {
     Arrive(Address, RoleId, Header, Message),
     Sync,
@@ -140,6 +141,8 @@ pub(super) struct Lab {
     /// What is to happen, on which node, in which of its lives (any, for messages).
     agenda: BTreeMap<(Instant, u64), (NodeId, Option<u64>, Due)>,
     number: u64,
+    /// What gates and servers say to each other comes again after this time.
+    pub(super) repeat: Option<Duration>,
     /// Messages of these pairs are lost.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) happenings: Vec<Happening>,
@@ -178,6 +181,7 @@ impl Lab {
             setup,
             agenda: BTreeMap::new(),
             number: 0,
+            repeat: None,
             cut: BTreeSet::new(),
             happenings: Vec::new(),
             operations: 0,

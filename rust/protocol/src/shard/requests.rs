@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::{Committed, Request, Response};
+use crate::attempts::Attempts;
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::keyspace::Keyspace;
@@ -37,6 +38,8 @@ pub(super) struct Ask {
     pub(super) header: Header,
     pub(super) request: Request,
     started: Now,
+    /// In doubt while it is in the log.
+    attempts: Attempts,
 }
 
 /// A command on its way into the log.
@@ -102,6 +105,7 @@ impl Server {
             header,
             request,
             started,
+            attempts: Attempts::default(),
         };
         self.asks.insert(id, ask);
         match (logged, level) {
@@ -162,7 +166,14 @@ impl Server {
             })
             .unzip();
         match self.drive(turn, |raft, turn| raft.propose(commands, turn)) {
-            Ok(first) => self.waiting.expect(first, waiting),
+            Ok(first) => {
+                for (id, _) in &waiting {
+                    if let Some(ask) = self.asks.get_mut(id) {
+                        ask.attempts.begin();
+                    }
+                }
+                self.waiting.expect(first, waiting);
+            }
             Err(refusal) => {
                 for (id, _) in waiting {
                     self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
@@ -177,6 +188,13 @@ impl Server {
         result: Result<(LogPosition, Answer), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            match &result {
+                Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
+                // It was executed, or certainly not.
+                _ => ask.attempts.settled(),
+            }
+        }
         let answer = match result {
             Ok((_, Answer::Done(bytes))) => self.executed(id, &bytes),
             Ok((_, Answer::Opened(session))) => Ok(Response::SessionOpened {
@@ -184,11 +202,9 @@ impl Server {
                 leader: self.leader_or_me(),
             }),
             Ok((_, Answer::Closed)) => Ok(Response::Done),
-            Err(ProposeError::Session(error @ SessionError::Expired)) => {
+            // Not executed now; whether it was before, the session cannot tell.
+            Err(ProposeError::Session(error @ (SessionError::Expired | SessionError::Forgotten))) => {
                 Err(Error::SessionExpired(error.to_string()))
-            }
-            Err(ProposeError::Session(error @ SessionError::Forgotten)) => {
-                Err(Error::invalid(error.to_string()))
             }
             Err(ProposeError::NotCommitted) => return self.turn_away(id, self.raft.leader(), turn),
             Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
@@ -333,6 +349,10 @@ impl Server {
     /// It has not been done and will not be, here.
     fn turn_away(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
+        assert!(
+            !ask.attempts.in_doubt(),
+            "what is in the log may be executed here"
+        );
         match ask.origin {
             Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
             Origin::Gate(gate) => redirect(gate, ask.header, leader, turn),
@@ -370,8 +390,10 @@ impl Server {
         }
     }
 
+    /// The only way out, but for those who are sent elsewhere.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(ask) = self.asks.remove(&id) else { return };
+        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority()));
         ask.tell(self.me, &result, turn);
         turn.effects.extend(measure(
             &ask.request,

@@ -20,6 +20,7 @@
 //! state                          what each member is, how far it is, and its files
 //! rows n1                        the rows of a node
 //! messages on                    also show what gates and shards say to each other
+//! repeat 100ms                   all of that comes a second time, so much later; repeat off
 //! ```
 
 use std::error::Error;
@@ -131,6 +132,11 @@ impl Script {
             }
             "messages" => {
                 self.messages = args.next_pos() == Some("on");
+                String::new()
+            }
+            "repeat" => {
+                let time = args.next_pos().filter(|text| *text != "off");
+                self.lab()?.repeat = time.map(duration).transpose()?;
                 String::new()
             }
             "live" => {

@@ -139,7 +139,7 @@ impl Run {
                 self.expired += 1;
                 Err(Error::SessionExpired("it has expired".to_owned()))
             }
-            Err(SessionError::Forgotten) => Err(Error::invalid("forgotten")),
+            Err(error @ SessionError::Forgotten) => Err(Error::SessionExpired(error.to_string())),
         }
     }
 

@@ -46,6 +46,9 @@ impl Coordinator {
             (Kind::Scan(scan), Message::FetchedRange { rows, more }) => scan.fetched(from.node, rows, more),
             (Kind::Scan(scan), Message::Failed(error)) => scan.lost(from.node, Some(error)),
             (Kind::Forwarded { .. }, Message::Forwarded(result)) => {
+                if let Err(error) = &result {
+                    exchange.ask.attempts.failed(error);
+                }
                 return self.conclude(id, Progress::Done(result), now, effects);
             }
             _ => return,

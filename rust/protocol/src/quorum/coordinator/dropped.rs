@@ -37,14 +37,14 @@ impl Coordinator {
     }
 
     /// Answers what comes after that.
-    pub(super) fn turn_away(&self, event: Event, effects: &mut Vec<Effect>) {
+    pub(super) fn turn_away(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         let origin = match event {
             Event::Request { client, .. } => Origin::Client(client),
             Event::Message {
                 from,
                 header,
                 message: Message::Forward(_),
-            } => Origin::Peer(from, header),
+            } if !self.is_repeated(from, header, now) => Origin::Peer(from, header),
             _ => return,
         };
         reply(origin, Err(self.keyspace.no_longer_there()), effects);

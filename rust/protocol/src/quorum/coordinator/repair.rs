@@ -8,7 +8,7 @@ use crate::ids::NodeId;
 use crate::key::Key;
 use crate::message::Message;
 use crate::quorum::read::Repair;
-use crate::quorum::recent::Recent;
+use crate::recent::Recent;
 use crate::role::Effect;
 use crate::telemetry::{TimelineEvent, TraceContext};
 use crate::time::{Instant, Now};

@@ -37,13 +37,18 @@ impl Coordinator {
         rng: &mut Rng,
         effects: &mut Vec<Effect>,
     ) {
-        let until = header.deadline.max(now.instant) + FORWARD_MEMORY;
-        let repeated = !self
-            .forwarded
-            .is_new((from.node, header.request), until, now.instant);
-        if !repeated && header.deadline > now.instant {
+        if !self.is_repeated(from, header, now) && header.deadline > now.instant {
             self.request(Origin::Peer(from, header), header, request, now, rng, effects);
         }
+    }
+
+    /// Whether this request of another coordinator has come before.
+    pub(super) fn is_repeated(&mut self, from: Address, header: Header, now: Now) -> bool {
+        let until = header.deadline.max(now.instant) + FORWARD_MEMORY;
+        let new = self
+            .forwarded
+            .is_new((from.node, header.request), until, now.instant);
+        !new && !self.surroundings.bugs.repeats_taken
     }
 
     pub(super) fn request(
@@ -138,7 +143,7 @@ impl Coordinator {
 
     // ---- writes ----
 
-    fn put(&mut self, ask: Ask, change: Change, now: Now, effects: &mut Vec<Effect>) {
+    fn put(&mut self, mut ask: Ask, change: Change, now: Now, effects: &mut Vec<Effect>) {
         let size = change.value.as_ref().map_or(0, Bytes::len);
         if size > MAX_VALUE_BYTES {
             let error = Error::LimitExceeded {
@@ -182,12 +187,13 @@ impl Coordinator {
         if !ask.is_forwarded() {
             write.keep(change);
         }
+        ask.attempts.begin();
         let id = self.begin(ask, Kind::Write(write), None, now);
         self.send(id, self.replica(me), message, effects);
     }
 
     /// Hands a put to a node that holds a replica of its key.
-    fn forward(&mut self, ask: Ask, change: Change, to: NodeId, now: Now, effects: &mut Vec<Effect>) {
+    fn forward(&mut self, mut ask: Ask, change: Change, to: NodeId, now: Now, effects: &mut Vec<Effect>) {
         if ask.is_forwarded() {
             let error = Error::Refused(format!(
                 "{} holds no replica of {} in generation {}: refresh the topology",
@@ -197,6 +203,7 @@ impl Coordinator {
             ));
             return self.refuse(ask, error, now, effects);
         }
+        ask.attempts.begin();
         let id = self.begin(ask, Kind::Forwarded { to }, None, now);
         self.send_forward(id, change, to, effects);
     }
@@ -226,12 +233,14 @@ impl Coordinator {
         let Kind::Write(write) = &mut exchange.kind else {
             return;
         };
+        exchange.ask.attempts.declined();
         let own_disk = matches!(error, Error::StorageFull(_) | Error::CorruptRecord(_));
         let enough = write.targets().count() >= usize::from(exchange.ask.required);
         let to = write.targets().next().filter(|_| own_disk && enough);
         let (Some(to), Some(change)) = (to, write.forget()) else {
             return self.conclude(id, Progress::Done(Err(error)), now, effects);
         };
+        exchange.ask.attempts.begin();
         exchange.kind = Kind::Forwarded { to };
         self.send_forward(id, change, to, effects);
     }

@@ -1,6 +1,7 @@
 //! A request on its way through a gate.
 
 use crate::api::Request;
+use crate::attempts::Attempts;
 use crate::ids::NodeId;
 use crate::message::Header;
 use crate::raft::types::GroupId;
@@ -30,8 +31,7 @@ pub(super) struct Ask {
     pub(super) next: usize,
     /// Members have said that they do not lead, so often.
     pub(super) detours: u32,
-    /// An attempt was made whose outcome is not known.
-    pub(super) maybe: bool,
+    pub(super) attempts: Attempts,
 }
 
 impl Ask {

@@ -97,15 +97,25 @@ impl Bench {
         })
     }
 
-    fn forwarded(&mut self, node: u16, error: Error) -> Vec<Effect> {
+    /// A member's answer to an attempt at the first command.
+    fn answered(&mut self, node: u16, attempt: u16, message: Message) -> Vec<Effect> {
         self.tell(Event::Message {
             from: Address {
                 node: NodeId(node),
                 role: RoleId::Shard(GROUP),
             },
-            header: Bench::header(1),
-            message: Message::Forwarded(Err(error)),
+            header: Bench::header(attempts::name(1, attempt)),
+            message,
         })
+    }
+
+    fn forwarded(&mut self, node: u16, attempt: u16, error: Error) -> Vec<Effect> {
+        self.answered(node, attempt, Message::Forwarded(Err(error)))
+    }
+
+    fn redirected(&mut self, node: u16, attempt: u16, leader: u16) -> Vec<Effect> {
+        let leader = Some(NodeId(leader));
+        self.answered(node, attempt, Message::Redirect { leader })
     }
 }
 
@@ -131,7 +141,7 @@ fn expired() -> Error {
 fn an_expired_session_is_told_as_it_is_when_this_was_the_only_attempt() {
     let mut bench = Bench::new();
     let first = asked(&bench.command()).expect("a member is asked");
-    assert_eq!(answer(&bench.forwarded(first, expired())), Some(&expired()));
+    assert_eq!(answer(&bench.forwarded(first, 1, expired())), Some(&expired()));
 }
 
 #[test]
@@ -144,7 +154,7 @@ fn after_an_attempt_without_an_answer_an_expired_session_proves_nothing() {
     });
     let second = asked(&moved).expect("another member is asked");
     assert_ne!(first, second);
-    let effects = bench.forwarded(second, expired());
+    let effects = bench.forwarded(second, 2, expired());
     assert!(
         matches!(answer(&effects), Some(Error::OutcomeUnknown { .. })),
         "the client must not take it for never executed: {effects:?}"
@@ -217,7 +227,7 @@ fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
     let gone = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
     let mut bench = Bench::new();
     let first = asked(&bench.command()).expect("a member is asked");
-    assert_eq!(answer(&bench.forwarded(first, gone())), Some(&gone()));
+    assert_eq!(answer(&bench.forwarded(first, 1, gone())), Some(&gone()));
     let mut bench = Bench::new();
     let first = asked(&bench.command()).expect("a member is asked");
     let moved = bench.tell(Event::Peer {
@@ -225,9 +235,78 @@ fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
         up: false,
     });
     let second = asked(&moved).expect("another member is asked");
-    let effects = bench.forwarded(second, gone());
+    let effects = bench.forwarded(second, 2, gone());
     assert!(
         matches!(answer(&effects), Some(Error::OutcomeUnknown { .. })),
         "{effects:?}"
     );
+}
+
+fn full() -> Error {
+    Error::StorageFull("nothing was written".to_owned())
+}
+
+/// A message that comes twice is about one attempt. The member may have been asked again, and do it now.
+#[test]
+fn a_redirection_that_comes_twice_says_nothing_about_a_later_attempt_at_the_same_member() {
+    let mut bench = Bench::new();
+    let first = asked(&bench.command()).expect("a member is asked");
+    let other = if first == 2 { 3 } else { 2 };
+    assert_eq!(asked(&bench.redirected(first, 1, other)), Some(other));
+    assert_eq!(asked(&bench.redirected(other, 2, first)), Some(first));
+    assert_eq!(
+        asked(&bench.redirected(first, 1, other)),
+        None,
+        "it waits for the third attempt"
+    );
+    assert_eq!(
+        answer(&bench.forwarded(other, 2, full())),
+        None,
+        "and for no other"
+    );
+    assert_eq!(answer(&bench.forwarded(first, 3, full())), Some(&full()));
+}
+
+#[test]
+fn a_refusal_is_not_the_answer_after_an_attempt_without_one() {
+    for error in [full(), Error::Overloaded("busy".to_owned())] {
+        let mut bench = Bench::new();
+        let first = asked(&bench.command()).expect("a member is asked");
+        let down = Event::Peer {
+            node: NodeId(first),
+            up: false,
+        };
+        let second = asked(&bench.tell(down)).expect("another member is asked");
+        let late = bench.forwarded(first, 1, error.clone());
+        assert_eq!(answer(&late), None, "the first attempt is given up: {late:?}");
+        let refused = bench.forwarded(second, 2, error);
+        assert_eq!(answer(&refused), None, "it is asked for again: {refused:?}");
+        let told = answers(bench.tell(Event::Dropped));
+        assert!(
+            matches!(told.as_slice(), [(1, Error::OutcomeUnknown { .. })]),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_condition_that_fails_is_the_answer_whichever_attempt_it_was() {
+    let failed = Error::ConditionFailed {
+        key: "a".to_owned(),
+        current: None,
+    };
+    for attempt in [1, 2] {
+        let mut bench = Bench::new();
+        let first = asked(&bench.command()).expect("a member is asked");
+        let down = Event::Peer {
+            node: NodeId(first),
+            up: false,
+        };
+        let second = asked(&bench.tell(down)).expect("another member is asked");
+        let node = if attempt == 1 { first } else { second };
+        assert_eq!(
+            answer(&bench.forwarded(node, attempt, failed.clone())),
+            Some(&failed)
+        );
+    }
 }

@@ -140,11 +140,17 @@ impl Lab {
         if !process.alive.contains(&to.node) || self.chance(weather.lost) {
             return;
         }
-        let again = matches!(message, Message::Raft { .. }) && self.chance(weather.twice);
-        for _ in 0..1 + usize::from(again) {
-            let after = self.draw(weather.latency);
-            let due = Due::Arrive(from, to.role, header, message.clone());
-            self.plan(after, to.node, None, due);
+        let due = Due::Arrive(from, to.role, header, message.clone());
+        let again = self.chance(weather.twice).then(|| self.draw(weather.latency));
+        // Between servers a copy may also come in a later life of the receiver; elsewhere it goes with the connection.
+        let (again, life) = match message {
+            Message::Raft { .. } => (again, None),
+            _ => (again.or(self.repeat), Some(self.machines[&to.node].boots)),
+        };
+        let after = self.draw(weather.latency);
+        self.plan(after, to.node, None, due.clone());
+        if let Some(again) = again {
+            self.plan(after + again, to.node, life, due);
         }
     }
 }

@@ -53,6 +53,9 @@ struct Truth {
     answered: BTreeMap<u64, u64>,
     /// Plain commands that are said not to have been executed, and never to be.
     denied: BTreeSet<Bytes>,
+    /// The same of commands in sessions, as long as they are not tried again. What is not known of an earlier try stays so.
+    refused: BTreeSet<(u64, u64)>,
+    in_doubt: BTreeSet<(u64, u64)>,
 }
 
 /// What is known about a run so far.
@@ -76,7 +79,11 @@ impl Judge {
         group: GroupId,
         by: Instant,
     ) {
-        let floor = self.truths.entry(group).or_default().floor;
+        let truth = self.truths.entry(group).or_default();
+        let floor = truth.floor;
+        if let Some(call) = call(&request) {
+            truth.refused.remove(&call);
+        }
         let asked = Asked {
             node,
             group,
@@ -101,6 +108,8 @@ impl Judge {
             .collect();
         for operation in lost {
             let asked = self.open.remove(&operation).expect("just found");
+            let truth = self.truths.entry(asked.group).or_default();
+            truth.in_doubt.extend(call(&asked.request));
             let error = Error::OutcomeUnknown {
                 acked: 0,
                 required: 2,
@@ -231,6 +240,7 @@ impl Judge {
     /// At the end: what was said not to have been executed was not.
     pub(super) fn end(&self) -> Verdict {
         for truth in self.truths.values() {
+            truth.none_refused()?;
             for request in truth.model.requests.iter().flatten() {
                 if let LogRequest::Plain(command) = request
                     && truth.denied.contains(command)
@@ -266,7 +276,31 @@ fn require(holds: bool, law: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(law()) }
 }
 
+/// Which command of which session a request is.
+fn call(request: &Request) -> Option<(u64, u64)> {
+    match request {
+        Request::Propose {
+            session: Some(Stamp {
+                session, sequence, ..
+            }),
+            ..
+        } => Some((*session, *sequence)),
+        _ => None,
+    }
+}
+
 impl Truth {
+    /// What was refused for certain was not executed.
+    fn none_refused(&self) -> Verdict {
+        let executed = |call: &&(u64, u64)| self.model.executed.contains_key(*call);
+        match self.refused.iter().find(executed) {
+            None => Ok(()),
+            Some((session, sequence)) => Err(format!(
+                "command {sequence} of session {session} was executed, and its client told that it never would be"
+            )),
+        }
+    }
+
     fn error(&mut self, request: &Request, error: &Error) -> Verdict {
         let Request::Propose { command, session, .. } = request else {
             let usual = matches!(
@@ -281,7 +315,10 @@ impl Truth {
         };
         let bytes = command.encode();
         match (error, session) {
-            (Error::OutcomeUnknown { .. }, _) => Ok(()),
+            (Error::OutcomeUnknown { .. }, _) => {
+                self.in_doubt.extend(call(request));
+                Ok(())
+            }
             (Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_), None) => {
                 // Values are unique; a command without one may be another's.
                 let unique = match command {
@@ -293,7 +330,11 @@ impl Truth {
                 }
                 Ok(())
             }
-            (Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_), Some(_)) => Ok(()),
+            (Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_), Some(_)) => {
+                let call = call(request).filter(|call| !self.in_doubt.contains(call));
+                self.refused.extend(call);
+                self.none_refused()
+            }
             (
                 Error::SessionExpired(_),
                 Some(Stamp {

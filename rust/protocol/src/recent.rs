@@ -9,7 +9,7 @@ const SMALL: usize = 256;
 
 /// Keys that are remembered, each until its time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Recent<K> {
+pub(crate) struct Recent<K> {
     until: BTreeMap<K, Instant>,
     /// How many entries make it look for those that may be forgotten. Doubles with what it has to keep, so that a
     /// look costs little per entry.
@@ -27,7 +27,7 @@ impl<K> Default for Recent<K> {
 
 impl<K: Ord> Recent<K> {
     /// Whether the key is not remembered. From now on it is, until the given time.
-    pub(super) fn is_new(&mut self, key: K, until: Instant, now: Instant) -> bool {
+    pub(crate) fn is_new(&mut self, key: K, until: Instant, now: Instant) -> bool {
         if self.until.get(&key).is_some_and(|until| *until > now) {
             return false;
         }
