@@ -1,8 +1,8 @@
 """The extension module: the client, the ring and the node program."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from os import PathLike
-from typing import Final, final
+from typing import Any, Final, final
 
 from quorate.errors import QuorateError
 
@@ -12,6 +12,8 @@ __all__ = [
     "Client",
     "Consensus",
     "Context",
+    "Executor",
+    "PendingCall",
     "RawCommit",
     "RawEntry",
     "RawLogPage",
@@ -300,6 +302,18 @@ class Ring:
     def replica_sets(self, replicas: int) -> list[list[int]]: ...
     def balance(self, replicas: int) -> str: ...
     def moved(self, after: Ring, replicas: int) -> float: ...
+
+@final
+class PendingCall:
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+@final
+class Executor:
+    def __new__(cls) -> Executor: ...
+    def fileno(self) -> int: ...
+    def start(self, call: PendingCall) -> int: ...
+    def drain(self) -> list[tuple[int, object, QuorateError | None]]: ...
+    def cancel(self, number: int) -> None: ...
 
 def run_node(config: str) -> int: ...
 def inspect_directory(directory: str | PathLike[str]) -> str | None: ...

@@ -20,6 +20,7 @@ use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TraceContext;
 use quorate_protocol::versions::WriteId;
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::core::{CallOptions, Trace};
@@ -292,11 +293,25 @@ pub async fn run(endpoints: Vec<String>, options: Options) -> Result<Report, Err
     Ok(report(&plan, secs, spent))
 }
 
-/// Measures, on a runtime of its own with one thread, as the peers' generator does.
+/// Measures, on a thread and a runtime of its own, as the peers' generator does. Dropping the future does not end it.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_blocking(endpoints: Vec<String>, options: Options) -> Result<Report, Error> {
+pub async fn run_apart(endpoints: Vec<String>, options: Options) -> Result<Report, Error> {
+    let (done, report) = oneshot::channel();
+    let measure = move || {
+        // A receiver that is gone was interrupted.
+        let _gone = done.send(run_blocking(endpoints, options));
+    };
+    std::thread::Builder::new()
+        .name("quorate-bench".to_owned())
+        .spawn(measure)
+        .map_err(|error| Error::Overloaded(format!("no thread for the benchmark: {error}")))?;
+    let ended = |_| Error::Closed("the benchmark ended without a report".to_owned());
+    report.await.map_err(ended)?
+}
+
+fn run_blocking(endpoints: Vec<String>, options: Options) -> Result<Report, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

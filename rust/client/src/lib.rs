@@ -6,4 +6,6 @@ pub mod core;
 pub mod shell;
 
 pub use core::{CallOptions, Outcome, Trace};
-pub use shell::{Call, Client, ConnectOptions, Consensus, How, Keyspace, LogPage, Reply, ScanRange};
+pub use shell::{
+    Call, Client, ConnectOptions, Consensus, How, Keyspace, LogPage, RecordPage, Reply, ScanRange,
+};

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod cluster;
 mod consensus;
 mod driver;
@@ -38,6 +39,7 @@ use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::role::rng_from_seed;
 use quorate_protocol::telemetry::Span;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 
 pub use cluster::EventCursor;
 pub use consensus::{Consensus, Found, LogPage, RecordPage};
@@ -267,6 +269,25 @@ impl Future for Call {
             })
         })
     }
+}
+
+/// Runs work of many steps in a task of the runtime, so that its caller, who may be an event loop, is woken once. Dropping
+/// the future ends the task; a panic of the task is the caller's.
+async fn in_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(done) => finished(done),
+        None => panic!("a set of one task has no task"),
+    }
+}
+
+/// The result of a task, whose panic is that of its owner.
+fn finished<T>(joined: Result<T, JoinError>) -> T {
+    joined.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => panic!("the runtime ended before the task: {error}"),
+    })
 }
 
 fn check_endpoint(endpoint: &str) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use pyo3::types::PyBytes;
 use quorate_protocol::api;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::NodeId;
+use quorate_protocol::key::Key;
 use quorate_protocol::level::Level;
 use quorate_protocol::versions;
 
@@ -161,32 +162,35 @@ impl RawWrite {
     }
 }
 
+/// Part of a scan, before Python has it.
+pub(crate) struct Page {
+    pub(crate) page: api::Page,
+    pub(crate) course: Course,
+}
+
+impl<'py> IntoPyObject<'py> for Page {
+    type Target = RawPage;
+    type Output = Bound<'py, RawPage>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, RawPage>> {
+        let raw = |(key, entry): (Key, api::Entry)| {
+            let entry = Py::new(py, RawEntry::new(entry, self.course))?;
+            Ok((key.partition().clone(), entry))
+        };
+        let page = RawPage {
+            entries: self.page.entries.into_iter().map(raw).collect::<PyResult<_>>()?,
+            next: self.page.next.map(|key| key.partition().clone()),
+        };
+        Bound::new(py, page)
+    }
+}
+
 /// Part of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawPage {
     entries: Vec<(Bytes, Py<RawEntry>)>,
     next: Option<Bytes>,
-}
-
-impl RawPage {
-    /// # Errors
-    /// No memory for the entries.
-    pub(crate) fn new(page: api::Page, course: Course) -> PyResult<Self> {
-        Python::attach(|py| {
-            let entries = page
-                .entries
-                .into_iter()
-                .map(|(key, entry)| {
-                    Ok((
-                        key.partition().clone(),
-                        Py::new(py, RawEntry::new(entry, course))?,
-                    ))
-                })
-                .collect::<PyResult<_>>()?;
-            let next = page.next.map(|key| key.partition().clone());
-            Ok(RawPage { entries, next })
-        })
-    }
 }
 
 #[pymethods]

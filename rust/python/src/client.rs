@@ -1,30 +1,29 @@
-//! The client. Every operation is written once, as a future; Python blocks on it or awaits it.
+//! The client, as Python calls it: every operation once to block on, once to await.
 
 use pyo3::prelude::*;
-use quorate_client::{CallOptions, ConnectOptions, Outcome};
-use quorate_protocol::api::{Request, Response};
+use pyo3::types::PyBytes;
+use quorate_client::CallOptions;
+use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
-use serde::Serialize;
 
-use crate::answers::{Course, Each, RawEntry, RawPage, RawWrite};
-use crate::batch::{self, Call};
+use crate::answers::{Each, Page, RawEntry, RawWrite};
 use crate::consensus::{self, Consensus};
 use crate::context::Context;
 use crate::errors::exception;
+use crate::executor::{PendingCall, pending};
+use crate::operations;
+use crate::process::OfProcess;
 use crate::requests::{
-    alter_request, create_request, drop_request, duration, faults_request, get_request, get_requests, plain,
-    put_request, put_requests, question, scan_request,
+    alter_request, create_request, drop_request, faults_request, plain, question, scan_request,
 };
-use crate::runtime::{awaitable, wait};
+use crate::runtime::wait;
 use crate::sampling::Sampling;
 
 /// A connection to a cluster.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct Client {
-    client: quorate_client::Client,
+    client: OfProcess<quorate_client::Client>,
     sampling: Sampling,
-    process: u32,
 }
 
 #[pymethods]
@@ -36,7 +35,7 @@ impl Client {
         timeout: f64,
         secret: Option<String>,
     ) -> PyResult<Client> {
-        wait(py, open(endpoints, timeout, secret))
+        wait(py, Ok(operations::open(endpoints, timeout, secret)))
     }
 
     #[staticmethod]
@@ -45,8 +44,8 @@ impl Client {
         endpoints: Vec<String>,
         timeout: f64,
         secret: Option<String>,
-    ) -> PyResult<Bound<'_, PyAny>> {
-        awaitable(py, open(endpoints, timeout, secret))
+    ) -> PyResult<PendingCall> {
+        pending(py, Ok(operations::open(endpoints, timeout, secret)))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -61,14 +60,16 @@ impl Client {
         timeout: f64,
         trace: bool,
     ) -> PyResult<RawWrite> {
-        let request = put_request(keyspace, key, value, context, level)?;
-        wait(py, write(self.here()?, request, self.options(timeout, trace)))
+        wait(
+            py,
+            self.putting(keyspace, key, value, context, level, timeout, trace),
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn put_async<'py>(
+    fn put_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         keyspace: u32,
         key: &[u8],
         value: Option<&[u8]>,
@@ -76,9 +77,11 @@ impl Client {
         level: Option<&str>,
         timeout: f64,
         trace: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let request = put_request(keyspace, key, value, context, level)?;
-        awaitable(py, write(self.here()?, request, self.options(timeout, trace)))
+    ) -> PyResult<PendingCall> {
+        pending(
+            py,
+            self.putting(keyspace, key, value, context, level, timeout, trace),
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -92,91 +95,67 @@ impl Client {
         trace: bool,
         node: Option<u16>,
     ) -> PyResult<RawEntry> {
-        let request = get_request(keyspace, key, level)?;
-        wait(
-            py,
-            read(self.here()?, request, on(self.options(timeout, trace), node)),
-        )
+        wait(py, self.getting(keyspace, key, level, timeout, trace, node))
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn get_async<'py>(
+    fn get_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         keyspace: u32,
         key: &[u8],
         level: Option<&str>,
         timeout: f64,
         trace: bool,
         node: Option<u16>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let request = get_request(keyspace, key, level)?;
-        awaitable(
-            py,
-            read(self.here()?, request, on(self.options(timeout, trace), node)),
-        )
+    ) -> PyResult<PendingCall> {
+        pending(py, self.getting(keyspace, key, level, timeout, trace, node))
     }
 
     fn put_many(
         &self,
         py: Python<'_>,
         keyspace: u32,
-        items: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        items: Vec<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)>,
         level: Option<&str>,
         timeout: f64,
     ) -> PyResult<Vec<Each<RawWrite>>> {
-        let requests = put_requests(keyspace, &items, level)?;
-        wait(
-            py,
-            batch::run(self.here()?, self.calls(requests, timeout, None), write_answer),
-        )
+        wait(py, self.putting_many(keyspace, &items, level, timeout))
     }
 
-    fn put_many_async<'py>(
+    fn put_many_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         keyspace: u32,
-        items: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        items: Vec<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)>,
         level: Option<&str>,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let requests = put_requests(keyspace, &items, level)?;
-        awaitable(
-            py,
-            batch::run(self.here()?, self.calls(requests, timeout, None), write_answer),
-        )
+    ) -> PyResult<PendingCall> {
+        pending(py, self.putting_many(keyspace, &items, level, timeout))
     }
 
     fn get_many(
         &self,
         py: Python<'_>,
         keyspace: u32,
-        keys: Vec<Bound<'_, PyAny>>,
+        keys: Vec<Bound<'_, PyBytes>>,
         level: Option<&str>,
         timeout: f64,
         node: Option<u16>,
     ) -> PyResult<Vec<Each<RawEntry>>> {
-        let requests = get_requests(keyspace, &keys, level)?;
-        wait(
-            py,
-            batch::run(self.here()?, self.calls(requests, timeout, node), read_answer),
-        )
+        wait(py, self.getting_many(keyspace, &keys, level, timeout, node))
     }
 
-    fn get_many_async<'py>(
+    fn get_many_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         keyspace: u32,
-        keys: Vec<Bound<'py, PyAny>>,
+        keys: Vec<Bound<'_, PyBytes>>,
         level: Option<&str>,
         timeout: f64,
         node: Option<u16>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let requests = get_requests(keyspace, &keys, level)?;
-        awaitable(
-            py,
-            batch::run(self.here()?, self.calls(requests, timeout, node), read_answer),
-        )
+    ) -> PyResult<PendingCall> {
+        pending(py, self.getting_many(keyspace, &keys, level, timeout, node))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -190,15 +169,15 @@ impl Client {
         limit: u32,
         level: Option<&str>,
         timeout: f64,
-    ) -> PyResult<RawPage> {
-        let request = scan_request(keyspace, start, end, after_start, limit, level)?;
-        wait(py, page(self.here()?, request, self.options(timeout, false)))
+    ) -> PyResult<Page> {
+        let request = scan_request(keyspace, start, end, after_start, limit, level);
+        wait(py, self.scanning(request, timeout))
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn scan_async<'py>(
+    fn scan_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         keyspace: u32,
         start: Option<&[u8]>,
         end: Option<&[u8]>,
@@ -206,76 +185,56 @@ impl Client {
         limit: u32,
         level: Option<&str>,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let request = scan_request(keyspace, start, end, after_start, limit, level)?;
-        awaitable(py, page(self.here()?, request, self.options(timeout, false)))
+    ) -> PyResult<PendingCall> {
+        let request = scan_request(keyspace, start, end, after_start, limit, level);
+        pending(py, self.scanning(request, timeout))
     }
 
     fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<String> {
-        let request = create_request(settings)?;
-        wait(py, described(self.here()?, request, plain(timeout)))
+        wait(py, self.describing(create_request(settings), timeout))
     }
 
-    fn create_keyspace_async<'py>(
-        &self,
-        py: Python<'py>,
-        settings: &str,
-        timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let request = create_request(settings)?;
-        awaitable(py, described(self.here()?, request, plain(timeout)))
+    fn create_keyspace_async(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<PendingCall> {
+        pending(py, self.describing(create_request(settings), timeout))
     }
 
     /// Changes settings of a keyspace: `read_level`, `write_level`, `read_repair`, as JSON.
     fn alter_keyspace(&self, py: Python<'_>, name: &str, change: &str, timeout: f64) -> PyResult<String> {
-        let request = alter_request(name, change)?;
-        wait(py, described(self.here()?, request, plain(timeout)))
+        wait(py, self.describing(alter_request(name, change), timeout))
     }
 
-    fn alter_keyspace_async<'py>(
+    fn alter_keyspace_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         name: &str,
         change: &str,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let request = alter_request(name, change)?;
-        awaitable(py, described(self.here()?, request, plain(timeout)))
+    ) -> PyResult<PendingCall> {
+        pending(py, self.describing(alter_request(name, change), timeout))
     }
 
     fn drop_keyspace(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<String> {
-        wait(py, described(self.here()?, drop_request(name), plain(timeout)))
+        wait(py, self.describing(Ok(drop_request(name)), timeout))
     }
 
-    fn drop_keyspace_async<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, described(self.here()?, drop_request(name), plain(timeout)))
+    fn drop_keyspace_async(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<PendingCall> {
+        pending(py, self.describing(Ok(drop_request(name)), timeout))
     }
 
     fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(
-            py,
-            described(self.here()?, Request::ListKeyspaces, plain(timeout)),
-        )
+        wait(py, self.describing(Ok(Request::ListKeyspaces), timeout))
     }
 
-    fn keyspaces_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(
-            py,
-            described(self.here()?, Request::ListKeyspaces, plain(timeout)),
-        )
+    fn keyspaces_async(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
+        pending(py, self.describing(Ok(Request::ListKeyspaces), timeout))
     }
 
     fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, described(self.here()?, Request::Membership, plain(timeout)))
+        wait(py, self.describing(Ok(Request::Membership), timeout))
     }
 
-    fn topology_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, described(self.here()?, Request::Membership, plain(timeout)))
+    fn topology_async(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
+        pending(py, self.describing(Ok(Request::Membership), timeout))
     }
 
     /// Asks each of these nodes the same: `status`, `events`, `spans`, `metrics` or `groups`.
@@ -287,18 +246,18 @@ impl Client {
         argument: u128,
         timeout: f64,
     ) -> PyResult<Vec<Each<String>>> {
-        wait(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
+        wait(py, self.asking(&nodes, question(what, argument), timeout))
     }
 
-    fn ask_async<'py>(
+    fn ask_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         nodes: Vec<u16>,
         what: &str,
         argument: u128,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, ask(self.here()?, nodes, question(what, argument)?, timeout))
+    ) -> PyResult<PendingCall> {
+        pending(py, self.asking(&nodes, question(what, argument), timeout))
     }
 
     /// Has each of these nodes change its faults: `Add`, `Heal` or `Replace`, as JSON; or asks which there are.
@@ -309,17 +268,17 @@ impl Client {
         change: Option<&str>,
         timeout: f64,
     ) -> PyResult<Vec<Each<String>>> {
-        wait(py, ask(self.here()?, nodes, faults_request(change)?, timeout))
+        wait(py, self.asking(&nodes, faults_request(change), timeout))
     }
 
-    fn faults_async<'py>(
+    fn faults_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         nodes: Vec<u16>,
         change: Option<&str>,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, ask(self.here()?, nodes, faults_request(change)?, timeout))
+    ) -> PyResult<PendingCall> {
+        pending(py, self.asking(&nodes, faults_request(change), timeout))
     }
 
     /// A consensus keyspace: its id and name, the id and members of the group of each shard, and the ring's hash.
@@ -334,8 +293,11 @@ impl Client {
     }
 
     /// The spans of a trace that this client itself keeps, as JSON.
-    fn spans(&self, trace_id: u128) -> PyResult<String> {
-        json(&self.here()?.spans(trace_id)).map_err(exception)
+    fn spans(&self, py: Python<'_>, trace_id: u128) -> PyResult<String> {
+        let spans = self.here().map(|client| client.spans(trace_id));
+        spans
+            .and_then(|spans| operations::json(&spans))
+            .map_err(|error| exception(py, error))
     }
 
     fn close(&self, py: Python<'_>) {
@@ -348,15 +310,16 @@ impl Client {
 }
 
 impl Client {
-    /// The client, unless this process was forked from the one that has its threads.
-    pub(crate) fn here(&self) -> PyResult<quorate_client::Client> {
-        if self.process == std::process::id() {
-            return Ok(self.client.clone());
+    pub(crate) fn new(client: quorate_client::Client, sampling: Sampling) -> Self {
+        Client {
+            client: OfProcess::new(client),
+            sampling,
         }
-        Err(exception(Error::Closed(format!(
-            "this client belongs to process {}, from which this one was forked: connect again here",
-            self.process
-        ))))
+    }
+
+    /// The client, unless this process was forked from the one that has its threads.
+    pub(crate) fn here(&self) -> Result<quorate_client::Client, Error> {
+        self.client.here().cloned()
     }
 
     pub(crate) fn options(&self, timeout: f64, trace: bool) -> CallOptions {
@@ -365,125 +328,4 @@ impl Client {
             ..plain(timeout)
         }
     }
-
-    fn calls(&self, requests: Vec<Result<Request, Error>>, timeout: f64, node: Option<u16>) -> Vec<Call> {
-        let call = |request| (request, on(self.options(timeout, false), node));
-        requests.into_iter().map(call).collect()
-    }
-}
-
-/// The same, asked of this node only, if one is named.
-pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
-    CallOptions {
-        node: node.map(NodeId),
-        ..options
-    }
-}
-
-async fn open(endpoints: Vec<String>, timeout: f64, secret: Option<String>) -> PyResult<Client> {
-    let sampling = Sampling::from_environment().map_err(exception)?;
-    let options = ConnectOptions {
-        timeout: duration(timeout),
-        credentials: secret.unwrap_or_default().into(),
-        span_sink: sampling.sink(),
-        ..ConnectOptions::default()
-    };
-    let client = quorate_client::Client::connect_with(endpoints, options)
-        .await
-        .map_err(exception)?;
-    Ok(Client {
-        client,
-        sampling,
-        process: std::process::id(),
-    })
-}
-
-async fn write(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawWrite> {
-    write_answer(client.call(request, options).await).map_err(exception)
-}
-
-async fn read(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawEntry> {
-    read_answer(client.call(request, options).await).map_err(exception)
-}
-
-async fn page(client: quorate_client::Client, request: Request, options: CallOptions) -> PyResult<RawPage> {
-    let outcome = client.call(request, options).await;
-    let course = course(&outcome);
-    match outcome.result.map_err(exception)? {
-        Response::Page(page) => RawPage::new(page, course),
-        _ => Err(exception(unexpected())),
-    }
-}
-
-async fn described(
-    client: quorate_client::Client,
-    request: Request,
-    options: CallOptions,
-) -> PyResult<String> {
-    description(client.call(request, options).await).map_err(exception)
-}
-
-async fn ask(
-    client: quorate_client::Client,
-    nodes: Vec<u16>,
-    question: Request,
-    timeout: f64,
-) -> PyResult<Vec<Each<String>>> {
-    let options = |node: &u16| plain(timeout).on(NodeId(*node));
-    let calls = nodes
-        .iter()
-        .map(|node| (Ok(question.clone()), options(node)))
-        .collect();
-    batch::run(client, calls, description).await
-}
-
-fn course(outcome: &Outcome) -> Course {
-    Course {
-        seconds: outcome.elapsed.as_secs_f64(),
-        trace_id: outcome.trace_id,
-    }
-}
-
-fn write_answer(outcome: Outcome) -> Result<RawWrite, Error> {
-    let course = course(&outcome);
-    match outcome.result? {
-        Response::Written(written) => Ok(RawWrite::new(written, course)),
-        _ => Err(unexpected()),
-    }
-}
-
-fn read_answer(outcome: Outcome) -> Result<RawEntry, Error> {
-    let course = course(&outcome);
-    match outcome.result? {
-        Response::Entry(entry) => Ok(RawEntry::new(entry, course)),
-        _ => Err(unexpected()),
-    }
-}
-
-/// An answer that Python reads as JSON, or the metrics as they are.
-fn description(outcome: Outcome) -> Result<String, Error> {
-    match outcome.result? {
-        Response::Keyspace { keyspace, created: _ } => json(&keyspace),
-        Response::Keyspaces(keyspaces) => json(&keyspaces),
-        Response::Membership(membership) => json(&membership),
-        Response::Status(status) => json(&status),
-        Response::Events(events) => json(&events),
-        Response::Spans(spans) => json(&spans),
-        Response::Metrics(text) => Ok(text),
-        Response::Groups(claims) => json(&claims),
-        Response::Faults(faults) => json(&faults),
-        Response::Done => Ok(String::new()),
-        _ => Err(unexpected()),
-    }
-}
-
-fn json(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
-}
-
-fn unexpected() -> Error {
-    Error::Refused(
-        "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
-    )
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use quorate_client::{CallOptions, Reply, ScanRange};
-use quorate_protocol::api::{Committed, ReadLevel, Record, View};
+use quorate_protocol::api::{Committed, ReadLevel};
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
@@ -12,13 +13,16 @@ use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::shard::command::{Condition, Write};
 
 use crate::answers::Each;
-use crate::client::{Client, on};
+use crate::client::Client;
 use crate::errors::exception;
-use crate::records::{RawCommit, RawLogPage, RawRecord, RawRecordPage, course};
-use crate::runtime::{awaitable, wait};
+use crate::executor::{PendingCall, pending};
+use crate::operations::on;
+use crate::records::{RawCommit, RawLogPage, RawRecord, Records};
+use crate::requests::key_of;
+use crate::runtime::wait;
 
 /// Key, value, and the version that the key must have, as of a put.
-type Conditional<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<u64>);
+type Conditional<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<u64>);
 
 /// `None` for any, 0 for a key that is absent.
 fn condition(version: Option<u64>) -> Condition {
@@ -57,12 +61,8 @@ pub(crate) fn open(
         },
         groups: groups.into_iter().map(group).collect(),
     };
-    let hash = hash.parse().map_err(exception)?;
-    let keyspace = owner
-        .get()
-        .here()?
-        .consensus(definition, hash)
-        .map_err(exception)?;
+    let make = || owner.get().here()?.consensus(definition, hash.parse()?);
+    let keyspace = make().map_err(|error| exception(owner.py(), error))?;
     Ok(Consensus {
         owner: owner.clone().unbind(),
         keyspace,
@@ -72,8 +72,9 @@ pub(crate) fn open(
 #[pymethods]
 impl Consensus {
     /// The shard that a key belongs to.
-    fn shard_of(&self, key: &[u8]) -> PyResult<usize> {
-        Ok(self.keyspace.shard_of(&key_of(key)?))
+    fn shard_of(&self, py: Python<'_>, key: &[u8]) -> PyResult<usize> {
+        let key = key_of(key).map_err(|error| exception(py, error))?;
+        Ok(self.keyspace.shard_of(&key))
     }
 
     /// The shard that entries with this source are appended to.
@@ -91,19 +92,19 @@ impl Consensus {
         timeout: f64,
         trace: bool,
     ) -> PyResult<RawCommit> {
-        wait(py, self.writing(key, value, version, timeout, trace)?)
+        wait(py, self.writing(key, value, version, timeout, trace))
     }
 
-    fn put_async<'py>(
+    fn put_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         key: &[u8],
         value: Option<&[u8]>,
         version: Option<u64>,
         timeout: f64,
         trace: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.writing(key, value, version, timeout, trace)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.writing(key, value, version, timeout, trace))
     }
 
     fn put_many(
@@ -112,16 +113,16 @@ impl Consensus {
         items: Vec<Conditional<'_>>,
         timeout: f64,
     ) -> PyResult<Vec<Each<RawCommit>>> {
-        wait(py, self.writing_many(&items, timeout)?)
+        wait(py, self.writing_many(&items, timeout))
     }
 
-    fn put_many_async<'py>(
+    fn put_many_async(
         &self,
-        py: Python<'py>,
-        items: Vec<Conditional<'py>>,
+        py: Python<'_>,
+        items: Vec<Conditional<'_>>,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.writing_many(&items, timeout)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.writing_many(&items, timeout))
     }
 
     fn append(
@@ -132,18 +133,18 @@ impl Consensus {
         timeout: f64,
         trace: bool,
     ) -> PyResult<RawCommit> {
-        wait(py, self.appending(source, data, timeout, trace)?)
+        wait(py, self.appending(source, data, timeout, trace))
     }
 
-    fn append_async<'py>(
+    fn append_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         source: &str,
         data: &[u8],
         timeout: f64,
         trace: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.appending(source, data, timeout, trace)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.appending(source, data, timeout, trace))
     }
 
     fn get(
@@ -155,41 +156,41 @@ impl Consensus {
         trace: bool,
         node: Option<u16>,
     ) -> PyResult<RawRecord> {
-        wait(py, self.reading(key, stale, timeout, trace, node)?)
+        wait(py, self.reading(key, stale, timeout, trace, node))
     }
 
-    fn get_async<'py>(
+    fn get_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         key: &[u8],
         stale: bool,
         timeout: f64,
         trace: bool,
         node: Option<u16>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.reading(key, stale, timeout, trace, node)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.reading(key, stale, timeout, trace, node))
     }
 
     fn get_many(
         &self,
         py: Python<'_>,
-        keys: Vec<Bound<'_, PyAny>>,
+        keys: Vec<Bound<'_, PyBytes>>,
         stale: bool,
         timeout: f64,
         node: Option<u16>,
     ) -> PyResult<Vec<Each<RawRecord>>> {
-        wait(py, self.reading_many(&keys, stale, timeout, node)?)
+        wait(py, self.reading_many(&keys, stale, timeout, node))
     }
 
-    fn get_many_async<'py>(
+    fn get_many_async(
         &self,
-        py: Python<'py>,
-        keys: Vec<Bound<'py, PyAny>>,
+        py: Python<'_>,
+        keys: Vec<Bound<'_, PyBytes>>,
         stale: bool,
         timeout: f64,
         node: Option<u16>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.reading_many(&keys, stale, timeout, node)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.reading_many(&keys, stale, timeout, node))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -202,22 +203,22 @@ impl Consensus {
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<RawRecordPage> {
-        wait(py, self.scanning(start, end, after_start, limit, stale, timeout)?)
+    ) -> PyResult<Records> {
+        wait(py, self.scanning(start, end, after_start, limit, stale, timeout))
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn scan_async<'py>(
+    fn scan_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         start: Option<&[u8]>,
         end: Option<&[u8]>,
         after_start: bool,
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.scanning(start, end, after_start, limit, stale, timeout)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.scanning(start, end, after_start, limit, stale, timeout))
     }
 
     /// A page of each of these shards' entries, each after an id of its own.
@@ -229,25 +230,25 @@ impl Consensus {
         stale: bool,
         timeout: f64,
     ) -> PyResult<Vec<RawLogPage>> {
-        wait(py, self.listing(cursors, limit, stale, timeout)?)
+        wait(py, self.listing(cursors, limit, stale, timeout))
     }
 
-    fn entries_async<'py>(
+    fn entries_async(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         cursors: Vec<(usize, u64)>,
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, self.listing(cursors, limit, stale, timeout)?)
+    ) -> PyResult<PendingCall> {
+        pending(py, self.listing(cursors, limit, stale, timeout))
     }
 }
 
 /// What is to be done, ready to be waited for. Everything that Python gave is taken out of its hands here.
 impl Consensus {
     /// The keyspace, unless this process was forked from the one that has the client's threads.
-    fn here(&self) -> PyResult<quorate_client::Consensus> {
+    fn here(&self) -> Result<quorate_client::Consensus, Error> {
         self.owner.get().here().map(|_| self.keyspace.clone())
     }
 
@@ -262,7 +263,7 @@ impl Consensus {
         version: Option<u64>,
         timeout: f64,
         trace: bool,
-    ) -> PyResult<impl Future<Output = PyResult<RawCommit>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<RawCommit, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, trace, None));
         let key = key_of(key)?;
         let value = value.map(Bytes::copy_from_slice);
@@ -270,9 +271,7 @@ impl Consensus {
         Ok(async move {
             let shard = keyspace.shard_of(&key);
             let answer = keyspace.write(key, value, condition, options).await;
-            answer
-                .map(|reply| RawCommit::new(shard, reply))
-                .map_err(exception)
+            answer.map(|reply| RawCommit::new(shard, reply))
         })
     }
 
@@ -280,19 +279,19 @@ impl Consensus {
         &self,
         items: &[Conditional<'_>],
         timeout: f64,
-    ) -> PyResult<impl Future<Output = PyResult<Vec<Each<RawCommit>>>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<Vec<Each<RawCommit>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
         let write = |(key, value, version): &Conditional<'_>| {
             Ok(Write {
-                key: key_of(key.extract::<&[u8]>()?)?,
-                value: Some(Bytes::copy_from_slice(value.extract::<&[u8]>()?)),
+                key: key_of(key.as_bytes())?,
+                value: Some(Bytes::copy_from_slice(value.as_bytes())),
                 condition: condition(*version),
             })
         };
-        let writes: Vec<Write> = items.iter().map(write).collect::<PyResult<_>>()?;
+        let writes: Vec<Write> = items.iter().map(write).collect::<Result<_, Error>>()?;
         let shards: Vec<usize> = writes.iter().map(|write| keyspace.shard_of(&write.key)).collect();
         Ok(async move {
-            let answers = keyspace.write_many(writes, options).await.map_err(exception)?;
+            let answers = keyspace.write_many(writes, options).await?;
             let each = |(shard, answer): (usize, Result<Reply<Committed>, Error>)| {
                 Each(answer.map(|reply| RawCommit::new(shard, reply)))
             };
@@ -306,14 +305,12 @@ impl Consensus {
         data: &[u8],
         timeout: f64,
         trace: bool,
-    ) -> PyResult<impl Future<Output = PyResult<RawCommit>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<RawCommit, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, trace, None));
         let (source, data) = (source.to_owned(), Bytes::copy_from_slice(data));
         Ok(async move {
             let answer = keyspace.append(source, data, options).await;
-            answer
-                .map(|(shard, reply)| RawCommit::new(shard, reply))
-                .map_err(exception)
+            answer.map(|(shard, reply)| RawCommit::new(shard, reply))
         })
     }
 
@@ -324,25 +321,25 @@ impl Consensus {
         timeout: f64,
         trace: bool,
         node: Option<u16>,
-    ) -> PyResult<impl Future<Output = PyResult<RawRecord>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<RawRecord, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, trace, node));
         let key = key_of(key)?;
         Ok(async move {
             let answer = keyspace.get(key, level(stale), options).await;
-            answer.map(RawRecord::of).map_err(exception)
+            answer.map(RawRecord::of)
         })
     }
 
     fn reading_many(
         &self,
-        keys: &[Bound<'_, PyAny>],
+        keys: &[Bound<'_, PyBytes>],
         stale: bool,
         timeout: f64,
         node: Option<u16>,
-    ) -> PyResult<impl Future<Output = PyResult<Vec<Each<RawRecord>>>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<Vec<Each<RawRecord>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, node));
-        let key = |key: &Bound<'_, PyAny>| key_of(key.extract::<&[u8]>()?);
-        let keys: Vec<Key> = keys.iter().map(key).collect::<PyResult<_>>()?;
+        let key = |key: &Bound<'_, PyBytes>| key_of(key.as_bytes());
+        let keys: Vec<Key> = keys.iter().map(key).collect::<Result<_, Error>>()?;
         Ok(async move {
             let answers = keyspace.get_many(keys, level(stale), options).await;
             Ok(answers
@@ -360,7 +357,7 @@ impl Consensus {
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<impl Future<Output = PyResult<RawRecordPage>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<Records, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
         // No key is empty: an empty start is the beginning, and nothing is below an empty end.
         let range = ScanRange {
@@ -370,28 +367,8 @@ impl Consensus {
             page: limit,
         };
         Ok(async move {
-            let page = keyspace
-                .page(range, level(stale), options)
-                .await
-                .map_err(exception)?;
-            let course = course(&page);
-            let record = |(key, record, view): (Key, Record, View)| {
-                let raw = RawRecord {
-                    record: Some(record),
-                    view,
-                    course,
-                };
-                Python::attach(|py| Ok((key.partition().clone(), Py::new(py, raw)?)))
-            };
-            Ok(RawRecordPage {
-                entries: page
-                    .value
-                    .entries
-                    .into_iter()
-                    .map(record)
-                    .collect::<PyResult<_>>()?,
-                next: page.value.next.map(|key| key.partition().clone()),
-            })
+            let page = keyspace.page(range, level(stale), options).await;
+            page.map(Records)
         })
     }
 
@@ -401,7 +378,7 @@ impl Consensus {
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<impl Future<Output = PyResult<Vec<RawLogPage>>> + Send + use<>> {
+    ) -> Result<impl Future<Output = Result<Vec<RawLogPage>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
         Ok(async move {
             let pages = keyspace.log_pages(&cursors, limit, level(stale), options).await;
@@ -409,13 +386,9 @@ impl Consensus {
                 entries: page.value.entries,
                 next: page.value.next,
             };
-            Ok(pages.map_err(exception)?.into_iter().map(page).collect())
+            Ok(pages?.into_iter().map(page).collect())
         })
     }
-}
-
-fn key_of(key: &[u8]) -> PyResult<Key> {
-    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
 }
 
 fn level(stale: bool) -> ReadLevel {

@@ -32,9 +32,10 @@ impl Context {
         let read = |bytes| versions::Context::decode(bytes).ok();
         match data.extract::<&[u8]>().ok().and_then(read) {
             Some(context) => Ok(Context(context)),
-            None => Err(exception(Error::invalid(
-                "this is not a context: give what bytes(entry.context) wrote",
-            ))),
+            None => Err(exception(
+                data.py(),
+                Error::invalid("this is not a context: give what bytes(entry.context) wrote"),
+            )),
         }
     }
 

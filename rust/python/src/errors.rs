@@ -7,9 +7,8 @@ use pyo3::types::{IntoPyDict, PyDict};
 use quorate_protocol::error::Error;
 
 /// The exception for an error of the protocol, or for one that becomes such an error.
-pub(crate) fn exception(error: impl Into<Error>) -> PyErr {
-    let error = error.into();
-    Python::attach(|py| instance(py, &error).map_or_else(|broken| broken, PyErr::from_value))
+pub(crate) fn exception(py: Python<'_>, error: impl Into<Error>) -> PyErr {
+    instance(py, &error.into()).map_or_else(|broken| broken, PyErr::from_value)
 }
 
 /// The same as an object, to be returned and not raised.

@@ -1,13 +1,15 @@
 //! The extension module `quorate._quorate`: registration and conversions only.
 
 mod answers;
-mod batch;
 mod bench;
 mod client;
 mod consensus;
 mod context;
 mod errors;
+mod executor;
 mod node;
+mod operations;
+mod process;
 mod records;
 mod requests;
 mod ring;
@@ -35,6 +37,8 @@ mod _quorate {
     use crate::consensus::Consensus;
     #[pymodule_export]
     use crate::context::Context;
+    #[pymodule_export]
+    use crate::executor::{Executor, PendingCall};
     #[pymodule_export]
     use crate::node::{inspect_directory, run_node};
     #[pymodule_export]

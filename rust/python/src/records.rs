@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use quorate_client::Reply;
+use quorate_client::{RecordPage, Reply};
 use quorate_protocol::api::{Committed, LogEntry, Record, View};
+use quorate_protocol::key::Key;
 
 use crate::answers::Course;
 
@@ -130,11 +131,38 @@ impl RawRecord {
     }
 }
 
+/// Part of a scan, before Python has it.
+pub(crate) struct Records(pub(crate) Reply<RecordPage>);
+
+impl<'py> IntoPyObject<'py> for Records {
+    type Target = RawRecordPage;
+    type Output = Bound<'py, RawRecordPage>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, RawRecordPage>> {
+        let course = course(&self.0);
+        let raw = |(key, record, view): (Key, Record, View)| {
+            let raw = RawRecord {
+                record: Some(record),
+                view,
+                course,
+            };
+            Ok((key.partition().clone(), Py::new(py, raw)?))
+        };
+        let RecordPage { entries, next } = self.0.value;
+        let page = RawRecordPage {
+            entries: entries.into_iter().map(raw).collect::<PyResult<_>>()?,
+            next: next.map(|key| key.partition().clone()),
+        };
+        Bound::new(py, page)
+    }
+}
+
 /// Part of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawRecordPage {
-    pub(crate) entries: Vec<(Bytes, Py<RawRecord>)>,
-    pub(crate) next: Option<Bytes>,
+    entries: Vec<(Bytes, Py<RawRecord>)>,
+    next: Option<Bytes>,
 }
 
 #[pymethods]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use quorate_client::CallOptions;
 use quorate_protocol::api::Request;
 use quorate_protocol::error::Error;
@@ -13,7 +14,6 @@ use quorate_protocol::level::Level;
 use quorate_protocol::versions::WriteId;
 
 use crate::context::Context;
-use crate::errors::exception;
 
 /// How to carry out requests about the cluster, which are never traced.
 pub(crate) fn plain(timeout: f64) -> CallOptions {
@@ -25,15 +25,13 @@ pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
 }
 
-fn key_of(key: &[u8]) -> PyResult<Key> {
-    Key::of(Bytes::copy_from_slice(key)).map_err(exception)
+/// A key.
+pub(crate) fn key_of(key: &[u8]) -> Result<Key, Error> {
+    Key::of(Bytes::copy_from_slice(key)).map_err(Error::from)
 }
 
-fn level_of(level: Option<&str>) -> PyResult<Option<Level>> {
-    level
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: Error| exception(error))
+fn level_of(level: Option<&str>) -> Result<Option<Level>, Error> {
+    level.map(str::parse).transpose()
 }
 
 /// A put, or a delete where there is no value.
@@ -43,7 +41,7 @@ pub(crate) fn put_request(
     value: Option<&[u8]>,
     context: Option<&Bound<'_, Context>>,
     level: Option<&str>,
-) -> PyResult<Request> {
+) -> Result<Request, Error> {
     Ok(Request::Put {
         keyspace: KeyspaceId(keyspace),
         key: key_of(key)?,
@@ -59,7 +57,7 @@ pub(crate) fn put_request(
 }
 
 /// A get.
-pub(crate) fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> PyResult<Request> {
+pub(crate) fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> Result<Request, Error> {
     Ok(Request::Get {
         keyspace: KeyspaceId(keyspace),
         key: key_of(key)?,
@@ -70,47 +68,41 @@ pub(crate) fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> PyR
 /// One request for each item; what is wrong with a single key is the error of that one.
 pub(crate) fn put_requests(
     keyspace: u32,
-    items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+    items: &[(Bound<'_, PyBytes>, Bound<'_, PyBytes>)],
     level: Option<&str>,
-) -> PyResult<Vec<Result<Request, Error>>> {
+) -> Result<Vec<Result<Request, Error>>, Error> {
     let level = level_of(level)?;
-    items
-        .iter()
-        .map(|(key, value)| {
-            let value = Bytes::copy_from_slice(value.extract::<&[u8]>()?);
-            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
-            Ok(key.map(|key| Request::Put {
-                keyspace: KeyspaceId(keyspace),
-                key,
-                value: Some(value),
-                context: None,
-                level,
-                write_id: WriteId {
-                    client: 0,
-                    sequence: 0,
-                },
-            }))
+    let put = |(key, value): &(Bound<'_, PyBytes>, Bound<'_, PyBytes>)| {
+        Ok(Request::Put {
+            keyspace: KeyspaceId(keyspace),
+            key: key_of(key.as_bytes())?,
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
+            context: None,
+            level,
+            write_id: WriteId {
+                client: 0,
+                sequence: 0,
+            },
         })
-        .collect()
+    };
+    Ok(items.iter().map(put).collect())
 }
 
 /// As [`put_requests`].
 pub(crate) fn get_requests(
     keyspace: u32,
-    keys: &[Bound<'_, PyAny>],
+    keys: &[Bound<'_, PyBytes>],
     level: Option<&str>,
-) -> PyResult<Vec<Result<Request, Error>>> {
+) -> Result<Vec<Result<Request, Error>>, Error> {
     let level = level_of(level)?;
-    keys.iter()
-        .map(|key| {
-            let key = Key::of(Bytes::copy_from_slice(key.extract::<&[u8]>()?)).map_err(Error::from);
-            Ok(key.map(|key| Request::Get {
-                keyspace: KeyspaceId(keyspace),
-                key,
-                level,
-            }))
+    let get = |key: &Bound<'_, PyBytes>| {
+        Ok(Request::Get {
+            keyspace: KeyspaceId(keyspace),
+            key: key_of(key.as_bytes())?,
+            level,
         })
-        .collect()
+    };
+    Ok(keys.iter().map(get).collect())
 }
 
 /// One page of a scan.
@@ -121,7 +113,7 @@ pub(crate) fn scan_request(
     after_start: bool,
     limit: u32,
     level: Option<&str>,
-) -> PyResult<Request> {
+) -> Result<Request, Error> {
     // No key is empty: an empty start is the beginning, and nothing is below an empty end.
     Ok(Request::Scan {
         keyspace: KeyspaceId(keyspace),
@@ -134,23 +126,16 @@ pub(crate) fn scan_request(
 }
 
 /// The creation of a keyspace, from its settings as JSON.
-pub(crate) fn create_request(settings: &str) -> PyResult<Request> {
+pub(crate) fn create_request(settings: &str) -> Result<Request, Error> {
     serde_json::from_str(settings)
         .map(Request::CreateKeyspace)
-        .map_err(|error| {
-            exception(Error::invalid(format!(
-                "these are not a keyspace's settings: {error}"
-            )))
-        })
+        .map_err(|error| Error::invalid(format!("these are not a keyspace's settings: {error}")))
 }
 
 /// The alteration of a keyspace, from what is to change as JSON.
-pub(crate) fn alter_request(name: &str, change: &str) -> PyResult<Request> {
-    let change = serde_json::from_str(change).map_err(|error| {
-        exception(Error::invalid(format!(
-            "this is not a change of a keyspace's settings: {error}"
-        )))
-    })?;
+pub(crate) fn alter_request(name: &str, change: &str) -> Result<Request, Error> {
+    let change = serde_json::from_str(change)
+        .map_err(|error| Error::invalid(format!("this is not a change of a keyspace's settings: {error}")))?;
     Ok(Request::AlterKeyspace {
         name: name.to_owned(),
         change,
@@ -167,17 +152,17 @@ pub(crate) fn drop_request(name: &str) -> Request {
 }
 
 /// A change of a node's faults, as JSON; without one, the question which there are.
-pub(crate) fn faults_request(change: Option<&str>) -> PyResult<Request> {
+pub(crate) fn faults_request(change: Option<&str>) -> Result<Request, Error> {
     let Some(change) = change else {
         return Ok(Request::Faults);
     };
     serde_json::from_str(change)
         .map(Request::ChangeFaults)
-        .map_err(|error| exception(Error::invalid(format!("this is not a change of faults: {error}"))))
+        .map_err(|error| Error::invalid(format!("this is not a change of faults: {error}")))
 }
 
 /// What is asked of single nodes, by name.
-pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
+pub(crate) fn question(what: &str, argument: u128) -> Result<Request, Error> {
     match what {
         "status" => Ok(Request::Status),
         "events" => Ok(Request::Events {
@@ -186,8 +171,8 @@ pub(crate) fn question(what: &str, argument: u128) -> PyResult<Request> {
         "spans" => Ok(Request::Spans { trace_id: argument }),
         "metrics" => Ok(Request::Metrics),
         "groups" => Ok(Request::Groups),
-        _ => Err(exception(Error::invalid(format!(
+        _ => Err(Error::invalid(format!(
             "{what:?}: ask for status, events, spans, metrics or groups"
-        )))),
+        ))),
     }
 }

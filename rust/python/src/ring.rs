@@ -15,10 +15,12 @@ pub(crate) struct Ring(ring::Ring);
 impl Ring {
     /// The ring of members given as (number, rack, datacenter).
     #[new]
-    fn new(members: Vec<(u16, String, String)>, vnodes: i64, hash: &str) -> PyResult<Self> {
-        let hash: HashKind = hash.parse().map_err(exception)?;
+    fn new(py: Python<'_>, members: Vec<(u16, String, String)>, vnodes: i64, hash: &str) -> PyResult<Self> {
+        let hash: HashKind = hash.parse().map_err(|error| exception(py, error))?;
+        let wrong = |_| Error::invalid(format!("vnodes={vnodes}: use 1 to {}", u16::MAX));
         let vnodes = u16::try_from(vnodes)
-            .map_err(|_| exception(Error::invalid(format!("vnodes={vnodes}: use 1 to {}", u16::MAX))))?;
+            .map_err(wrong)
+            .map_err(|error| exception(py, error))?;
         let members: Vec<RingMember> = members
             .into_iter()
             .map(|(node, rack, datacenter)| RingMember {
@@ -29,7 +31,7 @@ impl Ring {
             .collect();
         ring::Ring::build(&RingSettings { vnodes, hash }, &members)
             .map(Ring)
-            .map_err(exception)
+            .map_err(|error| exception(py, error))
     }
 
     /// Tokens and the numbers of their owners, in the order of the circle.
@@ -48,39 +50,43 @@ impl Ring {
     }
 
     /// The numbers of the nodes that a key prefers.
-    fn preference_list(&self, key: &[u8], replicas: i64) -> PyResult<Vec<u16>> {
+    fn preference_list(&self, py: Python<'_>, key: &[u8], replicas: i64) -> PyResult<Vec<u16>> {
         let nodes = self
             .0
-            .preference_list(self.0.token_of(key), copies(replicas)?)
-            .map_err(exception)?;
+            .preference_list(self.0.token_of(key), copies(py, replicas)?)
+            .map_err(|error| exception(py, error))?;
         Ok(numbers(&nodes))
     }
 
     /// The different lists of nodes that store some key together.
-    fn replica_sets(&self, replicas: i64) -> PyResult<Vec<Vec<u16>>> {
-        let table = self.0.replicas(copies(replicas)?).map_err(exception)?;
+    fn replica_sets(&self, py: Python<'_>, replicas: i64) -> PyResult<Vec<Vec<u16>>> {
+        let table = self
+            .0
+            .replicas(copies(py, replicas)?)
+            .map_err(|error| exception(py, error))?;
         Ok(table.sets().map(numbers).collect())
     }
 
     /// The balance report, as JSON.
-    fn balance(&self, replicas: i64) -> PyResult<String> {
-        let report = ring::balance(&self.0, copies(replicas)?).map_err(exception)?;
-        serde_json::to_string(&report).map_err(|error| exception(Error::invalid(error.to_string())))
+    fn balance(&self, py: Python<'_>, replicas: i64) -> PyResult<String> {
+        let report = ring::balance(&self.0, copies(py, replicas)?).map_err(|error| exception(py, error))?;
+        serde_json::to_string(&report).map_err(|error| exception(py, Error::invalid(error.to_string())))
     }
 
     /// Which share of all copies changes places on the way to another ring.
-    fn moved(&self, after: &Ring, replicas: i64) -> PyResult<f64> {
-        let movement = ring::movement(&self.0, &after.0, copies(replicas)?).map_err(exception)?;
+    fn moved(&self, py: Python<'_>, after: &Ring, replicas: i64) -> PyResult<f64> {
+        let movement =
+            ring::movement(&self.0, &after.0, copies(py, replicas)?).map_err(|error| exception(py, error))?;
         Ok(movement.moved_share())
     }
 }
 
-fn copies(replicas: i64) -> PyResult<u8> {
+fn copies(py: Python<'_>, replicas: i64) -> PyResult<u8> {
     u8::try_from(replicas).map_err(|_| {
-        exception(Error::invalid(format!(
-            "replicas={replicas}: use 1 to {}",
-            u8::MAX
-        )))
+        exception(
+            py,
+            Error::invalid(format!("replicas={replicas}: use 1 to {}", u8::MAX)),
+        )
     })
 }
 
