@@ -61,9 +61,19 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether it put or deleted, and was told that it has had and will have no effect.
+    /// Whether it was to change something, and its client was told that it has had no effect and never will. (That a condition
+    /// does not hold is said of a command that was executed.)
     pub fn failed_definitely(&self) -> bool {
-        matches!((&self.action, &self.completed), (Action::Put { .. }, Some((_, Err(error)))) if error.is_definite())
+        let Some((_, Err(error))) = &self.completed else {
+            return false;
+        };
+        match &self.action {
+            Action::Put { .. } => error.is_definite(),
+            Action::Shard(Request::Propose { .. }) => {
+                error.is_definite() && !matches!(error, Error::ConditionFailed { .. })
+            }
+            Action::Get { .. } | Action::Scan { .. } | Action::Shard(_) => false,
+        }
     }
 
     /// What a shard was asked, if one was, and which.

@@ -50,6 +50,8 @@ struct Session {
 pub struct Ledger {
     entries: Vec<Entry>,
     executions: BTreeMap<u64, Execution>,
+    /// Which command of which session each of them was.
+    calls: BTreeMap<u64, (u64, u64)>,
     /// What each key was, from which entry on.
     records: BTreeMap<Key, Vec<(u64, Option<Record>)>>,
     appended: BTreeMap<u64, LogEntry>,
@@ -73,6 +75,11 @@ impl Ledger {
     /// The commands that were executed, by log index. One that a session recognised as a retry is there once.
     pub fn executions(&self) -> &BTreeMap<u64, Execution> {
         &self.executions
+    }
+
+    /// Which command of which session was executed at this entry.
+    pub fn call(&self, index: u64) -> Option<(u64, u64)> {
+        self.calls.get(&index).copied()
     }
 
     /// The appended entries, by id.
@@ -156,9 +163,11 @@ impl Ledger {
                 acknowledged,
                 command,
             } => {
+                let call = (session.0, sequence);
                 if let Some(session) = self.sessions.get_mut(&session.0)
                     && session.takes(sequence, acknowledged, clock)
                 {
+                    self.calls.insert(entry.index.0, call);
                     self.execute(entry.position(), &command)?;
                 }
             }

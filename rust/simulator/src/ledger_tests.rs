@@ -78,6 +78,8 @@ fn what_a_session_has_seen_is_not_executed_again() {
     let again = commit(&mut ledger, 2, in_session(session, 2, 0, command("two")));
     let earlier = commit(&mut ledger, 3, in_session(session, 1, 0, command("one")));
     assert!(executed(&ledger, first) && !executed(&ledger, again) && executed(&ledger, earlier));
+    let calls = [first, again, earlier].map(|index| ledger.call(index));
+    assert_eq!(calls, [Some((session, 2)), None, Some((session, 1))]);
     // What is acknowledged is over, answered or not.
     let late = commit(&mut ledger, 4, in_session(session, 3, 4, command("three")));
     assert!(!executed(&ledger, late));

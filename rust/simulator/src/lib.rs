@@ -36,10 +36,12 @@
 pub mod agenda;
 pub mod chance;
 pub mod chronicle;
+pub mod control_ledger;
 pub mod disk;
 pub mod history;
 pub mod invariants;
 pub mod ledger;
+pub mod names;
 pub mod network;
 pub mod oracle;
 pub mod record;

@@ -248,6 +248,12 @@ impl Network {
         }
     }
 
+    /// Who has dialled a session; `None` when it is over.
+    pub fn dialler(&self, session: SessionId) -> Option<Endpoint> {
+        let session = self.sessions.get(&session)?;
+        Some(session.endpoints[Side::Dialler as usize])
+    }
+
     /// Who will see it when this lands; `None` when the session is over.
     pub fn receiver(&self, flight: &Flight) -> Option<Endpoint> {
         self.sessions

@@ -72,8 +72,15 @@ pub enum Fault {
     },
     /// A disk has no space left.
     FullDisk(NodeId),
+    /// The disk of a leader has no space left: of the node that leads the most groups at this moment, or the control plane.
+    FullLeader {
+        /// Which of the two.
+        control: bool,
+    },
     /// A disk is as it should be.
     HealDisk(NodeId),
+    /// All disks are.
+    HealDisks,
     /// A record on a disk rots and cannot be read any more.
     Rot(NodeId),
     /// A wall clock is wrong by so much.
@@ -129,6 +136,11 @@ impl Schedule {
             at += planner
                 .chance
                 .between(Duration::from_millis(pause / 4), Duration::from_millis(pause * 2));
+        }
+        // From a source of its own, so that the rest of a seed's programme stays what it was.
+        planner.chance = Chance::named(seed, "full disks");
+        if planner.chance.happens(0.4) {
+            planner.full_disks(length);
         }
         let mut faults = planner.faults;
         faults.retain(|(at, _)| *at < length);
@@ -209,16 +221,45 @@ impl Planner {
             _ => {
                 let percent = *self.chance.pick(&[1, 5, 20]);
                 let late_micros = *self.chance.pick(&[1_000, 50_000, 1_000_000]);
-                self.faults.push((at, Fault::Mischief { percent, late_micros }));
-                self.faults.push((
-                    end,
-                    Fault::Mischief {
-                        percent: 0,
-                        late_micros: 0,
-                    },
-                ));
+                self.mischief(at, end, (percent, late_micros));
             }
         }
+    }
+
+    /// Leaders' disks fill up again and again, sometimes while messages go astray: what was refused must stay refused, and what
+    /// has left already may not be called refused.
+    fn full_disks(&mut self, length: Duration) {
+        let mut at = self.chance.between(Duration::ZERO, Duration::from_secs(1));
+        while at < length {
+            let end = at
+                + self
+                    .chance
+                    .between(Duration::from_millis(20), Duration::from_millis(1_500));
+            let control = self.chance.happens(0.3);
+            self.faults.push((at, Fault::FullLeader { control }));
+            self.faults.push((end, Fault::HealDisks));
+            if self.chance.happens(0.7) {
+                // So late that a refusal and what it refuses meet again on the other side of either end.
+                let late_micros = *self.chance.pick(&[50_000, 1_000_000]);
+                self.mischief(at, end, (20, late_micros));
+            }
+            at = end
+                + self
+                    .chance
+                    .between(Duration::from_millis(100), Duration::from_secs(2));
+        }
+    }
+
+    /// Single messages get lost, come twice, or late.
+    fn mischief(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
+        self.faults.push((at, Fault::Mischief { percent, late_micros }));
+        self.faults.push((
+            end,
+            Fault::Mischief {
+                percent: 0,
+                late_micros: 0,
+            },
+        ));
     }
 
     fn crash(&mut self, at: Duration, end: Duration, node: NodeId) {
@@ -289,6 +330,6 @@ mod tests {
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));
         }
-        assert_eq!(kinds.len(), 19, "{kinds:?}");
+        assert_eq!(kinds.len(), 21, "{kinds:?}");
     }
 }

@@ -113,7 +113,7 @@ pub type SetBug = fn(&mut Bugs);
 ///
 /// A few hundred seeds notice all but one: `old-term-commit` shows when three leaders in a row die at the right moments
 /// (Figure 8 of the Raft paper), and only where appends are small. The model and the laws of `rust/protocol` look for that.
-pub const BUGS: [(&str, SetBug); 14] = [
+pub const BUGS: [(&str, SetBug); 16] = [
     ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
     ("counter-restarts", |bugs| bugs.counter_restarts = true),
     ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
@@ -134,6 +134,8 @@ pub const BUGS: [(&str, SetBug); 14] = [
     }),
     ("age-by-silence", |bugs| bugs.raft.age_by_silence = true),
     ("sweeping-left-out", |bugs| bugs.sweeping_left_out = true),
+    ("repeats-taken", |bugs| bugs.repeats_taken = true),
+    ("doubt-forgotten", |bugs| bugs.doubt_forgotten = true),
 ];
 
 fn bug_names(bugs: &Bugs) -> impl Iterator<Item = &'static str> {

@@ -16,7 +16,7 @@ use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::bugs::Bugs;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::key::Key;
-use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings, Mode, SNAPSHOT_EVERY};
+use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, Mode, SNAPSHOT_EVERY};
 use quorate_protocol::level::Level;
 use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::ring::HashKind;
@@ -90,6 +90,8 @@ pub struct Simulation {
     schedule: Schedule,
     keyspaces: Vec<KeyspaceSettings>,
     keys: Vec<Key>,
+    /// Whether somebody alters keyspaces.
+    alters: bool,
 }
 
 impl Simulation {
@@ -121,6 +123,7 @@ impl Simulation {
             .collect();
         Simulation {
             keyspaces: keyspaces(config.nodes as u8, &mut chance),
+            alters: Chance::named(config.seed, "alterations").happens(0.4),
             config,
             world,
             schedule,
@@ -252,6 +255,14 @@ impl Simulation {
             if number % 3 != 1 {
                 let other = (number + 1) % self.config.clients;
                 let patience = Duration::from_secs(1);
+                if self.alters && settings.mode == Mode::Quorum {
+                    let change = KeyspaceChange {
+                        read_level: Some(Level::One),
+                        ..KeyspaceChange::default()
+                    };
+                    self.world
+                        .alter_keyspace(client, &settings.name, change, patience);
+                }
                 self.world.drop_keyspace(other, &settings.name, patience);
                 self.world.create_keyspace(client, settings, patience);
             }

@@ -30,7 +30,7 @@ mod roles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_protocol::api::Response;
+use quorate_protocol::api::{Request, Response};
 use quorate_protocol::bugs::Bugs;
 use quorate_protocol::error::Error;
 use quorate_protocol::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
@@ -46,9 +46,11 @@ use quorate_protocol::topology::{Member, Topology};
 use crate::agenda::Agenda;
 use crate::chance::Chance;
 use crate::chronicle::Chronicle;
+use crate::control_ledger::ControlLedger;
 use crate::history::History;
 use crate::invariants::{Invariant, Observation, Violation};
 use crate::ledger::Ledgers;
+use crate::names::Names;
 use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
 use crate::oracle::Oracle;
 use crate::record::Recording;
@@ -118,8 +120,8 @@ struct Served {
 /// A keyspace that a client wanted to be created, and what it was told.
 pub type Creation = (KeyspaceSettings, Option<Result<Response, Error>>);
 
-/// The name of a keyspace that was to be dropped, and the answer.
-pub type Dropping = (String, Option<Result<Response, Error>>);
+/// Another change of a keyspace that a client wanted (to alter or drop it), and what it was told.
+pub type Changing = (Request, Option<Result<Response, Error>>);
 
 /// See the module's text.
 pub struct World {
@@ -137,10 +139,14 @@ pub struct World {
     history: History,
     oracle: Oracle,
     ledgers: Ledgers,
+    control_ledger: ControlLedger,
+    names: Names,
     /// Whether any record has rotted.
     rotted: bool,
     creations: Vec<Creation>,
-    drops: Vec<Dropping>,
+    /// Those of which there were several attempts.
+    tried_again: BTreeSet<usize>,
+    changes: Vec<Changing>,
     /// Keyspaces that were served and are not any more.
     gone: BTreeSet<KeyspaceId>,
     /// The first operation that a shard has to answer soon.
@@ -198,9 +204,12 @@ impl World {
             history: History::default(),
             oracle: Oracle::default(),
             ledgers: Ledgers::default(),
+            control_ledger: ControlLedger::default(),
+            names: Names::default(),
             rotted: false,
             creations: Vec::new(),
-            drops: Vec::new(),
+            tried_again: BTreeSet::new(),
+            changes: Vec::new(),
             gone: BTreeSet::new(),
             probing: None,
             closing: None,

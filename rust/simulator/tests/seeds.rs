@@ -63,6 +63,28 @@ fn many_clients_do_not_matter() {
     );
 }
 
+/// Each has shown a definite error of a write that was executed.
+#[test]
+fn seeds_that_have_failed_once_pass() {
+    let runs = [
+        (700_682, 5, 4, 8),
+        (900_006, 5, 12, 20),
+        (900_147, 5, 12, 20),
+        (25, 5, 4, 8),
+        (8, 3, 12, 8),
+    ];
+    for (seed, nodes, clients, trouble) in runs {
+        let report = Simulation::run(Config {
+            seed,
+            nodes,
+            clients,
+            trouble: Duration::from_secs(trouble),
+            ..Config::default()
+        });
+        assert_eq!(report.violation, None, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run_and_another_is_another() {
     let run = |seed, keep_lines| {
@@ -205,4 +227,21 @@ fn an_acknowledgement_before_the_disk_is_noticed() {
 #[test]
 fn counting_the_living_instead_of_acknowledgements_is_noticed() {
     notices("write-quorum-by-liveness", 10, &["durable before acknowledged"]);
+}
+
+/// A message that comes twice is refused the one time and executed the other.
+#[test]
+fn a_request_of_another_node_that_counts_twice_is_noticed() {
+    let many_writers = Config {
+        nodes: 3,
+        clients: 12,
+        ..Config::default()
+    };
+    notices_on(many_writers, "repeats-taken", 20, &["definite errors"]);
+}
+
+/// An attempt without an answer may have been executed, and a later one is refused.
+#[test]
+fn an_attempt_without_an_answer_that_is_forgotten_is_noticed() {
+    notices("doubt-forgotten", 20, &["definite errors"]);
 }

@@ -50,14 +50,16 @@ impl Invariant for Creations {
                 }
             }
             for (settings, answer) in world.creations() {
-                if answer.is_some() && world.drops().iter().any(|(name, _)| *name == settings.name) {
+                if answer.is_some() && world.drops().any(|(name, _)| name == settings.name) {
                     continue;
                 }
                 let here = known
                     .values()
                     .find(|keyspace| keyspace.settings.name == settings.name);
                 match (answer, here) {
-                    (Some(Ok(Response::Keyspace { keyspace, .. })), here) if here != Some(keyspace) => {
+                    (Some(Ok(Response::Keyspace { keyspace, .. })), here)
+                        if here != Some(keyspace) && !world.is_altered(&settings.name) =>
+                    {
                         return Err(format!("{keyspace:?} was created, but {node} knows {here:?}"));
                     }
                     (Some(Err(error)), Some(keyspace)) if !may_exist(world, &settings.name) => {

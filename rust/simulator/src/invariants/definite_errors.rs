@@ -1,36 +1,52 @@
 //! A definite error means what it says.
 //!
-//! A client that is told `Unavailable`, `StorageFull` or any other definite error has been promised that its write has
-//! had no effect and never will. So its value must not be anywhere: in no answer, in no message, on no disk. (Kingsbury's
-//! Jepsen and Maelstrom tell definite from indefinite errors for this reason: a checker may drop the former.)
+//! A client that is told `Unavailable`, `StorageFull` or any other definite error has been promised that its operation has
+//! had no effect and never will. So what it was to write must not be anywhere. (Kingsbury's Jepsen and Maelstrom tell definite
+//! from indefinite errors for this reason: a checker may drop the former.)
+//!
+//! | of | is found by | where nothing of it may be |
+//! |---|---|---|
+//! | a put | its value, which is unique in a run | in no answer, in no message, on no disk |
+//! | a put or a delete | its write id | among the events that replicas have made |
+//! | a command, also one without a value | its session and number | among those that a group has executed |
+//! | an alteration or a drop of a keyspace | its write id | among the changes that the control plane has executed |
+//! | a creation | the keyspace's name | likewise, unless another creation accounts for it |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_protocol::api::Response;
+use quorate_protocol::control::{Command, Outcome};
 use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::versions::KeyState;
+use quorate_protocol::message::Message;
+use quorate_protocol::raft::types::GroupId;
+use quorate_protocol::role::{Effect, RoleId};
+use quorate_protocol::versions::{KeyState, WriteId};
 
 use super::{Invariant, Observation, states_sent};
+use crate::control_ledger::Executed;
 use crate::history::Action;
+use crate::names::Asked;
 use crate::world::World;
 
-/// The values of writes that have failed for certain. Values are unique in a run, so each names its write.
+/// The operations that have failed for certain, and what was executed.
 #[derive(Default)]
 pub(super) struct DefiniteErrors {
+    /// By what they were to write.
     failed: BTreeMap<Bytes, usize>,
+    /// Puts and deletes that became events.
+    born: BTreeSet<WriteId>,
+    /// So many entries of each group were looked at.
+    seen: BTreeMap<GroupId, u64>,
+    /// Operations of which something was executed.
+    executed: BTreeMap<usize, String>,
 }
 
 impl DefiniteErrors {
     fn check_value(&self, world: &World, value: &Bytes, place: &str) -> Result<(), String> {
         match self.failed.get(value) {
             None => Ok(()),
-            Some(&operation) => {
-                let operation = &world.history().operations()[operation];
-                Err(format!(
-                    "a write that failed definitely is in {place}: {operation:?}"
-                ))
-            }
+            Some(&number) => lie(world, number, place),
         }
     }
 
@@ -42,6 +58,9 @@ impl DefiniteErrors {
 
     /// The moment of failure: is it there already?
     fn failed(&mut self, world: &World, number: usize, keyspace: KeyspaceId) -> Result<(), String> {
+        if let Some(place) = self.executed.get(&number) {
+            return lie(world, number, place);
+        }
         let operation = &world.history().operations()[number];
         let Action::Put {
             key,
@@ -61,6 +80,116 @@ impl DefiniteErrors {
         }
         Ok(())
     }
+
+    /// Something of an operation was executed: was its client told that it never would be?
+    fn executed(&mut self, world: &World, asked: Option<Asked>, place: String) -> Result<(), String> {
+        let Some(Asked::Work(number)) = asked else {
+            return Ok(());
+        };
+        if world.history().operations()[number].failed_definitely() {
+            return lie(world, number, &place);
+        }
+        self.executed.entry(number).or_insert(place);
+        Ok(())
+    }
+
+    /// A replica has made events of writes.
+    fn made_events(&mut self, world: &World, effects: &[Effect]) -> Result<(), String> {
+        for effect in effects {
+            if let Effect::Send {
+                message: Message::Assigned { dot, state, .. },
+                ..
+            } = effect
+                && let Some(event) = state.sibling(*dot)
+                && self.born.insert(event.write_id)
+            {
+                let asked = world.names().of_write(event.write_id);
+                self.executed(world, asked, format!("the event {dot:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A server of a group has executed something, maybe.
+    fn committed(&mut self, world: &World, group: GroupId) -> Result<(), String> {
+        let Some(ledger) = world.ledgers().get(group) else {
+            return Ok(());
+        };
+        let seen = self.seen.insert(group, ledger.last()).unwrap_or(0);
+        for index in seen + 1..=ledger.last() {
+            if let Some(call) = ledger.call(index) {
+                let asked = world.names().of_command(group, call);
+                self.executed(world, asked, format!("entry {index} of {group}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A write that failed for certain is there.
+fn lie(world: &World, number: usize, place: &str) -> Result<(), String> {
+    let operation = &world.history().operations()[number];
+    Err(format!(
+        "a write that failed definitely is in {place}: {operation:?}"
+    ))
+}
+
+/// Whether a change of keyspaces has changed any.
+fn took_effect(executed: &Executed) -> bool {
+    match &executed.outcome {
+        Outcome::Keyspace { created, .. } => {
+            *created || !matches!(executed.command, Command::CreateKeyspace(_))
+        }
+        Outcome::Done | Outcome::Refused(_) => false,
+    }
+}
+
+/// An alteration or a drop that failed for certain did not happen.
+fn check_changes(world: &World) -> Result<(), String> {
+    for executed in world.control_ledger().executed() {
+        if let Some(Asked::Change(number)) = world.names().of_write(executed.id)
+            && let change @ (_, Some(Err(error))) = &world.changes()[number]
+            && error.is_definite()
+            && took_effect(executed)
+        {
+            return Err(format!(
+                "a change that failed definitely was executed: {change:?}: {executed:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A keyspace that was created is one that somebody was told of, or may have created without having been told.
+fn check_creations(world: &World) -> Result<(), String> {
+    for executed in world.control_ledger().executed() {
+        let (Command::CreateKeyspace(wanted), Outcome::Keyspace { keyspace, .. }) =
+            (&executed.command, &executed.outcome)
+        else {
+            continue;
+        };
+        let accounts_for = |(number, (settings, answer)): (usize, &crate::world::Creation)| {
+            settings == wanted
+                && match answer {
+                    Some(Ok(Response::Keyspace { keyspace: told, .. })) => {
+                        told.id == keyspace.id || world.was_tried_again(number)
+                    }
+                    Some(Ok(_)) | None => true,
+                    Some(Err(error)) => !error.is_definite(),
+                }
+        };
+        if took_effect(executed) && !world.creations().iter().enumerate().any(accounts_for) {
+            let attempts = world
+                .creations()
+                .iter()
+                .filter(|(settings, _)| settings == wanted);
+            let attempts: Vec<_> = attempts.map(|(_, answer)| answer).collect();
+            return Err(format!(
+                "{keyspace:?} was created, but whoever wanted it was told: {attempts:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Invariant for DefiniteErrors {
@@ -70,7 +199,14 @@ impl Invariant for DefiniteErrors {
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
         match observation {
-            Observation::Handled { node, effects, .. } => {
+            Observation::Handled {
+                node, role, effects, ..
+            } => {
+                match role {
+                    RoleId::Replica(_) => self.made_events(world, effects)?,
+                    RoleId::Shard(group) => self.committed(world, group)?,
+                    _ => {}
+                }
                 states_sent(effects).try_for_each(|(_, _, state)| {
                     self.check(world, state, &format!("a state that {node} sends"))
                 })
@@ -99,7 +235,8 @@ impl Invariant for DefiniteErrors {
         }
     }
 
-    fn finish(&mut self, _world: &World) -> Result<(), String> {
-        Ok(())
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        check_changes(world)?;
+        check_creations(world)
     }
 }

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_client::core::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
+use quorate_client::core::{
+    CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome, operation_of,
+};
 use quorate_protocol::api::Request;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::keyspace::KeyspaceSettings;
+use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_protocol::time::{Instant, Now, WallTime};
 use quorate_protocol::versions::WriteId;
 
 use super::{EPOCH_MICROS, Happening, World};
 use crate::history::{Action, Operation};
 use crate::invariants::Observation;
+use crate::names::Asked;
 use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
 use crate::record::{Hosted, Recording};
 use crate::workload::{Step, Workload};
@@ -20,23 +23,15 @@ use crate::workload::{Step, Workload};
 /// The role that a client is.
 pub type ClientRole = ClientCore;
 
-/// What an operation in flight is for.
-enum Purpose {
-    /// The workload: its number in the history.
-    Work(usize),
-    /// The creation of a keyspace: its number among them.
-    Creation(usize),
-    /// The end of a keyspace: its number among them.
-    Drop(usize),
-}
-
 /// A client, its connections, and what it is up to.
 pub(super) struct SimulatedClient {
     core: Hosted<ClientCore>,
     /// By the names that the core gives them. `true` once established.
     connections: BTreeMap<u64, (SessionId, bool)>,
     set: u64,
-    purposes: BTreeMap<u64, Purpose>,
+    /// What its operations are for, also of those that are over: a request may arrive late.
+    asked: BTreeMap<u64, Asked>,
+    in_flight: BTreeSet<u64>,
     last_op: u64,
     workload: Option<Workload>,
 }
@@ -63,7 +58,8 @@ impl World {
             core: Hosted::new(core, self.chance.number(), self.config.record),
             connections: BTreeMap::new(),
             set: 0,
-            purposes: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
             last_op: 0,
             workload: None,
         });
@@ -83,28 +79,41 @@ impl World {
             client,
             Request::CreateKeyspace(settings),
             CallOptions::timeout(timeout),
-            Purpose::Creation(number),
+            Asked::Creation(number),
         );
     }
 
-    /// Has a client drop a keyspace; its number is the last among [`World::drops`].
+    /// Has a client drop a keyspace; its number is the last among [`World::changes`].
     pub fn drop_keyspace(&mut self, client: u32, name: &str, timeout: Duration) {
-        let number = self.drops.len();
-        self.drops.push((name.to_owned(), None));
         let request = Request::DropKeyspace {
             name: name.to_owned(),
             // The client gives it one.
-            write_id: WriteId {
-                client: 0,
-                sequence: 0,
-            },
+            write_id: WriteId::default(),
         };
-        self.submit(
-            client,
-            request,
-            CallOptions::timeout(timeout),
-            Purpose::Drop(number),
-        );
+        self.change_keyspace(client, request, timeout);
+    }
+
+    /// Has a client alter a keyspace; its number is the last among [`World::changes`].
+    pub fn alter_keyspace(&mut self, client: u32, name: &str, change: KeyspaceChange, timeout: Duration) {
+        let request = Request::AlterKeyspace {
+            name: name.to_owned(),
+            change,
+            write_id: WriteId::default(),
+        };
+        self.change_keyspace(client, request, timeout);
+    }
+
+    fn change_keyspace(&mut self, client: u32, request: Request, timeout: Duration) {
+        let number = self.changes.len();
+        self.changes.push((request.clone(), None));
+        let options = CallOptions::timeout(timeout);
+        self.submit(client, request, options, Asked::Change(number));
+    }
+
+    /// What a client has asked for by a request with this id; `None` if it was by itself.
+    pub(super) fn asked_by(&self, client: u32, request: u64) -> Option<Asked> {
+        let (op, _) = operation_of(request)?;
+        self.clients[client as usize].asked.get(&op).copied()
     }
 
     /// Gives a client something to do from now on. Without a workload it stops when what it has begun is complete.
@@ -188,14 +197,15 @@ impl World {
         self.chronicle
             .note(self.now, format_args!("client {client}"), "invokes", &operation);
         let number = self.history.invoke(operation);
-        self.submit(client, request, options, Purpose::Work(number));
+        self.submit(client, request, options, Asked::Work(number));
     }
 
-    fn submit(&mut self, client: u32, request: Request, options: CallOptions, purpose: Purpose) {
+    fn submit(&mut self, client: u32, request: Request, options: CallOptions, asked: Asked) {
         let simulated = &mut self.clients[client as usize];
         simulated.last_op += 1;
         let op = simulated.last_op;
-        simulated.purposes.insert(op, purpose);
+        simulated.asked.insert(op, asked);
+        simulated.in_flight.insert(op);
         self.client_event(client, ClientEvent::Submit { op, request, options });
     }
 
@@ -208,13 +218,23 @@ impl World {
     }
 
     fn completed(&mut self, client: u32, op: u64, outcome: Outcome) {
-        let purpose = self.clients[client as usize].purposes.remove(&op);
+        let simulated = &mut self.clients[client as usize];
+        assert!(
+            simulated.in_flight.remove(&op),
+            "operation {op} of client {client} completes twice"
+        );
+        let asked = simulated.asked[&op];
         let who = format_args!("client {client}");
         self.chronicle.note(self.now, who, "is told", &outcome.result);
-        match purpose.unwrap_or_else(|| panic!("operation {op} of client {client} completes twice")) {
-            Purpose::Creation(number) => self.creations[number].1 = Some(outcome.result),
-            Purpose::Drop(number) => self.drops[number].1 = Some(outcome.result),
-            Purpose::Work(number) => {
+        match asked {
+            Asked::Creation(number) => {
+                self.creations[number].1 = Some(outcome.result);
+                if outcome.attempts > 1 {
+                    self.tried_again.insert(number);
+                }
+            }
+            Asked::Change(number) => self.changes[number].1 = Some(outcome.result),
+            Asked::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
                 self.observe(Observation::Completed { operation: number });
                 let operation = &self.history.operations()[number];

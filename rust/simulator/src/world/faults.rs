@@ -74,6 +74,20 @@ impl World {
                 self.change_disk(node, |disk| disk.sync.most = Duration::from_micros(sync_micros));
             }
             Fault::FullDisk(node) => self.change_disk(node, |disk| disk.full = true),
+            Fault::FullLeader { control } => {
+                let leader = match control {
+                    true => self.control_leader(),
+                    false => self.busiest_leader(),
+                };
+                if let Some(leader) = leader {
+                    self.change_disk(leader, |disk| disk.full = true);
+                }
+            }
+            Fault::HealDisks => {
+                for node in self.nodes() {
+                    self.change_disk(node, |disk| *disk = DiskConditions::default());
+                }
+            }
             Fault::HealDisk(node) => self.change_disk(node, |disk| *disk = DiskConditions::default()),
             Fault::Rot(node) => self.rot(node),
             Fault::Skew { node, micros } => {
@@ -159,6 +173,15 @@ impl World {
         };
         let led = |node: &NodeId| self.groups().filter(|(_, group)| leads(*node, group.id)).count();
         self.nodes().filter(|node| led(node) > 0).max_by_key(led)
+    }
+
+    /// The node that leads the control plane, if one does.
+    fn control_leader(&self) -> Option<NodeId> {
+        let leads = |node: &NodeId| {
+            let raft = self.control(*node).and_then(|control| control.group().raft());
+            raft.is_some_and(Raft::is_leader)
+        };
+        self.nodes().find(leads)
     }
 
     fn change_path(&mut self, from: Endpoint, to: Endpoint, change: impl FnOnce(&mut Conditions)) {

@@ -17,7 +17,7 @@ use quorate_protocol::routing::{Route, route};
 
 use super::World;
 use super::machine::Port;
-use crate::network::{SessionId, Side};
+use crate::network::{Endpoint, SessionId, Side};
 
 /// What a node takes on at a time: less than a real one, so that clients meet the limits.
 pub(crate) const LIMITS: Limits = Limits {
@@ -152,6 +152,7 @@ impl World {
             deadline: now.instant + Duration::from_millis(u64::from(frame.deadline_ms)),
             trace: frame.trace,
         };
+        self.note_name(node, connection, &frame);
         let members = self.placement.topology().members.len();
         let served = &self.served;
         let required = |need: &Need| {
@@ -186,6 +187,16 @@ impl World {
                     delay,
                 );
             }
+        }
+    }
+
+    /// Takes note of whose operation it is.
+    fn note_name(&mut self, node: NodeId, connection: u64, frame: &RequestFrame) {
+        let session = self.process_mut(node).connections.get(&connection).copied();
+        if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session))
+            && let Some(asked) = self.asked_by(client, frame.id)
+        {
+            self.names.note(&frame.request, asked);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Looking at the world: what tests, invariants and reports may know of it.
 
 use bytes::Bytes;
+use quorate_protocol::api::{Request, Response};
 use quorate_protocol::control::Control;
+use quorate_protocol::error::Error;
 use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::instance::Instance;
 use quorate_protocol::key::Key;
@@ -14,10 +16,12 @@ use quorate_protocol::shard::Shard;
 use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
 
-use super::{Creation, Dropping, World};
+use super::{Changing, Creation, World};
+use crate::control_ledger::ControlLedger;
 use crate::history::{History, Operation};
 use crate::invariants::Violation;
 use crate::ledger::Ledgers;
+use crate::names::Names;
 use crate::oracle::Oracle;
 
 impl World {
@@ -106,6 +110,16 @@ impl World {
         &self.ledgers
     }
 
+    /// What the control plane has committed.
+    pub fn control_ledger(&self) -> &ControlLedger {
+        &self.control_ledger
+    }
+
+    /// Which operation of a client goes by which name.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// The groups of consensus keyspaces, with their keyspace and shard.
     pub fn groups(&self) -> impl Iterator<Item = (&Keyspace, &Group)> {
         self.keyspaces()
@@ -137,9 +151,29 @@ impl World {
         self.rotted
     }
 
-    /// The keyspaces that clients wanted to be dropped, in the order in which they asked.
-    pub fn drops(&self) -> &[Dropping] {
-        &self.drops
+    /// Whether a creation, by its number, was attempted several times: each attempt may have created the keyspace.
+    pub fn was_tried_again(&self, creation: usize) -> bool {
+        self.tried_again.contains(&creation)
+    }
+
+    /// The other changes of keyspaces that clients wanted, in the order in which they asked.
+    pub fn changes(&self) -> &[Changing] {
+        &self.changes
+    }
+
+    /// The keyspaces that clients wanted to be dropped, and what they were told.
+    pub fn drops(&self) -> impl Iterator<Item = (&str, Option<&Result<Response, Error>>)> {
+        self.changes.iter().filter_map(|(request, answer)| match request {
+            Request::DropKeyspace { name, .. } => Some((name.as_str(), answer.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Whether anybody wanted this keyspace to be altered.
+    pub fn is_altered(&self, keyspace: &str) -> bool {
+        self.changes
+            .iter()
+            .any(|(request, _)| matches!(request, Request::AlterKeyspace { name, .. } if name == keyspace))
     }
 
     /// The keyspaces that some node serves.

@@ -140,7 +140,7 @@ impl World {
         }
         let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
         self.judge("dots unique", verdict);
-        self.watch_shard(node, role, &event);
+        self.watch_group(node, role, &event);
         self.observe(Observation::Handled {
             node,
             role,
@@ -152,8 +152,11 @@ impl World {
         }
     }
 
-    /// Writes down what a shard's server takes for committed.
-    fn watch_shard(&mut self, node: NodeId, role: RoleId, event: &Event) {
+    /// Writes down what a server of a group takes for committed.
+    fn watch_group(&mut self, node: NodeId, role: RoleId, event: &Event) {
+        if role == RoleId::Control {
+            return self.watch_control(node);
+        }
         let RoleId::Shard(group) = role else { return };
         if matches!(event, Event::Start) {
             self.ledgers.restarted(group, node);
@@ -164,6 +167,15 @@ impl World {
             self.judge("state machine safety", verdict);
         }
         self.ledgers = ledgers;
+    }
+
+    fn watch_control(&mut self, node: NodeId) {
+        let mut ledger = std::mem::take(&mut self.control_ledger);
+        if let Some(raft) = self.control(node).and_then(|control| control.group().raft()) {
+            let verdict = ledger.watch(raft);
+            self.judge("state machine safety", verdict);
+        }
+        self.control_ledger = ledger;
     }
 
     fn perform(&mut self, node: NodeId, role: RoleId, effect: Effect) {

@@ -1,0 +1,125 @@
+//! What the control plane has committed, and what became of each change: the [ledger](crate::ledger) of its group.
+//!
+//! Whether a change was executed is asked of a state machine of the same kind, which is fed the committed entries. It says
+//! what the log means; that the nodes take the same meaning from it, others watch.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use quorate_protocol::control::{Change, Command, ControlPlane, Outcome};
+use quorate_protocol::raft::Raft;
+use quorate_protocol::raft::entry::{Entry, EntryKind};
+use quorate_protocol::raft::machine::StateMachine as _;
+use quorate_protocol::raft::sessions::{Request, request_of};
+use quorate_protocol::raft::types::LogIndex;
+use quorate_protocol::time::WallTime;
+use quorate_protocol::versions::WriteId;
+
+/// A change that was executed, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// Its name.
+    pub id: WriteId,
+    /// What was to be done.
+    pub command: Command,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What the control plane has committed.
+#[derive(Clone, Debug, Default)]
+pub struct ControlLedger {
+    machine: ControlPlane,
+    applied: LogIndex,
+    names: BTreeSet<WriteId>,
+    executed: Vec<Executed>,
+}
+
+impl ControlLedger {
+    /// All changes, in their order.
+    pub fn executed(&self) -> &[Executed] {
+        &self.executed
+    }
+
+    /// Takes over what a server has committed and no other before it.
+    ///
+    /// # Errors
+    /// An entry is none that the control plane knows.
+    pub fn watch(&mut self, raft: &Raft) -> Result<(), String> {
+        while self.applied < raft.log().commit() {
+            let index = self.applied.next();
+            let Some(entry) = raft.log().entry(index) else {
+                return Err(format!(
+                    "nobody was seen to commit entry {index} of the control plane"
+                ));
+            };
+            self.commit(entry)?;
+        }
+        Ok(())
+    }
+
+    /// The next entry is committed.
+    fn commit(&mut self, entry: &Entry) -> Result<(), String> {
+        self.applied = entry.index;
+        if let EntryKind::Command(bytes) = &entry.kind
+            && let Request::Plain(command) = request_of(bytes).map_err(|error| error.to_string())?
+        {
+            let change = Change::decode(&command).map_err(|error| error.to_string())?;
+            let outcome = self.machine.apply(entry.position(), WallTime(0), change.clone());
+            self.note(change, &outcome)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, change: Change, outcome: &Bytes) -> Result<(), String> {
+        let Change { id, command } = change;
+        let outcome = Outcome::decode(outcome).map_err(|error| error.to_string())?;
+        if self.names.insert(id) {
+            self.executed.push(Executed { id, command, outcome });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::error::Error;
+    use quorate_protocol::raft::sessions::logged;
+    use quorate_protocol::raft::types::Term;
+
+    use super::*;
+
+    #[test]
+    fn a_change_that_stands_in_the_log_twice_was_executed_once() {
+        let mut ledger = ControlLedger::default();
+        let id = WriteId {
+            client: 7,
+            sequence: 1,
+        };
+        let command = Command::DropKeyspace {
+            name: "users".to_owned(),
+        };
+        let change = Change {
+            id,
+            command: command.clone(),
+        };
+        let kinds = [
+            EntryKind::Empty,
+            EntryKind::Command(logged(WallTime(1), Request::Plain(change.encode()))),
+            EntryKind::Command(logged(WallTime(2), Request::Plain(change.encode()))),
+        ];
+        for (index, kind) in (1..).zip(kinds) {
+            let entry = Entry {
+                term: Term(1),
+                index: LogIndex(index),
+                kind,
+            };
+            ledger.commit(&entry).unwrap();
+        }
+        let [executed] = ledger.executed() else {
+            panic!("{:?}", ledger.executed());
+        };
+        assert_eq!((executed.id, &executed.command), (id, &command));
+        assert!(matches!(executed.outcome, Outcome::Refused(Error::NotFound(_))));
+    }
+}
