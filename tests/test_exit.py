@@ -13,8 +13,15 @@ import pytest
 RUNS = 8
 
 HEAD = """
-import asyncio, sys, threading, quorate
+import asyncio, sys, threading, time, quorate
 from quorate import aio
+
+class SlowEnd:
+    def __del__(self, sleep=time.sleep):
+        # The interpreter is ending already. Released for a moment, so that answers arrive meanwhile.
+        sleep(0.02)
+
+slow_end = SlowEnd()
 
 def connected(use):
     async def main():
@@ -45,7 +52,7 @@ asyncio.run(connected(use))
 """,
     "calls are cancelled": """
 async def use(keyspace):
-    tasks = puts(keyspace, 32)
+    tasks = puts(keyspace, 200)
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()
@@ -54,7 +61,7 @@ asyncio.run(connected(use))
 """,
     "exits while calls are in flight": """
 async def use(keyspace):
-    await puts(keyspace, 16)[0]
+    await puts(keyspace, 200)[0]
     raise SystemExit(3)
 asyncio.run(connected(use))
 """,
@@ -62,7 +69,7 @@ asyncio.run(connected(use))
 loop = asyncio.new_event_loop()
 async def main():
     client = await aio.connect(sys.argv[1])
-    tasks = puts(await client.keyspace("exit"), 16)
+    tasks = puts(await client.keyspace("exit"), 200)
     await asyncio.sleep(0)
     return tasks
 tasks = loop.run_until_complete(main())
