@@ -157,7 +157,12 @@ fn a_counter_that_restarts_is_noticed() {
 
 #[test]
 fn an_id_that_is_kept_after_a_crash_is_noticed() {
-    notices("id-kept-after-crash", 40, &["durability"]);
+    let many_writers = Config {
+        nodes: 3,
+        clients: 12,
+        ..Config::default()
+    };
+    notices_on(many_writers, "id-kept-after-crash", 20, &["durability"]);
 }
 
 #[test]

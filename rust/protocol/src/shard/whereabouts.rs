@@ -47,7 +47,26 @@ pub(super) fn misdirected(
             keyspace.shard_of_source(hash, source),
         ),
         Request::Read { keys, .. } => keys.iter().find_map(key),
-        _ => None,
+        Request::OpenSession { .. }
+        | Request::CloseSession { .. }
+        | Request::ReadRange { .. }
+        | Request::ReadLog { .. }
+        | Request::Put { .. }
+        | Request::Get { .. }
+        | Request::Scan { .. }
+        | Request::CreateKeyspace(_)
+        | Request::AlterKeyspace { .. }
+        | Request::DropKeyspace { .. }
+        | Request::ListKeyspaces
+        | Request::Topology
+        | Request::Membership
+        | Request::Status
+        | Request::Events { .. }
+        | Request::Spans { .. }
+        | Request::Metrics
+        | Request::Groups
+        | Request::Faults
+        | Request::ChangeFaults(_) => None,
     }
 }
 
