@@ -50,10 +50,10 @@ mod write;
 #[cfg(test)]
 mod forged;
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod transcripts;

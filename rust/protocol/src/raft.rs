@@ -127,10 +127,10 @@ pub use group::RaftGroup;
 pub use server::Raft;
 
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod transcripts;

@@ -370,8 +370,8 @@ pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
     ))
 }
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod transcripts;

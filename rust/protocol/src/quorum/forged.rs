@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::lab::{Happening, Lab, Setup};
+use super::testing::{Cluster, Keyspaces as _, Setup, TraceEvent};
 use crate::api::{Request, Response};
 use crate::bugs::Bugs;
 use crate::error::Error;
@@ -12,39 +12,39 @@ use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
-use crate::role::RoleId;
+use crate::testing::roles::Output;
 use crate::versions::{Context, Dot, VersionVector, WriteId};
 
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 const NODES: u16 = 3;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-struct Cluster {
-    lab: Lab,
+struct Play {
+    cluster: Cluster,
     key: Key,
 }
 
-impl Cluster {
+impl Play {
     fn new() -> Self {
-        let mut lab = Lab::new(&Setup {
+        let setup = Setup {
             nodes: NODES,
             seed: 1,
             bugs: Bugs::default(),
             scrambled: false,
-        });
-        lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
+        };
+        let mut cluster = setup.started();
+        cluster.create_keyspace(KeyspaceSettings::quorum("ks", 3));
         let key = Key::try_from("k").unwrap();
-        Cluster { lab, key }
+        Play { cluster, key }
     }
 
     fn ask(&mut self, node: u16, request: Request) -> Result<Response, Error> {
-        self.lab.happenings.clear();
-        self.lab
-            .ask(NodeId(node), RoleId::Coordinator(KEYSPACE), request, TIMEOUT);
-        self.lab.run();
-        let answers = std::mem::take(&mut self.lab.happenings).into_iter();
-        let mut answers = answers.filter_map(|happening| match happening {
-            Happening::Reply { response, .. } => Some(response),
+        self.cluster.trace.clear();
+        self.cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+        self.cluster.run();
+        let answers = std::mem::take(&mut self.cluster.trace).into_iter();
+        let mut answers = answers.filter_map(|event| match event {
+            TraceEvent::Output(_, Output::Reply(_, response)) => Some(response),
             _ => None,
         });
         answers.next().expect("every request is answered")
@@ -59,7 +59,7 @@ impl Cluster {
             level: Some(Level::All),
             write_id: WriteId {
                 client: 1,
-                sequence: self.lab.operations.len() as u64,
+                sequence: self.cluster.operations,
             },
         };
         self.ask(node, request)
@@ -83,17 +83,17 @@ proptest! {
         (1..=NODES, any::<prop::sample::Index>(), prop_oneof![1..9u64, Just(u64::MAX)]),
         1..8,
     )) {
-        let mut cluster = Cluster::new();
+        let mut play = Play::new();
         for node in 1..=NODES {
-            cluster.put(node, None).unwrap();
+            play.put(node, None).unwrap();
         }
         for (node, which, ahead) in forgeries {
-            let dot = *which.get(&cluster.seen());
+            let dot = *which.get(&play.seen());
             let counter = dot.counter.saturating_add(ahead);
             // It may be refused, by the replica whose dots it is about.
-            let _ = cluster.put(node, Some([Dot { counter, ..dot }].into_iter().collect()));
+            let _ = play.put(node, Some([Dot { counter, ..dot }].into_iter().collect()));
             for node in 1..=NODES {
-                let plain = cluster.put(node, None);
+                let plain = play.put(node, None);
                 prop_assert!(matches!(plain, Ok(Response::Written(_))), "{plain:?}");
             }
         }

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::lab::{Lab, Setup};
+use quorate_testing::Crash;
+
+use super::testing::{Cluster, Keyspaces as _, Setup};
 use crate::api::Request;
 use crate::bugs::Bugs;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
-use crate::role::RoleId;
 use crate::versions::WriteId;
 use judge::Judge;
 
@@ -115,35 +116,35 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A cluster with its judge.
 struct Run {
-    lab: Lab,
+    cluster: Cluster,
     judge: Judge,
 }
 
 impl Run {
     fn new(bugs: Bugs) -> Self {
-        let mut lab = Lab::new(&Setup {
+        let setup = Setup {
             nodes: NODES,
             seed: 1,
             bugs,
             scrambled: true,
-        });
-        lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
-        lab.happenings.clear();
-        for machine in lab.machines.values_mut() {
-            machine.disk.held = true;
+        };
+        let mut cluster = setup.started();
+        cluster.create_keyspace(KeyspaceSettings::quorum("ks", 3));
+        cluster.trace.clear();
+        for node in cluster.nodes.values_mut() {
+            node.disk.held = true;
         }
         Run {
-            lab,
+            cluster,
             judge: Judge::new(3),
         }
     }
 
     fn ask(&mut self, node: NodeId, key: usize, level: Level, ask: Ask) {
-        let role = RoleId::Coordinator(KEYSPACE);
-        if !self.lab.machines[&node].has(role) {
+        if !self.cluster.serves(node, KEYSPACE) {
             return;
         }
-        let number = self.lab.operations.len() as u64 + 1;
+        let number = self.cluster.operations + 1;
         let level = Some(level);
         let (keyspace, key) = (KEYSPACE, Key::try_from(KEYS[key]).expect("a short key"));
         let put = |value: Option<String>, context, sequence| Request::Put {
@@ -175,12 +176,12 @@ impl Run {
             },
         };
         self.judge.asked(number, node, &request);
-        assert_eq!(self.lab.ask(node, role, request, TIMEOUT), number);
+        assert_eq!(self.cluster.ask(node, KEYSPACE, request, TIMEOUT), number);
     }
 
     fn step(&mut self, step: Step) {
-        let running = |lab: &Lab, node| lab.machines[&NodeId(node)].running();
-        let wire = self.lab.wire.len();
+        let running = |cluster: &Cluster, node| cluster.is_up(NodeId(node));
+        let wire = self.cluster.wire.len();
         match step {
             Step::Ask {
                 node,
@@ -188,32 +189,34 @@ impl Run {
                 level,
                 ask,
             } => self.ask(NodeId(node), key, Level::Count(level), ask),
-            Step::Deliver { pick } if wire > 0 => self.lab.deliver(pick % wire),
-            Step::DeliverAll => drop(self.lab.deliver_round(None, usize::MAX)),
-            Step::Drop { pick } if wire > 0 => drop(self.lab.wire.remove(pick % wire)),
-            Step::Repeat { pick } if wire > 0 => self.lab.wire.push(self.lab.wire[pick % wire].clone()),
-            Step::Persist { node, count } => drop(self.lab.persist(NodeId(node), count)),
-            Step::Refuse { node } => self.lab.refuse_newest(NodeId(node)),
-            Step::Crash { node, synced } if running(&self.lab, node) => {
-                self.lab.crash(NodeId(node), synced);
+            Step::Deliver { pick } if wire > 0 => self.cluster.deliver(pick % wire),
+            Step::DeliverAll => drop(self.cluster.deliver_round(None, usize::MAX)),
+            Step::Drop { pick } if wire > 0 => drop(self.cluster.wire.remove(pick % wire)),
+            Step::Repeat { pick } if wire > 0 => {
+                self.cluster.wire.push(self.cluster.wire[pick % wire].clone())
+            }
+            Step::Persist { node, count } => drop(self.cluster.persist(NodeId(node), count)),
+            Step::Refuse { node } => self.cluster.refuse_newest(NodeId(node)),
+            Step::Crash { node, synced } if running(&self.cluster, node) => {
+                self.cluster.crash(NodeId(node), Crash::synced(synced));
                 self.judge.crashed(NodeId(node));
             }
-            Step::Restart { node } if !running(&self.lab, node) => self.lab.restart(NodeId(node)),
-            Step::Link { from, to, up } if from != to && running(&self.lab, to) => {
-                self.lab.link(NodeId(from), NodeId(to), up);
+            Step::Restart { node } if !running(&self.cluster, node) => self.cluster.start(NodeId(node)),
+            Step::Link { from, to, up } if from != to && running(&self.cluster, to) => {
+                self.cluster.link(NodeId(from), NodeId(to), up);
             }
-            Step::Advance { millis } => self.lab.advance(Duration::from_millis(millis)),
+            Step::Advance { millis } => self.cluster.advance(Duration::from_millis(millis)),
             _ => {}
         }
-        self.judge.look(&mut self.lab, KEYSPACE);
+        self.judge.look(&mut self.cluster, KEYSPACE);
     }
 
     /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
     fn finish(mut self) -> Vec<String> {
         for node in 1..=NODES {
             self.step(Step::Restart { node });
-            self.lab.machine(NodeId(node)).disk.held = false;
-            self.lab.persist(NodeId(node), usize::MAX);
+            self.cluster.node(NodeId(node)).disk.held = false;
+            self.cluster.persist(NodeId(node), usize::MAX);
             for to in 1..=NODES {
                 self.step(Step::Link {
                     from: node,
@@ -222,20 +225,20 @@ impl Run {
                 });
             }
         }
-        self.lab.run();
-        self.lab.advance(Duration::from_secs(5));
-        self.judge.look(&mut self.lab, KEYSPACE);
+        self.cluster.run();
+        self.cluster.advance(Duration::from_secs(5));
+        self.judge.look(&mut self.cluster, KEYSPACE);
         // The first read repairs, the second one finds everyone alike.
         for _ in 0..2 {
             for key in 0..KEYS.len() {
                 self.ask(NodeId(1), key, Level::All, Ask::Get);
-                self.lab.run();
-                self.lab.advance(Duration::from_secs(5));
-                self.judge.look(&mut self.lab, KEYSPACE);
+                self.cluster.run();
+                self.cluster.advance(Duration::from_secs(5));
+                self.judge.look(&mut self.cluster, KEYSPACE);
             }
         }
         let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
-        self.judge.verdict(&self.lab, KEYSPACE, keys)
+        self.judge.verdict(&self.cluster, KEYSPACE, keys)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::lab::{Lab, Recording, Setup};
+use quorate_testing::{Clock, Crash};
+
+use super::testing::{Cluster, Keyspaces as _, Recording, Setup};
 use crate::api::Request;
 use crate::bugs::Bugs;
 use crate::ids::{KeyspaceId, NodeId};
@@ -11,13 +13,14 @@ use crate::instance::Instance;
 use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
-use crate::role::RoleId;
+use crate::role::{Effect, Event, Input};
+use crate::testing::roles::now;
 use crate::versions::WriteId;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-fn put(lab: &mut Lab, node: u16, key: &str, level: Level) {
+fn put(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
     let request = Request::Put {
         keyspace: KEYSPACE,
         key: Key::try_from(key).unwrap(),
@@ -26,48 +29,49 @@ fn put(lab: &mut Lab, node: u16, key: &str, level: Level) {
         level: Some(level),
         write_id: WriteId {
             client: 1,
-            sequence: lab.operations.len() as u64,
+            sequence: cluster.operations,
         },
     };
-    lab.ask(NodeId(node), RoleId::Coordinator(KEYSPACE), request, TIMEOUT);
+    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
-fn get(lab: &mut Lab, node: u16, key: &str, level: Level) {
+fn get(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
     let request = Request::Get {
         keyspace: KEYSPACE,
         key: Key::try_from(key).unwrap(),
         level: Some(level),
     };
-    lab.ask(NodeId(node), RoleId::Coordinator(KEYSPACE), request, TIMEOUT);
+    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
 /// Four nodes with a bit of everything: all roles, all kinds of requests, a crash, a full disk, deadlines that pass.
 fn scenario(seed: u64) -> Vec<Recording> {
-    let mut lab = Lab::new(&Setup {
+    let setup = Setup {
         nodes: 4,
         seed,
         bugs: Bugs::default(),
         scrambled: true,
-    });
-    lab.create_keyspace(KeyspaceSettings::quorum("ks", 3));
+    };
+    let mut cluster = setup.started();
+    cluster.create_keyspace(KeyspaceSettings::quorum("ks", 3));
     for (number, key) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
-        put(&mut lab, number as u16 % 4 + 1, key, Level::Quorum);
-        lab.run();
-        get(&mut lab, 4 - number as u16 % 4, key, Level::One);
-        put(&mut lab, 1, key, Level::All);
-        put(&mut lab, 2, key, Level::All);
+        put(&mut cluster, number as u16 % 4 + 1, key, Level::Quorum);
+        cluster.run();
+        get(&mut cluster, 4 - number as u16 % 4, key, Level::One);
+        put(&mut cluster, 1, key, Level::All);
+        put(&mut cluster, 2, key, Level::All);
     }
-    lab.crash(NodeId(3), 0);
-    lab.machine(NodeId(2)).disk.full = true;
+    cluster.crash(NodeId(3), Crash::default());
+    cluster.node(NodeId(2)).disk.full = true;
     for key in ["a", "b", "g"] {
-        put(&mut lab, 2, key, Level::Quorum);
-        put(&mut lab, 1, key, Level::One);
+        put(&mut cluster, 2, key, Level::Quorum);
+        put(&mut cluster, 1, key, Level::One);
     }
-    lab.run();
-    lab.machine(NodeId(2)).disk.full = false;
-    lab.restart(NodeId(3));
+    cluster.run();
+    cluster.node(NodeId(2)).disk.full = false;
+    cluster.start(NodeId(3));
     for key in ["a", "b", "g"] {
-        get(&mut lab, 3, key, Level::Quorum);
+        get(&mut cluster, 3, key, Level::Quorum);
     }
     let scan = Request::Scan {
         keyspace: KEYSPACE,
@@ -77,11 +81,20 @@ fn scenario(seed: u64) -> Vec<Recording> {
         limit: 3,
         level: None,
     };
-    lab.ask(NodeId(4), RoleId::Coordinator(KEYSPACE), scan, TIMEOUT);
-    lab.run();
-    put(&mut lab, 1, "h", Level::All);
-    lab.advance(Duration::from_secs(5));
-    lab.into_recordings()
+    cluster.ask(NodeId(4), KEYSPACE, scan, TIMEOUT);
+    cluster.run();
+    put(&mut cluster, 1, "h", Level::All);
+    cluster.advance(Duration::from_secs(5));
+    cluster.into_recordings()
+}
+
+fn inputs(recording: &Recording) -> Vec<Input<Event>> {
+    let steps = recording.steps.iter();
+    let input = |(clock, event, _): &(Clock, Event, Vec<Effect>)| Input {
+        now: now(*clock),
+        event: event.clone(),
+    };
+    steps.map(input).collect()
 }
 
 fn hash(instance: &Instance) -> u64 {
@@ -115,7 +128,7 @@ fn the_same_seed_gives_the_same_run() {
     let (first, second) = (scenario(1), scenario(1));
     assert_eq!(first.len(), second.len());
     for (first, second) in first.iter().zip(&second) {
-        assert_eq!(first.inputs, second.inputs);
+        assert_eq!(inputs(first), inputs(second));
         assert_eq!(first.end(), second.end());
     }
 }
@@ -124,7 +137,7 @@ fn the_same_seed_gives_the_same_run() {
 #[should_panic(expected = "after")]
 fn a_replay_with_one_input_missing_is_noticed() {
     for mut recording in scenario(1) {
-        recording.inputs.remove(0);
+        recording.steps.remove(0);
         recording.replay();
     }
 }
@@ -132,12 +145,9 @@ fn a_replay_with_one_input_missing_is_noticed() {
 #[test]
 fn inputs_survive_being_written_down() {
     for recording in scenario(1) {
-        for input in &recording.inputs {
-            let bytes = postcard::to_stdvec(input).unwrap();
-            assert_eq!(
-                &postcard::from_bytes::<crate::role::Input<_>>(&bytes).unwrap(),
-                input
-            );
+        for input in inputs(&recording) {
+            let bytes = postcard::to_stdvec(&input).unwrap();
+            assert_eq!(postcard::from_bytes::<Input<Event>>(&bytes).unwrap(), input);
         }
     }
 }

@@ -32,7 +32,6 @@ use super::bugs::RaftBugs;
 use server::Catalog;
 use world::{Action, Bounds, World};
 
-mod laws;
 mod server;
 mod world;
 

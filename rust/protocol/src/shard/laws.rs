@@ -8,12 +8,11 @@
 //! failure is replayed.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rand_core::Rng as _;
 
-use super::lab::{Lab, Setup, Weather};
+use super::testing::{Cluster, Consensus as _, Setup};
 use crate::api::Request;
 use crate::bugs::Bugs;
 use crate::ids::NodeId;
@@ -24,15 +23,14 @@ use crate::raft::types::GroupId;
 use crate::ring::HashKind;
 use crate::role::{Rng, rng_from_seed};
 use judge::Judge;
+use quorate_checker::figure3::Verdict;
+use quorate_testing::Profile;
+use quorate_testing::seeds::{outcome, seeds};
 
 mod clients;
-mod figure3;
 mod judge;
 mod model;
 mod trouble;
-
-/// Why a run is no good.
-type Verdict = Result<(), String>;
 
 /// Of the lab's ring.
 const HASH: HashKind = HashKind::Murmur3;
@@ -55,7 +53,7 @@ struct Client {
 }
 
 struct Run {
-    lab: Lab,
+    cluster: Cluster,
     judge: Judge,
     rng: Rng,
     clients: Vec<Client>,
@@ -82,18 +80,18 @@ impl Run {
         };
         setup.seed = seed;
         let turbulent = below(3) > 0;
-        setup.weather = match turbulent {
-            true => Weather {
-                latency: (100, 8_000 + below(20_000)),
+        setup.profile = match turbulent {
+            true => Profile {
+                latency: Some((100, 8_000 + below(20_000))),
                 lost: below(100),
-                twice: below(60),
+                repeated: below(60),
                 disk: Some((100, 1_000 + below(20_000))),
                 settling: Some((1_000, 100_000)),
             },
-            false => Weather {
-                latency: (100, 2_000),
+            false => Profile {
+                latency: Some((100, 2_000)),
                 lost: 0,
-                twice: 5,
+                repeated: 5,
                 disk: Some((50, 3_000)),
                 settling: Some((1_000, 60_000)),
             },
@@ -120,12 +118,10 @@ impl Run {
             settings.chunk_bytes = 60 + below(300) as u32;
             settings.chunk_window = 2;
         }
-        let mut lab = Lab::stopped(setup);
-        for node in lab.nodes() {
-            lab.start(node);
-        }
+        let mut cluster = setup.stopped();
+        cluster.start_all();
         Run {
-            lab,
+            cluster,
             judge: Judge::default(),
             rng,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
@@ -145,18 +141,18 @@ impl Run {
     }
 
     fn node(&mut self) -> NodeId {
-        let nodes = self.lab.nodes();
+        let nodes = self.cluster.names();
         self.one_of(&nodes)
     }
 
     fn leader(&mut self) -> NodeId {
-        let groups = self.lab.groups();
+        let groups = self.cluster.groups();
         let group = self.one_of(&groups);
         let leads = |node: &NodeId| {
-            let raft = self.lab.shard(*node, group).and_then(|shard| shard.raft());
+            let raft = self.cluster.shard(*node, group).and_then(|shard| shard.raft());
             raft.is_some_and(|raft| raft.is_leader())
         };
-        let leaders: Vec<NodeId> = self.lab.nodes().into_iter().filter(leads).collect();
+        let leaders: Vec<NodeId> = self.cluster.names().into_iter().filter(leads).collect();
         match leaders.is_empty() {
             true => self.node(),
             false => self.one_of(&leaders),
@@ -166,19 +162,19 @@ impl Run {
     // ---- time ----
 
     fn live(&mut self, by: Duration) -> Verdict {
-        let until = self.lab.now + by;
-        while self.lab.step(until) {
+        let until = self.cluster.now + by.as_micros() as u64;
+        while self.cluster.step(until) {
             self.steps += 1;
             self.look()?;
         }
-        self.lab.now = until;
+        self.cluster.now = until;
         self.look()
     }
 
     fn look(&mut self) -> Verdict {
-        self.judge.look(&mut self.lab)?;
+        self.judge.look(&mut self.cluster)?;
         if self.steps.is_multiple_of(300) {
-            self.judge.look_closely(&self.lab)?;
+            self.judge.look_closely(&self.cluster)?;
         }
         for (operation, asked, result) in std::mem::take(&mut self.judge.replies) {
             let client = self
@@ -194,8 +190,8 @@ impl Run {
     }
 
     fn story(&mut self) -> Verdict {
-        let end = self.lab.now + RUN;
-        while self.lab.now < end {
+        let end = self.cluster.now + RUN.as_micros() as u64;
+        while self.cluster.now < end {
             for client in 0..CLIENTS {
                 if self.clients[client].waits.is_none() && self.below(3) > 0 {
                     self.act(client);
@@ -226,26 +222,18 @@ fn run(seed: u64, bugs: RaftBugs) -> Result<(u64, u64, u64), String> {
         let mut run = Run::new(seed, bugs);
         match run.story() {
             Ok(()) => Ok(run.judge.done),
-            Err(law) => Err(format!("seed {seed} at {}: {law}", run.lab.now.0)),
+            Err(law) => Err(format!("seed {seed} at {}: {law}", run.cluster.now)),
         }
     };
-    catch_unwind(AssertUnwindSafe(story)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("seed {seed}: {}", text.unwrap_or_default()))
+    outcome(story).map_err(|law| match law.starts_with("seed") {
+        true => law,
+        false => format!("seed {seed}: {law}"),
     })
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 #[test]
 fn hold_whatever_happens() {
-    let seeds = match number("SHARD_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SHARD_SEEDS").unwrap_or(400),
-    };
+    let seeds = seeds("SHARD", 400);
     let count = seeds.end - seeds.start;
     let mut done = (0, 0, 0);
     for seed in seeds {

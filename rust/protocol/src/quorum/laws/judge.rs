@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::lab::{Happening, Lab};
+use super::super::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
 use crate::api::{Entry, Request, Response, Written};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::key::{Key, decode_index_key, decode_record_key};
 use crate::message::Message;
-use crate::store::{StateWrite, Table};
+use crate::store::{JournalOp, Table};
+use crate::testing::roles::Output;
 use crate::versions::{Context, Dot, KeyState, WriteId};
 
 /// A request and what came of it.
@@ -131,30 +132,28 @@ impl Judge {
     }
 
     /// Takes note of what has happened since the last time.
-    pub(super) fn look(&mut self, lab: &mut Lab, keyspace: KeyspaceId) {
+    pub(super) fn look(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
         let mut assigned = None;
-        for happening in std::mem::take(&mut lab.happenings) {
-            match happening {
-                Happening::Local(sent) => {
-                    if let Message::Assigned { dot, .. } = sent.message {
+        for event in std::mem::take(&mut cluster.trace) {
+            match event {
+                TraceEvent::Local(sent) => {
+                    if let Message::Assigned { dot, .. } = sent.message.message {
                         assigned = Some(dot);
                     }
                 }
-                Happening::Submitted { node, writes } => {
-                    for (key, state) in records(&writes) {
+                TraceEvent::Submitted { node, ops } => {
+                    for (key, state) in records(&ops) {
                         self.submitted(node, key, state, assigned.take());
                     }
                 }
-                Happening::Disk {
-                    node,
-                    writes,
-                    refused,
-                } => {
-                    for (key, state) in records(&writes) {
+                TraceEvent::Disk { node, ops, refused } => {
+                    for (key, state) in records(&ops) {
                         self.flushed(node, key, state, refused);
                     }
                 }
-                Happening::Reply { operation, response } => self.answered(lab, keyspace, operation, response),
+                TraceEvent::Output(_, Output::Reply(operation, response)) => {
+                    self.answered(cluster, keyspace, operation, response);
+                }
                 // The event of a retry is not followed by a new state.
                 _ => assigned = None,
             }
@@ -208,7 +207,13 @@ impl Judge {
         }
     }
 
-    fn answered(&mut self, lab: &Lab, keyspace: KeyspaceId, number: u64, response: Result<Response, Error>) {
+    fn answered(
+        &mut self,
+        cluster: &Cluster,
+        keyspace: KeyspaceId,
+        number: u64,
+        response: Result<Response, Error>,
+    ) {
         let operation = self
             .operations
             .get_mut(&number)
@@ -218,7 +223,7 @@ impl Judge {
         match (&operation.put, response) {
             (Some((key, _)), Ok(Response::Written(written))) => {
                 let key = key.clone();
-                self.acknowledged(lab, keyspace, (number, required), &key, &written);
+                self.acknowledged(cluster, keyspace, (number, required), &key, &written);
             }
             (Some(_), Err(error)) => operation.refused = error.is_definite(),
             (None, Ok(Response::Entry(entry))) => {
@@ -228,7 +233,7 @@ impl Judge {
                         "op{number} was answered by {count} of {required} required"
                     ));
                 }
-                if let Some((_, Request::Get { key, .. })) = lab.operations.get(&number) {
+                if let Some((_, Request::Get { key, .. })) = cluster.protocol.0.asked.get(&number) {
                     self.read(key, &entry);
                 }
             }
@@ -252,7 +257,7 @@ impl Judge {
 
     fn acknowledged(
         &mut self,
-        lab: &Lab,
+        cluster: &Cluster,
         keyspace: KeyspaceId,
         (number, required): (u64, usize),
         key: &Key,
@@ -260,7 +265,8 @@ impl Judge {
     ) {
         let dot = written.dot;
         let has = |node: &NodeId| {
-            lab.durable(*node, keyspace, key)
+            cluster
+                .durable(*node, keyspace, key)
                 .is_some_and(|state| state.clock().contains(dot))
         };
         for node in written.acked.iter().filter(|node| !has(node)) {
@@ -279,7 +285,7 @@ impl Judge {
     /// Everything has come to rest: which laws were broken.
     pub(super) fn verdict(
         mut self,
-        lab: &Lab,
+        cluster: &Cluster,
         keyspace: KeyspaceId,
         keys: impl Iterator<Item = Key>,
     ) -> Vec<String> {
@@ -300,22 +306,21 @@ impl Judge {
         }
         let gone = self.rightly_gone();
         for key in keys {
-            self.at_rest(lab, keyspace, &key, &gone);
+            self.at_rest(cluster, keyspace, &key, &gone);
         }
-        for machine in lab.machines.values() {
-            let indexed = machine.disk.keys(Table::TokenIndex);
-            let indexed: BTreeSet<Key> = indexed
-                .map(|row| decode_index_key(row).expect("an index row").2)
+        for (node, found) in &cluster.nodes {
+            let contents = &found.disk.store.contents;
+            let indexed: BTreeSet<Key> = contents
+                .rows_from(Table::TokenIndex, &[])
+                .map(|(row, _)| decode_index_key(row).expect("an index row").2)
                 .collect();
-            let records = machine.disk.keys(Table::Records);
-            let stored: BTreeSet<Key> = records
-                .map(|row| decode_record_key(row).expect("a record's key").1)
+            let stored: BTreeSet<Key> = contents
+                .rows_from(Table::Records, &[])
+                .map(|(row, _)| decode_record_key(row).expect("a record's key").1)
                 .collect();
             if indexed != stored {
-                self.broken.push(format!(
-                    "{} has {stored:?} but an index of {indexed:?}",
-                    machine.node
-                ));
+                self.broken
+                    .push(format!("{node} has {stored:?} but an index of {indexed:?}"));
             }
         }
         self.broken
@@ -335,12 +340,17 @@ impl Judge {
         gone
     }
 
-    fn at_rest(&mut self, lab: &Lab, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
-        let preference = lab.placement().preference(self.replicas).expect("enough nodes");
+    fn at_rest(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
+        let preference = cluster
+            .protocol
+            .0
+            .placement
+            .preference(self.replicas)
+            .expect("enough nodes");
         let states: Vec<KeyState> = preference
             .of(key)
             .iter()
-            .map(|node| lab.durable(*node, keyspace, key).unwrap_or_default())
+            .map(|node| cluster.durable(*node, keyspace, key).unwrap_or_default())
             .collect();
         if states.iter().any(|state| *state != states[0]) {
             self.broken
@@ -357,8 +367,8 @@ impl Judge {
 }
 
 /// The key states among these rows.
-fn records(writes: &[StateWrite]) -> Vec<(Key, KeyState)> {
-    let records = writes.iter().filter(|write| write.table == Table::Records);
+fn records(ops: &[JournalOp]) -> Vec<(Key, KeyState)> {
+    let records = rows(ops).filter(|write| write.table == Table::Records);
     records
         .map(|write| {
             let (_, key) = decode_record_key(&write.key).expect("a record's key");

@@ -1,20 +1,18 @@
-//! What must hold after every step, whatever happened. The names are those of Figure 3.
+//! What must hold after every step, whatever happened: the properties of Figure 3, and what clients were told.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
+use quorate_checker::figure3::{Figure3, Verdict};
 
 use crate::ids::NodeId;
 use crate::raft::alphabet::{ProposeError, ReadLevel};
 use crate::raft::entry::{Entry, EntryKind};
-use crate::raft::lab::{Happening, Lab, Proposed, Queried};
-use crate::raft::log::Log;
 use crate::raft::sessions::{Answer, Request, SessionId, request_of};
-use crate::raft::types::{LogIndex, LogPosition, Term};
-
-/// Why a run is no good.
-pub(super) type Verdict = Result<(), String>;
+use crate::raft::testing::{Cluster, Group as _, Output, Proposed, Queried, TraceEvent};
+use crate::raft::types::{LogIndex, LogPosition};
+use crate::testing::Seen;
 
 /// A command in a session: which one.
 pub(super) type Call = (SessionId, u64);
@@ -30,12 +28,7 @@ pub(super) enum Asked {
 /// What is known about a run so far.
 #[derive(Default)]
 pub(super) struct Judge {
-    /// Who led in each term.
-    leaders: BTreeMap<Term, NodeId>,
-    /// The entries that the leader of each term has been seen with.
-    led: BTreeMap<Term, BTreeMap<LogIndex, Term>>,
-    /// What was committed, and the latest term that any server can have committed it in.
-    committed: BTreeMap<LogIndex, (Entry, Term)>,
+    figure3: Figure3<NodeId, Entry>,
     /// The state of the state machine after each entry.
     states: BTreeMap<LogIndex, u64>,
     asked: BTreeMap<u64, Asked>,
@@ -58,22 +51,30 @@ impl Judge {
     }
 
     /// Looks at everything after a step.
-    pub(super) fn look(&mut self, lab: &mut Lab) -> Verdict {
-        for happening in std::mem::take(&mut lab.happenings) {
-            match happening {
-                Happening::Proposed { operation, result } => self.proposed(operation, result)?,
-                Happening::Queried { operation, result } => self.queried(operation, result)?,
+    pub(super) fn look(&mut self, cluster: &mut Cluster) -> Verdict {
+        for event in std::mem::take(&mut cluster.trace) {
+            match event {
+                TraceEvent::Output(_, Output::Proposed { operation, result }) => {
+                    self.proposed(operation, result)?;
+                }
+                TraceEvent::Output(_, Output::Queried { operation, result }) => {
+                    self.queried(operation, result)?;
+                }
                 _ => {}
             }
         }
-        for node in lab.nodes() {
-            self.server(lab, node)?;
+        for node in cluster.names() {
+            self.server(cluster, node)?;
         }
-        self.log_matching(lab)
+        let servers = cluster.nodes.keys();
+        let servers: Vec<Seen> = servers
+            .filter_map(|node| Some(Seen(*node, cluster.raft(*node)?)))
+            .collect();
+        self.figure3.look_closely(&servers)
     }
 
-    fn server(&mut self, lab: &Lab, node: NodeId) -> Verdict {
-        let Some(group) = lab.group(node) else {
+    fn server(&mut self, cluster: &Cluster, node: NodeId) -> Verdict {
+        let Some(group) = cluster.group(node) else {
             return Ok(());
         };
         if let Some(why) = group.broken() {
@@ -82,12 +83,7 @@ impl Judge {
         let (Some(raft), Some(state)) = (group.raft(), group.state()) else {
             return Ok(());
         };
-        self.committed(node, raft.term(), raft.log())?;
-        if raft.is_leader() {
-            self.election_safety(raft.term(), node)?;
-            self.leader_append_only(raft.term(), raft.log())?;
-            self.leader_completeness(raft.term(), raft.log())?;
-        }
+        self.figure3.look(&Seen(node, raft))?;
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
         let hash = hasher.finish();
@@ -102,94 +98,6 @@ impl Judge {
             Some(command) => Err(format!("{node} has executed {command:?} more than once")),
             None => Ok(()),
         }
-    }
-
-    /// At most one leader in each term.
-    fn election_safety(&mut self, term: Term, node: NodeId) -> Verdict {
-        let first = *self.leaders.entry(term).or_insert(node);
-        if first == node {
-            return Ok(());
-        }
-        Err(format!("election safety: {first} and {node} both lead in {term}"))
-    }
-
-    /// A leader never overwrites or removes an entry of its own log.
-    fn leader_append_only(&mut self, term: Term, log: &Log) -> Verdict {
-        let led = self.led.entry(term).or_default();
-        for (index, before) in led.iter() {
-            let now = log.term_at(*index);
-            if *index > log.base().index && now != Some(*before) {
-                return Err(format!(
-                    "leader append-only: entry {index} of the leader of {term} has changed"
-                ));
-            }
-        }
-        led.extend(
-            log.range(log.base().index.next())
-                .map(|entry| (entry.index, entry.term)),
-        );
-        Ok(())
-    }
-
-    /// If two logs have an entry of the same index and term, they are the same up to there.
-    fn log_matching(&self, lab: &Lab) -> Verdict {
-        let raft = |node: &NodeId| lab.group(*node).and_then(|group| group.raft());
-        let logs: Vec<&Log> = lab
-            .nodes()
-            .iter()
-            .filter_map(raft)
-            .map(|raft| raft.log())
-            .collect();
-        for (place, one) in logs.iter().enumerate() {
-            for other in &logs[place + 1..] {
-                let mut index = one.last().index.min(other.last().index);
-                let first = one.base().index.max(other.base().index);
-                let mut same = false;
-                while index > first {
-                    same |= one.term_at(index) == other.term_at(index);
-                    if same && one.entry(index) != other.entry(index) {
-                        return Err(format!(
-                            "log matching: entry {index} differs before one that is the same"
-                        ));
-                    }
-                    index = index.previous();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What is committed is committed everywhere: no other entry ever has its index.
-    fn committed(&mut self, node: NodeId, term: Term, log: &Log) -> Verdict {
-        let committed = |entry: &&Entry| entry.index <= log.commit();
-        for entry in log.range(log.base().index.next()).take_while(committed) {
-            let known = self
-                .committed
-                .entry(entry.index)
-                .or_insert_with(|| (entry.clone(), term));
-            if known.0 != *entry {
-                let (known, found) = (known.0.position(), entry.position());
-                return Err(format!(
-                    "state machine safety: {node} has committed {found}, another {known}"
-                ));
-            }
-            known.1 = known.1.min(term);
-        }
-        Ok(())
-    }
-
-    /// What was committed in a term is in the log of the leader of every later term.
-    fn leader_completeness(&self, term: Term, log: &Log) -> Verdict {
-        for (entry, committed_in) in self.committed.values() {
-            let has = entry.index <= log.base().index || log.matches(entry.position());
-            if term > *committed_in && !has {
-                let position = entry.position();
-                return Err(format!(
-                    "leader completeness: the leader of {term} lacks {position}, committed in {committed_in}"
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn proposed(&mut self, operation: u64, result: Proposed) -> Verdict {
@@ -255,9 +163,14 @@ impl Judge {
         Ok(())
     }
 
+    /// A server is about to start, or to be replaced.
+    pub(super) fn restarted(&mut self, node: NodeId) {
+        self.figure3.restarted(node);
+    }
+
     /// At the end: what was said not to have been executed was not.
     pub(super) fn end(&self) -> Verdict {
-        for (entry, _) in self.committed.values() {
+        for entry in self.figure3.commits().entries() {
             if let EntryKind::Command(command) = &entry.kind
                 && let Ok(Request::Plain(command)) = request_of(command)
                 && self.denied.contains(&command)

@@ -3,14 +3,15 @@
 use super::*;
 use crate::api::Activity;
 use crate::raft::types::Term;
+use crate::time::Instant;
 
-fn elected(lab: &mut Lab) -> (NodeId, Term) {
-    lab.live(Duration::from_secs(2));
-    leader(lab).expect("a leader within two seconds")
+fn elected(cluster: &mut Cluster) -> (NodeId, Term) {
+    cluster.live(Duration::from_secs(2));
+    leader(cluster).expect("a leader within two seconds")
 }
 
-fn leader(lab: &Lab) -> Option<(NodeId, Term)> {
-    let rafts = lab.nodes().into_iter().filter_map(|node| lab.group(node)?.raft());
+fn leader(cluster: &Cluster) -> Option<(NodeId, Term)> {
+    let rafts = cluster.nodes.keys().filter_map(|node| cluster.raft(*node));
     rafts
         .filter(|raft| raft.is_leader())
         .map(|raft| (raft.me(), raft.term()))
@@ -21,23 +22,23 @@ fn leader(lab: &Lab) -> Option<(NodeId, Term)> {
 fn comes_back_quietly(seed: u64, bugs: RaftBugs) -> bool {
     let mut setup = Setup::of(3);
     (setup.seed, setup.bugs) = (seed, bugs);
-    let mut lab = Lab::new(&setup);
-    let (first, term) = elected(&mut lab);
+    let mut cluster = setup.started();
+    let (first, term) = elected(&mut cluster);
     let mut rng = rng_from_seed(seed);
-    let lonely = lab
-        .nodes()
+    let lonely = cluster
+        .names()
         .into_iter()
         .find(|node| *node != first)
         .expect("a follower");
-    lab.cut = lab
-        .nodes()
+    cluster.cut = cluster
+        .names()
         .into_iter()
         .flat_map(|node| [(node, lonely), (lonely, node)])
         .collect();
-    lab.live(Duration::from_millis(rng.next_u64() % 3000));
-    lab.cut.clear();
-    lab.live(Duration::from_secs(1));
-    leader(&lab) == Some((first, term))
+    cluster.live(Duration::from_millis(rng.next_u64() % 3000));
+    cluster.cut.clear();
+    cluster.live(Duration::from_secs(1));
+    leader(&cluster) == Some((first, term))
 }
 
 #[test]
@@ -54,15 +55,17 @@ fn who_was_cut_off_comes_back_without_an_election() {
 
 #[test]
 fn a_healthy_group_has_one_election() {
-    let mut lab = Lab::new(&Setup::of(5));
-    let (first, term) = elected(&mut lab);
+    let mut cluster = Setup::of(5).started();
+    let (first, term) = elected(&mut cluster);
     for _ in 0..200 {
-        lab.propose(first, Request::Plain("add x 1".into()), TIMEOUT);
-        lab.live(Duration::from_millis(50));
-        assert_eq!(leader(&lab), Some((first, term)));
+        cluster.propose(first, Request::Plain("add x 1".into()), TIMEOUT);
+        cluster.live(Duration::from_millis(50));
+        assert_eq!(leader(&cluster), Some((first, term)));
     }
     let activity = |node| {
-        let status = lab.group(node).and_then(|group| group.status(lab.now));
+        let status = cluster
+            .group(node)
+            .and_then(|group| group.status(Instant(cluster.now)));
         status.expect("it runs").activity
     };
     let leading = activity(first);
@@ -71,7 +74,7 @@ fn a_healthy_group_has_one_election() {
     let open = leading.heartbeats_sent - leading.heartbeats_answered;
     assert!(open <= 4, "at most one round is under way: {leading:?}");
     assert!(leading.election_micros < 20_000, "{leading:?}");
-    for node in lab.nodes().into_iter().filter(|node| *node != first) {
+    for node in cluster.names().into_iter().filter(|node| *node != first) {
         let Activity {
             commands,
             heartbeats_sent,
@@ -89,18 +92,18 @@ fn a_healthy_group_has_one_election() {
 fn failover(seed: u64, links_tell: bool) -> u64 {
     let mut setup = Setup::of(3);
     setup.seed = seed;
-    let mut lab = Lab::new(&setup);
-    let (first, _) = elected(&mut lab);
-    lab.crash(first, 0);
-    for node in lab.nodes() {
+    let mut cluster = setup.started();
+    let (first, _) = elected(&mut cluster);
+    cluster.crash(first, Crash::default());
+    for node in cluster.names() {
         if links_tell && node != first {
-            lab.link(node, first, false);
+            cluster.link(node, first, false);
         }
     }
     (1..)
         .find(|_| {
-            lab.live(Duration::from_millis(1));
-            leader(&lab).is_some()
+            cluster.live(Duration::from_millis(1));
+            leader(&cluster).is_some()
         })
         .expect("another leader")
 }

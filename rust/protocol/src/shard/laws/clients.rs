@@ -9,13 +9,14 @@ use crate::key::Key;
 use crate::raft::alphabet::ReadLevel;
 use crate::raft::types::GroupId;
 use crate::shard::command::{Command, Condition, Write};
-use crate::shard::lab::KEYSPACE;
+use crate::shard::testing::{Consensus as _, KEYSPACE};
+use crate::time::Instant;
 
 impl Run {
     /// One of six keys of the group.
     pub(super) fn own_key(&mut self, group: GroupId) -> Key {
         let number = self.below(6) as usize;
-        let keyspace = &self.lab.keyspace;
+        let keyspace = self.cluster.keyspace();
         let keys = (0..).map(|number| Key::of(format!("k{number}")).expect("a short key"));
         let mine = |key: &Key| keyspace.groups[keyspace.shard_of_key(HASH, key)].id == group;
         keys.filter(mine).nth(number).expect("there is no end of keys")
@@ -23,7 +24,7 @@ impl Run {
 
     /// Seldom that of another group, which this one must refuse.
     fn key(&mut self, group: GroupId) -> Key {
-        let groups = self.lab.groups();
+        let groups = self.cluster.groups();
         let group = match self.below(60) {
             0 => self.one_of(&groups),
             _ => group,
@@ -33,8 +34,8 @@ impl Run {
 
     /// Where entries of the group come from.
     fn source(&self, group: GroupId) -> String {
-        let keyspace = &self.lab.keyspace;
-        let mut sources = (0..).map(|number| format!("lab{number}"));
+        let keyspace = self.cluster.keyspace();
+        let mut sources = (0..).map(|number| format!("source{number}"));
         let mine = |source: &String| keyspace.groups[keyspace.shard_of_source(HASH, source)].id == group;
         sources.find(mine).expect("there is no end of sources")
     }
@@ -83,10 +84,10 @@ impl Run {
 
     pub(super) fn act(&mut self, client: usize) {
         let node = self.node();
-        if !self.lab.is_up(node) {
+        if !self.cluster.is_up(node) {
             return;
         }
-        let groups = self.lab.groups();
+        let groups = self.cluster.groups();
         let (group, request) = match self.clients[client].retry.clone() {
             Some((group, request, _)) => (group, request),
             None => {
@@ -96,11 +97,11 @@ impl Run {
         };
         let left = self.below(4);
         let timeout = TIMEOUT / (left as u32 * 2 + 1);
-        let operation = self.lab.operations + 1;
-        let by = self.lab.now + timeout;
+        let operation = self.cluster.operations + 1;
+        let by = Instant(self.cluster.now) + timeout;
         self.judge.asked(operation, node, request.clone(), group, by);
         self.clients[client].waits = Some(operation);
-        assert_eq!(self.lab.ask(node, group, request, timeout), operation);
+        assert_eq!(self.cluster.ask(node, group, request, timeout), operation);
     }
 
     fn request(&mut self, client: usize, group: GroupId) -> Request {

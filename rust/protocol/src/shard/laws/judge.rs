@@ -9,22 +9,28 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_checker::figure3::{Figure3, Verdict};
 
-use super::figure3::{Figure3, log_matching};
+use super::HASH;
 use super::model::{Did, Model};
-use super::{HASH, Verdict};
 use crate::api::{LogEntry, Record, Request, Response, Stamp, View};
 use crate::error::Error;
 use crate::ids::NodeId;
 use crate::key::Key;
 use crate::raft::alphabet::ReadLevel;
+use crate::raft::entry::Entry;
 use crate::raft::format;
 use crate::raft::sessions::{Request as LogRequest, SessionId};
 use crate::raft::types::GroupId;
 use crate::shard::command::{Command, Outcome};
-use crate::shard::lab::{Happening, Lab, disk};
 use crate::shard::rows::{self, Marker};
+use crate::shard::testing::show::within;
+use crate::shard::testing::{Cluster, Consensus as _, TraceEvent};
 use crate::shard::whereabouts::misdirected;
+use crate::store::Table;
+use crate::telemetry::TimelineEvent;
+use crate::testing::Seen;
+use crate::testing::roles::Output;
 use crate::time::Instant;
 
 /// A request that was not answered yet.
@@ -42,7 +48,7 @@ pub(super) struct Asked {
 #[derive(Debug, Default)]
 struct Truth {
     model: Model,
-    figure3: Figure3,
+    figure3: Figure3<NodeId, Entry>,
     /// All rows after each entry.
     states: BTreeMap<u64, u64>,
     /// The last entry whose effect some client knows.
@@ -91,7 +97,7 @@ impl Judge {
     pub(super) fn crashed(&mut self, node: NodeId) {
         self.truths
             .values_mut()
-            .for_each(|truth| truth.figure3.forget(node));
+            .for_each(|truth| truth.figure3.restarted(node));
         let reason = Some("the node has crashed".to_owned());
         let lost: Vec<u64> = self
             .open
@@ -111,31 +117,38 @@ impl Judge {
     }
 
     /// Looks at everything after a step.
-    pub(super) fn look(&mut self, lab: &mut Lab) -> Verdict {
-        for group in lab.groups() {
+    pub(super) fn look(&mut self, cluster: &mut Cluster) -> Verdict {
+        for group in cluster.groups() {
             let truth = self.truths.entry(group).or_default();
-            for node in lab.nodes() {
-                let Some(shard) = lab.shard(node, group) else {
+            for node in cluster.names() {
+                let Some(shard) = cluster.shard(node, group) else {
                     continue;
                 };
                 if let Some(why) = shard.broken() {
                     return Err(format!("{node} cannot start: {why}"));
                 }
                 if let Some(raft) = shard.raft() {
-                    truth.figure3.look(node, raft, &mut truth.model)?;
+                    truth.figure3.look(&Seen(node, raft))?;
+                    let commits = truth.figure3.commits();
+                    while let Some(entry) = commits.entry(truth.model.last() + 1) {
+                        truth.model.commit(entry);
+                    }
                 }
             }
         }
-        for happening in std::mem::take(&mut lab.happenings) {
-            match happening {
-                Happening::Reply(operation, result) => self.answered(operation, result, lab)?,
-                Happening::Emitted(_, crate::telemetry::TimelineEvent::SnapshotInstalled { .. }) => {
+        for event in std::mem::take(&mut cluster.trace) {
+            match event {
+                TraceEvent::Output(_, Output::Reply(operation, result)) => {
+                    self.answered(operation, result, cluster)?;
+                }
+                TraceEvent::Output(_, Output::Emitted(TimelineEvent::SnapshotInstalled { .. })) => {
                     self.done.2 += 1;
                 }
                 _ => {}
             }
         }
-        let late = |(_, asked): &(&u64, &Asked)| asked.deadline + Duration::from_millis(30) < lab.now;
+        let now = Instant(cluster.now);
+        let late = |(_, asked): &(&u64, &Asked)| asked.deadline + Duration::from_millis(30) < now;
         match self.open.iter().find(late) {
             Some((operation, asked)) => Err(format!(
                 "op{operation} was not answered in time: {:?} at {}",
@@ -146,12 +159,18 @@ impl Judge {
     }
 
     /// What takes longer to look at.
-    pub(super) fn look_closely(&mut self, lab: &Lab) -> Verdict {
-        for group in lab.groups() {
-            log_matching(lab, group)?;
-            for node in lab.nodes() {
+    pub(super) fn look_closely(&mut self, cluster: &Cluster) -> Verdict {
+        for group in cluster.groups() {
+            let raft = |node: &NodeId| {
+                let shard = cluster.shard(*node, group)?;
+                Some(Seen(*node, shard.raft()?))
+            };
+            let servers: Vec<Seen> = cluster.nodes.keys().filter_map(raft).collect();
+            let truth = self.truths.entry(group).or_default();
+            truth.figure3.look_closely(&servers)?;
+            for node in cluster.names() {
                 for settled in [false, true] {
-                    self.rows(lab, node, group, settled)?;
+                    self.rows(cluster, node, group, settled)?;
                 }
             }
         }
@@ -159,17 +178,25 @@ impl Judge {
     }
 
     /// The rows are the model's as of their marker; and the same, sessions and all, wherever the marker is the same.
-    fn rows(&mut self, lab: &Lab, node: NodeId, group: GroupId, settled: bool) -> Verdict {
+    fn rows(&mut self, cluster: &Cluster, node: NodeId, group: GroupId, settled: bool) -> Verdict {
         let truth = self.truths.entry(group).or_default();
-        let table = lab.machines[&node].disk.table(settled);
-        let Some(marker) = table.get(&rows::marker_key(group)) else {
+        let store = &cluster.nodes[&node].disk.store;
+        let left;
+        let contents = match settled {
+            true => {
+                left = store.settled();
+                &left
+            }
+            false => &store.contents,
+        };
+        let Some(marker) = contents.value(Table::Groups, &rows::marker_key(group)) else {
             return Ok(());
         };
         let marker: Marker = format::decode("marker", marker).map_err(|error| error.to_string())?;
         let index = marker.applied.index.0;
         let text = |error: Error| error.to_string();
         let mut found = BTreeMap::new();
-        for (row, value) in disk::within(table, rows::records(group, None, None)) {
+        for (row, value) in within(contents, &rows::records(group, None, None)) {
             let record = rows::decode_record(value).map_err(text)?;
             found.insert(
                 rows::decode_record_key(row).map_err(text)?,
@@ -182,8 +209,7 @@ impl Judge {
                 "rows: {node} has in {group} after {index} {found:?}, and should have {model:?}"
             ));
         }
-        let entries: Vec<u64> = disk::within(table, rows::entries(group, 0))
-            .into_iter()
+        let entries: Vec<u64> = within(contents, &rows::entries(group, 0))
             .map(|(row, value)| rows::decode_entry(row, value).map(|entry| entry.id))
             .collect::<Result<_, _>>()
             .map_err(text)?;
@@ -195,7 +221,8 @@ impl Judge {
         }
         let mut hasher = DefaultHasher::new();
         let beginning = rows::beginning(group);
-        disk::within(table, beginning.start..rows::entries(group, 0).end).hash(&mut hasher);
+        let all = beginning.start..rows::entries(group, 0).end;
+        within(contents, &all).for_each(|row| row.hash(&mut hasher));
         let hash = hasher.finish();
         match *truth.states.entry(index).or_insert(hash) == hash {
             true => Ok(()),
@@ -205,23 +232,28 @@ impl Judge {
         }
     }
 
-    fn answered(&mut self, operation: u64, result: Result<Response, Error>, lab: &mut Lab) -> Verdict {
+    fn answered(
+        &mut self,
+        operation: u64,
+        result: Result<Response, Error>,
+        cluster: &mut Cluster,
+    ) -> Verdict {
         let Some(asked) = self.open.remove(&operation) else {
             return Err(format!("op{operation} was answered twice"));
         };
         let truth = self.truths.entry(asked.group).or_default();
-        let stranger = misdirected(&lab.keyspace, HASH, asked.group, &asked.request);
+        let stranger = misdirected(cluster.keyspace(), HASH, asked.group, &asked.request);
         let verdict = match (&asked.request, &result) {
             (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
                 "it belongs to another group".to_owned()
             }),
             (_, Ok(response)) => truth
                 .response(operation, &asked, response, &mut self.done)
-                .and_then(|()| truth.age(&asked, response, lab)),
+                .and_then(|()| truth.age(&asked, response, cluster)),
             (request, Err(error)) => truth.error(request, error),
         };
         if truth.floors.last().is_none_or(|(_, floor)| *floor < truth.floor) {
-            truth.floors.push((lab.now, truth.floor));
+            truth.floors.push((Instant(cluster.now), truth.floor));
         }
         verdict.map_err(|law| format!("op{operation} {:?} was answered {result:?}: {law}", asked.request))?;
         self.replies.push((operation, asked, result));
@@ -443,7 +475,7 @@ impl Truth {
     }
 
     /// A read has what was known longer ago than it says that it may be old.
-    fn age(&self, asked: &Asked, response: &Response, lab: &mut Lab) -> Verdict {
+    fn age(&self, asked: &Asked, response: &Response, cluster: &Cluster) -> Verdict {
         let (Response::Records { view, .. }
         | Response::RecordPage { view, .. }
         | Response::LogPage { view, .. }) = response
@@ -459,9 +491,9 @@ impl Truth {
         // It told its age when it left the server; a gate elsewhere has waited for it.
         let travelled = match view.node == asked.node {
             true => 0,
-            false => lab.weather().latency.1,
+            false => cluster.profile.latency.map_or(0, |(_, longest)| longest),
         };
-        let then = lab.now - Duration::from_micros(micros + travelled);
+        let then = Instant(cluster.now) - Duration::from_micros(micros + travelled);
         let known = self.floors.partition_point(|(at, _)| *at < then);
         let floor = self.floors[..known].last().map_or(0, |(_, floor)| *floor);
         require(view.applied >= floor, || {

@@ -33,7 +33,6 @@ struct Session {
 /// A group's committed entries and what became of them.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    pub(super) entries: Vec<Entry>,
     pub(super) requests: Vec<Option<Request>>,
     pub(super) did: Vec<Did>,
     /// What each key was, from which entry on.
@@ -51,11 +50,7 @@ pub(super) struct Model {
 impl Model {
     /// How many entries are committed.
     pub(super) fn last(&self) -> u64 {
-        self.entries.len() as u64
-    }
-
-    pub(super) fn entry(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index).ok()?.checked_sub(1)?)
+        self.did.len() as u64
     }
 
     pub(super) fn did(&self, index: u64) -> Option<&Did> {
@@ -85,7 +80,6 @@ impl Model {
             }
             _ => Did::Nothing,
         };
-        self.entries.push(entry.clone());
         self.requests.push(request);
         self.did.push(did);
     }

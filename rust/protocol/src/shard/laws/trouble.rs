@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Run, TIMEOUT, Verdict};
+use quorate_checker::figure3::Verdict;
+use quorate_testing::{Crash, Profile};
+
+use super::{Run, TIMEOUT};
 use crate::api::Request;
 use crate::ids::NodeId;
 use crate::shard::command::{Command, Condition, Write};
-use crate::shard::lab::{KEYSPACE, Weather};
+use crate::shard::testing::{Consensus as _, KEYSPACE};
+use crate::time::Instant;
 
 impl Run {
     pub(super) fn trouble(&mut self) -> Verdict {
@@ -21,8 +25,8 @@ impl Run {
             }
             5..11 => {
                 let node = self.node();
-                if !self.lab.is_up(node) {
-                    self.lab.start(node);
+                if !self.cluster.is_up(node) {
+                    self.cluster.start(node);
                 }
             }
             11 | 12 => {
@@ -30,42 +34,42 @@ impl Run {
                 let one_way = self.below(3);
                 // The others may notice at once, and have another leader before this one knows.
                 let noticed = self.below(2) == 0;
-                for other in self.lab.nodes().into_iter().filter(|node| *node != lonely) {
+                for other in self.cluster.names().into_iter().filter(|node| *node != lonely) {
                     if noticed {
-                        self.lab.link(other, lonely, false);
+                        self.cluster.link(other, lonely, false);
                     }
                     if one_way != 1 {
-                        self.lab.cut.insert((lonely, other));
+                        self.cluster.cut.insert((lonely, other));
                     }
                     if one_way != 2 {
-                        self.lab.cut.insert((other, lonely));
+                        self.cluster.cut.insert((other, lonely));
                     }
                 }
             }
-            13..15 => self.lab.cut.clear(),
+            13..15 => self.cluster.cut.clear(),
             15 => {
                 let (from, to, up) = (self.node(), self.node(), self.below(3) > 0);
-                if from != to && (!up || self.lab.is_up(to)) {
-                    self.lab.link(from, to, up);
+                if from != to && (!up || self.cluster.is_up(to)) {
+                    self.cluster.link(from, to, up);
                 }
             }
             16 => {
                 let (node, full) = (self.node(), self.below(2) == 0);
-                self.lab.machine(node).disk.full = full;
+                self.cluster.node(node).disk.full = full;
             }
             17 => {
                 let node = self.node();
-                self.lab.machine(node).disk.full = false;
+                self.cluster.node(node).disk.full = false;
             }
             18 => {
                 let (node, skew) = (self.node(), self.below(400_000) as i64 - 200_000);
-                self.lab.machine(node).skew_micros = skew;
+                self.cluster.node(node).skew_micros = skew;
             }
             _ => {
-                for node in self.lab.nodes() {
-                    for other in self.lab.nodes() {
-                        if node != other && self.lab.is_up(other) {
-                            self.lab.link(node, other, true);
+                for node in self.cluster.names() {
+                    for other in self.cluster.names() {
+                        if node != other && self.cluster.is_up(other) {
+                            self.cluster.link(node, other, true);
                         }
                     }
                 }
@@ -76,42 +80,52 @@ impl Run {
 
     /// A leader that has not committed all that it has crashes; another member comes back in its place.
     pub(super) fn hunt(&mut self) -> Verdict {
-        let groups = self.lab.groups();
+        let groups = self.cluster.groups();
         let group = self.one_of(&groups);
         let caught = |node: &NodeId| {
-            let raft = self.lab.shard(*node, group).and_then(|shard| shard.raft());
+            let raft = self.cluster.shard(*node, group).and_then(|shard| shard.raft());
             raft.is_some_and(|raft| raft.is_leader() && raft.log().commit() < raft.log().last().index)
         };
-        let nodes = self.lab.nodes();
+        let nodes = self.cluster.names();
         if let Some(leader) = nodes.iter().copied().find(caught) {
-            let down: Vec<NodeId> = nodes.into_iter().filter(|node| !self.lab.is_up(*node)).collect();
+            let down: Vec<NodeId> = nodes
+                .into_iter()
+                .filter(|node| !self.cluster.is_up(*node))
+                .collect();
             self.crash(leader);
             if !down.is_empty() {
                 let back = self.one_of(&down);
-                self.lab.start(back);
+                self.cluster.start(back);
             }
         }
         self.look()
     }
 
     fn crash(&mut self, node: NodeId) {
-        if self.lab.is_up(node) {
+        if self.cluster.is_up(node) {
             let (synced, settled) = (self.below(3) as usize, self.below(4) as usize);
             self.judge.crashed(node);
-            self.lab.crash(node, synced, settled);
-            self.lab.machine(node).disk.full = false;
+            self.cluster.crash(
+                node,
+                Crash {
+                    synced,
+                    settled,
+                    torn: 0,
+                },
+            );
+            self.cluster.node(node).disk.full = false;
         }
     }
 
     /// In a healthy group everyone knows that its state is young.
     fn ages(&mut self) -> Verdict {
-        for group in self.lab.groups() {
-            for node in self.lab.nodes() {
-                let Some(shard) = self.lab.shard(node, group) else {
+        for group in self.cluster.groups() {
+            for node in self.cluster.names() {
+                let Some(shard) = self.cluster.shard(node, group) else {
                     continue;
                 };
                 let age = shard.raft().zip(shard.applied());
-                let age = age.and_then(|(raft, applied)| raft.age_micros(applied, self.lab.now));
+                let age = age.and_then(|(raft, applied)| raft.age_micros(applied, Instant(self.cluster.now)));
                 if age.is_none_or(|micros| micros > 40_000) {
                     return Err(format!(
                         "liveness: {node} does not know its state of {group} to be young after healing: {age:?}"
@@ -124,28 +138,28 @@ impl Run {
 
     /// Everything is repaired. Then every group takes a command at every node, and its members come to have the same rows.
     pub(super) fn heal(&mut self) -> Verdict {
-        self.lab.cut.clear();
-        *self.lab.weather() = Weather {
+        self.cluster.cut.clear();
+        self.cluster.profile = Profile {
             disk: Some((50, 500)),
             settling: Some((100, 5_000)),
-            ..Weather::FAIR
+            ..Profile::STEADY
         };
-        for node in self.lab.nodes() {
-            self.lab.machine(node).disk.full = false;
-            if !self.lab.is_up(node) {
-                self.lab.start(node);
+        for node in self.cluster.names() {
+            self.cluster.node(node).disk.full = false;
+            if !self.cluster.is_up(node) {
+                self.cluster.start(node);
             }
         }
-        for node in self.lab.nodes() {
-            for other in self.lab.nodes() {
+        for node in self.cluster.names() {
+            for other in self.cluster.names() {
                 if node != other {
-                    self.lab.link(node, other, true);
+                    self.cluster.link(node, other, true);
                 }
             }
         }
         self.live(Duration::from_millis(1000))?;
-        for group in self.lab.groups() {
-            for node in self.lab.nodes() {
+        for group in self.cluster.groups() {
+            for node in self.cluster.names() {
                 let write = Write {
                     key: self.own_key(group),
                     value: Some(self.value()),
@@ -157,10 +171,10 @@ impl Run {
                     command: Command::Write(vec![write]),
                     session: None,
                 };
-                let operation = self.lab.operations + 1;
-                let by = self.lab.now + TIMEOUT;
+                let operation = self.cluster.operations + 1;
+                let by = Instant(self.cluster.now) + TIMEOUT;
                 self.judge.asked(operation, node, request.clone(), group, by);
-                self.lab.ask(node, group, request, TIMEOUT);
+                self.cluster.ask(node, group, request, TIMEOUT);
                 let done = self.judge.done.0;
                 self.live(Duration::from_millis(50))?;
                 if self.judge.done.0 <= done {
@@ -171,15 +185,15 @@ impl Run {
             }
         }
         self.live(Duration::from_millis(500))?;
-        self.judge.look_closely(&self.lab)?;
+        self.judge.look_closely(&self.cluster)?;
         self.judge.end()?;
         self.ages()?;
-        for group in self.lab.groups() {
+        for group in self.cluster.groups() {
             let applied = |node: &NodeId| {
-                let shard = self.lab.shard(*node, group)?;
+                let shard = self.cluster.shard(*node, group)?;
                 Some((*node, shard.applied()?.0, shard.in_progress()))
             };
-            let nodes = self.lab.nodes();
+            let nodes = self.cluster.names();
             let all: Vec<_> = nodes.iter().filter_map(applied).collect();
             let wanted = (self.judge.committed(group), 0);
             if all.iter().any(|(_, applied, asks)| (*applied, *asks) != wanted) {
@@ -189,10 +203,10 @@ impl Run {
             }
         }
         let gates = self
-            .lab
-            .nodes()
+            .cluster
+            .names()
             .into_iter()
-            .filter_map(|node| self.lab.gate(node));
+            .filter_map(|node| self.cluster.gate(node));
         match gates.map(|gate| gate.in_progress()).sum() {
             0 => Ok(()),
             left => Err(format!("{left} requests are in progress that nobody waits for")),

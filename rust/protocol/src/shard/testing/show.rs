@@ -1,23 +1,30 @@
 //! How what happens is shown in transcripts.
 
-use super::disk::{Disk, within};
-use super::{Happening, Lab};
+use super::{Cluster, Consensus as _, TraceEvent};
+use std::ops::Range;
+
+use bytes::Bytes;
+
 use crate::api::{Record, Response, View};
 use crate::error::Error;
 use crate::message::Message;
 use crate::raft::format;
 use crate::raft::types::GroupId;
 use crate::shard::rows::{self, Marker};
+use crate::store::Table;
+use crate::store::contents::Contents;
+use crate::testing::roles::{Envelope, Output};
+use crate::time::Instant;
 
 /// Each member of a group.
-pub(in crate::shard) fn state(lab: &Lab, group: GroupId) -> String {
+pub(in crate::shard) fn state(cluster: &Cluster, group: GroupId) -> String {
     let line = |node| {
-        let files = lab.machines[&node].disk.files();
-        let Some(shard) = lab.shard(node, group) else {
-            let (_, known) = lab.keyspace.group(group)?;
+        let files = cluster.nodes[&node].disk.store.files();
+        let Some(shard) = cluster.shard(node, group) else {
+            let (_, known) = cluster.keyspace().group(group)?;
             return known.members.contains(&node).then(|| format!("{node} down"));
         };
-        let claim = shard.claim(lab.now);
+        let claim = shard.claim(Instant(cluster.now));
         let leader = claim
             .leader
             .map_or("nobody".to_owned(), |leader| leader.to_string());
@@ -42,7 +49,8 @@ pub(in crate::shard) fn state(lab: &Lab, group: GroupId) -> String {
         }
         Some(line)
     };
-    lab.nodes()
+    cluster
+        .names()
         .into_iter()
         .filter_map(line)
         .collect::<Vec<_>>()
@@ -50,10 +58,9 @@ pub(in crate::shard) fn state(lab: &Lab, group: GroupId) -> String {
 }
 
 /// A group's rows on a disk, as they are read.
-pub(in crate::shard) fn rows(disk: &Disk, group: GroupId) -> String {
-    let table = disk.table(false);
+pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
     let mut lines = Vec::new();
-    lines.push(match table.get(&rows::marker_key(group)) {
+    lines.push(match contents.value(Table::Groups, &rows::marker_key(group)) {
         Some(bytes) => {
             let marker: Marker = format::decode("marker", bytes).expect("a marker");
             format!("applied {}", marker.applied)
@@ -61,39 +68,54 @@ pub(in crate::shard) fn rows(disk: &Disk, group: GroupId) -> String {
         None => "no marker".to_owned(),
     });
     let beginning = rows::beginning(group);
-    for (row, _) in within(table, beginning) {
+    for (row, _) in within(contents, &beginning) {
         if let Ok(Some(session)) = rows::decode_session_key(row) {
             lines.push(format!("session s{}", session.0));
         }
     }
-    for (row, value) in within(table, rows::records(group, None, None)) {
+    for (row, value) in within(contents, &rows::records(group, None, None)) {
         let key = rows::decode_record_key(row).expect("a key");
         let record = rows::decode_record(value).expect("a record");
         lines.push(format!("{key} {}", show_record(&Some(record))));
     }
-    for (row, value) in within(table, rows::entries(group, 0)) {
+    for (row, value) in within(contents, &rows::entries(group, 0)) {
         let entry = rows::decode_entry(row, value).expect("an entry");
         lines.push(format!("entry {} {:?}", entry.id, entry.data));
     }
     lines.join("\n")
 }
 
+/// The rows of a range.
+pub(in crate::shard) fn within<'a>(
+    contents: &'a Contents,
+    range: &Range<Bytes>,
+) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
+    let rows = contents.rows_from(Table::Groups, &range.start);
+    rows.take_while(move |(key, _)| **key < range.end)
+}
+
+/// A message between nodes, if people want to see it.
+pub(in crate::shard) fn envelope(sent: &Envelope) -> Option<String> {
+    let (from, to) = sent.pair();
+    let text = match &sent.message.message {
+        Message::Forward(_) => "Forward".to_owned(),
+        Message::Forwarded(result) => format!("Forwarded {}", answer(result)),
+        Message::Redirect { leader: Some(leader) } => format!("Redirect to {leader}"),
+        Message::Redirect { leader: None } => "Redirect to nobody".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{from} -> {to} {text}"))
+}
+
 /// A line for what a person would want to see.
-pub(in crate::shard) fn happening(happening: &Happening, messages: bool) -> Option<String> {
-    Some(match happening {
-        Happening::Delivered(from, to, message) if messages => {
-            let text = match message {
-                Message::Forward(_) => "Forward".to_owned(),
-                Message::Forwarded(result) => format!("Forwarded {}", answer(result)),
-                Message::Redirect { leader: Some(leader) } => format!("Redirect to {leader}"),
-                Message::Redirect { leader: None } => "Redirect to nobody".to_owned(),
-                _ => return None,
-            };
-            format!("{} -> {} {text}", from.node, to.node)
+pub(in crate::shard) fn trace(event: &TraceEvent, messages: bool) -> Option<String> {
+    Some(match event {
+        TraceEvent::Delivered(sent) if messages => return envelope(sent),
+        TraceEvent::Output(_, Output::Reply(operation, result)) => {
+            format!("op{operation} {}", answer(result))
         }
-        Happening::Delivered(..) => return None,
-        Happening::Reply(operation, result) => format!("op{operation} {}", answer(result)),
-        Happening::Emitted(node, event) => format!("{node} event {event:?}"),
+        TraceEvent::Output(node, Output::Emitted(event)) => format!("{node} event {event:?}"),
+        _ => return None,
     })
 }
 

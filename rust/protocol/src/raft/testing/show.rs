@@ -1,8 +1,10 @@
-//! How transcripts show what happened.
+//! How transcripts show what has happened.
 
 use bytes::Bytes;
 
-use super::{Envelope, GROUP, Happening, Lab};
+use quorate_testing::Loss;
+
+use super::{Cluster, Envelope, GROUP, Group as _, Output, TraceEvent};
 use crate::ids::NodeId;
 use crate::raft::alphabet::{ProposeError, QueryError};
 use crate::raft::entry::{Entry, EntryKind};
@@ -15,10 +17,12 @@ use crate::raft::snapshot::Beginning;
 use crate::raft::status::ServerState;
 use crate::raft::types::HardState;
 use crate::store::JournalOp;
+use crate::time::Instant;
 
 /// `n1 -> n2 Append t1 ...`.
 pub(in crate::raft) fn envelope(envelope: &Envelope) -> String {
-    let Envelope { from, to, message } = envelope;
+    let (from, to) = envelope.pair();
+    let message = &envelope.message;
     format!("{from} -> {to} {} {}", message.term, body(&message.body))
 }
 
@@ -93,12 +97,19 @@ fn entry(entry: &Entry) -> String {
     format!("{} {what}", entry.position())
 }
 
-/// A line for a happening; nothing for one that is only of interest with `disks`.
-pub(in crate::raft) fn happening(happening: &Happening, disks: bool) -> Option<String> {
-    Some(match happening {
-        Happening::Delivered(sent) => envelope(sent),
-        Happening::Lost(sent, why) => format!("{} (lost: {why})", envelope(sent)),
-        Happening::Disk { node, ops, refused } => {
+/// A line for what has happened; nothing for what is only of interest with `disks`.
+pub(in crate::raft) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
+    Some(match event {
+        TraceEvent::Delivered(sent) => envelope(sent),
+        TraceEvent::Lost(sent, loss) => {
+            let why = match loss {
+                Loss::Down => "nobody there",
+                _ => "the network",
+            };
+            format!("{} (lost: {why})", envelope(sent))
+        }
+        TraceEvent::Local(_) | TraceEvent::Submitted { .. } => return None,
+        TraceEvent::Disk { node, ops, refused } => {
             let ops: Vec<String> = ops.iter().map(op).collect();
             match (refused, disks) {
                 (true, _) => format!("{node} has no space for: {}", ops.join(", ")),
@@ -106,8 +117,8 @@ pub(in crate::raft) fn happening(happening: &Happening, disks: bool) -> Option<S
                 (false, false) => return None,
             }
         }
-        Happening::Noticed { node, notice } => format!("{node} {}", self::notice(notice)),
-        Happening::Proposed { operation, result } => format!(
+        TraceEvent::Output(node, Output::Notice(notice)) => format!("{node} {}", self::notice(notice)),
+        TraceEvent::Output(_, Output::Proposed { operation, result }) => format!(
             "op{operation} {}",
             match result {
                 Ok((position, Answer::Done(answer))) => format!("done at {position}: {}", text(answer)),
@@ -124,7 +135,7 @@ pub(in crate::raft) fn happening(happening: &Happening, disks: bool) -> Option<S
                 Err(ProposeError::Session(error)) => format!("not executed: {error}"),
             }
         ),
-        Happening::Queried { operation, result } => format!(
+        TraceEvent::Output(_, Output::Queried { operation, result }) => format!(
             "op{operation} {}",
             match result {
                 Ok(read) => format!(
@@ -202,12 +213,12 @@ fn name(stream: crate::store::StreamId) -> &'static str {
 }
 
 /// A line per server: state, watermarks, values.
-pub(in crate::raft) fn servers(lab: &Lab) -> String {
+pub(in crate::raft) fn servers(cluster: &Cluster) -> String {
     let line = |node: NodeId| {
-        let Some(group) = lab.group(node) else {
+        let Some(group) = cluster.group(node) else {
             return format!("{node} is down");
         };
-        let (Some(status), Some(state)) = (group.status(lab.now), group.state()) else {
+        let (Some(status), Some(state)) = (group.status(Instant(cluster.now)), group.state()) else {
             return format!("{node} {}", group.broken().unwrap_or("is being recovered"));
         };
         let values: Vec<String> = state
@@ -244,14 +255,19 @@ pub(in crate::raft) fn servers(lab: &Lab) -> String {
             values.join(" "),
         )
     };
-    lab.nodes().into_iter().map(line).collect::<Vec<_>>().join("\n")
+    cluster
+        .names()
+        .into_iter()
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A line per server: the terms of its entries, the committed ones before the bar. Compacted entries are left
 /// out.
-pub(in crate::raft) fn logs(lab: &Lab) -> String {
+pub(in crate::raft) fn logs(cluster: &Cluster) -> String {
     let line = |node: NodeId| {
-        let raft = lab.group(node).and_then(|group| group.raft())?;
+        let raft = cluster.raft(node)?;
         let log = raft.log();
         let terms = |committed: bool| {
             log.range(log.base().index.next())
@@ -266,7 +282,8 @@ pub(in crate::raft) fn logs(lab: &Lab) -> String {
         };
         Some(format!("{node}{base}:{} |{}", terms(true), terms(false)))
     };
-    lab.nodes()
+    cluster
+        .names()
         .into_iter()
         .filter_map(line)
         .collect::<Vec<_>>()

@@ -1,6 +1,8 @@
-//! How the lab shows things to people.
+//! How tests show things to people.
 
-use super::{Envelope, Happening};
+use quorate_testing::Loss;
+
+use super::TraceEvent;
 use crate::api::{Entry, Request, Response};
 use crate::error::Error;
 use crate::ids::ReplicaId;
@@ -8,8 +10,9 @@ use crate::key::decode_record_key;
 use crate::keyspace::Keyspace;
 use crate::message::Message;
 use crate::role::RoleId;
-use crate::store::{StateWrite, Table};
+use crate::store::{JournalOp, StateWrite, Table};
 use crate::telemetry::TimelineEvent;
+use crate::testing::roles::{Envelope, Output};
 use crate::versions::{Dot, KeyState, Reservation, Sibling, VersionVector};
 
 /// `{n1: 2} a@n1:1 b@n1:2`, or `{n1#d9bb: 2, n1#445e: 1} a@n1#445e:1` for a node that has had several replica ids.
@@ -60,7 +63,7 @@ fn text(value: &[u8]) -> String {
 
 pub(in crate::quorum) fn envelope(envelope: &Envelope) -> String {
     let (from, to) = (envelope.from.node, envelope.to.node);
-    format!("{from} -> {to} {}", message(&envelope.message))
+    format!("{from} -> {to} {}", message(&envelope.message.message))
 }
 
 fn message(message: &Message) -> String {
@@ -178,11 +181,20 @@ fn timeline(event: &TimelineEvent) -> String {
 }
 
 /// A line for people; `None` for what they see only when they ask for everything.
-pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> Option<String> {
-    Some(match happening {
-        Happening::Delivered(sent) => envelope(sent),
-        Happening::Lost(sent, why) => format!("{} (lost: {why})", envelope(sent)),
-        Happening::Local(sent) if everything => {
+pub(in crate::quorum) fn trace(event: &TraceEvent, everything: bool) -> Option<String> {
+    Some(match event {
+        TraceEvent::Delivered(sent) => envelope(sent),
+        TraceEvent::Lost(sent, loss) => {
+            let why = match loss {
+                Loss::NoLink => "no link",
+                Loss::Network => "the network",
+                Loss::Down => "the node is down",
+                Loss::NoRole => "the node does not serve that",
+                Loss::Expired => "too late",
+            };
+            format!("{} (lost: {why})", envelope(sent))
+        }
+        TraceEvent::Local(sent) if everything => {
             let role = match sent.to.role {
                 RoleId::Node => "node",
                 RoleId::Control => "control",
@@ -193,23 +205,23 @@ pub(in crate::quorum) fn happening(happening: &Happening, everything: bool) -> O
             };
             format!("{} (to its own {role})", envelope(sent))
         }
-        Happening::Disk {
+        TraceEvent::Disk {
             node,
-            writes,
+            ops,
             refused: true,
-        } => format!("{node} disk full: {}", rows(writes)),
-        Happening::Disk { node, writes, .. } if everything => format!("{node} durable: {}", rows(writes)),
-        Happening::Local(_) | Happening::Disk { .. } | Happening::Submitted { .. } => return None,
-        Happening::Reply {
-            operation,
-            response: answer,
-        } => format!("op{operation} {}", response(answer)),
-        Happening::Emitted { node, event } => format!("{node} event {}", timeline(event)),
+        } => format!("{node} disk full: {}", rows(ops)),
+        TraceEvent::Disk { node, ops, .. } if everything => format!("{node} durable: {}", rows(ops)),
+        TraceEvent::Local(_) | TraceEvent::Disk { .. } | TraceEvent::Submitted { .. } => return None,
+        TraceEvent::Output(_, Output::Reply(operation, answer)) => {
+            format!("op{operation} {}", response(answer))
+        }
+        TraceEvent::Output(node, Output::Emitted(event)) => format!("{node} event {}", timeline(event)),
+        TraceEvent::Output(_, Output::Relayed(..)) => unreachable!("control roles only"),
     })
 }
 
-fn rows(writes: &[StateWrite]) -> String {
-    writes.iter().map(row).collect::<Vec<_>>().join(", ")
+fn rows(ops: &[JournalOp]) -> String {
+    super::rows(ops).map(row).collect::<Vec<_>>().join(", ")
 }
 
 fn row(write: &StateWrite) -> String {
