@@ -48,11 +48,7 @@ mod slot;
 mod write;
 
 #[cfg(test)]
-mod forged;
-#[cfg(test)]
-mod laws;
-#[cfg(test)]
-mod replay;
+mod properties;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

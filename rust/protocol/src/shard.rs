@@ -370,7 +370,7 @@ pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
     ))
 }
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) struct Bounds {
 /// More terms, entries and messages than any bounds ask for.
 const ROOM: usize = 8;
 
-/// What no state shows, but the laws speak of.
+/// What no state shows, but the properties speak of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct History {
     /// Who has led in each term.
@@ -149,7 +149,7 @@ impl World {
         actions
     }
 
-    /// What an action leads to, or which law it breaks.
+    /// What an action leads to, or which property it breaks.
     pub(super) fn after(
         &self,
         action: Action,

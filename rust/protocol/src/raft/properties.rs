@@ -1,8 +1,8 @@
 //! What must hold whatever happens: random clients, networks, disks and crashes against real servers.
 //!
-//! [`judge`] says what the laws are; they are checked after every step. All disks are slow, so that crashes
+//! [`invariants`] says what the properties are; they are checked after every step. All disks are slow, so that crashes
 //! find writes in flight; messages arrive in any order, twice, or never. At the end everything is repaired,
-//! and then the group must make progress. Each deliberate mistake of [`RaftBugs`] must break a law.
+//! and then the group must make progress. Each deliberate mistake of [`RaftBugs`] must break a property.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::raft::alphabet::ReadLevel;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::sessions::Request;
 use crate::role::{Rng, rng_from_seed};
-use judge::{Asked, Judge};
+use invariants::{Asked, Invariants};
 use quorate_checker::figure3::Verdict;
 use quorate_testing::Crash;
 use quorate_testing::seeds::{outcome, seeds};
 
-mod judge;
+mod invariants;
 mod stability;
 
 const STEPS: usize = 1000;
@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_millis(700);
 
 struct Run {
     cluster: Cluster,
-    judge: Judge,
+    invariants: Invariants,
     rng: Rng,
     /// Elections are frequent, and many do not get far.
     turbulent: bool,
@@ -67,7 +67,7 @@ impl Run {
         cluster.start_all();
         Run {
             cluster,
-            judge: Judge::default(),
+            invariants: Invariants::default(),
             turbulent,
             in_place: bugs.restarted_in_place,
             rng,
@@ -143,7 +143,7 @@ impl Run {
             183..190 => {
                 let node = self.node();
                 if !self.cluster.is_up(node) {
-                    self.judge.restarted(node);
+                    self.invariants.restarted(node);
                     self.cluster.start(node);
                 }
             }
@@ -186,7 +186,7 @@ impl Run {
         if self.cluster.wire.len() > 80 {
             self.cluster.wire.truncate(40);
         }
-        self.judge.look(&mut self.cluster)
+        self.invariants.look(&mut self.cluster)
     }
 
     /// For a moment messages and disks are quick.
@@ -226,7 +226,7 @@ impl Run {
 
     fn crash(&mut self, node: NodeId, synced: usize) {
         if self.in_place && self.cluster.group(node).is_some() && self.below(2) == 0 {
-            self.judge.restarted(node);
+            self.invariants.restarted(node);
             return self.cluster.restart_in_place(node);
         }
         self.cluster.crash(node, Crash::synced(synced));
@@ -235,12 +235,12 @@ impl Run {
 
     fn propose(&mut self) {
         let next = self.cluster.operations + 1;
-        let sessions = self.judge.sessions.len() as u64;
+        let sessions = self.invariants.sessions.len() as u64;
         let request = match self.below(10) {
             0 => Request::Open { idle_ms: 2000 },
             1..6 if sessions > 0 => {
                 let place = self.below(sessions) as usize;
-                let session = self.judge.sessions[place];
+                let session = self.invariants.sessions[place];
                 let last = *self.sequences.entry(session.0).or_default();
                 // A new command, or one of the last few again.
                 let sequence = match self.below(2) {
@@ -259,7 +259,7 @@ impl Run {
         };
         let node = self.leader();
         if self.cluster.group(node).is_some() {
-            self.judge.asked(next, Asked::Command(request.clone()));
+            self.invariants.asked(next, Asked::Command(request.clone()));
             assert_eq!(self.cluster.propose(node, request, TIMEOUT), next);
         }
     }
@@ -277,18 +277,18 @@ impl Run {
         };
         if self.cluster.group(node).is_some() {
             let next = self.cluster.operations + 1;
-            self.judge
-                .asked(next, Asked::Read(level, self.judge.acknowledged));
+            self.invariants
+                .asked(next, Asked::Read(level, self.invariants.acknowledged));
             assert_eq!(self.cluster.query(node, "x", level, TIMEOUT), next);
         }
     }
 
     /// Everything is repaired. Then one server leads, a command is executed, and all have the same state.
-    fn finish(mut self) -> Result<Judge, String> {
+    fn finish(mut self) -> Result<Invariants, String> {
         self.cluster.cut.clear();
         for node in self.cluster.names() {
             if !self.cluster.is_up(node) {
-                self.judge.restarted(node);
+                self.invariants.restarted(node);
                 self.cluster.start(node);
             }
             let disk = &mut self.cluster.node(node).disk;
@@ -299,21 +299,21 @@ impl Run {
             }
         }
         self.cluster.live(Duration::from_secs(3));
-        self.judge.look(&mut self.cluster)?;
-        let done = self.judge.done.0;
+        self.invariants.look(&mut self.cluster)?;
+        let done = self.invariants.done.0;
         for node in self.cluster.names() {
             let next = self.cluster.operations + 1;
             let request = Request::Plain(format!("add x 1 //{next}").into());
-            self.judge.asked(next, Asked::Command(request.clone()));
+            self.invariants.asked(next, Asked::Command(request.clone()));
             self.cluster.propose(node, request, TIMEOUT);
         }
         self.cluster.live(Duration::from_secs(1));
-        self.judge.look(&mut self.cluster)?;
-        self.judge.end()?;
-        if self.judge.done.0 != done + 1 {
+        self.invariants.look(&mut self.cluster)?;
+        self.invariants.end()?;
+        if self.invariants.done.0 != done + 1 {
             return Err(format!(
                 "liveness: {} leaders after healing",
-                self.judge.done.0 - done
+                self.invariants.done.0 - done
             ));
         }
         let applied = |node| {
@@ -329,24 +329,24 @@ impl Run {
         for recording in self.cluster.into_recordings() {
             recording.replay();
         }
-        Ok(self.judge)
+        Ok(self.invariants)
     }
 }
 
-/// A run with this seed, or which law it breaks. An assertion of the servers themselves is one, too.
-fn run(seed: u64, bugs: RaftBugs) -> Result<Judge, String> {
+/// A run with this seed, or which property it breaks. An assertion of the servers themselves is one, too.
+fn run(seed: u64, bugs: RaftBugs) -> Result<Invariants, String> {
     let story = || {
         let mut run = Run::new(seed, bugs);
         for step in 0..STEPS {
             run.step()
-                .map_err(|law| format!("seed {seed} step {step}: {law}"))?;
+                .map_err(|property| format!("seed {seed} step {step}: {property}"))?;
         }
         run.finish()
-            .map_err(|law| format!("seed {seed} at the end: {law}"))
+            .map_err(|property| format!("seed {seed} at the end: {property}"))
     };
-    outcome(story).map_err(|law| match law.starts_with("seed") {
-        true => law,
-        false => format!("seed {seed}: {law}"),
+    outcome(story).map_err(|property| match property.starts_with("seed") {
+        true => property,
+        false => format!("seed {seed}: {property}"),
     })
 }
 
@@ -357,8 +357,8 @@ fn hold_whatever_happens() {
     let mut done = (0, 0);
     for seed in seeds {
         match run(seed, RaftBugs::default()) {
-            Ok(judge) => done = (done.0 + judge.done.0, done.1 + judge.done.1),
-            Err(law) => panic!("{law}"),
+            Ok(invariants) => done = (done.0 + invariants.done.0, done.1 + invariants.done.1),
+            Err(property) => panic!("{property}"),
         }
     }
     println!("{count} runs: {done:?} commands and reads were answered");
@@ -369,12 +369,12 @@ fn hold_whatever_happens() {
     );
 }
 
-/// A run breaks a law with this mistake.
+/// A run breaks a property with this mistake.
 fn caught(name: &str) {
     let bugs = bug(name).expect("a bug");
     let found = (0..CAUGHT_WITHIN).find_map(|seed| run(seed, bugs).err());
     match found {
-        Some(law) => println!("{name}: {law}"),
+        Some(property) => println!("{name}: {property}"),
         None => panic!("{name} is not caught within {CAUGHT_WITHIN} seeds"),
     }
 }

@@ -1,10 +1,10 @@
 //! What must hold whatever happens: random clients, networks, disks and crashes against the shards and gates of a keyspace.
 //!
-//! [`judge`] says what the laws are; they are checked after every step. [`clients`] and [`trouble`] are what happens. At the end
+//! [`invariants`] says what the properties are; they are checked after every step. [`clients`] and [`nemesis`] are what happens. At the end
 //! everything is repaired, and then every group must make progress, and all its members come to have the same rows. Each
-//! deliberate mistake of [`RaftBugs`](crate::raft::bugs::RaftBugs) must break a law.
+//! deliberate mistake of [`RaftBugs`](crate::raft::bugs::RaftBugs) must break a property.
 //!
-//! `SHARD_SEEDS=10000 cargo test -p quorate-protocol shard::laws` tries more seeds; `SHARD_SEED=7` tries one, which is how a
+//! `SHARD_SEEDS=10000 cargo test -p quorate-protocol shard::properties` tries more seeds; `SHARD_SEED=7` tries one, which is how a
 //! failure is replayed.
 
 use std::collections::BTreeMap;
@@ -22,15 +22,15 @@ use crate::raft::settings::Timing;
 use crate::raft::types::GroupId;
 use crate::ring::HashKind;
 use crate::role::{Rng, rng_from_seed};
-use judge::Judge;
+use invariants::Invariants;
 use quorate_checker::figure3::Verdict;
 use quorate_testing::Profile;
 use quorate_testing::seeds::{outcome, seeds};
 
 mod clients;
-mod judge;
+mod invariants;
 mod model;
-mod trouble;
+mod nemesis;
 
 /// Of the lab's ring.
 const HASH: HashKind = HashKind::Murmur3;
@@ -54,7 +54,7 @@ struct Client {
 
 struct Run {
     cluster: Cluster,
-    judge: Judge,
+    invariants: Invariants,
     rng: Rng,
     clients: Vec<Client>,
     turbulent: bool,
@@ -122,7 +122,7 @@ impl Run {
         cluster.start_all();
         Run {
             cluster,
-            judge: Judge::default(),
+            invariants: Invariants::default(),
             rng,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
             turbulent,
@@ -172,11 +172,11 @@ impl Run {
     }
 
     fn look(&mut self) -> Verdict {
-        self.judge.look(&mut self.cluster)?;
+        self.invariants.look(&mut self.cluster)?;
         if self.steps.is_multiple_of(300) {
-            self.judge.look_closely(&self.cluster)?;
+            self.invariants.look_closely(&self.cluster)?;
         }
-        for (operation, asked, result) in std::mem::take(&mut self.judge.replies) {
+        for (operation, asked, result) in std::mem::take(&mut self.invariants.replies) {
             let client = self
                 .clients
                 .iter_mut()
@@ -204,7 +204,7 @@ impl Run {
                 (false, _) => 20,
             };
             if self.below(often) == 0 {
-                self.trouble()?;
+                self.nemesis()?;
             }
             if self.hunting && self.below(2) == 0 {
                 self.hunt()?;
@@ -216,18 +216,18 @@ impl Run {
     }
 }
 
-/// A run with this seed, or which law it breaks. An assertion of the roles themselves is one, too.
+/// A run with this seed, or which property it breaks. An assertion of the roles themselves is one, too.
 fn run(seed: u64, bugs: RaftBugs) -> Result<(u64, u64, u64), String> {
     let story = || {
         let mut run = Run::new(seed, bugs);
         match run.story() {
-            Ok(()) => Ok(run.judge.done),
-            Err(law) => Err(format!("seed {seed} at {}: {law}", run.cluster.now)),
+            Ok(()) => Ok(run.invariants.done),
+            Err(property) => Err(format!("seed {seed} at {}: {property}", run.cluster.now)),
         }
     };
-    outcome(story).map_err(|law| match law.starts_with("seed") {
-        true => law,
-        false => format!("seed {seed}: {law}"),
+    outcome(story).map_err(|property| match property.starts_with("seed") {
+        true => property,
+        false => format!("seed {seed}: {property}"),
     })
 }
 
@@ -241,8 +241,8 @@ fn hold_whatever_happens() {
             Ok((commands, reads, snapshots)) => {
                 done = (done.0 + commands, done.1 + reads, done.2 + snapshots);
             }
-            Err(law) => panic!(
-                "{law}\nreplay it: SHARD_SEED={seed} cargo test -p quorate-protocol --lib shard::laws::hold -- --nocapture"
+            Err(property) => panic!(
+                "{property}\nreplay it: SHARD_SEED={seed} cargo test -p quorate-protocol --lib shard::properties::hold -- --nocapture"
             ),
         }
     }
@@ -254,11 +254,11 @@ fn hold_whatever_happens() {
     );
 }
 
-/// A run breaks a law with this mistake.
+/// A run breaks a property with this mistake.
 fn caught(bugs: RaftBugs) {
     let found = (0..CAUGHT_WITHIN).find_map(|seed| run(seed, bugs).err());
     match found {
-        Some(law) => println!("{law}"),
+        Some(property) => println!("{property}"),
         None => panic!("{bugs:?} is not caught within {CAUGHT_WITHIN} seeds"),
     }
 }

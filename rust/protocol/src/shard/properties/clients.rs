@@ -99,7 +99,7 @@ impl Run {
         let timeout = TIMEOUT / (left as u32 * 2 + 1);
         let operation = self.cluster.operations + 1;
         let by = Instant(self.cluster.now) + timeout;
-        self.judge.asked(operation, node, request.clone(), group, by);
+        self.invariants.asked(operation, node, request.clone(), group, by);
         self.clients[client].waits = Some(operation);
         assert_eq!(self.cluster.ask(node, group, request, timeout), operation);
     }
@@ -133,7 +133,7 @@ impl Run {
                 level,
             },
             9 => {
-                let last = self.judge.committed(group);
+                let last = self.invariants.committed(group);
                 Request::ReadLog {
                     keyspace,
                     group,

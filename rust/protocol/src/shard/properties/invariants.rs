@@ -1,6 +1,6 @@
 //! What must hold after every step, whatever happened: of the servers, of their rows, and of what clients are told.
 //!
-//! The judge reads the groups' logs, executes what is committed in a [`Model`] of its own, and holds everything else to
+//! They read the groups' logs, execute what is committed in a [`Model`] of their own, and hold everything else to
 //! that: rows must be the model's as of their marker, answers must be what the model did, reads must have seen the model at
 //! one moment, not before what was known when they began.
 
@@ -63,7 +63,7 @@ struct Truth {
 
 /// What is known about a run so far.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct Invariants {
     truths: BTreeMap<GroupId, Truth>,
     pub(super) open: BTreeMap<u64, Asked>,
     /// What was answered since the last look.
@@ -72,7 +72,7 @@ pub(super) struct Judge {
     pub(super) done: (u64, u64, u64),
 }
 
-impl Judge {
+impl Invariants {
     /// A client has asked for something, under this number.
     pub(super) fn asked(
         &mut self,
@@ -255,7 +255,12 @@ impl Judge {
         if truth.floors.last().is_none_or(|(_, floor)| *floor < truth.floor) {
             truth.floors.push((Instant(cluster.now), truth.floor));
         }
-        verdict.map_err(|law| format!("op{operation} {:?} was answered {result:?}: {law}", asked.request))?;
+        verdict.map_err(|property| {
+            format!(
+                "op{operation} {:?} was answered {result:?}: {property}",
+                asked.request
+            )
+        })?;
         self.replies.push((operation, asked, result));
         Ok(())
     }
@@ -294,8 +299,8 @@ fn is_linearizable(request: &Request) -> bool {
     *level == ReadLevel::Linearizable
 }
 
-fn require(holds: bool, law: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(law()) }
+fn require(holds: bool, property: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(property()) }
 }
 
 impl Truth {

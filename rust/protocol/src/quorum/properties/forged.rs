@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::testing::{Cluster, Keyspaces as _, Setup, TraceEvent};
 use crate::api::{Request, Response};
 use crate::bugs::Bugs;
 use crate::error::Error;
@@ -12,6 +11,7 @@ use crate::ids::{KeyspaceId, NodeId};
 use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
+use crate::quorum::testing::{Cluster, Keyspaces as _, Setup, TraceEvent};
 use crate::testing::roles::Output;
 use crate::versions::{Context, Dot, VersionVector, WriteId};
 

@@ -13,7 +13,7 @@ use crate::shard::testing::{Consensus as _, KEYSPACE};
 use crate::time::Instant;
 
 impl Run {
-    pub(super) fn trouble(&mut self) -> Verdict {
+    pub(super) fn nemesis(&mut self) -> Verdict {
         match self.below(20) {
             0..5 => {
                 let node = if self.below(2) == 0 {
@@ -104,7 +104,7 @@ impl Run {
     fn crash(&mut self, node: NodeId) {
         if self.cluster.is_up(node) {
             let (synced, settled) = (self.below(3) as usize, self.below(4) as usize);
-            self.judge.crashed(node);
+            self.invariants.crashed(node);
             self.cluster.crash(
                 node,
                 Crash {
@@ -173,11 +173,11 @@ impl Run {
                 };
                 let operation = self.cluster.operations + 1;
                 let by = Instant(self.cluster.now) + TIMEOUT;
-                self.judge.asked(operation, node, request.clone(), group, by);
+                self.invariants.asked(operation, node, request.clone(), group, by);
                 self.cluster.ask(node, group, request, TIMEOUT);
-                let done = self.judge.done.0;
+                let done = self.invariants.done.0;
                 self.live(Duration::from_millis(50))?;
-                if self.judge.done.0 <= done {
+                if self.invariants.done.0 <= done {
                     return Err(format!(
                         "liveness: {group} takes no command at {node} after healing"
                     ));
@@ -185,8 +185,8 @@ impl Run {
             }
         }
         self.live(Duration::from_millis(500))?;
-        self.judge.look_closely(&self.cluster)?;
-        self.judge.end()?;
+        self.invariants.look_closely(&self.cluster)?;
+        self.invariants.end()?;
         self.ages()?;
         for group in self.cluster.groups() {
             let applied = |node: &NodeId| {
@@ -195,7 +195,7 @@ impl Run {
             };
             let nodes = self.cluster.names();
             let all: Vec<_> = nodes.iter().filter_map(applied).collect();
-            let wanted = (self.judge.committed(group), 0);
+            let wanted = (self.invariants.committed(group), 0);
             if all.iter().any(|(_, applied, asks)| (*applied, *asks) != wanted) {
                 return Err(format!(
                     "liveness: {group} should be at {wanted:?} after healing, but: {all:?}"

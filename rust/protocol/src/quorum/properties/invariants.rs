@@ -1,4 +1,4 @@
-//! The laws, and who watches over them.
+//! What must hold of quorum keyspaces.
 //!
 //! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
 //! 2. When a write is acknowledged, at least W replicas have it durably.
@@ -11,12 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
 use crate::api::{Entry, Request, Response, Written};
 use crate::error::Error;
 use crate::ids::{KeyspaceId, NodeId};
 use crate::key::{Key, decode_index_key, decode_record_key};
 use crate::message::Message;
+use crate::quorum::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
 use crate::store::{JournalOp, Table};
 use crate::testing::roles::Output;
 use crate::versions::{Context, Dot, KeyState, WriteId};
@@ -33,7 +33,7 @@ struct Operation {
     refused: bool,
 }
 
-pub(super) struct Judge {
+pub(super) struct Invariants {
     replicas: u8,
     operations: BTreeMap<u64, Operation>,
     /// The last that anybody has read of a key: the context, and the writes that it showed.
@@ -59,9 +59,9 @@ pub(super) struct Judge {
     broken: Vec<String>,
 }
 
-impl Judge {
+impl Invariants {
     pub(super) fn new(replicas: u8) -> Self {
-        Judge {
+        Invariants {
             replicas,
             operations: BTreeMap::new(),
             contexts: BTreeMap::new(),
@@ -282,7 +282,7 @@ impl Judge {
         }
     }
 
-    /// Everything has come to rest: which laws were broken.
+    /// Everything has come to rest: which properties were broken.
     pub(super) fn verdict(
         mut self,
         cluster: &Cluster,

@@ -1,6 +1,6 @@
 //! What must hold whatever happens: random clients, networks, disks and crashes against real roles.
 //!
-//! [`judge`] says what the laws are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
+//! [`invariants`] says what the properties are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
 //! find writes in flight, and events inside a node come in any order. At the end everything is repaired, every
 //! deadline passes, and the keys are read at ALL.
 
@@ -18,9 +18,11 @@ use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
 use crate::versions::WriteId;
-use judge::Judge;
+use invariants::Invariants;
 
-mod judge;
+mod forged;
+mod invariants;
+mod replay;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 const NODES: u16 = 4;
@@ -114,10 +116,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A cluster with its judge.
+/// A cluster with its invariants.
 struct Run {
     cluster: Cluster,
-    judge: Judge,
+    invariants: Invariants,
 }
 
 impl Run {
@@ -136,7 +138,7 @@ impl Run {
         }
         Run {
             cluster,
-            judge: Judge::new(3),
+            invariants: Invariants::new(3),
         }
     }
 
@@ -157,11 +159,11 @@ impl Run {
         };
         let request = match ask {
             Ask::Put { with_context } => {
-                let context = self.judge.context(&key).filter(|_| with_context);
+                let context = self.invariants.context(&key).filter(|_| with_context);
                 put(Some(format!("v{number}")), context, number)
             }
             Ask::Delete => put(None, None, number),
-            Ask::Retry => match self.judge.last_put(&key) {
+            Ask::Retry => match self.invariants.last_put(&key) {
                 Some(first) => put(Some(format!("v{first}")), None, first),
                 None => return,
             },
@@ -175,7 +177,7 @@ impl Run {
                 level,
             },
         };
-        self.judge.asked(number, node, &request);
+        self.invariants.asked(number, node, &request);
         assert_eq!(self.cluster.ask(node, KEYSPACE, request, TIMEOUT), number);
     }
 
@@ -199,7 +201,7 @@ impl Run {
             Step::Refuse { node } => self.cluster.refuse_newest(NodeId(node)),
             Step::Crash { node, synced } if running(&self.cluster, node) => {
                 self.cluster.crash(NodeId(node), Crash::synced(synced));
-                self.judge.crashed(NodeId(node));
+                self.invariants.crashed(NodeId(node));
             }
             Step::Restart { node } if !running(&self.cluster, node) => self.cluster.start(NodeId(node)),
             Step::Link { from, to, up } if from != to && running(&self.cluster, to) => {
@@ -208,7 +210,7 @@ impl Run {
             Step::Advance { millis } => self.cluster.advance(Duration::from_millis(millis)),
             _ => {}
         }
-        self.judge.look(&mut self.cluster, KEYSPACE);
+        self.invariants.look(&mut self.cluster, KEYSPACE);
     }
 
     /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
@@ -227,22 +229,22 @@ impl Run {
         }
         self.cluster.run();
         self.cluster.advance(Duration::from_secs(5));
-        self.judge.look(&mut self.cluster, KEYSPACE);
+        self.invariants.look(&mut self.cluster, KEYSPACE);
         // The first read repairs, the second one finds everyone alike.
         for _ in 0..2 {
             for key in 0..KEYS.len() {
                 self.ask(NodeId(1), key, Level::All, Ask::Get);
                 self.cluster.run();
                 self.cluster.advance(Duration::from_secs(5));
-                self.judge.look(&mut self.cluster, KEYSPACE);
+                self.invariants.look(&mut self.cluster, KEYSPACE);
             }
         }
         let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
-        self.judge.verdict(&self.cluster, KEYSPACE, keys)
+        self.invariants.verdict(&self.cluster, KEYSPACE, keys)
     }
 }
 
-/// Which laws a run of these steps breaks.
+/// Which properties a run of these steps breaks.
 fn violations(bugs: Bugs, steps: &[Step]) -> Vec<String> {
     let mut run = Run::new(bugs);
     for step in steps {
@@ -261,7 +263,7 @@ proptest! {
     }
 }
 
-/// The laws are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
+/// The properties are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
 /// the correct roles survive.
 mod mistakes {
     use super::*;
@@ -281,12 +283,12 @@ mod mistakes {
         Step::Persist { node, count: 9 }
     }
 
-    /// The correct roles keep the laws in this story, and the mistake breaks one that says `what`.
+    /// The correct roles keep the properties in this story, and the mistake breaks one that says `what`.
     fn caught(bugs: Bugs, what: &str, steps: &[Step]) {
         assert_eq!(violations(Bugs::default(), steps), Vec::<String>::new());
         let broken = violations(bugs, steps);
         assert!(
-            broken.iter().any(|law| law.contains(what)),
+            broken.iter().any(|property| property.contains(what)),
             "not caught as {what:?}: {broken:?}"
         );
     }

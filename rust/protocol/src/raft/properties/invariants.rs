@@ -27,7 +27,7 @@ pub(super) enum Asked {
 
 /// What is known about a run so far.
 #[derive(Default)]
-pub(super) struct Judge {
+pub(super) struct Invariants {
     figure3: Figure3<NodeId, Entry>,
     /// The state of the state machine after each entry.
     states: BTreeMap<LogIndex, u64>,
@@ -44,7 +44,7 @@ pub(super) struct Judge {
     pub(super) done: (u64, u64),
 }
 
-impl Judge {
+impl Invariants {
     /// A client is about to ask for something, under the number that the lab will give it.
     pub(super) fn asked(&mut self, operation: u64, what: Asked) {
         self.asked.insert(operation, what);

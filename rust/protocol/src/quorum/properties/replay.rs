@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use quorate_testing::{Clock, Crash};
 
-use super::testing::{Cluster, Keyspaces as _, Recording, Setup};
 use crate::api::Request;
 use crate::bugs::Bugs;
 use crate::ids::{KeyspaceId, NodeId};
@@ -13,6 +12,7 @@ use crate::instance::Instance;
 use crate::key::Key;
 use crate::keyspace::KeyspaceSettings;
 use crate::level::Level;
+use crate::quorum::testing::{Cluster, Keyspaces as _, Recording, Setup};
 use crate::role::{Effect, Event, Input};
 use crate::testing::roles::now;
 use crate::versions::WriteId;
