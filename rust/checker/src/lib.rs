@@ -58,6 +58,7 @@
 //! linearizable is then checked, that the batch was atomic is not.
 
 mod explain;
+pub mod figure3;
 mod history;
 mod register;
 mod search;

@@ -413,6 +413,6 @@ impl Role for Control {
 }
 
 #[cfg(test)]
-mod lab;
+mod testing;
 #[cfg(test)]
 mod transcripts;

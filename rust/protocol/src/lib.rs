@@ -27,9 +27,9 @@ pub mod routing;
 pub mod shard;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod topology;
-#[cfg(test)]
-mod transcript;
 pub mod versions;
 pub mod wire;

@@ -47,12 +47,8 @@ mod slot;
 mod write;
 
 #[cfg(test)]
-mod forged;
+mod properties;
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
-mod laws;
-#[cfg(test)]
-mod replay;
+mod testing;
 #[cfg(test)]
 mod transcripts;

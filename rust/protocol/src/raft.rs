@@ -35,7 +35,7 @@
 //! `journal` is where promises wait.
 //!
 //! # What is always true
-//! Figure 3, asserted or tested after every step of every random run (`laws`):
+//! Figure 3, asserted or tested after every step of every random run (`properties`):
 //! * **Election safety**: at most one leader in a term. One durable vote per server and term.
 //! * **Leader append-only**: a leader never changes its log but by adding to it.
 //! * **Log matching**: logs that have one entry in common (index and term) have everything before it in
@@ -48,7 +48,7 @@
 //!
 //! Random runs reach far but not everywhere. So `model` also explores *everything* that can happen to three servers, within
 //! bounds: two terms, a command, a crash, messages lost and reordered, and disks that are slow. Some two million states are
-//! checked in each test run; with each of four deliberate mistakes a law breaks, and the shortest way there is printed.
+//! checked in each test run; with each of four deliberate mistakes a property breaks, and the shortest way there is printed.
 //! `RAFT_MODEL=large` goes further.
 //!
 //! When there is a majority that can talk, and time passes at about the same rate everywhere, there is also
@@ -129,10 +129,10 @@ pub use group::RaftGroup;
 pub use server::Raft;
 
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
-mod laws;
-#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod transcripts;

@@ -396,8 +396,8 @@ pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
     ))
 }
 #[cfg(test)]
-mod lab;
+mod properties;
 #[cfg(test)]
-mod laws;
+mod testing;
 #[cfg(test)]
 mod transcripts;

@@ -5,6 +5,8 @@
 //! them to readers in between. A Raft group's log is a *stream* of the journal; so is a node's own sequence of
 //! quorum writes.
 
+pub mod contents;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

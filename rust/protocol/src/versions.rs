@@ -44,9 +44,9 @@ pub use state::{DotCovered, KeyState, Sibling, WriteId};
 pub use vector::{Causality, Dot, VersionVector};
 
 #[cfg(test)]
-mod laws;
-#[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -44,6 +44,7 @@ use quorate_protocol::time::Instant;
 use quorate_protocol::versions::KeyState;
 
 use crate::disk::Change;
+use crate::servers::Seen;
 use crate::world::World;
 
 /// Something that just happened.
@@ -159,11 +160,28 @@ fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Se
     Some((Server { group, node }, raft))
 }
 
+/// The servers of a Raft group that run.
+fn raft_servers(world: &World, group: GroupId) -> Vec<Seen<'_>> {
+    let raft = |node: NodeId| match group == CONTROL_GROUP {
+        true => world.control(node)?.group().raft(),
+        false => world.shard(node, group)?.raft(),
+    };
+    let nodes = world.nodes();
+    nodes.filter_map(|node| Some(Seen(node, raft(node)?))).collect()
+}
+
 /// One node's server of one Raft group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Server {
     group: GroupId,
     node: NodeId,
+}
+
+impl Server {
+    /// A verdict on it, with its group named.
+    fn verdict(self, verdict: Result<(), String>) -> Result<(), String> {
+        verdict.map_err(|why| format!("in {}: {why}", self.group))
+    }
 }
 
 impl fmt::Display for Server {

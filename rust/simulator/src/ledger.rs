@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use quorate_checker::figure3::Commits;
 use quorate_protocol::api::{LogEntry, Record};
 use quorate_protocol::ids::NodeId;
 use quorate_protocol::key::Key;
@@ -15,9 +16,11 @@ use quorate_protocol::raft::Raft;
 use quorate_protocol::raft::entry::{Entry, EntryKind};
 use quorate_protocol::raft::format;
 use quorate_protocol::raft::sessions::Request;
-use quorate_protocol::raft::types::{GroupId, LogIndex, LogPosition};
+use quorate_protocol::raft::types::{GroupId, LogPosition};
 use quorate_protocol::shard::command::{Command, Condition, Outcome, Write};
 use quorate_protocol::time::WallTime;
+
+use crate::servers::Seen;
 
 /// A command that was executed, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +51,9 @@ struct Session {
 /// What one group has committed.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    entries: Vec<Entry>,
+    commits: Commits<NodeId, Entry>,
+    /// The last of them that was executed.
+    last: u64,
     executions: BTreeMap<u64, Execution>,
     /// Which command of which session each of them was.
     calls: BTreeMap<u64, (u64, u64)>,
@@ -57,19 +62,17 @@ pub struct Ledger {
     appended: BTreeMap<u64, LogEntry>,
     clock: WallTime,
     sessions: BTreeMap<u64, Session>,
-    /// How far each server's word was compared.
-    compared: BTreeMap<NodeId, LogIndex>,
 }
 
 impl Ledger {
     /// The last entry that is committed.
     pub fn last(&self) -> u64 {
-        self.entries.len() as u64
+        self.last
     }
 
     /// A committed entry.
     pub fn entry(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index).ok()?.checked_sub(1)?)
+        self.commits.entry(index)
     }
 
     /// The commands that were executed, by log index. One that a session recognised as a retry is there once.
@@ -100,42 +103,26 @@ impl Ledger {
         self.records.keys().filter_map(there).collect()
     }
 
-    /// A server has started: what it takes for committed is compared anew.
-    fn restarted(&mut self, node: NodeId) {
-        self.compared.remove(&node);
-    }
-
     /// Compares what a server takes for committed with what others did; what it is the first to have is new.
     fn watch(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
-        let log = raft.log();
-        let compared = self.compared.entry(node).or_default();
-        let mut index = (*compared).max(log.base().index);
-        *compared = index.max(log.commit());
-        while index < log.commit() {
-            index = index.next();
-            let entry = log.entry(index).expect("a log has all entries behind its base");
-            match self.entries.get(index.0 as usize - 1) {
-                Some(known) if known == entry => {}
-                Some(known) => {
-                    return Err(format!(
-                        "{node} has committed {entry:?}, another server {known:?}"
-                    ));
-                }
-                None if index.0 == self.last() + 1 => self.commit(entry)?,
-                None => {
-                    return Err(format!(
-                        "{node} has committed {index}, and nobody was seen to commit what is behind {}",
-                        self.last()
-                    ));
-                }
-            }
+        let mut commits = std::mem::take(&mut self.commits);
+        commits.look(&Seen(node, raft))?;
+        while let Some(entry) = commits.entry(self.last() + 1) {
+            self.commit(entry)?;
         }
-        Ok(())
+        let (last, found) = (self.last(), commits.last());
+        self.commits = commits;
+        match last == found {
+            true => Ok(()),
+            false => Err(format!(
+                "{node} has committed {found}, and nobody was seen to commit what is behind {last}"
+            )),
+        }
     }
 
     /// The next entry is committed.
     fn commit(&mut self, entry: &Entry) -> Result<(), String> {
-        self.entries.push(entry.clone());
+        self.last = entry.index.0;
         let EntryKind::Command(bytes) = &entry.kind else {
             return Ok(());
         };
@@ -258,7 +245,8 @@ impl Ledgers {
 
     /// A server of a group begins.
     pub fn restarted(&mut self, group: GroupId, node: NodeId) {
-        self.by_group.entry(group).or_default().restarted(node);
+        let ledger = self.by_group.entry(group).or_default();
+        ledger.commits.restarted(node);
     }
 
     /// A server of a group has handled something.

@@ -1,5 +1,5 @@
 use quorate_protocol::raft::sessions::{SessionId, logged};
-use quorate_protocol::raft::types::Term;
+use quorate_protocol::raft::types::{LogIndex, Term};
 
 use super::*;
 

@@ -47,6 +47,7 @@ pub mod oracle;
 pub mod record;
 pub mod schedule;
 pub mod seeds;
+mod servers;
 pub mod simulation;
 pub mod workload;
 pub mod world;

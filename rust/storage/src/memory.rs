@@ -8,20 +8,17 @@
 
 mod reader;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
+use quorate_protocol::store::contents::{Contents, Unreadable};
+use quorate_protocol::store::{JournalOp, StateWrite, Table};
 
 use self::reader::MemoryReader;
 use crate::error::{CommitError, ReadError};
 use crate::files::Bulk;
 use crate::frame::{HEADER_BYTES, RecordError};
-use crate::store::{
-    DerivedRows, Reader, Store, TABLES, assert_contract, assert_writes, op_bytes, write_bytes,
-};
+use crate::store::{DerivedRows, Reader, Store, assert_contract, assert_writes, op_bytes, write_bytes};
 
 /// What happens to the batch that was begun but not finished when the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +32,7 @@ pub enum InFlight {
 /// A store in memory. A clone is a snapshot: it shares nothing with the original.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    durable: Arc<RwLock<Contents>>,
+    durable: Arc<RwLock<Durable>>,
     begun: Option<Vec<JournalOp>>,
     capacity_bytes: Option<usize>,
     unapplied_bytes: usize,
@@ -44,119 +41,20 @@ pub struct MemoryStore {
     failed: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Contents {
-    tables: [BTreeMap<Bytes, Bytes>; TABLES.len()],
-    streams: BTreeMap<StreamId, BTreeMap<u64, Bytes>>,
-    hard: BTreeMap<Bytes, Bytes>,
-    corrupt: BTreeSet<(Table, Bytes)>,
-    bytes: usize,
-    derived: Derived,
+/// What is durable and visible, and how far applying is.
+#[derive(Clone, Debug, Default)]
+struct Durable {
+    contents: Contents,
+    /// Bytes of derived rows that wait for a round of applying.
+    derived_bytes: usize,
+    /// The last run of the round that was begun.
+    round: u64,
 }
 
-/// What a crash does to derived rows: each goes back to what it was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Derived {
-    /// Runs so far.
-    runs: u64,
-    /// Bytes of rows that wait for a round of applying.
-    bytes: usize,
-    /// What stands under the rows that wait for a round.
-    waiting: Undo,
-    /// What stands under the rows of the round that was begun, and its last run.
-    round: (Undo, u64),
-    /// The last run that survives a crash.
-    settled: u64,
-}
-
-type Undo = BTreeMap<(Table, Bytes), Option<Bytes>>;
-
-impl Contents {
-    fn perform(&mut self, op: JournalOp) {
-        match op {
-            JournalOp::Write(writes) => writes.into_iter().for_each(|write| {
-                let place = (write.table, write.key.clone());
-                self.derived.waiting.remove(&place);
-                self.derived.round.0.remove(&place);
-                self.write(write);
-            }),
-            JournalOp::Append {
-                stream,
-                position,
-                bytes,
-            } => {
-                self.bytes += bytes.len();
-                let replaced = self.streams.entry(stream).or_default().insert(position, bytes);
-                self.bytes -= replaced.map_or(0, |bytes| bytes.len());
-            }
-            JournalOp::Truncate { stream, from } => {
-                let removed = self.streams.entry(stream).or_default().split_off(&from);
-                self.bytes -= removed.values().map(Bytes::len).sum::<usize>();
-            }
-            JournalOp::Trim { stream, through } => {
-                let entries = self.streams.entry(stream).or_default();
-                let kept = through
-                    .checked_add(1)
-                    .map_or_else(BTreeMap::new, |next| entries.split_off(&next));
-                let removed = std::mem::replace(entries, kept);
-                self.bytes -= removed.values().map(Bytes::len).sum::<usize>();
-            }
-            JournalOp::PutHard { key, value } => {
-                self.bytes += value.len();
-                let replaced = self.hard.insert(key, value);
-                self.bytes -= replaced.map_or(0, |value| value.len());
-            }
-            JournalOp::DeleteHard { key } => {
-                let removed = self.hard.remove(&key);
-                self.bytes -= removed.map_or(0, |value| value.len());
-            }
-        }
-    }
-
+impl Durable {
     fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
-        for write in writes {
-            let under = self.tables[write.table as usize].get(&write.key).cloned();
-            let place = (write.table, write.key.clone());
-            self.derived.waiting.entry(place).or_insert(under);
-            self.derived.bytes += write_bytes(&write);
-            self.write(write);
-        }
-        self.derived.runs += 1;
-        self.derived.runs
-    }
-
-    /// A round of applying begins: what waits is its.
-    fn begin_round(&mut self) {
-        self.derived.round = (std::mem::take(&mut self.derived.waiting), self.derived.runs);
-    }
-
-    /// The round is durable.
-    fn end_round(&mut self) {
-        self.derived.settled = self.derived.round.1;
-        self.derived.round.0.clear();
-    }
-
-    /// Takes back what no round has settled.
-    fn forget_derived(&mut self) {
-        let Derived { waiting, round, .. } = std::mem::take(&mut self.derived);
-        // The older last: it says what is on disk.
-        for ((table, key), value) in waiting.into_iter().chain(round.0) {
-            self.write(StateWrite { table, key, value });
-        }
-    }
-
-    fn write(&mut self, StateWrite { table, key, value }: StateWrite) {
-        self.corrupt.remove(&(table, key.clone()));
-        let rows = &mut self.tables[table as usize];
-        let key_bytes = key.len();
-        let replaced = match value {
-            Some(value) => {
-                self.bytes += key_bytes + value.len();
-                rows.insert(key, value)
-            }
-            None => rows.remove(&key),
-        };
-        self.bytes -= replaced.map_or(0, |value| key_bytes + value.len());
+        self.derived_bytes += writes.iter().map(write_bytes).sum::<usize>();
+        self.contents.derive(writes)
     }
 
     /// Deletes the row `marker`, and rows with the prefix within the budget; whether there are more.
@@ -164,8 +62,7 @@ impl Contents {
         let mut keys = vec![marker.clone()];
         let mut spent = 0;
         let mut more = false;
-        let rows = &self.tables[table as usize];
-        let rows = rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        let rows = self.contents.rows_from(table, prefix);
         for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
             if spent >= budget.max(1) {
                 more = true;
@@ -179,27 +76,20 @@ impl Contents {
             key,
             value: None,
         });
-        self.perform(JournalOp::Write(deleted.collect()));
+        self.contents.perform(JournalOp::Write(deleted.collect()));
         more
     }
+}
 
-    fn value(&self, table: Table, key: &Bytes, value: &Bytes) -> Result<Bytes, ReadError> {
-        if self.corrupt.contains(&(table, key.clone())) {
-            let why = RecordError::Checksum { stated: 0, found: 1 };
-            return Err(ReadError::Corrupt {
-                table,
-                key: key.clone(),
-                why,
-            });
-        }
-        Ok(value.clone())
-    }
+fn unreadable(Unreadable { table, key }: Unreadable) -> ReadError {
+    let why = RecordError::Checksum { stated: 0, found: 1 };
+    ReadError::Corrupt { table, key, why }
 }
 
 impl Clone for MemoryStore {
     fn clone(&self) -> Self {
         MemoryStore {
-            durable: Arc::new(RwLock::new(self.contents().clone())),
+            durable: Arc::new(RwLock::new(self.durable().clone())),
             begun: self.begun.clone(),
             capacity_bytes: self.capacity_bytes,
             unapplied_bytes: self.unapplied_bytes,
@@ -227,9 +117,9 @@ impl MemoryStore {
 
     /// Makes a row unreadable, as a byte that rots would, until it is written again.
     pub fn corrupt(&mut self, table: Table, key: &[u8]) {
-        self.contents_mut()
-            .corrupt
-            .insert((table, Bytes::copy_from_slice(key)));
+        self.durable_mut()
+            .contents
+            .corrupt(table, Bytes::copy_from_slice(key));
     }
 
     /// Hands a batch to the disk. Nothing of it is visible, or safe, before [`finish_commit`](Self::finish_commit).
@@ -247,7 +137,7 @@ impl MemoryStore {
         assert_contract(&batch);
         let growing = batch.iter().filter(|op| !op.takes_away());
         let growth: usize = growing.map(op_bytes).sum();
-        let used = self.contents().bytes;
+        let used = self.bytes();
         if growth > 0
             && self
                 .capacity_bytes
@@ -265,12 +155,12 @@ impl MemoryStore {
     /// If no batch was begun.
     pub fn finish_commit(&mut self) {
         let batch = self.begun.take().expect("a batch was begun");
-        let mut contents = self.durable.write().expect("no holder of the contents panics");
+        let mut durable = self.durable.write().expect("no holder of the contents panics");
         for op in batch {
             if let JournalOp::Write(writes) = &op {
                 self.unapplied_bytes += writes.iter().map(write_bytes).sum::<usize>();
             }
-            contents.perform(op);
+            durable.contents.perform(op);
         }
     }
 
@@ -285,42 +175,45 @@ impl MemoryStore {
             InFlight::Kept if self.begun.is_some() => self.finish_commit(),
             _ => self.begun = None,
         }
-        self.contents_mut().forget_derived();
+        let mut durable = self.durable_mut();
+        durable.contents.forget_derived();
+        (durable.derived_bytes, durable.round) = (0, 0);
+        drop(durable);
         (self.unapplied_bytes, self.round_bytes) = (0, 0);
     }
 
     /// Derived rows; see [`DerivedRows::derive`].
     pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.contents_mut().derive(writes)
+        self.durable_mut().derive(writes)
     }
 
     /// All rows with a prefix, as they are now.
     pub(crate) fn rows(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
-        let contents = self.contents();
-        contents.tables[table as usize]
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+        let contents = &self.durable().contents;
+        let rows = contents
+            .rows_from(table, prefix)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| Ok((key.clone(), contents.value(table, key, value)?)))
-            .collect()
+            .map(|(key, _)| Ok((key.clone(), contents.get(table, key)?.unwrap_or_default())));
+        rows.collect::<Result<_, _>>().map_err(unreadable)
     }
 
     /// Whether so many bytes more would fit.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.capacity_bytes
-            .is_none_or(|capacity| self.contents().bytes + bytes <= capacity)
+            .is_none_or(|capacity| self.bytes() + bytes <= capacity)
     }
 
     /// Bytes of keys and values held.
     pub fn bytes(&self) -> usize {
-        self.contents().bytes
+        self.durable().contents.bytes()
     }
 
-    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+    fn durable(&self) -> RwLockReadGuard<'_, Durable> {
         self.durable.read().expect("no holder of the contents panics")
     }
 
-    fn contents_mut(&self) -> RwLockWriteGuard<'_, Contents> {
+    fn durable_mut(&self) -> RwLockWriteGuard<'_, Durable> {
         self.durable.write().expect("no holder of the contents panics")
     }
 }
@@ -337,16 +230,18 @@ impl Store for MemoryStore {
             return Err(CommitError::Fatal(failed.clone()));
         }
         if self.round_bytes == 0 {
-            let mut contents = self.durable.write().expect("no holder of the contents panics");
-            self.unapplied_bytes += std::mem::take(&mut contents.derived.bytes);
+            let mut durable = self.durable.write().expect("no holder of the contents panics");
+            self.unapplied_bytes += std::mem::take(&mut durable.derived_bytes);
             self.round_bytes = self.unapplied_bytes;
-            contents.begin_round();
+            durable.round = durable.contents.runs();
         }
         let applied = self.round_bytes.min(budget);
         self.round_bytes -= applied;
         self.unapplied_bytes -= applied;
         if self.round_bytes == 0 {
-            self.contents_mut().end_round();
+            let mut durable = self.durable_mut();
+            let round = durable.round;
+            durable.contents.settle(round);
         }
         Ok(self.round_bytes > 0)
     }
@@ -368,7 +263,7 @@ impl Store for MemoryStore {
                 prefix,
                 marker,
                 budget,
-            } => Ok(self.contents_mut().clear(*table, prefix, marker, *budget)),
+            } => Ok(self.durable_mut().clear(*table, prefix, marker, *budget)),
             Bulk::Put { table, rows } => {
                 if !self.has_room(rows.bytes()) {
                     return Err(CommitError::Full);
@@ -379,7 +274,9 @@ impl Store for MemoryStore {
                     key,
                     value: Some(framed.slice(HEADER_BYTES..)),
                 });
-                self.contents_mut().perform(JournalOp::Write(writes.collect()));
+                self.durable_mut()
+                    .contents
+                    .perform(JournalOp::Write(writes.collect()));
                 Ok(false)
             }
         }
@@ -392,11 +289,11 @@ impl Store for MemoryStore {
     }
 
     fn settled(&self) -> u64 {
-        self.contents().derived.settled
+        self.durable().contents.settled()
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.unapplied_bytes + self.contents().derived.bytes
+        self.unapplied_bytes + self.durable().derived_bytes
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -407,19 +304,19 @@ impl Store for MemoryStore {
 }
 
 struct MemoryRows {
-    durable: Arc<RwLock<Contents>>,
+    durable: Arc<RwLock<Durable>>,
 }
 
 impl DerivedRows for MemoryRows {
     fn derive(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        let mut contents = self.durable.write().expect("no holder of the contents panics");
-        contents.derive(writes)
+        let mut durable = self.durable.write().expect("no holder of the contents panics");
+        durable.derive(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {
-        let contents = self.durable.read().expect("no holder of the contents panics");
-        contents.derived.bytes
+        let durable = self.durable.read().expect("no holder of the contents panics");
+        durable.derived_bytes
     }
 }
 

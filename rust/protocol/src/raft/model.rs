@@ -1,12 +1,12 @@
 //! Everything that can happen to three servers, within bounds.
 //!
-//! [`laws`](super::laws) tries long random runs; this tries *all* short ones. Breadth first, from a new group, every
+//! [`properties`](super::properties) tries long random runs; this tries *all* short ones. Breadth first, from a new group, every
 //! action that is possible in a state is taken: a timeout passes, a message arrives, a disk finishes a write, a server
 //! crashes and starts again with what its disk has. Messages are a set without an order, of which any may stay there for
 //! ever: that is reordering and loss; some arrive twice. The properties of Figure 3 are checked in every state. The first
 //! state that breaks one has been reached on a shortest way, which is printed.
 //!
-//! What is driven is the real [`Raft`](super::Raft), with a real recovery from the lab's disk. To have finitely many
+//! What is driven is the real [`Raft`](super::Raft), with a real recovery from a disk of the harness. To have finitely many
 //! states,
 //! * timeouts are actions, a clock stands still but for its server's heartbeats, and all random numbers are the same;
 //! * no voter is sticky, and all explorations but one do without pre-votes: whoever is deaf, or is refused a pre-vote,
@@ -22,7 +22,7 @@
 //!
 //! # How far
 //! The bounds in the tests are chosen for a few seconds each. `RAFT_MODEL=large` goes to 2.8, 64 and 100 million states, which are
-//! all that there are within its bounds, and breaks no law; that takes up to eight gigabytes and half an hour:
+//! all that there are within its bounds, and breaks no property; that takes up to eight gigabytes and half an hour:
 //! `RAFT_MODEL=large cargo test -p quorate-protocol raft::model -- --nocapture --test-threads 1`.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -32,7 +32,6 @@ use super::bugs::RaftBugs;
 use server::Catalog;
 use world::{Action, Bounds, World};
 
-mod laws;
 mod server;
 mod world;
 
@@ -42,7 +41,7 @@ struct Report {
     states: usize,
     /// How long the longest of the shortest ways to a state is.
     depth: usize,
-    /// The law that was broken, and the way there.
+    /// The property that was broken, and the way there.
     violation: Option<(String, Vec<String>)>,
 }
 
@@ -60,7 +59,7 @@ fn explore(bugs: RaftBugs, bounds: &Bounds, begin: &[&str]) -> Report {
         let action = action.unwrap_or_else(|| panic!("this cannot happen: {line}"));
         first = first
             .after(action, &mut catalog, bounds)
-            .expect("no law is broken so far");
+            .expect("no property is broken so far");
     }
     let mut seen = BTreeSet::from([fingerprint(&first)]);
     let mut origins: Vec<Origin> = vec![None];
@@ -78,7 +77,7 @@ fn explore(bugs: RaftBugs, bounds: &Bounds, begin: &[&str]) -> Report {
                 }
                 // A server that notices its mistake ends. What is looked for is one that nobody notices.
                 Err(assertion) if bugs.restarted_in_place && assertion.starts_with("assertion") => {}
-                Err(law) => {
+                Err(property) => {
                     let mut actions = vec![action];
                     let mut place = place;
                     while let Some((before, action)) = origins[place] {
@@ -89,7 +88,7 @@ fn explore(bugs: RaftBugs, bounds: &Bounds, begin: &[&str]) -> Report {
                     return Report {
                         states: origins.len(),
                         depth: actions.len(),
-                        violation: Some((law, replay(first, &actions, &mut catalog, bounds))),
+                        violation: Some((property, replay(first, &actions, &mut catalog, bounds))),
                     };
                 }
             }
@@ -127,7 +126,7 @@ fn large() -> bool {
     std::env::var("RAFT_MODEL").is_ok_and(|size| size == "large")
 }
 
-/// No law is broken within these bounds.
+/// No property is broken within these bounds.
 fn holds(name: &str, bugs: RaftBugs, bounds: &Bounds) {
     let begin = &[];
     let report = explore(bugs, bounds, begin);
@@ -135,13 +134,13 @@ fn holds(name: &str, bugs: RaftBugs, bounds: &Bounds) {
         "{name}: {} states, the farthest after {} actions, within {bounds:?}",
         report.states, report.depth
     );
-    if let Some((law, trace)) = report.violation {
-        panic!("{name}: {law}\n{}", trace.join("\n"));
+    if let Some((property, trace)) = report.violation {
+        panic!("{name}: {property}\n{}", trace.join("\n"));
     }
 }
 
-/// The law that is broken with these mistakes, on a shortest way of so many actions.
-fn caught(name: &str, bugs: RaftBugs, bounds: &Bounds, begin: &[&str], law: &str) {
+/// The property that is broken with these mistakes, on a shortest way of so many actions.
+fn caught(name: &str, bugs: RaftBugs, bounds: &Bounds, begin: &[&str], property: &str) {
     let report = explore(bugs, bounds, begin);
     let Some((found, trace)) = report.violation else {
         panic!(
@@ -158,8 +157,8 @@ fn caught(name: &str, bugs: RaftBugs, bounds: &Bounds, begin: &[&str], law: &str
     );
     assert_eq!(trace.len(), report.depth);
     assert!(
-        found.starts_with(law),
-        "{name} breaks another law than {law}: {found}"
+        found.starts_with(property),
+        "{name} breaks another property than {property}: {found}"
     );
 }
 
@@ -182,7 +181,7 @@ const SMALL: Bounds = Bounds {
 };
 
 #[test]
-fn writes_that_take_their_time_keep_the_laws() {
+fn writes_that_take_their_time_keep_the_properties() {
     let bounds = match large() {
         true => SMALL,
         false => Bounds {
@@ -195,7 +194,7 @@ fn writes_that_take_their_time_keep_the_laws() {
 }
 
 #[test]
-fn commands_and_crashes_keep_the_laws() {
+fn commands_and_crashes_keep_the_properties() {
     let quick = Bounds {
         slow_disks: false,
         ..SMALL
@@ -212,7 +211,7 @@ fn commands_and_crashes_keep_the_laws() {
 }
 
 #[test]
-fn pre_votes_keep_the_laws() {
+fn pre_votes_keep_the_properties() {
     let quick = Bounds {
         slow_disks: false,
         ..SMALL

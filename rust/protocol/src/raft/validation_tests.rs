@@ -6,12 +6,13 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 
 use super::*;
+use crate::raft::alphabet::Event;
 use crate::raft::configuration::Configuration;
 use crate::raft::entry::EntryKind;
 use crate::raft::format;
-use crate::raft::lab::{GROUP, Happening, Lab, Setup};
 use crate::raft::sessions::Request;
 use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::testing::{Cluster, GROUP, Group as _, Output, Setup, TraceEvent};
 use crate::raft::types::HardState;
 use crate::role::{Rng, rng_from_seed};
 use crate::store::JournalOp;
@@ -21,122 +22,124 @@ const N2: NodeId = NodeId(2);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Three servers; the first leads and has committed something.
-fn led() -> Lab {
-    let mut lab = Lab::new(&Setup::of(3));
-    lab.input(N1, crate::raft::alphabet::Event::Campaign);
-    lab.run();
-    lab.propose(N1, Request::Plain("put a 1".into()), SECOND);
-    lab.run();
-    lab.happenings.clear();
-    lab
+fn led() -> Cluster {
+    let mut cluster = Setup::of(3).started();
+    cluster.campaign(N1);
+    cluster.run();
+    cluster.propose(N1, Request::Plain("put a 1".into()), SECOND);
+    cluster.run();
+    cluster.trace.clear();
+    cluster
 }
 
-fn receive(lab: &mut Lab, node: NodeId, term: u64, body: Body) {
+fn receive(cluster: &mut Cluster, node: NodeId, term: u64, body: Body) {
     let message = Message {
         term: Term(term),
         body,
     };
-    lab.input(node, crate::raft::alphabet::Event::Message { from: N2, message });
+    cluster.input(node, (), Event::Message { from: N2, message });
 }
 
-fn term(lab: &Lab, node: NodeId) -> Term {
-    lab.group(node)
-        .and_then(|group| group.raft())
-        .expect("it runs")
-        .term()
+fn term(cluster: &Cluster, node: NodeId) -> Term {
+    cluster.raft(node).expect("it runs").term()
 }
 
-fn notices(lab: &Lab) -> Vec<&Notice> {
+fn notices(cluster: &Cluster) -> Vec<&Notice> {
     let mut notices = Vec::new();
-    for happening in &lab.happenings {
-        if let Happening::Noticed { notice, .. } = happening {
+    for event in &cluster.trace {
+        if let TraceEvent::Output(_, Output::Notice(notice)) = event {
             notices.push(notice);
         }
     }
     notices
 }
 
-fn leaders(lab: &Lab) -> Vec<NodeId> {
-    let leads = |node: &NodeId| {
-        let raft = lab.group(*node).and_then(|group| group.raft());
-        raft.is_some_and(|raft| raft.is_leader())
-    };
-    lab.nodes().into_iter().filter(leads).collect()
+fn leaders(cluster: &Cluster) -> Vec<NodeId> {
+    let leads = |node: &NodeId| cluster.raft(*node).is_some_and(|raft| raft.is_leader());
+    cluster.names().into_iter().filter(leads).collect()
 }
 
 #[test]
 fn a_term_that_no_elections_lead_to_is_rejected_and_reported_once() {
-    let mut lab = led();
-    let own = term(&lab, N1);
+    let mut cluster = led();
+    let own = term(&cluster, N1);
     let last = LogPosition::default();
     for far in [u64::MAX, own.0 + MAX_TERM_STEP + 1] {
-        for node in lab.nodes() {
+        for node in cluster.names() {
             // Any of them would be adopted: it need be no vote.
-            receive(&mut lab, node, far, Body::Outdated);
-            receive(&mut lab, node, far, Body::Vote { last });
+            receive(&mut cluster, node, far, Body::Outdated);
+            receive(&mut cluster, node, far, Body::Vote { last });
             let commit = LogIndex(0);
-            receive(&mut lab, node, far, Body::Heartbeat { commit, round: 0 });
+            receive(&mut cluster, node, far, Body::Heartbeat { commit, round: 0 });
         }
     }
-    assert!(lab.nodes().iter().all(|node| term(&lab, *node) == own));
-    assert_eq!(leaders(&lab), [N1]);
+    assert!(cluster.names().iter().all(|node| term(&cluster, *node) == own));
+    assert_eq!(leaders(&cluster), [N1]);
     let rejected = Implausible::Term {
         term: Term(u64::MAX),
         own,
     };
-    let reports = notices(&lab);
+    let reports = notices(&cluster);
     assert_eq!(
         reports.len(),
-        lab.nodes().len(),
+        cluster.names().len(),
         "one of each server: {reports:?}"
     );
     assert!(reports.iter().all(|report| matches!(
         report, Notice::MessageRejected { from: N2, reason } if *reason == rejected
     )));
 
-    lab.live(REPORT_EVERY);
-    lab.happenings.clear();
-    receive(&mut lab, N1, u64::MAX, Body::Outdated);
-    assert_eq!(notices(&lab).len(), 1, "after a while it is worth another line");
+    cluster.live(REPORT_EVERY);
+    cluster.trace.clear();
+    receive(&mut cluster, N1, u64::MAX, Body::Outdated);
+    assert_eq!(
+        notices(&cluster).len(),
+        1,
+        "after a while it is worth another line"
+    );
 }
 
 #[test]
 fn the_highest_term_that_is_let_in_leaves_room_for_elections() {
-    let mut lab = led();
-    let far = term(&lab, N1).0 + MAX_TERM_STEP;
-    receive(&mut lab, N1, far, Body::Outdated);
-    assert_eq!(term(&lab, N1), Term(far));
-    lab.live(2 * SECOND);
-    assert_eq!(leaders(&lab).len(), 1);
+    let mut cluster = led();
+    let far = term(&cluster, N1).0 + MAX_TERM_STEP;
+    receive(&mut cluster, N1, far, Body::Outdated);
+    assert_eq!(term(&cluster, N1), Term(far));
+    cluster.live(2 * SECOND);
+    assert_eq!(leaders(&cluster).len(), 1);
 }
 
 /// A cluster that got such a term before it was rejected has it on its disks.
 #[test]
 fn the_last_term_is_survived_without_elections() {
-    let mut lab = Lab::stopped(&Setup::of(3));
-    for node in lab.nodes() {
+    let mut cluster = Setup::of(3).stopped();
+    for node in cluster.names() {
         let hard = HardState {
             term: Term(u64::MAX),
             vote: None,
         };
-        lab.machine(node).disk.apply(&[JournalOp::PutHard {
+        cluster.node(node).disk.apply(&[JournalOp::PutHard {
             key: GROUP.hard_state_key(),
             value: format::encode(&hard),
         }]);
-        lab.restart(node);
+        cluster.start(node);
     }
-    lab.live(2 * SECOND);
-    assert_eq!(leaders(&lab), []);
+    cluster.live(2 * SECOND);
+    assert_eq!(leaders(&cluster), []);
     let exhausted = Notice::TermsExhausted { term: Term(u64::MAX) };
-    assert_eq!(notices(&lab), [&exhausted; 3], "each says so, once in a while");
-    lab.live(REPORT_EVERY);
-    assert_eq!(notices(&lab).len(), 6);
+    assert_eq!(
+        notices(&cluster),
+        [&exhausted; 3],
+        "each says so, once in a while"
+    );
+    cluster.live(REPORT_EVERY);
+    assert_eq!(notices(&cluster).len(), 6);
 }
 
 #[test]
 fn answers_about_what_the_leader_never_had_are_rejected() {
-    let mut lab = led();
-    let own = term(&lab, N1).0;
+    let mut cluster = led();
+    let own = term(&cluster, N1).0;
     let beyond = LogIndex(1_000_000);
     let none = LogIndex(0);
     for lie in [
@@ -161,20 +164,25 @@ fn answers_about_what_the_leader_never_had_are_rejected() {
             durable: none,
         },
     ] {
-        lab.live(REPORT_EVERY);
-        lab.happenings.clear();
-        receive(&mut lab, N1, own, lie.clone());
+        cluster.live(REPORT_EVERY);
+        cluster.trace.clear();
+        receive(&mut cluster, N1, own, lie.clone());
         assert!(
-            matches!(notices(&lab)[..], [Notice::MessageRejected { from: N2, .. }]),
+            matches!(notices(&cluster)[..], [Notice::MessageRejected { from: N2, .. }]),
             "{lie:?}: {:?}",
-            notices(&lab)
+            notices(&cluster)
         );
     }
-    assert_eq!(leaders(&lab), [N1]);
-    lab.propose(N1, Request::Plain("put b 2".into()), SECOND);
-    lab.run();
-    let answered = |happening: &Happening| matches!(happening, Happening::Proposed { result: Ok(_), .. });
-    assert!(lab.happenings.iter().any(answered), "the group goes on");
+    assert_eq!(leaders(&cluster), [N1]);
+    cluster.propose(N1, Request::Plain("put b 2".into()), SECOND);
+    cluster.run();
+    let answered = |event: &TraceEvent| {
+        matches!(
+            event,
+            TraceEvent::Output(_, Output::Proposed { result: Ok(_), .. })
+        )
+    };
+    assert!(cluster.trace.iter().any(answered), "the group goes on");
 }
 
 /// A number that is at an edge for somebody.
@@ -272,23 +280,23 @@ fn any_body(rng: &mut Rng, own: u64) -> Body {
 fn made_up_numbers_end_no_server() {
     for seed in 0..300 {
         let mut rng = rng_from_seed(seed);
-        let mut lab = led();
+        let mut cluster = led();
         for _ in 0..60 {
             let node = NodeId(1 + (rng.next_u64() % 3) as u16);
-            let own = term(&lab, node).0;
+            let own = term(&cluster, node).0;
             let body = any_body(&mut rng, own);
             let of = match rng.next_u64() % 4 {
                 0 => edge(&mut rng, own),
                 1 => own + 1,
                 _ => own,
             };
-            let rival = leaders(&lab).contains(&node) && of == own && body.is_leaders();
+            let rival = leaders(&cluster).contains(&node) && of == own && body.is_leaders();
             if !rival {
-                receive(&mut lab, node, of, body);
+                receive(&mut cluster, node, of, body);
             }
             if rng.next_u64().is_multiple_of(8) {
-                lab.advance(Duration::from_millis(20));
-                lab.deliver_round(None, 3);
+                cluster.advance(Duration::from_millis(20));
+                cluster.deliver_round(None, 3);
             }
         }
     }

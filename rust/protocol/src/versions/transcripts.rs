@@ -1,33 +1,17 @@
 //! Plays `tests/transcripts/versions`: one key, a few replicas, and clients who keep the contexts they read.
 //!
-//! ```text
-//! n1: put VALUE [context=CLIENT] [write=N] [at=TIME]    n1 coordinates a put, here and nowhere else
-//! n1: delete [context=CLIENT] [write=N] [at=TIME]
-//! n1: read [as=CLIENT]              show the values; CLIENT keeps the context
-//! n1: send n2 ...                   merge n1's state into others
-//! n1: show                          the whole state
-//! n1: elsewhere COUNT               n1 coordinates writes of other keys, which use up its counters
-//! n1: sync                          what n1 has becomes durable, as after each other put and what was sent
-//! n1: put-unsynced VALUE            a put that is not durable yet at n1
-//! n1: crash                         n1 restarts from what is durable, under a new replica id
-//! n1: replace                       n1 restarts with an empty data directory
-//! n1: crash-keep-id                 the bug: n1 restarts under the old id, above the counters that it may have used
-//! n1: crash-restart-counter         the bug: n1 restarts under the old id and forgets which counters it has used
-//! compare n1 n2                     how two replicas' clocks relate
-//! ```
-//!
 //! A state is shown as `{clock} value@dot`; time is a count of the puts unless `at` gives it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use bytes::Bytes;
-use goldenscript::{Command, Context};
+use quorate_testing::transcript::{Call, Outcome, Script, Verb, run};
+use quorate_testing::verbs;
 
 use crate::hlc::Timestamp;
 use crate::ids::{NodeId, ReplicaId};
+use crate::testing;
 use crate::time::WallTime;
-use crate::transcript;
 use crate::versions::{Dot, DotCounter, KeyState, Sibling, VersionVector, WriteId};
 
 /// Small, so that transcripts reach its end.
@@ -35,7 +19,7 @@ const BLOCK: u64 = 8;
 
 #[test]
 fn transcripts() {
-    transcript::run("versions", World::default);
+    run::<World>(testing::transcripts("versions"));
 }
 
 #[derive(Default)]
@@ -74,6 +58,13 @@ impl Replica {
         format!("recovered {}, dots of {replica} above {mark}", show(&self.state))
     }
 
+    /// What it has becomes durable, or does not yet.
+    fn sync(&mut self, durable: bool) {
+        if durable {
+            self.durable_state = self.state.clone();
+        }
+    }
+
     fn issue(&mut self) -> Dot {
         if let Some(reservation) = self.counter.reservation() {
             self.counter.reserved(reservation);
@@ -88,14 +79,15 @@ impl World {
         self.replicas.entry(node).or_insert_with(|| Replica::new(node, 1))
     }
 
-    fn put(
-        &mut self,
-        node: NodeId,
-        value: Option<Bytes>,
-        args: &mut goldenscript::ArgumentConsumer<'_>,
-    ) -> Result<String, Box<dyn Error>> {
+    /// The replica before the command.
+    fn client(&mut self, call: &Call<'_>) -> Result<(NodeId, &mut Replica), Box<dyn std::error::Error>> {
+        let node = call.client()?;
+        Ok((node, self.replica(node)))
+    }
+
+    fn put(&mut self, value: Option<Bytes>, durable: bool, call: &mut Call<'_>) -> Outcome {
         self.puts += 1;
-        let context = match args.take_key("context") {
+        let context = match call.key("context") {
             Some(client) => Some(
                 self.contexts
                     .get(client)
@@ -104,20 +96,17 @@ impl World {
             ),
             None => None,
         };
-        let write = args.take_key("write").map(str::parse).transpose()?;
-        let time = args
-            .take_key("at")
-            .map(str::parse)
-            .transpose()?
-            .unwrap_or(self.puts);
-        args.reject_next()?;
+        let write: Option<u64> = call.parsed("write")?;
+        let time = call.parsed("at")?.unwrap_or(self.puts);
         let write_id = WriteId {
             client: u64::from(write.is_some()),
             sequence: write.unwrap_or(self.puts),
         };
-        let replica = self.replica(node);
+        let (_, replica) = self.client(call)?;
         if let Some(first) = replica.state.find_write(write_id) {
-            return Ok(format!("already there as {}", show_sibling(first)));
+            let shown = show_sibling(first);
+            replica.sync(durable);
+            return Ok(format!("already there as {shown}"));
         }
         let dot = replica.issue();
         let timestamp = Timestamp {
@@ -127,102 +116,96 @@ impl World {
         replica.state = replica
             .state
             .put(dot, value, timestamp, write_id, context.as_ref())?;
+        replica.sync(durable);
         Ok(show(&replica.state))
-    }
-
-    fn on_replica(&mut self, node: NodeId, command: &Command) -> Result<String, Box<dyn Error>> {
-        let mut args = command.consume_args();
-        let output = match command.name.as_str() {
-            "put" | "put-unsynced" => {
-                let value = args.next_pos().ok_or("put what?")?;
-                self.put(node, Some(Bytes::copy_from_slice(value.as_bytes())), &mut args)?
-            }
-            "delete" => self.put(node, None, &mut args)?,
-            "read" => {
-                let state = self.replica(node).state.clone();
-                if let Some(client) = args.take_key("as") {
-                    self.contexts.insert(client.to_owned(), state.clock().clone());
-                }
-                read(&state)
-            }
-            "send" => {
-                let state = self.replica(node).state.clone();
-                let mut output = Vec::new();
-                while let Some(peer) = args.next_pos() {
-                    let peer: NodeId = peer.parse()?;
-                    let receiver = self.replica(peer);
-                    let news = if receiver.state.includes(&state) {
-                        "no news"
-                    } else {
-                        "merged"
-                    };
-                    receiver.state = receiver.state.merge(&state);
-                    receiver.durable_state = receiver.state.clone();
-                    output.push(format!("{peer} {news}: {}", show(&receiver.state)));
-                }
-                output.join("\n")
-            }
-            "show" => show(&self.replica(node).state),
-            "elsewhere" => {
-                let count: u64 = args.next_pos().ok_or("how many?")?.parse()?;
-                let replica = self.replica(node);
-                let dots: Vec<String> = (0..count).map(|_| replica.issue().to_string()).collect();
-                dots.join(" ")
-            }
-            "sync" => String::new(),
-            "crash" => {
-                let replica = self.replica(node);
-                replica.ids += 1;
-                replica.recover(ReplicaId::new(node, 0xd000 + replica.ids), 0)
-            }
-            "crash-keep-id" => {
-                let replica = self.replica(node);
-                replica.recover(replica.counter.replica(), replica.durable_mark)
-            }
-            "crash-restart-counter" => {
-                let replica = self.replica(node);
-                replica.recover(replica.counter.replica(), 0)
-            }
-            "replace" => {
-                let ids = self.replica(node).ids + 1;
-                let replica = Replica::new(node, ids);
-                let output = format!("now {}", replica.counter.replica());
-                self.replicas.insert(node, replica);
-                output
-            }
-            name => return Err(format!("unknown command {name}").into()),
-        };
-        args.reject_next()?;
-        if matches!(command.name.as_str(), "put" | "delete" | "sync") {
-            let replica = self.replica(node);
-            replica.durable_state = replica.state.clone();
-        }
-        Ok(output)
     }
 }
 
-impl goldenscript::Runner for World {
-    type Command = Command;
-
-    fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
-        if let Some(node) = &context.prefix {
-            return self.on_replica(node.parse()?, command);
-        }
-        let mut args = command.consume_args();
-        match (command.name.as_str(), args.next_pos(), args.next_pos()) {
-            ("compare", Some(left), Some(right)) => {
-                let left = self.replica(left.parse()?).state.clone();
-                let right = &self.replica(right.parse()?).state;
+impl Script for World {
+    fn verbs() -> Vec<Verb<Self>> {
+        verbs! {
+            "compare" "n1 n2" "how two replicas' clocks relate" |world, call| {
+                let (left, right) = call.pair()?.ok_or("which replicas?")?;
+                let left = world.replica(left).state.clone();
+                let right = &world.replica(right).state;
                 let states = if left.digest() == right.digest() {
                     "same state"
                 } else {
                     "other state"
                 };
                 Ok(format!("{:?}, {states}", left.clock().compare(right.clock())))
-            }
-            _ => Err(format!("unknown command {command}").into()),
+            };
         }
     }
+
+    fn client_verbs() -> Vec<Verb<Self>> {
+        verbs! {
+            "put" "VALUE [context=CLIENT] [write=N] [at=TIME]" "coordinates a put, here and nowhere else" |world, call| {
+                let value = Bytes::copy_from_slice(call.required("a value")?.as_bytes());
+                world.put(Some(value), true, call)
+            };
+            "put-unsynced" "VALUE" "a put that is not durable yet" |world, call| {
+                let value = Bytes::copy_from_slice(call.required("a value")?.as_bytes());
+                world.put(Some(value), false, call)
+            };
+            "delete" "[context=CLIENT] [write=N] [at=TIME]" "likewise" |world, call| world.put(None, true, call);
+            "read" "[as=CLIENT]" "show the values; CLIENT keeps the context" |world, call| {
+                let state = world.client(call)?.1.state.clone();
+                if let Some(client) = call.key("as") {
+                    world.contexts.insert(client.to_owned(), state.clock().clone());
+                }
+                Ok(read(&state))
+            };
+            "send" "n2 ..." "merge the state into others" send;
+            "show" "" "the whole state" |world, call| Ok(show(&world.client(call)?.1.state));
+            "elsewhere" "COUNT" "coordinates writes of other keys, which use up its counters" |world, call| {
+                let count: u64 = call.required("a number")?.parse()?;
+                let (_, replica) = world.client(call)?;
+                let dots: Vec<String> = (0..count).map(|_| replica.issue().to_string()).collect();
+                Ok(dots.join(" "))
+            };
+            "sync" "" "what it has becomes durable, as after each other put and what was sent" |world, call| {
+                world.client(call)?.1.sync(true);
+                Ok(String::new())
+            };
+            "crash" "" "restarts from what is durable, under a new replica id" |world, call| {
+                let (node, replica) = world.client(call)?;
+                replica.ids += 1;
+                Ok(replica.recover(ReplicaId::new(node, 0xd000 + replica.ids), 0))
+            };
+            "replace" "" "restarts with an empty data directory" |world, call| {
+                let (node, replica) = world.client(call)?;
+                *replica = Replica::new(node, replica.ids + 1);
+                Ok(format!("now {}", replica.counter.replica()))
+            };
+            "crash-keep-id" "" "the bug: restarts under the old id, above the counters that it may have used" |world, call| {
+                let (_, replica) = world.client(call)?;
+                Ok(replica.recover(replica.counter.replica(), replica.durable_mark))
+            };
+            "crash-restart-counter" "" "the bug: restarts under the old id and forgets which counters it has used" |world, call| {
+                let (_, replica) = world.client(call)?;
+                Ok(replica.recover(replica.counter.replica(), 0))
+            };
+        }
+    }
+}
+
+fn send(world: &mut World, call: &mut Call<'_>) -> Outcome {
+    let state = world.client(call)?.1.state.clone();
+    let mut output = Vec::new();
+    for peer in call.rest() {
+        let peer: NodeId = peer.parse()?;
+        let receiver = world.replica(peer);
+        let news = if receiver.state.includes(&state) {
+            "no news"
+        } else {
+            "merged"
+        };
+        receiver.state = receiver.state.merge(&state);
+        receiver.sync(true);
+        output.push(format!("{peer} {news}: {}", show(&receiver.state)));
+    }
+    Ok(output.join("\n"))
 }
 
 fn show(state: &KeyState) -> String {

@@ -4,16 +4,18 @@
 
 use std::collections::BTreeMap;
 
+use quorate_checker::figure3;
 use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::{GroupId, Term};
+use quorate_protocol::raft::types::GroupId;
 
 use super::{Invariant, Observation, raft_server};
+use crate::servers::Seen;
 use crate::world::World;
 
 /// Who has led each group in each term.
 #[derive(Default)]
 pub(super) struct ElectionSafety {
-    leaders: BTreeMap<(GroupId, Term), NodeId>,
+    leaders: BTreeMap<GroupId, BTreeMap<u64, NodeId>>,
 }
 
 impl Invariant for ElectionSafety {
@@ -26,12 +28,8 @@ impl Invariant for ElectionSafety {
         else {
             return Ok(());
         };
-        let reign = (server.group, raft.term());
-        let first = *self.leaders.entry(reign).or_insert(server.node);
-        if first != server.node {
-            return Err(format!("{first} and {server} both lead in {}", raft.term()));
-        }
-        Ok(())
+        let leaders = self.leaders.entry(server.group).or_default();
+        server.verdict(figure3::election_safety(&Seen(server.node, raft), leaders))
     }
 
     fn finish(&mut self, _world: &World) -> Result<(), String> {

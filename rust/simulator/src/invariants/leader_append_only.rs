@@ -4,15 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::raft::types::{LogPosition, Term};
+use quorate_checker::figure3;
+use quorate_checker::figure3::Server as _;
+use quorate_protocol::raft::types::GroupId;
 
-use super::{Invariant, Observation, Server, raft_server};
+use super::{Invariant, Observation, raft_server, raft_servers};
+use crate::servers::Seen;
 use crate::world::World;
 
-/// The term in which each server leads, and the last entry that its log had.
+/// The logs of each group's leaders as they were seen.
 #[derive(Default)]
 pub(super) struct LeaderAppendOnly {
-    leading: BTreeMap<Server, (Term, LogPosition)>,
+    led: BTreeMap<GroupId, figure3::LeaderAppendOnly>,
 }
 
 impl Invariant for LeaderAppendOnly {
@@ -21,24 +24,24 @@ impl Invariant for LeaderAppendOnly {
     }
 
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String> {
-        let Some((server, raft)) = raft_server(world, observation) else {
+        let Some((server, raft)) = raft_server(world, observation).filter(|(_, raft)| raft.is_leader())
+        else {
             return Ok(());
         };
-        if !raft.is_leader() {
-            self.leading.remove(&server);
-            return Ok(());
-        }
-        let (log, now) = (raft.log(), (raft.term(), raft.log().last()));
-        match self.leading.insert(server, now) {
-            // The log matches there, or a snapshot stands for it.
-            Some((term, last)) if term == now.0 && !log.matches(last) && last.index >= log.base().index => {
-                Err(format!("{server} leads in {term} and has lost its entry {last}"))
-            }
-            _ => Ok(()),
-        }
+        let led = self.led.entry(server.group).or_default();
+        server.verdict(led.look(&Seen(server.node, raft)))
     }
 
-    fn finish(&mut self, _world: &World) -> Result<(), String> {
+    /// Those that lead in the end have all that was ever seen of them.
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        for (group, led) in &self.led {
+            for leader in raft_servers(world, *group) {
+                if leader.leads() {
+                    led.look_closely(&leader)
+                        .map_err(|why| format!("in {group}: {why}"))?;
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -4,26 +4,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::raft::types::{GroupId, LogIndex, Term};
+use quorate_checker::figure3::{self, Commit, Committed};
+use quorate_protocol::raft::entry::Entry;
+use quorate_protocol::raft::types::{GroupId, Term};
 
 use super::{Invariant, Observation, Server, raft_server};
+use crate::servers::Seen;
 use crate::world::World;
 
-/// An entry that a server took for committed.
-#[derive(Clone, Copy)]
-struct Committed {
-    /// The entry's own term.
-    term: Term,
-    /// In which term it was committed, or an earlier one: the lowest term of a server that knew of it.
-    by: Term,
+/// What a group has committed, by index.
+#[derive(Default)]
+struct Positions(BTreeMap<u64, Commit>);
+
+impl Committed<Entry> for Positions {
+    /// Whether two servers commit different entries is a matter of state machine safety.
+    fn note(&mut self, commit: Commit, _entry: &Entry) -> Option<String> {
+        let known = self.0.entry(commit.index).or_insert(commit);
+        known.committed_in = known.committed_in.min(commit.committed_in);
+        None
+    }
+
+    fn commits(&self, from: u64) -> impl Iterator<Item = Commit> {
+        self.0.range(from..).map(|(_, commit)| *commit)
+    }
 }
 
 /// What was committed, and who was looked at as a leader.
 #[derive(Default)]
 pub(super) struct LeaderCompleteness {
-    committed: BTreeMap<GroupId, BTreeMap<LogIndex, Committed>>,
+    committed: BTreeMap<GroupId, Positions>,
     /// How far each server's word was noted.
-    noted: BTreeMap<Server, LogIndex>,
+    noted: BTreeMap<Server, u64>,
     leaders: BTreeSet<(Server, Term)>,
 }
 
@@ -36,29 +47,14 @@ impl Invariant for LeaderCompleteness {
         let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
-        let (log, term) = (raft.log(), raft.term());
+        let seen = Seen(server.node, raft);
         let committed = self.committed.entry(server.group).or_default();
-        if raft.is_leader() && self.leaders.insert((server, term)) {
-            for (index, entry) in committed.range(log.base().index..) {
-                // One that was elected when a later leader was already at work need not have that one's entries.
-                if entry.by < term && log.term_at(*index) != Some(entry.term) {
-                    return Err(format!(
-                        "{server} leads in {term} without entry {index} of {}, which was committed",
-                        entry.term
-                    ));
-                }
-            }
+        if raft.is_leader() && self.leaders.insert((server, raft.term())) {
+            server.verdict(figure3::leader_completeness(&seen, committed))?;
         }
         let noted = self.noted.entry(server).or_default();
-        while *noted < log.commit() {
-            *noted = noted.next();
-            if let Some(of) = log.term_at(*noted) {
-                let entry = committed
-                    .entry(*noted)
-                    .or_insert(Committed { term: of, by: term });
-                entry.by = entry.by.min(term);
-            }
-        }
+        figure3::state_machine_safety(&seen, *noted + 1, committed)?;
+        *noted = (*noted).max(raft.log().commit().0);
         Ok(())
     }
 

@@ -1,20 +1,21 @@
 //! Logs that have an entry in common, the same index with the same term, are the same up to there.
 //!
-//! By induction it is enough that an index and a term name one entry and the one before it. (Ongaro and Ousterhout, "In Search
-//! of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.3.)
+//! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.3.)
 
 use std::collections::BTreeMap;
 
+use quorate_checker::figure3;
 use quorate_protocol::raft::entry::Entry;
-use quorate_protocol::raft::types::{GroupId, LogPosition};
+use quorate_protocol::raft::types::GroupId;
 
-use super::{Invariant, Observation, raft_server};
+use super::{Invariant, Observation, raft_server, raft_servers};
+use crate::servers::Seen;
 use crate::world::World;
 
-/// Every entry that ever stood in a log of a group, and the name of the one before it.
+/// Every entry that ever stood in a log of each group.
 #[derive(Default)]
 pub(super) struct LogMatching {
-    seen: BTreeMap<(GroupId, LogPosition), (Entry, LogPosition)>,
+    seen: BTreeMap<GroupId, figure3::LogMatching<Entry>>,
 }
 
 impl Invariant for LogMatching {
@@ -26,32 +27,16 @@ impl Invariant for LogMatching {
         let Some((server, raft)) = raft_server(world, observation) else {
             return Ok(());
         };
-        let log = raft.log();
-        let mut index = log.last().index;
-        // From the end to the first that is known: what is before that was compared when it became known.
-        while let Some(entry) = log.entry(index) {
-            let before = LogPosition {
-                index: index.previous(),
-                term: log.term_at(index.previous()).unwrap_or_default(),
-            };
-            let name = (server.group, entry.position());
-            match self.seen.get(&name) {
-                None => {
-                    self.seen.insert(name, (entry.clone(), before));
-                }
-                Some((known, previous)) if known == entry && *previous == before => return Ok(()),
-                Some((known, previous)) => {
-                    return Err(format!(
-                        "{server} has {entry:?} after {before}, elsewhere there is {known:?} after {previous}"
-                    ));
-                }
-            }
-            index = index.previous();
-        }
-        Ok(())
+        let seen = self.seen.entry(server.group).or_default();
+        server.verdict(seen.look(&Seen(server.node, raft)))
     }
 
-    fn finish(&mut self, _world: &World) -> Result<(), String> {
+    /// At the end the logs are compared entry by entry.
+    fn finish(&mut self, world: &World) -> Result<(), String> {
+        for group in self.seen.keys() {
+            figure3::log_matching(&raft_servers(world, *group))
+                .map_err(|why| format!("in {group}: {why}"))?;
+        }
         Ok(())
     }
 }

@@ -213,19 +213,15 @@ mod tests {
     use crate::ids::{KeyspaceId, NodeId, ReplicaId};
     use crate::key::record_range;
     use crate::keyspace::{Keyspace, KeyspaceSettings};
-    use crate::quorum::lab::{Lab, Setup};
+    use crate::placement::Placement;
     use crate::raft::settings::Timing;
     use crate::role::{Event, Role, RoleId, Surroundings, rng_from_seed};
+    use crate::testing::roles::topology;
     use crate::time::Instant;
 
     #[test]
     fn what_a_node_does_not_own_it_does_not_read_out() {
-        let lab = Lab::new(&Setup {
-            nodes: 3,
-            seed: 1,
-            bugs: Bugs::default(),
-            scrambled: false,
-        });
+        let members = topology((1..=3).map(NodeId), 8, |_| 0);
         let keyspace = Keyspace {
             id: KeyspaceId(1),
             settings: KeyspaceSettings::quorum("ks", 3),
@@ -233,8 +229,8 @@ mod tests {
         };
         let surroundings = Surroundings {
             replica: ReplicaId::new(NodeId(9), 0xd1),
-            placement: lab.placement().clone(),
-            alive: lab.placement().topology().ids().collect(),
+            alive: members.ids().collect(),
+            placement: Placement::new(members).unwrap(),
             raft: Timing::default(),
             bugs: Bugs::default(),
         };

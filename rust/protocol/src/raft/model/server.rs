@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_testing::seeds::outcome;
+use quorate_testing::{Crash, Store as _};
 
 use crate::api::Activity;
 use crate::ids::NodeId;
@@ -16,13 +17,15 @@ use crate::raft::Raft;
 use crate::raft::bugs::RaftBugs;
 use crate::raft::configuration::Configuration;
 use crate::raft::entry::Entry;
-use crate::raft::lab::{Disk, Envelope, GROUP};
 use crate::raft::output::Output;
 use crate::raft::recovery::Recovery;
 use crate::raft::server::{Recovered, Turn};
 use crate::raft::settings::{Settings, Setup, Timing};
+use crate::raft::testing::{Envelope, GROUP, envelope};
 use crate::raft::types::{LogIndex, Term};
 use crate::role::rng_from_seed;
+use crate::store::Priority;
+use crate::testing::Memory;
 use crate::time::{Instant, Now, WallTime};
 
 /// How many servers there are.
@@ -30,6 +33,9 @@ pub(super) const SERVERS: u16 = 3;
 /// All clocks begin here.
 const BEGINNING: u64 = 1_000_000;
 const HEARTBEAT: Duration = Duration::from_millis(1);
+
+/// Nobody but the server asks.
+type Disk = quorate_testing::Disk<Memory, ()>;
 
 /// A server and its disk.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -61,16 +67,56 @@ pub(super) enum Input {
     RestartInPlace,
 }
 
-/// What the laws look at.
+/// What the properties look at.
 pub(super) struct View {
     pub(super) node: NodeId,
     pub(super) term: Term,
     pub(super) leads: bool,
     pub(super) log: Vec<Entry>,
-    pub(super) commit: usize,
+    pub(super) commit: u64,
     /// Its disk has this term.
     pub(super) durable: Term,
     pub(super) in_flight: bool,
+}
+
+impl quorate_checker::figure3::Server for &View {
+    type Node = NodeId;
+    type Entry = Entry;
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn term(&self) -> u64 {
+        self.term.0
+    }
+
+    fn leads(&self) -> bool {
+        self.leads
+    }
+
+    fn base(&self) -> u64 {
+        0
+    }
+
+    fn last(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    fn entry(&self, index: u64) -> Option<&Entry> {
+        self.log.get(index.checked_sub(1)? as usize)
+    }
+
+    fn term_at(&self, index: u64) -> Option<u64> {
+        match index {
+            0 => Some(0),
+            _ => self.entry(index).map(|entry| entry.term.0),
+        }
+    }
 }
 
 /// What an input has led to.
@@ -141,7 +187,7 @@ impl Server {
         if matches!(input, Input::Crash | Input::RestartInPlace) {
             let mut disk = self.disk.clone();
             if input == Input::Crash {
-                disk.flights.clear();
+                disk.crash(Crash::default());
             }
             let (mut server, outputs) = Server::started(me, disk, bugs);
             let sent = server.perform(outputs);
@@ -167,11 +213,10 @@ impl Server {
             }
             Input::Message(number) => {
                 let Envelope { from, message, .. } = messages[number as usize].clone();
-                next.raft.message(from, message, &mut turn);
+                next.raft.message(from.node, message, &mut turn);
             }
             Input::Persist => {
-                let flight = next.disk.next().expect("a write is in flight");
-                next.disk.apply(&flight.ops);
+                let (flight, _) = next.disk.sync().expect("a write is in flight");
                 if next.awaited.remove(&flight.token) {
                     next.raft.persisted(&[flight.token], &mut turn);
                 }
@@ -193,13 +238,10 @@ impl Server {
         let mut sent = Vec::new();
         for output in outputs {
             match output {
-                Output::Send { to, message } => sent.push(Envelope {
-                    from: self.raft.me(),
-                    to,
-                    message,
-                }),
+                Output::Send { to, message } => sent.push(envelope(self.raft.me(), to, message)),
                 Output::Persist { token, priority, ops } => {
-                    self.disk.submit(token, priority, ops);
+                    let background = priority == Priority::Bulk;
+                    self.disk.submit((), token, background, ops);
                     self.awaited.insert(token);
                 }
                 Output::SetTimer { .. } | Output::Notice(_) | Output::Apply(_) => {}
@@ -215,9 +257,9 @@ impl Server {
             term: self.raft.term(),
             leads: self.raft.is_leader(),
             log: self.raft.log().range(LogIndex(1)).cloned().collect(),
-            commit: self.raft.log().commit().0 as usize,
+            commit: self.raft.log().commit().0,
             durable: recover(&self.disk).hard.term,
-            in_flight: !self.disk.flights.is_empty(),
+            in_flight: self.disk.flights().len() > 0,
         }
     }
 }
@@ -232,7 +274,7 @@ fn at(beats: u64) -> Now {
 fn recover(disk: &Disk) -> Recovered {
     let mut recovery = Recovery::new(GROUP);
     loop {
-        let rows = disk.read(&recovery.query());
+        let rows = disk.store.read(&recovery.query()).expect("nothing rots");
         if let Some(done) = recovery.read(rows).expect("the disk has what was written") {
             return done.recovered;
         }
@@ -279,7 +321,7 @@ impl Catalog {
             return step.clone();
         }
         let before = &self.servers[server as usize].0;
-        let done = catch_unwind(AssertUnwindSafe(|| before.step(input, &self.messages, self.bugs)));
+        let done = outcome(|| Ok(before.step(input, &self.messages, self.bugs)));
         let step = match done {
             Ok((after, sent)) => {
                 let sent = sent
@@ -289,11 +331,7 @@ impl Catalog {
                 let server = self.number(after);
                 Ok(Step { server, sent })
             }
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                Err(format!("assertion: {}", text.unwrap_or_default()))
-            }
+            Err(assertion) => Err(format!("assertion: {assertion}")),
         };
         self.steps.insert((server, input), step.clone());
         step

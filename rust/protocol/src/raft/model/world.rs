@@ -1,9 +1,11 @@
 //! A group: its servers, the messages on their way, and what has happened that must not be contradicted.
 
-use super::laws::{self, Verdict};
+use quorate_checker::figure3::{self, Commit, Committed, Server as _, Verdict};
+
 use super::server::{Catalog, Input, SERVERS, View};
 use crate::ids::NodeId;
-use crate::raft::lab::show;
+use crate::raft::entry::Entry;
+use crate::raft::testing::show;
 use crate::raft::types::{LogPosition, Term};
 
 /// How far an exploration goes.
@@ -28,13 +30,36 @@ pub(super) struct Bounds {
 /// More terms, entries and messages than any bounds ask for.
 const ROOM: usize = 8;
 
-/// What no state shows, but the laws speak of.
+/// What no state shows, but the properties speak of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct History {
     /// Who has led in each term.
     pub(super) leaders: [Option<NodeId>; ROOM],
-    /// The entry that has been committed at each place, and the earliest term of a server that knew.
-    pub(super) committed: [Option<(LogPosition, Term)>; ROOM],
+    /// What has been committed at each place.
+    pub(super) committed: Few,
+}
+
+/// The position of the entry that has been committed at each place, and the earliest term of a server that knew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Few([Option<(LogPosition, Term)>; ROOM]);
+
+impl Committed<Entry> for Few {
+    fn note(&mut self, commit: Commit, entry: &Entry) -> Option<String> {
+        let found = entry.position();
+        let place = (commit.index - 1) as usize;
+        let (known, first) = self.0[place].get_or_insert((found, Term(commit.committed_in)));
+        *first = Term(commit.committed_in).min(*first);
+        (*known != found).then(|| known.to_string())
+    }
+
+    fn commits(&self, from: u64) -> impl Iterator<Item = Commit> {
+        let known = self.0.iter().skip((from - 1) as usize).map_while(|known| *known);
+        known.map(|(position, first)| Commit {
+            index: position.index.0,
+            term: position.term.0,
+            committed_in: first.0,
+        })
+    }
 }
 
 /// A state of the whole.
@@ -110,7 +135,7 @@ impl World {
             }
         }
         for message in self.wire.into_iter().flatten() {
-            let server = (catalog.message(message).to.0 - 1) as u8;
+            let server = (catalog.message(message).to.node.0 - 1) as u8;
             let action = |again| Action {
                 server,
                 input: Input::Message(message),
@@ -124,7 +149,7 @@ impl World {
         actions
     }
 
-    /// What an action leads to, or which law it breaks.
+    /// What an action leads to, or which property it breaks.
     pub(super) fn after(
         &self,
         action: Action,
@@ -185,17 +210,25 @@ impl World {
         let servers = self.servers;
         self.keep(|message| {
             let envelope = catalog.message(message);
-            envelope.message.term >= catalog.view(servers[usize::from(envelope.to.0 - 1)]).durable
+            envelope.message.term >= catalog.view(servers[usize::from(envelope.to.node.0 - 1)]).durable
         });
     }
 
     fn check(&mut self, before: &View, place: usize, catalog: &Catalog) -> Verdict {
         let servers = self.servers.map(|number| catalog.view(number));
-        laws::leader_append_only(before, servers[place])?;
-        laws::election_safety(&servers, &mut self.history)?;
-        laws::log_matching(&servers)?;
-        laws::state_machine_safety(&servers, &mut self.history)?;
-        laws::leader_completeness(&servers, &self.history)
+        let leaders = || servers.iter().filter(|server| server.leads());
+        figure3::leader_append_only(&before, &servers[place])?;
+        for leader in leaders() {
+            figure3::election_safety(leader, &mut self.history.leaders)?;
+        }
+        figure3::log_matching(&servers)?;
+        for server in &servers {
+            figure3::state_machine_safety(server, 1, &mut self.history.committed)?;
+        }
+        for leader in leaders() {
+            figure3::leader_completeness(leader, &self.history.committed)?;
+        }
+        Ok(())
     }
 
     /// The state after an action, as far as a reader of a trace wants to know.
