@@ -132,6 +132,9 @@ impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Figure3<N, E> {
     /// A property does not hold.
     pub fn look_closely(&self, servers: &[impl Server<Node = N, Entry = E>]) -> Verdict {
         log_matching(servers)?;
+        for server in servers {
+            self.commits.look_closely(server)?;
+        }
         for leader in servers.iter().filter(|server| server.leads()) {
             self.append_only.look_closely(leader)?;
             leader_completeness(leader, &self.commits)?;

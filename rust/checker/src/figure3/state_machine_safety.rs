@@ -98,7 +98,26 @@ impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Commits<N, E> {
     pub fn look(&mut self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
         let from = self.compared.get(&server.node()).map_or(1, |index| index + 1);
         state_machine_safety(server, from, self)?;
-        self.compared.insert(server.node(), server.commit());
+        let compared = server.commit().min(server.last());
+        self.compared.insert(server.node(), compared);
+        Ok(())
+    }
+
+    /// Compares all that a server takes for committed: what it has compared before it may have replaced.
+    ///
+    /// # Errors
+    /// It takes another entry for committed than was committed.
+    pub fn look_closely(&self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
+        for index in server.base() + 1..=server.commit().min(server.last()) {
+            if let (Some(known), Some(entry)) = (self.entry(index), server.entry(index))
+                && known != entry
+            {
+                return Err(format!(
+                    "state machine safety: {} has committed {entry:?} at {index}, another {known:?}",
+                    server.node()
+                ));
+            }
+        }
         Ok(())
     }
 }

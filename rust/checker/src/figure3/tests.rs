@@ -184,3 +184,23 @@ fn a_leader_without_what_was_committed_before_is_noticed() {
     assert_eq!(look(&found_out), Ok(()));
     breaks(look_closely(&found_out), "leader completeness");
 }
+
+#[test]
+fn a_committed_entry_that_is_replaced_is_noticed() {
+    let mut figure3 = Figure3::default();
+    figure3.look(&committed(server(1, 1, &[(1, 'a')]), 1)).unwrap();
+    let changed = committed(server(1, 2, &[(2, 'b')]), 1);
+    figure3.look(&changed).unwrap();
+    breaks(figure3.look_closely(&[changed]), "state machine safety");
+}
+
+#[test]
+fn a_committed_entry_that_comes_late_is_compared() {
+    let mut figure3 = Figure3::default();
+    figure3
+        .look(&committed(server(1, 1, &[(1, 'a'), (1, 'b')]), 2))
+        .unwrap();
+    figure3.look(&committed(server(2, 1, &[(1, 'a')]), 2)).unwrap();
+    let other = committed(server(2, 2, &[(1, 'a'), (2, 'c')]), 2);
+    breaks(figure3.look(&other), "state machine safety");
+}
