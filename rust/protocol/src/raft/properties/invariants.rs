@@ -9,6 +9,7 @@ use quorate_checker::figure3::{Figure3, Verdict};
 use crate::ids::NodeId;
 use crate::raft::alphabet::{ProposeError, ReadLevel};
 use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::output::Notice;
 use crate::raft::sessions::{Answer, Request, SessionId, request_of};
 use crate::raft::testing::{Cluster, Group as _, Output, Proposed, Queried, TraceEvent};
 use crate::raft::types::{LogIndex, LogPosition};
@@ -59,6 +60,10 @@ impl Invariants {
                 }
                 TraceEvent::Output(_, Output::Queried { operation, result }) => {
                     self.queried(operation, result)?;
+                }
+                // Nobody lies here: what no server can have sent, a broken one has.
+                TraceEvent::Output(node, Output::Notice(Notice::MessageRejected { from, reason })) => {
+                    return Err(format!("{node} rejects a message of {from}: {reason}"));
                 }
                 _ => {}
             }
