@@ -210,6 +210,8 @@ fn a_server_that_is_restarted_in_its_process_is_noticed() {
         "election safety",
         "leader completeness",
         "state machine safety",
+        // What the failed server was asked is asked of its successor by nobody.
+        "bounded memory",
     ];
     notices("restarted-in-place", 20, &laws);
 }
@@ -248,5 +250,5 @@ fn a_request_of_another_node_that_counts_twice_is_noticed() {
 /// An attempt without an answer may have been executed, and a later one is refused.
 #[test]
 fn an_attempt_without_an_answer_that_is_forgotten_is_noticed() {
-    notices("doubt-forgotten", 20, &["definite errors"]);
+    notices("doubt-forgotten", 80, &["definite errors"]);
 }
