@@ -225,7 +225,7 @@ class PermissionDenied(QuorateError):
 
 
 class SessionExpired(QuorateError):
-    """A write was not answered, and its group does not keep the answer any longer, so nobody can tell what became of it.
+    """A write was not answered, and its group does not keep the answer any longer: what became of it is not known.
 
     It was executed once or not at all, and will not be executed again. Read before writing again.
     """
