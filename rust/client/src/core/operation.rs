@@ -222,14 +222,19 @@ impl Operation {
         }
     }
 
-    /// The error of an operation whose time is up, or that nobody can answer any longer. `required` replicas were
-    /// asked for; `unreachable` says who could not be reached.
-    pub(super) fn verdict(&self, required: u8, unreachable: impl FnOnce() -> Error) -> Error {
+    /// The error of an operation that nobody can answer any longer, because of `cause`, or because its time is up.
+    /// `required` replicas were asked for; `unreachable` says who could not be reached.
+    pub(super) fn verdict(
+        &self,
+        required: u8,
+        cause: Option<String>,
+        unreachable: impl FnOnce() -> Error,
+    ) -> Error {
         match self.kind {
             Kind::Write | Kind::Idempotent if self.attempts.in_doubt() => Error::OutcomeUnknown {
                 acked: 0,
                 required,
-                reason: None,
+                reason: cause,
             },
             Kind::Read if self.attempts.in_doubt() => Error::ReadTimeout {
                 answered: 0,

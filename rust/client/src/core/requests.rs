@@ -53,7 +53,7 @@ impl ClientCore {
             Choice::Fail(error) => {
                 let error = match self.operations[&op].kind {
                     Kind::Read => error,
-                    Kind::Idempotent | Kind::Write => self.verdict(op, || error),
+                    Kind::Idempotent | Kind::Write => self.verdict(op, Some(error.to_string()), || error),
                 };
                 self.complete_with_error(op, error, step);
             }
@@ -72,7 +72,8 @@ impl ClientCore {
         let operation = self.operations.get_mut(&op).expect("it is being routed");
         if operation.sent() == u8::MAX {
             // There is no name for another attempt.
-            let error = self.verdict(op, || self.unreachable());
+            let cause = Some("there were too many attempts".to_owned());
+            let error = self.verdict(op, cause, || self.unreachable());
             return self.complete_with_error(op, error, step);
         }
         if let (Some(ticket), Some(group)) = (operation.ticket, operation.group)
@@ -269,7 +270,8 @@ impl ClientCore {
                 operation.last_error = Some(error.clone());
             }
             if (operation.kind == Kind::Write && reached) || operation.deadline <= step.instant() {
-                let error = self.verdict(op, || error.clone());
+                let cause = (operation.deadline > step.instant()).then(|| error.to_string());
+                let error = self.verdict(op, cause, || error.clone());
                 self.complete_with_error(op, error, step);
                 continue;
             }
@@ -311,7 +313,7 @@ impl ClientCore {
                 self.complete_with_error(op, error, step);
                 continue;
             }
-            let error = self.verdict(op, || {
+            let error = self.verdict(op, None, || {
                 let reason = self.unreachable();
                 Error::ConnectionLost(format!(
                     "nobody could take it within {} ms: {reason}",
@@ -353,15 +355,17 @@ impl ClientCore {
     pub(super) fn interrupt(&mut self, op: u64, step: &mut Step<'_>) {
         let error = match self.operations[&op].kind {
             Kind::Read => closed(),
-            Kind::Idempotent | Kind::Write => self.verdict(op, closed),
+            Kind::Idempotent | Kind::Write => {
+                self.verdict(op, Some("the client was closed".to_owned()), closed)
+            }
         };
         self.complete_with_error(op, error, step);
     }
 
     /// What can be said about an operation that is not going to be answered.
-    fn verdict(&self, op: u64, unreachable: impl FnOnce() -> Error) -> Error {
+    fn verdict(&self, op: u64, cause: Option<String>, unreachable: impl FnOnce() -> Error) -> Error {
         let operation = &self.operations[&op];
-        operation.verdict(self.directory.required(&operation.request), unreachable)
+        operation.verdict(self.directory.required(&operation.request), cause, unreachable)
     }
 
     pub(super) fn complete_with_error(&mut self, op: u64, error: Error, step: &mut Step<'_>) {
