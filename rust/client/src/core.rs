@@ -32,7 +32,7 @@
 //! * At most [`MAX_IN_FLIGHT`] operations and [`MAX_BYTES_IN_FLIGHT`] bytes are in flight; more are refused with
 //!   [`Error::Overloaded`].
 //! * An operation completes at the latest [`GRACE`] after its deadline (if the timer comes on time).
-//! * A definite error is the answer only when no attempt may have been executed, or may be yet ([`Attempts`](quorate_protocol::attempts::Attempts)).
+//! * A definite error is the answer only when no attempt may have been executed, or may be yet ([`Attempts`](quorate_core::attempts::Attempts)).
 //! * No put is sent again after an attempt that a node may have seen and not answered.
 //! * No command gets a second number in a session after an attempt that may have been executed.
 
@@ -51,13 +51,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quorate_protocol::error::Error;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::ids::{ClusterId, NodeId};
+use quorate_core::time::{Instant, Now};
 use quorate_protocol::frame::MAX_HELLO_FRAME;
-use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::role::{Rng, Role};
-use quorate_protocol::time::{Instant, Now};
 use quorate_protocol::topology::Topology;
+use quorate_raft::types::GroupId;
 use rand_core::Rng as _;
 
 pub use sessions::{IDLE as SESSION_IDLE, WINDOW as SESSION_WINDOW};

@@ -5,7 +5,7 @@
 //! when it runs, and then writes what there is to send on each connection with one system call.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), quorate_protocol::error::Error> {
+//! # async fn example() -> Result<(), quorate_core::error::Error> {
 //! use quorate_client::{Client, How};
 //! use std::time::Duration;
 //!
@@ -33,10 +33,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::contract::rng_from_seed;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
-use quorate_protocol::role::rng_from_seed;
 use quorate_protocol::telemetry::Span;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};

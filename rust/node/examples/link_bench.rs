@@ -16,20 +16,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::key::Key;
 use quorate_node::clock::Clock;
 use quorate_node::transport::{
     BoxFuture, Inbound, Incoming, LocalIdentity, PeerIdentity, Transport, TransportConfig,
 };
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_protocol::key::Key;
 use quorate_protocol::message::{Header, Message};
-use quorate_protocol::ring::RingSettings;
 use quorate_protocol::role::RoleId;
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::WriteId;
 use quorate_protocol::wire::Envelope;
+use quorate_ring::RingSettings;
+use quorate_versions::WriteId;
 use tokio::net::TcpListener;
 
 const CHILD: &str = "QUORATE_LINK_BENCH_CHILD";

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant as Monotonic, SystemTime, UNIX_EPOCH};
 
-use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_core::time::{Instant, Now, WallTime};
 
 /// A monotonic clock whose origin is the start of the process, and a wall clock that a test may skew.
 ///

@@ -14,10 +14,10 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::raft::settings::Timing;
-use quorate_protocol::ring::{HashKind, RingSettings};
+use quorate_core::ids::{ClusterId, NodeId};
 use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::settings::Timing;
+use quorate_ring::{HashKind, RingSettings};
 
 pub use raw::{RawConfig, RawListen, RawLog, RawMember};
 

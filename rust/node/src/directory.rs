@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_protocol::ids::KeyspaceId;
+use quorate_core::ids::KeyspaceId;
 use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::role::RoleId;
 use tokio::sync::watch;

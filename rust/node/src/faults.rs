@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::faults::{FaultChange, FaultSet, LinkFault};
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::Topology;
 
@@ -90,10 +90,10 @@ impl FaultDesk {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::ids::ClusterId;
     use quorate_protocol::faults::Effect;
-    use quorate_protocol::ids::ClusterId;
-    use quorate_protocol::ring::RingSettings;
     use quorate_protocol::topology::Member;
+    use quorate_ring::RingSettings;
 
     use super::*;
     use crate::clock::Clock;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use quorate_protocol::error::Error;
-use quorate_protocol::files::FileTask;
+use quorate_core::error::Error;
+use quorate_core::files::FileTask;
 use quorate_protocol::role::Event;
 use quorate_storage::files::{FileError, FileThreads};
 

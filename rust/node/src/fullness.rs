@@ -109,8 +109,8 @@ mod tests {
     use std::sync::atomic::AtomicU64;
     use std::time::{Duration, Instant};
 
-    use quorate_protocol::ids::NodeId;
-    use quorate_protocol::store::{JournalOp, StateWrite, Table};
+    use quorate_core::ids::NodeId;
+    use quorate_core::store::{JournalOp, StateWrite, Table};
     use quorate_storage::datadir::DataDir;
     use quorate_storage::lmdb::{LmdbStore, Options};
     use quorate_storage::queue::Outcome;

@@ -97,7 +97,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
-    use quorate_protocol::store::Priority;
+    use quorate_core::store::Priority;
 
     use super::*;
 

@@ -16,10 +16,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
+use quorate_core::time::{Instant, WallTime};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::telemetry::{Span, TraceContext};
-use quorate_protocol::time::{Instant, WallTime};
 
 use crate::clock::Clock;
 use crate::telemetry::Telemetry;
@@ -204,7 +204,7 @@ fn sampled(header: &Header) -> Option<TraceContext> {
 mod tests {
     use std::time::Duration;
 
-    use quorate_protocol::error::Error;
+    use quorate_core::error::Error;
 
     use super::*;
 

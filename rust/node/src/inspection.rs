@@ -59,8 +59,8 @@ pub fn inspect(directory: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::ids::{ClusterId, NodeId};
-    use quorate_protocol::ring::RingSettings;
+    use quorate_core::ids::{ClusterId, NodeId};
+    use quorate_ring::RingSettings;
     use quorate_storage::DataDir;
 
     use super::*;

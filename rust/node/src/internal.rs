@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use quorate_core::error::Error;
 use quorate_protocol::api::Response;
-use quorate_protocol::error::Error;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::oneshot;
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use quorate_protocol::store::{JournalOp, StateWrite, Table};
+use quorate_core::store::{JournalOp, StateWrite, Table};
 use quorate_protocol::topology::Topology;
 use quorate_protocol::wire::Layout;
 use quorate_storage::error::ReadError;
@@ -64,9 +64,9 @@ pub fn keep(store: &mut dyn Store, topology: &Topology, directory: &Path) -> Res
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::ids::{ClusterId, NodeId};
-    use quorate_protocol::ring::{HashKind, RingSettings};
+    use quorate_core::ids::{ClusterId, NodeId};
     use quorate_protocol::topology::Member;
+    use quorate_ring::{HashKind, RingSettings};
     use quorate_storage::memory::MemoryStore;
 
     use super::*;

@@ -25,9 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use quorate_core::error::Error;
 use quorate_protocol::admission::Need;
 use quorate_protocol::api::{RequestFrame, Response};
-use quorate_protocol::error::Error;
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use socket2::{SockRef, TcpKeepalive};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use quorate_core::bugs::Bugs;
+use quorate_core::ids::{BootId, ClusterId, ReplicaId};
 use quorate_otlp::Exporter;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::bugs::Bugs;
-use quorate_protocol::ids::{BootId, ClusterId, ReplicaId};
 use quorate_protocol::link::LinkSettings;
 use quorate_protocol::message::Header;
 use quorate_protocol::placement::Placement;
@@ -29,7 +29,6 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, Secret};
 use crate::directory::Directory;
-use crate::disk;
 use crate::doors::Doors;
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
@@ -38,7 +37,6 @@ use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
 use crate::hops::Hops;
 use crate::internal::Internal;
-use crate::layout;
 use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
 use crate::peers::{Delivery, Peers};
@@ -51,6 +49,7 @@ use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::telemetry::Telemetry;
 use crate::transport::{LocalIdentity, Transport, TransportConfig};
 use crate::view::NodeView;
+use crate::{disk, layout};
 
 /// How long the control role may take to read what it knows.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -311,7 +310,7 @@ impl Node {
             placement,
             alive: [config.node].into(),
             raft: config.raft_timing,
-            bugs: Bugs::default(),
+            bugs: Bugs::none(),
         };
         let supervisor = SupervisorArguments {
             shell: Box::new(shell),

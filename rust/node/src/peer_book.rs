@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{NodeId, ReplicaId};
-use quorate_protocol::store::{JournalOp, Priority, StateWrite, Table};
+use quorate_core::error::Error;
+use quorate_core::ids::{NodeId, ReplicaId};
+use quorate_core::store::{JournalOp, Priority, StateWrite, Table};
 use quorate_storage::error::ReadError;
 use quorate_storage::queue::{Outcome, Request};
 use quorate_storage::store::Reader;

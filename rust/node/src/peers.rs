@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use quorate_core::error::Error;
+use quorate_core::ids::{NodeId, ReplicaId};
 use quorate_protocol::api::PeerStatus;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{NodeId, ReplicaId};
 use quorate_protocol::role::{Event, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::Envelope;

@@ -8,8 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use quorate_protocol::error::Error;
-use quorate_protocol::role::{Event, Query, Rows};
+use quorate_core::error::Error;
+use quorate_core::store::{Query, Rows};
+use quorate_protocol::role::Event;
 use quorate_storage::error::{LOST_DIRECTORY, ReadError};
 use quorate_storage::query;
 use quorate_storage::store::Reader;

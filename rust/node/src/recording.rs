@@ -10,14 +10,15 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use quorate_protocol::bugs::Bugs;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{NodeId, ReplicaId};
-use quorate_protocol::instance::Instance;
+use quorate_core::bugs::Bugs;
+use quorate_core::contract::{Input, Role, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::ids::{NodeId, ReplicaId};
 use quorate_protocol::placement::Placement;
-use quorate_protocol::raft::settings::Timing;
-use quorate_protocol::role::{Effect, Event, Input, Role, RoleId, Spec, Surroundings, rng_from_seed};
+use quorate_protocol::role::{Effect, Event, RoleId, Spec, Surroundings};
 use quorate_protocol::topology::Topology;
+use quorate_raft::settings::Timing;
+use quorate_roles::Instance;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ impl Heading {
             placement: Placement::new(self.topology.clone())?,
             alive: self.alive.clone(),
             raft: self.raft,
-            bugs: Bugs::default(),
+            bugs: Bugs::none(),
         };
         let Some(spec) = &self.spec else {
             return Ok(Instance::node(&surroundings));
@@ -219,10 +220,10 @@ fn filled(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::ids::ClusterId;
-    use quorate_protocol::ring::RingSettings;
-    use quorate_protocol::time::Now;
+    use quorate_core::ids::ClusterId;
+    use quorate_core::time::Now;
     use quorate_protocol::topology::Member;
+    use quorate_ring::RingSettings;
 
     use super::*;
 

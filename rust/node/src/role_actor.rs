@@ -19,10 +19,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_protocol::error::Error;
+use quorate_core::contract::{Input, Rng, Role, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::store::Query;
+use quorate_core::time::Now;
 use quorate_protocol::message::Message;
-use quorate_protocol::role::{Address, Effect, Event, Input, Query, Rng, Role, RoleId, Spec, rng_from_seed};
-use quorate_protocol::time::Now;
+use quorate_protocol::role::{Address, Effect, Event, RoleId, Spec};
 use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 use ractor::{Actor, ActorProcessingErr, ActorRef};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::error::Error;
 use quorate_protocol::admission::Need;
 use quorate_protocol::api::{Request, RequestFrame};
-use quorate_protocol::error::Error;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 use quorate_protocol::routing::{Route, route};

@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quorate_core::ids::BootId;
 use quorate_otlp::Exporter;
-use quorate_protocol::ids::BootId;
 use quorate_protocol::topology::Topology;
 use quorate_storage::error::LOST_DIRECTORY;
 use quorate_storage::map_fault::{self, LastWords};

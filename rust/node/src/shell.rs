@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use quorate_core::error::Error;
+use quorate_core::files::FileTask;
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::Response;
-use quorate_protocol::error::Error;
-use quorate_protocol::files::FileTask;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::role::{ClientRef, Spec};
 use quorate_protocol::wire::Envelope;
 use quorate_storage::StateWrite;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 use quorate_protocol::wire::Difference;
 use quorate_storage::error::{LOST_DIRECTORY, OpenError, ReadError};
 

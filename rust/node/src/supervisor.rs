@@ -18,9 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_protocol::ids::{BootId, NodeId};
-use quorate_protocol::instance::Instance;
+use quorate_core::ids::{BootId, NodeId};
 use quorate_protocol::role::{Event, RoleId, Spec, Surroundings};
+use quorate_roles::Instance;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

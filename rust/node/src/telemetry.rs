@@ -15,11 +15,11 @@ pub mod timeline;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
 use quorate_protocol::api::GroupClaim;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::telemetry::{Measurement, Occurrence, Span, TimelineEvent};
-use quorate_protocol::time::Instant;
+use quorate_raft::types::GroupId;
 
 use crate::clock::Clock;
 use claims::Claims;

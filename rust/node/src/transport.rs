@@ -55,14 +55,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::PeerStatus;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use quorate_protocol::link::{LinkSettings, LinkTotals};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_protocol::time::Instant;
 use quorate_protocol::topology::Topology;
 use quorate_protocol::wire::{Envelope, Layout};
 use ractor::{ActorCell, ActorRef, SpawnErr};

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, NodeId};
 use quorate_protocol::api::{PeerStatus, Request, Response, Status};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::topology::Topology;
 use quorate_storage::lmdb::Gauge;
 

@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_client::{CallOptions, Client, How};
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_node::listener::{Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router};
 use quorate_protocol::admission;
 use quorate_protocol::api::{Entry, Request, RequestFrame, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
-use quorate_protocol::level::Level;
-use quorate_protocol::ring::RingSettings;
 use quorate_protocol::role::ClientRef;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::Context;
+use quorate_ring::RingSettings;
+use quorate_versions::Context;
 use ractor::{Actor, ActorRef};
 
 const PATIENCE: Duration = Duration::from_secs(20);

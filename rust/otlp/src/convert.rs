@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use quorate_core::time::WallTime;
 use quorate_protocol::telemetry::Span;
-use quorate_protocol::time::WallTime;
 
 /// The same span for an exporter. Spans of coordinators serve a client's; a client's own are calls.
 pub(crate) fn span_data(span: &Span) -> SpanData {

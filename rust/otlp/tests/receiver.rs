@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
+use quorate_core::ids::NodeId;
+use quorate_core::time::WallTime;
 use quorate_otlp::Exporter;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::telemetry::Span;
-use quorate_protocol::time::WallTime;
 use tracing_subscriber::layer::SubscriberExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);

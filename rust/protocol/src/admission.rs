@@ -17,13 +17,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::level::Level;
+use quorate_core::time::Instant;
+
 use crate::api::{Class, Request, RequestFrame, Target};
-use crate::control::MAX_VOTERS;
-use crate::error::Error;
-use crate::ids::KeyspaceId;
 use crate::keyspace::KeyspaceSettings;
-use crate::level::Level;
-use crate::time::Instant;
+use crate::topology::MAX_VOTERS;
 
 /// What a request weighs beside its frame: the books that are kept of it.
 const OVERHEAD: usize = 256;

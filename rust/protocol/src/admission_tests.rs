@@ -1,7 +1,8 @@
+use quorate_raft::types::GroupId;
+
 use super::*;
 use crate::api::ReadLevel;
 use crate::api::request_samples::{encoded_len, every_kind};
-use crate::raft::types::GroupId;
 
 fn frame(id: u64, request: Request) -> RequestFrame {
     RequestFrame {
@@ -153,7 +154,7 @@ fn a_request_needs_what_its_keyspace_or_the_control_plane_says() {
     assert_eq!(need.required(5, None), 1, "nobody can say");
     let drop = Request::DropKeyspace {
         name: "users".to_owned(),
-        write_id: crate::versions::WriteId::default(),
+        write_id: quorate_versions::WriteId::default(),
     };
     assert_eq!(Need::of(&drop).required(5, None), 3);
     let read = Request::Read {

@@ -12,22 +12,24 @@ pub(crate) mod request_samples;
 mod response;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::faults::{FaultChange, LinkFault};
-use crate::hlc::Timestamp;
-use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId};
-use crate::key::Key;
 use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
-use crate::level::Level;
-pub use crate::raft::alphabet::ReadLevel;
-use crate::raft::types::GroupId;
-use crate::shard::command::Command;
+pub use quorate_raft::alphabet::ReadLevel;
+use quorate_raft::status::Activity;
+use quorate_raft::types::GroupId;
+use quorate_versions::{Context, Dot, WriteId};
+
+use crate::shard_command::Command;
 use crate::telemetry::{Occurrence, Span, TraceContext};
-use crate::time::WallTime;
 use crate::topology::Topology;
-use crate::versions::{Context, Dot, WriteId};
 
 pub use request::{Class, Target};
 
@@ -258,7 +260,7 @@ pub enum Request {
     Membership,
 }
 
-/// Which command of a session this is (see [`crate::raft::sessions`]).
+/// Which command of a session this is (see [`quorate_raft::sessions`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// The session.
@@ -352,22 +354,6 @@ pub struct Membership {
     pub voters: Vec<NodeId>,
     /// Those that only follow it.
     pub learners: Vec<NodeId>,
-}
-
-/// What a server of a Raft group has done since its process started: counts that only rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Activity {
-    /// Heartbeats that it has sent as a leader, each to one member.
-    pub heartbeats_sent: u64,
-    /// And that were answered.
-    pub heartbeats_answered: u64,
-    /// Commands (writes; also the opening and closing of sessions) that it has put into the log and seen committed, all while
-    /// it led in one term: summed up over the members, each counts once.
-    pub commands: u64,
-    /// Elections that it has won.
-    pub elections_won: u64,
-    /// How long the last of them took, from when it found that nobody leads, in microseconds.
-    pub election_micros: u64,
 }
 
 /// A command that was executed.

@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
-use crate::ids::NodeId;
 
 /// Faults that a node keeps, at most.
 pub const MAX_FAULTS: usize = 1024;

@@ -1,13 +1,12 @@
 //! Keyspaces: named collections, each with replication settings of its own.
 
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_raft::types::GroupId;
+use quorate_ring::{HashKind, Token};
 use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
-use crate::ids::{KeyspaceId, NodeId};
-use crate::key::Key;
-use crate::level::Level;
-use crate::raft::types::GroupId;
-use crate::ring::{HashKind, Token};
 
 /// The longest name of a keyspace, in bytes.
 pub const MAX_KEYSPACE_NAME: usize = 64;

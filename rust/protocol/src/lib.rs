@@ -1,35 +1,30 @@
-//! Quorate's protocol, as pure state machines and plain data.
+//! What clients and nodes say to each other, and what their bytes are.
+//!
+//! | | |
+//! |---|---|
+//! | what clients ask, and the answers | [`api`], [`shard_command`], in [frames](frame) |
+//! | which role takes a request, and whether it is let in | [`routing`], [`admission`] |
+//! | what roles of nodes say to each other | [`message`], [`control_command`] |
+//! | their bytes, and the connection between two nodes | [`wire`], [`link`] |
+//! | the roles of a node: events, effects, which exist | [`role`], [`node`] |
+//! | members, keyspaces, who owns which keys | [`topology`], [`keyspace`], [`placement`] |
+//! | what people see, and what they break | [`telemetry`], [`faults`] |
+//!
+//! The roles themselves are in the crates above: `quorate-quorum` and `quorate-consensus`.
+
 pub mod admission;
 pub mod api;
-pub mod attempts;
-pub mod bugs;
-pub mod control;
-pub mod error;
+pub mod control_command;
 pub mod faults;
-pub mod files;
 pub mod frame;
-pub mod hlc;
-pub mod ids;
-pub mod instance;
-pub mod key;
 pub mod keyspace;
-pub mod level;
 pub mod link;
 pub mod message;
 pub mod node;
 pub mod placement;
-pub mod quorum;
-pub mod raft;
-mod recent;
-pub mod ring;
 pub mod role;
 pub mod routing;
-pub mod shard;
-pub mod store;
+pub mod shard_command;
 pub mod telemetry;
-#[cfg(test)]
-mod testing;
-pub mod time;
 pub mod topology;
-pub mod versions;
 pub mod wire;

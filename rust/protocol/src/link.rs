@@ -58,7 +58,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use crate::message::{BULK_THRESHOLD, Lane};
-use crate::time::Instant;
+use quorate_core::time::Instant;
+
 use crate::wire::{Envelope, WireError};
 
 pub use batch::{BATCH_HEADER, session_of_batch};

@@ -5,19 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::NodeId;
+use quorate_core::key::Key;
+use quorate_core::time::Instant;
+use quorate_raft::{self as raft, types::GroupId};
+use quorate_versions::{Dot, KeyState, VersionVector, WriteId};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Request, Response};
-use crate::control::Change;
-use crate::error::Error;
-use crate::hlc::Timestamp;
-use crate::ids::NodeId;
-use crate::key::Key;
+use crate::control_command::Change;
 use crate::keyspace::Keyspace;
-use crate::raft::{self, types::GroupId};
 use crate::telemetry::TraceContext;
-use crate::time::Instant;
-use crate::versions::{Dot, KeyState, VersionVector, WriteId};
 
 /// The envelope of every message. On the wire the deadline travels as the milliseconds that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

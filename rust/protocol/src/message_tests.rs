@@ -1,17 +1,18 @@
+use quorate_core::ids::{KeyspaceId, ReplicaId};
+use quorate_core::level::Level;
+use quorate_core::time::WallTime;
+use quorate_raft::configuration::Configuration;
+use quorate_raft::entry::{Entry as RaftEntry, EntryKind};
+use quorate_raft::message::{Body, Message as RaftMessage};
+use quorate_raft::snapshot::SnapshotMeta;
+use quorate_raft::types::{LogIndex, LogPosition, Term};
+use quorate_versions::Context;
+
 use super::*;
 use crate::api::request_samples::{encoded_len, every_kind, large};
 use crate::api::{Entry, LogEntry, Record, View};
-use crate::control::command::Command;
-use crate::ids::{KeyspaceId, ReplicaId};
+use crate::control_command::Command;
 use crate::keyspace::KeyspaceSettings;
-use crate::level::Level;
-use crate::raft::configuration::Configuration;
-use crate::raft::entry::{Entry as RaftEntry, EntryKind};
-use crate::raft::message::{Body, Message as RaftMessage};
-use crate::raft::snapshot::SnapshotMeta;
-use crate::raft::types::{LogIndex, LogPosition, Term};
-use crate::time::WallTime;
-use crate::versions::Context;
 
 /// The parts of fixed size of a message on the wire.
 const FIXED: usize = 128;

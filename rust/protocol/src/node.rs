@@ -11,11 +11,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::KeyspaceId;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::ids::KeyspaceId;
+use quorate_core::time::Now;
+
 use crate::keyspace::{Keyspace, Mode};
 use crate::message::{Header, Message};
-use crate::role::{Address, Effect, Event, Rng, Role, RoleId, Spec, Surroundings};
-use crate::time::Now;
+use crate::role::{Address, Effect, Event, RoleId, Spec, Surroundings};
 
 /// The node role. Ignores everything but [`Event::Start`] and [`Message::Keyspaces`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,10 +3,11 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::error::Error;
-use crate::ids::NodeId;
-use crate::key::Key;
-use crate::ring::{ReplicaTable, Ring, Token};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::key::Key;
+use quorate_ring::{ReplicaTable, Ring, Token};
+
 use crate::topology::Topology;
 
 /// A topology with the ring it makes. Cheap to clone; equal when the topologies are.

@@ -1,78 +1,37 @@
-//! The role contract: what every protocol in Quorate is, and how it is driven.
-//!
-//! A **role** is a pure state machine. It is given an event, the time and a seeded random source; it changes its own
-//! state and returns effects. It never reads a clock, never does I/O, never spawns. Whoever drives it is a **shell**:
-//!
-//! * in a node, one ractor actor per role instance (mailbox in, effects out);
-//! * in the simulator, one thread with virtual time, a network and disks that misbehave on a seeded schedule.
-//!
-//! # The driving contract
-//! 1. The shell calls [`Role::handle`] with one event at a time, `now` never running backwards.
-//! 2. It performs the returned effects in their order. It may take as long as it likes, and other events may come in
-//!    between: an effect that has an answer names a `token`, and the answer is an event that carries it.
-//! 3. The same sequence of `(now, event)` with the same seed gives the same effects. A recording of a role's inputs
-//!    ([`Input`]) therefore replays it exactly; a test holds every role to that.
-//! 4. A role whose invariant breaks panics. It is never restarted in place: the shell ends the whole node, which
-//!    recovers from disk (an old promise of the role may still be queued for the disk).
-//!
-//! The roles of the data plane share one alphabet, [`Event`] and [`Effect`]. The per-peer link, the batching of
-//! commits and the client have alphabets of their own, and the same contract.
+//! The roles of a node, and the events and effects that they share; see [`quorate_core::contract`] for how they are driven.
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use quorate_core::bugs::Bugs;
+use quorate_core::error::Error;
+use quorate_core::files::{FileDone, FileTask};
+use quorate_core::ids::{KeyspaceId, NodeId, ReplicaId};
+use quorate_core::store::{JournalOp, Priority, Query, Rows, StateWrite};
+use quorate_core::time::Instant;
+use quorate_raft::settings::Timing;
+use quorate_raft::types::GroupId;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{GroupClaim, Request, Response};
-use crate::bugs::Bugs;
-use crate::error::Error;
-use crate::ids::{KeyspaceId, NodeId, ReplicaId};
 use crate::keyspace::Keyspace;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
-use crate::raft::settings::Timing;
-use crate::raft::types::GroupId;
-use crate::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 use crate::telemetry::{Measurement, Span, TimelineEvent};
-use crate::time::{Instant, Now};
-
-pub use crate::files::{FileDone, FileId, FileTask};
-
-/// The random source of a role instance: seeded by its shell, drawn from only inside [`Role::handle`].
-pub type Rng = ChaCha8Rng;
-
-/// The random source for a role with this seed.
-pub fn rng_from_seed(seed: u64) -> Rng {
-    ChaCha8Rng::seed_from_u64(seed)
-}
-
-/// A pure state machine; the module says how it is driven.
-pub trait Role: Clone {
-    /// What can happen to it.
-    type Event;
-    /// What it can ask for.
-    type Effect;
-
-    /// Takes one event and appends the effects it has to `effects`.
-    fn handle(&mut self, now: Now, rng: &mut Rng, event: Self::Event, effects: &mut Vec<Self::Effect>);
-}
 
 /// Which role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RoleId {
     /// Decides which role instances exist ([`crate::node`]).
     Node,
-    /// Agrees with the other nodes on members and keyspaces ([`crate::control`]).
+    /// Agrees with the other nodes on members and keyspaces (`quorate_consensus::control`).
     Control,
-    /// Coordinates the requests of one keyspace ([`crate::quorum::coordinator`]).
+    /// Coordinates the requests of one keyspace (`quorate_quorum::coordinator`).
     Coordinator(KeyspaceId),
-    /// Stores one keyspace's share of keys on this node ([`crate::quorum::replica`]).
+    /// Stores one keyspace's share of keys on this node (`quorate_quorum::replica`).
     Replica(KeyspaceId),
-    /// Finds the leaders of one consensus keyspace's groups ([`crate::shard::gate`]).
+    /// Finds the leaders of one consensus keyspace's groups (`quorate_consensus::shard::gate`).
     Gate(KeyspaceId),
-    /// A server of one group of a consensus keyspace ([`crate::shard`]).
+    /// A server of one group of a consensus keyspace (`quorate_consensus::shard`).
     Shard(GroupId),
 }
 
@@ -92,57 +51,6 @@ pub struct ClientRef {
     pub connection: u64,
     /// The id that the client gave it.
     pub request: u64,
-}
-
-/// A read of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Query {
-    /// One row.
-    Get {
-        /// Where.
-        table: Table,
-        /// Which.
-        key: Bytes,
-    },
-    /// Rows in key order, `start` inclusive, `end` exclusive, until either limit is reached (at least one row).
-    Range {
-        /// Where.
-        table: Table,
-        /// The first key.
-        start: Bytes,
-        /// The first key that is too far.
-        end: Bytes,
-        /// At most this many rows.
-        limit_rows: u32,
-        /// About this many bytes of keys and values.
-        limit_bytes: u32,
-    },
-    /// A hard state ([`JournalOp::PutHard`]): at most one row.
-    Hard {
-        /// Its name.
-        key: Bytes,
-    },
-    /// Entries of a stream from a position on, until either limit is reached (at least one). The keys of the rows are
-    /// the positions, eight bytes, big endian.
-    Log {
-        /// Whose log.
-        stream: StreamId,
-        /// The first position.
-        from: u64,
-        /// At most this many entries.
-        limit_rows: u32,
-        /// About this many bytes of entries.
-        limit_bytes: u32,
-    },
-}
-
-/// The rows that answer a [`Query`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Rows {
-    /// Key and value, in key order; at most one for a `Get`.
-    pub rows: Vec<(Bytes, Bytes)>,
-    /// For a `Range` and a `Log`: a limit was reached before the end.
-    pub more: bool,
 }
 
 /// What can happen to a role of the data plane.
@@ -281,7 +189,7 @@ pub enum Effect {
     Span(Box<Span>),
     /// A finished operation, for the metrics.
     Measure(Measurement),
-    /// Do something with a file of rows, then say so ([`Event::Files`]). See [`crate::files`].
+    /// Do something with a file of rows, then say so ([`Event::Files`]). See [`quorate_core::files`].
     Files {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,
@@ -336,7 +244,7 @@ impl Spec {
 /// What a role instance is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Surroundings {
-    /// This node, and its data directory. (The dots that it gives out have other ids: see [`crate::ids`].)
+    /// This node, and its data directory. (The dots that it gives out have other ids: see [`quorate_core::ids`].)
     pub replica: ReplicaId,
     /// The members, and who owns which keys.
     pub placement: Placement,
@@ -353,13 +261,4 @@ impl Surroundings {
     pub fn me(&self) -> NodeId {
         self.replica.node()
     }
-}
-
-/// One recorded input of a role: what replays it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Input<E> {
-    /// The time it was given.
-    pub now: Now,
-    /// The event it was given.
-    pub event: E,
 }

@@ -38,10 +38,11 @@ pub fn route(request: &Request, is_here: impl Fn(RoleId) -> bool) -> Route {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::ids::KeyspaceId;
+    use quorate_raft::types::GroupId;
+
     use super::*;
     use crate::api::ReadLevel;
-    use crate::ids::KeyspaceId;
-    use crate::raft::types::GroupId;
 
     const KEYSPACE: KeyspaceId = KeyspaceId(1);
     const GROUP: GroupId = GroupId(2);

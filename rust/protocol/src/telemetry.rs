@@ -1,14 +1,13 @@
 //! What roles say about themselves: spans, timeline events and measurements. Plain data; shells export it.
 
+use quorate_core::contract::Rng;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::level::Level;
+use quorate_core::time::WallTime;
+use quorate_raft::types::GroupId;
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
-use crate::ids::NodeId;
-use crate::level::Level;
-use crate::raft::types::GroupId;
-use crate::role::Rng;
-use crate::time::WallTime;
 
 /// W3C trace context: which trace a message belongs to and which span caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

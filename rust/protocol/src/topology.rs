@@ -1,10 +1,12 @@
 //! The topology: who the members are and which tokens they own. Its `generation` rises with each change.
 
+use quorate_core::error::Error;
+use quorate_core::ids::{ClusterId, NodeId};
+use quorate_ring::{Ring, RingMember, RingSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::ids::{ClusterId, NodeId};
-use crate::ring::{Ring, RingMember, RingSettings};
+/// So many members vote; the others learn.
+pub const MAX_VOTERS: usize = 7;
 
 /// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

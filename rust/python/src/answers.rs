@@ -4,12 +4,12 @@ use bytes::Bytes;
 use pyo3::BoundObject;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_protocol::api;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::key::Key;
-use quorate_protocol::level::Level;
-use quorate_protocol::versions;
+use quorate_versions as versions;
 
 use crate::context::Context;
 use crate::errors::instance;

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use quorate_client::bench::{Options, run_apart};
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 
 use crate::operations::json;
 use crate::runtime::wait;

@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::CallOptions;
+use quorate_core::error::Error;
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
 
 use crate::answers::{Each, Page, RawEntry, RawWrite};
 use crate::consensus::{self, Consensus};

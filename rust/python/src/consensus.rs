@@ -4,13 +4,13 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::{CallOptions, Reply, ScanRange};
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
 use quorate_protocol::api::{Committed, ReadLevel};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::{Condition, Write};
+use quorate_protocol::shard_command::{Condition, Write};
+use quorate_raft::types::GroupId;
 
 use crate::answers::Each;
 use crate::client::Client;

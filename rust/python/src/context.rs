@@ -7,8 +7,8 @@ use std::hash::{Hash, Hasher};
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::versions;
+use quorate_core::error::Error;
+use quorate_versions as versions;
 
 use crate::errors::exception;
 

@@ -4,7 +4,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 
 /// The exception for an error of the protocol, or for one that becomes such an error.
 pub(crate) fn exception(py: Python<'_>, error: impl Into<Error>) -> PyErr {

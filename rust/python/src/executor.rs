@@ -23,7 +23,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 use tokio::runtime::Runtime;
 
 use crate::errors::exception;

@@ -4,9 +4,9 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::{CallOptions, ConnectOptions, Outcome};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
 use serde::Serialize;
 
 use crate::answers::{Course, Each, Page, RawEntry, RawWrite};

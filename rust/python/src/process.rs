@@ -6,7 +6,7 @@
 
 use std::process::id;
 
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 
 /// A value that is used and dropped only by the process that made it.
 pub(crate) struct OfProcess<T> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::{RecordPage, Reply};
+use quorate_core::key::Key;
 use quorate_protocol::api::{Committed, LogEntry, Record, View};
-use quorate_protocol::key::Key;
 
 use crate::answers::Course;
 

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::CallOptions;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
-use quorate_protocol::level::Level;
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 
 use crate::context::Context;
 

@@ -1,9 +1,9 @@
 //! The ring, computed without a cluster.
 
 use pyo3::prelude::*;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::ring::{self, HashKind, RingMember, RingSettings};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_ring::{self as ring, HashKind, RingMember, RingSettings};
 
 use crate::errors::exception;
 

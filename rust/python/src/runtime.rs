@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::errors::exception;

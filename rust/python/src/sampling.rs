@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quorate_client::Trace;
 use quorate_client::shell::SpanSink;
+use quorate_core::error::Error;
 use quorate_otlp::Exporter;
-use quorate_protocol::error::Error;
 
 /// How long closing waits for spans to leave.
 const FLUSH: Duration = Duration::from_secs(1);

@@ -4,12 +4,13 @@
 //! cargo run -p quorate-simulator --example simulate -- --seeds 0..1000 --nodes 5
 //! ```
 
+use quorate_core::bugs::Bug;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_simulator::seeds::{self, BUGS};
+use quorate_simulator::seeds::{self, deliberate};
 use quorate_simulator::simulation::Config;
 
 const USAGE: &str =
@@ -87,11 +88,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             "--threads" => options.threads = number()? as usize,
             "--lines" => options.config.keep_lines = number()? as usize,
             "--bug" => {
-                let (_, set) = BUGS
-                    .iter()
-                    .find(|(known, _)| *known == value)
-                    .ok_or_else(|| format!("--bug {value}: unknown"))?;
-                set(&mut options.config.bugs);
+                let known = Bug::ALL.into_iter().find(|bug| bug.name() == value);
+                let bug = known.ok_or_else(|| format!("--bug {value}: unknown"))?;
+                options.config.bugs = deliberate(options.config.bugs.iter().chain([bug]));
             }
             _ => return Err(format!("{name}: unknown option")),
         }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use quorate_protocol::time::Instant;
+use quorate_core::time::Instant;
 
 /// Future happenings, taken out by time and, at the same time, in the order in which they were put in. Ties are
 /// therefore decided by the run itself and never by a heap's inner order: the same run takes the same turns.

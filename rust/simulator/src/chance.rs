@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_protocol::role::Rng;
+use quorate_core::contract::Rng;
 use rand_core::{Rng as _, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

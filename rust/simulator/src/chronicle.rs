@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::{Debug, Display, Write};
 
-use quorate_protocol::time::Instant;
+use quorate_core::time::Instant;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 

@@ -6,14 +6,15 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use quorate_protocol::control::{Change, Command, ControlPlane, Outcome};
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::entry::{Entry, EntryKind};
-use quorate_protocol::raft::machine::StateMachine as _;
-use quorate_protocol::raft::sessions::{Request, request_of};
-use quorate_protocol::raft::types::LogIndex;
-use quorate_protocol::time::WallTime;
-use quorate_protocol::versions::WriteId;
+use quorate_consensus::control::ControlPlane;
+use quorate_core::time::WallTime;
+use quorate_protocol::control_command::{Change, Command, Outcome};
+use quorate_raft::Raft;
+use quorate_raft::entry::{Entry, EntryKind};
+use quorate_raft::machine::StateMachine as _;
+use quorate_raft::sessions::{Request, request_of};
+use quorate_raft::types::LogIndex;
+use quorate_versions::WriteId;
 
 /// A change that was executed, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +84,9 @@ impl ControlLedger {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::error::Error;
-    use quorate_protocol::raft::sessions::logged;
-    use quorate_protocol::raft::types::Term;
+    use quorate_core::error::Error;
+    use quorate_raft::sessions::logged;
+    use quorate_raft::types::Term;
 
     use super::*;
 

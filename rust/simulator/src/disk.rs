@@ -10,27 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::files::{FileDone, FileTask};
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::{Key, decode_record_key, record_key};
+use quorate_consensus::shard::rows;
+use quorate_core::error::Error;
+use quorate_core::files::{FileDone, FileTask};
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::{Key, counter_row, decode_record_key, record_key};
+use quorate_core::store::{JournalOp, Query, Rows, StateWrite, Table};
 use quorate_protocol::keyspace::Keyspace;
-use quorate_protocol::quorum::replica::counter_row;
-use quorate_protocol::raft::entry::Entry;
-use quorate_protocol::raft::format;
-use quorate_protocol::raft::snapshot::Beginning;
-use quorate_protocol::raft::types::{GroupId, HardState, LogIndex, Term};
-use quorate_protocol::role::{Query, Rows};
-use quorate_protocol::shard::rows;
-use quorate_protocol::store::{JournalOp, StateWrite, Table};
-use quorate_protocol::versions::KeyState;
+use quorate_raft::entry::Entry;
+use quorate_raft::format;
+use quorate_raft::snapshot::Beginning;
+use quorate_raft::types::{GroupId, HardState, LogIndex, Term};
 use quorate_storage::files::{MemoryFiles, Work};
 use quorate_storage::memory::InFlight;
-use quorate_storage::query;
 use quorate_storage::unsettled::{Settled, Unsettled};
 use quorate_storage::{
-    CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store,
+    CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store, query,
 };
+use quorate_versions::KeyState;
 use serde::Deserialize;
 
 use crate::chance::{Chance, Delay};

@@ -1,5 +1,5 @@
-use quorate_protocol::files::FileId;
-use quorate_protocol::store::{Priority, StateWrite};
+use quorate_core::files::FileId;
+use quorate_core::store::{Priority, StateWrite};
 
 use super::*;
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{ReadLevel, Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
-use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::time::Instant;
-use quorate_protocol::versions::Context;
+use quorate_raft::types::GroupId;
+use quorate_versions::Context;
 use serde::{Deserialize, Serialize};
 
 /// What a client asks. Every value that is put is unique in its run, so that a value names its put.
@@ -178,9 +178,9 @@ pub struct Tally {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::ids::NodeId;
     use quorate_protocol::api::{Committed, View};
-    use quorate_protocol::ids::NodeId;
-    use quorate_protocol::shard::command::Command;
+    use quorate_protocol::shard_command::Command;
 
     use super::*;
 

@@ -33,15 +33,15 @@ mod state_machine_safety;
 
 use std::fmt;
 
-use quorate_protocol::control::CONTROL_GROUP;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
+use quorate_consensus::control::CONTROL_GROUP;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::time::Instant;
 use quorate_protocol::message::Message;
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Effect, Event, RoleId};
-use quorate_protocol::time::Instant;
-use quorate_protocol::versions::KeyState;
+use quorate_raft::Raft;
+use quorate_raft::types::GroupId;
+use quorate_versions::KeyState;
 
 use crate::disk::Change;
 use crate::servers::Seen;

@@ -9,16 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_checker::figure3::Commits;
+use quorate_core::ids::NodeId;
+use quorate_core::key::Key;
+use quorate_core::time::WallTime;
 use quorate_protocol::api::{LogEntry, Record};
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::key::Key;
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::entry::{Entry, EntryKind};
-use quorate_protocol::raft::format;
-use quorate_protocol::raft::sessions::Request;
-use quorate_protocol::raft::types::{GroupId, LogPosition};
-use quorate_protocol::shard::command::{Command, Condition, Outcome, Write};
-use quorate_protocol::time::WallTime;
+use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
+use quorate_raft::entry::{Entry, EntryKind};
+use quorate_raft::sessions::Request;
+use quorate_raft::types::{GroupId, LogPosition};
+use quorate_raft::{Raft, format};
 
 use crate::servers::Seen;
 

@@ -1,5 +1,5 @@
-use quorate_protocol::raft::sessions::{SessionId, logged};
-use quorate_protocol::raft::types::{LogIndex, Term};
+use quorate_raft::sessions::{SessionId, logged};
+use quorate_raft::types::{LogIndex, Term};
 
 use super::*;
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::api::Request;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::versions::WriteId;
+use quorate_raft::types::GroupId;
+use quorate_versions::WriteId;
 
 /// What a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,9 +61,9 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::ids::KeyspaceId;
     use quorate_protocol::api::Stamp;
-    use quorate_protocol::ids::KeyspaceId;
-    use quorate_protocol::shard::command::Command;
+    use quorate_protocol::shard_command::Command;
 
     use super::*;
 

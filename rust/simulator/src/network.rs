@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::time::Instant;
+use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;

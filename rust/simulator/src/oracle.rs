@@ -14,11 +14,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
-use quorate_protocol::versions::{Dot, KeyState, VersionVector, WriteId};
+use quorate_versions::{Dot, KeyState, VersionVector, WriteId};
 
 /// A write that became an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use quorate_protocol::hlc::Timestamp;
-use quorate_protocol::ids::{NodeId, ReplicaId};
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{NodeId, ReplicaId};
+use quorate_core::time::Instant;
 use quorate_protocol::message::Header;
-use quorate_protocol::time::Instant;
 
 use super::*;
 

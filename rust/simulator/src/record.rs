@@ -6,8 +6,8 @@
 
 use std::fmt::Debug;
 
-use quorate_protocol::role::{Input, Rng, Role, rng_from_seed};
-use quorate_protocol::time::Now;
+use quorate_core::contract::{Input, Rng, Role, rng_from_seed};
+use quorate_core::time::Now;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A role instance and what drives it.

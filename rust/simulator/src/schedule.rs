@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;

@@ -1,12 +1,12 @@
 //! Many seeds, on all processors, until one of them shows something.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::{fmt, thread};
 
-use quorate_protocol::bugs::Bugs;
+use quorate_core::bugs::{Bug, Bugs};
+use quorate_permit::Permit;
 
 use crate::history::Tally;
 use crate::invariants::Violation;
@@ -99,51 +99,19 @@ pub fn command(config: &Config) -> String {
         seed + 1,
         trouble.as_secs()
     );
-    for name in bug_names(bugs) {
+    for bug in bugs.iter() {
         command.push_str(" --bug ");
-        command.push_str(name);
+        command.push_str(bug.name());
     }
     command
 }
 
-/// Has the roles make one more mistake.
-pub type SetBug = fn(&mut Bugs);
-
-/// The names of all mistakes that roles can be told to make, each with what sets it.
+/// Has the roles make these mistakes ([`Bug::ALL`] has their names).
 ///
 /// A few hundred seeds notice all but one: `old-term-commit` shows when three leaders in a row die at the right moments
-/// (Figure 8 of the Raft paper), and only where appends are small. The model and the laws of `rust/protocol` look for that.
-pub const BUGS: [(&str, SetBug); 16] = [
-    ("siblings-dropped", |bugs| bugs.siblings_dropped = true),
-    ("counter-restarts", |bugs| bugs.counter_restarts = true),
-    ("id-kept-after-crash", |bugs| bugs.id_kept_after_crash = true),
-    ("ack-before-durable", |bugs| bugs.ack_before_durable = true),
-    ("write-quorum-by-liveness", |bugs| {
-        bugs.write_quorum_by_liveness = true
-    }),
-    ("vote-not-durable", |bugs| bugs.raft.vote_not_durable = true),
-    ("old-term-commit", |bugs| bugs.raft.old_term_commit = true),
-    ("no-pre-vote", |bugs| bugs.raft.no_pre_vote = true),
-    ("stale-read-index", |bugs| bugs.raft.stale_read_index = true),
-    ("raft-ack-before-durable", |bugs| {
-        bugs.raft.ack_before_durable = true
-    }),
-    ("restarted-in-place", |bugs| bugs.raft.restarted_in_place = true),
-    ("sessions-lost-at-snapshot", |bugs| {
-        bugs.raft.sessions_lost_at_snapshot = true
-    }),
-    ("age-by-silence", |bugs| bugs.raft.age_by_silence = true),
-    ("sweeping-left-out", |bugs| bugs.sweeping_left_out = true),
-    ("repeats-taken", |bugs| bugs.repeats_taken = true),
-    ("doubt-forgotten", |bugs| bugs.doubt_forgotten = true),
-];
-
-fn bug_names(bugs: &Bugs) -> impl Iterator<Item = &'static str> {
-    BUGS.into_iter().filter_map(|(name, set)| {
-        let mut with = *bugs;
-        set(&mut with);
-        (with == *bugs).then_some(name)
-    })
+/// (Figure 8 of the Raft paper), and only where appends are small. The model and the random runs of `quorate-raft` look for that.
+pub fn deliberate(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
+    Bugs::deliberate(bugs, Permit::for_tests())
 }
 
 /// Runs the seeds, each with this configuration otherwise, on `threads` threads. `progress` is told of every run as it

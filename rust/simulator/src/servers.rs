@@ -1,10 +1,10 @@
 //! A server of a Raft group as Figure 3 sees it.
 
 use quorate_checker::figure3;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::entry::Entry;
-use quorate_protocol::raft::types::LogIndex;
+use quorate_core::ids::NodeId;
+use quorate_raft::Raft;
+use quorate_raft::entry::Entry;
+use quorate_raft::types::LogIndex;
 
 /// A node's server.
 pub(crate) struct Seen<'a>(pub(crate) NodeId, pub(crate) &'a Raft);

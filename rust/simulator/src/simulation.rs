@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::core::CallOptions;
+use quorate_core::bugs::Bugs;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{ReadLevel, Request, Response};
-use quorate_protocol::bugs::Bugs;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, Mode, SNAPSHOT_EVERY};
-use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::ring::HashKind;
-use quorate_protocol::shard::command::{Command, Condition, Write};
-use quorate_protocol::time::Instant;
+use quorate_protocol::shard_command::{Command, Condition, Write};
+use quorate_raft::types::GroupId;
+use quorate_ring::HashKind;
 
 use crate::chance::Chance;
 use crate::history::{Action, Tally};
@@ -59,7 +59,7 @@ impl Default for Config {
             nodes: 5,
             clients: 4,
             trouble: Duration::from_secs(8),
-            bugs: Bugs::default(),
+            bugs: Bugs::none(),
             record: false,
             keep_lines: 0,
         }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::core::CallOptions;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_protocol::api::Response;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, Mode};
-use quorate_protocol::level::Level;
-use quorate_protocol::ring::HashKind;
-use quorate_protocol::versions::{Context, VersionVector};
+use quorate_ring::HashKind;
+use quorate_versions::{Context, VersionVector};
 
 use crate::chance::Chance;
 use crate::history::{Action, Operation};

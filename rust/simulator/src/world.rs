@@ -30,18 +30,18 @@ mod roles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use quorate_core::bugs::Bugs;
+use quorate_core::error::Error;
+use quorate_core::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::bugs::Bugs;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_protocol::instance::Instance;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 use quorate_protocol::link::Link;
 use quorate_protocol::placement::{Placement, Preference};
-use quorate_protocol::ring::RingSettings;
 use quorate_protocol::role::RoleId;
-use quorate_protocol::time::Instant;
 use quorate_protocol::topology::{Member, Topology};
+use quorate_ring::RingSettings;
+use quorate_roles::Instance;
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -93,7 +93,7 @@ impl Default for WorldConfig {
             nodes: 5,
             clients: 4,
             vnodes: 16,
-            bugs: Bugs::default(),
+            bugs: Bugs::none(),
             record: false,
             keep_lines: 0,
         }

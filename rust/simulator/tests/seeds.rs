@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use quorate_protocol::bugs::Bugs;
-use quorate_simulator::seeds::{self, BUGS, Summary};
+use quorate_core::bugs::{Bug, Bugs};
+use quorate_simulator::seeds::{self, Summary};
 use quorate_simulator::simulation::{Config, Simulation};
 
 /// How many seeds to run where `share` of the usual number is wanted; `QUORATE_SEEDS` says how many are usual.
@@ -113,13 +113,11 @@ fn notices(name: &str, within: u64, invariants: &[&str]) {
 
 /// As [`notices`], where there is more going on that the mistake shows in.
 fn notices_on(world: Config, name: &str, within: u64, invariants: &[&str]) {
-    let (_, set) = BUGS
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .expect("a known mistake");
-    let mut bugs = Bugs::default();
-    set(&mut bugs);
-    let config = Config { bugs, ..world };
+    let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
+    let config = Config {
+        bugs: seeds::deliberate([bug.expect("a known mistake")]),
+        ..world
+    };
     let failure =
         seeds::run(&config, 0..within, seeds::threads(), |_, _| {}).expect_err("the mistake goes unnoticed");
     let violation = failure
@@ -139,7 +137,7 @@ fn notices_on(world: Config, name: &str, within: u64, invariants: &[&str]) {
     );
     assert!(shown.contains(&format!("--bug {name}")), "{shown}");
     let correct = Simulation::run(Config {
-        bugs: Bugs::default(),
+        bugs: Bugs::none(),
         ..failure.config
     });
     assert_eq!(correct.violation, None);

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::{FileError, FileThreads};
 use quorate_storage::thread::{Config, Hooks, StorageHandle};
 use quorate_storage::{

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use quorate_protocol::ids::{ClusterId, NodeId, ReplicaId};
-use quorate_protocol::ring::RingSettings;
+use quorate_core::ids::{ClusterId, NodeId, ReplicaId};
+use quorate_ring::RingSettings;
 
 use crate::error::OpenError;
 use crate::sys;

@@ -1,6 +1,6 @@
-use super::*;
+use quorate_ring::HashKind;
 
-use quorate_protocol::ring::HashKind;
+use super::*;
 
 const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef);
 

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::store::{StreamId, Table};
+use quorate_core::ids::{ClusterId, NodeId};
+use quorate_core::store::{StreamId, Table};
 use thiserror::Error;
 
 use crate::frame::RecordError;

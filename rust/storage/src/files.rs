@@ -30,9 +30,9 @@ mod memory;
 mod threads;
 
 use bytes::Bytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
-use quorate_protocol::store::Table;
+use quorate_core::error::Error;
+use quorate_core::files::{FileDone, FileId, FileTask};
+use quorate_core::store::Table;
 use thiserror::Error as ThisError;
 
 use self::format::{Damage, Slice};

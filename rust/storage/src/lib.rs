@@ -1,6 +1,6 @@
 //! Quorate's durable storage.
 //!
-//! A store makes [operations](quorate_protocol::store::JournalOp) durable, a batch at a time, and answers reads from
+//! A store makes [operations](quorate_core::store::JournalOp) durable, a batch at a time, and answers reads from
 //! what is durable. The contract stands in [`store`]; there are two stores, and one conformance suite for both:
 //!
 //! * [`LmdbStore`], on disk: a journal and a state, see [`lmdb`];
@@ -32,7 +32,7 @@ pub use files::{FileError, FileThreads, LmdbFiles, MemoryFiles};
 pub use lmdb::{LmdbStore, Options};
 pub use memory::MemoryStore;
 pub use queue::{CommitQueue, Completion, Limits, Outcome, Request};
-pub use quorate_protocol::store::{JournalOp, Priority, StateWrite, StreamId, Table};
+pub use quorate_core::store::{JournalOp, Priority, StateWrite, StreamId, Table};
 pub use scrub::Scrubber;
 pub use store::{Bounds, DerivedRows, NODE_STREAM, Page, Reader, Store};
 pub use thread::{Observer, StorageHandle, StorageThread};

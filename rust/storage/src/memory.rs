@@ -11,8 +11,8 @@ mod reader;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use quorate_protocol::store::contents::{Contents, Unreadable};
-use quorate_protocol::store::{JournalOp, StateWrite, Table};
+use quorate_core::store::contents::{Contents, Unreadable};
+use quorate_core::store::{JournalOp, StateWrite, Table};
 
 use self::reader::MemoryReader;
 use crate::error::{CommitError, ReadError};

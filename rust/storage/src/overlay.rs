@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_protocol::store::{StateWrite, Table};
+use quorate_core::store::{StateWrite, Table};
 
 use crate::store::{Page, TABLES};
 

@@ -1,8 +1,7 @@
 //! A role's [`Query`], answered by a [`Reader`]: the same for a node and for the simulator.
 
 use bytes::Bytes;
-use quorate_protocol::role::{Query, Rows};
-use quorate_protocol::store::{StreamId, Table};
+use quorate_core::store::{Query, Rows, StreamId, Table};
 
 use crate::error::ReadError;
 use crate::store::Reader;
@@ -73,7 +72,7 @@ fn log(
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::store::{JournalOp, StateWrite};
+    use quorate_core::store::{JournalOp, StateWrite};
 
     use super::*;
     use crate::memory::MemoryStore;

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_protocol::store::{JournalOp, Priority};
+use quorate_core::store::{JournalOp, Priority};
 
 use crate::store::op_bytes;
 

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_protocol::store::{StateWrite, StreamId, Table};
+use quorate_core::store::{StateWrite, StreamId, Table};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! The scrubber: reads every row, a little at a time, so that rot is found before the last good copy is gone.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use crate::error::ReadError;
 use crate::frame::RecordError;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_protocol::store::{JournalOp, StateWrite, StreamId, Table};
+use quorate_core::store::{JournalOp, StateWrite, StreamId, Table};
 
 use crate::error::{CommitError, ReadError};
 use crate::files::Bulk;

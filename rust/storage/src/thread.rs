@@ -28,7 +28,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quorate_protocol::store::StateWrite;
+use quorate_core::store::StateWrite;
 use thiserror::Error;
 
 use self::state::StateThread;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_protocol::store::StateWrite;
+use quorate_core::store::StateWrite;
 
 use crate::store::DerivedRows;
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::{FileError, FileThreads};
 use quorate_storage::thread::{Config, Hooks};
 use quorate_storage::{

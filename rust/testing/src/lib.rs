@@ -21,10 +21,14 @@
 //! they must have; [`verbs`] has the commands that all clusters understand. What every instance was given and did can be
 //! recorded and replayed ([`Recording`]).
 //!
-//! The crate knows no protocol and no store: what a disk stores is a [`Store`], which the protocol's tests bring along.
+//! The crate knows no protocol. What a disk stores is a [`Store`]; [`memory`] is the one that Quorate's roles ask.
+
+use quorate_core::bugs::{Bug, Bugs};
+use quorate_permit::Permit;
 
 pub mod cluster;
 pub mod disk;
+pub mod memory;
 pub mod node;
 pub mod protocol;
 pub mod recording;
@@ -42,3 +46,17 @@ pub use node::Node;
 pub use protocol::{Action, Address, Clock, Envelope, Hosted, Input, Protocol, Rng, rng_from_seed};
 pub use recording::Recording;
 pub use trace::{Loss, TraceEvent};
+
+/// A value after its way through the encoding of the wire.
+///
+/// # Panics
+/// It cannot be encoded, or not decoded again.
+pub fn encoded<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    let bytes = postcard::to_stdvec(value).expect("messages can be encoded");
+    postcard::from_bytes(&bytes).expect("and decoded")
+}
+
+/// Deliberate mistakes.
+pub fn bugs(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
+    Bugs::deliberate(bugs, Permit::for_tests())
+}

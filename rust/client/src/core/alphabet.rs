@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::telemetry::{Span, TraceContext};
-use quorate_protocol::time::Instant;
 
 /// What a client is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::{
     CLIENT_MAGIC, CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, ClientHello, MAX_CLIENT_FRAME, ServerHello,
 };
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, Decoder, MAX_HELLO_FRAME};
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
-use quorate_protocol::time::Instant;
 
 use super::ClientConfig;
 

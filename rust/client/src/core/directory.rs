@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
 use quorate_protocol::admission::Need;
 use quorate_protocol::api::{Request, Response, Target};
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::placement::{Placement, Preference};
-use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::types::GroupId;
 
 /// Everything here is learned from nodes, and never replaced by something older.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use quorate_protocol::error::Error;
-use quorate_protocol::role::Rng;
-use quorate_protocol::time::Instant;
+use quorate_core::contract::Rng;
+use quorate_core::error::Error;
+use quorate_core::time::Instant;
 
 use super::jitter;
 

@@ -1,10 +1,10 @@
 //! Connections: dialling, greeting, listening, noticing that a node is silent or gone.
 
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, RequestFrame, ResponseFrame};
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, MAX_REQUEST_FRAME};
-use quorate_protocol::ids::{BootId, NodeId};
-use quorate_protocol::time::Instant;
 
 use super::connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, LAST_OWN_ID, Owner, Stage};
 use super::endpoint::{Endpoint, Link};

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use quorate_core::attempts::Attempts;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::time::{Instant, WallTime};
 use quorate_protocol::api::{Class, ReadLevel, Request, Response};
-use quorate_protocol::attempts::Attempts;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::telemetry::{Span, TraceContext};
-use quorate_protocol::time::{Instant, WallTime};
+use quorate_raft::types::GroupId;
 
 /// After this many attempts the last definite error is the answer.
 const MAX_ATTEMPTS: u8 = 6;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use quorate_core::attempts::Attempts;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::attempts::Attempts;
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, FrameError, MAX_REQUEST_FRAME};
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::telemetry::TraceContext;
-use quorate_protocol::time::Instant;
 use serde::Serialize;
 
 use super::links::{operation_of, wire_id};

@@ -11,11 +11,11 @@
 
 use std::borrow::Cow;
 
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::Response;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::time::Instant;
+use quorate_raft::types::GroupId;
 
 use super::ClientCore;
 use super::connection::Connection;

@@ -13,12 +13,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use quorate_core::attempts::Attempts;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
 use quorate_protocol::api::{Request, Response, Stamp};
-use quorate_protocol::attempts::Attempts;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::raft::sessions::MAX_ANSWERS;
-use quorate_protocol::raft::types::GroupId;
+use quorate_raft::sessions::MAX_ANSWERS;
+use quorate_raft::types::GroupId;
 
 use super::operation::{Kind, Operation, Stage, Ticket};
 use super::{ClientCore, GRACE, Step};

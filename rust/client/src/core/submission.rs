@@ -1,9 +1,9 @@
 //! How operations begin: what is refused at once, and what the client adds to a request.
 
+use quorate_core::attempts::Attempts;
+use quorate_core::error::Error;
 use quorate_protocol::api::Request;
-use quorate_protocol::attempts::Attempts;
-use quorate_protocol::error::Error;
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 use rand_core::Rng as _;
 
 use super::operation::{Draft, Kind, Operation, Stage};

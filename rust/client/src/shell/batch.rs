@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use quorate_core::error::Error;
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
 use tokio::task::JoinSet;
 
 use super::{Client, finished, in_task};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, NodeId};
 use quorate_protocol::api::{GroupClaim, Request, Response, Status};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::telemetry::{Occurrence, Span};
 use quorate_protocol::topology::Topology;
 

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::key::Key;
 use quorate_protocol::api::{Committed, LogEntry, ReadLevel, Record, Request, Response, View};
-use quorate_protocol::error::Error;
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace as Definition, Mode};
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::ring::HashKind;
-use quorate_protocol::shard::command::{Command, Condition, Write};
+use quorate_protocol::shard_command::{Command, Condition, Write};
+use quorate_raft::types::GroupId;
+use quorate_ring::HashKind;
 
 use super::{Client, Reply, ScanRange, pipeline};
 use crate::core::CallOptions;
@@ -391,8 +391,8 @@ fn log_page(response: Response) -> Option<LogPage> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use quorate_protocol::ids::NodeId;
-    use quorate_protocol::time::WallTime;
+    use quorate_core::ids::NodeId;
+    use quorate_core::time::WallTime;
 
     use super::*;
 

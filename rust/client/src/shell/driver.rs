@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
-use quorate_protocol::role::{Rng, Role};
-use quorate_protocol::time::{Instant, Now, WallTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Sleep;

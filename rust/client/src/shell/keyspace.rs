@@ -1,13 +1,13 @@
 //! A keyspace by name: put, get, delete, many at a time, scan.
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Page, Request, Response, Written};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceChange, KeyspaceSettings};
-use quorate_protocol::level::Level;
-use quorate_protocol::versions::{Context, WriteId};
+use quorate_versions::{Context, WriteId};
 
 use super::{Call, Client, Reply, pipeline, reply};
 use crate::core::CallOptions;

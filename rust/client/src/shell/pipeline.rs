@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use quorate_core::error::Error;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
 
 use super::{Call, Client, Reply, in_task, reply};
 use crate::core::CallOptions;

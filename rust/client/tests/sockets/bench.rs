@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use quorate_client::bench::{self, Operation, Options};
-use quorate_protocol::error::Error;
-use quorate_protocol::level::Level;
+use quorate_core::error::Error;
+use quorate_core::level::Level;
 
 use super::fake::Cluster;
 use super::users;

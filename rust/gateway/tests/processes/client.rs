@@ -4,15 +4,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::{Bytes, BytesMut};
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
 use quorate_protocol::api::*;
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, encode};
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
-use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::{Span, TraceContext};
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 
 use crate::PATIENCE;
 

@@ -1,12 +1,12 @@
 //! Three processes, read and written through their real doors.
 
-use crate::client::{get, put};
-use crate::process::Cluster;
+use quorate_core::ids::NodeId;
+use quorate_core::level::Level;
 use quorate_protocol::api::Response;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::{Span, TraceContext};
 
+use crate::client::{get, put};
+use crate::process::Cluster;
 use crate::until;
 
 #[test]

@@ -3,8 +3,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use quorate_core::level::Level;
 use quorate_protocol::api::Response;
-use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TimelineEvent;
 
 use crate::client::{get, put};

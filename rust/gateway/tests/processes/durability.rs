@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::level::Level;
 use quorate_node::recording;
 use quorate_protocol::api::Response;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::level::Level;
 use quorate_protocol::role::RoleId;
 use quorate_protocol::telemetry::TimelineEvent;
 use serde_json::json;

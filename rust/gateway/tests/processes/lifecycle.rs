@@ -4,11 +4,11 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::level::Level;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::keyspace::KeyspaceSettings;
-use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::TimelineEvent;
 use serde_json::json;
 

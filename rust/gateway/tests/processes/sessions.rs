@@ -2,14 +2,14 @@
 //! said that nobody can tell.
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_protocol::api::{Committed, GroupState, LogEntry, ReadLevel, Request, Response, Stamp};
-use quorate_protocol::error::Error;
 use quorate_protocol::faults::{Effect, FaultChange, LinkFault};
-use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::keyspace::KeyspaceSettings;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::Command;
+use quorate_protocol::shard_command::Command;
 use quorate_protocol::telemetry::TimelineEvent;
+use quorate_raft::types::GroupId;
 use serde_json::json;
 
 use crate::process::Cluster;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use quorate_protocol::topology::Member;
 use serde::Deserialize;
 

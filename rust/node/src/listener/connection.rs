@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use quorate_core::error::Error;
 use quorate_protocol::api::{MAX_CLIENT_FRAME, RequestFrame};
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, FrameError, MAX_REQUEST_FRAME};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;

@@ -1,10 +1,10 @@
 //! The hello: who is there, and whether we can talk.
 
 use bytes::BytesMut;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::api::{CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, ClientHello, ServerHello};
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, MAX_HELLO_FRAME, encode};
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_core::time::Instant;
 use quorate_protocol::admission::{self, Totals};
-use quorate_protocol::time::Instant;
 use tokio::sync::Notify;
 
 /// What a node lets in.

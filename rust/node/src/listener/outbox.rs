@@ -3,9 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use quorate_core::error::Error;
 use quorate_protocol::admission::{InFlight, Need, Refusal};
 use quorate_protocol::api::{MAX_CLIENT_FRAME, RequestFrame, Response, ResponseFrame};
-use quorate_protocol::error::Error;
 use quorate_protocol::frame;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::Notify;

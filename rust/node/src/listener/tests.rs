@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
+use quorate_core::key::Key;
 use quorate_protocol::admission;
 use quorate_protocol::api::*;
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, encode};
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
 use quorate_protocol::role::ClientRef;
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 use ractor::Actor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::time::Instant;
+use quorate_core::time::Instant;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;

@@ -2,9 +2,9 @@
 //! through a file and back.
 
 use bytes::Bytes;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
-use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::store::{StateWrite, Table};
+use quorate_core::files::{FileDone, FileId, FileTask};
+use quorate_core::ids::{ClusterId, NodeId};
+use quorate_core::store::{StateWrite, Table};
 use quorate_storage::files::FileThreads;
 use quorate_storage::thread::{Config, Hooks, StorageThread};
 use quorate_storage::{DataDir, LmdbStore, Options, Store};
@@ -54,7 +54,7 @@ fn load(file: FileId) -> FileTask {
     }
 }
 
-fn is_first(rows: &Result<quorate_protocol::role::Rows, Error>) -> bool {
+fn is_first(rows: &Result<quorate_core::store::Rows, Error>) -> bool {
     let rows = &rows.as_ref().unwrap().rows;
     rows[..]
         == [

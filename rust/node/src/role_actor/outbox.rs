@@ -1,6 +1,6 @@
 //! The effects of one turn, grouped by where they go, so that each destination hears from the role once.
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use quorate_protocol::role::{Event, RoleId};
 use quorate_protocol::telemetry::Span;
 use quorate_protocol::wire::Envelope;

@@ -4,13 +4,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use quorate_core::files::FileTask;
+use quorate_core::ids::NodeId;
+use quorate_core::store::{Priority, Rows, Table};
+use quorate_core::time::Instant;
 use quorate_protocol::api::Response;
-use quorate_protocol::files::FileTask;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::{Header, Message};
-use quorate_protocol::role::{ClientRef, Rows};
-use quorate_protocol::store::{Priority, Table};
-use quorate_protocol::time::Instant;
+use quorate_protocol::role::ClientRef;
 use quorate_storage::StateWrite;
 use quorate_storage::memory::MemoryStore;
 use quorate_storage::store::Store;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use quorate_core::time::Instant;
 use quorate_protocol::api::GroupClaim;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::time::Instant;
+use quorate_raft::types::GroupId;
 
 /// The newest claim of each server, and when it was made. A server claims anew whenever its leader or term changes, and
 /// with every tick of its protocol's timer.

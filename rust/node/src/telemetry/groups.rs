@@ -11,8 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::{GroupClaim, GroupState};
-use quorate_protocol::ids::NodeId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Group {
@@ -195,8 +195,8 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::api::Activity;
-    use quorate_protocol::raft::types::GroupId;
+    use quorate_raft::status::Activity;
+    use quorate_raft::types::GroupId;
 
     use super::*;
     use crate::telemetry::metrics::Metrics;

@@ -12,9 +12,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use quorate_core::ids::NodeId;
+use quorate_core::level::Level;
 use quorate_protocol::api::{GroupClaim, PeerStatus, StorageStatus};
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::level::Level;
 use quorate_protocol::telemetry::{Consistency, Measurement, TimelineEvent};
 
 use super::groups::Groups;
@@ -343,7 +343,7 @@ fn consistency_label(consistency: Consistency) -> &'static str {
     }
 }
 
-/// The outcome as a label: `ok` or a name of [`quorate_protocol::error::Error`].
+/// The outcome as a label: `ok` or a name of [`quorate_core::error::Error`].
 fn outcome_label(outcome: &str) -> &'static str {
     const NAMES: [&str; 17] = [
         "ConditionFailed",
@@ -400,7 +400,7 @@ fn event_label(event: &TimelineEvent) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::error::Error;
+    use quorate_core::error::Error;
     use quorate_protocol::telemetry::Operation;
 
     use super::*;

@@ -71,7 +71,7 @@ impl SpanRing {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::time::WallTime;
+    use quorate_core::time::WallTime;
 
     use super::*;
 

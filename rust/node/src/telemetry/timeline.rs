@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
+use quorate_core::time::WallTime;
 use quorate_protocol::telemetry::{Occurrence, TimelineEvent};
-use quorate_protocol::time::WallTime;
 
 /// A bounded timeline: when it is full, the oldest event makes room.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
 use quorate_protocol::link::SessionId;
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_protocol::time::Instant;
 use quorate_protocol::wire::{PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use tokio::net::TcpStream;

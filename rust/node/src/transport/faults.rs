@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_core::ids::NodeId;
 use quorate_protocol::faults::Effect;
-use quorate_protocol::ids::NodeId;
 
 /// What is wrong with the way to a peer. The default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

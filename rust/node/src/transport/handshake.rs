@@ -2,8 +2,8 @@
 
 use std::io;
 
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::wire::{HELLO_PREFIX, PeerAnswer, PeerHello, WireError, hello_body_length};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::contract::{Rng, Role, rng_from_seed};
+use quorate_core::time::Instant;
 use quorate_protocol::link::{Link, LinkEffect, LinkEvent, SessionId};
-use quorate_protocol::role::{Address, Rng, Role, rng_from_seed};
+use quorate_protocol::role::Address;
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_protocol::time::Instant;
 use quorate_protocol::wire::Envelope;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
 use quorate_protocol::link::SessionId;
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::{PeerAnswer, PeerHello, PeerWelcome};

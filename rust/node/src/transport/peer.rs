@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::api::PeerStatus;
-use quorate_protocol::ids::{BootId, NodeId};
 use quorate_protocol::link::{Lane, Link, LinkTotals, SessionId};
-use quorate_protocol::time::Instant;
 use quorate_protocol::wire::Envelope;
 use ractor::{ActorCell, ActorRef};
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
-use quorate_protocol::ids::BootId;
+use quorate_core::ids::BootId;
 use quorate_protocol::link::SessionId;
 use ractor::{ActorCell, ActorId, ActorRef};
 use ractor_cluster::node::{NodeServerSessionInformation, NodeSessionMessage};
@@ -89,7 +89,7 @@ impl Sessions {
 }
 
 /// The name under which a node takes part in authentication, here and at its peers.
-pub(super) fn session_name(node: quorate_protocol::ids::NodeId, boot: BootId) -> (String, String) {
+pub(super) fn session_name(node: quorate_core::ids::NodeId, boot: BootId) -> (String, String) {
     (node.to_string(), format!("{:016x}", boot.0))
 }
 

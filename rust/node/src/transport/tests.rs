@@ -2,9 +2,9 @@
 
 use std::sync::atomic::AtomicU64;
 
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::ring::RingSettings;
+use quorate_core::ids::KeyspaceId;
 use quorate_protocol::topology::Member;
+use quorate_ring::RingSettings;
 
 use super::*;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use quorate_core::ids::NodeId;
 use quorate_node::transport::TransportConfig;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::link::LinkSettings;
 use tokio::net::TcpListener;
 

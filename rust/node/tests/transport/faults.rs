@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use quorate_core::ids::NodeId;
 use quorate_node::transport::{Fault, FaultRules, TransportConfig};
-use quorate_protocol::ids::NodeId;
 
 use crate::support::{cluster, eventually, stop};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use quorate_node::transport::TransportConfig;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use quorate_protocol::wire::{HELLO_PREFIX, Layout, PeerAnswer, PeerHello, PeerWelcome, hello_body_length};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

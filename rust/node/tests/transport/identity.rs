@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use quorate_core::ids::{BootId, NodeId, ReplicaId};
 use quorate_node::transport::{LocalIdentity, TransportConfig};
-use quorate_protocol::ids::{BootId, NodeId, ReplicaId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::Topology;
 use tokio::net::TcpListener;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use quorate_core::ids::NodeId;
 use quorate_node::transport::TransportConfig;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::Message;
 
 use crate::support::{cluster, eventually, stop};

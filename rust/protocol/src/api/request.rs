@@ -5,16 +5,16 @@
 //! does not compile before all of them are answered.
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_raft::types::GroupId;
+use quorate_versions::WriteId;
 
 use crate::api::{MAX_VALUE_BYTES, ReadLevel, Request, Response};
-use crate::error::Error;
-use crate::ids::KeyspaceId;
-use crate::key::Key;
-use crate::level::Level;
-use crate::raft::types::GroupId;
-use crate::shard::command::Command;
+use crate::shard_command::Command;
 use crate::telemetry::{Consistency, Operation};
-use crate::versions::WriteId;
 
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -286,7 +286,7 @@ impl Request {
                     Command::Write(writes) => writes.len(),
                     Command::Append { .. } => 0,
                 };
-                command.size() + items * size_of::<crate::shard::command::Write>()
+                command.size() + items * size_of::<crate::shard_command::Write>()
             }
             Request::Read { keys, .. } => {
                 keys.iter().map(Key::size).sum::<usize>() + keys.len() * size_of::<Key>()

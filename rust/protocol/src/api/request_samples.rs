@@ -1,16 +1,16 @@
 //! One request of each kind, as large as such a request usually gets, for tests of what it weighs.
 
 use bytes::Bytes;
+use quorate_core::ids::{KeyspaceId, NodeId, ReplicaId};
+use quorate_core::key::Key;
+use quorate_raft::types::GroupId;
+use quorate_versions::{Context, Dot, WriteId};
 use serde::Serialize;
 
 use crate::api::{ReadLevel, Request};
 use crate::faults::{Effect, FaultChange, LinkFault};
-use crate::ids::{KeyspaceId, NodeId, ReplicaId};
-use crate::key::Key;
 use crate::keyspace::{KeyspaceChange, KeyspaceSettings};
-use crate::raft::types::GroupId;
-use crate::shard::command::{Command, Condition, Write};
-use crate::versions::{Context, Dot, WriteId};
+use crate::shard_command::{Command, Condition, Write};
 
 /// So many bytes of something.
 pub(crate) fn large(size: usize) -> Bytes {

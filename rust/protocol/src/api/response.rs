@@ -1,8 +1,9 @@
 //! What an answer *is*: how large, and what it tells of who leads.
 
+use quorate_core::ids::NodeId;
+
 use crate::api::{Entry, GroupClaim, LogEntry, PeerStatus, Record, Response, Status, View};
 use crate::faults::LinkFault;
-use crate::ids::NodeId;
 use crate::telemetry::{Occurrence, Span};
 
 /// A list's items: what each has of varying length, and the room that it takes itself.
@@ -64,7 +65,7 @@ impl Response {
             Response::Written(written) => written.context.size() + size_of_val(&written.acked[..]),
             Response::Entry(found) => entry(found),
             Response::Page(page) => {
-                let next = page.next.as_ref().map_or(0, crate::key::Key::size);
+                let next = page.next.as_ref().map_or(0, quorate_core::key::Key::size);
                 list(&page.entries, |(key, found)| key.size() + entry(found)) + next
             }
             Response::Keyspace { keyspace, .. } => keyspace.size(),
@@ -81,7 +82,7 @@ impl Response {
             Response::Groups(claims) => list(claims, claim),
             Response::Records { records, .. } => list(records, |found| found.as_ref().map_or(0, record)),
             Response::RecordPage { entries, next, .. } => {
-                let next = next.as_ref().map_or(0, crate::key::Key::size);
+                let next = next.as_ref().map_or(0, quorate_core::key::Key::size);
                 list(entries, |(key, found)| key.size() + record(found)) + next
             }
             Response::LogPage { entries, .. } => list(entries, log_entry),

@@ -4,9 +4,10 @@
 
 use std::collections::VecDeque;
 
+use quorate_core::time::Instant;
+
 use crate::link::batch::{Chunk, MAX_CHUNK};
 use crate::link::{BULK_THRESHOLD, MAX_ENVELOPE};
-use crate::time::Instant;
 use crate::wire::stamp_deadline;
 
 /// An encoded envelope that waits for its turn.

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::contract::{Rng, Role, rng_from_seed};
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::time::{Now, WallTime};
+use quorate_versions::WriteId;
 
 use super::*;
-use crate::ids::KeyspaceId;
-use crate::key::Key;
 use crate::message::{Header, Message};
-use crate::role::{Rng, Role, RoleId, rng_from_seed};
-use crate::time::{Now, WallTime};
-use crate::versions::WriteId;
+use crate::role::RoleId;
 
 /// What one end has done.
 #[derive(Debug, Default)]

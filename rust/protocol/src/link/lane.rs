@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use quorate_core::time::Instant;
+
 use crate::link::batch::BatchWriter;
-use crate::time::Instant;
 use crate::wire::{Envelope, stamp_deadline};
 
 /// A buffer that has grown beyond this is given back when the queue is empty.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use quorate_core::time::Instant;
+
 use crate::link::batch::{BatchWriter, Frame, read_header};
 use crate::link::bulk::{Arrived, Assembly};
 use crate::link::credit::{Allowance, Amount, Spending};
 use crate::link::{BULK_THRESHOLD, CloseReason, LinkSettings, SessionId};
-use crate::time::Instant;
 use crate::wire::Envelope;
 
 /// One session as one end sees it.

@@ -5,6 +5,8 @@ mod pump;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::time::{Instant, Now};
 
 use crate::link::bulk::BulkQueue;
 use crate::link::lane::Queue;
@@ -12,8 +14,6 @@ use crate::link::session::{Arrivals, Session};
 use crate::link::{
     CloseReason, Lane, LinkEffect, LinkEvent, LinkSettings, MAX_ENVELOPE, SessionId, ShedCause,
 };
-use crate::role::{Rng, Role};
-use crate::time::{Instant, Now};
 use crate::wire::Envelope;
 
 /// One end of the connection to one peer; the module tells the whole story.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use postcard::ser_flavors::Flavor;
+use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Header, Message};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
-use crate::time::Instant;
 use crate::wire::WireError;
 
 /// The bytes of an encoded envelope that hold its deadline: the first ones.

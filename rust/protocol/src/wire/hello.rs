@@ -5,11 +5,11 @@
 //! four bytes, and no peer can make the other one read more than [`MAX_HELLO`] bytes.
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use crate::wire::{Difference, Layout, WireError};
 
 /// The first bytes of every connection between nodes, in both directions.

@@ -4,11 +4,11 @@
 //! before anything else, and a data directory keeps the layout that its data were placed with. Addresses are no part
 //! of it: they may change.
 
+use quorate_core::ids::NodeId;
+use quorate_ring::{HashKind, RingSettings};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::ids::NodeId;
-use crate::ring::{HashKind, RingSettings};
 use crate::topology::{Member, Topology};
 
 /// Members that a layout lists one by one; of those beyond there is one fingerprint, so that a hello stays small.
@@ -126,8 +126,9 @@ fn place(member: &Member) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::ids::ClusterId;
+
     use super::*;
-    use crate::ids::ClusterId;
     use crate::wire::MAX_HELLO;
 
     fn topology(nodes: u16) -> Topology {

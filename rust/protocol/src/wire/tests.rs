@@ -1,27 +1,27 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::{Instant, WallTime};
+use quorate_raft as raft;
+use quorate_raft::entry::{Entry, EntryKind};
+use quorate_raft::message::Body;
+use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
+use quorate_ring::{HashKind, RingSettings};
+use quorate_versions::{Dot, KeyState, WriteId};
 
 use super::*;
 use crate::api::Request;
-use crate::control::{Change, Command};
-use crate::error::Error;
-use crate::hlc::Timestamp;
-use crate::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use crate::key::Key;
+use crate::control_command::{Change, Command};
 use crate::keyspace::{Keyspace, KeyspaceSettings};
-use crate::level::Level;
 use crate::message::{Header, Message};
-use crate::raft;
-use crate::raft::entry::{Entry, EntryKind};
-use crate::raft::message::Body;
-use crate::raft::types::{GroupId, LogIndex, LogPosition, Term};
-use crate::ring::{HashKind, RingSettings};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
-use crate::time::{Instant, WallTime};
 use crate::topology::{Member, Topology};
-use crate::versions::{Dot, KeyState, WriteId};
 
 /// One line per message: its name and the bytes that it has had since it was introduced.
 const GOLDEN: &str = include_str!("golden.txt");

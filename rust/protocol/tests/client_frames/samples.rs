@@ -2,21 +2,21 @@
 //! does not compile before it has a sample.
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::WallTime;
 use quorate_protocol::api::*;
-use quorate_protocol::error::Error;
 use quorate_protocol::faults::{Effect, FaultChange, LinkFault};
-use quorate_protocol::hlc::Timestamp;
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, ReadRepair};
-use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::ring::{HashKind, RingSettings};
-use quorate_protocol::shard::command::{Command, Condition, Write};
+use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
-use quorate_protocol::time::WallTime;
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::{Context, Dot, WriteId};
+use quorate_raft::types::GroupId;
+use quorate_ring::{HashKind, RingSettings};
+use quorate_versions::{Context, Dot, WriteId};
 
 fn key(text: &'static str) -> Key {
     Key::try_from(text).unwrap()
@@ -381,7 +381,7 @@ fn answers() -> Vec<Response> {
             lag: vec![(NodeId(1), 1), (NodeId(2), 0), (NodeId(4), 101)],
             elections: 2,
             problem: None,
-            activity: Activity {
+            activity: quorate_raft::status::Activity {
                 heartbeats_sent: 1000,
                 heartbeats_answered: 990,
                 commands: 300,

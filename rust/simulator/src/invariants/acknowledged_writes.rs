@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_consensus::shard::rows;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::key::Key;
 use quorate_protocol::api::{LogEntry, Record, Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::key::Key;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::Command;
-use quorate_protocol::shard::rows;
+use quorate_protocol::shard_command::Command;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::history::Operation;

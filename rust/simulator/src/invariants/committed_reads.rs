@@ -9,10 +9,10 @@
 //! that a quorum has confirmed (`raft/freshness.rs`); so every claim is held against it, in trouble too. Only its clock may
 //! go wrong, as a drifting one does, by a quarter at most.
 
+use quorate_core::key::Key;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
-use quorate_protocol::key::Key;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::time::Instant;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::ledger::Ledger;

@@ -3,8 +3,8 @@
 //! Nothing is said about a creation whose outcome was unknown, nor of a name that somebody wanted to be dropped, but that it was
 //! answered. A keyspace whose end was acknowledged does not exist, whatever has its name now.
 
+use quorate_core::error::Error;
 use quorate_protocol::api::Response;
-use quorate_protocol::error::Error;
 
 use super::{Invariant, Observation};
 use crate::world::World;

@@ -15,13 +15,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use quorate_core::ids::KeyspaceId;
 use quorate_protocol::api::Response;
-use quorate_protocol::control::{Command, Outcome};
-use quorate_protocol::ids::KeyspaceId;
+use quorate_protocol::control_command::{Command, Outcome};
 use quorate_protocol::message::Message;
-use quorate_protocol::raft::types::GroupId;
 use quorate_protocol::role::{Effect, RoleId};
-use quorate_protocol::versions::{KeyState, WriteId};
+use quorate_raft::types::GroupId;
+use quorate_versions::{KeyState, WriteId};
 
 use super::{Invariant, Observation, states_sent};
 use crate::control_ledger::Executed;

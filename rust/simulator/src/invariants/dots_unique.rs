@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::versions::{Dot, KeyState, Sibling};
+use quorate_core::ids::KeyspaceId;
+use quorate_versions::{Dot, KeyState, Sibling};
 
 use super::{Invariant, Observation, states_sent};
 use crate::world::World;

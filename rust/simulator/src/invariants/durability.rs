@@ -8,10 +8,10 @@
 //! ([`crate::oracle`]). That goes for writes that were not acknowledged as well: a crash may take all copies of one, but
 //! as long as there is one, nobody may claim to have replaced it who has not seen it.
 
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
 use quorate_protocol::api::Response;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::key::Key;
-use quorate_protocol::versions::KeyState;
+use quorate_versions::KeyState;
 
 use super::{Invariant, Observation, states_sent};
 use crate::world::World;

@@ -6,8 +6,8 @@
 //! "Consensus on transaction commit", 2006; DeCandia et al., "Dynamo", 2007, section 4.5 give it up for speed, Quorate does
 //! not.)
 
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::Response;
-use quorate_protocol::ids::NodeId;
 
 use super::{Invariant, Observation};
 use crate::world::World;

@@ -5,12 +5,12 @@
 //! has to come at the right moment to show a promise that is none. (Ongaro and Ousterhout, "In Search of an Understandable
 //! Consensus Algorithm", 2014, figure 2: "updated on stable storage before responding to RPCs".)
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use quorate_protocol::message::Message;
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::message::{Body, Message as RaftMessage};
-use quorate_protocol::raft::types::{HardState, LogIndex};
 use quorate_protocol::role::Effect;
+use quorate_raft::Raft;
+use quorate_raft::message::{Body, Message as RaftMessage};
+use quorate_raft::types::{HardState, LogIndex};
 
 use super::{Invariant, Observation, Server, raft_server};
 use crate::world::World;

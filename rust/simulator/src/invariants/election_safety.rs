@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use quorate_checker::figure3;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::types::GroupId;
+use quorate_core::ids::NodeId;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation, raft_server};
 use crate::servers::Seen;

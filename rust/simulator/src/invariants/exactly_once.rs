@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::error::Error;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::{Command, Outcome};
+use quorate_protocol::shard_command::{Command, Outcome};
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::history::Operation;

@@ -5,7 +5,7 @@
 //! (Shapiro, Preguiça, Baquero, Zawirski, "Conflict-free replicated data types", 2011: states that grow monotonically in a
 //! join semilattice converge).
 
-use quorate_protocol::versions::KeyState;
+use quorate_versions::KeyState;
 
 use super::{Invariant, Observation};
 use crate::world::World;

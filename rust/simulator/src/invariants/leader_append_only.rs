@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use quorate_checker::figure3;
 use quorate_checker::figure3::Server as _;
-use quorate_protocol::raft::types::GroupId;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation, raft_server, raft_servers};
 use crate::servers::Seen;

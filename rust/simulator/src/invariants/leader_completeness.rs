@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_checker::figure3::{self, Commit, Committed};
-use quorate_protocol::raft::entry::Entry;
-use quorate_protocol::raft::types::{GroupId, Term};
+use quorate_raft::entry::Entry;
+use quorate_raft::types::{GroupId, Term};
 
 use super::{Invariant, Observation, Server, raft_server};
 use crate::servers::Seen;

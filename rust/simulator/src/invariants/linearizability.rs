@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use quorate_checker::{Action, Budget, Condition, Operation as Step, Outcome, Verdict, check};
+use quorate_core::error::Error;
+use quorate_core::key::Key;
 use quorate_protocol::api::{Record, Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::key::Key;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::command::{self, Command, Write};
+use quorate_protocol::shard_command::{self, Command, Write};
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::history::Operation;
@@ -27,11 +27,11 @@ const BUDGET: Budget = Budget {
 /// Looks at the end of the run only.
 pub(super) struct Linearizability;
 
-fn condition(condition: command::Condition) -> Condition {
+fn condition(condition: shard_command::Condition) -> Condition {
     match condition {
-        command::Condition::Any => Condition::Any,
-        command::Condition::Absent => Condition::Absent,
-        command::Condition::Version(version) => Condition::Version(version),
+        shard_command::Condition::Any => Condition::Any,
+        shard_command::Condition::Absent => Condition::Absent,
+        shard_command::Condition::Version(version) => Condition::Version(version),
     }
 }
 

@@ -1,8 +1,8 @@
 use bytes::Bytes;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::level::Level;
+use quorate_core::time::{Instant, WallTime};
 use quorate_protocol::api::{Committed, ReadLevel, View};
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::level::Level;
-use quorate_protocol::time::{Instant, WallTime};
 
 use super::*;
 use crate::history::Action as Asked;
@@ -30,7 +30,7 @@ fn operation(
 }
 
 /// A batch that puts its number everywhere where a condition holds.
-fn batch(names: &[&str], condition: command::Condition, number: u64) -> Request {
+fn batch(names: &[&str], condition: shard_command::Condition, number: u64) -> Request {
     let write = |name: &&str| Write {
         key: key(name),
         value: Some(Bytes::from(number.to_string())),
@@ -85,7 +85,7 @@ fn found(version: Option<u64>) -> Result<Response, Error> {
 
 #[test]
 fn an_old_value_is_noticed_unless_it_may_be_old() {
-    let any = command::Condition::Any;
+    let any = shard_command::Condition::Any;
     let history = |level| {
         [
             operation(batch(&["a", "b"], any, 1), (0, 10), done(1)),
@@ -122,7 +122,7 @@ fn what_a_range_does_not_show_was_absent() {
     let history = |answer| {
         [
             operation(
-                batch(&["a", "b", "c"], command::Condition::Any, 1),
+                batch(&["a", "b", "c"], shard_command::Condition::Any, 1),
                 (0, 10),
                 done(1),
             ),
@@ -138,7 +138,7 @@ fn what_a_range_does_not_show_was_absent() {
 
 #[test]
 fn a_condition_that_fails_tells_about_its_key_only() {
-    let absent = command::Condition::Absent;
+    let absent = shard_command::Condition::Absent;
     let refused = |name: &str| {
         Err(Error::ConditionFailed {
             key: key(name).to_string(),

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Entry, Response};
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
-use quorate_protocol::time::Instant;
-use quorate_protocol::versions::Dot;
+use quorate_versions::Dot;
 
 use super::{Invariant, Observation};
 use crate::history::{Action, Operation};

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use quorate_protocol::ids::{KeyspaceId, NodeId};
+use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, Event, RoleId};
-use quorate_protocol::versions::Dot;
+use quorate_versions::Dot;
 
 use super::{Invariant, Observation};
 use crate::world::World;

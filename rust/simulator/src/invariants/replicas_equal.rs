@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_consensus::shard::rows;
+use quorate_core::error::Error;
 use quorate_protocol::api::LogEntry;
-use quorate_protocol::error::Error;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::shard::rows;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::ledger::Ledger;

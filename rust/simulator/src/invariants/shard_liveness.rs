@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use quorate_protocol::raft::types::GroupId;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation};
 use crate::world::World;

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_protocol::error::Error;
-use quorate_protocol::files::FileTask;
-use quorate_protocol::raft::format;
-use quorate_protocol::raft::types::GroupId;
+use quorate_consensus::shard::rows::{self, Marker};
+use quorate_core::error::Error;
+use quorate_core::files::FileTask;
+use quorate_core::store::StateWrite;
 use quorate_protocol::role::{Effect, Event, RoleId};
-use quorate_protocol::shard::command::{Command, Write};
-use quorate_protocol::shard::rows::{self, Marker};
-use quorate_protocol::store::StateWrite;
+use quorate_protocol::shard_command::{Command, Write};
+use quorate_raft::format;
+use quorate_raft::types::GroupId;
 
 use super::{Invariant, Observation, Server};
 use crate::ledger::Ledger;

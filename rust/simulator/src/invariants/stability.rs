@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use quorate_protocol::message::Message;
-use quorate_protocol::raft::message::Body;
 use quorate_protocol::role::{Effect, Event};
 use quorate_protocol::telemetry::TimelineEvent;
+use quorate_raft::message::Body;
 
 use super::{Invariant, Observation, Server, raft_server};
 use crate::world::World;

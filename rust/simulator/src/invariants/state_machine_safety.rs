@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::control::ControlPlane;
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::raft::sessions::Sessions;
-use quorate_protocol::raft::types::LogIndex;
+use quorate_consensus::control::ControlPlane;
+use quorate_core::ids::NodeId;
 use quorate_protocol::role::RoleId;
+use quorate_raft::sessions::Sessions;
+use quorate_raft::types::LogIndex;
 
 use super::{Invariant, Observation};
 use crate::world::World;

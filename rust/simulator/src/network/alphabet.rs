@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Delay;

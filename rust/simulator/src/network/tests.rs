@@ -1,6 +1,6 @@
 //! What programs see of sessions, on good days and bad ones.
 
-use quorate_protocol::ids::NodeId;
+use quorate_core::ids::NodeId;
 
 use super::*;
 use crate::agenda::Agenda;

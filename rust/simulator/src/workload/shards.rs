@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_core::ids::KeyspaceId;
+use quorate_core::key::Key;
 use quorate_protocol::api::{ReadLevel, Request, Response};
-use quorate_protocol::ids::KeyspaceId;
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::Keyspace;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::ring::HashKind;
-use quorate_protocol::shard::command::{Command, Condition, Write};
+use quorate_protocol::shard_command::{Command, Condition, Write};
+use quorate_raft::types::GroupId;
+use quorate_ring::HashKind;
 
 use crate::chance::Chance;
 

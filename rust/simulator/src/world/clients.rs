@@ -6,11 +6,11 @@ use std::time::Duration;
 use quorate_client::core::{
     CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome, operation_of,
 };
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::Request;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
 use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
-use quorate_protocol::time::{Instant, Now, WallTime};
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 
 use super::{EPOCH_MICROS, Happening, World};
 use crate::history::{Action, Operation};

@@ -4,8 +4,8 @@
 //! in another. A monotonic clock may *drift*: a second of it is not quite a second, which is what timeouts must bear.
 //! A wall clock may be *skewed*: it is ahead or behind, and jumps when it is set. No safety may depend on either.
 
-use quorate_protocol::ids::{BootId, NodeId};
-use quorate_protocol::time::{Instant, Now, WallTime};
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::time::{Instant, Now, WallTime};
 
 use super::{EPOCH_MICROS, World};
 

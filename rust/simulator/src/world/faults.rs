@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use quorate_protocol::ids::NodeId;
-use quorate_protocol::instance::Instance;
-use quorate_protocol::raft::Raft;
-use quorate_protocol::raft::types::GroupId;
+use quorate_consensus::shard::Shard;
+use quorate_core::bugs::Bug;
+use quorate_core::ids::NodeId;
 use quorate_protocol::role::{Event, RoleId};
-use quorate_protocol::shard::Shard;
-use quorate_protocol::versions::KeyState;
+use quorate_raft::Raft;
+use quorate_raft::types::GroupId;
+use quorate_roles::Instance;
+use quorate_versions::KeyState;
 
 use super::World;
 use crate::chance::Delay;
@@ -109,7 +110,7 @@ impl World {
     }
 
     fn crash(&mut self, node: NodeId, stop: Stop) {
-        if self.config.bugs.raft.restarted_in_place && stop == Stop::Killed && self.is_up(node) {
+        if self.config.bugs.has(Bug::RestartedInPlace) && stop == Stop::Killed && self.is_up(node) {
             return self.restart_shards_in_place(node);
         }
         if self.end_process(node) {

@@ -1,8 +1,9 @@
 //! What stands on the agenda, and who performs it.
 
-use quorate_protocol::ids::{BootId, NodeId};
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::store::Query;
 use quorate_protocol::link::SessionId as LinkSessionId;
-use quorate_protocol::role::{Event, Query, RoleId};
+use quorate_protocol::role::{Event, RoleId};
 
 use super::World;
 use crate::network::{Endpoint, Flight, Network, SessionId};

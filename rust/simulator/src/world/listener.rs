@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::admission::{Limits, Need, Refusal};
 use quorate_protocol::api::{
     CLIENT_VERSION_MAX, ClientHello, MAX_CLIENT_FRAME, PeerStatus, Request, RequestFrame, Response,
     ResponseFrame, ServerHello, Status, StorageStatus,
 };
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{self, Decoder, FrameError, MAX_HELLO_FRAME, MAX_REQUEST_FRAME};
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event};
 use quorate_protocol::routing::{Route, route};

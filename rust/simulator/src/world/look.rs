@@ -1,20 +1,20 @@
 //! Looking at the world: what tests, invariants and reports may know of it.
 
 use bytes::Bytes;
+use quorate_consensus::control::Control;
+use quorate_consensus::shard::Shard;
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::control::Control;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{KeyspaceId, NodeId};
-use quorate_protocol::instance::Instance;
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Group, Keyspace};
-use quorate_protocol::level::Level;
-use quorate_protocol::raft::types::{GroupId, HardState, LogIndex, Term};
-use quorate_protocol::ring::HashKind;
 use quorate_protocol::role::RoleId;
-use quorate_protocol::shard::Shard;
-use quorate_protocol::time::Instant;
-use quorate_protocol::versions::KeyState;
+use quorate_raft::types::{GroupId, HardState, LogIndex, Term};
+use quorate_ring::HashKind;
+use quorate_roles::Instance;
+use quorate_versions::KeyState;
 
 use super::{Changing, Creation, World};
 use crate::control_ledger::ControlLedger;
@@ -74,7 +74,7 @@ impl World {
     pub fn control(&self, node: NodeId) -> Option<&Control> {
         let process = self.machines[&node].process.as_ref()?;
         match process.roles.get(&RoleId::Control)?.hosted.role() {
-            Instance::Control(control) => Some(control),
+            Instance::Consensus(quorate_consensus::Instance::Control(control)) => Some(control),
             _ => None,
         }
     }
@@ -83,7 +83,7 @@ impl World {
     pub fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard> {
         let process = self.machines[&node].process.as_ref()?;
         match process.roles.get(&RoleId::Shard(group))?.hosted.role() {
-            Instance::Shard(shard) => Some(shard),
+            Instance::Consensus(quorate_consensus::Instance::Shard(shard)) => Some(shard),
             _ => None,
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::ids::{BootId, NodeId, ReplicaId};
+use quorate_core::time::Instant;
 use quorate_protocol::admission::{InFlight, Totals};
-use quorate_protocol::ids::{BootId, NodeId, ReplicaId};
-use quorate_protocol::instance::Instance;
 use quorate_protocol::link::{Link, SessionId as LinkSessionId};
 use quorate_protocol::role::{RoleId, Spec};
-use quorate_protocol::time::Instant;
+use quorate_roles::Instance;
 
 use super::Happening;
 use super::clock::Clock;

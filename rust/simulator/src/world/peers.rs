@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::ids::{BootId, NodeId};
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::time::Instant;
 use quorate_protocol::link::{Link, LinkEffect, LinkEvent, LinkSettings, SessionId as LinkSessionId};
 use quorate_protocol::role::{Address, Event};
-use quorate_protocol::time::Instant;
 use quorate_protocol::wire::{
     HELLO_PREFIX, Layout, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome,
     hello_body_length,

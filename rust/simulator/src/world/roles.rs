@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use quorate_protocol::ids::{BootId, NodeId};
-use quorate_protocol::instance::Instance;
+use quorate_consensus::shard::Shard;
+use quorate_core::ids::{BootId, NodeId};
+use quorate_core::store::Query;
+use quorate_core::time::Instant;
 use quorate_protocol::link::LinkEvent;
-use quorate_protocol::raft::settings::Timing;
-use quorate_protocol::role::{Address, Effect, Event, Query, RoleId, Spec, Surroundings};
-use quorate_protocol::shard::Shard;
-use quorate_protocol::time::Instant;
+use quorate_protocol::role::{Address, Effect, Event, RoleId, Spec, Surroundings};
 use quorate_protocol::wire::Envelope;
+use quorate_raft::settings::Timing;
+use quorate_roles::Instance;
 use quorate_storage::{Completion, Outcome, Request, Settled};
 
 use super::clock::Clock;

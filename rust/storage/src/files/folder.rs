@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use quorate_protocol::files::FileId;
+use quorate_core::files::FileId;
 
 use super::FileError;
 use super::format::{self, Sum};

@@ -24,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 
 use bytes::Bytes;
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::frame::{self, HEADER_BYTES, Kind, RecordError};

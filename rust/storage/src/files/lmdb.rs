@@ -5,8 +5,8 @@ use std::io::BufReader;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
-use quorate_protocol::store::Table;
+use quorate_core::files::{FileDone, FileId, FileTask};
+use quorate_core::store::Table;
 
 use super::folder::{Folder, failed};
 use super::format::{RowWriter, Sum};

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use super::Bulk;
 use super::format::{Damage, RowReader};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use bytes::Bytes;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
-use quorate_protocol::store::Table;
+use quorate_core::files::{FileDone, FileId, FileTask};
+use quorate_core::store::Table;
 
 use super::format::{Damage, RowWriter, Sum, sum};
 use super::load::{Loader, verify};

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use quorate_protocol::files::FileTask;
+use quorate_core::files::FileTask;
 
 use super::{Answer, Bulk, BulkWriter, FileError, LmdbFiles};
 use crate::thread::StorageHandle;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use super::Shared;
 use super::environment::{in_words, is_map_full};

@@ -5,7 +5,7 @@
 
 use std::ops::Bound;
 
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use super::applier::LmdbApplier;
 use super::environment::{in_words, is_map_full};

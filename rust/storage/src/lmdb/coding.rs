@@ -13,7 +13,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
-use quorate_protocol::store::{StateWrite, StreamId, Table};
+use quorate_core::store::{StateWrite, StreamId, Table};
 
 use crate::store::TABLES;
 

@@ -1,17 +1,15 @@
 //! The two LMDB environments: opened, checked, and with the databases in them.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
-use quorate_protocol::store::StateWrite;
+use quorate_core::store::StateWrite;
 
-use super::Options;
 use super::coding::{self, EntryRange, JOURNAL_TAG, OWN_TAG};
-use super::length;
+use super::{Options, length};
 use crate::datadir::{create_dir_durably, io_error, sync_dir};
 use crate::error::OpenError;
 use crate::frame::{self, HEADER_BYTES, Kind, RecordError};

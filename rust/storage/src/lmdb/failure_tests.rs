@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::store::{StateWrite, StreamId, Table};
+use quorate_core::ids::{ClusterId, NodeId};
+use quorate_core::store::{StateWrite, StreamId, Table};
 use tempfile::TempDir;
 
 use super::*;

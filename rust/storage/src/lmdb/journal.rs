@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use heed::RwTxn;
-use quorate_protocol::store::{JournalOp, StateWrite, StreamId};
+use quorate_core::store::{JournalOp, StateWrite, StreamId};
 
 use super::coding::{self, EntryRange, JOURNAL_TAG};
 use super::environment::{Positions, in_words, is_map_full};

@@ -1,6 +1,6 @@
 use std::fs::OpenOptions;
 
-use quorate_protocol::store::{JournalOp, StateWrite, Table};
+use quorate_core::store::{JournalOp, StateWrite, Table};
 
 use super::*;
 use crate::lmdb::{LmdbStore, Options};

@@ -27,13 +27,12 @@ mod reader;
 mod usage;
 mod view;
 
-use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{fmt, io};
 
-use quorate_protocol::store::{JournalOp, StateWrite};
+use quorate_core::store::{JournalOp, StateWrite};
 
 pub use self::applier::LmdbApplier;
 use self::environment::{JournalEnv, StateEnv};

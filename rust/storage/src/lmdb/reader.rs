@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_protocol::store::{StreamId, Table};
+use quorate_core::store::{StreamId, Table};
 
 use super::Shared;
 use super::coding::{self, EntryRange, JOURNAL_TAG};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use super::failure_tests::{Folder, LOG, append, apply_all, put};
 use super::*;

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use heed::RoTxn;
-use quorate_protocol::store::Table;
+use quorate_core::store::Table;
 
 use super::Shared;
 use super::environment::in_words;

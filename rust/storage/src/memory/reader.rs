@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use quorate_protocol::store::{StreamId, Table};
+use quorate_core::store::{StreamId, Table};
 
 use super::{Durable, unreadable};
 use crate::error::ReadError;

@@ -3,8 +3,8 @@
 
 mod suite;
 
-use quorate_protocol::error::Error;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_core::error::Error;
+use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::{Bulk, BulkWriter, Direct, FileError, MemoryFiles, SLICE_BYTES, Work};
 use quorate_storage::memory::InFlight;
 use quorate_storage::{DataDir, LmdbStore, MemoryStore, Options, Store};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
-use quorate_protocol::files::{FileDone, FileId, FileTask};
+use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::{Direct, FileError, FileThreads};
 use quorate_storage::thread::{Config, Hooks};
 use quorate_storage::{DataDir, LmdbStore, Options, StateWrite, StorageThread, Store, Table};

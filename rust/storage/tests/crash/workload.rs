@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_core::ids::{ClusterId, NodeId};
 use quorate_storage::thread::{Config, Hooks};
 use quorate_storage::{
     DataDir, JournalOp, LmdbStore, Options, Outcome, Priority, Reader, Request, StateWrite, StorageThread,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use quorate_core::error::Error;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
 use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 
 use super::super::unanswered;
 use super::harness::*;

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_core::contract::{Rng, Role, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::time::Instant;
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
-use quorate_protocol::role::{Rng, Role, rng_from_seed};
-use quorate_protocol::time::Instant;
 use rand_core::Rng as _;
 
 use super::super::{CallOptions, ClientCore, ClientEffect, ClientEvent, GRACE};

@@ -7,17 +7,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::contract::{Rng, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::time::WallTime;
 use quorate_protocol::api::{Request, Response};
-use quorate_protocol::error::Error;
-use quorate_protocol::raft::format::FormatError;
-use quorate_protocol::raft::machine::StateMachine;
-use quorate_protocol::raft::sessions::{
-    Answer, Request as Logged, SessionError, SessionId, Sessions, logged,
-};
-use quorate_protocol::raft::types::{LogIndex, LogPosition, Term};
-use quorate_protocol::role::{Rng, rng_from_seed};
-use quorate_protocol::shard::command::{Command, Condition, Write};
-use quorate_protocol::time::WallTime;
+use quorate_protocol::shard_command::{Command, Condition, Write};
+use quorate_raft::format::FormatError;
+use quorate_raft::machine::StateMachine;
+use quorate_raft::sessions::{Answer, Request as Logged, SessionError, SessionId, Sessions, logged};
+use quorate_raft::types::{LogIndex, LogPosition, Term};
 use rand_core::Rng as _;
 
 use super::super::{CallOptions, GRACE};

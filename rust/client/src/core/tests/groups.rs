@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::{ReadLevel, Request};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
 
 use super::harness::*;
 use super::sessions::in_session;

@@ -4,26 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_core::contract::{Rng, Role, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::{
     ClientHello, Committed, Entry, MAX_CLIENT_FRAME, ReadLevel, Request, RequestFrame, Response,
     ResponseFrame, ServerHello, View, Written,
 };
-use quorate_protocol::error::Error;
 use quorate_protocol::frame::{Decoder, encode};
-use quorate_protocol::hlc::Timestamp;
-use quorate_protocol::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_protocol::key::Key;
 use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
-use quorate_protocol::level::Level;
 use quorate_protocol::placement::Placement;
-use quorate_protocol::raft::types::GroupId;
-use quorate_protocol::ring::RingSettings;
-use quorate_protocol::role::{Rng, Role, rng_from_seed};
-use quorate_protocol::shard::command::{Command, Condition, Write};
+use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_protocol::telemetry::Span;
-use quorate_protocol::time::{Instant, Now, WallTime};
 use quorate_protocol::topology::{Member, Topology};
-use quorate_protocol::versions::{Context, Dot, WriteId};
+use quorate_raft::types::GroupId;
+use quorate_ring::RingSettings;
+use quorate_versions::{Context, Dot, WriteId};
 
 use super::super::{CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::api::ServerHello;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::{BootId, ClusterId, NodeId};
 
 use super::super::{ClientConfig, ClientCore, ClientEvent};
 use super::harness::*;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::KeyspaceId;
 use quorate_protocol::api::{MAX_VALUE_BYTES, Request};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::KeyspaceId;
 use quorate_protocol::telemetry::TraceContext;
-use quorate_protocol::versions::WriteId;
+use quorate_versions::WriteId;
 
 use super::super::{CallOptions, ClientEvent, GRACE, MAX_IN_FLIGHT, Trace};
 use super::harness::*;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::Request;
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 
 use super::super::{CallOptions, ClientEvent};
@@ -158,7 +158,7 @@ fn a_request_for_one_node_goes_there_or_says_why_not() {
 fn a_keyspace_that_another_client_made_is_learned_on_first_use() {
     let mut cluster = Harness::ready(5);
     let mut keyspace = Keyspace {
-        id: quorate_protocol::ids::KeyspaceId(3),
+        id: quorate_core::ids::KeyspaceId(3),
         settings: KeyspaceSettings::quorum("orders", 3),
         groups: Vec::new(),
     };

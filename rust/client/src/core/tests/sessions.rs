@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
 use quorate_protocol::api::{ReadLevel, Request, Stamp};
-use quorate_protocol::error::Error;
-use quorate_protocol::ids::NodeId;
 
 use super::super::{CallOptions, ClientEvent, SESSION_IDLE, SESSION_WINDOW};
 use super::harness::*;

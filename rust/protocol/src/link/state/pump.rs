@@ -1,10 +1,11 @@
 //! Making batches.
 
+use quorate_core::time::Instant;
+
 use crate::link::batch::{BatchWriter, CONTROL_FRAMES, ENVELOPE_FRAME};
 use crate::link::bulk::BulkQueue;
 use crate::link::session::Session;
 use crate::link::{CHUNK_BYTES, Link, LinkEffect, MAX_BATCH, ShedCause};
-use crate::time::Instant;
 
 impl Link {
     /// Makes a batch of what may go now, if the last one is out and there is anything.

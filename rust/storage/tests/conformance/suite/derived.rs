@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use quorate_protocol::role::{Query, Rows};
+use quorate_core::store::{Query, Rows};
 use quorate_storage::query::answer;
 use quorate_storage::{StateWrite, Table};
 

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use quorate_protocol::error::Error;
+use quorate_core::error::Error;
+use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::format::sum;
 use quorate_storage::{StateWrite, Table};
-
-use quorate_protocol::files::{FileDone, FileId, FileTask};
 
 use super::{apply_all, delete, get, put, scan, write};
 use crate::Bench;

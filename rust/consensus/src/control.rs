@@ -1,0 +1,416 @@
+//! The control plane: which members and keyspaces the cluster has.
+//!
+//! # The idea
+//! What every node must agree on is the state of one small Raft group ([`ControlPlane`], group [`CONTROL_GROUP`]): the
+//! members, the ring, the keyspaces. The first seven members by id are its voters, the others learn. So a keyspace exists when
+//! a majority of the voters has its creation durably, whoever is down; and what was created once is never forgotten.
+//!
+//! Each node has one control role: its server of that group, and the desk for those who want something changed.
+//!
+//! ```text
+//!   client ──▶ desk ── Propose ──▶ leader's desk ──▶ group: log, majority, applied
+//!   client ◀── desk ◀── Forwarded ──────┘                          │ on every node
+//!                                                 node role ◀── Keyspaces: these roles must exist
+//! ```
+//!
+//! # What becomes of a request
+//! * A change (create, alter, drop) is proposed where the leader is. A desk that finds no leader waits for one, until shortly
+//!   before the deadline; then, nothing having been proposed, it is [`Unavailable`](quorate_core::error::Error::Unavailable): definitely not done.
+//! * A change whose answer was lost is proposed again under the same name ([`Change::id`]); the state machine knows the name
+//!   and executes it once. Only at the deadline it is
+//!   [`OutcomeUnknown`](quorate_core::error::Error::OutcomeUnknown).
+//! * A change is answered when all nodes that the leader can reach serve the new state, or after [`SERVE_PATIENCE`]: whoever
+//!   turns to any of them next finds the keyspace.
+//! * A list of keyspaces is made as new as the leader's if there is a leader; without one it is what this node knows.
+//! * A request for a keyspace that this node does not know waits until the node has caught up with the leader. Then it is
+//!   handed to the keyspace's coordinator, or there is no such keyspace.
+//!
+//! # The beginning
+//! In a new cluster all servers start with the same configuration. The lowest voter does not wait for an election timeout: it
+//! calls for an election when it sees a majority. Whoever leads first proposes the bootstrap, which the first of its kind
+//! decides.
+//!
+//! # What a node knows by itself
+//! After a restart a server has a log but does not know how much of it is committed, until a leader tells. A node that has
+//! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
+//! committed once is true for good, if not new. It is served, and a change is answered, when it is kept ([`known`]): a node
+//! that is killed after the answer still serves the keyspace when it comes back, alone or not.
+//!
+//! # What was dropped
+//! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not
+//! start again, what they have left on the disk goes in the background ([`sweeper`]).
+
+mod asks;
+mod bridge;
+mod desk;
+mod known;
+mod report;
+mod serving;
+pub mod state;
+mod sweeper;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::attempts;
+
+use quorate_core::contract::{Rng, Role};
+use quorate_core::ids::NodeId;
+use quorate_core::recent::Recent;
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::control_command::Command;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
+use quorate_protocol::topology::{MAX_VOTERS, Topology};
+use quorate_raft::RaftGroup;
+use quorate_raft::alphabet::{Effect as GroupEffect, Event as GroupEvent};
+use quorate_raft::configuration::Configuration;
+use quorate_raft::settings::{Settings, Setup};
+use quorate_raft::types::{LogIndex, Term};
+use rand_core::Rng as _;
+
+use asks::Ask;
+use bridge::Bridge;
+use known::Saved;
+use report::Reporter;
+pub use state::{CONTROL_GROUP, ControlPlane};
+use sweeper::Sweeper;
+
+/// How long the answer to a change waits for the nodes that can be reached to serve it.
+pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a list of keyspaces waits for the leader's word.
+pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The timer of the desk.
+const DESK_TIMER: u64 = Bridge::<ControlPlane>::TIMERS;
+/// A query of this role's own: nobody waits for its answer.
+const PUSH: u64 = 0;
+
+/// What every turn of the role is given, and where its effects go.
+struct Turn<'a> {
+    now: Now,
+    rng: &'a mut Rng,
+    effects: &'a mut Vec<Effect>,
+}
+
+/// The control role of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Control {
+    surroundings: Surroundings,
+    bridge: Bridge<ControlPlane>,
+    /// The newest state that this node knows to be committed.
+    known: ControlPlane,
+    /// What the disk has of it, beside the log.
+    saved: Saved,
+    /// Requests that came before that was read.
+    early: Vec<Event>,
+    /// The last entry of the log when the server started: what members said before may be from an earlier boot of theirs.
+    boot_index: Option<LogIndex>,
+    /// The term in which this server, as its leader, has proposed the bootstrap.
+    bootstrapping: Option<Term>,
+    /// The generation whose keyspaces each node has said to serve.
+    serving: BTreeMap<NodeId, u64>,
+    asks: BTreeMap<u64, Ask>,
+    /// Starts from a random number, so that an answer to a request of an earlier boot is not taken for another's, and no
+    /// two changes have the same name.
+    last_ask: u64,
+    /// Changes that other desks have sent, by node and attempt.
+    proposals: Recent<(NodeId, u64)>,
+    /// Who led when the asks were last looked at, and whether that was a leader that could take changes.
+    led: (Option<NodeId>, bool),
+    timer: Option<Instant>,
+    reporter: Reporter,
+    sweeper: Sweeper,
+}
+
+impl Control {
+    /// A server that reads what its disk has when it starts.
+    pub fn new(surroundings: &Surroundings) -> Self {
+        let topology = surroundings.placement.topology();
+        let mut members = topology.ids();
+        let setup = Setup {
+            me: surroundings.me(),
+            group: CONTROL_GROUP,
+            initial: Configuration {
+                voters: members.by_ref().take(MAX_VOTERS).collect(),
+                learners: members.collect(),
+                ..Configuration::default()
+            },
+            settings: Settings {
+                timing: surroundings.raft,
+                snapshot_every: 1_000,
+                kept_entries: 500,
+                ..Settings::default()
+            },
+            bugs: surroundings.bugs,
+        };
+        Control {
+            surroundings: surroundings.clone(),
+            bridge: Bridge::new(setup, RoleId::Control),
+            known: ControlPlane::default(),
+            saved: Saved::default(),
+            early: Vec::new(),
+            boot_index: None,
+            bootstrapping: None,
+            serving: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            last_ask: 0,
+            proposals: Recent::default(),
+            led: (None, false),
+            timer: None,
+            reporter: Reporter::default(),
+            sweeper: Sweeper::new(surroundings.bugs),
+        }
+    }
+
+    /// This node's server of the group.
+    pub fn group(&self) -> &RaftGroup<ControlPlane> {
+        self.bridge.group()
+    }
+
+    /// The newest state that this node knows to be committed.
+    pub fn known(&self) -> &ControlPlane {
+        &self.known
+    }
+
+    /// How many requests are in progress.
+    pub fn in_progress(&self) -> usize {
+        self.asks.len()
+    }
+
+    fn me(&self) -> NodeId {
+        self.surroundings.me()
+    }
+
+    fn alive(&self, node: NodeId) -> bool {
+        self.surroundings.alive.contains(&node)
+    }
+
+    fn configured(&self) -> &Topology {
+        self.surroundings.placement.topology()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.group().raft()?.leader()
+    }
+
+    /// Whether this server leads a cluster that has been bootstrapped: it takes changes.
+    fn takes_changes(&self) -> bool {
+        let leads = self.group().raft().is_some_and(|raft| raft.is_leader());
+        leads && self.known.generation() > 0
+    }
+
+    /// The members' newest addresses that this node has heard of, in the current generation.
+    ///
+    /// Who starts a node tells it where the members are now. So the log counts only for those who have registered since.
+    pub fn topology(&self) -> Topology {
+        let Some(mut topology) = self.known.topology() else {
+            return self.configured().clone();
+        };
+        for member in &mut topology.members {
+            let newer = self.known.touched(member.id) > self.boot_index && self.boot_index.is_some();
+            if let Some(told) = self.configured().member(member.id)
+                && !newer
+            {
+                member.peer_address.clone_from(&told.peer_address);
+                member.client_address.clone_from(&told.client_address);
+                member.http_address.clone_from(&told.http_address);
+            }
+        }
+        topology
+    }
+
+    // ---- the server within ----
+
+    fn drive(&mut self, event: GroupEvent, turn: &mut Turn<'_>) {
+        let generation = self.known.generation();
+        let rest = self
+            .bridge
+            .handle(turn.now, turn.rng, event, generation, turn.effects);
+        for effect in rest {
+            match effect {
+                GroupEffect::Proposed { id, result } => self.proposed(id, result, turn),
+                GroupEffect::Queried { id, result } => self.queried(id, result.is_ok(), turn),
+                GroupEffect::Notice(notice) => self.reporter.notice(&notice, turn.effects),
+                GroupEffect::Send { .. }
+                | GroupEffect::Persist { .. }
+                | GroupEffect::Read(_)
+                | GroupEffect::SetTimer { .. } => unreachable!("the bridge has dealt with it"),
+            }
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_>) {
+        self.last_ask = attempts::first_operation(turn.rng.next_u64());
+        Self::read_known(turn);
+        self.drive(GroupEvent::Start, turn);
+        let down = self.configured().ids().filter(|node| !self.alive(*node));
+        for node in down.collect::<Vec<_>>() {
+            self.drive(GroupEvent::Peer { node, up: false }, turn);
+        }
+    }
+
+    fn peer(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
+        if self.configured().member(node).is_none() {
+            return;
+        }
+        match up {
+            true => self.surroundings.alive.insert(node),
+            false => self.surroundings.alive.remove(&node),
+        };
+        self.drive(GroupEvent::Peer { node, up }, turn);
+        self.peer_changed(node, up, turn);
+    }
+
+    /// In a new cluster the lowest voter campaigns as soon as it sees a majority; so does a voter without others.
+    fn campaign_early(&mut self, turn: &mut Turn<'_>) {
+        let Some(raft) = self.group().raft() else { return };
+        let voters = &raft.configuration().voters;
+        let new = raft.term() == Term(0) && raft.log().last().index == LogIndex(0);
+        let alone = voters.len() == 1 && raft.leader().is_none();
+        let seen = voters.iter().filter(|voter| self.alive(**voter)).count();
+        let first = voters.first() == Some(&self.me());
+        let idle = raft.leader().is_none() && !self.reporter.is_campaigning();
+        if first && (new && idle && seen > voters.len() / 2 || alone && idle) {
+            self.drive(GroupEvent::Campaign, turn);
+        }
+    }
+
+    // ---- what was agreed on ----
+
+    /// Takes over what the server has applied, if it is news.
+    fn follow_state(&mut self, turn: &mut Turn<'_>) {
+        let Some(sessions) = self.group().state() else {
+            return;
+        };
+        let applied = sessions.machine();
+        if applied.generation() <= self.known.generation() {
+            return;
+        }
+        let applied = applied.clone();
+        let before = std::mem::replace(&mut self.known, applied);
+        self.reporter.changed(&before, &self.known, turn.effects);
+        self.save(turn);
+    }
+
+    /// The first leader makes the cluster; each server says where it is now.
+    fn keep_up(&mut self, turn: &mut Turn<'_>) {
+        let last = self.group().raft().map(|raft| raft.log().last().index);
+        self.boot_index = self.boot_index.or(last);
+        let Some(raft) = self.group().raft() else { return };
+        let term = raft.term();
+        let own_term_committed = raft.log().term_at(raft.log().commit()) == Some(term);
+        let nothing_before = raft.log().last().index <= LogIndex(1);
+        if self.known.generation() == 0
+            && raft.is_leader()
+            && self.bootstrapping != Some(term)
+            && (own_term_committed || nothing_before)
+        {
+            self.bootstrapping = Some(term);
+            let topology = self.configured().clone();
+            self.want(Command::Bootstrap(topology), turn);
+        }
+        let me = self.me();
+        if let (Some(registered), Some(told)) = (self.known.member(me), self.configured().member(me))
+            && self.leader().is_some()
+            && !registered.has_addresses_of(told)
+            && !self.is_registering()
+        {
+            self.want(Command::Register(told.clone()), turn);
+        }
+    }
+
+    fn send(&self, to: Address, request: u64, deadline: Instant, message: Message, turn: &mut Turn<'_>) {
+        turn.effects.push(Effect::Send {
+            to,
+            header: Header {
+                generation: self.known.generation(),
+                request,
+                deadline,
+                trace: None,
+            },
+            message,
+        });
+    }
+
+    fn peer_role(node: NodeId) -> Address {
+        Address {
+            node,
+            role: RoleId::Control,
+        }
+    }
+
+    // ---- events ----
+
+    fn message(&mut self, from: Address, header: Header, message: Message, turn: &mut Turn<'_>) {
+        match message {
+            Message::Propose(change) => self.asked(from, header, change, turn),
+            Message::Forwarded(result) => self.forwarded(header.request, result, turn),
+            Message::Redirect { .. } => self.redirected(header.request, turn),
+            Message::Defined => self.serves(from.node, header.request, turn),
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
+        if let Event::Start = event {
+            return self.start(turn);
+        }
+        if let Event::Peer { node, up } = event {
+            return self.peer(node, up, turn);
+        }
+        if let Some(event) = self.bridge.translate(&event) {
+            self.drive(event, turn);
+        }
+        self.sweep_on(&event, turn);
+        self.save_on(&event, turn);
+        match event {
+            Event::Timer { id: DESK_TIMER } => self.timer = None,
+            event @ Event::Request { .. } if !self.saved.is_loaded() => self.early.push(event),
+            Event::Request {
+                client,
+                header,
+                request,
+            } => self.request(client, header, request, turn),
+            Event::Message {
+                from,
+                header,
+                message,
+            } => self.message(from, header, message, turn),
+            _ => {}
+        }
+    }
+}
+
+impl Role for Control {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let raft = |event: &Event| {
+            matches!(
+                event,
+                Event::Message {
+                    message: Message::Raft { .. },
+                    ..
+                }
+            )
+        };
+        let heard = raft(&event);
+        let mut turn = Turn { now, rng, effects };
+        self.take(event, &mut turn);
+        self.campaign_early(&mut turn);
+        self.follow_state(&mut turn);
+        self.keep_up(&mut turn);
+        self.work(&mut turn);
+        // What was just proposed may be applied already: a cluster of one needs nobody else.
+        self.follow_state(&mut turn);
+        let claim = self.claim(now.instant);
+        self.reporter.report(claim, heard, turn.effects);
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod transcripts;

@@ -1,0 +1,441 @@
+//! The desk: requests of clients and of other nodes' desks, from arrival to the group and, failing that, to the end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::attempts::{self, Attempts};
+use quorate_core::bugs::Bug;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::control_command::{Change, Command, Outcome};
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, ClientRef, Effect};
+use quorate_protocol::topology::MAX_VOTERS;
+use quorate_raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
+use quorate_raft::server::Refusal;
+use quorate_raft::sessions::{Answer, Request as LogRequest};
+use quorate_raft::types::LogPosition;
+use quorate_versions::WriteId;
+
+use crate::control::asks::{Ask, Attempt, Origin, Wish, is_outcome};
+use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
+
+/// The least time between two attempts that failed at once.
+const PAUSE: Duration = Duration::from_millis(20);
+/// An answer is given so long before its deadline, or an eighth of the time if that is less.
+const MARGIN: Duration = Duration::from_millis(50);
+/// How long a change that another desk has sent is remembered beyond its deadline: longer than a message stays in any
+/// network. Of a message that comes twice, the one could be refused and the other executed.
+const PROPOSAL_MEMORY: Duration = Duration::from_secs(10);
+/// How long this role tries what it wants itself before it looks again whether it still does.
+const OWN_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Control {
+    // ---- those who come ----
+
+    pub(super) fn request(
+        &mut self,
+        client: ClientRef,
+        header: Header,
+        request: Request,
+        turn: &mut Turn<'_>,
+    ) {
+        let origin = Origin::Client(client);
+        let deadline = header.deadline;
+        let change = |id, command| Wish::Change(Change { id, command });
+        let unnamed = WriteId {
+            client: u64::from(self.me().0),
+            sequence: self.last_ask + 1,
+        };
+        let wish = match request {
+            Request::Topology => {
+                let response = Response::Topology(Box::new(self.topology()));
+                return reply(client, Ok(response), turn);
+            }
+            Request::Membership => {
+                let response = Response::Membership(Box::new(self.membership()));
+                return reply(client, Ok(response), turn);
+            }
+            Request::Groups => {
+                let claims = vec![self.claim(turn.now.instant)];
+                return reply(client, Ok(Response::Groups(claims)), turn);
+            }
+            Request::ListKeyspaces => Wish::List,
+            Request::CreateKeyspace(settings) => {
+                // What makes no sense anywhere is refused here, leader or not.
+                if let Err(error) = settings.validate(self.topology().members.len()) {
+                    return reply(client, Err(error), turn);
+                }
+                change(unnamed, Command::CreateKeyspace(settings))
+            }
+            Request::AlterKeyspace {
+                name,
+                change: settings,
+                write_id,
+            } => {
+                let command = Command::AlterKeyspace {
+                    name,
+                    change: settings,
+                };
+                change(write_id, command)
+            }
+            Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
+            request if request.keyspace().is_some() => Wish::Relay(client, header, request),
+            other => {
+                let error = Error::invalid(format!("the control plane does not answer {other:?}"));
+                return reply(client, Err(error), turn);
+            }
+        };
+        self.begin(origin, wish, deadline, turn.now);
+    }
+
+    /// Another node's desk takes this server for the leader.
+    pub(super) fn asked(&mut self, from: Address, header: Header, change: Change, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let until = header.deadline.max(now) + PROPOSAL_MEMORY;
+        let new = self.proposals.is_new((from.node, header.request), until, now);
+        if !new && !self.surroundings.bugs.has(Bug::RepeatsTaken) {
+            return;
+        }
+        let origin = Origin::Peer(from, header);
+        self.begin(origin, Wish::Change(change), header.deadline, turn.now);
+    }
+
+    /// This role wants something changed itself.
+    pub(super) fn want(&mut self, command: Command, turn: &mut Turn<'_>) {
+        let id = WriteId {
+            client: u64::from(self.me().0),
+            sequence: self.last_ask + 1,
+        };
+        let deadline = turn.now.instant + OWN_PATIENCE;
+        self.begin(
+            Origin::Own,
+            Wish::Change(Change { id, command }),
+            deadline,
+            turn.now,
+        );
+    }
+
+    /// Whether this node has its addresses on the way to the log.
+    pub(super) fn is_registering(&self) -> bool {
+        self.asks.values().any(|ask| {
+            let registers =
+                matches!(&ask.wish, Wish::Change(change) if matches!(change.command, Command::Register(_)));
+            registers && ask.origin == Origin::Own
+        })
+    }
+
+    fn begin(&mut self, origin: Origin, wish: Wish, deadline: Instant, now: Now) {
+        self.last_ask += 1;
+        let left = deadline.since(now.instant);
+        let retry_at = now.instant;
+        let ask = Ask {
+            origin,
+            wish,
+            deadline,
+            give_up: deadline - MARGIN.min(left / 8),
+            attempt: Attempt::Waiting { retry_at },
+            attempts: Attempts::default(),
+        };
+        self.asks.insert(self.last_ask, ask);
+    }
+
+    // ---- work ----
+
+    /// Looks at everything that can go on now. Ends when nothing can.
+    pub(super) fn work(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let leads = (self.leader(), self.takes_changes());
+        if self.led != leads {
+            self.led = leads;
+            self.leader_changed(turn);
+        }
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            match self.asks.get(&id) {
+                Some(ask) if ask.give_up <= now => self.expire(id, turn),
+                Some(ask) if ask.is_waiting(now) => self.advance(id, turn),
+                _ => {}
+            }
+        }
+        self.answer_served(turn);
+        let wake = self.asks.values().map(Ask::wake).min();
+        if let Some(at) = wake
+            && self.timer.is_none_or(|timer| at < timer)
+        {
+            // What failed at once is tried again a little later.
+            let at = at.max(now + Duration::from_millis(1));
+            self.timer = Some(at);
+            turn.effects.push(Effect::SetTimer { id: DESK_TIMER, at });
+        }
+    }
+
+    fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let leader = self.leader();
+        match &ask.wish {
+            // The bootstrap is what a cluster without a state can take, from its leader only.
+            Wish::Change(change)
+                if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
+            {
+                let proposal = Proposal {
+                    id,
+                    deadline: ask.deadline,
+                    request: LogRequest::Plain(change.encode()),
+                };
+                self.propose(id);
+                self.drive(GroupEvent::Propose(vec![proposal]), turn);
+            }
+            Wish::Change(change) => match (leader, &ask.origin) {
+                (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
+                // It was proposed here once, and nobody knows what became of that.
+                (_, Origin::Peer(..)) if ask.attempts.in_doubt() => {
+                    let unknown = self.unknown();
+                    self.finish(id, Err(unknown), turn);
+                }
+                (leader, Origin::Peer(to, header)) => {
+                    let (to, request, deadline) = (*to, header.request, header.deadline);
+                    self.asks.remove(&id);
+                    self.send(to, request, deadline, Message::Redirect { leader }, turn);
+                }
+                (Some(leader), _) if self.alive(leader) => {
+                    let (message, deadline) = (Message::Propose(change.clone()), ask.deadline);
+                    let Some(name) = self.forward(id, leader) else {
+                        return self.expire(id, turn);
+                    };
+                    self.send(Self::peer_role(leader), name, deadline, message, turn);
+                }
+                _ => self.pause(id, turn.now),
+            },
+            Wish::List | Wish::Relay(..) if leader.is_some() => {
+                let patience = match ask.wish {
+                    Wish::List => turn.now.instant + LIST_PATIENCE,
+                    _ => ask.give_up,
+                };
+                let query = Question {
+                    id,
+                    deadline: ask.give_up.min(patience),
+                    level: ReadLevel::Linearizable,
+                    query: Bytes::new(),
+                };
+                self.set(id, Attempt::Reading);
+                self.drive(GroupEvent::Query(query), turn);
+            }
+            Wish::List => self.list(id, turn),
+            Wish::Relay(..) => self.pause(id, turn.now),
+        }
+    }
+
+    /// An attempt at a change in this server's log.
+    fn propose(&mut self, id: u64) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.attempts.begin();
+            ask.attempt = Attempt::Proposed;
+        }
+    }
+
+    /// An attempt at a change at the leader's desk: its name. `None` if there is none for another.
+    fn forward(&mut self, id: u64, leader: NodeId) -> Option<u64> {
+        let ask = self.asks.get_mut(&id).filter(|ask| !ask.attempts.are_used_up())?;
+        ask.attempt = Attempt::Forwarded { to: leader };
+        Some(attempts::name(id, ask.attempts.begin()))
+    }
+
+    pub(super) fn set(&mut self, id: u64, attempt: Attempt) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            ask.attempt = attempt;
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: u64, now: Now) {
+        let retry_at = now.instant + PAUSE;
+        self.set(id, Attempt::Waiting { retry_at });
+    }
+
+    /// Whoever waits for a leader need not wait any longer; whoever asked another may not get an answer.
+    fn leader_changed(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let leader = self.leader();
+        for ask in self.asks.values_mut() {
+            match ask.attempt {
+                Attempt::Waiting { .. } => ask.attempt = Attempt::Waiting { retry_at: now },
+                Attempt::Forwarded { to } if leader.is_some_and(|leader| leader != to) => {
+                    ask.attempts.give_up();
+                    ask.attempt = Attempt::Waiting { retry_at: now };
+                }
+                _ => {}
+            }
+        }
+        self.say_served(turn);
+    }
+
+    pub(super) fn peer_changed(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
+        if up {
+            return self.say_served(turn);
+        }
+        let retry_at = turn.now.instant + PAUSE;
+        for ask in self.asks.values_mut() {
+            if ask.attempt == (Attempt::Forwarded { to: node }) {
+                ask.attempts.give_up();
+                ask.attempt = Attempt::Waiting { retry_at };
+            }
+        }
+    }
+
+    // ---- what the group says ----
+
+    pub(super) fn proposed(
+        &mut self,
+        id: u64,
+        result: Result<(LogPosition, Answer), ProposeError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(ask) = self
+            .asks
+            .get_mut(&id)
+            .filter(|ask| ask.attempt == Attempt::Proposed)
+        else {
+            return;
+        };
+        match &result {
+            Ok(_) => ask.attempts.settled(),
+            Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
+            Err(ProposeError::NotCommitted | ProposeError::Refused(_) | ProposeError::Session(_)) => {
+                ask.attempts.declined();
+            }
+        }
+        match result {
+            Ok((_, Answer::Done(bytes))) => {
+                let outcome = Outcome::decode(&bytes);
+                let outcome = outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}"));
+                self.done(id, outcome, turn);
+            }
+            Ok((_, answer)) => panic!("a command outside of a session was answered {answer:?}"),
+            Err(ProposeError::Session(error)) => {
+                panic!("a command outside of a session was refused: {error}")
+            }
+            Err(ProposeError::NotCommitted | ProposeError::Refused(Refusal::NotLeader { .. })) => {
+                self.pause(id, turn.now);
+            }
+            Err(ProposeError::OutcomeUnknown) => self.end(id, self.unknown(), turn),
+            Err(ProposeError::Refused(Refusal::Overloaded)) => {
+                let error = Error::Overloaded(format!(
+                    "{} has too many changes of the control plane under way: try again later",
+                    self.me()
+                ));
+                self.end(id, error, turn);
+            }
+            Err(ProposeError::Refused(Refusal::StorageFull)) => {
+                let error = Error::StorageFull(format!(
+                    "the disk of {}, which leads the control plane, is full and nothing was changed: raise \
+                     map_size_bytes in its configuration or free space, then retry",
+                    self.me()
+                ));
+                self.end(id, error, turn);
+            }
+        }
+    }
+
+    // ---- other desks ----
+
+    /// The leader's desk has answered.
+    pub(super) fn forwarded(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let (id, number) = attempts::parse(name);
+        let Some(ask) = self
+            .asks
+            .get_mut(&id)
+            .filter(|ask| matches!(ask.wish, Wish::Change(_)))
+        else {
+            return;
+        };
+        if is_outcome(&result) {
+            ask.attempts.settled();
+            return self.finish(id, result, turn);
+        }
+        // The other attempts were given up: their errors do not change what is known of them.
+        if let Err(error) = result
+            && ask.attempts.is_open(number)
+        {
+            ask.attempts.failed(&error);
+            match ask.attempts.in_doubt() {
+                true => self.pause(id, turn.now),
+                false => self.finish(id, Err(error), turn),
+            }
+        }
+    }
+
+    /// It did not pass it on: it does not lead.
+    pub(super) fn redirected(&mut self, name: u64, turn: &mut Turn<'_>) {
+        let (id, number) = attempts::parse(name);
+        if let Some(ask) = self.asks.get_mut(&id)
+            && ask.attempts.is_open(number)
+        {
+            ask.attempts.declined();
+            self.pause(id, turn.now);
+        }
+    }
+
+    // ---- the end ----
+
+    fn majority(&self) -> (u8, u8) {
+        let alive = self.voters().filter(|voter| self.alive(*voter)).count();
+        ((self.voters().count() / 2 + 1) as u8, alive as u8)
+    }
+
+    fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.configured().ids().take(MAX_VOTERS)
+    }
+
+    fn unknown(&self) -> Error {
+        Error::OutcomeUnknown {
+            acked: 0,
+            required: self.majority().0,
+            reason: None,
+        }
+    }
+
+    /// An attempt has ended this way; another may have had another end.
+    fn end(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let again = ask.attempts.in_doubt() && ask.give_up > turn.now.instant;
+        match ask.origin {
+            Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
+            _ => self.finish(id, Err(error), turn),
+        }
+    }
+
+    /// The time is up.
+    fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id) else { return };
+        let (required, alive) = self.majority();
+        let voters = self.voters().count();
+        let unavailable = Error::no_leader("the control plane", voters, required, alive);
+        let result = match (&ask.wish, &ask.attempt) {
+            (Wish::List, _) => return self.list(id, turn),
+            (Wish::Relay(..), _) => Err(unavailable),
+            (_, Attempt::Serving { outcome, .. }) => outcome.clone().into_response(),
+            _ if !ask.attempts.in_doubt() => Err(unavailable),
+            _ => Err(self.unknown()),
+        };
+        self.finish(id, result, turn);
+    }
+
+    /// The only way out, but for those who are sent elsewhere.
+    pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority().0));
+        match ask.origin {
+            Origin::Client(client) => reply(client, result, turn),
+            Origin::Peer(to, header) => {
+                let message = Message::Forwarded(result);
+                self.send(to, header.request, header.deadline, message, turn);
+            }
+            Origin::Own => {}
+        }
+    }
+}
+
+fn reply(client: ClientRef, response: Result<Response, Error>, turn: &mut Turn<'_>) {
+    turn.effects.push(Effect::Reply { client, response });
+}

@@ -1,0 +1,105 @@
+//! What the control role tells people: the timeline, and its claim about the group.
+
+use quorate_core::time::Instant;
+use quorate_protocol::api::{GroupClaim, Membership};
+use quorate_protocol::role::Effect;
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_raft::output::Notice;
+use quorate_raft::status::Activity;
+
+use crate::control::Control;
+use crate::control::state::{CONTROL_GROUP, ControlPlane};
+use crate::report;
+
+/// What was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Reporter {
+    elections: u64,
+    campaigning: bool,
+    last: Option<GroupClaim>,
+}
+
+impl Reporter {
+    /// Whether the server has called for an election and heard of no leader since.
+    pub(super) fn is_campaigning(&self) -> bool {
+        self.campaigning
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice, effects: &mut Vec<Effect>) {
+        match notice {
+            Notice::Campaigning { pre, .. } => {
+                self.campaigning = true;
+                self.elections += u64::from(!pre);
+            }
+            Notice::Leading { .. } | Notice::Following { .. } => self.campaigning = false,
+            _ => {}
+        }
+        effects.extend(report::timeline(CONTROL_GROUP, notice).map(Effect::Emit));
+    }
+
+    /// The state is another than before, in a later generation.
+    pub(super) fn changed(&self, before: &ControlPlane, after: &ControlPlane, effects: &mut Vec<Effect>) {
+        let mut emit = |event| effects.push(Effect::Emit(event));
+        let generation = after.generation();
+        emit(TimelineEvent::TopologyChanged { generation });
+        for (id, keyspace) in after.keyspaces() {
+            let name = keyspace.settings.name.clone();
+            match before.keyspaces().get(id) {
+                None => emit(TimelineEvent::KeyspaceCreated { keyspace: name }),
+                Some(old) if old != keyspace => emit(TimelineEvent::KeyspaceAltered { keyspace: name }),
+                Some(_) => {}
+            }
+        }
+        let gone = before
+            .keyspaces()
+            .iter()
+            .filter(|(id, _)| !after.keyspaces().contains_key(id));
+        for (_, keyspace) in gone {
+            let name = keyspace.settings.name.clone();
+            emit(TimelineEvent::KeyspaceDropped { keyspace: name });
+        }
+    }
+
+    /// Tells what the server claims, if that is another than what it claimed, or if it may have `heard` of its leader.
+    pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
+        let timeless = GroupClaim {
+            heard_micros: None,
+            activity: Activity::default(),
+            ..claim.clone()
+        };
+        if self.last.as_ref() == Some(&timeless) && !heard {
+            return;
+        }
+        if let (None, Some(reason)) = (
+            self.last.as_ref().and_then(|last| last.problem.as_ref()),
+            &claim.problem,
+        ) {
+            effects.push(Effect::Emit(TimelineEvent::GroupBroken {
+                group: claim.group,
+                reason: reason.clone(),
+            }));
+        }
+        self.last = Some(timeless);
+        effects.push(Effect::Group(Box::new(claim)));
+    }
+}
+
+impl Control {
+    /// The cluster, as far as this node knows it.
+    pub(super) fn membership(&self) -> Membership {
+        let configuration = self.group().raft().map(|raft| raft.configuration());
+        Membership {
+            topology: self.topology(),
+            version: self.group().state().map_or(0, |state| state.machine().version()),
+            voters: configuration.map_or(Vec::new(), |members| members.all_voters().collect()),
+            learners: configuration.map_or(Vec::new(), |members| members.learners.iter().copied().collect()),
+        }
+    }
+
+    /// What this node's server claims about the group.
+    pub(super) fn claim(&self, now: Instant) -> GroupClaim {
+        let (group, elections) = (self.group(), self.reporter.elections);
+        let name = (CONTROL_GROUP, "control");
+        report::claim(name, self.me(), group.raft(), group.broken(), elections, now)
+    }
+}

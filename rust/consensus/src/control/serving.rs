@@ -1,0 +1,192 @@
+//! The counter beside the desk: what is known to be agreed on is answered when the nodes serve it.
+//!
+//! That a change is committed, or that this node has caught up, says nothing of the roles that must exist for it: the
+//! node role makes them, a little later, and says so by [`Message::Defined`]. Until then an answer would send its reader
+//! to a node that knows nothing of what the answer says.
+
+use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_protocol::api::Response;
+use quorate_protocol::control_command::Outcome;
+use quorate_protocol::keyspace::Mode;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Effect, RoleId};
+use quorate_raft::alphabet::{Event as GroupEvent, Question, ReadLevel};
+
+use crate::control::asks::{Ask, Attempt, Wish};
+use crate::control::{Control, PUSH, SERVE_PATIENCE, Turn};
+
+impl Control {
+    /// A change was applied: it is answered when those who can be reached serve it.
+    pub(super) fn done(&mut self, id: u64, outcome: Outcome, turn: &mut Turn<'_>) {
+        let generation = self
+            .group()
+            .state()
+            .map_or(0, |state| state.machine().generation());
+        let until = turn.now.instant + SERVE_PATIENCE;
+        self.set(
+            id,
+            Attempt::Serving {
+                outcome,
+                generation,
+                until,
+            },
+        );
+        // The round of heartbeats that a read needs tells the others what is committed.
+        let push = Question {
+            id: PUSH,
+            deadline: until,
+            level: ReadLevel::Linearizable,
+            query: Bytes::new(),
+        };
+        self.drive(GroupEvent::Query(push), turn);
+    }
+
+    /// What the leader knows, this node knows now.
+    pub(super) fn queried(&mut self, id: u64, caught_up: bool, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.get(&id).filter(|ask| ask.attempt == Attempt::Reading) else {
+            return;
+        };
+        let generation = self
+            .group()
+            .state()
+            .map_or(0, |state| state.machine().generation());
+        match &ask.wish {
+            // Answered when the node role serves what this node knows.
+            _ if caught_up => {
+                let until = ask.give_up;
+                let outcome = Outcome::Done;
+                self.set(
+                    id,
+                    Attempt::Serving {
+                        outcome,
+                        generation,
+                        until,
+                    },
+                );
+            }
+            Wish::List => self.list(id, turn),
+            _ => self.pause(id, turn.now),
+        }
+    }
+
+    /// A node serves all keyspaces of a generation.
+    pub(super) fn serves(&mut self, node: NodeId, generation: u64, turn: &mut Turn<'_>) {
+        let known = self.serving.entry(node).or_default();
+        *known = generation.max(*known);
+        if node == self.me() {
+            // What the node role was told last, it serves, and nothing else; so it will after the next start.
+            if generation == self.known.generation() && self.saved.has(generation) {
+                self.sweeper.sweep(self.known.gone(), turn.effects);
+            }
+            self.say_served(turn);
+        }
+    }
+
+    /// Tells the leader what this node serves.
+    pub(super) fn say_served(&self, turn: &mut Turn<'_>) {
+        let served = self.serving.get(&self.me()).copied();
+        if let (Some(generation), Some(leader)) = (served, self.leader())
+            && leader != self.me()
+            && self.alive(leader)
+        {
+            let deadline = turn.now.instant + SERVE_PATIENCE;
+            self.send(
+                Self::peer_role(leader),
+                generation,
+                deadline,
+                Message::Defined,
+                turn,
+            );
+        }
+    }
+
+    fn is_served(&self, node: NodeId, generation: u64) -> bool {
+        self.serving
+            .get(&node)
+            .is_some_and(|served| *served >= generation)
+    }
+
+    pub(super) fn answer_served(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = self.asks.get(&id) else { continue };
+            let Attempt::Serving {
+                outcome,
+                generation,
+                until,
+            } = &ask.attempt
+            else {
+                continue;
+            };
+            let here = self.is_served(self.me(), *generation);
+            match &ask.wish {
+                Wish::Change(_) => {
+                    let everywhere = here
+                        && self
+                            .configured()
+                            .ids()
+                            .all(|node| !self.alive(node) || self.is_served(node, *generation));
+                    let refused = matches!(outcome, Outcome::Refused(_));
+                    if everywhere || refused || *until <= now {
+                        let result = outcome.clone().into_response();
+                        self.finish(id, result, turn);
+                    }
+                }
+                Wish::List if here => self.list(id, turn),
+                Wish::Relay(_, _, request) if here => {
+                    let keyspace = request.keyspace();
+                    self.relay(id, keyspace, turn);
+                }
+                Wish::List | Wish::Relay(..) => {}
+            }
+        }
+    }
+
+    pub(super) fn list(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let keyspaces = self.known.keyspaces().values().cloned().collect();
+        self.finish(id, Ok(Response::Keyspaces(keyspaces)), turn);
+    }
+
+    /// Hands a request to the coordinator of its keyspace, if there is such a keyspace.
+    fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
+        let known = keyspace.and_then(|keyspace| self.known.keyspaces().get(&keyspace));
+        let Some(known) = known else {
+            let names: Vec<&str> = self
+                .known
+                .keyspaces()
+                .values()
+                .map(|one| one.settings.name.as_str())
+                .collect();
+            let names = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
+            let error = Error::NotFound(format!(
+                "keyspace {} does not exist on {} (known: {names}): it was dropped, or was never there; open the \
+                 keyspace again by its name",
+                keyspace.map_or_else(String::new, |keyspace| keyspace.to_string()),
+                self.me()
+            ));
+            return self.finish(id, Err(error), turn);
+        };
+        let to = match known.settings.mode {
+            Mode::Quorum => RoleId::Coordinator(known.id),
+            Mode::Consensus => RoleId::Gate(known.id),
+        };
+        if let Some(Ask {
+            wish: Wish::Relay(client, header, request),
+            ..
+        }) = self.asks.remove(&id)
+        {
+            turn.effects.push(Effect::Relay {
+                to,
+                client,
+                header,
+                request,
+            });
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The replicated state: what the control plane agrees on.
+//!
+//! Everything is checked when a command is *applied*: whoever proposed it saw an earlier state. A command carries its
+//! proposer's name for it, and the answers to the last commands are part of the state, so that a command that stands in
+//! the log twice is executed once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::time::WallTime;
+use quorate_protocol::control_command::{Change, Command, Outcome};
+use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceChange, KeyspaceSettings, Mode};
+use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::format::{self, FormatError};
+use quorate_raft::machine::{Machine, StateMachine};
+use quorate_raft::types::{GroupId, LogIndex, LogPosition};
+use quorate_versions::WriteId;
+use serde::{Deserialize, Serialize};
+
+use crate::control::sweeper::Gone;
+
+/// The control plane's own group. All others have greater numbers.
+pub const CONTROL_GROUP: GroupId = GroupId(1);
+
+/// The newest version of the cluster's log commands that this program knows.
+pub const CLUSTER_VERSION: u16 = 1;
+
+/// So many answers are kept for commands that come again. A command is only repeated while somebody waits for it.
+const RECENT: usize = 1024;
+
+/// What the control plane agrees on.
+///
+/// # Invariants
+/// * No two keyspaces share an id or a name; no id was ever given to another, nor a group's.
+/// * `generation` rises by one with each change, and only then; before the bootstrap it is 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ControlPlane {
+    /// Members and ring; `None` before the bootstrap.
+    topology: Option<Topology>,
+    generation: u64,
+    /// Which version of the commands may be used: all members know it.
+    version: u16,
+    keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    last_keyspace: KeyspaceId,
+    last_group: GroupId,
+    /// The entry that last changed each member.
+    touched: BTreeMap<NodeId, LogIndex>,
+    recent: VecDeque<(WriteId, Outcome)>,
+}
+
+impl Default for ControlPlane {
+    fn default() -> Self {
+        ControlPlane {
+            topology: None,
+            generation: 0,
+            version: 0,
+            keyspaces: BTreeMap::new(),
+            last_keyspace: KeyspaceId(0),
+            last_group: CONTROL_GROUP,
+            touched: BTreeMap::new(),
+            recent: VecDeque::new(),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Rises with each change; 0 before the bootstrap.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Which version of the log's commands may be used; 0 before the bootstrap.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The members and the ring, in the current generation; `None` before the bootstrap.
+    pub fn topology(&self) -> Option<Topology> {
+        let topology = self.topology.clone()?;
+        Some(Topology {
+            generation: self.generation,
+            ..topology
+        })
+    }
+
+    /// A member, as it is registered.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.topology.as_ref()?.member(node)
+    }
+
+    /// The entry that last changed this member; `None` for a stranger.
+    pub fn touched(&self, node: NodeId) -> Option<LogIndex> {
+        self.touched.get(&node).copied()
+    }
+
+    /// All keyspaces, by id.
+    pub fn keyspaces(&self) -> &BTreeMap<KeyspaceId, Keyspace> {
+        &self.keyspaces
+    }
+
+    /// Ids that were given and belong to nothing any more.
+    pub(super) fn gone(&self) -> impl Iterator<Item = Gone> + '_ {
+        let groups = self.keyspaces.values().flat_map(|keyspace| &keyspace.groups);
+        let live: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
+        let groups = (CONTROL_GROUP.0 + 1..=self.last_group.0).map(GroupId);
+        let groups = groups.filter(move |id| !live.contains(id)).map(Gone::Group);
+        let keyspaces = (1..=self.last_keyspace.0).map(KeyspaceId);
+        let keyspaces = keyspaces.filter(|id| !self.keyspaces.contains_key(id));
+        groups.chain(keyspaces.map(Gone::Keyspace))
+    }
+
+    fn named(&self, name: &str) -> Option<&Keyspace> {
+        self.keyspaces
+            .values()
+            .find(|keyspace| keyspace.settings.name == name)
+    }
+
+    fn existing(&self, name: &str) -> Result<&Keyspace, Error> {
+        self.named(name).ok_or_else(|| {
+            Error::NotFound(format!(
+                "keyspace {name:?} does not exist: create it, or list the keyspaces to see their names"
+            ))
+        })
+    }
+
+    // ---- commands ----
+
+    fn execute(&mut self, index: LogIndex, command: Command) -> Outcome {
+        let done = match command {
+            Command::Bootstrap(topology) => {
+                self.bootstrap(index, topology);
+                Ok(Outcome::Done)
+            }
+            Command::Register(member) => self.register(index, member),
+            Command::CreateKeyspace(settings) => self.create(settings),
+            Command::AlterKeyspace { name, change } => self.alter(&name, change),
+            Command::DropKeyspace { name } => self.drop_keyspace(&name),
+        };
+        done.unwrap_or_else(Outcome::Refused)
+    }
+
+    /// The first one counts.
+    fn bootstrap(&mut self, index: LogIndex, topology: Topology) {
+        if self.topology.is_none() {
+            self.generation = topology.generation.max(1);
+            self.version = CLUSTER_VERSION;
+            self.touched = topology.ids().map(|node| (node, index)).collect();
+            self.topology = Some(topology);
+        }
+    }
+
+    /// A member says where it can be reached. Its place in the ring stays.
+    fn register(&mut self, index: LogIndex, member: Member) -> Result<Outcome, Error> {
+        let members = self
+            .topology
+            .iter_mut()
+            .flat_map(|topology| &mut topology.members);
+        let known = members.into_iter().find(|known| known.id == member.id);
+        let Some(known) = known else {
+            return Err(Error::NotFound(format!(
+                "{} is not a member of this cluster: have it added first",
+                member.id
+            )));
+        };
+        if known.has_addresses_of(&member) {
+            return Ok(Outcome::Done);
+        }
+        known.peer_address = member.peer_address;
+        known.client_address = member.client_address;
+        known.http_address = member.http_address;
+        self.touched.insert(member.id, index);
+        self.generation += 1;
+        Ok(Outcome::Done)
+    }
+
+    fn create(&mut self, settings: KeyspaceSettings) -> Result<Outcome, Error> {
+        let members = self
+            .topology
+            .as_ref()
+            .map_or(0, |topology| topology.members.len());
+        settings.validate(members)?;
+        if let Some(existing) = self.named(&settings.name) {
+            if existing.settings != settings {
+                return Err(exists(existing));
+            }
+            return Ok(Outcome::Keyspace {
+                keyspace: existing.clone(),
+                created: false,
+            });
+        }
+        let groups = match settings.mode {
+            Mode::Quorum => Vec::new(),
+            Mode::Consensus => self.place(&settings)?,
+        };
+        self.last_keyspace.0 += 1;
+        self.last_group.0 += groups.len() as u32;
+        let keyspace = Keyspace {
+            id: self.last_keyspace,
+            settings,
+            groups,
+        };
+        self.keyspaces.insert(keyspace.id, keyspace.clone());
+        self.generation += 1;
+        Ok(Outcome::Keyspace {
+            keyspace,
+            created: true,
+        })
+    }
+
+    /// The groups of a new consensus keyspace: each where the ring places the beginning of its arc.
+    fn place(&self, settings: &KeyspaceSettings) -> Result<Vec<Group>, Error> {
+        let topology = self.topology.as_ref();
+        let topology = topology.ok_or_else(|| Error::invalid("the cluster has no members yet: retry"))?;
+        let ring = topology.build_ring()?;
+        let group = |shard: u16| {
+            let token = Keyspace::first_token(shard, settings.shards);
+            let members = ring.preference_list(token, settings.replicas);
+            Ok(Group {
+                id: GroupId(self.last_group.0 + 1 + u32::from(shard)),
+                members: members.map_err(|error| Error::invalid(error.to_string()))?,
+            })
+        };
+        (0..settings.shards).map(group).collect()
+    }
+
+    fn alter(&mut self, name: &str, change: KeyspaceChange) -> Result<Outcome, Error> {
+        let mut keyspace = self.existing(name)?.clone();
+        let before = keyspace.settings.clone();
+        change.apply(&mut keyspace.settings)?;
+        if keyspace.settings != before {
+            self.keyspaces.insert(keyspace.id, keyspace.clone());
+            self.generation += 1;
+        }
+        Ok(Outcome::Keyspace {
+            keyspace,
+            created: false,
+        })
+    }
+
+    fn drop_keyspace(&mut self, name: &str) -> Result<Outcome, Error> {
+        let keyspace = self.existing(name)?.clone();
+        self.keyspaces.remove(&keyspace.id);
+        self.generation += 1;
+        Ok(Outcome::Keyspace {
+            keyspace,
+            created: false,
+        })
+    }
+}
+
+impl StateMachine for ControlPlane {
+    type Command = Change;
+
+    fn decode(command: &Bytes) -> Result<Change, FormatError> {
+        Change::decode(command)
+    }
+
+    fn apply(&mut self, position: LogPosition, _time: WallTime, change: Change) -> Bytes {
+        let Change { id, command } = change;
+        let known = self.recent.iter().find(|(recent, _)| *recent == id);
+        let outcome = match known {
+            Some((_, outcome)) => outcome.clone(),
+            None => {
+                let outcome = self.execute(position.index, command);
+                self.recent.push_back((id, outcome.clone()));
+                if self.recent.len() > RECENT {
+                    self.recent.pop_front();
+                }
+                outcome
+            }
+        };
+        outcome.encode()
+    }
+}
+
+impl Machine for ControlPlane {
+    /// There is nothing to ask: who may see the state has it. A query is only a barrier.
+    fn query(&self, _query: &Bytes) -> Bytes {
+        Bytes::new()
+    }
+
+    fn save(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    fn load(bytes: &Bytes) -> Result<Self, FormatError> {
+        format::decode("control plane", bytes)
+    }
+}
+
+/// Writes the settings as a caller gives them, so that they can be copied.
+fn exists(keyspace: &Keyspace) -> Error {
+    let settings = &keyspace.settings;
+    let (name, replicas) = (&settings.name, settings.replicas);
+    let others = match settings.mode {
+        Mode::Quorum => format!(
+            "mode=quorum replicas={replicas} read={} write={} read_repair={}",
+            settings.read_level,
+            settings.write_level,
+            format!("{:?}", settings.read_repair).to_lowercase()
+        ),
+        Mode::Consensus => format!(
+            "mode=consensus replicas={replicas} shards={} snapshot_every={}",
+            settings.shards, settings.snapshot_every
+        ),
+    };
+    Error::KeyspaceExists(format!(
+        "keyspace {name:?} exists with other settings ({others}): use these, or choose another name"
+    ))
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,57 @@
+//! The roles that Raft groups stand behind, as one type, for those who drive them alike.
+
+use quorate_core::contract::{Rng, Role};
+use quorate_core::time::Now;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::role::{Effect, Event, RoleId, Surroundings};
+
+use crate::control::Control;
+use crate::shard::Shard;
+use crate::shard::gate::Gate;
+
+/// An instance of a role.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Instance {
+    /// See [`crate::control`].
+    Control(Box<Control>),
+    /// See [`crate::shard::gate`].
+    Gate(Gate),
+    /// See [`crate::shard`].
+    Shard(Box<Shard>),
+}
+
+impl Instance {
+    /// A node's control role. It is given [`Event::Start`] first.
+    pub fn control(surroundings: &Surroundings) -> (RoleId, Instance) {
+        (
+            RoleId::Control,
+            Instance::Control(Box::new(Control::new(surroundings))),
+        )
+    }
+
+    /// A keyspace's instances on a node: servers of the groups that the node is a member of, and who finds the groups'
+    /// leaders. Each is given [`Event::Start`] first.
+    pub fn create(keyspace: &Keyspace, surroundings: &Surroundings) -> Vec<(RoleId, Instance)> {
+        let gate = Gate::new(keyspace, surroundings);
+        let shards = keyspace.groups.iter().filter_map(|group| {
+            let shard = Shard::new(keyspace, group.id, surroundings)?;
+            Some((RoleId::Shard(group.id), Instance::Shard(Box::new(shard))))
+        });
+        shards
+            .chain([(RoleId::Gate(keyspace.id), Instance::Gate(gate))])
+            .collect()
+    }
+}
+
+impl Role for Instance {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        match self {
+            Instance::Control(role) => role.handle(now, rng, event, effects),
+            Instance::Gate(role) => role.handle(now, rng, event, effects),
+            Instance::Shard(role) => role.handle(now, rng, event, effects),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! A shard of a consensus keyspace: a Raft group whose state is in the store.
+//!
+//! # The idea
+//! A keyspace in consensus mode is split into shards by its keys' tokens; each is a Raft group of its own, whose members the
+//! ring has chosen. A [`Shard`] is one member's server of one group. What [`Raft`](quorate_raft::Raft) finds committed, it
+//! applies to rows of the store. A client's request takes this way:
+//!
+//! ```text
+//!  request ─▶ leader's server ── log entry ─▶ disks of a majority ─▶ committed
+//!                                                                       │ in order, here durable too
+//!  answer ◀── outcome ◀── applied by Store, inside its client's session ◀┘
+//!                             └──▶ rows and marker, in one Effect::Derive
+//! ```
+//!
+//! Servers that do not lead hand requests to the [`gate`], which every node has for every consensus keyspace: it finds the
+//! leader, wherever it is, and goes on looking over a failover.
+//!
+//! # Rows and log
+//! The log is what makes a command durable, so rows are not journalled again: they are derived from it, and the store says
+//! when they [survive a crash](quorate_protocol::role::Event::Settled). Only then the log before them is forgotten. The marker among
+//! the rows tells how far they are; a server that starts takes the log up from there ([`starting`]). An entry is applied
+//! only when it is durable *here*: the rows must never be ahead of the log that explains them.
+//!
+//! Conditions must know the version of a row before the command is applied. They are read beforehand, for as many commands as
+//! wait ([`pipeline`]). Nothing else waits for a read of the disk.
+//!
+//! # Reads
+//! A linearizable read waits for a read index (see [`quorate_raft`]) and then reads rows; a stale one reads them at once, and
+//! says how old they may be: when the answer leaves, everything is in it that was acknowledged longer ago than that. Not the
+//! leader's last word tells so, but a quorum's, and what has been applied here by then (`raft/freshness.rs`). Keys that are read together are read as of one moment: nothing is derived
+//! between ([`reads`]).
+//!
+//! # Exactly once
+//! A command in a session is executed once, however often it comes, until the session expires by logged time or forgets the
+//! answer: then it is [`SessionExpired`](quorate_core::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
+//! they are in snapshots and survive restarts.
+//!
+//! # Snapshots
+//! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a
+//! file ([`snapshots`]).
+
+pub mod gate;
+mod kind;
+mod pipeline;
+mod reads;
+mod requests;
+pub mod rows;
+mod server;
+mod snapshots;
+mod starting;
+mod store;
+mod turn;
+mod whereabouts;
+
+use std::time::Duration;
+
+use quorate_core::bugs::Bug;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::recent::Recent;
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::api::GroupClaim;
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Effect, Event, Surroundings};
+use quorate_raft::Raft;
+use quorate_raft::configuration::Configuration;
+use quorate_raft::settings::{Settings, Setup, Snapshots};
+use quorate_raft::types::{GroupId, LogIndex};
+
+use crate::report;
+use server::Server;
+use starting::Starting;
+use turn::Turn;
+use whereabouts::misdirected;
+
+/// The timer of a new group's preferred member.
+const EARLY_TIMER: u64 = 3;
+/// How long a command that a gate has forwarded is remembered beyond its deadline: longer than a message stays in any
+/// network, so that a repeated one is never taken for another attempt.
+const FORWARD_MEMORY: Duration = Duration::from_secs(10);
+/// How long it waits for answers before it asks again.
+const EARLY_PAUSE: Duration = Duration::from_millis(10);
+
+/// One member's server of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shard {
+    setup: Setup,
+    name: String,
+    /// Who is to lead first: the one that the ring prefers.
+    first: Option<NodeId>,
+    surroundings: Surroundings,
+    keyspace: Keyspace,
+    phase: Phase,
+    /// In a new group: not before this.
+    next_campaign: Instant,
+    /// Commands that gates have forwarded, by node and attempt. Of a message that comes twice, the one could be refused and
+    /// the other executed.
+    forwarded: Recent<(NodeId, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// It reads what its disk has.
+    Starting(Box<Starting>),
+    /// It takes part.
+    Running(Box<Server>),
+    /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
+    /// not take part.
+    Broken(String),
+    /// The keyspace was dropped.
+    Dropped,
+}
+
+impl Shard {
+    /// This node's server of a group of the keyspace; `None` if it is no member of it.
+    pub fn new(keyspace: &Keyspace, id: GroupId, surroundings: &Surroundings) -> Option<Self> {
+        let (number, group) = keyspace.group(id)?;
+        let me = surroundings.me();
+        if !group.members.contains(&me) {
+            return None;
+        }
+        let every = u64::from(keyspace.settings.snapshot_every);
+        let defaults = Settings::default();
+        Some(Shard {
+            setup: Setup {
+                me,
+                group: id,
+                initial: Configuration::of_voters(group.members.iter().copied()),
+                settings: Settings {
+                    timing: surroundings.raft,
+                    snapshots: Snapshots::OnDemand,
+                    ages: true,
+                    snapshot_every: every,
+                    kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
+                    ..defaults
+                },
+                bugs: surroundings.bugs,
+            },
+            name: match keyspace.groups.len() {
+                1 => keyspace.settings.name.clone(),
+                _ => format!("{}/{number}", keyspace.settings.name),
+            },
+            first: group.members.first().copied(),
+            surroundings: surroundings.clone(),
+            keyspace: keyspace.clone(),
+            phase: Phase::Starting(Box::new(Starting::new(id))),
+            next_campaign: Instant(0),
+            forwarded: Recent::default(),
+        })
+    }
+
+    /// The protocol's state, once it has been recovered.
+    pub fn raft(&self) -> Option<&Raft> {
+        match &self.phase {
+            Phase::Running(server) => Some(server.raft()),
+            _ => None,
+        }
+    }
+
+    /// Why it does not take part, if so.
+    pub fn broken(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Broken(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// How many requests are in progress.
+    pub fn in_progress(&self) -> usize {
+        match &self.phase {
+            Phase::Running(server) => server.in_progress(),
+            _ => 0,
+        }
+    }
+
+    /// The last entry that is in its rows, once it takes part.
+    pub fn applied(&self) -> Option<LogIndex> {
+        match &self.phase {
+            Phase::Running(server) => Some(server.pipeline.applied()),
+            _ => None,
+        }
+    }
+
+    /// What this server claims about itself and its group.
+    pub fn claim(&self, now: Instant) -> GroupClaim {
+        let elections = match &self.phase {
+            Phase::Running(server) => server.elections(),
+            _ => 0,
+        };
+        let name = (self.setup.group, self.name.as_str());
+        let claim = report::claim(name, self.setup.me, self.raft(), self.broken(), elections, now);
+        GroupClaim {
+            // Not only given to the rows, but in them.
+            applied: self.applied().map_or(claim.applied, |applied| applied.0),
+            ..claim
+        }
+    }
+
+    /// In a new group the preferred member does not wait for an election timeout; nor does a member without others.
+    fn campaign_early(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Running(server) = &mut self.phase else {
+            return;
+        };
+        let voters = &server.raft().configuration().voters;
+        let alone = voters.len() == 1 && voters.contains(&self.setup.me) && server.elections() == 0;
+        let wanted = alone || self.first == Some(self.setup.me) && server.is_new();
+        if !wanted || turn.now.instant < self.next_campaign {
+            return;
+        }
+        let alive = voters
+            .iter()
+            .filter(|voter| self.surroundings.alive.contains(voter));
+        if alive.count() > voters.len() / 2 {
+            self.next_campaign = turn.now.instant + EARLY_PAUSE;
+            turn.push(Effect::SetTimer {
+                id: EARLY_TIMER,
+                at: self.next_campaign,
+            });
+            server.campaign(turn);
+        }
+    }
+
+    /// Whether this is a command that has come before.
+    fn is_repeated(&mut self, event: &Event, now: Instant) -> bool {
+        match event {
+            Event::Message {
+                from,
+                header,
+                message: Message::Forward(request),
+            } if !request.is_read() && !self.surroundings.bugs.has(Bug::RepeatsTaken) => {
+                let until = header.deadline.max(now) + FORWARD_MEMORY;
+                !self.forwarded.is_new((from.node, header.request), until, now)
+            }
+            _ => false,
+        }
+    }
+
+    /// What was asked for is another group's: says so. Gives back what is this one's.
+    fn turn_strangers_away(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
+        let request = match &event {
+            Event::Request { request, .. }
+            | Event::Message {
+                message: Message::Forward(request),
+                ..
+            } => request,
+            _ => return Some(event),
+        };
+        let hash = self.surroundings.placement.topology().ring.hash;
+        let Some(error) = misdirected(&self.keyspace, hash, self.setup.group, request) else {
+            return Some(event);
+        };
+        refuse(event, error, turn);
+        None
+    }
+
+    /// Whatever comes after the keyspace was dropped is answered, and nothing else is done.
+    fn turn_away_for_good(&self, event: Event, turn: &mut Turn<'_>) {
+        let asks = match &event {
+            Event::Request { .. } => true,
+            Event::Message { message, .. } => matches!(message, Message::Forward(_)),
+            _ => false,
+        };
+        if asks {
+            refuse(event, self.keyspace.no_longer_there(), turn);
+        }
+    }
+
+    fn tell_claim(&self, turn: &mut Turn<'_>) {
+        turn.push(Effect::Group(Box::new(self.claim(turn.now.instant))));
+    }
+
+    fn start_with(&mut self, result: Result<Option<starting::Found>, String>, turn: &mut Turn<'_>) {
+        let started = match result {
+            Ok(None) => return,
+            Ok(Some(found)) => {
+                let alive = &self.surroundings.alive;
+                let home = server::Home {
+                    keyspace: self.keyspace.id,
+                    voters: self.setup.initial.voters.len(),
+                };
+                Server::start(self.setup.clone(), home, found, alive, turn)
+            }
+            Err(why) => Err(why),
+        };
+        match started {
+            Ok(server) => self.phase = Phase::Running(Box::new(server)),
+            Err(why) => self.break_down(why, turn),
+        }
+        self.tell_claim(turn);
+    }
+
+    /// It takes no part (any longer).
+    fn break_down(&mut self, why: String, turn: &mut Turn<'_>) {
+        turn.push(Effect::Emit(
+            quorate_protocol::telemetry::TimelineEvent::GroupBroken {
+                group: self.setup.group,
+                reason: why.clone(),
+            },
+        ));
+        self.phase = Phase::Broken(why);
+        self.tell_claim(turn);
+    }
+}
+
+impl Role for Shard {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn { now, rng, effects };
+        if self.is_repeated(&event, now.instant) {
+            return;
+        }
+        let Some(event) = self.turn_strangers_away(event, &mut turn) else {
+            return;
+        };
+        if let Event::Peer { node, up } = event {
+            match up {
+                true => self.surroundings.alive.insert(node),
+                false => self.surroundings.alive.remove(&node),
+            };
+        }
+        match (&mut self.phase, event) {
+            (phase, Event::Dropped) => {
+                if let Phase::Running(server) = phase {
+                    server.drop_all(&self.keyspace, &mut turn);
+                }
+                self.phase = Phase::Dropped;
+            }
+            (Phase::Dropped, event) => self.turn_away_for_good(event, &mut turn),
+            (Phase::Running(server), event) => {
+                let news = server.handle(event, &mut turn);
+                if let Some(why) = server.broken.take() {
+                    server.turn_all_away(&why, &mut turn);
+                    self.break_down(why, &mut turn);
+                }
+                if news {
+                    self.tell_claim(&mut turn);
+                }
+            }
+            (Phase::Starting(starting), Event::Start) => starting.start(&mut turn),
+            (Phase::Starting(starting), Event::Read { token, result }) => {
+                let found = starting.read(token, result, &mut turn);
+                self.start_with(found, &mut turn);
+            }
+            // A server that does not take part sends everyone elsewhere.
+            (
+                _,
+                Event::Request {
+                    client,
+                    header,
+                    request,
+                },
+            ) => requests::relay(self.keyspace.id, client, header, request, &mut turn),
+            (
+                _,
+                Event::Message {
+                    from,
+                    header,
+                    message: Message::Forward(_),
+                },
+            ) => requests::redirect(from, header, None, &mut turn),
+            _ => {}
+        }
+        self.campaign_early(&mut turn);
+    }
+}
+
+/// Answers a request, a client's or a gate's, with an error.
+fn refuse(event: Event, error: Error, turn: &mut Turn<'_>) {
+    match event {
+        Event::Request { client, .. } => turn.push(Effect::Reply {
+            client,
+            response: Err(error),
+        }),
+        Event::Message { from, header, .. } => turn.push(Effect::Send {
+            to: from,
+            header,
+            message: Message::Forwarded(Err(error)),
+        }),
+        _ => {}
+    }
+}
+
+/// The error of a keyspace that does not have this group.
+pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
+    let name = &keyspace.settings.name;
+    let groups: Vec<String> = keyspace.groups.iter().map(|group| group.id.to_string()).collect();
+    Error::NotFound(format!(
+        "keyspace {name:?} has no group {group} (it has {}): look the keyspace up again",
+        groups.join(", ")
+    ))
+}
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod transcripts;

@@ -1,0 +1,73 @@
+//! What gets into the log for a request, and what the metrics are told of it when it is finished.
+
+use quorate_core::error::Error;
+use quorate_core::time::Instant;
+use quorate_protocol::api::{Request, Response, Stamp};
+use quorate_protocol::role::Effect;
+use quorate_protocol::shard_command::Command;
+use quorate_protocol::telemetry::Measurement;
+use quorate_raft::sessions::{MAX_IDLE_MS, Request as LogRequest, SessionId};
+
+/// What must get into the log for a request; `None` for one that changes nothing.
+pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
+    Ok(Some(match request {
+        Request::Propose { command, session, .. } => {
+            command.validate()?;
+            if let Some(Stamp {
+                sequence,
+                acknowledged,
+                ..
+            }) = session
+                && acknowledged >= sequence
+            {
+                return Err(Error::invalid(format!(
+                    "command {sequence} of a session cannot come when its client has all answers up to {acknowledged}: \
+                     number commands from 1 on, and acknowledge only those before the first without an answer"
+                )));
+            }
+            let command: &Command = command;
+            let bytes = command.encode();
+            match session {
+                None => LogRequest::Plain(bytes),
+                Some(stamp) => LogRequest::InSession {
+                    session: SessionId(stamp.session),
+                    sequence: stamp.sequence,
+                    acknowledged: stamp.acknowledged,
+                    command: bytes,
+                },
+            }
+        }
+        Request::OpenSession { idle_ms: 0, .. } => {
+            return Err(Error::invalid(
+                "a session must last at least 1 ms: give a greater idle_ms",
+            ));
+        }
+        Request::OpenSession { idle_ms, .. } if *idle_ms > MAX_IDLE_MS => {
+            return Err(Error::invalid(format!(
+                "idle_ms={idle_ms}: a session that nobody uses lasts at most {MAX_IDLE_MS} ms"
+            )));
+        }
+        Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
+        Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
+        other => {
+            assert!(other.is_read(), "no change of a group: {other:?}");
+            return Ok(None);
+        }
+    }))
+}
+
+/// A finished request, for the metrics.
+pub(super) fn measure(
+    request: &Request,
+    started: Instant,
+    now: Instant,
+    result: &Result<Response, Error>,
+) -> Option<Effect> {
+    Some(Effect::Measure(Measurement {
+        operation: request.operation()?,
+        consistency: request.group_consistency(),
+        outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
+        micros: now.0.saturating_sub(started.0),
+        siblings: 0,
+    }))
+}

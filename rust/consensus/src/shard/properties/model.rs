@@ -1,0 +1,174 @@
+//! What a shard should be: a model of its own, without rows, that keeps every moment.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_core::key::Key;
+use quorate_core::time::WallTime;
+use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
+use quorate_raft::entry::{Entry, EntryKind};
+use quorate_raft::sessions::{Request, SessionId, logged};
+
+/// What an entry did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Did {
+    Nothing,
+    Command(Outcome),
+    Opened,
+    Closed,
+    /// The session was not there any longer.
+    Expired,
+}
+
+/// A key's version and value; `None` if it is absent.
+pub(super) type State = Option<(u64, Bytes)>;
+
+#[derive(Debug)]
+struct Session {
+    idle_micros: u64,
+    expires: u64,
+}
+
+/// A group's committed entries and what became of them.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) requests: Vec<Option<Request>>,
+    pub(super) did: Vec<Did>,
+    /// What each key was, from which entry on.
+    history: BTreeMap<Key, Vec<(u64, State)>>,
+    /// Appended, by id.
+    pub(super) appended: BTreeMap<u64, (String, Bytes)>,
+    clock: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    /// What each command of a session was answered.
+    pub(super) executed: BTreeMap<(u64, u64), Outcome>,
+    /// Commands of sessions that came when those had expired.
+    pub(super) expired: Vec<(u64, u64)>,
+}
+
+impl Model {
+    /// How many entries are committed.
+    pub(super) fn last(&self) -> u64 {
+        self.did.len() as u64
+    }
+
+    pub(super) fn did(&self, index: u64) -> Option<&Did> {
+        self.did.get(usize::try_from(index).ok()?.checked_sub(1)?)
+    }
+
+    pub(super) fn request(&self, index: u64) -> Option<&Request> {
+        self.requests
+            .get(usize::try_from(index).ok()?.checked_sub(1)?)?
+            .as_ref()
+    }
+
+    /// The next entry is committed.
+    pub(super) fn commit(&mut self, entry: &Entry) {
+        assert_eq!(entry.index.0, self.last() + 1, "entries are committed in order");
+        let found = match &entry.kind {
+            EntryKind::Command(bytes) => Some(bytes),
+            _ => None,
+        };
+        let request = found.map(|bytes| quorate_raft::sessions::request_of(bytes).expect("a logged request"));
+        let did = match (&request, found) {
+            (Some(request), Some(bytes)) => {
+                self.clock = self.clock.max(time_of(bytes, request).0);
+                let clock = self.clock;
+                self.sessions.retain(|_, session| session.expires >= clock);
+                self.request_of(entry, request)
+            }
+            _ => Did::Nothing,
+        };
+        self.requests.push(request);
+        self.did.push(did);
+    }
+
+    fn request_of(&mut self, entry: &Entry, request: &Request) -> Did {
+        match request {
+            Request::Plain(command) => Did::Command(self.execute(entry, command)),
+            Request::Open { idle_ms } => {
+                let idle_micros = idle_ms * 1000;
+                let expires = self.clock + idle_micros;
+                let session = Session { idle_micros, expires };
+                self.sessions.insert(SessionId(entry.index.0), session);
+                Did::Opened
+            }
+            Request::Close(session) => {
+                self.sessions.remove(session);
+                Did::Closed
+            }
+            Request::InSession {
+                session,
+                sequence,
+                command,
+                ..
+            } => {
+                let call = (session.0, *sequence);
+                let Some(known) = self.sessions.get_mut(session) else {
+                    self.expired.push(call);
+                    return Did::Expired;
+                };
+                known.expires = self.clock + known.idle_micros;
+                if let Some(outcome) = self.executed.get(&call) {
+                    return Did::Command(outcome.clone());
+                }
+                let outcome = self.execute(entry, command);
+                self.executed.insert(call, outcome.clone());
+                Did::Command(outcome)
+            }
+        }
+    }
+
+    fn execute(&mut self, entry: &Entry, command: &Bytes) -> Outcome {
+        let index = entry.index.0;
+        match Command::decode(command).expect("a command") {
+            Command::Append { source, data } => {
+                self.appended.insert(index, (source, data));
+            }
+            Command::Write(writes) => {
+                let fails = |(_, write): &(u32, &Write)| {
+                    let version = self.at(&write.key, u64::MAX).map(|(version, _)| version);
+                    match write.condition {
+                        Condition::Any => false,
+                        Condition::Absent => version.is_some(),
+                        Condition::Version(wanted) => version != Some(wanted),
+                    }
+                };
+                if let Some((write, failed)) = (0..).zip(&writes).find(fails) {
+                    let current = self.at(&failed.key, u64::MAX).map(|(version, _)| version);
+                    return Outcome::ConditionFailed { write, current };
+                }
+                for write in writes {
+                    let state = write.value.map(|value| (index, value));
+                    self.history.entry(write.key).or_default().push((index, state));
+                }
+            }
+        }
+        Outcome::Done {
+            index,
+            term: entry.term.0,
+        }
+    }
+
+    /// What a key was after this entry.
+    pub(super) fn at(&self, key: &Key, index: u64) -> State {
+        let states = self.history.get(key)?;
+        let count = states.partition_point(|(from, _)| *from <= index);
+        states[..count].last().and_then(|(_, state)| state.clone())
+    }
+
+    /// All keys that were there after this entry.
+    pub(super) fn all_at(&self, index: u64) -> BTreeMap<Key, (u64, Bytes)> {
+        let there = |key: &Key| Some((key.clone(), self.at(key, index)?));
+        self.history.keys().filter_map(there).collect()
+    }
+}
+
+/// When the leader put it into the log: the one time that makes these bytes.
+fn time_of(bytes: &Bytes, request: &Request) -> WallTime {
+    let time: Option<(WallTime, Request)> = quorate_raft::format::decode("logged request", bytes).ok();
+    let (time, decoded) = time.expect("a time and a request");
+    assert_eq!(&decoded, request);
+    assert_eq!(&logged(time, decoded), bytes);
+    time
+}

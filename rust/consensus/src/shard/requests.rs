@@ -1,0 +1,439 @@
+//! Requests, from arrival to answer.
+
+use std::time::Duration;
+
+use quorate_core::attempts::Attempts;
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::api::{Committed, Request, Response};
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, ClientRef, Effect, RoleId};
+use quorate_protocol::shard_command::{Command, Outcome};
+use quorate_protocol::telemetry::Span;
+use quorate_raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
+use quorate_raft::server::Refusal;
+use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError, logged};
+use quorate_raft::types::{LogIndex, LogPosition};
+
+use crate::shard::kind::{log_request, measure};
+use crate::shard::server::Server;
+use crate::shard::turn::Turn;
+
+/// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Who waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    Client(ClientRef),
+    /// The gate of some node.
+    Gate(Address),
+}
+
+/// A request in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ask {
+    pub(super) origin: Origin,
+    pub(super) header: Header,
+    pub(super) request: Request,
+    started: Now,
+    /// In doubt while it is in the log.
+    attempts: Attempts,
+}
+
+/// A command on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Gathered {
+    id: u64,
+    deadline: Instant,
+    request: LogRequest,
+}
+
+/// Hands a client's request to the gate of this node.
+pub(super) fn relay(
+    keyspace: KeyspaceId,
+    client: ClientRef,
+    header: Header,
+    request: Request,
+    turn: &mut Turn<'_>,
+) {
+    turn.push(Effect::Relay {
+        to: RoleId::Gate(keyspace),
+        client,
+        header,
+        request,
+    });
+}
+
+/// Tells a gate to ask elsewhere: nothing was done here.
+pub(super) fn redirect(to: Address, header: Header, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+    turn.push(Effect::Send {
+        to,
+        header,
+        message: Message::Redirect { leader },
+    });
+}
+
+impl Server {
+    pub(super) fn request(
+        &mut self,
+        client: ClientRef,
+        header: Header,
+        request: Request,
+        turn: &mut Turn<'_>,
+    ) {
+        self.begin(Origin::Client(client), header, request, turn);
+    }
+
+    /// A gate takes this server for the leader.
+    pub(super) fn forwarded(&mut self, from: Address, header: Header, request: Request, turn: &mut Turn<'_>) {
+        self.begin(Origin::Gate(from), header, request, turn);
+    }
+
+    fn begin(&mut self, origin: Origin, header: Header, request: Request, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let left = header.deadline.since(now);
+        let deadline = header.deadline - MARGIN.min(left / 8);
+        self.last_ask += 1;
+        let id = self.last_ask;
+        let logged = log_request(&request);
+        let level = request.read_level();
+        let started = turn.now;
+        let ask = Ask {
+            origin,
+            header,
+            request,
+            started,
+            attempts: Attempts::default(),
+        };
+        self.asks.insert(id, ask);
+        match (logged, level) {
+            (Err(error), _) => self.finish(id, Err(error), turn),
+            (Ok(Some(_)), _) if !self.raft.is_leader() => self.turn_away(id, self.raft.leader(), turn),
+            (Ok(Some(request)), _) => self.gather(id, deadline, request, turn),
+            (Ok(None), Some(level)) => self.ask_to_read(id, deadline, level, turn),
+            (Ok(None), None) => {
+                let error = Error::invalid("a shard does not answer this request");
+                self.finish(id, Err(error), turn);
+            }
+        }
+    }
+
+    // ---- commands ----
+
+    /// Commands that come in one turn go into the log, to the disk and to the followers together.
+    fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest, turn: &mut Turn<'_>) {
+        if self.gathered.is_empty() {
+            turn.push(Effect::Send {
+                to: Address {
+                    node: self.me,
+                    role: RoleId::Shard(self.group),
+                },
+                header: Header {
+                    generation: 0,
+                    request: 0,
+                    deadline: Instant::NEVER,
+                    trace: None,
+                },
+                message: Message::Gathered,
+            });
+        }
+        self.gathered.push(Gathered {
+            id,
+            deadline,
+            request,
+        });
+    }
+
+    pub(super) fn propose_gathered(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let (gathered, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gathered)
+            .into_iter()
+            .partition(|gathered| gathered.deadline > now.instant);
+        for late in late {
+            let error = self.unavailable();
+            self.finish(late.id, Err(error), turn);
+        }
+        if gathered.is_empty() {
+            return;
+        }
+        let (waiting, commands): (Vec<_>, Vec<_>) = gathered
+            .into_iter()
+            .map(|gathered| {
+                let command = logged(now.wall, gathered.request);
+                ((gathered.id, gathered.deadline), command)
+            })
+            .unzip();
+        match self.drive(turn, |raft, turn| raft.propose(commands, turn)) {
+            Ok(first) => {
+                for (id, _) in &waiting {
+                    if let Some(ask) = self.asks.get_mut(id) {
+                        ask.attempts.begin();
+                    }
+                }
+                self.waiting.expect(first, waiting);
+            }
+            Err(refusal) => {
+                for (id, _) in waiting {
+                    self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+                }
+            }
+        }
+    }
+
+    pub(super) fn proposed(
+        &mut self,
+        id: u64,
+        result: Result<(LogPosition, Answer), ProposeError>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(ask) = self.asks.get_mut(&id) {
+            match &result {
+                Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
+                // It was executed, or certainly not.
+                _ => ask.attempts.settled(),
+            }
+        }
+        let answer = match result {
+            Ok((_, Answer::Done(bytes))) => self.executed(id, &bytes),
+            Ok((_, Answer::Opened(session))) => Ok(Response::SessionOpened {
+                session: session.0,
+                leader: self.leader_or_me(),
+            }),
+            Ok((_, Answer::Closed)) => Ok(Response::Done),
+            // Not executed now; whether it was before, the session cannot tell.
+            Err(ProposeError::Session(error @ (SessionError::Expired | SessionError::Forgotten))) => {
+                Err(Error::SessionExpired(error.to_string()))
+            }
+            Err(ProposeError::NotCommitted) => return self.turn_away(id, self.raft.leader(), turn),
+            Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
+                return self.turn_away(id, leader, turn);
+            }
+            Err(ProposeError::OutcomeUnknown) => Err(self.unknown(None)),
+            Err(ProposeError::Refused(Refusal::Overloaded)) => Err(Error::Overloaded(format!(
+                "{} has too much under way in group {}: nothing was written; try again later",
+                self.me, self.group
+            ))),
+            Err(ProposeError::Refused(Refusal::StorageFull)) => Err(Error::StorageFull(format!(
+                "the disk of {}, which leads group {}, is full and nothing was written: raise map_size_bytes in its \
+                 configuration or free space, then retry",
+                self.me, self.group
+            ))),
+        };
+        self.finish(id, answer, turn);
+    }
+
+    fn executed(&self, id: u64, bytes: &bytes::Bytes) -> Result<Response, Error> {
+        let outcome = Outcome::decode(bytes);
+        match outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}")) {
+            Outcome::Done { index, term } => Ok(Response::Committed(Committed {
+                index,
+                term,
+                leader: self.leader_or_me(),
+            })),
+            Outcome::ConditionFailed { write, current } => {
+                let key = match self.asks.get(&id).map(|ask| &ask.request) {
+                    Some(Request::Propose {
+                        command: Command::Write(writes),
+                        ..
+                    }) => writes.get(write as usize).map(|write| write.key.to_string()),
+                    _ => None,
+                };
+                Err(Error::ConditionFailed {
+                    key: key.unwrap_or_default(),
+                    current,
+                })
+            }
+        }
+    }
+
+    fn leader_or_me(&self) -> NodeId {
+        self.raft.leader().unwrap_or(self.me)
+    }
+
+    // ---- reads ----
+
+    fn ask_to_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
+        self.waiting.ask(Question {
+            id,
+            deadline,
+            level,
+            query: bytes::Bytes::new(),
+        });
+        match level {
+            // As soon as there are rows.
+            ReadLevel::Stale => self.waiting.ready(vec![id], LogIndex(0)),
+            ReadLevel::Linearizable => self.drive(turn, |raft, turn| raft.read(vec![id], turn)),
+        }
+    }
+
+    /// A read that cannot be answered here.
+    pub(super) fn not_read(&mut self, id: u64, error: QueryError, turn: &mut Turn<'_>) {
+        match error {
+            QueryError::NotLeader { leader } => self.turn_away(id, leader, turn),
+            QueryError::TimedOut => {
+                let required = self.majority();
+                let error = Error::ReadTimeout {
+                    answered: 0,
+                    required,
+                };
+                self.finish(id, Err(error), turn);
+            }
+        }
+    }
+
+    // ---- leaders come and go ----
+
+    /// Somebody else leads, or nobody, or this server.
+    pub(super) fn leader_changed(&mut self, turn: &mut Turn<'_>) {
+        let leader = self.raft.leader();
+        let gate = Address {
+            node: self.me,
+            role: RoleId::Gate(self.home.keyspace),
+        };
+        let header = Header {
+            generation: 0,
+            request: 0,
+            deadline: Instant::NEVER,
+            trace: None,
+        };
+        redirect(gate, header, leader, turn);
+        if self.raft.is_leader() {
+            return;
+        }
+        // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
+        let proposed = self.asks.iter().filter(|(_, ask)| {
+            let logged = !ask.request.is_read();
+            logged && ask.request.is_repeatable()
+        });
+        let waiting: Vec<u64> = self.gathered.iter().map(|gathered| gathered.id).collect();
+        let ids: Vec<u64> = proposed
+            .map(|(id, _)| *id)
+            .filter(|id| !waiting.contains(id))
+            .collect();
+        for id in ids {
+            let error = self.unknown(Some("the leader was deposed".to_owned()));
+            self.finish(id, Err(error), turn);
+        }
+    }
+
+    /// Deadlines.
+    pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
+        let mut effects = Vec::new();
+        self.waiting.sweep(turn.now.instant, &mut effects);
+        self.outcomes(effects, turn);
+    }
+
+    // ---- the end ----
+
+    fn majority(&self) -> u8 {
+        (self.home.voters / 2 + 1) as u8
+    }
+
+    fn unknown(&self, reason: Option<String>) -> Error {
+        Error::OutcomeUnknown {
+            acked: 1,
+            required: self.majority(),
+            reason,
+        }
+    }
+
+    fn unavailable(&self) -> Error {
+        Error::Overloaded(format!(
+            "{} did not come to this request of group {} in time: nothing was written; try again later",
+            self.me, self.group
+        ))
+    }
+
+    /// It has not been done and will not be, here.
+    fn turn_away(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        assert!(
+            !ask.attempts.in_doubt(),
+            "what is in the log may be executed here"
+        );
+        match ask.origin {
+            Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
+            Origin::Gate(gate) => redirect(gate, ask.header, leader, turn),
+        }
+    }
+
+    /// This server can do no more: what it was asked to write may have been written, reads are for others.
+    pub(super) fn turn_all_away(&mut self, why: &str, turn: &mut Turn<'_>) {
+        for id in self.asks.keys().copied().collect::<Vec<_>>() {
+            let read = self.asks.get(&id).is_some_and(|ask| ask.request.is_read());
+            match read {
+                true => self.turn_away(id, None, turn),
+                false => {
+                    let error = self.unknown(Some(format!("{}: {why}", self.me)));
+                    self.finish(id, Err(error), turn);
+                }
+            }
+        }
+    }
+
+    /// The keyspace was dropped: what is in the log may be committed elsewhere, everything else was not done and will not be.
+    pub(super) fn drop_all(&mut self, keyspace: &Keyspace, turn: &mut Turn<'_>) {
+        let gathered: Vec<u64> = self.gathered.drain(..).map(|gathered| gathered.id).collect();
+        for (id, read) in self
+            .asks
+            .iter()
+            .map(|(id, ask)| (*id, ask.request.is_read()))
+            .collect::<Vec<_>>()
+        {
+            let error = match read || gathered.contains(&id) {
+                true => keyspace.no_longer_there(),
+                false => self.unknown(Some(keyspace.was_dropped())),
+            };
+            self.finish(id, Err(error), turn);
+        }
+    }
+
+    /// The only way out, but for those who are sent elsewhere.
+    pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(ask) = self.asks.remove(&id) else { return };
+        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority()));
+        ask.tell(self.me, &result, turn);
+        turn.effects.extend(measure(
+            &ask.request,
+            ask.started.instant,
+            turn.now.instant,
+            &result,
+        ));
+        match ask.origin {
+            Origin::Client(client) => turn.push(Effect::Reply {
+                client,
+                response: result,
+            }),
+            Origin::Gate(to) => turn.push(Effect::Send {
+                to,
+                header: ask.header,
+                message: Message::Forwarded(result),
+            }),
+        }
+    }
+}
+
+impl Ask {
+    /// The span of a sampled request.
+    fn tell(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
+        let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {
+            return;
+        };
+        let (Some(name), Some(group)) = (self.request.raft_span(), self.request.group()) else {
+            return;
+        };
+        let mut span = Span::child(parent, turn.rng, name, me, self.started.wall, turn.now.wall)
+            .with("db.system.name", "quorate")
+            .with("quorate.group", group)
+            .failed(result.as_ref().err());
+        if let Ok(Response::Committed(committed)) = result {
+            span = span
+                .with("quorate.index", committed.index)
+                .with("quorate.term", committed.term);
+        }
+        turn.push(Effect::Span(Box::new(span)));
+    }
+}

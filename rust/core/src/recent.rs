@@ -1,0 +1,68 @@
+//! What has happened lately: to do a thing once that is asked for again and again.
+
+use std::collections::BTreeMap;
+
+use crate::time::Instant;
+
+/// Below this many entries it is not worth looking for old ones.
+const SMALL: usize = 256;
+
+/// Keys that are remembered, each until its time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recent<K> {
+    until: BTreeMap<K, Instant>,
+    /// How many entries make it look for those that may be forgotten. Doubles with what it has to keep, so that a
+    /// look costs little per entry.
+    look_at: usize,
+}
+
+impl<K> Default for Recent<K> {
+    fn default() -> Self {
+        Recent {
+            until: BTreeMap::new(),
+            look_at: SMALL,
+        }
+    }
+}
+
+impl<K: Ord> Recent<K> {
+    /// Whether the key is not remembered. From now on it is, until the given time.
+    pub fn is_new(&mut self, key: K, until: Instant, now: Instant) -> bool {
+        if self.until.get(&key).is_some_and(|until| *until > now) {
+            return false;
+        }
+        self.until.insert(key, until);
+        if self.until.len() >= self.look_at {
+            self.until.retain(|_, until| *until > now);
+            self.look_at = SMALL.max(2 * self.until.len());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_new_again_after_its_time() {
+        let mut recent = Recent::default();
+        assert!(recent.is_new("a", Instant(10), Instant(0)));
+        assert!(
+            !recent.is_new("a", Instant(99), Instant(9)),
+            "and that does not prolong it"
+        );
+        assert!(recent.is_new("b", Instant(10), Instant(9)));
+        assert!(recent.is_new("a", Instant(20), Instant(10)));
+        assert!(!recent.is_new("a", Instant(20), Instant(11)));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let mut recent = Recent::default();
+        for time in 0..100_000 {
+            assert!(recent.is_new(time, Instant(time + 1_000), Instant(time)));
+        }
+        assert!(recent.until.len() <= 2 * 1_000 + SMALL, "{}", recent.until.len());
+    }
+}

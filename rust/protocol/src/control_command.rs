@@ -1,0 +1,206 @@
+//! The commands of the control plane's log, and their answers.
+//!
+//! On disk a command is one byte of format version, then postcard: variants are only ever appended, and a program
+//! proposes a new one only once the cluster's version says that every member knows it.
+
+use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_raft::format::{self, FormatError};
+use quorate_versions::WriteId;
+use serde::{Deserialize, Serialize};
+
+use crate::api::Response;
+use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
+use crate::topology::{Member, Topology};
+
+/// Something to be done, and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Change {
+    /// The same for a retry as for the first attempt.
+    pub id: WriteId,
+    /// What.
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Command {
+    /// Make a cluster of these members. Nothing happens if there is one.
+    Bootstrap(Topology),
+    /// This member has these addresses now.
+    Register(Member),
+    /// Create a keyspace, or find the one that has these settings.
+    CreateKeyspace(KeyspaceSettings),
+    /// Change settings of a keyspace.
+    AlterKeyspace {
+        /// Which.
+        name: String,
+        /// What is to change.
+        change: KeyspaceChange,
+    },
+    /// Have a keyspace no more.
+    DropKeyspace {
+        /// Which.
+        name: String,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// This is the keyspace: as it is now, or was when it was dropped.
+    Keyspace {
+        /// With its id.
+        keyspace: Keyspace,
+        /// Whether the command created it.
+        created: bool,
+    },
+    /// It was not done and will not be.
+    Refused(Error),
+}
+
+impl Change {
+    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    pub fn size(&self) -> usize {
+        match &self.command {
+            Command::Bootstrap(topology) => topology.size(),
+            Command::Register(member) => member.size(),
+            Command::CreateKeyspace(settings) => settings.name.len(),
+            Command::AlterKeyspace { name, .. } | Command::DropKeyspace { name } => name.len(),
+        }
+    }
+
+    /// Its bytes in the log.
+    pub fn encode(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    /// What the bytes of a log entry say.
+    ///
+    /// # Errors
+    /// [`FormatError`] if they are no command that this program knows.
+    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
+        format::decode("control command", bytes)
+    }
+}
+
+impl Outcome {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    /// What the bytes say.
+    ///
+    /// # Errors
+    /// [`FormatError`] if they are no outcome.
+    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
+        format::decode("control outcome", bytes)
+    }
+
+    /// As a client is told. Only keyspaces are its concern.
+    ///
+    /// # Errors
+    /// The reason of a refusal.
+    pub fn into_response(self) -> Result<Response, Error> {
+        match self {
+            Outcome::Keyspace { keyspace, created } => Ok(Response::Keyspace { keyspace, created }),
+            Outcome::Refused(error) => Err(error),
+            Outcome::Done => Ok(Response::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::ids::{ClusterId, KeyspaceId, NodeId};
+    use quorate_core::level::Level;
+    use quorate_ring::RingSettings;
+
+    use super::*;
+    use crate::keyspace::ReadRepair;
+
+    fn member() -> Member {
+        Member {
+            id: NodeId(2),
+            peer_address: "p:1".to_owned(),
+            client_address: "c:2".to_owned(),
+            http_address: "h:3".to_owned(),
+            rack: "r".to_owned(),
+            datacenter: "d".to_owned(),
+        }
+    }
+
+    fn commands() -> Vec<Command> {
+        let topology = Topology::new(ClusterId(7), 1, vec![member()], RingSettings::default()).unwrap();
+        vec![
+            Command::Bootstrap(topology),
+            Command::Register(member()),
+            Command::CreateKeyspace(KeyspaceSettings::quorum("logs", 3)),
+            Command::AlterKeyspace {
+                name: "logs".to_owned(),
+                change: KeyspaceChange {
+                    read_level: Some(Level::One),
+                    write_level: None,
+                    read_repair: Some(ReadRepair::Off),
+                },
+            },
+            Command::DropKeyspace {
+                name: "logs".to_owned(),
+            },
+        ]
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bytes on disks. A change of them needs a new format version and a decoder of the old one.
+    #[test]
+    fn golden_bytes() {
+        let id = WriteId {
+            client: 1,
+            sequence: 300,
+        };
+        let encoded: Vec<String> = commands()
+            .into_iter()
+            .map(|command| hex(&Change { id, command }.encode()))
+            .collect();
+        let golden = [
+            "0101ac0200070101020370 3a310363 3a320368 3a330172016496 0100",
+            "0101ac020102 03703a31 03633a32 03683a33 0172 0164",
+            "0101ac0202 046c6f6773 00 03 03 03 01 01 904e",
+            "0101ac0203 046c6f6773 0100 00 0100",
+            "0101ac0204 046c6f6773",
+        ];
+        let golden: Vec<String> = golden.iter().map(|line| line.replace(' ', "")).collect();
+        assert_eq!(encoded, golden);
+        for command in commands() {
+            let change = Change { id, command };
+            assert_eq!(Change::decode(&change.encode()), Ok(change));
+        }
+        let outcome = Outcome::Keyspace {
+            keyspace: Keyspace {
+                id: KeyspaceId(3),
+                settings: KeyspaceSettings::quorum("logs", 3),
+                groups: Vec::new(),
+            },
+            created: true,
+        };
+        assert_eq!(hex(&outcome.encode()), "010103046c6f6773000303030101904e0001");
+        assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
+    }
+
+    #[test]
+    fn bytes_that_are_no_command_say_why() {
+        let reason = |bytes: &'static [u8]| {
+            let error = Change::decode(&Bytes::from_static(bytes)).unwrap_err();
+            error.to_string()
+        };
+        assert!(reason(b"").contains("empty"));
+        assert!(reason(b"\x02abc").contains("upgrade"));
+        assert!(reason(b"\x01\x01\x01\x63").contains("malformed"));
+    }
+}

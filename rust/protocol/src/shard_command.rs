@@ -1,0 +1,174 @@
+//! The commands of a shard's log, and what they are answered.
+//!
+//! On disk a command is one byte of format version, then postcard: variants are only ever appended. It stands inside a
+//! logged request of [`quorate_raft::sessions`].
+
+use bytes::Bytes;
+use quorate_core::error::Error;
+use quorate_core::key::Key;
+use quorate_raft::format::{self, FormatError};
+use serde::{Deserialize, Serialize};
+
+use crate::api::MAX_VALUE_BYTES;
+
+/// The most bytes of keys and values that one command may have: the largest value and something to spare.
+pub const MAX_COMMAND_BYTES: usize = MAX_VALUE_BYTES + (256 << 10);
+/// The most bytes of an entry's source.
+pub const MAX_SOURCE: usize = 256;
+
+/// What a write demands of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Condition {
+    /// Nothing.
+    Any,
+    /// The key does not exist.
+    Absent,
+    /// The key exists in this version.
+    Version(u64),
+}
+
+/// One write of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Write {
+    /// Which key.
+    pub key: Key,
+    /// `None` deletes it.
+    pub value: Option<Bytes>,
+    /// What must hold of the key before the batch.
+    pub condition: Condition,
+}
+
+/// What a shard can be told to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Command {
+    /// All of these, or, where a condition does not hold, none. Each key at most once.
+    Write(Vec<Write>),
+    /// Add an entry to the shard's log of entries.
+    Append {
+        /// Where it comes from; may be empty.
+        source: String,
+        /// What it says.
+        data: Bytes,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done; its position in the log is the version of all that it wrote, or the entry's id.
+    Done {
+        /// Log index.
+        index: u64,
+        /// Term of the entry.
+        term: u64,
+    },
+    /// Nothing of it was done: the condition of this write does not hold.
+    ConditionFailed {
+        /// Its place in the batch.
+        write: u32,
+        /// The key's version now; `None` if it is absent.
+        current: Option<u64>,
+    },
+}
+
+impl Command {
+    /// Its bytes in the log.
+    pub fn encode(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    /// What the bytes of a log entry say.
+    ///
+    /// # Errors
+    /// [`FormatError`] if they are no command that this program knows.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        format::decode("shard command", bytes)
+    }
+
+    /// Bytes of keys, values and data.
+    pub fn size(&self) -> usize {
+        match self {
+            Command::Write(writes) => writes
+                .iter()
+                .map(|write| write.key.size() + write.value.as_ref().map_or(0, Bytes::len))
+                .sum(),
+            Command::Append { source, data } => source.len() + data.len(),
+        }
+    }
+
+    /// Refuses what must not get into a log.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`].
+    pub fn validate(&self) -> Result<(), Error> {
+        let (values, source): (Vec<&Bytes>, usize) = match self {
+            Command::Write(writes) => {
+                if writes.is_empty() {
+                    return Err(Error::invalid("a batch without writes: give at least one"));
+                }
+                let mut keys: Vec<&Key> = writes.iter().map(|write| &write.key).collect();
+                keys.sort_unstable();
+                if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                    return Err(Error::invalid(format!(
+                        "key {} stands twice in one batch: write each key once",
+                        pair[0]
+                    )));
+                }
+                (
+                    writes.iter().filter_map(|write| write.value.as_ref()).collect(),
+                    0,
+                )
+            }
+            Command::Append { source, data } => (vec![data], source.len()),
+        };
+        let limit = |what: &str, size: usize, limit: usize, remedy: &str| {
+            Err(Error::LimitExceeded {
+                what: what.to_owned(),
+                size: size as u64,
+                limit: limit as u64,
+                remedy: remedy.to_owned(),
+            })
+        };
+        if source > MAX_SOURCE {
+            return limit("the source's length in bytes", source, MAX_SOURCE, "shorten it");
+        }
+        if let Some(value) = values.iter().find(|value| value.len() > MAX_VALUE_BYTES) {
+            let remedy = "split the value over several keys";
+            return limit(
+                "the value's length in bytes",
+                value.len(),
+                MAX_VALUE_BYTES,
+                remedy,
+            );
+        }
+        if self.size() > MAX_COMMAND_BYTES {
+            let remedy = "split the batch; each part is atomic by itself";
+            return limit(
+                "the batch's length in bytes",
+                self.size(),
+                MAX_COMMAND_BYTES,
+                remedy,
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        format::encode(self)
+    }
+
+    /// What the bytes say.
+    ///
+    /// # Errors
+    /// [`FormatError`] if they are no outcome.
+    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
+        format::decode("shard outcome", bytes)
+    }
+}
+
+#[cfg(test)]
+#[path = "shard_command_tests.rs"]
+mod tests;

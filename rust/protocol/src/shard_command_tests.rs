@@ -1,0 +1,102 @@
+use quorate_raft::format::FORMAT_VERSION;
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key::try_from(name).unwrap()
+}
+
+fn write(name: &str, value: &'static [u8], condition: Condition) -> Write {
+    Write {
+        key: key(name),
+        value: Some(Bytes::from_static(value)),
+        condition,
+    }
+}
+
+fn hex(bytes: &Bytes) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that logs hold for ever.
+#[test]
+fn commands_and_outcomes_have_the_bytes_that_they_have_always_had() {
+    let batch = Command::Write(vec![
+        write("k", b"v", Condition::Version(300)),
+        Write {
+            key: key("l"),
+            value: None,
+            condition: Condition::Absent,
+        },
+    ]);
+    assert_eq!(
+        hex(&batch.encode()),
+        "010002016b00010176".to_owned() + "02ac02" + "016c000001"
+    );
+    let append = Command::Append {
+        source: "web".to_owned(),
+        data: Bytes::from_static(b"line"),
+    };
+    assert_eq!(hex(&append.encode()), "010103776562046c696e65");
+    for command in [batch, append] {
+        assert_eq!(Command::decode(&command.encode()), Ok(command));
+    }
+    let done = Outcome::Done { index: 7, term: 2 };
+    assert_eq!(hex(&done.encode()), "01000702");
+    let failed = Outcome::ConditionFailed {
+        write: 1,
+        current: Some(5),
+    };
+    assert_eq!(hex(&failed.encode()), "0101010105");
+    for outcome in [done, failed] {
+        assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
+    }
+}
+
+#[test]
+fn bytes_of_a_later_program_are_refused() {
+    let bytes = Bytes::copy_from_slice(&[FORMAT_VERSION + 1, 0]);
+    assert!(
+        Command::decode(&bytes)
+            .unwrap_err()
+            .to_string()
+            .contains("upgrade")
+    );
+}
+
+#[test]
+fn a_batch_writes_something_and_each_key_once() {
+    let reason = |writes| Command::Write(writes).validate().unwrap_err().to_string();
+    assert!(reason(vec![]).contains("at least one"));
+    let twice = vec![write("k", b"1", Condition::Any), write("k", b"2", Condition::Any)];
+    assert!(reason(twice).contains("twice"));
+    assert_eq!(
+        Command::Write(vec![write("k", b"1", Condition::Any)]).validate(),
+        Ok(())
+    );
+}
+
+#[test]
+fn what_is_too_large_never_gets_into_a_log() {
+    let of_size = |size: usize| Write {
+        key: key("k"),
+        value: Some(vec![0; size].into()),
+        condition: Condition::Any,
+    };
+    assert_eq!(Command::Write(vec![of_size(MAX_VALUE_BYTES)]).validate(), Ok(()));
+    let too_large = Command::Write(vec![of_size(MAX_VALUE_BYTES + 1)]);
+    assert!(matches!(too_large.validate(), Err(Error::LimitExceeded { .. })));
+    let halves = ["a", "b"].map(|name| Write {
+        key: key(name),
+        ..of_size(MAX_COMMAND_BYTES / 2)
+    });
+    assert!(matches!(
+        Command::Write(halves.to_vec()).validate(),
+        Err(Error::LimitExceeded { .. })
+    ));
+    let append = Command::Append {
+        source: "s".repeat(MAX_SOURCE + 1),
+        data: Bytes::new(),
+    };
+    assert!(matches!(append.validate(), Err(Error::LimitExceeded { .. })));
+}

@@ -1,0 +1,327 @@
+//! The coordinator role: the requests of one keyspace that came to this node.
+//!
+//! One role holds all of them; a request is a small state machine in its table (a write, a read, a scan, or one that
+//! was forwarded), not an actor of its own. The table may be lost at any time without harm to data: what it knows is
+//! only who is waiting for what.
+//!
+//! A write is coordinated by a replica of its key, since an event needs a dot; a coordinator on another node forwards
+//! it to the first replica that it can reach. Reads and scans are coordinated wherever they arrive.
+//!
+//! Invariants:
+//! * Each request of a client is answered exactly once, at its deadline at the latest.
+//! * The name of an exchange never repeats, not after a restart either, so that a late answer to a request of an
+//!   earlier boot is not taken for the answer to another.
+
+mod answers;
+mod dropped;
+mod repair;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::recent::Recent;
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::placement::Preference;
+use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
+use quorate_protocol::telemetry::TraceContext;
+use rand_core::Rng as _;
+
+use crate::exchange::{Ask, Exchange, Kind, Origin, Progress};
+use repair::Repairs;
+
+/// How long a read waits for those it asked before it asks the others too.
+pub const HEDGE_AFTER: Duration = Duration::from_millis(50);
+/// How long a scan waits for a node that is not needed.
+pub const SCAN_PATIENCE: Duration = Duration::from_millis(500);
+/// How long after its answer a read waits for the rest, to repair them.
+pub const REPAIR_PATIENCE: Duration = Duration::from_secs(2);
+/// One in this many reads at ONE asks every replica, so that what only ONE reads is repaired too.
+pub const REPAIR_ONE_IN: u32 = 10;
+/// The most keys a page of a scan has.
+pub const MAX_PAGE: u32 = 1_000;
+/// The most bytes kept for reads that are answered and wait for the rest.
+pub const MAX_LINGERING_BYTES: usize = 16 << 20;
+const TIMER: u64 = 0;
+
+/// The coordinator role of one keyspace on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Coordinator {
+    surroundings: Surroundings,
+    keyspace: Keyspace,
+    preference: Preference,
+    exchanges: BTreeMap<u64, Exchange>,
+    /// When to look at which exchange: at its deadline, and once before that if it says so.
+    wakes: BTreeSet<(Instant, u64)>,
+    timer: Option<Instant>,
+    last_exchange: u64,
+    /// The sum of what answered exchanges keep in memory.
+    lingering_bytes: usize,
+    /// Puts that other nodes have forwarded, by node and exchange there: a repeated message is not a second put.
+    forwarded: Recent<(NodeId, u64)>,
+    repairs: Repairs,
+    /// Its keyspace was dropped.
+    dropped: bool,
+}
+
+impl Coordinator {
+    /// A coordinator without requests.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the keyspace has more replicas than the cluster has nodes.
+    pub fn new(keyspace: &Keyspace, surroundings: &Surroundings) -> Result<Self, Error> {
+        Ok(Coordinator {
+            surroundings: surroundings.clone(),
+            keyspace: keyspace.clone(),
+            preference: surroundings.placement.preference(keyspace.settings.replicas)?,
+            exchanges: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            timer: None,
+            last_exchange: 0,
+            lingering_bytes: 0,
+            forwarded: Recent::default(),
+            repairs: Repairs::default(),
+            dropped: false,
+        })
+    }
+
+    /// How many requests are in progress.
+    pub fn in_progress(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    fn me(&self) -> NodeId {
+        self.surroundings.me()
+    }
+
+    fn alive(&self, node: NodeId) -> bool {
+        self.surroundings.alive.contains(&node)
+    }
+
+    // ---- exchanges ----
+
+    /// Names exchanges from a random number on, so that no two boots use the same names.
+    fn start(&mut self, rng: &mut Rng) {
+        self.last_exchange = rng.next_u64() >> 8;
+    }
+
+    /// Puts an exchange into the table; it is looked at after `early`, too, if that is before its deadline.
+    fn begin(&mut self, ask: Ask, kind: Kind, early: Option<Duration>, now: Now) -> u64 {
+        self.last_exchange += 1;
+        let id = self.last_exchange;
+        let early = early
+            .map(|wait| now.instant + wait)
+            .filter(|at| *at < ask.deadline);
+        self.wakes.insert((ask.deadline, id));
+        self.wakes.extend(early.map(|at| (at, id)));
+        let exchange = Exchange {
+            ask,
+            kind,
+            early,
+            lingers: 0,
+        };
+        self.exchanges.insert(id, exchange);
+        id
+    }
+
+    /// Takes an exchange out of the table.
+    fn remove(&mut self, id: u64) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(&id)?;
+        self.wakes.remove(&(exchange.ask.deadline, id));
+        if let Some(early) = exchange.early {
+            self.wakes.remove(&(early, id));
+        }
+        self.lingering_bytes -= exchange.lingers;
+        Some(exchange)
+    }
+
+    // ---- sending ----
+
+    fn replica(&self, node: NodeId) -> Address {
+        let role = RoleId::Replica(self.keyspace.id);
+        Address { node, role }
+    }
+
+    fn coordinator(&self, node: NodeId) -> Address {
+        let role = RoleId::Coordinator(self.keyspace.id);
+        Address { node, role }
+    }
+
+    /// Sends a message about an exchange.
+    fn send(&self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
+        if let Some(exchange) = self.exchanges.get(&id) {
+            let header = self.header(id, exchange.ask.deadline, exchange.ask.trace);
+            effects.push(Effect::Send { to, header, message });
+        }
+    }
+
+    fn header(&self, request: u64, deadline: Instant, trace: Option<TraceContext>) -> Header {
+        Header {
+            generation: self.preference.topology().generation,
+            request,
+            deadline,
+            trace,
+        }
+    }
+
+    /// Settings of the keyspace have changed: what comes from now on goes by them.
+    fn altered(&mut self, from: Address, keyspaces: Vec<Keyspace>) {
+        let id = self.keyspace.id;
+        let altered = keyspaces.into_iter().find(|keyspace| keyspace.id == id);
+        if let Some(keyspace) = altered.filter(|_| from.node == self.me()) {
+            assert_eq!(
+                keyspace.settings.replicas, self.keyspace.settings.replicas,
+                "a keyspace with another number of replicas has other roles"
+            );
+            self.keyspace = keyspace;
+        }
+    }
+
+    // ---- time and peers ----
+
+    fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.timer = None;
+        while let Some(&(at, id)) = self.wakes.first() {
+            if at > now.instant {
+                break;
+            }
+            self.wakes.pop_first();
+            let Some(exchange) = self.exchanges.get(&id) else {
+                continue;
+            };
+            if exchange.ask.deadline > now.instant {
+                self.advance(id, true, now, effects);
+                continue;
+            }
+            let required = exchange.ask.required;
+            let progress = match &exchange.kind {
+                _ if exchange.ask.is_answered() => Progress::Over,
+                Kind::Write(write) => Progress::Done(Err(write.timed_out(required))),
+                Kind::Read(read) => Progress::Done(Err(read.timed_out(required))),
+                Kind::Scan(scan) => Progress::Done(Err(scan.timed_out(&self.preference, required))),
+                Kind::Forwarded { .. } => Progress::Done(Err(Error::OutcomeUnknown {
+                    acked: 0,
+                    required,
+                    reason: None,
+                })),
+            };
+            self.conclude(id, progress, now, effects);
+        }
+    }
+
+    fn peer(&mut self, node: NodeId, up: bool, now: Now, effects: &mut Vec<Effect>) {
+        if self.preference.topology().member(node).is_none() {
+            return;
+        }
+        match up {
+            true => self.surroundings.alive.insert(node),
+            false => self.surroundings.alive.remove(&node),
+        };
+        for id in self.exchanges.keys().copied().collect::<Vec<_>>() {
+            match up {
+                true => self.back(id, node, effects),
+                false => self.lost(id, node, now, effects),
+            }
+        }
+    }
+
+    /// A peer that was out of reach can be asked again: it is sent the writes in progress that it missed.
+    fn back(&mut self, id: u64, node: NodeId, effects: &mut Vec<Effect>) {
+        let Some(Exchange {
+            kind: Kind::Write(write),
+            ..
+        }) = self.exchanges.get_mut(&id)
+        else {
+            return;
+        };
+        if write.back(node)
+            && let Some(state) = write.state().cloned()
+        {
+            let key = write.key.clone();
+            self.send(id, self.replica(node), Message::Store { key, state }, effects);
+        }
+    }
+
+    fn lost(&mut self, id: u64, node: NodeId, now: Now, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let required = exchange.ask.required;
+        match &mut exchange.kind {
+            Kind::Write(write) => write.lost(node),
+            Kind::Read(read) => read.lost(node, None),
+            Kind::Scan(scan) => scan.lost(node, None),
+            Kind::Forwarded { to } if *to == node => {
+                let unknown = Error::OutcomeUnknown {
+                    acked: 0,
+                    required,
+                    reason: Some(format!("{node}, which was asked to do it, is out of reach")),
+                };
+                return self.conclude(id, Progress::Done(Err(unknown)), now, effects);
+            }
+            Kind::Forwarded { .. } => return,
+        }
+        self.advance(id, false, now, effects);
+    }
+
+    /// One timer serves all exchanges: it is set to the first of their wakes.
+    fn set_timer(&mut self, effects: &mut Vec<Effect>) {
+        let Some(&(first, _)) = self.wakes.first() else {
+            return;
+        };
+        if self.timer.is_none_or(|at| first < at) {
+            self.timer = Some(first);
+            effects.push(Effect::SetTimer { id: TIMER, at: first });
+        }
+    }
+}
+
+impl Role for Coordinator {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        if self.dropped {
+            return self.turn_away(event, now, effects);
+        }
+        match event {
+            Event::Dropped => self.drop_all(now, effects),
+            Event::Start => self.start(rng),
+            Event::Request {
+                client,
+                header,
+                request,
+            } => {
+                self.request(Origin::Client(client), header, request, now, rng, effects);
+            }
+            Event::Message {
+                from,
+                header,
+                message: Message::Forward(request),
+            } => self.forwarded(from, header, request, now, rng, effects),
+            Event::Message {
+                from,
+                message: Message::Keyspaces(keyspaces),
+                ..
+            } => self.altered(from, keyspaces),
+            Event::Message {
+                from,
+                header,
+                message,
+            } => self.answer(from, header.request, message, now, effects),
+            Event::Timer { .. } => self.wake(now, effects),
+            Event::Peer { node, up } => self.peer(node, up, now, effects),
+            Event::Persisted { .. }
+            | Event::PersistRefused { .. }
+            | Event::Read { .. }
+            | Event::Settled { .. }
+            | Event::Files { .. } => {}
+        }
+        self.set_timer(effects);
+    }
+}

@@ -1,0 +1,164 @@
+//! How requests go on: answers are counted, and when there are enough the client gets its own.
+
+use quorate_core::bugs::Bug;
+use quorate_core::time::Now;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Address, Effect};
+
+use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
+use crate::exchange::{Kind, Progress};
+
+impl Coordinator {
+    /// An answer to something that was sent about an exchange.
+    pub(super) fn answer(
+        &mut self,
+        from: Address,
+        id: u64,
+        message: Message,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        match (&mut exchange.kind, message) {
+            (
+                Kind::Write(write),
+                Message::Assigned {
+                    dot,
+                    timestamp,
+                    state,
+                },
+            ) => {
+                if write.assigned(dot, timestamp, state) {
+                    self.store(id, effects);
+                }
+            }
+            (Kind::Write(write), Message::Stored) => write.stored(from.node),
+            (Kind::Write(write), Message::Failed(error))
+                if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
+            {
+                // The own replica has not made it an event: nothing has happened anywhere.
+                return self.refused(id, error, now, effects);
+            }
+            (Kind::Write(write), Message::Failed(error)) => write.refused(from.node, &error),
+            (Kind::Read(read), Message::Fetched { state }) => read.fetched(from.node, state),
+            (Kind::Read(read), Message::Stored) => read.healed(from.node),
+            (Kind::Read(read), Message::Failed(error)) => read.lost(from.node, Some(error)),
+            (Kind::Scan(scan), Message::FetchedRange { rows, more }) => scan.fetched(from.node, rows, more),
+            (Kind::Scan(scan), Message::Failed(error)) => scan.lost(from.node, Some(error)),
+            (Kind::Forwarded { .. }, Message::Forwarded(result)) => {
+                if let Err(error) = &result {
+                    exchange.ask.attempts.failed(error);
+                }
+                return self.conclude(id, Progress::Done(result), now, effects);
+            }
+            _ => return,
+        }
+        self.advance(id, false, now, effects);
+    }
+
+    /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
+    fn store(&self, id: u64, effects: &mut Vec<Effect>) {
+        let Some(Kind::Write(write)) = self.exchanges.get(&id).map(|exchange| &exchange.kind) else {
+            return;
+        };
+        let Some(state) = write.state() else { return };
+        for node in write.targets() {
+            let (key, state) = (write.key.clone(), state.clone());
+            self.send(id, self.replica(node), Message::Store { key, state }, effects);
+        }
+    }
+
+    /// Looks at what an exchange has, and does what follows.
+    pub(super) fn advance(&mut self, id: u64, impatient: bool, now: Now, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let (required, level) = (exchange.ask.required, exchange.ask.level);
+        let progress = match &mut exchange.kind {
+            Kind::Write(write) if self.surroundings.bugs.has(Bug::WriteQuorumByLiveness) => {
+                write.progress_by_liveness(required, level)
+            }
+            Kind::Write(write) => write.progress(required, level),
+            Kind::Read(read) => {
+                let more = match impatient || read.short(required) {
+                    true => read.ask(usize::MAX),
+                    false => Vec::new(),
+                };
+                let heal = read.heal(required);
+                let progress = read.progress(required, level);
+                let key = read.key.clone();
+                if let Some(heal) = heal {
+                    let trace = exchange.ask.trace;
+                    self.repair(key.clone(), heal, (id, trace), now, effects);
+                }
+                for node in more {
+                    let message = Message::Fetch { key: key.clone() };
+                    self.send(id, self.replica(node), message, effects);
+                }
+                progress
+            }
+            Kind::Scan(scan) => scan.progress(&self.preference, (required, level), impatient),
+            Kind::Forwarded { .. } => Progress::Waiting,
+        };
+        self.conclude(id, progress, now, effects);
+    }
+
+    /// Does what an exchange has come to.
+    pub(super) fn conclude(&mut self, id: u64, progress: Progress, now: Now, effects: &mut Vec<Effect>) {
+        let me = self.surroundings.me();
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let name = &self.keyspace.settings.name;
+        match progress {
+            Progress::Waiting => {}
+            Progress::Answered(result) => {
+                exchange.ask.answer(result, me, name, now, effects);
+                self.linger(id, now, effects);
+            }
+            Progress::Done(result) => {
+                exchange.ask.answer(result, me, name, now, effects);
+                self.end(id, now, effects);
+            }
+            Progress::Over => self.end(id, now, effects),
+        }
+    }
+
+    /// A read that is answered waits a while for the rest, to repair them: not for long, and not with too many others.
+    fn linger(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let Kind::Read(read) = &exchange.kind else { return };
+        let weight = read.weight();
+        if self.lingering_bytes + weight > MAX_LINGERING_BYTES {
+            return self.end(id, now, effects);
+        }
+        exchange.lingers = weight;
+        self.lingering_bytes += weight;
+        let until = exchange.ask.deadline.min(now.instant + REPAIR_PATIENCE);
+        self.wakes.remove(&(exchange.ask.deadline, id));
+        exchange.ask.deadline = until;
+        self.wakes.insert((until, id));
+    }
+
+    /// Forgets an exchange. What it found wanting is repaired now.
+    fn end(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
+        let Some(exchange) = self.remove(id) else { return };
+        match exchange.kind {
+            Kind::Read(read) => {
+                if let Some(repair) = read.repair() {
+                    self.repair(read.key, repair, (id, exchange.ask.trace), now, effects);
+                }
+            }
+            Kind::Scan(scan) => {
+                for key in scan.suspects(&self.preference) {
+                    self.check(key, now, effects);
+                }
+            }
+            Kind::Write(_) | Kind::Forwarded { .. } => {}
+        }
+    }
+}

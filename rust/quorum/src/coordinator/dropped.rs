@@ -1,0 +1,53 @@
+//! The end of a coordinator: its keyspace was dropped, and whoever waits is told.
+
+use quorate_core::error::Error;
+use quorate_core::time::Now;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::{Effect, Event};
+
+use super::Coordinator;
+use crate::exchange::{Kind, Origin, reply};
+
+impl Coordinator {
+    /// Answers everything that is in progress. A put may have been made an event by the own replica, or by the node that it
+    /// was handed to, without this one having heard of it.
+    pub(super) fn drop_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.dropped = true;
+        let me = self.me();
+        let name = self.keyspace.settings.name.clone();
+        for id in self.exchanges.keys().copied().collect::<Vec<_>>() {
+            let Some(mut exchange) = self.remove(id) else {
+                continue;
+            };
+            let required = exchange.ask.required;
+            let acked = match &exchange.kind {
+                Kind::Read(_) | Kind::Scan(_) => None,
+                Kind::Write(write) => Some(write.acked()),
+                Kind::Forwarded { .. } => Some(0),
+            };
+            let error = acked.map_or_else(
+                || self.keyspace.no_longer_there(),
+                |acked| Error::OutcomeUnknown {
+                    acked,
+                    required,
+                    reason: Some(self.keyspace.was_dropped()),
+                },
+            );
+            exchange.ask.answer(Err(error), me, &name, now, effects);
+        }
+    }
+
+    /// Answers what comes after that.
+    pub(super) fn turn_away(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
+        let origin = match event {
+            Event::Request { client, .. } => Origin::Client(client),
+            Event::Message {
+                from,
+                header,
+                message: Message::Forward(_),
+            } if !self.is_repeated(from, header, now) => Origin::Peer(from, header),
+            _ => return,
+        };
+        reply(origin, Err(self.keyspace.no_longer_there()), effects);
+    }
+}

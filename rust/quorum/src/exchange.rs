@@ -1,0 +1,209 @@
+//! What every request of a coordinator has, whichever kind it is.
+
+use quorate_core::attempts::Attempts;
+use quorate_core::contract::Rng;
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::level::Level;
+use quorate_core::time::{Instant, Now};
+use quorate_protocol::api::Response;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, ClientRef, Effect};
+use quorate_protocol::telemetry::{Consistency, Measurement, Operation, Span, TraceContext, span_id};
+
+use crate::read::Read;
+use crate::scan::Scan;
+use crate::write::Write;
+
+/// Who is waiting for the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    Client(ClientRef),
+    /// Another node's coordinator, which has forwarded a client's request.
+    Peer(Address, Header),
+}
+
+/// What was asked, by whom, and what its level comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ask {
+    /// `None` once answered (read repair may go on after that), and if nobody asked.
+    origin: Option<Origin>,
+    operation: Operation,
+    pub(super) level: Level,
+    /// How many replicas the level needs.
+    pub(super) required: u8,
+    pub(super) deadline: Instant,
+    /// At a write: the own replica's, and, when that has declined, another coordinator's.
+    pub(super) attempts: Attempts,
+    started: Now,
+    /// The caller's trace, if it is sampled.
+    parent: Option<TraceContext>,
+    /// Our own span in it, the parent of what others do for us.
+    pub(super) trace: Option<TraceContext>,
+}
+
+/// A request in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Exchange {
+    pub(super) ask: Ask,
+    pub(super) kind: Kind,
+    /// When it is looked at before its deadline.
+    pub(super) early: Option<Instant>,
+    /// The bytes that it keeps in memory although it has been answered.
+    pub(super) lingers: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Write(Write),
+    Read(Read),
+    Scan(Scan),
+    /// A put that was handed to a node that holds a replica.
+    Forwarded {
+        to: NodeId,
+    },
+}
+
+/// What handling an event made of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Progress {
+    /// It goes on.
+    Waiting,
+    /// Answer, and forget it.
+    Done(Result<Response, Error>),
+    /// Answer, but go on.
+    Answered(Result<Response, Error>),
+    /// Nothing left to do; it was answered before.
+    Over,
+}
+
+impl Ask {
+    pub(super) fn new(
+        origin: Origin,
+        header: &Header,
+        operation: Operation,
+        (level, required): (Level, u8),
+        now: Now,
+        rng: &mut Rng,
+    ) -> Self {
+        let parent = header.trace.filter(|trace| trace.sampled);
+        let trace = parent.map(|parent| TraceContext {
+            span_id: span_id(rng),
+            ..parent
+        });
+        Ask {
+            origin: Some(origin),
+            operation,
+            level,
+            required,
+            deadline: header.deadline,
+            attempts: Attempts::default(),
+            started: now,
+            parent,
+            trace,
+        }
+    }
+
+    /// One that nobody waits for.
+    pub(super) fn own(
+        operation: Operation,
+        (level, required): (Level, u8),
+        deadline: Instant,
+        now: Now,
+    ) -> Self {
+        Ask {
+            origin: None,
+            operation,
+            level,
+            required,
+            deadline,
+            attempts: Attempts::default(),
+            started: now,
+            parent: None,
+            trace: None,
+        }
+    }
+
+    /// Whether another node's coordinator asks for one of its clients.
+    pub(super) fn is_forwarded(&self) -> bool {
+        matches!(self.origin, Some(Origin::Peer(..)))
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.origin.is_none()
+    }
+
+    /// Sends the answer, once, with its measurement and span. The only way out of what has begun.
+    pub(super) fn answer(
+        &mut self,
+        result: Result<Response, Error>,
+        node: NodeId,
+        keyspace: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(origin) = self.origin.take() else { return };
+        let result = result.map_err(|error| self.attempts.last_word(error, self.required));
+        self.end_span(result.as_ref().err(), node, keyspace, now, effects);
+        if matches!(origin, Origin::Client(_)) {
+            effects.push(Effect::Measure(Measurement {
+                operation: self.operation,
+                consistency: Consistency::Level(self.level),
+                outcome: result.as_ref().err().map_or("ok", Error::name).to_owned(),
+                micros: now.instant.0 - self.started.instant.0,
+                siblings: siblings(&result),
+            }));
+        }
+        reply(origin, result, effects);
+    }
+
+    fn end_span(
+        &self,
+        error: Option<&Error>,
+        node: NodeId,
+        keyspace: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(parent), Some(own)) = (self.parent, self.trace) else {
+            return;
+        };
+        let span = Span {
+            trace_id: own.trace_id,
+            span_id: own.span_id,
+            parent_id: parent.span_id,
+            name: format!("quorum.{}", self.operation.name()),
+            node: Some(node),
+            start: self.started.wall,
+            end: now.wall,
+            attributes: Vec::new(),
+            error: None,
+        };
+        let span = span
+            .with("db.system.name", "quorate")
+            .with("db.namespace", keyspace)
+            .with("quorate.consistency", self.level)
+            .with("quorate.required", self.required)
+            .failed(error);
+        effects.push(Effect::Span(Box::new(span)));
+    }
+}
+
+/// The answer, to whoever waits for it.
+pub(super) fn reply(origin: Origin, response: Result<Response, Error>, effects: &mut Vec<Effect>) {
+    effects.push(match origin {
+        Origin::Client(client) => Effect::Reply { client, response },
+        Origin::Peer(to, header) => Effect::Send {
+            to,
+            header,
+            message: Message::Forwarded(response),
+        },
+    });
+}
+
+fn siblings(result: &Result<Response, Error>) -> u32 {
+    match result {
+        Ok(Response::Entry(entry)) => entry.versions.len() as u32,
+        _ => 0,
+    }
+}

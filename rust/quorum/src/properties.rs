@@ -1,0 +1,404 @@
+//! What must hold whatever happens: random clients, networks, disks and crashes against real roles.
+//!
+//! [`invariants`] says what the properties are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
+//! find writes in flight, and events inside a node come in any order. At the end everything is repaired, every
+//! deadline passes, and the keys are read at ALL.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use quorate_core::bugs::{Bug, Bugs};
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
+use quorate_core::level::Level;
+use quorate_protocol::api::Request;
+use quorate_protocol::keyspace::KeyspaceSettings;
+use quorate_testing::Crash;
+use quorate_versions::WriteId;
+
+use super::testing::{Cluster, Keyspaces as _, Setup};
+use invariants::Invariants;
+
+mod forged;
+mod invariants;
+mod replay;
+
+const KEYSPACE: KeyspaceId = KeyspaceId(1);
+const NODES: u16 = 4;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// What a client can ask.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Put {
+        with_context: bool,
+    },
+    Delete,
+    Get,
+    Scan {
+        limit: u32,
+    },
+    /// The last put of the key again, with the same write id.
+    Retry,
+}
+
+/// Something that happens to the cluster. `pick` chooses among the messages on the wire.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask {
+        node: u16,
+        key: usize,
+        level: u8,
+        ask: Ask,
+    },
+    Deliver {
+        pick: usize,
+    },
+    DeliverAll,
+    Drop {
+        pick: usize,
+    },
+    Repeat {
+        pick: usize,
+    },
+    Persist {
+        node: u16,
+        count: usize,
+    },
+    Refuse {
+        node: u16,
+    },
+    Crash {
+        node: u16,
+        synced: usize,
+    },
+    Restart {
+        node: u16,
+    },
+    Link {
+        from: u16,
+        to: u16,
+        up: bool,
+    },
+    Advance {
+        millis: u64,
+    },
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|with_context| Ask::Put { with_context }),
+        1 => Just(Ask::Delete),
+        3 => Just(Ask::Get),
+        1 => (1..4u32).prop_map(|limit| Ask::Scan { limit }),
+        1 => Just(Ask::Retry),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = || 1..=NODES;
+    let pick = || 0..64usize;
+    prop_oneof![
+        12 => (node(), 0..KEYS.len(), 1..=3u8, ask())
+            .prop_map(|(node, key, level, ask)| Step::Ask { node, key, level, ask }),
+        12 => pick().prop_map(|pick| Step::Deliver { pick }),
+        4 => Just(Step::DeliverAll),
+        2 => pick().prop_map(|pick| Step::Drop { pick }),
+        2 => pick().prop_map(|pick| Step::Repeat { pick }),
+        12 => (node(), 1..4usize).prop_map(|(node, count)| Step::Persist { node, count }),
+        1 => node().prop_map(|node| Step::Refuse { node }),
+        1 => (node(), 0..3usize).prop_map(|(node, synced)| Step::Crash { node, synced }),
+        2 => node().prop_map(|node| Step::Restart { node }),
+        2 => (node(), node(), any::<bool>()).prop_map(|(from, to, up)| Step::Link { from, to, up }),
+        3 => (1..200u64).prop_map(|millis| Step::Advance { millis }),
+    ]
+}
+
+/// A cluster with its invariants.
+struct Run {
+    cluster: Cluster,
+    invariants: Invariants,
+}
+
+impl Run {
+    fn new(bugs: Bugs) -> Self {
+        let setup = Setup {
+            nodes: NODES,
+            seed: 1,
+            bugs,
+            scrambled: true,
+        };
+        let mut cluster = setup.started();
+        cluster.create_keyspace(KeyspaceSettings::quorum("ks", 3));
+        cluster.trace.clear();
+        for node in cluster.nodes.values_mut() {
+            node.disk.held = true;
+        }
+        Run {
+            cluster,
+            invariants: Invariants::new(3),
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, key: usize, level: Level, ask: Ask) {
+        if !self.cluster.serves(node, KEYSPACE) {
+            return;
+        }
+        let number = self.cluster.operations + 1;
+        let level = Some(level);
+        let (keyspace, key) = (KEYSPACE, Key::try_from(KEYS[key]).expect("a short key"));
+        let put = |value: Option<String>, context, sequence| Request::Put {
+            keyspace,
+            key: key.clone(),
+            value: value.map(Into::into),
+            context,
+            level,
+            write_id: WriteId { client: 1, sequence },
+        };
+        let request = match ask {
+            Ask::Put { with_context } => {
+                let context = self.invariants.context(&key).filter(|_| with_context);
+                put(Some(format!("v{number}")), context, number)
+            }
+            Ask::Delete => put(None, None, number),
+            Ask::Retry => match self.invariants.last_put(&key) {
+                Some(first) => put(Some(format!("v{first}")), None, first),
+                None => return,
+            },
+            Ask::Get => Request::Get { keyspace, key, level },
+            Ask::Scan { limit } => Request::Scan {
+                keyspace,
+                start: None,
+                end: None,
+                after_start: false,
+                limit,
+                level,
+            },
+        };
+        self.invariants.asked(number, node, &request);
+        assert_eq!(self.cluster.ask(node, KEYSPACE, request, TIMEOUT), number);
+    }
+
+    fn step(&mut self, step: Step) {
+        let running = |cluster: &Cluster, node| cluster.is_up(NodeId(node));
+        let wire = self.cluster.wire.len();
+        match step {
+            Step::Ask {
+                node,
+                key,
+                level,
+                ask,
+            } => self.ask(NodeId(node), key, Level::Count(level), ask),
+            Step::Deliver { pick } if wire > 0 => self.cluster.deliver(pick % wire),
+            Step::DeliverAll => drop(self.cluster.deliver_round(None, usize::MAX)),
+            Step::Drop { pick } if wire > 0 => drop(self.cluster.wire.remove(pick % wire)),
+            Step::Repeat { pick } if wire > 0 => {
+                self.cluster.wire.push(self.cluster.wire[pick % wire].clone())
+            }
+            Step::Persist { node, count } => drop(self.cluster.persist(NodeId(node), count)),
+            Step::Refuse { node } => self.cluster.refuse_newest(NodeId(node)),
+            Step::Crash { node, synced } if running(&self.cluster, node) => {
+                self.cluster.crash(NodeId(node), Crash::synced(synced));
+                self.invariants.crashed(NodeId(node));
+            }
+            Step::Restart { node } if !running(&self.cluster, node) => self.cluster.start(NodeId(node)),
+            Step::Link { from, to, up } if from != to && running(&self.cluster, to) => {
+                self.cluster.link(NodeId(from), NodeId(to), up);
+            }
+            Step::Advance { millis } => self.cluster.advance(Duration::from_millis(millis)),
+            _ => {}
+        }
+        self.invariants.look(&mut self.cluster, KEYSPACE);
+    }
+
+    /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
+    fn finish(mut self) -> Vec<String> {
+        for node in 1..=NODES {
+            self.step(Step::Restart { node });
+            self.cluster.node(NodeId(node)).disk.held = false;
+            self.cluster.persist(NodeId(node), usize::MAX);
+            for to in 1..=NODES {
+                self.step(Step::Link {
+                    from: node,
+                    to,
+                    up: true,
+                });
+            }
+        }
+        self.cluster.run();
+        self.cluster.advance(Duration::from_secs(5));
+        self.invariants.look(&mut self.cluster, KEYSPACE);
+        // The first read repairs, the second one finds everyone alike.
+        for _ in 0..2 {
+            for key in 0..KEYS.len() {
+                self.ask(NodeId(1), key, Level::All, Ask::Get);
+                self.cluster.run();
+                self.cluster.advance(Duration::from_secs(5));
+                self.invariants.look(&mut self.cluster, KEYSPACE);
+            }
+        }
+        let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
+        self.invariants.verdict(&self.cluster, KEYSPACE, keys)
+    }
+}
+
+/// Which properties a run of these steps breaks.
+fn violations(bugs: Bugs, steps: &[Step]) -> Vec<String> {
+    let mut run = Run::new(bugs);
+    for step in steps {
+        run.step(*step);
+    }
+    run.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hold_whatever_happens(steps in proptest::collection::vec(step(), 1..150)) {
+        let broken = violations(Bugs::none(), &steps);
+        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+    }
+}
+
+/// The properties are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
+/// the correct roles survive.
+mod mistakes {
+    use super::*;
+
+    const PUT: Ask = Ask::Put { with_context: false };
+
+    fn put(node: u16, level: u8) -> Step {
+        Step::Ask {
+            node,
+            key: 0,
+            level,
+            ask: PUT,
+        }
+    }
+
+    fn persist(node: u16) -> Step {
+        Step::Persist { node, count: 9 }
+    }
+
+    /// The correct roles keep the properties in this story, and the mistake breaks one that says `what`.
+    fn caught(bugs: Bugs, what: &str, steps: &[Step]) {
+        assert_eq!(violations(Bugs::none(), steps), Vec::<String>::new());
+        let broken = violations(bugs, steps);
+        assert!(
+            broken.iter().any(|property| property.contains(what)),
+            "not caught as {what:?}: {broken:?}"
+        );
+    }
+
+    /// Key a is on n2, n4 and n1. n2 writes; n1 acknowledges before its disk has it, and crashes.
+    #[test]
+    fn an_acknowledgement_before_the_disk_is_caught() {
+        let bugs = quorate_testing::bugs([Bug::AckBeforeDurable]);
+        let steps = [put(2, 2), Step::DeliverAll, persist(2), Step::DeliverAll];
+        caught(bugs, "acknowledged by n", &steps);
+    }
+
+    /// Nobody but n2 has the write, but all are alive.
+    #[test]
+    fn a_quorum_of_the_living_is_caught() {
+        let bugs = quorate_testing::bugs([Bug::WriteQuorumByLiveness]);
+        caught(bugs, "of 3 required", &[put(2, 3), persist(2)]);
+    }
+
+    /// n2 gives a dot that it loses in a crash, and gives the same dot again.
+    #[test]
+    fn a_counter_that_begins_anew_is_caught() {
+        let bugs = quorate_testing::bugs([Bug::CounterRestarts]);
+        let steps = [
+            put(2, 2),
+            Step::DeliverAll,
+            Step::Crash { node: 2, synced: 0 },
+            Step::Restart { node: 2 },
+            persist(2),
+            put(2, 2),
+        ];
+        caught(bugs, "was given twice", &steps);
+    }
+
+    /// n2 gives a dot that it loses in a crash; n1 has it. n2's next dot under the same id claims to have seen it.
+    #[test]
+    fn an_id_that_is_kept_after_a_crash_is_caught() {
+        let bugs = quorate_testing::bugs([Bug::IdKeptAfterCrash]);
+        let steps = [
+            persist(2),
+            put(2, 2),
+            Step::DeliverAll,
+            persist(1),
+            Step::Crash { node: 2, synced: 0 },
+            Step::Restart { node: 2 },
+            persist(2),
+            put(2, 2),
+            persist(2),
+        ];
+        caught(bugs, "disappeared", &steps);
+    }
+
+    /// n2 and n4 write without seeing each other, and n1 merges both. Then n1 adds a third value, with a context that
+    /// has seen neither, and sends only that one, with a clock that covers all.
+    #[test]
+    fn a_value_without_its_siblings_is_caught() {
+        let bugs = quorate_testing::bugs([Bug::SiblingsDropped]);
+        let read = Step::Ask {
+            node: 1,
+            key: 0,
+            level: 1,
+            ask: Ask::Get,
+        };
+        let add = Step::Ask {
+            node: 1,
+            key: 0,
+            level: 3,
+            ask: Ask::Put { with_context: true },
+        };
+        let steps = [
+            read,
+            put(2, 2),
+            put(4, 2),
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+            persist(1),
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+            add,
+            persist(1),
+            Step::DeliverAll,
+            persist(2),
+            persist(4),
+            Step::DeliverAll,
+        ];
+        caught(bugs, "disappeared", &steps);
+    }
+
+    /// Random runs find each of them, too.
+    #[test]
+    fn random_runs_catch_them_all() {
+        use proptest::strategy::ValueTree;
+        use proptest::test_runner::TestRunner;
+
+        let mistakes = [
+            quorate_testing::bugs([Bug::SiblingsDropped]),
+            quorate_testing::bugs([Bug::CounterRestarts]),
+            quorate_testing::bugs([Bug::IdKeptAfterCrash]),
+            quorate_testing::bugs([Bug::AckBeforeDurable]),
+            quorate_testing::bugs([Bug::WriteQuorumByLiveness]),
+        ];
+        for bugs in mistakes {
+            let mut runner = TestRunner::deterministic();
+            let story = proptest::collection::vec(step(), 150);
+            let caught = (0..400).any(|_| {
+                let steps = story.new_tree(&mut runner).expect("steps").current();
+                !violations(bugs, &steps).is_empty()
+            });
+            assert!(caught, "{bugs:?}");
+        }
+    }
+}

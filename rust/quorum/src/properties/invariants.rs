@@ -1,0 +1,380 @@
+//! What must hold of quorum keyspaces.
+//!
+//! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
+//! 2. When a write is acknowledged, at least W replicas have it durably.
+//! 3. A dot is given once.
+//! 4. A write that was durable anywhere, acknowledged or not, disappears only if a put that saw it has replaced it: one
+//!    that was durable somewhere, or was itself replaced by such a put.
+//! 5. A write that was refused with a definite error leaves no trace in any replica.
+//! 6. What a replica has durably only grows, and each record has its row in the token index.
+//! 7. In the end all replicas of a key are alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::{Key, decode_index_key, decode_record_key};
+use quorate_core::store::{JournalOp, Table};
+use quorate_protocol::api::{Entry, Request, Response, Written};
+use quorate_protocol::message::Message;
+use quorate_role_testing::Output;
+use quorate_versions::{Context, Dot, KeyState, WriteId};
+
+use crate::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
+
+/// A request and what came of it.
+struct Operation {
+    node: NodeId,
+    put: Option<(Key, WriteId)>,
+    required: u8,
+    answers: usize,
+    /// Its node crashed before it had answered.
+    orphaned: bool,
+    /// It was refused with a definite error.
+    refused: bool,
+}
+
+pub(super) struct Invariants {
+    replicas: u8,
+    operations: BTreeMap<u64, Operation>,
+    /// The last that anybody has read of a key: the context, and the writes that it showed.
+    contexts: BTreeMap<Key, (Context, BTreeSet<Dot>)>,
+    /// What the client of a put with a context had been shown.
+    shown: BTreeMap<WriteId, BTreeSet<Dot>>,
+    /// Deletes that have a dot.
+    deletes: BTreeSet<(Key, Dot)>,
+    last_puts: BTreeMap<Key, u64>,
+    /// Write ids that were used more than once.
+    retried: BTreeSet<WriteId>,
+    /// Which writes a put has seen and replaced: it saw them through its replica, or through its context.
+    replaced: BTreeMap<Dot, BTreeSet<Dot>>,
+    /// Writes that were durable somewhere.
+    synced: BTreeSet<(Key, Dot)>,
+    /// Which write each dot was given to.
+    given: BTreeMap<Dot, WriteId>,
+    /// All writes that were ever on their way to a disk.
+    traces: BTreeSet<WriteId>,
+    /// What a replica has in memory of a key while persists of it are in flight, and how many those are.
+    memory: BTreeMap<(NodeId, Key), (KeyState, usize)>,
+    durable: BTreeMap<(NodeId, Key), KeyState>,
+    broken: Vec<String>,
+}
+
+impl Invariants {
+    pub(super) fn new(replicas: u8) -> Self {
+        Invariants {
+            replicas,
+            operations: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            deletes: BTreeSet::new(),
+            last_puts: BTreeMap::new(),
+            retried: BTreeSet::new(),
+            replaced: BTreeMap::new(),
+            synced: BTreeSet::new(),
+            given: BTreeMap::new(),
+            traces: BTreeSet::new(),
+            memory: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// What a client that has read the key knows.
+    pub(super) fn context(&self, key: &Key) -> Option<Context> {
+        self.contexts.get(key).map(|(context, _)| context.clone())
+    }
+
+    /// The last put of the key.
+    pub(super) fn last_put(&self, key: &Key) -> Option<u64> {
+        self.last_puts.get(key).copied()
+    }
+
+    pub(super) fn asked(&mut self, number: u64, node: NodeId, request: &Request) {
+        let (put, level) = match request {
+            Request::Put {
+                key,
+                level,
+                write_id,
+                value,
+                context,
+                ..
+            } => {
+                if let (Some(_), Some((_, shown))) = (context, self.contexts.get(key)) {
+                    self.shown.insert(*write_id, shown.clone());
+                }
+                if write_id.sequence != number {
+                    self.retried.insert(*write_id);
+                } else if value.is_some() {
+                    self.last_puts.insert(key.clone(), number);
+                }
+                (Some((key.clone(), *write_id)), level)
+            }
+            Request::Get { level, .. } | Request::Scan { level, .. } => (None, level),
+            other => panic!("nobody asks {other:?} here"),
+        };
+        let level = level.expect("every request names its level");
+        let operation = Operation {
+            node,
+            put,
+            required: level.required(self.replicas).expect("a level that there is"),
+            answers: 0,
+            orphaned: false,
+            refused: false,
+        };
+        self.operations.insert(number, operation);
+    }
+
+    pub(super) fn crashed(&mut self, node: NodeId) {
+        self.memory.retain(|(of, _), _| *of != node);
+        for operation in self.operations.values_mut() {
+            operation.orphaned |= operation.node == node && operation.answers == 0;
+        }
+    }
+
+    /// Takes note of what has happened since the last time.
+    pub(super) fn look(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
+        let mut assigned = None;
+        for event in std::mem::take(&mut cluster.trace) {
+            match event {
+                TraceEvent::Local(sent) => {
+                    if let Message::Assigned { dot, .. } = sent.message.message {
+                        assigned = Some(dot);
+                    }
+                }
+                TraceEvent::Submitted { node, ops } => {
+                    for (key, state) in records(&ops) {
+                        self.submitted(node, key, state, assigned.take());
+                    }
+                }
+                TraceEvent::Disk { node, ops, refused } => {
+                    for (key, state) in records(&ops) {
+                        self.flushed(node, key, state, refused);
+                    }
+                }
+                TraceEvent::Output(_, Output::Reply(operation, response)) => {
+                    self.answered(cluster, keyspace, operation, response);
+                }
+                // The event of a retry is not followed by a new state.
+                _ => assigned = None,
+            }
+        }
+    }
+
+    /// A replica has a new state of a key: it is on its way to the disk. `assigned` is the dot that it has just given.
+    fn submitted(&mut self, node: NodeId, key: Key, state: KeyState, assigned: Option<Dot>) {
+        let writes = state.siblings().iter().map(|sibling| sibling.write_id);
+        self.traces.extend(writes);
+        let place = (node, key.clone());
+        let durable = self.durable.get(&place).cloned().unwrap_or_default();
+        let (before, in_flight) = self.memory.get(&place).cloned().unwrap_or((durable, 0));
+        let new = |dot: &Dot| !before.clock().contains(*dot);
+        if let Some(sibling) = assigned.filter(new).and_then(|dot| state.sibling(dot)) {
+            if sibling.is_tombstone() {
+                self.deletes.insert((key.clone(), sibling.dot));
+            }
+            let first = *self.given.entry(sibling.dot).or_insert(sibling.write_id);
+            if first != sibling.write_id {
+                self.broken.push(format!("{:?} was given twice", sibling.dot));
+            }
+            let gone = before
+                .siblings()
+                .iter()
+                .filter(|old| state.sibling(old.dot).is_none());
+            let shown = self.shown.get(&sibling.write_id).into_iter().flatten();
+            let replaced = gone.map(|old| old.dot).chain(shown.copied());
+            self.replaced.entry(sibling.dot).or_default().extend(replaced);
+        }
+        self.memory.insert(place, (state, in_flight + 1));
+    }
+
+    fn flushed(&mut self, node: NodeId, key: Key, state: KeyState, refused: bool) {
+        let place = (node, key.clone());
+        if let Some((_, in_flight)) = self.memory.get_mut(&place) {
+            *in_flight -= 1;
+            if *in_flight == 0 {
+                self.memory.remove(&place);
+            }
+        }
+        if refused {
+            return;
+        }
+        let siblings = state.siblings().iter().map(|sibling| (key.clone(), sibling.dot));
+        self.synced.extend(siblings);
+        let before = self.durable.insert(place, state.clone()).unwrap_or_default();
+        if !state.includes(&before) {
+            self.broken
+                .push(format!("{node} has forgotten {before:?}: {state:?}"));
+        }
+    }
+
+    fn answered(
+        &mut self,
+        cluster: &Cluster,
+        keyspace: KeyspaceId,
+        number: u64,
+        response: Result<Response, Error>,
+    ) {
+        let operation = self
+            .operations
+            .get_mut(&number)
+            .expect("only what was asked is answered");
+        operation.answers += 1;
+        let required = usize::from(operation.required);
+        match (&operation.put, response) {
+            (Some((key, _)), Ok(Response::Written(written))) => {
+                let key = key.clone();
+                self.acknowledged(cluster, keyspace, (number, required), &key, &written);
+            }
+            (Some(_), Err(error)) => operation.refused = error.is_definite(),
+            (None, Ok(Response::Entry(entry))) => {
+                if entry.answered.len() < required {
+                    let count = entry.answered.len();
+                    self.broken.push(format!(
+                        "op{number} was answered by {count} of {required} required"
+                    ));
+                }
+                if let Some((_, Request::Get { key, .. })) = cluster.protocol.0.asked.get(&number) {
+                    self.read(key, &entry);
+                }
+            }
+            (None, Ok(Response::Page(_)) | Err(_)) => {}
+            (_, other) => self.broken.push(format!("op{number} was answered {other:?}")),
+        }
+    }
+
+    /// A client has read the key. What it is not shown of what it has seen are deletes, and the other dots of a write
+    /// that was retried.
+    fn read(&mut self, key: &Key, entry: &Entry) {
+        let versions = entry.versions.iter().map(|version| version.dot);
+        let mut shown: BTreeSet<Dot> = versions.collect();
+        let writes: BTreeSet<WriteId> = shown.iter().map(|dot| self.given[dot]).collect();
+        let twins = self.given.iter().filter(|(_, write)| writes.contains(write));
+        let deletes = self.deletes.iter().filter(|(of, _)| of == key);
+        let hidden = twins.map(|(dot, _)| *dot).chain(deletes.map(|(_, dot)| *dot));
+        shown.extend(hidden.filter(|dot| entry.context.contains(*dot)));
+        self.contexts.insert(key.clone(), (entry.context.clone(), shown));
+    }
+
+    fn acknowledged(
+        &mut self,
+        cluster: &Cluster,
+        keyspace: KeyspaceId,
+        (number, required): (u64, usize),
+        key: &Key,
+        written: &Written,
+    ) {
+        let dot = written.dot;
+        let has = |node: &NodeId| {
+            cluster
+                .durable(*node, keyspace, key)
+                .is_some_and(|state| state.clock().contains(dot))
+        };
+        for node in written.acked.iter().filter(|node| !has(node)) {
+            self.broken.push(format!(
+                "op{number} was acknowledged by {node}, which does not have it"
+            ));
+        }
+        if written.acked.len() < required {
+            self.broken.push(format!(
+                "op{number} was written with {} of {required} required",
+                written.acked.len()
+            ));
+        }
+    }
+
+    /// Everything has come to rest: which properties were broken.
+    pub(super) fn verdict(
+        mut self,
+        cluster: &Cluster,
+        keyspace: KeyspaceId,
+        keys: impl Iterator<Item = Key>,
+    ) -> Vec<String> {
+        for (number, operation) in &self.operations {
+            let expected = if operation.orphaned { 0 } else { 1 };
+            if operation.answers != expected {
+                self.broken
+                    .push(format!("op{number} was answered {} times", operation.answers));
+            }
+            if let Some((_, write)) = &operation.put
+                && operation.refused
+                && self.traces.contains(write)
+                && !self.retried.contains(write)
+            {
+                self.broken
+                    .push(format!("op{number} was refused but has left a trace"));
+            }
+        }
+        let gone = self.rightly_gone();
+        for key in keys {
+            self.at_rest(cluster, keyspace, &key, &gone);
+        }
+        for (node, found) in &cluster.nodes {
+            let contents = &found.disk.store.contents;
+            let indexed: BTreeSet<Key> = contents
+                .rows_from(Table::TokenIndex, &[])
+                .map(|(row, _)| decode_index_key(row).expect("an index row").2)
+                .collect();
+            let stored: BTreeSet<Key> = contents
+                .rows_from(Table::Records, &[])
+                .map(|(row, _)| decode_record_key(row).expect("a record's key").1)
+                .collect();
+            if indexed != stored {
+                self.broken
+                    .push(format!("{node} has {stored:?} but an index of {indexed:?}"));
+            }
+        }
+        self.broken
+    }
+
+    /// All that was replaced by a write which was durable somewhere, or was replaced by one that was, and so on.
+    fn rightly_gone(&self) -> BTreeSet<Dot> {
+        let mut gone = BTreeSet::new();
+        let mut next: Vec<Dot> = self.synced.iter().map(|(_, dot)| *dot).collect();
+        while let Some(dot) = next.pop() {
+            for replaced in self.replaced.get(&dot).into_iter().flatten() {
+                if gone.insert(*replaced) {
+                    next.push(*replaced);
+                }
+            }
+        }
+        gone
+    }
+
+    fn at_rest(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
+        let preference = cluster
+            .protocol
+            .0
+            .placement
+            .preference(self.replicas)
+            .expect("enough nodes");
+        let states: Vec<KeyState> = preference
+            .of(key)
+            .iter()
+            .map(|node| cluster.durable(*node, keyspace, key).unwrap_or_default())
+            .collect();
+        if states.iter().any(|state| *state != states[0]) {
+            self.broken
+                .push(format!("the replicas of {key} differ: {states:?}"));
+        }
+        for (of, dot) in &self.synced {
+            let there = states.iter().any(|state| state.sibling(*dot).is_some());
+            if of == key && !there && !gone.contains(dot) {
+                self.broken
+                    .push(format!("{dot:?} was durable and disappeared from {key}"));
+            }
+        }
+    }
+}
+
+/// The key states among these rows.
+fn records(ops: &[JournalOp]) -> Vec<(Key, KeyState)> {
+    let records = rows(ops).filter(|write| write.table == Table::Records);
+    records
+        .map(|write| {
+            let (_, key) = decode_record_key(&write.key).expect("a record's key");
+            let value = write.value.as_ref().expect("records are not deleted");
+            (key, KeyState::decode(value).expect("a record's state"))
+        })
+        .collect()
+}

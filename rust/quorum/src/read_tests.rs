@@ -1,0 +1,258 @@
+//! The tally of a read: it answers at R with the merge of what it has, and in the end knows who lacks what.
+
+use proptest::prelude::*;
+use quorate_core::hlc::Timestamp;
+use quorate_core::ids::{KeyspaceId, ReplicaId};
+use quorate_core::time::WallTime;
+use quorate_versions::{Dot, WriteId};
+
+use super::*;
+
+/// What a replica can have: the writes of a few coordinators, the first `seen[i]` of each, the last one alive.
+fn state(seen: [u64; 3]) -> Arc<KeyState> {
+    let mut all = KeyState::default();
+    for (node, count) in (1..).zip(seen) {
+        let mut own = KeyState::default();
+        for counter in 1..=count {
+            let dot = Dot {
+                replica: ReplicaId::new(NodeId(node), 0xd1),
+                counter,
+            };
+            let timestamp = Timestamp {
+                wall: WallTime(counter),
+                logical: 0,
+            };
+            let write_id = WriteId {
+                client: u64::from(node),
+                sequence: counter,
+            };
+            let value = format!("n{node}:{counter}");
+            own = own
+                .put(dot, Some(value.into()), timestamp, write_id, None)
+                .unwrap();
+        }
+        all = all.merge(&own);
+    }
+    Arc::new(all)
+}
+
+fn read(reachable: [bool; 3], repair: bool) -> Read {
+    let copies: Vec<(NodeId, bool)> = (1..).map(NodeId).zip(reachable).collect();
+    Read::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &copies,
+        repair,
+    )
+}
+
+fn corrupt() -> Option<Error> {
+    Some(Error::CorruptRecord("checksum".to_owned()))
+}
+
+fn entry_of(progress: Progress) -> Entry {
+    match progress {
+        Progress::Done(Ok(Response::Entry(entry))) | Progress::Answered(Ok(Response::Entry(entry))) => entry,
+        other => panic!("{other:?} is no entry"),
+    }
+}
+
+proptest! {
+    /// Whatever the replicas have and in whatever order they answer.
+    #[test]
+    fn it_answers_with_the_first_r_and_repairs_whoever_lacks_something(
+        seen in proptest::array::uniform3(proptest::array::uniform3(0..3u64)),
+        order in Just([0usize, 1, 2]).prop_shuffle(),
+        required in 1..=3u8,
+    ) {
+        let states = seen.map(state);
+        let mut read = read([true; 3], true);
+        prop_assert_eq!(read.ask(9).len(), 3);
+        let mut answered = false;
+        for (count, place) in order.iter().enumerate() {
+            read.fetched(NodeId(*place as u16 + 1), states[*place].clone());
+            let progress = read.progress(required, Level::Count(required));
+            let so_far = order[..=count].iter().fold(KeyState::default(), |all, place| all.merge(&states[*place]));
+            if count + 1 < usize::from(required) {
+                prop_assert_eq!(progress, Progress::Waiting);
+            } else if !answered {
+                answered = true;
+                let entry = entry_of(progress);
+                prop_assert_eq!(&*entry.context, so_far.clock());
+                prop_assert_eq!(entry.versions.len(), so_far.live().count());
+                prop_assert_eq!(entry.answered.len(), count + 1);
+            }
+        }
+        let all = states.iter().fold(KeyState::default(), |all, state| all.merge(state));
+        let stale: Vec<NodeId> = (0..3).filter(|place| *states[*place] != all).map(|place| NodeId(place as u16 + 1)).collect();
+        match read.repair() {
+            None => prop_assert!(stale.is_empty()),
+            Some(repair) => {
+                prop_assert_eq!(&*repair.state, &all);
+                prop_assert_eq!(repair.stale, stale);
+                prop_assert!(repair.corrupt.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
+    let mut read = read([true; 3], false);
+    assert_eq!(read.ask(2), [NodeId(1), NodeId(2)]);
+    assert!(!read.short(2) && read.can_ask());
+    read.lost(NodeId(2), None);
+    assert!(read.short(2));
+    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    assert_eq!(read.progress(2, Level::Two), Progress::Waiting);
+    read.lost(NodeId(3), None);
+    let unavailable = Error::unavailable(2, 1);
+    assert_eq!(read.progress(2, Level::Two), Progress::Done(Err(unavailable)));
+}
+
+#[test]
+fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
+    let mut read = read([true; 3], false);
+    read.ask(1);
+    read.lost(NodeId(2), None);
+    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert_eq!(
+        read.progress(1, Level::One),
+        Progress::Waiting,
+        "it was not asked"
+    );
+}
+
+#[test]
+fn a_late_answer_of_one_that_was_given_up_counts() {
+    let mut read = read([true; 3], true);
+    read.ask(3);
+    read.lost(NodeId(2), None);
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    read.fetched(NodeId(2), state([2, 0, 0]));
+    read.fetched(NodeId(3), state([1, 0, 0]));
+    let entry = entry_of(read.progress(2, Level::Two));
+    assert_eq!(entry.answered, [NodeId(2), NodeId(3)]);
+    assert_eq!(
+        entry.versions[0].value.as_ref(),
+        b"n1:1",
+        "a second answer changes nothing"
+    );
+}
+
+#[test]
+fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
+    let mut read = read([true; 3], true);
+    read.ask(3);
+    read.fetched(NodeId(1), state([1, 0, 0]));
+    read.lost(NodeId(3), corrupt());
+    assert_eq!(read.repair(), None);
+    read.fetched(NodeId(2), state([0, 1, 0]));
+    let repair = read.repair().unwrap();
+    assert_eq!(repair.state, state([1, 1, 0]));
+    assert_eq!(repair.stale, [NodeId(1), NodeId(2)]);
+    assert_eq!(repair.corrupt, [NodeId(3)]);
+}
+
+#[test]
+fn a_corrupt_record_is_not_healed_while_a_replica_is_out_of_reach() {
+    let mut read = read([true, true, false], true);
+    read.ask(3);
+    read.fetched(NodeId(1), state([1, 0, 0]));
+    read.lost(NodeId(2), corrupt());
+    assert_eq!(read.repair(), None);
+}
+
+#[test]
+fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
+    let mut read = read([true; 3], false);
+    read.ask(2);
+    read.lost(NodeId(1), corrupt());
+    assert!(read.short(1));
+    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert!(matches!(read.progress(1, Level::One), Progress::Answered(Ok(_))));
+    read.fetched(NodeId(3), state([0, 0, 0]));
+    assert_eq!(read.progress(1, Level::One), Progress::Over);
+    let repair = read.repair().unwrap();
+    assert_eq!((repair.stale, repair.corrupt), (vec![], vec![NodeId(1)]));
+}
+
+#[test]
+fn a_replica_that_says_why_it_cannot_is_heard() {
+    let mut read = read([true, false, false], true);
+    read.ask(1);
+    read.lost(NodeId(1), corrupt());
+    assert_eq!(
+        read.progress(1, Level::One),
+        Progress::Done(Err(corrupt().unwrap()))
+    );
+    assert_eq!(read.timed_out(1), corrupt().unwrap());
+}
+
+#[test]
+fn a_key_that_nobody_has_needs_no_repair() {
+    let mut read = read([true; 3], true);
+    read.ask(3);
+    for node in 1..=3 {
+        read.fetched(NodeId(node), Arc::default());
+    }
+    let entry = entry_of(read.progress(3, Level::All));
+    assert!(entry.versions.is_empty() && entry.context.is_empty());
+    assert_eq!(read.repair(), None);
+}
+
+#[test]
+fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
+    let mut read = read([true; 3], false);
+    read.ask(3);
+    read.lost(NodeId(1), corrupt());
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert_eq!(read.heal(3), None);
+    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    read.fetched(NodeId(3), state([1, 1, 0]));
+    let heal = read.heal(3).unwrap();
+    assert_eq!((heal.state, heal.corrupt), (state([1, 1, 0]), vec![NodeId(1)]));
+    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.timed_out(3), corrupt().unwrap());
+    read.lost(NodeId(1), corrupt());
+    assert_eq!(
+        (read.heal(3), read.progress(3, Level::All)),
+        (None, Progress::Waiting)
+    );
+    read.healed(NodeId(1));
+    assert_eq!(entry_of(read.progress(3, Level::All)).answered.len(), 3);
+}
+
+#[test]
+fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
+    for error in [None, Some(Error::StorageFull("full".to_owned()))] {
+        let mut read = read([true; 3], true);
+        read.ask(3);
+        read.lost(NodeId(1), corrupt());
+        read.fetched(NodeId(2), state([1, 0, 0]));
+        read.lost(NodeId(3), error);
+        assert_eq!(read.heal(3), None);
+        assert_eq!(
+            read.progress(3, Level::All),
+            Progress::Done(Err(corrupt().unwrap()))
+        );
+    }
+}
+
+#[test]
+fn a_replica_that_cannot_be_healed_now_is_corrupt_still() {
+    let mut read = read([true, true, false], true);
+    read.copies.pop();
+    read.ask(2);
+    read.lost(NodeId(1), corrupt());
+    read.fetched(NodeId(2), state([1, 0, 0]));
+    assert!(read.heal(2).is_some());
+    read.lost(NodeId(1), Some(Error::StorageFull("full".to_owned())));
+    assert_eq!(read.heal(2), None);
+    assert_eq!(
+        read.progress(2, Level::All),
+        Progress::Done(Err(corrupt().unwrap()))
+    );
+}

@@ -1,0 +1,323 @@
+//! Merging events and states into keys, and making the result durable.
+
+use std::sync::Arc;
+
+use quorate_core::bugs::Bug;
+use quorate_core::contract::Rng;
+use quorate_core::error::Error;
+use quorate_core::hlc::{MAX_CLOCK_OFFSET, Observed};
+use quorate_core::key::{Key, index_key, record_key};
+use quorate_core::store::{JournalOp, Priority, StateWrite, Table};
+use quorate_core::time::Now;
+use quorate_protocol::message::Message;
+use quorate_protocol::role::Effect;
+use quorate_protocol::telemetry::{Span, TimelineEvent};
+use quorate_versions::{DotCounter, KeyState};
+
+use super::{
+    EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, refuse,
+};
+use crate::slot::{Work, WorkKind};
+
+impl Replica {
+    pub(super) fn assign(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
+        let WorkKind::Assign {
+            value,
+            context,
+            write_id,
+        } = &work.kind
+        else {
+            return;
+        };
+        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
+        if slot.corrupt {
+            let error = corrupt(&key);
+            return refuse(&work, error, effects);
+        }
+        let state = slot.state.as_ref().expect("work is executed on a loaded slot");
+        // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
+        if let Some(known) = state.find_write(*write_id) {
+            let message = Message::Assigned {
+                dot: known.dot,
+                timestamp: known.timestamp,
+                state: state.clone(),
+            };
+            effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message,
+            });
+            return self.tell_when_durable(&key, &work, now, effects);
+        }
+        let Some(dot) = self.counter.as_mut().and_then(DotCounter::issue) else {
+            self.stalled.push((key, work));
+            return self.reserve(effects);
+        };
+        for sibling in state.siblings() {
+            // The clock starts anew with each boot: what is replaced must not look newer than what replaces it.
+            let _ = self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET);
+        }
+        let timestamp = self.clock.tick(now.wall);
+        if state.clock().contains(dot) {
+            self.renounce();
+            return self.stalled.push((key, work));
+        }
+        let next = match state.put(dot, value.clone(), timestamp, *write_id, context.as_ref()) {
+            Ok(next) => next,
+            Err(error) => {
+                let error = Error::invalid(format!("the context was not issued for this key: {error}"));
+                return refuse(&work, error, effects);
+            }
+        };
+        if let Err(error) = within_limits(&key, &next) {
+            return refuse(&work, error, effects);
+        }
+        let next = Arc::new(next);
+        let sent = if self.surroundings.bugs.has(Bug::SiblingsDropped) {
+            Arc::new(only(&next, dot))
+        } else {
+            next.clone()
+        };
+        let message = Message::Assigned {
+            dot,
+            timestamp,
+            state: sent,
+        };
+        effects.push(Effect::Send {
+            to: work.from,
+            header: work.header,
+            message,
+        });
+        self.persist(&key, next, &work, now, effects);
+        self.reserve(effects);
+    }
+
+    pub(super) fn store(
+        &mut self,
+        key: Key,
+        work: &Work,
+        (incoming, heals): (&KeyState, bool),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
+        if slot.corrupt && !heals {
+            return refuse(work, corrupt(&key), effects);
+        }
+        let state = slot.state.clone().expect("work is executed on a loaded slot");
+        let healed = std::mem::take(&mut slot.corrupt);
+        if !healed && state.includes(incoming) {
+            return self.tell_when_durable(&key, work, now, effects);
+        }
+        if healed {
+            self.renounce();
+        }
+        self.adopt_time(incoming, now, effects);
+        let merged = state.merge(incoming);
+        self.persist(&key, Arc::new(merged), work, now, effects);
+    }
+
+    /// Takes note of when others wrote, so that whatever is written here from now on is later.
+    fn adopt_time(&mut self, incoming: &KeyState, now: Now, effects: &mut Vec<Effect>) {
+        for sibling in incoming.siblings() {
+            let Observed::TooFarAhead { ahead } =
+                self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET)
+            else {
+                continue;
+            };
+            let node = sibling.dot.replica.node();
+            let quiet_until = now.instant + EVENT_PAUSE;
+            if self.clocks_told.is_new(node, quiet_until, now.instant) {
+                let offset_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+                effects.push(Effect::Emit(TimelineEvent::ClockAhead { node, offset_ms }));
+            }
+        }
+    }
+
+    /// What was asked for is part of the slot's state already: tell so when that is durable.
+    fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
+        let slot = &self.slots[key];
+        let state = slot.state.clone().expect("work is executed on a loaded slot");
+        match slot.newest {
+            Some(token) => match self.persists.get_mut(&token) {
+                Some(Persist::State { tell, .. }) => tell.push(Told::new(work, now)),
+                other => panic!("a slot's newest persist is a state in flight, not {other:?}"),
+            },
+            // The disk refused the state, but not yet all that it was made of: try again.
+            None if slot.in_flight > 0 => self.persist(key, state, work, now, effects),
+            None => effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message: Message::Stored,
+            }),
+        }
+    }
+
+    fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
+        let token = self.token();
+        let slot = self.slots.get_mut(key).expect("work is executed on a slot");
+        let mut writes = vec![StateWrite {
+            table: Table::Records,
+            key: record_key(self.keyspace.id, key),
+            value: Some(state.encode()),
+        }];
+        if !slot.indexed {
+            writes.push(StateWrite {
+                table: Table::TokenIndex,
+                key: index_key(self.keyspace.id, self.preference.token(key).0, key),
+                value: Some(bytes::Bytes::new()),
+            });
+        }
+        slot.state = Some(state);
+        slot.in_flight += 1;
+        slot.newest = Some(token);
+        let mut tell = vec![Told::new(work, now)];
+        if self.surroundings.bugs.has(Bug::AckBeforeDurable) {
+            effects.push(Effect::Send {
+                to: work.from,
+                header: work.header,
+                message: Message::Stored,
+            });
+            tell.clear();
+        }
+        self.persists.insert(
+            token,
+            Persist::State {
+                key: key.clone(),
+                tell,
+            },
+        );
+        effects.push(Effect::Persist {
+            token,
+            priority: Priority::Normal,
+            ops: vec![JournalOp::Write(writes)],
+        });
+    }
+
+    pub(super) fn persisted(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        self.full = false;
+        match self.persists.remove(&token) {
+            Some(Persist::Counter(reservation)) => self.reserved(reservation, now, effects),
+            Some(Persist::State { key, tell }) => {
+                for told in tell {
+                    self.commit_span(&told, now, rng, None, effects);
+                    effects.push(Effect::Send {
+                        to: told.to,
+                        header: told.header,
+                        message: Message::Stored,
+                    });
+                }
+                self.settle(&key, token, true);
+            }
+            None => panic!("token {token} was not in flight"),
+        }
+    }
+
+    /// A persist of a key's state has been answered.
+    fn settle(&mut self, key: &Key, token: u64, durable: bool) {
+        let slot = self.slots.get_mut(key).expect("a slot outlives its persists");
+        slot.in_flight -= 1;
+        slot.indexed |= durable;
+        slot.newest = slot.newest.filter(|newest| *newest != token);
+        self.release(key);
+    }
+
+    pub(super) fn refused(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.full, true) {
+            effects.push(Effect::Emit(TimelineEvent::StorageFull));
+        }
+        self.full_until = now.instant + FULL_PAUSE;
+        match self.persists.remove(&token) {
+            Some(Persist::Counter(reservation)) => {
+                if let Some(counter) = &mut self.counter {
+                    counter.reservation_failed(reservation);
+                }
+                for (_, work) in std::mem::take(&mut self.stalled) {
+                    refuse(&work, self.full(), effects);
+                }
+            }
+            Some(Persist::State { key, tell }) => {
+                self.renounce();
+                let full = self.full();
+                for told in tell {
+                    self.commit_span(&told, now, rng, Some(&full), effects);
+                    // Not a definite refusal: others may have it, and later persists that are in flight carry it.
+                    let unknown = Error::OutcomeUnknown {
+                        acked: 0,
+                        required: 1,
+                        reason: Some(format!("the disk of {} is full", self.surroundings.me())),
+                    };
+                    effects.push(Effect::Send {
+                        to: told.to,
+                        header: told.header,
+                        message: Message::Failed(unknown),
+                    });
+                }
+                self.settle(&key, token, false);
+            }
+            None => panic!("token {token} was not in flight"),
+        }
+    }
+
+    pub(super) fn full(&self) -> Error {
+        Error::StorageFull(format!(
+            "the disk of {} is full: raise map_size_bytes in its configuration or free space, then retry",
+            self.surroundings.me()
+        ))
+    }
+
+    fn commit_span(
+        &self,
+        told: &Told,
+        now: Now,
+        rng: &mut Rng,
+        error: Option<&Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let me = self.surroundings.me();
+        if let Some(trace) = told.header.trace.filter(|trace| trace.sampled) {
+            let span = Span::child(trace, rng, "storage.commit", me, told.since, now.wall);
+            effects.push(Effect::Span(Box::new(span.failed(error))));
+        }
+    }
+}
+
+fn within_limits(key: &Key, state: &KeyState) -> Result<(), Error> {
+    let remedy = "read the key and put the merged value with the entry's context".to_owned();
+    let (what, size, limit) = if state.siblings().len() > MAX_SIBLINGS {
+        (
+            format!("the number of siblings of {key}"),
+            state.siblings().len(),
+            MAX_SIBLINGS,
+        )
+    } else {
+        let size: usize = state.values().map(bytes::Bytes::len).sum();
+        if size <= MAX_STATE_BYTES {
+            return Ok(());
+        }
+        (
+            format!("the size of all siblings of {key} in bytes"),
+            size,
+            MAX_STATE_BYTES,
+        )
+    };
+    Err(Error::LimitExceeded {
+        what,
+        size: size as u64,
+        limit: limit as u64,
+        remedy,
+    })
+}
+
+/// The state with all siblings but one forgotten: the mistake that [`quorate_core::bugs::Bugs::siblings_dropped`] makes.
+fn only(state: &KeyState, dot: quorate_versions::Dot) -> KeyState {
+    let sibling = state.sibling(dot).expect("the sibling was just added");
+    let (value, write_id) = (sibling.value.clone(), sibling.write_id);
+    let mut context = quorate_versions::VersionVector::new();
+    for seen in state.clock().iter().filter(|seen| seen.replica != dot.replica) {
+        context.record(seen);
+    }
+    KeyState::default()
+        .put(dot, value, sibling.timestamp, write_id, Some(&context))
+        .expect("the context leaves the dot out")
+}

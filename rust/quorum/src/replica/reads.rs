@@ -1,0 +1,277 @@
+//! Reads by coordinators, and the answers of the store.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_core::contract::Rng;
+use quorate_core::error::Error;
+use quorate_core::key::{Key, decode_record_key, index_key, record_key};
+use quorate_core::store::{Query, Rows, Table};
+use quorate_core::time::{Now, WallTime};
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, Effect};
+use quorate_protocol::telemetry::Span;
+use quorate_versions::KeyState;
+
+use super::{COUNTER_READ, Look, Purpose, Read, Replica, SHARE_BYTES, corrupt};
+
+impl Replica {
+    pub(super) fn fetch(
+        &mut self,
+        key: Key,
+        from: Address,
+        header: Header,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.owns(&key) {
+            let message = Message::Failed(self.foreign(&key));
+            return effects.push(Effect::Send {
+                to: from,
+                header,
+                message,
+            });
+        }
+        let purpose = Purpose::Fetch(from, header, now.wall);
+        self.look(key, Look::Record, purpose, effects);
+    }
+
+    /// Takes a step of the read of a key's state.
+    pub(super) fn look(&mut self, key: Key, look: Look, purpose: Purpose, effects: &mut Vec<Effect>) {
+        let query = match look {
+            Look::Record | Look::RecordAgain => Query::Get {
+                table: Table::Records,
+                key: record_key(self.keyspace.id, &key),
+            },
+            Look::Index => Query::Get {
+                table: Table::TokenIndex,
+                key: index_key(self.keyspace.id, self.preference.token(&key).0, &key),
+            },
+        };
+        let token = self.token();
+        self.reads.insert(token, Read::Point(key, look, purpose));
+        effects.push(Effect::Read { token, query });
+    }
+
+    pub(super) fn fetch_range(
+        &mut self,
+        range: Range<Bytes>,
+        limit: u32,
+        (from, header): (Address, Header),
+        effects: &mut Vec<Effect>,
+    ) {
+        let me = self.surroundings.me();
+        if !self.preference.lists().any(|list| list.contains(&me)) {
+            let message = Message::Failed(self.foreign("any key"));
+            return effects.push(Effect::Send {
+                to: from,
+                header,
+                message,
+            });
+        }
+        if range.is_empty() || limit == 0 {
+            let message = Message::FetchedRange {
+                rows: Vec::new(),
+                more: false,
+            };
+            effects.push(Effect::Send {
+                to: from,
+                header,
+                message,
+            });
+            return;
+        }
+        let token = self.token();
+        self.reads.insert(token, Read::Range(from, header));
+        let query = Query::Range {
+            table: Table::Records,
+            start: range.start,
+            end: range.end,
+            limit_rows: limit,
+            limit_bytes: SHARE_BYTES,
+        };
+        effects.push(Effect::Read { token, query });
+    }
+
+    pub(super) fn read(
+        &mut self,
+        token: u64,
+        result: Result<Rows, Error>,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        if token == COUNTER_READ {
+            return self.recover_counter(result);
+        }
+        match self.reads.remove(&token).expect("a read answers once") {
+            // Nobody waits for it any longer.
+            Read::Point(_, _, Purpose::Fetch(_, header, _)) | Read::Range(_, header)
+                if header.deadline <= now.instant => {}
+            Read::Point(key, look, purpose) => match found(&key, look, result) {
+                Found::Next(look) => self.look(key, look, purpose, effects),
+                Found::State(state) => match purpose {
+                    Purpose::Slot => self.loaded(key, state, now, effects),
+                    Purpose::Fetch(to, header, since) => {
+                        self.fetched(key, state, (to, header, since), now, rng, effects);
+                    }
+                },
+            },
+            Read::Range(to, header) => {
+                let rows = match result {
+                    // The store's words are about the whole node; this is one record, and can be healed.
+                    Err(Error::CorruptRecord(_)) => Err(Error::CorruptRecord(format!(
+                        "a record in the scanned range is unreadable on {}: scan again while all nodes are up, or read \
+                         the range's keys one by one, which heals it, then check the disk",
+                        self.surroundings.me()
+                    ))),
+                    other => other,
+                };
+                let message = match rows.and_then(|rows| Ok((decode_rows(&rows)?, rows.more))) {
+                    Ok((rows, more)) => Message::FetchedRange { rows, more },
+                    Err(error) => Message::Failed(error),
+                };
+                effects.push(Effect::Send { to, header, message });
+            }
+        }
+    }
+
+    /// Answers a `Fetch`.
+    fn fetched(
+        &mut self,
+        key: Key,
+        state: Result<Option<KeyState>, Error>,
+        (to, header, since): (Address, Header, WallTime),
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(trace) = header.trace.filter(|trace| trace.sampled) {
+            let me = self.surroundings.me();
+            let span = Span::child(trace, rng, "storage.read", me, since, now.wall);
+            effects.push(Effect::Span(Box::new(span.failed(state.as_ref().err()))));
+        }
+        let message = match state {
+            Ok(state) => Message::Fetched {
+                state: Arc::new(state.unwrap_or_default()),
+            },
+            Err(error) => {
+                self.tell_corrupt(&key, &error, now, effects);
+                Message::Failed(error)
+            }
+        };
+        effects.push(Effect::Send { to, header, message });
+    }
+}
+
+/// What a step of the read of a key has come to.
+enum Found {
+    Next(Look),
+    State(Result<Option<KeyState>, Error>),
+}
+
+fn found(key: &Key, look: Look, result: Result<Rows, Error>) -> Found {
+    let absent = matches!(&result, Ok(rows) if rows.rows.is_empty());
+    match look {
+        Look::Record if absent => Found::Next(Look::Index),
+        Look::Index if absent => Found::State(Ok(None)),
+        // Damaged or not, it is there.
+        Look::Index => Found::Next(Look::RecordAgain),
+        Look::RecordAgain if absent => Found::State(Err(corrupt(key))),
+        Look::Record | Look::RecordAgain => Found::State(decode_state(key, result)),
+    }
+}
+
+fn decode_state(key: &Key, result: Result<Rows, Error>) -> Result<Option<KeyState>, Error> {
+    let rows = match result {
+        Err(Error::CorruptRecord(_)) => return Err(corrupt(key)),
+        other => other?,
+    };
+    match rows.rows.first() {
+        None => Ok(None),
+        Some((_, value)) => KeyState::decode(value).map(Some).map_err(|_| corrupt(key)),
+    }
+}
+
+fn decode_rows(rows: &Rows) -> Result<Vec<(Key, Arc<KeyState>)>, Error> {
+    assert!(
+        !rows.more || !rows.rows.is_empty(),
+        "a store gives at least one row before it stops"
+    );
+    let decode = |(key, value): &(Bytes, Bytes)| {
+        let (_, key) = decode_record_key(key)?;
+        let state = KeyState::decode(value).map_err(|_| corrupt(&key))?;
+        Ok((key, Arc::new(state)))
+    };
+    rows.rows.iter().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::bugs::Bugs;
+    use quorate_core::contract::{Role, rng_from_seed};
+    use quorate_core::ids::{KeyspaceId, NodeId, ReplicaId};
+    use quorate_core::key::record_range;
+    use quorate_core::time::Instant;
+    use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+    use quorate_protocol::placement::Placement;
+    use quorate_protocol::role::{Event, RoleId, Surroundings};
+    use quorate_raft::settings::Timing;
+    use quorate_role_testing::topology;
+
+    use super::*;
+
+    #[test]
+    fn what_a_node_does_not_own_it_does_not_read_out() {
+        let members = topology((1..=3).map(NodeId), 8, |_| 0);
+        let keyspace = Keyspace {
+            id: KeyspaceId(1),
+            settings: KeyspaceSettings::quorum("ks", 3),
+            groups: Vec::new(),
+        };
+        let surroundings = Surroundings {
+            replica: ReplicaId::new(NodeId(9), 0xd1),
+            alive: members.ids().collect(),
+            placement: Placement::new(members).unwrap(),
+            raft: Timing::default(),
+            bugs: Bugs::none(),
+        };
+        let mut replica = Replica::new(&keyspace, &surroundings).unwrap();
+        let mut rng = rng_from_seed(1);
+        let now = Now {
+            instant: Instant(0),
+            wall: WallTime(0),
+        };
+        let header = Header {
+            generation: 1,
+            request: 1,
+            deadline: Instant(1),
+            trace: None,
+        };
+        let from = Address {
+            node: NodeId(1),
+            role: RoleId::Coordinator(keyspace.id),
+        };
+        let range = record_range(keyspace.id, None, None);
+        let fetch = Message::Fetch {
+            key: Key::try_from("k").unwrap(),
+        };
+        let fetch_range = Message::FetchRange {
+            start: range.start,
+            end: range.end,
+            limit: 10,
+        };
+        for message in [fetch, fetch_range] {
+            let mut effects = Vec::new();
+            let event = Event::Message {
+                from,
+                header,
+                message,
+            };
+            replica.handle(now, &mut rng, event, &mut effects);
+            let refused = |effect: &Effect| matches!(effect, Effect::Send { to, message: Message::Failed(Error::Refused(_)), .. } if *to == from);
+            assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A key that a replica is busy with: its newest state in memory, and who waits for that to become durable.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_protocol::message::Header;
+use quorate_protocol::role::Address;
+use quorate_versions::{KeyState, VersionVector, WriteId};
+
+/// Work on one key that needs its state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Work {
+    pub(super) from: Address,
+    pub(super) header: Header,
+    pub(super) kind: WorkKind,
+}
+
+/// See [`quorate_protocol::message::Message`] for what each means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WorkKind {
+    Assign {
+        value: Option<Bytes>,
+        context: Option<VersionVector>,
+        write_id: WriteId,
+    },
+    Store {
+        state: Arc<KeyState>,
+        /// It may take the place of a corrupt record.
+        heals: bool,
+    },
+}
+
+/// A key with a read in flight, or with writes that are not durable yet. A key without either needs no slot: its
+/// state is what the disk says.
+///
+/// Invariants: `state` is `None` exactly while the read is in flight, and work waits only then; a persist that
+/// `newest` names is in flight and carries `state`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    /// Includes writes that are not durable yet, so that merges of one key follow each other.
+    pub(super) state: Option<Arc<KeyState>>,
+    /// Whether the key's row in the token index is durable, and need not be written again.
+    pub(super) indexed: bool,
+    /// The stored record is unreadable.
+    pub(super) corrupt: bool,
+    /// Persists in flight.
+    pub(super) in_flight: u32,
+    /// The persist that makes `state` durable; `None` when there is none in flight or the disk refused it.
+    pub(super) newest: Option<u64>,
+    /// Until the read answers.
+    pub(super) waiting: VecDeque<Work>,
+}

@@ -1,0 +1,200 @@
+//! A quorum keyspace in memory: what its tests bring along for a cluster of coordinators and replicas.
+//!
+//! There is no control role: what it would have agreed on the node roles are told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::bugs::Bugs;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::{Key, record_key};
+use quorate_core::store::{JournalOp, StateWrite, Table};
+use quorate_core::time::Instant;
+use quorate_protocol::api::Request;
+use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::node::NodeRole;
+use quorate_protocol::placement::Placement;
+use quorate_protocol::role::{Address, Event, RoleId, Spec, Surroundings};
+use quorate_raft::settings::Timing;
+use quorate_role_testing::{Clients as _, Instance, Roles, Scene, surroundings, topology};
+use quorate_testing::node::Process;
+use quorate_testing::{Hosted, Profile};
+use quorate_versions::KeyState;
+
+pub(super) mod show;
+
+/// The nodes of a cluster.
+pub(super) type Cluster = quorate_testing::Cluster<Roles<Quorum>>;
+/// What has happened.
+pub(super) type TraceEvent = quorate_testing::TraceEvent<Roles<Quorum>>;
+/// What an instance was given and did.
+pub(super) type Recording = quorate_testing::Recording<Roles<Quorum>>;
+
+/// How to set a cluster up.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) nodes: u16,
+    pub(super) seed: u64,
+    pub(super) bugs: Bugs,
+    /// Whether what goes on inside a node happens in any order, as the driving contract allows.
+    pub(super) scrambled: bool,
+}
+
+impl Setup {
+    /// A cluster whose nodes n1, n2, … have started and see each other. What instances do is recorded.
+    pub(super) fn started(&self) -> Cluster {
+        let nodes = (1..=self.nodes).map(NodeId);
+        let placement = Placement::new(topology(nodes.clone(), 8, |_| 0));
+        let scene = Quorum {
+            placement: placement.expect("a ring of small numbers"),
+            keyspaces: Vec::new(),
+            asked: BTreeMap::new(),
+            setup: self.clone(),
+        };
+        let mut cluster = Cluster::new(Roles(scene), nodes, Profile::MANUAL, self.seed, 0);
+        cluster.record = true;
+        if self.scrambled {
+            cluster.scramble(self.seed);
+        }
+        cluster.start_all();
+        cluster
+    }
+}
+
+/// The roles of quorum keyspaces.
+pub(super) struct Quorum {
+    pub(super) placement: Placement,
+    /// Every request so far, and where it was asked.
+    pub(super) asked: BTreeMap<u64, (NodeId, Request)>,
+    /// What the control plane would have agreed on.
+    keyspaces: Vec<Keyspace>,
+    setup: Setup,
+}
+
+impl Quorum {
+    fn surroundings(&self, node: NodeId) -> Surroundings {
+        surroundings(node, self.placement.clone(), Timing::default(), self.setup.bugs)
+    }
+
+    /// A seed of its own per instance, as every shell gives it.
+    fn hosted(
+        &self,
+        (node, boot): (NodeId, u64),
+        number: u64,
+        role: RoleId,
+        instance: Instance<crate::Instance>,
+    ) -> Hosted<Roles<Self>> {
+        let seed = self.setup.seed ^ u64::from(node.0) << 48 ^ boot << 32 ^ number << 16;
+        Hosted { role, seed, instance }
+    }
+
+    /// What a control role says when the keyspaces have changed, and when its node starts.
+    fn known(&self, node: NodeId) -> Event {
+        let header = Header {
+            generation: 1,
+            request: 0,
+            deadline: Instant::NEVER,
+            trace: None,
+        };
+        let role = RoleId::Control;
+        Event::Message {
+            from: Address { node, role },
+            header,
+            message: Message::Keyspaces(self.keyspaces.clone()),
+        }
+    }
+}
+
+impl Scene for Quorum {
+    type Role = crate::Instance;
+
+    fn start(&mut self, node: NodeId, boot: u64) -> Vec<Hosted<Roles<Self>>> {
+        let instance = Instance::Node(NodeRole::new(&self.surroundings(node)));
+        vec![self.hosted((node, boot), 1, RoleId::Node, instance)]
+    }
+
+    fn started(&mut self, node: NodeId) -> Vec<(RoleId, Event)> {
+        vec![(RoleId::Node, self.known(node))]
+    }
+
+    fn reconcile(
+        &mut self,
+        node: NodeId,
+        specs: Vec<Spec>,
+        process: &Process<Roles<Self>>,
+    ) -> Vec<Hosted<Roles<Self>>> {
+        let mut surroundings = self.surroundings(node);
+        surroundings.alive = process.alive().clone();
+        let created = specs
+            .iter()
+            .filter_map(|spec| match spec {
+                Spec::Quorum(keyspace) => Some(crate::Instance::create(keyspace, &surroundings)),
+                Spec::Control | Spec::Consensus(_) => None,
+            })
+            .flat_map(|created| created.expect("the keyspace fits the cluster"))
+            .filter(|(role, _)| !process.has(*role));
+        let first = process.roles().count() as u64 + 2;
+        (first..)
+            .zip(created)
+            .map(|(number, (role, instance))| {
+                self.hosted((node, process.boot()), number, role, Instance::Role(instance))
+            })
+            .collect()
+    }
+
+    fn plays(role: RoleId) -> bool {
+        role != RoleId::Control
+    }
+}
+
+/// What tests do with quorum keyspaces.
+pub(super) trait Keyspaces {
+    /// Has a keyspace with these settings served on every node.
+    fn create_keyspace(&mut self, settings: KeyspaceSettings);
+    /// A client asks a coordinator. Gives the number that the reply will carry.
+    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64;
+    /// Whether a node serves a keyspace.
+    fn serves(&self, node: NodeId, keyspace: KeyspaceId) -> bool;
+    /// What the node's disk has of a key.
+    fn durable(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> Option<KeyState>;
+}
+
+impl Keyspaces for Cluster {
+    fn create_keyspace(&mut self, settings: KeyspaceSettings) {
+        let keyspaces = &mut self.protocol.0.keyspaces;
+        keyspaces.push(Keyspace {
+            id: KeyspaceId(keyspaces.len() as u32 + 1),
+            settings,
+            groups: Vec::new(),
+        });
+        for node in self.names() {
+            let known = self.protocol.0.known(node);
+            self.input(node, RoleId::Node, known);
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
+        let asked = &mut self.protocol.0.asked;
+        asked.insert(self.operations + 1, (node, request.clone()));
+        self.ask_role(node, RoleId::Coordinator(keyspace), request, timeout)
+    }
+
+    fn serves(&self, node: NodeId, keyspace: KeyspaceId) -> bool {
+        self.instance(node, RoleId::Coordinator(keyspace)).is_some()
+    }
+
+    fn durable(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> Option<KeyState> {
+        let contents = &self.nodes[&node].disk.store.contents;
+        let row = contents.value(Table::Records, &record_key(keyspace, key))?;
+        Some(KeyState::decode(row).expect("roles write states"))
+    }
+}
+
+/// The rows of a persist.
+pub(super) fn rows(ops: &[JournalOp]) -> impl Iterator<Item = &StateWrite> {
+    ops.iter().flat_map(|op| match op {
+        JournalOp::Write(rows) => rows,
+        other => panic!("no role of the data plane asks for {other:?}"),
+    })
+}

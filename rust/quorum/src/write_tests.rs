@@ -1,0 +1,214 @@
+//! The tally of a write, for every combination of what can be known of its copies.
+
+use quorate_core::ids::ReplicaId;
+use quorate_core::time::WallTime;
+use quorate_versions::WriteId;
+
+use super::*;
+
+fn event() -> (Dot, Timestamp, Arc<KeyState>) {
+    let dot = Dot {
+        replica: ReplicaId::new(NodeId(1), 0xd1),
+        counter: 7,
+    };
+    let timestamp = Timestamp {
+        wall: WallTime(5),
+        logical: 0,
+    };
+    let write_id = WriteId {
+        client: 1,
+        sequence: 1,
+    };
+    let state = KeyState::default()
+        .put(dot, Some("v".into()), timestamp, write_id, None)
+        .unwrap();
+    (dot, timestamp, Arc::new(state))
+}
+
+fn nodes(count: u16) -> Vec<NodeId> {
+    (1..=count).map(NodeId).collect()
+}
+
+fn write(count: u16) -> Write {
+    let nodes = nodes(count);
+    let alive = nodes.iter().copied().collect();
+    Write::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &nodes,
+        &alive,
+    )
+}
+
+fn assigned(count: u16) -> Write {
+    let mut write = write(count);
+    let (dot, timestamp, state) = event();
+    write.assigned(dot, timestamp, state);
+    write
+}
+
+/// All ways in which `count` replicas can each be awaited, durable or lost.
+fn combinations(count: u16) -> impl Iterator<Item = Vec<Copy>> {
+    let each = [Copy::Awaited, Copy::Durable, Copy::Lost];
+    (0..3usize.pow(u32::from(count))).map(move |number| {
+        (0..u32::from(count))
+            .map(|place| each[number / 3usize.pow(place) % 3])
+            .collect()
+    })
+}
+
+#[test]
+fn it_counts_at_any_w_durable_copies_and_gives_up_when_so_many_cannot_be() {
+    for count in 1..=5u16 {
+        for copies in combinations(count) {
+            for required in 1..=count as u8 {
+                let mut write = assigned(count);
+                for (node, copy) in nodes(count).into_iter().zip(&copies) {
+                    match copy {
+                        Copy::Awaited => {}
+                        Copy::Durable => write.stored(node),
+                        Copy::Lost => write.lost(node),
+                    }
+                }
+                let durable = copies.iter().filter(|copy| **copy == Copy::Durable).count();
+                let lost = copies.iter().filter(|copy| **copy == Copy::Lost).count();
+                let wanted = usize::from(required);
+                match write.progress(required, Level::Count(required)) {
+                    Progress::Done(Ok(Response::Written(written))) => {
+                        assert!(durable >= wanted, "{copies:?}");
+                        assert_eq!(written.acked.len(), durable);
+                    }
+                    Progress::Done(Err(Error::OutcomeUnknown { acked, .. })) => {
+                        assert!(copies.len() - lost < wanted, "{copies:?}");
+                        assert_eq!(usize::from(acked), durable);
+                    }
+                    Progress::Waiting => {
+                        assert!(copies.len() - lost >= wanted && durable < wanted, "{copies:?}");
+                    }
+                    other => panic!("{other:?} for {copies:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_counts_before_there_is_an_event() {
+    let mut write = write(3);
+    write.stored(NodeId(1));
+    write.stored(NodeId(2));
+    assert_eq!(
+        write.progress(1, Level::One),
+        Progress::Waiting,
+        "its name is on its way"
+    );
+    let (dot, timestamp, state) = event();
+    assert!(write.assigned(dot, timestamp, state));
+    assert!(matches!(
+        write.progress(2, Level::Two),
+        Progress::Done(Ok(Response::Written(_)))
+    ));
+}
+
+#[test]
+fn a_second_event_is_ignored() {
+    let mut write = write(3);
+    let (mut dot, timestamp, state) = event();
+    assert!(write.assigned(dot, timestamp, state.clone()));
+    let before = write.clone();
+    dot.counter += 1;
+    assert!(!write.assigned(dot, timestamp, state));
+    assert_eq!(write, before);
+}
+
+#[test]
+fn it_does_without_the_own_copy() {
+    let mut write = write(3);
+    // The own disk refuses it before its name has come.
+    write.lost(NodeId(1));
+    assert_eq!(write.progress(2, Level::Two), Progress::Waiting);
+    let (dot, timestamp, state) = event();
+    assert!(write.assigned(dot, timestamp, state));
+    write.stored(NodeId(2));
+    write.stored(NodeId(3));
+    let Progress::Done(Ok(Response::Written(written))) = write.progress(2, Level::Two) else {
+        panic!("two copies are durable");
+    };
+    assert_eq!(written.acked, [NodeId(2), NodeId(3)]);
+}
+
+#[test]
+fn those_out_of_reach_are_not_sent_to_until_they_are_back() {
+    let nodes = nodes(3);
+    let alive = [NodeId(1), NodeId(2)].into();
+    let mut write = Write::new(
+        (KeyspaceId(1), Key::try_from("k").unwrap()),
+        NodeId(1),
+        &nodes,
+        &alive,
+    );
+    assert!(!write.back(NodeId(3)), "there is nothing to send yet");
+    write.lost(NodeId(3));
+    let (dot, timestamp, state) = event();
+    write.assigned(dot, timestamp, state);
+    write.stored(NodeId(1));
+    assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2)]);
+    assert!(write.back(NodeId(3)));
+    assert!(!write.back(NodeId(3)), "it was not away");
+    assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+}
+
+#[test]
+fn what_is_durable_stays_durable() {
+    let mut write = assigned(3);
+    write.stored(NodeId(2));
+    write.lost(NodeId(2));
+    assert!(!write.back(NodeId(2)));
+    write.stored(NodeId(1));
+    assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
+}
+
+#[test]
+fn a_late_acknowledgement_of_one_that_was_given_up_counts() {
+    let mut write = assigned(3);
+    write.lost(NodeId(2));
+    write.stored(NodeId(2));
+    write.stored(NodeId(1));
+    assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
+}
+
+#[test]
+fn what_is_unknown_before_the_time_is_up_says_why() {
+    let mut write = assigned(5);
+    write.refused(NodeId(1), &Error::StorageFull("the disk is full".to_owned()));
+    write.lost(NodeId(2));
+    write.lost(NodeId(3));
+    assert!(write.back(NodeId(2)));
+    write.stored(NodeId(2));
+    assert_eq!(write.progress(3, Level::Quorum), Progress::Waiting);
+    write.refused(NodeId(4), &Error::CorruptRecord("checksum".to_owned()));
+    write.refused(NodeId(4), &Error::StorageFull("late".to_owned()));
+    let Progress::Done(Err(error)) = write.progress(3, Level::Quorum) else {
+        panic!("only two copies are possible");
+    };
+    assert_eq!(
+        error.to_string(),
+        "the disk of n1 is full and n3 is out of reach and the record on n4 is corrupt, with 1 of 3 \
+         acknowledgement(s): the write may still take effect; read before retrying"
+    );
+    assert!(
+        write
+            .timed_out(3)
+            .to_string()
+            .starts_with("timed out with 1 of 3")
+    );
+}
+
+#[test]
+fn strangers_do_not_count() {
+    let mut write = assigned(3);
+    write.stored(NodeId(1));
+    write.stored(NodeId(9));
+    write.lost(NodeId(8));
+    assert_eq!(write.progress(2, Level::Two), Progress::Waiting);
+}

@@ -1,0 +1,311 @@
+//! Elections: who may lead (section 5.2), who may be voted for (5.4.1), and who may not disturb (thesis, 9.6
+//! and 4.2.3).
+//!
+//! ```text
+//!             silence                a majority would            a majority did
+//!  Follower ───────────▶ pre-vote ──────────────────▶ candidate ────────────────▶ Leader
+//!      ▲                    │  (no new term yet)      (term + 1, own vote)           │
+//!      └────────────────────┴───────────── a leader, a later term ───────────────────┘
+//! ```
+//! * **Pre-vote.** A server that hears nothing first asks whether it would be elected. Who was cut off and
+//!   comes back learns that it would not, and has disturbed nobody.
+//! * **Stickiness.** Whoever has heard from a leader within the shortest election timeout does not answer
+//!   such questions at all, nor adopts their term.
+//! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link
+//!   to the leader broke and has not come back is not sticky any more, and after a short random pause it
+//!   asks; what the leader had sent before does not keep it from that. That makes failover fast; it cannot
+//!   make it unsafe, since only when questions are asked and answered changes, never which answers count.
+//! * A vote is durable before it leaves, the candidate's own before it counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::bugs::Bug;
+use quorate_core::contract::Rng;
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
+use rand_core::Rng as _;
+
+use crate::entry::EntryKind;
+use crate::follower::Follower;
+use crate::leader::Leader;
+use crate::message::Body;
+use crate::output::Notice;
+use crate::quorum::Ballot;
+use crate::server::{Raft, State, Turn};
+use crate::settings::Timing;
+use crate::types::{HardState, LogPosition, Term};
+use crate::validation::REPORT_EVERY;
+
+/// A server that asks for an election.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidate {
+    /// It only asks who would vote for it; the term is still the old one.
+    pub(super) pre: bool,
+    /// Who has answered what.
+    pub(super) votes: BTreeMap<NodeId, bool>,
+    /// When it starts over.
+    pub(super) deadline: Instant,
+}
+
+/// A random time below `bound`.
+fn below(bound: Duration, rng: &mut Rng) -> Duration {
+    let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(rng.next_u64() % micros.max(1))
+}
+
+/// A random election timeout.
+pub(super) fn election_timeout(timing: Timing, rng: &mut Rng) -> Duration {
+    timing.election_min + below(timing.election_max.saturating_sub(timing.election_min), rng)
+}
+
+impl Raft {
+    /// Whether it takes no part in elections because it has a leader.
+    pub(super) fn sticks_to_leader(&self, candidate: NodeId, now: Instant) -> bool {
+        match &self.state {
+            // It would have stepped down if it had lost its quorum.
+            State::Leader(_) => true,
+            State::Candidate(_) => false,
+            State::Follower(Follower { leader, heard, .. }) => {
+                let recent =
+                    heard.is_some_and(|heard| now.since(heard) < self.setup.settings.timing.election_min);
+                // A leader that asks for votes does not lead any more.
+                let lost = |leader: NodeId| leader == candidate || self.broken.contains(&leader);
+                recent && leader.is_some_and(|leader| !lost(leader))
+            }
+        }
+    }
+
+    /// Whether a leader's message was on its way when the link to it broke, and this server asks already who would vote for
+    /// it: that message is no reason to stop.
+    pub(super) fn is_too_late(&self, leader: NodeId, term: Term) -> bool {
+        let asks = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
+        asks && term == self.hard.term && self.broken.contains(&leader)
+    }
+
+    /// A follower's link to a peer broke or came back.
+    pub(super) fn leader_link(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
+        let stagger = self.setup.settings.timing.stagger;
+        if let State::Follower(follower) = &mut self.state
+            && follower.leader == Some(node)
+        {
+            let now = turn.now.instant;
+            if up {
+                follower.deadline = now + follower.timeout;
+            } else {
+                follower.deadline = follower.deadline.min(now + below(stagger, turn.rng));
+            }
+        }
+    }
+
+    /// Nobody leads, as far as this server can tell.
+    pub(super) fn campaign(&mut self, turn: &mut Turn<'_>) {
+        self.fail_forwarded(None, turn);
+        if !self.log.configuration().is_voter(self.setup.me) {
+            self.become_follower(self.hard.term, None, turn);
+            self.wait_until(turn.now.instant + self.setup.settings.timing.election_max);
+        } else if let Some(term) = self.hard.term.next() {
+            match self.setup.bugs.has(Bug::NoPreVote) {
+                true => self.ask_for_votes(term, turn),
+                false => self.ask_for_pre_votes(turn),
+            }
+        } else {
+            self.terms_exhausted(turn);
+        }
+    }
+
+    /// No vote can be asked for any more. It goes on to follow whoever leads in this last term.
+    fn terms_exhausted(&mut self, turn: &mut Turn<'_>) {
+        let term = self.hard.term;
+        turn.notice(Notice::TermsExhausted { term });
+        self.become_follower(term, None, turn);
+        self.wait_until(turn.now.instant + REPORT_EVERY);
+    }
+
+    fn ask_for_pre_votes(&mut self, turn: &mut Turn<'_>) {
+        self.become_candidate(true, turn);
+        self.ask_voters(
+            &Body::PreVote {
+                last: self.log.last(),
+            },
+            turn,
+        );
+        // A guess, like the others' answers: it need not wait for the disk.
+        self.on_ballot(self.setup.me, true, true, turn);
+    }
+
+    fn ask_for_votes(&mut self, term: Term, turn: &mut Turn<'_>) {
+        self.hard = HardState {
+            term,
+            vote: Some(self.setup.me),
+        };
+        self.become_candidate(false, turn);
+        self.ask_voters(
+            &Body::Vote {
+                last: self.log.last(),
+            },
+            turn,
+        );
+        self.count_own_vote(turn);
+    }
+
+    fn become_candidate(&mut self, pre: bool, turn: &mut Turn<'_>) {
+        let timeout = election_timeout(self.setup.settings.timing, turn.rng);
+        self.leaderless.get_or_insert(turn.now.instant);
+        self.state = State::Candidate(Candidate {
+            pre,
+            votes: BTreeMap::new(),
+            deadline: turn.now.instant + timeout,
+        });
+        turn.notice(Notice::Campaigning {
+            term: self.hard.term,
+            pre,
+        });
+    }
+
+    fn ask_voters(&mut self, question: &Body, turn: &mut Turn<'_>) {
+        let me = self.setup.me;
+        let others = self.log.configuration().all_voters().filter(|voter| *voter != me);
+        for voter in others.collect::<Vec<NodeId>>() {
+            self.send(voter, question.clone(), turn);
+        }
+    }
+
+    /// Its own vote counts when it is durable.
+    pub(super) fn count_own_vote(&mut self, turn: &mut Turn<'_>) {
+        let open = matches!(&self.state, State::Candidate(candidate) if !candidate.pre);
+        if open && (self.journal.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable)) {
+            self.on_ballot(self.setup.me, false, true, turn);
+        }
+    }
+
+    // ---- those who are asked ----
+
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, last: LogPosition, turn: &mut Turn<'_>) {
+        let granted = last >= self.log.last();
+        self.send(from, Body::PreVoteAnswer { granted }, turn);
+    }
+
+    /// One vote per term, first come, first served, and only for a log that is at least as up to date.
+    pub(super) fn on_vote(&mut self, from: NodeId, last: LogPosition, turn: &mut Turn<'_>) {
+        let free = self.hard.vote.is_none_or(|voted| voted == from);
+        let granted = free && last >= self.log.last();
+        if granted {
+            self.hard.vote = Some(from);
+            self.become_follower(self.hard.term, None, turn);
+            // Whoever has just voted gives its candidate time to win.
+            let timeout = election_timeout(self.setup.settings.timing, turn.rng);
+            self.wait_until(turn.now.instant + timeout);
+        }
+        self.send(from, Body::VoteAnswer { granted }, turn);
+    }
+
+    // ---- those who ask ----
+
+    /// A voter has answered.
+    pub(super) fn on_ballot(&mut self, from: NodeId, pre: bool, granted: bool, turn: &mut Turn<'_>) {
+        let State::Candidate(candidate) = &mut self.state else {
+            return;
+        };
+        if candidate.pre != pre {
+            return;
+        }
+        candidate.votes.insert(from, granted);
+        let votes = &candidate.votes;
+        // Whose link is broken is not going to answer: better to know soon that the votes were split.
+        let unreachable = |voter: &NodeId| self.broken.contains(voter).then_some(false);
+        let vote = |voter: NodeId| votes.get(&voter).copied().or_else(|| unreachable(&voter));
+        match self.log.configuration().ballot(vote) {
+            Ballot::Open => {}
+            Ballot::Won if pre => match self.hard.term.next() {
+                Some(term) => self.ask_for_votes(term, turn),
+                None => self.terms_exhausted(turn),
+            },
+            Ballot::Won => self.become_leader(turn),
+            Ballot::Lost if pre => self.become_follower(self.hard.term, None, turn),
+            Ballot::Lost => {
+                // A rival took votes. If it does not lead soon, the next attempt need not wait for a whole
+                // timeout.
+                let stagger = self.setup.settings.timing.stagger;
+                let soon = turn.now.instant + stagger + below(2 * stagger, turn.rng);
+                self.become_follower(self.hard.term, None, turn);
+                self.wait_until(soon);
+            }
+        }
+    }
+
+    /// A follower asks for an election then, if nobody leads it before.
+    fn wait_until(&mut self, deadline: Instant) {
+        if let State::Follower(follower) = &mut self.state {
+            follower.deadline = deadline;
+        }
+    }
+
+    // ---- changes of state ----
+
+    /// A leader has spoken in `term`, which is this server's or a later one.
+    pub(super) fn follow(&mut self, term: Term, leader: NodeId, turn: &mut Turn<'_>) {
+        assert!(
+            !(self.is_leader() && term == self.hard.term),
+            "{leader} and {} both lead in {term}",
+            self.setup.me
+        );
+        if term > self.hard.term || self.leader() != Some(leader) {
+            self.become_follower(term, Some(leader), turn);
+        }
+        self.leaderless = None;
+        let linked = !self.broken.contains(&leader);
+        if let State::Follower(follower) = &mut self.state {
+            follower.hear(turn.now.instant, linked);
+        }
+    }
+
+    /// Follows `leader`, or waits for one, in `term`. Only a leader's word (or a vote given) lets it wait
+    /// longer than it would have.
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+        assert!(term >= self.hard.term, "terms never fall");
+        let before = (self.hard.term, self.leader());
+        if term > self.hard.term {
+            self.hard = HardState { term, vote: None };
+        }
+        let mut follower = Follower::new(leader, self.setup.settings.timing, turn);
+        if let State::Follower(Follower { deadline, .. }) | State::Candidate(Candidate { deadline, .. }) =
+            &self.state
+        {
+            follower.deadline = *deadline;
+        }
+        let old = std::mem::replace(&mut self.state, State::Follower(follower));
+        if let State::Leader(old) = old {
+            old.fail_reads(leader, turn);
+        }
+        self.fail_forwarded(leader, turn);
+        self.freshness.ask_anew();
+        if before != (term, leader) {
+            turn.notice(Notice::Following { term, leader });
+        }
+    }
+
+    fn become_leader(&mut self, turn: &mut Turn<'_>) {
+        assert!(
+            self.journal.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable),
+            "a leader's own vote is durable"
+        );
+        let me = self.setup.me;
+        let others = self.log.configuration().members().filter(|node| *node != me);
+        let leader = Leader::new(
+            others,
+            self.log.last().index,
+            &self.setup.settings,
+            &self.broken,
+            turn.now.instant,
+        );
+        self.state = State::Leader(Box::new(leader));
+        self.incoming = None;
+        let since = self.leaderless.take().unwrap_or(turn.now.instant);
+        self.activity.elections_won += 1;
+        self.activity.election_micros = turn.now.instant.0.saturating_sub(since.0);
+        turn.notice(Notice::Leading { term: self.hard.term });
+        // Only entries of its own term are committed by counting: it makes one, which commits all before.
+        self.append_own(EntryKind::Empty);
+    }
+}

@@ -1,0 +1,158 @@
+//! What a follower does with its leader's messages (Figure 2, AppendEntries RPC).
+
+use std::time::Duration;
+
+use quorate_core::bugs::Bug;
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
+
+use crate::election::election_timeout;
+use crate::entry::Entry;
+use crate::message::Body;
+use crate::output::Notice;
+use crate::server::{Raft, State, Turn};
+use crate::settings::Timing;
+use crate::types::{LogIndex, LogPosition};
+
+/// A server that follows, or waits for someone to follow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Follower {
+    /// Whom, in this term; `None` until someone has won, or said so.
+    pub(super) leader: Option<NodeId>,
+    /// When the leader was last heard from.
+    pub(super) heard: Option<Instant>,
+    /// How long silence may last.
+    pub(super) timeout: Duration,
+    /// When it asks for an election.
+    pub(super) deadline: Instant,
+    /// The log is known to match the leader's up to here. Only rises: within a term a leader's log only
+    /// grows.
+    pub(super) received: LogIndex,
+    /// What the leader was last told to be durable here.
+    pub(super) acknowledged: LogIndex,
+}
+
+impl Follower {
+    pub(super) fn new(leader: Option<NodeId>, timing: Timing, turn: &mut Turn<'_>) -> Self {
+        let timeout = election_timeout(timing, turn.rng);
+        Follower {
+            leader,
+            heard: None,
+            timeout,
+            deadline: turn.now.instant + timeout,
+            received: LogIndex(0),
+            acknowledged: LogIndex(0),
+        }
+    }
+
+    /// The leader has spoken. If the link to it is broken by now, that is no sign that it lives.
+    pub(super) fn hear(&mut self, now: Instant, linked: bool) {
+        self.heard = Some(now);
+        if linked {
+            self.deadline = now + self.timeout;
+        }
+    }
+}
+
+impl Raft {
+    /// The state of a server that has just heard from its leader.
+    pub(super) fn following(&mut self) -> &mut Follower {
+        match &mut self.state {
+            State::Follower(follower) => follower,
+            state => panic!("whoever hears from a leader follows it, but this is {state:?}"),
+        }
+    }
+
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        previous: LogPosition,
+        commit: LogIndex,
+        mut entries: Vec<Entry>,
+        turn: &mut Turn<'_>,
+    ) {
+        let mut previous = previous;
+        let end = previous.index.plus(entries.len());
+        let committed = self.log.commit();
+        if previous.index < committed {
+            // What is committed here is in every later leader's log (leader completeness). It may be gone
+            // here.
+            let known = (committed.0 - previous.index.0).min(entries.len() as u64);
+            entries.drain(..known as usize);
+            let term = self
+                .log
+                .term_at(committed)
+                .expect("what is committed is there, or the base");
+            previous = LogPosition {
+                term,
+                index: committed,
+            };
+        } else if !self.log.matches(previous) {
+            let conflict = self.log.conflict(previous.index);
+            let previous = previous.index;
+            return self.send(from, Body::Rejected { previous, conflict }, turn);
+        }
+        if let Some(from) = self.log.accept(previous, entries) {
+            turn.notice(Notice::Cut { from });
+        }
+        let matched = end.max(committed);
+        let follower = self.following();
+        follower.received = follower.received.max(matched);
+        self.learn_commit(commit);
+        if self.durable() >= end {
+            self.acknowledge(from, turn);
+        }
+        self.probe(from, turn);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: LogIndex, round: u64, turn: &mut Turn<'_>) {
+        self.learn_commit(commit);
+        let received = self.following().received;
+        let durable = self.durable();
+        let ack = Body::HeartbeatAck {
+            round,
+            received,
+            durable,
+        };
+        self.send(from, ack, turn);
+        self.ask_again(turn);
+        self.probe(from, turn);
+    }
+
+    /// The leader has committed everything up to here; this server knows it of as much as matches.
+    fn learn_commit(&mut self, commit: LogIndex) {
+        let received = self.following().received;
+        self.log.commit_to(commit.min(received));
+    }
+
+    /// What of the leader's log this server has durably.
+    fn durable(&mut self) -> LogIndex {
+        let received = self.following().received;
+        if self.setup.bugs.has(Bug::RaftAckBeforeDurable) {
+            return received;
+        }
+        if self.log.has_cut() || self.journal.is_fenced() {
+            return LogIndex(0);
+        }
+        received.min(self.log.stable())
+    }
+
+    pub(super) fn acknowledge(&mut self, leader: NodeId, turn: &mut Turn<'_>) {
+        let through = self.durable();
+        self.following().acknowledged = through;
+        self.send(leader, Body::Accepted { through }, turn);
+    }
+
+    /// The disk has answered: the leader is told if that means something to it.
+    pub(super) fn acknowledge_news(&mut self, turn: &mut Turn<'_>) {
+        let State::Follower(follower) = &self.state else {
+            return;
+        };
+        let (Some(leader), acknowledged) = (follower.leader, follower.acknowledged) else {
+            return;
+        };
+        if self.durable() > acknowledged {
+            self.acknowledge(leader, turn);
+        }
+    }
+}

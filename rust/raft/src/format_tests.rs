@@ -1,0 +1,104 @@
+//! Stored bytes never change their meaning.
+
+use bytes::Bytes;
+use quorate_core::ids::NodeId;
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::configuration::Configuration;
+use crate::entry::{Entry, EntryKind};
+use crate::snapshot::{Beginning, Kept, SnapshotMeta};
+use crate::types::{HardState, LogIndex, LogPosition, Term};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn entry(kind: EntryKind) -> Entry {
+    Entry {
+        term: Term(3),
+        index: LogIndex(300),
+        kind,
+    }
+}
+
+fn joint() -> Configuration {
+    Configuration {
+        voters: [NodeId(1), NodeId(2)].into(),
+        outgoing: [NodeId(1), NodeId(3)].into(),
+        learners: [NodeId(4)].into(),
+    }
+}
+
+/// Writes `value`, compares with the bytes it has always had, and reads it back.
+fn golden<T>(value: &T, bytes: &str)
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let encoded = encode(value);
+    assert_eq!(hex(&encoded), bytes, "{value:?}");
+    assert_eq!(&decode::<T>("golden value", &encoded).unwrap(), value);
+}
+
+#[test]
+fn entries_keep_their_bytes() {
+    golden(&entry(EntryKind::Empty), "0103ac0200");
+    golden(
+        &entry(EntryKind::Command(Bytes::from_static(b"put"))),
+        "0103ac020103707574",
+    );
+    golden(
+        &entry(EntryKind::Configuration(joint())),
+        "0103ac02020201020201030104",
+    );
+}
+
+#[test]
+fn hard_states_keep_their_bytes() {
+    golden(&HardState::default(), "010000");
+    let voted = HardState {
+        term: Term(7),
+        vote: Some(NodeId(2)),
+    };
+    golden(&voted, "01070102");
+}
+
+#[test]
+fn snapshot_records_keep_their_bytes() {
+    let meta = SnapshotMeta {
+        position: LogPosition {
+            term: Term(3),
+            index: LogIndex(300),
+        },
+        configuration: joint(),
+        size: 65_536,
+        checksum: 5,
+    };
+    let mut beginning = Beginning {
+        base: LogPosition {
+            term: Term(2),
+            index: LogIndex(200),
+        },
+        members: joint(),
+        snapshot: Some(Kept { meta, handle: 9 }),
+    };
+    golden(
+        &beginning,
+        "0102c80102010202010301040103ac0202010202010301048080040509",
+    );
+    beginning.snapshot = None;
+    golden(&beginning, "0102c801020102020103010400");
+}
+
+#[test]
+fn what_this_program_does_not_know_is_refused_by_name() {
+    let version = FormatError::Version {
+        what: "log entry",
+        found: 2,
+    };
+    assert_eq!(decode::<HardState>("log entry", &[2, 0, 0]), Err(version));
+    for bytes in [&[][..], &[1], &[1, 0, 0, 0], &[1, 0, 9]] {
+        let error = decode::<HardState>("hard state", bytes).unwrap_err();
+        assert!(error.to_string().starts_with("malformed hard state: "), "{error}");
+    }
+}

@@ -1,0 +1,449 @@
+//! A server of a group with its state machine: the role that nodes and the simulator drive.
+//!
+//! [`RaftGroup`] puts together what the other modules are: it recovers the server from the disk, lets
+//! [`Raft`] decide what is committed, applies that to the [`Machine`] inside its [`Sessions`], keeps the
+//! snapshots, and answers those who asked.
+//!
+//! # What becomes of a proposal
+//! A leader notes the position at which a proposal stands in its log. When *that entry* is committed, the
+//! proposer gets the state machine's answer; when *another* entry is committed at that index, the proposal
+//! was definitely not executed. Nothing else is proof: that the entry was cut from this log is not, since
+//! another server may still have it and lead. So a leader that is deposed goes on waiting, and mostly learns
+//! the truth from its successor; who must answer earlier, because the deadline has passed or a snapshot has
+//! taken the place of those entries, says that the outcome is unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_core::bugs::Bug;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::store::{JournalOp, Priority, Rows};
+use quorate_core::time::{Instant, Now};
+
+use crate::alphabet::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
+use crate::entry::{Entry, EntryKind};
+use crate::format::FormatError;
+use crate::machine::Machine;
+use crate::output::Output;
+use crate::recovery::{Done, Recovery};
+use crate::server::{Raft, Refusal, Turn};
+use crate::sessions::{Sessions, logged};
+use crate::settings::Setup;
+use crate::status::Status;
+use crate::types::LogPosition;
+use crate::vault::{Purpose, Vault, checksum};
+use crate::waiting::Waiting;
+
+/// The timer of the protocol.
+const RAFT_TIMER: u64 = 0;
+
+/// A server of a group and its state machine; the module says what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RaftGroup<M> {
+    setup: Setup,
+    phase: Phase<M>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase<M> {
+    /// Reading what the disk has. Links that broke meanwhile are remembered.
+    Recovering(Box<Recovery>, BTreeSet<NodeId>),
+    Running(Box<Running<M>>),
+    /// The disk does not have what it should have: this server may have promised what it does not know any
+    /// more, and so must not take part.
+    Broken(String),
+}
+
+/// A server that takes part.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Running<M> {
+    raft: Raft,
+    state: Sessions<M>,
+    vault: Vault,
+    without_sessions: bool,
+    waiting: Waiting,
+    /// Why it can take part no longer.
+    broken: Option<String>,
+    /// Snapshots that came from the leader, until one is put in the place of the state.
+    received: BTreeMap<LogPosition, (Sessions<M>, Bytes)>,
+}
+
+impl<M: Machine> RaftGroup<M> {
+    /// A server that reads what its disk has when it starts.
+    pub fn new(setup: Setup) -> Self {
+        let recovery = Recovery::new(setup.group);
+        RaftGroup {
+            setup,
+            phase: Phase::Recovering(Box::new(recovery), BTreeSet::new()),
+        }
+    }
+
+    /// The protocol's state, once it has been recovered.
+    pub fn raft(&self) -> Option<&Raft> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.raft),
+            _ => None,
+        }
+    }
+
+    /// The replicated state, once it has been recovered.
+    pub fn state(&self) -> Option<&Sessions<M>> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.state),
+            _ => None,
+        }
+    }
+
+    /// Why it does not take part, if so.
+    pub fn broken(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Broken(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The server's own view, once it has been recovered.
+    pub fn status(&self, now: Instant) -> Option<Status> {
+        self.raft().map(|raft| raft.status(now))
+    }
+
+    fn read(&mut self, result: Result<Rows, Error>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        let Phase::Recovering(recovery, broken) = &mut self.phase else {
+            return;
+        };
+        let rows = result.map_err(|error| error.to_string());
+        let done = rows.and_then(|rows| recovery.read(rows).map_err(|error| error.to_string()));
+        match done {
+            Ok(None) => effects.push(Effect::Read(recovery.query())),
+            Ok(Some(done)) => {
+                let broken = std::mem::take(broken);
+                self.phase = match Running::start(&self.setup, done, broken, now, rng, effects) {
+                    Ok(running) => Phase::Running(Box::new(running)),
+                    Err(why) => Phase::Broken(why),
+                };
+            }
+            Err(why) => self.phase = Phase::Broken(why),
+        }
+    }
+
+    /// Who asks a server that does not take part is sent elsewhere.
+    fn turn_away(event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Propose(proposals) => {
+                effects.extend(proposals.into_iter().map(|proposal| Effect::Proposed {
+                    id: proposal.id,
+                    result: Err(ProposeError::Refused(Refusal::NotLeader { leader: None })),
+                }))
+            }
+            Event::Query(query) => effects.push(Effect::Queried {
+                id: query.id,
+                result: Err(QueryError::NotLeader { leader: None }),
+            }),
+            _ => {}
+        }
+    }
+}
+
+impl<M: Machine> Role for RaftGroup<M> {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        match (&mut self.phase, event) {
+            (Phase::Running(running), event) => {
+                running.handle(now, rng, event, effects);
+                if let Some(why) = running.broken.take() {
+                    running.waiting.end(effects);
+                    self.phase = Phase::Broken(why);
+                }
+            }
+            (_, Event::Read { result }) => self.read(result, now, rng, effects),
+            (Phase::Recovering(recovery, _), Event::Start) => effects.push(Effect::Read(recovery.query())),
+            (Phase::Recovering(_, broken), Event::Peer { node, up }) => {
+                if up {
+                    broken.remove(&node);
+                } else {
+                    broken.insert(node);
+                }
+            }
+            (_, event) => Self::turn_away(event, effects),
+        }
+    }
+}
+
+impl<M: Machine> Running<M> {
+    fn start(
+        setup: &Setup,
+        done: Done,
+        broken: BTreeSet<NodeId>,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, String> {
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now,
+            rng,
+            outputs: &mut outputs,
+        };
+        let position = done.kept.as_ref().map(|kept| kept.meta.position);
+        let state = match position {
+            Some(_) => Sessions::load(&done.snapshot).map_err(|error| error.to_string())?,
+            None => Sessions::default(),
+        };
+        let raft = Raft::start(setup.clone(), done.recovered, &mut turn);
+        assert_eq!(
+            state.applied(),
+            raft.log().released(),
+            "the snapshot is that of its record"
+        );
+        let current = position.map(|position| (position, done.snapshot));
+        let mut running = Running {
+            raft,
+            state,
+            vault: Vault::new(setup.group, current, done.next_chunk),
+            without_sessions: setup.bugs.has(Bug::SessionsLostAtSnapshot),
+            waiting: Waiting::default(),
+            broken: None,
+            received: BTreeMap::new(),
+        };
+        for node in broken {
+            running.raft.peer(node, false, &mut turn);
+        }
+        running.perform(outputs, now, rng, effects);
+        match running.broken.take() {
+            None => Ok(running),
+            Some(why) => Err(why),
+        }
+    }
+
+    fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now,
+            rng,
+            outputs: &mut outputs,
+        };
+        match event {
+            Event::Message { from, message } => self.raft.message(from, message, &mut turn),
+            Event::Persisted { tokens } => self.persisted(&tokens, &mut turn),
+            Event::PersistRefused { token } if Vault::owns(token) => self.snapshot_refused(token),
+            Event::PersistRefused { token } => self.raft.persist_refused(token, &mut turn),
+            Event::Propose(proposals) => self.propose(proposals, &mut turn, effects),
+            Event::Query(query) => self.query(query, &mut turn, effects),
+            Event::Timer { id: RAFT_TIMER } => self.raft.timer(&mut turn),
+            Event::Timer { .. } => self.waiting.sweep(now.instant, effects),
+            Event::Peer { node, up } => self.raft.peer(node, up, &mut turn),
+            Event::Campaign => self.raft.campaign_now(&mut turn),
+            Event::Start | Event::Read { .. } => {}
+        }
+        self.perform(outputs, now, rng, effects);
+        self.waiting.arm(now.instant, effects);
+    }
+
+    /// Does what the protocol asks for, in its order.
+    fn perform(&mut self, outputs: Vec<Output>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        let mut outputs = outputs;
+        while !outputs.is_empty() {
+            let mut more = Vec::new();
+            let mut turn = Turn {
+                now,
+                rng,
+                outputs: &mut more,
+            };
+            for output in outputs {
+                self.perform_one(output, &mut turn, effects);
+            }
+            outputs = more;
+        }
+    }
+
+    fn perform_one(&mut self, output: Output, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+        match output {
+            Output::Send { to, message } => effects.push(Effect::Send { to, message }),
+            Output::Persist { token, priority, ops } => {
+                effects.push(Effect::Persist { token, priority, ops })
+            }
+            Output::SetTimer { at } => effects.push(Effect::SetTimer { id: RAFT_TIMER, at }),
+            Output::Notice(notice) => effects.push(Effect::Notice(notice)),
+            Output::Apply(entries) => self.apply(entries, turn.now.instant, effects),
+            Output::ReadReady { ids, index } => {
+                self.waiting.ready(ids, index);
+                self.answer_ready(turn.now.instant, effects);
+            }
+            Output::ReadFailed { ids, leader } => {
+                self.waiting.fail(ids, QueryError::NotLeader { leader }, effects);
+            }
+            Output::TakeSnapshot { position } => {
+                let bytes = self.state.save(self.without_sessions);
+                let write = self.vault.write(Purpose::Taken(position), bytes);
+                effects.push(persist(write));
+            }
+            Output::ReadChunk {
+                to,
+                position,
+                offset,
+                length,
+            } => {
+                let bytes = self.vault.chunk(position, offset, length);
+                self.raft.chunk_read(to, position, offset, bytes, turn);
+            }
+            Output::StoreChunk { offset, bytes, .. } => self.vault.store(offset, &bytes),
+            Output::InstallSnapshot(meta) => match self.vault.complete(&meta) {
+                Some(bytes) => effects.push(persist(self.vault.write(Purpose::Received(meta), bytes))),
+                None => self.raft.snapshot_received(&meta, None, turn),
+            },
+            Output::Restore { position } => self.restore(position, turn.now.instant, effects),
+            Output::SnapshotKept { handle } => effects.extend(self.vault.forget_before(handle).map(persist)),
+        }
+    }
+
+    // ---- the disk ----
+
+    fn persisted(&mut self, tokens: &[u64], turn: &mut Turn<'_>) {
+        let (vault, raft): (Vec<u64>, Vec<u64>) = tokens.iter().partition(|token| Vault::owns(**token));
+        if !raft.is_empty() {
+            self.raft.persisted(&raft, turn);
+        }
+        for token in vault {
+            self.snapshot_written(token, turn);
+        }
+    }
+
+    fn snapshot_written(&mut self, token: u64, turn: &mut Turn<'_>) {
+        let Some(writing) = self.vault.answered(token) else {
+            return;
+        };
+        let (bytes, handle) = (writing.bytes, writing.handle);
+        match writing.purpose {
+            Purpose::Taken(position) => {
+                let (size, sum) = (bytes.len() as u64, checksum(&bytes));
+                if self.raft.snapshot_taken(position, size, sum, handle, turn) {
+                    self.vault.set_current(position, bytes);
+                }
+            }
+            Purpose::Received(meta) => {
+                let state = Sessions::load(&bytes).ok();
+                let handle = state.as_ref().map(|_| handle);
+                if let Some(state) = state
+                    && meta.position.index > self.raft.log().commit()
+                {
+                    self.received.insert(meta.position, (state, bytes));
+                }
+                self.raft.snapshot_received(&meta, handle, turn);
+            }
+        }
+    }
+
+    fn restore(&mut self, position: LogPosition, now: Instant, effects: &mut Vec<Effect>) {
+        let (state, bytes) = self.received.remove(&position).expect("it was received before");
+        self.received.retain(|other, _| other.index > position.index);
+        self.state = state;
+        self.vault.set_current(position, bytes);
+        self.waiting.forget(position.index, effects);
+        self.answer_ready(now, effects);
+    }
+
+    fn snapshot_refused(&mut self, token: u64) {
+        match self.vault.answered(token).map(|writing| writing.purpose) {
+            Some(Purpose::Taken(_)) => self.raft.snapshot_failed(),
+            Some(Purpose::Received(_)) => self.raft.snapshot_refused(),
+            None => {}
+        }
+    }
+
+    // ---- proposals ----
+
+    fn propose(&mut self, proposals: Vec<Proposal>, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+        let time = turn.now.wall;
+        let (waiting, commands): (Vec<_>, Vec<_>) = proposals
+            .into_iter()
+            .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
+            .unzip();
+        match self.raft.propose(commands, turn) {
+            Ok(first) => self.waiting.expect(first, waiting),
+            Err(refusal) => effects.extend(waiting.into_iter().map(|(id, _)| Effect::Proposed {
+                id,
+                result: Err(ProposeError::Refused(refusal)),
+            })),
+        }
+    }
+
+    /// Applies committed entries, up to one that cannot be read: without it, this server would not do what the others do.
+    fn apply(&mut self, entries: Vec<Entry>, now: Instant, effects: &mut Vec<Effect>) {
+        for entry in entries {
+            if self.broken.is_some() {
+                return;
+            }
+            let position = entry.position();
+            let answer = match &entry.kind {
+                EntryKind::Command(command) => match self.state.apply(position, command) {
+                    Ok(answer) => Some(answer),
+                    Err(error) => {
+                        self.broken = Some(unreadable(position, &error));
+                        return;
+                    }
+                },
+                EntryKind::Empty | EntryKind::Configuration(_) => {
+                    self.state.skip(position);
+                    None
+                }
+            };
+            self.waiting.committed(position, answer.as_ref(), effects);
+        }
+        self.raft.applied(self.state.applied());
+        self.answer_ready(now, effects);
+    }
+
+    // ---- queries ----
+
+    fn query(&mut self, query: Question, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+        let id = query.id;
+        match query.level {
+            ReadLevel::Stale => self.answer_query(&query, turn.now.instant, effects),
+            ReadLevel::Linearizable => {
+                self.waiting.ask(query);
+                self.raft.read(vec![id], turn);
+            }
+        }
+    }
+
+    /// Answers the queries whose read index is applied.
+    fn answer_ready(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        for query in self.waiting.take_ready(self.state.applied()) {
+            self.answer_query(&query, now, effects);
+        }
+    }
+
+    fn answer_query(&self, query: &Question, now: Instant, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Queried {
+            id: query.id,
+            result: Ok(ReadAnswer {
+                answer: self.state.machine().query(&query.query),
+                applied: self.state.applied(),
+                age_micros: match query.level {
+                    ReadLevel::Linearizable => Some(0),
+                    ReadLevel::Stale => self.raft.age_micros(self.state.applied(), now),
+                },
+            }),
+        });
+    }
+}
+
+/// Why a server stops whose committed entry cannot be read.
+pub fn unreadable(position: LogPosition, error: &FormatError) -> String {
+    format!(
+        "entry {position} is committed but cannot be read ({error}): start this node with the program that its group's \
+         leader runs"
+    )
+}
+
+fn persist((token, priority, ops): (u64, Priority, Vec<JournalOp>)) -> Effect {
+    Effect::Persist { token, priority, ops }
+}
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -1,0 +1,285 @@
+//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum, 10.2 for
+//! pipelining).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_core::bugs::Bug;
+use quorate_core::ids::NodeId;
+use quorate_core::time::Instant;
+
+use crate::entry::{Entry, EntryKind};
+use crate::log::Log;
+use crate::message::{Body, Message};
+use crate::output::{Notice, Output};
+use crate::progress::{Flow, Progress};
+use crate::read_index::Reads;
+use crate::server::{Raft, State, Turn};
+use crate::settings::Settings;
+use crate::snapshot::{Kept, Transfer};
+use crate::types::{LogIndex, LogPosition, Term};
+
+/// A server that leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leader {
+    /// Every other member.
+    pub(super) progress: BTreeMap<NodeId, Progress>,
+    /// When the next heartbeats are due.
+    pub(super) heartbeat_at: Instant,
+    /// Its first own entry.
+    pub(super) first: LogIndex,
+    /// Reads that wait for a round of heartbeats.
+    pub(super) reads: Reads,
+}
+
+impl Leader {
+    pub(super) fn new(
+        others: impl Iterator<Item = NodeId>,
+        last: LogIndex,
+        settings: &Settings,
+        broken: &BTreeSet<NodeId>,
+        now: Instant,
+    ) -> Self {
+        let progress = |node| (node, Progress::new(last, broken.contains(&node), now));
+        Leader {
+            progress: others.map(progress).collect(),
+            heartbeat_at: now + settings.timing.heartbeat,
+            first: last.next(),
+            reads: Reads::default(),
+        }
+    }
+
+    /// The link to a member broke or came back: what was on its way may be lost.
+    pub(super) fn link(&mut self, node: NodeId, up: bool) {
+        if let Some(progress) = self.progress.get_mut(&node) {
+            progress.cut_off = !up;
+            match &mut progress.flow {
+                Flow::Snapshot(transfer) => transfer.rewind(),
+                _ => progress.probe(),
+            }
+        }
+    }
+
+    /// What each other member has durably.
+    pub(super) fn matched(&self) -> impl Iterator<Item = (NodeId, LogIndex)> + '_ {
+        self.progress
+            .iter()
+            .map(|(node, progress)| (*node, progress.matched))
+    }
+}
+
+impl Raft {
+    /// Puts an entry of this term into the own log.
+    pub(super) fn append_own(&mut self, kind: EntryKind) {
+        self.log.append(Entry {
+            term: self.hard.term,
+            index: self.log.last().index.next(),
+            kind,
+        });
+    }
+
+    /// Heartbeats are due. A leader that hears from no quorum does not lead any more: it says so, instead of
+    /// leaving those who ask it without an answer.
+    pub(super) fn beat(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let now = turn.now.instant;
+        let timing = self.setup.settings.timing;
+        let me = self.setup.me;
+        let heard = |node: NodeId| match leader.progress.get(&node) {
+            Some(progress) => progress.heard,
+            None if node == me => now,
+            None => Instant(0),
+        };
+        let quorum_heard = self.log.configuration().agreed(heard).unwrap_or(Instant(0));
+        if now.since(quorum_heard) > timing.election_max {
+            let term = self.hard.term;
+            turn.notice(Notice::QuorumLost { term });
+            return self.become_follower(term, None, turn);
+        }
+        leader.heartbeat_at = now + timing.heartbeat;
+        for progress in leader.progress.values_mut() {
+            if let Flow::Snapshot(transfer) = &mut progress.flow {
+                transfer.rewind_if_stuck(now, timing.election_min);
+            }
+        }
+        self.start_due_round(turn);
+    }
+
+    /// Sends everyone a heartbeat.
+    pub(super) fn send_heartbeats(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let message = Message {
+            term: self.hard.term,
+            body: Body::Heartbeat {
+                commit: self.log.commit(),
+                round: leader.reads.round(),
+            },
+        };
+        self.activity.heartbeats_sent += leader.progress.len() as u64;
+        turn.outputs.extend(leader.progress.keys().map(|to| Output::Send {
+            to: *to,
+            message: message.clone(),
+        }));
+    }
+
+    /// A member has answered.
+    pub(super) fn on_progress(&mut self, from: NodeId, answer: &Body, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let Some(progress) = leader.progress.get_mut(&from) else {
+            return;
+        };
+        let now = turn.now.instant;
+        progress.heard = now;
+        progress.cut_off = false;
+        let base = self.log.base().index;
+        match answer {
+            Body::Accepted { through } => progress.accepted(*through, base, now),
+            Body::Rejected { previous, conflict } => progress.rejected(*previous, *conflict, &self.log),
+            Body::HeartbeatAck {
+                round,
+                received,
+                durable,
+            } => {
+                if *durable > progress.matched {
+                    progress.accepted(*durable, base, now);
+                }
+                self.activity.heartbeats_answered += 1;
+                let patience = now - 2 * self.setup.settings.timing.heartbeat;
+                progress.beat(*received, now, patience);
+                progress.round = progress.round.max(*round);
+                self.confirm_reads(turn);
+            }
+            Body::SnapshotReceived { position, offset } => {
+                if let Flow::Snapshot(transfer) = &mut progress.flow {
+                    transfer.received(*position, *offset, now);
+                }
+            }
+            _ => unreachable!("no answer to a leader"),
+        }
+    }
+
+    /// Lets everything move on that can: commits what a quorum has, sends what is new.
+    pub(super) fn lead(&mut self, turn: &mut Turn<'_>) {
+        if self.is_leader() {
+            self.count();
+            self.start_reads(turn);
+            self.replicate(turn);
+        }
+    }
+
+    /// Commits what a quorum has durably: of this term only. Everything before comes with it; by itself it
+    /// would not be safe, since a majority that has an old entry may yet lose it to a leader that does not
+    /// (Figure 8).
+    fn count(&mut self) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        let bugs = self.setup.bugs;
+        let own = if bugs.has(Bug::RaftAckBeforeDurable) {
+            self.log.last().index
+        } else {
+            self.log.stable()
+        };
+        let me = self.setup.me;
+        let matched = |node: NodeId| match leader.progress.get(&node) {
+            Some(progress) => progress.matched,
+            None if node == me => own,
+            None => LogIndex(0),
+        };
+        let Some(agreed) = self.log.configuration().agreed(matched) else {
+            return;
+        };
+        if agreed >= leader.first || bugs.has(Bug::OldTermCommit) {
+            self.log.commit_to(agreed);
+        }
+    }
+
+    /// Commands of another term, or of another leader, are counted elsewhere.
+    pub(super) fn count_commands(&mut self, entries: &[Entry]) {
+        if self.is_leader() {
+            let own =
+                |entry: &&Entry| entry.term == self.hard.term && matches!(entry.kind, EntryKind::Command(_));
+            self.activity.commands += entries.iter().filter(own).count() as u64;
+        }
+    }
+
+    fn replicate(&mut self, turn: &mut Turn<'_>) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let ground = Ground {
+            term: self.hard.term,
+            log: &self.log,
+            settings: &self.setup.settings,
+        };
+        let base = self.log.base().index;
+        let usable = |kept: &&Kept| kept.meta.position.index >= base;
+        let snapshot = self.kept.as_ref().filter(usable);
+        let mut wanted = false;
+        for (node, progress) in &mut leader.progress {
+            if progress.next <= base && !matches!(progress.flow, Flow::Snapshot(_)) {
+                let Some(kept) = snapshot else {
+                    wanted |= !progress.cut_off;
+                    continue;
+                };
+                progress.flow = Flow::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
+            }
+            match &mut progress.flow {
+                Flow::Snapshot(transfer) if !progress.cut_off => {
+                    transfer.ask(*node, &self.setup.settings, turn.outputs);
+                }
+                _ => ground.append(*node, progress, turn),
+            }
+        }
+        if wanted {
+            self.ask_for_snapshot(turn);
+        }
+    }
+}
+
+/// What appends are made of.
+struct Ground<'a> {
+    term: Term,
+    log: &'a Log,
+    settings: &'a Settings,
+}
+
+impl Ground<'_> {
+    /// Sends a member what it lacks, as far as its window takes it.
+    fn append(&self, to: NodeId, progress: &mut Progress, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        let retry = now + self.settings.timing.heartbeat;
+        let mut room = progress.room(self.settings.append_window, now);
+        let probing = matches!(progress.flow, Flow::Probe { .. });
+        while room > 0 && (progress.next <= self.log.last().index || probing) {
+            room -= 1;
+            let index = progress.next.previous();
+            let previous = LogPosition {
+                term: self
+                    .log
+                    .term_at(index)
+                    .expect("entries before the base are in a snapshot"),
+                index,
+            };
+            let entries = self.log.slice(progress.next, self.settings.append_bytes);
+            progress.sent(index.plus(entries.len()), now, retry);
+            let body = Body::Append {
+                previous,
+                commit: self.log.commit(),
+                entries,
+            };
+            turn.outputs.push(Output::Send {
+                to,
+                message: Message {
+                    term: self.term,
+                    body,
+                },
+            });
+        }
+    }
+}

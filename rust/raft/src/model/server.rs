@@ -1,0 +1,358 @@
+//! One server and its disk, and what an input makes of them.
+//!
+//! A group of servers has many states, but the servers in them are the same ones again and again. So each state of a
+//! server is kept once, under a number, and what an input makes of it is computed once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::bugs::Bugs;
+use quorate_core::contract::rng_from_seed;
+use quorate_core::ids::NodeId;
+use quorate_core::store::Priority;
+use quorate_core::time::{Instant, Now, WallTime};
+use quorate_testing::memory::Memory;
+use quorate_testing::seeds::outcome;
+use quorate_testing::{Crash, Store as _};
+
+use crate::Raft;
+use crate::configuration::Configuration;
+use crate::entry::Entry;
+use crate::output::Output;
+use crate::recovery::Recovery;
+use crate::server::{Recovered, Turn};
+use crate::settings::{Settings, Setup, Timing};
+use crate::status::Activity;
+use crate::testing::{Envelope, GROUP, envelope};
+use crate::types::{LogIndex, Term};
+
+/// How many servers there are.
+pub(super) const SERVERS: u16 = 3;
+/// All clocks begin here.
+const BEGINNING: u64 = 1_000_000;
+const HEARTBEAT: Duration = Duration::from_millis(1);
+
+/// Nobody but the server asks.
+type Disk = quorate_testing::Disk<Memory, ()>;
+
+/// A server and its disk.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Server {
+    raft: Raft,
+    disk: Disk,
+    /// The writes in flight that this process has asked for.
+    awaited: BTreeSet<u64>,
+    /// How many heartbeats it has sent since it started: its clock.
+    beats: u64,
+}
+
+/// What can happen to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Input {
+    /// Its election timeout passes.
+    Campaign,
+    /// It leads, and heartbeats are due.
+    Beat,
+    /// It leads, and a client gives it the command with this number.
+    Propose(u8),
+    /// The message with this number comes.
+    Message(u32),
+    /// Its disk finishes the oldest of the writes in flight.
+    Persist,
+    /// It ends at once, with its writes in flight, and starts again with what its disk has.
+    Crash,
+    /// The mistake of [`Bugs::restarted_in_place`].
+    RestartInPlace,
+}
+
+/// What the properties look at.
+pub(super) struct View {
+    pub(super) node: NodeId,
+    pub(super) term: Term,
+    pub(super) leads: bool,
+    pub(super) log: Vec<Entry>,
+    pub(super) commit: u64,
+    /// Its disk has this term.
+    pub(super) durable: Term,
+    pub(super) in_flight: bool,
+}
+
+impl quorate_checker::figure3::Server for &View {
+    type Node = NodeId;
+    type Entry = Entry;
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn term(&self) -> u64 {
+        self.term.0
+    }
+
+    fn leads(&self) -> bool {
+        self.leads
+    }
+
+    fn base(&self) -> u64 {
+        0
+    }
+
+    fn last(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    fn entry(&self, index: u64) -> Option<&Entry> {
+        self.log.get(index.checked_sub(1)? as usize)
+    }
+
+    fn term_at(&self, index: u64) -> Option<u64> {
+        match index {
+            0 => Some(0),
+            _ => self.entry(index).map(|entry| entry.term.0),
+        }
+    }
+}
+
+/// What an input has led to.
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) server: u32,
+    pub(super) sent: Vec<u32>,
+}
+
+/// All servers and messages that have been seen, by number.
+pub(super) struct Catalog {
+    bugs: Bugs,
+    servers: Vec<(Server, View)>,
+    messages: Vec<Envelope>,
+    server_numbers: BTreeMap<u64, u32>,
+    message_numbers: BTreeMap<u64, u32>,
+    steps: BTreeMap<(u32, Input), Result<Step, String>>,
+}
+
+fn fingerprint(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Server {
+    fn started(node: NodeId, disk: Disk, bugs: Bugs) -> (Self, Vec<Output>) {
+        let timing = Timing {
+            // Nobody is sticky, so that a deaf voter is a lost message.
+            election_min: Duration::ZERO,
+            election_max: Duration::from_secs(1000),
+            heartbeat: HEARTBEAT,
+            stagger: HEARTBEAT,
+        };
+        let settings = Settings {
+            timing,
+            // One entry at a time: between any two, everything can happen.
+            append_bytes: 1,
+            append_window: 2,
+            ..Settings::default()
+        };
+        let setup = Setup {
+            me: node,
+            group: GROUP,
+            initial: Configuration::of_voters((1..=SERVERS).map(NodeId)),
+            settings,
+            bugs,
+        };
+        let recovered = recover(&disk);
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now: at(0),
+            rng: &mut rng_from_seed(0),
+            outputs: &mut outputs,
+        };
+        let raft = Raft::start(setup, recovered, &mut turn);
+        let server = Server {
+            raft,
+            disk,
+            awaited: BTreeSet::new(),
+            beats: 0,
+        };
+        (server, outputs)
+    }
+
+    fn step(&self, input: Input, messages: &[Envelope], bugs: Bugs) -> (Self, Vec<Envelope>) {
+        let me = self.raft.me();
+        if matches!(input, Input::Crash | Input::RestartInPlace) {
+            let mut disk = self.disk.clone();
+            if input == Input::Crash {
+                disk.crash(Crash::default());
+            }
+            let (mut server, outputs) = Server::started(me, disk, bugs);
+            let sent = server.perform(outputs);
+            return (server, sent);
+        }
+        let mut next = self.clone();
+        next.beats += u64::from(input == Input::Beat);
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now: at(next.beats),
+            // The same each time: how long timeouts are makes no difference here.
+            rng: &mut rng_from_seed(0),
+            outputs: &mut outputs,
+        };
+        match input {
+            Input::Campaign => next.raft.campaign_now(&mut turn),
+            Input::Beat => next.raft.timer(&mut turn),
+            Input::Propose(number) => {
+                let proposed = next
+                    .raft
+                    .propose(vec![Bytes::copy_from_slice(&[b'a' + number])], &mut turn);
+                proposed.expect("a leader takes commands");
+            }
+            Input::Message(number) => {
+                let Envelope { from, message, .. } = messages[number as usize].clone();
+                next.raft.message(from.node, message, &mut turn);
+            }
+            Input::Persist => {
+                let (flight, _) = next.disk.sync().expect("a write is in flight");
+                if next.awaited.remove(&flight.token) {
+                    next.raft.persisted(&[flight.token], &mut turn);
+                }
+            }
+            Input::Crash | Input::RestartInPlace => unreachable!("dealt with above"),
+        }
+        next.forget_what_only_people_read();
+        let sent = next.perform(outputs);
+        (next, sent)
+    }
+
+    /// Counts and times for the metrics decide nothing, but would make one state many.
+    fn forget_what_only_people_read(&mut self) {
+        self.raft.activity = Activity::default();
+        self.raft.leaderless = None;
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) -> Vec<Envelope> {
+        let mut sent = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => sent.push(envelope(self.raft.me(), to, message)),
+                Output::Persist { token, priority, ops } => {
+                    let background = priority == Priority::Bulk;
+                    self.disk.submit((), token, background, ops);
+                    self.awaited.insert(token);
+                }
+                Output::SetTimer { .. } | Output::Notice(_) | Output::Apply(_) => {}
+                other => panic!("nothing here needs {other:?}"),
+            }
+        }
+        sent
+    }
+
+    fn view(&self) -> View {
+        View {
+            node: self.raft.me(),
+            term: self.raft.term(),
+            leads: self.raft.is_leader(),
+            log: self.raft.log().range(LogIndex(1)).cloned().collect(),
+            commit: self.raft.log().commit().0,
+            durable: recover(&self.disk).hard.term,
+            in_flight: self.disk.flights().len() > 0,
+        }
+    }
+}
+
+fn at(beats: u64) -> Now {
+    Now {
+        instant: Instant(BEGINNING) + HEARTBEAT * beats as u32,
+        wall: WallTime(BEGINNING),
+    }
+}
+
+fn recover(disk: &Disk) -> Recovered {
+    let mut recovery = Recovery::new(GROUP);
+    loop {
+        let rows = disk.store.read(&recovery.query()).expect("nothing rots");
+        if let Some(done) = recovery.read(rows).expect("the disk has what was written") {
+            return done.recovered;
+        }
+    }
+}
+
+impl Catalog {
+    pub(super) fn new(bugs: Bugs) -> Self {
+        Catalog {
+            bugs,
+            servers: Vec::new(),
+            messages: Vec::new(),
+            server_numbers: BTreeMap::new(),
+            message_numbers: BTreeMap::new(),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// The servers of a new group.
+    pub(super) fn start(&mut self) -> [u32; SERVERS as usize] {
+        [1, 2, 3].map(|node| self.number(Server::started(NodeId(node), Disk::default(), self.bugs).0))
+    }
+
+    pub(super) fn bugs(&self) -> Bugs {
+        self.bugs
+    }
+
+    pub(super) fn view(&self, server: u32) -> &View {
+        &self.servers[server as usize].1
+    }
+
+    pub(super) fn message(&self, message: u32) -> &Envelope {
+        &self.messages[message as usize]
+    }
+
+    /// How many different servers and messages there are.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.servers.len(), self.messages.len())
+    }
+
+    /// What an input makes of a server. An assertion that fails in it is the error.
+    pub(super) fn step(&mut self, server: u32, input: Input) -> Result<Step, String> {
+        if let Some(step) = self.steps.get(&(server, input)) {
+            return step.clone();
+        }
+        let before = &self.servers[server as usize].0;
+        let done = outcome(|| Ok(before.step(input, &self.messages, self.bugs)));
+        let step = match done {
+            Ok((after, sent)) => {
+                let sent = sent
+                    .into_iter()
+                    .map(|envelope| self.message_number(envelope))
+                    .collect();
+                let server = self.number(after);
+                Ok(Step { server, sent })
+            }
+            Err(assertion) => Err(format!("assertion: {assertion}")),
+        };
+        self.steps.insert((server, input), step.clone());
+        step
+    }
+
+    fn number(&mut self, server: Server) -> u32 {
+        let next = self.servers.len() as u32;
+        let number = *self.server_numbers.entry(fingerprint(&server)).or_insert(next);
+        if number == next {
+            let view = server.view();
+            self.servers.push((server, view));
+        }
+        number
+    }
+
+    fn message_number(&mut self, envelope: Envelope) -> u32 {
+        let next = self.messages.len() as u32;
+        let number = *self.message_numbers.entry(fingerprint(&envelope)).or_insert(next);
+        if number == next {
+            self.messages.push(envelope);
+        }
+        number
+    }
+}

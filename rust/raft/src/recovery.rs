@@ -1,0 +1,188 @@
+//! Starting a group with what its disk has: hard state, snapshot record, snapshot, log, read one after the
+//! other.
+
+use bytes::Bytes;
+use quorate_core::store::{Query, Rows, StreamId};
+
+use crate::entry::Entry;
+use crate::format::{self, FormatError};
+use crate::server::Recovered;
+use crate::snapshot::{Beginning, Kept};
+use crate::types::{GroupId, HardState};
+use crate::vault;
+
+/// About how many bytes are read at once.
+const PAGE_BYTES: u32 = 1 << 20;
+
+/// How far recovery is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Hard,
+    Beginning,
+    Snapshot,
+    Log,
+}
+
+/// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read),
+/// until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recovery {
+    group: GroupId,
+    step: Step,
+    recovered: Recovered,
+    kept: Option<Kept>,
+    snapshot: Vec<u8>,
+    next_chunk: u64,
+    next_entry: u64,
+    /// Whether the bytes of snapshots are in the journal.
+    in_journal: bool,
+}
+
+/// What was recovered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Done {
+    /// What the server begins with.
+    pub recovered: Recovered,
+    /// The snapshot that the state begins with.
+    pub kept: Option<Kept>,
+    /// Its bytes.
+    pub snapshot: Bytes,
+    /// The position behind its last chunk.
+    pub next_chunk: u64,
+}
+
+impl Recovery {
+    /// Of a group whose snapshots are chunks in its second stream.
+    pub fn new(group: GroupId) -> Self {
+        Recovery {
+            group,
+            step: Step::Hard,
+            recovered: Recovered::default(),
+            kept: None,
+            snapshot: Vec::new(),
+            next_chunk: 0,
+            next_entry: 1,
+            in_journal: true,
+        }
+    }
+
+    /// For a host that keeps its snapshots elsewhere: their bytes are not read.
+    pub fn without_snapshot(group: GroupId) -> Self {
+        Recovery {
+            in_journal: false,
+            ..Recovery::new(group)
+        }
+    }
+
+    /// What to read next.
+    pub fn query(&self) -> Query {
+        let log = |stream: StreamId, from| Query::Log {
+            stream,
+            from,
+            limit_rows: u32::MAX,
+            limit_bytes: PAGE_BYTES,
+        };
+        match self.step {
+            Step::Hard => Query::Hard {
+                key: self.group.hard_state_key(),
+            },
+            Step::Beginning => Query::Hard {
+                key: self.group.beginning_key(),
+            },
+            Step::Snapshot => log(self.group.snapshot_stream(), self.next_chunk),
+            Step::Log => log(self.group.log_stream(), self.next_entry),
+        }
+    }
+
+    /// Takes what was read; gives everything when that was the last.
+    ///
+    /// # Errors
+    /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised
+    /// what it cannot read any more.
+    pub fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
+        let rows = rows.rows;
+        match self.step {
+            Step::Hard => {
+                let hard = rows
+                    .first()
+                    .map(|(_, value)| format::decode::<HardState>("hard state", value));
+                self.recovered.hard = hard.transpose()?.unwrap_or_default();
+                self.step = Step::Beginning;
+            }
+            Step::Beginning => {
+                let beginning = rows
+                    .first()
+                    .map(|(_, value)| format::decode::<Beginning>("log record", value));
+                self.recovered.beginning = beginning.transpose()?;
+                self.step = Step::Log;
+                if let Some(beginning) = &self.recovered.beginning {
+                    self.next_entry = beginning.base.index.next().0;
+                    if let Some(kept) = &beginning.snapshot {
+                        self.next_chunk = kept.handle;
+                        self.kept = Some(kept.clone());
+                        if self.in_journal {
+                            self.step = Step::Snapshot;
+                        }
+                    }
+                }
+            }
+            Step::Snapshot => self.chunks(rows)?,
+            Step::Log if rows.is_empty() => {
+                return Ok(Some(Done {
+                    recovered: std::mem::take(&mut self.recovered),
+                    kept: self.kept.take(),
+                    snapshot: std::mem::take(&mut self.snapshot).into(),
+                    next_chunk: self.next_chunk,
+                }));
+            }
+            Step::Log => {
+                for (key, bytes) in rows {
+                    let position = position(&key)?;
+                    let entry: Entry = format::decode("log entry", &bytes)?;
+                    if entry.index.0 != position {
+                        let reason = format!("entry {} stands at position {position}", entry.position());
+                        return Err(FormatError::malformed("log entry", reason));
+                    }
+                    self.next_entry = position + 1;
+                    self.recovered.entries.push(entry);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn chunks(&mut self, chunks: Vec<(Bytes, Bytes)>) -> Result<(), FormatError> {
+        let kept = self.kept.as_ref().expect("its record was read before");
+        let wrong =
+            |reason: &str| FormatError::malformed("snapshot", format!("{} is {reason}", kept.meta.position));
+        if chunks.is_empty() {
+            return Err(wrong("shorter than its record says"));
+        }
+        for (key, bytes) in chunks {
+            let position = position(&key)?;
+            if self.snapshot.len() as u64 >= kept.meta.size {
+                // Of one that was begun later and has no record.
+                break;
+            }
+            if position != self.next_chunk {
+                return Err(wrong("missing a chunk"));
+            }
+            self.next_chunk = position + 1;
+            self.snapshot.extend_from_slice(&bytes);
+        }
+        if self.snapshot.len() as u64 >= kept.meta.size {
+            if vault::checksum(&self.snapshot) != kept.meta.checksum {
+                return Err(wrong("not what was written"));
+            }
+            self.step = Step::Log;
+        }
+        Ok(())
+    }
+}
+
+/// The position that is the key of a row of a stream.
+fn position(key: &Bytes) -> Result<u64, FormatError> {
+    let key = <[u8; 8]>::try_from(&key[..]);
+    key.map(u64::from_be_bytes)
+        .map_err(|error| FormatError::malformed("position", error))
+}

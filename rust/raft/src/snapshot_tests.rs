@@ -1,0 +1,166 @@
+//! A host whose state is durable by itself: compaction without snapshots, and snapshots for those who need
+//! one.
+
+use quorate_core::bugs::Bugs;
+use quorate_core::contract::{Rng, rng_from_seed};
+use quorate_core::store::JournalOp;
+use quorate_core::time::Now;
+
+use super::*;
+use crate::entry::{Entry, EntryKind};
+use crate::server::Recovered;
+use crate::settings::Setup;
+use crate::types::{GroupId, HardState, Term};
+
+const ME: NodeId = NodeId(1);
+const LEARNER: NodeId = NodeId(2);
+
+/// A server whose disk answers at once.
+struct Host {
+    raft: Raft,
+    rng: Rng,
+}
+
+impl Host {
+    fn start(recovered: Recovered) -> Self {
+        let mut initial = Configuration::of_voters([ME]);
+        initial.learners.insert(LEARNER);
+        let setup = Setup {
+            me: ME,
+            group: GroupId(1),
+            initial,
+            settings: Settings {
+                snapshots: Snapshots::OnDemand,
+                snapshot_every: 4,
+                kept_entries: 1,
+                ..Settings::default()
+            },
+            bugs: Bugs::none(),
+        };
+        let mut rng = rng_from_seed(1);
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now: Now::default(),
+            rng: &mut rng,
+            outputs: &mut outputs,
+        };
+        let raft = Raft::start(setup, recovered, &mut turn);
+        let mut host = Host { raft, rng };
+        host.call(|raft, turn| raft.campaign_now(turn));
+        host
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Raft, &mut Turn<'_>)) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        let mut turn = Turn {
+            now: Now::default(),
+            rng: &mut self.rng,
+            outputs: &mut outputs,
+        };
+        call(&mut self.raft, &mut turn);
+        let mut all = Vec::new();
+        while !outputs.is_empty() {
+            let mut more = Vec::new();
+            for output in outputs {
+                if let Output::Persist { token, .. } = &output {
+                    let mut turn = Turn {
+                        now: Now::default(),
+                        rng: &mut self.rng,
+                        outputs: &mut more,
+                    };
+                    self.raft.persisted(&[*token], &mut turn);
+                }
+                all.push(output);
+            }
+            outputs = more;
+        }
+        all
+    }
+
+    fn propose(&mut self, count: usize) -> Vec<Output> {
+        self.call(|raft, turn| {
+            raft.propose(vec![Bytes::from_static(b"x"); count], turn)
+                .expect("it leads");
+        })
+    }
+}
+
+fn wanted(outputs: &[Output]) -> Vec<LogPosition> {
+    let position = |output: &Output| match output {
+        Output::TakeSnapshot { position } => Some(*position),
+        _ => None,
+    };
+    outputs.iter().filter_map(position).collect()
+}
+
+fn position(index: u64) -> LogPosition {
+    LogPosition {
+        term: Term(1),
+        index: LogIndex(index),
+    }
+}
+
+#[test]
+fn a_durable_state_lets_the_log_go_and_a_snapshot_is_made_for_whoever_needs_what_is_gone() {
+    let mut host = Host::start(Recovered::default());
+    assert_eq!(wanted(&host.propose(10)), []);
+    let outputs = host.call(|raft, turn| raft.settled(LogIndex(4), turn));
+    assert_eq!(
+        (host.raft.log().base(), outputs),
+        (LogPosition::default(), vec![]),
+        "not worth the while"
+    );
+    let outputs = host.call(|raft, turn| raft.settled(LogIndex(9), turn));
+    assert_eq!(host.raft.log().base(), position(8));
+    let trim = |output: &Output| matches!(output, Output::Persist { ops, .. } if matches!(ops[..], [JournalOp::Trim { through: 8, .. }]));
+    assert!(outputs.iter().any(trim), "{outputs:?}");
+    // The learner has not even got the first entry.
+    assert_eq!(wanted(&outputs), [position(11)]);
+    assert_eq!(wanted(&host.propose(1)), [], "one at a time");
+    let outputs = host.call(|raft, turn| {
+        assert!(raft.snapshot_taken(position(11), 5, 77, 3, turn));
+    });
+    let read = Output::ReadChunk {
+        to: LEARNER,
+        position: position(11),
+        offset: 0,
+        length: 5,
+    };
+    assert!(
+        outputs.contains(&read) && outputs.contains(&Output::SnapshotKept { handle: 3 }),
+        "{outputs:?}"
+    );
+    // While it is on its way, what comes after it is kept.
+    host.propose(8);
+    host.call(|raft, turn| raft.settled(LogIndex(20), turn));
+    assert_eq!(host.raft.log().base(), position(10));
+}
+
+#[test]
+fn what_the_host_has_applied_durably_is_not_applied_again() {
+    let entry = |index| Entry {
+        term: Term(1),
+        index: LogIndex(index),
+        kind: EntryKind::Empty,
+    };
+    let mut host = Host::start(Recovered {
+        hard: HardState {
+            term: Term(1),
+            vote: Some(ME),
+        },
+        beginning: Some(Beginning {
+            base: position(8),
+            members: Configuration::of_voters([ME]),
+            snapshot: None,
+        }),
+        applied: LogIndex(10),
+        entries: (9..=12).map(entry).collect(),
+    });
+    let outputs = host.propose(1);
+    let applied = outputs.iter().find_map(|output| match output {
+        Output::Apply(entries) => entries.first().map(|entry| entry.index),
+        _ => None,
+    });
+    assert_eq!((applied, host.raft.term()), (Some(LogIndex(14)), Term(2)));
+    assert_eq!(host.raft.log().released(), LogIndex(14));
+}

@@ -1,0 +1,289 @@
+//! The roles of nodes as a [`Cluster`] drives them, for the tests of those roles.
+//!
+//! A test says with a [`Scene`] which roles it plays, and how nodes begin with them. The node role is always there to be
+//! played; the others are of the crate under test. [`Seen`] shows a server of a Raft group to the properties of Figure 3.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use quorate_core::bugs::Bugs;
+use quorate_core::contract::{Rng, Role};
+use quorate_core::error::Error;
+use quorate_core::ids::{ClusterId, NodeId, ReplicaId};
+use quorate_core::store::Priority;
+use quorate_core::time::{Instant, Now, WallTime};
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::node::NodeRole;
+use quorate_protocol::placement::Placement;
+use quorate_protocol::role::{Address, ClientRef, Effect, Event, RoleId, Spec, Surroundings};
+use quorate_protocol::telemetry::TimelineEvent;
+use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::settings::Timing;
+use quorate_ring::RingSettings;
+use quorate_testing::memory::Memory;
+use quorate_testing::node::Process;
+use quorate_testing::protocol::AddressOf;
+use quorate_testing::{Action, Clock, Cluster, Hosted, Input, Protocol, encoded};
+
+mod servers;
+
+pub use servers::Seen;
+
+/// Which roles a test plays, and how nodes begin with them.
+pub trait Scene: Sized {
+    /// The roles of the crate under test.
+    type Role: Role<Event = Event, Effect = Effect> + PartialEq + Debug;
+
+    /// Whether what was on its way to a node goes when that crashes, as with the real link. Without, more can happen.
+    const SESSIONS: bool = true;
+
+    /// The instances that a node begins with.
+    fn start(&mut self, node: NodeId, boot: u64) -> Vec<Hosted<Roles<Self>>>;
+
+    /// What they are told once they have started.
+    fn started(&mut self, _node: NodeId) -> Vec<(RoleId, Event)> {
+        Vec::new()
+    }
+
+    /// The node role wants these. Those that are there already are not hosted again.
+    fn reconcile(
+        &mut self,
+        _node: NodeId,
+        _specs: Vec<Spec>,
+        _process: &Process<Roles<Self>>,
+    ) -> Vec<Hosted<Roles<Self>>> {
+        unreachable!("only node roles ask for that")
+    }
+
+    /// Whether roles of this kind are there. What others are sent goes nowhere.
+    fn plays(_role: RoleId) -> bool {
+        true
+    }
+}
+
+/// What a node of a scene runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Instance<R> {
+    /// Decides which others exist.
+    Node(NodeRole),
+    /// A role of the crate under test.
+    Role(R),
+}
+
+/// The protocol of a scene.
+pub struct Roles<S>(pub S);
+
+/// A message with its header.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its envelope.
+    pub header: Header,
+    /// What it says.
+    pub message: Message,
+}
+
+/// A message on its way.
+pub type Envelope = quorate_testing::Envelope<NodeId, RoleId, Sent>;
+
+/// What a test may want to see of a role.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// A request was answered.
+    Reply(u64, Result<Response, Error>),
+    /// A request was handed to a role that is not played.
+    Relayed(RoleId, u64),
+    /// An event for the timeline.
+    Emitted(TimelineEvent),
+}
+
+impl<S: Scene> Protocol for Roles<S> {
+    type NodeId = NodeId;
+    type Role = RoleId;
+    type Instance = Instance<S::Role>;
+    type Event = Event;
+    type Effect = Effect;
+    type Message = Sent;
+    type Output = Output;
+    type Store = Memory;
+
+    const LINKS: bool = true;
+    const SESSIONS: bool = S::SESSIONS;
+
+    fn start(&mut self, node: NodeId, boot: u64) -> Vec<Hosted<Self>> {
+        self.0.start(node, boot)
+    }
+
+    fn started(&mut self, node: NodeId) -> Vec<(RoleId, Event)> {
+        self.0.started(node)
+    }
+
+    fn handle(
+        instance: &mut Self::Instance,
+        clock: Clock,
+        rng: &mut Rng,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) {
+        match instance {
+            Instance::Node(role) => role.handle(now(clock), rng, event, effects),
+            Instance::Role(role) => role.handle(now(clock), rng, event, effects),
+        }
+    }
+
+    fn action(&mut self, from: AddressOf<Self>, effect: Effect, process: &Process<Self>) -> Action<Self> {
+        match effect {
+            Effect::Send { to, .. } if !S::plays(to.role) => Action::Nothing,
+            Effect::Send { to, header, message } => Action::Send {
+                to: quorate_testing::Address {
+                    node: to.node,
+                    role: to.role,
+                },
+                message: Sent { header, message },
+            },
+            Effect::Reply { client, response } => Action::Output(Output::Reply(client.request, response)),
+            Effect::Relay { to, client, .. } if !S::plays(to) => {
+                Action::Output(Output::Relayed(to, client.request))
+            }
+            Effect::Relay {
+                to,
+                client,
+                header,
+                request,
+            } => Action::Post {
+                role: to,
+                event: Event::Request {
+                    client,
+                    header,
+                    request,
+                },
+            },
+            Effect::Emit(event) => Action::Output(Output::Emitted(event)),
+            Effect::Persist { token, priority, ops } => Action::Persist {
+                token,
+                background: priority == Priority::Bulk,
+                ops,
+            },
+            Effect::Derive { token, writes } => Action::Derive { token, rows: writes },
+            Effect::Read { token, query } => Action::Read { token, query },
+            Effect::Files { token, task } => Action::File {
+                token,
+                owner: task.owner(),
+                task: task.into(),
+            },
+            Effect::SetTimer { id, at } => Action::SetTimer { id, at: at.0 },
+            Effect::Reconcile(specs) => Action::Host(self.0.reconcile(from.node, specs, process)),
+            Effect::Group(_) | Effect::Span(_) | Effect::Measure(_) => Action::Nothing,
+        }
+    }
+
+    fn event(input: Input<Self>) -> Event {
+        match input {
+            Input::Start => Event::Start,
+            Input::Message { from, message } => Event::Message {
+                from: Address {
+                    node: from.node,
+                    role: from.role,
+                },
+                header: message.header,
+                message: encoded(&message.message),
+            },
+            Input::Timer { id } => Event::Timer { id },
+            Input::Persisted { token } => Event::Persisted { tokens: vec![token] },
+            Input::Refused { token } => Event::PersistRefused { token },
+            Input::Settled { token } => Event::Settled { tokens: vec![token] },
+            Input::Read { token, answer } => Event::Read {
+                token,
+                result: answer,
+            },
+            Input::File { token, done } => Event::Files { token, result: done },
+            Input::Peer { node, up } => Event::Peer { node, up },
+        }
+    }
+
+    fn is_expired(sent: &Sent, now: u64) -> bool {
+        sent.header.deadline <= Instant(now)
+    }
+
+    fn has_connection(sent: &Sent) -> bool {
+        !matches!(sent.message, Message::Raft { .. })
+    }
+}
+
+/// Both clocks, as roles take them.
+pub fn now(clock: Clock) -> Now {
+    Now {
+        instant: Instant(clock.instant),
+        wall: WallTime(clock.wall),
+    }
+}
+
+/// A request of a client, as a listener hands it on under this number.
+pub fn asked(number: u64, request: Request, deadline: Instant) -> Event {
+    let header = Header {
+        generation: 0,
+        request: number,
+        deadline,
+        trace: None,
+    };
+    let client = ClientRef {
+        connection: 1,
+        request: number,
+    };
+    Event::Request {
+        client,
+        header,
+        request,
+    }
+}
+
+/// What clients do.
+pub trait Clients {
+    /// A client asks a role of a node. Gives the number that the reply will carry.
+    fn ask_role(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64;
+}
+
+impl<S: Scene> Clients for Cluster<Roles<S>> {
+    fn ask_role(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64 {
+        let number = self.next_operation();
+        let deadline = Instant(self.now) + timeout;
+        self.input(node, role, asked(number, request, deadline));
+        number
+    }
+}
+
+/// So many members, each at addresses that `port` is added to.
+pub fn topology(
+    nodes: impl IntoIterator<Item = NodeId>,
+    vnodes: u16,
+    port: impl Fn(NodeId) -> u16,
+) -> Topology {
+    let member = |node: NodeId| {
+        let at = |door: u16| format!("{node}:{}", door + port(node));
+        Member {
+            id: node,
+            peer_address: at(100),
+            client_address: at(200),
+            http_address: at(300),
+            rack: "default".to_owned(),
+            datacenter: "default".to_owned(),
+        }
+    };
+    let ring = RingSettings {
+        vnodes,
+        ..RingSettings::default()
+    };
+    let members = nodes.into_iter().map(member).collect();
+    Topology::new(ClusterId(7), 1, members, ring).expect("distinct members")
+}
+
+/// What the roles of a node are created with, as long as it knows nobody else to be alive.
+pub fn surroundings(node: NodeId, placement: Placement, raft: Timing, bugs: Bugs) -> Surroundings {
+    Surroundings {
+        replica: ReplicaId::new(node, 0xd1),
+        placement,
+        alive: [node].into(),
+        raft,
+        bugs,
+    }
+}
