@@ -1,7 +1,7 @@
 """The shape of the source tree: which crate may know which, and how many files import each other in circles.
 
-Cargo refuses circles between crates, but not an arrow that should not be there; and inside a crate it refuses nothing. So both
-are held here. A change that needs another arrow, or another file in a circle, changes this file, and is seen.
+Cargo refuses circles between crates, but not an arrow that should not be there; and inside a crate it refuses nothing.
+So both are held here. A change that needs another arrow, or another file in a circle, changes this file, and is seen.
 """
 
 import re
@@ -90,6 +90,21 @@ def test_no_product_crate_depends_on_test_code():
             assert not dependencies(crate, "dependencies") & {"testing", "role-testing"}, crate
 
 
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md", "rust/raft/README.md"])
+def test_files_that_documents_name_exist(document):
+    text = (ROOT / document).read_text()
+    top = (ROOT / document).parent
+    named = re.findall(r"(?<![\w/.])(?:rust|python|tests|examples|notebooks|src)/[\w./{},-]+", text)
+    missing = []
+    for name in named:
+        first, brace, rest = name.rstrip(".,").partition("{")
+        inside, _, last = rest.partition("}")
+        for part in inside.split(",") if brace else [""]:
+            if not (top / f"{first}{part}{last}").exists():
+                missing.append(name)
+    assert missing == []
+
+
 def module_of(path, top):
     parts = list(path.relative_to(top).with_suffix("").parts)
     return tuple(parts[:-1] if parts[-1] in ("lib", "main", "mod", "__init__") else parts)
@@ -101,8 +116,10 @@ def without_tests(text):
 
 
 def is_test(path):
-    return any(re.search(r"(^|_)(tests?|testing|properties|transcripts|model|harness|samples)$", part)
-               for part in path.with_suffix("").parts)
+    return any(
+        re.search(r"(^|_)(tests?|testing|properties|transcripts|model|harness|samples)$", part)
+        for part in path.with_suffix("").parts
+    )
 
 
 def rust_arrows(crate):
@@ -139,7 +156,9 @@ def python_arrows():
     for module, path in files.items():
         # Imports within functions count: they are circles that were hidden.
         named = set()
-        for base, names in re.findall(r"^\s*from quorate([\w.]*) import \(?([\w, \n]+)", path.read_text(), re.M):
+        for base, names in re.findall(
+            r"^\s*from quorate([\w.]*) import \(?([\w, \n]+)", path.read_text(), re.M
+        ):
             parts = tuple(part for part in base.split(".") if part)
             named.update((*parts, name) for name in re.findall(r"\w+", names))
         found = set()

@@ -118,15 +118,15 @@ impl<'a> Search<'a> {
         };
         let mut pointless: Vec<u32> = doubtful.iter().map(last_seen).collect();
         // One of unknown outcome that sees another matters only if it is itself seen.
-        let mut settled = false;
-        while !settled {
-            settled = true;
+        let mut flushed = false;
+        while !flushed {
+            flushed = true;
             for (one, other) in
                 (0..doubtful.len()).flat_map(|one| (0..doubtful.len()).map(move |other| (one, other)))
             {
                 if pointless[other] > pointless[one] && sees(&doubtful[other], &doubtful[one]) {
                     pointless[one] = pointless[other];
-                    settled = false;
+                    flushed = false;
                 }
             }
         }

@@ -157,7 +157,7 @@ impl Role for ClientCore {
             ClientEvent::Close => self.close(step),
         }
         if !self.closed {
-            self.stir_sessions(step);
+            self.wake_sessions(step);
             self.open(step);
             self.arm(step);
         }

@@ -96,8 +96,8 @@ impl Bench {
                     Effect::Persist { token, .. } => {
                         self.mailbox.push_back(Event::Persisted { tokens: vec![token] });
                     }
-                    Effect::Derive { token, .. } => {
-                        self.mailbox.push_back(Event::Settled { tokens: vec![token] });
+                    Effect::ApplyRows { token, .. } => {
+                        self.mailbox.push_back(Event::Flushed { tokens: vec![token] });
                     }
                     Effect::Read { token, .. } => self.mailbox.push_back(Event::Read {
                         token,

@@ -5,16 +5,16 @@
 //! members, the ring, the keyspaces. The first seven members by id are its voters, the others learn. So a keyspace exists when
 //! a majority of the voters has its creation durably, whoever is down; and what was created once is never forgotten.
 //!
-//! Each node has one control role: its server of that group, and the desk for those who want something changed.
+//! Each node has one control role: its server of that group, and the place where changes are asked for.
 //!
 //! ```text
-//!   client ──▶ desk ── Propose ──▶ leader's desk ──▶ group: log, majority, applied
-//!   client ◀── desk ◀── Forwarded ──────┘                          │ on every node
+//!   client ──▶ control role ── Propose ──▶ leader's control role ──▶ group: log, majority, applied
+//!   client ◀── control role ◀── Forwarded ──────┘                          │ on every node
 //!                                                 node role ◀── Keyspaces: these roles must exist
 //! ```
 //!
 //! # What becomes of a request
-//! * A change (create, alter, drop) is proposed where the leader is. A desk that finds no leader waits for one, until shortly
+//! * A change (create, alter, drop) is proposed where the leader is. A control role that finds no leader waits for one, until shortly
 //!   before the deadline; then, nothing having been proposed, it is [`Unavailable`](quorate_core::error::Error::Unavailable): definitely not done.
 //! * A change whose answer was lost is proposed again under the same name ([`Change::id`]); the state machine knows the name
 //!   and executes it once. Only at the deadline it is
@@ -38,16 +38,16 @@
 //!
 //! # What was dropped
 //! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not
-//! start again, what they have left on the disk goes in the background ([`sweeper`]).
+//! start again, what they have left on the disk goes in the background ([`gc`]).
 
-mod asks;
-mod bridge;
-mod desk;
+mod adapter;
+mod gc;
 mod known;
+mod pending;
+mod proposals;
+mod readiness;
 mod report;
-mod serving;
 pub mod state;
-mod sweeper;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,34 +55,34 @@ use std::time::Duration;
 use quorate_core::attempts;
 
 use quorate_core::contract::{Rng, Role};
+use quorate_core::dedup::Dedup;
 use quorate_core::ids::NodeId;
-use quorate_core::recent::Recent;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::control_command::Command;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::topology::{MAX_VOTERS, Topology};
 use quorate_raft::RaftGroup;
-use quorate_raft::alphabet::{Effect as GroupEffect, Event as GroupEvent};
 use quorate_raft::configuration::Configuration;
+use quorate_raft::event::{Effect as GroupEffect, Event as GroupEvent};
 use quorate_raft::settings::{Settings, Setup};
 use quorate_raft::types::{LogIndex, Term};
 use rand_core::Rng as _;
 
-use asks::Ask;
-use bridge::Bridge;
+use adapter::Adapter;
+use gc::GarbageCollector;
 use known::Saved;
+use pending::PendingRequest;
 use report::Reporter;
 pub use state::{CONTROL_GROUP, ControlPlane};
-use sweeper::Sweeper;
 
 /// How long the answer to a change waits for the nodes that can be reached to serve it.
 pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a list of keyspaces waits for the leader's word.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The timer of the desk.
-const DESK_TIMER: u64 = Bridge::<ControlPlane>::TIMERS;
+/// The timer of the control role.
+const DESK_TIMER: u64 = Adapter::<ControlPlane>::TIMERS;
 /// A query of this role's own: nobody waits for its answer.
 const PUSH: u64 = 0;
 
@@ -97,7 +97,7 @@ struct Turn<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Control {
     surroundings: Surroundings,
-    bridge: Bridge<ControlPlane>,
+    adapter: Adapter<ControlPlane>,
     /// The newest state that this node knows to be committed.
     known: ControlPlane,
     /// What the disk has of it, beside the log.
@@ -110,17 +110,17 @@ pub struct Control {
     bootstrapping: Option<Term>,
     /// The generation whose keyspaces each node has said to serve.
     serving: BTreeMap<NodeId, u64>,
-    asks: BTreeMap<u64, Ask>,
+    pending: BTreeMap<u64, PendingRequest>,
     /// Starts from a random number, so that an answer to a request of an earlier boot is not taken for another's, and no
     /// two changes have the same name.
     last_ask: u64,
-    /// Changes that other desks have sent, by node and attempt.
-    proposals: Recent<(NodeId, u64)>,
+    /// Changes that other control roles have sent, by node and attempt.
+    proposals: Dedup<(NodeId, u64)>,
     /// Who led when the asks were last looked at, and whether that was a leader that could take changes.
     led: (Option<NodeId>, bool),
     timer: Option<Instant>,
     reporter: Reporter,
-    sweeper: Sweeper,
+    gc: GarbageCollector,
 }
 
 impl Control {
@@ -146,26 +146,26 @@ impl Control {
         };
         Control {
             surroundings: surroundings.clone(),
-            bridge: Bridge::new(setup, RoleId::Control),
+            adapter: Adapter::new(setup, RoleId::Control),
             known: ControlPlane::default(),
             saved: Saved::default(),
             early: Vec::new(),
             boot_index: None,
             bootstrapping: None,
             serving: BTreeMap::new(),
-            asks: BTreeMap::new(),
+            pending: BTreeMap::new(),
             last_ask: 0,
-            proposals: Recent::default(),
+            proposals: Dedup::default(),
             led: (None, false),
             timer: None,
             reporter: Reporter::default(),
-            sweeper: Sweeper::new(surroundings.bugs),
+            gc: GarbageCollector::new(surroundings.bugs),
         }
     }
 
     /// This node's server of the group.
     pub fn group(&self) -> &RaftGroup<ControlPlane> {
-        self.bridge.group()
+        self.adapter.group()
     }
 
     /// The newest state that this node knows to be committed.
@@ -175,7 +175,7 @@ impl Control {
 
     /// How many requests are in progress.
     pub fn in_progress(&self) -> usize {
-        self.asks.len()
+        self.pending.len()
     }
 
     fn me(&self) -> NodeId {
@@ -225,7 +225,7 @@ impl Control {
     fn drive(&mut self, event: GroupEvent, turn: &mut Turn<'_>) {
         let generation = self.known.generation();
         let rest = self
-            .bridge
+            .adapter
             .handle(turn.now, turn.rng, event, generation, turn.effects);
         for effect in rest {
             match effect {
@@ -235,7 +235,7 @@ impl Control {
                 GroupEffect::Send { .. }
                 | GroupEffect::Persist { .. }
                 | GroupEffect::Read(_)
-                | GroupEffect::SetTimer { .. } => unreachable!("the bridge has dealt with it"),
+                | GroupEffect::SetTimer { .. } => unreachable!("the adapter has dealt with it"),
             }
         }
     }
@@ -359,7 +359,7 @@ impl Control {
         if let Event::Peer { node, up } = event {
             return self.peer(node, up, turn);
         }
-        if let Some(event) = self.bridge.translate(&event) {
+        if let Some(event) = self.adapter.translate(&event) {
             self.drive(event, turn);
         }
         self.sweep_on(&event, turn);

@@ -7,15 +7,15 @@ use quorate_protocol::role::{Effect, Event, RoleId, Surroundings};
 
 use crate::control::Control;
 use crate::shard::Shard;
-use crate::shard::gate::Gate;
+use crate::shard::forwarder::Forwarder;
 
 /// An instance of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Instance {
     /// See [`crate::control`].
     Control(Box<Control>),
-    /// See [`crate::shard::gate`].
-    Gate(Gate),
+    /// See [`crate::shard::forwarder`].
+    Forwarder(Forwarder),
     /// See [`crate::shard`].
     Shard(Box<Shard>),
 }
@@ -32,13 +32,13 @@ impl Instance {
     /// A keyspace's instances on a node: servers of the groups that the node is a member of, and who finds the groups'
     /// leaders. Each is given [`Event::Start`] first.
     pub fn create(keyspace: &Keyspace, surroundings: &Surroundings) -> Vec<(RoleId, Instance)> {
-        let gate = Gate::new(keyspace, surroundings);
+        let forwarder = Forwarder::new(keyspace, surroundings);
         let shards = keyspace.groups.iter().filter_map(|group| {
             let shard = Shard::new(keyspace, group.id, surroundings)?;
             Some((RoleId::Shard(group.id), Instance::Shard(Box::new(shard))))
         });
         shards
-            .chain([(RoleId::Gate(keyspace.id), Instance::Gate(gate))])
+            .chain([(RoleId::Forwarder(keyspace.id), Instance::Forwarder(forwarder))])
             .collect()
     }
 }
@@ -50,7 +50,7 @@ impl Role for Instance {
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         match self {
             Instance::Control(role) => role.handle(now, rng, event, effects),
-            Instance::Gate(role) => role.handle(now, rng, event, effects),
+            Instance::Forwarder(role) => role.handle(now, rng, event, effects),
             Instance::Shard(role) => role.handle(now, rng, event, effects),
         }
     }

@@ -1,7 +1,7 @@
 //! What is replicated by Raft: the control plane, and consensus keyspaces.
 //!
 //! [`control`] is one group in which the nodes agree on members and keyspaces. [`shard`] is a server of a consensus
-//! keyspace's group, whose state is in the store; [`shard::gate`] finds the leaders of a keyspace's groups for requests that
+//! keyspace's group, whose state is in the store; [`shard::forwarder`] finds the leaders of a keyspace's groups for requests that
 //! come to any node. Both stand on the Raft of `quorate-raft`, and report on it alike.
 
 pub mod control;

@@ -4,7 +4,7 @@ use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use quorate_protocol::api::{GroupClaim, GroupState};
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_raft::output::Notice;
+use quorate_raft::action::Notice;
 use quorate_raft::server::Raft;
 use quorate_raft::status::{Activity, ServerState};
 use quorate_raft::types::GroupId;

@@ -9,16 +9,16 @@
 //!  request ─▶ leader's server ── log entry ─▶ disks of a majority ─▶ committed
 //!                                                                       │ in order, here durable too
 //!  answer ◀── outcome ◀── applied by Store, inside its client's session ◀┘
-//!                             └──▶ rows and marker, in one Effect::Derive
+//!                             └──▶ rows and marker, in one Effect::ApplyRows
 //! ```
 //!
-//! Servers that do not lead hand requests to the [`gate`], which every node has for every consensus keyspace: it finds the
+//! Servers that do not lead hand requests to the [`forwarder`], which every node has for every consensus keyspace: it finds the
 //! leader, wherever it is, and goes on looking over a failover.
 //!
 //! # Rows and log
 //! The log is what makes a command durable, so rows are not journalled again: they are derived from it, and the store says
-//! when they [survive a crash](quorate_protocol::role::Event::Settled). Only then the log before them is forgotten. The marker among
-//! the rows tells how far they are; a server that starts takes the log up from there ([`starting`]). An entry is applied
+//! when they [survive a crash](quorate_protocol::role::Event::Flushed). Only then the log before them is forgotten. The marker among
+//! the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). An entry is applied
 //! only when it is durable *here*: the rows must never be ahead of the log that explains them.
 //!
 //! Conditions must know the version of a row before the command is applied. They are read beforehand, for as many commands as
@@ -39,26 +39,26 @@
 //! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a
 //! file ([`snapshots`]).
 
-pub mod gate;
+pub mod forwarder;
 mod kind;
+mod ownership;
 mod pipeline;
 mod reads;
+mod recovery;
 mod requests;
 pub mod rows;
 mod server;
 mod snapshots;
-mod starting;
 mod store;
 mod turn;
-mod whereabouts;
 
 use std::time::Duration;
 
 use quorate_core::bugs::Bug;
 use quorate_core::contract::{Rng, Role};
+use quorate_core::dedup::Dedup;
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
-use quorate_core::recent::Recent;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::api::GroupClaim;
 use quorate_protocol::keyspace::Keyspace;
@@ -70,14 +70,14 @@ use quorate_raft::settings::{Settings, Setup, Snapshots};
 use quorate_raft::types::{GroupId, LogIndex};
 
 use crate::report;
+use ownership::misdirected;
+use recovery::GroupRecovery;
 use server::Server;
-use starting::Starting;
 use turn::Turn;
-use whereabouts::misdirected;
 
 /// The timer of a new group's preferred member.
 const EARLY_TIMER: u64 = 3;
-/// How long a command that a gate has forwarded is remembered beyond its deadline: longer than a message stays in any
+/// How long a command that a forwarder has forwarded is remembered beyond its deadline: longer than a message stays in any
 /// network, so that a repeated one is never taken for another attempt.
 const FORWARD_MEMORY: Duration = Duration::from_secs(10);
 /// How long it waits for answers before it asks again.
@@ -95,15 +95,15 @@ pub struct Shard {
     phase: Phase,
     /// In a new group: not before this.
     next_campaign: Instant,
-    /// Commands that gates have forwarded, by node and attempt. Of a message that comes twice, the one could be refused and
+    /// Commands that forwarders have forwarded, by node and attempt. Of a message that comes twice, the one could be refused and
     /// the other executed.
-    forwarded: Recent<(NodeId, u64)>,
+    forwarded: Dedup<(NodeId, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// It reads what its disk has.
-    Starting(Box<Starting>),
+    Recovering(Box<GroupRecovery>),
     /// It takes part.
     Running(Box<Server>),
     /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
@@ -145,9 +145,9 @@ impl Shard {
             first: group.members.first().copied(),
             surroundings: surroundings.clone(),
             keyspace: keyspace.clone(),
-            phase: Phase::Starting(Box::new(Starting::new(id))),
+            phase: Phase::Recovering(Box::new(GroupRecovery::new(id))),
             next_campaign: Instant(0),
-            forwarded: Recent::default(),
+            forwarded: Dedup::default(),
         })
     }
 
@@ -238,7 +238,7 @@ impl Shard {
     }
 
     /// What was asked for is another group's: says so. Gives back what is this one's.
-    fn turn_strangers_away(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
+    fn reject_misdirected(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
         let request = match &event {
             Event::Request { request, .. }
             | Event::Message {
@@ -257,21 +257,21 @@ impl Shard {
 
     /// Whatever comes after the keyspace was dropped is answered, and nothing else is done.
     fn turn_away_for_good(&self, event: Event, turn: &mut Turn<'_>) {
-        let asks = match &event {
+        let pending = match &event {
             Event::Request { .. } => true,
             Event::Message { message, .. } => matches!(message, Message::Forward(_)),
             _ => false,
         };
-        if asks {
+        if pending {
             refuse(event, self.keyspace.no_longer_there(), turn);
         }
     }
 
-    fn tell_claim(&self, turn: &mut Turn<'_>) {
+    fn publish_status(&self, turn: &mut Turn<'_>) {
         turn.push(Effect::Group(Box::new(self.claim(turn.now.instant))));
     }
 
-    fn start_with(&mut self, result: Result<Option<starting::Found>, String>, turn: &mut Turn<'_>) {
+    fn start_with(&mut self, result: Result<Option<recovery::Recovered>, String>, turn: &mut Turn<'_>) {
         let started = match result {
             Ok(None) => return,
             Ok(Some(found)) => {
@@ -288,7 +288,7 @@ impl Shard {
             Ok(server) => self.phase = Phase::Running(Box::new(server)),
             Err(why) => self.break_down(why, turn),
         }
-        self.tell_claim(turn);
+        self.publish_status(turn);
     }
 
     /// It takes no part (any longer).
@@ -300,7 +300,7 @@ impl Shard {
             },
         ));
         self.phase = Phase::Broken(why);
-        self.tell_claim(turn);
+        self.publish_status(turn);
     }
 }
 
@@ -313,7 +313,7 @@ impl Role for Shard {
         if self.is_repeated(&event, now.instant) {
             return;
         }
-        let Some(event) = self.turn_strangers_away(event, &mut turn) else {
+        let Some(event) = self.reject_misdirected(event, &mut turn) else {
             return;
         };
         if let Event::Peer { node, up } = event {
@@ -337,12 +337,12 @@ impl Role for Shard {
                     self.break_down(why, &mut turn);
                 }
                 if news {
-                    self.tell_claim(&mut turn);
+                    self.publish_status(&mut turn);
                 }
             }
-            (Phase::Starting(starting), Event::Start) => starting.start(&mut turn),
-            (Phase::Starting(starting), Event::Read { token, result }) => {
-                let found = starting.read(token, result, &mut turn);
+            (Phase::Recovering(recovery), Event::Start) => recovery.start(&mut turn),
+            (Phase::Recovering(recovery), Event::Read { token, result }) => {
+                let found = recovery.read(token, result, &mut turn);
                 self.start_with(found, &mut turn);
             }
             // A server that does not take part sends everyone elsewhere.
@@ -368,7 +368,7 @@ impl Role for Shard {
     }
 }
 
-/// Answers a request, a client's or a gate's, with an error.
+/// Answers a request, a client's or a forwarder's, with an error.
 fn refuse(event: Event, error: Error, turn: &mut Turn<'_>) {
     match event {
         Event::Request { client, .. } => turn.push(Effect::Reply {

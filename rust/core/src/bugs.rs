@@ -23,7 +23,7 @@ pub enum Bug {
     SweepingLeftOut,
     /// A request of another node that comes twice counts as two.
     RepeatsTaken,
-    /// A gate takes an attempt without an answer for one that was declined.
+    /// A forwarder takes an attempt without an answer for one that was declined.
     DoubtForgotten,
     /// A vote leaves before it is durable: a crash lets the voter vote again in the same term.
     VoteNotDurable,

@@ -26,7 +26,7 @@ pub struct FileId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FileTask {
     /// Copy all rows of a table that begin with a prefix to a new file, durably. The copy is one moment's view, not
-    /// before the effect was performed: each `Derive` effect that was performed before is
+    /// before the effect was performed: each `ApplyRows` effect that was performed before is
     /// in it whole, a later one whole or not at all. The value of the row `marker` that is in the copy, and in the
     /// answer, tells which.
     Save {

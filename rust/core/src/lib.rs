@@ -2,7 +2,7 @@
 //!
 //! [`contract`] says what a role is and how it is driven. The rest is vocabulary: [`ids`] and [`time`], [`error`] (definite or
 //! unknown), [`key`] and [`level`], [`hlc`] timestamps, what roles ask of a [`store`] and of [`files`]; and two small tools
-//! that several roles need: [`attempts`] (what may be said after retries) and [`recent`] (to do a thing once). [`bugs`] are
+//! that several roles need: [`attempts`] (what may be said after retries) and [`dedup`] (to do a thing once). [`bugs`] are
 //! mistakes that tests ask for.
 //!
 //! The crate knows no message, no protocol and no I/O.
@@ -10,12 +10,12 @@
 pub mod attempts;
 pub mod bugs;
 pub mod contract;
+pub mod dedup;
 pub mod error;
 pub mod files;
 pub mod hlc;
 pub mod ids;
 pub mod key;
 pub mod level;
-pub mod recent;
 pub mod store;
 pub mod time;

@@ -1,7 +1,7 @@
 //! What roles ask of a store: rows of the state, entries of the journal. Plain data, no storage.
 //!
 //! A store has two halves. The **journal** makes things durable: it is what an acknowledgement waits for. The
-//! **state** is what reads see: rows that were journalled are applied to it in the background, and an overlay shows
+//! **state** is what reads see: rows that were journalled are applied to it in the background, and a memtable shows
 //! them to readers in between. A Raft group's log is a *stream* of the journal; so is a node's own sequence of
 //! quorum writes.
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quorate_protocol::role::Event;
 use quorate_storage::queue::{Completion, Outcome, Request};
 use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
-use quorate_storage::{Settled, StateWrite};
+use quorate_storage::{Flushed, StateWrite};
 
 use crate::directory::{Directory, Owner};
 use crate::fatal::{Fatal, FatalError};
@@ -33,18 +33,18 @@ pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry
         book,
     };
     Hooks {
-        on_settled: Box::new(move |settled| deliver_settled(&directory, settled)),
+        on_settled: Box::new(move |flushed| deliver_settled(&directory, flushed)),
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
         observer: Arc::new(Watch(telemetry)),
     }
 }
 
-fn deliver_settled(directory: &Directory, settled: Vec<Settled>) {
+fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
     let table = directory.table();
-    for Settled { owner, tokens } in settled {
+    for Flushed { owner, tokens } in flushed {
         if let Some(mailbox) = table.owner(Owner(owner)) {
-            mailbox.push([Event::Settled { tokens }]);
+            mailbox.push([Event::Flushed { tokens }]);
         }
     }
 }

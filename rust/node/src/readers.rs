@@ -1,6 +1,6 @@
 //! Reads of the store: rows by key at once, ranges on threads of their own.
 //!
-//! A read by key is answered by the overlay or by pages in memory nearly always, in a microsecond or two; handing it
+//! A read by key is answered by the memtable or by pages in memory nearly always, in a microsecond or two; handing it
 //! to a thread would cost more. A range may fault in pages for a long time, and must not stall a heartbeat.
 
 use std::path::Path;

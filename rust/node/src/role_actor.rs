@@ -328,7 +328,7 @@ where
                     ops,
                 });
             }
-            Effect::Derive { token, writes } => self.shell.commits.derive(self.owner, token, writes),
+            Effect::ApplyRows { token, writes } => self.shell.commits.derive(self.owner, token, writes),
             Effect::Read {
                 token,
                 query: query @ (Query::Get { .. } | Query::Hard { .. }),

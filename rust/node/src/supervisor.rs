@@ -177,7 +177,7 @@ impl Actor for Supervisor {
 impl SupervisorState {
     /// Ends instances that should not exist and creates those that should.
     ///
-    /// One that ends has a last event, to answer whoever waits for it. Servers and replicas go before gates and coordinators,
+    /// One that ends has a last event, to answer whoever waits for it. Servers and replicas go before forwarders and coordinators,
     /// which still take what they turn away; those of a kind go together. And nothing of an instance is on its way to the store
     /// when the control role hears that it is gone, and sweeps what it leaves.
     async fn reconcile(

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::faults::{FaultChange, LinkFault};
 use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
-pub use quorate_raft::alphabet::ReadLevel;
+pub use quorate_raft::event::ReadLevel;
 use quorate_raft::status::Activity;
 use quorate_raft::types::GroupId;
 use quorate_versions::{Context, Dot, WriteId};

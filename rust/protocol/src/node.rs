@@ -2,7 +2,7 @@
 //!
 //! The wiring of a node is itself a pure state machine, so that the simulator wires its nodes exactly as real ones
 //! are. The rule is short: the control role always exists; every quorum keyspace that it knows to exist has a
-//! coordinator and a replica, every consensus keyspace a gate and a server of each group that this node is a member of. Shells create and end instances until they match the last
+//! coordinator and a replica, every consensus keyspace a forwarder and a server of each group that this node is a member of. Shells create and end instances until they match the last
 //! [`Effect::Reconcile`], before they perform the effects that follow it; so when the control role
 //! reads [`Message::Defined`], the keyspaces are being served.
 //!

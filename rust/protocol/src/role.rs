@@ -29,8 +29,8 @@ pub enum RoleId {
     Coordinator(KeyspaceId),
     /// Stores one keyspace's share of keys on this node (`quorate_quorum::replica`).
     Replica(KeyspaceId),
-    /// Finds the leaders of one consensus keyspace's groups (`quorate_consensus::shard::gate`).
-    Gate(KeyspaceId),
+    /// Finds the leaders of one consensus keyspace's groups (`quorate_consensus::shard::forwarder`).
+    Forwarder(KeyspaceId),
     /// A server of one group of a consensus keyspace (`quorate_consensus::shard`).
     Shard(GroupId),
 }
@@ -87,7 +87,7 @@ pub enum Event {
         tokens: Vec<u64>,
     },
     /// Derived rows that survive a crash from now on: the log that they were derived from may be trimmed up to there.
-    Settled {
+    Flushed {
         /// Their tokens, in the order in which they were derived.
         tokens: Vec<u64>,
     },
@@ -154,12 +154,12 @@ pub enum Effect {
         ops: Vec<JournalOp>,
     },
     /// Make rows readable, at once, that this role derives from entries of its log which are durable and committed;
-    /// say later when they survive a crash ([`Event::Settled`]). A crash before that takes them, whole effects only and
+    /// say later when they survive a crash ([`Event::Flushed`]). A crash before that takes them, whole effects only and
     /// the later ones first; then they are derived again.
     ///
     /// Every [`Read`](Effect::Read) and every [`FileTask::Save`] that is performed after it sees these rows, be it in the
     /// same turn; one performed before may see them too. Each of them sees all rows of an effect or none.
-    Derive {
+    ApplyRows {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,
         /// The rows.
@@ -167,7 +167,7 @@ pub enum Effect {
     },
     /// Read durable state, then say what it is ([`Event::Read`]). The answer to one query is one moment's view: from the
     /// beginning of its range to its last row (to the end, if there is no more) it has all rows of a
-    /// [`Derive`](Effect::Derive) effect or none. Two queries may be moments apart.
+    /// [`ApplyRows`](Effect::ApplyRows) effect or none. Two queries may be moments apart.
     Read {
         /// Returned in the answer; unique among those in flight of this role.
         token: u64,
@@ -218,7 +218,7 @@ pub enum Spec {
     Control,
     /// A coordinator and a replica of this keyspace.
     Quorum(Keyspace),
-    /// A gate to this keyspace, and the servers of its groups that belong to this node.
+    /// A forwarder to this keyspace, and the servers of its groups that belong to this node.
     Consensus(Keyspace),
 }
 

@@ -16,7 +16,7 @@ pub enum Route {
 
 /// Where a request goes on a node that has the roles of which `is_here` tells.
 ///
-/// A group's own server is asked first: where it leads, nothing is nearer. Where it is not, the keyspace's gate finds the
+/// A group's own server is asked first: where it leads, nothing is nearer. Where it is not, the keyspace's forwarder finds the
 /// leader. A request for a keyspace of the other mode goes to whoever serves it, who says so. A keyspace that is not known
 /// here may have been created elsewhere, a moment ago: the control role, which is always here, finds out.
 pub fn route(request: &Request, is_here: impl Fn(RoleId) -> bool) -> Route {
@@ -27,10 +27,10 @@ pub fn route(request: &Request, is_here: impl Fn(RoleId) -> bool) -> Route {
     match request.target() {
         Target::Node => Route::Node,
         Target::ControlPlane => Route::Role(RoleId::Control),
-        Target::Keyspace(keyspace) => first(&[RoleId::Coordinator(keyspace), RoleId::Gate(keyspace)]),
+        Target::Keyspace(keyspace) => first(&[RoleId::Coordinator(keyspace), RoleId::Forwarder(keyspace)]),
         Target::Group(keyspace, group) => first(&[
             RoleId::Shard(group),
-            RoleId::Gate(keyspace),
+            RoleId::Forwarder(keyspace),
             RoleId::Coordinator(keyspace),
         ]),
     }
@@ -66,19 +66,23 @@ mod tests {
 
     #[test]
     fn whoever_is_nearest_takes_it() {
-        let (coordinator, gate) = (RoleId::Coordinator(KEYSPACE), RoleId::Gate(KEYSPACE));
+        let (coordinator, forwarder) = (RoleId::Coordinator(KEYSPACE), RoleId::Forwarder(KEYSPACE));
         let shard = RoleId::Shard(GROUP);
         for (request, here, taken) in [
             (get(), vec![coordinator], coordinator),
-            // A keyspace of the other mode: its gate says so.
-            (get(), vec![gate, shard], gate),
+            // A keyspace of the other mode: its forwarder says so.
+            (get(), vec![forwarder, shard], forwarder),
             (get(), vec![], RoleId::Control),
-            (read(), vec![shard, gate], shard),
-            (read(), vec![gate], gate),
-            (read(), vec![RoleId::Shard(GroupId(3)), gate], gate),
+            (read(), vec![shard, forwarder], shard),
+            (read(), vec![forwarder], forwarder),
+            (read(), vec![RoleId::Shard(GroupId(3)), forwarder], forwarder),
             (read(), vec![coordinator], coordinator),
             (read(), vec![], RoleId::Control),
-            (Request::ListKeyspaces, vec![coordinator, gate], RoleId::Control),
+            (
+                Request::ListKeyspaces,
+                vec![coordinator, forwarder],
+                RoleId::Control,
+            ),
         ] {
             let route = route(&request, |role| here.contains(&role));
             assert_eq!(route, Route::Role(taken), "{request:?} where {here:?} are");

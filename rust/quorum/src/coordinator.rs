@@ -21,9 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_core::contract::{Rng, Role};
+use quorate_core::dedup::Dedup;
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
-use quorate_core::recent::Recent;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::message::{Header, Message};
@@ -32,7 +32,7 @@ use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::telemetry::TraceContext;
 use rand_core::Rng as _;
 
-use crate::exchange::{Ask, Exchange, Kind, Origin, Progress};
+use crate::operation::{Kind, Origin, PendingRequest, Progress, RequestDetails};
 use repair::Repairs;
 
 /// How long a read waits for those it asked before it asks the others too.
@@ -55,7 +55,7 @@ pub struct Coordinator {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    exchanges: BTreeMap<u64, Exchange>,
+    pending: BTreeMap<u64, PendingRequest>,
     /// When to look at which exchange: at its deadline, and once before that if it says so.
     wakes: BTreeSet<(Instant, u64)>,
     timer: Option<Instant>,
@@ -63,7 +63,7 @@ pub struct Coordinator {
     /// The sum of what answered exchanges keep in memory.
     lingering_bytes: usize,
     /// Puts that other nodes have forwarded, by node and exchange there: a repeated message is not a second put.
-    forwarded: Recent<(NodeId, u64)>,
+    forwarded: Dedup<(NodeId, u64)>,
     repairs: Repairs,
     /// Its keyspace was dropped.
     dropped: bool,
@@ -79,12 +79,12 @@ impl Coordinator {
             surroundings: surroundings.clone(),
             keyspace: keyspace.clone(),
             preference: surroundings.placement.preference(keyspace.settings.replicas)?,
-            exchanges: BTreeMap::new(),
+            pending: BTreeMap::new(),
             wakes: BTreeSet::new(),
             timer: None,
             last_exchange: 0,
             lingering_bytes: 0,
-            forwarded: Recent::default(),
+            forwarded: Dedup::default(),
             repairs: Repairs::default(),
             dropped: false,
         })
@@ -92,7 +92,7 @@ impl Coordinator {
 
     /// How many requests are in progress.
     pub fn in_progress(&self) -> usize {
-        self.exchanges.len()
+        self.pending.len()
     }
 
     fn me(&self) -> NodeId {
@@ -111,7 +111,7 @@ impl Coordinator {
     }
 
     /// Puts an exchange into the table; it is looked at after `early`, too, if that is before its deadline.
-    fn begin(&mut self, ask: Ask, kind: Kind, early: Option<Duration>, now: Now) -> u64 {
+    fn begin(&mut self, ask: RequestDetails, kind: Kind, early: Option<Duration>, now: Now) -> u64 {
         self.last_exchange += 1;
         let id = self.last_exchange;
         let early = early
@@ -119,25 +119,25 @@ impl Coordinator {
             .filter(|at| *at < ask.deadline);
         self.wakes.insert((ask.deadline, id));
         self.wakes.extend(early.map(|at| (at, id)));
-        let exchange = Exchange {
+        let pending = PendingRequest {
             ask,
             kind,
             early,
             lingers: 0,
         };
-        self.exchanges.insert(id, exchange);
+        self.pending.insert(id, pending);
         id
     }
 
     /// Takes an exchange out of the table.
-    fn remove(&mut self, id: u64) -> Option<Exchange> {
-        let exchange = self.exchanges.remove(&id)?;
-        self.wakes.remove(&(exchange.ask.deadline, id));
-        if let Some(early) = exchange.early {
+    fn remove(&mut self, id: u64) -> Option<PendingRequest> {
+        let pending = self.pending.remove(&id)?;
+        self.wakes.remove(&(pending.ask.deadline, id));
+        if let Some(early) = pending.early {
             self.wakes.remove(&(early, id));
         }
-        self.lingering_bytes -= exchange.lingers;
-        Some(exchange)
+        self.lingering_bytes -= pending.lingers;
+        Some(pending)
     }
 
     // ---- sending ----
@@ -154,8 +154,8 @@ impl Coordinator {
 
     /// Sends a message about an exchange.
     fn send(&self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
-        if let Some(exchange) = self.exchanges.get(&id) {
-            let header = self.header(id, exchange.ask.deadline, exchange.ask.trace);
+        if let Some(pending) = self.pending.get(&id) {
+            let header = self.header(id, pending.ask.deadline, pending.ask.trace);
             effects.push(Effect::Send { to, header, message });
         }
     }
@@ -191,16 +191,16 @@ impl Coordinator {
                 break;
             }
             self.wakes.pop_first();
-            let Some(exchange) = self.exchanges.get(&id) else {
+            let Some(pending) = self.pending.get(&id) else {
                 continue;
             };
-            if exchange.ask.deadline > now.instant {
+            if pending.ask.deadline > now.instant {
                 self.advance(id, true, now, effects);
                 continue;
             }
-            let required = exchange.ask.required;
-            let progress = match &exchange.kind {
-                _ if exchange.ask.is_answered() => Progress::Over,
+            let required = pending.ask.required;
+            let progress = match &pending.kind {
+                _ if pending.ask.is_answered() => Progress::Over,
                 Kind::Write(write) => Progress::Done(Err(write.timed_out(required))),
                 Kind::Read(read) => Progress::Done(Err(read.timed_out(required))),
                 Kind::Scan(scan) => Progress::Done(Err(scan.timed_out(&self.preference, required))),
@@ -222,7 +222,7 @@ impl Coordinator {
             true => self.surroundings.alive.insert(node),
             false => self.surroundings.alive.remove(&node),
         };
-        for id in self.exchanges.keys().copied().collect::<Vec<_>>() {
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
             match up {
                 true => self.back(id, node, effects),
                 false => self.lost(id, node, now, effects),
@@ -232,10 +232,10 @@ impl Coordinator {
 
     /// A peer that was out of reach can be asked again: it is sent the writes in progress that it missed.
     fn back(&mut self, id: u64, node: NodeId, effects: &mut Vec<Effect>) {
-        let Some(Exchange {
+        let Some(PendingRequest {
             kind: Kind::Write(write),
             ..
-        }) = self.exchanges.get_mut(&id)
+        }) = self.pending.get_mut(&id)
         else {
             return;
         };
@@ -248,11 +248,11 @@ impl Coordinator {
     }
 
     fn lost(&mut self, id: u64, node: NodeId, now: Now, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let required = exchange.ask.required;
-        match &mut exchange.kind {
+        let required = pending.ask.required;
+        match &mut pending.kind {
             Kind::Write(write) => write.lost(node),
             Kind::Read(read) => read.lost(node, None),
             Kind::Scan(scan) => scan.lost(node, None),
@@ -319,7 +319,7 @@ impl Role for Coordinator {
             Event::Persisted { .. }
             | Event::PersistRefused { .. }
             | Event::Read { .. }
-            | Event::Settled { .. }
+            | Event::Flushed { .. }
             | Event::Files { .. } => {}
         }
         self.set_timer(effects);

@@ -13,9 +13,9 @@ use crate::replica::Replica;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Instance {
     /// See [`crate::coordinator`].
-    Coordinator(Coordinator),
+    Coordinator(Box<Coordinator>),
     /// See [`crate::replica`].
-    Replica(Replica),
+    Replica(Box<Replica>),
 }
 
 impl Instance {
@@ -30,11 +30,11 @@ impl Instance {
         Ok([
             (
                 RoleId::Replica(keyspace.id),
-                Instance::Replica(Replica::new(keyspace, surroundings)?),
+                Instance::Replica(Box::new(Replica::new(keyspace, surroundings)?)),
             ),
             (
                 RoleId::Coordinator(keyspace.id),
-                Instance::Coordinator(Coordinator::new(keyspace, surroundings)?),
+                Instance::Coordinator(Box::new(Coordinator::new(keyspace, surroundings)?)),
             ),
         ])
     }

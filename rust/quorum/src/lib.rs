@@ -39,12 +39,12 @@
 //! Hinted handoff, Merkle repair and membership changes: a replica that was down catches up by read repair.
 
 pub mod coordinator;
-mod exchange;
 mod instance;
+mod key_lock;
+mod operation;
 mod read;
 pub mod replica;
 mod scan;
-mod slot;
 mod write;
 
 pub use instance::Instance;

@@ -1,7 +1,7 @@
 //! The replica role: one node's share of the keys of a keyspace.
 //!
 //! It serialises what happens to each key. The first operation on a key reads its state; until everything written
-//! since is durable, the newest state stays in memory (a *slot*), so that the next operation merges into that and
+//! since is durable, the newest state stays in memory (a *lock*), so that the next operation merges into that and
 //! not into an older one on disk. Reads by others answer from durable state only.
 //!
 //! Invariants:
@@ -30,11 +30,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::contract::{Rng, Role};
+use quorate_core::dedup::Dedup;
 use quorate_core::error::Error;
 use quorate_core::hlc::HybridClock;
 use quorate_core::ids::NodeId;
 use quorate_core::key::Key;
-use quorate_core::recent::Recent;
 use quorate_core::store::{Query, Table};
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::keyspace::Keyspace;
@@ -44,7 +44,7 @@ use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_versions::{DotCounter, KeyState, Reservation};
 
-use crate::slot::{Slot, Work, WorkKind};
+use crate::key_lock::{KeyLock, Work, WorkKind};
 
 /// How many dots are reserved at once.
 const COUNTER_BLOCK: u64 = 1 << 16;
@@ -100,8 +100,8 @@ enum Read {
 /// Whose key's state it is that is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
-    /// That of a key with a slot.
-    Slot,
+    /// That of a key with a lock.
+    KeyLock,
     /// The answer to a `Fetch`.
     Fetch(Address, Header, WallTime),
 }
@@ -134,7 +134,7 @@ pub struct Replica {
     /// Assignments that wait for dots.
     stalled: Vec<(Key, Work)>,
     clock: HybridClock,
-    slots: BTreeMap<Key, Slot>,
+    locks: BTreeMap<Key, KeyLock>,
     persists: BTreeMap<u64, Persist>,
     reads: BTreeMap<u64, Read>,
     last_token: u64,
@@ -143,9 +143,9 @@ pub struct Replica {
     /// The disk refused the last persist that it answered.
     full: bool,
     /// Nodes whose clocks were found ahead.
-    clocks_told: Recent<NodeId>,
+    clocks_told: Dedup<NodeId>,
     /// Keys whose records were found corrupt.
-    corrupt_told: Recent<Key>,
+    corrupt_told: Dedup<Key>,
 }
 
 impl Replica {
@@ -163,14 +163,14 @@ impl Replica {
             counter: None,
             stalled: Vec::new(),
             clock: HybridClock::default(),
-            slots: BTreeMap::new(),
+            locks: BTreeMap::new(),
             persists: BTreeMap::new(),
             reads: BTreeMap::new(),
             last_token: COUNTER_READ,
             full_until: Instant(0),
             full: false,
-            clocks_told: Recent::default(),
-            corrupt_told: Recent::default(),
+            clocks_told: Dedup::default(),
+            corrupt_told: Dedup::default(),
         })
     }
 
@@ -204,21 +204,21 @@ impl Replica {
         if now.instant < self.full_until {
             return refuse(&work, self.full(), effects);
         }
-        match self.slots.get_mut(&key) {
-            Some(slot) if slot.state.is_none() => slot.waiting.push_back(work),
+        match self.locks.get_mut(&key) {
+            Some(lock) if lock.state.is_none() => lock.waiting.push_back(work),
             Some(_) => self.execute(key, work, now, effects),
             None => {
-                let slot = Slot {
+                let lock = KeyLock {
                     waiting: [work].into(),
-                    ..Slot::default()
+                    ..KeyLock::default()
                 };
-                self.slots.insert(key.clone(), slot);
-                self.look(key, Look::Record, Purpose::Slot, effects);
+                self.locks.insert(key.clone(), lock);
+                self.look(key, Look::Record, Purpose::KeyLock, effects);
             }
         }
     }
 
-    /// The state of a key with a slot has been read: do what has been waiting for it.
+    /// The state of a key with a lock has been read: do what has been waiting for it.
     fn loaded(
         &mut self,
         key: Key,
@@ -226,31 +226,31 @@ impl Replica {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let slot = self.slots.get_mut(&key).expect("a slot outlives its read");
+        let lock = self.locks.get_mut(&key).expect("a lock outlives its read");
         match state {
             Ok(state) => {
-                slot.indexed = state.is_some();
-                slot.state = Some(Arc::new(state.unwrap_or_default()));
+                lock.indexed = state.is_some();
+                lock.state = Some(Arc::new(state.unwrap_or_default()));
             }
             Err(error) => {
-                slot.indexed = true;
-                slot.corrupt = true;
-                slot.state = Some(Arc::default());
+                lock.indexed = true;
+                lock.corrupt = true;
+                lock.state = Some(Arc::default());
                 self.tell_corrupt(&key, &error, now, effects);
             }
         }
-        let slot = self.slots.get_mut(&key).expect("a slot outlives its read");
-        for work in std::mem::take(&mut slot.waiting) {
+        let lock = self.locks.get_mut(&key).expect("a lock outlives its read");
+        for work in std::mem::take(&mut lock.waiting) {
             self.execute(key.clone(), work, now, effects);
         }
         self.release(&key);
     }
 
-    /// A slot that is not needed any longer goes.
+    /// A lock that is not needed any longer goes.
     fn release(&mut self, key: &Key) {
-        let idle = |slot: &Slot| slot.in_flight == 0 && slot.state.is_some() && slot.waiting.is_empty();
-        if self.slots.get(key).is_some_and(idle) {
-            self.slots.remove(key);
+        let idle = |lock: &KeyLock| lock.in_flight == 0 && lock.state.is_some() && lock.waiting.is_empty();
+        if self.locks.get(key).is_some_and(idle) {
+            self.locks.remove(key);
         }
     }
 
@@ -351,7 +351,7 @@ impl Role for Replica {
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
-            Event::Timer { .. } | Event::Peer { .. } | Event::Settled { .. } | Event::Files { .. } => {}
+            Event::Timer { .. } | Event::Peer { .. } | Event::Flushed { .. } | Event::Files { .. } => {}
         }
         if !self.dropped {
             self.number(rng, effects);

@@ -1,12 +1,14 @@
 //! Three servers in memory elect a leader and replicate a list: `cargo run -p quorate-raft --example in_memory`.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use quorate_core::contract::{Role, rng_from_seed};
 use quorate_core::ids::NodeId;
 use quorate_core::store::Rows;
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_raft::RaftGroup;
-use quorate_raft::alphabet::{Effect, Event, Proposal};
+use quorate_raft::event::{Effect, Event, Proposal};
 use quorate_raft::format::FormatError;
 use quorate_raft::machine::{Machine, StateMachine};
 use quorate_raft::sessions::Request;
@@ -39,45 +41,44 @@ impl Machine for List {
     }
 }
 
-fn main() {
-    let nodes = [NodeId(1), NodeId(2), NodeId(3)];
-    let mut servers = nodes.map(|node| RaftGroup::<List>::new(Setup::of_voters(node, nodes)));
-    let mut rng = rng_from_seed(1);
+/// Delivers messages and answers of disks until nothing is left to do.
+fn run(servers: &mut [RaftGroup<List>; 3], events: impl IntoIterator<Item = (usize, Event)>) {
     let now = Now {
         instant: Instant(0),
         wall: WallTime(0),
     };
-    let mut mailbox: Vec<(NodeId, Event)> = nodes.map(|node| (node, Event::Start)).into();
-    mailbox.push((nodes[0], Event::Campaign));
-    let command = Request::Plain(Bytes::from_static(b"hello"));
-    let mut proposals = vec![Proposal {
+    let (mut rng, mut mailbox) = (rng_from_seed(1), VecDeque::from_iter(events));
+    while let Some((at, event)) = mailbox.pop_front() {
+        let mut effects = Vec::new();
+        servers[at].handle(now, &mut rng, event, &mut effects);
+        let from = NodeId(at as u16);
+        mailbox.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send { to, message } => Some((usize::from(to.0), Event::Message { from, message })),
+            Effect::Persist { token, .. } => Some((at, Event::Persisted { tokens: vec![token] })),
+            Effect::Read(_) => Some((
+                at,
+                Event::Read {
+                    result: Ok(Rows::default()),
+                },
+            )),
+            Effect::Proposed { .. } | Effect::Notice(_) => {
+                println!("server {at}: {effect:?}");
+                None
+            }
+            Effect::SetTimer { .. } | Effect::Queried { .. } => None,
+        }));
+    }
+}
+
+fn main() {
+    let nodes = [NodeId(0), NodeId(1), NodeId(2)];
+    let mut servers = nodes.map(|node| RaftGroup::new(Setup::of_voters(node, nodes)));
+    run(&mut servers, (0..3).map(|at| (at, Event::Start)));
+    run(&mut servers, [(0, Event::Campaign)]);
+    let proposal = Proposal {
         id: 7,
         deadline: Instant::NEVER,
-        request: command,
-    }];
-    while !mailbox.is_empty() {
-        let (node, event) = mailbox.remove(0);
-        let mut effects = Vec::new();
-        servers[usize::from(node.0) - 1].handle(now, &mut rng, event, &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Send { to, message } => mailbox.push((to, Event::Message { from: node, message })),
-                Effect::Persist { token, .. } => {
-                    mailbox.push((node, Event::Persisted { tokens: vec![token] }))
-                }
-                Effect::Read(_) => mailbox.push((
-                    node,
-                    Event::Read {
-                        result: Ok(Rows::default()),
-                    },
-                )),
-                Effect::Proposed { id, result } => println!("proposal {id}: {result:?}"),
-                Effect::Notice(notice) => println!("{node}: {notice:?}"),
-                Effect::SetTimer { .. } | Effect::Queried { .. } => {}
-            }
-        }
-        if servers[0].raft().is_some_and(|raft| raft.is_leader()) && !proposals.is_empty() {
-            mailbox.push((nodes[0], Event::Propose(std::mem::take(&mut proposals))));
-        }
-    }
+        request: Request::Plain(Bytes::from_static(b"hello")),
+    };
+    run(&mut servers, [(0, Event::Propose(vec![proposal]))]);
 }

@@ -17,7 +17,7 @@ use quorate_core::ids::NodeId;
 use quorate_core::store::Rows;
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_raft::RaftGroup;
-use quorate_raft::alphabet::{Effect, Event, Proposal};
+use quorate_raft::event::{Effect, Event, Proposal};
 use quorate_raft::format::FormatError;
 use quorate_raft::machine::{Machine, StateMachine};
 use quorate_raft::sessions::Request;

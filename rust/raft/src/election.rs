@@ -26,11 +26,11 @@ use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use rand_core::Rng as _;
 
+use crate::action::Notice;
 use crate::entry::EntryKind;
 use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::message::Body;
-use crate::output::Notice;
 use crate::quorum::Ballot;
 use crate::server::{Raft, State, Turn};
 use crate::settings::Timing;
@@ -174,7 +174,7 @@ impl Raft {
     /// Its own vote counts when it is durable.
     pub(super) fn count_own_vote(&mut self, turn: &mut Turn<'_>) {
         let open = matches!(&self.state, State::Candidate(candidate) if !candidate.pre);
-        if open && (self.journal.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable)) {
+        if open && (self.stable.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable)) {
             self.on_ballot(self.setup.me, false, true, turn);
         }
     }
@@ -279,7 +279,7 @@ impl Raft {
             old.fail_reads(leader, turn);
         }
         self.fail_forwarded(leader, turn);
-        self.freshness.ask_anew();
+        self.staleness.ask_anew();
         if before != (term, leader) {
             turn.notice(Notice::Following { term, leader });
         }
@@ -287,7 +287,7 @@ impl Raft {
 
     fn become_leader(&mut self, turn: &mut Turn<'_>) {
         assert!(
-            self.journal.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable),
+            self.stable.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable),
             "a leader's own vote is durable"
         );
         let me = self.setup.me;

@@ -6,10 +6,10 @@ use quorate_core::bugs::Bug;
 use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 
+use crate::action::Notice;
 use crate::election::election_timeout;
 use crate::entry::Entry;
 use crate::message::Body;
-use crate::output::Notice;
 use crate::server::{Raft, State, Turn};
 use crate::settings::Timing;
 use crate::types::{LogIndex, LogPosition};
@@ -131,7 +131,7 @@ impl Raft {
         if self.setup.bugs.has(Bug::RaftAckBeforeDurable) {
             return received;
         }
-        if self.log.has_cut() || self.journal.is_fenced() {
+        if self.log.has_cut() || self.stable.is_fenced() {
             return LogIndex(0);
         }
         received.min(self.log.stable())

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::configuration::Configuration;
 use crate::entry::{Entry, EntryKind};
-use crate::snapshot::{Beginning, Kept, SnapshotMeta};
+use crate::snapshot::{LogStart, SnapshotMeta, SnapshotRef};
 use crate::types::{HardState, LogIndex, LogPosition, Term};
 
 fn hex(bytes: &[u8]) -> String {
@@ -74,20 +74,20 @@ fn snapshot_records_keep_their_bytes() {
         size: 65_536,
         checksum: 5,
     };
-    let mut beginning = Beginning {
+    let mut log_start = LogStart {
         base: LogPosition {
             term: Term(2),
             index: LogIndex(200),
         },
         members: joint(),
-        snapshot: Some(Kept { meta, handle: 9 }),
+        snapshot: Some(SnapshotRef { meta, handle: 9 }),
     };
     golden(
-        &beginning,
+        &log_start,
         "0102c80102010202010301040103ac0202010202010301048080040509",
     );
-    beginning.snapshot = None;
-    golden(&beginning, "0102c801020102020103010400");
+    log_start.snapshot = None;
+    golden(&log_start, "0102c801020102020103010400");
 }
 
 #[test]

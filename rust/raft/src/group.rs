@@ -22,19 +22,19 @@ use quorate_core::ids::NodeId;
 use quorate_core::store::{JournalOp, Priority, Rows};
 use quorate_core::time::{Instant, Now};
 
-use crate::alphabet::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
+use crate::action::Action;
 use crate::entry::{Entry, EntryKind};
+use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
 use crate::format::FormatError;
 use crate::machine::Machine;
-use crate::output::Output;
+use crate::pending::PendingRequests;
 use crate::recovery::{Done, Recovery};
 use crate::server::{Raft, Refusal, Turn};
 use crate::sessions::{Sessions, logged};
 use crate::settings::Setup;
+use crate::snapshot_store::{Purpose, SnapshotStore, checksum};
 use crate::status::Status;
 use crate::types::LogPosition;
-use crate::vault::{Purpose, Vault, checksum};
-use crate::waiting::Waiting;
 
 /// The timer of the protocol.
 const RAFT_TIMER: u64 = 0;
@@ -61,9 +61,9 @@ enum Phase<M> {
 struct Running<M> {
     raft: Raft,
     state: Sessions<M>,
-    vault: Vault,
+    snapshot_store: SnapshotStore,
     without_sessions: bool,
-    waiting: Waiting,
+    waiting: PendingRequests,
     /// Why it can take part no longer.
     broken: Option<String>,
     /// Snapshots that came from the leader, until one is put in the place of the state.
@@ -203,9 +203,9 @@ impl<M: Machine> Running<M> {
         let mut running = Running {
             raft,
             state,
-            vault: Vault::new(setup.group, current, done.next_chunk),
+            snapshot_store: SnapshotStore::new(setup.group, current, done.next_chunk),
             without_sessions: setup.bugs.has(Bug::SessionsLostAtSnapshot),
-            waiting: Waiting::default(),
+            waiting: PendingRequests::default(),
             broken: None,
             received: BTreeMap::new(),
         };
@@ -229,7 +229,7 @@ impl<M: Machine> Running<M> {
         match event {
             Event::Message { from, message } => self.raft.message(from, message, &mut turn),
             Event::Persisted { tokens } => self.persisted(&tokens, &mut turn),
-            Event::PersistRefused { token } if Vault::owns(token) => self.snapshot_refused(token),
+            Event::PersistRefused { token } if SnapshotStore::owns(token) => self.snapshot_refused(token),
             Event::PersistRefused { token } => self.raft.persist_refused(token, &mut turn),
             Event::Propose(proposals) => self.propose(proposals, &mut turn, effects),
             Event::Query(query) => self.query(query, &mut turn, effects),
@@ -244,7 +244,7 @@ impl<M: Machine> Running<M> {
     }
 
     /// Does what the protocol asks for, in its order.
-    fn perform(&mut self, outputs: Vec<Output>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    fn perform(&mut self, outputs: Vec<Action>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
         let mut outputs = outputs;
         while !outputs.is_empty() {
             let mut more = Vec::new();
@@ -260,60 +260,65 @@ impl<M: Machine> Running<M> {
         }
     }
 
-    fn perform_one(&mut self, output: Output, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+    fn perform_one(&mut self, output: Action, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
         match output {
-            Output::Send { to, message } => effects.push(Effect::Send { to, message }),
-            Output::Persist { token, priority, ops } => {
+            Action::Send { to, message } => effects.push(Effect::Send { to, message }),
+            Action::Persist { token, priority, ops } => {
                 effects.push(Effect::Persist { token, priority, ops })
             }
-            Output::SetTimer { at } => effects.push(Effect::SetTimer { id: RAFT_TIMER, at }),
-            Output::Notice(notice) => effects.push(Effect::Notice(notice)),
-            Output::Apply(entries) => self.apply(entries, turn.now.instant, effects),
-            Output::ReadReady { ids, index } => {
+            Action::SetTimer { at } => effects.push(Effect::SetTimer { id: RAFT_TIMER, at }),
+            Action::Notice(notice) => effects.push(Effect::Notice(notice)),
+            Action::Apply(entries) => self.apply(entries, turn.now.instant, effects),
+            Action::ReadReady { ids, index } => {
                 self.waiting.ready(ids, index);
                 self.answer_ready(turn.now.instant, effects);
             }
-            Output::ReadFailed { ids, leader } => {
+            Action::ReadFailed { ids, leader } => {
                 self.waiting.fail(ids, QueryError::NotLeader { leader }, effects);
             }
-            Output::TakeSnapshot { position } => {
+            Action::TakeSnapshot { position } => {
                 let bytes = self.state.save(self.without_sessions);
-                let write = self.vault.write(Purpose::Taken(position), bytes);
+                let write = self.snapshot_store.write(Purpose::Taken(position), bytes);
                 effects.push(persist(write));
             }
-            Output::ReadChunk {
+            Action::ReadChunk {
                 to,
                 position,
                 offset,
                 length,
             } => {
-                let bytes = self.vault.chunk(position, offset, length);
+                let bytes = self.snapshot_store.chunk(position, offset, length);
                 self.raft.chunk_read(to, position, offset, bytes, turn);
             }
-            Output::StoreChunk { offset, bytes, .. } => self.vault.store(offset, &bytes),
-            Output::InstallSnapshot(meta) => match self.vault.complete(&meta) {
-                Some(bytes) => effects.push(persist(self.vault.write(Purpose::Received(meta), bytes))),
+            Action::StoreChunk { offset, bytes, .. } => self.snapshot_store.store(offset, &bytes),
+            Action::InstallSnapshot(meta) => match self.snapshot_store.complete(&meta) {
+                Some(bytes) => {
+                    effects.push(persist(self.snapshot_store.write(Purpose::Received(meta), bytes)))
+                }
                 None => self.raft.snapshot_received(&meta, None, turn),
             },
-            Output::Restore { position } => self.restore(position, turn.now.instant, effects),
-            Output::SnapshotKept { handle } => effects.extend(self.vault.forget_before(handle).map(persist)),
+            Action::Restore { position } => self.restore(position, turn.now.instant, effects),
+            Action::SnapshotKept { handle } => {
+                effects.extend(self.snapshot_store.forget_before(handle).map(persist))
+            }
         }
     }
 
     // ---- the disk ----
 
     fn persisted(&mut self, tokens: &[u64], turn: &mut Turn<'_>) {
-        let (vault, raft): (Vec<u64>, Vec<u64>) = tokens.iter().partition(|token| Vault::owns(**token));
+        let (snapshot_store, raft): (Vec<u64>, Vec<u64>) =
+            tokens.iter().partition(|token| SnapshotStore::owns(**token));
         if !raft.is_empty() {
             self.raft.persisted(&raft, turn);
         }
-        for token in vault {
+        for token in snapshot_store {
             self.snapshot_written(token, turn);
         }
     }
 
     fn snapshot_written(&mut self, token: u64, turn: &mut Turn<'_>) {
-        let Some(writing) = self.vault.answered(token) else {
+        let Some(writing) = self.snapshot_store.answered(token) else {
             return;
         };
         let (bytes, handle) = (writing.bytes, writing.handle);
@@ -321,7 +326,7 @@ impl<M: Machine> Running<M> {
             Purpose::Taken(position) => {
                 let (size, sum) = (bytes.len() as u64, checksum(&bytes));
                 if self.raft.snapshot_taken(position, size, sum, handle, turn) {
-                    self.vault.set_current(position, bytes);
+                    self.snapshot_store.set_current(position, bytes);
                 }
             }
             Purpose::Received(meta) => {
@@ -341,13 +346,13 @@ impl<M: Machine> Running<M> {
         let (state, bytes) = self.received.remove(&position).expect("it was received before");
         self.received.retain(|other, _| other.index > position.index);
         self.state = state;
-        self.vault.set_current(position, bytes);
+        self.snapshot_store.set_current(position, bytes);
         self.waiting.forget(position.index, effects);
         self.answer_ready(now, effects);
     }
 
     fn snapshot_refused(&mut self, token: u64) {
-        match self.vault.answered(token).map(|writing| writing.purpose) {
+        match self.snapshot_store.answered(token).map(|writing| writing.purpose) {
             Some(Purpose::Taken(_)) => self.raft.snapshot_failed(),
             Some(Purpose::Received(_)) => self.raft.snapshot_refused(),
             None => {}

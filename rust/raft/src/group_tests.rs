@@ -15,7 +15,7 @@ use crate::machine::StateMachine;
 use crate::message::{Body, Message};
 use crate::sessions::{Request, Sessions, logged};
 use crate::settings::Settings;
-use crate::snapshot::{Beginning, Kept, SnapshotMeta};
+use crate::snapshot::{LogStart, SnapshotMeta, SnapshotRef};
 use crate::types::{GroupId, HardState, LogIndex, Term};
 
 /// A state machine without a state.
@@ -189,10 +189,10 @@ fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> 
         term: Term(1),
         index: LogIndex(5),
     };
-    let beginning = Beginning {
+    let log_start = LogStart {
         base: position,
         members: Configuration::default(),
-        snapshot: Some(Kept {
+        snapshot: Some(SnapshotRef {
             meta: SnapshotMeta {
                 position,
                 configuration: Configuration::default(),
@@ -207,7 +207,7 @@ fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> 
         .collect();
     start(|query| {
         Ok(match query {
-            Query::Hard { key } if *key == GROUP.beginning_key() => vec![(0, format::encode(&beginning))],
+            Query::Hard { key } if *key == GROUP.log_start_key() => vec![(0, format::encode(&log_start))],
             Query::Hard { .. } => vec![(0, format::encode(&HardState::default()))],
             Query::Log { stream, from, .. } if *stream == GROUP.snapshot_stream() => chunks
                 .iter()

@@ -7,15 +7,15 @@ use quorate_core::bugs::Bug;
 use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 
+use crate::action::{Action, Notice};
 use crate::entry::{Entry, EntryKind};
 use crate::log::Log;
 use crate::message::{Body, Message};
-use crate::output::{Notice, Output};
-use crate::progress::{Flow, Progress};
+use crate::progress::{Progress, ProgressState};
 use crate::read_index::Reads;
 use crate::server::{Raft, State, Turn};
 use crate::settings::Settings;
-use crate::snapshot::{Kept, Transfer};
+use crate::snapshot::{SnapshotRef, Transfer};
 use crate::types::{LogIndex, LogPosition, Term};
 
 /// A server that leads.
@@ -52,8 +52,8 @@ impl Leader {
     pub(super) fn link(&mut self, node: NodeId, up: bool) {
         if let Some(progress) = self.progress.get_mut(&node) {
             progress.cut_off = !up;
-            match &mut progress.flow {
-                Flow::Snapshot(transfer) => transfer.rewind(),
+            match &mut progress.state {
+                ProgressState::Snapshot(transfer) => transfer.rewind(),
                 _ => progress.probe(),
             }
         }
@@ -99,7 +99,7 @@ impl Raft {
         }
         leader.heartbeat_at = now + timing.heartbeat;
         for progress in leader.progress.values_mut() {
-            if let Flow::Snapshot(transfer) = &mut progress.flow {
+            if let ProgressState::Snapshot(transfer) = &mut progress.state {
                 transfer.rewind_if_stuck(now, timing.election_min);
             }
         }
@@ -119,7 +119,7 @@ impl Raft {
             },
         };
         self.activity.heartbeats_sent += leader.progress.len() as u64;
-        turn.outputs.extend(leader.progress.keys().map(|to| Output::Send {
+        turn.outputs.extend(leader.progress.keys().map(|to| Action::Send {
             to: *to,
             message: message.clone(),
         }));
@@ -155,7 +155,7 @@ impl Raft {
                 self.confirm_reads(turn);
             }
             Body::SnapshotReceived { position, offset } => {
-                if let Flow::Snapshot(transfer) = &mut progress.flow {
+                if let ProgressState::Snapshot(transfer) = &mut progress.state {
                     transfer.received(*position, *offset, now);
                 }
             }
@@ -218,19 +218,19 @@ impl Raft {
             settings: &self.setup.settings,
         };
         let base = self.log.base().index;
-        let usable = |kept: &&Kept| kept.meta.position.index >= base;
+        let usable = |kept: &&SnapshotRef| kept.meta.position.index >= base;
         let snapshot = self.kept.as_ref().filter(usable);
         let mut wanted = false;
         for (node, progress) in &mut leader.progress {
-            if progress.next <= base && !matches!(progress.flow, Flow::Snapshot(_)) {
+            if progress.next <= base && !matches!(progress.state, ProgressState::Snapshot(_)) {
                 let Some(kept) = snapshot else {
                     wanted |= !progress.cut_off;
                     continue;
                 };
-                progress.flow = Flow::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
+                progress.state = ProgressState::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
             }
-            match &mut progress.flow {
-                Flow::Snapshot(transfer) if !progress.cut_off => {
+            match &mut progress.state {
+                ProgressState::Snapshot(transfer) if !progress.cut_off => {
                     transfer.ask(*node, &self.setup.settings, turn.outputs);
                 }
                 _ => ground.append(*node, progress, turn),
@@ -255,7 +255,7 @@ impl Ground<'_> {
         let now = turn.now.instant;
         let retry = now + self.settings.timing.heartbeat;
         let mut room = progress.room(self.settings.append_window, now);
-        let probing = matches!(progress.flow, Flow::Probe { .. });
+        let probing = matches!(progress.state, ProgressState::Probe { .. });
         while room > 0 && (progress.next <= self.log.last().index || probing) {
             room -= 1;
             let index = progress.next.previous();
@@ -273,7 +273,7 @@ impl Ground<'_> {
                 commit: self.log.commit(),
                 entries,
             };
-            turn.outputs.push(Output::Send {
+            turn.outputs.push(Action::Send {
                 to,
                 message: Message {
                     term: self.term,

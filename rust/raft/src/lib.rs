@@ -32,7 +32,7 @@
 //! "Whatever happens to me" is the **durability rule**: votes, and everything else in a new term, leave when
 //! the disk has that term and vote; appends are acknowledged up to where the disk has them. The leader is no
 //! exception: it sends entries while its own disk still works, and counts itself when that is done. The file
-//! `journal` is where promises wait.
+//! `stable` is where promises wait.
 //!
 //! # What is always true
 //! Figure 3, asserted or tested after every step of every random run (`properties`):
@@ -60,21 +60,21 @@
 //! | [`quorum`], [`configuration`] | arithmetic of majorities; voters, learners, joint consensus |
 //! | [`types`], [`entry`], [`format`](mod@format) | terms, indexes, entries, and their bytes on disk |
 //! | [`log`] | the log in memory and its watermarks: committed, applied, durable |
-//! | `journal` | what the disk was asked for and has done; messages that wait for it |
+//! | `stable` | what the disk was asked for and has done; messages that wait for it |
 //! | [`server`] | one server: state, the way in and out, which message goes where |
 //! | [`validation`] | what a message may claim: a peer's numbers are checked where they enter |
 //! | `election` | timeouts, pre-vote, votes, stickiness and the hint of a broken link |
 //! | `follower`, `leader`, `progress` | replication from both ends; what a leader knows of each follower |
 //! | `read_index` | linearizable reads with one round of heartbeats for many |
-//! | `freshness` | how old a follower's state may be |
-//! | [`snapshot`], `vault` | compaction, and snapshots in chunks for those who lag too far behind |
+//! | `staleness` | how old a follower's state may be |
+//! | [`snapshot`], `snapshot_store` | compaction, and snapshots in chunks for those who lag too far behind |
 //! | [`sessions`], [`machine`] | the replicated state machine, and retries that execute once |
 //! | [`recovery`] | from disk to server |
 //! | [`status`] | what a server says about itself |
-//! | [`group`], `waiting`, [`alphabet`], [`output`] | all of it as a role, and who waits for what |
+//! | [`group`], `pending`, [`event`], [`action`] | all of it as a role, and who waits for what |
 //!
 //! Two layers, for two kinds of state machine: [`Raft`] decides what is committed and leaves everything else
-//! to a host, which it asks by [`output::Output`]s; [`RaftGroup`] is such a host for state machines that fit
+//! to a host, which it asks by [`action::Action`]s; [`RaftGroup`] is such a host for state machines that fit
 //! into memory.
 //!
 //! # On disk
@@ -84,7 +84,7 @@
 //! entry with the term that it came in.
 //!
 //! A state machine in memory is made durable by snapshots, every so many entries; [`RaftGroup`] keeps them as chunks in
-//! a second stream. A host whose state is durable by itself says how far it is ([`Raft::settled`]), which lets the log
+//! a second stream. A host whose state is durable by itself says how far it is ([`Raft::flushed`]), which lets the log
 //! go, and makes a snapshot only when a member needs one.
 //!
 //! # Left out, for now
@@ -95,20 +95,19 @@
 //! * Telling an idle group's followers not to expect heartbeats, for thousands of groups on a node.
 //! * Sending old entries from the disk: a follower that needs what is not in memory any more gets a snapshot.
 
-pub mod alphabet;
+pub mod action;
 pub mod configuration;
 mod election;
 pub mod entry;
+pub mod event;
 mod follower;
 pub mod format;
-mod freshness;
 pub mod group;
-mod journal;
 mod leader;
 pub mod log;
 pub mod machine;
 pub mod message;
-pub mod output;
+pub mod pending;
 mod progress;
 pub mod quorum;
 mod read_index;
@@ -117,11 +116,12 @@ pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod snapshot;
+mod snapshot_store;
+mod stable;
+mod staleness;
 pub mod status;
 pub mod types;
 pub mod validation;
-mod vault;
-pub mod waiting;
 
 pub use group::RaftGroup;
 pub use server::Raft;

@@ -26,7 +26,7 @@ pub trait StateMachine {
 }
 
 /// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory (the
-/// control plane's is). One that is not is driven by a host of its own from the [`Output`](super::output::Output)s of
+/// control plane's is). One that is not is driven by a host of its own from the [`Action`](super::action::Action)s of
 /// [`Raft`](super::Raft). It begins as `default()`.
 pub trait Machine: StateMachine + Clone + Default {
     /// Answers a question without changing anything.

@@ -22,7 +22,7 @@ use crate::types::{LogIndex, LogPosition, Term};
 
 /// How a member is served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Flow {
+pub(super) enum ProgressState {
     /// One append at a time; the next one not before this.
     Probe { pause: Instant },
     /// The last entries of the appends that are on their way.
@@ -40,7 +40,7 @@ pub(super) struct Progress {
     pub(super) matched: LogIndex,
     /// The first entry that it will be sent next.
     pub(super) next: LogIndex,
-    pub(super) flow: Flow,
+    pub(super) state: ProgressState,
     /// When it last answered.
     pub(super) heard: Instant,
     /// The last round of heartbeats that it has answered.
@@ -64,7 +64,7 @@ impl Progress {
         Progress {
             matched: LogIndex(0),
             next: last.next(),
-            flow: Flow::Probe { pause: NOW },
+            state: ProgressState::Probe { pause: NOW },
             heard: now,
             round: 0,
             probe: None,
@@ -77,31 +77,31 @@ impl Progress {
     /// Starts over behind what it is known to have.
     pub(super) fn probe(&mut self) {
         self.next = self.matched.max(self.received).next();
-        self.flow = Flow::Probe { pause: NOW };
+        self.state = ProgressState::Probe { pause: NOW };
     }
 
     /// How many appends may go out now.
     pub(super) fn room(&self, window_size: usize, now: Instant) -> usize {
-        match &self.flow {
+        match &self.state {
             _ if self.cut_off => 0,
-            Flow::Probe { pause } => usize::from(*pause <= now),
-            Flow::Replicate { window } => window_size.saturating_sub(window.len()),
-            Flow::Snapshot(_) => 0,
+            ProgressState::Probe { pause } => usize::from(*pause <= now),
+            ProgressState::Replicate { window } => window_size.saturating_sub(window.len()),
+            ProgressState::Snapshot(_) => 0,
         }
     }
 
     /// An append up to `last` goes out. A lost probe is repeated at `retry`.
     pub(super) fn sent(&mut self, last: LogIndex, now: Instant, retry: Instant) {
-        match &mut self.flow {
-            Flow::Probe { pause } => *pause = retry,
-            Flow::Replicate { window } => {
+        match &mut self.state {
+            ProgressState::Probe { pause } => *pause = retry,
+            ProgressState::Replicate { window } => {
                 if self.received.next() >= self.next {
                     self.moved = now;
                 }
                 window.push_back(last);
                 self.next = last.next();
             }
-            Flow::Snapshot(_) => panic!("no appends while a snapshot is sent"),
+            ProgressState::Snapshot(_) => panic!("no appends while a snapshot is sent"),
         }
     }
 
@@ -110,30 +110,30 @@ impl Progress {
         self.matched = self.matched.max(through);
         self.received(through, now);
         self.next = self.next.max(self.matched.next());
-        match &mut self.flow {
-            Flow::Probe { .. } => {
-                self.flow = Flow::Replicate {
+        match &mut self.state {
+            ProgressState::Probe { .. } => {
+                self.state = ProgressState::Replicate {
                     window: VecDeque::new(),
                 };
                 self.next = self.matched.max(self.received).next();
             }
-            Flow::Replicate { window } => {
+            ProgressState::Replicate { window } => {
                 while window.front().is_some_and(|last| *last <= through) {
                     window.pop_front();
                 }
             }
             // It has got what it needs, from this leader's snapshot or otherwise.
-            Flow::Snapshot(_) if self.matched >= base => self.probe(),
-            Flow::Snapshot(_) => {}
+            ProgressState::Snapshot(_) if self.matched >= base => self.probe(),
+            ProgressState::Snapshot(_) => {}
         }
     }
 
     /// It does not have the entry at `previous`.
     pub(super) fn rejected(&mut self, previous: LogIndex, conflict: LogPosition, log: &Log) {
-        let stale = match self.flow {
-            Flow::Probe { .. } => previous != self.next.previous(),
-            Flow::Replicate { .. } => previous <= self.matched,
-            Flow::Snapshot(_) => true,
+        let stale = match self.state {
+            ProgressState::Probe { .. } => previous != self.next.previous(),
+            ProgressState::Replicate { .. } => previous <= self.matched,
+            ProgressState::Snapshot(_) => true,
         };
         if stale {
             return;
@@ -153,14 +153,14 @@ impl Progress {
         self.next = behind.min(previous.previous()).max(self.matched).next();
         // It may have crashed and lost what it had not yet got onto its disk.
         self.received = self.received.min(self.next.previous());
-        self.flow = Flow::Probe { pause: NOW };
+        self.state = ProgressState::Probe { pause: NOW };
     }
 
     /// What it says about its log with a heartbeat: shows what was lost although nothing came after it.
     pub(super) fn beat(&mut self, received: LogIndex, now: Instant, patience: Instant) {
         self.received(received, now);
         let lost = received.next() < self.next && self.moved <= patience;
-        if lost && matches!(self.flow, Flow::Replicate { .. }) {
+        if lost && matches!(self.state, ProgressState::Replicate { .. }) {
             self.probe();
         }
     }

@@ -16,7 +16,7 @@ use rand_core::Rng as _;
 
 use super::testing::{Cluster, Group as _, Setup};
 use super::transcripts::bug;
-use crate::alphabet::ReadLevel;
+use crate::event::ReadLevel;
 use crate::sessions::Request;
 use invariants::{Asked, Invariants};
 

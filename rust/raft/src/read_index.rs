@@ -9,7 +9,7 @@
 //! 4. answers when the state machine has applied everything up to the read index.
 //!
 //! One round serves all reads that came before it began; those that come while it is under way share the next
-//! one. Where servers want to know how old their state is ([`super::freshness`]), there is a round with each
+//! one. Where servers want to know how old their state is ([`super::staleness`]), there is a round with each
 //! period of heartbeats, too; reads do not wait for that one. A follower asks the leader for a read index, likewise one question for all that wait, and then reads
 //! its own state machine.
 
@@ -21,8 +21,8 @@ use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use rand_core::Rng as _;
 
+use crate::action::Action;
 use crate::message::Body;
-use crate::output::Output;
 use crate::progress::Progress;
 use crate::server::{Raft, State, Turn};
 use crate::types::LogIndex;
@@ -80,7 +80,7 @@ pub(super) struct Forwarded {
 
 impl Forwarded {
     /// Where this server's numbers of questions begin.
-    pub(super) fn beginning(&self) -> u64 {
+    pub(super) fn log_start(&self) -> u64 {
         self.last_request & u64::from(u32::MAX)
     }
 
@@ -104,14 +104,14 @@ impl super::leader::Leader {
         };
         let ids: Vec<u64> = under_way.chain(self.reads.waiting).flat_map(own).collect();
         if !ids.is_empty() {
-            turn.outputs.push(Output::ReadFailed { ids, leader });
+            turn.outputs.push(Action::ReadFailed { ids, leader });
         }
     }
 }
 
 impl Raft {
-    /// Reads that want to be linearizable. Each is answered by [`Output::ReadReady`] or
-    /// [`Output::ReadFailed`]; who asks must not wait for ever, though, since the leader may be out of reach
+    /// Reads that want to be linearizable. Each is answered by [`Action::ReadReady`] or
+    /// [`Action::ReadFailed`]; who asks must not wait for ever, though, since the leader may be out of reach
     /// for long without another taking its place.
     pub fn read(&mut self, ids: Vec<u64>, turn: &mut Turn<'_>) {
         match &mut self.state {
@@ -122,7 +122,7 @@ impl Raft {
                     self.forward_reads(turn);
                 }
             }
-            _ => turn.outputs.push(Output::ReadFailed { ids, leader: None }),
+            _ => turn.outputs.push(Action::ReadFailed { ids, leader: None }),
         }
         self.settle(turn);
     }
@@ -216,13 +216,13 @@ impl Raft {
 
     fn end_round(&mut self, round: Round, turn: &mut Turn<'_>) {
         let index = round.index;
-        self.freshness.learn(index, round.began);
+        self.staleness.learn(index, round.began);
         for (node, probe) in round.probes {
             self.send(node, Body::Fresh { probe, index }, turn);
         }
         for reader in round.readers {
             match reader {
-                Reader::Here(ids) => turn.outputs.push(Output::ReadReady { ids, index }),
+                Reader::Here(ids) => turn.outputs.push(Action::ReadReady { ids, index }),
                 Reader::There(node, request) => {
                     self.send(node, Body::ReadIndexAnswer { request, index }, turn);
                 }
@@ -268,7 +268,7 @@ impl Raft {
             return;
         }
         let ids = std::mem::take(&mut self.forwarded.asked);
-        turn.outputs.push(Output::ReadReady { ids, index });
+        turn.outputs.push(Action::ReadReady { ids, index });
         self.forward_reads(turn);
     }
 
@@ -277,7 +277,7 @@ impl Raft {
         let mut ids = std::mem::take(&mut self.forwarded.asked);
         ids.append(&mut self.forwarded.waiting);
         if !ids.is_empty() {
-            turn.outputs.push(Output::ReadFailed { ids, leader });
+            turn.outputs.push(Action::ReadFailed { ids, leader });
         }
     }
 }

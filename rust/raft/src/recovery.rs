@@ -7,9 +7,9 @@ use quorate_core::store::{Query, Rows, StreamId};
 use crate::entry::Entry;
 use crate::format::{self, FormatError};
 use crate::server::Recovered;
-use crate::snapshot::{Beginning, Kept};
+use crate::snapshot::{LogStart, SnapshotRef};
+use crate::snapshot_store;
 use crate::types::{GroupId, HardState};
-use crate::vault;
 
 /// About how many bytes are read at once.
 const PAGE_BYTES: u32 = 1 << 20;
@@ -18,7 +18,7 @@ const PAGE_BYTES: u32 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Hard,
-    Beginning,
+    LogStart,
     Snapshot,
     Log,
 }
@@ -30,7 +30,7 @@ pub struct Recovery {
     group: GroupId,
     step: Step,
     recovered: Recovered,
-    kept: Option<Kept>,
+    kept: Option<SnapshotRef>,
     snapshot: Vec<u8>,
     next_chunk: u64,
     next_entry: u64,
@@ -44,7 +44,7 @@ pub struct Done {
     /// What the server begins with.
     pub recovered: Recovered,
     /// The snapshot that the state begins with.
-    pub kept: Option<Kept>,
+    pub kept: Option<SnapshotRef>,
     /// Its bytes.
     pub snapshot: Bytes,
     /// The position behind its last chunk.
@@ -86,8 +86,8 @@ impl Recovery {
             Step::Hard => Query::Hard {
                 key: self.group.hard_state_key(),
             },
-            Step::Beginning => Query::Hard {
-                key: self.group.beginning_key(),
+            Step::LogStart => Query::Hard {
+                key: self.group.log_start_key(),
             },
             Step::Snapshot => log(self.group.snapshot_stream(), self.next_chunk),
             Step::Log => log(self.group.log_stream(), self.next_entry),
@@ -107,17 +107,17 @@ impl Recovery {
                     .first()
                     .map(|(_, value)| format::decode::<HardState>("hard state", value));
                 self.recovered.hard = hard.transpose()?.unwrap_or_default();
-                self.step = Step::Beginning;
+                self.step = Step::LogStart;
             }
-            Step::Beginning => {
-                let beginning = rows
+            Step::LogStart => {
+                let log_start = rows
                     .first()
-                    .map(|(_, value)| format::decode::<Beginning>("log record", value));
-                self.recovered.beginning = beginning.transpose()?;
+                    .map(|(_, value)| format::decode::<LogStart>("log record", value));
+                self.recovered.log_start = log_start.transpose()?;
                 self.step = Step::Log;
-                if let Some(beginning) = &self.recovered.beginning {
-                    self.next_entry = beginning.base.index.next().0;
-                    if let Some(kept) = &beginning.snapshot {
+                if let Some(log_start) = &self.recovered.log_start {
+                    self.next_entry = log_start.base.index.next().0;
+                    if let Some(kept) = &log_start.snapshot {
                         self.next_chunk = kept.handle;
                         self.kept = Some(kept.clone());
                         if self.in_journal {
@@ -171,7 +171,7 @@ impl Recovery {
             self.snapshot.extend_from_slice(&bytes);
         }
         if self.snapshot.len() as u64 >= kept.meta.size {
-            if vault::checksum(&self.snapshot) != kept.meta.checksum {
+            if snapshot_store::checksum(&self.snapshot) != kept.meta.checksum {
                 return Err(wrong("not what was written"));
             }
             self.step = Step::Log;

@@ -3,7 +3,7 @@
 //! [`Raft`] is the state machine of Figure 2 and the parts of the thesis that the [essay](super) names. This
 //! file has its state and the way in and out; what it does stands in one file per concern:
 //! `election`, `follower`, `leader`,
-//! `read_index`, `freshness`, `snapshot`.
+//! `read_index`, `staleness`, `snapshot`.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +13,19 @@ use quorate_core::contract::Rng;
 use quorate_core::ids::NodeId;
 use quorate_core::time::{Instant, Now};
 
+use crate::action::{Action, Notice};
 use crate::configuration::Configuration;
 use crate::election::Candidate;
 use crate::entry::{Entry, EntryKind};
 use crate::follower::Follower;
-use crate::freshness::Freshness;
-use crate::journal::Journal;
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::{Body, Message};
-use crate::output::{Notice, Output};
 use crate::read_index::Forwarded;
 use crate::settings::Setup;
-use crate::snapshot::{Beginning, Incoming, Kept};
+use crate::snapshot::{Incoming, LogStart, SnapshotRef};
+use crate::stable::Stable;
+use crate::staleness::Staleness;
 use crate::status::Activity;
 use crate::types::{HardState, LogIndex, LogPosition, Term};
 
@@ -36,12 +36,12 @@ pub struct Turn<'a> {
     /// Drawn from for election timeouts.
     pub rng: &'a mut Rng,
     /// Appended to.
-    pub outputs: &'a mut Vec<Output>,
+    pub outputs: &'a mut Vec<Action>,
 }
 
 impl Turn<'_> {
     pub(super) fn notice(&mut self, notice: Notice) {
-        self.outputs.push(Output::Notice(notice));
+        self.outputs.push(Action::Notice(notice));
     }
 }
 
@@ -59,7 +59,7 @@ pub struct Recovered {
     /// Term and vote.
     pub hard: HardState,
     /// Where the log begins, if it has ever been compacted.
-    pub beginning: Option<Beginning>,
+    pub log_start: Option<LogStart>,
     /// What the host's state machine has applied, durably; 0 if it begins with the snapshot, or empty.
     pub applied: LogIndex,
     /// The entries behind the base of the log, from its first position on, as far as the stream has them.
@@ -73,7 +73,7 @@ pub struct Recovered {
 /// * [`Raft::start`] it with what the disk has; then call it with what happens: [`message`](Raft::message),
 ///   [`timer`](Raft::timer), [`persisted`](Raft::persisted), [`peer`](Raft::peer),
 ///   [`propose`](Raft::propose), ….
-/// * After each call perform the [`Output`]s, in their order; other calls may come before one is done.
+/// * After each call perform the [`Action`]s, in their order; other calls may come before one is done.
 /// * A server whose invariant breaks panics and must not be used again.
 ///
 /// # What it keeps
@@ -86,9 +86,9 @@ pub struct Raft {
     pub(super) hard: HardState,
     pub(super) state: State,
     pub(super) log: Log,
-    pub(super) journal: Journal,
+    pub(super) stable: Stable,
     /// The snapshot that stands for the beginning of the log.
-    pub(super) kept: Option<Kept>,
+    pub(super) kept: Option<SnapshotRef>,
     /// The one that is being received.
     pub(super) incoming: Option<Incoming>,
     /// The host is making one.
@@ -98,7 +98,7 @@ pub struct Raft {
     /// Reads that a leader elsewhere was asked about.
     pub(super) forwarded: Forwarded,
     /// How old what it has applied may be.
-    pub(super) freshness: Freshness,
+    pub(super) staleness: Staleness,
     /// Peers whose link to this server broke and has not come back.
     pub(super) broken: BTreeSet<NodeId>,
     /// What it has done since it started.
@@ -132,11 +132,11 @@ impl Raft {
     /// If the log on the disk contradicts itself.
     pub fn start(setup: Setup, recovered: Recovered, turn: &mut Turn<'_>) -> Self {
         let hard = recovered.hard;
-        let Beginning {
+        let LogStart {
             base,
             members,
             snapshot: kept,
-        } = recovered.beginning.unwrap_or_else(|| Beginning {
+        } = recovered.log_start.unwrap_or_else(|| LogStart {
             base: LogPosition::default(),
             members: setup.initial.clone(),
             snapshot: None,
@@ -160,8 +160,8 @@ impl Raft {
         if gap {
             log.rewrite(None);
         }
-        let mut journal = Journal::new(setup.group, hard);
-        journal.resume_trim(log.base().index);
+        let mut stable = Stable::new(setup.group, hard);
+        stable.resume_trim(log.base().index);
         let hard = HardState {
             vote: hard.vote.filter(|_| hard.term >= log.last().term),
             term: hard.term.max(log.last().term),
@@ -173,12 +173,12 @@ impl Raft {
             hard,
             state: State::Follower(follower),
             log,
-            journal,
+            stable,
             kept,
             incoming: None,
             taking: false,
             since_snapshot: 0,
-            freshness: Freshness::new(forwarded.beginning()),
+            staleness: Staleness::new(forwarded.log_start()),
             forwarded,
             broken: BTreeSet::new(),
             activity: Activity::default(),
@@ -202,8 +202,8 @@ impl Raft {
     pub fn timer(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         self.armed = None;
-        if self.journal.full_until.is_some_and(|until| until <= now) {
-            self.journal.full_until = None;
+        if self.stable.full_until.is_some_and(|until| until <= now) {
+            self.stable.full_until = None;
         }
         match &self.state {
             State::Leader(leader) if leader.heartbeat_at <= now => self.beat(turn),
@@ -223,11 +223,11 @@ impl Raft {
     /// If a token is unknown or out of order.
     pub fn persisted(&mut self, tokens: &[u64], turn: &mut Turn<'_>) {
         for token in tokens {
-            let durable = self.journal.persisted(*token, self.hard, &mut self.log);
-            let send = |(to, message)| Output::Send { to, message };
+            let durable = self.stable.persisted(*token, self.hard, &mut self.log);
+            let send = |(to, message)| Action::Send { to, message };
             turn.outputs.extend(durable.released.into_iter().map(send));
-            if let Some(beginning) = durable.beginning {
-                self.begins_durably(beginning, turn);
+            if let Some(log_start) = durable.log_start {
+                self.begins_durably(log_start, turn);
             }
         }
         self.count_own_vote(turn);
@@ -238,10 +238,10 @@ impl Raft {
     /// The disk had no space for what it was asked for under this token.
     pub fn persist_refused(&mut self, token: u64, turn: &mut Turn<'_>) {
         let retry_at = turn.now.instant + self.setup.settings.full_pause;
-        if self.journal.full_until.is_none() {
+        if self.stable.full_until.is_none() {
             turn.notice(Notice::StorageFull);
         }
-        self.journal.refused(token, retry_at, &mut self.log);
+        self.stable.refused(token, retry_at, &mut self.log);
         self.settle(turn);
     }
 
@@ -271,7 +271,7 @@ impl Raft {
                 leader: self.leader(),
             });
         }
-        if self.journal.full_until.is_some() {
+        if self.stable.full_until.is_some() {
             return Err(Refusal::StorageFull);
         }
         if self.log.pending_bytes() >= self.setup.settings.uncommitted_bytes {
@@ -349,10 +349,10 @@ impl Raft {
 
     /// Ends every call: asks the disk for what is new, and lets everything move on that can.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.journal.flush(self.hard, &mut self.log, turn.outputs);
+        self.stable.flush(self.hard, &mut self.log, turn.outputs);
         self.lead(turn);
         self.release(turn);
-        self.journal.flush_trim(turn.outputs);
+        self.stable.flush_trim(turn.outputs);
         self.arm(turn);
         self.log.check();
     }
@@ -363,7 +363,7 @@ impl Raft {
             let entries = self.log.release();
             self.count_commands(&entries);
             self.since_snapshot += entries.iter().map(Entry::size).sum::<usize>();
-            turn.outputs.push(Output::Apply(entries));
+            turn.outputs.push(Action::Apply(entries));
             self.ask_if_due(turn);
         }
     }
@@ -377,10 +377,10 @@ impl Raft {
                 *deadline
             }
         };
-        let at = self.journal.full_until.map_or(own, |until| until.min(own));
+        let at = self.stable.full_until.map_or(own, |until| until.min(own));
         if self.armed.is_none_or(|armed| at < armed) {
             self.armed = Some(at);
-            turn.outputs.push(Output::SetTimer { at });
+            turn.outputs.push(Action::SetTimer { at });
         }
     }
 
@@ -390,10 +390,10 @@ impl Raft {
             term: self.hard.term,
             body,
         };
-        if message.body.is_free() || self.journal.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable) {
-            turn.outputs.push(Output::Send { to, message });
+        if message.body.is_free() || self.stable.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable) {
+            turn.outputs.push(Action::Send { to, message });
         } else {
-            self.journal.hold(to, message);
+            self.stable.hold(to, message);
         }
     }
 

@@ -75,7 +75,7 @@ pub enum Snapshots {
     /// When enough has been applied: for a state machine in memory, which nothing else makes durable.
     Periodic,
     /// When a member needs one: for a host whose state is durable by itself, and which says up to where
-    /// ([`Raft::settled`](super::Raft::settled)).
+    /// ([`Raft::flushed`](super::Raft::flushed)).
     OnDemand,
 }
 

@@ -17,10 +17,10 @@ use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
+use crate::action::{Action, Notice};
 use crate::configuration::Configuration;
 use crate::message::Body;
-use crate::output::{Notice, Output};
-use crate::progress::Flow;
+use crate::progress::ProgressState;
 use crate::server::{Raft, State, Turn};
 use crate::settings::{Settings, Snapshots};
 use crate::types::{LogIndex, LogPosition};
@@ -52,7 +52,7 @@ impl SnapshotMeta {
 
 /// A snapshot that the host keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Kept {
+pub struct SnapshotRef {
     /// What it is.
     pub meta: SnapshotMeta,
     /// What the host calls the place where the bytes are.
@@ -61,14 +61,14 @@ pub struct Kept {
 
 /// Where a group's log begins on a disk: a record that is written anew with each compaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Beginning {
+pub struct LogStart {
     /// The log begins behind here.
     pub base: LogPosition,
     /// The members that counted there.
     pub members: Configuration,
     /// What stands for the log up to the base, or beyond it. `None` if the host's own state does, and nobody
     /// has needed a snapshot of it.
-    pub snapshot: Option<Kept>,
+    pub snapshot: Option<SnapshotRef>,
 }
 
 /// A snapshot on its way to a member.
@@ -94,11 +94,11 @@ impl Transfer {
     }
 
     /// Asks the host for what the window takes.
-    pub(super) fn ask(&mut self, to: NodeId, settings: &Settings, outputs: &mut Vec<Output>) {
+    pub(super) fn ask(&mut self, to: NodeId, settings: &Settings, outputs: &mut Vec<Action>) {
         let window = u64::from(settings.chunk_bytes) * u64::from(settings.chunk_window);
         while self.asked < self.meta.size.min(self.has + window) {
             let length = u64::from(settings.chunk_bytes).min(self.meta.size - self.asked);
-            outputs.push(Output::ReadChunk {
+            outputs.push(Action::ReadChunk {
                 to,
                 position: self.meta.position,
                 offset: self.asked,
@@ -142,7 +142,7 @@ pub(super) struct Incoming {
 
 impl Raft {
     /// The snapshot that stands for the beginning of the log, if one does.
-    pub fn kept(&self) -> Option<&Kept> {
+    pub fn kept(&self) -> Option<&SnapshotRef> {
         self.kept.as_ref()
     }
 
@@ -173,16 +173,16 @@ impl Raft {
                 .term_at(index)
                 .expect("what is applied is there, or the base");
             self.taking = true;
-            turn.outputs.push(Output::TakeSnapshot {
+            turn.outputs.push(Action::TakeSnapshot {
                 position: LogPosition { term, index },
             });
         }
     }
 
     /// Whether enough of the log can go to be worth the while, if the host's state machine survives a crash as it is
-    /// after `settled`. Cheap.
-    pub fn is_worth_compacting(&self, settled: LogIndex) -> bool {
-        settled.0 >= self.log.base().index.0 + self.setup.settings.snapshot_every * self.patience()
+    /// after `flushed`. Cheap.
+    pub fn is_worth_compacting(&self, flushed: LogIndex) -> bool {
+        flushed.0 >= self.log.base().index.0 + self.setup.settings.snapshot_every * self.patience()
     }
 
     /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only
@@ -191,7 +191,7 @@ impl Raft {
     ///
     /// # Panics
     /// If that entry has not been given to it.
-    pub fn settled(&mut self, through: LogIndex, turn: &mut Turn<'_>) {
+    pub fn flushed(&mut self, through: LogIndex, turn: &mut Turn<'_>) {
         let settings = &self.setup.settings;
         let point = self
             .log
@@ -214,7 +214,7 @@ impl Raft {
 
     fn is_sending(&self) -> bool {
         let sends = |progress: &super::progress::Progress| {
-            matches!(progress.flow, Flow::Snapshot(_)) && !progress.cut_off
+            matches!(progress.state, ProgressState::Snapshot(_)) && !progress.cut_off
         };
         matches!(&self.state, State::Leader(leader) if leader.progress.values().any(sends))
     }
@@ -230,7 +230,7 @@ impl Raft {
         turn: &mut Turn<'_>,
     ) -> bool {
         self.taking = false;
-        let older = |kept: &Kept| kept.meta.position.index >= position.index;
+        let older = |kept: &SnapshotRef| kept.meta.position.index >= position.index;
         if self.kept.as_ref().is_some_and(older) {
             return false;
         }
@@ -263,13 +263,13 @@ impl Raft {
 
     /// Makes a snapshot the group's.
     fn keep(&mut self, meta: SnapshotMeta, handle: u64) {
-        self.kept = Some(Kept { meta, handle });
+        self.kept = Some(SnapshotRef { meta, handle });
         self.write_beginning();
     }
 
     fn write_beginning(&mut self) {
         let base = self.log.base();
-        self.journal.begin(Beginning {
+        self.stable.begin(LogStart {
             base,
             members: self.log.configuration_at(base.index).clone(),
             snapshot: self.kept.clone(),
@@ -277,11 +277,11 @@ impl Raft {
     }
 
     /// The record of the beginning is durable: what came before it may go.
-    pub(super) fn begins_durably(&mut self, beginning: Beginning, turn: &mut Turn<'_>) {
-        if let Some(kept) = beginning.snapshot {
-            turn.outputs.push(Output::SnapshotKept { handle: kept.handle });
+    pub(super) fn begins_durably(&mut self, log_start: LogStart, turn: &mut Turn<'_>) {
+        if let Some(kept) = log_start.snapshot {
+            turn.outputs.push(Action::SnapshotKept { handle: kept.handle });
         }
-        self.journal.trim(beginning.base.index);
+        self.stable.trim(log_start.base.index);
     }
 
     // ---- sending it ----
@@ -298,7 +298,7 @@ impl Raft {
     ) {
         if let State::Leader(leader) = &mut self.state
             && let Some(progress) = leader.progress.get_mut(&to)
-            && let Flow::Snapshot(transfer) = &progress.flow
+            && let ProgressState::Snapshot(transfer) = &progress.state
             && transfer.meta.position == position
         {
             match bytes {
@@ -344,13 +344,13 @@ impl Raft {
         let mut incoming = Incoming { meta, has };
         if offset == has && has < incoming.meta.size {
             incoming.has += bytes.len() as u64;
-            turn.outputs.push(Output::StoreChunk {
+            turn.outputs.push(Action::StoreChunk {
                 meta: incoming.meta.clone(),
                 offset,
                 bytes,
             });
             if incoming.has >= incoming.meta.size {
-                turn.outputs.push(Output::InstallSnapshot(incoming.meta.clone()));
+                turn.outputs.push(Action::InstallSnapshot(incoming.meta.clone()));
             }
         }
         let offset = incoming.has;
@@ -363,7 +363,7 @@ impl Raft {
         self.incoming = None;
     }
 
-    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Output::Restore`] says
+    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Action::Restore`] says
     /// when to put it in the place of the state machine; it does not come if that has got beyond it
     /// meanwhile.
     pub fn snapshot_received(&mut self, meta: &SnapshotMeta, handle: Option<u64>, turn: &mut Turn<'_>) {
@@ -378,9 +378,9 @@ impl Raft {
         match handle {
             Some(handle) if position.index > self.log.commit() => {
                 self.log.restore(position, meta.configuration.clone());
-                turn.outputs.push(Output::Restore { position });
+                turn.outputs.push(Action::Restore { position });
                 if self.log.base() == position {
-                    self.journal.has_nothing_before(position.index);
+                    self.stable.has_nothing_before(position.index);
                 }
                 self.since_snapshot = 0;
                 self.keep(meta.clone(), handle);

@@ -50,7 +50,7 @@ impl Host {
         host
     }
 
-    fn call(&mut self, call: impl FnOnce(&mut Raft, &mut Turn<'_>)) -> Vec<Output> {
+    fn call(&mut self, call: impl FnOnce(&mut Raft, &mut Turn<'_>)) -> Vec<Action> {
         let mut outputs = Vec::new();
         let mut turn = Turn {
             now: Now::default(),
@@ -62,7 +62,7 @@ impl Host {
         while !outputs.is_empty() {
             let mut more = Vec::new();
             for output in outputs {
-                if let Output::Persist { token, .. } = &output {
+                if let Action::Persist { token, .. } = &output {
                     let mut turn = Turn {
                         now: Now::default(),
                         rng: &mut self.rng,
@@ -77,7 +77,7 @@ impl Host {
         all
     }
 
-    fn propose(&mut self, count: usize) -> Vec<Output> {
+    fn propose(&mut self, count: usize) -> Vec<Action> {
         self.call(|raft, turn| {
             raft.propose(vec![Bytes::from_static(b"x"); count], turn)
                 .expect("it leads");
@@ -85,9 +85,9 @@ impl Host {
     }
 }
 
-fn wanted(outputs: &[Output]) -> Vec<LogPosition> {
-    let position = |output: &Output| match output {
-        Output::TakeSnapshot { position } => Some(*position),
+fn wanted(outputs: &[Action]) -> Vec<LogPosition> {
+    let position = |output: &Action| match output {
+        Action::TakeSnapshot { position } => Some(*position),
         _ => None,
     };
     outputs.iter().filter_map(position).collect()
@@ -104,15 +104,15 @@ fn position(index: u64) -> LogPosition {
 fn a_durable_state_lets_the_log_go_and_a_snapshot_is_made_for_whoever_needs_what_is_gone() {
     let mut host = Host::start(Recovered::default());
     assert_eq!(wanted(&host.propose(10)), []);
-    let outputs = host.call(|raft, turn| raft.settled(LogIndex(4), turn));
+    let outputs = host.call(|raft, turn| raft.flushed(LogIndex(4), turn));
     assert_eq!(
         (host.raft.log().base(), outputs),
         (LogPosition::default(), vec![]),
         "not worth the while"
     );
-    let outputs = host.call(|raft, turn| raft.settled(LogIndex(9), turn));
+    let outputs = host.call(|raft, turn| raft.flushed(LogIndex(9), turn));
     assert_eq!(host.raft.log().base(), position(8));
-    let trim = |output: &Output| matches!(output, Output::Persist { ops, .. } if matches!(ops[..], [JournalOp::Trim { through: 8, .. }]));
+    let trim = |output: &Action| matches!(output, Action::Persist { ops, .. } if matches!(ops[..], [JournalOp::Trim { through: 8, .. }]));
     assert!(outputs.iter().any(trim), "{outputs:?}");
     // The learner has not even got the first entry.
     assert_eq!(wanted(&outputs), [position(11)]);
@@ -120,19 +120,19 @@ fn a_durable_state_lets_the_log_go_and_a_snapshot_is_made_for_whoever_needs_what
     let outputs = host.call(|raft, turn| {
         assert!(raft.snapshot_taken(position(11), 5, 77, 3, turn));
     });
-    let read = Output::ReadChunk {
+    let read = Action::ReadChunk {
         to: LEARNER,
         position: position(11),
         offset: 0,
         length: 5,
     };
     assert!(
-        outputs.contains(&read) && outputs.contains(&Output::SnapshotKept { handle: 3 }),
+        outputs.contains(&read) && outputs.contains(&Action::SnapshotKept { handle: 3 }),
         "{outputs:?}"
     );
     // While it is on its way, what comes after it is kept.
     host.propose(8);
-    host.call(|raft, turn| raft.settled(LogIndex(20), turn));
+    host.call(|raft, turn| raft.flushed(LogIndex(20), turn));
     assert_eq!(host.raft.log().base(), position(10));
 }
 
@@ -148,7 +148,7 @@ fn what_the_host_has_applied_durably_is_not_applied_again() {
             term: Term(1),
             vote: Some(ME),
         },
-        beginning: Some(Beginning {
+        log_start: Some(LogStart {
             base: position(8),
             members: Configuration::of_voters([ME]),
             snapshot: None,
@@ -158,7 +158,7 @@ fn what_the_host_has_applied_durably_is_not_applied_again() {
     });
     let outputs = host.propose(1);
     let applied = outputs.iter().find_map(|output| match output {
-        Output::Apply(entries) => entries.first().map(|entry| entry.index),
+        Action::Apply(entries) => entries.first().map(|entry| entry.index),
         _ => None,
     });
     assert_eq!((applied, host.raft.term()), (Some(LogIndex(14)), Term(2)));

@@ -13,10 +13,10 @@ use quorate_testing::node::Process;
 use quorate_testing::protocol::AddressOf;
 use quorate_testing::{Action, Address, Clock, Hosted, Input, Profile, Protocol, encoded};
 
-use crate::alphabet::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
+use crate::action::Notice;
 use crate::configuration::Configuration;
+use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
 use crate::message::Message;
-use crate::output::Notice;
 use crate::sessions::{Answer, Request};
 use crate::settings::{self, Settings};
 use crate::types::{GroupId, LogPosition};
@@ -184,7 +184,7 @@ impl Protocol for Servers {
             Input::Refused { token } => Event::PersistRefused { token },
             Input::Read { answer, .. } => Event::Read { result: answer },
             Input::Peer { node, up } => Event::Peer { node, up },
-            Input::Settled { .. } | Input::File { .. } => unreachable!("a group asks for neither"),
+            Input::Flushed { .. } | Input::File { .. } => unreachable!("a group asks for neither"),
         }
     }
 }

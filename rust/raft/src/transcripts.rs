@@ -13,8 +13,8 @@ use quorate_testing::verbs;
 use quorate_testing::verbs::{OnCluster, cluster_of, cluster_verbs};
 
 use super::testing::{Cluster, Envelope, GROUP, Group as _, Servers, Setup, TraceEvent, show};
-use crate::alphabet::ReadLevel;
 use crate::entry::{Entry, EntryKind};
+use crate::event::ReadLevel;
 use crate::format;
 use crate::sessions::{Request, SessionId};
 use crate::types::{HardState, LogIndex, Term};

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use quorate_core::ids::NodeId;
 
+use crate::action::Notice;
 use crate::entry::Entry;
 use crate::message::{Body, Message};
-use crate::output::Notice;
 use crate::server::{Raft, State, Turn};
 use crate::types::{LogIndex, LogPosition, Term};
 

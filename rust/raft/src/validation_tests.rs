@@ -8,9 +8,9 @@ use quorate_core::store::JournalOp;
 use rand_core::Rng as _;
 
 use super::*;
-use crate::alphabet::Event;
 use crate::configuration::Configuration;
 use crate::entry::EntryKind;
+use crate::event::Event;
 use crate::format;
 use crate::sessions::Request;
 use crate::snapshot::SnapshotMeta;

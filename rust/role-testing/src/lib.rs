@@ -164,7 +164,7 @@ impl<S: Scene> Protocol for Roles<S> {
                 background: priority == Priority::Bulk,
                 ops,
             },
-            Effect::Derive { token, writes } => Action::Derive { token, rows: writes },
+            Effect::ApplyRows { token, writes } => Action::ApplyRows { token, rows: writes },
             Effect::Read { token, query } => Action::Read { token, query },
             Effect::Files { token, task } => Action::File {
                 token,
@@ -191,7 +191,7 @@ impl<S: Scene> Protocol for Roles<S> {
             Input::Timer { id } => Event::Timer { id },
             Input::Persisted { token } => Event::Persisted { tokens: vec![token] },
             Input::Refused { token } => Event::PersistRefused { token },
-            Input::Settled { token } => Event::Settled { tokens: vec![token] },
+            Input::Flushed { token } => Event::Flushed { tokens: vec![token] },
             Input::Read { token, answer } => Event::Read {
                 token,
                 result: answer,

@@ -19,11 +19,11 @@ use quorate_core::store::{JournalOp, Query, Rows, StateWrite, Table};
 use quorate_protocol::keyspace::Keyspace;
 use quorate_raft::entry::Entry;
 use quorate_raft::format;
-use quorate_raft::snapshot::Beginning;
+use quorate_raft::snapshot::LogStart;
 use quorate_raft::types::{GroupId, HardState, LogIndex, Term};
 use quorate_storage::files::{MemoryFiles, Work};
 use quorate_storage::memory::InFlight;
-use quorate_storage::unsettled::{Settled, Unsettled};
+use quorate_storage::unflushed::{Flushed, Unflushed};
 use quorate_storage::{
     CommitError, CommitQueue, Completion, Limits, MemoryStore, Outcome, Reader, Request, Store, query,
 };
@@ -113,8 +113,8 @@ pub enum Begun {
 pub struct FilesStep {
     /// The task is done: instance, its token, and the answer.
     pub answer: Option<(u32, u64, Result<FileDone, Error>)>,
-    /// Derived rows that have settled on the way.
-    pub settled: Vec<Settled>,
+    /// Derived rows that are flushed on the way.
+    pub flushed: Vec<Flushed>,
     /// After how long to call [`Disk::files_step`] again, if there is something left to do.
     pub next: Option<Duration>,
 }
@@ -129,7 +129,7 @@ pub struct Disk {
     lanes: BTreeMap<u64, Lane>,
     reader: Arc<dyn Reader>,
     queue: CommitQueue,
-    unsettled: Unsettled,
+    unflushed: Unflushed,
     /// The record rows of the batch that is being committed.
     committing: Vec<Bytes>,
     /// All record rows that were ever to be written.
@@ -143,9 +143,9 @@ impl Disk {
     pub fn new(chance: Chance) -> Self {
         let store = MemoryStore::new();
         let reader = store.reader();
-        let unsettled = Unsettled::new(store.derived());
+        let unflushed = Unflushed::new(store.derived());
         Disk {
-            unsettled,
+            unflushed,
             store,
             files: MemoryFiles::new(SLICE_BYTES),
             lanes: BTreeMap::new(),
@@ -214,17 +214,17 @@ impl Disk {
 
     /// Derived rows: readable at once, gone with the node unless [`Disk::apply`] settles them before.
     pub fn derive(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unsettled.derive(owner, token, writes);
+        self.unflushed.derive(owner, token, writes);
     }
 
     /// Brings the state up to date now and then. It changes nothing that a reader sees; says which derived rows have
-    /// settled.
-    pub fn apply(&mut self) -> Vec<Settled> {
+    /// flushed.
+    pub fn apply(&mut self) -> Vec<Flushed> {
         if !self.chance.happens(0.25) {
             return Vec::new();
         }
         while let Ok(true) = self.store.apply_step(usize::MAX) {}
-        self.unsettled.settle(self.store.settled())
+        self.unflushed.settle(self.store.flushed())
     }
 
     /// Asks for something to be done with files. The tasks of one owner are performed one after the other: if none was
@@ -254,7 +254,7 @@ impl Disk {
         }
         FilesStep {
             answer,
-            settled: self.unsettled.settle(self.store.settled()),
+            flushed: self.unflushed.settle(self.store.flushed()),
             next: (!idle).then(|| self.conditions.sync.sample(&mut self.chance)),
         }
     }
@@ -267,7 +267,7 @@ impl Disk {
         self.files.crash();
         self.lanes.clear();
         self.queue = CommitQueue::new(Limits::default());
-        self.unsettled = Unsettled::new(self.store.derived());
+        self.unflushed = Unflushed::new(self.store.derived());
         self.committing.clear();
     }
 
@@ -360,7 +360,7 @@ impl Disk {
             found.push("reserved numbers".to_owned());
         }
         for group in keyspace.groups.iter().map(|group| group.id) {
-            for key in [group.hard_state_key(), group.beginning_key()] {
+            for key in [group.hard_state_key(), group.log_start_key()] {
                 let hard = Query::Hard { key: key.clone() };
                 if single(&hard) {
                     found.push(format!("the state {}", String::from_utf8_lossy(&key)));
@@ -415,8 +415,8 @@ impl Disk {
 
     /// The last entry of a group's log that something else stands for here, durably.
     pub fn begins_behind(&self, group: GroupId) -> LogIndex {
-        let beginning: Option<Beginning> = self.hard("beginning of a log", group.beginning_key());
-        beginning.map_or(LogIndex(0), |beginning| beginning.base.index)
+        let log_start: Option<LogStart> = self.hard("log_start of a log", group.log_start_key());
+        log_start.map_or(LogIndex(0), |log_start| log_start.base.index)
     }
 
     fn hard<T: for<'de> Deserialize<'de>>(&self, what: &'static str, key: Bytes) -> Option<T> {

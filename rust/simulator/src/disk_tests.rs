@@ -145,11 +145,11 @@ fn a_load_takes_steps_and_a_crash_between_them_leaves_no_marker() {
         let mut disk = disk_with_a_file(1);
         let before = group_rows(&disk);
         disk.ask_files(1, 3, load());
-        let settled: Vec<_> = (0..crash_after)
-            .flat_map(|_| disk.files_step(FILE.owner).settled)
+        let flushed: Vec<_> = (0..crash_after)
+            .flat_map(|_| disk.files_step(FILE.owner).flushed)
             .collect();
         assert_eq!(
-            settled.is_empty(),
+            flushed.is_empty(),
             crash_after == 0,
             "the load settles what was derived"
         );

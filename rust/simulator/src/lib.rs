@@ -6,7 +6,7 @@
 //! half a second. A seed that shows a bug shows it every time.
 //!
 //! Nothing of Quorate is rewritten for this. Its protocols are pure roles, and the simulator is another shell around the
-//! same roles: the node role with its coordinators, replicas, gates, shards and control role, the links with their lanes,
+//! same roles: the node role with its coordinators, replicas, forwarders, shards and control role, the links with their lanes,
 //! batches and credit, the batching of commits, the codecs of peers and clients, the client with its routing, retries and
 //! sessions.
 //!

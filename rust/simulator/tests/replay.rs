@@ -25,7 +25,7 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
             RoleId::Control => "control",
             RoleId::Coordinator(_) => "coordinator",
             RoleId::Replica(_) => "replica",
-            RoleId::Gate(_) => "gate",
+            RoleId::Forwarder(_) => "forwarder",
             RoleId::Shard(_) => "shard",
         };
         *inputs.entry(kind).or_default() += recording.len();
@@ -52,7 +52,7 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
             "client",
             "control",
             "coordinator",
-            "gate",
+            "forwarder",
             "link",
             "node",
             "replica",

@@ -12,11 +12,11 @@
 //! owners side by side ([`FileThreads`]). Nothing of this runs on the thread that commits the journal, and a load takes
 //! the state's one writer for a slice at a time: commits, votes, and the applying of other groups' rows go on in between.
 //!
-//! * **Save** pins one moment of state and overlay ([`LmdbFiles`] says how) and copies it at the speed of memory: while
+//! * **Save** pins one moment of state and memtable ([`LmdbFiles`] says how) and copies it at the speed of memory: while
 //!   the read transaction is open, no page that it sees can be used again. Only then the file is synced.
 //! * A file is written under another name and gets its own when it is whole and durable. What a crash leaves of the
 //!   others is removed when the store is opened.
-//! * **Load** checks the whole file first, so a damaged one changes nothing. Then it goes past journal and overlay:
+//! * **Load** checks the whole file first, so a damaged one changes nothing. Then it goes past journal and memtable:
 //!   every slice is a transaction of the state, durable in order. The marker row is deleted with the first and written by
 //!   the last one: if it is there, all rows are.
 //!
@@ -45,7 +45,7 @@ use crate::store::Store;
 /// About how many bytes of rows one transaction of a load changes.
 pub const SLICE_BYTES: usize = 1 << 20;
 
-/// A change of the state that goes past journal and overlay, durable by itself; see [`Store::bulk`].
+/// A change of the state that goes past journal and memtable, durable by itself; see [`Store::bulk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bulk {
     /// Brings to the state whatever is unapplied now.

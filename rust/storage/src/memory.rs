@@ -4,7 +4,7 @@
 //! [`begin_commit`](MemoryStore::begin_commit) hands the batch to the disk, [`finish_commit`](MemoryStore::finish_commit)
 //! is the sync returning. Only then do readers see it. At a [`crash`](MemoryStore::crash) a batch that was begun
 //! is there whole or not at all, as with the store on disk. Derived rows that no finished round of
-//! [`apply_step`](Store::apply_step) has settled are gone after a crash.
+//! [`apply_step`](Store::apply_step) is flushed are gone after a crash.
 
 mod reader;
 
@@ -288,8 +288,8 @@ impl Store for MemoryStore {
         })
     }
 
-    fn settled(&self) -> u64 {
-        self.durable().contents.settled()
+    fn flushed(&self) -> u64 {
+        self.durable().contents.flushed()
     }
 
     fn unapplied_bytes(&self) -> usize {

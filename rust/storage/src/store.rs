@@ -57,7 +57,7 @@ pub trait Store: Send {
     fn derived(&self) -> Arc<dyn DerivedRows>;
 
     /// The last run of derived rows that survives a crash; 0 before the first.
-    fn settled(&self) -> u64;
+    fn flushed(&self) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied. They are held in memory.
     fn unapplied_bytes(&self) -> usize;
@@ -99,7 +99,7 @@ pub trait Applier: Send {
     fn derived(&self) -> Arc<dyn DerivedRows>;
 
     /// The last run of derived rows that survives a crash; 0 before the first.
-    fn settled(&self) -> u64;
+    fn flushed(&self) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied.
     fn unapplied_bytes(&self) -> usize;
@@ -109,7 +109,7 @@ pub trait Applier: Send {
 ///
 /// Journalling them again would double every write. So they are visible to reads at once and reach the state with the
 /// next round of applying; a crash before that takes them, and the owner derives them again. It may trim its log
-/// only up to what [`Store::settled`] covers. Each call is one *run*: a crash keeps a run whole or not at all, and
+/// only up to what [`Store::flushed`] covers. Each call is one *run*: a crash keeps a run whole or not at all, and
 /// never a later one without an earlier one.
 pub trait DerivedRows: Send + Sync {
     /// Takes a run; gives its number, which counts from 1.

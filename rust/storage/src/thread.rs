@@ -9,7 +9,7 @@
 //!
 //! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
 //! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::derive`]) pass the journal by: they
-//! are readable when the call returns, and the applying thread says when they have settled. Rows of files are put in place
+//! are readable when the call returns, and the applying thread says when they are flushed. Rows of files are put in place
 //! ([`StorageHandle::bulk`]) by that thread, between two rounds of applying. If the state falls far behind, commits
 //! wait for it; if it has no room, they answer [`Outcome::Full`].
 //!
@@ -37,7 +37,7 @@ use crate::files::Bulk;
 use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
 use crate::store::{Applier, Committer, op_bytes};
 use crate::sys;
-use crate::unsettled::{Settled, Unsettled};
+use crate::unflushed::{Flushed, Unflushed};
 
 /// When to apply, and how much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +109,8 @@ pub type FatalHook = Box<dyn Fn(String) + Send + Sync>;
 pub struct Hooks {
     /// Once per commit, with the requests that it ended, grouped by owner. On the journal's thread: be quick.
     pub on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
-    /// Derived rows that have settled, grouped by owner, oldest first. On the state's thread: be quick.
-    pub on_settled: Box<dyn Fn(Vec<Settled>) + Send>,
+    /// Derived rows that are flushed, grouped by owner, oldest first. On the state's thread: be quick.
+    pub on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
     /// At most once: the store failed, the node must stop.
     pub on_fatal: FatalHook,
     /// Metrics and spans.
@@ -133,7 +133,7 @@ pub struct StorageHandle {
     commands: Sender<Command>,
     queued: Arc<AtomicUsize>,
     limits: Limits,
-    unsettled: Arc<Unsettled>,
+    unflushed: Arc<Unflushed>,
     shared: Arc<Shared>,
 }
 
@@ -157,9 +157,9 @@ impl StorageHandle {
     /// # Panics
     /// If a row breaks the store's contract: a key that is empty or too long.
     pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unsettled.derive(owner, token, writes);
+        self.unflushed.derive(owner, token, writes);
         self.shared
-            .set_pace(|| self.unsettled.unapplied_bytes(), Instant::now());
+            .set_pace(|| self.unflushed.unapplied_bytes(), Instant::now());
     }
 
     /// Has the state's thread make a change past the journal, between two rounds of applying, and waits for it. See
@@ -223,12 +223,12 @@ impl StorageThread {
             changed: Condvar::new(),
             commands: commands.clone(),
         });
-        let unsettled = Arc::new(Unsettled::new(applier.derived()));
+        let unflushed = Arc::new(Unflushed::new(applier.derived()));
         let handle = StorageHandle {
             commands,
             queued: Arc::clone(&queued),
             limits: config.limits,
-            unsettled: Arc::clone(&unsettled),
+            unflushed: Arc::clone(&unflushed),
             shared: Arc::clone(&shared),
         };
         let mut started = StorageThread {
@@ -247,7 +247,7 @@ impl StorageThread {
         started.spawn("storage-journal", Arc::clone(&shared), move || journal.run())?;
         let state = StateThread {
             applier,
-            unsettled,
+            unflushed,
             on_settled: hooks.on_settled,
             shared: Arc::clone(&shared),
         };

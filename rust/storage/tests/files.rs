@@ -10,7 +10,7 @@ use quorate_core::files::{FileDone, FileId, FileTask};
 use quorate_storage::files::{FileError, FileThreads};
 use quorate_storage::thread::{Config, Hooks};
 use quorate_storage::{
-    Completion, DataDir, JournalOp, LmdbStore, Options, Priority, Reader, Request, Settled, StateWrite,
+    Completion, DataDir, Flushed, JournalOp, LmdbStore, Options, Priority, Reader, Request, StateWrite,
     StorageThread, Store, StreamId, Table,
 };
 
@@ -23,7 +23,7 @@ struct Stage {
     storage: StorageThread,
     reader: Arc<dyn Reader>,
     completed: Receiver<(Instant, Completion)>,
-    settled: Receiver<(Instant, Settled)>,
+    flushed: Receiver<(Instant, Flushed)>,
 }
 
 fn send_all<T>(to: Sender<(Instant, T)>) -> Box<dyn Fn(Vec<T>) + Send>
@@ -45,7 +45,7 @@ impl Stage {
         let (reader, files) = (store.reader(), store.files());
         let (journal, applier) = store.split();
         let (to_completed, completed) = channel();
-        let (to_settled, settled) = channel();
+        let (to_settled, flushed) = channel();
         let hooks = Hooks {
             on_completed: send_all(to_completed),
             on_settled: send_all(to_settled),
@@ -64,7 +64,7 @@ impl Stage {
             storage,
             reader,
             completed,
-            settled,
+            flushed,
         }
     }
 
@@ -152,8 +152,8 @@ fn a_load_delays_neither_commits_nor_other_groups() {
         panic!("not saved");
     };
     assert!(size > 50_000_000);
-    while let Ok((_, settled)) = stage.settled.recv_timeout(DEADLINE) {
-        if settled.tokens.contains(&50) {
+    while let Ok((_, flushed)) = stage.flushed.recv_timeout(DEADLINE) {
+        if flushed.tokens.contains(&50) {
             break;
         }
     }
@@ -169,8 +169,8 @@ fn a_load_delays_neither_commits_nor_other_groups() {
     let (read_at, missing) = missing.recv_timeout(DEADLINE).unwrap();
     assert_eq!(missing, Err(FileError::NotFound(other)));
     stage.derive(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
-    let (settled_at, settled) = stage.settled.recv_timeout(DEADLINE).expect("it settles in time");
-    assert_eq!(settled.tokens, [1000]);
+    let (settled_at, flushed) = stage.flushed.recv_timeout(DEADLINE).expect("it settles in time");
+    assert_eq!(flushed.tokens, [1000]);
     assert_eq!(stage.reader.get(TABLE, b"g8/row").unwrap().unwrap(), "derived");
     let mut commits = Vec::new();
     let (loaded_at, done) = loop {

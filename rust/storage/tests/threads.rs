@@ -10,8 +10,8 @@ use quorate_storage::files::Bulk;
 use quorate_storage::store::{Applier, Committer, DerivedRows};
 use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
 use quorate_storage::{
-    CommitError, Completion, DataDir, JournalOp, Limits, LmdbStore, MemoryStore, Observer, Options, Outcome,
-    Priority, Reader, Request, Settled, StateWrite, StorageThread, Store, StreamId, Table,
+    CommitError, Completion, DataDir, Flushed, JournalOp, Limits, LmdbStore, MemoryStore, Observer, Options,
+    Outcome, Priority, Reader, Request, StateWrite, StorageThread, Store, StreamId, Table,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -71,8 +71,8 @@ impl Applier for PuppetApplier {
         Arc::clone(&self.derived) as _
     }
 
-    fn settled(&self) -> u64 {
-        self.derived.settled.load(Ordering::SeqCst)
+    fn flushed(&self) -> u64 {
+        self.derived.flushed.load(Ordering::SeqCst)
     }
 
     fn unapplied_bytes(&self) -> usize {
@@ -84,7 +84,7 @@ impl Applier for PuppetApplier {
 #[derive(Default)]
 struct PuppetRows {
     runs: AtomicU64,
-    settled: AtomicU64,
+    flushed: AtomicU64,
 }
 
 impl DerivedRows for PuppetRows {
@@ -93,7 +93,7 @@ impl DerivedRows for PuppetRows {
     }
 
     fn unapplied_bytes(&self) -> usize {
-        (self.runs.load(Ordering::SeqCst) - self.settled.load(Ordering::SeqCst)) as usize
+        (self.runs.load(Ordering::SeqCst) - self.flushed.load(Ordering::SeqCst)) as usize
     }
 }
 
@@ -123,7 +123,7 @@ struct Stage {
     unapplied: Arc<AtomicUsize>,
     completed: Receiver<Completion>,
     fatal: Receiver<String>,
-    settled: Receiver<Vec<Settled>>,
+    flushed: Receiver<Vec<Flushed>>,
     derived: Arc<PuppetRows>,
     reports: Arc<Reports>,
 }
@@ -153,7 +153,7 @@ impl Stage {
         let (fatal_to, fatal) = mpsc::channel();
         let unapplied = Arc::new(AtomicUsize::new(0));
         let derived = Arc::new(PuppetRows::default());
-        let (settled_to, settled) = mpsc::channel();
+        let (settled_to, flushed) = mpsc::channel();
         let reports = Arc::new(Reports::default());
         let committer = Puppet {
             batches: batches_to,
@@ -186,7 +186,7 @@ impl Stage {
             unapplied,
             completed,
             fatal,
-            settled,
+            flushed,
             derived,
             reports,
         }
@@ -535,20 +535,20 @@ fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
     }
     // Nothing is committed: that something waits is enough to have it applied.
     stage.steps.recv_timeout(DEADLINE).unwrap();
-    stage.derived.settled.store(3, Ordering::SeqCst);
+    stage.derived.flushed.store(3, Ordering::SeqCst);
     stage.applies.send((Ok(false), 0)).unwrap();
-    let settled = stage.settled.recv_timeout(DEADLINE).unwrap();
-    let of = |owner, tokens: &[u64]| Settled {
+    let flushed = stage.flushed.recv_timeout(DEADLINE).unwrap();
+    let of = |owner, tokens: &[u64]| Flushed {
         owner,
         tokens: tokens.to_vec(),
     };
-    assert_eq!(settled, [of(1, &[10, 11]), of(2, &[20])]);
+    assert_eq!(flushed, [of(1, &[10, 11]), of(2, &[20])]);
     handle.derive(1, 12, Vec::new());
     stage.steps.recv_timeout(DEADLINE).unwrap();
-    stage.derived.settled.store(5, Ordering::SeqCst);
+    stage.derived.flushed.store(5, Ordering::SeqCst);
     stage.applies.send((Ok(false), 0)).unwrap();
     assert_eq!(
-        stage.settled.recv_timeout(DEADLINE).unwrap(),
+        stage.flushed.recv_timeout(DEADLINE).unwrap(),
         [of(2, &[21]), of(1, &[12])]
     );
 }

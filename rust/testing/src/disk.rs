@@ -12,7 +12,7 @@ use std::hash::Hash;
 pub trait Store: Default {
     /// Something to make durable.
     type Op: Clone + PartialEq + Eq + Hash + Debug;
-    /// Rows that are seen at once, and survive a crash once they have settled.
+    /// Rows that are seen at once, and survive a crash once they are flushed.
     type Rows;
     /// Something to read.
     type Query: Clone;
@@ -33,13 +33,13 @@ pub trait Store: Default {
     fn derive(&mut self, rows: Self::Rows);
     /// The rows that were derived first, of those that a crash would take, survive one from now on.
     fn settle(&mut self);
-    /// Power is lost: what has not settled, and is in no whole file, goes.
+    /// Power is lost: what is not flushed, and is in no whole file, goes.
     fn crash(&mut self);
     /// Reads.
     fn read(&self, query: &Self::Query) -> Self::Answer;
     /// Does some of a task; the answer when it is done. `full` says that there is no space for anything new.
     fn step(&mut self, task: &mut Self::Task, full: bool) -> Option<Self::Done>;
-    /// Whether a task begins with everything that was derived having settled.
+    /// Whether a task begins with everything that was derived being flushed.
     fn settles(task: &Self::Task) -> bool;
 }
 
@@ -63,8 +63,8 @@ pub struct Crash {
     pub synced: usize,
     /// And, if the next one is a background one, so many of its operations.
     pub torn: usize,
-    /// So many of the derived runs have settled.
-    pub settled: usize,
+    /// So many of the derived runs are flushed.
+    pub flushed: usize,
 }
 
 impl Crash {
@@ -89,7 +89,7 @@ pub struct Disk<S: Store, O> {
     /// When it is full, it still does what only takes away.
     pub reclaims: bool,
     /// What is derived does not settle until it is told to.
-    pub unsettled: bool,
+    pub unflushed: bool,
     /// Tasks with files wait until it is told to do them.
     pub files_held: bool,
     /// It performs so many persists in the background, and none after those.
@@ -110,7 +110,7 @@ impl<S: Store, O> Default for Disk<S, O> {
             held: false,
             full: false,
             reclaims: false,
-            unsettled: false,
+            unflushed: false,
             files_held: false,
             background: None,
             slow: None,
@@ -126,8 +126,8 @@ impl<S: Store, O> Default for Disk<S, O> {
 pub struct FileStep<S: Store, O> {
     /// Whose task is done: token and answer.
     pub done: Option<(O, u64, S::Done)>,
-    /// What has settled on the way.
-    pub settled: Vec<(O, u64)>,
+    /// What is flushed on the way.
+    pub flushed: Vec<(O, u64)>,
 }
 
 impl<S: Store, O: Copy> Disk<S, O> {
@@ -231,13 +231,13 @@ impl<S: Store, O: Copy> Disk<S, O> {
     pub fn file_step(&mut self, files: u64) -> FileStep<S, O> {
         let mut step = FileStep {
             done: None,
-            settled: Vec::new(),
+            flushed: Vec::new(),
         };
         let Some((owner, token, mut task)) = self.tasks.get_mut(&files).and_then(VecDeque::pop_front) else {
             return step;
         };
         if S::settles(&task) {
-            step.settled = self.settle(usize::MAX);
+            step.flushed = self.settle(usize::MAX);
         }
         match self.store.step(&mut task, self.full) {
             Some(done) => step.done = Some((owner, token, done)),
@@ -267,7 +267,7 @@ impl<S: Store, O: Copy> Disk<S, O> {
             there.extend((!ops.is_empty()).then_some(ops));
         }
         self.full = full;
-        self.settle(crash.settled);
+        self.settle(crash.flushed);
         self.late.clear();
         self.flights.clear();
         self.derived.clear();

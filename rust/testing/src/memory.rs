@@ -72,7 +72,7 @@ impl Store for Memory {
     }
 
     fn settle(&mut self) {
-        self.contents.settle(self.contents.settled() + 1);
+        self.contents.settle(self.contents.flushed() + 1);
     }
 
     fn crash(&mut self) {
@@ -127,7 +127,7 @@ fn missing() -> Error {
 
 impl Memory {
     /// The contents that a crash would leave.
-    pub fn settled(&self) -> Contents {
+    pub fn flushed(&self) -> Contents {
         let mut contents = self.contents.clone();
         contents.forget_derived();
         contents

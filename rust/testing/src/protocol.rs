@@ -162,7 +162,7 @@ pub enum Input<P: Protocol> {
         token: u64,
     },
     /// Derived rows survive a crash from now on.
-    Settled {
+    Flushed {
         /// Their token.
         token: u64,
     },
@@ -208,7 +208,7 @@ pub enum Action<P: Protocol> {
         ops: Vec<<P::Store as Store>::Op>,
     },
     /// Show rows at once, and say when they survive a crash.
-    Derive {
+    ApplyRows {
         /// Returned in the answer.
         token: u64,
         /// The rows.

@@ -28,7 +28,7 @@ enum Event {
     Timer(u64),
     Persisted(u64),
     Refused(u64),
-    Settled(u64),
+    Flushed(u64),
     Found(Vec<u64>),
     Peer(u8, bool),
 }
@@ -47,7 +47,7 @@ enum Effect {
 struct Numbers {
     kept: Vec<u64>,
     derived: Vec<u64>,
-    settled: usize,
+    flushed: usize,
 }
 
 impl Store for Numbers {
@@ -68,10 +68,10 @@ impl Store for Numbers {
         self.derived.push(row);
     }
     fn settle(&mut self) {
-        self.settled += 1;
+        self.flushed += 1;
     }
     fn crash(&mut self) {
-        self.derived.truncate(self.settled);
+        self.derived.truncate(self.flushed);
     }
     fn read(&self, (): &()) -> Vec<u64> {
         [&self.kept[..], &self.derived].concat()
@@ -146,7 +146,7 @@ impl Protocol for Toy {
                     vec![token]
                 },
             },
-            Effect::Derive(row) => Action::Derive {
+            Effect::Derive(row) => Action::ApplyRows {
                 token: row,
                 rows: row,
             },
@@ -167,7 +167,7 @@ impl Protocol for Toy {
             Input::Timer { id } => Event::Timer(id),
             Input::Persisted { token } => Event::Persisted(token),
             Input::Refused { token } => Event::Refused(token),
-            Input::Settled { token } => Event::Settled(token),
+            Input::Flushed { token } => Event::Flushed(token),
             Input::Read { answer, .. } => Event::Found(answer),
             Input::Peer { node, up } => Event::Peer(node, up),
             Input::File { .. } => unreachable!("it has no files"),
@@ -279,12 +279,12 @@ fn a_held_disk_answers_when_it_is_told_to_and_a_crash_leaves_what_it_leaves() {
         Crash {
             synced: 1,
             torn: 1,
-            settled: 0,
+            flushed: 0,
         },
         Crash {
             synced: 0,
             torn: 1,
-            settled: 0,
+            flushed: 0,
         },
         Crash::synced(9),
     ] {
@@ -325,23 +325,23 @@ fn a_full_disk_refuses_and_one_that_is_stuck_does_nothing_in_the_background() {
 #[test]
 fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
     let mut cluster = started(Profile::MANUAL);
-    cluster.node(1).disk.unsettled = true;
+    cluster.node(1).disk.unflushed = true;
     for number in [5, 6, 7] {
         cluster.input(1, (), Event::Derive(number));
     }
     cluster.input(1, (), Event::Read);
     assert_eq!(said(&mut cluster), ["1 Found([5, 6, 7])"]);
     let crash = Crash {
-        settled: 2,
+        flushed: 2,
         ..Crash::default()
     };
     cluster.crash(1, crash);
     assert_eq!(cluster.node(1).disk.store.derived, [5, 6]);
-    cluster.node(1).disk.unsettled = false;
+    cluster.node(1).disk.unflushed = false;
     cluster.start(1);
     said(&mut cluster);
     cluster.input(1, (), Event::Derive(8));
-    assert_eq!(said(&mut cluster), ["1 Settled(8)"]);
+    assert_eq!(said(&mut cluster), ["1 Flushed(8)"]);
 }
 
 #[test]

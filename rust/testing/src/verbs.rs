@@ -160,12 +160,12 @@ fn disks<S: OnCluster>() -> Vec<Verb<S>> {
 
 fn processes<S: OnCluster>() -> Vec<Verb<S>> {
     verbs! {
-        "crash" "n1 [synced=0] [torn=0] [settled=0]" "it ends at once; so much of what it asked its disk for is there" |script, call| {
+        "crash" "n1 [synced=0] [torn=0] [flushed=0]" "it ends at once; so much of what it asked its disk for is there" |script, call| {
             let node = call.node()?;
             let crash = Crash {
                 synced: call.parsed("synced")?.unwrap_or(0),
                 torn: call.parsed("torn")?.unwrap_or(0),
-                settled: call.parsed("settled")?.unwrap_or(0),
+                flushed: call.parsed("flushed")?.unwrap_or(0),
             };
             cluster_of(script)?.crash(node, crash);
             done()

@@ -204,7 +204,7 @@ impl ClientCore {
     }
 
     /// Gives tickets to those who wait, as far as there are any, and opens sessions where there is none.
-    pub(super) fn stir_sessions(&mut self, step: &mut Step<'_>) {
+    pub(super) fn wake_sessions(&mut self, step: &mut Step<'_>) {
         while let Some(group) = self.sessions.stirred.pop_first() {
             while let Some((op, ticket)) = self.next_ticket(group) {
                 let operation = self.operations.get_mut(&op).expect("it waits in the queue");

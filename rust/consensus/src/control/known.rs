@@ -2,7 +2,7 @@
 //!
 //! A node that starts begins with what its disk has of it, so this is also what decides which keyspaces' roles ever start
 //! again. A keyspace that is not in it any more is gone for good on this node, since ids are never given twice. So what it
-//! has left may be removed once the state without it is durable, and not before ([`sweeper`](super::sweeper)).
+//! has left may be removed once the state without it is durable, and not before ([`gc`](super::gc)).
 //!
 //! # Invariants
 //! * The generation that is durable never falls: nothing is written before it was read, and one write is in flight at a time.
@@ -20,13 +20,13 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_raft::format;
 use quorate_raft::machine::Machine as _;
 
-use crate::control::bridge::Bridge;
+use crate::control::adapter::Adapter;
 use crate::control::{Control, ControlPlane, DESK_TIMER, Turn};
 
 /// The read of it.
 pub(super) const KNOWN_READ: u64 = 0;
 /// The persist of it.
-pub(super) const KNOWN_SAVE: u64 = Bridge::<ControlPlane>::TOKENS;
+pub(super) const KNOWN_SAVE: u64 = Adapter::<ControlPlane>::TOKENS;
 /// The timer after which it is written again.
 const KNOWN_TIMER: u64 = DESK_TIMER + 1;
 /// The first timer that others may use.

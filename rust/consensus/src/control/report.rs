@@ -4,7 +4,7 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{GroupClaim, Membership};
 use quorate_protocol::role::Effect;
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_raft::output::Notice;
+use quorate_raft::action::Notice;
 use quorate_raft::status::Activity;
 
 use crate::control::Control;

@@ -19,7 +19,7 @@ use quorate_raft::types::{GroupId, LogIndex, LogPosition};
 use quorate_versions::WriteId;
 use serde::{Deserialize, Serialize};
 
-use crate::control::sweeper::Gone;
+use crate::control::gc::Gone;
 
 /// The control plane's own group. All others have greater numbers.
 pub const CONTROL_GROUP: GroupId = GroupId(1);

@@ -159,7 +159,7 @@ pub(super) fn litter(store: &mut Memory, keyspace: KeyspaceId, groups: &[GroupId
         for position in 1..=entries {
             store.contents.perform(entry(*group, position));
         }
-        for key in [group.hard_state_key(), group.beginning_key()] {
+        for key in [group.hard_state_key(), group.log_start_key()] {
             let value = state.clone();
             store.contents.perform(JournalOp::PutHard { key, value });
         }
@@ -189,7 +189,7 @@ pub(super) fn left(store: &Memory) -> [usize; 4] {
     let own = [
         known_key(),
         CONTROL_GROUP.hard_state_key(),
-        CONTROL_GROUP.beginning_key(),
+        CONTROL_GROUP.log_start_key(),
     ];
     let states = store.contents.hard_states().filter(|key| !own.contains(key));
     [

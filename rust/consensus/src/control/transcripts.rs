@@ -97,7 +97,7 @@ impl Script for Play {
             };
             "state" "" "what each node knows and serves" |play, _| Ok(state(cluster_of(play)?));
             "groups" "" "what each node claims about the group" |play, _| Ok(groups(cluster_of(play)?));
-            "messages" "on" "also show what the desks say to each other" |play, call| {
+            "messages" "on" "also show what control roles say to each other" |play, call| {
                 play.messages = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -108,7 +108,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client asks; with shards for a consensus keyspace" |play, call| {
+            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client pending; with shards for a consensus keyspace" |play, call| {
                 let name = call.required("a name")?;
                 let replicas = call.parsed("replicas")?.unwrap_or(3);
                 let settings = match call.parsed("shards")? {

@@ -153,7 +153,7 @@ impl Pipeline {
             .filter_map(|entry| entry.logged.as_ref());
         let commands = logged.filter_map(|logged| logged.request.command());
         let store = self.state.machine();
-        let asked = commands.flat_map(|command| store.asks(command));
+        let asked = commands.flat_map(|command| store.pending(command));
         asked.filter(|row| !store.knows(row)).collect()
     }
 }
@@ -225,7 +225,7 @@ impl Server {
             }
             Err(error) => {
                 self.broken = Some(format!(
-                    "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
+                    "a row that a condition pending about cannot be read ({error}): check the disk; the group goes on as long as a \
                      majority of its other members is up"
                 ));
             }
@@ -252,7 +252,7 @@ impl Server {
             pipeline.applied = position;
         }
         let writes = pipeline.rows(&touched);
-        turn.push(Effect::Derive {
+        turn.push(Effect::ApplyRows {
             token: pipeline.applied.index.0,
             writes,
         });

@@ -11,7 +11,7 @@ use quorate_protocol::message::{Header, Message};
 use quorate_protocol::placement::Placement;
 use quorate_protocol::role::{Address, ClientRef, Event, RoleId, Surroundings};
 use quorate_protocol::topology::{Member, Topology};
-use quorate_raft::alphabet::ReadLevel;
+use quorate_raft::event::ReadLevel;
 use quorate_raft::message::{Body, Message as RaftMessage};
 use quorate_raft::settings::Timing;
 use quorate_raft::types::{LogIndex, LogPosition, Term};

@@ -1,4 +1,4 @@
-//! What must hold whatever happens: random clients, networks, disks and crashes against the shards and gates of a keyspace.
+//! What must hold whatever happens: random clients, networks, disks and crashes against the shards and forwarders of a keyspace.
 //!
 //! [`invariants`] says what the properties are; they are checked after every step. [`clients`] and [`nemesis`] are what happens. At the end
 //! everything is repaired, and then every group must make progress, and all its members come to have the same rows. Each

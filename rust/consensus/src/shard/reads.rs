@@ -13,7 +13,7 @@ use quorate_core::store::{Query, Rows, Table};
 use quorate_core::time::Instant;
 use quorate_protocol::api::{Record, Request, Response, View};
 use quorate_protocol::role::Effect;
-use quorate_raft::alphabet::{Question, ReadLevel};
+use quorate_raft::event::{Question, ReadLevel};
 use quorate_raft::types::LogIndex;
 
 use crate::shard::rows;
@@ -76,7 +76,7 @@ impl Server {
 
     fn start_reading(&mut self, question: Question, turn: &mut Turn<'_>) {
         let (group, id) = (self.group, question.id);
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let get = |key| Query::Get {
             table: Table::Groups,
             key: rows::record_key(group, key),
@@ -171,7 +171,7 @@ impl Server {
             view.staleness_micros = since.map(|since| now.0.saturating_sub(since.0));
         }
         self.reads.several -= usize::from(found.len() > 1);
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let found: Result<Vec<Rows>, Error> = found.into_iter().flatten().collect();
         let answer = found.and_then(|found| respond(&ask.request, found, view));
         self.finish(id, answer, turn);

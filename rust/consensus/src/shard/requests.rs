@@ -12,7 +12,7 @@ use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect, RoleId};
 use quorate_protocol::shard_command::{Command, Outcome};
 use quorate_protocol::telemetry::Span;
-use quorate_raft::alphabet::{ProposeError, QueryError, Question, ReadLevel};
+use quorate_raft::event::{ProposeError, QueryError, Question, ReadLevel};
 use quorate_raft::server::Refusal;
 use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError, logged};
 use quorate_raft::types::{LogIndex, LogPosition};
@@ -28,13 +28,13 @@ const MARGIN: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Client(ClientRef),
-    /// The gate of some node.
-    Gate(Address),
+    /// The forwarder of some node.
+    Forwarder(Address),
 }
 
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct PendingRequest {
     pub(super) origin: Origin,
     pub(super) header: Header,
     pub(super) request: Request,
@@ -51,7 +51,7 @@ pub(super) struct Gathered {
     request: LogRequest,
 }
 
-/// Hands a client's request to the gate of this node.
+/// Hands a client's request to the forwarder of this node.
 pub(super) fn relay(
     keyspace: KeyspaceId,
     client: ClientRef,
@@ -60,14 +60,14 @@ pub(super) fn relay(
     turn: &mut Turn<'_>,
 ) {
     turn.push(Effect::Relay {
-        to: RoleId::Gate(keyspace),
+        to: RoleId::Forwarder(keyspace),
         client,
         header,
         request,
     });
 }
 
-/// Tells a gate to ask elsewhere: nothing was done here.
+/// Tells a forwarder to ask elsewhere: nothing was done here.
 pub(super) fn redirect(to: Address, header: Header, leader: Option<NodeId>, turn: &mut Turn<'_>) {
     turn.push(Effect::Send {
         to,
@@ -87,9 +87,9 @@ impl Server {
         self.begin(Origin::Client(client), header, request, turn);
     }
 
-    /// A gate takes this server for the leader.
+    /// A forwarder takes this server for the leader.
     pub(super) fn forwarded(&mut self, from: Address, header: Header, request: Request, turn: &mut Turn<'_>) {
-        self.begin(Origin::Gate(from), header, request, turn);
+        self.begin(Origin::Forwarder(from), header, request, turn);
     }
 
     fn begin(&mut self, origin: Origin, header: Header, request: Request, turn: &mut Turn<'_>) {
@@ -101,14 +101,14 @@ impl Server {
         let logged = log_request(&request);
         let level = request.read_level();
         let started = turn.now;
-        let ask = Ask {
+        let ask = PendingRequest {
             origin,
             header,
             request,
             started,
             attempts: Attempts::default(),
         };
-        self.asks.insert(id, ask);
+        self.pending.insert(id, ask);
         match (logged, level) {
             (Err(error), _) => self.finish(id, Err(error), turn),
             (Ok(Some(_)), _) if !self.raft.is_leader() => self.turn_away(id, self.raft.leader(), turn),
@@ -169,7 +169,7 @@ impl Server {
         match self.drive(turn, |raft, turn| raft.propose(commands, turn)) {
             Ok(first) => {
                 for (id, _) in &waiting {
-                    if let Some(ask) = self.asks.get_mut(id) {
+                    if let Some(ask) = self.pending.get_mut(id) {
                         ask.attempts.begin();
                     }
                 }
@@ -189,7 +189,7 @@ impl Server {
         result: Result<(LogPosition, Answer), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             match &result {
                 Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
                 // It was executed, or certainly not.
@@ -234,7 +234,7 @@ impl Server {
                 leader: self.leader_or_me(),
             })),
             Outcome::ConditionFailed { write, current } => {
-                let key = match self.asks.get(&id).map(|ask| &ask.request) {
+                let key = match self.pending.get(&id).map(|ask| &ask.request) {
                     Some(Request::Propose {
                         command: Command::Write(writes),
                         ..
@@ -289,9 +289,9 @@ impl Server {
     /// Somebody else leads, or nobody, or this server.
     pub(super) fn leader_changed(&mut self, turn: &mut Turn<'_>) {
         let leader = self.raft.leader();
-        let gate = Address {
+        let forwarder = Address {
             node: self.me,
-            role: RoleId::Gate(self.home.keyspace),
+            role: RoleId::Forwarder(self.home.keyspace),
         };
         let header = Header {
             generation: 0,
@@ -299,12 +299,12 @@ impl Server {
             deadline: Instant::NEVER,
             trace: None,
         };
-        redirect(gate, header, leader, turn);
+        redirect(forwarder, header, leader, turn);
         if self.raft.is_leader() {
             return;
         }
         // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
-        let proposed = self.asks.iter().filter(|(_, ask)| {
+        let proposed = self.pending.iter().filter(|(_, ask)| {
             let logged = !ask.request.is_read();
             logged && ask.request.is_repeatable()
         });
@@ -349,21 +349,23 @@ impl Server {
 
     /// It has not been done and will not be, here.
     fn turn_away(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.remove(&id) else { return };
+        let Some(ask) = self.pending.remove(&id) else {
+            return;
+        };
         assert!(
             !ask.attempts.in_doubt(),
             "what is in the log may be executed here"
         );
         match ask.origin {
             Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
-            Origin::Gate(gate) => redirect(gate, ask.header, leader, turn),
+            Origin::Forwarder(forwarder) => redirect(forwarder, ask.header, leader, turn),
         }
     }
 
     /// This server can do no more: what it was asked to write may have been written, reads are for others.
     pub(super) fn turn_all_away(&mut self, why: &str, turn: &mut Turn<'_>) {
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            let read = self.asks.get(&id).is_some_and(|ask| ask.request.is_read());
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            let read = self.pending.get(&id).is_some_and(|ask| ask.request.is_read());
             match read {
                 true => self.turn_away(id, None, turn),
                 false => {
@@ -378,7 +380,7 @@ impl Server {
     pub(super) fn drop_all(&mut self, keyspace: &Keyspace, turn: &mut Turn<'_>) {
         let gathered: Vec<u64> = self.gathered.drain(..).map(|gathered| gathered.id).collect();
         for (id, read) in self
-            .asks
+            .pending
             .iter()
             .map(|(id, ask)| (*id, ask.request.is_read()))
             .collect::<Vec<_>>()
@@ -393,7 +395,9 @@ impl Server {
 
     /// The only way out, but for those who are sent elsewhere.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.remove(&id) else { return };
+        let Some(ask) = self.pending.remove(&id) else {
+            return;
+        };
         let result = result.map_err(|error| ask.attempts.last_word(error, self.majority()));
         ask.tell(self.me, &result, turn);
         turn.effects.extend(measure(
@@ -407,7 +411,7 @@ impl Server {
                 client,
                 response: result,
             }),
-            Origin::Gate(to) => turn.push(Effect::Send {
+            Origin::Forwarder(to) => turn.push(Effect::Send {
                 to,
                 header: ask.header,
                 message: Message::Forwarded(result),
@@ -416,7 +420,7 @@ impl Server {
     }
 }
 
-impl Ask {
+impl PendingRequest {
     /// The span of a sampled request.
     fn tell(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {

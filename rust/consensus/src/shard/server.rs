@@ -6,20 +6,20 @@ use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_raft::Raft;
-use quorate_raft::alphabet::{Effect as Outcome, QueryError};
+use quorate_raft::action::{Action, Notice};
+use quorate_raft::event::{Effect as Outcome, QueryError};
 use quorate_raft::message::Message as RaftMessage;
-use quorate_raft::output::{Notice, Output};
+use quorate_raft::pending::{PendingRequests, SWEEP_TIMER};
 use quorate_raft::server::Turn as RaftTurn;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
-use quorate_raft::waiting::{SWEEP_TIMER, Waiting};
 
 use crate::report;
 use crate::shard::pipeline::Pipeline;
 use crate::shard::reads::Reads;
-use crate::shard::requests::{Ask, Gathered};
-use crate::shard::snapshots::SnapshotDesk;
-use crate::shard::starting::Found;
+use crate::shard::recovery::Recovered;
+use crate::shard::requests::{Gathered, PendingRequest};
+use crate::shard::snapshots::SnapshotManager;
 use crate::shard::turn::Turn;
 
 /// The timer of the protocol.
@@ -45,16 +45,16 @@ pub(super) struct Server {
     pub(super) home: Home,
     pub(super) raft: Raft,
     pub(super) pipeline: Pipeline,
-    pub(super) snapshots: SnapshotDesk,
+    pub(super) snapshots: SnapshotManager,
     pub(super) reads: Reads,
-    pub(super) waiting: Waiting,
-    pub(super) asks: BTreeMap<u64, Ask>,
+    pub(super) waiting: PendingRequests,
+    pub(super) pending: BTreeMap<u64, PendingRequest>,
     pub(super) last_ask: u64,
     /// Commands of this turn, on their way into the log.
     pub(super) gathered: Vec<Gathered>,
     /// Why it can take part no longer.
     pub(super) broken: Option<String>,
-    /// What the gate and the metrics were last told: who leads, in which term.
+    /// What the forwarder and the metrics were last told: who leads, in which term.
     led: (Option<NodeId>, Term),
     /// Answers of the disk that have to do with reads are told apart by these.
     pub(super) last_token: u64,
@@ -65,18 +65,18 @@ impl Server {
     pub(super) fn start(
         setup: Setup,
         home: Home,
-        found: Found,
+        found: Recovered,
         alive: &BTreeSet<NodeId>,
         turn: &mut Turn<'_>,
     ) -> Result<Self, String> {
         let (me, group) = (setup.me, setup.group);
         let members = setup.initial.clone();
-        let (state, marker) = found.beginning.state(group)?;
+        let (state, marker) = found.log_start.state(group)?;
         let kept = found.log.kept.clone();
         let base = found
             .log
             .recovered
-            .beginning
+            .log_start
             .as_ref()
             .map_or(LogIndex(0), |begin| begin.base.index);
         let behind = kept
@@ -107,10 +107,10 @@ impl Server {
             home,
             raft,
             pipeline: Pipeline::new(group, state, marker),
-            snapshots: SnapshotDesk::new(group, kept.map(|kept| kept.handle)),
+            snapshots: SnapshotManager::new(group, kept.map(|kept| kept.handle)),
             reads: Reads::default(),
-            waiting: Waiting::default(),
-            asks: BTreeMap::new(),
+            waiting: PendingRequests::default(),
+            pending: BTreeMap::new(),
             last_ask: 0,
             gathered: Vec::new(),
             broken: None,
@@ -123,7 +123,7 @@ impl Server {
             server.restore(position, handle, turn);
         }
         server.perform(outputs, turn);
-        server.go_on(turn);
+        server.proceed(turn);
         match server.broken.take() {
             None => Ok(server),
             Some(why) => Err(why),
@@ -135,7 +135,7 @@ impl Server {
     }
 
     pub(super) fn in_progress(&self) -> usize {
-        self.asks.len()
+        self.pending.len()
     }
 
     pub(super) fn elections(&self) -> u64 {
@@ -150,7 +150,7 @@ impl Server {
 
     pub(super) fn campaign(&mut self, turn: &mut Turn<'_>) {
         self.drive(turn, |raft, turn| raft.campaign_now(turn));
-        self.go_on(turn);
+        self.proceed(turn);
     }
 
     /// A token for a read of the disk.
@@ -177,9 +177,9 @@ impl Server {
             Event::PersistRefused { token } => {
                 self.drive(turn, |raft, turn| raft.persist_refused(token, turn));
             }
-            Event::Settled { tokens } => {
+            Event::Flushed { tokens } => {
                 let through = tokens.into_iter().max().unwrap_or(0);
-                self.snapshots.settled = self.snapshots.settled.max(LogIndex(through));
+                self.snapshots.flushed = self.snapshots.flushed.max(LogIndex(through));
                 self.compact(turn);
             }
             Event::Timer { id: RAFT_TIMER } => self.drive(turn, |raft, turn| raft.timer(turn)),
@@ -190,7 +190,7 @@ impl Server {
             Event::Files { token, result } => self.file_task_ended(token, result, turn),
             Event::Start | Event::Timer { .. } | Event::Dropped => {}
         }
-        self.go_on(turn);
+        self.proceed(turn);
         let leads = (self.raft.leader(), self.raft.term());
         let news = self.led != leads;
         if news {
@@ -212,7 +212,7 @@ impl Server {
     }
 
     /// Whatever can go on now, does.
-    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn proceed(&mut self, turn: &mut Turn<'_>) {
         self.apply(turn);
         self.raft.applied(self.pipeline.applied());
         let mut effects = Vec::new();
@@ -237,33 +237,33 @@ impl Server {
         result
     }
 
-    fn perform(&mut self, outputs: Vec<Output>, turn: &mut Turn<'_>) {
+    fn perform(&mut self, outputs: Vec<Action>, turn: &mut Turn<'_>) {
         for output in outputs {
             self.perform_one(output, turn);
         }
     }
 
     /// Nothing here calls the protocol again: its outputs must be performed in their order.
-    fn perform_one(&mut self, output: Output, turn: &mut Turn<'_>) {
+    fn perform_one(&mut self, output: Action, turn: &mut Turn<'_>) {
         match output {
-            Output::Send { to, message } => self.send(to, message, turn),
-            Output::Persist { token, priority, ops } => turn.push(Effect::Persist { token, priority, ops }),
-            Output::SetTimer { at } => turn.push(Effect::SetTimer { id: RAFT_TIMER, at }),
-            Output::Notice(notice) => self.notice(&notice, turn),
-            Output::Apply(entries) => {
+            Action::Send { to, message } => self.send(to, message, turn),
+            Action::Persist { token, priority, ops } => turn.push(Effect::Persist { token, priority, ops }),
+            Action::SetTimer { at } => turn.push(Effect::SetTimer { id: RAFT_TIMER, at }),
+            Action::Notice(notice) => self.notice(&notice, turn),
+            Action::Apply(entries) => {
                 if let Err(why) = self.pipeline.queue(&entries) {
                     self.broken.get_or_insert(why);
                 }
             }
-            Output::ReadReady { ids, index } => self.waiting.ready(ids, index),
-            Output::ReadFailed { ids, leader } => {
+            Action::ReadReady { ids, index } => self.waiting.ready(ids, index),
+            Action::ReadFailed { ids, leader } => {
                 let mut effects = Vec::new();
                 self.waiting
                     .fail(ids, QueryError::NotLeader { leader }, &mut effects);
                 self.outcomes(effects, turn);
             }
-            Output::TakeSnapshot { .. } => self.snapshots.take(turn),
-            Output::ReadChunk {
+            Action::TakeSnapshot { .. } => self.snapshots.take(turn),
+            Action::ReadChunk {
                 to,
                 position,
                 offset,
@@ -275,15 +275,15 @@ impl Server {
                 self.snapshots
                     .read_chunk(to, handle, (position, offset, length), turn);
             }
-            Output::StoreChunk { meta, offset, bytes } => {
+            Action::StoreChunk { meta, offset, bytes } => {
                 self.snapshots.store_chunk(meta.position, offset, bytes, turn);
             }
-            Output::InstallSnapshot(meta) => self.snapshots.seal(meta, turn),
-            Output::Restore { position } => {
+            Action::InstallSnapshot(meta) => self.snapshots.seal(meta, turn),
+            Action::Restore { position } => {
                 let handle = self.snapshots.received(position);
                 self.restore(position, handle, turn);
             }
-            Output::SnapshotKept { handle } => {
+            Action::SnapshotKept { handle } => {
                 self.snapshots.keep(handle, turn);
                 self.tidy(turn);
             }
@@ -336,7 +336,7 @@ impl Server {
                     self.not_read(id, error, turn);
                 }
                 Outcome::SetTimer { id, at } => turn.push(Effect::SetTimer { id, at }),
-                other => unreachable!("nobody who waits asks for {other:?}"),
+                other => unreachable!("nobody who waits pending for {other:?}"),
             }
         }
     }

@@ -20,9 +20,9 @@ use quorate_raft::format;
 use quorate_raft::snapshot::SnapshotMeta;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition};
 
+use crate::shard::recovery::LogStart;
 use crate::shard::rows::{self, Marker};
 use crate::shard::server::{LOAD_TIMER, Server};
-use crate::shard::starting::Beginning;
 use crate::shard::turn::Turn;
 
 /// How long a server waits when there was no room for the rows of a snapshot.
@@ -52,7 +52,7 @@ enum Purpose {
 
 /// The files of a group on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SnapshotDesk {
+pub(super) struct SnapshotManager {
     group: GroupId,
     /// The file that stands for the beginning of the log, durably.
     current: Option<u64>,
@@ -69,14 +69,14 @@ pub(super) struct SnapshotDesk {
     /// The file whose rows are to be the group's, until they are.
     loading: Option<(LogPosition, u64)>,
     /// The rows that were loaded, read again.
-    loaded: Option<(u64, Beginning)>,
+    loaded: Option<(u64, LogStart)>,
     /// The rows up to this entry survive a crash.
-    pub(super) settled: LogIndex,
+    pub(super) flushed: LogIndex,
 }
 
-impl SnapshotDesk {
+impl SnapshotManager {
     pub(super) fn new(group: GroupId, current: Option<u64>) -> Self {
-        SnapshotDesk {
+        SnapshotManager {
             group,
             current,
             last_number: current.unwrap_or(0),
@@ -88,7 +88,7 @@ impl SnapshotDesk {
             taking: false,
             loading: None,
             loaded: None,
-            settled: LogIndex(0),
+            flushed: LogIndex(0),
         }
     }
 
@@ -355,9 +355,9 @@ impl Server {
     /// Forgets what of the log is not needed any longer: it waits while a snapshot is made, which needs the entry that it
     /// ends with.
     pub(super) fn compact(&mut self, turn: &mut Turn<'_>) {
-        let settled = self.snapshots.settled;
-        if !self.snapshots.taking && self.raft.is_worth_compacting(settled) {
-            self.drive(turn, |raft, turn| raft.settled(settled, turn));
+        let flushed = self.snapshots.flushed;
+        if !self.snapshots.taking && self.raft.is_worth_compacting(flushed) {
+            self.drive(turn, |raft, turn| raft.flushed(flushed, turn));
             if self.raft.kept().is_none() && self.snapshots.current.take().is_some() {
                 // The rows stand for the beginning of the log again.
                 self.snapshots.untidy = true;
@@ -369,14 +369,14 @@ impl Server {
     /// The rows are there: what a server begins with is read from them.
     fn read_loaded(&mut self, after: Option<Bytes>, turn: &mut Turn<'_>) {
         let token = self.token();
-        let beginning = match self.snapshots.loaded.take() {
-            Some((_, beginning)) if after.is_some() => beginning,
-            _ => Beginning::default(),
+        let log_start = match self.snapshots.loaded.take() {
+            Some((_, log_start)) if after.is_some() => log_start,
+            _ => LogStart::default(),
         };
-        self.snapshots.loaded = Some((token, beginning));
+        self.snapshots.loaded = Some((token, log_start));
         turn.push(Effect::Read {
             token,
-            query: Beginning::query(self.group, after),
+            query: LogStart::query(self.group, after),
         });
     }
 
@@ -389,7 +389,7 @@ impl Server {
         result: Result<Rows, Error>,
         turn: &mut Turn<'_>,
     ) -> Option<Result<Rows, Error>> {
-        let Some((_, beginning)) = self
+        let Some((_, log_start)) = self
             .snapshots
             .loaded
             .as_mut()
@@ -398,19 +398,19 @@ impl Server {
             return Some(result);
         };
         let taken = match result {
-            Ok(page) => beginning.take(page),
+            Ok(page) => log_start.take(page),
             Err(error) => Err(error.to_string()),
         };
         match taken {
             Err(why) => self.broken = Some(senseless(&why)),
             Ok(Some(after)) => self.read_loaded(Some(after), turn),
             Ok(None) => {
-                let (_, beginning) = self.snapshots.loaded.take().expect("it was just there");
-                let beginning = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
-                    true => beginning.without_sessions(),
-                    false => beginning,
+                let (_, log_start) = self.snapshots.loaded.take().expect("it was just there");
+                let log_start = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
+                    true => log_start.without_sessions(),
+                    false => log_start,
                 };
-                let (state, marker) = match beginning.state(self.group) {
+                let (state, marker) = match log_start.state(self.group) {
                     Ok(found) => found,
                     Err(why) => {
                         self.broken = Some(senseless(&why));
@@ -425,7 +425,7 @@ impl Server {
                     _ => {
                         self.snapshots.loading = None;
                         self.pipeline.restored(state, marker);
-                        self.snapshots.settled = self.snapshots.settled.max(marker.applied.index);
+                        self.snapshots.flushed = self.snapshots.flushed.max(marker.applied.index);
                         self.tidy(turn);
                     }
                 }

@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// The rows whose versions must be known before this command is applied.
-    pub(super) fn asks(&self, command: &Command) -> Vec<Bytes> {
+    pub(super) fn pending(&self, command: &Command) -> Vec<Bytes> {
         let Command::Write(writes) = command else {
             return Vec::new();
         };
@@ -86,7 +86,7 @@ impl Store {
             let current = *self
                 .versions
                 .get(&row)
-                .expect("what a condition asks about was read before");
+                .expect("what a condition pending about was read before");
             let holds = match write.condition {
                 Condition::Any => true,
                 Condition::Absent => current.is_none(),

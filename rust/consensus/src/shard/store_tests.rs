@@ -33,7 +33,7 @@ fn ok(index: u64) -> Outcome {
 fn a_plain_write_asks_for_nothing() {
     let mut store = Store::new(GROUP);
     let put = Command::Write(vec![write("k", Some("v"), Condition::Any)]);
-    assert!(store.asks(&put).is_empty());
+    assert!(store.pending(&put).is_empty());
     assert_eq!(apply(&mut store, 1, &put), ok(1));
     let written = store.take();
     let record = rows::decode_record(written[&row("k")].as_ref().unwrap()).unwrap();
@@ -48,7 +48,7 @@ fn a_plain_write_asks_for_nothing() {
 fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
     let mut store = Store::new(GROUP);
     let create = Command::Write(vec![write("k", Some("1"), Condition::Absent)]);
-    assert_eq!(store.asks(&create), [row("k")]);
+    assert_eq!(store.pending(&create), [row("k")]);
     assert!(!store.knows(&row("k")));
     store.know(row("k"), None);
     assert_eq!(apply(&mut store, 1, &create), ok(1));
@@ -72,7 +72,7 @@ fn a_batch_is_done_whole_or_not_at_all() {
         write("b", Some("1"), Condition::Absent),
         write("c", None, Condition::Version(7)),
     ]);
-    assert_eq!(store.asks(&batch), [row("b"), row("c")]);
+    assert_eq!(store.pending(&batch), [row("b"), row("c")]);
     store.know(row("b"), None);
     store.know(row("c"), Some(6));
     let failed = Outcome::ConditionFailed {

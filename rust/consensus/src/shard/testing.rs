@@ -1,4 +1,4 @@
-//! A consensus keyspace in memory: what its tests bring along for a cluster of its shards and gates.
+//! A consensus keyspace in memory: what its tests bring along for a cluster of its shards and forwarders.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use quorate_role_testing::{Clients as _, Instance, Roles, Scene, surroundings, t
 use quorate_testing::{Hosted, Profile};
 
 use crate::shard::Shard;
-use crate::shard::gate::Gate;
+use crate::shard::forwarder::Forwarder;
 
 pub(super) mod show;
 
@@ -94,10 +94,13 @@ impl Scene for Shards {
         } = &self.setup;
         let seed = (u64::from(node.0) << 32) ^ boot ^ seed << 40;
         let surroundings = surroundings(node, self.placement.clone(), settings.timing, *bugs);
-        let gate = Hosted {
-            role: RoleId::Gate(KEYSPACE),
+        let forwarder = Hosted {
+            role: RoleId::Forwarder(KEYSPACE),
             seed,
-            instance: Instance::Role(crate::Instance::Gate(Gate::new(&self.keyspace, &surroundings))),
+            instance: Instance::Role(crate::Instance::Forwarder(Forwarder::new(
+                &self.keyspace,
+                &surroundings,
+            ))),
         };
         let shard = |group: &Group| {
             let mut shard = Shard::new(&self.keyspace, group.id, &surroundings)?;
@@ -113,7 +116,7 @@ impl Scene for Shards {
             })
         };
         let shards = self.keyspace.groups.iter().filter_map(shard);
-        [gate].into_iter().chain(shards).collect()
+        [forwarder].into_iter().chain(shards).collect()
     }
 }
 
@@ -123,8 +126,8 @@ pub(super) trait Consensus {
     fn groups(&self) -> Vec<GroupId>;
     /// A node's server of a group, if it runs.
     fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard>;
-    /// A node's gate, if it runs.
-    fn gate(&self, node: NodeId) -> Option<&Gate>;
+    /// A node's forwarder, if it runs.
+    fn forwarder(&self, node: NodeId) -> Option<&Forwarder>;
     /// A client asks. Gives the number that the reply will carry.
     fn ask(&mut self, node: NodeId, group: GroupId, request: Request, timeout: Duration) -> u64;
     /// The keyspace was dropped, as a node has heard: its roles have a last event each, the servers first.
@@ -147,9 +150,9 @@ impl Consensus for Cluster {
         }
     }
 
-    fn gate(&self, node: NodeId) -> Option<&Gate> {
-        match self.instance(node, RoleId::Gate(KEYSPACE))? {
-            Instance::Role(crate::Instance::Gate(gate)) => Some(gate),
+    fn forwarder(&self, node: NodeId) -> Option<&Forwarder> {
+        match self.instance(node, RoleId::Forwarder(KEYSPACE))? {
+            Instance::Role(crate::Instance::Forwarder(forwarder)) => Some(forwarder),
             _ => None,
         }
     }
@@ -157,7 +160,7 @@ impl Consensus for Cluster {
     fn ask(&mut self, node: NodeId, group: GroupId, request: Request, timeout: Duration) -> u64 {
         let role = match self.shard(node, group) {
             Some(_) => RoleId::Shard(group),
-            None => RoleId::Gate(KEYSPACE),
+            None => RoleId::Forwarder(KEYSPACE),
         };
         self.ask_role(node, role, request, timeout)
     }

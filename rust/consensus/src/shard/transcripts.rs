@@ -8,7 +8,7 @@ use quorate_core::key::Key;
 use quorate_core::store::Table;
 use quorate_protocol::api::{Request, Stamp};
 use quorate_protocol::shard_command::{self, Condition, Write};
-use quorate_raft::alphabet::ReadLevel;
+use quorate_raft::event::ReadLevel;
 use quorate_raft::types::GroupId;
 use quorate_role_testing::{Envelope, Roles};
 use quorate_testing::transcript::{Call, Outcome, Script, Verb, run};
@@ -51,7 +51,7 @@ impl Script for Play {
                 "nodes of which the first are members of the only group" cluster;
             "unsettle" "n1" "what is derived does not settle until: settle n1" |play, call| {
                 let node = call.node()?;
-                cluster_of(play)?.node(node).disk.unsettled = true;
+                cluster_of(play)?.node(node).disk.unflushed = true;
                 Ok(String::new())
             };
             "settle" "n1" "the disk does all that it was asked for" release;
@@ -91,7 +91,7 @@ impl Script for Play {
                 let node: NodeId = call.node()?;
                 Ok(show::rows(&cluster_of(play)?.node(node).disk.store.contents, GROUP))
             };
-            "messages" "on" "also show what gates and shards say to each other" |play, call| {
+            "messages" "on" "also show what forwarders and shards say to each other" |play, call| {
                 play.messages = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -102,7 +102,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client asks for one batch, maybe in a session with this number" propose;
+            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client pending for one batch, maybe in a session with this number" propose;
             "delete" "KEY[@7] ... [session=s3.1] [acked=0]" "likewise" propose;
             "append" "DATA [source=web] [session=s3.1] [acked=0]" "likewise" propose;
             "open" "[idle=5s]" "... opens a session" |play, call| {

@@ -2,7 +2,7 @@
 //!
 //! The in-memory store of simulated nodes is made of it, and the disks of tests are. It is one moment's contents, and knows
 //! nothing of commits: who holds it decides when an operation counts. Rows that were [derived](Contents::derive) are seen at
-//! once, run by run, and a crash takes the runs that have not [settled](Contents::settle).
+//! once, run by run, and a crash takes the runs that have not [flushed](Contents::settle).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -105,17 +105,17 @@ impl Contents {
     }
 
     /// The last run that a crash leaves.
-    pub fn settled(&self) -> u64 {
+    pub fn flushed(&self) -> u64 {
         self.runs - self.under.len() as u64
     }
 
     /// A crash leaves the runs up to this one.
     pub fn settle(&mut self, through: u64) {
-        let count = through.saturating_sub(self.settled()) as usize;
+        let count = through.saturating_sub(self.flushed()) as usize;
         self.under.drain(..count.min(self.under.len()));
     }
 
-    /// Takes back the runs that have not settled, as a crash does.
+    /// Takes back the runs that are not flushed, as a crash does.
     pub fn forget_derived(&mut self) {
         // The oldest last: it says what is on disk.
         while let Some(run) = self.under.pop_back() {

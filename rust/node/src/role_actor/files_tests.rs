@@ -24,7 +24,7 @@ fn derive(token: u64, row: &'static str, applied: &'static str) -> Effect {
         key,
         value: Some(value.into()),
     };
-    Effect::Derive {
+    Effect::ApplyRows {
         token,
         writes: vec![write(row.into(), applied), write(MARKER, applied)],
     }

@@ -6,7 +6,7 @@ use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect};
 
 use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
-use crate::exchange::{Kind, Progress};
+use crate::operation::{Kind, Progress};
 
 impl Coordinator {
     /// An answer to something that was sent about an exchange.
@@ -18,10 +18,10 @@ impl Coordinator {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        match (&mut exchange.kind, message) {
+        match (&mut pending.kind, message) {
             (
                 Kind::Write(write),
                 Message::Assigned {
@@ -49,7 +49,7 @@ impl Coordinator {
             (Kind::Scan(scan), Message::Failed(error)) => scan.lost(from.node, Some(error)),
             (Kind::Forwarded { .. }, Message::Forwarded(result)) => {
                 if let Err(error) = &result {
-                    exchange.ask.attempts.failed(error);
+                    pending.ask.attempts.failed(error);
                 }
                 return self.conclude(id, Progress::Done(result), now, effects);
             }
@@ -60,7 +60,7 @@ impl Coordinator {
 
     /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
     fn store(&self, id: u64, effects: &mut Vec<Effect>) {
-        let Some(Kind::Write(write)) = self.exchanges.get(&id).map(|exchange| &exchange.kind) else {
+        let Some(Kind::Write(write)) = self.pending.get(&id).map(|pending| &pending.kind) else {
             return;
         };
         let Some(state) = write.state() else { return };
@@ -72,11 +72,11 @@ impl Coordinator {
 
     /// Looks at what an exchange has, and does what follows.
     pub(super) fn advance(&mut self, id: u64, impatient: bool, now: Now, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let (required, level) = (exchange.ask.required, exchange.ask.level);
-        let progress = match &mut exchange.kind {
+        let (required, level) = (pending.ask.required, pending.ask.level);
+        let progress = match &mut pending.kind {
             Kind::Write(write) if self.surroundings.bugs.has(Bug::WriteQuorumByLiveness) => {
                 write.progress_by_liveness(required, level)
             }
@@ -90,7 +90,7 @@ impl Coordinator {
                 let progress = read.progress(required, level);
                 let key = read.key.clone();
                 if let Some(heal) = heal {
-                    let trace = exchange.ask.trace;
+                    let trace = pending.ask.trace;
                     self.repair(key.clone(), heal, (id, trace), now, effects);
                 }
                 for node in more {
@@ -108,18 +108,18 @@ impl Coordinator {
     /// Does what an exchange has come to.
     pub(super) fn conclude(&mut self, id: u64, progress: Progress, now: Now, effects: &mut Vec<Effect>) {
         let me = self.surroundings.me();
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
         let name = &self.keyspace.settings.name;
         match progress {
             Progress::Waiting => {}
             Progress::Answered(result) => {
-                exchange.ask.answer(result, me, name, now, effects);
+                pending.ask.answer(result, me, name, now, effects);
                 self.linger(id, now, effects);
             }
             Progress::Done(result) => {
-                exchange.ask.answer(result, me, name, now, effects);
+                pending.ask.answer(result, me, name, now, effects);
                 self.end(id, now, effects);
             }
             Progress::Over => self.end(id, now, effects),
@@ -128,29 +128,29 @@ impl Coordinator {
 
     /// A read that is answered waits a while for the rest, to repair them: not for long, and not with too many others.
     fn linger(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let Kind::Read(read) = &exchange.kind else { return };
+        let Kind::Read(read) = &pending.kind else { return };
         let weight = read.weight();
         if self.lingering_bytes + weight > MAX_LINGERING_BYTES {
             return self.end(id, now, effects);
         }
-        exchange.lingers = weight;
+        pending.lingers = weight;
         self.lingering_bytes += weight;
-        let until = exchange.ask.deadline.min(now.instant + REPAIR_PATIENCE);
-        self.wakes.remove(&(exchange.ask.deadline, id));
-        exchange.ask.deadline = until;
+        let until = pending.ask.deadline.min(now.instant + REPAIR_PATIENCE);
+        self.wakes.remove(&(pending.ask.deadline, id));
+        pending.ask.deadline = until;
         self.wakes.insert((until, id));
     }
 
     /// Forgets an exchange. What it found wanting is repaired now.
     fn end(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.remove(id) else { return };
-        match exchange.kind {
+        let Some(pending) = self.remove(id) else { return };
+        match pending.kind {
             Kind::Read(read) => {
                 if let Some(repair) = read.repair() {
-                    self.repair(read.key, repair, (id, exchange.ask.trace), now, effects);
+                    self.repair(read.key, repair, (id, pending.ask.trace), now, effects);
                 }
             }
             Kind::Scan(scan) => {

@@ -6,7 +6,7 @@ use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, Event};
 
 use super::Coordinator;
-use crate::exchange::{Kind, Origin, reply};
+use crate::operation::{Kind, Origin, reply};
 
 impl Coordinator {
     /// Answers everything that is in progress. A put may have been made an event by the own replica, or by the node that it
@@ -15,12 +15,12 @@ impl Coordinator {
         self.dropped = true;
         let me = self.me();
         let name = self.keyspace.settings.name.clone();
-        for id in self.exchanges.keys().copied().collect::<Vec<_>>() {
-            let Some(mut exchange) = self.remove(id) else {
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            let Some(mut pending) = self.remove(id) else {
                 continue;
             };
-            let required = exchange.ask.required;
-            let acked = match &exchange.kind {
+            let required = pending.ask.required;
+            let acked = match &pending.kind {
                 Kind::Read(_) | Kind::Scan(_) => None,
                 Kind::Write(write) => Some(write.acked()),
                 Kind::Forwarded { .. } => Some(0),
@@ -33,7 +33,7 @@ impl Coordinator {
                     reason: Some(self.keyspace.was_dropped()),
                 },
             );
-            exchange.ask.answer(Err(error), me, &name, now, effects);
+            pending.ask.answer(Err(error), me, &name, now, effects);
         }
     }
 

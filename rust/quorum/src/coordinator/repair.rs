@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_core::dedup::Dedup;
 use quorate_core::ids::NodeId;
 use quorate_core::key::Key;
-use quorate_core::recent::Recent;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::message::Message;
 use quorate_protocol::role::Effect;
@@ -34,7 +34,7 @@ struct Sent {
 pub(super) struct Repairs {
     /// What a key's replicas were sent, and until when that counts.
     sent: BTreeMap<Key, (Sent, Instant)>,
-    told: Recent<Vec<NodeId>>,
+    told: Dedup<Vec<NodeId>>,
 }
 
 impl Repairs {

@@ -19,7 +19,7 @@ use quorate_protocol::telemetry::Operation;
 use rand_core::Rng as _;
 
 use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_PATIENCE, SCAN_PATIENCE};
-use crate::exchange::{Ask, Kind, Origin, Progress, reply};
+use crate::operation::{Kind, Origin, Progress, RequestDetails, reply};
 use crate::read::Read;
 use crate::scan::Scan;
 use crate::write::{Change, Write};
@@ -83,7 +83,7 @@ impl Coordinator {
             Ok(required) => required,
             Err(error) => return reply(origin, Err(error), effects),
         };
-        let ask = Ask::new(origin, &header, operation, (level, required), now, rng);
+        let ask = RequestDetails::new(origin, &header, operation, (level, required), now, rng);
         if ask.deadline <= now.instant {
             let error = self.too_late(&request, required);
             return self.refuse(ask, error, now, effects);
@@ -124,7 +124,7 @@ impl Coordinator {
     }
 
     /// Answers without having done anything.
-    fn refuse(&self, mut ask: Ask, error: Error, now: Now, effects: &mut Vec<Effect>) {
+    fn refuse(&self, mut ask: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
         ask.answer(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
     }
 
@@ -145,7 +145,7 @@ impl Coordinator {
 
     // ---- writes ----
 
-    fn put(&mut self, mut ask: Ask, change: Change, now: Now, effects: &mut Vec<Effect>) {
+    fn put(&mut self, mut ask: RequestDetails, change: Change, now: Now, effects: &mut Vec<Effect>) {
         let size = change.value.as_ref().map_or(0, Bytes::len);
         if size > MAX_VALUE_BYTES {
             let error = Error::LimitExceeded {
@@ -195,7 +195,14 @@ impl Coordinator {
     }
 
     /// Hands a put to a node that holds a replica of its key.
-    fn forward(&mut self, mut ask: Ask, change: Change, to: NodeId, now: Now, effects: &mut Vec<Effect>) {
+    fn forward(
+        &mut self,
+        mut ask: RequestDetails,
+        change: Change,
+        to: NodeId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         if ask.is_forwarded() {
             let error = Error::Refused(format!(
                 "{} holds no replica of {} in generation {}: refresh the topology",
@@ -211,7 +218,7 @@ impl Coordinator {
     }
 
     fn send_forward(&self, id: u64, change: Change, to: NodeId, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.exchanges.get(&id) else {
+        let Some(pending) = self.pending.get(&id) else {
             return;
         };
         let request = Request::Put {
@@ -219,7 +226,7 @@ impl Coordinator {
             key: change.key,
             value: change.value,
             context: change.context,
-            level: Some(exchange.ask.level),
+            level: Some(pending.ask.level),
             write_id: change.write_id,
         };
         self.send(id, self.coordinator(to), Message::Forward(request), effects);
@@ -229,28 +236,35 @@ impl Coordinator {
     /// because of its own disk, and there are enough others, another replica of the key is asked to coordinate the
     /// put; what that one says is the answer.
     pub(super) fn refused(&mut self, id: u64, error: Error, now: Now, effects: &mut Vec<Effect>) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let Kind::Write(write) = &mut exchange.kind else {
+        let Kind::Write(write) = &mut pending.kind else {
             return;
         };
-        exchange.ask.attempts.declined();
+        pending.ask.attempts.declined();
         let own_disk = matches!(error, Error::StorageFull(_) | Error::CorruptRecord(_));
-        let enough = write.targets().count() >= usize::from(exchange.ask.required);
+        let enough = write.targets().count() >= usize::from(pending.ask.required);
         let to = write.targets().next().filter(|_| own_disk && enough);
         let (Some(to), Some(change)) = (to, write.forget()) else {
             return self.conclude(id, Progress::Done(Err(error)), now, effects);
         };
-        exchange.ask.attempts.begin();
-        exchange.kind = Kind::Forwarded { to };
+        pending.ask.attempts.begin();
+        pending.kind = Kind::Forwarded { to };
         self.send_forward(id, change, to, effects);
     }
 
     // ---- reads ----
 
     /// Asks as many replicas as the level requires, or `all` of them. The own one first: it is next door.
-    fn get(&mut self, ask: Ask, key: Key, (repair, all): (bool, bool), now: Now, effects: &mut Vec<Effect>) {
+    fn get(
+        &mut self,
+        ask: RequestDetails,
+        key: Key,
+        (repair, all): (bool, bool),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let me = self.me();
         let copies = self.preference.of(&key).iter();
         let mut copies: Vec<(NodeId, bool)> = copies.map(|node| (*node, self.alive(*node))).collect();
@@ -273,7 +287,7 @@ impl Coordinator {
     /// Reads a key for nobody, from all replicas, so that a corrupt record of it is found and healed.
     pub(super) fn check(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
         let required = self.keyspace.settings.replicas;
-        let ask = Ask::own(
+        let ask = RequestDetails::own(
             Operation::Get,
             (Level::All, required),
             now.instant + REPAIR_PATIENCE,
@@ -293,7 +307,14 @@ impl Coordinator {
         range
     }
 
-    fn scan(&mut self, ask: Ask, range: Range<Bytes>, limit: u32, now: Now, effects: &mut Vec<Effect>) {
+    fn scan(
+        &mut self,
+        ask: RequestDetails,
+        range: Range<Bytes>,
+        limit: u32,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let required = ask.required;
         if let Err(alive) = Scan::covers(&self.surroundings.alive, &self.preference, required) {
             return self.refuse(ask, Error::unavailable(required, alive), now, effects);

@@ -46,7 +46,7 @@ impl Replica {
 
     /// Dots that were given out may be forgotten here and known elsewhere: the next ones have another id. It is drawn
     /// once the current event has been dealt with ([`Replica::number`]); until then there are no dots.
-    pub(super) fn renounce(&mut self) {
+    pub(super) fn retire_replica_id(&mut self) {
         self.counter = self.counter.take().filter(|counter| !counter.is_used());
     }
 

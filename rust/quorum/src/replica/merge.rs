@@ -17,7 +17,7 @@ use quorate_versions::{DotCounter, KeyState};
 use super::{
     EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, refuse,
 };
-use crate::slot::{Work, WorkKind};
+use crate::key_lock::{Work, WorkKind};
 
 impl Replica {
     pub(super) fn assign(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
@@ -29,12 +29,12 @@ impl Replica {
         else {
             return;
         };
-        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
-        if slot.corrupt {
+        let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
+        if lock.corrupt {
             let error = corrupt(&key);
             return refuse(&work, error, effects);
         }
-        let state = slot.state.as_ref().expect("work is executed on a loaded slot");
+        let state = lock.state.as_ref().expect("work is executed on a loaded lock");
         // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
         if let Some(known) = state.find_write(*write_id) {
             let message = Message::Assigned {
@@ -59,7 +59,7 @@ impl Replica {
         }
         let timestamp = self.clock.tick(now.wall);
         if state.clock().contains(dot) {
-            self.renounce();
+            self.retire_replica_id();
             return self.stalled.push((key, work));
         }
         let next = match state.put(dot, value.clone(), timestamp, *write_id, context.as_ref()) {
@@ -100,17 +100,17 @@ impl Replica {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let slot = self.slots.get_mut(&key).expect("work is executed on a slot");
-        if slot.corrupt && !heals {
+        let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
+        if lock.corrupt && !heals {
             return refuse(work, corrupt(&key), effects);
         }
-        let state = slot.state.clone().expect("work is executed on a loaded slot");
-        let healed = std::mem::take(&mut slot.corrupt);
+        let state = lock.state.clone().expect("work is executed on a loaded lock");
+        let healed = std::mem::take(&mut lock.corrupt);
         if !healed && state.includes(incoming) {
             return self.tell_when_durable(&key, work, now, effects);
         }
         if healed {
-            self.renounce();
+            self.retire_replica_id();
         }
         self.adopt_time(incoming, now, effects);
         let merged = state.merge(incoming);
@@ -134,17 +134,17 @@ impl Replica {
         }
     }
 
-    /// What was asked for is part of the slot's state already: tell so when that is durable.
+    /// What was asked for is part of the lock's state already: tell so when that is durable.
     fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
-        let slot = &self.slots[key];
-        let state = slot.state.clone().expect("work is executed on a loaded slot");
-        match slot.newest {
+        let lock = &self.locks[key];
+        let state = lock.state.clone().expect("work is executed on a loaded lock");
+        match lock.newest {
             Some(token) => match self.persists.get_mut(&token) {
                 Some(Persist::State { tell, .. }) => tell.push(Told::new(work, now)),
-                other => panic!("a slot's newest persist is a state in flight, not {other:?}"),
+                other => panic!("a lock's newest persist is a state in flight, not {other:?}"),
             },
             // The disk refused the state, but not yet all that it was made of: try again.
-            None if slot.in_flight > 0 => self.persist(key, state, work, now, effects),
+            None if lock.in_flight > 0 => self.persist(key, state, work, now, effects),
             None => effects.push(Effect::Send {
                 to: work.from,
                 header: work.header,
@@ -155,22 +155,22 @@ impl Replica {
 
     fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let token = self.token();
-        let slot = self.slots.get_mut(key).expect("work is executed on a slot");
+        let lock = self.locks.get_mut(key).expect("work is executed on a lock");
         let mut writes = vec![StateWrite {
             table: Table::Records,
             key: record_key(self.keyspace.id, key),
             value: Some(state.encode()),
         }];
-        if !slot.indexed {
+        if !lock.indexed {
             writes.push(StateWrite {
                 table: Table::TokenIndex,
                 key: index_key(self.keyspace.id, self.preference.token(key).0, key),
                 value: Some(bytes::Bytes::new()),
             });
         }
-        slot.state = Some(state);
-        slot.in_flight += 1;
-        slot.newest = Some(token);
+        lock.state = Some(state);
+        lock.in_flight += 1;
+        lock.newest = Some(token);
         let mut tell = vec![Told::new(work, now)];
         if self.surroundings.bugs.has(Bug::AckBeforeDurable) {
             effects.push(Effect::Send {
@@ -215,10 +215,10 @@ impl Replica {
 
     /// A persist of a key's state has been answered.
     fn settle(&mut self, key: &Key, token: u64, durable: bool) {
-        let slot = self.slots.get_mut(key).expect("a slot outlives its persists");
-        slot.in_flight -= 1;
-        slot.indexed |= durable;
-        slot.newest = slot.newest.filter(|newest| *newest != token);
+        let lock = self.locks.get_mut(key).expect("a lock outlives its persists");
+        lock.in_flight -= 1;
+        lock.indexed |= durable;
+        lock.newest = lock.newest.filter(|newest| *newest != token);
         self.release(key);
     }
 
@@ -237,7 +237,7 @@ impl Replica {
                 }
             }
             Some(Persist::State { key, tell }) => {
-                self.renounce();
+                self.retire_replica_id();
                 let full = self.full();
                 for told in tell {
                     self.commit_span(&told, now, rng, Some(&full), effects);

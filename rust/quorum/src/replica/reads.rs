@@ -112,7 +112,7 @@ impl Replica {
             Read::Point(key, look, purpose) => match found(&key, look, result) {
                 Found::Next(look) => self.look(key, look, purpose, effects),
                 Found::State(state) => match purpose {
-                    Purpose::Slot => self.loaded(key, state, now, effects),
+                    Purpose::KeyLock => self.loaded(key, state, now, effects),
                     Purpose::Fetch(to, header, since) => {
                         self.fetched(key, state, (to, header, since), now, rng, effects);
                     }

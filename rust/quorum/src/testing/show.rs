@@ -200,7 +200,7 @@ pub(crate) fn trace(event: &TraceEvent, everything: bool) -> Option<String> {
                 RoleId::Control => "control",
                 RoleId::Coordinator(_) => "coordinator",
                 RoleId::Replica(_) => "replica",
-                RoleId::Gate(_) => "gate",
+                RoleId::Forwarder(_) => "forwarder",
                 RoleId::Shard(_) => "shard",
             };
             format!("{} (to its own {role})", envelope(sent))

@@ -18,9 +18,9 @@ use quorate_testing::seeds::outcome;
 use quorate_testing::{Crash, Store as _};
 
 use crate::Raft;
+use crate::action::Action;
 use crate::configuration::Configuration;
 use crate::entry::Entry;
-use crate::output::Output;
 use crate::recovery::Recovery;
 use crate::server::{Recovered, Turn};
 use crate::settings::{Settings, Setup, Timing};
@@ -143,7 +143,7 @@ fn fingerprint(value: &impl Hash) -> u64 {
 }
 
 impl Server {
-    fn started(node: NodeId, disk: Disk, bugs: Bugs) -> (Self, Vec<Output>) {
+    fn started(node: NodeId, disk: Disk, bugs: Bugs) -> (Self, Vec<Action>) {
         let timing = Timing {
             // Nobody is sticky, so that a deaf voter is a lost message.
             election_min: Duration::ZERO,
@@ -234,17 +234,17 @@ impl Server {
         self.raft.leaderless = None;
     }
 
-    fn perform(&mut self, outputs: Vec<Output>) -> Vec<Envelope> {
+    fn perform(&mut self, outputs: Vec<Action>) -> Vec<Envelope> {
         let mut sent = Vec::new();
         for output in outputs {
             match output {
-                Output::Send { to, message } => sent.push(envelope(self.raft.me(), to, message)),
-                Output::Persist { token, priority, ops } => {
+                Action::Send { to, message } => sent.push(envelope(self.raft.me(), to, message)),
+                Action::Persist { token, priority, ops } => {
                     let background = priority == Priority::Bulk;
                     self.disk.submit((), token, background, ops);
                     self.awaited.insert(token);
                 }
-                Output::SetTimer { .. } | Output::Notice(_) | Output::Apply(_) => {}
+                Action::SetTimer { .. } | Action::Notice(_) | Action::Apply(_) => {}
                 other => panic!("nothing here needs {other:?}"),
             }
         }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use quorate_checker::figure3::{Figure3, Verdict};
 use quorate_core::ids::NodeId;
 
-use crate::alphabet::{ProposeError, ReadLevel};
+use crate::action::Notice;
 use crate::entry::{Entry, EntryKind};
-use crate::output::Notice;
+use crate::event::{ProposeError, ReadLevel};
 use crate::sessions::{Answer, Request, SessionId, request_of};
 use crate::testing::{Cluster, Group as _, Output, Proposed, Queried, Seen, TraceEvent};
 use crate::types::{LogIndex, LogPosition};

@@ -7,14 +7,14 @@ use quorate_core::time::Instant;
 use quorate_testing::Loss;
 
 use super::{Cluster, Envelope, GROUP, Group as _, Output, TraceEvent};
-use crate::alphabet::{ProposeError, QueryError};
+use crate::action::Notice;
 use crate::entry::{Entry, EntryKind};
+use crate::event::{ProposeError, QueryError};
 use crate::format;
 use crate::message::Body;
-use crate::output::Notice;
 use crate::server::Refusal;
 use crate::sessions::{Answer, Request, request_of};
-use crate::snapshot::Beginning;
+use crate::snapshot::LogStart;
 use crate::status::ServerState;
 use crate::types::HardState;
 
@@ -194,12 +194,11 @@ fn op(op: &JournalOp) -> String {
             format!("{} voted {vote}", hard.term)
         }
         JournalOp::PutHard { value, .. } => {
-            let beginning: Beginning =
-                format::decode("log record", value).expect("servers write log records");
-            let snapshot = beginning.snapshot.map_or("no snapshot".to_owned(), |kept| {
+            let log_start: LogStart = format::decode("log record", value).expect("servers write log records");
+            let snapshot = log_start.snapshot.map_or("no snapshot".to_owned(), |kept| {
                 format!("snapshot {}", kept.meta.position)
             });
-            format!("{snapshot} with log after {}", beginning.base)
+            format!("{snapshot} with log after {}", log_start.base)
         }
         JournalOp::DeleteHard { .. } => "forget a state".to_owned(),
         JournalOp::Write(_) => "rows".to_owned(),

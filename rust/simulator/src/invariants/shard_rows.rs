@@ -117,7 +117,7 @@ impl Invariant for ShardRows {
             {
                 self.applied.remove(&server);
             }
-            if let Effect::Derive { token, writes } = effect {
+            if let Effect::ApplyRows { token, writes } = effect {
                 let before = self.applied.insert(server, *token);
                 let ledger = world
                     .ledgers()

@@ -11,7 +11,7 @@ use quorate_protocol::role::{Address, Effect, Event, RoleId, Spec, Surroundings}
 use quorate_protocol::wire::Envelope;
 use quorate_raft::settings::Timing;
 use quorate_roles::Instance;
-use quorate_storage::{Completion, Outcome, Request, Settled};
+use quorate_storage::{Completion, Flushed, Outcome, Request};
 
 use super::clock::Clock;
 use super::machine::{Process, RoleHost};
@@ -216,7 +216,7 @@ impl World {
                 });
                 self.begin_commit(node);
             }
-            Effect::Derive { token, writes } => {
+            Effect::ApplyRows { token, writes } => {
                 let owner = self.process_mut(node).roles[&role].instance;
                 let machine = self.machines.get_mut(&node).expect("the node exists");
                 machine.disk.derive(owner, token, writes);
@@ -396,10 +396,10 @@ impl World {
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let FilesStep {
             answer,
-            settled,
+            flushed,
             next,
         } = machine.disk.files_step(owner);
-        self.mail_settled(node, settled);
+        self.mail_settled(node, flushed);
         if let Some((instance, token, result)) = answer
             && let Some(role) = self.process_mut(node).role_of(instance)
         {
@@ -411,10 +411,10 @@ impl World {
         }
     }
 
-    fn mail_settled(&mut self, node: NodeId, settled: Vec<Settled>) {
-        for Settled { owner, tokens } in settled {
+    fn mail_settled(&mut self, node: NodeId, flushed: Vec<Flushed>) {
+        for Flushed { owner, tokens } in flushed {
             if let Some(role) = self.process_mut(node).role_of(owner) {
-                self.mail(node, role, Event::Settled { tokens }, Duration::ZERO);
+                self.mail(node, role, Event::Flushed { tokens }, Duration::ZERO);
             }
         }
     }
@@ -446,8 +446,8 @@ impl World {
         });
         self.complete_commits(node, completions);
         let machine = self.machines.get_mut(&node).expect("the node exists");
-        let settled = machine.disk.apply();
-        self.mail_settled(node, settled);
+        let flushed = machine.disk.apply();
+        self.mail_settled(node, flushed);
         self.begin_commit(node);
     }
 
@@ -480,7 +480,7 @@ fn roles_of(spec: &Spec) -> Vec<RoleId> {
         Spec::Quorum(keyspace) => vec![RoleId::Replica(keyspace.id), RoleId::Coordinator(keyspace.id)],
         Spec::Consensus(keyspace) => {
             let shards = keyspace.groups.iter().map(|group| RoleId::Shard(group.id));
-            shards.chain([RoleId::Gate(keyspace.id)]).collect()
+            shards.chain([RoleId::Forwarder(keyspace.id)]).collect()
         }
     }
 }

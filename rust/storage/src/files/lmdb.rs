@@ -23,7 +23,7 @@ const LOOK_BYTES: usize = 4 << 20;
 
 /// Performs tasks, on any thread.
 ///
-/// A copy begins by freezing the overlay's active layer, which takes no time, and pins the state while the overlay
+/// A copy begins by freezing the memtable's active layer, which takes no time, and pins the state while the memtable
 /// cannot change. So it sees state, frozen layer and the few rows after it as they were at one moment, and holds
 /// nobody up while it copies them.
 pub struct LmdbFiles {

@@ -1,4 +1,4 @@
-//! The writer of the state: moves the overlay's rows there, in large batches sorted by key.
+//! The writer of the state: moves the memtable's rows there, in large batches sorted by key.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::usage::Full;
 use crate::error::CommitError;
 use crate::files::Bulk;
 use crate::frame::{self, Kind};
-use crate::overlay::Layer;
+use crate::memtable::Layer;
 use crate::store::{Applier, DerivedRows, TABLES};
 
 /// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
@@ -27,7 +27,7 @@ pub struct LmdbApplier {
     /// The position up to which the state has the rows, durably.
     applied: u64,
     /// The last run of derived rows that the state has durably.
-    settled: u64,
+    flushed: u64,
     /// Why the store may not be used any more.
     failed: Option<String>,
     scratch: Vec<u8>,
@@ -39,7 +39,7 @@ impl LmdbApplier {
             shared,
             done: None,
             applied,
-            settled: 0,
+            flushed: 0,
             failed: None,
             scratch: Vec::new(),
         }
@@ -129,12 +129,12 @@ impl Applier for LmdbApplier {
                     self.shared.trimmable.store(self.applied, Ordering::Release);
                     self.applied = layer.through();
                 }
-                self.settled = layer.derived().unwrap_or(self.settled);
+                self.flushed = layer.derived().unwrap_or(self.flushed);
                 self.shared.state_full.clear();
-                let mut overlay = self.shared.overlay_mut();
-                let applied = overlay.thaw();
+                let mut memtable = self.shared.overlay_mut();
+                let applied = memtable.thaw();
                 // Freeing a large layer takes a while: not under the lock.
-                drop(overlay);
+                drop(memtable);
                 drop((applied, layer));
                 Ok(false)
             }
@@ -157,11 +157,11 @@ impl Applier for LmdbApplier {
         Arc::clone(&self.shared) as _
     }
 
-    fn settled(&self) -> u64 {
-        self.settled
+    fn flushed(&self) -> u64 {
+        self.flushed
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.shared.overlay().bytes()
+        self.shared.memtable().bytes()
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of the state that go past journal and overlay: what loading a file of rows is made of.
+//! Changes of the state that go past journal and memtable: what loading a file of rows is made of.
 //!
 //! Each is a transaction of its own, durable when it returns. What is unapplied is not touched, so a load begins by
 //! settling it.

@@ -13,7 +13,7 @@ use super::{Options, length};
 use crate::datadir::{create_dir_durably, io_error, sync_dir};
 use crate::error::OpenError;
 use crate::frame::{self, HEADER_BYTES, Kind, RecordError};
-use crate::overlay::Overlay;
+use crate::memtable::Memtable;
 use crate::store::{NODE_STREAM, TABLES};
 use crate::sys;
 
@@ -89,8 +89,8 @@ impl JournalEnv {
         (self.env.info().last_page_number as u64 + 1) * sys::page_bytes()
     }
 
-    /// Loads the rows of the node's stream after the position `applied` into the overlay.
-    pub(super) fn replay(&self, applied: u64, overlay: &mut Overlay) -> Result<Positions, OpenError> {
+    /// Loads the rows of the node's stream after the position `applied` into the memtable.
+    pub(super) fn replay(&self, applied: u64, memtable: &mut Memtable) -> Result<Positions, OpenError> {
         let corrupt = |detail| OpenError::Corrupt {
             path: self.data_file(),
             detail,
@@ -115,7 +115,7 @@ impl JournalEnv {
             if position > applied {
                 let writes = decode_entry(key, &Bytes::copy_from_slice(stored))
                     .map_err(|why| corrupt(format!("entry {position} of the node's stream: {why}")))?;
-                overlay.insert(writes, position);
+                memtable.insert(writes, position);
             }
         }
         let last = last.unwrap_or(0);

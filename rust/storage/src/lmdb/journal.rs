@@ -247,23 +247,23 @@ impl Committer for LmdbJournal {
                 return Err(self.fail(failed));
             }
         }
-        // The overlay keeps slices of the entries, as it does after recovery: no row keeps a network buffer alive.
+        // The memtable keeps slices of the entries, as it does after recovery: no row keeps a network buffer alive.
         let decoded = entries.iter().map(|(position, framed)| {
             let writes = coding::decode_writes(framed.slice(HEADER_BYTES..));
             (*position, writes.expect("an entry decodes to what was encoded"))
         });
         let decoded: Vec<_> = decoded.collect();
-        let mut overlay = self.shared.overlay_mut();
+        let mut memtable = self.shared.overlay_mut();
         for (position, writes) in decoded {
-            overlay.insert(writes, position);
+            memtable.insert(writes, position);
         }
-        drop(overlay);
+        drop(memtable);
         self.fill.grow(&self.shared);
         Ok(())
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.shared.overlay().bytes()
+        self.shared.memtable().bytes()
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

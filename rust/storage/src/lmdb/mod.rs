@@ -4,13 +4,13 @@
 //!  commit ──► journal/   default sync flags, pre-zeroed file; an entry per batch of rows, entries of other streams,
 //!     │                  hard states. What an acknowledgement waits for: one transaction, two syncs.
 //!     ▼
-//!  overlay    in memory: rows that are durable but not yet applied; readers look here first
+//!  memtable    in memory: rows that are durable but not yet applied; readers look here first
 //!     │
 //!     ▼  apply_step, in the background, in large batches sorted by key
 //!  state/     the rows, and up to which position of the journal they are applied, in the same transaction
 //! ```
 //!
-//! **Recovery** loads into the overlay what the journal has beyond the state's applied position. **Trimming** lags one
+//! **Recovery** loads into the memtable what the journal has beyond the state's applied position. **Trimming** lags one
 //! round: an entry leaves the journal once a *later* round of applying has been synced. So the journal always
 //! reaches back before the state's newest transaction, and opening can tell a journal and a state that do not belong
 //! together.
@@ -44,7 +44,7 @@ use crate::datadir::DataDir;
 use crate::error::{CommitError, OpenError};
 use crate::files::folder::Folder;
 use crate::files::{Bulk, LmdbFiles};
-use crate::overlay::Overlay;
+use crate::memtable::Memtable;
 use crate::store::{Applier, Committer, DerivedRows, Reader, Store, assert_writes};
 use crate::sys;
 
@@ -99,7 +99,7 @@ impl fmt::Debug for Options {
 struct Shared {
     journal: JournalEnv,
     state: StateEnv,
-    overlay: RwLock<Overlay>,
+    memtable: RwLock<Memtable>,
     /// Entries of the node's stream up to here may leave the journal.
     trimmable: AtomicU64,
     /// The last round of applying found no room: no rows are taken until one succeeds.
@@ -113,12 +113,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn overlay(&self) -> RwLockReadGuard<'_, Overlay> {
-        self.overlay.read().expect("no holder of the overlay panics")
+    fn memtable(&self) -> RwLockReadGuard<'_, Memtable> {
+        self.memtable.read().expect("no holder of the memtable panics")
     }
 
-    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Overlay> {
-        self.overlay.write().expect("no holder of the overlay panics")
+    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Memtable> {
+        self.memtable.write().expect("no holder of the memtable panics")
     }
 
     fn available_bytes(&self) -> Result<u64, String> {
@@ -134,7 +134,7 @@ impl DerivedRows for Shared {
     }
 
     fn unapplied_bytes(&self) -> usize {
-        self.overlay().bytes()
+        self.memtable().bytes()
     }
 }
 
@@ -174,12 +174,12 @@ impl LmdbStore {
         dir.set_has_data()?;
 
         let applied = state.applied()?;
-        let mut overlay = Overlay::after(applied);
-        let replayed = journal.replay(applied, &mut overlay)?;
+        let mut memtable = Memtable::after(applied);
+        let replayed = journal.replay(applied, &mut memtable)?;
         let shared = Arc::new(Shared {
             journal,
             state,
-            overlay: RwLock::new(overlay),
+            memtable: RwLock::new(memtable),
             trimmable: AtomicU64::new(0),
             state_full: Mark::default(),
             commit_full: Mark::default(),
@@ -225,8 +225,8 @@ impl Store for LmdbStore {
         self.applier.derived()
     }
 
-    fn settled(&self) -> u64 {
-        self.applier.settled()
+    fn flushed(&self) -> u64 {
+        self.applier.flushed()
     }
 
     fn unapplied_bytes(&self) -> usize {

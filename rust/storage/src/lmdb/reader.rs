@@ -1,4 +1,4 @@
-//! Reads: the overlay over the state, and the journal's entries. Each is a short transaction of its own.
+//! Reads: the memtable over the state, and the journal's entries. Each is a short transaction of its own.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::coding::{self, EntryRange, JOURNAL_TAG};
 use super::environment::in_words;
 use crate::error::ReadError;
 use crate::frame::{self, Kind};
-use crate::overlay::merge;
+use crate::memtable::merge;
 use crate::store::{Bounds, MAX_HARD_KEY_BYTES, MAX_KEY_BYTES, Page, Reader, assert_stream};
 
-/// Rows of the overlay that a page looks at, at least: among them may be many deleted ones.
+/// Rows of the memtable that a page looks at, at least: among them may be many deleted ones.
 const OVERLAY_ROWS: usize = 256;
 
 pub(super) struct LmdbReader {
@@ -27,7 +27,7 @@ impl LmdbReader {
         LmdbReader { shared }
     }
 
-    /// One moment's view of the range's beginning, of which at most so many rows are in the overlay. May be empty although
+    /// One moment's view of the range's beginning, of which at most so many rows are in the memtable. May be empty although
     /// the range is not.
     fn page(
         &self,
@@ -39,11 +39,11 @@ impl LmdbReader {
     ) -> Result<Page, ReadError> {
         let state = &self.shared.state;
         let failed = failed(state.path());
-        // The overlay and the state at one moment: no row can leave the one before the other is pinned.
-        let overlay = self.shared.overlay();
-        let (rows, complete_before) = overlay.range(table, start, end, overlay_rows);
+        // The memtable and the state at one moment: no row can leave the one before the other is pinned.
+        let memtable = self.shared.memtable();
+        let (rows, complete_before) = memtable.range(table, start, end, overlay_rows);
         let txn = state.env.read_txn().map_err(failed)?;
-        drop(overlay);
+        drop(memtable);
         // LMDB takes no empty key, not even to start from.
         let from = if start.is_empty() {
             Bound::Unbounded
@@ -87,8 +87,8 @@ impl Reader for LmdbReader {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
-        // A row leaves the overlay only after the state has it: looking here first and there second misses nothing.
-        let found = self.shared.overlay().get(table, key);
+        // A row leaves the memtable only after the state has it: looking here first and there second misses nothing.
+        let found = self.shared.memtable().get(table, key);
         if let Some(value) = found {
             return Ok(value);
         }

@@ -10,7 +10,7 @@ use super::environment::in_words;
 use crate::error::ReadError;
 use crate::files::FileError;
 use crate::frame::{self, Kind};
-use crate::overlay::Rows;
+use crate::memtable::Rows;
 use crate::store::prefix_end;
 
 /// What takes a row: its key, and its value in the frame of the state.
@@ -34,13 +34,13 @@ impl View for Shared {
             Bound::Included(prefix),
             end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
         );
-        // One moment: while the overlay is held, no row can come, and none can leave it for the state. What is frozen need
+        // One moment: while the memtable is held, no row can come, and none can leave it for the state. What is frozen need
         // not be looked at under the lock; the active layer behind it is as young as the round of applying, or new.
-        let mut overlay = self.overlay_mut();
-        let frozen = overlay.freeze();
-        let active = overlay.active_rows(table, bounds);
+        let mut memtable = self.overlay_mut();
+        let frozen = memtable.freeze();
+        let active = memtable.active_rows(table, bounds);
         let txn: RoTxn<'_, _> = self.state.env.read_txn().map_err(failed)?;
-        drop(overlay);
+        drop(memtable);
 
         let empty = Rows::new();
         let frozen = frozen.as_deref().map_or(&empty, |layer| layer.table(table));
@@ -67,7 +67,7 @@ impl View for Shared {
                     under = state.next().transpose().map_err(failed)?;
                 }
                 (over, _) => {
-                    let key = over.expect("a row of the overlay is the next");
+                    let key = over.expect("a row of the memtable is the next");
                     let of_frozen = frozen.next_if(|(frozen, _)| *frozen == key);
                     // The active layer has the newer value.
                     let (key, value) = active

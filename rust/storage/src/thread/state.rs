@@ -9,13 +9,13 @@ use super::{ApplyReport, Config, Shared};
 use crate::error::CommitError;
 use crate::files::Bulk;
 use crate::store::Applier;
-use crate::unsettled::{Settled, Unsettled};
+use crate::unflushed::{Flushed, Unflushed};
 
 /// The thread that writes the state.
 pub(super) struct StateThread<A> {
     pub(super) applier: A,
-    pub(super) unsettled: Arc<Unsettled>,
-    pub(super) on_settled: Box<dyn Fn(Vec<Settled>) + Send>,
+    pub(super) unflushed: Arc<Unflushed>,
+    pub(super) on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -75,11 +75,11 @@ impl<A: Applier> StateThread<A> {
         true
     }
 
-    /// Tells what has settled and how far the state is behind; `no_room` is what a round found.
+    /// Tells what is flushed and how far the state is behind; `no_room` is what a round found.
     fn tell(&mut self, no_room: Option<bool>) {
-        let settled = self.unsettled.settle(self.applier.settled());
-        if !settled.is_empty() {
-            (self.on_settled)(settled);
+        let flushed = self.unflushed.settle(self.applier.flushed());
+        if !flushed.is_empty() {
+            (self.on_settled)(flushed);
         }
         let mut pace = self.shared.pace();
         pace.unapplied = self.applier.unapplied_bytes();

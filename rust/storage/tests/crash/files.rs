@@ -92,13 +92,13 @@ fn read(number: u64) -> FileTask {
 struct Process {
     storage: StorageThread,
     threads: FileThreads,
-    settled: Receiver<Vec<u64>>,
+    flushed: Receiver<Vec<u64>>,
 }
 
 impl Process {
     fn derive(&self, from: u64, to: u64) {
         self.storage.handle().derive(0, to, change(from, to));
-        while !self.settled.recv().unwrap().contains(&to) {}
+        while !self.flushed.recv().unwrap().contains(&to) {}
     }
 
     fn perform(&self, task: FileTask) -> FileDone {
@@ -121,7 +121,7 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     let store = LmdbStore::open(&dir, &options).unwrap();
     let files = store.files();
     let (journal, applier) = store.split();
-    let (to_settled, settled) = channel();
+    let (to_settled, flushed) = channel();
     let hooks = Hooks {
         on_completed: Box::new(|_| {}),
         on_settled: Box::new(move |all| {
@@ -139,7 +139,7 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     let process = Process {
         threads: FileThreads::start(files, &storage.handle()).unwrap(),
         storage,
-        settled,
+        flushed,
     };
     // In one piece, which is one record of the trace.
     let mut acknowledge = |step: usize| acks.write_all(format!("{step}\n").as_bytes()).unwrap();

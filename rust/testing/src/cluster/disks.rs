@@ -30,7 +30,7 @@ impl<P: Protocol> Cluster<P> {
     /// The disk does everything that it was asked for, and is not held any longer.
     pub fn release(&mut self, node: P::NodeId) {
         let disk = &mut self.node(node).disk;
-        (disk.held, disk.unsettled, disk.files_held) = (false, false, false);
+        (disk.held, disk.unflushed, disk.files_held) = (false, false, false);
         self.persist(node, usize::MAX);
         self.settle_rows(node, usize::MAX);
         self.settle(node);
@@ -42,8 +42,8 @@ impl<P: Protocol> Cluster<P> {
     /// A step of the first task with someone's files.
     pub fn file_step(&mut self, node: P::NodeId, owner: u64) {
         let step = self.node(node).disk.file_step(owner);
-        for (role, token) in step.settled {
-            self.post(node, role, P::event(Input::Settled { token }), false);
+        for (role, token) in step.flushed {
+            self.post(node, role, P::event(Input::Flushed { token }), false);
         }
         if let Some((role, token, done)) = step.done {
             self.post(node, role, P::event(Input::File { token, done }), false);
@@ -71,7 +71,7 @@ impl<P: Protocol> Cluster<P> {
         if let Some(range) = self.profile.settling {
             let (after, boot) = (self.draw(range), self.nodes[&node].boots);
             self.plan(after, node, Some(boot), Due::Settle);
-        } else if !self.nodes[&node].disk.unsettled {
+        } else if !self.nodes[&node].disk.unflushed {
             self.settle_rows(node, usize::MAX);
         }
     }
@@ -111,7 +111,7 @@ impl<P: Protocol> Cluster<P> {
 
     pub(super) fn settle_rows(&mut self, node: P::NodeId, count: usize) {
         for (role, token) in self.node(node).disk.settle(count) {
-            self.post(node, role, P::event(Input::Settled { token }), false);
+            self.post(node, role, P::event(Input::Flushed { token }), false);
         }
     }
 }

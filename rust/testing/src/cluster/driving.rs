@@ -55,7 +55,7 @@ impl<P: Protocol> Cluster<P> {
                 found.disk.submit(role, token, background, ops);
                 self.plan_sync(node);
             }
-            Action::Derive { token, rows } => {
+            Action::ApplyRows { token, rows } => {
                 self.node(node).disk.derive(role, token, rows);
                 self.plan_settling(node);
             }

@@ -6,7 +6,7 @@ use quorate_core::key::Key;
 use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response, Stamp};
 use quorate_protocol::shard_command::{Command, Condition, Write};
-use quorate_raft::alphabet::ReadLevel;
+use quorate_raft::event::ReadLevel;
 use quorate_raft::types::GroupId;
 
 use super::{Client, HASH, Run, TIMEOUT};

@@ -18,8 +18,8 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{LogEntry, Record, Request, Response, Stamp, View};
 use quorate_protocol::shard_command::{Command, Outcome};
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_raft::alphabet::ReadLevel;
 use quorate_raft::entry::Entry;
+use quorate_raft::event::ReadLevel;
 use quorate_raft::format;
 use quorate_raft::sessions::{Request as LogRequest, SessionId};
 use quorate_raft::types::GroupId;
@@ -27,10 +27,10 @@ use quorate_role_testing::{Output, Seen};
 
 use super::HASH;
 use super::model::{Did, Model};
+use crate::shard::ownership::misdirected;
 use crate::shard::rows::{self, Marker};
 use crate::shard::testing::show::within;
 use crate::shard::testing::{Cluster, Consensus as _, TraceEvent};
-use crate::shard::whereabouts::misdirected;
 
 /// A request that was not answered yet.
 #[derive(Clone, Debug)]
@@ -177,8 +177,8 @@ impl Invariants {
             let truth = self.truths.entry(group).or_default();
             truth.figure3.look_closely(&servers)?;
             for node in cluster.names() {
-                for settled in [false, true] {
-                    self.rows(cluster, node, group, settled)?;
+                for flushed in [false, true] {
+                    self.rows(cluster, node, group, flushed)?;
                 }
             }
         }
@@ -186,13 +186,13 @@ impl Invariants {
     }
 
     /// The rows are the model's as of their marker; and the same, sessions and all, wherever the marker is the same.
-    fn rows(&mut self, cluster: &Cluster, node: NodeId, group: GroupId, settled: bool) -> Verdict {
+    fn rows(&mut self, cluster: &Cluster, node: NodeId, group: GroupId, flushed: bool) -> Verdict {
         let truth = self.truths.entry(group).or_default();
         let store = &cluster.nodes[&node].disk.store;
         let left;
-        let contents = match settled {
+        let contents = match flushed {
             true => {
-                left = store.settled();
+                left = store.flushed();
                 &left
             }
             false => &store.contents,
@@ -228,8 +228,8 @@ impl Invariants {
             ));
         }
         let mut hasher = DefaultHasher::new();
-        let beginning = rows::beginning(group);
-        let all = beginning.start..rows::entries(group, 0).end;
+        let log_start = rows::log_start(group);
+        let all = log_start.start..rows::entries(group, 0).end;
         within(contents, &all).for_each(|row| row.hash(&mut hasher));
         let hash = hasher.finish();
         match *truth.states.entry(index).or_insert(hash) == hash {
@@ -533,7 +533,7 @@ impl Truth {
         if is_linearizable(&asked.request) {
             return Ok(());
         }
-        // It told its age when it left the server; a gate elsewhere has waited for it.
+        // It told its age when it left the server; a forwarder elsewhere has waited for it.
         let travelled = match view.node == asked.node {
             true => 0,
             false => cluster.profile.latency.map_or(0, |(_, longest)| longest),

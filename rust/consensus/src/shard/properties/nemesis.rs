@@ -103,13 +103,13 @@ impl Run {
 
     fn crash(&mut self, node: NodeId) {
         if self.cluster.is_up(node) {
-            let (synced, settled) = (self.below(3) as usize, self.below(4) as usize);
+            let (synced, flushed) = (self.below(3) as usize, self.below(4) as usize);
             self.invariants.crashed(node);
             self.cluster.crash(
                 node,
                 Crash {
                     synced,
-                    settled,
+                    flushed,
                     torn: 0,
                 },
             );
@@ -196,18 +196,21 @@ impl Run {
             let nodes = self.cluster.names();
             let all: Vec<_> = nodes.iter().filter_map(applied).collect();
             let wanted = (self.invariants.committed(group), 0);
-            if all.iter().any(|(_, applied, asks)| (*applied, *asks) != wanted) {
+            if all
+                .iter()
+                .any(|(_, applied, pending)| (*applied, *pending) != wanted)
+            {
                 return Err(format!(
                     "liveness: {group} should be at {wanted:?} after healing, but: {all:?}"
                 ));
             }
         }
-        let gates = self
+        let forwarders = self
             .cluster
             .names()
             .into_iter()
-            .filter_map(|node| self.cluster.gate(node));
-        match gates.map(|gate| gate.in_progress()).sum() {
+            .filter_map(|node| self.cluster.forwarder(node));
+        match forwarders.map(|forwarder| forwarder.in_progress()).sum() {
             0 => Ok(()),
             left => Err(format!("{left} requests are in progress that nobody waits for")),
         }

@@ -67,8 +67,8 @@ pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
         }
         None => "no marker".to_owned(),
     });
-    let beginning = rows::beginning(group);
-    for (row, _) in within(contents, &beginning) {
+    let log_start = rows::log_start(group);
+    for (row, _) in within(contents, &log_start) {
         if let Ok(Some(session)) = rows::decode_session_key(row) {
             lines.push(format!("session s{}", session.0));
         }

@@ -29,9 +29,9 @@ pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>
     assert_eq!(get(store, Table::Records, "a"), None);
     assert_eq!(get(store, Table::Groups, "applied").unwrap(), "2");
     assert!(derived.unapplied_bytes() > 0);
-    assert_eq!(store.settled(), 0);
+    assert_eq!(store.flushed(), 0);
     apply_all(store);
-    assert_eq!(store.settled(), 2);
+    assert_eq!(store.flushed(), 2);
     assert_eq!(store.unapplied_bytes(), 0);
     drop(derived);
     bench.restart();
@@ -210,8 +210,8 @@ pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
                         bench.store().apply_step(budget).unwrap();
                     }
                     Step::Restart => {
-                        let settled = bench.store().settled() as usize;
-                        runs = vec![runs.swap_remove(settled)];
+                        let flushed = bench.store().flushed() as usize;
+                        runs = vec![runs.swap_remove(flushed)];
                         bench.restart();
                     }
                 }

@@ -356,9 +356,9 @@ pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
         let rows = rows(&mut bench);
         let found = get(bench.store(), TABLE, MARKER);
         if after == 0 {
-            assert_eq!(found, None, "nothing was settled");
+            assert_eq!(found, None, "nothing was flushed");
         } else if after == 1 {
-            assert_eq!(found, Some("2".into()), "what was derived is settled, no more");
+            assert_eq!(found, Some("2".into()), "what was derived is flushed, no more");
             assert_eq!(rows.len(), 12);
         } else if ended {
             assert_eq!(found, Some("1".into()));

@@ -21,15 +21,15 @@ const PAGE_BYTES: u32 = 1 << 20;
 
 /// The rows that a server begins with: its marker and sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Beginning {
+pub(super) struct LogStart {
     marker: Option<Marker>,
     sessions: Vec<(SessionId, bytes::Bytes)>,
 }
 
-impl Beginning {
+impl LogStart {
     /// The read of all of them, or of those behind a row.
     pub(super) fn query(group: GroupId, after: Option<bytes::Bytes>) -> Query {
-        let range = rows::beginning(group);
+        let range = rows::log_start(group);
         let start = after.map_or(range.start, |row| {
             let mut next = row.to_vec();
             next.push(0);
@@ -62,7 +62,7 @@ impl Beginning {
 
     /// A deliberate mistake: what the clients' sessions know is left out.
     pub(super) fn without_sessions(self) -> Self {
-        Beginning {
+        LogStart {
             sessions: Vec::new(),
             ..self
         }
@@ -83,26 +83,26 @@ impl Beginning {
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Starting {
+pub(super) struct GroupRecovery {
     group: GroupId,
     recovery: Recovery,
     log: Option<Done>,
-    beginning: Beginning,
+    log_start: LogStart,
 }
 
 /// All that it has found.
-pub(super) struct Found {
+pub(super) struct Recovered {
     pub(super) log: Done,
-    pub(super) beginning: Beginning,
+    pub(super) log_start: LogStart,
 }
 
-impl Starting {
+impl GroupRecovery {
     pub(super) fn new(group: GroupId) -> Self {
-        Starting {
+        GroupRecovery {
             group,
             recovery: Recovery::without_snapshot(group),
             log: None,
-            beginning: Beginning::default(),
+            log_start: LogStart::default(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Starting {
         token: u64,
         result: Result<Rows, Error>,
         turn: &mut Turn<'_>,
-    ) -> Result<Option<Found>, String> {
+    ) -> Result<Option<Recovered>, String> {
         let page = result.map_err(|error| error.to_string())?;
         let next = match token {
             LOG => match self.recovery.read(page).map_err(|error| error.to_string())? {
@@ -132,18 +132,18 @@ impl Starting {
                     None
                 }
             },
-            _ => match self.beginning.take(page)? {
+            _ => match self.log_start.take(page)? {
                 Some(row) => Some(row),
                 None => {
                     let log = self.log.take().expect("it is read first");
-                    let beginning = std::mem::take(&mut self.beginning);
-                    return Ok(Some(Found { log, beginning }));
+                    let log_start = std::mem::take(&mut self.log_start);
+                    return Ok(Some(Recovered { log, log_start }));
                 }
             },
         };
         turn.push(Effect::Read {
             token: ROWS,
-            query: Beginning::query(self.group, next),
+            query: LogStart::query(self.group, next),
         });
         Ok(None)
     }

@@ -17,11 +17,11 @@ use quorate_core::ids::NodeId;
 use quorate_core::store::{JournalOp, Priority};
 use quorate_core::time::Instant;
 
+use crate::action::Action;
 use crate::format;
 use crate::log::Log;
 use crate::message::Message;
-use crate::output::Output;
-use crate::snapshot::Beginning;
+use crate::snapshot::LogStart;
 use crate::types::{GroupId, HardState, LogIndex};
 
 /// How many entries of a compacted prefix are forgotten at once.
@@ -34,7 +34,7 @@ struct Flight {
     /// The hard state in it.
     hard: Option<HardState>,
     /// The record of the log's beginning in it.
-    beginning: Option<Beginning>,
+    log_start: Option<LogStart>,
     /// What it cuts off first.
     cut: Option<LogIndex>,
     /// The log up to here is in it, or was asked for before.
@@ -44,7 +44,7 @@ struct Flight {
 
 /// The disk, as a server sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Journal {
+pub(super) struct Stable {
     group: GroupId,
     last_token: u64,
     flights: VecDeque<Flight>,
@@ -55,7 +55,7 @@ pub(super) struct Journal {
     /// What it was last asked for.
     asked: HardState,
     /// A new record of the log's beginning that it was not asked for yet.
-    unwritten: Option<Beginning>,
+    unwritten: Option<LogStart>,
     /// Messages that promise a term or vote which is not durable yet.
     held: Vec<(NodeId, Message)>,
     /// Nothing is asked for before this: the disk was full.
@@ -73,12 +73,12 @@ pub(super) struct Durable {
     /// Messages that may leave now.
     pub(super) released: Vec<(NodeId, Message)>,
     /// The log begins here now.
-    pub(super) beginning: Option<Beginning>,
+    pub(super) log_start: Option<LogStart>,
 }
 
-impl Journal {
+impl Stable {
     pub(super) fn new(group: GroupId, durable: HardState) -> Self {
-        Journal {
+        Stable {
             group,
             last_token: 0,
             flights: VecDeque::new(),
@@ -114,8 +114,8 @@ impl Journal {
     }
 
     /// A new record of the log's beginning goes to the disk with whatever goes next.
-    pub(super) fn begin(&mut self, beginning: Beginning) {
-        self.unwritten = Some(beginning);
+    pub(super) fn begin(&mut self, log_start: LogStart) {
+        self.unwritten = Some(log_start);
     }
 
     /// The log up to here is not needed any longer.
@@ -124,7 +124,7 @@ impl Journal {
     }
 
     /// Asks the disk for everything that it has not been asked for.
-    pub(super) fn flush(&mut self, hard: HardState, log: &mut Log, outputs: &mut Vec<Output>) {
+    pub(super) fn flush(&mut self, hard: HardState, log: &mut Log, outputs: &mut Vec<Action>) {
         if self.full_until.is_some() || self.is_fenced() {
             return;
         }
@@ -137,11 +137,11 @@ impl Journal {
                 value: format::encode(&hard),
             });
         }
-        let beginning = self.unwritten.take();
-        if let Some(beginning) = &beginning {
+        let log_start = self.unwritten.take();
+        if let Some(log_start) = &log_start {
             ops.push(JournalOp::PutHard {
-                key: self.group.beginning_key(),
-                value: format::encode(beginning),
+                key: self.group.log_start_key(),
+                value: format::encode(log_start),
             });
         }
         let stream = self.group.log_stream();
@@ -161,12 +161,12 @@ impl Journal {
         self.flights.push_back(Flight {
             token,
             hard: changed,
-            beginning,
+            log_start,
             cut,
             through: log.last().index,
             epoch: log.epoch(),
         });
-        outputs.push(Output::Persist {
+        outputs.push(Action::Persist {
             token,
             priority: Priority::Urgent,
             ops,
@@ -174,14 +174,14 @@ impl Journal {
     }
 
     /// Asks the disk to forget the next part of what compaction has left behind.
-    pub(super) fn flush_trim(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn flush_trim(&mut self, outputs: &mut Vec<Action>) {
         if self.trim.is_some() || self.trimmed >= self.trim_to || self.full_until.is_some() {
             return;
         }
         self.trimmed = LogIndex((self.trimmed.0 + TRIM_STEP).min(self.trim_to.0));
         let token = self.token();
         self.trim = Some(token);
-        outputs.push(Output::Persist {
+        outputs.push(Action::Persist {
             token,
             priority: Priority::Bulk,
             ops: vec![JournalOp::Trim {
@@ -225,7 +225,7 @@ impl Journal {
             // Who has moved on to a later term promises nothing in an earlier one.
             durable.released.retain(|(_, message)| message.term == hard.term);
         }
-        durable.beginning = flight.beginning;
+        durable.log_start = flight.log_start;
         durable
     }
 
@@ -243,7 +243,7 @@ impl Journal {
         self.fences -= usize::from(flight.cut.is_some());
         log.rewrite(flight.cut);
         self.asked = self.durable;
-        self.unwritten = self.unwritten.take().or(flight.beginning);
+        self.unwritten = self.unwritten.take().or(flight.log_start);
     }
 
     /// Tokens are even: the odd ones belong to the host of the server.

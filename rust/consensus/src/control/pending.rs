@@ -1,4 +1,4 @@
-//! What the desk remembers of those who wait.
+//! What the control role remembers of those who wait.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
@@ -13,7 +13,7 @@ use quorate_protocol::role::{Address, ClientRef};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Client(ClientRef),
-    /// Another node's desk.
+    /// Another node's control role.
     Peer(Address, Header),
     /// This role itself.
     Own,
@@ -21,7 +21,7 @@ pub(super) enum Origin {
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wish {
+pub(super) enum PendingKind {
     /// A change of the state.
     Change(Change),
     /// All keyspaces.
@@ -37,7 +37,7 @@ pub(super) enum Attempt {
     Waiting { retry_at: Instant },
     /// In this server's log.
     Proposed,
-    /// At the desk of this node.
+    /// At the control role of this node.
     Forwarded { to: NodeId },
     /// The leader is asked what is committed.
     Reading,
@@ -49,7 +49,7 @@ pub(super) enum Attempt {
     },
 }
 
-/// Whether the answer of a leader's desk says what became of the change, whichever attempt at it was executed: attempts at one
+/// Whether the answer of a leader's control role says what became of the change, whichever attempt at it was executed: attempts at one
 /// change have one name, and the state machine executes it once. Other errors say why one attempt did not get into the log.
 pub(super) fn is_outcome(result: &Result<Response, Error>) -> bool {
     match result {
@@ -66,19 +66,19 @@ pub(super) fn is_outcome(result: &Result<Response, Error>) -> bool {
 
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct PendingRequest {
     pub(super) origin: Origin,
-    pub(super) wish: Wish,
+    pub(super) kind: PendingKind,
     /// As those who wait know it.
     pub(super) deadline: Instant,
     /// Shortly before: the answer takes time, too.
     pub(super) give_up: Instant,
     pub(super) attempt: Attempt,
-    /// At a change: its proposals, here and at other desks.
+    /// At a change: its proposals, here and at other nodes.
     pub(super) attempts: Attempts,
 }
 
-impl Ask {
+impl PendingRequest {
     pub(super) fn is_waiting(&self, now: Instant) -> bool {
         matches!(self.attempt, Attempt::Waiting { retry_at } if retry_at <= now)
     }

@@ -9,23 +9,23 @@ const SMALL: usize = 256;
 
 /// Keys that are remembered, each until its time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Recent<K> {
+pub struct Dedup<K> {
     until: BTreeMap<K, Instant>,
     /// How many entries make it look for those that may be forgotten. Doubles with what it has to keep, so that a
     /// look costs little per entry.
     look_at: usize,
 }
 
-impl<K> Default for Recent<K> {
+impl<K> Default for Dedup<K> {
     fn default() -> Self {
-        Recent {
+        Dedup {
             until: BTreeMap::new(),
             look_at: SMALL,
         }
     }
 }
 
-impl<K: Ord> Recent<K> {
+impl<K: Ord> Dedup<K> {
     /// Whether the key is not remembered. From now on it is, until the given time.
     pub fn is_new(&mut self, key: K, until: Instant, now: Instant) -> bool {
         if self.until.get(&key).is_some_and(|until| *until > now) {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_key_is_new_again_after_its_time() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         assert!(recent.is_new("a", Instant(10), Instant(0)));
         assert!(
             !recent.is_new("a", Instant(99), Instant(9)),
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_is_old_is_forgotten() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         for time in 0..100_000 {
             assert!(recent.is_new(time, Instant(time + 1_000), Instant(time)));
         }

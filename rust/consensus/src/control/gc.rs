@@ -1,4 +1,4 @@
-//! The sweeper: what a keyspace that was dropped has left on this node's disk goes, a slice at a time.
+//! The garbage collector: what a keyspace that was dropped has left on this node's disk goes, a slice at a time.
 //!
 //! Ids of keyspaces and groups are never given again. So whatever stands under one that the control plane has given and
 //! does not have any more belongs to nobody, and may go once no role will ever look for it: when the node role has ended the
@@ -7,7 +7,7 @@
 //! gone already costs a few reads.
 //!
 //! # What is still on its way
-//! A role that has ended may have asked for things that are not done yet, and reads see only what is. So first the sweeper
+//! A role that has ended may have asked for things that are not done yet, and reads see only what is. So first the garbage collector
 //! waits for all writes that were asked for before: the store performs those of one priority in order, and one without any
 //! operation is behind all others of its priority (the fence). A load of a file ends before the files go, and puts no rows
 //! back, since tasks with the files of one owner are performed in order too.
@@ -30,12 +30,12 @@ use quorate_core::time::Instant;
 use quorate_protocol::role::{Effect, Event};
 use quorate_raft::types::GroupId;
 
-use crate::control::bridge::Bridge;
+use crate::control::adapter::Adapter;
 use crate::control::known::{FULL_PAUSE, KNOWN_SAVE, KNOWN_TIMERS_END};
 use crate::control::{Control, ControlPlane, Turn};
 use crate::shard::rows;
 
-const SWEEP_READ: u64 = Bridge::<ControlPlane>::READ + 1;
+const SWEEP_READ: u64 = Adapter::<ControlPlane>::READ + 1;
 const SWEEP_PERSIST: u64 = KNOWN_SAVE + 1;
 /// A fence has a persist of each priority.
 const FENCES: [(u64, Priority); 3] = [
@@ -76,7 +76,7 @@ impl Gone {
                 Part::Rows(Table::Groups),
                 Part::Log(group.log_stream()),
                 Part::Hard(group.hard_state_key()),
-                Part::Hard(group.beginning_key()),
+                Part::Hard(group.log_start_key()),
             ],
             Gone::Keyspace(id) => vec![
                 Part::Rows(Table::Records),
@@ -99,7 +99,7 @@ impl Gone {
     }
 }
 
-/// What the sweeper has asked for and waits for.
+/// What the garbage collector has asked for and waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 enum Awaited {
     #[default]
@@ -118,7 +118,7 @@ enum Awaited {
 
 /// What is to be removed, and has been.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Sweeper {
+pub(super) struct GarbageCollector {
     /// Everything of this process's time that is left of nothing any more.
     swept: BTreeSet<Gone>,
     /// The parts that are left of each.
@@ -132,12 +132,12 @@ pub(super) struct Sweeper {
     idle: bool,
 }
 
-impl Sweeper {
+impl GarbageCollector {
     /// Nothing is to be removed yet.
     pub(super) fn new(bugs: Bugs) -> Self {
-        Sweeper {
+        GarbageCollector {
             idle: bugs.has(Bug::SweepingLeftOut),
-            ..Sweeper::default()
+            ..GarbageCollector::default()
         }
     }
 
@@ -149,10 +149,10 @@ impl Sweeper {
                 self.new.insert(gone);
             }
         }
-        self.go_on(effects);
+        self.proceed(effects);
     }
 
-    fn go_on(&mut self, effects: &mut Vec<Effect>) {
+    fn proceed(&mut self, effects: &mut Vec<Effect>) {
         if self.awaited != Awaited::Nothing || self.idle {
             return;
         }
@@ -239,7 +239,7 @@ impl Sweeper {
             Part::Hard(key) if !found.is_empty() => JournalOp::DeleteHard { key },
             _ => {
                 self.part_ended(gone);
-                return self.go_on(effects);
+                return self.proceed(effects);
             }
         };
         self.awaited = Awaited::Slice;
@@ -266,7 +266,7 @@ impl Sweeper {
             _ => return,
         }
         self.awaited = Awaited::Nothing;
-        self.go_on(effects);
+        self.proceed(effects);
     }
 
     /// There is no room to note that something is gone. A fence has nothing to note: what lies before it came back too.
@@ -285,7 +285,7 @@ impl Sweeper {
     fn rested(&mut self, effects: &mut Vec<Effect>) {
         if self.awaited == Awaited::Room {
             self.awaited = Awaited::Nothing;
-            self.go_on(effects);
+            self.proceed(effects);
         }
     }
 
@@ -294,7 +294,7 @@ impl Sweeper {
         if let Awaited::Files(gone) = self.awaited {
             self.awaited = Awaited::Nothing;
             self.part_ended(gone);
-            self.go_on(effects);
+            self.proceed(effects);
         }
     }
 }
@@ -302,23 +302,23 @@ impl Sweeper {
 impl Control {
     /// Goes on with what was swept, if it is an answer to that.
     pub(super) fn sweep_on(&mut self, event: &Event, turn: &mut Turn<'_>) {
-        let (sweeper, effects) = (&mut self.sweeper, &mut *turn.effects);
+        let (gc, effects) = (&mut self.gc, &mut *turn.effects);
         match event {
             Event::Read {
                 token: SWEEP_READ,
                 result,
-            } => sweeper.read(result.clone(), effects),
-            Event::Persisted { tokens } => tokens.iter().for_each(|token| sweeper.persisted(*token, effects)),
-            Event::PersistRefused { token } => sweeper.refused(*token, turn.now.instant, effects),
-            Event::Timer { id: SWEEP_TIMER } => sweeper.rested(effects),
+            } => gc.read(result.clone(), effects),
+            Event::Persisted { tokens } => tokens.iter().for_each(|token| gc.persisted(*token, effects)),
+            Event::PersistRefused { token } => gc.refused(*token, turn.now.instant, effects),
+            Event::Timer { id: SWEEP_TIMER } => gc.rested(effects),
             Event::Files {
                 token: SWEEP_FILES, ..
-            } => sweeper.files_gone(effects),
+            } => gc.files_gone(effects),
             _ => {}
         }
     }
 }
 
 #[cfg(test)]
-#[path = "sweeper_tests.rs"]
+#[path = "gc_tests.rs"]
 mod tests;

@@ -31,13 +31,13 @@ pub(super) enum WorkKind {
     },
 }
 
-/// A key with a read in flight, or with writes that are not durable yet. A key without either needs no slot: its
+/// A key with a read in flight, or with writes that are not durable yet. A key without either needs no lock: its
 /// state is what the disk says.
 ///
 /// Invariants: `state` is `None` exactly while the read is in flight, and work waits only then; a persist that
 /// `newest` names is in flight and carries `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Slot {
+pub(super) struct KeyLock {
     /// Includes writes that are not durable yet, so that merges of one key follow each other.
     pub(super) state: Option<Arc<KeyState>>,
     /// Whether the key's row in the token index is durable, and need not be written again.

@@ -1,4 +1,4 @@
-//! What a gate makes of answers that come after an attempt without one.
+//! What a forwarder makes of answers that come after an attempt without one.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::*;
 const GROUP: GroupId = GroupId(7);
 
 struct Bench {
-    gate: Gate,
+    forwarder: Forwarder,
     rng: Rng,
 }
 
@@ -50,7 +50,7 @@ impl Bench {
             }],
         };
         Bench {
-            gate: Gate::new(&keyspace, &surroundings),
+            forwarder: Forwarder::new(&keyspace, &surroundings),
             rng: rng_from_seed(1),
         }
     }
@@ -61,7 +61,7 @@ impl Bench {
             wall: WallTime(1_000_000),
         };
         let mut effects = Vec::new();
-        self.gate.handle(now, &mut self.rng, event, &mut effects);
+        self.forwarder.handle(now, &mut self.rng, event, &mut effects);
         effects
     }
 
@@ -207,7 +207,7 @@ fn when_the_keyspace_is_dropped_nobody_waits_any_longer() {
     );
     let later = answers(bench.tell(read(3)));
     assert!(matches!(later.as_slice(), [(3, Error::NotFound(_))]), "{later:?}");
-    assert_eq!(bench.gate.in_progress(), 0);
+    assert_eq!(bench.forwarder.in_progress(), 0);
 }
 
 /// Nothing was sent to anybody yet: whoever waits may do elsewhere what was not done here.

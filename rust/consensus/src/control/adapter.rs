@@ -1,4 +1,4 @@
-//! Between the alphabets: a group's ([`quorate_raft::alphabet`]) and that of the data plane's roles ([`quorate_protocol::role`]).
+//! Between two kinds of events and effects: a group's ([`quorate_raft::event`]) and those of a node's roles ([`quorate_protocol::role`]).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use quorate_core::time::Now;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_raft::RaftGroup;
-use quorate_raft::alphabet::{Effect as GroupEffect, Event as GroupEvent};
+use quorate_raft::event::{Effect as GroupEffect, Event as GroupEvent};
 use quorate_raft::machine::Machine;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::GroupId;
@@ -16,23 +16,23 @@ use quorate_raft::types::GroupId;
 /// A message that has not left by then is not worth sending: the next heartbeat says more.
 const MESSAGE_LIFE: Duration = Duration::from_secs(1);
 
-/// A group inside a role. Its timers have the numbers below [`Bridge::TIMERS`], its reads the token [`Bridge::READ`], its
-/// persists tokens below [`Bridge::TOKENS`]; the role's own have others.
+/// A group inside a role. Its timers have the numbers below [`Adapter::TIMERS`], its reads the token [`Adapter::READ`], its
+/// persists tokens below [`Adapter::TOKENS`]; the role's own have others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Bridge<M> {
+pub(super) struct Adapter<M> {
     group: RaftGroup<M>,
     id: GroupId,
     /// The role that the group's other servers live in.
     role: RoleId,
 }
 
-impl<M: Machine> Bridge<M> {
+impl<M: Machine> Adapter<M> {
     pub(super) const TIMERS: u64 = 16;
     pub(super) const READ: u64 = 1;
     pub(super) const TOKENS: u64 = 1 << 62;
 
     pub(super) fn new(setup: Setup, role: RoleId) -> Self {
-        Bridge {
+        Adapter {
             id: setup.group,
             group: RaftGroup::new(setup),
             role,

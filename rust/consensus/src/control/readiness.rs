@@ -1,4 +1,4 @@
-//! The counter beside the desk: what is known to be agreed on is answered when the nodes serve it.
+//! Readiness: what is known to be agreed on is answered when the nodes serve it.
 //!
 //! That a change is committed, or that this node has caught up, says nothing of the roles that must exist for it: the
 //! node role makes them, a little later, and says so by [`Message::Defined`]. Until then an answer would send its reader
@@ -12,9 +12,9 @@ use quorate_protocol::control_command::Outcome;
 use quorate_protocol::keyspace::Mode;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, RoleId};
-use quorate_raft::alphabet::{Event as GroupEvent, Question, ReadLevel};
+use quorate_raft::event::{Event as GroupEvent, Question, ReadLevel};
 
-use crate::control::asks::{Ask, Attempt, Wish};
+use crate::control::pending::{Attempt, PendingKind, PendingRequest};
 use crate::control::{Control, PUSH, SERVE_PATIENCE, Turn};
 
 impl Control {
@@ -45,14 +45,18 @@ impl Control {
 
     /// What the leader knows, this node knows now.
     pub(super) fn queried(&mut self, id: u64, caught_up: bool, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id).filter(|ask| ask.attempt == Attempt::Reading) else {
+        let Some(ask) = self
+            .pending
+            .get(&id)
+            .filter(|ask| ask.attempt == Attempt::Reading)
+        else {
             return;
         };
         let generation = self
             .group()
             .state()
             .map_or(0, |state| state.machine().generation());
-        match &ask.wish {
+        match &ask.kind {
             // Answered when the node role serves what this node knows.
             _ if caught_up => {
                 let until = ask.give_up;
@@ -66,7 +70,7 @@ impl Control {
                     },
                 );
             }
-            Wish::List => self.list(id, turn),
+            PendingKind::List => self.list(id, turn),
             _ => self.pause(id, turn.now),
         }
     }
@@ -78,14 +82,14 @@ impl Control {
         if node == self.me() {
             // What the node role was told last, it serves, and nothing else; so it will after the next start.
             if generation == self.known.generation() && self.saved.has(generation) {
-                self.sweeper.sweep(self.known.gone(), turn.effects);
+                self.gc.sweep(self.known.gone(), turn.effects);
             }
-            self.say_served(turn);
+            self.announce_ready(turn);
         }
     }
 
     /// Tells the leader what this node serves.
-    pub(super) fn say_served(&self, turn: &mut Turn<'_>) {
+    pub(super) fn announce_ready(&self, turn: &mut Turn<'_>) {
         let served = self.serving.get(&self.me()).copied();
         if let (Some(generation), Some(leader)) = (served, self.leader())
             && leader != self.me()
@@ -110,8 +114,10 @@ impl Control {
 
     pub(super) fn answer_served(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            let Some(ask) = self.asks.get(&id) else { continue };
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = self.pending.get(&id) else {
+                continue;
+            };
             let Attempt::Serving {
                 outcome,
                 generation,
@@ -121,8 +127,8 @@ impl Control {
                 continue;
             };
             let here = self.is_served(self.me(), *generation);
-            match &ask.wish {
-                Wish::Change(_) => {
+            match &ask.kind {
+                PendingKind::Change(_) => {
                     let everywhere = here
                         && self
                             .configured()
@@ -134,12 +140,12 @@ impl Control {
                         self.finish(id, result, turn);
                     }
                 }
-                Wish::List if here => self.list(id, turn),
-                Wish::Relay(_, _, request) if here => {
+                PendingKind::List if here => self.list(id, turn),
+                PendingKind::Relay(_, _, request) if here => {
                     let keyspace = request.keyspace();
                     self.relay(id, keyspace, turn);
                 }
-                Wish::List | Wish::Relay(..) => {}
+                PendingKind::List | PendingKind::Relay(..) => {}
             }
         }
     }
@@ -174,12 +180,12 @@ impl Control {
         };
         let to = match known.settings.mode {
             Mode::Quorum => RoleId::Coordinator(known.id),
-            Mode::Consensus => RoleId::Gate(known.id),
+            Mode::Consensus => RoleId::Forwarder(known.id),
         };
-        if let Some(Ask {
-            wish: Wish::Relay(client, header, request),
+        if let Some(PendingRequest {
+            kind: PendingKind::Relay(client, header, request),
             ..
-        }) = self.asks.remove(&id)
+        }) = self.pending.remove(&id)
         {
             turn.effects.push(Effect::Relay {
                 to,

@@ -1,4 +1,4 @@
-//! Derived rows on their way to the state: whose they are, and who is to be told when they have settled.
+//! Derived rows on their way to the state: whose they are, and who is to be told when they are flushed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,7 +9,7 @@ use crate::store::DerivedRows;
 
 /// Derived rows that survive a crash from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Settled {
+pub struct Flushed {
     /// Who derived them.
     pub owner: u32,
     /// The owner's names for them, in the order in which they were derived.
@@ -17,16 +17,16 @@ pub struct Settled {
 }
 
 /// Derived rows on their way to the state.
-pub struct Unsettled {
+pub struct Unflushed {
     rows: Arc<dyn DerivedRows>,
     /// Number of the run, owner, the owner's token.
     runs: Mutex<VecDeque<(u64, u32, u64)>>,
 }
 
-impl Unsettled {
+impl Unflushed {
     /// For rows that go there.
     pub fn new(rows: Arc<dyn DerivedRows>) -> Self {
-        Unsettled {
+        Unflushed {
             rows,
             runs: Mutex::default(),
         }
@@ -50,19 +50,19 @@ impl Unsettled {
     }
 
     /// Takes the runs up to this one: they survive a crash now.
-    pub fn settle(&self, through: u64) -> Vec<Settled> {
+    pub fn settle(&self, through: u64) -> Vec<Flushed> {
         let mut runs = self.runs();
-        let mut settled: Vec<Settled> = Vec::new();
+        let mut flushed: Vec<Flushed> = Vec::new();
         while let Some((_, owner, token)) = runs.front().copied().filter(|(number, ..)| *number <= through) {
             runs.pop_front();
-            match settled.iter_mut().find(|one| one.owner == owner) {
+            match flushed.iter_mut().find(|one| one.owner == owner) {
                 Some(one) => one.tokens.push(token),
-                None => settled.push(Settled {
+                None => flushed.push(Flushed {
                     owner,
                     tokens: vec![token],
                 }),
             }
         }
-        settled
+        flushed
     }
 }

@@ -1,6 +1,6 @@
 //! What can happen to a server of a group, and what it can ask its shell for.
 //!
-//! The alphabet of [`RaftGroup`](super::RaftGroup) in the role contract ([`quorate_core::contract`]). Proposals come in
+//! Those of [`RaftGroup`](super::RaftGroup) in the role contract ([`quorate_core::contract`]). Proposals come in
 //! batches: those that a shell finds waiting go into the log, onto the disk and to the followers together.
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use quorate_core::store::{JournalOp, Priority, Query, Rows};
 use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
+use crate::action::Notice;
 use crate::message::Message;
-use crate::output::Notice;
 use crate::server::Refusal;
 use crate::sessions::{Answer, Request, SessionError};
 use crate::types::{LogIndex, LogPosition};

@@ -1,4 +1,4 @@
-//! A request on its way through a gate.
+//! A request on its way through a forwarder.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::ids::NodeId;
@@ -19,7 +19,7 @@ pub(super) enum Attempt {
 
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct PendingRequest {
     pub(super) client: ClientRef,
     pub(super) header: Header,
     pub(super) request: Request,
@@ -34,7 +34,7 @@ pub(super) struct Ask {
     pub(super) attempts: Attempts,
 }
 
-impl Ask {
+impl PendingRequest {
     /// When it is looked at, if nothing happens.
     pub(super) fn wake(&self) -> Instant {
         match self.attempt {

@@ -25,7 +25,7 @@ pub(super) enum Origin {
 
 /// What was asked, by whom, and what its level comes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct RequestDetails {
     /// `None` once answered (read repair may go on after that), and if nobody asked.
     origin: Option<Origin>,
     operation: Operation,
@@ -44,8 +44,8 @@ pub(super) struct Ask {
 
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Exchange {
-    pub(super) ask: Ask,
+pub(super) struct PendingRequest {
+    pub(super) ask: RequestDetails,
     pub(super) kind: Kind,
     /// When it is looked at before its deadline.
     pub(super) early: Option<Instant>,
@@ -77,7 +77,7 @@ pub(super) enum Progress {
     Over,
 }
 
-impl Ask {
+impl RequestDetails {
     pub(super) fn new(
         origin: Origin,
         header: &Header,
@@ -91,7 +91,7 @@ impl Ask {
             span_id: span_id(rng),
             ..parent
         });
-        Ask {
+        RequestDetails {
             origin: Some(origin),
             operation,
             level,
@@ -111,7 +111,7 @@ impl Ask {
         deadline: Instant,
         now: Now,
     ) -> Self {
-        Ask {
+        RequestDetails {
             origin: None,
             operation,
             level,

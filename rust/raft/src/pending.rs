@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_core::time::Instant;
 
-use crate::alphabet::{Effect, ProposeError, QueryError, Question};
+use crate::event::{Effect, ProposeError, QueryError, Question};
 use crate::sessions::{Answer, SessionError};
 use crate::types::{LogIndex, LogPosition, Term};
 
@@ -16,7 +16,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(20);
 
 /// Those who wait for an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Waiting {
+pub struct PendingRequests {
     /// Whose proposal stands where, and until when they wait.
     proposals: BTreeMap<(LogIndex, Term), (u64, Instant)>,
     queries: BTreeMap<u64, Question>,
@@ -25,7 +25,7 @@ pub struct Waiting {
     sweeping: bool,
 }
 
-impl Waiting {
+impl PendingRequests {
     // ---- proposals ----
 
     /// Proposals, with their deadlines, stand in the log from `first` on.

@@ -41,7 +41,7 @@ pub(super) struct Writing {
 
 /// The snapshots of one group on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Vault {
+pub(super) struct SnapshotStore {
     stream: StreamId,
     /// The one in force.
     current: Option<(LogPosition, Bytes)>,
@@ -53,10 +53,10 @@ pub(super) struct Vault {
     last_token: u64,
 }
 
-impl Vault {
-    /// An empty vault, or one with the snapshot that was recovered from the stream, which ends before `next`.
+impl SnapshotStore {
+    /// An empty snapshot store, or one with the snapshot that was recovered from the stream, which ends before `next`.
     pub(super) fn new(group: GroupId, current: Option<(LogPosition, Bytes)>, next: u64) -> Self {
-        Vault {
+        SnapshotStore {
             stream: group.snapshot_stream(),
             current,
             writing: Vec::new(),
@@ -90,7 +90,7 @@ impl Vault {
         (self.last_token, Priority::Bulk, ops)
     }
 
-    /// Whether a token is one of this vault's.
+    /// Whether a token is one of this snapshot store's.
     pub(super) fn owns(token: u64) -> bool {
         token % 2 == 1
     }

@@ -45,12 +45,12 @@ fn asked(effect: &Effect) -> Option<(&'static str, u32)> {
             ..
         } => (1..20).find_map(|id| {
             let group = GroupId(id);
-            match [group.hard_state_key(), group.beginning_key()]
+            match [group.hard_state_key(), group.log_start_key()]
                 .iter()
                 .position(|own| own == key)?
             {
                 0 => Some(("vote", id)),
-                _ => Some(("beginning", id)),
+                _ => Some(("log_start", id)),
             }
         }),
         Effect::Read {
@@ -67,9 +67,9 @@ fn asked(effect: &Effect) -> Option<(&'static str, u32)> {
 }
 
 /// The answer to something that was asked for; rows are found now and then.
-fn answer(sweeper: &mut Sweeper, effect: Effect, chance: u64, effects: &mut Vec<Effect>) {
+fn answer(gc: &mut GarbageCollector, effect: Effect, chance: u64, effects: &mut Vec<Effect>) {
     match effect {
-        Effect::Files { .. } => sweeper.files_gone(effects),
+        Effect::Files { .. } => gc.files_gone(effects),
         Effect::Read { .. } => {
             let row = (Bytes::from_static(b"row"), Bytes::new());
             let rows = if chance.is_multiple_of(3) {
@@ -77,14 +77,14 @@ fn answer(sweeper: &mut Sweeper, effect: Effect, chance: u64, effects: &mut Vec<
             } else {
                 Vec::new()
             };
-            sweeper.read(Ok(Rows { rows, more: false }), effects);
+            gc.read(Ok(Rows { rows, more: false }), effects);
         }
         Effect::Persist { token, .. } if chance.is_multiple_of(5) => {
-            sweeper.refused(token, Instant(0), effects);
+            gc.refused(token, Instant(0), effects);
         }
-        Effect::Persist { token, .. } => sweeper.persisted(token, effects),
-        Effect::SetTimer { .. } => sweeper.rested(effects),
-        other => panic!("a sweeper does not ask for {other:?}"),
+        Effect::Persist { token, .. } => gc.persisted(token, effects),
+        Effect::SetTimer { .. } => gc.rested(effects),
+        other => panic!("a gc does not ask for {other:?}"),
     }
 }
 
@@ -134,31 +134,31 @@ impl Watch {
 fn everything_is_looked_at_whatever_comes_in_between() {
     for seed in 0..200 {
         let mut rng = rng_from_seed(seed);
-        let (mut sweeper, mut watch) = (Sweeper::default(), Watch::default());
+        let (mut gc, mut watch) = (GarbageCollector::default(), Watch::default());
         let mut effects = Vec::new();
         for _ in 0..2_000 {
             if rng.next_u64().is_multiple_of(8) {
                 let gone = GONE[rng.next_u64() as usize % GONE.len()];
                 watch.fences.entry(gone).or_default();
-                sweeper.sweep([gone].into_iter(), &mut effects);
+                gc.sweep([gone].into_iter(), &mut effects);
                 watch.take(&mut effects);
             }
             if !watch.waiting.is_empty() {
                 let place = rng.next_u64() as usize % watch.waiting.len();
                 let effect = watch.waiting.swap_remove(place);
                 watch.came_back(&effect);
-                answer(&mut sweeper, effect, rng.next_u64(), &mut effects);
+                answer(&mut gc, effect, rng.next_u64(), &mut effects);
                 watch.take(&mut effects);
             }
         }
         let groups = [2, 3, 9]
             .into_iter()
-            .flat_map(|id| ["files", "groups", "log", "vote", "beginning"].map(|what| (what, id)));
+            .flat_map(|id| ["files", "groups", "log", "vote", "log_start"].map(|what| (what, id)));
         let keyspaces = [1, 2, 7]
             .into_iter()
             .flat_map(|id| ["records", "tokens", "numbers"].map(|what| (what, id)));
         assert_eq!(watch.seen, groups.chain(keyspaces).collect(), "seed {seed}");
-        assert_eq!(sweeper.swept, GONE.into(), "seed {seed}");
-        assert_eq!(sweeper.awaited, Awaited::Nothing, "seed {seed}");
+        assert_eq!(gc.swept, GONE.into(), "seed {seed}");
+        assert_eq!(gc.awaited, Awaited::Nothing, "seed {seed}");
     }
 }

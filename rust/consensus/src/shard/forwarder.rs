@@ -1,17 +1,17 @@
-//! The gate to a consensus keyspace: finds the leaders of its groups.
+//! The forwarder to a consensus keyspace: finds the leaders of its groups.
 //!
 //! Every node has one for every consensus keyspace, member of its groups or not; so any node takes any request. A request
-//! comes here when this node's server does not lead the group, or when it has none. The gate asks the member that it takes
-//! for the leader. That one answers, or says who leads as far as it knows; if nobody does, the gate asks around until
+//! comes here when this node's server does not lead the group, or when it has none. The forwarder asks the member that it takes
+//! for the leader. That one answers, or says who leads as far as it knows; if nobody does, the forwarder asks around until
 //! somebody does or the time is up.
 //!
 //! # What may be asked twice
 //! Reads, and commands in a session, which are executed once however often they come. Another command is asked for once:
 //! when its answer is lost, its outcome is unknown. A member that says it does not lead has not done anything and will not.
 //!
-//! What the attempts at a command prove, [`Attempts`] knows; every answer leaves through `Gate::finish`.
+//! What the attempts at a command prove, [`Attempts`] knows; every answer leaves through `Forwarder::finish`.
 
-mod ask;
+mod pending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,11 +32,11 @@ use rand_core::Rng as _;
 
 use crate::shard::kind::measure;
 use crate::shard::no_such_group;
+use crate::shard::ownership::misdirected;
 use crate::shard::turn::Turn;
-use crate::shard::whereabouts::misdirected;
-use ask::{Ask, Attempt};
+use pending::{Attempt, PendingRequest};
 
-/// The timer of the gate.
+/// The timer of the forwarder.
 const TIMER: u64 = 0;
 /// The least time between two questions about one request that led nowhere.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -47,16 +47,16 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A member that says nothing for so long may be stopped, or cut off in a way that breaks no connection.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The gate to one keyspace.
+/// The forwarder to one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Gate {
+pub struct Forwarder {
     me: NodeId,
     alive: BTreeSet<NodeId>,
     keyspace: Keyspace,
     /// How the cluster's ring makes tokens of keys.
     hash: HashKind,
     leaders: BTreeMap<GroupId, NodeId>,
-    asks: BTreeMap<u64, Ask>,
+    pending: BTreeMap<u64, PendingRequest>,
     /// When each request is looked at next.
     agenda: BTreeSet<(Instant, u64)>,
     last_ask: u64,
@@ -66,16 +66,16 @@ pub struct Gate {
     bugs: Bugs,
 }
 
-impl Gate {
-    /// A gate that knows no leader yet.
+impl Forwarder {
+    /// A forwarder that knows no leader yet.
     pub fn new(keyspace: &Keyspace, surroundings: &Surroundings) -> Self {
-        Gate {
+        Forwarder {
             me: surroundings.me(),
             alive: surroundings.alive.clone(),
             keyspace: keyspace.clone(),
             hash: surroundings.placement.topology().ring.hash,
             leaders: BTreeMap::new(),
-            asks: BTreeMap::new(),
+            pending: BTreeMap::new(),
             agenda: BTreeSet::new(),
             last_ask: 0,
             timer: None,
@@ -86,7 +86,7 @@ impl Gate {
 
     /// How many requests are in progress.
     pub fn in_progress(&self) -> usize {
-        self.asks.len()
+        self.pending.len()
     }
 
     fn members(&self, group: GroupId) -> &[NodeId] {
@@ -128,7 +128,7 @@ impl Gate {
         let now = turn.now.instant;
         let left = header.deadline.since(now);
         self.last_ask += 1;
-        let ask = Ask {
+        let ask = PendingRequest {
             client,
             header,
             request,
@@ -141,11 +141,11 @@ impl Gate {
             attempts: Attempts::default(),
         };
         self.agenda.insert((ask.wake(), self.last_ask));
-        self.asks.insert(self.last_ask, ask);
+        self.pending.insert(self.last_ask, ask);
     }
 
     fn set(&mut self, id: u64, attempt: Attempt) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             self.agenda.remove(&(ask.wake(), id));
             ask.attempt = attempt;
             self.agenda.insert((ask.wake(), id));
@@ -155,7 +155,7 @@ impl Gate {
     /// Answers with an error that no member has given (the others are measured there).
     fn fail(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
         let result = Err(error);
-        if let Some(ask) = self.asks.get(&id) {
+        if let Some(ask) = self.pending.get(&id) {
             turn.effects
                 .extend(measure(&ask.request, ask.since, turn.now.instant, &result));
         }
@@ -163,7 +163,7 @@ impl Gate {
     }
 
     /// Whom to ask: who leads, or whoever is next.
-    fn choose(&self, ask: &Ask) -> Option<NodeId> {
+    fn choose(&self, ask: &PendingRequest) -> Option<NodeId> {
         let leader = self
             .leaders
             .get(&ask.group)
@@ -180,7 +180,7 @@ impl Gate {
     }
 
     fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let now = turn.now.instant;
         if ask.attempts.are_used_up() {
             return self.expire(id, turn);
@@ -192,7 +192,9 @@ impl Gate {
         let Some(to) = self.choose(ask) else {
             return self.pause(id, now);
         };
-        let Some(ask) = self.asks.get_mut(&id) else { return };
+        let Some(ask) = self.pending.get_mut(&id) else {
+            return;
+        };
         let repeatable = ask.request.is_repeatable();
         let effect = Effect::Send {
             to: Address {
@@ -220,7 +222,7 @@ impl Gate {
 
     /// Asks somebody else, then.
     fn again(&mut self, id: u64, retry_at: Instant) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             ask.next += 1;
         }
         self.set(id, Attempt::Waiting { retry_at });
@@ -228,7 +230,7 @@ impl Gate {
 
     /// Another leads: what its predecessor was asked, and may be asked twice, is asked there. It may be silent for long.
     fn follow(&mut self, group: GroupId, leader: NodeId, now: Instant) {
-        let elsewhere = self.asks.iter().filter(|(_, ask)| {
+        let elsewhere = self.pending.iter().filter(|(_, ask)| {
             let sent = matches!(ask.attempt, Attempt::Sent { to, .. } if to != leader);
             sent && ask.group == group && ask.request.is_repeatable() && !ask.request.is_stale_read()
         });
@@ -240,7 +242,7 @@ impl Gate {
 
     /// Whoever waits, maybe for this group only, is looked at now.
     fn wake_up(&mut self, group: Option<GroupId>, now: Instant) {
-        let waiting = self.asks.iter().filter(|(_, ask)| {
+        let waiting = self.pending.iter().filter(|(_, ask)| {
             let concerned = group.is_none_or(|group| ask.group == group);
             concerned && matches!(ask.attempt, Attempt::Waiting { .. })
         });
@@ -253,7 +255,9 @@ impl Gate {
 
     fn answered(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
-        let Some(ask) = self.asks.get_mut(&id) else { return };
+        let Some(ask) = self.pending.get_mut(&id) else {
+            return;
+        };
         // Whoever was found by asking around is asked first from now on.
         if let Some(leader) = result.as_ref().ok().and_then(Response::leader) {
             self.leaders.insert(ask.group, leader);
@@ -311,7 +315,9 @@ impl Gate {
             return;
         }
         let (id, number) = attempts::parse(name);
-        let Some(ask) = self.asks.get_mut(&id) else { return };
+        let Some(ask) = self.pending.get_mut(&id) else {
+            return;
+        };
         if !ask.attempts.is_open(number) {
             return;
         }
@@ -328,7 +334,7 @@ impl Gate {
     /// A member that was asked says nothing: another is asked the same.
     fn unanswered(&mut self, id: u64, to: NodeId, now: Instant) {
         self.give_up(id);
-        if let Some(ask) = self.asks.get(&id)
+        if let Some(ask) = self.pending.get(&id)
             && self.leaders.get(&ask.group) == Some(&to)
         {
             self.leaders.remove(&ask.group);
@@ -338,7 +344,7 @@ impl Gate {
 
     /// Nothing certain will be known about the attempt that is under way.
     fn give_up(&mut self, id: u64) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             match self.bugs.has(Bug::DoubtForgotten) {
                 true => ask.attempts.declined(),
                 false => ask.attempts.give_up(),
@@ -354,10 +360,10 @@ impl Gate {
         }
         self.alive.remove(&node);
         self.leaders.retain(|_, leader| *leader != node);
-        let lost = self.asks.iter().filter(|(_, ask)| ask.is_with(node));
+        let lost = self.pending.iter().filter(|(_, ask)| ask.is_with(node));
         let lost: Vec<u64> = lost.map(|(id, _)| *id).collect();
         for id in lost {
-            let Some(ask) = self.asks.get(&id) else {
+            let Some(ask) = self.pending.get(&id) else {
                 continue;
             };
             let repeatable = ask.request.is_repeatable();
@@ -374,7 +380,7 @@ impl Gate {
     // ---- the end ----
 
     fn unknown(&self, id: u64, reason: Option<String>) -> Error {
-        let group = self.asks.get(&id).map(|ask| ask.group);
+        let group = self.pending.get(&id).map(|ask| ask.group);
         Error::OutcomeUnknown {
             acked: 0,
             required: group.map_or(1, |group| self.majority(group)) as u8,
@@ -383,7 +389,7 @@ impl Gate {
     }
 
     fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let sent = matches!(ask.attempt, Attempt::Sent { .. });
         let (required, alive) = (
             self.majority(ask.group) as u8,
@@ -407,8 +413,10 @@ impl Gate {
     /// The keyspace was dropped: nobody will answer any more.
     fn drop_all(&mut self, turn: &mut Turn<'_>) {
         self.dropped = true;
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            let Some(ask) = self.asks.get(&id) else { continue };
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            let Some(ask) = self.pending.get(&id) else {
+                continue;
+            };
             let error = match !ask.request.is_read() && ask.attempts.in_doubt() {
                 true => self.unknown(id, Some(self.keyspace.was_dropped())),
                 false => self.keyspace.no_longer_there(),
@@ -419,7 +427,9 @@ impl Gate {
 
     /// The only way out.
     fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.remove(&id) else { return };
+        let Some(ask) = self.pending.remove(&id) else {
+            return;
+        };
         self.agenda.remove(&(ask.wake(), id));
         let response = match ask.request.is_read() {
             true => result,
@@ -436,7 +446,7 @@ impl Gate {
         while let Some((at, id)) = self.agenda.first().copied()
             && at <= now
         {
-            match self.asks.get(&id) {
+            match self.pending.get(&id) {
                 Some(ask) if ask.give_up > now => match ask.attempt {
                     Attempt::Waiting { .. } => self.advance(id, turn),
                     Attempt::Sent { to, .. } => self.unanswered(id, to, now),
@@ -453,7 +463,7 @@ impl Gate {
     }
 }
 
-impl Role for Gate {
+impl Role for Forwarder {
     type Event = Event;
     type Effect = Effect;
 

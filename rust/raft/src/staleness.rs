@@ -41,7 +41,7 @@ struct Probe {
 
 /// What a server knows about the age of its state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Freshness {
+pub(super) struct Staleness {
     /// Begins anywhere, so that an answer to the server that was here before a crash is not taken for one to this.
     last_probe: u64,
     probe: Option<Probe>,
@@ -49,10 +49,10 @@ pub(super) struct Freshness {
     bounds: VecDeque<(LogIndex, Instant)>,
 }
 
-impl Freshness {
+impl Staleness {
     /// Nothing is known yet. Probes are numbered from a random number on.
     pub(super) fn new(first: u64) -> Self {
-        Freshness {
+        Staleness {
             last_probe: first,
             probe: None,
             bounds: VecDeque::new(),
@@ -134,7 +134,7 @@ impl Raft {
                 .heard_micros(now)
                 .map(|micros| Instant(now.0.saturating_sub(micros)));
         }
-        self.freshness.bound(applied)
+        self.staleness.bound(applied)
     }
 
     /// How old a state may be that has everything up to `applied`, in microseconds; `None` if nothing is known.
@@ -145,7 +145,7 @@ impl Raft {
 
     /// The host has applied everything up to here.
     pub fn applied(&mut self, applied: LogIndex) {
-        self.freshness.applied(applied);
+        self.staleness.applied(applied);
     }
 
     // ---- the follower ----
@@ -156,14 +156,14 @@ impl Raft {
             return;
         }
         let patience = 2 * self.setup.settings.timing.heartbeat;
-        if let Some(probe) = self.freshness.ask(turn.now.instant, patience) {
+        if let Some(probe) = self.staleness.ask(turn.now.instant, patience) {
             self.send(leader, Body::Probe { probe }, turn);
         }
     }
 
     /// The leader has answered. The next question is there before the next round.
     pub(super) fn on_fresh(&mut self, from: NodeId, probe: u64, index: LogIndex, turn: &mut Turn<'_>) {
-        if self.freshness.answered(probe, index) {
+        if self.staleness.answered(probe, index) {
             self.probe(from, turn);
         }
     }
@@ -181,5 +181,5 @@ impl Raft {
 }
 
 #[cfg(test)]
-#[path = "freshness_tests.rs"]
+#[path = "staleness_tests.rs"]
 mod tests;

@@ -69,19 +69,19 @@ impl Layer {
 
 /// Both layers.
 #[derive(Debug, Default)]
-pub(crate) struct Overlay {
+pub(crate) struct Memtable {
     active: Layer,
     frozen: Option<Arc<Layer>>,
     /// Runs of derived rows so far.
     runs: u64,
 }
 
-impl Overlay {
-    /// An overlay over a state that has the journal's rows up to a position.
+impl Memtable {
+    /// A memtable over a state that has the journal's rows up to a position.
     pub(crate) fn after(position: u64) -> Self {
-        let mut overlay = Overlay::default();
-        overlay.active.through = position;
-        overlay
+        let mut memtable = Memtable::default();
+        memtable.active.through = position;
+        memtable
     }
 
     /// Rows of one journal position.
@@ -121,7 +121,7 @@ impl Overlay {
         self.frozen.take()
     }
 
-    /// What the overlay says about a row: nothing, that it is deleted, or its value.
+    /// What the memtable says about a row: nothing, that it is deleted, or its value.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Option<Bytes>> {
         let in_layer = |layer: &Layer| layer.table(table).get(key).cloned();
         in_layer(&self.active).or_else(|| self.frozen.as_deref().and_then(in_layer))
@@ -133,7 +133,7 @@ impl Overlay {
         rows.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// The overlay's rows in the range, at most `limit`, and the key before which they are all of them
+    /// The memtable's rows in the range, at most `limit`, and the key before which they are all of them
     /// (`None`: the whole range).
     pub(crate) fn range(
         &self,
@@ -167,13 +167,13 @@ impl Overlay {
     }
 }
 
-/// Puts the rows of the overlay over those of the state, both in key order, into a page. `value_of` makes the value
-/// of a state row from its key and what is stored; a row that the overlay replaces is not looked at.
+/// Puts the rows of the memtable over those of the state, both in key order, into a page. `value_of` makes the value
+/// of a state row from its key and what is stored; a row that the memtable replaces is not looked at.
 ///
 /// # Errors
 /// An error of the state, or that of `value_of` if its row would be the first of the page; a later one ends the page.
 pub(crate) fn merge<'s, E>(
-    overlay: Rows,
+    memtable: Rows,
     complete_before: Option<Bytes>,
     mut state: impl Iterator<Item = Result<(&'s [u8], &'s [u8]), E>>,
     value_of: impl Fn(&[u8], &[u8]) -> Result<Bytes, E>,
@@ -182,8 +182,8 @@ pub(crate) fn merge<'s, E>(
 ) -> Result<Page, E> {
     let mut page = Page::default();
     let mut bytes = 0;
-    let mut overlay = overlay.into_iter();
-    let mut over = overlay.next();
+    let mut memtable = memtable.into_iter();
+    let mut over = memtable.next();
     let mut under = state.next().transpose()?;
     loop {
         let order = match (&over, &under) {
@@ -212,7 +212,7 @@ pub(crate) fn merge<'s, E>(
                     return Ok(page);
                 }
             },
-            _ => std::mem::replace(&mut over, overlay.next()).expect("the overlay has the next row"),
+            _ => std::mem::replace(&mut over, memtable.next()).expect("the memtable has the next row"),
         };
         if complete_before.as_ref().is_some_and(|before| key >= *before) {
             page.next = complete_before;

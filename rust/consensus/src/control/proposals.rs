@@ -1,4 +1,4 @@
-//! The desk: requests of clients and of other nodes' desks, from arrival to the group and, failing that, to the end.
+//! Proposals: what clients and other nodes' control roles ask for, from its arrival to the group and, failing that, to the end.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect};
 use quorate_protocol::topology::MAX_VOTERS;
-use quorate_raft::alphabet::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
+use quorate_raft::event::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
 use quorate_raft::server::Refusal;
 use quorate_raft::sessions::{Answer, Request as LogRequest};
 use quorate_raft::types::LogPosition;
 use quorate_versions::WriteId;
 
-use crate::control::asks::{Ask, Attempt, Origin, Wish, is_outcome};
+use crate::control::pending::{Attempt, Origin, PendingKind, PendingRequest, is_outcome};
 use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
 
 /// The least time between two attempts that failed at once.
 const PAUSE: Duration = Duration::from_millis(20);
 /// An answer is given so long before its deadline, or an eighth of the time if that is less.
 const MARGIN: Duration = Duration::from_millis(50);
-/// How long a change that another desk has sent is remembered beyond its deadline: longer than a message stays in any
+/// How long a change that another control role has sent is remembered beyond its deadline: longer than a message stays in any
 /// network. Of a message that comes twice, the one could be refused and the other executed.
 const PROPOSAL_MEMORY: Duration = Duration::from_secs(10);
 /// How long this role tries what it wants itself before it looks again whether it still does.
@@ -44,12 +44,12 @@ impl Control {
     ) {
         let origin = Origin::Client(client);
         let deadline = header.deadline;
-        let change = |id, command| Wish::Change(Change { id, command });
+        let change = |id, command| PendingKind::Change(Change { id, command });
         let unnamed = WriteId {
             client: u64::from(self.me().0),
             sequence: self.last_ask + 1,
         };
-        let wish = match request {
+        let kind = match request {
             Request::Topology => {
                 let response = Response::Topology(Box::new(self.topology()));
                 return reply(client, Ok(response), turn);
@@ -62,7 +62,7 @@ impl Control {
                 let claims = vec![self.claim(turn.now.instant)];
                 return reply(client, Ok(Response::Groups(claims)), turn);
             }
-            Request::ListKeyspaces => Wish::List,
+            Request::ListKeyspaces => PendingKind::List,
             Request::CreateKeyspace(settings) => {
                 // What makes no sense anywhere is refused here, leader or not.
                 if let Err(error) = settings.validate(self.topology().members.len()) {
@@ -82,16 +82,16 @@ impl Control {
                 change(write_id, command)
             }
             Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
-            request if request.keyspace().is_some() => Wish::Relay(client, header, request),
+            request if request.keyspace().is_some() => PendingKind::Relay(client, header, request),
             other => {
                 let error = Error::invalid(format!("the control plane does not answer {other:?}"));
                 return reply(client, Err(error), turn);
             }
         };
-        self.begin(origin, wish, deadline, turn.now);
+        self.begin(origin, kind, deadline, turn.now);
     }
 
-    /// Another node's desk takes this server for the leader.
+    /// Another node's control role takes this server for the leader.
     pub(super) fn asked(&mut self, from: Address, header: Header, change: Change, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let until = header.deadline.max(now) + PROPOSAL_MEMORY;
@@ -100,7 +100,7 @@ impl Control {
             return;
         }
         let origin = Origin::Peer(from, header);
-        self.begin(origin, Wish::Change(change), header.deadline, turn.now);
+        self.begin(origin, PendingKind::Change(change), header.deadline, turn.now);
     }
 
     /// This role wants something changed itself.
@@ -112,7 +112,7 @@ impl Control {
         let deadline = turn.now.instant + OWN_PATIENCE;
         self.begin(
             Origin::Own,
-            Wish::Change(Change { id, command }),
+            PendingKind::Change(Change { id, command }),
             deadline,
             turn.now,
         );
@@ -120,26 +120,26 @@ impl Control {
 
     /// Whether this node has its addresses on the way to the log.
     pub(super) fn is_registering(&self) -> bool {
-        self.asks.values().any(|ask| {
+        self.pending.values().any(|ask| {
             let registers =
-                matches!(&ask.wish, Wish::Change(change) if matches!(change.command, Command::Register(_)));
+                matches!(&ask.kind, PendingKind::Change(change) if matches!(change.command, Command::Register(_)));
             registers && ask.origin == Origin::Own
         })
     }
 
-    fn begin(&mut self, origin: Origin, wish: Wish, deadline: Instant, now: Now) {
+    fn begin(&mut self, origin: Origin, kind: PendingKind, deadline: Instant, now: Now) {
         self.last_ask += 1;
         let left = deadline.since(now.instant);
         let retry_at = now.instant;
-        let ask = Ask {
+        let ask = PendingRequest {
             origin,
-            wish,
+            kind,
             deadline,
             give_up: deadline - MARGIN.min(left / 8),
             attempt: Attempt::Waiting { retry_at },
             attempts: Attempts::default(),
         };
-        self.asks.insert(self.last_ask, ask);
+        self.pending.insert(self.last_ask, ask);
     }
 
     // ---- work ----
@@ -152,15 +152,15 @@ impl Control {
             self.led = leads;
             self.leader_changed(turn);
         }
-        for id in self.asks.keys().copied().collect::<Vec<_>>() {
-            match self.asks.get(&id) {
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            match self.pending.get(&id) {
                 Some(ask) if ask.give_up <= now => self.expire(id, turn),
                 Some(ask) if ask.is_waiting(now) => self.advance(id, turn),
                 _ => {}
             }
         }
         self.answer_served(turn);
-        let wake = self.asks.values().map(Ask::wake).min();
+        let wake = self.pending.values().map(PendingRequest::wake).min();
         if let Some(at) = wake
             && self.timer.is_none_or(|timer| at < timer)
         {
@@ -172,11 +172,11 @@ impl Control {
     }
 
     fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let leader = self.leader();
-        match &ask.wish {
+        match &ask.kind {
             // The bootstrap is what a cluster without a state can take, from its leader only.
-            Wish::Change(change)
+            PendingKind::Change(change)
                 if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
             {
                 let proposal = Proposal {
@@ -187,7 +187,7 @@ impl Control {
                 self.propose(id);
                 self.drive(GroupEvent::Propose(vec![proposal]), turn);
             }
-            Wish::Change(change) => match (leader, &ask.origin) {
+            PendingKind::Change(change) => match (leader, &ask.origin) {
                 (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
                 // It was proposed here once, and nobody knows what became of that.
                 (_, Origin::Peer(..)) if ask.attempts.in_doubt() => {
@@ -196,7 +196,7 @@ impl Control {
                 }
                 (leader, Origin::Peer(to, header)) => {
                     let (to, request, deadline) = (*to, header.request, header.deadline);
-                    self.asks.remove(&id);
+                    self.pending.remove(&id);
                     self.send(to, request, deadline, Message::Redirect { leader }, turn);
                 }
                 (Some(leader), _) if self.alive(leader) => {
@@ -208,9 +208,9 @@ impl Control {
                 }
                 _ => self.pause(id, turn.now),
             },
-            Wish::List | Wish::Relay(..) if leader.is_some() => {
-                let patience = match ask.wish {
-                    Wish::List => turn.now.instant + LIST_PATIENCE,
+            PendingKind::List | PendingKind::Relay(..) if leader.is_some() => {
+                let patience = match ask.kind {
+                    PendingKind::List => turn.now.instant + LIST_PATIENCE,
                     _ => ask.give_up,
                 };
                 let query = Question {
@@ -222,28 +222,31 @@ impl Control {
                 self.set(id, Attempt::Reading);
                 self.drive(GroupEvent::Query(query), turn);
             }
-            Wish::List => self.list(id, turn),
-            Wish::Relay(..) => self.pause(id, turn.now),
+            PendingKind::List => self.list(id, turn),
+            PendingKind::Relay(..) => self.pause(id, turn.now),
         }
     }
 
     /// An attempt at a change in this server's log.
     fn propose(&mut self, id: u64) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             ask.attempts.begin();
             ask.attempt = Attempt::Proposed;
         }
     }
 
-    /// An attempt at a change at the leader's desk: its name. `None` if there is none for another.
+    /// An attempt at a change at the leader's control role: its name. `None` if there is none for another.
     fn forward(&mut self, id: u64, leader: NodeId) -> Option<u64> {
-        let ask = self.asks.get_mut(&id).filter(|ask| !ask.attempts.are_used_up())?;
+        let ask = self
+            .pending
+            .get_mut(&id)
+            .filter(|ask| !ask.attempts.are_used_up())?;
         ask.attempt = Attempt::Forwarded { to: leader };
         Some(attempts::name(id, ask.attempts.begin()))
     }
 
     pub(super) fn set(&mut self, id: u64, attempt: Attempt) {
-        if let Some(ask) = self.asks.get_mut(&id) {
+        if let Some(ask) = self.pending.get_mut(&id) {
             ask.attempt = attempt;
         }
     }
@@ -257,7 +260,7 @@ impl Control {
     fn leader_changed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let leader = self.leader();
-        for ask in self.asks.values_mut() {
+        for ask in self.pending.values_mut() {
             match ask.attempt {
                 Attempt::Waiting { .. } => ask.attempt = Attempt::Waiting { retry_at: now },
                 Attempt::Forwarded { to } if leader.is_some_and(|leader| leader != to) => {
@@ -267,15 +270,15 @@ impl Control {
                 _ => {}
             }
         }
-        self.say_served(turn);
+        self.announce_ready(turn);
     }
 
     pub(super) fn peer_changed(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
         if up {
-            return self.say_served(turn);
+            return self.announce_ready(turn);
         }
         let retry_at = turn.now.instant + PAUSE;
-        for ask in self.asks.values_mut() {
+        for ask in self.pending.values_mut() {
             if ask.attempt == (Attempt::Forwarded { to: node }) {
                 ask.attempts.give_up();
                 ask.attempt = Attempt::Waiting { retry_at };
@@ -292,7 +295,7 @@ impl Control {
         turn: &mut Turn<'_>,
     ) {
         let Some(ask) = self
-            .asks
+            .pending
             .get_mut(&id)
             .filter(|ask| ask.attempt == Attempt::Proposed)
         else {
@@ -337,15 +340,15 @@ impl Control {
         }
     }
 
-    // ---- other desks ----
+    // ---- other nodes ----
 
-    /// The leader's desk has answered.
+    /// The leader's control role has answered.
     pub(super) fn forwarded(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
         let Some(ask) = self
-            .asks
+            .pending
             .get_mut(&id)
-            .filter(|ask| matches!(ask.wish, Wish::Change(_)))
+            .filter(|ask| matches!(ask.kind, PendingKind::Change(_)))
         else {
             return;
         };
@@ -368,7 +371,7 @@ impl Control {
     /// It did not pass it on: it does not lead.
     pub(super) fn redirected(&mut self, name: u64, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
-        if let Some(ask) = self.asks.get_mut(&id)
+        if let Some(ask) = self.pending.get_mut(&id)
             && ask.attempts.is_open(number)
         {
             ask.attempts.declined();
@@ -397,7 +400,7 @@ impl Control {
 
     /// An attempt has ended this way; another may have had another end.
     fn end(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let again = ask.attempts.in_doubt() && ask.give_up > turn.now.instant;
         match ask.origin {
             Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
@@ -407,13 +410,13 @@ impl Control {
 
     /// The time is up.
     fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(ask) = self.pending.get(&id) else { return };
         let (required, alive) = self.majority();
         let voters = self.voters().count();
         let unavailable = Error::no_leader("the control plane", voters, required, alive);
-        let result = match (&ask.wish, &ask.attempt) {
-            (Wish::List, _) => return self.list(id, turn),
-            (Wish::Relay(..), _) => Err(unavailable),
+        let result = match (&ask.kind, &ask.attempt) {
+            (PendingKind::List, _) => return self.list(id, turn),
+            (PendingKind::Relay(..), _) => Err(unavailable),
             (_, Attempt::Serving { outcome, .. }) => outcome.clone().into_response(),
             _ if !ask.attempts.in_doubt() => Err(unavailable),
             _ => Err(self.unknown()),
@@ -423,7 +426,9 @@ impl Control {
 
     /// The only way out, but for those who are sent elsewhere.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.asks.remove(&id) else { return };
+        let Some(ask) = self.pending.remove(&id) else {
+            return;
+        };
         let result = result.map_err(|error| ask.attempts.last_word(error, self.majority().0));
         match ask.origin {
             Origin::Client(client) => reply(client, result, turn),

@@ -12,7 +12,7 @@ use crate::validation::Implausible;
 
 /// What a server asks its host for. The host performs them in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Output {
+pub enum Action {
     /// Deliver a message, at most once and in no promised order.
     Send {
         /// To whom.
