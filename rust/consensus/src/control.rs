@@ -53,7 +53,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_core::attempts;
-
 use quorate_core::contract::{Rng, Role};
 use quorate_core::dedup::Dedup;
 use quorate_core::ids::NodeId;
@@ -82,7 +81,7 @@ pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
 pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The timer of the control role.
-const DESK_TIMER: u64 = Adapter::<ControlPlane>::TIMERS;
+const PROPOSALS_TIMER: u64 = Adapter::<ControlPlane>::TIMERS;
 /// A query of this role's own: nobody waits for its answer.
 const PUSH: u64 = 0;
 
@@ -365,7 +364,7 @@ impl Control {
         self.sweep_on(&event, turn);
         self.save_on(&event, turn);
         match event {
-            Event::Timer { id: DESK_TIMER } => self.timer = None,
+            Event::Timer { id: PROPOSALS_TIMER } => self.timer = None,
             event @ Event::Request { .. } if !self.saved.is_loaded() => self.early.push(event),
             Event::Request {
                 client,

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_core::key::Key;
 use quorate_node::clock::Clock;
 use quorate_node::transport::{
     BoxFuture, Inbound, Incoming, LocalIdentity, PeerIdentity, Transport, TransportConfig,
@@ -29,7 +28,6 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::{Member, Topology};
 use quorate_protocol::wire::Envelope;
 use quorate_ring::RingSettings;
-use quorate_versions::WriteId;
 use tokio::net::TcpListener;
 
 const CHILD: &str = "QUORATE_LINK_BENCH_CHILD";
@@ -55,20 +53,16 @@ impl Exchange {
                 deadline: self.clock.instant() + Duration::from_secs(60),
                 trace: None,
             },
-            message: Message::Assign {
-                key: Key::of("a key of sixteen").expect("a key"),
-                value: Some(Bytes::from_static(&[b'v'; VALUE])),
-                context: None,
-                write_id: WriteId {
-                    client: 1,
-                    sequence: request,
-                },
+            message: Message::FetchRange {
+                start: Bytes::from_static(&[b'v'; VALUE]),
+                end: Bytes::new(),
+                limit: 1,
             },
         }
     }
 
     fn next(&self, incoming: &Incoming) -> Option<Envelope> {
-        if let Message::Assign { .. } = incoming.message {
+        if let Message::FetchRange { .. } = incoming.message {
             return Some(Envelope {
                 from: incoming.to,
                 to: incoming.from.role,

@@ -72,14 +72,8 @@ fn part(message: &Message) -> Part {
         | Message::FetchedRange { .. }
         | Message::Failed(_)
         | Message::Forwarded(_) => Part::Answer,
-        // A coordinator and the replica on its own node share no network; groups have spans of their own.
-        Message::Assign { .. }
-        | Message::Assigned { .. }
-        | Message::Redirect { .. }
-        | Message::Defined
-        | Message::Keyspaces(_)
-        | Message::Raft { .. }
-        | Message::Gathered => Part::Neither,
+        // Groups have spans of their own.
+        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Part::Neither,
     }
 }
 

@@ -319,6 +319,15 @@ where
                     },
                 );
             }
+            Effect::SendLocal { to, header, message } => {
+                let event = Event::Local {
+                    from: self.id,
+                    header,
+                    message,
+                };
+                self.outbox.local(to, event);
+            }
+            Effect::EndTurn => self.events.push_back(Event::TurnEnded),
             Effect::Reply { client, response } => self.outbox.answer((client, response)),
             Effect::Persist { token, priority, ops } => {
                 self.outbox.commit(Commit {

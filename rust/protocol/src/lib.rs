@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what clients ask, and the answers | [`api`], [`shard_command`], in [frames](frame) |
 //! | which role takes a request, and whether it is let in | [`routing`], [`admission`] |
-//! | what roles of nodes say to each other | [`message`], [`control_command`] |
+//! | what roles of nodes say to each other | [`message`], [`control_command`]; within a node: [`local`] |
 //! | their bytes, and the connection between two nodes | [`wire`], [`link`] |
 //! | the roles of a node: events, effects, which exist | [`role`], [`node`] |
 //! | members, keyspaces, who owns which keys | [`topology`], [`keyspace`], [`placement`] |
@@ -19,6 +19,7 @@ pub mod faults;
 pub mod frame;
 pub mod keyspace;
 pub mod link;
+pub mod local;
 pub mod message;
 pub mod node;
 pub mod placement;

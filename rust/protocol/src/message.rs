@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::error::Error;
-use quorate_core::hlc::Timestamp;
 use quorate_core::ids::NodeId;
 use quorate_core::key::Key;
 use quorate_core::time::Instant;
 use quorate_raft::{self as raft, types::GroupId};
-use quorate_versions::{Dot, KeyState, VersionVector, WriteId};
+use quorate_versions::KeyState;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Request, Response};
 use crate::control_command::Change;
-use crate::keyspace::Keyspace;
 use crate::telemetry::TraceContext;
 
 /// The envelope of every message. On the wire the deadline travels as the milliseconds that are left.
@@ -35,28 +33,6 @@ pub struct Header {
 /// A message between roles.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
-    /// A coordinator asks the replica *on its own node* to make a client's write an event of the key: to give it a
-    /// dot and merge it into the key's state.
-    Assign {
-        /// Which key.
-        key: Key,
-        /// `None` is a tombstone.
-        value: Option<Bytes>,
-        /// What the client has seen; `None` supersedes what this replica sees.
-        context: Option<VersionVector>,
-        /// Recognises a retry.
-        write_id: WriteId,
-    },
-    /// The answer to `Assign`, sent at once: the event exists, but nothing is durable yet. `Stored` follows when the
-    /// replica has it durably.
-    Assigned {
-        /// The event.
-        dot: Dot,
-        /// When it happened.
-        timestamp: Timestamp,
-        /// The whole merged state of the key: what the other replicas must be sent.
-        state: Arc<KeyState>,
-    },
     /// Merge this state into yours and say when that is durable. Sent by the coordinator of a write, and by read
     /// repair; the state is always whole (every sibling and the vector), never a bare value.
     Store {
@@ -65,7 +41,8 @@ pub enum Message {
         /// What to merge.
         state: Arc<KeyState>,
     },
-    /// The sender has everything of the `Store` or `Assign` with this request id durably.
+    /// The sender has everything of the `Store` (or of the [`Assign`](crate::local::LocalMessage::Assign), on its own node) with
+    /// this request id durably.
     Stored,
     /// What is the state of this key? Sent by the coordinator of a read.
     Fetch {
@@ -108,9 +85,6 @@ pub enum Message {
     /// The sender serves all keyspaces of the generation that is the request id. From a node role to its control role, and
     /// from there to the leader's.
     Defined,
-    /// These are the keyspaces now. From the control role to the node role, and, with the one that has changed, from there to
-    /// its coordinator; never over the wire.
-    Keyspaces(Vec<Keyspace>),
     /// Put this state in the place of your record of the key, which is unreadable: it is the merge of what *all* the
     /// other replicas of the key have. Sent by the coordinator of a read; answered as `Store` is. A replica whose
     /// record is readable (again) merges it.
@@ -130,8 +104,6 @@ pub enum Message {
     /// A control role asks the leader's to have this change committed; `Forwarded` answers what became of it. The same
     /// change may be sent again, to the same leader or another: it is executed once.
     Propose(Change),
-    /// A role to itself, when it has put something aside: everything that waited with it has been seen. Never over the wire.
-    Gathered,
 }
 
 /// An envelope with more encoded bytes than this is bulk.
@@ -157,12 +129,8 @@ impl Message {
         }
         match self {
             Message::Raft { message, .. } if message.body.is_urgent() => Lane::Control,
-            Message::Redirect { .. } | Message::Defined | Message::Keyspaces(_) | Message::Gathered => {
-                Lane::Control
-            }
-            Message::Assign { .. }
-            | Message::Assigned { .. }
-            | Message::Store { .. }
+            Message::Redirect { .. } | Message::Defined => Lane::Control,
+            Message::Store { .. }
             | Message::Heal { .. }
             | Message::Stored
             | Message::Fetch { .. }
@@ -181,13 +149,7 @@ impl Message {
     /// the wire.
     pub fn bytes(&self) -> usize {
         match self {
-            Message::Assign {
-                key, value, context, ..
-            } => {
-                let context = context.as_ref().map_or(0, VersionVector::size);
-                key.size() + value.as_ref().map_or(0, Bytes::len) + context
-            }
-            Message::Assigned { state, .. } | Message::Fetched { state } => state.size(),
+            Message::Fetched { state } => state.size(),
             Message::Store { key, state } | Message::Heal { key, state } => key.size() + state.size(),
             Message::Fetch { key } => key.size(),
             Message::FetchRange { start, end, .. } => start.len() + end.len(),
@@ -199,12 +161,9 @@ impl Message {
             Message::Failed(error) | Message::Forwarded(Err(error)) => error.size(),
             Message::Forward(request) => request.bytes(),
             Message::Forwarded(Ok(response)) => response.bytes(),
-            Message::Keyspaces(keyspaces) => {
-                keyspaces.iter().map(Keyspace::size).sum::<usize>() + size_of_val(&keyspaces[..])
-            }
             Message::Raft { message, .. } => message.body.size(),
             Message::Propose(change) => change.size(),
-            Message::Stored | Message::Redirect { .. } | Message::Defined | Message::Gathered => 0,
+            Message::Stored | Message::Redirect { .. } | Message::Defined => 0,
         }
     }
 }

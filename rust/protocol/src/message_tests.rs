@@ -1,3 +1,4 @@
+use quorate_core::hlc::Timestamp;
 use quorate_core::ids::{KeyspaceId, ReplicaId};
 use quorate_core::level::Level;
 use quorate_core::time::WallTime;
@@ -6,13 +7,12 @@ use quorate_raft::entry::{Entry as RaftEntry, EntryKind};
 use quorate_raft::message::{Body, Message as RaftMessage};
 use quorate_raft::snapshot::SnapshotMeta;
 use quorate_raft::types::{LogIndex, LogPosition, Term};
-use quorate_versions::Context;
+use quorate_versions::{Context, Dot, VersionVector, WriteId};
 
 use super::*;
 use crate::api::request_samples::{encoded_len, every_kind, large};
 use crate::api::{Entry, LogEntry, Record, View};
 use crate::control_command::Command;
-use crate::keyspace::KeyspaceSettings;
 
 /// The parts of fixed size of a message on the wire.
 const FIXED: usize = 128;
@@ -124,27 +124,11 @@ fn every_message() -> Vec<Message> {
         size: u64::MAX,
         checksum: u64::MAX,
     };
-    let keyspace = Keyspace {
-        id: KeyspaceId(1),
-        settings: KeyspaceSettings::quorum(&"n".repeat(64), 3),
-        groups: Vec::new(),
-    };
     let change = Change {
         id: WriteId::default(),
         command: Command::DropKeyspace { name: "n".repeat(64) },
     };
     let mut messages = vec![
-        Message::Assign {
-            key: key(),
-            value: Some(large(1 << 20)),
-            context: Some(vector()),
-            write_id: WriteId::default(),
-        },
-        Message::Assigned {
-            dot: dot(1),
-            timestamp: Timestamp::default(),
-            state: state(),
-        },
         Message::Store {
             key: key(),
             state: state(),
@@ -165,7 +149,6 @@ fn every_message() -> Vec<Message> {
         Message::Forwarded(Err(Error::NotFound("w".repeat(1_000)))),
         Message::Redirect { leader: None },
         Message::Defined,
-        Message::Keyspaces(vec![keyspace; 100]),
         Message::Heal {
             key: key(),
             state: state(),
@@ -182,7 +165,6 @@ fn every_message() -> Vec<Message> {
         }),
         raft(Body::Outdated),
         Message::Propose(change),
-        Message::Gathered,
     ];
     messages.extend(every_kind().into_iter().map(Message::Forward));
     messages.extend(
@@ -192,9 +174,7 @@ fn every_message() -> Vec<Message> {
     );
     for message in &messages {
         match message {
-            Message::Assign { .. }
-            | Message::Assigned { .. }
-            | Message::Store { .. }
+            Message::Store { .. }
             | Message::Stored
             | Message::Fetch { .. }
             | Message::Fetched { .. }
@@ -205,11 +185,9 @@ fn every_message() -> Vec<Message> {
             | Message::Forwarded(_)
             | Message::Redirect { .. }
             | Message::Defined
-            | Message::Keyspaces(_)
             | Message::Heal { .. }
             | Message::Raft { .. }
-            | Message::Propose(_)
-            | Message::Gathered => {}
+            | Message::Propose(_) => {}
         }
     }
     messages
@@ -231,9 +209,9 @@ fn no_message_is_smaller_than_it_says() {
 
 /// Others' timeouts wait for what is on the control lane, which knows no credit: nothing there may grow.
 #[test]
-fn what_is_on_the_control_lane_is_small_or_never_leaves_the_node() {
+fn what_is_on_the_control_lane_is_small() {
     for message in every_message() {
-        if message.lane(0) == Lane::Control && !matches!(message, Message::Keyspaces(_)) {
+        if message.lane(0) == Lane::Control {
             assert_eq!(message.bytes(), 0, "{message:?}");
         }
     }

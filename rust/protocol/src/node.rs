@@ -16,10 +16,11 @@ use quorate_core::ids::KeyspaceId;
 use quorate_core::time::Now;
 
 use crate::keyspace::{Keyspace, Mode};
+use crate::local::LocalMessage;
 use crate::message::{Header, Message};
 use crate::role::{Address, Effect, Event, RoleId, Spec, Surroundings};
 
-/// The node role. Ignores everything but [`Event::Start`] and [`Message::Keyspaces`].
+/// The node role. Ignores everything but [`Event::Start`] and [`LocalMessage::Keyspaces`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeRole {
     surroundings: Surroundings,
@@ -69,10 +70,10 @@ impl NodeRole {
         for (id, keyspace) in &self.keyspaces {
             if keyspace.settings.mode == Mode::Quorum && before.get(id).is_some_and(|known| known != keyspace)
             {
-                effects.push(Effect::Send {
-                    to: self.own(RoleId::Coordinator(*id)),
+                effects.push(Effect::SendLocal {
+                    to: RoleId::Coordinator(*id),
                     header,
-                    message: Message::Keyspaces(vec![keyspace.clone()]),
+                    message: LocalMessage::Keyspaces(vec![keyspace.clone()]),
                 });
             }
         }
@@ -91,11 +92,11 @@ impl Role for NodeRole {
     fn handle(&mut self, _now: Now, _rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Start => effects.push(self.reconcile()),
-            Event::Message {
-                from,
+            Event::Local {
+                from: RoleId::Control,
                 header,
-                message: Message::Keyspaces(keyspaces),
-            } if from == self.own(RoleId::Control) => self.serve(header, keyspaces, effects),
+                message: LocalMessage::Keyspaces(keyspaces),
+            } => self.serve(header, keyspaces, effects),
             _ => {}
         }
     }

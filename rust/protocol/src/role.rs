@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{GroupClaim, Request, Response};
 use crate::keyspace::Keyspace;
+use crate::local::LocalMessage;
 use crate::message::{Header, Message};
 use crate::placement::Placement;
 use crate::telemetry::{Measurement, Span, TimelineEvent};
@@ -67,6 +68,17 @@ pub enum Event {
         /// What it says.
         message: Message,
     },
+    /// A message from another role of this node.
+    Local {
+        /// Who sent it.
+        from: RoleId,
+        /// Its envelope.
+        header: Header,
+        /// What it says.
+        message: LocalMessage,
+    },
+    /// Everything that waited with the event that asked for this ([`Effect::EndTurn`]) has been handled.
+    TurnEnded,
     /// A client asks.
     Request {
         /// To be handed back with the reply.
@@ -136,6 +148,18 @@ pub enum Effect {
         /// What it says.
         message: Message,
     },
+    /// Deliver a message to another role of this node.
+    SendLocal {
+        /// To whom.
+        to: RoleId,
+        /// Its envelope.
+        header: Header,
+        /// What it says.
+        message: LocalMessage,
+    },
+    /// Say so ([`Event::TurnEnded`]) when what waits for this role now has been handled: who has put something aside deals
+    /// with all of it together.
+    EndTurn,
     /// Answer a client.
     Reply {
         /// Which request.
@@ -224,7 +248,7 @@ pub enum Spec {
 
 impl Spec {
     /// Whether instances of the one can go on as instances of the other. What a change of settings does not replace, it
-    /// tells ([`Message::Keyspaces`]).
+    /// tells ([`LocalMessage::Keyspaces`]).
     pub fn is_same(&self, other: &Spec) -> bool {
         match (self, other) {
             (Spec::Control, Spec::Control) => true,

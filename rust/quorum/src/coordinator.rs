@@ -26,6 +26,7 @@ use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::placement::Preference;
 use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
@@ -170,10 +171,10 @@ impl Coordinator {
     }
 
     /// Settings of the keyspace have changed: what comes from now on goes by them.
-    fn altered(&mut self, from: Address, keyspaces: Vec<Keyspace>) {
+    fn altered(&mut self, keyspaces: Vec<Keyspace>) {
         let id = self.keyspace.id;
         let altered = keyspaces.into_iter().find(|keyspace| keyspace.id == id);
-        if let Some(keyspace) = altered.filter(|_| from.node == self.me()) {
+        if let Some(keyspace) = altered {
             assert_eq!(
                 keyspace.settings.replicas, self.keyspace.settings.replicas,
                 "a keyspace with another number of replicas has other roles"
@@ -304,11 +305,20 @@ impl Role for Coordinator {
                 header,
                 message: Message::Forward(request),
             } => self.forwarded(from, header, request, now, rng, effects),
-            Event::Message {
-                from,
-                message: Message::Keyspaces(keyspaces),
+            Event::Local {
+                message: LocalMessage::Keyspaces(keyspaces),
                 ..
-            } => self.altered(from, keyspaces),
+            } => self.altered(keyspaces),
+            Event::Local {
+                header,
+                message:
+                    LocalMessage::Assigned {
+                        dot,
+                        timestamp,
+                        state,
+                    },
+                ..
+            } => self.assigned(header.request, (dot, timestamp, state), now, effects),
             Event::Message {
                 from,
                 header,
@@ -316,7 +326,12 @@ impl Role for Coordinator {
             } => self.answer(from, header.request, message, now, effects),
             Event::Timer { .. } => self.wake(now, effects),
             Event::Peer { node, up } => self.peer(node, up, now, effects),
-            Event::Persisted { .. }
+            Event::Local {
+                message: LocalMessage::Assign { .. },
+                ..
+            }
+            | Event::TurnEnded
+            | Event::Persisted { .. }
             | Event::PersistRefused { .. }
             | Event::Read { .. }
             | Event::Flushed { .. }

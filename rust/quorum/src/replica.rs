@@ -38,6 +38,7 @@ use quorate_core::key::Key;
 use quorate_core::store::{Query, Table};
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::placement::Preference;
 use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
@@ -272,6 +273,36 @@ impl Replica {
         }
     }
 
+    /// The coordinator on this node has something written.
+    fn local(
+        &mut self,
+        from: RoleId,
+        header: Header,
+        message: LocalMessage,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let LocalMessage::Assign {
+            key,
+            value,
+            context,
+            write_id,
+        } = message
+            && header.deadline > now.instant
+        {
+            let kind = WorkKind::Assign {
+                value,
+                context,
+                write_id,
+            };
+            let from = Address {
+                node: self.surroundings.me(),
+                role: from,
+            };
+            self.admit(key, Work { from, header, kind }, now, effects);
+        }
+    }
+
     fn message(
         &mut self,
         from: Address,
@@ -284,19 +315,6 @@ impl Replica {
             return;
         }
         match message {
-            Message::Assign {
-                key,
-                value,
-                context,
-                write_id,
-            } => {
-                let kind = WorkKind::Assign {
-                    value,
-                    context,
-                    write_id,
-                };
-                self.admit(key, Work { from, header, kind }, now, effects);
-            }
             Message::Store { key, state } => {
                 let kind = WorkKind::Store { state, heals: false };
                 self.admit(key, Work { from, header, kind }, now, effects);
@@ -337,6 +355,11 @@ impl Role for Replica {
                 header,
                 message,
             } => self.message(from, header, message, now, effects),
+            Event::Local {
+                from,
+                header,
+                message,
+            } => self.local(from, header, message, now, effects),
             Event::Read { token, result } => self.read(token, result, now, rng, effects),
             Event::Persisted { tokens } => {
                 for token in tokens {
@@ -351,7 +374,11 @@ impl Role for Replica {
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
-            Event::Timer { .. } | Event::Peer { .. } | Event::Flushed { .. } | Event::Files { .. } => {}
+            Event::TurnEnded
+            | Event::Timer { .. }
+            | Event::Peer { .. }
+            | Event::Flushed { .. }
+            | Event::Files { .. } => {}
         }
         if !self.dropped {
             self.number(rng, effects);

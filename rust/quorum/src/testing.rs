@@ -12,10 +12,11 @@ use quorate_core::store::{JournalOp, StateWrite, Table};
 use quorate_core::time::Instant;
 use quorate_protocol::api::Request;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
-use quorate_protocol::message::{Header, Message};
+use quorate_protocol::local::LocalMessage;
+use quorate_protocol::message::Header;
 use quorate_protocol::node::NodeRole;
 use quorate_protocol::placement::Placement;
-use quorate_protocol::role::{Address, Event, RoleId, Spec, Surroundings};
+use quorate_protocol::role::{Event, RoleId, Spec, Surroundings};
 use quorate_raft::settings::Timing;
 use quorate_role_testing::{Clients as _, Instance, Roles, Scene, surroundings, topology};
 use quorate_testing::node::Process;
@@ -90,18 +91,17 @@ impl Quorum {
     }
 
     /// What a control role says when the keyspaces have changed, and when its node starts.
-    fn known(&self, node: NodeId) -> Event {
+    fn known(&self) -> Event {
         let header = Header {
             generation: 1,
             request: 0,
             deadline: Instant::NEVER,
             trace: None,
         };
-        let role = RoleId::Control;
-        Event::Message {
-            from: Address { node, role },
+        Event::Local {
+            from: RoleId::Control,
             header,
-            message: Message::Keyspaces(self.keyspaces.clone()),
+            message: LocalMessage::Keyspaces(self.keyspaces.clone()),
         }
     }
 }
@@ -114,8 +114,8 @@ impl Scene for Quorum {
         vec![self.hosted((node, boot), 1, RoleId::Node, instance)]
     }
 
-    fn started(&mut self, node: NodeId) -> Vec<(RoleId, Event)> {
-        vec![(RoleId::Node, self.known(node))]
+    fn started(&mut self, _node: NodeId) -> Vec<(RoleId, Event)> {
+        vec![(RoleId::Node, self.known())]
     }
 
     fn reconcile(
@@ -169,7 +169,7 @@ impl Keyspaces for Cluster {
             groups: Vec::new(),
         });
         for node in self.names() {
-            let known = self.protocol.0.known(node);
+            let known = self.protocol.0.known();
             self.input(node, RoleId::Node, known);
         }
     }

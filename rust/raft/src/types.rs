@@ -122,7 +122,7 @@ impl GroupId {
     /// The name of the record that says where the group's log begins, and which snapshot stands for what was
     /// before.
     pub fn log_start_key(self) -> Bytes {
-        format!("raft/{}/log_start", self.0).into()
+        format!("raft/{}/beginning", self.0).into()
     }
 
     fn stream(self, which: u64) -> StreamId {

@@ -13,6 +13,7 @@ use quorate_core::ids::{ClusterId, NodeId, ReplicaId};
 use quorate_core::store::Priority;
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::{Request, Response};
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::node::NodeRole;
 use quorate_protocol::placement::Placement;
@@ -80,7 +81,26 @@ pub struct Sent {
     /// Its envelope.
     pub header: Header,
     /// What it says.
-    pub message: Message,
+    pub content: Content,
+}
+
+/// What a message says.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// To any role.
+    Message(Message),
+    /// To a role of the same node.
+    Local(LocalMessage),
+}
+
+impl Content {
+    /// What it says, if it may go to another node.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Content::Message(message) => Some(message),
+            Content::Local(_) => None,
+        }
+    }
 }
 
 /// A message on its way.
@@ -139,7 +159,25 @@ impl<S: Scene> Protocol for Roles<S> {
                     node: to.node,
                     role: to.role,
                 },
-                message: Sent { header, message },
+                message: Sent {
+                    header,
+                    content: Content::Message(message),
+                },
+            },
+            Effect::SendLocal { to, .. } if !S::plays(to) => Action::Nothing,
+            Effect::SendLocal { to, header, message } => Action::Send {
+                to: quorate_testing::Address {
+                    node: from.node,
+                    role: to,
+                },
+                message: Sent {
+                    header,
+                    content: Content::Local(message),
+                },
+            },
+            Effect::EndTurn => Action::Post {
+                role: from.role,
+                event: Event::TurnEnded,
             },
             Effect::Reply { client, response } => Action::Output(Output::Reply(client.request, response)),
             Effect::Relay { to, client, .. } if !S::plays(to) => {
@@ -180,13 +218,20 @@ impl<S: Scene> Protocol for Roles<S> {
     fn event(input: Input<Self>) -> Event {
         match input {
             Input::Start => Event::Start,
-            Input::Message { from, message } => Event::Message {
-                from: Address {
-                    node: from.node,
-                    role: from.role,
+            Input::Message { from, message } => match message.content {
+                Content::Message(content) => Event::Message {
+                    from: Address {
+                        node: from.node,
+                        role: from.role,
+                    },
+                    header: message.header,
+                    message: encoded(&content),
                 },
-                header: message.header,
-                message: encoded(&message.message),
+                Content::Local(content) => Event::Local {
+                    from: from.role,
+                    header: message.header,
+                    message: content,
+                },
             },
             Input::Timer { id } => Event::Timer { id },
             Input::Persisted { token } => Event::Persisted { tokens: vec![token] },
@@ -206,7 +251,7 @@ impl<S: Scene> Protocol for Roles<S> {
     }
 
     fn has_connection(sent: &Sent) -> bool {
-        !matches!(sent.message, Message::Raft { .. })
+        !matches!(sent.content, Content::Message(Message::Raft { .. }))
     }
 }
 

@@ -65,6 +65,7 @@ mod tests {
     use quorate_core::level::Level;
     use quorate_core::time::Instant;
     use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
+    use quorate_protocol::local::LocalMessage;
     use quorate_protocol::message::{Header, Message};
     use quorate_protocol::placement::Placement;
     use quorate_protocol::role::Address;
@@ -169,10 +170,10 @@ mod tests {
             deadline: Instant::NEVER,
             trace: None,
         };
-        let known = |keyspaces: &[Keyspace]| Event::Message {
-            from: at(RoleId::Control),
+        let known = |keyspaces: &[Keyspace]| Event::Local {
+            from: RoleId::Control,
             header,
-            message: Message::Keyspaces(keyspaces.to_vec()),
+            message: LocalMessage::Keyspaces(keyspaces.to_vec()),
         };
         let send = |role, message| Effect::Send {
             to: at(role),
@@ -195,10 +196,11 @@ mod tests {
             "nothing changes"
         );
         let both = [one, altered.clone()];
-        let told = send(
-            RoleId::Coordinator(KeyspaceId(2)),
-            Message::Keyspaces(vec![altered.clone()]),
-        );
+        let told = Effect::SendLocal {
+            to: RoleId::Coordinator(KeyspaceId(2)),
+            header,
+            message: LocalMessage::Keyspaces(vec![altered.clone()]),
+        };
         assert_eq!(
             handle(&mut node, known(&both)),
             [specs(&both), told, served.clone()]

@@ -415,7 +415,7 @@ impl Disk {
 
     /// The last entry of a group's log that something else stands for here, durably.
     pub fn begins_behind(&self, group: GroupId) -> LogIndex {
-        let log_start: Option<LogStart> = self.hard("log_start of a log", group.log_start_key());
+        let log_start: Option<LogStart> = self.hard("beginning of a log", group.log_start_key());
         log_start.map_or(LogIndex(0), |log_start| log_start.base.index)
     }
 

@@ -37,6 +37,7 @@ use quorate_consensus::control::CONTROL_GROUP;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_core::time::Instant;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_raft::Raft;
@@ -196,6 +197,14 @@ fn states_sent<'a>(
 ) -> impl Iterator<Item = (Option<&'a Key>, KeyspaceId, &'a KeyState)> {
     effects.iter().flat_map(|effect| {
         let mut states: Vec<(Option<&'a Key>, KeyspaceId, &'a KeyState)> = Vec::new();
+        if let Effect::SendLocal {
+            to: RoleId::Coordinator(keyspace),
+            message: LocalMessage::Assigned { state, .. },
+            ..
+        } = effect
+        {
+            states.push((None, *keyspace, &**state));
+        }
         if let Effect::Send { to, message, .. } = effect
             && let RoleId::Coordinator(keyspace) | RoleId::Replica(keyspace) = to.role
         {
@@ -203,9 +212,7 @@ fn states_sent<'a>(
                 Message::Store { key, state } | Message::Heal { key, state } => {
                     states.push((Some(key), keyspace, &**state))
                 }
-                Message::Assigned { state, .. } | Message::Fetched { state } => {
-                    states.push((None, keyspace, &**state))
-                }
+                Message::Fetched { state } => states.push((None, keyspace, &**state)),
                 Message::FetchedRange { rows, .. } => {
                     states.extend(rows.iter().map(|(key, state)| (Some(key), keyspace, &**state)));
                 }

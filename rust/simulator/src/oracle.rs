@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_core::ids::KeyspaceId;
 use quorate_core::key::Key;
-use quorate_protocol::message::Message;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_versions::{Dot, KeyState, VersionVector, WriteId};
 
@@ -38,7 +38,7 @@ pub struct Birth {
 }
 
 /// Identifies an `Assign` until its `Assigned`.
-type Pending = (Address, Address, u64);
+type Pending = (Address, RoleId, u64);
 
 /// All births of a run.
 #[derive(Clone, Debug, Default)]
@@ -54,11 +54,11 @@ impl Oracle {
         let RoleId::Replica(keyspace) = me.role else {
             return Ok(());
         };
-        if let Event::Message {
+        if let Event::Local {
             from,
             header,
             message:
-                Message::Assign {
+                LocalMessage::Assign {
                     key,
                     value,
                     context,
@@ -70,10 +70,10 @@ impl Oracle {
             self.pending.insert((me, *from, header.request), asked);
         }
         for effect in effects {
-            if let Effect::Send {
+            if let Effect::SendLocal {
                 to,
                 header,
-                message: Message::Assigned { dot, state, .. },
+                message: LocalMessage::Assigned { dot, state, .. },
             } = effect
                 && let Some((key, value, context, write_id)) = self.pending.remove(&(me, *to, header.request))
             {

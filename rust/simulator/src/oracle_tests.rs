@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quorate_core::hlc::Timestamp;
 use quorate_core::ids::{NodeId, ReplicaId};
 use quorate_core::time::Instant;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Header;
 
 use super::*;
@@ -54,33 +55,30 @@ impl Lab {
             node: NodeId(node),
             role: RoleId::Replica(KEYSPACE),
         };
-        let coordinator = Address {
-            node: NodeId(node),
-            role: RoleId::Coordinator(KEYSPACE),
-        };
+        let coordinator = RoleId::Coordinator(KEYSPACE);
         let header = Header {
             generation: 1,
             request: self.requests,
             deadline: Instant::NEVER,
             trace: None,
         };
-        let message = Message::Assign {
+        let message = LocalMessage::Assign {
             key: key(),
             value,
             context: context.cloned(),
             write_id,
         };
-        let event = Event::Message {
+        let event = Event::Local {
             from: coordinator,
             header,
             message,
         };
-        let message = Message::Assigned {
+        let message = LocalMessage::Assigned {
             dot,
             timestamp: Timestamp::default(),
             state: Arc::new(after.clone()),
         };
-        let effects = [Effect::Send {
+        let effects = [Effect::SendLocal {
             to: coordinator,
             header,
             message,

@@ -26,7 +26,7 @@ where
     /// A role that draws from the random source with this seed, recorded if `record` says so.
     pub fn new(role: R, seed: u64, record: bool) -> Self {
         let recording = record.then(|| Recording {
-            log_start: role.clone(),
+            beginning: role.clone(),
             seed,
             inputs: Vec::new(),
             digests: Vec::new(),
@@ -68,7 +68,7 @@ where
 
 /// All that a role instance was ever given.
 pub struct Recording<R: Role> {
-    log_start: R,
+    beginning: R,
     seed: u64,
     inputs: Vec<Input<R::Event>>,
     digests: Vec<u64>,
@@ -95,8 +95,8 @@ where
     R::Effect: Debug,
 {
     /// What the role was before its first input.
-    pub fn log_start(&self) -> &R {
-        &self.log_start
+    pub fn beginning(&self) -> &R {
+        &self.beginning
     }
 
     /// How many inputs it holds.
@@ -114,7 +114,7 @@ where
     /// # Errors
     /// The first input with other effects than were recorded.
     pub fn replay(&self) -> Result<R, Divergence> {
-        let mut role = self.log_start.clone();
+        let mut role = self.beginning.clone();
         let mut rng = rng_from_seed(self.seed);
         for (number, (input, recorded)) in self.inputs.iter().zip(&self.digests).enumerate() {
             let mut effects = Vec::new();

@@ -84,7 +84,7 @@ fn answer(gc: &mut GarbageCollector, effect: Effect, chance: u64, effects: &mut 
         }
         Effect::Persist { token, .. } => gc.persisted(token, effects),
         Effect::SetTimer { .. } => gc.rested(effects),
-        other => panic!("a gc does not ask for {other:?}"),
+        other => panic!("garbage collection does not ask for {other:?}"),
     }
 }
 

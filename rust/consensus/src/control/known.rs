@@ -14,21 +14,22 @@ use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::store::{JournalOp, Priority, Query, Rows};
 use quorate_core::time::Instant;
-use quorate_protocol::message::Message;
-use quorate_protocol::role::{Address, Effect, Event, RoleId};
+use quorate_protocol::local::LocalMessage;
+use quorate_protocol::message::Header;
+use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_raft::format;
 use quorate_raft::machine::Machine as _;
 
 use crate::control::adapter::Adapter;
-use crate::control::{Control, ControlPlane, DESK_TIMER, Turn};
+use crate::control::{Control, ControlPlane, PROPOSALS_TIMER, Turn};
 
 /// The read of it.
 pub(super) const KNOWN_READ: u64 = 0;
 /// The persist of it.
 pub(super) const KNOWN_SAVE: u64 = Adapter::<ControlPlane>::TOKENS;
 /// The timer after which it is written again.
-const KNOWN_TIMER: u64 = DESK_TIMER + 1;
+const KNOWN_TIMER: u64 = PROPOSALS_TIMER + 1;
 /// The first timer that others may use.
 pub(super) const KNOWN_TIMERS_END: u64 = KNOWN_TIMER + 1;
 /// How long a full disk is left alone.
@@ -143,13 +144,17 @@ impl Control {
     /// Tells the node role which keyspaces there are.
     fn tell_node(&self, turn: &mut Turn<'_>) {
         let keyspaces = self.known.keyspaces().values().cloned().collect();
-        let own = Address {
-            node: self.me(),
-            role: RoleId::Node,
+        let header = Header {
+            generation: self.known.generation(),
+            request: self.saved.durable.max(self.saved.refused),
+            deadline: Instant::NEVER,
+            trace: None,
         };
-        let generation = self.saved.durable.max(self.saved.refused);
-        let message = Message::Keyspaces(keyspaces);
-        self.send(own, generation, Instant::NEVER, message, turn);
+        turn.effects.push(Effect::SendLocal {
+            to: RoleId::Node,
+            header,
+            message: LocalMessage::Keyspaces(keyspaces),
+        });
     }
 
     /// Goes on with reading or saving what is known, if it is an answer to that.

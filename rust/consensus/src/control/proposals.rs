@@ -20,7 +20,7 @@ use quorate_raft::types::LogPosition;
 use quorate_versions::WriteId;
 
 use crate::control::pending::{Attempt, Origin, PendingKind, PendingRequest, is_outcome};
-use crate::control::{Control, DESK_TIMER, LIST_PATIENCE, Turn};
+use crate::control::{Control, LIST_PATIENCE, PROPOSALS_TIMER, Turn};
 
 /// The least time between two attempts that failed at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -167,7 +167,10 @@ impl Control {
             // What failed at once is tried again a little later.
             let at = at.max(now + Duration::from_millis(1));
             self.timer = Some(at);
-            turn.effects.push(Effect::SetTimer { id: DESK_TIMER, at });
+            turn.effects.push(Effect::SetTimer {
+                id: PROPOSALS_TIMER,
+                at,
+            });
         }
     }
 

@@ -108,7 +108,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client pending; with shards for a consensus keyspace" |play, call| {
+            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client asks; with shards for a consensus keyspace" |play, call| {
                 let name = call.required("a name")?;
                 let replicas = call.parsed("replicas")?.unwrap_or(3);
                 let settings = match call.parsed("shards")? {
@@ -248,7 +248,7 @@ fn groups(cluster: &Cluster) -> String {
 
 /// What control roles say to each other, if people want to see it.
 fn envelope(sent: &Envelope) -> Option<String> {
-    let text = match &sent.message.message {
+    let text = match sent.message.content.message()? {
         Message::Propose(change) => format!("Propose {:?}", change.command),
         Message::Forwarded(result) => format!("Forwarded {}", answer(result)),
         Message::Redirect { leader } => format!("Redirect {leader:?}"),

@@ -225,7 +225,7 @@ impl Server {
             }
             Err(error) => {
                 self.broken = Some(format!(
-                    "a row that a condition pending about cannot be read ({error}): check the disk; the group goes on as long as a \
+                    "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
                      majority of its other members is up"
                 ));
             }

@@ -21,15 +21,15 @@ const PAGE_BYTES: u32 = 1 << 20;
 
 /// The rows that a server begins with: its marker and sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct LogStart {
+pub(super) struct Beginning {
     marker: Option<Marker>,
     sessions: Vec<(SessionId, bytes::Bytes)>,
 }
 
-impl LogStart {
+impl Beginning {
     /// The read of all of them, or of those behind a row.
     pub(super) fn query(group: GroupId, after: Option<bytes::Bytes>) -> Query {
-        let range = rows::log_start(group);
+        let range = rows::beginning(group);
         let start = after.map_or(range.start, |row| {
             let mut next = row.to_vec();
             next.push(0);
@@ -62,7 +62,7 @@ impl LogStart {
 
     /// A deliberate mistake: what the clients' sessions know is left out.
     pub(super) fn without_sessions(self) -> Self {
-        LogStart {
+        Beginning {
             sessions: Vec::new(),
             ..self
         }
@@ -87,13 +87,13 @@ pub(super) struct GroupRecovery {
     group: GroupId,
     recovery: Recovery,
     log: Option<Done>,
-    log_start: LogStart,
+    beginning: Beginning,
 }
 
 /// All that it has found.
 pub(super) struct Recovered {
     pub(super) log: Done,
-    pub(super) log_start: LogStart,
+    pub(super) beginning: Beginning,
 }
 
 impl GroupRecovery {
@@ -102,7 +102,7 @@ impl GroupRecovery {
             group,
             recovery: Recovery::without_snapshot(group),
             log: None,
-            log_start: LogStart::default(),
+            beginning: Beginning::default(),
         }
     }
 
@@ -132,18 +132,18 @@ impl GroupRecovery {
                     None
                 }
             },
-            _ => match self.log_start.take(page)? {
+            _ => match self.beginning.take(page)? {
                 Some(row) => Some(row),
                 None => {
                     let log = self.log.take().expect("it is read first");
-                    let log_start = std::mem::take(&mut self.log_start);
-                    return Ok(Some(Recovered { log, log_start }));
+                    let beginning = std::mem::take(&mut self.beginning);
+                    return Ok(Some(Recovered { log, beginning }));
                 }
             },
         };
         turn.push(Effect::Read {
             token: ROWS,
-            query: LogStart::query(self.group, next),
+            query: Beginning::query(self.group, next),
         });
         Ok(None)
     }

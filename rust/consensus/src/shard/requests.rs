@@ -126,19 +126,7 @@ impl Server {
     /// Commands that come in one turn go into the log, to the disk and to the followers together.
     fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest, turn: &mut Turn<'_>) {
         if self.gathered.is_empty() {
-            turn.push(Effect::Send {
-                to: Address {
-                    node: self.me,
-                    role: RoleId::Shard(self.group),
-                },
-                header: Header {
-                    generation: 0,
-                    request: 0,
-                    deadline: Instant::NEVER,
-                    trace: None,
-                },
-                message: Message::Gathered,
-            });
+            turn.push(Effect::EndTurn);
         }
         self.gathered.push(Gathered {
             id,

@@ -94,7 +94,7 @@ pub fn entry_key(group: GroupId, id: u64) -> Bytes {
 }
 
 /// The rows that a server reads when it starts: marker and sessions.
-pub fn log_start(group: GroupId) -> Range<Bytes> {
+pub fn beginning(group: GroupId) -> Range<Bytes> {
     marker_key(group)..head(group, RECORD, 0).freeze()
 }
 
@@ -245,7 +245,7 @@ mod tests {
         assert!(rows.is_sorted());
         assert!(rows[..8].iter().all(|row| row.starts_with(&prefix(GROUP))));
         let within = |range: Range<Bytes>| rows.iter().filter(|row| range.contains(*row)).count();
-        assert_eq!(within(log_start(GROUP)), 3);
+        assert_eq!(within(beginning(GROUP)), 3);
         assert_eq!(within(records(GROUP, None, None)), 3);
         let (a, b) = (Key::try_from("a").unwrap(), Key::try_from("b").unwrap());
         assert_eq!(within(records(GROUP, Some(&a), Some(&b))), 2);

@@ -71,7 +71,7 @@ impl Server {
     ) -> Result<Self, String> {
         let (me, group) = (setup.me, setup.group);
         let members = setup.initial.clone();
-        let (state, marker) = found.log_start.state(group)?;
+        let (state, marker) = found.beginning.state(group)?;
         let kept = found.log.kept.clone();
         let base = found
             .log
@@ -188,7 +188,8 @@ impl Server {
             Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
             Event::Read { token, result } => self.read_answered(token, result, turn),
             Event::Files { token, result } => self.file_task_ended(token, result, turn),
-            Event::Start | Event::Timer { .. } | Event::Dropped => {}
+            Event::TurnEnded => self.propose_gathered(turn),
+            Event::Start | Event::Local { .. } | Event::Timer { .. } | Event::Dropped => {}
         }
         self.proceed(turn);
         let leads = (self.raft.leader(), self.raft.term());
@@ -206,7 +207,6 @@ impl Server {
                 self.drive(turn, |raft, turn| raft.message(from.node, message, turn));
             }
             Message::Forward(request) => self.forwarded(from, header, request, turn),
-            Message::Gathered => self.propose_gathered(turn),
             _ => {}
         }
     }
@@ -336,7 +336,7 @@ impl Server {
                     self.not_read(id, error, turn);
                 }
                 Outcome::SetTimer { id, at } => turn.push(Effect::SetTimer { id, at }),
-                other => unreachable!("nobody who waits pending for {other:?}"),
+                other => unreachable!("nobody who waits asks for {other:?}"),
             }
         }
     }

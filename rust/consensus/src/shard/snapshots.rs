@@ -20,7 +20,7 @@ use quorate_raft::format;
 use quorate_raft::snapshot::SnapshotMeta;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition};
 
-use crate::shard::recovery::LogStart;
+use crate::shard::recovery::Beginning;
 use crate::shard::rows::{self, Marker};
 use crate::shard::server::{LOAD_TIMER, Server};
 use crate::shard::turn::Turn;
@@ -69,7 +69,7 @@ pub(super) struct SnapshotManager {
     /// The file whose rows are to be the group's, until they are.
     loading: Option<(LogPosition, u64)>,
     /// The rows that were loaded, read again.
-    loaded: Option<(u64, LogStart)>,
+    loaded: Option<(u64, Beginning)>,
     /// The rows up to this entry survive a crash.
     pub(super) flushed: LogIndex,
 }
@@ -369,14 +369,14 @@ impl Server {
     /// The rows are there: what a server begins with is read from them.
     fn read_loaded(&mut self, after: Option<Bytes>, turn: &mut Turn<'_>) {
         let token = self.token();
-        let log_start = match self.snapshots.loaded.take() {
-            Some((_, log_start)) if after.is_some() => log_start,
-            _ => LogStart::default(),
+        let beginning = match self.snapshots.loaded.take() {
+            Some((_, beginning)) if after.is_some() => beginning,
+            _ => Beginning::default(),
         };
-        self.snapshots.loaded = Some((token, log_start));
+        self.snapshots.loaded = Some((token, beginning));
         turn.push(Effect::Read {
             token,
-            query: LogStart::query(self.group, after),
+            query: Beginning::query(self.group, after),
         });
     }
 
@@ -389,7 +389,7 @@ impl Server {
         result: Result<Rows, Error>,
         turn: &mut Turn<'_>,
     ) -> Option<Result<Rows, Error>> {
-        let Some((_, log_start)) = self
+        let Some((_, beginning)) = self
             .snapshots
             .loaded
             .as_mut()
@@ -398,19 +398,19 @@ impl Server {
             return Some(result);
         };
         let taken = match result {
-            Ok(page) => log_start.take(page),
+            Ok(page) => beginning.take(page),
             Err(error) => Err(error.to_string()),
         };
         match taken {
             Err(why) => self.broken = Some(senseless(&why)),
             Ok(Some(after)) => self.read_loaded(Some(after), turn),
             Ok(None) => {
-                let (_, log_start) = self.snapshots.loaded.take().expect("it was just there");
-                let log_start = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
-                    true => log_start.without_sessions(),
-                    false => log_start,
+                let (_, beginning) = self.snapshots.loaded.take().expect("it was just there");
+                let beginning = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
+                    true => beginning.without_sessions(),
+                    false => beginning,
                 };
-                let (state, marker) = match log_start.state(self.group) {
+                let (state, marker) = match beginning.state(self.group) {
                     Ok(found) => found,
                     Err(why) => {
                         self.broken = Some(senseless(&why));

@@ -86,7 +86,7 @@ impl Store {
             let current = *self
                 .versions
                 .get(&row)
-                .expect("what a condition pending about was read before");
+                .expect("what a condition asks about was read before");
             let holds = match write.condition {
                 Condition::Any => true,
                 Condition::Absent => current.is_none(),

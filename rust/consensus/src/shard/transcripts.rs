@@ -102,7 +102,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client pending for one batch, maybe in a session with this number" propose;
+            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client asks for one batch, maybe in a session with this number" propose;
             "delete" "KEY[@7] ... [session=s3.1] [acked=0]" "likewise" propose;
             "append" "DATA [source=web] [session=s3.1] [acked=0]" "likewise" propose;
             "open" "[idle=5s]" "... opens a session" |play, call| {

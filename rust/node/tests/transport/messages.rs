@@ -24,13 +24,10 @@ async fn messages_arrive_whole_in_both_directions() {
         eventually("200 messages", || node.memory.received() == 200).await;
         let told = node.memory.told.lock().unwrap();
         for message in &told.messages {
-            let Message::Assign { value, .. } = &message.message else {
+            let Message::FetchRange { start, .. } = &message.message else {
                 panic!("{message:?}")
             };
-            assert_eq!(
-                value.as_ref().unwrap()[..],
-                vec![message.header.request as u8; 100]
-            );
+            assert_eq!(start[..], vec![message.header.request as u8; 100]);
             assert_ne!(message.from.node, node.id);
         }
     }

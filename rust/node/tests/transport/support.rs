@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId, ReplicaId};
-use quorate_core::key::Key;
 use quorate_node::clock::Clock;
 use quorate_node::transport::{
     BoxFuture, Inbound, Incoming, LocalIdentity, PeerIdentity, Transport, TransportConfig,
@@ -18,7 +17,6 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::{Member, Topology};
 use quorate_protocol::wire::Envelope;
 use quorate_ring::RingSettings;
-use quorate_versions::WriteId;
 use tokio::net::TcpListener;
 
 /// Longer than anything here takes.
@@ -162,14 +160,10 @@ impl Node {
                 deadline: self.clock.instant() + Duration::from_secs(60),
                 trace: None,
             },
-            message: Message::Assign {
-                key: Key::of("key").unwrap(),
-                value: Some(Bytes::from(vec![request as u8; size])),
-                context: None,
-                write_id: WriteId {
-                    client: 1,
-                    sequence: request,
-                },
+            message: Message::FetchRange {
+                start: Bytes::from(vec![request as u8; size]),
+                end: Bytes::new(),
+                limit: 1,
             },
         }
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::contract::{Rng, Role, rng_from_seed};
 use quorate_core::ids::KeyspaceId;
-use quorate_core::key::Key;
+
 use quorate_core::time::{Now, WallTime};
-use quorate_versions::WriteId;
 
 use super::*;
 use crate::message::{Header, Message};
@@ -223,14 +222,10 @@ pub(super) fn message(now: Instant, request: u64, size: usize, left: Option<Dura
             deadline: left.map_or(Instant::NEVER, |left| now + left),
             trace: None,
         },
-        message: Message::Assign {
-            key: Key::of("k").unwrap(),
-            value: Some(vec![b'v'; size].into()),
-            context: None,
-            write_id: WriteId {
-                client: 1,
-                sequence: request,
-            },
+        message: Message::FetchRange {
+            start: vec![b'v'; size].into(),
+            end: Bytes::new(),
+            limit: 1,
         },
     }
 }

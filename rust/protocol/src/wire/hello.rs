@@ -15,9 +15,9 @@ use crate::wire::{Difference, Layout, WireError};
 /// The first bytes of every connection between nodes, in both directions.
 pub const PEER_MAGIC: [u8; 4] = *b"QRTp";
 /// The oldest version of the protocol between nodes that this build speaks.
-pub const PEER_VERSION_MIN: u16 = 1;
+pub const PEER_VERSION_MIN: u16 = 2;
 /// The newest version of the protocol between nodes that this build speaks.
-pub const PEER_VERSION_MAX: u16 = 1;
+pub const PEER_VERSION_MAX: u16 = 2;
 /// The bytes in front of a hello or an answer: magic and length.
 pub const HELLO_PREFIX: usize = PEER_MAGIC.len() + 2;
 /// The most bytes of a hello or an answer after the prefix.

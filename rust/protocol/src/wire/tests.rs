@@ -17,7 +17,6 @@ use quorate_versions::{Dot, KeyState, WriteId};
 use super::*;
 use crate::api::Request;
 use crate::control_command::{Change, Command};
-use crate::keyspace::{Keyspace, KeyspaceSettings};
 use crate::message::{Header, Message};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
@@ -64,21 +63,11 @@ fn write_id() -> WriteId {
     }
 }
 
-fn keyspace() -> Keyspace {
-    Keyspace {
-        id: KeyspaceId(3),
-        settings: KeyspaceSettings::quorum("logs", 3),
-        groups: Vec::new(),
-    }
-}
-
 /// One of each message. The match has no other purpose than to fail to compile when a message is added: give it a
 /// sample here and a line in `golden.txt`.
 fn samples() -> Vec<(&'static str, Message)> {
     fn name(message: &Message) -> &'static str {
         match message {
-            Message::Assign { .. } => "Assign",
-            Message::Assigned { .. } => "Assigned",
             Message::Store { .. } => "Store",
             Message::Stored => "Stored",
             Message::Fetch { .. } => "Fetch",
@@ -90,11 +79,9 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Forwarded(_) => "Forwarded",
             Message::Redirect { .. } => "Redirect",
             Message::Defined => "Defined",
-            Message::Keyspaces(_) => "Keyspaces",
             Message::Heal { .. } => "Heal",
             Message::Raft { .. } => "Raft",
             Message::Propose(_) => "Propose",
-            Message::Gathered => "Gathered",
         }
     }
     let get = Request::Get {
@@ -103,23 +90,6 @@ fn samples() -> Vec<(&'static str, Message)> {
         level: Some(Level::Count(2)),
     };
     let messages = [
-        Message::Assign {
-            key: key(),
-            value: Some(Bytes::from_static(b"value")),
-            context: Some(state().clock().clone()),
-            write_id: write_id(),
-        },
-        Message::Assigned {
-            dot: Dot {
-                replica: ReplicaId::new(NodeId(1), 0xabcd),
-                counter: 5,
-            },
-            timestamp: Timestamp {
-                wall: WallTime(1_700_000_000_000_000),
-                logical: 2,
-            },
-            state: state().into(),
-        },
         Message::Store {
             key: key(),
             state: state().into(),
@@ -145,7 +115,6 @@ fn samples() -> Vec<(&'static str, Message)> {
             leader: Some(NodeId(2)),
         },
         Message::Defined,
-        Message::Keyspaces(vec![keyspace()]),
         Message::Heal {
             key: key(),
             state: state().into(),
@@ -174,7 +143,6 @@ fn samples() -> Vec<(&'static str, Message)> {
                 name: "logs".to_owned(),
             },
         }),
-        Message::Gathered,
     ];
     messages
         .into_iter()
@@ -214,8 +182,8 @@ fn topology() -> Topology {
 
 fn hello() -> PeerHello {
     PeerHello {
-        version_min: 1,
-        version_max: 1,
+        version_min: 2,
+        version_max: 2,
         features: 0,
         cluster: ClusterId(0x0123_4567),
         node: NodeId(1),
@@ -368,7 +336,7 @@ fn strangers_are_refused_by_name() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(hello().negotiate(ClusterId(0x0123_4567), NodeId(2)), Ok((1, 0)));
+    assert_eq!(hello().negotiate(ClusterId(0x0123_4567), NodeId(2)), Ok((2, 0)));
     assert!(refusal(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
     assert!(refusal(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
     assert!(refusal(|hello| hello.node = NodeId(2)).contains("its own id"));

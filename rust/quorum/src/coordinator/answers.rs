@@ -1,9 +1,13 @@
 //! How requests go on: answers are counted, and when there are enough the client gets its own.
 
+use std::sync::Arc;
+
 use quorate_core::bugs::Bug;
+use quorate_core::hlc::Timestamp;
 use quorate_core::time::Now;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect};
+use quorate_versions::{Dot, KeyState};
 
 use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
 use crate::operation::{Kind, Progress};
@@ -22,18 +26,6 @@ impl Coordinator {
             return;
         };
         match (&mut pending.kind, message) {
-            (
-                Kind::Write(write),
-                Message::Assigned {
-                    dot,
-                    timestamp,
-                    state,
-                },
-            ) => {
-                if write.assigned(dot, timestamp, state) {
-                    self.store(id, effects);
-                }
-            }
             (Kind::Write(write), Message::Stored) => write.stored(from.node),
             (Kind::Write(write), Message::Failed(error))
                 if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
@@ -56,6 +48,25 @@ impl Coordinator {
             _ => return,
         }
         self.advance(id, false, now, effects);
+    }
+
+    /// The own replica has made a write an event.
+    pub(super) fn assigned(
+        &mut self,
+        id: u64,
+        (dot, timestamp, state): (Dot, Timestamp, Arc<KeyState>),
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(pending) = self.pending.get_mut(&id) else {
+            return;
+        };
+        if let Kind::Write(write) = &mut pending.kind {
+            if write.assigned(dot, timestamp, state) {
+                self.store(id, effects);
+            }
+            self.advance(id, false, now, effects);
+        }
     }
 
     /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.

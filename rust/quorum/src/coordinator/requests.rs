@@ -13,6 +13,7 @@ use quorate_core::level::Level;
 use quorate_core::time::Now;
 use quorate_protocol::api::{MAX_VALUE_BYTES, Page, Request, Response, Target};
 use quorate_protocol::keyspace::ReadRepair;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect};
 use quorate_protocol::telemetry::Operation;
@@ -174,7 +175,7 @@ impl Coordinator {
             let first = *first.expect("the level requires at least one, and so many are alive");
             return self.forward(ask, change, first, now, effects);
         }
-        let message = Message::Assign {
+        let message = LocalMessage::Assign {
             key: change.key.clone(),
             value: change.value.clone(),
             context: seen,
@@ -191,7 +192,12 @@ impl Coordinator {
         }
         ask.attempts.begin();
         let id = self.begin(ask, Kind::Write(write), None, now);
-        self.send(id, self.replica(me), message, effects);
+        let pending = &self.pending[&id];
+        effects.push(Effect::SendLocal {
+            to: self.replica(me).role,
+            header: self.header(id, pending.ask.deadline, pending.ask.trace),
+            message,
+        });
     }
 
     /// Hands a put to a node that holds a replica of its key.

@@ -16,8 +16,8 @@ use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::{Key, decode_index_key, decode_record_key};
 use quorate_core::store::{JournalOp, Table};
 use quorate_protocol::api::{Entry, Request, Response, Written};
-use quorate_protocol::message::Message;
-use quorate_role_testing::Output;
+use quorate_protocol::local::LocalMessage;
+use quorate_role_testing::{Content, Output};
 use quorate_versions::{Context, Dot, KeyState, WriteId};
 
 use crate::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
@@ -138,7 +138,7 @@ impl Invariants {
         for event in std::mem::take(&mut cluster.trace) {
             match event {
                 TraceEvent::Local(sent) => {
-                    if let Message::Assigned { dot, .. } = sent.message.message {
+                    if let Content::Local(LocalMessage::Assigned { dot, .. }) = sent.message.content {
                         assigned = Some(dot);
                     }
                 }

@@ -9,6 +9,7 @@ use quorate_core::hlc::{MAX_CLOCK_OFFSET, Observed};
 use quorate_core::key::{Key, index_key, record_key};
 use quorate_core::store::{JournalOp, Priority, StateWrite, Table};
 use quorate_core::time::Now;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::Effect;
 use quorate_protocol::telemetry::{Span, TimelineEvent};
@@ -37,13 +38,13 @@ impl Replica {
         let state = lock.state.as_ref().expect("work is executed on a loaded lock");
         // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
         if let Some(known) = state.find_write(*write_id) {
-            let message = Message::Assigned {
+            let message = LocalMessage::Assigned {
                 dot: known.dot,
                 timestamp: known.timestamp,
                 state: state.clone(),
             };
-            effects.push(Effect::Send {
-                to: work.from,
+            effects.push(Effect::SendLocal {
+                to: work.from.role,
                 header: work.header,
                 message,
             });
@@ -78,13 +79,13 @@ impl Replica {
         } else {
             next.clone()
         };
-        let message = Message::Assigned {
+        let message = LocalMessage::Assigned {
             dot,
             timestamp,
             state: sent,
         };
-        effects.push(Effect::Send {
-            to: work.from,
+        effects.push(Effect::SendLocal {
+            to: work.from.role,
             header: work.header,
             message,
         });

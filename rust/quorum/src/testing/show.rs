@@ -6,10 +6,11 @@ use quorate_core::key::decode_record_key;
 use quorate_core::store::{JournalOp, StateWrite, Table};
 use quorate_protocol::api::{Entry, Request, Response};
 use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::RoleId;
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_role_testing::{Envelope, Output};
+use quorate_role_testing::{Content, Envelope, Output};
 use quorate_testing::Loss;
 use quorate_versions::{Dot, KeyState, Reservation, Sibling, VersionVector};
 
@@ -63,16 +64,32 @@ fn text(value: &[u8]) -> String {
 
 pub(crate) fn envelope(envelope: &Envelope) -> String {
     let (from, to) = (envelope.from.node, envelope.to.node);
-    format!("{from} -> {to} {}", message(&envelope.message.message))
+    format!("{from} -> {to} {}", content(&envelope.message.content))
+}
+
+fn content(content: &Content) -> String {
+    match content {
+        Content::Message(said) => message(said),
+        Content::Local(said) => local(said),
+    }
+}
+
+fn local(message: &LocalMessage) -> String {
+    match message {
+        LocalMessage::Assign { key, value, .. } => {
+            let value = value.as_ref().map_or("(delete)".to_owned(), |value| text(value));
+            format!("Assign {key} {value}")
+        }
+        LocalMessage::Assigned { dot, state: new, .. } => format!("Assigned {dot}: {}", state(new)),
+        LocalMessage::Keyspaces(keyspaces) => {
+            let names: Vec<String> = keyspaces.iter().map(definition).collect();
+            format!("Keyspaces {}", names.join(" "))
+        }
+    }
 }
 
 fn message(message: &Message) -> String {
     match message {
-        Message::Assign { key, value, .. } => {
-            let value = value.as_ref().map_or("(delete)".to_owned(), |value| text(value));
-            format!("Assign {key} {value}")
-        }
-        Message::Assigned { dot, state: new, .. } => format!("Assigned {dot}: {}", state(new)),
         Message::Store { key, state: new } => format!("Store {key} {}", state(new)),
         Message::Heal { key, state: new } => format!("Heal {key} {}", state(new)),
         Message::Stored => "Stored".to_owned(),
@@ -87,15 +104,7 @@ fn message(message: &Message) -> String {
         Message::Failed(reason) => format!("Failed {}", error(reason)),
         Message::Forward(asked) => format!("Forward {}", request(asked)),
         Message::Forwarded(answer) => format!("Forwarded {}", response(answer)),
-        Message::Keyspaces(keyspaces) => {
-            let names: Vec<String> = keyspaces.iter().map(definition).collect();
-            format!("Keyspaces {}", names.join(" "))
-        }
-        Message::Defined
-        | Message::Redirect { .. }
-        | Message::Raft { .. }
-        | Message::Propose(_)
-        | Message::Gathered => {
+        Message::Defined | Message::Redirect { .. } | Message::Raft { .. } | Message::Propose(_) => {
             unreachable!("control roles only")
         }
     }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use quorate_core::ids::KeyspaceId;
 use quorate_protocol::api::Response;
 use quorate_protocol::control_command::{Command, Outcome};
-use quorate_protocol::message::Message;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::role::{Effect, RoleId};
 use quorate_raft::types::GroupId;
 use quorate_versions::{KeyState, WriteId};
@@ -96,8 +96,8 @@ impl DefiniteErrors {
     /// A replica has made events of writes.
     fn made_events(&mut self, world: &World, effects: &[Effect]) -> Result<(), String> {
         for effect in effects {
-            if let Effect::Send {
-                message: Message::Assigned { dot, state, .. },
+            if let Effect::SendLocal {
+                message: LocalMessage::Assigned { dot, state, .. },
                 ..
             } = effect
                 && let Some(event) = state.sibling(*dot)

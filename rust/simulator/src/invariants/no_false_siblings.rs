@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use quorate_core::ids::{KeyspaceId, NodeId};
-use quorate_protocol::message::Message;
+use quorate_protocol::local::LocalMessage;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_versions::Dot;
 
@@ -35,9 +35,9 @@ impl Invariant for NoFalseSiblings {
         else {
             return Ok(());
         };
-        if let Event::Message {
+        if let Event::Local {
             header,
-            message: Message::Assign { context, .. },
+            message: LocalMessage::Assign { context, .. },
             ..
         } = event
         {
@@ -48,15 +48,15 @@ impl Invariant for NoFalseSiblings {
             }
         }
         for effect in effects {
-            let Effect::Send {
+            let Effect::SendLocal {
                 to,
                 header,
-                message: Message::Assigned { dot, state, .. },
+                message: LocalMessage::Assigned { dot, state, .. },
             } = effect
             else {
                 continue;
             };
-            let RoleId::Coordinator(keyspace) = to.role else {
+            let RoleId::Coordinator(keyspace) = *to else {
                 continue;
             };
             let plain = self.plain.remove(&(node, header.request));

@@ -204,6 +204,19 @@ impl World {
                 };
                 self.link_event(node, to.node, LinkEvent::Enqueue(vec![envelope]));
             }
+            Effect::SendLocal { to, header, message } => {
+                let delay = self.mail_time();
+                let event = Event::Local {
+                    from: role,
+                    header,
+                    message,
+                };
+                self.mail(node, to, event, delay);
+            }
+            Effect::EndTurn => {
+                let delay = self.mail_time();
+                self.mail(node, role, Event::TurnEnded, delay);
+            }
             Effect::Reply { client, response } => self.reply(node, client, response),
             Effect::Persist { token, priority, ops } => {
                 let owner = self.process_mut(node).roles[&role].instance;

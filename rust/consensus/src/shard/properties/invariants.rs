@@ -228,8 +228,8 @@ impl Invariants {
             ));
         }
         let mut hasher = DefaultHasher::new();
-        let log_start = rows::log_start(group);
-        let all = log_start.start..rows::entries(group, 0).end;
+        let beginning = rows::beginning(group);
+        let all = beginning.start..rows::entries(group, 0).end;
         within(contents, &all).for_each(|row| row.hash(&mut hasher));
         let hash = hasher.finish();
         match *truth.states.entry(index).or_insert(hash) == hash {

@@ -67,8 +67,8 @@ pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
         }
         None => "no marker".to_owned(),
     });
-    let log_start = rows::log_start(group);
-    for (row, _) in within(contents, &log_start) {
+    let beginning = rows::beginning(group);
+    for (row, _) in within(contents, &beginning) {
         if let Ok(Some(session)) = rows::decode_session_key(row) {
             lines.push(format!("session s{}", session.0));
         }
@@ -97,7 +97,7 @@ pub(in crate::shard) fn within<'a>(
 /// A message between nodes, if people want to see it.
 pub(in crate::shard) fn envelope(sent: &Envelope) -> Option<String> {
     let (from, to) = sent.pair();
-    let text = match &sent.message.message {
+    let text = match sent.message.content.message()? {
         Message::Forward(_) => "Forward".to_owned(),
         Message::Forwarded(result) => format!("Forwarded {}", answer(result)),
         Message::Redirect { leader: Some(leader) } => format!("Redirect to {leader}"),
