@@ -15,6 +15,10 @@
 //! lingering: what has gathered by then goes together, so batches grow by themselves under load and a lone message
 //! leaves at once. While chunks are ready, data leaves room for one in every batch, so that neither starves.
 //!
+//! The appends to a Raft group are delivered in their order: one that comes while a large one of its group has not left follows
+//! it in the bulk lane, and a large one leaves after the smaller ones that were there before it
+//! ([`Message::appends_to`](crate::message::Message::appends_to)).
+//!
 //! A heartbeat therefore never waits behind more than the batch before it and the window of chunks: half a mebibyte of
 //! bulk, however large the value that is being sent.
 //!

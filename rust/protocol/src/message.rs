@@ -145,6 +145,19 @@ impl Message {
         }
     }
 
+    /// The group whose appends it is one of. They are delivered in their order, however large: a follower rejects what does not
+    /// fit behind what it has, and the leader would start to probe.
+    pub fn appends_to(&self) -> Option<GroupId> {
+        match self {
+            Message::Raft { group, message }
+                if matches!(message.body, raft::message::Body::Append { .. }) =>
+            {
+                Some(*group)
+            }
+            _ => None,
+        }
+    }
+
     /// About how many bytes it takes in memory beside its own size; never less than what its parts of varying length have on
     /// the wire.
     pub fn bytes(&self) -> usize {

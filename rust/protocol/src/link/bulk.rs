@@ -5,9 +5,11 @@
 use std::collections::VecDeque;
 
 use quorate_core::time::Instant;
+use quorate_raft::types::GroupId;
 
+use crate::link::MAX_ENVELOPE;
 use crate::link::batch::{Chunk, MAX_CHUNK};
-use crate::link::{BULK_THRESHOLD, MAX_ENVELOPE};
+use crate::link::lane::Queue;
 use crate::wire::stamp_deadline;
 
 /// An encoded envelope that waits for its turn.
@@ -15,6 +17,16 @@ use crate::wire::stamp_deadline;
 struct Waiting {
     encoded: Vec<u8>,
     deadline: Instant,
+    order: Option<Order>,
+}
+
+/// What an envelope must not overtake, nor be overtaken by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Order {
+    /// The appends of this group.
+    pub(super) group: GroupId,
+    /// It leaves after this entry of the data lane.
+    pub(super) after: u64,
 }
 
 /// The bulk lane at the sender.
@@ -45,20 +57,32 @@ impl BulkQueue {
         self.waiting.len() + usize::from(self.current.is_some())
     }
 
-    pub(super) fn push(&mut self, encoded: Vec<u8>, deadline: Instant) {
+    pub(super) fn push(&mut self, encoded: Vec<u8>, deadline: Instant, order: Option<Order>) {
         self.bytes += encoded.len();
-        self.waiting.push_back(Waiting { encoded, deadline });
+        self.waiting.push_back(Waiting {
+            encoded,
+            deadline,
+            order,
+        });
+    }
+
+    /// Whether an append of this group has not left entirely.
+    pub(super) fn has_appends_of(&self, group: GroupId) -> bool {
+        let current = self.current.as_ref().map(|transfer| &transfer.what);
+        let of_group = |waiting: &Waiting| waiting.order.is_some_and(|order| order.group == group);
+        self.waiting.iter().chain(current).any(of_group)
     }
 
     pub(super) fn under_way(&self) -> bool {
         self.current.is_some()
     }
 
-    /// The size of the next envelope to begin; expired ones before it are removed and counted.
-    pub(super) fn front(&mut self, now: Instant, expired: &mut u64) -> Option<usize> {
+    /// The size of the next envelope to begin, if its turn has come; expired ones before it are removed and counted.
+    pub(super) fn front(&mut self, data: &Queue, now: Instant, expired: &mut u64) -> Option<usize> {
         while let Some(waiting) = self.waiting.front() {
             if waiting.deadline > now {
-                return Some(waiting.encoded.len());
+                let its_turn = waiting.order.is_none_or(|order| data.has_passed(order.after));
+                return its_turn.then_some(waiting.encoded.len());
             }
             self.bytes -= waiting.encoded.len();
             self.waiting.pop_front();
@@ -162,7 +186,7 @@ impl Assembly {
         let sound = chunk.transfer == self.number
             && offset == self.encoded.len()
             && (first || total == self.total)
-            && (BULK_THRESHOLD + 1..=MAX_ENVELOPE).contains(&total)
+            && (1..=MAX_ENVELOPE).contains(&total)
             && !chunk.bytes.is_empty()
             && chunk.bytes.len() <= MAX_CHUNK
             && offset + chunk.bytes.len() <= total;
@@ -210,7 +234,7 @@ impl Assembly {
 mod tests {
     use super::*;
 
-    const TOTAL: usize = BULK_THRESHOLD + 100;
+    const TOTAL: usize = crate::link::BULK_THRESHOLD + 100;
 
     fn chunk(transfer: u64, offset: usize, bytes: &[u8]) -> Chunk<'_> {
         Chunk {
@@ -225,7 +249,7 @@ mod tests {
     fn an_envelope_arrives_as_it_was_sent() {
         let mut queue = BulkQueue::default();
         let sent: Vec<u8> = (0..TOTAL).map(|at| at as u8).collect();
-        queue.push(sent.clone(), Instant::NEVER);
+        queue.push(sent.clone(), Instant::NEVER, None);
         queue.begin(0, Instant(0));
         let mut assembly = Assembly::default();
         let mut complete = None;
@@ -275,7 +299,7 @@ mod tests {
 
     #[test]
     fn sizes_that_no_bulk_envelope_has_are_refused() {
-        for total in [0, BULK_THRESHOLD as u32, MAX_ENVELOPE as u32 + 1, u32::MAX] {
+        for total in [0, MAX_ENVELOPE as u32 + 1, u32::MAX] {
             let mut chunk = chunk(0, 0, b"x");
             chunk.total = total;
             assert!(Assembly::default().classify(&chunk).is_err(), "{total}");
@@ -285,23 +309,29 @@ mod tests {
     #[test]
     fn an_interrupted_transfer_is_first_in_line() {
         let mut queue = BulkQueue::default();
-        queue.push(vec![1; TOTAL], Instant::NEVER);
-        queue.push(vec![2; TOTAL + 1], Instant::NEVER);
+        queue.push(vec![1; TOTAL], Instant::NEVER, None);
+        queue.push(vec![2; TOTAL + 1], Instant::NEVER, None);
         queue.begin(0, Instant(0));
         queue.next_chunk(|_| ());
         queue.interrupt();
         let mut expired = 0;
-        assert_eq!(queue.front(Instant(9), &mut expired), Some(TOTAL));
+        assert_eq!(
+            queue.front(&Queue::new(false), Instant(9), &mut expired),
+            Some(TOTAL)
+        );
         assert_eq!((queue.bytes(), queue.len(), expired), (2 * TOTAL + 1, 2, 0));
     }
 
     #[test]
     fn expired_envelopes_do_not_begin() {
         let mut queue = BulkQueue::default();
-        queue.push(vec![1; TOTAL], Instant(5));
-        queue.push(vec![2; TOTAL], Instant(9));
+        queue.push(vec![1; TOTAL], Instant(5), None);
+        queue.push(vec![2; TOTAL], Instant(9), None);
         let mut expired = 0;
-        assert_eq!(queue.front(Instant(5), &mut expired), Some(TOTAL));
+        assert_eq!(
+            queue.front(&Queue::new(false), Instant(5), &mut expired),
+            Some(TOTAL)
+        );
         assert_eq!((expired, queue.bytes()), (1, TOTAL));
         assert_eq!(queue.prune(Instant(9)), 1);
         assert_eq!((queue.bytes(), queue.len()), (0, 0));

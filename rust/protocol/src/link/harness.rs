@@ -6,8 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::contract::{Rng, Role, rng_from_seed};
 use quorate_core::ids::KeyspaceId;
-
 use quorate_core::time::{Now, WallTime};
+use quorate_raft as raft;
+use quorate_raft::entry::{Entry, EntryKind};
+use quorate_raft::message::Body;
+use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
 
 use super::*;
 use crate::message::{Header, Message};
@@ -203,7 +206,10 @@ impl Ends {
 
     /// As [`Ends::settle`], and heartbeats that carry the last credit.
     pub(super) fn settle_all(&mut self) {
-        for _ in 0..4 {
+        for round in 0..100 {
+            if round >= 4 && self.links.iter().all(|link| link.queued_bytes() == 0) {
+                break;
+            }
             self.settle();
             self.advance(Duration::from_millis(100));
         }
@@ -228,6 +234,24 @@ pub(super) fn message(now: Instant, request: u64, size: usize, left: Option<Dura
             limit: 1,
         },
     }
+}
+
+/// An append to a group, with about `size` bytes of entries.
+pub(super) fn append(request: u64, group: GroupId, size: usize) -> Envelope {
+    let mut envelope = message(Instant(0), request, 0, None);
+    let entry = Entry {
+        term: Term(1),
+        index: LogIndex(request),
+        kind: EntryKind::Command(vec![b'v'; size].into()),
+    };
+    let body = Body::Append {
+        previous: LogPosition::default(),
+        commit: LogIndex(0),
+        entries: vec![entry],
+    };
+    let message = raft::message::Message { term: Term(1), body };
+    envelope.message = Message::Raft { group, message };
+    envelope
 }
 
 /// A message of the control lane.

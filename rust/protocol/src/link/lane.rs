@@ -12,6 +12,7 @@ const KEPT_CAPACITY: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Entry {
+    number: u64,
     size: usize,
     deadline: Instant,
 }
@@ -25,6 +26,8 @@ pub(super) struct Queue {
     /// Everything before this has been sent.
     start: usize,
     entries: VecDeque<Entry>,
+    /// The number of the last entry that was added.
+    last: u64,
     /// No entry expires before this.
     earliest: Instant,
 }
@@ -36,6 +39,7 @@ impl Queue {
             buffer: Vec::new(),
             start: 0,
             entries: VecDeque::new(),
+            last: 0,
             earliest: Instant::NEVER,
         }
     }
@@ -58,8 +62,23 @@ impl Queue {
 
     /// Makes what was just encoded an entry.
     pub(super) fn commit(&mut self, size: usize, deadline: Instant) {
-        self.entries.push_back(Entry { size, deadline });
+        self.last += 1;
+        self.entries.push_back(Entry {
+            number: self.last,
+            size,
+            deadline,
+        });
         self.earliest = self.earliest.min(deadline);
+    }
+
+    /// The number of the last entry that was added; 0 if there was none.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether this entry, and all before it, have left.
+    pub(super) fn has_passed(&self, number: u64) -> bool {
+        self.entries.front().is_none_or(|first| first.number > number)
     }
 
     /// Forgets what was just encoded.

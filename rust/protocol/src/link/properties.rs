@@ -1,12 +1,13 @@
 //! Whatever happens in whatever order: bounds hold (the link asserts them itself), nothing arrives twice, and nothing
 //! is lost on a session without having been reported as shed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use quorate_raft::types::GroupId;
 
-use super::harness::{Ends, message};
+use super::harness::{Ends, append, message};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -15,6 +16,12 @@ enum Step {
         side: usize,
         sizes: Vec<usize>,
         left_ms: Option<u64>,
+    },
+    /// Appends to one of two groups.
+    Append {
+        side: usize,
+        group: u32,
+        sizes: Vec<usize>,
     },
     Sent(usize),
     Arrive(usize),
@@ -39,6 +46,8 @@ fn steps(with_sessions: bool) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         10 => (0usize..2, sizes(), prop::option::of(1u64..300))
             .prop_map(|(side, sizes, left_ms)| Step::Enqueue { side, sizes, left_ms }),
+        6 => (0usize..2, 1u32..3, sizes())
+            .prop_map(|(side, group, sizes)| Step::Append { side, group, sizes }),
         12 => (0usize..2).prop_map(Step::Sent),
         12 => (0usize..2).prop_map(Step::Arrive),
         8 => (0usize..2).prop_map(Step::Take),
@@ -66,9 +75,23 @@ fn tight() -> LinkSettings {
 struct Run {
     ends: Ends,
     enqueued: u64,
+    /// The group of each append.
+    appends: BTreeMap<u64, u32>,
 }
 
 impl Run {
+    /// The appends of each group come in their order, whatever lanes they took.
+    fn appends_are_in_order(&self, side: usize) -> bool {
+        let mut last = BTreeMap::new();
+        let delivered = &self.ends.ends[side].delivered;
+        let appends = delivered
+            .iter()
+            .filter_map(|number| Some((self.appends.get(number)?, number)));
+        appends
+            .into_iter()
+            .all(|(group, number)| last.insert(group, number).is_none_or(|before| before < number))
+    }
+
     fn step(&mut self, step: &Step) {
         let ends = &mut self.ends;
         match step {
@@ -80,6 +103,16 @@ impl Run {
                 let batch = (first..)
                     .zip(sizes)
                     .map(|(request, size)| message(now, request, *size, left));
+                ends.enqueue(*side, batch.collect());
+            }
+            Step::Append { side, group, sizes } => {
+                let first = self.enqueued;
+                self.enqueued += sizes.len() as u64;
+                self.appends
+                    .extend((first..self.enqueued).map(|number| (number, *group)));
+                let batch = (first..)
+                    .zip(sizes)
+                    .map(|(request, size)| append(request, GroupId(*group), *size));
                 ends.enqueue(*side, batch.collect());
             }
             Step::Sent(side) => drop(ends.sent(*side)),
@@ -101,6 +134,7 @@ fn run(steps: &[Step]) -> Run {
     let mut run = Run {
         ends: Ends::connected(tight()),
         enqueued: 0,
+        appends: BTreeMap::new(),
     };
     for step in steps {
         run.step(step);
@@ -125,6 +159,7 @@ proptest! {
         for side in 0..2 {
             let end = &run.ends.ends[side];
             prop_assert!(distinct(&end.delivered));
+            prop_assert!(run.appends_are_in_order(side));
             accounted += end.delivered.len() as u64 + end.shed_total();
             prop_assert_eq!(run.ends.links[side].queued_bytes(), 0);
         }
@@ -139,6 +174,7 @@ proptest! {
         for side in 0..2 {
             let end = &run.ends.ends[side];
             prop_assert!(distinct(&end.delivered));
+            prop_assert!(run.appends_are_in_order(side));
             accounted += end.delivered.len() as u64 + end.shed_total();
             let violations = run.ends.links[side].totals().violations;
             prop_assert_eq!(violations, 0, "a faithful peer never breaks the protocol");

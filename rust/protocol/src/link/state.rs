@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::contract::{Rng, Role};
 use quorate_core::time::{Instant, Now};
 
-use crate::link::bulk::BulkQueue;
+use crate::link::bulk::{BulkQueue, Order};
 use crate::link::lane::Queue;
 use crate::link::session::{Arrivals, Session};
 use crate::link::{
@@ -234,9 +234,13 @@ impl Link {
             self.count_shed(ShedCause::TooLarge, 1);
             return;
         }
-        if envelope.message.lane(size) == Lane::Bulk {
+        let group = envelope.message.appends_to();
+        let behind = group.is_some_and(|group| self.bulk.has_appends_of(group));
+        if behind || envelope.message.lane(size) == Lane::Bulk {
             let encoded = queue.take(size);
-            self.enqueue_bulk(now, encoded, deadline);
+            let after = queue.last();
+            let order = group.map(|group| Order { group, after });
+            self.enqueue_bulk(now, encoded, deadline, order);
             return;
         }
         let full = |queue: &Queue| queue.bytes() > limit || queue.len() >= self.settings.queue_count;
@@ -257,7 +261,7 @@ impl Link {
         self.count_shed(ShedCause::Full, u64::from(shed));
     }
 
-    fn enqueue_bulk(&mut self, now: Instant, encoded: Vec<u8>, deadline: Instant) {
+    fn enqueue_bulk(&mut self, now: Instant, encoded: Vec<u8>, deadline: Instant, order: Option<Order>) {
         let limit = self.settings.bulk_queue_bytes;
         if self.bulk.bytes() + encoded.len() > limit {
             let expired = self.bulk.prune(now);
@@ -266,7 +270,7 @@ impl Link {
         if self.bulk.bytes() + encoded.len() > limit {
             self.count_shed(ShedCause::Full, 1);
         } else {
-            self.bulk.push(encoded, deadline);
+            self.bulk.push(encoded, deadline, order);
         }
     }
 

@@ -4,6 +4,7 @@ use quorate_core::time::Instant;
 
 use crate::link::batch::{BatchWriter, CONTROL_FRAMES, ENVELOPE_FRAME};
 use crate::link::bulk::BulkQueue;
+use crate::link::lane::Queue;
 use crate::link::session::Session;
 use crate::link::{CHUNK_BYTES, Link, LinkEffect, MAX_BATCH, ShedCause};
 
@@ -31,7 +32,7 @@ impl Link {
         let window = self.settings.window_chunks;
         // Bulk takes its credit before data does, and while it must wait for it data waits too: or else a steady
         // stream of data would starve it.
-        let starves = !begin_bulk(session, &mut self.bulk, now, expired);
+        let starves = !begin_bulk(session, &mut self.bulk, &self.data, now, expired);
         let data = |session: &Session, size: usize| !starves && session.spending.allows(size);
         let bulk_ready = self.bulk.under_way() && session.spending.outstanding_chunks() < window;
         let data_ready = self
@@ -60,19 +61,32 @@ impl Link {
             session.spending.spend(size);
             self.data.pop_into(&mut batch, now);
         }
-        chunks(session, &mut self.bulk, window, &mut batch, now, expired);
+        chunks(
+            session,
+            (&mut self.bulk, &self.data),
+            window,
+            &mut batch,
+            now,
+            expired,
+        );
         self.control.compact();
         self.data.compact();
         session.finish(batch)
     }
 }
 
-/// Begins the next large envelope if none is under way; false if it lacks the credit.
-fn begin_bulk(session: &mut Session, bulk: &mut BulkQueue, now: Instant, expired: &mut u64) -> bool {
+/// Begins the next large envelope if none is under way and its turn has come; false if it lacks the credit.
+fn begin_bulk(
+    session: &mut Session,
+    bulk: &mut BulkQueue,
+    data: &Queue,
+    now: Instant,
+    expired: &mut u64,
+) -> bool {
     if bulk.under_way() {
         return true;
     }
-    let Some(size) = bulk.front(now, expired) else {
+    let Some(size) = bulk.front(data, now, expired) else {
         return true;
     };
     if !session.spending.allows(size) {
@@ -86,7 +100,7 @@ fn begin_bulk(session: &mut Session, bulk: &mut BulkQueue, now: Instant, expired
 /// Fills what room is left with chunks, as far as their window goes.
 fn chunks(
     session: &mut Session,
-    bulk: &mut BulkQueue,
+    (bulk, data): (&mut BulkQueue, &Queue),
     window: u64,
     batch: &mut BatchWriter,
     now: Instant,
@@ -94,7 +108,7 @@ fn chunks(
 ) {
     while batch.room() >= CHUNK_BYTES
         && session.spending.outstanding_chunks() < window
-        && begin_bulk(session, bulk, now, expired)
+        && begin_bulk(session, bulk, data, now, expired)
         && bulk.under_way()
     {
         session.spending.spend_chunk(window);
