@@ -10,8 +10,8 @@ from quorate.records import Appended
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from quorate.connection import Connection
     from quorate.levels import ReadConsistency
+    from quorate.owner import Owner
     from quorate.records import LogEntry
     from quorate.topology import KeyspaceInfo
 
@@ -21,7 +21,7 @@ __all__ = ["EntryLog"]
 class EntryLog:
     """What a `quorate.ConsensusKeyspace` does with entries: it appends and lists them."""
 
-    def __init__(self, connection: Connection, info: KeyspaceInfo, ring_hash: str) -> None:
+    def __init__(self, connection: Owner, info: KeyspaceInfo, ring_hash: str) -> None:
         self._connection = connection
         self._info = info
         self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)

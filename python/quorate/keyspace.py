@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from quorate._quorate import Context
     from quorate.arguments import KeyT
-    from quorate.connection import Connection
     from quorate.levels import Consistency, Level
+    from quorate.owner import Owner
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["Keyspace"]
@@ -36,7 +36,7 @@ class Keyspace:
     'Ada'
     """
 
-    def __init__(self, connection: Connection, info: KeyspaceInfo) -> None:
+    def __init__(self, connection: Owner, info: KeyspaceInfo) -> None:
         self._connection = connection
         self._info = info
 

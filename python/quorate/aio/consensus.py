@@ -11,9 +11,9 @@ from quorate.arguments import key_bytes, node_number
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from quorate.aio.connection import Connection
     from quorate.arguments import KeyT
     from quorate.levels import ReadConsistency
+    from quorate.owner import AsyncOwner
     from quorate.records import LogEntry
     from quorate.topology import KeyspaceInfo
 
@@ -26,7 +26,7 @@ class ConsensusKeyspace:
     See `quorate.ConsensusKeyspace`.
     """
 
-    def __init__(self, connection: Connection, info: KeyspaceInfo, ring_hash: str) -> None:
+    def __init__(self, connection: AsyncOwner, info: KeyspaceInfo, ring_hash: str) -> None:
         self._connection = connection
         self._info = info
         self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from quorate._quorate import Context
-    from quorate.aio.connection import Connection
     from quorate.arguments import KeyT
     from quorate.levels import Consistency, Level
+    from quorate.owner import AsyncOwner
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["Keyspace"]
@@ -23,7 +23,7 @@ __all__ = ["Keyspace"]
 class Keyspace:
     """A keyspace of a cluster; got from ``await connection.keyspace(name)``. See `quorate.Keyspace`."""
 
-    def __init__(self, connection: Connection, info: KeyspaceInfo) -> None:
+    def __init__(self, connection: AsyncOwner, info: KeyspaceInfo) -> None:
         self._connection = connection
         self._info = info
 

@@ -10,9 +10,9 @@
 
 use std::ops::Range;
 
+use crate::budget::Meter;
 use crate::register::{Effect, Register, Step, observes};
 use crate::search::{Answer, Search};
-use crate::verdict::Meter;
 
 /// So many operations are easily followed.
 const EASY: usize = 5;

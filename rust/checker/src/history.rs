@@ -2,19 +2,7 @@
 
 use std::fmt;
 
-use crate::register::{Effect, Step};
-
-/// What must hold of a key before a write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Condition {
-    /// Nothing.
-    #[default]
-    Any,
-    /// The key has no value.
-    Absent,
-    /// The key has a value, in this version.
-    Version(u64),
-}
+use crate::register::{Condition, Effect, Step};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

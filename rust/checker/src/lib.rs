@@ -57,6 +57,7 @@
 //! Operations on several keys at once. Who records an atomic batch gives one operation per key; that each key is
 //! linearizable is then checked, that the batch was atomic is not.
 
+mod budget;
 mod explain;
 pub mod figure3;
 mod history;
@@ -64,8 +65,10 @@ mod register;
 mod search;
 mod verdict;
 
-pub use history::{Action, Condition, Malformed, Operation, Outcome};
-pub use verdict::{Budget, Verdict, Violation, check};
+pub use budget::Budget;
+pub use history::{Action, Malformed, Operation, Outcome};
+pub use register::Condition;
+pub use verdict::{Verdict, Violation, check};
 
 #[cfg(test)]
 mod known_tests;

@@ -3,7 +3,17 @@
 //! The store chooses the versions (they are places in its log), and a client that got no answer does not know which one its
 //! write has. So the version may be known only as a lower bound, until somebody sees it; everything else is determined.
 
-use crate::history::Condition;
+/// What must hold of a key before a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The key has no value.
+    Absent,
+    /// The key has a value, in this version.
+    Version(u64),
+}
 
 /// What an operation says about its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,9 +13,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::history::Condition;
-use crate::register::{Effect, Register, Step, observes};
-use crate::verdict::Meter;
+use crate::budget::Meter;
+use crate::register::{Condition, Effect, Register, Step, observes};
 
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::ids::KeyspaceId;
 
+/// The largest value, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// The most bytes of a key's partition and sort part together.
 pub const MAX_KEY: usize = 1024;
 

@@ -35,6 +35,7 @@
 //! [`Transport::set_faults`] spoils what this node sends to a peer: nothing passes, messages are lost, everything is
 //! late. Each direction is spoiled by its sender. Clients ask for it through [`crate::faults`].
 
+mod config;
 mod dialler;
 mod faults;
 mod gateway;
@@ -59,61 +60,23 @@ use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use quorate_core::time::Instant;
 use quorate_protocol::api::PeerStatus;
-use quorate_protocol::link::{LinkSettings, LinkTotals};
+use quorate_protocol::link::LinkTotals;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::Topology;
 use quorate_protocol::wire::{Envelope, Layout};
-use ractor::{ActorCell, ActorRef, SpawnErr};
+use ractor::{ActorRef, SpawnErr};
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
+pub use config::TransportConfig;
 use peer::Peer;
 use sessions::Sessions;
 use supervisor::SupervisorMessage;
 
 pub use faults::{Fault, FaultRules};
 pub use peer::Receipt;
-
-/// How the transport behaves.
-#[derive(Clone)]
-pub struct TransportConfig {
-    /// Heartbeats, windows, lanes.
-    pub link: LinkSettings,
-    /// What both ends of a session must know; `None` takes the cluster id, which keeps clusters apart but nobody out.
-    pub secret: Option<Vec<u8>>,
-    /// From the connection to the end of the hello, and for connecting itself.
-    pub handshake: Duration,
-    /// From the end of the hello to a session that carries messages.
-    pub authentication: Duration,
-    /// The first pause before dialling again.
-    pub backoff_min: Duration,
-    /// The longest pause before dialling again.
-    pub backoff_max: Duration,
-    /// Connections that have not said hello yet, at most; more are closed at once.
-    pub pending_hellos: usize,
-    /// How long data that was sent may stay unconfirmed before the kernel ends the connection.
-    pub user_timeout: Duration,
-    /// To whom the transport's supervisor is linked.
-    pub supervisor: Option<ActorCell>,
-}
-
-impl Default for TransportConfig {
-    fn default() -> Self {
-        TransportConfig {
-            link: LinkSettings::default(),
-            secret: None,
-            handshake: Duration::from_secs(1),
-            authentication: Duration::from_secs(2),
-            backoff_min: Duration::from_millis(10),
-            backoff_max: Duration::from_secs(1),
-            pending_hellos: 64,
-            user_timeout: Duration::from_secs(3),
-            supervisor: None,
-        }
-    }
-}
 
 /// Who this node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

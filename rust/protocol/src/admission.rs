@@ -22,7 +22,8 @@ use quorate_core::ids::KeyspaceId;
 use quorate_core::level::Level;
 use quorate_core::time::Instant;
 
-use crate::api::{Class, Request, RequestFrame, Target};
+use crate::api::request::{Class, Target};
+use crate::api::{Request, RequestFrame};
 use crate::keyspace::KeyspaceSettings;
 use crate::topology::MAX_VOTERS;
 

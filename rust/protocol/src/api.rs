@@ -6,7 +6,7 @@
 //! milliseconds; a node that cannot answer within it answers with a typed error, or drops work that nobody waits
 //! for. The coding is postcard; variants are only ever appended.
 
-mod request;
+pub mod request;
 #[cfg(test)]
 pub(crate) mod request_samples;
 mod response;
@@ -31,16 +31,12 @@ use crate::shard_command::Command;
 use crate::telemetry::{Occurrence, Span, TraceContext};
 use crate::topology::Topology;
 
-pub use request::{Class, Target};
-
 /// The first bytes of every client connection, so that garbage is told from a client at once.
 pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";
 /// The oldest client protocol version this build speaks.
 pub const CLIENT_VERSION_MIN: u16 = 1;
 /// The newest client protocol version this build speaks.
 pub const CLIENT_VERSION_MAX: u16 = 1;
-/// The largest value, in bytes.
-pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// The largest frame of the client protocol, in bytes: a key with a few siblings of the largest value.
 pub const MAX_CLIENT_FRAME: usize = 32 << 20;
 

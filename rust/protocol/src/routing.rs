@@ -2,7 +2,8 @@
 //!
 //! One function for everybody who takes requests of clients in: a node's listener, a node's own questions, the simulator.
 
-use crate::api::{Request, Target};
+use crate::api::Request;
+use crate::api::request::Target;
 use crate::role::RoleId;
 
 /// Where a request goes.

@@ -5,11 +5,9 @@
 
 use bytes::Bytes;
 use quorate_core::error::Error;
-use quorate_core::key::Key;
+use quorate_core::key::{Key, MAX_VALUE_BYTES};
 use quorate_raft::format::{self, FormatError};
 use serde::{Deserialize, Serialize};
-
-use crate::api::MAX_VALUE_BYTES;
 
 /// The most bytes of keys and values that one command may have: the largest value and something to spare.
 pub const MAX_COMMAND_BYTES: usize = MAX_VALUE_BYTES + (256 << 10);

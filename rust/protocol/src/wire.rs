@@ -14,54 +14,17 @@
 //! in a queue in its encoded form, and only those bytes are written again when it leaves.
 
 mod envelope;
+mod error;
 mod hello;
 mod layout;
 
 pub use envelope::{DEADLINE_BYTES, Envelope, stamp_deadline};
+pub use error::WireError;
 pub use hello::{
     HELLO_PREFIX, MAX_HELLO, PEER_MAGIC, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello,
     PeerWelcome, hello_body_length,
 };
 pub use layout::{Difference, Layout};
-
-/// Why bytes off the wire are not what they should be.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum WireError {
-    /// They end too early.
-    #[error("{what} of {size} byte(s) ends too early")]
-    TooShort {
-        /// What was being read.
-        what: &'static str,
-        /// How many bytes there were.
-        size: usize,
-    },
-    /// They go on after the end.
-    #[error("{what} is followed by {extra} byte(s) that belong to nothing")]
-    Trailing {
-        /// What was read.
-        what: &'static str,
-        /// How many bytes too many.
-        extra: usize,
-    },
-    /// They make no sense.
-    #[error("malformed {what}: {reason}")]
-    Malformed {
-        /// What was being read.
-        what: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl WireError {
-    /// A [`WireError::Malformed`].
-    pub fn malformed(what: &'static str, reason: impl std::fmt::Display) -> Self {
-        WireError::Malformed {
-            what,
-            reason: reason.to_string(),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

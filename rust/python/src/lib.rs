@@ -57,5 +57,5 @@ mod _quorate {
 
     /// How large a value may be.
     #[pymodule_export]
-    const MAX_VALUE_BYTES: usize = quorate_protocol::api::MAX_VALUE_BYTES;
+    const MAX_VALUE_BYTES: usize = quorate_core::key::MAX_VALUE_BYTES;
 }

@@ -33,7 +33,8 @@ use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::telemetry::TraceContext;
 use rand_core::Rng as _;
 
-use crate::operation::{Kind, Origin, PendingRequest, Progress, RequestDetails};
+use crate::operation::{Kind, Origin, PendingRequest, RequestDetails};
+use crate::progress::Progress;
 use repair::Repairs;
 
 /// How long a read waits for those it asked before it asks the others too.

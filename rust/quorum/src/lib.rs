@@ -42,6 +42,7 @@ pub mod coordinator;
 mod instance;
 mod key_lock;
 mod operation;
+mod progress;
 mod read;
 pub mod replica;
 mod scan;

@@ -64,19 +64,6 @@ pub(super) enum Kind {
     },
 }
 
-/// What handling an event made of an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Progress {
-    /// It goes on.
-    Waiting,
-    /// Answer, and forget it.
-    Done(Result<Response, Error>),
-    /// Answer, but go on.
-    Answered(Result<Response, Error>),
-    /// Nothing left to do; it was answered before.
-    Over,
-}
-
 impl RequestDetails {
     pub(super) fn new(
         origin: Origin,

@@ -18,7 +18,7 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Response, Version};
 use quorate_versions::{Context, KeyState, Sibling};
 
-use crate::operation::Progress;
+use crate::progress::Progress;
 
 /// What is known of one replica's copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use quorate_protocol::api::{Page, Response};
 use quorate_protocol::placement::Preference;
 use quorate_versions::KeyState;
 
-use crate::operation::Progress;
+use crate::progress::Progress;
 use crate::read::entry;
 
 /// About how many bytes of keys and values a page has; a single entry may be larger.

@@ -36,66 +36,19 @@ use std::fmt;
 use quorate_consensus::control::CONTROL_GROUP;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
-use quorate_core::time::Instant;
 use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Message;
-use quorate_protocol::role::{Effect, Event, RoleId};
+use quorate_protocol::role::{Effect, RoleId};
 use quorate_raft::Raft;
 use quorate_raft::types::GroupId;
 use quorate_versions::KeyState;
 
-use crate::disk::Change;
+use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// Something that just happened.
-#[derive(Clone, Copy, Debug)]
-pub enum Observation<'a> {
-    /// A role took an event, and these are its effects. They have not been performed yet.
-    Handled {
-        /// On which node.
-        node: NodeId,
-        /// Which role.
-        role: RoleId,
-        /// What it was given.
-        event: &'a Event,
-        /// What it wants done.
-        effects: &'a [Effect],
-    },
-    /// A commit became durable.
-    Committed {
-        /// On which node.
-        node: NodeId,
-        /// The records that it wrote.
-        changes: &'a [Change],
-    },
-    /// An operation of a client completed.
-    Completed {
-        /// Its number in the history.
-        operation: usize,
-    },
-}
-
-/// A property of every run.
-pub trait Invariant {
-    /// What it is called.
-    fn name(&self) -> &'static str;
-
-    /// Something happened.
-    ///
-    /// # Errors
-    /// Says in words how the property is broken.
-    fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String>;
-
-    /// The run is over: all faults are healed, everything has come to rest.
-    ///
-    /// # Errors
-    /// Says in words how the property is broken.
-    fn finish(&mut self, world: &World) -> Result<(), String>;
-}
-
 /// All invariants.
-pub fn all() -> Vec<Box<dyn Invariant + Send>> {
+pub fn all() -> Vec<Box<dyn Invariant<World> + Send>> {
     vec![
         Box::new(acknowledged_writes::AcknowledgedWrites),
         Box::new(bounded_memory::BoundedMemory),
@@ -123,29 +76,6 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(stability::Stability::default()),
         Box::new(state_machine_safety::StateMachineSafety::default()),
     ]
-}
-
-/// An invariant that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one.
-    pub invariant: &'static str,
-    /// When it was seen.
-    pub at: Instant,
-    /// How.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} does not hold at {:.6} s: {}",
-            self.invariant,
-            self.at.0 as f64 / 1e6,
-            self.what
-        )
-    }
 }
 
 /// The server of a Raft group that has just handled something: the control plane's, or a shard's.

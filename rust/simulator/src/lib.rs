@@ -43,6 +43,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod names;
 pub mod network;
+pub mod observation;
 pub mod oracle;
 pub mod record;
 pub mod schedule;

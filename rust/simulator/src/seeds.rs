@@ -9,7 +9,7 @@ use quorate_core::bugs::{Bug, Bugs};
 use quorate_permit::Permit;
 
 use crate::history::Tally;
-use crate::invariants::Violation;
+use crate::observation::Violation;
 use crate::schedule::Fault;
 use crate::simulation::{Config, Report, Simulation};
 

@@ -25,7 +25,8 @@ use quorate_ring::HashKind;
 
 use crate::chance::Chance;
 use crate::history::{Action, Tally};
-use crate::invariants::{self, Violation};
+use crate::invariants::{self};
+use crate::observation::Violation;
 use crate::schedule::Schedule;
 use crate::workload::{Step, Workload};
 use crate::world::{Recordings, World, WorldConfig};

@@ -48,10 +48,10 @@ use crate::chance::Chance;
 use crate::chronicle::Chronicle;
 use crate::control_ledger::ControlLedger;
 use crate::history::History;
-use crate::invariants::{Invariant, Observation, Violation};
 use crate::ledger::Ledgers;
 use crate::names::Names;
 use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
+use crate::observation::{Invariant, Observation, Violation};
 use crate::oracle::Oracle;
 use crate::record::Recording;
 use crate::schedule::Fault;
@@ -154,7 +154,7 @@ pub struct World {
     /// The first operation of the closing phase.
     closing: Option<usize>,
     chronicle: Chronicle,
-    invariants: Vec<Box<dyn Invariant + Send>>,
+    invariants: Vec<Box<dyn Invariant<World> + Send>>,
     violation: Option<Violation>,
     recordings: Recordings,
     steps: u64,
@@ -167,7 +167,7 @@ impl World {
     ///
     /// # Panics
     /// If the configuration makes no cluster: no nodes, or no tokens.
-    pub fn new(config: WorldConfig, invariants: Vec<Box<dyn Invariant + Send>>) -> Self {
+    pub fn new(config: WorldConfig, invariants: Vec<Box<dyn Invariant<World> + Send>>) -> Self {
         let seed = config.seed;
         let cluster = ClusterId::from_name(&format!("simulation {seed}"));
         let mut chance = Chance::named(seed, "world");

@@ -29,47 +29,20 @@ mod load;
 mod memory;
 mod threads;
 
-use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::files::{FileDone, FileId, FileTask};
-use quorate_core::store::Table;
 use thiserror::Error as ThisError;
 
 use self::format::{Damage, Slice};
 pub use self::lmdb::LmdbFiles;
 pub use self::memory::{MemoryFiles, Work};
 pub use self::threads::{FileThreads, OnAnswer};
+use crate::bulk::Bulk;
 use crate::error::{CommitError, ReadError};
 use crate::store::Store;
 
 /// About how many bytes of rows one transaction of a load changes.
 pub const SLICE_BYTES: usize = 1 << 20;
-
-/// A change of the state that goes past journal and memtable, durable by itself; see [`Store::bulk`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bulk {
-    /// Brings to the state whatever is unapplied now.
-    Settle,
-    /// Deletes the row `marker`, and rows whose keys begin with the prefix, up to about `budget` bytes of them. There is
-    /// more to do until none is left.
-    Clear {
-        /// Of which table.
-        table: Table,
-        /// How the keys begin.
-        prefix: Bytes,
-        /// The key of the row that goes first.
-        marker: Bytes,
-        /// Bytes of keys and values.
-        budget: usize,
-    },
-    /// Writes rows.
-    Put {
-        /// Into which table.
-        table: Table,
-        /// The rows, framed for it.
-        rows: Slice,
-    },
-}
 
 /// Whoever brings bulk changes to the state's writer.
 pub trait BulkWriter {

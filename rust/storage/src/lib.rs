@@ -10,10 +10,12 @@
 //! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps
 //! others out; [`files`] copies a group's rows to a file, and puts them in place elsewhere; [`map_fault`] says why, should a data file fault; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
 
+pub mod bulk;
 pub mod datadir;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod limits;
 pub mod lmdb;
 pub mod map_fault;
 pub mod memory;

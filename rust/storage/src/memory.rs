@@ -15,8 +15,8 @@ use quorate_core::store::contents::{Contents, Unreadable};
 use quorate_core::store::{JournalOp, StateWrite, Table};
 
 use self::reader::MemoryReader;
+use crate::bulk::Bulk;
 use crate::error::{CommitError, ReadError};
-use crate::files::Bulk;
 use crate::frame::{HEADER_BYTES, RecordError};
 use crate::store::{DerivedRows, Reader, Store, assert_contract, assert_writes, op_bytes, write_bytes};
 

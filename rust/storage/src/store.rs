@@ -5,14 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_core::store::{JournalOp, StateWrite, StreamId, Table};
 
+use crate::bulk::Bulk;
 use crate::error::{CommitError, ReadError};
-use crate::files::Bulk;
-
-/// The longest key of a row, in bytes: what LMDB takes with pages of 4 KiB.
-pub const MAX_KEY_BYTES: usize = 1982;
-
-/// The longest name of a hard state, in bytes.
-pub const MAX_HARD_KEY_BYTES: usize = MAX_KEY_BYTES - 1;
+use crate::limits::{MAX_HARD_KEY_BYTES, MAX_KEY_BYTES};
 
 /// The stream of the node's own writes. Only [`JournalOp::Write`] adds to it.
 pub const NODE_STREAM: StreamId = StreamId(0);

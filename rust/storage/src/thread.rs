@@ -32,8 +32,8 @@ use quorate_core::store::StateWrite;
 use thiserror::Error;
 
 use self::state::StateThread;
+use crate::bulk::Bulk;
 use crate::error::CommitError;
-use crate::files::Bulk;
 use crate::queue::{CommitQueue, Completion, Limits, Outcome, Request};
 use crate::store::{Applier, Committer, op_bytes};
 use crate::sys;

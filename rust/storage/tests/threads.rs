@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate_storage::files::Bulk;
+use quorate_storage::bulk::Bulk;
 use quorate_storage::store::{Applier, Committer, DerivedRows};
 use quorate_storage::thread::{ApplyReport, CommitReport, Config, Hooks};
 use quorate_storage::{

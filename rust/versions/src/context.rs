@@ -9,7 +9,7 @@ use quorate_core::key::{Key, record_key};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{DecodeError, decode, encode};
-use crate::VersionVector;
+use crate::vector::VersionVector;
 
 /// The newest format of an encoded context.
 const FORMAT: u8 = 1;
@@ -86,7 +86,7 @@ mod tests {
     use quorate_core::ids::{NodeId, ReplicaId};
 
     use super::*;
-    use crate::Dot;
+    use crate::vector::Dot;
 
     const KEYSPACE: KeyspaceId = KeyspaceId(7);
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use quorate_core::ids::ReplicaId;
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, Dot};
+use crate::encoding::DecodeError;
+use crate::vector::Dot;
 
 /// The format of a recorded [`Reservation`]: this byte, the replica id, the mark, both in eight bytes, low ones first.
 const FORMAT: u8 = 1;

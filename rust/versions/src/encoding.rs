@@ -8,7 +8,7 @@ use quorate_core::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::KeyState;
+use crate::state::KeyState;
 
 /// The newest format of an encoded [`KeyState`].
 const STATE_FORMAT: u8 = 1;

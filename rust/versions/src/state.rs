@@ -7,7 +7,7 @@ use quorate_core::error::Error;
 use quorate_core::hlc::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dot, VersionVector};
+use crate::vector::{Dot, VersionVector};
 
 /// One write as the client that asked for it numbered it. A retry carries the id of the first attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,7 +6,8 @@ use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_core::time::{Instant, WallTime};
-use quorate_protocol::api::{Class, ReadLevel, Request, Response};
+use quorate_protocol::api::request::Class;
+use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_raft::types::GroupId;
 

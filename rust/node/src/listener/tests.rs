@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use quorate_core::key::Key;
-use quorate_protocol::admission;
+use quorate_protocol::admission::{self, Need};
 use quorate_protocol::api::*;
 use quorate_protocol::frame::{Decoder, encode};
 use quorate_protocol::role::ClientRef;

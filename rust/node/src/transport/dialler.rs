@@ -17,13 +17,8 @@ use tokio::time::timeout;
 
 use super::faults::Dice;
 use super::handshake::{HandshakeError, prepare, say_hello};
-use super::peer::Peer;
+use super::peer::{Attempt, Peer};
 use super::{Core, PeerIdentity, count};
-
-/// The only message of a dialler: there may be reason to dial.
-pub(super) struct Attempt;
-
-impl ractor::Message for Attempt {}
 
 pub(super) struct Dialler;
 

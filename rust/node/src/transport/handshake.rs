@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::TransportConfig;
+use super::config::TransportConfig;
 
 /// Bytes that the kernel takes beyond what it has sent: a heartbeat would wait behind them.
 #[cfg(target_os = "linux")]

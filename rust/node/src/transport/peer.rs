@@ -13,7 +13,6 @@ use quorate_protocol::link::{Lane, Link, LinkTotals, SessionId};
 use quorate_protocol::wire::Envelope;
 use ractor::{ActorCell, ActorRef};
 
-use super::dialler::Attempt;
 use super::faults::PeerFaults;
 use super::sessions::Session;
 
@@ -35,6 +34,11 @@ const PAST_BOOTS: usize = 16;
 pub(super) struct Wake;
 
 impl ractor::Message for Wake {}
+
+/// The only message of a dialler: there may be reason to dial.
+pub(super) struct Attempt;
+
+impl ractor::Message for Attempt {}
 
 /// A session began or ended.
 pub(super) enum Change {

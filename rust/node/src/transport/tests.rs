@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use quorate_core::ids::KeyspaceId;
 use quorate_protocol::topology::Member;
 use quorate_ring::RingSettings;
+use ractor::ActorCell;
 
 use super::*;
 

@@ -7,12 +7,12 @@
 use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;
-use quorate_core::key::Key;
+use quorate_core::key::{Key, MAX_VALUE_BYTES};
 use quorate_core::level::Level;
 use quorate_raft::types::GroupId;
 use quorate_versions::WriteId;
 
-use crate::api::{MAX_VALUE_BYTES, ReadLevel, Request, Response};
+use crate::api::{ReadLevel, Request, Response};
 use crate::shard_command::Command;
 use crate::telemetry::{Consistency, Operation};
 

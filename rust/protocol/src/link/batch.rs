@@ -13,7 +13,8 @@
 //! frame says everything.
 
 use crate::link::credit::Grant;
-use crate::link::{CHUNK_BYTES, MAX_BATCH, SessionId};
+use crate::link::event::SessionId;
+use crate::link::settings::{CHUNK_BYTES, MAX_BATCH};
 use crate::wire::WireError;
 
 /// The bytes of a batch before its frames.

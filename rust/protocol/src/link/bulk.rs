@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use quorate_core::time::Instant;
 use quorate_raft::types::GroupId;
 
-use crate::link::MAX_ENVELOPE;
 use crate::link::batch::{Chunk, MAX_CHUNK};
 use crate::link::lane::Queue;
+use crate::link::settings::MAX_ENVELOPE;
 use crate::wire::stamp_deadline;
 
 /// An encoded envelope that waits for its turn.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::contract::{Rng, Role, rng_from_seed};
 use quorate_core::ids::KeyspaceId;
-use quorate_core::time::{Now, WallTime};
+use quorate_core::time::{Instant, Now, WallTime};
 use quorate_raft as raft;
 use quorate_raft::entry::{Entry, EntryKind};
 use quorate_raft::message::Body;
@@ -15,6 +15,7 @@ use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
 use super::*;
 use crate::message::{Header, Message};
 use crate::role::RoleId;
+use crate::wire::Envelope;
 
 /// What one end has done.
 #[derive(Debug, Default)]

@@ -7,7 +7,9 @@ use quorate_core::time::Instant;
 use crate::link::batch::{BatchWriter, Frame, read_header};
 use crate::link::bulk::{Arrived, Assembly};
 use crate::link::credit::{Allowance, Amount, Spending};
-use crate::link::{BULK_THRESHOLD, CloseReason, LinkSettings, SessionId};
+use crate::link::event::{CloseReason, SessionId};
+use crate::link::settings::LinkSettings;
+use crate::message::BULK_THRESHOLD;
 use crate::wire::Envelope;
 
 /// One session as one end sees it.

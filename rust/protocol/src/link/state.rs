@@ -9,11 +9,11 @@ use quorate_core::contract::{Rng, Role};
 use quorate_core::time::{Instant, Now};
 
 use crate::link::bulk::{BulkQueue, Order};
+use crate::link::event::{CloseReason, LinkEffect, LinkEvent, SessionId, ShedCause};
 use crate::link::lane::Queue;
 use crate::link::session::{Arrivals, Session};
-use crate::link::{
-    CloseReason, Lane, LinkEffect, LinkEvent, LinkSettings, MAX_ENVELOPE, SessionId, ShedCause,
-};
+use crate::link::settings::{LinkSettings, MAX_ENVELOPE};
+use crate::message::Lane;
 use crate::wire::Envelope;
 
 /// One end of the connection to one peer; the module tells the whole story.

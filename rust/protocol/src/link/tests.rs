@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::harness::{Ends, message, urgent};
 use super::*;
+use crate::wire::Envelope;
 
 const MS: Duration = Duration::from_millis(1);
 

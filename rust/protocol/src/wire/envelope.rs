@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::{Header, Message};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
-use crate::wire::WireError;
+use crate::wire::error::WireError;
 
 /// The bytes of an encoded envelope that hold its deadline: the first ones.
 pub const DEADLINE_BYTES: usize = 4;

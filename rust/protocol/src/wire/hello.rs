@@ -10,7 +10,8 @@ use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Difference, Layout, WireError};
+use crate::wire::error::WireError;
+use crate::wire::layout::{Difference, Layout};
 
 /// The first bytes of every connection between nodes, in both directions.
 pub const PEER_MAGIC: [u8; 4] = *b"QRTp";

@@ -10,7 +10,8 @@ use quorate_protocol::role::{Address, Effect};
 use quorate_versions::{Dot, KeyState};
 
 use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
-use crate::operation::{Kind, Progress};
+use crate::operation::Kind;
+use crate::progress::Progress;
 
 impl Coordinator {
     /// An answer to something that was sent about an exchange.

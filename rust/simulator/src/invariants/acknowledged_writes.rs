@@ -13,8 +13,8 @@ use quorate_protocol::api::{LogEntry, Record, Request, Response};
 use quorate_protocol::shard_command::Command;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
 use crate::history::Operation;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the end of the run only.
@@ -79,7 +79,7 @@ fn deleted(operations: &[Operation], group: GroupId) -> BTreeSet<&Key> {
         .collect()
 }
 
-impl Invariant for AcknowledgedWrites {
+impl Invariant<World> for AcknowledgedWrites {
     fn name(&self) -> &'static str {
         "acknowledged writes"
     }

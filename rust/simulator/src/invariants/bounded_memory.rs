@@ -6,7 +6,7 @@
 
 use quorate_protocol::link::LinkSettings;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 use crate::world::listener::LIMITS;
 
@@ -16,7 +16,7 @@ const MOST_FOR_DISK: usize = 64 << 20;
 /// Looks at the queues of a node whenever one of its roles has done something.
 pub(super) struct BoundedMemory;
 
-impl Invariant for BoundedMemory {
+impl Invariant<World> for BoundedMemory {
     fn name(&self) -> &'static str {
         "bounded memory"
     }

@@ -14,8 +14,8 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
 use crate::ledger::Ledger;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// So many microseconds may have passed, and a few more, while the server's clock shows this many.
@@ -132,7 +132,7 @@ fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLe
     Ok(())
 }
 
-impl Invariant for CommittedReads {
+impl Invariant<World> for CommittedReads {
     fn name(&self) -> &'static str {
         "reads of committed states"
     }

@@ -6,7 +6,7 @@
 use quorate_core::error::Error;
 use quorate_protocol::api::Response;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// See the module's text.
@@ -23,7 +23,7 @@ fn may_exist(world: &World, name: &str) -> bool {
     attempts.into_iter().any(|(_, answer)| !failed(answer))
 }
 
-impl Invariant for Creations {
+impl Invariant<World> for Creations {
     fn name(&self) -> &'static str {
         "creations"
     }

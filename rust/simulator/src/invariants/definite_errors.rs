@@ -23,10 +23,11 @@ use quorate_protocol::role::{Effect, RoleId};
 use quorate_raft::types::GroupId;
 use quorate_versions::{KeyState, WriteId};
 
-use super::{Invariant, Observation, states_sent};
+use super::states_sent;
 use crate::control_ledger::Executed;
 use crate::history::Action;
 use crate::names::Asked;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// The operations that have failed for certain, and what was executed.
@@ -192,7 +193,7 @@ fn check_creations(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-impl Invariant for DefiniteErrors {
+impl Invariant<World> for DefiniteErrors {
     fn name(&self) -> &'static str {
         "definite errors"
     }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use quorate_core::ids::KeyspaceId;
 use quorate_versions::{Dot, KeyState, Sibling};
 
-use super::{Invariant, Observation, states_sent};
+use super::states_sent;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Every sibling that was ever seen anywhere, by its dot.
@@ -37,7 +38,7 @@ impl DotsUnique {
     }
 }
 
-impl Invariant for DotsUnique {
+impl Invariant<World> for DotsUnique {
     fn name(&self) -> &'static str {
         "dots unique"
     }

@@ -13,7 +13,8 @@ use quorate_core::key::Key;
 use quorate_protocol::api::Response;
 use quorate_versions::KeyState;
 
-use super::{Invariant, Observation, states_sent};
+use super::states_sent;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Checks every state that is sent or made durable for silent losses, and at the end every read quorum.
@@ -36,7 +37,7 @@ fn nothing_lost(
     }
 }
 
-impl Invariant for Durability {
+impl Invariant<World> for Durability {
     fn name(&self) -> &'static str {
         "durability"
     }

@@ -9,13 +9,13 @@
 use quorate_core::ids::NodeId;
 use quorate_protocol::api::Response;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the disks whenever a success is on its way to a client.
 pub(super) struct DurableAcks;
 
-impl Invariant for DurableAcks {
+impl Invariant<World> for DurableAcks {
     fn name(&self) -> &'static str {
         "durable before acknowledged"
     }

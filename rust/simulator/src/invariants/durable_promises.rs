@@ -12,7 +12,8 @@ use quorate_raft::Raft;
 use quorate_raft::message::{Body, Message as RaftMessage};
 use quorate_raft::types::{HardState, LogIndex};
 
-use super::{Invariant, Observation, Server, raft_server};
+use super::{Server, raft_server};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the disk of whoever sends a message to another server of its group.
@@ -65,7 +66,7 @@ fn check(
     Ok(())
 }
 
-impl Invariant for DurablePromises {
+impl Invariant<World> for DurablePromises {
     fn name(&self) -> &'static str {
         "durable promises"
     }

@@ -8,7 +8,8 @@ use quorate_checker::figure3;
 use quorate_core::ids::NodeId;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation, raft_server};
+use super::raft_server;
+use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
@@ -18,7 +19,7 @@ pub(super) struct ElectionSafety {
     leaders: BTreeMap<GroupId, BTreeMap<u64, NodeId>>,
 }
 
-impl Invariant for ElectionSafety {
+impl Invariant<World> for ElectionSafety {
     fn name(&self) -> &'static str {
         "election safety"
     }

@@ -13,8 +13,8 @@ use quorate_protocol::api::{Request, Response};
 use quorate_protocol::shard_command::{Command, Outcome};
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
 use crate::history::Operation;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// The operation that was told of each log index.
@@ -74,7 +74,7 @@ impl ExactlyOnce {
     }
 }
 
-impl Invariant for ExactlyOnce {
+impl Invariant<World> for ExactlyOnce {
     fn name(&self) -> &'static str {
         "exactly once"
     }

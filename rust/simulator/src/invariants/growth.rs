@@ -7,13 +7,13 @@
 
 use quorate_versions::KeyState;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Compares each record with the one that it replaces.
 pub(super) struct Growth;
 
-impl Invariant for Growth {
+impl Invariant<World> for Growth {
     fn name(&self) -> &'static str {
         "growth"
     }

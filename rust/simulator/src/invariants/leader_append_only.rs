@@ -8,7 +8,8 @@ use quorate_checker::figure3;
 use quorate_checker::figure3::Server as _;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation, raft_server, raft_servers};
+use super::{raft_server, raft_servers};
+use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
@@ -18,7 +19,7 @@ pub(super) struct LeaderAppendOnly {
     led: BTreeMap<GroupId, figure3::LeaderAppendOnly>,
 }
 
-impl Invariant for LeaderAppendOnly {
+impl Invariant<World> for LeaderAppendOnly {
     fn name(&self) -> &'static str {
         "leader append-only"
     }

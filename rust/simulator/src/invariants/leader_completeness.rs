@@ -8,7 +8,8 @@ use quorate_checker::figure3::{self, Commit, Committed};
 use quorate_raft::entry::Entry;
 use quorate_raft::types::{GroupId, Term};
 
-use super::{Invariant, Observation, Server, raft_server};
+use super::{Server, raft_server};
+use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
@@ -38,7 +39,7 @@ pub(super) struct LeaderCompleteness {
     leaders: BTreeSet<(Server, Term)>,
 }
 
-impl Invariant for LeaderCompleteness {
+impl Invariant<World> for LeaderCompleteness {
     fn name(&self) -> &'static str {
         "leader completeness"
     }

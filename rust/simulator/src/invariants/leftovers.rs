@@ -2,13 +2,13 @@
 //!
 //! Whatever the crashes cut short, the sweeper ends at last.
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// See the module's text.
 pub(super) struct Leftovers;
 
-impl Invariant for Leftovers {
+impl Invariant<World> for Leftovers {
     fn name(&self) -> &'static str {
         "no leftovers"
     }

@@ -14,8 +14,8 @@ use quorate_protocol::api::{Record, Request, Response};
 use quorate_protocol::shard_command::{self, Command, Write};
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
 use crate::history::Operation;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// What may be spent on the keys of one shard: many times what they need.
@@ -138,7 +138,7 @@ fn keys(operations: &[(&Operation, &Request)]) -> Vec<Key> {
     keys
 }
 
-impl Invariant for Linearizability {
+impl Invariant<World> for Linearizability {
     fn name(&self) -> &'static str {
         "linearizability"
     }

@@ -4,13 +4,13 @@
 //! ALL (which repairs whoever is stale), all replicas of a key hold the same state: strong eventual consistency
 //! (Shapiro et al., 2011). What is not promised under faults is demanded after them.
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the end of the run only.
 pub(super) struct Liveness;
 
-impl Invariant for Liveness {
+impl Invariant<World> for Liveness {
     fn name(&self) -> &'static str {
         "liveness"
     }

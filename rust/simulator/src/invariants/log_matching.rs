@@ -8,7 +8,8 @@ use quorate_checker::figure3;
 use quorate_raft::entry::Entry;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation, raft_server, raft_servers};
+use super::{raft_server, raft_servers};
+use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
@@ -18,7 +19,7 @@ pub(super) struct LogMatching {
     seen: BTreeMap<GroupId, figure3::LogMatching<Entry>>,
 }
 
-impl Invariant for LogMatching {
+impl Invariant<World> for LogMatching {
     fn name(&self) -> &'static str {
         "log matching"
     }

@@ -12,8 +12,8 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{Entry, Response};
 use quorate_versions::Dot;
 
-use super::{Invariant, Observation};
 use crate::history::{Action, Operation};
+use crate::observation::{Invariant, Observation};
 use crate::oracle::Birth;
 use crate::world::World;
 
@@ -66,7 +66,7 @@ impl MonotoneAcks {
     }
 }
 
-impl Invariant for MonotoneAcks {
+impl Invariant<World> for MonotoneAcks {
     fn name(&self) -> &'static str {
         "monotone acknowledgements"
     }

@@ -11,7 +11,7 @@ use quorate_protocol::local::LocalMessage;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_versions::Dot;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the state that each plain put leaves at the replica which makes it an event.
@@ -23,7 +23,7 @@ pub(super) struct NoFalseSiblings {
     born: BTreeSet<(KeyspaceId, Dot)>,
 }
 
-impl Invariant for NoFalseSiblings {
+impl Invariant<World> for NoFalseSiblings {
     fn name(&self) -> &'static str {
         "no false siblings"
     }

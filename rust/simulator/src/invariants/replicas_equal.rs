@@ -11,8 +11,8 @@ use quorate_core::error::Error;
 use quorate_protocol::api::LogEntry;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
 use crate::ledger::Ledger;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Looks at the end of the run only.
@@ -32,7 +32,7 @@ fn are_right(ledger: &Ledger, group: GroupId, found: &[(Bytes, Bytes)]) -> Resul
     Ok(ledger.records_at(u64::MAX).into_iter().eq(&records) && appended.into_iter().eq(&entries))
 }
 
-impl Invariant for ReplicasEqual {
+impl Invariant<World> for ReplicasEqual {
     fn name(&self) -> &'static str {
         "replicas equal"
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// The longest that an answer may take: far more than a round trip, and time for one election.
@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Looks at what shards are asked when they have to answer soon.
 pub(super) struct ShardLiveness;
 
-impl Invariant for ShardLiveness {
+impl Invariant<World> for ShardLiveness {
     fn name(&self) -> &'static str {
         "liveness of shards"
     }

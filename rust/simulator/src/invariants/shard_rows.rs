@@ -17,8 +17,9 @@ use quorate_protocol::shard_command::{Command, Write};
 use quorate_raft::format;
 use quorate_raft::types::GroupId;
 
-use super::{Invariant, Observation, Server};
+use super::Server;
 use crate::ledger::Ledger;
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// How far the rows of each server are; unknown when it has just started, or takes those of a snapshot.
@@ -90,7 +91,7 @@ fn check(
     }
 }
 
-impl Invariant for ShardRows {
+impl Invariant<World> for ShardRows {
     fn name(&self) -> &'static str {
         "rows follow the log"
     }

@@ -12,7 +12,8 @@ use quorate_protocol::role::{Effect, Event};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_raft::message::Body;
 
-use super::{Invariant, Observation, Server, raft_server};
+use super::{Server, raft_server};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// Who has encouraged each server since it last called an election.
@@ -21,7 +22,7 @@ pub(super) struct Stability {
     encouraged: BTreeMap<Server, BTreeSet<NodeId>>,
 }
 
-impl Invariant for Stability {
+impl Invariant<World> for Stability {
     fn name(&self) -> &'static str {
         "stability"
     }

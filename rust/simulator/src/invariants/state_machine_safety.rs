@@ -13,7 +13,7 @@ use quorate_protocol::role::RoleId;
 use quorate_raft::sessions::Sessions;
 use quorate_raft::types::LogIndex;
 
-use super::{Invariant, Observation};
+use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
 /// The state after each entry, as the first server had it that was seen there.
@@ -46,7 +46,7 @@ impl StateMachineSafety {
     }
 }
 
-impl Invariant for StateMachineSafety {
+impl Invariant<World> for StateMachineSafety {
     fn name(&self) -> &'static str {
         "state machine safety"
     }

@@ -14,9 +14,9 @@ use quorate_versions::WriteId;
 
 use super::{EPOCH_MICROS, Happening, World};
 use crate::history::{Action, Operation};
-use crate::invariants::Observation;
 use crate::names::Asked;
 use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
+use crate::observation::Observation;
 use crate::record::{Hosted, Recording};
 use crate::workload::{Step, Workload};
 

@@ -19,9 +19,9 @@ use quorate_versions::KeyState;
 use super::{Changing, Creation, World};
 use crate::control_ledger::ControlLedger;
 use crate::history::{History, Operation};
-use crate::invariants::Violation;
 use crate::ledger::Ledgers;
 use crate::names::Names;
+use crate::observation::Violation;
 use crate::oracle::Oracle;
 
 impl World {

@@ -17,8 +17,8 @@ use super::clock::Clock;
 use super::machine::{Process, RoleHost};
 use super::{Happening, Served, World};
 use crate::disk::{Begun, FilesStep};
-use crate::invariants::Observation;
 use crate::network::{Endpoint, Host};
+use crate::observation::Observation;
 use crate::record::Hosted;
 
 /// The longest that a message takes from mailbox to mailbox.

@@ -28,7 +28,7 @@ use quorate_core::store::Table;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::frame::{self, HEADER_BYTES, Kind, RecordError};
-use crate::store::MAX_KEY_BYTES;
+use crate::limits::MAX_KEY_BYTES;
 
 /// The version that this program writes and reads.
 pub const FORMAT_VERSION: u8 = 1;

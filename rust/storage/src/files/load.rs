@@ -5,8 +5,8 @@ use std::io::Read;
 use bytes::Bytes;
 use quorate_core::store::Table;
 
-use super::Bulk;
 use super::format::{Damage, RowReader};
+use crate::bulk::Bulk;
 
 /// Says what has to be done to the state, step by step.
 pub(super) struct Loader<R> {

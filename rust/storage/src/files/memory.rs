@@ -9,7 +9,8 @@ use quorate_core::store::Table;
 
 use super::format::{Damage, RowWriter, Sum, sum};
 use super::load::{Loader, verify};
-use super::{Answer, Bulk, FileError, check};
+use super::{Answer, FileError, check};
+use crate::bulk::Bulk;
 use crate::frame::{self, Kind};
 use crate::memory::MemoryStore;
 use crate::store::Store;

@@ -7,7 +7,8 @@ use std::thread;
 
 use quorate_core::files::FileTask;
 
-use super::{Answer, Bulk, BulkWriter, FileError, LmdbFiles};
+use super::{Answer, BulkWriter, FileError, LmdbFiles};
+use crate::bulk::Bulk;
 use crate::thread::StorageHandle;
 
 /// Tasks that may take seconds and are performed side by side.

@@ -9,9 +9,10 @@ use quorate_core::store::Table;
 
 use super::applier::LmdbApplier;
 use super::environment::{in_words, is_map_full};
+use crate::bulk::Bulk;
 use crate::error::CommitError;
+use crate::files::SLICE_BYTES;
 use crate::files::format::Slice;
-use crate::files::{Bulk, SLICE_BYTES};
 use crate::store::{Applier, prefix_end};
 
 /// What a row counts at least: taking it out costs about as much as that many bytes.

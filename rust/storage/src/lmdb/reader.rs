@@ -12,8 +12,9 @@ use super::coding::{self, EntryRange, JOURNAL_TAG};
 use super::environment::in_words;
 use crate::error::ReadError;
 use crate::frame::{self, Kind};
+use crate::limits::{MAX_HARD_KEY_BYTES, MAX_KEY_BYTES};
 use crate::memtable::merge;
-use crate::store::{Bounds, MAX_HARD_KEY_BYTES, MAX_KEY_BYTES, Page, Reader, assert_stream};
+use crate::store::{Bounds, Page, Reader, assert_stream};
 
 /// Rows of the memtable that a page looks at, at least: among them may be many deleted ones.
 const OVERLAY_ROWS: usize = 256;

@@ -6,8 +6,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use super::{ApplyReport, Config, Shared};
+use crate::bulk::Bulk;
 use crate::error::CommitError;
-use crate::files::Bulk;
 use crate::store::Applier;
 use crate::unflushed::{Flushed, Unflushed};
 

@@ -5,7 +5,8 @@ mod suite;
 
 use quorate_core::error::Error;
 use quorate_core::files::{FileDone, FileId, FileTask};
-use quorate_storage::files::{Bulk, BulkWriter, Direct, FileError, MemoryFiles, SLICE_BYTES, Work};
+use quorate_storage::bulk::Bulk;
+use quorate_storage::files::{BulkWriter, Direct, FileError, MemoryFiles, SLICE_BYTES, Work};
 use quorate_storage::memory::InFlight;
 use quorate_storage::{DataDir, LmdbStore, MemoryStore, Options, Store};
 use tempfile::TempDir;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;
-use quorate_protocol::api::{MAX_VALUE_BYTES, Request};
+use quorate_core::key::MAX_VALUE_BYTES;
+use quorate_protocol::api::Request;
 use quorate_protocol::telemetry::TraceContext;
 use quorate_versions::WriteId;
 

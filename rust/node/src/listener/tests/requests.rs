@@ -1,6 +1,7 @@
 //! Single requests: their order, their sizes, their deadlines.
 
 use super::*;
+use quorate_core::key::MAX_VALUE_BYTES;
 
 #[tokio::test]
 async fn requests_are_answered_in_any_order() {

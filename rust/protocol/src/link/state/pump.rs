@@ -4,9 +4,11 @@ use quorate_core::time::Instant;
 
 use crate::link::batch::{BatchWriter, CONTROL_FRAMES, ENVELOPE_FRAME};
 use crate::link::bulk::BulkQueue;
+use crate::link::event::{LinkEffect, ShedCause};
 use crate::link::lane::Queue;
 use crate::link::session::Session;
-use crate::link::{CHUNK_BYTES, Link, LinkEffect, MAX_BATCH, ShedCause};
+use crate::link::settings::{CHUNK_BYTES, MAX_BATCH};
+use crate::link::state::Link;
 
 impl Link {
     /// Makes a batch of what may go now, if the last one is out and there is anything.

@@ -1,7 +1,8 @@
 //! Rows of the state: what is visible, in which order, and for how long.
 
 use bytes::Bytes;
-use quorate_storage::store::{MAX_HARD_KEY_BYTES, MAX_KEY_BYTES, TABLES};
+use quorate_storage::limits::{MAX_HARD_KEY_BYTES, MAX_KEY_BYTES};
+use quorate_storage::store::TABLES;
 use quorate_storage::{JournalOp, Scrubber, Table};
 
 use super::{A, append, apply_all, delete, get, put, scan, write};
