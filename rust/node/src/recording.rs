@@ -22,7 +22,7 @@ use quorate_roles::Instance;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// The longest frame that is read back; nothing that a role is given is larger.
 const MAX_FRAME: usize = 64 << 20;
 
@@ -263,8 +263,8 @@ mod tests {
         let path = folder.path().join("n1.recording");
         let bytes = std::fs::read(&path).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let expected = "3400000001010100878080808080400203010101700163016801720164960100010100\
-                        80a3c3470080c6868f010080e1eb170080ade204090e00000000000305d9d99efcb6d7cebdc701";
+        let expected = "3400000002010100878080808080400203010101700163016801720164960100010100\
+                        80a3c3470080c6868f010080e1eb170080ade204090e00000000000505d9d99efcb6d7cebdc701";
         assert_eq!(hex, expected);
         assert_eq!(read(&path).unwrap(), (heading, vec![step]));
     }
