@@ -517,5 +517,5 @@ def test_data_of_another_version_are_refused_with_both_versions(tmp_path):
     (tmp_path / "cluster.json").write_text(
         '{"cluster": "ours", "nodes": 1, "vnodes": 150, "hash": "murmur3"}\n'
     )
-    with pytest.raises(quorate.DataDirectoryError, match=r"format version 1, this program reads 2"):
+    with pytest.raises(quorate.DataDirectoryError, match=r"format version 1, this program reads 3"):
         quorate.Cluster(1, data_dir=tmp_path)

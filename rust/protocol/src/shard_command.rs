@@ -1,12 +1,13 @@
 //! The commands of a shard's log, and what they are answered.
 //!
-//! On disk a command is one byte of format version, then postcard: variants are only ever appended. It stands inside a
-//! logged request of [`quorate_raft::sessions`].
+//! On disk a command is postcard inside a logged request of [`quorate_raft::sessions`], inside a log entry, whose format
+//! version counts for all of it: variants are only ever appended.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::key::{Key, MAX_VALUE_BYTES};
-use quorate_raft::format::{self, FormatError};
+use quorate_raft::format;
+use quorate_raft::sessions::SessionAnswer;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of keys and values that one command may have: the largest value and something to spare.
@@ -70,19 +71,6 @@ pub enum Outcome {
 }
 
 impl Command {
-    /// Its bytes in the log.
-    pub fn encode(&self) -> Bytes {
-        format::encode(self)
-    }
-
-    /// What the bytes of a log entry say.
-    ///
-    /// # Errors
-    /// [`FormatError`] if they are no command that this program knows.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        format::decode("shard command", bytes)
-    }
-
     /// Bytes of keys, values and data.
     pub fn size(&self) -> usize {
         match self {
@@ -152,18 +140,14 @@ impl Command {
     }
 }
 
-impl Outcome {
-    /// Its bytes.
-    pub fn encode(&self) -> Bytes {
-        format::encode(self)
+impl SessionAnswer for Outcome {
+    fn keep(&self) -> Bytes {
+        format::encode_inner(self)
     }
 
-    /// What the bytes say.
-    ///
-    /// # Errors
-    /// [`FormatError`] if they are no outcome.
-    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
-        format::decode("shard outcome", bytes)
+    fn recall(bytes: &Bytes) -> Self {
+        format::decode_inner("outcome of a command", bytes)
+            .unwrap_or_else(|error| panic!("a session's row: {error}"))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every stored value of a Raft group (log entry, hard state, snapshot record, snapshot) begins with one byte
 //! that names its format, so that a later program can read what an earlier one wrote and refuse what it does
-//! not know. Enums are numbered by position: variants are only ever appended. A test holds each kind to the
+//! not know. What stands inside a value (the command of an entry, the answers that a session keeps) has its format:
+//! one byte, however deep it goes. Enums are numbered by position: variants are only ever appended. A test holds each kind to the
 //! bytes it has always had. Whether the bytes are whole is the store's business (each record has a checksum
 //! there).
 
@@ -10,14 +11,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The format that this program writes.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// Why stored bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FormatError {
-    /// A later program wrote it.
+    /// Another program wrote it.
     #[error(
-        "{what} has format version {found}, this program knows up to {FORMAT_VERSION}: upgrade this node"
+        "{what} has format version {found}, this program reads version {FORMAT_VERSION}: run the program that wrote it"
     )]
     Version {
         /// What was being read.
@@ -45,6 +46,28 @@ impl FormatError {
     }
 }
 
+/// The form of what stands inside a stored value.
+pub fn encode_inner<T: Serialize>(value: &T) -> Bytes {
+    let bytes = postcard::to_stdvec(value).expect("plain data can be encoded");
+    bytes.into()
+}
+
+/// The value that stands inside a stored one.
+///
+/// # Errors
+/// [`FormatError::Malformed`], naming `what` was being read.
+pub fn decode_inner<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, FormatError> {
+    let (value, rest) =
+        postcard::take_from_bytes(bytes).map_err(|error| FormatError::malformed(what, error))?;
+    if !rest.is_empty() {
+        return Err(FormatError::malformed(
+            what,
+            format!("{} byte(s) after its end", rest.len()),
+        ));
+    }
+    Ok(value)
+}
+
 /// The stored form of `value`.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
     // Plain data with known lengths: postcard has no other reason to fail.
@@ -66,15 +89,7 @@ pub fn decode<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Re
             found: *version,
         });
     }
-    let (value, rest) =
-        postcard::take_from_bytes(body).map_err(|error| FormatError::malformed(what, error))?;
-    if !rest.is_empty() {
-        return Err(FormatError::malformed(
-            what,
-            format!("{} byte(s) after its end", rest.len()),
-        ));
-    }
-    Ok(value)
+    decode_inner(what, body)
 }
 
 #[cfg(test)]

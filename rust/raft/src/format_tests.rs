@@ -42,25 +42,25 @@ where
 
 #[test]
 fn entries_keep_their_bytes() {
-    golden(&entry(EntryKind::Empty), "0103ac0200");
+    golden(&entry(EntryKind::Empty), "0203ac0200");
     golden(
         &entry(EntryKind::Command(Bytes::from_static(b"put"))),
-        "0103ac020103707574",
+        "0203ac020103707574",
     );
     golden(
         &entry(EntryKind::Configuration(joint())),
-        "0103ac02020201020201030104",
+        "0203ac02020201020201030104",
     );
 }
 
 #[test]
 fn hard_states_keep_their_bytes() {
-    golden(&HardState::default(), "010000");
+    golden(&HardState::default(), "020000");
     let voted = HardState {
         term: Term(7),
         vote: Some(NodeId(2)),
     };
-    golden(&voted, "01070102");
+    golden(&voted, "02070102");
 }
 
 #[test]
@@ -84,10 +84,10 @@ fn snapshot_records_keep_their_bytes() {
     };
     golden(
         &log_start,
-        "0102c80102010202010301040103ac0202010202010301048080040509",
+        "0202c80102010202010301040103ac0202010202010301048080040509",
     );
     log_start.snapshot = None;
-    golden(&log_start, "0102c801020102020103010400");
+    golden(&log_start, "0202c801020102020103010400");
 }
 
 #[test]

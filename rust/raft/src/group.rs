@@ -27,7 +27,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
 use crate::format::FormatError;
 use crate::machine::Machine;
-use crate::pending::PendingRequests;
+use crate::pending::{PendingRequests, Resolved, SWEEP_TIMER};
 use crate::recovery::{Done, Recovery};
 use crate::server::{Raft, Refusal, Turn};
 use crate::sessions::{Sessions, logged};
@@ -155,7 +155,9 @@ impl<M: Machine> Role for RaftGroup<M> {
             (Phase::Running(running), event) => {
                 running.handle(now, rng, event, effects);
                 if let Some(why) = running.broken.take() {
-                    running.waiting.end(effects);
+                    let mut resolved = Vec::new();
+                    running.waiting.end(&mut resolved);
+                    effects.extend(resolved.into_iter().map(Effect::from));
                     self.phase = Phase::Broken(why);
                 }
             }
@@ -234,13 +236,16 @@ impl<M: Machine> Running<M> {
             Event::Propose(proposals) => self.propose(proposals, &mut turn, effects),
             Event::Query(query) => self.query(query, &mut turn, effects),
             Event::Timer { id: RAFT_TIMER } => self.raft.timer(&mut turn),
-            Event::Timer { .. } => self.waiting.sweep(now.instant, effects),
+            Event::Timer { .. } => {
+                self.resolve(effects, |waiting, resolved| waiting.sweep(now.instant, resolved))
+            }
             Event::Peer { node, up } => self.raft.peer(node, up, &mut turn),
             Event::Campaign => self.raft.campaign_now(&mut turn),
             Event::Start | Event::Read { .. } => {}
         }
         self.perform(outputs, now, rng, effects);
-        self.waiting.arm(now.instant, effects);
+        let armed = self.waiting.arm(now.instant);
+        effects.extend(armed.map(|at| Effect::SetTimer { id: SWEEP_TIMER, at }));
     }
 
     /// Does what the protocol asks for, in its order.
@@ -274,7 +279,8 @@ impl<M: Machine> Running<M> {
                 self.answer_ready(turn.now.instant, effects);
             }
             Action::ReadFailed { ids, leader } => {
-                self.waiting.fail(ids, QueryError::NotLeader { leader }, effects);
+                let error = QueryError::NotLeader { leader };
+                self.resolve(effects, |waiting, resolved| waiting.fail(ids, error, resolved));
             }
             Action::TakeSnapshot { position } => {
                 let bytes = self.state.save(self.without_sessions);
@@ -347,7 +353,9 @@ impl<M: Machine> Running<M> {
         self.received.retain(|other, _| other.index > position.index);
         self.state = state;
         self.snapshot_store.set_current(position, bytes);
-        self.waiting.forget(position.index, effects);
+        self.resolve(effects, |waiting, resolved| {
+            waiting.forget(position.index, resolved)
+        });
         self.answer_ready(now, effects);
     }
 
@@ -357,6 +365,17 @@ impl<M: Machine> Running<M> {
             Some(Purpose::Received(_)) => self.raft.snapshot_refused(),
             None => {}
         }
+    }
+
+    /// Tells those who have waited what became of it.
+    fn resolve(
+        &mut self,
+        effects: &mut Vec<Effect>,
+        resolve: impl FnOnce(&mut PendingRequests, &mut Vec<Resolved<Bytes>>),
+    ) {
+        let mut resolved = Vec::new();
+        resolve(&mut self.waiting, &mut resolved);
+        effects.extend(resolved.into_iter().map(Effect::from));
     }
 
     // ---- proposals ----
@@ -396,7 +415,9 @@ impl<M: Machine> Running<M> {
                     None
                 }
             };
-            self.waiting.committed(position, answer.as_ref(), effects);
+            self.resolve(effects, |waiting, resolved| {
+                waiting.committed(position, answer.as_ref(), resolved);
+            });
         }
         self.raft.applied(self.state.applied());
         self.answer_ready(now, effects);
@@ -434,6 +455,18 @@ impl<M: Machine> Running<M> {
                 },
             }),
         });
+    }
+}
+
+impl From<Resolved<Bytes>> for Effect {
+    fn from(resolved: Resolved<Bytes>) -> Self {
+        match resolved {
+            Resolved::Proposed { id, result } => Effect::Proposed { id, result },
+            Resolved::NotRead { id, error } => Effect::Queried {
+                id,
+                result: Err(error),
+            },
+        }
     }
 }
 

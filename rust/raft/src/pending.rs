@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_core::time::Instant;
 
-use crate::event::{Effect, ProposeError, QueryError, Question};
+use crate::event::{ProposeError, QueryError, Question};
 use crate::sessions::{Answer, SessionError};
 use crate::types::{LogIndex, LogPosition, Term};
 
@@ -13,6 +13,25 @@ use crate::types::{LogIndex, LogPosition, Term};
 pub const SWEEP_TIMER: u64 = 1;
 /// How often it does while somebody waits.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
+
+/// What someone who has waited is told. A read that may be answered is not here: [`PendingRequests::take_ready`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Resolved<A> {
+    /// What became of a proposal.
+    Proposed {
+        /// Whose.
+        id: u64,
+        /// Where it stands in the log, and what it was answered.
+        result: Result<(LogPosition, Answer<A>), ProposeError>,
+    },
+    /// A query is not answered here.
+    NotRead {
+        /// Whose.
+        id: u64,
+        /// Why.
+        error: QueryError,
+    },
+}
 
 /// Those who wait for an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,11 +56,11 @@ impl PendingRequests {
 
     /// This entry is committed, and was answered so if it is a command: whoever waits at its index learns
     /// what became of the proposal.
-    pub fn committed(
+    pub fn committed<A: Clone>(
         &mut self,
         position: LogPosition,
-        answer: Option<&Result<Answer, SessionError>>,
-        effects: &mut Vec<Effect>,
+        answer: Option<&Result<Answer<A>, SessionError>>,
+        resolved: &mut Vec<Resolved<A>>,
     ) {
         while let Some(entry) = self.proposals.first_entry()
             && entry.key().0 <= position.index
@@ -54,18 +73,18 @@ impl PendingRequests {
                     .map_err(ProposeError::Session),
                 _ => Err(ProposeError::NotCommitted),
             };
-            effects.push(Effect::Proposed { id, result });
+            resolved.push(Resolved::Proposed { id, result });
         }
     }
 
     /// A snapshot took the place of the entries up to here: which ones they were is not known.
-    pub fn forget(&mut self, through: LogIndex, effects: &mut Vec<Effect>) {
+    pub fn forget<A>(&mut self, through: LogIndex, resolved: &mut Vec<Resolved<A>>) {
         while let Some(entry) = self.proposals.first_entry()
             && entry.key().0 <= through
         {
             let (id, _) = entry.remove();
             let result = Err(ProposeError::OutcomeUnknown);
-            effects.push(Effect::Proposed { id, result });
+            resolved.push(Resolved::Proposed { id, result });
         }
     }
 
@@ -94,50 +113,49 @@ impl PendingRequests {
     }
 
     /// These queries are not answered here.
-    pub fn fail(&mut self, ids: Vec<u64>, error: QueryError, effects: &mut Vec<Effect>) {
+    pub fn fail<A>(&mut self, ids: Vec<u64>, error: QueryError, resolved: &mut Vec<Resolved<A>>) {
         for id in ids {
             if self.queries.remove(&id).is_some() {
-                let result = Err(error);
-                effects.push(Effect::Queried { id, result });
+                resolved.push(Resolved::NotRead { id, error });
             }
         }
     }
 
     /// The server stops: what it has in its log may be committed elsewhere, and nobody is answered here any more.
-    pub fn end(&mut self, effects: &mut Vec<Effect>) {
+    pub fn end<A>(&mut self, resolved: &mut Vec<Resolved<A>>) {
         for (id, _) in std::mem::take(&mut self.proposals).into_values() {
             let result = Err(ProposeError::OutcomeUnknown);
-            effects.push(Effect::Proposed { id, result });
+            resolved.push(Resolved::Proposed { id, result });
         }
         let ids = self.queries.keys().copied().collect();
-        self.fail(ids, QueryError::NotLeader { leader: None }, effects);
+        self.fail(ids, QueryError::NotLeader { leader: None }, resolved);
     }
 
     // ---- deadlines ----
 
-    /// Sets the timer if somebody waits.
-    pub fn arm(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    /// When to look for passed deadlines ([`SWEEP_TIMER`]), if somebody waits and no timer is set.
+    pub fn arm(&mut self, now: Instant) -> Option<Instant> {
         let somebody = !self.proposals.is_empty() || !self.queries.is_empty();
-        if somebody && !self.sweeping {
-            self.sweeping = true;
-            let at = now + SWEEP_EVERY;
-            effects.push(Effect::SetTimer { id: SWEEP_TIMER, at });
+        if !somebody || self.sweeping {
+            return None;
         }
+        self.sweeping = true;
+        Some(now + SWEEP_EVERY)
     }
 
     /// Whoever has waited long enough is told that nothing is known.
-    pub fn sweep(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub fn sweep<A>(&mut self, now: Instant, resolved: &mut Vec<Resolved<A>>) {
         self.sweeping = false;
         self.proposals.retain(|_, (id, deadline)| {
             let late = *deadline <= now;
             if late {
                 let result = Err(ProposeError::OutcomeUnknown);
-                effects.push(Effect::Proposed { id: *id, result });
+                resolved.push(Resolved::Proposed { id: *id, result });
             }
             !late
         });
         let late = self.queries.values().filter(|query| query.deadline <= now);
         let late: Vec<u64> = late.map(|query| query.id).collect();
-        self.fail(late, QueryError::TimedOut, effects);
+        self.fail(late, QueryError::TimedOut, resolved);
     }
 }

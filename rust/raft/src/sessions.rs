@@ -57,11 +57,11 @@ pub enum Request<C = Bytes> {
     },
 }
 
-/// What a request is answered.
+/// What a request is answered: by the state machine, in bytes or as whatever it answers, or by the sessions themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Answer {
+pub enum Answer<A = Bytes> {
     /// The state machine's answer; for a retry, the one that the first attempt got.
-    Done(Bytes),
+    Done(A),
     /// The session exists now.
     Opened(SessionId),
     /// The session is gone.
@@ -124,28 +124,41 @@ pub struct Logged<C = Bytes> {
     pub request: Request<C>,
 }
 
-impl<'a> Logged<&'a [u8]> {
-    /// What the command of a log entry is, without a copy of what is to be executed.
+impl<'a, C: Deserialize<'a>> Logged<C> {
+    /// What the command of a log entry says.
     ///
     /// # Errors
     /// [`FormatError`] if it is none that [`logged`] made.
-    pub fn of(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        format::decode("logged request", bytes)
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        format::decode_inner("logged request", bytes)
     }
 }
 
 /// A request as the command of a log entry, stamped with the time.
-pub fn logged(time: WallTime, request: Request) -> Bytes {
-    format::encode(&Logged { time, request })
+pub fn logged<C: Serialize>(time: WallTime, request: Request<C>) -> Bytes {
+    format::encode_inner(&Logged { time, request })
 }
 
-/// The request that the command of a log entry is.
-///
-/// # Errors
-/// [`FormatError`] if it is none that [`logged`] made.
-pub fn request_of(command: &Bytes) -> Result<Request, FormatError> {
-    let logged: Logged = format::decode("logged request", command)?;
-    Ok(logged.request)
+/// What a state machine answers, as a session keeps it for retries.
+pub trait SessionAnswer: Clone {
+    /// Its bytes.
+    fn keep(&self) -> Bytes;
+
+    /// The answer that was kept.
+    ///
+    /// # Panics
+    /// If the bytes are not what `keep` gave: they stand in a row that has been read as a whole.
+    fn recall(bytes: &Bytes) -> Self;
+}
+
+impl SessionAnswer for Bytes {
+    fn keep(&self) -> Bytes {
+        self.clone()
+    }
+
+    fn recall(bytes: &Bytes) -> Self {
+        bytes.clone()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -259,7 +272,7 @@ impl<M: StateMachine> Sessions<M> {
         position: LogPosition,
         command: &Bytes,
     ) -> Result<Result<Answer, SessionError>, FormatError> {
-        let Logged { time, request } = format::decode::<Logged>("logged request", command)?;
+        let Logged { time, request } = Logged::<Bytes>::decode(command)?;
         let request = request.read(|command| M::decode(&command))?;
         let execute = |machine: &mut M, time, command| machine.apply(position, time, command);
         Ok(self.apply_read(position, Logged { time, request }, &mut BTreeSet::new(), execute))
@@ -272,13 +285,13 @@ impl<M> Sessions<M> {
     ///
     /// # Errors
     /// [`SessionError`] if it was not executed.
-    pub fn apply_read<C>(
+    pub fn apply_read<C, A: SessionAnswer>(
         &mut self,
         position: LogPosition,
         logged: Logged<C>,
         touched: &mut BTreeSet<SessionId>,
-        execute: impl FnOnce(&mut M, WallTime, C) -> Bytes,
-    ) -> Result<Answer, SessionError> {
+        execute: impl FnOnce(&mut M, WallTime, C) -> A,
+    ) -> Result<Answer<A>, SessionError> {
         self.skip(position);
         let Logged { time, request } = logged;
         self.clock = self.clock.max(time);
@@ -304,12 +317,12 @@ impl<M> Sessions<M> {
         }
     }
 
-    fn execute_once(
+    fn execute_once<A: SessionAnswer>(
         &mut self,
         id: SessionId,
         (sequence, acknowledged): (u64, u64),
-        execute: impl FnOnce(&mut M) -> Bytes,
-    ) -> Result<Answer, SessionError> {
+        execute: impl FnOnce(&mut M) -> A,
+    ) -> Result<Answer<A>, SessionError> {
         let session = self.sessions.get_mut(&id).ok_or(SessionError::Expired)?;
         self.expiry.remove(&(session.expires, id));
         session.expires = WallTime(self.clock.0.saturating_add(session.idle_ms.saturating_mul(1000)));
@@ -322,13 +335,13 @@ impl<M> Sessions<M> {
             };
         }
         if let Some(answer) = session.answers.get(&sequence) {
-            return Ok(Answer::Done(answer.clone()));
+            return Ok(Answer::Done(A::recall(answer)));
         }
         if sequence <= session.floor {
             return Err(SessionError::Forgotten);
         }
         let answer = execute(&mut self.machine);
-        session.answers.insert(sequence, answer.clone());
+        session.answers.insert(sequence, answer.keep());
         if session.answers.len() > MAX_ANSWERS
             && let Some((oldest, _)) = session.answers.pop_first()
         {

@@ -191,21 +191,24 @@ fn what_is_stored_keeps_its_bytes() {
         command: command.clone(),
     };
     let samples = [
-        (Request::Plain(command), "01e807000178"),
-        (Request::Open { idle_ms: 1000 }, "01e80701e807"),
-        (Request::Close(SessionId(5)), "01e8070205"),
-        (in_session, "01e807030502010178"),
+        (Request::Plain(command), "e807000178"),
+        (Request::Open { idle_ms: 1000 }, "e80701e807"),
+        (Request::Close(SessionId(5)), "e8070205"),
+        (in_session, "e807030502010178"),
     ];
     for (request, bytes) in samples {
         let stored = logged(WallTime(1000), request.clone());
         assert_eq!(hex(&stored), bytes);
-        assert_eq!(request_of(&stored), Ok(request));
+        assert_eq!(
+            Logged::<Bytes>::decode(&stored).map(|logged| logged.request),
+            Ok(request)
+        );
     }
     let mut bench = Bench::default();
     let session = bench.open(1000);
     bench.call(session, 1, 0).unwrap();
     assert_eq!(
         hex(&bench.state.save(false)),
-        "0102000101e807c0843d0001010131020101"
+        "0202000101e807c0843d0001010131020101"
     );
 }

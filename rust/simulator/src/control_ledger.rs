@@ -12,7 +12,7 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_raft::Raft;
 use quorate_raft::entry::{Entry, EntryKind};
 use quorate_raft::machine::StateMachine as _;
-use quorate_raft::sessions::{Request, request_of};
+use quorate_raft::sessions::{Logged, Request};
 use quorate_raft::types::LogIndex;
 use quorate_versions::WriteId;
 
@@ -63,7 +63,8 @@ impl ControlLedger {
     fn commit(&mut self, entry: &Entry) -> Result<(), String> {
         self.applied = entry.index;
         if let EntryKind::Command(bytes) = &entry.kind
-            && let Request::Plain(command) = request_of(bytes).map_err(|error| error.to_string())?
+            && let logged = Logged::<Bytes>::decode(bytes).map_err(|error| error.to_string())?
+            && let Request::Plain(command) = logged.request
         {
             let change = Change::decode(&command).map_err(|error| error.to_string())?;
             let outcome = self.machine.apply(entry.position(), WallTime(0), change.clone());

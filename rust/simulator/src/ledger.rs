@@ -7,17 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use quorate_checker::figure3::Commits;
 use quorate_core::ids::NodeId;
 use quorate_core::key::Key;
 use quorate_core::time::WallTime;
 use quorate_protocol::api::{LogEntry, Record};
 use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
+use quorate_raft::Raft;
 use quorate_raft::entry::{Entry, EntryKind};
-use quorate_raft::sessions::Request;
+use quorate_raft::sessions::{Logged, Request};
 use quorate_raft::types::{GroupId, LogPosition};
-use quorate_raft::{Raft, format};
 
 use crate::servers::Seen;
 
@@ -125,13 +124,13 @@ impl Ledger {
         let EntryKind::Command(bytes) = &entry.kind else {
             return Ok(());
         };
-        let logged: Result<(WallTime, Request), _> = format::decode("logged request", bytes);
-        let (time, request) = logged.map_err(|error| format!("{entry:?} is committed: {error}"))?;
+        let logged = Logged::<Command>::decode(bytes);
+        let Logged { time, request } = logged.map_err(|error| format!("{entry:?} is committed: {error}"))?;
         self.clock = self.clock.max(time);
         let clock = self.clock;
         self.sessions.retain(|_, session| session.expires >= clock);
         match request {
-            Request::Plain(command) => self.execute(entry.position(), &command)?,
+            Request::Plain(command) => self.execute(entry.position(), command),
             Request::Open { idle_ms } => {
                 let idle_micros = idle_ms.saturating_mul(1000);
                 let session = Session {
@@ -154,16 +153,14 @@ impl Ledger {
                     && session.takes(sequence, acknowledged, clock)
                 {
                     self.calls.insert(entry.index.0, call);
-                    self.execute(entry.position(), &command)?;
+                    self.execute(entry.position(), command);
                 }
             }
         }
         Ok(())
     }
 
-    fn execute(&mut self, position: LogPosition, command: &Bytes) -> Result<(), String> {
-        let decoded = Command::decode(command);
-        let command = decoded.map_err(|error| format!("{position} is committed: {error}"))?;
+    fn execute(&mut self, position: LogPosition, command: Command) {
         let (index, term) = (position.index.0, position.term.0);
         let done = Outcome::Done { index, term };
         let outcome = match &command {
@@ -187,7 +184,6 @@ impl Ledger {
             },
         };
         self.executions.insert(index, Execution { command, outcome });
-        Ok(())
     }
 
     /// The first write of a batch whose condition does not hold, and the version that its key has.

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use quorate_raft::sessions::{SessionId, logged};
 use quorate_raft::types::{LogIndex, Term};
 
@@ -7,17 +8,17 @@ fn key(name: &str) -> Key {
     Key::try_from(name).unwrap()
 }
 
-fn put(name: &str, value: &'static str, condition: Condition) -> Bytes {
+fn put(name: &str, value: &'static str, condition: Condition) -> Command {
     let write = Write {
         key: key(name),
         value: Some(Bytes::from_static(value.as_bytes())),
         condition,
     };
-    Command::Write(vec![write]).encode()
+    Command::Write(vec![write])
 }
 
 /// Commits a request at a time in milliseconds.
-fn commit(ledger: &mut Ledger, millis: u64, request: Request) -> u64 {
+fn commit(ledger: &mut Ledger, millis: u64, request: Request<Command>) -> u64 {
     let index = ledger.last() + 1;
     let entry = Entry {
         term: Term(3),
@@ -28,7 +29,7 @@ fn commit(ledger: &mut Ledger, millis: u64, request: Request) -> u64 {
     index
 }
 
-fn in_session(session: u64, sequence: u64, acknowledged: u64, command: Bytes) -> Request {
+fn in_session(session: u64, sequence: u64, acknowledged: u64, command: Command) -> Request<Command> {
     Request::InSession {
         session: SessionId(session),
         sequence,
@@ -93,7 +94,7 @@ fn appended_entries_have_the_log_s_time() {
     let mut ledger = Ledger::default();
     let append = |text: &'static str| {
         let (source, data) = ("web".to_owned(), Bytes::from_static(text.as_bytes()));
-        Request::Plain(Command::Append { source, data }.encode())
+        Request::Plain(Command::Append { source, data })
     };
     let first = commit(&mut ledger, 9, append("one"));
     let second = commit(&mut ledger, 7, append("two"));

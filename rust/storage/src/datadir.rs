@@ -29,7 +29,7 @@ use crate::error::OpenError;
 use crate::sys;
 
 /// The version of the identity file that this program reads and writes.
-const IDENTITY_VERSION: u32 = 2;
+const IDENTITY_VERSION: u32 = 3;
 
 const IDENTITY_FILE: &str = "identity";
 

@@ -27,7 +27,7 @@ fn golden_bytes_of_the_identity_file() {
     let text = || fs::read_to_string(folder.path().join("identity")).unwrap();
     assert_eq!(
         text(),
-        "quorate-identity 2\n\
+        "quorate-identity 3\n\
          cluster 00000000000000000123456789abcdef\n\
          node n3\n\
          replica 000300000000beef\n\
@@ -38,7 +38,7 @@ fn golden_bytes_of_the_identity_file() {
     dir.set_formed(formation("a\nb\\n")).unwrap();
     assert_eq!(
         text(),
-        "quorate-identity 2\n\
+        "quorate-identity 3\n\
          cluster 00000000000000000123456789abcdef\n\
          node n3\n\
          replica 000300000000beef\n\

@@ -9,7 +9,7 @@ use quorate_protocol::telemetry::Measurement;
 use quorate_raft::sessions::{MAX_IDLE_MS, Request as LogRequest, SessionId};
 
 /// What must get into the log for a request; `None` for one that changes nothing.
-pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest>, Error> {
+pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest<Command>>, Error> {
     Ok(Some(match request {
         Request::Propose { command, session, .. } => {
             command.validate()?;
@@ -25,15 +25,14 @@ pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest>, Error
                      number commands from 1 on, and acknowledge only those before the first without an answer"
                 )));
             }
-            let command: &Command = command;
-            let bytes = command.encode();
+            let command = Command::clone(command);
             match session {
-                None => LogRequest::Plain(bytes),
+                None => LogRequest::Plain(command),
                 Some(stamp) => LogRequest::InSession {
                     session: SessionId(stamp.session),
                     sequence: stamp.sequence,
                     acknowledged: stamp.acknowledged,
-                    command: bytes,
+                    command,
                 },
             }
         }

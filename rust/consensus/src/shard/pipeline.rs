@@ -46,19 +46,11 @@ impl Committed {
             position: entry.position(),
             size: entry.size(),
             logged: match &entry.kind {
-                EntryKind::Command(bytes) => Some(command_in(bytes)?),
+                EntryKind::Command(bytes) => Some(Logged::decode(bytes)?),
                 EntryKind::Empty | EntryKind::Configuration(_) => None,
             },
         })
     }
-}
-
-fn command_in(bytes: &[u8]) -> Result<Logged<Command>, FormatError> {
-    let Logged { time, request } = Logged::of(bytes)?;
-    Ok(Logged {
-        time,
-        request: request.read(Command::decode)?,
-    })
 }
 
 /// Entries on their way to the rows.
@@ -237,10 +229,10 @@ impl Server {
     fn execute(&mut self, count: usize, turn: &mut Turn<'_>) {
         let pipeline = &mut self.pipeline;
         let mut touched: BTreeSet<SessionId> = BTreeSet::new();
-        let mut outcomes = Vec::new();
+        let mut resolved = Vec::new();
         for entry in pipeline.queue.drain(..count) {
             let position = entry.position;
-            let execute = |store: &mut Store, time, command| store.execute(position, time, command).encode();
+            let execute = |store: &mut Store, time, command| store.execute(position, time, command);
             let answer = match entry.logged {
                 Some(logged) => Some(pipeline.state.apply_read(position, logged, &mut touched, execute)),
                 None => {
@@ -248,7 +240,7 @@ impl Server {
                     None
                 }
             };
-            self.waiting.committed(position, answer.as_ref(), &mut outcomes);
+            self.waiting.committed(position, answer.as_ref(), &mut resolved);
             pipeline.applied = position;
         }
         let writes = pipeline.rows(&touched);
@@ -256,7 +248,7 @@ impl Server {
             token: pipeline.applied.index.0,
             writes,
         });
-        self.outcomes(outcomes, turn);
+        self.resolved(resolved, turn);
     }
 }
 

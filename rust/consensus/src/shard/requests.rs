@@ -48,7 +48,7 @@ pub(super) struct PendingRequest {
 pub(super) struct Gathered {
     id: u64,
     deadline: Instant,
-    request: LogRequest,
+    request: LogRequest<Command>,
 }
 
 /// Hands a client's request to the forwarder of this node.
@@ -124,7 +124,7 @@ impl Server {
     // ---- commands ----
 
     /// Commands that come in one turn go into the log, to the disk and to the followers together.
-    fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest, turn: &mut Turn<'_>) {
+    fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest<Command>, turn: &mut Turn<'_>) {
         if self.gathered.is_empty() {
             turn.push(Effect::EndTurn);
         }
@@ -174,7 +174,7 @@ impl Server {
     pub(super) fn proposed(
         &mut self,
         id: u64,
-        result: Result<(LogPosition, Answer), ProposeError>,
+        result: Result<(LogPosition, Answer<Outcome>), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
         if let Some(ask) = self.pending.get_mut(&id) {
@@ -185,7 +185,7 @@ impl Server {
             }
         }
         let answer = match result {
-            Ok((_, Answer::Done(bytes))) => self.executed(id, &bytes),
+            Ok((_, Answer::Done(outcome))) => self.executed(id, outcome),
             Ok((_, Answer::Opened(session))) => Ok(Response::SessionOpened {
                 session: session.0,
                 leader: self.leader_or_me(),
@@ -213,9 +213,8 @@ impl Server {
         self.finish(id, answer, turn);
     }
 
-    fn executed(&self, id: u64, bytes: &bytes::Bytes) -> Result<Response, Error> {
-        let outcome = Outcome::decode(bytes);
-        match outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}")) {
+    fn executed(&self, id: u64, outcome: Outcome) -> Result<Response, Error> {
+        match outcome {
             Outcome::Done { index, term } => Ok(Response::Committed(Committed {
                 index,
                 term,
@@ -309,9 +308,9 @@ impl Server {
 
     /// Deadlines.
     pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
-        let mut effects = Vec::new();
-        self.waiting.sweep(turn.now.instant, &mut effects);
-        self.outcomes(effects, turn);
+        let mut resolved = Vec::new();
+        self.waiting.sweep(turn.now.instant, &mut resolved);
+        self.resolved(resolved, turn);
     }
 
     // ---- the end ----

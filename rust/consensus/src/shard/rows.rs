@@ -215,9 +215,9 @@ mod tests {
         assert_eq!(hex(&record_key(GROUP, &key)), "00000007026b000000");
         assert_eq!(hex(&entry_key(GROUP, 9)), "00000007030000000000000009");
         let record = encode_record(300, WallTime(5), Bytes::from_static(b"v"));
-        assert_eq!(hex(&record), "01ac02050176");
+        assert_eq!(hex(&record), "02ac02050176");
         let entry = encode_entry(2, WallTime(5), "web".to_owned(), Bytes::from_static(b"v"));
-        assert_eq!(hex(&entry), "01020503776562".to_owned() + "0176");
+        assert_eq!(hex(&entry), "02020503776562".to_owned() + "0176");
         let marker = Marker {
             applied: LogPosition {
                 term: Term(2),
@@ -225,7 +225,7 @@ mod tests {
             },
             clock: WallTime(5),
         };
-        assert_eq!(hex(&format::encode(&marker)), "0102ac0205");
+        assert_eq!(hex(&format::encode(&marker)), "0202ac0205");
     }
 
     #[test]

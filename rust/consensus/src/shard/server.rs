@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
+use quorate_protocol::shard_command::Outcome;
 use quorate_raft::Raft;
 use quorate_raft::action::{Action, Notice};
-use quorate_raft::event::{Effect as Outcome, QueryError};
+use quorate_raft::event::QueryError;
 use quorate_raft::message::Message as RaftMessage;
-use quorate_raft::pending::{PendingRequests, SWEEP_TIMER};
+use quorate_raft::pending::{PendingRequests, Resolved, SWEEP_TIMER};
 use quorate_raft::server::Turn as RaftTurn;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
@@ -215,9 +216,9 @@ impl Server {
     pub(super) fn proceed(&mut self, turn: &mut Turn<'_>) {
         self.apply(turn);
         self.raft.applied(self.pipeline.applied());
-        let mut effects = Vec::new();
-        self.waiting.arm(turn.now.instant, &mut effects);
-        self.outcomes(effects, turn);
+        if let Some(at) = self.waiting.arm(turn.now.instant) {
+            turn.push(Effect::SetTimer { id: SWEEP_TIMER, at });
+        }
     }
 
     /// Calls the protocol and does what it asks for, in its order.
@@ -257,10 +258,10 @@ impl Server {
             }
             Action::ReadReady { ids, index } => self.waiting.ready(ids, index),
             Action::ReadFailed { ids, leader } => {
-                let mut effects = Vec::new();
+                let mut resolved = Vec::new();
                 self.waiting
-                    .fail(ids, QueryError::NotLeader { leader }, &mut effects);
-                self.outcomes(effects, turn);
+                    .fail(ids, QueryError::NotLeader { leader }, &mut resolved);
+                self.resolved(resolved, turn);
             }
             Action::TakeSnapshot { .. } => self.snapshots.take(turn),
             Action::ReadChunk {
@@ -319,24 +320,20 @@ impl Server {
 
     /// The rows are to be those of a snapshot.
     fn restore(&mut self, position: LogPosition, handle: u64, turn: &mut Turn<'_>) {
-        let mut effects = Vec::new();
+        let mut resolved = Vec::new();
         self.pipeline.restore(position);
         self.read_again();
-        self.waiting.forget(position.index, &mut effects);
-        self.outcomes(effects, turn);
+        self.waiting.forget(position.index, &mut resolved);
+        self.resolved(resolved, turn);
         self.snapshots.load(position, handle, turn);
     }
 
-    pub(super) fn outcomes(&mut self, effects: Vec<Outcome>, turn: &mut Turn<'_>) {
-        for effect in effects {
-            match effect {
-                Outcome::Proposed { id, result } => self.proposed(id, result, turn),
-                Outcome::Queried { id, result } => {
-                    let error = result.expect_err("who may read is told otherwise");
-                    self.not_read(id, error, turn);
-                }
-                Outcome::SetTimer { id, at } => turn.push(Effect::SetTimer { id, at }),
-                other => unreachable!("nobody who waits asks for {other:?}"),
+    /// Those who have waited hear what became of it.
+    pub(super) fn resolved(&mut self, resolved: Vec<Resolved<Outcome>>, turn: &mut Turn<'_>) {
+        for resolved in resolved {
+            match resolved {
+                Resolved::Proposed { id, result } => self.proposed(id, result, turn),
+                Resolved::NotRead { id, error } => self.not_read(id, error, turn),
             }
         }
     }

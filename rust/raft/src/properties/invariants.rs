@@ -10,7 +10,7 @@ use quorate_core::ids::NodeId;
 use crate::action::Notice;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{ProposeError, ReadLevel};
-use crate::sessions::{Answer, Request, SessionId, request_of};
+use crate::sessions::{Answer, Logged, Request, SessionId};
 use crate::testing::{Cluster, Group as _, Output, Proposed, Queried, Seen, TraceEvent};
 use crate::types::{LogIndex, LogPosition};
 
@@ -176,7 +176,8 @@ impl Invariants {
     pub(super) fn end(&self) -> Verdict {
         for entry in self.figure3.commits().entries() {
             if let EntryKind::Command(command) = &entry.kind
-                && let Ok(Request::Plain(command)) = request_of(command)
+                && let Ok(Request::Plain(command)) =
+                    Logged::<Bytes>::decode(command).map(|logged| logged.request)
                 && self.denied.contains(&command)
             {
                 return Err(format!(

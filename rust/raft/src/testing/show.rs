@@ -13,7 +13,7 @@ use crate::event::{ProposeError, QueryError};
 use crate::format;
 use crate::message::Body;
 use crate::server::Refusal;
-use crate::sessions::{Answer, Request, request_of};
+use crate::sessions::{Answer, Logged, Request};
 use crate::snapshot::LogStart;
 use crate::status::ServerState;
 use crate::types::HardState;
@@ -80,7 +80,7 @@ fn entry(entry: &Entry) -> String {
     let what = match &entry.kind {
         EntryKind::Empty => "-".to_owned(),
         EntryKind::Configuration(members) => format!("members {members}"),
-        EntryKind::Command(command) => match request_of(command) {
+        EntryKind::Command(command) => match Logged::<Bytes>::decode(command).map(|logged| logged.request) {
             Ok(Request::Plain(command)) => text(&command),
             Ok(Request::Open { idle_ms }) => format!("open session {idle_ms}ms"),
             Ok(Request::Close(session)) => format!("close s{}", session.0),

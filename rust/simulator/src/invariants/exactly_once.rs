@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use quorate_core::error::Error;
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::shard_command::{Command, Outcome};
+use quorate_raft::format;
 use quorate_raft::types::GroupId;
 
 use crate::history::Operation;
@@ -90,7 +91,7 @@ impl Invariant<World> for ExactlyOnce {
         let mut executed: BTreeMap<(GroupId, bytes::Bytes), Vec<(u64, bool)>> = BTreeMap::new();
         for (group, ledger) in world.ledgers().iter() {
             for (index, execution) in ledger.executions() {
-                let name = (group, execution.command.encode());
+                let name = (group, format::encode_inner(&execution.command));
                 executed
                     .entry(name)
                     .or_default()
@@ -102,7 +103,7 @@ impl Invariant<World> for ExactlyOnce {
                 continue;
             };
             let times = executed
-                .get(&(group, command.encode()))
+                .get(&(group, format::encode_inner(command)))
                 .map_or(&[][..], Vec::as_slice);
             let right = match operation.completed.as_ref().map(|(_, result)| result) {
                 Some(Ok(Response::Committed(committed))) => times == [(committed.index, true)],

@@ -12,6 +12,7 @@ use quorate_core::error::Error;
 use quorate_core::time::WallTime;
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::shard_command::{Command, Condition, Write};
+use quorate_raft::format;
 use quorate_raft::format::FormatError;
 use quorate_raft::machine::StateMachine;
 use quorate_raft::sessions::{Answer, Request as Logged, SessionError, SessionId, Sessions, logged};
@@ -97,7 +98,7 @@ impl Run {
         let deadline = self.cluster.now + timeout.as_micros() as u64;
         let op = self.cluster.submit_with(request, CallOptions::timeout(timeout));
         self.deadlines.insert(op, deadline);
-        self.commands.insert(op, command(number).encode());
+        self.commands.insert(op, format::encode_inner(&command(number)));
     }
 
     fn collect(&mut self) {
@@ -114,7 +115,7 @@ impl Run {
                     session: SessionId(stamp.session),
                     sequence: stamp.sequence,
                     acknowledged: stamp.acknowledged,
-                    command: command.encode(),
+                    command: format::encode_inner(command),
                 }
             }
             other => panic!("{other:?} was not asked for"),

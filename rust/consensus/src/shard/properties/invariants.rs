@@ -279,7 +279,7 @@ impl Invariants {
             truth.none_refused()?;
             for request in truth.model.requests.iter().flatten() {
                 if let LogRequest::Plain(command) = request
-                    && truth.denied.contains(command)
+                    && truth.denied.contains(&format::encode_inner(command))
                 {
                     return Err(format!(
                         "{command:?} was executed, and its client told that it never would be"
@@ -349,7 +349,6 @@ impl Truth {
             );
             return require(usual, || "no such error".to_owned());
         };
-        let bytes = command.encode();
         match (error, session) {
             (Error::OutcomeUnknown { .. }, _) => {
                 self.in_doubt.extend(call(request));
@@ -362,7 +361,7 @@ impl Truth {
                     Command::Write(writes) => writes.iter().any(|write| write.value.is_some()),
                 };
                 if unique {
-                    self.denied.insert(bytes);
+                    self.denied.insert(format::encode_inner(command));
                 }
                 Ok(())
             }
@@ -395,7 +394,7 @@ impl Truth {
                         .iter()
                         .zip(&self.model.did)
                         .any(|(request, did)| {
-                            let same = matches!(request, Some(LogRequest::Plain(found)) if *found == bytes);
+                            let same = matches!(request, Some(LogRequest::Plain(found)) if found == command);
                             same && matches!(did, Did::Command(outcome) if failed(outcome))
                         }),
                 };
@@ -426,8 +425,7 @@ impl Truth {
                         let first = *self.answered.entry(committed.index).or_insert(operation);
                         require(first == operation, || format!("so was op{first}"))?;
                         let found = self.model.request(committed.index);
-                        let same =
-                            matches!(found, Some(LogRequest::Plain(bytes)) if *bytes == command.encode());
+                        let same = matches!(found, Some(LogRequest::Plain(logged)) if logged == command);
                         require(same, || format!("entry {} is {found:?}", committed.index))?;
                         match self.model.did(committed.index) {
                             Some(Did::Command(outcome)) => Some(outcome),

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_core::key::Key;
-use quorate_core::time::WallTime;
 use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
 use quorate_raft::entry::{Entry, EntryKind};
-use quorate_raft::sessions::{Request, SessionId, logged};
+use quorate_raft::sessions::{Logged, Request, SessionId, logged};
 
 /// What an entry did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ struct Session {
 /// A group's committed entries and what became of them.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    pub(super) requests: Vec<Option<Request>>,
+    pub(super) requests: Vec<Option<Request<Command>>>,
     pub(super) did: Vec<Did>,
     /// What each key was, from which entry on.
     history: BTreeMap<Key, Vec<(u64, State)>>,
@@ -56,7 +55,7 @@ impl Model {
         self.did.get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 
-    pub(super) fn request(&self, index: u64) -> Option<&Request> {
+    pub(super) fn request(&self, index: u64) -> Option<&Request<Command>> {
         self.requests
             .get(usize::try_from(index).ok()?.checked_sub(1)?)?
             .as_ref()
@@ -69,21 +68,25 @@ impl Model {
             EntryKind::Command(bytes) => Some(bytes),
             _ => None,
         };
-        let request = found.map(|bytes| quorate_raft::sessions::request_of(bytes).expect("a logged request"));
-        let did = match (&request, found) {
-            (Some(request), Some(bytes)) => {
-                self.clock = self.clock.max(time_of(bytes, request).0);
+        let found = found.map(|bytes| {
+            let read = Logged::<Command>::decode(bytes).expect("a logged request");
+            assert_eq!(&logged(read.time, read.request.clone()), bytes);
+            read
+        });
+        let did = match &found {
+            Some(Logged { time, request }) => {
+                self.clock = self.clock.max(time.0);
                 let clock = self.clock;
                 self.sessions.retain(|_, session| session.expires >= clock);
                 self.request_of(entry, request)
             }
             _ => Did::Nothing,
         };
-        self.requests.push(request);
+        self.requests.push(found.map(|logged| logged.request));
         self.did.push(did);
     }
 
-    fn request_of(&mut self, entry: &Entry, request: &Request) -> Did {
+    fn request_of(&mut self, entry: &Entry, request: &Request<Command>) -> Did {
         match request {
             Request::Plain(command) => Did::Command(self.execute(entry, command)),
             Request::Open { idle_ms } => {
@@ -119,9 +122,9 @@ impl Model {
         }
     }
 
-    fn execute(&mut self, entry: &Entry, command: &Bytes) -> Outcome {
+    fn execute(&mut self, entry: &Entry, command: &Command) -> Outcome {
         let index = entry.index.0;
-        match Command::decode(command).expect("a command") {
+        match command.clone() {
             Command::Append { source, data } => {
                 self.appended.insert(index, (source, data));
             }
@@ -162,13 +165,4 @@ impl Model {
         let there = |key: &Key| Some((key.clone(), self.at(key, index)?));
         self.history.keys().filter_map(there).collect()
     }
-}
-
-/// When the leader put it into the log: the one time that makes these bytes.
-fn time_of(bytes: &Bytes, request: &Request) -> WallTime {
-    let time: Option<(WallTime, Request)> = quorate_raft::format::decode("logged request", bytes).ok();
-    let (time, decoded) = time.expect("a time and a request");
-    assert_eq!(&decoded, request);
-    assert_eq!(&logged(time, decoded), bytes);
-    time
 }
