@@ -12,6 +12,7 @@ from harness import eventually
 from quorate import (
     ALL,
     ConnectionLost,
+    ConnectionRefused,
     InvalidArgument,
     NotFound,
     OutcomeUnknown,
@@ -167,7 +168,7 @@ class Nodes:
         """Let nodes end; they have forgotten everything when they are back."""
         for number in numbers or self.kept:
             self.kept[number].clear()
-            self.down[number] = ConnectionLost("connection refused")
+            self.down[number] = ConnectionRefused("nobody listens")
 
     def ids(self, number):
         return {f"{each:08x}" for each in self.kept[number]}
@@ -290,7 +291,7 @@ def test_healing_says_which_nodes_may_have_a_fault_still():
         healed.checked()
     # Where it is known who is up, each of those must have healed.
     board.awake = lambda: {"n1", "n3"}
-    nodes.down[3] = ConnectionLost("connection refused")
+    nodes.down[3] = ConnectionRefused("nobody listens")
     assert nodes.run(board.end([cut.id], 1)).missing == ("n3",)
     del nodes.down[3]
     assert nodes.run(board.end(None, 1)).checked() == (cut.id,)

@@ -18,6 +18,7 @@ from quorate.arguments import PROBE_TIMEOUT
 from quorate.errors import (
     Closed,
     ConnectionLost,
+    ConnectionRefused,
     NotFound,
     OutcomeUnknown,
     Overloaded,
@@ -47,7 +48,7 @@ def _effects(faults: Iterable[LinkFault]) -> frozenset[str]:
 
 def _ended(error: QuorateError) -> bool:
     """Whether an answer says that the node does not run, and not only that it was not heard of."""
-    return isinstance(error, Closed) or (isinstance(error, ConnectionLost) and "refused" in str(error))
+    return isinstance(error, (Closed, ConnectionRefused))
 
 
 class Board:

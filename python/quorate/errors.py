@@ -22,6 +22,7 @@ __all__ = [
     "ConditionFailed",
     "Conflict",
     "ConnectionLost",
+    "ConnectionRefused",
     "CorruptRecord",
     "DataDirectoryError",
     "InvalidArgument",
@@ -192,6 +193,10 @@ class CorruptRecord(QuorateError):
 
 class ConnectionLost(QuorateError, ConnectionError):
     """No connection to any node, or it broke before the request was sent; nothing was written."""
+
+
+class ConnectionRefused(ConnectionLost, ConnectionRefusedError):
+    """Nobody listens at a node's address: its program does not run; nothing was written."""
 
 
 class Refused(QuorateError):

@@ -151,8 +151,8 @@ impl Role for ClientCore {
             ClientEvent::Disconnected {
                 connection,
                 written,
-                reason,
-            } => self.disconnected(connection, written, reason, step),
+                error,
+            } => self.disconnected(connection, written, error, step),
             ClientEvent::Timer => self.timer(step),
             ClientEvent::Close => self.close(step),
         }

@@ -100,6 +100,9 @@ pub enum Error {
     /// The node's configuration does not allow it. Nothing was done.
     #[error("{0}")]
     PermissionDenied(String),
+    /// Nobody listens at a node's address: its program does not run. Nothing was written.
+    #[error("{0}")]
+    ConnectionRefused(String),
 }
 
 impl Error {
@@ -122,7 +125,8 @@ impl Error {
             | Error::Refused(text)
             | Error::Closed(text)
             | Error::SessionExpired(text)
-            | Error::PermissionDenied(text) => text.len(),
+            | Error::PermissionDenied(text)
+            | Error::ConnectionRefused(text) => text.len(),
         }
     }
 
@@ -184,6 +188,7 @@ impl Error {
             Error::ConditionFailed { .. } => "ConditionFailed",
             Error::SessionExpired(_) => "SessionExpired",
             Error::PermissionDenied(_) => "PermissionDenied",
+            Error::ConnectionRefused(_) => "ConnectionRefused",
         }
     }
 }

@@ -51,6 +51,7 @@ fn fields<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
         Error::Overloaded(_)
         | Error::SessionExpired(_)
         | Error::PermissionDenied(_)
+        | Error::ConnectionRefused(_)
         | Error::InvalidArgument(_)
         | Error::NotFound(_)
         | Error::KeyspaceExists(_)

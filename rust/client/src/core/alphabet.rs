@@ -136,8 +136,8 @@ pub enum ClientEvent {
         /// How many bytes of the [`ClientEffect::Send`]s may have left this machine; `u64::MAX` if that is not known.
         /// A request that did not leave whole was certainly not carried out.
         written: u64,
-        /// Why, in words.
-        reason: String,
+        /// Why: [`Error::ConnectionRefused`] if nobody listens there, or else [`Error::ConnectionLost`].
+        error: Error,
     },
     /// The time that was asked for with [`ClientEffect::SetTimer`] has come. Too early does no harm.
     Timer,

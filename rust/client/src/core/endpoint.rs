@@ -118,6 +118,12 @@ impl Endpoint {
             && self.failure.as_ref().is_some_and(|failure| failure.at > since)
     }
 
+    /// Whether nobody listened there at the last attempt.
+    pub(super) fn was_refused(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|failure| matches!(failure.error, Error::ConnectionRefused(_)))
+    }
+
     /// Why it cannot be used, for an error message: `host:port (connection refused)`.
     pub(super) fn complaint(&self) -> String {
         let address = &self.addresses[0];

@@ -251,14 +251,8 @@ impl ClientCore {
         }
     }
 
-    pub(super) fn disconnected(
-        &mut self,
-        connection: u64,
-        written: u64,
-        reason: String,
-        step: &mut Step<'_>,
-    ) {
-        self.lose(connection, written, Error::ConnectionLost(reason), false, step);
+    pub(super) fn disconnected(&mut self, connection: u64, written: u64, error: Error, step: &mut Step<'_>) {
+        self.lose(connection, written, error, false, step);
         self.route_waiting(step);
     }
 

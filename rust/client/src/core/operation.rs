@@ -159,13 +159,15 @@ impl Operation {
                     after: GROUP_BACKOFF * (1 << u32::from(attempts.min(GROUP_DOUBLINGS))),
                 }
             }
-            Error::Closed(_) | Error::ConnectionLost(_) => Disposition::Elsewhere {
-                after: if attempts == 1 {
-                    Duration::ZERO
-                } else {
-                    UNKNOWN_KEYSPACE_BACKOFF
-                },
-            },
+            Error::Closed(_) | Error::ConnectionLost(_) | Error::ConnectionRefused(_) => {
+                Disposition::Elsewhere {
+                    after: if attempts == 1 {
+                        Duration::ZERO
+                    } else {
+                        UNKNOWN_KEYSPACE_BACKOFF
+                    },
+                }
+            }
             // The coordinator may be the one that is cut off. One more opinion, no poll: the answer is to be fast.
             Error::Unavailable { .. } if another_replica && (attempts == 1 || self.group.is_some()) => {
                 Disposition::Elsewhere {

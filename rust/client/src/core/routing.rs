@@ -98,10 +98,16 @@ impl ClientCore {
                     members.join(", ")
                 )))
             }
-            Some(endpoint) if endpoint.failed_after(since) => Choice::Fail(Error::ConnectionLost(format!(
-                "cannot reach {node} at {}: check that it runs",
-                endpoint.complaint()
-            ))),
+            Some(endpoint) if endpoint.failed_after(since) => {
+                let what = format!(
+                    "cannot reach {node} at {}: check that it runs",
+                    endpoint.complaint()
+                );
+                Choice::Fail(match endpoint.was_refused() {
+                    true => Error::ConnectionRefused(what),
+                    false => Error::ConnectionLost(what),
+                })
+            }
             Some(_) => Choice::Wait,
         }
     }

@@ -210,7 +210,10 @@ impl Driver {
                 Err(error) => ClientEvent::Disconnected {
                     connection,
                     written: 0,
-                    reason: error.to_string(),
+                    error: match error.kind() {
+                        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused(error.to_string()),
+                        _ => Error::ConnectionLost(error.to_string()),
+                    },
                 },
             };
             self.tell(self.now(), event);
@@ -280,7 +283,7 @@ impl Driver {
         let event = ClientEvent::Disconnected {
             connection,
             written: socket.written,
-            reason,
+            error: Error::ConnectionLost(reason),
         };
         self.tell(self.now(), event);
     }

@@ -345,7 +345,8 @@ fn consistency_label(consistency: Consistency) -> &'static str {
 
 /// The outcome as a label: `ok` or a name of [`quorate_core::error::Error`].
 fn outcome_label(outcome: &str) -> &'static str {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
+        "ConnectionRefused",
         "ConditionFailed",
         "SessionExpired",
         "PermissionDenied",

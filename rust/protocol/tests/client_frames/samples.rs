@@ -462,6 +462,7 @@ fn errors() -> Vec<Error> {
         },
         Error::SessionExpired("the session has expired".to_owned()),
         Error::PermissionDenied("allow_faults is off".to_owned()),
+        Error::ConnectionRefused("nobody listens".to_owned()),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quorate_client::core::{
     CallOptions, ClientConfig, ClientCore, ClientEffect, ClientEvent, Outcome, operation_of,
 };
+use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::Request;
@@ -338,13 +339,13 @@ impl World {
                 // How much of what was sent has left, a socket does not say. Before it was open, nothing was sent.
                 let written = if entry.1 { u64::MAX } else { 0 };
                 connections.remove(&connection);
-                let reason = "the connection ended".to_owned();
+                let error = Error::ConnectionLost("the connection ended".to_owned());
                 self.client_event(
                     client,
                     ClientEvent::Disconnected {
                         connection,
                         written,
-                        reason,
+                        error,
                     },
                 );
             }

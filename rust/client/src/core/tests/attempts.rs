@@ -55,6 +55,7 @@ fn definite() -> Vec<Error> {
         Error::Refused(text()),
         Error::Closed(text()),
         Error::PermissionDenied(text()),
+        Error::ConnectionRefused(text()),
     ]
 }
 

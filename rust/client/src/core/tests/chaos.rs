@@ -106,7 +106,7 @@ impl Run {
             self.cluster.event(ClientEvent::Disconnected {
                 connection,
                 written,
-                reason: "cut".to_owned(),
+                error: Error::ConnectionLost("cut".to_owned()),
             });
         }
     }
@@ -213,7 +213,7 @@ fn recorded_events_replay_to_the_same_effects() {
             ClientEvent::Disconnected {
                 connection: 2,
                 written: 0,
-                reason: "refused".to_owned(),
+                error: Error::ConnectionRefused("refused".to_owned()),
             },
         ),
         (900_000, ClientEvent::Timer),

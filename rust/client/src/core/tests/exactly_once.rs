@@ -212,7 +212,7 @@ impl Run {
         self.cluster.event(super::super::ClientEvent::Disconnected {
             connection,
             written,
-            reason: "cut".to_owned(),
+            error: Error::ConnectionLost("cut".to_owned()),
         });
     }
 

@@ -301,7 +301,7 @@ impl Harness {
                         return vec![ClientEvent::Disconnected {
                             connection,
                             written: 0,
-                            reason: "connection refused".to_owned(),
+                            error: Error::ConnectionRefused("connection refused".to_owned()),
                         }];
                     }
                     Some(Behaviour::Silent) => {
@@ -440,7 +440,7 @@ impl Harness {
         self.event(ClientEvent::Disconnected {
             connection,
             written,
-            reason: "connection reset".to_owned(),
+            error: Error::ConnectionLost("connection reset".to_owned()),
         });
     }
 
