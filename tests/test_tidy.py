@@ -39,7 +39,7 @@ ARROWS = {
 CIRCLES = {
     "raft": 13,
     "ring": 3,
-    "consensus": 10,
+    "consensus": 5,
     "storage": 10,
     "client": 4,
     "node": 2,

@@ -40,13 +40,13 @@
 //! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not
 //! start again, what they have left on the disk goes in the background ([`gc`]).
 
-mod adapter;
 mod gc;
 mod known;
 mod pending;
 mod proposals;
 mod readiness;
 mod report;
+mod server;
 pub mod state;
 
 use std::collections::BTreeMap;
@@ -61,18 +61,20 @@ use quorate_protocol::control_command::Command;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::topology::{MAX_VOTERS, Topology};
-use quorate_raft::RaftGroup;
+use quorate_raft::Raft;
 use quorate_raft::configuration::Configuration;
-use quorate_raft::event::{Effect as GroupEffect, Event as GroupEvent};
-use quorate_raft::settings::{Settings, Setup};
+use quorate_raft::settings::{Settings, Setup, Snapshots};
 use quorate_raft::types::{LogIndex, Term};
 use rand_core::Rng as _;
 
-use adapter::Adapter;
+use crate::host::{GroupRecovery, Host, OWN_TOKENS};
+use crate::turn::Turn;
 use gc::GarbageCollector;
 use known::Saved;
 use pending::PendingRequest;
 use report::Reporter;
+use server::Phase;
+use state::Replicated;
 pub use state::{CONTROL_GROUP, ControlPlane};
 
 /// How long the answer to a change waits for the nodes that can be reached to serve it.
@@ -81,22 +83,16 @@ pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
 pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The timer of the control role.
-const PROPOSALS_TIMER: u64 = Adapter::<ControlPlane>::TIMERS;
+const PROPOSALS_TIMER: u64 = crate::host::OWN_TIMERS;
 /// A query of this role's own: nobody waits for its answer.
 const PUSH: u64 = 0;
-
-/// What every turn of the role is given, and where its effects go.
-struct Turn<'a> {
-    now: Now,
-    rng: &'a mut Rng,
-    effects: &'a mut Vec<Effect>,
-}
 
 /// The control role of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Control {
     surroundings: Surroundings,
-    adapter: Adapter<ControlPlane>,
+    setup: Setup,
+    phase: Phase,
     /// The newest state that this node knows to be committed.
     known: ControlPlane,
     /// What the disk has of it, beside the log.
@@ -137,6 +133,7 @@ impl Control {
             },
             settings: Settings {
                 timing: surroundings.raft,
+                snapshots: Snapshots::OnDemand,
                 snapshot_every: 1_000,
                 kept_entries: 500,
                 ..Settings::default()
@@ -145,7 +142,8 @@ impl Control {
         };
         Control {
             surroundings: surroundings.clone(),
-            adapter: Adapter::new(setup, RoleId::Control),
+            phase: Phase::Recovering(Box::new(GroupRecovery::new(CONTROL_GROUP))),
+            setup,
             known: ControlPlane::default(),
             saved: Saved::default(),
             early: Vec::new(),
@@ -162,9 +160,29 @@ impl Control {
         }
     }
 
-    /// This node's server of the group.
-    pub fn group(&self) -> &RaftGroup<ControlPlane> {
-        self.adapter.group()
+    /// The protocol's state, once it has been recovered.
+    pub fn raft(&self) -> Option<&Raft> {
+        self.host().map(Host::raft)
+    }
+
+    /// What this node's server has applied, once it takes part, and its last entry.
+    pub fn applied(&self) -> Option<(LogIndex, &ControlPlane)> {
+        self.host().map(|host| (host.applied(), &host.machine().plane))
+    }
+
+    /// Why this node's server takes no part, if so.
+    pub fn broken(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Broken(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn host(&self) -> Option<&Host<Replicated>> {
+        match &self.phase {
+            Phase::Running(host) => Some(host),
+            _ => None,
+        }
     }
 
     /// The newest state that this node knows to be committed.
@@ -190,12 +208,12 @@ impl Control {
     }
 
     fn leader(&self) -> Option<NodeId> {
-        self.group().raft()?.leader()
+        self.raft()?.leader()
     }
 
     /// Whether this server leads a cluster that has been bootstrapped: it takes changes.
     fn takes_changes(&self) -> bool {
-        let leads = self.group().raft().is_some_and(|raft| raft.is_leader());
+        let leads = self.raft().is_some_and(|raft| raft.is_leader());
         leads && self.known.generation() > 0
     }
 
@@ -219,33 +237,13 @@ impl Control {
         topology
     }
 
-    // ---- the server within ----
-
-    fn drive(&mut self, event: GroupEvent, turn: &mut Turn<'_>) {
-        let generation = self.known.generation();
-        let rest = self
-            .adapter
-            .handle(turn.now, turn.rng, event, generation, turn.effects);
-        for effect in rest {
-            match effect {
-                GroupEffect::Proposed { id, result } => self.proposed(id, result, turn),
-                GroupEffect::Queried { id, result } => self.queried(id, result.is_ok(), turn),
-                GroupEffect::Notice(notice) => self.reporter.notice(&notice, turn.effects),
-                GroupEffect::Send { .. }
-                | GroupEffect::Persist { .. }
-                | GroupEffect::Read(_)
-                | GroupEffect::SetTimer { .. } => unreachable!("the adapter has dealt with it"),
-            }
-        }
-    }
+    // ---- events of the server within ----
 
     fn start(&mut self, turn: &mut Turn<'_>) {
         self.last_ask = attempts::first_operation(turn.rng.next_u64());
         Self::read_known(turn);
-        self.drive(GroupEvent::Start, turn);
-        let down = self.configured().ids().filter(|node| !self.alive(*node));
-        for node in down.collect::<Vec<_>>() {
-            self.drive(GroupEvent::Peer { node, up: false }, turn);
+        if let Phase::Recovering(recovery) = &self.phase {
+            recovery.start(turn);
         }
     }
 
@@ -257,21 +255,24 @@ impl Control {
             true => self.surroundings.alive.insert(node),
             false => self.surroundings.alive.remove(&node),
         };
-        self.drive(GroupEvent::Peer { node, up }, turn);
+        self.drive(turn, |host, turn| {
+            host.handle(Event::Peer { node, up }, turn);
+        });
         self.peer_changed(node, up, turn);
     }
 
     /// In a new cluster the lowest voter campaigns as soon as it sees a majority; so does a voter without others.
     fn campaign_early(&mut self, turn: &mut Turn<'_>) {
-        let Some(raft) = self.group().raft() else { return };
+        let Some(raft) = self.raft() else { return };
         let voters = &raft.configuration().voters;
         let new = raft.term() == Term(0) && raft.log().last().index == LogIndex(0);
         let alone = voters.len() == 1 && raft.leader().is_none();
         let seen = voters.iter().filter(|voter| self.alive(**voter)).count();
         let first = voters.first() == Some(&self.me());
-        let idle = raft.leader().is_none() && !self.reporter.is_campaigning();
+        let campaigning = self.host().is_some_and(Host::is_campaigning);
+        let idle = raft.leader().is_none() && !campaigning;
         if first && (new && idle && seen > voters.len() / 2 || alone && idle) {
-            self.drive(GroupEvent::Campaign, turn);
+            self.drive(turn, |host, turn| host.campaign(turn));
         }
     }
 
@@ -279,10 +280,9 @@ impl Control {
 
     /// Takes over what the server has applied, if it is news.
     fn follow_state(&mut self, turn: &mut Turn<'_>) {
-        let Some(sessions) = self.group().state() else {
+        let Some((_, applied)) = self.applied() else {
             return;
         };
-        let applied = sessions.machine();
         if applied.generation() <= self.known.generation() {
             return;
         }
@@ -294,9 +294,9 @@ impl Control {
 
     /// The first leader makes the cluster; each server says where it is now.
     fn keep_up(&mut self, turn: &mut Turn<'_>) {
-        let last = self.group().raft().map(|raft| raft.log().last().index);
+        let last = self.raft().map(|raft| raft.log().last().index);
         self.boot_index = self.boot_index.or(last);
-        let Some(raft) = self.group().raft() else { return };
+        let Some(raft) = self.raft() else { return };
         let term = raft.term();
         let own_term_committed = raft.log().term_at(raft.log().commit()) == Some(term);
         let nothing_before = raft.log().last().index <= LogIndex(1);
@@ -358,11 +358,27 @@ impl Control {
         if let Event::Peer { node, up } = event {
             return self.peer(node, up, turn);
         }
-        if let Some(event) = self.adapter.translate(&event) {
-            self.drive(event, turn);
-        }
         self.sweep_on(&event, turn);
         self.save_on(&event, turn);
+        let event = match event {
+            Event::Read { token, result } if token < OWN_TOKENS => {
+                return match self.phase {
+                    Phase::Recovering(_) => self.recover(token, result, turn),
+                    _ => self.drive(turn, |host, turn| {
+                        host.handle(Event::Read { token, result }, turn);
+                    }),
+                };
+            }
+            event @ (Event::Request { .. } | Event::Local { .. }) => event,
+            event => {
+                let mut rest = Some(event);
+                self.drive(turn, |host, turn| {
+                    rest = rest.take().and_then(|event| host.handle(event, turn));
+                });
+                let Some(event) = rest else { return };
+                event
+            }
+        };
         match event {
             Event::Timer { id: PROPOSALS_TIMER } => self.timer = None,
             event @ Event::Request { .. } if !self.saved.is_loaded() => self.early.push(event),
@@ -409,6 +425,8 @@ impl Role for Control {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

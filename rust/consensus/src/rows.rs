@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! group (4 bytes, big endian)  0                       the marker: how far the log has been applied, and the log's clock
+//! group                        0  0                    the state of a machine that is kept in memory
 //! group                        1  session (8 bytes)    a session: its expiry and the answers that are kept
 //! group                        2  key (encoded)        a record
 //! group                        3  log index (8 bytes)  an appended entry
@@ -71,6 +72,13 @@ pub fn marker_key(group: GroupId) -> Bytes {
     head(group, MARKER, 0).freeze()
 }
 
+/// The row of a state that is kept in memory.
+pub fn machine_key(group: GroupId) -> Bytes {
+    let mut out = head(group, MARKER, 1);
+    out.put_u8(0);
+    out.freeze()
+}
+
 /// A session's row.
 pub fn session_key(group: GroupId, session: SessionId) -> Bytes {
     let mut out = head(group, SESSION, 8);
@@ -93,7 +101,7 @@ pub fn entry_key(group: GroupId, id: u64) -> Bytes {
     out.freeze()
 }
 
-/// The rows that a server reads when it starts: marker and sessions.
+/// The rows that a server reads when it starts: the marker, the state of a machine that is kept in memory, and sessions.
 pub fn beginning(group: GroupId) -> Range<Bytes> {
     marker_key(group)..head(group, RECORD, 0).freeze()
 }
@@ -167,14 +175,26 @@ pub fn decode_entry(row: &[u8], bytes: &[u8]) -> Result<LogEntry, Error> {
     })
 }
 
-/// The session whose row this is; `None` for the marker's.
+/// Which of the rows that a server reads when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginningKey {
+    /// The marker's.
+    Marker,
+    /// That of a state that is kept in memory.
+    Machine,
+    /// A session's.
+    Session(SessionId),
+}
+
+/// Whose row this is.
 ///
 /// # Errors
 /// [`Error::CorruptRecord`].
-pub fn decode_session_key(row: &[u8]) -> Result<Option<SessionId>, Error> {
-    match row.get(HEAD - 1) {
-        Some(&MARKER) => Ok(None),
-        _ => number(row).map(|id| Some(SessionId(id))),
+pub fn decode_beginning_key(row: &[u8]) -> Result<BeginningKey, Error> {
+    match row.get(HEAD - 1..) {
+        Some([MARKER]) => Ok(BeginningKey::Marker),
+        Some([MARKER, 0]) => Ok(BeginningKey::Machine),
+        _ => number(row).map(|id| BeginningKey::Session(SessionId(id))),
     }
 }
 
@@ -267,8 +287,15 @@ mod tests {
         let entry = decode_entry(&entry_key(GROUP, 9), &bytes).unwrap();
         assert_eq!((entry.id, entry.term, &*entry.source), (9, 2, "web"));
         let session = session_key(GROUP, SessionId(4));
-        assert_eq!(decode_session_key(&session), Ok(Some(SessionId(4))));
-        assert_eq!(decode_session_key(&marker_key(GROUP)), Ok(None));
+        assert_eq!(
+            decode_beginning_key(&session),
+            Ok(BeginningKey::Session(SessionId(4)))
+        );
+        assert_eq!(decode_beginning_key(&marker_key(GROUP)), Ok(BeginningKey::Marker));
+        assert_eq!(
+            decode_beginning_key(&machine_key(GROUP)),
+            Ok(BeginningKey::Machine)
+        );
         assert!(matches!(decode_record(b"\x01"), Err(Error::CorruptRecord(_))));
         assert!(matches!(
             decode_entry(b"\x01", &bytes),

@@ -15,42 +15,31 @@
 //! Servers that do not lead hand requests to the [`forwarder`], which every node has for every consensus keyspace: it finds the
 //! leader, wherever it is, and goes on looking over a failover.
 //!
-//! # Rows and log
-//! The log is what makes a command durable, so rows are not journalled again: they are derived from it, and the store says
-//! when they [survive a crash](quorate_protocol::role::Event::Flushed). Only then the log before them is forgotten. The marker among
-//! the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). An entry is applied
-//! only when it is durable *here*: the rows must never be ahead of the log that explains them.
-//!
-//! Conditions must know the version of a row before the command is applied. They are read beforehand, for as many commands as
-//! wait ([`pipeline`]). Nothing else waits for a read of the disk.
+//! # Rows
+//! What happens between log and rows is the [host](crate::host)'s, as for the control plane. The [`store`] says what a command
+//! writes. Conditions must know the version of a row before the command is applied. They are read beforehand, for as many
+//! commands as wait. Nothing else waits for a read of the disk.
 //!
 //! # Reads
 //! A linearizable read waits for a read index (see [`quorate_raft`]) and then reads rows; a stale one reads them at once, and
 //! says how old they may be: when the answer leaves, everything is in it that was acknowledged longer ago than that. Not the
-//! leader's last word tells so, but a quorum's, and what has been applied here by then (`raft/freshness.rs`). Keys that are read together are read as of one moment: nothing is derived
+//! leader's last word tells so, but a quorum's, and what has been applied here by then (`staleness.rs` of `quorate-raft`). Keys that are read together are read as of one moment: nothing is derived
 //! between ([`reads`]).
 //!
 //! # Exactly once
 //! A command in a session is executed once, however often it comes, until the session expires by logged time or forgets the
 //! answer: then it is [`SessionExpired`](quorate_core::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
 //! they are in snapshots and survive restarts.
-//!
-//! # Snapshots
-//! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a
-//! file ([`snapshots`]).
 
 pub mod forwarder;
 mod kind;
 mod ownership;
-mod pipeline;
+mod pending;
+mod reading;
 mod reads;
-mod recovery;
 mod requests;
-pub mod rows;
 mod server;
-mod snapshots;
 mod store;
-mod turn;
 
 use std::time::Duration;
 
@@ -69,14 +58,15 @@ use quorate_raft::configuration::Configuration;
 use quorate_raft::settings::{Settings, Setup, Snapshots};
 use quorate_raft::types::{GroupId, LogIndex};
 
+use crate::host::{GroupRecovery, OWN_TIMERS, Recovered};
 use crate::report;
+use crate::turn::Turn;
 use ownership::misdirected;
-use recovery::GroupRecovery;
 use server::Server;
-use turn::Turn;
+use store::Store;
 
 /// The timer of a new group's preferred member.
-const EARLY_TIMER: u64 = 3;
+const EARLY_TIMER: u64 = OWN_TIMERS;
 /// How long a command that a forwarder has forwarded is remembered beyond its deadline: longer than a message stays in any
 /// network, so that a repeated one is never taken for another attempt.
 const FORWARD_MEMORY: Duration = Duration::from_secs(10);
@@ -103,7 +93,7 @@ pub struct Shard {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// It reads what its disk has.
-    Recovering(Box<GroupRecovery>),
+    Recovering(Box<GroupRecovery<Store>>),
     /// It takes part.
     Running(Box<Server>),
     /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
@@ -178,7 +168,7 @@ impl Shard {
     /// The last entry that is in its rows, once it takes part.
     pub fn applied(&self) -> Option<LogIndex> {
         match &self.phase {
-            Phase::Running(server) => Some(server.pipeline.applied()),
+            Phase::Running(server) => Some(server.applied()),
             _ => None,
         }
     }
@@ -186,7 +176,7 @@ impl Shard {
     /// What this server claims about itself and its group.
     pub fn claim(&self, now: Instant) -> GroupClaim {
         let elections = match &self.phase {
-            Phase::Running(server) => server.elections(),
+            Phase::Running(server) => server.host.elections(),
             _ => 0,
         };
         let name = (self.setup.group, self.name.as_str());
@@ -204,8 +194,8 @@ impl Shard {
             return;
         };
         let voters = &server.raft().configuration().voters;
-        let alone = voters.len() == 1 && voters.contains(&self.setup.me) && server.elections() == 0;
-        let wanted = alone || self.first == Some(self.setup.me) && server.is_new();
+        let alone = voters.len() == 1 && voters.contains(&self.setup.me) && server.host.elections() == 0;
+        let wanted = alone || self.first == Some(self.setup.me) && server.host.is_new();
         if !wanted || turn.now.instant < self.next_campaign {
             return;
         }
@@ -271,7 +261,7 @@ impl Shard {
         turn.push(Effect::Group(Box::new(self.claim(turn.now.instant))));
     }
 
-    fn start_with(&mut self, result: Result<Option<recovery::Recovered>, String>, turn: &mut Turn<'_>) {
+    fn start_with(&mut self, result: Result<Option<Recovered<Store>>, String>, turn: &mut Turn<'_>) {
         let started = match result {
             Ok(None) => return,
             Ok(Some(found)) => {
@@ -332,7 +322,7 @@ impl Role for Shard {
             (Phase::Dropped, event) => self.turn_away_for_good(event, &mut turn),
             (Phase::Running(server), event) => {
                 let news = server.handle(event, &mut turn);
-                if let Some(why) = server.broken.take() {
+                if let Some(why) = server.host.take_broken() {
                     server.turn_all_away(&why, &mut turn);
                     self.break_down(why, &mut turn);
                 }

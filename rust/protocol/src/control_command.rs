@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use quorate_core::error::Error;
-use quorate_raft::format::{self, FormatError};
+use quorate_raft::format;
+use quorate_raft::sessions::SessionAnswer;
 use quorate_versions::WriteId;
 use serde::{Deserialize, Serialize};
 
@@ -71,35 +72,20 @@ impl Change {
             Command::AlterKeyspace { name, .. } | Command::DropKeyspace { name } => name.len(),
         }
     }
+}
 
-    /// Its bytes in the log.
-    pub fn encode(&self) -> Bytes {
+impl SessionAnswer for Outcome {
+    fn keep(&self) -> Bytes {
         format::encode_inner(self)
     }
 
-    /// What the bytes of a log entry say.
-    ///
-    /// # Errors
-    /// [`FormatError`] if they are no command that this program knows.
-    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
-        format::decode_inner("control command", bytes)
+    fn recall(bytes: &Bytes) -> Self {
+        format::decode_inner("outcome of a change", bytes)
+            .unwrap_or_else(|error| panic!("a session's row: {error}"))
     }
 }
 
 impl Outcome {
-    /// Its bytes.
-    pub fn encode(&self) -> Bytes {
-        format::encode_inner(self)
-    }
-
-    /// What the bytes say.
-    ///
-    /// # Errors
-    /// [`FormatError`] if they are no outcome.
-    pub fn decode(bytes: &Bytes) -> Result<Self, FormatError> {
-        format::decode_inner("control outcome", bytes)
-    }
-
     /// As a client is told. Only keyspaces are its concern.
     ///
     /// # Errors
@@ -166,7 +152,7 @@ mod tests {
         };
         let encoded: Vec<String> = commands()
             .into_iter()
-            .map(|command| hex(&Change { id, command }.encode()))
+            .map(|command| hex(&format::encode_inner(&Change { id, command })))
             .collect();
         let golden = [
             "01ac0200070101020370 3a310363 3a320368 3a330172016496 0100",
@@ -179,7 +165,8 @@ mod tests {
         assert_eq!(encoded, golden);
         for command in commands() {
             let change = Change { id, command };
-            assert_eq!(Change::decode(&change.encode()), Ok(change));
+            let bytes = format::encode_inner(&change);
+            assert_eq!(format::decode_inner("change", &bytes), Ok(change));
         }
         let outcome = Outcome::Keyspace {
             keyspace: Keyspace {
@@ -189,14 +176,14 @@ mod tests {
             },
             created: true,
         };
-        assert_eq!(hex(&outcome.encode()), "0103046c6f6773000303030101904e0001");
-        assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
+        assert_eq!(hex(&outcome.keep()), "0103046c6f6773000303030101904e0001");
+        assert_eq!(Outcome::recall(&outcome.keep()), outcome);
     }
 
     #[test]
     fn bytes_that_are_no_command_say_why() {
         let reason = |bytes: &'static [u8]| {
-            let error = Change::decode(&Bytes::from_static(bytes)).unwrap_err();
+            let error = format::decode_inner::<Change>("change", bytes).unwrap_err();
             error.to_string()
         };
         assert!(reason(b"").contains("malformed"));

@@ -69,6 +69,10 @@ enum Step {
     Refuse {
         node: u16,
     },
+    Full {
+        node: u16,
+        full: bool,
+    },
     Crash {
         node: u16,
         synced: usize,
@@ -108,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => pick().prop_map(|pick| Step::Repeat { pick }),
         12 => (node(), 1..4usize).prop_map(|(node, count)| Step::Persist { node, count }),
         1 => node().prop_map(|node| Step::Refuse { node }),
+        1 => (node(), any::<bool>()).prop_map(|(node, full)| Step::Full { node, full }),
         1 => (node(), 0..3usize).prop_map(|(node, synced)| Step::Crash { node, synced }),
         2 => node().prop_map(|node| Step::Restart { node }),
         2 => (node(), node(), any::<bool>()).prop_map(|(from, to, up)| Step::Link { from, to, up }),
@@ -198,6 +203,7 @@ impl Run {
             }
             Step::Persist { node, count } => drop(self.cluster.persist(NodeId(node), count)),
             Step::Refuse { node } => self.cluster.refuse_newest(NodeId(node)),
+            Step::Full { node, full } => self.cluster.node(NodeId(node)).disk.full = full,
             Step::Crash { node, synced } if running(&self.cluster, node) => {
                 self.cluster.crash(NodeId(node), Crash::synced(synced));
                 self.invariants.crashed(NodeId(node));
@@ -216,7 +222,8 @@ impl Run {
     fn finish(mut self) -> Vec<String> {
         for node in 1..=NODES {
             self.step(Step::Restart { node });
-            self.cluster.node(NodeId(node)).disk.held = false;
+            let disk = &mut self.cluster.node(NodeId(node)).disk;
+            (disk.held, disk.full) = (false, false);
             self.cluster.persist(NodeId(node), usize::MAX);
             for to in 1..=NODES {
                 self.step(Step::Link {
@@ -239,7 +246,11 @@ impl Run {
             }
         }
         let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
-        self.invariants.verdict(&self.cluster, KEYSPACE, keys)
+        let broken = self.invariants.verdict(&self.cluster, KEYSPACE, keys);
+        for recording in self.cluster.into_recordings() {
+            recording.replay();
+        }
+        broken
     }
 }
 

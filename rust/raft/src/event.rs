@@ -65,13 +65,13 @@ pub enum Event {
 
 /// A command that someone wants executed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Proposal {
+pub struct Proposal<C = Bytes> {
     /// Handed back with the answer; unique among those in progress.
     pub id: u64,
     /// Nobody waits for the answer any longer after this.
     pub deadline: Instant,
     /// What to execute.
-    pub request: Request,
+    pub request: Request<C>,
 }
 
 /// How much a read has to see.

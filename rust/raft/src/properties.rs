@@ -229,7 +229,13 @@ impl Run {
             self.invariants.restarted(node);
             return self.cluster.restart_in_place(node);
         }
-        self.cluster.crash(node, Crash::synced(synced));
+        let torn = self.below(3) as usize;
+        let crash = Crash {
+            synced,
+            torn,
+            flushed: 0,
+        };
+        self.cluster.crash(node, crash);
         self.cluster.node(node).disk.full = false;
     }
 

@@ -5,13 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use quorate_consensus::control::ControlPlane;
-use quorate_core::time::WallTime;
 use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_raft::Raft;
 use quorate_raft::entry::{Entry, EntryKind};
-use quorate_raft::machine::StateMachine as _;
 use quorate_raft::sessions::{Logged, Request};
 use quorate_raft::types::LogIndex;
 use quorate_versions::WriteId;
@@ -63,21 +60,14 @@ impl ControlLedger {
     fn commit(&mut self, entry: &Entry) -> Result<(), String> {
         self.applied = entry.index;
         if let EntryKind::Command(bytes) = &entry.kind
-            && let logged = Logged::<Bytes>::decode(bytes).map_err(|error| error.to_string())?
-            && let Request::Plain(command) = logged.request
+            && let logged = Logged::<Change>::decode(bytes).map_err(|error| error.to_string())?
+            && let Request::Plain(change) = logged.request
         {
-            let change = Change::decode(&command).map_err(|error| error.to_string())?;
-            let outcome = self.machine.apply(entry.position(), WallTime(0), change.clone());
-            self.note(change, &outcome)?;
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, change: Change, outcome: &Bytes) -> Result<(), String> {
-        let Change { id, command } = change;
-        let outcome = Outcome::decode(outcome).map_err(|error| error.to_string())?;
-        if self.names.insert(id) {
-            self.executed.push(Executed { id, command, outcome });
+            let outcome = self.machine.apply(entry.position(), change.clone());
+            let Change { id, command } = change;
+            if self.names.insert(id) {
+                self.executed.push(Executed { id, command, outcome });
+            }
         }
         Ok(())
     }
@@ -86,6 +76,7 @@ impl ControlLedger {
 #[cfg(test)]
 mod tests {
     use quorate_core::error::Error;
+    use quorate_core::time::WallTime;
     use quorate_raft::sessions::logged;
     use quorate_raft::types::Term;
 
@@ -107,8 +98,8 @@ mod tests {
         };
         let kinds = [
             EntryKind::Empty,
-            EntryKind::Command(logged(WallTime(1), Request::Plain(change.encode()))),
-            EntryKind::Command(logged(WallTime(2), Request::Plain(change.encode()))),
+            EntryKind::Command(logged(WallTime(1), Request::Plain(change.clone()))),
+            EntryKind::Command(logged(WallTime(2), Request::Plain(change.clone()))),
         ];
         for (index, kind) in (1..).zip(kinds) {
             let entry = Entry {

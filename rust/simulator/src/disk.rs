@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_consensus::shard::rows;
+use quorate_consensus::rows;
 use quorate_core::error::Error;
 use quorate_core::files::{FileDone, FileTask};
 use quorate_core::ids::KeyspaceId;

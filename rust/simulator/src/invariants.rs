@@ -84,7 +84,7 @@ fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Se
         return None;
     };
     let (group, raft) = match role {
-        RoleId::Control => (CONTROL_GROUP, world.control(node)?.group().raft()?),
+        RoleId::Control => (CONTROL_GROUP, world.control(node)?.raft()?),
         RoleId::Shard(group) => (group, world.shard(node, group)?.raft()?),
         _ => return None,
     };
@@ -94,7 +94,7 @@ fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Se
 /// The servers of a Raft group that run.
 fn raft_servers(world: &World, group: GroupId) -> Vec<Seen<'_>> {
     let raft = |node: NodeId| match group == CONTROL_GROUP {
-        true => world.control(node)?.group().raft(),
+        true => world.control(node)?.raft(),
         false => world.shard(node, group)?.raft(),
     };
     let nodes = world.nodes();

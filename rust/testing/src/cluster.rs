@@ -33,7 +33,7 @@ pub struct Profile {
     /// How long persists, reads and steps with files take. `None` is at once.
     pub disk: Option<(u64, u64)>,
     /// How long until derived rows survive a crash. `None` is at once.
-    pub settling: Option<(u64, u64)>,
+    pub flushing: Option<(u64, u64)>,
 }
 
 impl Profile {
@@ -43,7 +43,7 @@ impl Profile {
         lost: 0,
         repeated: 0,
         disk: None,
-        settling: None,
+        flushing: None,
     };
 
     /// Every message takes half a millisecond, and disks answer at once.

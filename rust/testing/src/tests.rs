@@ -352,7 +352,7 @@ fn what_takes_how_long_is_drawn_and_the_same_seed_draws_the_same() {
             lost: 200,
             repeated: 200,
             disk: Some((100, 3_000)),
-            settling: Some((100, 3_000)),
+            flushing: Some((100, 3_000)),
         };
         let mut cluster = Cluster::new(Toy, 1..=3, profile, seed, 0);
         cluster.start_all();

@@ -23,19 +23,20 @@ use bytes::Bytes;
 use quorate_core::bugs::{Bug, Bugs};
 use quorate_core::error::Error;
 use quorate_core::files::FileTask;
-use quorate_core::ids::KeyspaceId;
 use quorate_core::key::counter_row;
 use quorate_core::store::{JournalOp, Priority, Query, Rows, StateWrite, StreamId, Table};
 use quorate_core::time::Instant;
 use quorate_protocol::role::{Effect, Event};
 use quorate_raft::types::GroupId;
 
-use crate::control::adapter::Adapter;
+use crate::control::Control;
 use crate::control::known::{FULL_PAUSE, KNOWN_SAVE, KNOWN_TIMERS_END};
-use crate::control::{Control, ControlPlane, Turn};
-use crate::shard::rows;
+use crate::control::state::Gone;
+use crate::host::OWN_TOKENS;
+use crate::rows;
+use crate::turn::Turn;
 
-const SWEEP_READ: u64 = Adapter::<ControlPlane>::READ + 1;
+const SWEEP_READ: u64 = OWN_TOKENS + 1;
 const SWEEP_PERSIST: u64 = KNOWN_SAVE + 1;
 /// A fence has a persist of each priority.
 const FENCES: [(u64, Priority); 3] = [
@@ -44,19 +45,12 @@ const FENCES: [(u64, Priority); 3] = [
     (KNOWN_SAVE + 4, Priority::Bulk),
 ];
 /// The control plane keeps no files: it has no other.
-const SWEEP_FILES: u64 = 0;
+const SWEEP_FILES: u64 = OWN_TOKENS;
 const SWEEP_TIMER: u64 = KNOWN_TIMERS_END;
 /// Rows of one slice.
 const SLICE_ROWS: u32 = 256;
 /// And about so many bytes of them.
 const SLICE_BYTES: u32 = 256 << 10;
-
-/// What something may be left of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Gone {
-    Group(GroupId),
-    Keyspace(KeyspaceId),
-}
 
 /// A part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

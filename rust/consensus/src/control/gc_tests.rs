@@ -1,6 +1,7 @@
 //! Whatever comes in between, each part of everything that is gone is looked at, behind all that was under way.
 
 use quorate_core::contract::rng_from_seed;
+use quorate_core::ids::KeyspaceId;
 use quorate_core::time::Instant;
 use rand_core::Rng as _;
 

@@ -18,16 +18,15 @@ use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{Effect, Event, RoleId};
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_raft::format;
-use quorate_raft::machine::Machine as _;
 
-use crate::control::adapter::Adapter;
-use crate::control::{Control, ControlPlane, PROPOSALS_TIMER, Turn};
+use crate::control::{Control, ControlPlane, PROPOSALS_TIMER};
+use crate::host::OWN_TOKENS;
+use crate::turn::Turn;
 
 /// The read of it.
-pub(super) const KNOWN_READ: u64 = 0;
+pub(super) const KNOWN_READ: u64 = OWN_TOKENS;
 /// The persist of it.
-pub(super) const KNOWN_SAVE: u64 = Adapter::<ControlPlane>::TOKENS;
+pub(super) const KNOWN_SAVE: u64 = OWN_TOKENS;
 /// The timer after which it is written again.
 const KNOWN_TIMER: u64 = PROPOSALS_TIMER + 1;
 /// The first timer that others may use.
@@ -116,7 +115,7 @@ impl Control {
             priority: Priority::Normal,
             ops: vec![JournalOp::PutHard {
                 key: known_key(),
-                value: format::encode(&self.known),
+                value: self.known.save(),
             }],
         });
     }

@@ -13,14 +13,15 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect};
 use quorate_protocol::topology::MAX_VOTERS;
-use quorate_raft::event::{Event as GroupEvent, Proposal, ProposeError, Question, ReadLevel};
+use quorate_raft::event::{ProposeError, Question, ReadLevel};
 use quorate_raft::server::Refusal;
-use quorate_raft::sessions::{Answer, Request as LogRequest};
+use quorate_raft::sessions::Answer;
 use quorate_raft::types::LogPosition;
 use quorate_versions::WriteId;
 
 use crate::control::pending::{Attempt, Origin, PendingKind, PendingRequest, is_outcome};
-use crate::control::{Control, LIST_PATIENCE, PROPOSALS_TIMER, Turn};
+use crate::control::{Control, LIST_PATIENCE, PROPOSALS_TIMER};
+use crate::turn::Turn;
 
 /// The least time between two attempts that failed at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -182,13 +183,9 @@ impl Control {
             PendingKind::Change(change)
                 if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
             {
-                let proposal = Proposal {
-                    id,
-                    deadline: ask.deadline,
-                    request: LogRequest::Plain(change.encode()),
-                };
+                let (deadline, change) = (ask.deadline, change.clone());
                 self.propose(id);
-                self.drive(GroupEvent::Propose(vec![proposal]), turn);
+                self.put_into_log(id, deadline, change, turn);
             }
             PendingKind::Change(change) => match (leader, &ask.origin) {
                 (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
@@ -223,7 +220,7 @@ impl Control {
                     query: Bytes::new(),
                 };
                 self.set(id, Attempt::Reading);
-                self.drive(GroupEvent::Query(query), turn);
+                self.ask_leader(query, turn);
             }
             PendingKind::List => self.list(id, turn),
             PendingKind::Relay(..) => self.pause(id, turn.now),
@@ -294,7 +291,7 @@ impl Control {
     pub(super) fn proposed(
         &mut self,
         id: u64,
-        result: Result<(LogPosition, Answer), ProposeError>,
+        result: Result<(LogPosition, Answer<Outcome>), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
         let Some(ask) = self
@@ -312,11 +309,7 @@ impl Control {
             }
         }
         match result {
-            Ok((_, Answer::Done(bytes))) => {
-                let outcome = Outcome::decode(&bytes);
-                let outcome = outcome.unwrap_or_else(|error| panic!("the state machine's answer: {error}"));
-                self.done(id, outcome, turn);
-            }
+            Ok((_, Answer::Done(outcome))) => self.done(id, outcome, turn),
             Ok((_, answer)) => panic!("a command outside of a session was answered {answer:?}"),
             Err(ProposeError::Session(error)) => {
                 panic!("a command outside of a session was refused: {error}")

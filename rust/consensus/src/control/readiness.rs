@@ -12,18 +12,16 @@ use quorate_protocol::control_command::Outcome;
 use quorate_protocol::keyspace::Mode;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, RoleId};
-use quorate_raft::event::{Event as GroupEvent, Question, ReadLevel};
+use quorate_raft::event::{Question, ReadLevel};
 
 use crate::control::pending::{Attempt, PendingKind, PendingRequest};
-use crate::control::{Control, PUSH, SERVE_PATIENCE, Turn};
+use crate::control::{Control, PUSH, SERVE_PATIENCE};
+use crate::turn::Turn;
 
 impl Control {
     /// A change was applied: it is answered when those who can be reached serve it.
     pub(super) fn done(&mut self, id: u64, outcome: Outcome, turn: &mut Turn<'_>) {
-        let generation = self
-            .group()
-            .state()
-            .map_or(0, |state| state.machine().generation());
+        let generation = self.applied().map_or(0, |(_, state)| state.generation());
         let until = turn.now.instant + SERVE_PATIENCE;
         self.set(
             id,
@@ -40,7 +38,7 @@ impl Control {
             level: ReadLevel::Linearizable,
             query: Bytes::new(),
         };
-        self.drive(GroupEvent::Query(push), turn);
+        self.ask_leader(push, turn);
     }
 
     /// What the leader knows, this node knows now.
@@ -52,10 +50,7 @@ impl Control {
         else {
             return;
         };
-        let generation = self
-            .group()
-            .state()
-            .map_or(0, |state| state.machine().generation());
+        let generation = self.applied().map_or(0, |(_, state)| state.generation());
         match &ask.kind {
             // Answered when the node role serves what this node knows.
             _ if caught_up => {

@@ -4,39 +4,20 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{GroupClaim, Membership};
 use quorate_protocol::role::Effect;
 use quorate_protocol::telemetry::TimelineEvent;
-use quorate_raft::action::Notice;
 use quorate_raft::status::Activity;
 
 use crate::control::Control;
 use crate::control::state::{CONTROL_GROUP, ControlPlane};
+use crate::host::Host;
 use crate::report;
 
 /// What was told last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reporter {
-    elections: u64,
-    campaigning: bool,
     last: Option<GroupClaim>,
 }
 
 impl Reporter {
-    /// Whether the server has called for an election and heard of no leader since.
-    pub(super) fn is_campaigning(&self) -> bool {
-        self.campaigning
-    }
-
-    pub(super) fn notice(&mut self, notice: &Notice, effects: &mut Vec<Effect>) {
-        match notice {
-            Notice::Campaigning { pre, .. } => {
-                self.campaigning = true;
-                self.elections += u64::from(!pre);
-            }
-            Notice::Leading { .. } | Notice::Following { .. } => self.campaigning = false,
-            _ => {}
-        }
-        effects.extend(report::timeline(CONTROL_GROUP, notice).map(Effect::Emit));
-    }
-
     /// The state is another than before, in a later generation.
     pub(super) fn changed(&self, before: &ControlPlane, after: &ControlPlane, effects: &mut Vec<Effect>) {
         let mut emit = |event| effects.push(Effect::Emit(event));
@@ -87,10 +68,10 @@ impl Reporter {
 impl Control {
     /// The cluster, as far as this node knows it.
     pub(super) fn membership(&self) -> Membership {
-        let configuration = self.group().raft().map(|raft| raft.configuration());
+        let configuration = self.raft().map(|raft| raft.configuration());
         Membership {
             topology: self.topology(),
-            version: self.group().state().map_or(0, |state| state.machine().version()),
+            version: self.applied().map_or(0, |(_, state)| state.version()),
             voters: configuration.map_or(Vec::new(), |members| members.all_voters().collect()),
             learners: configuration.map_or(Vec::new(), |members| members.learners.iter().copied().collect()),
         }
@@ -98,8 +79,8 @@ impl Control {
 
     /// What this node's server claims about the group.
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
-        let (group, elections) = (self.group(), self.reporter.elections);
+        let elections = self.host().map_or(0, Host::elections);
         let name = (CONTROL_GROUP, "control");
-        report::claim(name, self.me(), group.raft(), group.broken(), elections, now)
+        report::claim(name, self.me(), self.raft(), self.broken(), elections, now)
     }
 }

@@ -14,12 +14,12 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceChange, KeyspaceSettings, Mode};
 use quorate_protocol::topology::{Member, Topology};
 use quorate_raft::format::{self, FormatError};
-use quorate_raft::machine::{Machine, StateMachine};
 use quorate_raft::types::{GroupId, LogIndex, LogPosition};
 use quorate_versions::WriteId;
 use serde::{Deserialize, Serialize};
 
-use crate::control::gc::Gone;
+use crate::host::Machine;
+use crate::rows;
 
 /// The control plane's own group. All others have greater numbers.
 pub const CONTROL_GROUP: GroupId = GroupId(1);
@@ -29,6 +29,13 @@ pub const CLUSTER_VERSION: u16 = 1;
 
 /// So many answers are kept for commands that come again. A command is only repeated while somebody waits for it.
 const RECENT: usize = 1024;
+
+/// What something may be left of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Gone {
+    Group(GroupId),
+    Keyspace(KeyspaceId),
+}
 
 /// What the control plane agrees on.
 ///
@@ -250,43 +257,65 @@ impl ControlPlane {
     }
 }
 
-impl StateMachine for ControlPlane {
-    type Command = Change;
-
-    fn decode(command: &Bytes) -> Result<Change, FormatError> {
-        Change::decode(command)
-    }
-
-    fn apply(&mut self, position: LogPosition, _time: WallTime, change: Change) -> Bytes {
+impl ControlPlane {
+    /// Executes a change, once however often it comes.
+    pub fn apply(&mut self, position: LogPosition, change: Change) -> Outcome {
         let Change { id, command } = change;
         let known = self.recent.iter().find(|(recent, _)| *recent == id);
-        let outcome = match known {
-            Some((_, outcome)) => outcome.clone(),
-            None => {
-                let outcome = self.execute(position.index, command);
-                self.recent.push_back((id, outcome.clone()));
-                if self.recent.len() > RECENT {
-                    self.recent.pop_front();
-                }
-                outcome
-            }
-        };
-        outcome.encode()
-    }
-}
-
-impl Machine for ControlPlane {
-    /// There is nothing to ask: who may see the state has it. A query is only a barrier.
-    fn query(&self, _query: &Bytes) -> Bytes {
-        Bytes::new()
+        if let Some((_, outcome)) = known {
+            return outcome.clone();
+        }
+        let outcome = self.execute(position.index, command);
+        self.recent.push_back((id, outcome.clone()));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        outcome
     }
 
-    fn save(&self) -> Bytes {
+    /// Its bytes, as disks have them.
+    pub fn save(&self) -> Bytes {
         format::encode(self)
     }
 
-    fn load(bytes: &Bytes) -> Result<Self, FormatError> {
+    /// The state that was saved.
+    ///
+    /// # Errors
+    /// [`FormatError`] if `bytes` are none.
+    pub fn load(bytes: &Bytes) -> Result<Self, FormatError> {
         format::decode("control plane", bytes)
+    }
+}
+
+/// The state as its host has it: in memory, and in one row of its group, which is written after each batch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Replicated {
+    pub(super) plane: ControlPlane,
+    /// The row is older.
+    changed: bool,
+}
+
+impl Machine for Replicated {
+    type Command = Change;
+    type Outcome = Outcome;
+
+    fn resume(_group: GroupId, row: Option<&Bytes>) -> Result<Self, String> {
+        let plane = row.map(ControlPlane::load).transpose();
+        Ok(Replicated {
+            plane: plane.map_err(|error| error.to_string())?.unwrap_or_default(),
+            changed: false,
+        })
+    }
+
+    fn execute(&mut self, position: LogPosition, _time: WallTime, change: Change) -> Outcome {
+        self.changed = true;
+        self.plane.apply(position, change)
+    }
+
+    fn take(&mut self) -> BTreeMap<Bytes, Option<Bytes>> {
+        let row = std::mem::take(&mut self.changed)
+            .then(|| (rows::machine_key(CONTROL_GROUP), Some(self.plane.save())));
+        row.into_iter().collect()
     }
 }
 

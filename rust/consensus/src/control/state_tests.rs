@@ -35,7 +35,7 @@ impl Log {
             index: LogIndex(self.index),
         };
         let change = Change { id, command };
-        Outcome::decode(&self.state.apply(position, WallTime(0), change)).unwrap()
+        self.state.apply(position, change)
     }
 
     fn create(&mut self, name: &str, replicas: u8) -> Outcome {

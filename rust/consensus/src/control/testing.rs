@@ -32,12 +32,13 @@ pub(super) type Cluster = quorate_testing::Cluster<Roles<Plane>>;
 pub(super) type TraceEvent = quorate_testing::TraceEvent<Roles<Plane>>;
 
 /// A cluster of which no node runs.
-pub(super) fn stopped(nodes: u16, seed: u64) -> Cluster {
+pub(super) fn stopped(nodes: u16, seed: u64, bugs: Bugs) -> Cluster {
     let nodes = (1..=nodes).map(NodeId);
     let plane = Plane {
         ports: nodes.clone().map(|node| (node, 0)).collect(),
         served: BTreeMap::new(),
         seed,
+        bugs,
     };
     let mut cluster = Cluster::new(Roles(plane), nodes, Profile::STEADY, seed, 10_000_000);
     for node in cluster.nodes.values_mut() {
@@ -53,13 +54,14 @@ pub(super) struct Plane {
     /// As each node role wants them served.
     pub(super) served: BTreeMap<NodeId, BTreeMap<KeyspaceId, Keyspace>>,
     seed: u64,
+    bugs: Bugs,
 }
 
 impl Plane {
     fn surroundings(&self, node: NodeId) -> Surroundings {
         let topology = topology(self.ports.keys().copied(), 4, |node| self.ports[&node]);
         let placement = Placement::new(topology).expect("a ring of small numbers");
-        surroundings(node, placement, Timing::default(), Bugs::none())
+        surroundings(node, placement, Timing::default(), self.bugs)
     }
 
     fn hosted(

@@ -1,6 +1,7 @@
 //! Plays `tests/transcripts/control`: a cluster's control plane in memory ([`testing`](super::testing)). A message takes half a
 //! millisecond.
 
+use quorate_core::bugs::Bugs;
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
@@ -46,7 +47,7 @@ impl Script for Play {
     fn verbs() -> Vec<Verb<Self>> {
         let mut all: Vec<Verb<Self>> = verbs! {
             "cluster" "nodes=3 [stopped]" "nodes that have just started, or have not" |play, call| {
-                let cluster = play.cluster.insert(stopped(call.parsed("nodes")?.unwrap_or(3), 1));
+                let cluster = play.cluster.insert(stopped(call.parsed("nodes")?.unwrap_or(3), 1, Bugs::none()));
                 if call.word() != Some("stopped") {
                     cluster.start_all();
                 }

@@ -10,20 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use quorate_core::error::Error;
-use quorate_core::store::{Query, Rows, StateWrite, Table};
-use quorate_protocol::role::Effect;
-use quorate_protocol::shard_command::Command;
+use quorate_core::store::{StateWrite, Table};
 use quorate_raft::entry::{Entry, EntryKind};
 use quorate_raft::format::{self, FormatError};
 use quorate_raft::group::unreadable;
 use quorate_raft::sessions::{Logged, SessionId, Sessions};
 use quorate_raft::types::{GroupId, LogIndex, LogPosition};
+use serde::de::DeserializeOwned;
 
-use crate::shard::rows::{self, Marker};
-use crate::shard::server::Server;
-use crate::shard::store::Store;
-use crate::shard::turn::Turn;
+use crate::host::machine::Machine;
+use crate::rows::{self, Marker};
 
 /// So many entries are applied together at most.
 const MOST_ENTRIES: usize = 1024;
@@ -32,15 +28,15 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Committed {
-    position: LogPosition,
+pub(super) struct Committed<C> {
+    pub(super) position: LogPosition,
     /// Bytes that it has in the log.
     size: usize,
     /// What is to be done; nothing for an entry without a command.
-    logged: Option<Logged<Command>>,
+    pub(super) logged: Option<Logged<C>>,
 }
 
-impl Committed {
+impl<C: DeserializeOwned> Committed<C> {
     fn read(entry: &Entry) -> Result<Self, FormatError> {
         Ok(Committed {
             position: entry.position(),
@@ -55,21 +51,21 @@ impl Committed {
 
 /// Entries on their way to the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Pipeline {
+pub(super) struct Pipeline<M: Machine> {
     group: GroupId,
-    state: Sessions<Store>,
-    applied: LogPosition,
-    queue: VecDeque<Committed>,
+    pub(super) state: Sessions<M>,
+    pub(super) applied: LogPosition,
+    pub(super) queue: VecDeque<Committed<M::Command>>,
     /// Of so many entries at the front the conditions are being looked up.
-    looking_up: Option<usize>,
+    pub(super) looking_up: Option<usize>,
     /// The rows that are being read for that.
-    lookups: BTreeMap<u64, Bytes>,
+    pub(super) lookups: BTreeMap<u64, Bytes>,
     /// The rows are being replaced by those of a snapshot that has everything up to there.
     restoring: Option<LogPosition>,
 }
 
-impl Pipeline {
-    pub(super) fn new(group: GroupId, state: Sessions<Store>, marker: Marker) -> Self {
+impl<M: Machine> Pipeline<M> {
+    pub(super) fn new(group: GroupId, state: Sessions<M>, marker: Marker) -> Self {
         Pipeline {
             group,
             state,
@@ -79,6 +75,11 @@ impl Pipeline {
             lookups: BTreeMap::new(),
             restoring: None,
         }
+    }
+
+    /// The state after the last entry that was applied.
+    pub(super) fn machine(&self) -> &M {
+        self.state.machine()
     }
 
     /// The last entry that is in the rows.
@@ -111,7 +112,7 @@ impl Pipeline {
     }
 
     /// The rows are those of a snapshot now.
-    pub(super) fn restored(&mut self, state: Sessions<Store>, marker: Marker) {
+    pub(super) fn restored(&mut self, state: Sessions<M>, marker: Marker) {
         assert_eq!(
             Some(marker.applied),
             self.restoring.take(),
@@ -122,7 +123,7 @@ impl Pipeline {
     }
 
     /// Takes entries that are durable, as many as there are, within bounds.
-    fn choose(&self, stable: LogIndex) -> usize {
+    pub(super) fn choose(&self, stable: LogIndex) -> usize {
         let mut bytes = 0;
         let durable = self
             .queue
@@ -137,124 +138,22 @@ impl Pipeline {
     }
 
     /// The rows that must be read before these entries are applied.
-    fn unknown(&self, entries: usize) -> BTreeSet<Bytes> {
+    pub(super) fn unknown(&self, entries: usize) -> BTreeSet<Bytes> {
         let logged = self
             .queue
             .iter()
             .take(entries)
             .filter_map(|entry| entry.logged.as_ref());
         let commands = logged.filter_map(|logged| logged.request.command());
-        let store = self.state.machine();
-        let asked = commands.flat_map(|command| store.pending(command));
-        asked.filter(|row| !store.knows(row)).collect()
+        let machine = self.state.machine();
+        let asked = commands.flat_map(|command| machine.asks_about(command));
+        asked.filter(|row| !machine.knows(row)).collect()
     }
 }
 
-impl Server {
-    /// Applies what can be applied, and answers whoever has waited for that.
-    pub(super) fn apply(&mut self, turn: &mut Turn<'_>) {
-        while self.broken.is_none()
-            && !self.pipeline.is_restoring()
-            && self.pipeline.lookups.is_empty()
-            && !self.reads.must_not_be_disturbed()
-        {
-            if let Some(count) = self.pipeline.looking_up.take() {
-                self.execute(count, turn);
-                continue;
-            }
-            let count = self.pipeline.choose(self.raft.log().stable());
-            if count == 0 {
-                break;
-            }
-            let unknown = self.pipeline.unknown(count);
-            if unknown.is_empty() {
-                self.execute(count, turn);
-                continue;
-            }
-            self.pipeline.looking_up = Some(count);
-            for row in unknown {
-                let token = self.token();
-                self.pipeline.lookups.insert(token, row.clone());
-                turn.push(Effect::Read {
-                    token,
-                    query: Query::Get {
-                        table: Table::Groups,
-                        key: row,
-                    },
-                });
-            }
-        }
-        if self.broken.is_none() {
-            self.answer_reads(turn);
-        }
-    }
-
-    /// Whether there is something to apply.
-    pub(super) fn has_more(&self) -> bool {
-        self.pipeline.choose(self.raft.log().stable()) > 0
-    }
-
-    /// Takes the answer of a lookup; gives it back if it is none. When all are there, [`apply`](Self::apply) goes on.
-    ///
-    /// If the row cannot be read, this server breaks down: without it, it would not do what the others do. Only this one: the
-    /// other roles of the node have rows of their own.
-    pub(super) fn looked_up(
-        &mut self,
-        token: u64,
-        result: Result<Rows, Error>,
-    ) -> Option<Result<Rows, Error>> {
-        let Some(row) = self.pipeline.lookups.remove(&token) else {
-            return Some(result);
-        };
-        let found = result.and_then(|rows| {
-            let value = rows.rows.first().map(|(_, value)| rows::decode_record(value));
-            value.transpose()
-        });
-        match found {
-            Ok(record) => {
-                let store = self.pipeline.state.machine_mut();
-                store.know(row, record.map(|record| record.version));
-            }
-            Err(error) => {
-                self.broken = Some(format!(
-                    "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
-                     majority of its other members is up"
-                ));
-            }
-        }
-        None
-    }
-
-    /// Applies so many entries at the front: all that their conditions ask about is known.
-    fn execute(&mut self, count: usize, turn: &mut Turn<'_>) {
-        let pipeline = &mut self.pipeline;
-        let mut touched: BTreeSet<SessionId> = BTreeSet::new();
-        let mut resolved = Vec::new();
-        for entry in pipeline.queue.drain(..count) {
-            let position = entry.position;
-            let execute = |store: &mut Store, time, command| store.execute(position, time, command);
-            let answer = match entry.logged {
-                Some(logged) => Some(pipeline.state.apply_read(position, logged, &mut touched, execute)),
-                None => {
-                    pipeline.state.skip(position);
-                    None
-                }
-            };
-            self.waiting.committed(position, answer.as_ref(), &mut resolved);
-            pipeline.applied = position;
-        }
-        let writes = pipeline.rows(&touched);
-        turn.push(Effect::ApplyRows {
-            token: pipeline.applied.index.0,
-            writes,
-        });
-        self.resolved(resolved, turn);
-    }
-}
-
-impl Pipeline {
+impl<M: Machine> Pipeline<M> {
     /// The rows that have changed, and the marker.
-    fn rows(&mut self, touched: &BTreeSet<SessionId>) -> Vec<StateWrite> {
+    pub(super) fn rows(&mut self, touched: &BTreeSet<SessionId>) -> Vec<StateWrite> {
         let group = self.group;
         let mut rows: Vec<(Bytes, Option<Bytes>)> = self.state.machine_mut().take().into_iter().collect();
         for session in touched {
@@ -276,7 +175,3 @@ impl Pipeline {
         rows.into_iter().map(write).collect()
     }
 }
-
-#[cfg(test)]
-#[path = "pipeline_tests.rs"]
-mod tests;

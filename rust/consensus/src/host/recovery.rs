@@ -1,5 +1,7 @@
 //! A server that starts: what the journal has of its log, and what the store has of its rows.
 
+use std::marker::PhantomData;
+
 use quorate_core::error::Error;
 use quorate_core::store::{Query, Rows, Table};
 use quorate_protocol::role::Effect;
@@ -8,9 +10,9 @@ use quorate_raft::recovery::{Done, Recovery};
 use quorate_raft::sessions::{SessionId, Sessions};
 use quorate_raft::types::GroupId;
 
-use crate::shard::rows::{self, Marker};
-use crate::shard::store::Store;
-use crate::shard::turn::Turn;
+use crate::host::machine::Machine;
+use crate::rows::{self, BeginningKey, Marker};
+use crate::turn::Turn;
 
 /// The reads of the log.
 const LOG: u64 = 1;
@@ -19,14 +21,28 @@ const ROWS: u64 = 2;
 const PAGE_ROWS: u32 = 4096;
 const PAGE_BYTES: u32 = 1 << 20;
 
-/// The rows that a server begins with: its marker and sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Beginning {
+/// The rows that a server begins with: its marker, the state that is kept in memory, and sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Beginning<M> {
     marker: Option<Marker>,
+    machine: Option<bytes::Bytes>,
     sessions: Vec<(SessionId, bytes::Bytes)>,
+    /// What is made of them.
+    kind: PhantomData<M>,
 }
 
-impl Beginning {
+impl<M> Default for Beginning<M> {
+    fn default() -> Self {
+        Beginning {
+            marker: None,
+            machine: None,
+            sessions: Vec::new(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<M: Machine> Beginning<M> {
     /// The read of all of them, or of those behind a row.
     pub(super) fn query(group: GroupId, after: Option<bytes::Bytes>) -> Query {
         let range = rows::beginning(group);
@@ -49,9 +65,10 @@ impl Beginning {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let last = page.rows.last().map(|(row, _)| row.clone());
         for (row, value) in page.rows {
-            match rows::decode_session_key(&row).map_err(|error| text(&error))? {
-                Some(session) => self.sessions.push((session, value)),
-                None => {
+            match rows::decode_beginning_key(&row).map_err(|error| text(&error))? {
+                BeginningKey::Session(session) => self.sessions.push((session, value)),
+                BeginningKey::Machine => self.machine = Some(value),
+                BeginningKey::Marker => {
                     let marker = format::decode("marker", &value).map_err(|error| text(&error))?;
                     self.marker = Some(marker);
                 }
@@ -69,10 +86,10 @@ impl Beginning {
     }
 
     /// The state that these rows are of; the position of its last entry.
-    pub(super) fn state(self, group: GroupId) -> Result<(Sessions<Store>, Marker), String> {
+    pub(super) fn state(self, group: GroupId) -> Result<(Sessions<M>, Marker), String> {
         let marker = self.marker.unwrap_or_default();
         let state = Sessions::resume(
-            Store::new(group),
+            M::resume(group, self.machine.as_ref())?,
             marker.applied.index,
             marker.clock,
             self.sessions,
@@ -83,21 +100,21 @@ impl Beginning {
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct GroupRecovery {
+pub(crate) struct GroupRecovery<M> {
     group: GroupId,
     recovery: Recovery,
     log: Option<Done>,
-    beginning: Beginning,
+    beginning: Beginning<M>,
 }
 
 /// All that it has found.
-pub(super) struct Recovered {
+pub(crate) struct Recovered<M> {
     pub(super) log: Done,
-    pub(super) beginning: Beginning,
+    pub(super) beginning: Beginning<M>,
 }
 
-impl GroupRecovery {
-    pub(super) fn new(group: GroupId) -> Self {
+impl<M: Machine> GroupRecovery<M> {
+    pub(crate) fn new(group: GroupId) -> Self {
         GroupRecovery {
             group,
             recovery: Recovery::without_snapshot(group),
@@ -106,7 +123,7 @@ impl GroupRecovery {
         }
     }
 
-    pub(super) fn start(&self, turn: &mut Turn<'_>) {
+    pub(crate) fn start(&self, turn: &mut Turn<'_>) {
         turn.push(Effect::Read {
             token: LOG,
             query: self.recovery.query(),
@@ -114,12 +131,12 @@ impl GroupRecovery {
     }
 
     /// Takes what was read; everything, when that was the last.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         token: u64,
         result: Result<Rows, Error>,
         turn: &mut Turn<'_>,
-    ) -> Result<Option<Recovered>, String> {
+    ) -> Result<Option<Recovered<M>>, String> {
         let page = result.map_err(|error| error.to_string())?;
         let next = match token {
             LOG => match self.recovery.read(page).map_err(|error| error.to_string())? {
@@ -143,7 +160,7 @@ impl GroupRecovery {
         };
         turn.push(Effect::Read {
             token: ROWS,
-            query: Beginning::query(self.group, next),
+            query: Beginning::<M>::query(self.group, next),
         });
         Ok(None)
     }

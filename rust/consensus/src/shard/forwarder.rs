@@ -33,7 +33,7 @@ use rand_core::Rng as _;
 use crate::shard::kind::measure;
 use crate::shard::no_such_group;
 use crate::shard::ownership::misdirected;
-use crate::shard::turn::Turn;
+use crate::turn::Turn;
 use pending::{Attempt, PendingRequest};
 
 /// The timer of the forwarder.

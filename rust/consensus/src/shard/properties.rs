@@ -82,14 +82,14 @@ impl Run {
                 lost: below(100),
                 repeated: below(60),
                 disk: Some((100, 1_000 + below(20_000))),
-                settling: Some((1_000, 100_000)),
+                flushing: Some((1_000, 100_000)),
             },
             false => Profile {
                 latency: Some((100, 2_000)),
                 lost: 0,
                 repeated: 5,
                 disk: Some((50, 3_000)),
-                settling: Some((1_000, 60_000)),
+                flushing: Some((1_000, 60_000)),
             },
         };
         let settings = &mut setup.settings;
@@ -115,6 +115,10 @@ impl Run {
             settings.chunk_window = 2;
         }
         let mut cluster = setup.stopped();
+        cluster.record = seed.is_multiple_of(8);
+        if below(2) == 0 {
+            cluster.scramble(seed);
+        }
         cluster.start_all();
         Run {
             cluster,
@@ -217,7 +221,12 @@ fn run(seed: u64, bugs: Bugs) -> Result<(u64, u64, u64), String> {
     let story = || {
         let mut run = Run::new(seed, bugs);
         match run.story() {
-            Ok(()) => Ok(run.invariants.done),
+            Ok(()) => {
+                for recording in run.cluster.into_recordings() {
+                    recording.replay();
+                }
+                Ok(run.invariants.done)
+            }
             Err(property) => Err(format!("seed {seed} at {}: {property}", run.cluster.now)),
         }
     };

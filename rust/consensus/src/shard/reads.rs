@@ -6,71 +6,37 @@
 //! While entries wait for such reads no others begin: else they would keep the rows from moving for ever. When a snapshot
 //! takes the place of the rows, reads that are under way begin again after it.
 
-use std::collections::BTreeMap;
-
 use quorate_core::error::Error;
 use quorate_core::store::{Query, Rows, Table};
-use quorate_core::time::Instant;
 use quorate_protocol::api::{Record, Request, Response, View};
 use quorate_protocol::role::Effect;
 use quorate_raft::event::{Question, ReadLevel};
-use quorate_raft::types::LogIndex;
 
-use crate::shard::rows;
+use crate::rows;
+use crate::shard::reading::Reading;
 use crate::shard::server::Server;
-use crate::shard::turn::Turn;
+use crate::turn::Turn;
 
 /// About how many bytes of rows one answer has.
 const PAGE_BYTES: u32 = 1 << 20;
 /// The most rows of one page.
 const PAGE_ROWS: u32 = 10_000;
 
-/// A request whose rows are being read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Reading {
-    question: Question,
-    view: View,
-    /// Everything that was acknowledged before this is in it, if anything is known.
-    since: Option<Instant>,
-    /// By place among the request's keys.
-    found: Vec<Option<Result<Rows, Error>>>,
-    left: usize,
-}
-
-/// The reads that are under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Reads {
-    /// By request.
-    readings: BTreeMap<u64, Reading>,
-    /// Whose row, and which of its keys.
-    tokens: BTreeMap<u64, (u64, usize)>,
-    /// How many requests read several keys.
-    several: usize,
-}
-
-impl Reads {
-    /// Whether rows must stay as they are for now.
-    pub(super) fn must_not_be_disturbed(&self) -> bool {
-        self.several > 0
-    }
-}
-
 impl Server {
     /// Reads for all whose read index is applied.
     pub(super) fn answer_reads(&mut self, turn: &mut Turn<'_>) {
-        if self.pipeline.is_restoring() || self.reads.must_not_be_disturbed() && self.has_more() {
+        if self.host.is_restoring() || self.reads.must_not_be_disturbed() && self.host.has_more() {
             return;
         }
-        for question in self.waiting.take_ready(self.pipeline.applied()) {
+        for question in self.host.take_ready() {
             self.start_reading(question, turn);
         }
     }
 
     /// The rows go: what is being read of them is read again when there are others.
     pub(super) fn read_again(&mut self) {
-        for (id, reading) in std::mem::take(&mut self.reads).readings {
-            self.waiting.ask(reading.question);
-            self.waiting.ready(vec![id], LogIndex(0));
+        for reading in std::mem::take(&mut self.reads).readings.into_values() {
+            self.host.ask_stale(reading.question);
         }
     }
 
@@ -109,14 +75,14 @@ impl Server {
         };
         let view = View {
             node: self.me,
-            leader: self.raft.leader(),
-            applied: self.pipeline.applied().0,
+            leader: self.host.raft().leader(),
+            applied: self.host.applied().0,
             staleness_micros: Some(0),
         };
-        let applied = self.pipeline.applied();
+        let applied = self.host.applied();
         let left = queries.len();
         let reading = Reading {
-            since: self.raft.fresh_since(applied, turn.now.instant),
+            since: self.host.raft().fresh_since(applied, turn.now.instant),
             question,
             view,
             found: vec![None; left],
@@ -125,7 +91,7 @@ impl Server {
         self.reads.several += usize::from(left > 1);
         self.reads.readings.insert(id, reading);
         for (place, query) in queries.into_iter().enumerate() {
-            let token = self.token();
+            let token = self.host.token();
             self.reads.tokens.insert(token, (id, place));
             turn.push(Effect::Read { token, query });
         }
@@ -136,12 +102,6 @@ impl Server {
 
     /// The disk has answered a read.
     pub(super) fn read_answered(&mut self, token: u64, result: Result<Rows, Error>, turn: &mut Turn<'_>) {
-        let Some(result) = self.looked_up(token, result) else {
-            return;
-        };
-        let Some(result) = self.snapshot_rows(token, result, turn) else {
-            return;
-        };
         let Some((id, place)) = self.reads.tokens.remove(&token) else {
             return;
         };

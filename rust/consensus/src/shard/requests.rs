@@ -5,51 +5,24 @@ use std::time::Duration;
 use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
-use quorate_core::time::{Instant, Now};
+use quorate_core::time::Instant;
 use quorate_protocol::api::{Committed, Request, Response};
 use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect, RoleId};
 use quorate_protocol::shard_command::{Command, Outcome};
-use quorate_protocol::telemetry::Span;
 use quorate_raft::event::{ProposeError, QueryError, Question, ReadLevel};
 use quorate_raft::server::Refusal;
-use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError, logged};
-use quorate_raft::types::{LogIndex, LogPosition};
+use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError};
+use quorate_raft::types::LogPosition;
 
 use crate::shard::kind::{log_request, measure};
+use crate::shard::pending::{Gathered, Origin, PendingRequest};
 use crate::shard::server::Server;
-use crate::shard::turn::Turn;
+use crate::turn::Turn;
 
 /// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
 const MARGIN: Duration = Duration::from_millis(50);
-
-/// Who waits for an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Origin {
-    Client(ClientRef),
-    /// The forwarder of some node.
-    Forwarder(Address),
-}
-
-/// A request in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PendingRequest {
-    pub(super) origin: Origin,
-    pub(super) header: Header,
-    pub(super) request: Request,
-    started: Now,
-    /// In doubt while it is in the log.
-    attempts: Attempts,
-}
-
-/// A command on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Gathered {
-    id: u64,
-    deadline: Instant,
-    request: LogRequest<Command>,
-}
 
 /// Hands a client's request to the forwarder of this node.
 pub(super) fn relay(
@@ -111,7 +84,9 @@ impl Server {
         self.pending.insert(id, ask);
         match (logged, level) {
             (Err(error), _) => self.finish(id, Err(error), turn),
-            (Ok(Some(_)), _) if !self.raft.is_leader() => self.turn_away(id, self.raft.leader(), turn),
+            (Ok(Some(_)), _) if !self.host.raft().is_leader() => {
+                self.turn_away(id, self.host.raft().leader(), turn)
+            }
             (Ok(Some(request)), _) => self.gather(id, deadline, request, turn),
             (Ok(None), Some(level)) => self.ask_to_read(id, deadline, level, turn),
             (Ok(None), None) => {
@@ -147,24 +122,17 @@ impl Server {
         if gathered.is_empty() {
             return;
         }
-        let (waiting, commands): (Vec<_>, Vec<_>) = gathered
-            .into_iter()
-            .map(|gathered| {
-                let command = logged(now.wall, gathered.request);
-                ((gathered.id, gathered.deadline), command)
-            })
-            .unzip();
-        match self.drive(turn, |raft, turn| raft.propose(commands, turn)) {
-            Ok(first) => {
-                for (id, _) in &waiting {
-                    if let Some(ask) = self.pending.get_mut(id) {
+        let ids: Vec<u64> = gathered.iter().map(|gathered| gathered.id).collect();
+        match self.host.propose(gathered, turn) {
+            Ok(()) => {
+                for id in ids {
+                    if let Some(ask) = self.pending.get_mut(&id) {
                         ask.attempts.begin();
                     }
                 }
-                self.waiting.expect(first, waiting);
             }
             Err(refusal) => {
-                for (id, _) in waiting {
+                for id in ids {
                     self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
                 }
             }
@@ -195,7 +163,7 @@ impl Server {
             Err(ProposeError::Session(error @ (SessionError::Expired | SessionError::Forgotten))) => {
                 Err(Error::SessionExpired(error.to_string()))
             }
-            Err(ProposeError::NotCommitted) => return self.turn_away(id, self.raft.leader(), turn),
+            Err(ProposeError::NotCommitted) => return self.turn_away(id, self.host.raft().leader(), turn),
             Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
                 return self.turn_away(id, leader, turn);
             }
@@ -237,22 +205,21 @@ impl Server {
     }
 
     fn leader_or_me(&self) -> NodeId {
-        self.raft.leader().unwrap_or(self.me)
+        self.host.raft().leader().unwrap_or(self.me)
     }
 
     // ---- reads ----
 
     fn ask_to_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
-        self.waiting.ask(Question {
+        let question = Question {
             id,
             deadline,
             level,
             query: bytes::Bytes::new(),
-        });
+        };
         match level {
-            // As soon as there are rows.
-            ReadLevel::Stale => self.waiting.ready(vec![id], LogIndex(0)),
-            ReadLevel::Linearizable => self.drive(turn, |raft, turn| raft.read(vec![id], turn)),
+            ReadLevel::Stale => self.host.ask_stale(question),
+            ReadLevel::Linearizable => self.host.ask(question, turn),
         }
     }
 
@@ -275,7 +242,7 @@ impl Server {
 
     /// Somebody else leads, or nobody, or this server.
     pub(super) fn leader_changed(&mut self, turn: &mut Turn<'_>) {
-        let leader = self.raft.leader();
+        let leader = self.host.raft().leader();
         let forwarder = Address {
             node: self.me,
             role: RoleId::Forwarder(self.home.keyspace),
@@ -287,7 +254,7 @@ impl Server {
             trace: None,
         };
         redirect(forwarder, header, leader, turn);
-        if self.raft.is_leader() {
+        if self.host.raft().is_leader() {
             return;
         }
         // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
@@ -304,13 +271,6 @@ impl Server {
             let error = self.unknown(Some("the leader was deposed".to_owned()));
             self.finish(id, Err(error), turn);
         }
-    }
-
-    /// Deadlines.
-    pub(super) fn sweep(&mut self, turn: &mut Turn<'_>) {
-        let mut resolved = Vec::new();
-        self.waiting.sweep(turn.now.instant, &mut resolved);
-        self.resolved(resolved, turn);
     }
 
     // ---- the end ----
@@ -404,27 +364,5 @@ impl Server {
                 message: Message::Forwarded(result),
             }),
         }
-    }
-}
-
-impl PendingRequest {
-    /// The span of a sampled request.
-    fn tell(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {
-            return;
-        };
-        let (Some(name), Some(group)) = (self.request.raft_span(), self.request.group()) else {
-            return;
-        };
-        let mut span = Span::child(parent, turn.rng, name, me, self.started.wall, turn.now.wall)
-            .with("db.system.name", "quorate")
-            .with("quorate.group", group)
-            .failed(result.as_ref().err());
-        if let Ok(Response::Committed(committed)) = result {
-            span = span
-                .with("quorate.index", committed.index)
-                .with("quorate.term", committed.term);
-        }
-        turn.push(Effect::Span(Box::new(span)));
     }
 }

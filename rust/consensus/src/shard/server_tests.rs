@@ -1,23 +1,25 @@
 //! A committed command that cannot be read stops its group's server, and nothing else of the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use quorate_core::contract::{Role, rng_from_seed};
 use quorate_core::ids::{ClusterId, KeyspaceId, NodeId, ReplicaId};
+use quorate_core::store::Rows;
 use quorate_core::time::{Instant, Now};
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::placement::Placement;
-use quorate_protocol::role::{Address, ClientRef, Event, RoleId, Surroundings};
+use quorate_protocol::role::{Address, ClientRef, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::entry::{Entry, EntryKind};
 use quorate_raft::event::ReadLevel;
 use quorate_raft::message::{Body, Message as RaftMessage};
 use quorate_raft::settings::Timing;
-use quorate_raft::types::{LogIndex, LogPosition, Term};
+use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
 use quorate_ring::RingSettings;
 
-use super::*;
 use crate::shard::Shard;
 
 const GROUP: GroupId = GroupId(2);

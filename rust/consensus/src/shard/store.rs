@@ -1,17 +1,19 @@
 //! The state machine of a shard: commands on one side, rows on the other.
 //!
 //! The rows are on disk, and a command is applied without waiting for the disk. So what a command must know of a row before
-//! it (only conditions must: a plain put writes whatever was there) is read beforehand and given to [`Store::know`]; what it
-//! writes is collected until its host takes it with [`Store::take`].
+//! it (only conditions must: a plain put writes whatever was there) is read beforehand and [learned](Machine::learn); what it
+//! writes is collected until its host [takes](Machine::take) it.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_core::error::Error;
 use quorate_core::time::WallTime;
 use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
 use quorate_raft::types::{GroupId, LogPosition};
 
-use crate::shard::rows;
+use crate::host::Machine;
+use crate::rows;
 
 /// One batch of commands on its way from the log to the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,22 +21,24 @@ pub(super) struct Store {
     group: GroupId,
     /// The versions of rows that conditions ask about, as they are after what was applied; `None` for one that is absent.
     versions: BTreeMap<Bytes, Option<u64>>,
-    /// What was written since the last [`Store::take`].
+    /// What was written since the last [take](Machine::take).
     written: BTreeMap<Bytes, Option<Bytes>>,
 }
 
-impl Store {
-    /// The state machine of a group.
-    pub(super) fn new(group: GroupId) -> Self {
-        Store {
+impl Machine for Store {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn resume(group: GroupId, _row: Option<&Bytes>) -> Result<Self, String> {
+        Ok(Store {
             group,
             versions: BTreeMap::new(),
             written: BTreeMap::new(),
-        }
+        })
     }
 
-    /// The rows whose versions must be known before this command is applied.
-    pub(super) fn pending(&self, command: &Command) -> Vec<Bytes> {
+    /// The rows whose versions conditions ask about.
+    fn asks_about(&self, command: &Command) -> Vec<Bytes> {
         let Command::Write(writes) = command else {
             return Vec::new();
         };
@@ -44,21 +48,19 @@ impl Store {
             .collect()
     }
 
-    /// Whether a row's version is known.
-    pub(super) fn knows(&self, row: &Bytes) -> bool {
+    fn knows(&self, row: &Bytes) -> bool {
         self.versions.contains_key(row)
     }
 
-    /// This is a row's version, before anything that has not been applied.
-    pub(super) fn know(&mut self, row: Bytes, version: Option<u64>) {
-        self.versions.insert(row, version);
+    fn learn(&mut self, row: Bytes, value: Option<&Bytes>) -> Result<(), Error> {
+        let record = value.map(|value| rows::decode_record(value)).transpose()?;
+        self.versions.insert(row, record.map(|record| record.version));
+        Ok(())
     }
 
-    /// Executes a command. `time` is what the log has for it, and never runs backwards.
-    ///
     /// # Panics
     /// If a row that a condition asks about is not known.
-    pub(super) fn execute(&mut self, position: LogPosition, time: WallTime, command: Command) -> Outcome {
+    fn execute(&mut self, position: LogPosition, time: WallTime, command: Command) -> Outcome {
         match command {
             Command::Write(writes) => self.write(position, time, writes),
             Command::Append { source, data } => {
@@ -70,12 +72,13 @@ impl Store {
         }
     }
 
-    /// The rows that were written, and the end of the batch.
-    pub(super) fn take(&mut self) -> BTreeMap<Bytes, Option<Bytes>> {
+    fn take(&mut self) -> BTreeMap<Bytes, Option<Bytes>> {
         self.versions.clear();
         std::mem::take(&mut self.written)
     }
+}
 
+impl Store {
     fn write(&mut self, position: LogPosition, time: WallTime, writes: Vec<Write>) -> Outcome {
         let version = position.index.0;
         for (place, write) in (0..).zip(&writes) {

@@ -25,15 +25,19 @@ fn apply(store: &mut Store, index: u64, command: &Command) -> Outcome {
     store.execute(position, WallTime(index), command.clone())
 }
 
+fn record(version: u64) -> Bytes {
+    rows::encode_record(version, WallTime(0), Bytes::new())
+}
+
 fn ok(index: u64) -> Outcome {
     Outcome::Done { index, term: 1 }
 }
 
 #[test]
 fn a_plain_write_asks_for_nothing() {
-    let mut store = Store::new(GROUP);
+    let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let put = Command::Write(vec![write("k", Some("v"), Condition::Any)]);
-    assert!(store.pending(&put).is_empty());
+    assert!(store.asks_about(&put).is_empty());
     assert_eq!(apply(&mut store, 1, &put), ok(1));
     let written = store.take();
     let record = rows::decode_record(written[&row("k")].as_ref().unwrap()).unwrap();
@@ -46,11 +50,11 @@ fn a_plain_write_asks_for_nothing() {
 
 #[test]
 fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
-    let mut store = Store::new(GROUP);
+    let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let create = Command::Write(vec![write("k", Some("1"), Condition::Absent)]);
-    assert_eq!(store.pending(&create), [row("k")]);
+    assert_eq!(store.asks_about(&create), [row("k")]);
     assert!(!store.knows(&row("k")));
-    store.know(row("k"), None);
+    store.learn(row("k"), None).expect("there is none");
     assert_eq!(apply(&mut store, 1, &create), ok(1));
     let failed = |current| Outcome::ConditionFailed { write: 0, current };
     assert_eq!(apply(&mut store, 2, &create), failed(Some(1)));
@@ -66,30 +70,30 @@ fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
 
 #[test]
 fn a_batch_is_done_whole_or_not_at_all() {
-    let mut store = Store::new(GROUP);
+    let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let batch = Command::Write(vec![
         write("a", Some("1"), Condition::Any),
         write("b", Some("1"), Condition::Absent),
         write("c", None, Condition::Version(7)),
     ]);
-    assert_eq!(store.pending(&batch), [row("b"), row("c")]);
-    store.know(row("b"), None);
-    store.know(row("c"), Some(6));
+    assert_eq!(store.asks_about(&batch), [row("b"), row("c")]);
+    store.learn(row("b"), None).expect("there is none");
+    store.learn(row("c"), Some(&record(6))).expect("a record");
     let failed = Outcome::ConditionFailed {
         write: 2,
         current: Some(6),
     };
     assert_eq!(apply(&mut store, 9, &batch), failed);
     assert!(store.take().is_empty());
-    store.know(row("b"), None);
-    store.know(row("c"), Some(7));
+    store.learn(row("b"), None).expect("there is none");
+    store.learn(row("c"), Some(&record(7))).expect("a record");
     assert_eq!(apply(&mut store, 10, &batch), ok(10));
     assert_eq!(store.take().len(), 3);
 }
 
 #[test]
 fn an_entry_is_kept_under_its_log_index() {
-    let mut store = Store::new(GROUP);
+    let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let append = Command::Append {
         source: "web".to_owned(),
         data: Bytes::from_static(b"line"),

@@ -16,7 +16,7 @@ use quorate_testing::verbs;
 use quorate_testing::verbs::{OnCluster, cluster_of, cluster_verbs};
 
 use super::testing::{Cluster, Consensus as _, KEYSPACE, Setup, Shards, show};
-use crate::shard::rows;
+use crate::rows;
 
 /// The only group.
 const GROUP: GroupId = GroupId(2);

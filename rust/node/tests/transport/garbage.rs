@@ -6,7 +6,10 @@ use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, NodeId, ReplicaId};
 use quorate_node::transport::TransportConfig;
-use quorate_protocol::wire::{HELLO_PREFIX, Layout, PeerAnswer, PeerHello, PeerWelcome, hello_body_length};
+use quorate_protocol::wire::{
+    HELLO_PREFIX, Layout, PEER_VERSION_MAX, PEER_VERSION_MIN, PeerAnswer, PeerHello, PeerWelcome,
+    hello_body_length,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,8 +41,8 @@ fn quick() -> TransportConfig {
 
 fn hello() -> PeerHello {
     PeerHello {
-        version_min: 1,
-        version_max: 1,
+        version_min: PEER_VERSION_MIN,
+        version_max: PEER_VERSION_MAX,
         features: 0,
         cluster: ClusterId(7),
         node: NodeId(1),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_consensus::shard::rows;
+use quorate_consensus::rows;
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_core::key::Key;

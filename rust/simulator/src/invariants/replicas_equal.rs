@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_consensus::shard::rows;
+use quorate_consensus::rows;
 use quorate_core::error::Error;
 use quorate_protocol::api::LogEntry;
 use quorate_raft::types::GroupId;

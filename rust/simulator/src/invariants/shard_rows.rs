@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_consensus::shard::rows::{self, Marker};
+use quorate_consensus::rows::{self, Marker};
 use quorate_core::error::Error;
 use quorate_core::files::FileTask;
 use quorate_core::store::StateWrite;

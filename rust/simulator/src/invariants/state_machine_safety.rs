@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use quorate_consensus::control::ControlPlane;
 use quorate_core::ids::NodeId;
 use quorate_protocol::role::RoleId;
-use quorate_raft::sessions::Sessions;
 use quorate_raft::types::LogIndex;
 
 use crate::observation::{Invariant, Observation};
@@ -19,17 +18,16 @@ use crate::world::World;
 /// The state after each entry, as the first server had it that was seen there.
 #[derive(Default)]
 pub(super) struct StateMachineSafety {
-    states: BTreeMap<LogIndex, (NodeId, Sessions<ControlPlane>)>,
+    states: BTreeMap<LogIndex, (NodeId, ControlPlane)>,
     /// Where each server was seen last.
     seen: BTreeMap<NodeId, LogIndex>,
 }
 
 impl StateMachineSafety {
     fn check(&mut self, world: &World, node: NodeId) -> Result<(), String> {
-        let Some(state) = world.control(node).and_then(|control| control.group().state()) else {
+        let Some((applied, state)) = world.control(node).and_then(|control| control.applied()) else {
             return Ok(());
         };
-        let applied = state.applied();
         if self.seen.insert(node, applied) == Some(applied) {
             return Ok(());
         }
@@ -64,7 +62,10 @@ impl Invariant<World> for StateMachineSafety {
 
     /// When everything has come to rest, all have applied the same.
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        let state = |node: NodeId| Some(world.control(node)?.group().state()?.clone());
+        let state = |node: NodeId| {
+            let (applied, state) = world.control(node)?.applied()?;
+            Some((applied, state.clone()))
+        };
         let all: Vec<_> = world.nodes().map(|node| (node, state(node))).collect();
         match all.windows(2).find(|pair| pair[0].1 != pair[1].1) {
             Some(pair) => Err(format!(

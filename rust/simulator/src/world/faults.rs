@@ -179,7 +179,7 @@ impl World {
     /// The node that leads the control plane, if one does.
     fn control_leader(&self) -> Option<NodeId> {
         let leads = |node: &NodeId| {
-            let raft = self.control(*node).and_then(|control| control.group().raft());
+            let raft = self.control(*node).and_then(|control| control.raft());
             raft.is_some_and(Raft::is_leader)
         };
         self.nodes().find(leads)

@@ -172,7 +172,7 @@ impl World {
 
     fn watch_control(&mut self, node: NodeId) {
         let mut ledger = std::mem::take(&mut self.control_ledger);
-        if let Some(raft) = self.control(node).and_then(|control| control.group().raft()) {
+        if let Some(raft) = self.control(node).and_then(|control| control.raft()) {
             let verdict = ledger.watch(raft);
             self.judge("state machine safety", verdict);
         }

@@ -67,8 +67,8 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    pub(super) fn plan_settling(&mut self, node: P::NodeId) {
-        if let Some(range) = self.profile.settling {
+    pub(super) fn plan_flushing(&mut self, node: P::NodeId) {
+        if let Some(range) = self.profile.flushing {
             let (after, boot) = (self.draw(range), self.nodes[&node].boots);
             self.plan(after, node, Some(boot), Due::Settle);
         } else if !self.nodes[&node].disk.unflushed {

@@ -57,7 +57,7 @@ impl<P: Protocol> Cluster<P> {
             }
             Action::ApplyRows { token, rows } => {
                 self.node(node).disk.derive(role, token, rows);
-                self.plan_settling(node);
+                self.plan_flushing(node);
             }
             Action::Read { token, .. } if self.nodes[&node].disk.slow == Some(token) => {}
             Action::Read { token, query } => match self.profile.disk {

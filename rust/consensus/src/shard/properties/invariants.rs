@@ -27,8 +27,8 @@ use quorate_role_testing::{Output, Seen};
 
 use super::HASH;
 use super::model::{Did, Model};
+use crate::rows::{self, Marker};
 use crate::shard::ownership::misdirected;
-use crate::shard::rows::{self, Marker};
 use crate::shard::testing::show::within;
 use crate::shard::testing::{Cluster, Consensus as _, TraceEvent};
 

@@ -8,13 +8,14 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::Request;
 use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_testing::{Crash, Profile};
+use rand_core::Rng as _;
 
 use super::{Run, TIMEOUT};
 use crate::shard::testing::{Consensus as _, KEYSPACE};
 
 impl Run {
     pub(super) fn nemesis(&mut self) -> Verdict {
-        match self.below(20) {
+        match self.below(23) {
             0..5 => {
                 let node = if self.below(2) == 0 {
                     self.leader()
@@ -65,6 +66,18 @@ impl Run {
                 let (node, skew) = (self.node(), self.below(400_000) as i64 - 200_000);
                 self.cluster.node(node).skew_micros = skew;
             }
+            19 => {
+                let node = self.node();
+                self.cluster.refuse_newest(node);
+            }
+            20 => {
+                let node = self.node();
+                self.cluster.node(node).disk.held = true;
+            }
+            21 => {
+                let node = self.node();
+                self.cluster.release(node);
+            }
             _ => {
                 for node in self.cluster.names() {
                     for other in self.cluster.names() {
@@ -103,17 +116,16 @@ impl Run {
 
     fn crash(&mut self, node: NodeId) {
         if self.cluster.is_up(node) {
-            let (synced, flushed) = (self.below(3) as usize, self.below(4) as usize);
+            let mut below = |bound: u64| (self.rng.next_u64() % bound) as usize;
+            let crash = Crash {
+                synced: below(3),
+                torn: below(3),
+                flushed: below(4),
+            };
             self.invariants.crashed(node);
-            self.cluster.crash(
-                node,
-                Crash {
-                    synced,
-                    flushed,
-                    torn: 0,
-                },
-            );
-            self.cluster.node(node).disk.full = false;
+            self.cluster.crash(node, crash);
+            let disk = &mut self.cluster.node(node).disk;
+            (disk.full, disk.held) = (false, false);
         }
     }
 
@@ -141,11 +153,12 @@ impl Run {
         self.cluster.cut.clear();
         self.cluster.profile = Profile {
             disk: Some((50, 500)),
-            settling: Some((100, 5_000)),
+            flushing: Some((100, 5_000)),
             ..Profile::STEADY
         };
         for node in self.cluster.names() {
             self.cluster.node(node).disk.full = false;
+            self.cluster.release(node);
             if !self.cluster.is_up(node) {
                 self.cluster.start(node);
             }

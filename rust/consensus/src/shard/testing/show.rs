@@ -14,7 +14,7 @@ use quorate_raft::types::GroupId;
 use quorate_role_testing::{Envelope, Output};
 
 use super::{Cluster, Consensus as _, TraceEvent};
-use crate::shard::rows::{self, Marker};
+use crate::rows::{self, BeginningKey, Marker};
 
 /// Each member of a group.
 pub(in crate::shard) fn state(cluster: &Cluster, group: GroupId) -> String {
@@ -69,7 +69,7 @@ pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
     });
     let beginning = rows::beginning(group);
     for (row, _) in within(contents, &beginning) {
-        if let Ok(Some(session)) = rows::decode_session_key(row) {
+        if let Ok(BeginningKey::Session(session)) = rows::decode_beginning_key(row) {
             lines.push(format!("session s{}", session.0));
         }
     }

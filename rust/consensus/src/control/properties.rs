@@ -1,0 +1,513 @@
+//! What must hold of the control plane whatever happens: random clients, networks, disks and crashes against node and control
+//! roles.
+//!
+//! After every step the properties of Figure 3 must hold, servers that have applied the same must be in the same state, a
+//! number that was given to a keyspace must never be given to another, and what a node knows must never get older while it
+//! runs. Every request must be answered once, in time. At the end everything is repaired; then a keyspace can be
+//! created, all nodes know the same and serve it, and what clients were told is true: a keyspace whose creation was
+//! acknowledged is there unless somebody asked to drop it, one whose drop was acknowledged is not, and one whose creation was
+//! definitely refused never was.
+//!
+//! `CONTROL_SEEDS=1000` tries more seeds, `CONTROL_SEED=7` tries one, which is how a failure is replayed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use quorate_checker::figure3::{Figure3, Verdict};
+use quorate_core::bugs::{Bug, Bugs};
+use quorate_core::contract::{Rng, rng_from_seed};
+use quorate_core::error::Error;
+use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::level::Level;
+use quorate_protocol::api::{Request, Response};
+use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
+use quorate_raft::Raft;
+use quorate_raft::entry::Entry;
+use quorate_raft::types::LogIndex;
+use quorate_role_testing::{Output, Seen};
+use quorate_testing::seeds::{outcome, seeds};
+use quorate_testing::{Crash, Profile};
+use quorate_versions::WriteId;
+use rand_core::Rng as _;
+
+use super::testing::{Cluster, ControlPlane as _, TraceEvent, stopped};
+
+const RUN: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_millis(1500);
+/// How much later than its deadline a request may be answered.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// A request that was not answered yet.
+struct Asked {
+    node: NodeId,
+    request: Request,
+    deadline: u64,
+    /// The keyspace that it is about was known to be there, and nobody had asked to drop it.
+    exists: bool,
+}
+
+/// What clients know of a name; each is created once.
+#[derive(Default)]
+struct Name {
+    created: bool,
+    refused: bool,
+    /// Somebody has asked for it to be dropped.
+    to_drop: bool,
+    dropped: bool,
+}
+
+struct Run {
+    cluster: Cluster,
+    rng: Rng,
+    figure3: Figure3<NodeId, Entry>,
+    /// The state after each entry.
+    states: BTreeMap<LogIndex, u64>,
+    /// The names that numbers were given to.
+    given: BTreeMap<KeyspaceId, String>,
+    /// What each node has known since it was started.
+    known: BTreeMap<NodeId, u64>,
+    open: BTreeMap<u64, Asked>,
+    names: BTreeMap<String, Name>,
+    answered: u64,
+}
+
+impl Run {
+    fn new(seed: u64, bugs: Bugs) -> Self {
+        let mut rng = rng_from_seed(seed);
+        let nodes = [1, 3, 3, 3, 5][(rng.next_u64() % 5) as usize];
+        let mut cluster = stopped(nodes, seed, bugs);
+        let mut below = |bound: u64| rng.next_u64() % bound;
+        cluster.profile = Profile {
+            latency: Some((100, 1_000 + below(15_000))),
+            lost: below(80),
+            repeated: below(80),
+            disk: Some((50, 500 + below(10_000))),
+            flushing: Some((1_000, 50_000)),
+        };
+        cluster.record = seed.is_multiple_of(8);
+        if below(2) == 0 {
+            cluster.scramble(seed);
+        }
+        cluster.start_all();
+        Run {
+            cluster,
+            rng,
+            figure3: Figure3::default(),
+            states: BTreeMap::new(),
+            given: BTreeMap::new(),
+            known: BTreeMap::new(),
+            open: BTreeMap::new(),
+            names: BTreeMap::new(),
+            answered: 0,
+        }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn node(&mut self) -> NodeId {
+        let nodes = self.cluster.names();
+        nodes[self.below(nodes.len() as u64) as usize]
+    }
+
+    fn raft(&self, node: NodeId) -> Option<&Raft> {
+        self.cluster.control(node)?.raft()
+    }
+
+    /// Mostly the leader.
+    fn leader(&mut self) -> NodeId {
+        let leads = |node: &NodeId| self.raft(*node).is_some_and(|raft| raft.is_leader());
+        match self.cluster.names().into_iter().find(leads) {
+            Some(leader) if self.below(4) > 0 => leader,
+            _ => self.node(),
+        }
+    }
+
+    // ---- what must hold ----
+
+    fn look(&mut self) -> Verdict {
+        for node in self.cluster.names() {
+            self.server(node)?;
+        }
+        let now = self.cluster.now;
+        for event in std::mem::take(&mut self.cluster.trace) {
+            if let TraceEvent::Output(_, Output::Reply(operation, result)) = event {
+                let asked = self.open.remove(&operation);
+                let asked = asked.ok_or_else(|| format!("op{operation} was answered twice"))?;
+                self.answer(&asked, result)
+                    .map_err(|why| format!("op{operation} {:?}: {why}", asked.request))?;
+            }
+        }
+        let slack = SLACK.as_micros() as u64;
+        match self.open.iter().find(|(_, asked)| asked.deadline + slack < now) {
+            Some((operation, asked)) => Err(format!(
+                "op{operation} was not answered in time: {:?} at {}",
+                asked.request, asked.node
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn server(&mut self, node: NodeId) -> Verdict {
+        let Some(control) = self.cluster.control(node) else {
+            return Ok(());
+        };
+        if let Some(why) = control.broken() {
+            return Err(format!("{node} cannot start: {why}"));
+        }
+        if let Some(raft) = control.raft() {
+            self.figure3.look(&Seen(node, raft))?;
+        }
+        if let Some((applied, state)) = control.applied() {
+            let mut hasher = DefaultHasher::new();
+            state.hash(&mut hasher);
+            let hash = hasher.finish();
+            if *self.states.entry(applied).or_insert(hash) != hash {
+                return Err(format!(
+                    "state machine safety: {node} has another state after {applied}"
+                ));
+            }
+        }
+        let known = control.known();
+        let before = self.known.insert(node, known.generation());
+        if before.is_some_and(|before| before > known.generation()) {
+            return Err(format!("{node} knows less than before: {before:?}"));
+        }
+        for (id, keyspace) in known.keyspaces() {
+            let name = &keyspace.settings.name;
+            let first = self.given.entry(*id).or_insert_with(|| name.clone());
+            if first != name {
+                return Err(format!("{id} was given to {first}, and to {name}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, asked: &Asked, result: Result<Response, Error>) -> Verdict {
+        self.answered += u64::from(result.is_ok());
+        match (&asked.request, &result) {
+            (Request::CreateKeyspace(settings), _) => {
+                let name = self.names.entry(settings.name.clone()).or_default();
+                match &result {
+                    Ok(Response::Keyspace { .. }) => name.created = true,
+                    Err(error) => name.refused = error.is_definite(),
+                    other => return Err(format!("was answered {other:?}")),
+                }
+            }
+            (Request::DropKeyspace { name, .. }, Ok(_)) => {
+                self.names.entry(name.clone()).or_default().dropped = true;
+            }
+            (Request::AlterKeyspace { name, .. }, Err(Error::NotFound(_))) => {
+                if asked.exists && !self.names[name].to_drop {
+                    return Err("it was created, and nobody has dropped it".to_owned());
+                }
+            }
+            (Request::ListKeyspaces, Ok(Response::Keyspaces(_))) | (_, Err(_)) => {}
+            (Request::AlterKeyspace { .. }, Ok(_)) => {}
+            (_, other) => return Err(format!("was answered {other:?}")),
+        }
+        Ok(())
+    }
+
+    // ---- what happens ----
+
+    fn live(&mut self, by: Duration) -> Verdict {
+        let until = self.cluster.now + by.as_micros() as u64;
+        while self.cluster.step(until) {
+            self.look()?;
+        }
+        self.cluster.now = until;
+        self.look()
+    }
+
+    fn ask(&mut self, node: NodeId, request: Request) {
+        if self.cluster.is_up(node) {
+            let deadline = self.cluster.now + TIMEOUT.as_micros() as u64;
+            let exists = match &request {
+                Request::AlterKeyspace { name, .. } => {
+                    let told = &self.names[name];
+                    told.created && !told.to_drop
+                }
+                _ => false,
+            };
+            let asked = Asked {
+                node,
+                request: request.clone(),
+                deadline,
+                exists,
+            };
+            self.open.insert(self.cluster.operations + 1, asked);
+            self.cluster.ask(node, request, TIMEOUT);
+        }
+    }
+
+    fn settings(&mut self, name: &str) -> KeyspaceSettings {
+        let nodes = self.cluster.nodes.len() as u64;
+        let replicas = 1 + self.below(nodes.min(3)) as u8;
+        match self.below(2) {
+            0 => KeyspaceSettings::quorum(name, replicas),
+            _ => KeyspaceSettings {
+                shards: 1 + self.below(3) as u16,
+                ..KeyspaceSettings::consensus(name, replicas)
+            },
+        }
+    }
+
+    fn act(&mut self) {
+        let node = self.node();
+        let write_id = WriteId {
+            client: 7,
+            sequence: self.cluster.operations,
+        };
+        let names = self.names.len() as u64;
+        let name = match names {
+            0 => None,
+            _ => {
+                let place = self.below(names) as usize;
+                self.names.keys().nth(place).cloned()
+            }
+        };
+        let request = match (self.below(6), name) {
+            (0, Some(name)) => {
+                self.names.entry(name.clone()).or_default().to_drop = true;
+                Request::DropKeyspace { name, write_id }
+            }
+            (1, Some(name)) => Request::AlterKeyspace {
+                name,
+                change: KeyspaceChange {
+                    read_level: Some(Level::One),
+                    write_level: None,
+                    read_repair: None,
+                },
+                write_id,
+            },
+            (2, _) => Request::ListKeyspaces,
+            _ => {
+                let name = format!("k{}", self.cluster.operations);
+                self.names.insert(name.clone(), Name::default());
+                Request::CreateKeyspace(self.settings(&name))
+            }
+        };
+        self.ask(node, request);
+    }
+
+    fn nemesis(&mut self) {
+        match self.below(12) {
+            0..3 => {
+                let node = if self.below(2) == 0 {
+                    self.leader()
+                } else {
+                    self.node()
+                };
+                let crash = Crash {
+                    synced: self.below(3) as usize,
+                    torn: self.below(3) as usize,
+                    flushed: 0,
+                };
+                if self.cluster.is_up(node) {
+                    self.cluster.crash(node, crash);
+                    self.cluster.node(node).disk.full = false;
+                    self.open.retain(|_, asked| asked.node != node);
+                }
+            }
+            3..6 => {
+                let node = self.node();
+                self.start(node);
+            }
+            6 => {
+                let lonely = self.leader();
+                let (one_way, noticed) = (self.below(3), self.below(2) == 0);
+                for other in self.cluster.names().into_iter().filter(|node| *node != lonely) {
+                    if one_way != 1 {
+                        self.cluster.cut.insert((lonely, other));
+                    }
+                    if one_way != 2 {
+                        self.cluster.cut.insert((other, lonely));
+                    }
+                    if noticed {
+                        self.cluster.link(other, lonely, false);
+                        self.cluster.link(lonely, other, false);
+                    }
+                }
+            }
+            7 => self.reconnect(),
+            8 => {
+                let (node, full) = (self.node(), self.below(2) == 0);
+                self.cluster.node(node).disk.full = full;
+            }
+            9 => {
+                let node = self.node();
+                self.cluster.node(node).disk.full = false;
+            }
+            10 => {
+                let (from, to) = (self.node(), self.node());
+                if from != to {
+                    self.cluster.link(from, to, false);
+                }
+            }
+            _ => {
+                let (node, skew) = (self.node(), self.below(400_000) as i64 - 200_000);
+                self.cluster.node(node).skew_micros = skew;
+            }
+        }
+    }
+
+    fn start(&mut self, node: NodeId) {
+        if !self.cluster.is_up(node) {
+            self.figure3.restarted(node);
+            self.known.remove(&node);
+            self.cluster.start(node);
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.cluster.cut.clear();
+        for node in self.cluster.names() {
+            for other in self.cluster.names() {
+                if node != other && self.cluster.is_up(other) {
+                    self.cluster.link(node, other, true);
+                }
+            }
+        }
+    }
+
+    fn story(&mut self) -> Verdict {
+        let end = self.cluster.now + RUN.as_micros() as u64;
+        while self.cluster.now < end {
+            if self.below(3) == 0 {
+                self.act();
+                self.look()?;
+            }
+            if self.below(6) == 0 {
+                self.nemesis();
+                self.look()?;
+            }
+            let pause = self.below(40_000);
+            self.live(Duration::from_micros(pause))?;
+        }
+        self.heal()
+    }
+
+    /// Everything is repaired, and then everything works.
+    fn heal(&mut self) -> Verdict {
+        self.cluster.profile = Profile {
+            disk: Some((50, 500)),
+            ..Profile::STEADY
+        };
+        for node in self.cluster.names() {
+            self.cluster.node(node).disk.full = false;
+            self.start(node);
+        }
+        self.reconnect();
+        self.live(Duration::from_secs(4))?;
+        let before = self.answered;
+        for node in self.cluster.names() {
+            let name = format!("last{}", node.0);
+            self.names.insert(name.clone(), Name::default());
+            let settings = self.settings(&name);
+            self.ask(node, Request::CreateKeyspace(settings));
+        }
+        self.live(Duration::from_secs(2))?;
+        if self.answered != before + self.cluster.nodes.len() as u64 {
+            return Err("liveness: keyspaces cannot be created after healing".to_owned());
+        }
+        self.end()
+    }
+
+    fn end(&self) -> Verdict {
+        let nodes = self.cluster.names();
+        let servers = nodes
+            .iter()
+            .filter_map(|node| Some(Seen(*node, self.raft(*node)?)));
+        let servers: Vec<Seen> = servers.collect();
+        self.figure3.look_closely(&servers)?;
+        let known = |node| self.cluster.control(node).expect("it runs").known();
+        let first = known(nodes[0]);
+        for node in &nodes {
+            if known(*node) != first {
+                return Err(format!("{node} knows something else than {}", nodes[0]));
+            }
+            let served: BTreeSet<KeyspaceId> = self.cluster.protocol.0.served[node].keys().copied().collect();
+            if !served.iter().eq(first.keyspaces().keys()) {
+                return Err(format!("{node} serves {served:?}"));
+            }
+            let pending = self
+                .cluster
+                .control(*node)
+                .map_or(0, |control| control.in_progress());
+            if pending > 0 {
+                return Err(format!(
+                    "{node} has {pending} requests in progress that nobody waits for"
+                ));
+            }
+        }
+        let there = first.keyspaces().values();
+        let there: BTreeSet<&str> = there.map(|keyspace| keyspace.settings.name.as_str()).collect();
+        for (name, told) in &self.names {
+            let is_there = there.contains(name.as_str());
+            if told.created && !told.to_drop && !is_there {
+                return Err(format!("{name} was created, and is not there"));
+            }
+            if told.dropped && is_there {
+                return Err(format!("{name} was dropped, and is there"));
+            }
+            let ever = self.given.values().any(|given| given == name);
+            if told.refused && ever {
+                return Err(format!("{name} was refused for good, and created"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A run with this seed: how many requests were answered, or which property does not hold.
+fn run(seed: u64, bugs: Bugs) -> Result<u64, String> {
+    outcome(|| {
+        let mut run = Run::new(seed, bugs);
+        run.story()
+            .map_err(|why| format!("at {}: {why}", run.cluster.now))?;
+        for recording in run.cluster.into_recordings() {
+            recording.replay();
+        }
+        Ok(run.answered)
+    })
+    .map_err(|why| format!("seed {seed} {why}"))
+}
+
+#[test]
+fn hold_whatever_happens() {
+    let seeds = seeds("CONTROL", 200);
+    let count = seeds.end - seeds.start;
+    let mut answered = 0;
+    for seed in seeds {
+        match run(seed, Bugs::none()) {
+            Ok(more) => answered += more,
+            Err(why) => panic!("{why}\nreplay it: CONTROL_SEED={seed} cargo test control::properties"),
+        }
+    }
+    println!("{count} runs: {answered} requests were answered");
+    // Or else nothing was tested.
+    assert!(count < 20 || answered > 20 * count, "only {answered} answers");
+}
+
+/// A mistake of the control plane's servers breaks a property within so many seeds.
+fn caught(bug: Bug) {
+    let bugs = quorate_testing::bugs([bug]);
+    let found = (0..60).find_map(|seed| run(seed, bugs).err());
+    println!(
+        "{bug:?}: {}",
+        found.unwrap_or_else(|| panic!("{bug:?} is not caught"))
+    );
+}
+
+#[test]
+fn votes_that_are_not_durable_are_caught() {
+    caught(Bug::VoteNotDurable);
+}
+
+#[test]
+fn an_acknowledgement_before_the_disk_is_caught() {
+    caught(Bug::RaftAckBeforeDurable);
+}

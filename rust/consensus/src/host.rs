@@ -1,0 +1,453 @@
+//! The host of a Raft server: one for the control plane and for shards.
+//!
+//! [`Raft`] decides what is committed, and asks for everything else by [`Action`]s. A [`Host`] does it: it has the log made
+//! durable, sends messages, applies what is committed to a [`Machine`] within its clients' sessions, writes the rows that follow
+//! from that, makes, sends and loads snapshots of them, and remembers who waits for what. Leases, leadership transfer and joint
+//! consensus belong here, and in `quorate-raft`.
+//!
+//! # Log and rows
+//! The log is what makes a command durable, so rows are not journalled again: they are derived from it
+//! ([`Effect::ApplyRows`]), and the store says when they [survive a crash](Event::Flushed). Only then the log before them is
+//! forgotten. A marker among the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). An
+//! entry is applied only when it is durable *here*: the rows must never be ahead of the log that explains them ([`pipeline`]).
+//!
+//! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a file
+//! ([`snapshots`]).
+//!
+//! # What its owner does
+//! The owner is a role. It gives the host the events that are its own ([`Host::handle`]), proposals and questions, then lets it
+//! apply what it can ([`Host::apply`]) and takes the [`News`].
+//!
+//! Timers below [`OWN_TIMERS`], and tokens below [`OWN_TOKENS`], are the host's; the owner's own have others, but for reads, whose
+//! tokens it takes from [`Host::token`].
+
+mod apply;
+mod machine;
+mod pipeline;
+mod recovery;
+mod snapshot_tasks;
+mod snapshots;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorate_core::error::Error;
+use quorate_core::ids::NodeId;
+use quorate_core::store::Rows;
+use quorate_protocol::message::{Header, Message};
+use quorate_protocol::role::{Address, Effect, Event, RoleId};
+use quorate_raft::Raft;
+use quorate_raft::action::{Action, Notice};
+use quorate_raft::event::{Proposal, QueryError, Question};
+use quorate_raft::message::Message as RaftMessage;
+use quorate_raft::pending::{PendingRequests, Resolved, SWEEP_TIMER};
+use quorate_raft::server::{Refusal, Turn as RaftTurn};
+use quorate_raft::sessions::logged;
+use quorate_raft::settings::Setup;
+use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
+
+use crate::report;
+use crate::turn::Turn;
+pub(crate) use machine::Machine;
+use pipeline::Pipeline;
+pub(crate) use recovery::GroupRecovery;
+pub(crate) use recovery::Recovered;
+use snapshots::SnapshotManager;
+
+/// The timer of the protocol.
+pub(crate) const RAFT_TIMER: u64 = 0;
+/// The timer after which rows are loaded again that found no room.
+const LOAD_TIMER: u64 = 2;
+/// The first timer that an owner may use.
+pub(crate) const OWN_TIMERS: u64 = 3;
+/// The first token of persists and file tasks that an owner may use.
+pub(crate) const OWN_TOKENS: u64 = 1 << 62;
+/// A message that has not left by then is not worth sending: the next heartbeat says more.
+const MESSAGE_LIFE: Duration = Duration::from_secs(1);
+
+/// What an owner has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum News<A> {
+    /// What became of a proposal or a question.
+    Resolved(Resolved<A>),
+    /// The rows go, and others come: what is being read of them must be read again.
+    RowsReplaced,
+}
+
+/// A server that takes part, and its state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Host<M: Machine> {
+    group: GroupId,
+    /// The role that the group's servers live in.
+    role: RoleId,
+    /// Its node's topology generation, for messages.
+    pub(crate) generation: u64,
+    raft: Raft,
+    pipeline: Pipeline<M>,
+    snapshots: SnapshotManager<M>,
+    waiting: PendingRequests,
+    news: Vec<News<M::Outcome>>,
+    /// Why it can take part no longer.
+    broken: Option<String>,
+    last_token: u64,
+    elections: u64,
+    campaigning: bool,
+}
+
+impl<M: Machine> Host<M> {
+    /// Starts with what was found on the disk. Members that are not `alive` cannot be reached now.
+    ///
+    /// # Errors
+    /// Says in words why it must not take part.
+    pub(crate) fn start(
+        setup: Setup,
+        role: RoleId,
+        found: Recovered<M>,
+        alive: &BTreeSet<NodeId>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Self, String> {
+        let group = setup.group;
+        let members = setup.initial.clone();
+        let (state, marker) = found.beginning.state(group)?;
+        let kept = found.log.kept.clone();
+        let base = found
+            .log
+            .recovered
+            .log_start
+            .as_ref()
+            .map_or(LogIndex(0), |start| start.base.index);
+        let behind = kept
+            .as_ref()
+            .filter(|kept| kept.meta.position.index > marker.applied.index);
+        if base > marker.applied.index && behind.is_none() {
+            return Err(format!(
+                "the rows have {} and the log begins behind {base}: entries between are lost",
+                marker.applied
+            ));
+        }
+        let restore = behind.map(|kept| (kept.meta.position, kept.handle));
+        let mut recovered = found.log.recovered;
+        recovered.applied = marker.applied.index;
+        let mut actions = Vec::new();
+        let mut raft_turn = RaftTurn {
+            now: turn.now,
+            rng: turn.rng,
+            outputs: &mut actions,
+        };
+        let mut raft = Raft::start(setup, recovered, &mut raft_turn);
+        for node in members.members().filter(|node| !alive.contains(node)) {
+            raft.peer(node, false, &mut raft_turn);
+        }
+        let mut host = Host {
+            group,
+            role,
+            generation: 0,
+            raft,
+            pipeline: Pipeline::new(group, state, marker),
+            snapshots: SnapshotManager::new(group, kept.map(|kept| kept.handle)),
+            waiting: PendingRequests::default(),
+            news: Vec::new(),
+            broken: None,
+            last_token: 0,
+            elections: 0,
+            campaigning: false,
+        };
+        host.snapshots.begin(turn);
+        if let Some((position, handle)) = restore {
+            host.restore(position, handle, turn);
+        }
+        host.perform(actions, turn);
+        Ok(host)
+    }
+
+    // ---- what it is ----
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The state after the last entry that was applied.
+    pub(crate) fn machine(&self) -> &M {
+        self.pipeline.machine()
+    }
+
+    /// The last entry that is in the rows.
+    pub(crate) fn applied(&self) -> LogIndex {
+        self.pipeline.applied()
+    }
+
+    /// Whether the rows are being replaced.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.pipeline.is_restoring()
+    }
+
+    /// How many elections it has called for.
+    pub(crate) fn elections(&self) -> u64 {
+        self.elections
+    }
+
+    /// Whether it has called for an election and heard of no leader since.
+    pub(crate) fn is_campaigning(&self) -> bool {
+        self.campaigning
+    }
+
+    /// Whether the group has never had a leader, as far as this server knows.
+    pub(crate) fn is_new(&self) -> bool {
+        let new = self.raft.term() == Term(0) && self.raft.log().last().index == LogIndex(0);
+        new && self.raft.leader().is_none()
+    }
+
+    /// Whether it can take part no longer.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Why it can take part no longer, if so.
+    pub(crate) fn take_broken(&mut self) -> Option<String> {
+        self.broken.take()
+    }
+
+    /// What its owner has not been told yet.
+    pub(crate) fn take_news(&mut self) -> Vec<News<M::Outcome>> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// A token for a read of the disk.
+    pub(crate) fn token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    // ---- what it is asked for ----
+
+    /// An election, here and now.
+    pub(crate) fn campaign(&mut self, turn: &mut Turn<'_>) {
+        self.drive(turn, |raft, turn| raft.campaign_now(turn));
+    }
+
+    /// Commands that go into the log, to the disk and to the followers together.
+    ///
+    /// # Errors
+    /// Nothing was done, and nothing will be.
+    pub(crate) fn propose(
+        &mut self,
+        proposals: Vec<Proposal<M::Command>>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let time = turn.now.wall;
+        let (waiting, commands): (Vec<_>, Vec<_>) = proposals
+            .into_iter()
+            .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
+            .unzip();
+        let first = self.drive(turn, |raft, turn| raft.propose(commands, turn))?;
+        self.waiting.expect(first, waiting);
+        Ok(())
+    }
+
+    /// A question waits for its read index; [`Host::take_ready`] gives it back.
+    pub(crate) fn ask(&mut self, question: Question, turn: &mut Turn<'_>) {
+        let id = question.id;
+        self.waiting.ask(question);
+        self.drive(turn, |raft, turn| raft.read(vec![id], turn));
+    }
+
+    /// A question that needs no read index: it may be answered as soon as there are rows.
+    pub(crate) fn ask_stale(&mut self, question: Question) {
+        let id = question.id;
+        self.waiting.ask(question);
+        self.waiting.ready(vec![id], LogIndex(0));
+    }
+
+    /// The questions that may be answered from what is applied.
+    pub(crate) fn take_ready(&mut self) -> Vec<Question> {
+        self.waiting.take_ready(self.pipeline.applied())
+    }
+
+    /// Handles an event that is the host's; gives back one that is its owner's.
+    pub(crate) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
+        match event {
+            Event::Message {
+                from,
+                message: Message::Raft { group, message },
+                ..
+            } if group == self.group => self.drive(turn, |raft, turn| raft.message(from.node, message, turn)),
+            Event::Persisted { tokens } => {
+                let (own, others): (Vec<u64>, Vec<u64>) =
+                    tokens.into_iter().partition(|token| *token < OWN_TOKENS);
+                if !own.is_empty() {
+                    self.drive(turn, |raft, turn| raft.persisted(&own, turn));
+                }
+                return (!others.is_empty()).then_some(Event::Persisted { tokens: others });
+            }
+            Event::PersistRefused { token } if token < OWN_TOKENS => {
+                self.drive(turn, |raft, turn| raft.persist_refused(token, turn));
+            }
+            Event::Flushed { tokens } => {
+                let through = tokens.into_iter().max().unwrap_or(0);
+                self.snapshots.flushed = self.snapshots.flushed.max(LogIndex(through));
+                self.compact(turn);
+            }
+            Event::Timer { id: RAFT_TIMER } => self.drive(turn, |raft, turn| raft.timer(turn)),
+            Event::Timer { id: SWEEP_TIMER } => self.sweep(turn),
+            Event::Timer { id: LOAD_TIMER } => self.snapshots.load_if_possible(turn),
+            Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
+            Event::Read { token, result } => {
+                let result = self.read_answered(token, result, turn)?;
+                return Some(Event::Read { token, result });
+            }
+            Event::Files { token, result } if token < OWN_TOKENS => self.file_task_ended(token, result, turn),
+            event => return Some(event),
+        }
+        None
+    }
+
+    /// Applies what can be applied, unless the rows must stay as they are for now (`hold`). To be called after every event.
+    pub(crate) fn apply(&mut self, hold: bool, turn: &mut Turn<'_>) {
+        self.apply_entries(hold, turn);
+        self.raft.applied(self.pipeline.applied());
+        if let Some(at) = self.waiting.arm(turn.now.instant) {
+            turn.push(Effect::SetTimer { id: SWEEP_TIMER, at });
+        }
+    }
+
+    /// The server stops: whoever waits for it hears that nothing more is known.
+    pub(crate) fn end(&mut self) {
+        let mut resolved = Vec::new();
+        self.waiting.end(&mut resolved);
+        self.resolve(resolved);
+    }
+
+    fn read_answered(
+        &mut self,
+        token: u64,
+        result: Result<Rows, Error>,
+        turn: &mut Turn<'_>,
+    ) -> Option<Result<Rows, Error>> {
+        let result = self.looked_up(token, result)?;
+        self.snapshot_rows(token, result, turn)
+    }
+
+    /// Deadlines.
+    fn sweep(&mut self, turn: &Turn<'_>) {
+        let mut resolved = Vec::new();
+        self.waiting.sweep(turn.now.instant, &mut resolved);
+        self.resolve(resolved);
+    }
+
+    fn resolve(&mut self, resolved: Vec<Resolved<M::Outcome>>) {
+        self.news.extend(resolved.into_iter().map(News::Resolved));
+    }
+
+    // ---- what the protocol asks for ----
+
+    /// Calls the protocol and does what it asks for, in its order.
+    fn drive<T>(&mut self, turn: &mut Turn<'_>, call: impl FnOnce(&mut Raft, &mut RaftTurn<'_>) -> T) -> T {
+        let mut actions = Vec::new();
+        let mut raft_turn = RaftTurn {
+            now: turn.now,
+            rng: turn.rng,
+            outputs: &mut actions,
+        };
+        let result = call(&mut self.raft, &mut raft_turn);
+        self.perform(actions, turn);
+        result
+    }
+
+    fn perform(&mut self, actions: Vec<Action>, turn: &mut Turn<'_>) {
+        for action in actions {
+            self.perform_one(action, turn);
+        }
+    }
+
+    /// Nothing here calls the protocol again: its actions must be performed in their order.
+    fn perform_one(&mut self, action: Action, turn: &mut Turn<'_>) {
+        match action {
+            Action::Send { to, message } => self.send(to, message, turn),
+            Action::Persist { token, priority, ops } => {
+                assert!(token < OWN_TOKENS, "a server counts its persists from 1");
+                turn.push(Effect::Persist { token, priority, ops });
+            }
+            Action::SetTimer { at } => turn.push(Effect::SetTimer { id: RAFT_TIMER, at }),
+            Action::Notice(notice) => self.notice(&notice, turn),
+            Action::Apply(entries) => {
+                if let Err(why) = self.pipeline.queue(&entries) {
+                    self.broken.get_or_insert(why);
+                }
+            }
+            Action::ReadReady { ids, index } => self.waiting.ready(ids, index),
+            Action::ReadFailed { ids, leader } => {
+                let mut resolved = Vec::new();
+                self.waiting
+                    .fail(ids, QueryError::NotLeader { leader }, &mut resolved);
+                self.resolve(resolved);
+            }
+            Action::TakeSnapshot { .. } => self.snapshots.take(turn),
+            Action::ReadChunk {
+                to,
+                position,
+                offset,
+                length,
+            } => {
+                let kept = self.raft.kept().filter(|kept| kept.meta.position == position);
+                // There is no file 0, and to hear so is the answer.
+                let handle = kept.map_or(0, |kept| kept.handle);
+                self.snapshots
+                    .read_chunk(to, handle, (position, offset, length), turn);
+            }
+            Action::StoreChunk { meta, offset, bytes } => {
+                self.snapshots.store_chunk(meta.position, offset, bytes, turn);
+            }
+            Action::InstallSnapshot(meta) => self.snapshots.seal(meta, turn),
+            Action::Restore { position } => {
+                let handle = self.snapshots.received(position);
+                self.restore(position, handle, turn);
+            }
+            Action::SnapshotKept { handle } => {
+                self.snapshots.keep(handle, turn);
+                self.tidy(turn);
+            }
+        }
+    }
+
+    fn send(&self, to: NodeId, message: RaftMessage, turn: &mut Turn<'_>) {
+        turn.push(Effect::Send {
+            to: Address {
+                node: to,
+                role: self.role,
+            },
+            header: Header {
+                generation: self.generation,
+                request: 0,
+                deadline: turn.now.instant + MESSAGE_LIFE,
+                trace: None,
+            },
+            message: Message::Raft {
+                group: self.group,
+                message,
+            },
+        });
+    }
+
+    fn notice(&mut self, notice: &Notice, turn: &mut Turn<'_>) {
+        match notice {
+            Notice::Campaigning { pre, .. } => {
+                self.campaigning = true;
+                self.elections += u64::from(!pre);
+            }
+            Notice::Leading { .. } | Notice::Following { .. } => self.campaigning = false,
+            _ => {}
+        }
+        turn.effects
+            .extend(report::timeline(self.group, notice).map(Effect::Emit));
+    }
+
+    /// The rows are to be those of a snapshot.
+    fn restore(&mut self, position: LogPosition, handle: u64, turn: &mut Turn<'_>) {
+        self.pipeline.restore(position);
+        self.news.push(News::RowsReplaced);
+        let mut resolved = Vec::new();
+        self.waiting.forget(position.index, &mut resolved);
+        self.resolve(resolved);
+        self.snapshots.load(position, handle, turn);
+    }
+}

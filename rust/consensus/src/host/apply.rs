@@ -1,0 +1,103 @@
+//! Applying what is committed.
+
+use std::collections::BTreeSet;
+
+use quorate_core::error::Error;
+use quorate_core::store::{Query, Rows, Table};
+use quorate_protocol::role::Effect;
+use quorate_raft::sessions::SessionId;
+
+use crate::host::Host;
+use crate::host::machine::Machine;
+use crate::turn::Turn;
+
+impl<M: Machine> Host<M> {
+    /// Applies what can be applied, unless the rows must stay as they are.
+    pub(super) fn apply_entries(&mut self, hold: bool, turn: &mut Turn<'_>) {
+        while self.broken.is_none()
+            && !self.pipeline.is_restoring()
+            && self.pipeline.lookups.is_empty()
+            && !hold
+        {
+            if let Some(count) = self.pipeline.looking_up.take() {
+                self.execute(count, turn);
+                continue;
+            }
+            let count = self.pipeline.choose(self.raft.log().stable());
+            if count == 0 {
+                break;
+            }
+            let unknown = self.pipeline.unknown(count);
+            if unknown.is_empty() {
+                self.execute(count, turn);
+                continue;
+            }
+            self.pipeline.looking_up = Some(count);
+            for row in unknown {
+                let token = self.token();
+                self.pipeline.lookups.insert(token, row.clone());
+                turn.push(Effect::Read {
+                    token,
+                    query: Query::Get {
+                        table: Table::Groups,
+                        key: row,
+                    },
+                });
+            }
+        }
+    }
+
+    /// Whether there is something to apply.
+    pub(crate) fn has_more(&self) -> bool {
+        self.pipeline.choose(self.raft.log().stable()) > 0
+    }
+
+    /// Takes the answer of a lookup; gives it back if it is none. When all are there, [`apply`](Self::apply) goes on.
+    ///
+    /// If the row cannot be read, this server breaks down: without it, it would not do what the others do. Only this one: the
+    /// other roles of the node have rows of their own.
+    pub(super) fn looked_up(
+        &mut self,
+        token: u64,
+        result: Result<Rows, Error>,
+    ) -> Option<Result<Rows, Error>> {
+        let Some(row) = self.pipeline.lookups.remove(&token) else {
+            return Some(result);
+        };
+        let machine = self.pipeline.state.machine_mut();
+        let learned = result.and_then(|rows| machine.learn(row, rows.rows.first().map(|(_, value)| value)));
+        if let Err(error) = learned {
+            self.broken = Some(format!(
+                "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
+                 majority of its other members is up"
+            ));
+        }
+        None
+    }
+
+    /// Applies so many entries at the front: all that their conditions ask about is known.
+    fn execute(&mut self, count: usize, turn: &mut Turn<'_>) {
+        let pipeline = &mut self.pipeline;
+        let mut touched: BTreeSet<SessionId> = BTreeSet::new();
+        let mut resolved = Vec::new();
+        for entry in pipeline.queue.drain(..count) {
+            let position = entry.position;
+            let execute = |machine: &mut M, time, command| machine.execute(position, time, command);
+            let answer = match entry.logged {
+                Some(logged) => Some(pipeline.state.apply_read(position, logged, &mut touched, execute)),
+                None => {
+                    pipeline.state.skip(position);
+                    None
+                }
+            };
+            self.waiting.committed(position, answer.as_ref(), &mut resolved);
+            pipeline.applied = position;
+        }
+        let writes = pipeline.rows(&touched);
+        turn.push(Effect::ApplyRows {
+            token: pipeline.applied.index.0,
+            writes,
+        });
+        self.resolve(resolved);
+    }
+}
