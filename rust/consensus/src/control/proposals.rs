@@ -179,7 +179,12 @@ impl Control {
         let Some(ask) = self.pending.get(&id) else { return };
         let leader = self.leader();
         match &ask.kind {
-            // The bootstrap is what a cluster without a state can take, from its leader only.
+            // The bootstrap is what a cluster without a state can take, from its leader only; another leader has its own.
+            PendingKind::Change(change)
+                if matches!(change.command, Command::Bootstrap(_)) && leader != Some(self.me()) =>
+            {
+                self.pending.remove(&id);
+            }
             PendingKind::Change(change)
                 if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
             {

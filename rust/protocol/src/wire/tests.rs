@@ -200,7 +200,7 @@ fn hello() -> PeerHello {
 
 fn welcome() -> PeerWelcome {
     PeerWelcome {
-        version: 1,
+        version: 2,
         features: 0,
         cluster: ClusterId(0x0123_4567),
         node: NodeId(2),
@@ -402,6 +402,6 @@ fn the_dialler_checks_who_answers() {
     assert!(wrong(|welcome| welcome.node = NodeId(3)));
     assert!(wrong(|welcome| welcome.cluster = ClusterId(4)));
     assert!(wrong(|welcome| welcome.replica = ReplicaId::new(NodeId(3), 4)));
-    assert!(wrong(|welcome| welcome.version = 2));
+    assert!(wrong(|welcome| welcome.version = PEER_VERSION_MAX + 1));
     assert!(wrong(|welcome| welcome.session = 0));
 }

@@ -19,6 +19,14 @@ use crate::store::{Applier, DerivedRows, TABLES};
 /// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
 const MIN_ROW_BYTES: usize = 512;
 
+/// The tables in the order in which they are applied: derived rows, which are in one of them, come first.
+const ORDER: [Table; TABLES.len()] = [Table::Groups, Table::Meta, Table::Records, Table::TokenIndex];
+
+fn place_of(table: Table) -> usize {
+    let place = ORDER.iter().position(|other| *other == table);
+    place.expect("every table has its place")
+}
+
 /// The half of the store that applies journalled rows. All its write transactions begin and end inside one call.
 pub struct LmdbApplier {
     shared: Arc<Shared>,
@@ -47,20 +55,22 @@ impl LmdbApplier {
 
     /// Applies rows of the layer after the last one done; where to go on, or `None` at its end.
     ///
-    /// A layer with derived rows is applied in one transaction, whatever the budget: they are not in the journal, so a
-    /// crash must find all of a run or nothing.
+    /// Derived rows are applied first and in one transaction, whatever the budget: they are not in the journal, so a crash must
+    /// find all of a run or nothing. The others are applied in as many steps as it takes, so that a layer for which there is no
+    /// room is applied in part.
     fn apply(&mut self, layer: &Layer, budget: usize) -> heed::Result<Option<(Table, Bytes)>> {
-        let budget = layer.derived().map_or(budget, |_| usize::MAX);
         let shared = Arc::clone(&self.shared);
         let state = &shared.state;
         let mut txn = state.env.write_txn()?;
         let mut spent = 0;
-        for table in TABLES {
+        for (place, table) in ORDER.into_iter().enumerate() {
             let start = match &self.done {
-                Some((done, _)) if *done > table => continue,
+                Some((done, _)) if place_of(*done) > place => continue,
                 Some((done, key)) if *done == table => Bound::Excluded(key.as_ref()),
                 _ => Bound::Unbounded,
             };
+            let whole = table == Table::Groups && layer.derived().is_some();
+            let mut last = None;
             let database = state.tables[table as usize];
             for (key, value) in layer.table(table).range::<[u8], _>((start, Bound::Unbounded)) {
                 if let Some(value) = value {
@@ -72,10 +82,16 @@ impl LmdbApplier {
                 }
                 let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
                 spent += bytes.max(MIN_ROW_BYTES);
-                if spent >= budget {
-                    txn.commit()?;
-                    return Ok(Some((table, key.clone())));
+                last = Some(key);
+                if spent >= budget && !whole {
+                    break;
                 }
+            }
+            if spent >= budget
+                && let Some(last) = last
+            {
+                txn.commit()?;
+                return Ok(Some((table, last.clone())));
             }
         }
         state.put_applied(&mut txn, layer.through())?;

@@ -148,7 +148,7 @@ fn a_request_for_one_node_goes_there_or_says_why_not() {
     cluster.advance(Duration::from_millis(300));
     assert_eq!(
         cluster.error(down),
-        &Error::ConnectionLost(
+        &Error::ConnectionRefused(
             "cannot reach n2 at n2:7400 (connection refused): check that it runs".to_owned()
         )
     );
