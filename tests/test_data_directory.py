@@ -69,9 +69,9 @@ def test_a_directory_becomes_what_it_is(mark, claims, found):
         ),
         (
             Mark(False, "ours", FIVE),
-            {"n1": FORMED, "n2": Claim(problem="version 1, this program reads 2", other_version=True)},
+            {"n1": FORMED, "n2": Claim(problem="version 1, this program reads 3", other_version=True)},
             None,
-            "version 1, this program reads 2",
+            "version 1, this program reads 3",
         ),
     ],
 )

@@ -33,7 +33,7 @@ fn golden_bytes_of_the_identity_file() {
          replica 000300000000beef\n\
          has-data false\n\
          formed false\n\
-         crc32c c1597725\n"
+         crc32c 8682f432\n"
     );
     dir.set_formed(formation("a\nb\\n")).unwrap();
     assert_eq!(
@@ -48,7 +48,7 @@ fn golden_bytes_of_the_identity_file() {
          nodes 5\n\
          vnodes 100\n\
          hash xxh3\n\
-         crc32c c9dcf61e\n"
+         crc32c 020023ed\n"
     );
 }
 
@@ -169,14 +169,14 @@ fn every_damage_to_the_identity_is_found_out() {
 fn an_identity_of_another_version_says_so() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
-    fs::write(folder.path().join("identity"), "quorate-identity 3\nmore\n").unwrap();
+    fs::write(folder.path().join("identity"), "quorate-identity 4\nmore\n").unwrap();
     let error = dir.identity().unwrap_err();
     assert!(
         matches!(
             error,
             OpenError::FormatTooNew {
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
                 ..
             }
         ),
@@ -192,7 +192,7 @@ fn an_identity_of_another_version_says_so() {
         dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
     ] {
         let text = error.to_string();
-        assert!(text.contains("version 1") && text.contains("reads 2"), "{text}");
+        assert!(text.contains("version 1") && text.contains("reads 3"), "{text}");
     }
 }
 

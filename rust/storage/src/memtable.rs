@@ -31,6 +31,8 @@ pub(crate) struct Layer {
     through: u64,
     /// The last run of derived rows in it; 0 if there are none.
     derived: u64,
+    /// Whether a table has derived rows.
+    has_derived: [bool; TABLES.len()],
 }
 
 impl Layer {
@@ -53,6 +55,18 @@ impl Layer {
     /// The last run of derived rows in it, if there are any.
     pub(crate) fn derived(&self) -> Option<u64> {
         (self.derived > 0).then_some(self.derived)
+    }
+
+    /// Whether it has derived rows of this table.
+    pub(crate) fn has_derived(&self, table: Table) -> bool {
+        self.has_derived[table as usize]
+    }
+
+    /// The tables in the order in which they are applied: those with derived rows first.
+    pub(crate) fn order(&self) -> [Table; TABLES.len()] {
+        let mut order = TABLES;
+        order.sort_by_key(|table| !self.has_derived(*table));
+        order
     }
 
     fn insert(&mut self, writes: Vec<StateWrite>) {
@@ -94,6 +108,9 @@ impl Memtable {
     pub(crate) fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.runs += 1;
         self.active.derived = self.runs;
+        for write in &writes {
+            self.active.has_derived[write.table as usize] = true;
+        }
         self.active.insert(writes);
         self.runs
     }

@@ -14,18 +14,10 @@ use crate::bulk::Bulk;
 use crate::error::CommitError;
 use crate::frame::{self, Kind};
 use crate::memtable::Layer;
-use crate::store::{Applier, DerivedRows, TABLES};
+use crate::store::{Applier, DerivedRows};
 
 /// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
 const MIN_ROW_BYTES: usize = 512;
-
-/// The tables in the order in which they are applied: derived rows, which are in one of them, come first.
-const ORDER: [Table; TABLES.len()] = [Table::Groups, Table::Meta, Table::Records, Table::TokenIndex];
-
-fn place_of(table: Table) -> usize {
-    let place = ORDER.iter().position(|other| *other == table);
-    place.expect("every table has its place")
-}
 
 /// The half of the store that applies journalled rows. All its write transactions begin and end inside one call.
 pub struct LmdbApplier {
@@ -63,13 +55,15 @@ impl LmdbApplier {
         let state = &shared.state;
         let mut txn = state.env.write_txn()?;
         let mut spent = 0;
-        for (place, table) in ORDER.into_iter().enumerate() {
+        let order = layer.order();
+        let done = self.done.as_ref().map(|(table, _)| *table);
+        let first = order.iter().position(|table| Some(*table) == done).unwrap_or(0);
+        for table in order.into_iter().skip(first) {
             let start = match &self.done {
-                Some((done, _)) if place_of(*done) > place => continue,
                 Some((done, key)) if *done == table => Bound::Excluded(key.as_ref()),
                 _ => Bound::Unbounded,
             };
-            let whole = table == Table::Groups && layer.derived().is_some();
+            let whole = layer.has_derived(table);
             let mut last = None;
             let database = state.tables[table as usize];
             for (key, value) in layer.table(table).range::<[u8], _>((start, Bound::Unbounded)) {
@@ -88,6 +82,7 @@ impl LmdbApplier {
                 }
             }
             if spent >= budget
+                && !whole
                 && let Some(last) = last
             {
                 txn.commit()?;
@@ -135,6 +130,7 @@ impl Applier for LmdbApplier {
         match self.apply(&layer, budget) {
             Ok(Some(done)) => {
                 self.done = Some(done);
+                self.flushed = layer.derived().unwrap_or(self.flushed);
                 Ok(true)
             }
             Ok(None) => {

@@ -123,6 +123,44 @@ fn what_the_state_has_no_room_for_is_kept_until_it_has() {
     store.commit(&[put("more", "goes")]).unwrap();
 }
 
+/// Derived rows are applied whole; what was journalled beside them is applied as far as there is room.
+#[test]
+fn derived_rows_do_not_keep_journalled_ones_from_the_state() {
+    let folder = Folder::new();
+    let small = Options {
+        map_size: 256 << 10,
+        ..Options::default()
+    };
+    let mut store = folder.open_with(&small).unwrap();
+    let derived = StateWrite {
+        table: Table::Groups,
+        key: "row".into(),
+        value: Some("derived".into()),
+    };
+    store.derived().derive(vec![derived]);
+    for number in 0..1000 {
+        if store
+            .commit(&[put(format!("{number:04}"), vec![b'v'; 2000])])
+            .is_err()
+        {
+            break;
+        }
+    }
+    let full = loop {
+        match store.apply_step(16 << 10) {
+            Ok(more) => assert!(more, "there is not room for all of it"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, CommitError::Full);
+    let used = store.gauge().read().unwrap().state.used_bytes;
+    assert!(used > 64 << 10, "{used}");
+    drop(store);
+    let store = folder.open().unwrap();
+    let row = store.reader().get(Table::Groups, b"row").unwrap();
+    assert_eq!(row.as_deref(), Some(&b"derived"[..]));
+}
+
 /// Entries leave the journal as fast as they come, however small its map is.
 #[test]
 fn a_small_journal_goes_round_and_round() {
