@@ -1,6 +1,6 @@
-//! What can happen to a server of a group, and what it can ask its shell for.
+//! Proposals, questions and their errors, which all hosts use; and what can happen to a [`RaftGroup`](super::RaftGroup).
 //!
-//! Those of [`RaftGroup`](super::RaftGroup) in the role contract ([`quorate_core::contract`]). Proposals come in
+//! Its events and effects are those of the role contract ([`quorate_core::contract`]). Proposals come in
 //! batches: those that a shell finds waiting go into the log, onto the disk and to the followers together.
 
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! The bytes on disk: a format version, then postcard.
 //!
-//! Every stored value of a Raft group (log entry, hard state, snapshot record, snapshot) begins with one byte
+//! Every stored value of a Raft group (log entry, hard state, the log's beginning, snapshot) begins with one byte
 //! that names its format, so that a later program can read what an earlier one wrote and refuse what it does
 //! not know. What stands inside a value (the command of an entry, the answers that a session keeps) has its format:
 //! one byte, however deep it goes. Enums are numbered by position: variants are only ever appended. A test holds each kind to the

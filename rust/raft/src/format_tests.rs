@@ -94,10 +94,10 @@ fn snapshot_records_keep_their_bytes() {
 fn what_this_program_does_not_know_is_refused_by_name() {
     let version = FormatError::Version {
         what: "log entry",
-        found: 2,
+        found: 1,
     };
-    assert_eq!(decode::<HardState>("log entry", &[2, 0, 0]), Err(version));
-    for bytes in [&[][..], &[1], &[1, 0, 0, 0], &[1, 0, 9]] {
+    assert_eq!(decode::<HardState>("log entry", &[1, 0, 0]), Err(version));
+    for bytes in [&[][..], &[2], &[2, 0, 0, 0], &[2, 0, 9]] {
         let error = decode::<HardState>("hard state", bytes).unwrap_err();
         assert!(error.to_string().starts_with("malformed hard state: "), "{error}");
     }

@@ -1,4 +1,5 @@
-//! A server of a group with its state machine: the role that nodes and the simulator drive.
+//! A server of a group with its state machine, as a role: a host for state machines that fit into memory. The nodes of
+//! Quorate have another (`quorate-consensus`), whose state machines are rows of a store.
 //!
 //! [`RaftGroup`] puts together what the other modules are: it recovers the server from the disk, lets
 //! [`Raft`] decide what is committed, applies that to the [`Machine`] inside its [`Sessions`], keeps the

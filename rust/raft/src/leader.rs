@@ -1,22 +1,19 @@
-//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum, 10.2 for
-//! pipelining).
+//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum): heartbeats, and what it hears of its
+//! followers. What it sends them is in `replication`, when an entry is committed in `commit`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::bugs::Bug;
 use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 
 use crate::action::{Action, Notice};
 use crate::entry::{Entry, EntryKind};
-use crate::log::Log;
 use crate::message::{Body, Message};
 use crate::progress::{Progress, ProgressState};
 use crate::read_index::Reads;
 use crate::server::{Raft, State, Turn};
 use crate::settings::Settings;
-use crate::snapshot::{SnapshotRef, Transfer};
-use crate::types::{LogIndex, LogPosition, Term};
+use crate::types::LogIndex;
 
 /// A server that leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -166,36 +163,9 @@ impl Raft {
     /// Lets everything move on that can: commits what a quorum has, sends what is new.
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>) {
         if self.is_leader() {
-            self.count();
+            self.maybe_commit();
             self.start_reads(turn);
             self.replicate(turn);
-        }
-    }
-
-    /// Commits what a quorum has durably: of this term only. Everything before comes with it; by itself it
-    /// would not be safe, since a majority that has an old entry may yet lose it to a leader that does not
-    /// (Figure 8).
-    fn count(&mut self) {
-        let State::Leader(leader) = &self.state else {
-            return;
-        };
-        let bugs = self.setup.bugs;
-        let own = if bugs.has(Bug::RaftAckBeforeDurable) {
-            self.log.last().index
-        } else {
-            self.log.stable()
-        };
-        let me = self.setup.me;
-        let matched = |node: NodeId| match leader.progress.get(&node) {
-            Some(progress) => progress.matched,
-            None if node == me => own,
-            None => LogIndex(0),
-        };
-        let Some(agreed) = self.log.configuration().agreed(matched) else {
-            return;
-        };
-        if agreed >= leader.first || bugs.has(Bug::OldTermCommit) {
-            self.log.commit_to(agreed);
         }
     }
 
@@ -205,81 +175,6 @@ impl Raft {
             let own =
                 |entry: &&Entry| entry.term == self.hard.term && matches!(entry.kind, EntryKind::Command(_));
             self.activity.commands += entries.iter().filter(own).count() as u64;
-        }
-    }
-
-    fn replicate(&mut self, turn: &mut Turn<'_>) {
-        let State::Leader(leader) = &mut self.state else {
-            return;
-        };
-        let ground = Ground {
-            term: self.hard.term,
-            log: &self.log,
-            settings: &self.setup.settings,
-        };
-        let base = self.log.base().index;
-        let usable = |kept: &&SnapshotRef| kept.meta.position.index >= base;
-        let snapshot = self.kept.as_ref().filter(usable);
-        let mut wanted = false;
-        for (node, progress) in &mut leader.progress {
-            if progress.next <= base && !matches!(progress.state, ProgressState::Snapshot(_)) {
-                let Some(kept) = snapshot else {
-                    wanted |= !progress.cut_off;
-                    continue;
-                };
-                progress.state = ProgressState::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
-            }
-            match &mut progress.state {
-                ProgressState::Snapshot(transfer) if !progress.cut_off => {
-                    transfer.ask(*node, &self.setup.settings, turn.outputs);
-                }
-                _ => ground.append(*node, progress, turn),
-            }
-        }
-        if wanted {
-            self.ask_for_snapshot(turn);
-        }
-    }
-}
-
-/// What appends are made of.
-struct Ground<'a> {
-    term: Term,
-    log: &'a Log,
-    settings: &'a Settings,
-}
-
-impl Ground<'_> {
-    /// Sends a member what it lacks, as far as its window takes it.
-    fn append(&self, to: NodeId, progress: &mut Progress, turn: &mut Turn<'_>) {
-        let now = turn.now.instant;
-        let retry = now + self.settings.timing.heartbeat;
-        let mut room = progress.room(self.settings.append_window, now);
-        let probing = matches!(progress.state, ProgressState::Probe { .. });
-        while room > 0 && (progress.next <= self.log.last().index || probing) {
-            room -= 1;
-            let index = progress.next.previous();
-            let previous = LogPosition {
-                term: self
-                    .log
-                    .term_at(index)
-                    .expect("entries before the base are in a snapshot"),
-                index,
-            };
-            let entries = self.log.slice(progress.next, self.settings.append_bytes);
-            progress.sent(index.plus(entries.len()), now, retry);
-            let body = Body::Append {
-                previous,
-                commit: self.log.commit(),
-                entries,
-            };
-            turn.outputs.push(Action::Send {
-                to,
-                message: Message {
-                    term: self.term,
-                    body,
-                },
-            });
         }
     }
 }

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! # The messages are promises
-//! [`message`] has them, about a dozen. Those that count:
+//! [`message`] has them, sixteen. Those that count:
 //! * *VoteAnswer, granted*: I have voted for you in this term and shall vote for no other, whatever happens
 //!   to me; and I have nothing that is more up to date than your log.
 //! * *Append*: behind this entry, my log goes on with these. (If you have that entry, you have my whole log
@@ -59,17 +59,19 @@
 //! |---|---|
 //! | [`quorum`], [`configuration`] | arithmetic of majorities; voters, learners, joint consensus |
 //! | [`types`], [`entry`], [`format`](mod@format) | terms, indexes, entries, and their bytes on disk |
-//! | [`log`] | the log in memory and its watermarks: committed, applied, durable |
+//! | [`log`] | the log in memory and its watermarks: committed, released, durable |
 //! | `stable` | what the disk was asked for and has done; messages that wait for it |
 //! | [`server`] | one server: state, the way in and out, which message goes where |
 //! | [`validation`] | what a message may claim: a peer's numbers are checked where they enter |
 //! | `election` | timeouts, pre-vote, votes, stickiness and the hint of a broken link |
-//! | `follower`, `leader`, `progress` | replication from both ends; what a leader knows of each follower |
+//! | `leader`, `replication`, `commit` | what a leader does, what it sends each follower, when an entry is committed |
+//! | `follower`, `progress` | replication at the other end; what a leader knows of each follower |
 //! | `read_index` | linearizable reads with one round of heartbeats for many |
 //! | `staleness` | how old a follower's state may be |
 //! | [`snapshot`], `snapshot_store` | compaction, and snapshots in chunks for those who lag too far behind |
 //! | [`sessions`], [`machine`] | the replicated state machine, and retries that execute once |
 //! | [`recovery`] | from disk to server |
+//! | [`settings`] | timing, windows, when snapshots are made |
 //! | [`status`] | what a server says about itself |
 //! | [`group`], `pending`, [`event`], [`action`] | all of it as a role, and who waits for what |
 //!
@@ -91,11 +93,14 @@
 //! * Changing the members of a live group. Configurations are entries, take effect when they are in a log, may be
 //!   joint, and are in snapshots; a leader only does not propose any yet.
 //! * Leases (reads without the round of heartbeats) and leadership transfer. The place for the first is the answer to a
-//!   heartbeat, where a follower would promise not to vote for a while; for the second, [`Raft::campaign_now`].
+//!   heartbeat, where a follower would promise not to vote for a while. The second needs a message to the target
+//!   (`TimeoutNow` of thesis 3.10), which then campaigns without a pre-vote, a vote that is exempt from stickiness
+//!   (`election`), and a leader that takes no proposals until the target has caught up (`leader`, [`server`]).
 //! * Telling an idle group's followers not to expect heartbeats, for thousands of groups on a node.
 //! * Sending old entries from the disk: a follower that needs what is not in memory any more gets a snapshot.
 
 pub mod action;
+mod commit;
 pub mod configuration;
 mod election;
 pub mod entry;
@@ -112,6 +117,7 @@ mod progress;
 pub mod quorum;
 mod read_index;
 pub mod recovery;
+mod replication;
 pub mod server;
 pub mod sessions;
 pub mod settings;

@@ -1,11 +1,11 @@
 //! The log: what the group has agreed on, or may yet.
 //!
 //! ```text
-//!            base            snapshot   applied   stable   commit   handed      last
-//!   ── gone ──┤ kept entries ────┼─────────┼─────────┼───────┼────────┼───────────┤
+//!            base            released   stable   commit   handed      last
+//!   ── gone ──┤ kept entries ────┼─────────┼───────┼────────┼───────────┤
 //! ```
-//! All entries behind the **base** are in memory, bounded by compaction; what is at and before the base is
-//! gone and lives in a snapshot. Four watermarks move over the entries, each for a reason of its own:
+//! (Stable may also be before released.) All entries behind the **base** are in memory, bounded by compaction; what is at
+//! and before the base is gone and lives in a snapshot, or in the host's own state. Four watermarks move over the entries, each for a reason of its own:
 //!
 //! * **commit**: a quorum has everything up to here; it will never change. Never moves back.
 //! * **released**: given to the state machine. Never moves back, never beyond commit.

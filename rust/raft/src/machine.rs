@@ -25,8 +25,8 @@ pub trait StateMachine {
     fn apply(&mut self, position: LogPosition, time: WallTime, command: Self::Command) -> Bytes;
 }
 
-/// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory (the
-/// control plane's is). One that is not is driven by a host of its own from the [`Action`](super::action::Action)s of
+/// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory.
+/// One that is not is driven by a host of its own from the [`Action`](super::action::Action)s of
 /// [`Raft`](super::Raft). It begins as `default()`.
 pub trait Machine: StateMachine + Clone + Default {
     /// Answers a question without changing anything.

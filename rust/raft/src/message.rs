@@ -143,19 +143,45 @@ pub enum Body {
 impl Body {
     /// Whether only the leader of the message's term sends this.
     pub fn is_leaders(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Body::Append { .. }
-                | Body::Heartbeat { .. }
-                | Body::Snapshot { .. }
-                | Body::ReadIndexAnswer { .. }
-                | Body::Fresh { .. }
-        )
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::Fresh { .. } => true,
+            Body::PreVote { .. }
+            | Body::PreVoteAnswer { .. }
+            | Body::Vote { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Accepted { .. }
+            | Body::Rejected { .. }
+            | Body::HeartbeatAck { .. }
+            | Body::ReadIndex { .. }
+            | Body::SnapshotReceived { .. }
+            | Body::Outdated
+            | Body::Probe { .. } => false,
+        }
     }
 
     /// Whether it may leave before the sender's term is durable: it promises nothing.
     pub(super) fn is_free(&self) -> bool {
-        matches!(self, Body::PreVote { .. } | Body::PreVoteAnswer { .. })
+        match self {
+            Body::PreVote { .. } | Body::PreVoteAnswer { .. } => true,
+            Body::Vote { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Append { .. }
+            | Body::Accepted { .. }
+            | Body::Rejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAck { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::Snapshot { .. }
+            | Body::SnapshotReceived { .. }
+            | Body::Outdated
+            | Body::Probe { .. }
+            | Body::Fresh { .. } => false,
+        }
     }
 
     /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
@@ -182,9 +208,26 @@ impl Body {
         }
     }
 
-    /// Whether others' timeouts wait for it: it belongs on the link's control lane.
+    /// Whether it goes before bulk data, on the link's control lane: it is small, and others' timeouts or acknowledgements
+    /// wait for it.
     pub fn is_urgent(&self) -> bool {
-        !matches!(self, Body::Append { .. } | Body::Snapshot { .. })
+        match self {
+            Body::Append { .. } | Body::Snapshot { .. } => false,
+            Body::PreVote { .. }
+            | Body::PreVoteAnswer { .. }
+            | Body::Vote { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Accepted { .. }
+            | Body::Rejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAck { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::SnapshotReceived { .. }
+            | Body::Outdated
+            | Body::Probe { .. }
+            | Body::Fresh { .. } => true,
+        }
     }
 }
 

@@ -125,6 +125,34 @@ fn samples() -> Vec<(&'static str, Body)> {
     ]
 }
 
+/// How many kinds there are: a new one does not compile before it is counted here.
+fn place(body: &Body) -> usize {
+    match body {
+        Body::PreVote { .. } => 0,
+        Body::PreVoteAnswer { .. } => 1,
+        Body::Vote { .. } => 2,
+        Body::VoteAnswer { .. } => 3,
+        Body::Append { .. } => 4,
+        Body::Accepted { .. } => 5,
+        Body::Rejected { .. } => 6,
+        Body::Heartbeat { .. } => 7,
+        Body::HeartbeatAck { .. } => 8,
+        Body::ReadIndex { .. } => 9,
+        Body::ReadIndexAnswer { .. } => 10,
+        Body::Snapshot { .. } => 11,
+        Body::SnapshotReceived { .. } => 12,
+        Body::Outdated => 13,
+        Body::Probe { .. } => 14,
+        Body::Fresh { .. } => 15,
+    }
+}
+
+#[test]
+fn every_kind_has_a_sample() {
+    let places: Vec<usize> = samples().iter().map(|(_, body)| place(body)).collect();
+    assert_eq!(places, (0..16).collect::<Vec<_>>());
+}
+
 #[test]
 fn messages_keep_their_bytes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/raft_messages.txt");

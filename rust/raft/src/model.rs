@@ -23,7 +23,7 @@
 //! # How far
 //! The bounds in the tests are chosen for a few seconds each. `RAFT_MODEL=large` goes to 2.8, 64 and 100 million states, which are
 //! all that there are within its bounds, and breaks no property; that takes up to eight gigabytes and half an hour:
-//! `RAFT_MODEL=large cargo test -p quorate-protocol raft::model -- --nocapture --test-threads 1`.
+//! `RAFT_MODEL=large cargo test -p quorate-raft --lib model:: -- --nocapture --test-threads 1`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

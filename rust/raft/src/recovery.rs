@@ -1,4 +1,4 @@
-//! Starting a group with what its disk has: hard state, snapshot record, snapshot, log, read one after the
+//! Starting a group with what its disk has: hard state, the record of the log's beginning (`LogStart`), snapshot, log, read one after the
 //! other.
 
 use bytes::Bytes;
@@ -186,3 +186,7 @@ fn position(key: &Bytes) -> Result<u64, FormatError> {
     key.map(u64::from_be_bytes)
         .map_err(|error| FormatError::malformed("position", error))
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

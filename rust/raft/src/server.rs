@@ -67,6 +67,19 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
 }
 
+impl Recovered {
+    /// How far the log reaches, with the snapshot that stands for its beginning.
+    pub fn reaches(&self) -> LogIndex {
+        let start = self.log_start.as_ref();
+        let base = start.map_or(0, |start| start.base.index.0);
+        let snapshot = start.and_then(|start| start.snapshot.as_ref());
+        let entries = self.entries.iter().zip(base + 1..);
+        let contiguous = entries.take_while(|(entry, index)| entry.index.0 == *index);
+        let last = LogIndex(base + contiguous.count() as u64);
+        last.max(snapshot.map_or(LogIndex(0), |kept| kept.meta.position.index))
+    }
+}
+
 /// A server of a group.
 ///
 /// # The driving contract
@@ -151,12 +164,18 @@ impl Raft {
         let contiguous: Vec<Entry> = contiguous.collect();
         let gap = contiguous.len() < found;
         let mut log = Log::recovered(base, members, contiguous);
-        log.resume(applied.max(base.index));
+        let reached = applied.max(base.index);
+        log.resume(reached.min(log.last().index));
         if let Some(kept) = &kept
             && kept.meta.position.index > log.commit()
         {
             log.restore(kept.meta.position, kept.meta.configuration.clone());
         }
+        assert!(
+            reached <= log.commit(),
+            "entry {reached} was applied, but the log ends at {}",
+            log.last()
+        );
         if gap {
             log.rewrite(None);
         }
@@ -186,6 +205,11 @@ impl Raft {
             rejected_at: None,
             armed: None,
         };
+        if raft.log.base() != base {
+            // The snapshot's record was durable before the entries up to it were: it stands for all of them now. Together with
+            // the cut of what the disk has, for else the log would be looked for behind its old beginning.
+            raft.write_beginning();
+        }
         raft.settle(turn);
         raft
     }

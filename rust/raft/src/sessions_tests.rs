@@ -209,6 +209,6 @@ fn what_is_stored_keeps_its_bytes() {
     bench.call(session, 1, 0).unwrap();
     assert_eq!(
         hex(&bench.state.save(false)),
-        "0202000101e807c0843d0001010131020101"
+        "0202000101e807c0843d0001010131020201"
     );
 }

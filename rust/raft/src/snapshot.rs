@@ -1,7 +1,7 @@
 //! Snapshots: what stands for a part of the log that is gone (section 7).
 //!
-//! When enough has been applied, the host is asked to make a snapshot of the state machine. It does so at its
-//! leisure, beside heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the
+//! The host is asked to make a snapshot of the state machine: when enough has been applied, or, if it keeps its state durably
+//! by itself, when a member needs one (`settings::Snapshots`). It does so at its leisure, beside heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the
 //! disk like a vote does, and then the log before it is forgotten, in steps, but for some entries that
 //! followers may still want.
 //!
@@ -267,7 +267,7 @@ impl Raft {
         self.write_beginning();
     }
 
-    fn write_beginning(&mut self) {
+    pub(super) fn write_beginning(&mut self) {
         let base = self.log.base();
         self.stable.begin(LogStart {
             base,

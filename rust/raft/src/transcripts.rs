@@ -1,4 +1,4 @@
-//! Plays `tests/transcripts/raft`: a group in memory ([`testing`](super::testing)), one command after the other. Begin reading
+//! Plays `tests/transcripts`: a group in memory ([`testing`](super::testing)), one command after the other. Begin reading
 //! with `figure2.txt`, which takes the rules of the paper's Figure 2 one by one; the other files have what they leave open.
 //!
 //! Answers are numbered as the requests are: `op1`, `op2`, ….

@@ -63,7 +63,7 @@ pub(super) enum Input {
     Persist,
     /// It ends at once, with its writes in flight, and starts again with what its disk has.
     Crash,
-    /// The mistake of [`Bugs::restarted_in_place`].
+    /// The mistake of [`Bug::RestartedInPlace`](quorate_core::bugs::Bug::RestartedInPlace).
     RestartInPlace,
 }
 
