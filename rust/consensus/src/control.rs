@@ -23,7 +23,7 @@
 //!   turns to any of them next finds the keyspace.
 //! * A list of keyspaces is made as new as the leader's if there is a leader; without one it is what this node knows.
 //! * A request for a keyspace that this node does not know waits until the node has caught up with the leader. Then it is
-//!   handed to the keyspace's coordinator, or there is no such keyspace.
+//!   handed to the keyspace's coordinator or forwarder, or there is no such keyspace.
 //!
 //! # The beginning
 //! In a new cluster all servers start with the same configuration. The lowest voter does not wait for an election timeout: it
@@ -34,7 +34,8 @@
 //! After a restart a server has a log but does not know how much of it is committed, until a leader tells. A node that has
 //! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
 //! committed once is true for good, if not new. It is served, and a change is answered, when it is kept ([`known`]): a node
-//! that is killed after the answer still serves the keyspace when it comes back, alone or not.
+//! that is killed after the answer still serves the keyspace when it comes back, alone or not. Where the disk has no room for it,
+//! it is served without being kept, and kept when there is room.
 //!
 //! # What was dropped
 //! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not

@@ -8,8 +8,9 @@
 //! # Log and rows
 //! The log is what makes a command durable, so rows are not journalled again: they are derived from it
 //! ([`Effect::ApplyRows`]), and the store says when they [survive a crash](Event::Flushed). Only then the log before them is
-//! forgotten. A marker among the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). An
-//! entry is applied only when it is durable *here*: the rows must never be ahead of the log that explains them ([`pipeline`]).
+//! forgotten. A marker among the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). The
+//! rows have an entry only when it is durable *here*: they must never be ahead of the log that explains them ([`pipeline`]). A
+//! state that is kept in memory need not wait for that, and follows the log also while the disk is full.
 //!
 //! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a file
 //! ([`snapshots`]).
@@ -125,6 +126,13 @@ impl<M: Machine> Host<M> {
                 marker.applied
             ));
         }
+        let reaches = found.log.recovered.reaches();
+        if marker.applied.index > reaches {
+            return Err(format!(
+                "the rows have {} and the log ends at {reaches}: entries that were acknowledged may be lost",
+                marker.applied
+            ));
+        }
         let restore = behind.map(|kept| (kept.meta.position, kept.handle));
         let mut recovered = found.log.recovered;
         recovered.applied = marker.applied.index;
@@ -171,7 +179,7 @@ impl<M: Machine> Host<M> {
         self.pipeline.machine()
     }
 
-    /// The last entry that is in the rows.
+    /// The last entry that was applied.
     pub(crate) fn applied(&self) -> LogIndex {
         self.pipeline.applied()
     }

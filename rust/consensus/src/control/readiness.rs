@@ -150,7 +150,7 @@ impl Control {
         self.finish(id, Ok(Response::Keyspaces(keyspaces)), turn);
     }
 
-    /// Hands a request to the coordinator of its keyspace, if there is such a keyspace.
+    /// Hands a request to the coordinator or forwarder of its keyspace, if there is such a keyspace.
     fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
         let known = keyspace.and_then(|keyspace| self.known.keyspaces().get(&keyspace));
         let Some(known) = known else {

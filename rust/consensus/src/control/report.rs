@@ -81,6 +81,11 @@ impl Control {
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
         let elections = self.host().map_or(0, Host::elections);
         let name = (CONTROL_GROUP, "control");
-        report::claim(name, self.me(), self.raft(), self.broken(), elections, now)
+        let claim = report::claim(name, self.me(), self.raft(), self.broken(), elections, now);
+        GroupClaim {
+            // Not only given to the state, but in it.
+            applied: self.host().map_or(claim.applied, |host| host.applied().0),
+            ..claim
+        }
     }
 }

@@ -298,6 +298,7 @@ pub(super) struct Replicated {
 impl Machine for Replicated {
     type Command = Change;
     type Outcome = Outcome;
+    const IN_MEMORY: bool = true;
 
     fn resume(_group: GroupId, row: Option<&Bytes>) -> Result<Self, String> {
         let plane = row.map(ControlPlane::load).transpose();

@@ -14,6 +14,9 @@ use crate::turn::Turn;
 impl<M: Machine> Host<M> {
     /// Applies what can be applied, unless the rows must stay as they are.
     pub(super) fn apply_entries(&mut self, hold: bool, turn: &mut Turn<'_>) {
+        if !hold {
+            self.write_rows(turn);
+        }
         while self.broken.is_none()
             && !self.pipeline.is_restoring()
             && self.pipeline.lookups.is_empty()
@@ -93,11 +96,19 @@ impl<M: Machine> Host<M> {
             self.waiting.committed(position, answer.as_ref(), &mut resolved);
             pipeline.applied = position;
         }
-        let writes = pipeline.rows(&touched);
-        turn.push(Effect::ApplyRows {
-            token: pipeline.applied.index.0,
-            writes,
-        });
+        pipeline.write(&touched);
+        self.write_rows(turn);
         self.resolve(resolved);
+    }
+
+    /// Gives the store the rows that the log explains.
+    fn write_rows(&mut self, turn: &mut Turn<'_>) {
+        let stable = self.raft.log().stable();
+        while let Some((through, writes)) = self.pipeline.explained(stable) {
+            turn.push(Effect::ApplyRows {
+                token: through.0,
+                writes,
+            });
+        }
     }
 }

@@ -22,6 +22,10 @@ pub(crate) trait Machine: Clone + Debug + PartialEq + Eq + Hash {
     /// What becomes of it.
     type Outcome: SessionAnswer + Debug;
 
+    /// Whether the state is kept in memory, so that a command can be executed before its rows may be written: before its entry is
+    /// durable on this node.
+    const IN_MEMORY: bool = false;
+
     /// The state that was written to the group's row for it, if it is one that is kept in memory ([`crate::rows::machine_key`]).
     ///
     /// # Errors

@@ -1,9 +1,10 @@
 //! From the log to the rows: committed entries are applied in order, many at a time.
 //!
-//! An entry waits here until it is durable on this node too: what the rows have must be in the log behind them. Then as many
-//! as wait are taken together. The versions that their conditions ask about are read; when all are known, the commands are
-//! executed one after the other in memory, and what they wrote goes to the store as one effect. So the rows are at all times
-//! those of one log position, and the marker among them says which.
+//! What the rows have must be in the log behind them. So an entry waits here until it is durable on this node too, unless the
+//! state is one [in memory](Machine::IN_MEMORY): then only its rows wait. As many entries as there are, are taken together. The
+//! versions that their conditions ask about are read; when all are known, the commands are executed one after the other in
+//! memory, and what they wrote goes to the store as one effect. So the rows are at all times those of one log position, and the
+//! marker among them says which.
 //!
 //! What an entry says is read once, when it is committed: its conditions are looked up by it, and it is executed by it.
 
@@ -25,6 +26,8 @@ use crate::rows::{self, Marker};
 const MOST_ENTRIES: usize = 1024;
 /// And so many bytes of them, but always one.
 const MOST_BYTES: usize = 1 << 20;
+/// So many batches of rows wait for the log at most; then the last two become one.
+const MOST_WAITING: usize = 16;
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +63,8 @@ pub(super) struct Pipeline<M: Machine> {
     pub(super) looking_up: Option<usize>,
     /// The rows that are being read for that.
     pub(super) lookups: BTreeMap<u64, Bytes>,
+    /// What was executed before the log was durable that far: the rows of each batch, by its last entry.
+    waiting: VecDeque<(LogIndex, BTreeMap<Bytes, Option<Bytes>>)>,
     /// The rows are being replaced by those of a snapshot that has everything up to there.
     restoring: Option<LogPosition>,
 }
@@ -73,6 +78,7 @@ impl<M: Machine> Pipeline<M> {
             queue: VecDeque::new(),
             looking_up: None,
             lookups: BTreeMap::new(),
+            waiting: VecDeque::new(),
             restoring: None,
         }
     }
@@ -82,7 +88,7 @@ impl<M: Machine> Pipeline<M> {
         self.state.machine()
     }
 
-    /// The last entry that is in the rows.
+    /// The last entry that was applied.
     pub(super) fn applied(&self) -> LogIndex {
         self.applied.index
     }
@@ -108,6 +114,7 @@ impl<M: Machine> Pipeline<M> {
         self.queue.retain(|entry| entry.position.index > position.index);
         self.looking_up = None;
         self.lookups.clear();
+        self.waiting.clear();
         self.restoring = Some(position);
     }
 
@@ -122,14 +129,14 @@ impl<M: Machine> Pipeline<M> {
         self.applied = marker.applied;
     }
 
-    /// Takes entries that are durable, as many as there are, within bounds.
+    /// Takes entries that may be executed, as many as there are, within bounds.
     pub(super) fn choose(&self, stable: LogIndex) -> usize {
         let mut bytes = 0;
-        let durable = self
+        let ready = self
             .queue
             .iter()
-            .take_while(|entry| entry.position.index <= stable);
-        let within = durable.take(MOST_ENTRIES).take_while(|entry| {
+            .take_while(|entry| M::IN_MEMORY || entry.position.index <= stable);
+        let within = ready.take(MOST_ENTRIES).take_while(|entry| {
             let first = bytes == 0;
             bytes += entry.size;
             first || bytes <= MOST_BYTES
@@ -152,26 +159,41 @@ impl<M: Machine> Pipeline<M> {
 }
 
 impl<M: Machine> Pipeline<M> {
-    /// The rows that have changed, and the marker.
-    pub(super) fn rows(&mut self, touched: &BTreeSet<SessionId>) -> Vec<StateWrite> {
+    /// Takes the rows that have changed since the last time, with the marker; they wait for the log.
+    pub(super) fn write(&mut self, touched: &BTreeSet<SessionId>) {
         let group = self.group;
-        let mut rows: Vec<(Bytes, Option<Bytes>)> = self.state.machine_mut().take().into_iter().collect();
+        let mut rows = self.state.machine_mut().take();
         for session in touched {
-            rows.push((
+            rows.insert(
                 rows::session_key(group, *session),
                 self.state.session_row(*session),
-            ));
+            );
         }
         let marker = Marker {
             applied: self.applied,
             clock: self.state.clock(),
         };
-        rows.push((rows::marker_key(group), Some(format::encode(&marker))));
+        rows.insert(rows::marker_key(group), Some(format::encode(&marker)));
+        if self.waiting.len() == MOST_WAITING
+            && let Some((_, mut earlier)) = self.waiting.pop_back()
+        {
+            earlier.append(&mut rows);
+            rows = earlier;
+        }
+        self.waiting.push_back((self.applied.index, rows));
+    }
+
+    /// Rows that the log explains, as far as it is durable here; and the entry that they are as of.
+    pub(super) fn explained(&mut self, stable: LogIndex) -> Option<(LogIndex, Vec<StateWrite>)> {
+        if self.waiting.front()?.0 > stable {
+            return None;
+        }
+        let (through, rows) = self.waiting.pop_front()?;
         let write = |(key, value)| StateWrite {
             table: Table::Groups,
             key,
             value,
         };
-        rows.into_iter().map(write).collect()
+        Some((through, rows.into_iter().map(write).collect()))
     }
 }

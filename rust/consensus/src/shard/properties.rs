@@ -4,7 +4,7 @@
 //! everything is repaired, and then every group must make progress, and all its members come to have the same rows. Each
 //! deliberate mistake of [`Bugs`](quorate_core::bugs::Bugs) must break a property.
 //!
-//! `SHARD_SEEDS=10000 cargo test -p quorate-protocol shard::properties` tries more seeds; `SHARD_SEED=7` tries one, which is how a
+//! `SHARD_SEEDS=10000 cargo test -p quorate-consensus shard::properties` tries more seeds; `SHARD_SEED=7` tries one, which is how a
 //! failure is replayed.
 
 use std::collections::BTreeMap;
@@ -247,7 +247,7 @@ fn hold_whatever_happens() {
                 done = (done.0 + commands, done.1 + reads, done.2 + snapshots);
             }
             Err(property) => panic!(
-                "{property}\nreplay it: SHARD_SEED={seed} cargo test -p quorate-protocol --lib shard::properties::hold -- --nocapture"
+                "{property}\nreplay it: SHARD_SEED={seed} cargo test -p quorate-consensus --lib shard::properties::hold -- --nocapture"
             ),
         }
     }
