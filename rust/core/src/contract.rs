@@ -16,7 +16,7 @@
 //!    recovers from disk (an old promise of the role may still be queued for the disk).
 //!
 //! Each kind of role has events and effects of its own: those of nodes share theirs (`quorate_protocol::role`); a Raft group,
-//! the link between two nodes, the batching of commits and the client have others, and the same contract.
+//! the link between two nodes and the client have others, and the same contract.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;

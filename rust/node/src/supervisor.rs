@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! supervisor (root)
-//! ├── role actors: node, control, coordinator and replica of each keyspace
+//! ├── role actors: node, control; of each keyspace coordinator and replica, or forwarder and shards
 //! │     a failure ends the process, exit status 70: roles are never restarted in place
 //! ├── services: client listener, HTTP listener, links to the peers
 //! │     stateless: started again after a pause

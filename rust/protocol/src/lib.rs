@@ -10,7 +10,8 @@
 //! | members, keyspaces, who owns which keys | [`topology`], [`keyspace`], [`placement`] |
 //! | what people see, and what they break | [`telemetry`], [`faults`] |
 //!
-//! The roles themselves are in the crates above: `quorate-quorum` and `quorate-consensus`.
+//! The roles of keyspaces and of Raft groups are in the crates above, `quorate-quorum` and `quorate-consensus`; the node role
+//! and the link are here.
 
 pub mod admission;
 pub mod api;

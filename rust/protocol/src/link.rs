@@ -7,7 +7,7 @@
 //! # Three lanes
 //! | lane | what | credit | order |
 //! |---|---|---|---|
-//! | control | heartbeats, credit, and the rare small messages that must pass when data cannot ([`Message::lane`](crate::message::Message::lane)) | none | first |
+//! | control | heartbeats, credit, and the small messages that others' timeouts or acknowledgements wait for ([`Message::lane`](crate::message::Message::lane)) | none | first |
 //! | data | all other messages | yes | second |
 //! | bulk | any envelope of more than [`BULK_THRESHOLD`] bytes, in chunks of at most [`CHUNK_BYTES`] | yes, and a window of 8 chunks | last |
 //!

@@ -73,11 +73,13 @@ pub enum Message {
     /// The exchange with this request id failed at the sender. It has changed nothing and will not, if the error is
     /// definite; a write that was refused only by the disk may yet become durable as part of a later one.
     Failed(Error),
-    /// A coordinator that holds no replica of the key hands a client's request to one that does.
+    /// A coordinator that holds no replica of the key hands a client's request to one that does; a forwarder, to a server of the
+    /// group.
     Forward(Request),
     /// The answer to `Forward` and to `Propose`.
     Forwarded(Result<Response, Error>),
-    /// The answer of a control role that does not lead to a `Propose`: it has not passed it on and will not.
+    /// The answer of a server that does not lead, to a `Propose` or to a forwarder's `Forward`: it has not passed it on and will
+    /// not. With request 0, a shard's news for the forwarder of its own node.
     Redirect {
         /// Who leads, if known.
         leader: Option<NodeId>,
@@ -121,8 +123,8 @@ pub enum Lane {
 }
 
 impl Message {
-    /// The lane that it takes when its envelope has `size` encoded bytes. A message belongs to the control lane if it is small,
-    /// rare, and must get through while the data lane waits for credit.
+    /// The lane that it takes when its envelope has `size` encoded bytes. A message belongs to the control lane if it is small
+    /// and must get through while the data lane waits for credit.
     pub fn lane(&self, size: usize) -> Lane {
         if size > BULK_THRESHOLD {
             return Lane::Bulk;

@@ -136,7 +136,7 @@ pub enum Event {
     Dropped,
 }
 
-/// What a role of the data plane can ask its shell for.
+/// What a role of a node can ask its shell for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Effect {
     /// Deliver a message, at most once and in no promised order. To this node it goes from mailbox to mailbox.

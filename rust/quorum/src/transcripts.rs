@@ -1,4 +1,4 @@
-//! Plays `tests/transcripts/quorum`: a cluster in memory ([`testing`](super::testing)), one command after the other.
+//! Plays `tests/transcripts`: a cluster in memory ([`testing`](super::testing)), one command after the other.
 //!
 //! A key state is shown as `{clock} value@dot`. Answers are numbered as the requests are: `op1`, `op2`, …
 

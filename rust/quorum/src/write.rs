@@ -187,7 +187,7 @@ impl Write {
         Progress::Waiting
     }
 
-    /// The same with the mistake that [`quorate_core::bugs::Bugs::write_quorum_by_liveness`] makes.
+    /// The same with the mistake that [`quorate_core::bugs::Bug::WriteQuorumByLiveness`] makes.
     pub(super) fn progress_by_liveness(&self, required: u8, level: Level) -> Progress {
         let alive = self.copies.len() - self.count(Copy::Lost);
         if self.event.is_some() && alive >= usize::from(required) {

@@ -62,8 +62,6 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// The most of a bulk request that goes into one batch.
     pub slice_bytes: usize,
-    /// From how many waiting bytes on the queue calls itself full.
-    pub queue_bytes: usize,
     /// What a row or an entry counts at least. However small it is, it costs the committing thread a third of a
     /// microsecond or so: with 160 bytes, a batch of 1 MiB is about 2 ms of work, and so is what an urgent request waits for.
     pub row_bytes: usize,
@@ -90,7 +88,6 @@ impl Default for Limits {
         Limits {
             batch_bytes: 1 << 20,
             slice_bytes: 128 << 10,
-            queue_bytes: 16 << 20,
             row_bytes: 160,
         }
     }
@@ -155,8 +152,8 @@ impl CommitQueue {
         }
     }
 
-    /// Adds a request. It is taken even by a full queue: refusing is for the edge, which asks
-    /// [`is_full`](Self::is_full) before it starts work.
+    /// Adds a request. All are taken: what may be on its way through a node is bounded where requests are admitted, and by the
+    /// windows of replication.
     pub fn push(&mut self, request: Request) {
         let lane = match request.priority {
             Priority::Urgent => &mut self.urgent,
@@ -166,11 +163,6 @@ impl CommitQueue {
         let waiting = Waiting::new(request, &self.limits);
         self.queued_bytes += waiting.bytes;
         lane.push_back(waiting);
-    }
-
-    /// Whether the edge should refuse new work.
-    pub fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.limits.queue_bytes
     }
 
     /// Bytes that wait or are being committed.

@@ -13,8 +13,8 @@
 //! ([`StorageHandle::bulk`]) by that thread, between two rounds of applying. If the state falls far behind, commits
 //! wait for it; if it has no room, they answer [`Outcome::Full`].
 //!
-//! **Bounds.** The handle takes everything, so that no effect of a role is lost half way; the edge asks
-//! [`is_full`](StorageHandle::is_full) before it admits work.
+//! **Bounds.** The handle takes everything, so that no effect of a role is lost half way. What may be on its way through a
+//! node is bounded where requests are admitted, and by the windows of replication.
 //!
 //! **Failure.** After a fatal error, and after a panic, `on_fatal` is called and both threads end. Nobody is answered
 //! any more: what is on disk is for recovery to find out.
@@ -182,11 +182,6 @@ impl StorageHandle {
     /// Bytes that wait or are being committed.
     pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
-    }
-
-    /// Whether the edge should refuse new work.
-    pub fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.limits.queue_bytes
     }
 }
 

@@ -26,7 +26,7 @@
 //! forgotten a write that it gave a dot (it crashed, or its disk refused the state or lost it) must not give a higher
 //! number under the same id: others may have that write, and would take it for one that was seen and replaced. So its
 //! next dots have a new replica id, as with the actor epochs of Riak 2.1. For the same reason a record that cannot be read is an
-//! error and never an empty state. (`tests/transcripts/versions/new_id_after_a_crash.txt` shows what goes wrong otherwise.)
+//! error and never an empty state. (`tests/transcripts/new_id_after_a_crash.txt` shows what goes wrong otherwise.)
 //!
 //! What this leaves out: deciding between siblings (the application's job, or [`KeyState::latest`], the last write by
 //! its timestamp) and forgetting tombstones.

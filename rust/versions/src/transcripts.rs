@@ -1,4 +1,4 @@
-//! Plays `tests/transcripts/versions`: one key, a few replicas, and clients who keep the contexts they read.
+//! Plays `tests/transcripts`: one key, a few replicas, and clients who keep the contexts they read.
 //!
 //! A state is shown as `{clock} value@dot`; time is a count of the puts unless `at` gives it.
 

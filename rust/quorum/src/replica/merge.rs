@@ -310,7 +310,7 @@ fn within_limits(key: &Key, state: &KeyState) -> Result<(), Error> {
     })
 }
 
-/// The state with all siblings but one forgotten: the mistake that [`quorate_core::bugs::Bugs::siblings_dropped`] makes.
+/// The state with all siblings but one forgotten: the mistake that [`quorate_core::bugs::Bug::SiblingsDropped`] makes.
 fn only(state: &KeyState, dot: quorate_versions::Dot) -> KeyState {
     let sibling = state.sibling(dot).expect("the sibling was just added");
     let (value, write_id) = (sibling.value.clone(), sibling.write_id);

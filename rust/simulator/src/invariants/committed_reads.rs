@@ -6,7 +6,7 @@
 //! it was asked; that is checked here at once, and in full by [`super::linearizability`] at the end. A stale read may miss
 //! that. It says how old it may be: everything is in it that was acknowledged longer before the answer left than that. This
 //! holds whatever the network does, whoever was deposed and whoever slept, since it is counted from the sending of a question
-//! that a quorum has confirmed (`raft/freshness.rs`); so every claim is held against it, in trouble too. Only its clock may
+//! that a quorum has confirmed (`rust/raft/src/staleness.rs`); so every claim is held against it, in trouble too. Only its clock may
 //! go wrong, as a drifting one does, by a quarter at most.
 
 use quorate_core::key::Key;

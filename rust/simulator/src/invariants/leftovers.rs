@@ -1,6 +1,6 @@
 //! Of a keyspace that was dropped nothing is left on any disk: no rows, no entries of logs, no snapshots, no votes.
 //!
-//! Whatever the crashes cut short, the sweeper ends at last.
+//! Whatever the crashes cut short, garbage collection ends at last.
 
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
