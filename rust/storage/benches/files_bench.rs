@@ -1,5 +1,5 @@
 //! How long it takes to save a group's rows to a file and to load them elsewhere, and what commits notice of it:
-//! `cargo run --release -p quorate-storage --example files_bench -- [MEGABYTES] [VALUE_BYTES] [FOLDER]`.
+//! `cargo bench -p quorate-storage --bench files_bench -- [MEGABYTES] [VALUE_BYTES] [FOLDER]`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const FILE: FileId = FileId { owner: 7, number: 1 };
 const TABLE: Table = Table::Groups;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().filter(|argument| argument != "--bench").skip(1);
     let mut number = |default: usize| {
         arguments
             .next()
@@ -27,6 +27,7 @@ fn main() {
     let (megabytes, value_bytes) = (number(500), number(1000));
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = std::env::args()
+        .filter(|argument| argument != "--bench")
         .nth(3)
         .map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let dir = DataDir::open(&folder).expect("the folder can be used");

@@ -1,6 +1,6 @@
 //! What a server of a shard costs from request to rows: a group of one, in one thread, without a network or a disk.
 //!
-//! `cargo run --release -p quorate-consensus --example shard_throughput [BATCH] [BYTES] [SECONDS]`. So many clients write so
+//! `cargo bench -p quorate-consensus --bench shard_throughput -- [BATCH] [BYTES] [SECONDS]`. So many clients write so
 //! many bytes each, all at the same time, plainly first, then in sessions, then with conditions; every persist is durable
 //! and every row is absent at once.
 
@@ -143,7 +143,7 @@ impl Bench {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().filter(|argument| argument != "--bench").skip(1);
     let mut number = |default| {
         let argument = arguments.next();
         argument.map_or(default, |text| text.parse().expect("a number"))

@@ -6,7 +6,7 @@
 //! and the CPU time of both processes together per round trip.
 //!
 //! ```text
-//! cargo run -p quorate-node --example link_bench [seconds per line]
+//! cargo bench -p quorate-node --bench link_bench -- [seconds per line]
 //! ```
 
 use std::io::{BufRead, BufReader, Write};
@@ -232,6 +232,7 @@ fn main() {
         return;
     }
     let seconds = std::env::args()
+        .filter(|argument| argument != "--bench")
         .nth(1)
         .map_or(2.0, |text| text.parse().expect("seconds per line"));
     runtime.block_on(parent(seconds));

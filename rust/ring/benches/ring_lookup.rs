@@ -1,6 +1,6 @@
 //! How many routing decisions a second one thread makes: hashes alone, look-ups alone, and both.
 //!
-//! `cargo run -p quorate-ring --example ring_lookup [NODES] [VNODES]` (5 and 150 by default).
+//! `cargo bench -p quorate-ring --bench ring_lookup -- [NODES] [VNODES]` (5 and 150 by default).
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -18,7 +18,7 @@ use quorate_ring::{HashKind, Ring, RingMember, RingSettings, Token};
 const DURATION: Duration = Duration::from_millis(500);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().filter(|argument| argument != "--bench").skip(1);
     let nodes: u16 = arguments.next().map_or(Ok(5), |text| text.parse())?;
     let vnodes: u16 = arguments.next().map_or(Ok(150), |text| text.parse())?;
     let members: Vec<RingMember> = (1..=nodes)

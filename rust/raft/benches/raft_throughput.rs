@@ -1,6 +1,6 @@
 //! What the protocol itself costs: three servers of a group in one thread, without a network or a disk.
 //!
-//! `cargo run --release -p quorate-raft --example raft_throughput [CLIENTS] [SECONDS]`. Every message is
+//! `cargo bench -p quorate-raft --bench raft_throughput -- [CLIENTS] [SECONDS]`. Every message is
 //! encoded and decoded as it would be; every persist is durable as soon as everybody has had a turn. Each
 //! client has one command under way.
 
@@ -73,7 +73,7 @@ struct Totals {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().filter(|argument| argument != "--bench").skip(1);
     let mut number = |default| {
         arguments
             .next()

@@ -1,5 +1,5 @@
 //! How many durable commits a second the store makes, through its threads:
-//! `cargo run -p quorate-storage --example commit_bench -- [SECONDS] [ZERO_FILL_BYTES] [FOLDER]`.
+//! `cargo bench -p quorate-storage --bench commit_bench -- [SECONDS] [ZERO_FILL_BYTES] [FOLDER]`.
 //!
 //! Each producer keeps a number of small writes in flight, as the coordinators of a node do: with one in flight every
 //! write waits for a sync of its own; with many they share.
@@ -163,7 +163,7 @@ fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, f
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().filter(|argument| argument != "--bench").skip(1);
     let seconds = arguments
         .next()
         .map_or(3.0, |text| text.parse().expect("seconds"));
