@@ -3,82 +3,65 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_core::contract::{Role, rng_from_seed};
+use quorate_core::contract::rng_from_seed;
 use quorate_core::ids::NodeId;
-use quorate_core::store::Rows;
 use quorate_core::time::{Instant, Now, WallTime};
-use quorate_raft::RaftGroup;
-use quorate_raft::event::{Effect, Event, Proposal};
-use quorate_raft::format::FormatError;
-use quorate_raft::machine::{Machine, StateMachine};
-use quorate_raft::sessions::Request;
+use quorate_raft::Raft;
+use quorate_raft::action::Action;
+use quorate_raft::entry::EntryKind;
+use quorate_raft::server::{Recovered, Turn};
 use quorate_raft::settings::Setup;
-use quorate_raft::types::LogPosition;
 
-#[derive(Clone, Default)]
-struct List(Vec<Bytes>);
+const NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(2)];
 
-impl StateMachine for List {
-    type Command = Bytes;
-    fn decode(command: &Bytes) -> Result<Bytes, FormatError> {
-        Ok(command.clone())
-    }
-    fn apply(&mut self, _: LogPosition, _: WallTime, command: Bytes) -> Bytes {
-        self.0.push(command);
-        Bytes::from(self.0.len().to_string())
-    }
-}
-
-impl Machine for List {
-    fn query(&self, _: &Bytes) -> Bytes {
-        self.0.concat().into()
-    }
-    fn save(&self) -> Bytes {
-        unreachable!("no snapshot is taken of so few entries")
-    }
-    fn load(_: &Bytes) -> Result<Self, FormatError> {
-        unreachable!("there is no snapshot")
-    }
-}
-
-/// Delivers messages and answers of disks until nothing is left to do.
-fn run(servers: &mut [RaftGroup<List>; 3], events: impl IntoIterator<Item = (usize, Event)>) {
+/// Calls a server; gives what it asks for.
+fn call<T>(server: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Vec<Action>) {
     let now = Now {
         instant: Instant(0),
         wall: WallTime(0),
     };
-    let (mut rng, mut mailbox) = (rng_from_seed(1), VecDeque::from_iter(events));
-    while let Some((at, event)) = mailbox.pop_front() {
-        let mut effects = Vec::new();
-        servers[at].handle(now, &mut rng, event, &mut effects);
-        let from = NodeId(at as u16);
-        mailbox.extend(effects.into_iter().filter_map(|effect| match effect {
-            Effect::Send { to, message } => Some((usize::from(to.0), Event::Message { from, message })),
-            Effect::Persist { token, .. } => Some((at, Event::Persisted { tokens: vec![token] })),
-            Effect::Read(_) => Some((
-                at,
-                Event::Read {
-                    result: Ok(Rows::default()),
-                },
-            )),
-            Effect::Proposed { .. } | Effect::Notice(_) => {
-                println!("server {at}: {effect:?}");
-                None
+    let (mut rng, mut outputs) = (rng_from_seed(1), Vec::new());
+    let rng = &mut rng;
+    let result = server(&mut Turn {
+        now,
+        rng,
+        outputs: &mut outputs,
+    });
+    (result, outputs)
+}
+
+/// Delivers messages, and lets the disks do what they are asked for at once, until nothing is left to do.
+fn run(servers: &mut [Raft; 3], lists: &mut [Vec<Bytes>; 3], at: usize, actions: Vec<Action>) {
+    let mut waiting = VecDeque::from_iter(actions.into_iter().map(|action| (at, action)));
+    while let Some((at, action)) = waiting.pop_front() {
+        let (server, ((), actions)) = match action {
+            Action::Send { to, message } => {
+                let to = usize::from(to.0);
+                (to, call(|turn| servers[to].message(NODES[at], message, turn)))
             }
-            Effect::SetTimer { .. } | Effect::Queried { .. } => None,
-        }));
+            Action::Persist { token, .. } => (at, call(|turn| servers[at].persisted(&[token], turn))),
+            Action::Apply(entries) => {
+                lists[at].extend(entries.into_iter().filter_map(|entry| match entry.kind {
+                    EntryKind::Command(command) => Some(command),
+                    _ => None,
+                }));
+                continue;
+            }
+            _ => continue,
+        };
+        waiting.extend(actions.into_iter().map(|action| (server, action)));
     }
 }
 
 fn main() {
-    let nodes = [NodeId(0), NodeId(1), NodeId(2)];
-    let mut servers = nodes.map(|node| RaftGroup::new(Setup::of_voters(node, nodes)));
-    run(&mut servers, (0..3).map(|at| (at, Event::Start)));
-    run(&mut servers, [(0, Event::Campaign)]);
-    let proposal = Proposal {
-        id: 7,
-        deadline: Instant::NEVER,
-        request: Request::Plain(Bytes::from_static(b"hello")),
-    };
-    run(&mut servers, [(0, Event::Propose(vec![proposal]))]);
+    let start = |node| call(|turn| Raft::start(Setup::of_voters(node, NODES), Recovered::default(), turn)).0;
+    let (mut servers, mut lists) = (NODES.map(start), Default::default());
+    let ((), actions) = call(|turn| servers[0].campaign_now(turn));
+    run(&mut servers, &mut lists, 0, actions);
+    for word in ["hello", "world"] {
+        let (position, actions) = call(|turn| servers[0].propose(vec![Bytes::from(word)], turn));
+        run(&mut servers, &mut lists, 0, actions);
+        println!("{word} is entry {}: {lists:?}", position.expect("server 0 leads"));
+    }
+    println!("A follower learns that an entry is committed from the leader's next message.");
 }
