@@ -1,10 +1,13 @@
-"""Bad days: garbage on every port, damaged files."""
+"""Bad days: garbage on every port, no threads, damaged files."""
 
 import os
 import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -72,6 +75,29 @@ def data_files(directory):
     found = sorted(directory.rglob("data.mdb"))
     assert len(found) == 2, "the journal and the state"
     return found
+
+
+def test_a_client_that_gets_no_thread_says_so(cluster):
+    # No space for a thread's stack refuses it as `ulimit -u` does, but root too.
+    program = textwrap.dedent("""
+        import resource, sys, quorate
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        with open("/proc/self/statm") as source:
+            taken = int(source.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 20), before[1]))
+        try:
+            quorate.connect(sys.argv[1])
+        except quorate.Overloaded as error:
+            assert "no thread for the client" in str(error), error
+        else:
+            sys.exit("it connected")
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        with quorate.connect(sys.argv[1]) as client:
+            assert client.keyspaces() == []
+    """)
+    command = [sys.executable, "-c", program, cluster.endpoints]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_truncated_data_file_is_named(cluster):

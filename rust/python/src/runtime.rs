@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use quorate_core::error::Error;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::errors::exception;
 
@@ -44,13 +44,7 @@ pub(crate) fn runtime(_py: Python<'_>) -> Result<&'static Runtime, Error> {
     match *current {
         Some((process, runtime)) if process == here => Ok(runtime),
         _ => {
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name("quorate-client")
-                .enable_all()
-                .build()
-                .map_err(|error| Error::Overloaded(format!("no thread for the client: {error}")))?;
-            let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+            let runtime: &'static Runtime = Box::leak(Box::new(quorate_client::runtime::runtime()?));
             *current = Some((here, runtime));
             Ok(runtime)
         }
