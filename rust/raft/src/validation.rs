@@ -12,6 +12,7 @@
 //! * **Entries** follow each other and what they stand behind, and no term is later than the message's.
 //! * **Answers** to a leader are about what it has: its log ends at its last entry.
 //! * **Snapshots** end where they say.
+//! * **A leader** hears from no other leader of its term: there is one (election safety).
 
 use std::time::Duration;
 
@@ -69,6 +70,9 @@ pub enum Implausible {
         /// What there was.
         last: u64,
     },
+    /// Somebody else claims to lead in the term in which this server was elected.
+    #[error("it claims to lead in {0}, in which this server leads")]
+    Rival(Term),
     /// A chunk that is no part of its snapshot, or a snapshot of nothing.
     #[error("it has {bytes} bytes at {offset} of a snapshot of {size}")]
     Chunk {
@@ -108,6 +112,9 @@ impl Raft {
         let (term, own) = (*term, self.hard.term);
         if term.0.saturating_sub(own.0) > MAX_TERM_STEP {
             return Err(Implausible::Term { term, own });
+        }
+        if self.is_leader() && term == own && body.is_leaders() {
+            return Err(Implausible::Rival(term));
         }
         match body {
             Body::Append {
