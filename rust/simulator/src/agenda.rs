@@ -1,6 +1,6 @@
 //! What is going to happen, in the order in which it will: the heart of virtual time.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use quorate_core::time::Instant;
@@ -9,21 +9,19 @@ use quorate_core::time::Instant;
 /// therefore decided by the run itself and never by a heap's inner order: the same run takes the same turns.
 #[derive(Clone, Debug)]
 pub struct Agenda<T> {
-    heap: BinaryHeap<Entry<T>>,
+    /// When, in which order, and where in `slots`: what happens is large, and a heap moves its entries about.
+    heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    slots: Vec<Option<T>>,
+    free: Vec<usize>,
     sequence: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Entry<T> {
-    at: Instant,
-    sequence: u64,
-    what: T,
 }
 
 impl<T> Default for Agenda<T> {
     fn default() -> Self {
         Agenda {
             heap: BinaryHeap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
         }
     }
@@ -33,21 +31,24 @@ impl<T> Agenda<T> {
     /// Puts `what` on the agenda for the moment `at`.
     pub fn put(&mut self, at: Instant, what: T) {
         self.sequence += 1;
-        self.heap.push(Entry {
-            at,
-            sequence: self.sequence,
-            what,
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
         });
+        self.slots[slot] = Some(what);
+        self.heap.push(Reverse((at, self.sequence, slot)));
     }
 
     /// When the next thing happens.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|entry| entry.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next thing.
     pub fn take(&mut self) -> Option<(Instant, T)> {
-        self.heap.pop().map(|entry| (entry.at, entry.what))
+        let Reverse((at, _, slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((at, self.slots[slot].take().expect("an entry has its slot")))
     }
 
     /// How much is on it.
@@ -58,27 +59,6 @@ impl<T> Agenda<T> {
     /// Whether nothing will happen any more.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    /// Reversed: the heap gives out its greatest entry, which is to be the earliest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Everything that happens in a run, in order: as one hash, and as text when somebody asks to see it.
+//! Everything that happens in a run, in order: as one hash, and as text, when somebody asks for them.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Display, Write};
@@ -13,7 +13,8 @@ const LONGEST_LINE: usize = 600;
 /// The record of a run. Two runs with the same hash took the same events to the same effects, in the same order.
 #[derive(Clone)]
 pub struct Chronicle {
-    digest: Xxh3,
+    /// `None` saves the time that encoding all entries takes.
+    digest: Option<Xxh3>,
     entries: u64,
     buffer: Vec<u8>,
     lines: VecDeque<String>,
@@ -22,10 +23,10 @@ pub struct Chronicle {
 }
 
 impl Chronicle {
-    /// An empty record that keeps the last `keep` entries as text.
-    pub fn new(keep: usize) -> Self {
+    /// An empty record that hashes all entries if `hashed`, and keeps the last `keep` of them as text.
+    pub fn new(hashed: bool, keep: usize) -> Self {
         Chronicle {
-            digest: Xxh3::new(),
+            digest: hashed.then(Xxh3::new),
             entries: 0,
             buffer: Vec::new(),
             lines: VecDeque::new(),
@@ -36,13 +37,15 @@ impl Chronicle {
     /// Adds an entry: at `at`, `who` did `kind`, with these details.
     pub fn note(&mut self, at: Instant, who: impl Display, kind: &str, what: &(impl Serialize + Debug)) {
         self.entries += 1;
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&at.0.to_le_bytes());
-        write_display(&mut self.buffer, &who);
-        self.buffer.extend_from_slice(kind.as_bytes());
-        let buffer = std::mem::take(&mut self.buffer);
-        self.buffer = postcard::to_extend(what, buffer).expect("plain data in memory always encodes");
-        self.digest.update(&self.buffer);
+        if let Some(digest) = &mut self.digest {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.clear();
+            buffer.extend_from_slice(&at.0.to_le_bytes());
+            write_display(&mut buffer, &who);
+            buffer.extend_from_slice(kind.as_bytes());
+            self.buffer = postcard::to_extend(what, buffer).expect("plain data in memory always encodes");
+            digest.update(&self.buffer);
+        }
         if self.keep > 0 {
             if self.lines.len() == self.keep {
                 self.lines.pop_front();
@@ -60,9 +63,9 @@ impl Chronicle {
         }
     }
 
-    /// The hash over all entries so far.
-    pub fn hash(&self) -> u64 {
-        self.digest.digest()
+    /// The hash over all entries so far, if they are hashed.
+    pub fn hash(&self) -> Option<u64> {
+        self.digest.as_ref().map(Xxh3::digest)
     }
 
     /// How many entries there are.
@@ -94,10 +97,10 @@ mod tests {
     #[test]
     fn the_hash_depends_on_every_part_of_every_entry() {
         let hash = |at, who: &str, kind, what: u32| {
-            let mut chronicle = Chronicle::new(0);
+            let mut chronicle = Chronicle::new(true, 0);
             chronicle.note(Instant(1), "n1", "start", &0);
             chronicle.note(Instant(at), who, kind, &what);
-            chronicle.hash()
+            chronicle.hash().expect("it is hashed")
         };
         let original = hash(2, "n1", "event", 3);
         assert_eq!(original, hash(2, "n1", "event", 3));
@@ -113,13 +116,14 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept_and_none_unless_asked() {
-        let mut silent = Chronicle::new(0);
-        let mut chronicle = Chronicle::new(2);
+        let mut silent = Chronicle::new(true, 0);
+        let mut chronicle = Chronicle::new(true, 2);
         for n in 0..5 {
             silent.note(Instant(n), "n1", "event", &n);
             chronicle.note(Instant(n), "n1", "event", &n);
         }
         assert_eq!(silent.lines().count(), 0);
+        assert!(silent.hash().is_some());
         assert_eq!(silent.hash(), chronicle.hash());
         let lines: Vec<&str> = chronicle.lines().map(str::trim).collect();
         assert_eq!(lines, ["0.000003 n1 event 3", "0.000004 n1 event 4"]);

@@ -185,6 +185,7 @@ pub fn survey(
 pub fn explain(config: Config) -> Failure {
     let keep_lines = config.keep_lines.max(TAIL);
     let report = Simulation::run(Config {
+        hash: true,
         keep_lines,
         ..config.clone()
     });

@@ -49,6 +49,8 @@ pub struct Config {
     pub bugs: Bugs,
     /// Whether the inputs of all roles are recorded, to be replayed.
     pub record: bool,
+    /// Whether all events are hashed, to compare two runs.
+    pub hash: bool,
     /// How many of the last events are kept as text.
     pub keep_lines: usize,
 }
@@ -62,6 +64,7 @@ impl Default for Config {
             trouble: Duration::from_secs(8),
             bugs: Bugs::none(),
             record: false,
+            hash: false,
             keep_lines: 0,
         }
     }
@@ -70,8 +73,8 @@ impl Default for Config {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The hash over all its events.
-    pub hash: u64,
+    /// The hash over all its events, if they were to be hashed. Two runs with the same one were the same.
+    pub hash: Option<u64>,
     /// How many things happened.
     pub steps: u64,
     /// How long it took in its own time.
@@ -110,6 +113,7 @@ impl Simulation {
                 clients: config.clients,
                 bugs: config.bugs,
                 record: config.record,
+                hash: config.hash,
                 keep_lines: config.keep_lines,
                 ..WorldConfig::default()
             },
@@ -402,11 +406,13 @@ impl fmt::Display for Report {
             unknown,
             waiting,
         } = self.tally;
+        if let Some(hash) = self.hash {
+            write!(f, "hash {hash:016x}, ")?;
+        }
         write!(
             f,
-            "hash {:016x}, {} steps in {:.3} s of its own time; operations: {succeeded} succeeded, {failed} failed, \
+            "{} steps in {:.3} s of its own time; operations: {succeeded} succeeded, {failed} failed, \
              {unknown} unknown, {waiting} waiting",
-            self.hash,
             self.steps,
             self.lasted.as_secs_f64()
         )

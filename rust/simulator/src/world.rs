@@ -82,6 +82,8 @@ pub struct WorldConfig {
     pub bugs: Bugs,
     /// Whether the inputs of all roles are recorded.
     pub record: bool,
+    /// Whether all events are hashed.
+    pub hash: bool,
     /// How many of the last events are kept as text.
     pub keep_lines: usize,
 }
@@ -95,6 +97,7 @@ impl Default for WorldConfig {
             vnodes: 16,
             bugs: Bugs::none(),
             record: false,
+            hash: false,
             keep_lines: 0,
         }
     }
@@ -188,7 +191,7 @@ impl World {
         };
         let machines = nodes.iter().map(machine).collect();
         let network = Network::new(Chance::named(seed, "network"), Conditions::default());
-        let chronicle = Chronicle::new(config.keep_lines);
+        let chronicle = Chronicle::new(config.hash, config.keep_lines);
         let mut world = World {
             config,
             cluster,

@@ -90,12 +90,14 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
     let run = |seed, keep_lines| {
         Simulation::run(Config {
             seed,
+            hash: true,
             keep_lines,
             trouble: Duration::from_secs(3),
             ..Config::default()
         })
     };
     let first = run(7, 0);
+    assert!(first.hash.is_some());
     // Keeping the events as text must not change them.
     let again = run(7, 10);
     assert_eq!(

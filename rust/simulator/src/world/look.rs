@@ -30,8 +30,8 @@ impl World {
         self.now
     }
 
-    /// A hash over every event and effect so far.
-    pub fn hash(&self) -> u64 {
+    /// A hash over every event and effect so far, if they are hashed.
+    pub fn hash(&self) -> Option<u64> {
         self.chronicle.hash()
     }
 
