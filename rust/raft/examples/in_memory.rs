@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quorate_core::contract::rng_from_seed;
 use quorate_core::ids::NodeId;
-use quorate_core::time::{Instant, Now, WallTime};
+use quorate_core::time::Now;
 use quorate_raft::Raft;
 use quorate_raft::action::Action;
 use quorate_raft::entry::EntryKind;
@@ -16,18 +16,9 @@ const NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(2)];
 
 /// Calls a server; gives what it asks for.
 fn call<T>(server: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Vec<Action>) {
-    let now = Now {
-        instant: Instant(0),
-        wall: WallTime(0),
-    };
-    let (mut rng, mut outputs) = (rng_from_seed(1), Vec::new());
-    let rng = &mut rng;
-    let result = server(&mut Turn {
-        now,
-        rng,
-        outputs: &mut outputs,
-    });
-    (result, outputs)
+    let (now, rng, mut actions) = (Now::default(), &mut rng_from_seed(1), Vec::new());
+    let outputs = &mut actions;
+    (server(&mut Turn { now, rng, outputs }), actions)
 }
 
 /// Delivers messages, and lets the disks do what they are asked for at once, until nothing is left to do.
