@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_core::ids::BootId;
+use quorate_core::threads::try_threads;
 use quorate_otlp::Exporter;
 use quorate_protocol::topology::Topology;
 use quorate_storage::error::LOST_DIRECTORY;
@@ -119,7 +120,10 @@ type SharedLog = Arc<Mutex<Option<LogGuard>>>;
 fn runtime(workers: usize) -> Result<Runtime, StartError> {
     let mut builder = match workers {
         1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+        _ => {
+            try_threads(workers).map_err(StartError::system("start a thread"))?;
+            Builder::new_multi_thread()
+        }
     };
     builder
         .worker_threads(workers)
