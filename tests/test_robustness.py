@@ -1,5 +1,6 @@
 """Bad days: garbage on every port, no threads, damaged files."""
 
+import json
 import os
 import secrets
 import shutil
@@ -76,15 +77,27 @@ def data_files(directory):
     return found
 
 
-def test_a_client_that_gets_no_thread_says_so(cluster):
+def run_without_threads(*arguments):
     # A stack that no memory has room for is refused as `ulimit -u` refuses a thread, but to root too.
-    program = "import sys, quorate; quorate.connect(sys.argv[1])"
-    command = [sys.executable, "-c", program, cluster.endpoints]
     environment = {**os.environ, "RUST_MIN_STACK": str(1 << 47)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_client_that_gets_no_thread_says_so(cluster):
+    program = "import sys, quorate; quorate.connect(sys.argv[1])"
+    ended = run_without_threads("-c", program, cluster.endpoints)
     assert ended.returncode == 1
     assert "panicked" not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("quorate.errors.Overloaded: no thread for the client: ")
+
+
+def test_a_node_that_gets_no_thread_says_so(tmp_path):
+    ports = ("--listen", "127.0.0.1:1", "--peer-listen", "127.0.0.1:2", "--http-listen", "127.0.0.1:3")
+    ended = run_without_threads("-m", "quorate", "node", "--data", tmp_path, *ports)
+    assert ended.returncode == 1
+    assert "panicked" not in ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["message"].startswith("start a thread: ")
 
 
 def test_a_truncated_data_file_is_named(cluster):

@@ -66,6 +66,8 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     let instance = config.node.to_string();
     let exporter = Exporter::from_environment("quorate-node", &[("service.instance.id", &instance)])
         .map_err(ConfigError)?;
+    // What writes the log and what runs tasks panics where it gets no thread; all that starts some later says so itself.
+    try_threads(config.worker_threads + 2).map_err(StartError::system("start a thread"))?;
     let log: SharedLog = Arc::new(Mutex::new(Some(
         log::install(&config.log, exporter.as_ref()).map_err(StartError::system("open the log"))?,
     )));
@@ -120,10 +122,7 @@ type SharedLog = Arc<Mutex<Option<LogGuard>>>;
 fn runtime(workers: usize) -> Result<Runtime, StartError> {
     let mut builder = match workers {
         1 => Builder::new_current_thread(),
-        _ => {
-            try_threads(workers).map_err(StartError::system("start a thread"))?;
-            Builder::new_multi_thread()
-        }
+        _ => Builder::new_multi_thread(),
     };
     builder
         .worker_threads(workers)
