@@ -38,22 +38,16 @@ impl MonotoneAcks {
             .acknowledged
             .get(&(read.keyspace, key.clone()))
             .map_or(&[][..], Vec::as_slice);
+        // Scans leave deleted keys out, and who is to say whether a delete won.
+        let deleted = || world.oracle().was_deleted(read.keyspace, key);
         for write in writes {
             let overlap = write.required + required > replicas && write.at < read.invoked;
-            let forfeited = |birth: &Birth| birth.forfeited;
-            if world
-                .oracle()
-                .birth(read.keyspace, write.dot)
-                .is_some_and(forfeited)
-            {
-                continue;
-            }
-            let visible = match entry {
-                Some(entry) => entry.context.contains(write.dot),
-                // Scans leave deleted keys out, and who is to say whether a delete won.
-                None => world.oracle().was_deleted(read.keyspace, key),
+            let visible = || entry.map_or_else(deleted, |entry| entry.context.contains(write.dot));
+            let forfeited = || {
+                let birth = world.oracle().birth(read.keyspace, write.dot);
+                birth.is_some_and(|birth: &Birth| birth.forfeited)
             };
-            if overlap && !visible {
+            if overlap && !visible() && !forfeited() {
                 return Err(format!(
                     "{:?} of {key} was acknowledged at {:.6} s but a later read at {} does not cover it: {read:?}",
                     write.dot,
