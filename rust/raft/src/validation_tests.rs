@@ -274,6 +274,20 @@ fn any_body(rng: &mut Rng, own: u64) -> Body {
     }
 }
 
+#[test]
+fn who_claims_to_lead_in_the_leaders_own_term_is_rejected_and_reported() {
+    let mut cluster = led();
+    let own = term(&cluster, N1);
+    let commit = LogIndex(0);
+    receive(&mut cluster, N1, own.0, Body::Heartbeat { commit, round: 0 });
+    assert_eq!(leaders(&cluster), [N1]);
+    let rejected = Implausible::Rival(own);
+    assert!(matches!(
+        notices(&cluster)[..],
+        [Notice::MessageRejected { from: N2, reason }] if *reason == rejected
+    ));
+}
+
 /// What one peer makes up ends no server, whichever state that is in.
 #[test]
 fn made_up_numbers_end_no_server() {

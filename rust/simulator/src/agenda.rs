@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use quorate_core::time::Instant;
+use slab::Slab;
 
 /// Future happenings, taken out by time and, at the same time, in the order in which they were put in. Ties are
 /// therefore decided by the run itself and never by a heap's inner order: the same run takes the same turns.
 #[derive(Clone, Debug)]
 pub struct Agenda<T> {
-    /// When, in which order, and where in `slots`: what happens is large, and a heap moves its entries about.
+    /// When, in which order, and where in `slab`: what happens is large, and a heap moves its entries about.
     heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    slots: Vec<Option<T>>,
-    free: Vec<usize>,
+    slab: Slab<T>,
     sequence: u64,
 }
 
@@ -20,8 +20,7 @@ impl<T> Default for Agenda<T> {
     fn default() -> Self {
         Agenda {
             heap: BinaryHeap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            slab: Slab::new(),
             sequence: 0,
         }
     }
@@ -31,12 +30,8 @@ impl<T> Agenda<T> {
     /// Puts `what` on the agenda for the moment `at`.
     pub fn put(&mut self, at: Instant, what: T) {
         self.sequence += 1;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(what);
-        self.heap.push(Reverse((at, self.sequence, slot)));
+        let key = self.slab.insert(what);
+        self.heap.push(Reverse((at, self.sequence, key)));
     }
 
     /// When the next thing happens.
@@ -46,9 +41,8 @@ impl<T> Agenda<T> {
 
     /// Takes the next thing.
     pub fn take(&mut self) -> Option<(Instant, T)> {
-        let Reverse((at, _, slot)) = self.heap.pop()?;
-        self.free.push(slot);
-        Some((at, self.slots[slot].take().expect("an entry has its slot")))
+        let Reverse((at, _, key)) = self.heap.pop()?;
+        Some((at, self.slab.remove(key)))
     }
 
     /// How much is on it.

@@ -26,9 +26,8 @@ fn main() {
     };
     let (megabytes, value_bytes) = (number(500), number(1000));
     let temporary = tempfile::tempdir().expect("a temporary folder");
-    let folder = std::env::args()
-        .filter(|argument| argument != "--bench")
-        .nth(3)
+    let folder = arguments
+        .next()
         .map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let dir = DataDir::open(&folder).expect("the folder can be used");
     let store = LmdbStore::open(&dir, &Options::default()).expect("the store opens");
