@@ -112,7 +112,9 @@ def test_no_product_crate_depends_on_test_code():
             assert not dependencies(crate, "dependencies") & {"testing", "role-testing"}, crate
 
 
-@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md", "rust/raft/README.md"])
+@pytest.mark.parametrize(
+    "document", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "rust/raft/README.md"]
+)
 def test_files_that_documents_name_exist(document):
     text = (ROOT / document).read_text()
     top = (ROOT / document).parent
