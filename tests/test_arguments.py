@@ -169,7 +169,7 @@ def test_keys_that_are_not_text_are_bytes_in_results(keyspace):
 
 def test_stopping_a_node_times_out(cluster):
     cluster["n1"].pause()
-    fleet = cluster._fleet
+    fleet = cluster._processes
     process = fleet.process("n1")
     # It cannot receive the signal that resumes it, as if it hung.
     process.signal, process.wait = (lambda number: None), (lambda timeout: False)

@@ -7,7 +7,7 @@ import pytest
 import quorate
 from harness import eventually
 from quorate import LINEARIZABLE, QUORUM, STALE, ConditionFailed, InvalidArgument
-from quorate.records import Commit, ConsensusEntry
+from quorate.results import Commit, ConsensusEntry
 
 _names = (f"agreed{number}" for number in itertools.count())
 

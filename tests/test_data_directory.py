@@ -14,9 +14,9 @@ import pytest
 
 import quorate
 from harness import eventually
-from quorate import cluster as clusters
+from quorate import readiness
 from quorate.data_directory import Claim, DataDirectory, DirectoryLock, Disk, Mark, Shape, decide, replace
-from quorate.fleet import Fleet
+from quorate.processes import Processes
 
 THREE, FIVE = Shape(3, 150, "murmur3"), Shape(5, 20, "md5")
 FOLDER = Path("/home/data")
@@ -453,7 +453,7 @@ def test_a_first_start_that_failed_does_not_fix_the_settings(tmp_path, monkeypat
         quorate.Cluster(2, data_dir=tmp_path, start_timeout=0.001, vnodes=9)
     # Also one whose nodes already serve, but find no leader in time.
     with monkeypatch.context() as patch:
-        patch.setattr(clusters, "started", lambda _fleet, _timeout: flow_of(False))
+        patch.setattr(readiness, "started", lambda _processes, _timeout: flow_of(False))
         with pytest.raises(quorate.ClusterStartError, match="do not all see each other"):
             quorate.Cluster(2, data_dir=tmp_path, name="other", hash="md5")
     with quorate.Cluster(1, data_dir=tmp_path, name="third") as cluster:
@@ -469,7 +469,7 @@ def flow_of(result):
 
 
 def test_nothing_is_acknowledged_before_the_cluster_is_formed(tmp_path, monkeypatch):
-    form = Fleet.form
+    form = Processes.form
     seen = []
 
     def late(fleet):
@@ -482,7 +482,7 @@ def test_nothing_is_acknowledged_before_the_cluster_is_formed(tmp_path, monkeypa
         form(fleet)
         seen.append(json.loads((fleet.directory / "cluster.json").read_text())["state"])
 
-    monkeypatch.setattr(Fleet, "form", late)
+    monkeypatch.setattr(Processes, "form", late)
     with quorate.Cluster(2, data_dir=tmp_path) as cluster:
         assert seen == [("forming", ()), "formed"]
         for node in cluster:

@@ -20,9 +20,9 @@ from quorate import (
     faults,
     flow,
 )
-from quorate.board import Board
 from quorate.cli.clusters import node_config
-from quorate.flow import Call, Pause
+from quorate.faults_client import FaultsClient
+from quorate.flow import Call, Now, Pause
 from quorate.plan import Plan
 from quorate.settings import Settings
 from quorate.topology import Member, Topology
@@ -122,6 +122,7 @@ class Nodes:
         self.topology_ = Topology("0" * 32, 1, members, 150, "murmur3")
         self.kept = {member.number: {} for member in members}
         self.down = {}
+        self.time = 0.0
         self.sent = []
         self.meanwhile = []
 
@@ -134,7 +135,7 @@ class Nodes:
         try:
             while True:
                 try:
-                    answer = None if isinstance(step, Pause) else self._answer(step)
+                    answer = self._answer(step) if isinstance(step, Call) else self._waited(step)
                 except BaseException as error:
                     step = flow.throw(error)
                 else:
@@ -142,8 +143,12 @@ class Nodes:
         except StopIteration as stop:
             return stop.value
 
+    def _waited(self, step):
+        assert isinstance(step, (Now, Pause))
+        self.time += step.seconds if isinstance(step, Pause) else 0.0
+        return self.time if isinstance(step, Now) else None
+
     def _answer(self, call):
-        assert isinstance(call, Call)
         if call.method == "ask":
             everybody = [{"node": node, "up": True} for node in self.kept]
             return [json.dumps({"peers": everybody}) for _ in call.arguments[0]]
@@ -179,7 +184,7 @@ class Nodes:
 
 def test_faults_are_set_on_all_nodes_and_healed_one_by_one_or_all():
     nodes = Nodes()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
     two = nodes.run(board.begin(faults.slow("n1", "n2", 1, 0, False), 1))
     assert one.nodes == ("n1", "n2", "n3")
@@ -195,7 +200,7 @@ def test_faults_are_set_on_all_nodes_and_healed_one_by_one_or_all():
 def test_a_fault_that_one_node_rejects_is_active_on_none():
     nodes = Nodes()
     nodes.down[3] = PermissionDenied("no faults here")
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     with pytest.raises(PermissionDenied):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     assert not any(nodes.kept.values())
@@ -204,7 +209,7 @@ def test_a_fault_that_one_node_rejects_is_active_on_none():
 def test_a_client_that_does_not_know_which_nodes_are_up_skips_unresponsive_ones():
     nodes = Nodes()
     nodes.down[3] = ConnectionLost("gone")
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     assert nodes.run(board.begin(faults.isolate("n1"), 1)).nodes == ("n1", "n2")
     assert nodes.run(board.report(1)).missing == ("n3",)
     nodes.down |= {1: OutcomeUnknown("late"), 2: ConnectionLost("gone")}
@@ -217,7 +222,7 @@ def test_a_client_that_does_not_know_which_nodes_are_up_skips_unresponsive_ones(
 
 def test_a_restarted_node_receives_the_faults_of_the_others():
     nodes = Nodes()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
     nodes.run(board.restore("n3", 1, fresh=True))
@@ -241,7 +246,7 @@ def restart(nodes, board, number):
 
 def test_own_faults_are_restored_after_all_nodes_ended():
     nodes = Nodes()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end()
     board.starting("n1")
@@ -258,7 +263,7 @@ def test_own_faults_are_restored_after_all_nodes_ended():
 @pytest.mark.parametrize("which", ["all", "by its id"])
 def test_faults_healed_while_all_nodes_are_down_stay_healed(which):
     nodes = Nodes()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     board.awake = lambda: {f"n{number}" for number in nodes.kept if number not in nodes.down}
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end()
@@ -272,7 +277,7 @@ def test_faults_healed_while_all_nodes_are_down_stay_healed(which):
 
 def test_faults_healed_by_another_client_stay_healed_after_all_nodes_ended():
     nodes = Nodes()
-    board, other = Board(nodes), Board(nodes)
+    board, other = FaultsClient(nodes), FaultsClient(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     assert nodes.run(other.end(None, 1)).checked() == (cut.id,)
     assert not nodes.run(board.report(1)).faults
@@ -284,7 +289,7 @@ def test_faults_healed_by_another_client_stay_healed_after_all_nodes_ended():
 
 def test_healing_names_nodes_that_may_still_have_a_fault():
     nodes = Nodes()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.end(2)
     nodes.down[3] = OutcomeUnknown("late")
@@ -311,7 +316,7 @@ def test_an_interrupted_fault_is_active_nowhere(interruption):
             return answer
 
     nodes = Interrupted()
-    board = Board(nodes)
+    board = FaultsClient(nodes)
     with pytest.raises(interruption):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     if interruption is not GeneratorExit:
@@ -320,6 +325,17 @@ def test_an_interrupted_fault_is_active_nowhere(interruption):
     nodes.end()
     restart(nodes, board, 1)
     assert not nodes.ids(1)
+
+
+class _Pending:
+    """A call that is waited for or awaited."""
+
+    def __init__(self, wait, start):
+        self.wait = wait
+        self._start = start
+
+    def __await__(self):
+        return self._start().__await__()
 
 
 class Interruptible:
@@ -332,15 +348,18 @@ class Interruptible:
         self.heal = asyncio.Event()
 
     def faults(self, *arguments):
+        return _Pending(lambda: self._answer(*arguments), lambda: self._answer_async(*arguments))
+
+    def _answer(self, *arguments):
         answer = self._nodes._answer(Call("faults", arguments))
         if "Add" in (arguments[1] or "") and self._interruption is not None:
             raise self._interruption
         return answer
 
-    async def faults_async(self, *arguments):
+    async def _answer_async(self, *arguments):
         if "Heal" in (arguments[1] or ""):
             await self.heal.wait()
-        answer = self.faults(*arguments)
+        answer = self._answer(*arguments)
         if "Add" in (arguments[1] or ""):
             self.added.set()
             while True:
@@ -351,7 +370,9 @@ class Interruptible:
 def test_ctrl_c_leaves_no_fault_behind():
     nodes = Nodes()
     with pytest.raises(KeyboardInterrupt):
-        flow.run(Interruptible(nodes, KeyboardInterrupt()), Board(nodes).begin(faults.isolate("n1"), 1))
+        flow.run(
+            Interruptible(nodes, KeyboardInterrupt()), FaultsClient(nodes).begin(faults.isolate("n1"), 1)
+        )
     assert len(nodes.sent) == 6, "each node receives the fault and its end"
     assert not any(nodes.kept.values())
 
@@ -359,7 +380,7 @@ def test_ctrl_c_leaves_no_fault_behind():
 async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
     nodes = Nodes()
     client = Interruptible(nodes)
-    making = asyncio.ensure_future(flow.run_async(client, Board(nodes).begin(faults.isolate("n1"), 1)))
+    making = asyncio.ensure_future(flow.run_async(client, FaultsClient(nodes).begin(faults.isolate("n1"), 1)))
     await client.added.wait()
     assert all(nodes.kept.values())
     for _ in range(2):
@@ -374,7 +395,7 @@ async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
 
 def test_a_coroutine_that_is_closed_leaves_no_fault_behind():
     nodes = Nodes()
-    making = flow.run_async(Interruptible(nodes), Board(nodes).begin(faults.isolate("n1"), 1))
+    making = flow.run_async(Interruptible(nodes), FaultsClient(nodes).begin(faults.isolate("n1"), 1))
     # As by a loop that ends without cancelling its tasks.
     making.send(None)
     assert all(nodes.kept.values())
@@ -397,7 +418,7 @@ def test_links_with_a_delay_beyond_the_idle_timeout_count_as_cut():
 
 def test_a_node_is_updated_again_after_a_concurrent_change():
     nodes = Nodes()
-    board, other = Board(nodes), Board(nodes)
+    board, other = FaultsClient(nodes), FaultsClient(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
     # The other client heals after the others were asked, and before n3 is updated.
@@ -418,7 +439,7 @@ async def test_nodes_are_paused_and_resumed_without_blocking_the_event_loop():
         resume=lambda _: threads.append(threading.get_ident()),
     )
     board = SimpleNamespace(restore=lambda *_, **__: (_ for _ in ()))
-    node = quorate.aio.Node(SimpleNamespace(_fleet=fleet, _board=board, _client=None), "n1")
+    node = quorate.aio.Node(SimpleNamespace(_processes=fleet, _faults_client=board, _client=None), "n1")
     await node.pause()
     await node.resume()
     assert len(threads) == 2

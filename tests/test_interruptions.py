@@ -16,7 +16,8 @@ import pytest
 
 import quorate
 from harness import eventually, processes
-from quorate import aio, background, cluster, fleet, process
+from quorate import aio, background, cluster, process, readiness
+from quorate import processes as node_processes
 
 # Work in the background -----------------------------------------------------------------------------------------------
 
@@ -205,27 +206,33 @@ class World:
             def __init__(self, *_):
                 world.running.add(id(self))
 
-            connect = classmethod(lambda cls, *_: cls())
-
-            @classmethod
-            async def connect_async(cls, *_):
-                await asyncio.sleep(0)
-                return cls()
+            connect = classmethod(lambda cls, *_: Pending(cls))
 
             def close(self):
                 world.running.discard(id(self))
 
             def topology(self, *_):
-                raise quorate.ConnectionLost("a pretended node")
-
-            async def topology_async(self, *_):
-                await asyncio.sleep(0)
-                raise quorate.ConnectionLost("a pretended node")
+                return Pending(unreachable)
 
             # Dropped, it closes.
             __del__ = close
 
         return Client
+
+
+def unreachable():
+    raise quorate.ConnectionLost("a simulated node")
+
+
+class Pending:
+    """A call of a simulated client."""
+
+    def __init__(self, wait):
+        self.wait = wait
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return self.wait()
 
 
 @pytest.fixture
@@ -234,12 +241,12 @@ def world(monkeypatch, tmp_path):
     world = World()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(fleet, "NodeProcess", world.process())
-    monkeypatch.setattr(fleet, "Reaper", world.reaper())
+    monkeypatch.setattr(node_processes, "NodeProcess", world.process())
+    monkeypatch.setattr(node_processes, "Reaper", world.reaper())
     extension = SimpleNamespace(Client=world.client())
     for module in (cluster, aio.cluster):
         monkeypatch.setattr(module, "_quorate", extension)
-    monkeypatch.setattr(cluster, "started", lambda _fleet, _timeout: at_once())
+    monkeypatch.setattr(readiness, "started", lambda _processes, _timeout: at_once())
     return world
 
 
@@ -256,7 +263,7 @@ def nothing_is_left(world, tmp_path):
     assert not list((tmp_path / "temporary").iterdir())
     eventually(lambda: threading.active_count() == 1)
     for directory in tmp_path.glob("data*"):
-        fleet.DataDirectory(directory).release()
+        node_processes.DataDirectory(directory).release()
     return True
 
 
@@ -518,10 +525,11 @@ async def test_a_cancelled_connection_leaves_nothing(shared):
         pass
     before = len(list(descriptors.iterdir()))
     for number in range(30):
-        task = asyncio.ensure_future(aio.connect(shared.endpoints)._connect())
+        task = asyncio.ensure_future(aio.connect(shared.endpoints))
         for _ in range(number):
             await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await (await task).close()
+    del task
     eventually(lambda: len(list(descriptors.iterdir())) <= before)

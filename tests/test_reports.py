@@ -7,7 +7,7 @@ import pytest
 from quorate import ALL, ONE, QUORUM, InvalidArgument, arguments
 from quorate.answers import key_text
 from quorate.arguments import key_bytes
-from quorate.levels import from_wire, to_wire
+from quorate.levels import checked, from_wire
 from quorate.metrics import parse
 from quorate.trace import Span, Trace, arrange, complete
 
@@ -76,7 +76,7 @@ def test_work_of_a_trace_after_the_response_is_marked():
 
 def test_levels_by_name_and_by_number():
     assert [level.required(5) for level in (ONE, QUORUM, ALL)] == [1, 3, 5]
-    assert [to_wire(level) for level in (None, ONE, "all", 2, "3")] == [None, "ONE", "ALL", "2", "3"]
+    assert [checked(level) for level in (None, ONE, "all", 2, "3")] == [None, "ONE", "ALL", 2, 3]
     assert from_wire("QUORUM") is QUORUM
     assert from_wire("2") == 2
 
@@ -84,7 +84,7 @@ def test_levels_by_name_and_by_number():
 @pytest.mark.parametrize("wrong", ["most", 0, -1, 256, True, 1.5, "", "-1"])
 def test_invalid_levels_are_rejected(wrong):
     with pytest.raises(InvalidArgument, match="use ONE, TWO, THREE, QUORUM, ALL"):
-        to_wire(wrong)
+        checked(wrong)
 
 
 def test_addresses_are_parsed():

@@ -84,12 +84,17 @@ def run_without_threads(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_client_without_a_thread_raises(cluster):
-    program = "import sys, quorate; quorate.connect(sys.argv[1])"
+def test_a_client_needs_no_thread(cluster):
+    program = "import sys, quorate; print(len(quorate.connect(sys.argv[1]).topology()))"
     ended = run_without_threads("-c", program, cluster.endpoints)
+    assert (ended.returncode, ended.stdout) == (0, f"{len(cluster)}\n"), ended.stderr
+    # Only names are resolved in a thread.
+    named = ",".join(f"localhost:{address.rsplit(':', 1)[1]}" for address in cluster.endpoints.split(","))
+    ended = run_without_threads("-c", program, named)
     assert ended.returncode == 1
     assert "panicked" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("quorate.errors.Overloaded: no thread for the client: ")
+    assert ended.stderr.splitlines()[-1].startswith("quorate.errors.ConnectionLost: cannot reach the cluster")
+    assert "no thread to resolve a name" in ended.stderr
 
 
 def test_a_node_without_a_thread_reports_it(tmp_path):

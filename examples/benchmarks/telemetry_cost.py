@@ -45,7 +45,7 @@ def cost(cluster: quorate.Cluster, keyspace: int, trace: str, seconds: float) ->
         "trace": trace,
     }
     before = cpu_seconds(cluster)
-    report = json.loads(_quorate.bench(cluster.endpoints.split(","), json.dumps(options)))
+    report = json.loads(_quorate.bench(cluster.endpoints.split(","), json.dumps(options)).wait())
     used = cpu_seconds(cluster) - before
     assert not report["errors"], report
     return used / (report["ops_per_s"] * report["secs"]) * 1e6

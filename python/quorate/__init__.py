@@ -21,10 +21,10 @@ _check()
 if TYPE_CHECKING:
     from quorate import aio, errors, plots
     from quorate._quorate import Context, __version__
-    from quorate.cluster import Cluster, Node
+    from quorate.cluster import Cluster
     from quorate.connection import Connection, connect
     from quorate.consensus import ConsensusKeyspace
-    from quorate.entries import Entry, Version, WriteResult
+    from quorate.consensus_answers import LogEntry
     from quorate.errors import (
         AddressInUse,
         Closed,
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
         StorageFull,
         Unavailable,
     )
+    from quorate.fault_api import Fault
     from quorate.faults import Faults, LinkFault
     from quorate.groups import GroupClaim, Groups
-    from quorate.injection import Fault
     from quorate.keyspace import Keyspace
     from quorate.levels import (
         ALL,
@@ -69,7 +69,9 @@ if TYPE_CHECKING:
         ReadLevel,
     )
     from quorate.metrics import Metrics, Sample
-    from quorate.records import Appended, Commit, ConsensusEntry, LogEntry
+    from quorate.node import Node
+    from quorate.quorum_answers import Version
+    from quorate.results import Appended, Commit, ConsensusEntry, Entry, WriteResult
     from quorate.ring import Balance, Distribution, NodeShare, Ring
     from quorate.timeline import Event, Timeline
     from quorate.topology import (
@@ -86,10 +88,10 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "_quorate": ("Context", "__version__"),
-    "cluster": ("Cluster", "Node"),
+    "cluster": ("Cluster",),
     "connection": ("Connection", "connect"),
     "consensus": ("ConsensusKeyspace",),
-    "entries": ("Entry", "Version", "WriteResult"),
+    "consensus_answers": ("LogEntry",),
     "errors": (
         "AddressInUse",
         "Closed",
@@ -116,9 +118,9 @@ _EXPORTS = {
         "StorageFull",
         "Unavailable",
     ),
+    "fault_api": ("Fault",),
     "faults": ("Faults", "LinkFault"),
     "groups": ("GroupClaim", "Groups"),
-    "injection": ("Fault",),
     "keyspace": ("Keyspace",),
     "levels": (
         "ALL",
@@ -134,7 +136,9 @@ _EXPORTS = {
         "ReadLevel",
     ),
     "metrics": ("Metrics", "Sample"),
-    "records": ("Appended", "Commit", "ConsensusEntry", "LogEntry"),
+    "node": ("Node",),
+    "quorum_answers": ("Version",),
+    "results": ("Appended", "Commit", "ConsensusEntry", "Entry", "WriteResult"),
     "ring": ("Balance", "Distribution", "NodeShare", "Ring"),
     "timeline": ("Event", "Timeline"),
     "topology": (

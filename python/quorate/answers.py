@@ -1,22 +1,128 @@
-"""What the extension answers to reads and writes, made into results."""
+"""What operations return: one family of answers, for both modes, synchronous or not.
+
+An answer holds what the extension returned, and computes its attributes from that when they are read. Answers are
+immutable, are equal when all their attributes are, and draw themselves in terminals and notebooks.
+`quorate.quorum_answers` and `quorate.consensus_answers` have those of the two modes; `quorate.results` adds ``trace``,
+which is awaited or not.
+"""
 
 from __future__ import annotations
 
+import base64
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from quorate import levels
-from quorate.entries import EntryData, Version, WriteData, moment
-from quorate.errors import PartialFailure, QuorateError
+from quorate import rendering
+from quorate.errors import InvalidArgument, PartialFailure, QuorateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from quorate._quorate import RawEntry, RawWrite
-    from quorate.arguments import KeyT
+    from rich.console import RenderableType
 
-EntryT = TypeVar("EntryT", bound=EntryData)
-WriteT = TypeVar("WriteT", bound=WriteData)
+    from quorate._quorate import RawCommit, RawEntry, RawRecord, RawWrite
+    from quorate.arguments import KeyT, RawKey
+
+__all__ = ["Answer", "KeyAnswer"]
+
 AnswerT = TypeVar("AnswerT")
+
+
+class Answer:
+    """What all answers have in common.
+
+    Parameters
+    ----------
+    raw : object
+        What the extension returned.
+    connection : object
+        Whose ``trace`` method collects spans.
+    """
+
+    __slots__ = ("_connection", "_raw")
+    _raw: RawEntry | RawWrite | RawCommit | RawRecord
+    _connection: Any
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the call to the answer."""
+        return self._raw.seconds
+
+    @property
+    def trace_id(self) -> str | None:
+        """The operation's trace, 32 hexadecimal digits, when it was traced."""
+        found = self._raw.trace_id
+        return None if found is None else f"{found:032x}"
+
+    def _traced(self) -> str:
+        found = self.trace_id
+        if found is None:
+            raise InvalidArgument("this operation was not traced: repeat it with trace=True")
+        return found
+
+    def _timing(self) -> dict[str, Any]:
+        timing: dict[str, Any] = {"latency_ms": round(self.latency * 1e3, 3)}
+        if self.trace_id is not None:
+            timing["trace_id"] = self.trace_id
+        return timing
+
+    def _facts(self) -> tuple[Any, ...]:
+        """List what makes answers equal."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Answer) or type(other) is not type(self):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    def _repr_html_(self) -> str:
+        return rendering.html(self.__rich__())
+
+    def __rich__(self) -> RenderableType:
+        raise NotImplementedError
+
+
+class KeyAnswer(Answer):
+    """What all answers about one key have in common.
+
+    Parameters
+    ----------
+    raw : object
+        What the extension returned.
+    key : bytes or tuple
+        The key, or its partition and its sort part.
+    connection : object
+        Whose ``trace`` method collects spans.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, raw: Any, key: RawKey, connection: Any) -> None:
+        self._raw = raw
+        self._key = key
+        self._connection = connection
+
+    @property
+    def key(self) -> str:
+        """The key, or its partition where it has a sort part."""
+        return key_text(self._key if isinstance(self._key, bytes) else self._key[0])
+
+    @property
+    def sort_key(self) -> str | None:
+        """The sort part of the key: records of one partition are ordered by it. ``None`` when the key has none."""
+        sort = None if isinstance(self._key, bytes) else self._key[1]
+        return None if sort is None else key_text(sort)
+
+    def _plain_key(self) -> dict[str, Any]:
+        sort = self.sort_key
+        return {"key": self.key} if sort is None else {"key": self.key, "sort_key": sort}
+
+    def _title(self) -> str:
+        sort = self.sort_key
+        return self.key if sort is None else f"{self.key} / {sort}"
 
 
 def key_text(key: bytes) -> str:
@@ -24,79 +130,71 @@ def key_text(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def entry(kind: type[EntryT], key: bytes, raw: RawEntry, collect: Callable[[str], Any]) -> EntryT:
-    """Make an entry of what the extension answered."""
-    return kind(
-        key_text(key),
-        raw.context,
-        tuple(f"n{node}" for node in raw.answered),
-        f"n{raw.coordinator}",
-        levels.from_wire(raw.level),
-        raw.seconds,
-        None if raw.trace_id is None else f"{raw.trace_id:032x}",
-        collect,
-        tuple(Version(v.value, moment(v.micros), f"n{v.node}", v.counter) for v in raw.versions),
-    )
+def moment(micros: int) -> datetime:
+    """Turn microseconds since the Unix epoch into a date and time in UTC."""
+    return datetime.fromtimestamp(micros / 1e6, tz=timezone.utc)
 
 
-def written(kind: type[WriteT], key: bytes, raw: RawWrite, collect: Callable[[str], Any]) -> WriteT:
-    """Make a write's result of what the extension answered."""
-    return kind(
-        key_text(key),
-        raw.context,
-        tuple(f"n{node}" for node in raw.acked),
-        f"n{raw.coordinator}",
-        levels.from_wire(raw.level),
-        raw.seconds,
-        None if raw.trace_id is None else f"{raw.trace_id:032x}",
-        collect,
-        moment(raw.micros),
-    )
+def shorten(value: bytes, limit: int = 60) -> str:
+    """Show a value on one line: as text where it is text."""
+    try:
+        shown = repr(value.decode())
+    except UnicodeDecodeError:
+        shown = repr(value)
+    if len(shown) > limit:
+        return f"{shown[: limit - 1]}… ({rendering.size(len(value))})"
+    return shown
 
 
-def written_batch(
-    kind: type[WriteT],
-    pairs: list[tuple[KeyT, bytes]],
-    raws: Iterable[RawWrite | QuorateError],
-    collect: Callable[[str], Any],
-) -> dict[KeyT, WriteT]:
-    """Make results of what the extension answered to a put_many."""
-    answers = (
-        (key, raw if isinstance(raw, QuorateError) else written(kind, coded, raw, collect))
-        for (key, coded), raw in zip(pairs, raws, strict=True)
-    )
-    return batch("writes", answers)
+def plain_bytes(name: str, value: bytes) -> dict[str, str]:
+    """Describe bytes as plain data: as text where they are text."""
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(value).decode()}
 
 
-def entry_batch(
-    kind: type[EntryT],
+def escaped(shown: str) -> str:
+    """Show text as it is, square brackets too."""
+    from rich.markup import escape
+
+    return escape(shown)
+
+
+def card(title: str, rows: list[tuple[str, str]]) -> RenderableType:
+    """Draw what there is to say about one thing."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=escaped(title), box=box.ROUNDED, show_header=False, title_justify="left")
+    table.add_column(style="bold cyan")
+    table.add_column(overflow="fold")
+    for name, shown in rows:
+        table.add_row(name, shown)
+    return table
+
+
+def batch(
+    what: str,
+    kind: Callable[[Any, RawKey, Any], AnswerT],
     keys: list[tuple[KeyT, bytes]],
-    raws: Iterable[RawEntry | QuorateError],
-    collect: Callable[[str], Any],
-) -> dict[KeyT, EntryT]:
-    """Make entries of what the extension answered to a get_many."""
-    answers = (
-        (key, raw if isinstance(raw, QuorateError) else entry(kind, coded, raw, collect))
-        for (key, coded), raw in zip(keys, raws, strict=True)
-    )
-    return batch("reads", answers)
-
-
-def batch(what: str, answers: Iterable[tuple[KeyT, AnswerT | QuorateError]]) -> dict[KeyT, AnswerT]:
-    """Separate what succeeded from what failed.
+    raws: Iterable[object],
+    connection: object,
+) -> dict[KeyT, AnswerT]:
+    """Make the answers of a batch, by key as it was given.
 
     Raises
     ------
     PartialFailure
-        When anything failed, holding both.
+        When anything failed, holding both what succeeded and what failed.
     """
     succeeded: dict[KeyT, AnswerT] = {}
     failed: dict[KeyT, QuorateError] = {}
-    for key, answer in answers:
-        if isinstance(answer, QuorateError):
-            failed[key] = answer
+    for (key, coded), raw in zip(keys, raws, strict=True):
+        if isinstance(raw, QuorateError):
+            failed[key] = raw
         else:
-            succeeded[key] = answer
+            succeeded[key] = kind(raw, coded, connection)
     if failed:
         key, first = next(iter(failed.items()))
         raise PartialFailure(

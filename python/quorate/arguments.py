@@ -6,7 +6,7 @@ Everything that a caller may get wrong is refused here with `InvalidArgument`, b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from quorate._quorate import Context
 from quorate.errors import InvalidArgument
@@ -34,6 +34,9 @@ RAFT_TIMINGS = ("default", "conservative", "aggressive")
 
 LOG_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
 """What a node can be told to log: this, and what is worse."""
+
+RawKey: TypeAlias = bytes | tuple[bytes, bytes | None]
+"""A key as the extension takes it: a partition, or that and a sort part."""
 
 KeyT = TypeVar("KeyT", str, bytes, "str | bytes")
 
@@ -263,6 +266,7 @@ class Pages:
         limit: int | None,
         page_size: int,
     ) -> None:
+        self._cursor: RawKey | None
         self._cursor, self._stop = scan_range(start, end, prefix)
         self._page_size = whole_number(page_size, "page_size", 1, MAX_PAGE)
         self._left = scan_limit(limit)
@@ -273,12 +277,12 @@ class Pages:
         """Whether the limit asks for anything more."""
         return self._left != 0
 
-    def request(self) -> tuple[bytes | None, bytes | None, bool, int]:
+    def request(self) -> tuple[RawKey | None, bytes | None, bool, int]:
         """Tell the next page's beginning, the end, whether the beginning itself is left out, and the size."""
         size = self._page_size if self._left is None else min(self._page_size, self._left)
         return self._cursor, self._stop, self._after, size
 
-    def advance(self, entries: int, following: bytes | None) -> bool:
+    def advance(self, entries: int, following: RawKey | None) -> bool:
         """Note what a page held and where it ended; tells whether there is another one to ask for."""
         if self._left is not None:
             self._left -= entries

@@ -1,3 +1,4 @@
+# Generated from aio/connection.py by python/generate_sync.py: change that file, then run it.
 """A connection to a running cluster: its keyspaces, and everything that can be asked about it."""
 
 from __future__ import annotations
@@ -5,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
-from quorate.board import Board
 from quorate.consensus import ConsensusKeyspace
-from quorate.injection import FaultControl
+from quorate.fault_api import FaultControl
+from quorate.faults_client import FaultsClient
 from quorate.keyspace import Keyspace
 from quorate.ring import Ring
 
@@ -44,8 +45,8 @@ class Connection(FaultControl):
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self._roster = operations.Roster()
-        self._board = Board(self._roster)
+        self._member_cache = operations.MemberCache()
+        self._faults_client = FaultsClient(self._member_cache)
 
     @property
     def timeout(self) -> float:
@@ -256,7 +257,7 @@ class Connection(FaultControl):
         True
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.groups(self._roster, limit))
+        return flow.run(self._client, observation.groups(self._member_cache, limit))
 
     def leader(
         self,
@@ -299,7 +300,7 @@ class Connection(FaultControl):
         True
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.leader(self._roster, keyspace, key, shard, limit))
+        return flow.run(self._client, observation.leader(self._member_cache, keyspace, key, shard, limit))
 
     def topology(self) -> Topology:
         """Ask who the members are.
@@ -377,7 +378,7 @@ class Connection(FaultControl):
             Each node in its own words.
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.status(self._roster, limit))
+        return flow.run(self._client, observation.status(self._member_cache, limit))
 
     def health(self, keyspace: str | None = None, *, timeout: float = arguments.PROBE_TIMEOUT) -> Health:
         """Judge whether a keyspace can serve.
@@ -400,7 +401,7 @@ class Connection(FaultControl):
             There is no such keyspace.
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.health(self._roster, keyspace, limit))
+        return flow.run(self._client, observation.health(self._member_cache, keyspace, limit))
 
     def metrics(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Metrics:
         """Read the metrics of all nodes that answer; ``missing`` names the others.
@@ -416,7 +417,7 @@ class Connection(FaultControl):
             What each node serves at ``/metrics``.
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.metrics(self._roster, limit))
+        return flow.run(self._client, observation.metrics(self._member_cache, limit))
 
     def events(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Timeline:
         """Collect what happened on all nodes that answer; ``missing`` names the others.
@@ -432,7 +433,7 @@ class Connection(FaultControl):
             Events in the order of their time.
         """
         limit = arguments.seconds(timeout, self._timeout)
-        return flow.run(self._client, observation.events(self._roster, limit))
+        return flow.run(self._client, observation.events(self._member_cache, limit))
 
     def trace(self, trace_id: str) -> Trace:
         """Collect the spans of a trace from this client and all nodes.
@@ -454,7 +455,7 @@ class Connection(FaultControl):
         """
         client = self._client
         limit = min(arguments.PROBE_TIMEOUT, self._timeout)
-        return flow.run(client, observation.trace(self._roster, trace_id, client.spans, limit))
+        return flow.run(client, observation.trace(self._member_cache, trace_id, client.spans, limit))
 
     def close(self) -> None:
         """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
@@ -509,10 +510,15 @@ def connect(
     """
     limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
     addresses = arguments.parse_endpoints(endpoints)
-    client = _quorate.Client.connect(addresses, limit, arguments.secret_text(secret))
+    known = arguments.secret_text(secret)
+    return _connect(addresses, limit, known)
+
+
+def _connect(addresses: list[str], timeout: float, secret: str | None) -> Connection:
+    client = _quorate.Client.connect(addresses, timeout, secret).wait()
     try:
-        connection = Connection(client, limit)
-        flow.run(client, connection._roster.learn(limit))
+        connection = Connection(client, timeout)
+        flow.run(client, connection._member_cache.learn(timeout))
     except BaseException:
         # Nobody else knows of it.
         client.close()

@@ -1,13 +1,14 @@
+# Generated from aio/consensus.py by python/generate_sync.py: change that file, then run it.
 """A consensus keyspace: linearizable keys and values, and logs of entries, on Raft groups."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import answers, arguments, levels, sharding
-from quorate.appending import EntryLog
+from quorate import answers, arguments, conditions, levels, modes
 from quorate.arguments import key_bytes, node_number
-from quorate.records import Commit, ConsensusEntry
+from quorate.entry_log import EntryLog
+from quorate.results import Commit, ConsensusEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,8 +35,9 @@ class ConsensusKeyspace(EntryLog):
 
     Examples
     --------
-    >>> from quorate import Cluster, ConditionFailed
-    >>> with Cluster(nodes=3) as cluster:
+    >>> import quorate
+    >>> from quorate import ConditionFailed
+    >>> with quorate.Cluster(nodes=3) as cluster:
     ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3, shards=4)
     ...     opened = accounts.put("ada", "100", if_absent=True)
     ...     changed = accounts.put("ada", "90", if_version=opened.version)
@@ -80,9 +82,9 @@ class ConsensusKeyspace(EntryLog):
         int
             From 0; its group is ``info.groups[shard]``.
         """
-        return self._shards.shard_of(key_bytes(key))
+        return self._calls.shard_of(key_bytes(key))
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     def put(
         self,
         key: str | bytes,
@@ -141,16 +143,16 @@ class ConsensusKeyspace(EntryLog):
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = self._shards.put(
+        raw = self._calls.put(
             raw_key,
             arguments.value_bytes(value),
-            sharding.expected(if_version, if_absent),
+            conditions.expected(if_version, if_absent),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
-        )
-        return sharding.commit(Commit, raw_key, raw, connection.trace)
+        ).wait()
+        return Commit(raw, raw_key, connection)
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     def delete(
         self,
         key: str | bytes,
@@ -190,16 +192,16 @@ class ConsensusKeyspace(EntryLog):
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = self._shards.put(
+        raw = self._calls.put(
             raw_key,
             None,
-            sharding.expected(if_version, if_absent=False),
+            conditions.expected(if_version, if_absent=False),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
-        )
-        return sharding.commit(Commit, raw_key, raw, connection.trace)
+        ).wait()
+        return Commit(raw, raw_key, connection)
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     def put_many(
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
@@ -239,8 +241,9 @@ class ConsensusKeyspace(EntryLog):
 
         Examples
         --------
-        >>> from quorate import Cluster, PartialFailure
-        >>> with Cluster(nodes=3) as cluster:
+        >>> import quorate
+        >>> from quorate import PartialFailure
+        >>> with quorate.Cluster(nodes=3) as cluster:
         ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
         ...     opened = accounts.put_many({"ada": "100", "bob": "0"}, if_absent=True)
         ...     versions = {key: commit.version for key, commit in opened.items()}
@@ -252,10 +255,10 @@ class ConsensusKeyspace(EntryLog):
         ...     accounts.get("bob").text
         '10'
         """
-        pairs, coded = sharding.conditional(items, if_version, if_absent)
+        pairs, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = self._shards.put_many(coded, limit)
-        return sharding.commits(Commit, pairs, raws, self._connection.trace)
+        raws = self._calls.put_many(coded, limit).wait()
+        return answers.batch("writes", Commit, pairs, raws, self._connection)
 
     def get(
         self,
@@ -296,14 +299,14 @@ class ConsensusKeyspace(EntryLog):
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = self._shards.get(
+        raw = self._calls.get(
             raw_key,
             levels.is_stale(consistency),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
             None if node is None else node_number(node),
-        )
-        return sharding.entry(ConsensusEntry, raw_key, raw, connection.trace)
+        ).wait()
+        return ConsensusEntry(raw, raw_key, connection)
 
     def get_many(
         self,
@@ -340,10 +343,10 @@ class ConsensusKeyspace(EntryLog):
         stale = levels.is_stale(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = []
+        raws: list[object] = []
         for part in batches:
-            raws += self._shards.get_many(part, stale, limit, number)
-        return sharding.entries(ConsensusEntry, wanted, raws, self._connection.trace)
+            raws += self._calls.get_many(part, stale, limit, number).wait()
+        return answers.batch("reads", ConsensusEntry, wanted, raws, self._connection)
 
     def scan(
         self,
@@ -399,9 +402,9 @@ class ConsensusKeyspace(EntryLog):
     ) -> Iterator[tuple[str, ConsensusEntry]]:
         more = pages.wanted
         while more:
-            page = self._shards.scan(*pages.request(), stale, timeout)
+            page = self._calls.scan(*pages.request(), stale, timeout).wait()
             for key, raw in page.entries:
-                yield answers.key_text(key), sharding.entry(ConsensusEntry, key, raw, self._connection.trace)
+                yield answers.key_text(key[0]), ConsensusEntry(raw, key, self._connection)
             more = pages.advance(len(page.entries), page.next)
 
     def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:

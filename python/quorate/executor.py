@@ -1,39 +1,45 @@
-"""Awaiting the extension's calls: each event loop has an executor, which its own thread drives.
+"""Awaiting calls: each event loop has an executor, which drives its calls on the loop's own thread.
 
-A native thread that touches Python while the interpreter ends aborts the process. So all that a native thread does for
-an event loop is to write a byte to a socket. The loop watches that socket, takes all answers that have come, and turns
-them into objects, on its own thread.
+The loop watches the descriptor of its executor and gives it a turn when there is something to do; what its tasks
+submit in one iteration is sent together at the end of it. No other thread takes part: a native thread that touches
+Python while the interpreter ends aborts the process.
 
-The loop's selector owns the executor. When the loop is closed, the executor goes, and with it the socket and the calls
-that are still pending.
+The loop's selector owns the executor. When the loop is closed, the executor goes, and with it the calls that are still
+pending.
 """
 
 from __future__ import annotations
 
-import asyncio
 import weakref
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any
 
 from quorate import _quorate
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Generator
+
     from quorate._quorate import PendingCall
 
-__all__ = ["run"]
+__all__ = ["awaited"]
 
 
-class _LoopExecutor:
+class LoopExecutor:
     """The calls of one event loop, and the futures that they complete."""
 
-    __slots__ = ("__weakref__", "calls", "futures")
+    __slots__ = ("__weakref__", "calls", "futures", "scheduled")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop) -> None:
         self.calls = _quorate.Executor()
-        self.futures: dict[int, asyncio.Future[Any]] = {}
-        loop.add_reader(self.calls.fileno(), self._complete)
+        self.futures: dict[int, Future[Any]] = {}
+        self.scheduled = False
+        loop.add_reader(self.calls.fileno(), self.turn)
 
-    def _complete(self) -> None:
-        for number, answer, error in self.calls.drain():
+    def turn(self) -> None:
+        """Send and receive, and complete the futures of the calls that have finished."""
+        self.scheduled = False
+        for number, answer, error in self.calls.turn():
             future = self.futures.pop(number, None)
             if future is None or future.done():
                 continue
@@ -43,23 +49,43 @@ class _LoopExecutor:
                 future.set_exception(error)
 
 
-_executors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_LoopExecutor]]
-_executors = weakref.WeakKeyDictionary()
+_executors: dict[int, tuple[weakref.ref[AbstractEventLoop], weakref.ref[LoopExecutor]]] = {}
+"""By the loop's id, which is that of another loop once the loop is gone."""
 
 
-async def run(call: PendingCall) -> Any:
-    """Run a call in the running event loop; cancelling drops the call, not the request that a node may have already."""
-    loop = asyncio.get_running_loop()
-    known = _executors.get(loop)
-    executor = None if known is None else known()
-    if executor is None:
-        executor = _LoopExecutor(loop)
-        _executors[loop] = weakref.ref(executor)
+def executor_of(loop: AbstractEventLoop) -> LoopExecutor:
+    """Find the executor of an event loop, or make it."""
+    known = _executors.get(id(loop))
+    if known is not None and known[0]() is loop:
+        executor = known[1]()
+        if executor is not None:
+            return executor
+    executor = LoopExecutor(loop)
+    number = id(loop)
+
+    def forget(gone: weakref.ref[AbstractEventLoop]) -> None:
+        if number in _executors and _executors[number][0] is gone:
+            del _executors[number]
+
+    _executors[number] = (weakref.ref(loop, forget), weakref.ref(executor))
+    return executor
+
+
+def awaited(call: PendingCall[Any]) -> Generator[Any, None, Any]:
+    """Carry a call out in the running event loop: what awaiting it iterates over.
+
+    When the waiting task is cancelled, the call is dropped; a node may still execute its request.
+    """
+    loop = get_running_loop()
+    executor = executor_of(loop)
     future = loop.create_future()
     number = executor.calls.start(call)
     executor.futures[number] = future
+    if not executor.scheduled:
+        executor.scheduled = True
+        loop.call_soon(executor.turn)
     try:
-        return await future
+        return (yield from future)
     except BaseException:
         if executor.futures.pop(number, None) is not None:
             executor.calls.cancel(number)

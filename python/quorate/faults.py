@@ -1,7 +1,7 @@
 """Faults of the links between nodes: what they are, how they are made, and how they are written for nodes.
 
 A fault says what is wrong between groups of nodes, in the same words to every node; each node takes from it what
-concerns the messages that it sends itself. `quorate.board` tells nodes of them.
+concerns the messages that it sends itself. `quorate.faults_client` sends them to nodes.
 """
 
 from __future__ import annotations

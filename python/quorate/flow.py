@@ -1,8 +1,12 @@
-"""One body for every operation, run by the synchronous and by the asynchronous client.
+"""One body for every operation of several calls: blocking, on asyncio, or on a stepper.
 
-An operation that takes several calls is written as a generator: it yields the call it needs, gets the answer sent
-back, and returns its result. `run` drives it with blocking calls, `run_async` with awaited ones. Nothing else differs
-between ``quorate`` and ``quorate.aio``.
+Such an operation is a generator: it yields the call it needs, is sent the answer, and returns its result. `run` drives
+it with blocking calls, `run_async` with awaited ones. Operations of one call are coroutines of ``quorate.aio``, from
+which ``generate_sync.py`` makes the blocking ones.
+
+Nothing here reads a clock or waits by itself. A client that is a
+`Stepper` has its own, for example a virtual one: what it returns to calls is awaited, and whoever drives the coroutine
+decides when that is ready.
 """
 
 from __future__ import annotations
@@ -11,23 +15,25 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from quorate.errors import QuorateError
 
 if TYPE_CHECKING:
-    from quorate._quorate import Client, Consensus
+    from collections.abc import Awaitable
 
-__all__ = ["Call", "Flow", "Pause", "run", "run_async"]
+    from quorate._quorate import Client
+
+__all__ = ["Call", "Flow", "Now", "Pause", "Stepper", "now", "run", "run_async"]
 
 Result = TypeVar("Result")
 
 
 class Call(NamedTuple):
-    """One call of the extension's client, or of a consensus keyspace of it."""
+    """One call of the extension's client."""
 
     method: str
-    """The name of a method that has a twin with ``_async`` behind its name."""
+    """The name of a method that makes a `quorate._quorate.PendingCall`."""
     arguments: tuple[Any, ...]
 
 
@@ -37,11 +43,35 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Flow: TypeAlias = Generator[Call | Pause, Any, Result]
-"""An operation: yields calls, is sent their answers, returns a result."""
+class Now(NamedTuple):
+    """The question for the time, in seconds from any origin."""
 
 
-def run(client: Client | Consensus, flow: Flow[Result]) -> Result:
+Step: TypeAlias = Call | Pause | Now
+Flow: TypeAlias = Generator[Step, Any, Result]
+"""An operation: yields steps, is sent their answers, returns a result."""
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """A client with its own time."""
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait."""
+        ...
+
+
+def now() -> Flow[float]:
+    """Ask for the time, in seconds from any origin."""
+    moment: float = yield Now()
+    return moment
+
+
+def run(client: Client, flow: Flow[Result]) -> Result:
     """Drive an operation to its end, blocking in each call; one that is interrupted may yet undo what it has done."""
     try:
         step = next(flow)
@@ -57,7 +87,7 @@ def run(client: Client | Consensus, flow: Flow[Result]) -> Result:
         return result
 
 
-async def run_async(client: Client | Consensus, flow: Flow[Result]) -> Result:
+async def run_async(client: Client, flow: Flow[Result]) -> Result:
     """Drive an operation to its end, awaiting each call; one that is cancelled may yet undo what it has done."""
     try:
         step = next(flow)
@@ -85,8 +115,11 @@ _undoing: set[asyncio.Task[None]] = set()
 """What goes on although its task is gone; the event loop alone would not keep it."""
 
 
-async def _undone(client: Client | Consensus, flow: Flow[Any], error: BaseException) -> None:
+async def _undone(client: Client, flow: Flow[Any], error: BaseException) -> None:
     """Let an operation undo what it has done, to the end even if its task is cancelled again."""
+    if isinstance(client, Stepper):
+        await run_async(client, _thrown(flow, error))
+        return
     rest = asyncio.ensure_future(run_async(client, _thrown(flow, error)))
     _undoing.add(rest)
     rest.add_done_callback(_undoing.discard)
@@ -113,15 +146,18 @@ def _thrown(flow: Flow[Any], error: BaseException) -> Flow[None]:
             raise
 
 
-def _call(client: Client | Consensus, step: Call | Pause) -> Any:
+def _call(client: Client, step: Step) -> Any:
     if isinstance(step, Call):
-        return getattr(client, step.method)(*step.arguments)
-    time.sleep(step.seconds)
-    return None
+        return getattr(client, step.method)(*step.arguments).wait()
+    if isinstance(step, Now):
+        return time.monotonic()
+    return time.sleep(step.seconds)
 
 
-async def _call_async(client: Client | Consensus, step: Call | Pause) -> Any:
+async def _call_async(client: Client, step: Step) -> Any:
     if isinstance(step, Call):
-        return await getattr(client, f"{step.method}_async")(*step.arguments)
-    await asyncio.sleep(step.seconds)
-    return None
+        return await getattr(client, step.method)(*step.arguments)
+    stepper = client if isinstance(client, Stepper) else None
+    if isinstance(step, Now):
+        return time.monotonic() if stepper is None else stepper.now()
+    return await (asyncio.sleep(step.seconds) if stepper is None else stepper.sleep(step.seconds))

@@ -1,12 +1,13 @@
-"""A keyspace: named keys and values with replication settings of their own."""
+# Generated from aio/keyspace.py by python/generate_sync.py: change that file, then run it.
+"""A keyspace in quorum mode: keys and values that every replica accepts, with a consistency level per operation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import answers, arguments, levels, rendering, sharding
+from quorate import answers, arguments, levels, modes, rendering
 from quorate.arguments import key_bytes, node_number
-from quorate.entries import Entry, WriteResult
+from quorate.results import Entry, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +29,9 @@ class Keyspace:
 
     Examples
     --------
-    >>> from quorate import ALL, ONE, Cluster
-    >>> with Cluster(nodes=3) as cluster:
+    >>> import quorate
+    >>> from quorate import ALL, ONE
+    >>> with quorate.Cluster(nodes=3) as cluster:
     ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
     ...     written = users.put("user-123", "Ada", consistency=ALL)
     ...     users.get("user-123", consistency=ONE).text
@@ -39,6 +41,7 @@ class Keyspace:
     def __init__(self, connection: Owner, info: KeyspaceInfo) -> None:
         self._connection = connection
         self._info = info
+        self._calls = connection._client.quorum(info.id, info.name, info.replicas)
 
     @property
     def name(self) -> str:
@@ -65,7 +68,7 @@ class Keyspace:
         """All its settings."""
         return self._info
 
-    @sharding.only_in_consensus
+    @modes.rejects_arguments_of_consensus
     def put(
         self,
         key: str | bytes,
@@ -116,8 +119,9 @@ class Keyspace:
 
         Examples
         --------
-        >>> from quorate import QUORUM, Cluster
-        >>> with Cluster(nodes=3) as cluster:
+        >>> import quorate
+        >>> from quorate import QUORUM
+        >>> with quorate.Cluster(nodes=3) as cluster:
         ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
         ...     written = users.put("user-123", "Ada")
         ...     entry = users.get("user-123", consistency=QUORUM)
@@ -127,16 +131,15 @@ class Keyspace:
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = connection._client.put(
-            self._info.id,
+        raw = self._calls.put(
             raw_key,
             arguments.value_bytes(value),
             arguments.seen(context),
-            levels.to_wire(consistency),
+            levels.checked(consistency),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
-        )
-        return answers.written(WriteResult, raw_key, raw, connection.trace)
+        ).wait()
+        return WriteResult(raw, raw_key, connection)
 
     def get(
         self,
@@ -176,17 +179,16 @@ class Keyspace:
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = connection._client.get(
-            self._info.id,
+        raw = self._calls.get(
             raw_key,
-            levels.to_wire(consistency),
+            levels.checked(consistency),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
             None if node is None else node_number(node),
-        )
-        return answers.entry(Entry, raw_key, raw, connection.trace)
+        ).wait()
+        return Entry(raw, raw_key, connection)
 
-    @sharding.only_in_consensus
+    @modes.rejects_arguments_of_consensus
     def delete(
         self,
         key: str | bytes,
@@ -233,8 +235,9 @@ class Keyspace:
 
         Examples
         --------
-        >>> from quorate import QUORUM, Cluster
-        >>> with Cluster(nodes=3) as cluster:
+        >>> import quorate
+        >>> from quorate import QUORUM
+        >>> with quorate.Cluster(nodes=3) as cluster:
         ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
         ...     written = users.put("user-123", "Ada")
         ...     entry = users.get("user-123", consistency=QUORUM)
@@ -244,18 +247,17 @@ class Keyspace:
         """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = connection._client.put(
-            self._info.id,
+        raw = self._calls.put(
             raw_key,
             None,
             arguments.seen(context),
-            levels.to_wire(consistency),
+            levels.checked(consistency),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
-        )
-        return answers.written(WriteResult, raw_key, raw, connection.trace)
+        ).wait()
+        return WriteResult(raw, raw_key, connection)
 
-    @sharding.only_in_consensus
+    @modes.rejects_arguments_of_consensus
     def put_many(
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
@@ -288,14 +290,14 @@ class Keyspace:
             Some failed; it holds the results of the others.
         """
         pairs, batches = arguments.put_batches(items)
-        level = levels.to_wire(consistency)
+        level = levels.checked(consistency)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = []
+        raws: list[object] = []
         with rendering.tracker(f"put {self.name}", len(pairs), show=progress) as advance:
             for part in batches:
-                raws += self._connection._client.put_many(self._info.id, part, level, limit)
+                raws += self._calls.put_many(part, level, limit).wait()
                 advance(len(part))
-        return answers.written_batch(WriteResult, pairs, raws, self._connection.trace)
+        return answers.batch("writes", WriteResult, pairs, raws, self._connection)
 
     def get_many(
         self,
@@ -332,15 +334,15 @@ class Keyspace:
             Some failed; it holds the entries of the others.
         """
         wanted, batches = arguments.get_batches(keys)
-        level = levels.to_wire(consistency)
+        level = levels.checked(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = []
+        raws: list[object] = []
         with rendering.tracker(f"get {self.name}", len(wanted), show=progress) as advance:
             for part in batches:
-                raws += self._connection._client.get_many(self._info.id, part, level, limit, number)
+                raws += self._calls.get_many(part, level, limit, number).wait()
                 advance(len(part))
-        return answers.entry_batch(Entry, wanted, raws, self._connection.trace)
+        return answers.batch("reads", Entry, wanted, raws, self._connection)
 
     def scan(
         self,
@@ -387,15 +389,17 @@ class Keyspace:
             The time was up.
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
-        level = levels.to_wire(consistency)
+        level = levels.checked(consistency)
         return self._scan(pages, level, arguments.seconds(timeout, self._connection.timeout))
 
-    def _scan(self, pages: arguments.Pages, level: str | None, timeout: float) -> Iterator[tuple[str, Entry]]:
-        client, more = self._connection._client, pages.wanted
+    def _scan(
+        self, pages: arguments.Pages, level: str | int | None, timeout: float
+    ) -> Iterator[tuple[str, Entry]]:
+        more = pages.wanted
         while more:
-            page = client.scan(self._info.id, *pages.request(), level, timeout)
+            page = self._calls.scan(*pages.request(), level, timeout).wait()
             for key, raw in page.entries:
-                yield answers.key_text(key), answers.entry(Entry, key, raw, self._connection.trace)
+                yield answers.key_text(key[0]), Entry(raw, key, self._connection)
             more = pages.advance(len(page.entries), page.next)
 
     def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:

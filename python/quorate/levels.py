@@ -138,24 +138,24 @@ def _counts(consistency: object) -> bool:
     return isinstance(consistency, int)
 
 
-def to_wire(consistency: Consistency | None) -> str | None:
-    """Name a level as the extension takes it; ``None`` is the keyspace's own.
+def checked(consistency: Consistency | None) -> str | int | None:
+    """Check a level, and give it as the extension takes it; ``None`` is the keyspace's own.
 
     Raises
     ------
     InvalidArgument
         For anything that is neither a name nor a positive number.
     """
-    if consistency is None:
-        return None
-    if isinstance(consistency, Level):
-        return consistency.value
+    if consistency is None or isinstance(consistency, Level):
+        return consistency
     if isinstance(consistency, str):
         name = consistency.upper()
-        if name in Level.__members__ or name.isdecimal():
+        if name in Level.__members__:
             return name
+        if name.isdecimal() and 0 < int(name) < 256:
+            return int(name)
     elif isinstance(consistency, int) and not isinstance(consistency, bool) and 0 < consistency < 256:
-        return str(consistency)
+        return consistency
     named = isinstance(consistency, str) and consistency.upper() in ReadLevel.__members__
     hint = ": LINEARIZABLE and STALE are for keyspaces of mode='consensus'" if named else ""
     raise InvalidArgument(
@@ -163,6 +163,6 @@ def to_wire(consistency: Consistency | None) -> str | None:
     )
 
 
-def from_wire(name: str) -> Level | int:
-    """Read a level as the protocol names it."""
-    return Level(name) if name in Level.__members__ else int(name)
+def from_wire(level: str | int) -> Level | int:
+    """Read a level as the extension gives it."""
+    return Level(level) if level in Level.__members__ else int(level)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
+from quorate.answers import moment
 from quorate.arguments import PROBE_TIMEOUT, node_number, text, whole_number
-from quorate.entries import moment
 from quorate.errors import InvalidArgument, NotFound, QuorateError
-from quorate.flow import Call, Flow, Pause
+from quorate.flow import Call, Flow, Pause, now
 from quorate.groups import CONTROL, CONTROL_GROUP, GroupClaim, Groups
 from quorate.metrics import Metrics, Sample
 from quorate.metrics import parse as parse_metrics
-from quorate.operations import Roster, find_keyspace, keyspaces
+from quorate.operations import MemberCache, find_keyspace, keyspaces
 from quorate.ring import Ring
 from quorate.timeline import Event, Timeline
 from quorate.topology import ClusterStatus, Health, Member, NodeStatus, PeerStatus
@@ -40,9 +39,9 @@ def _ask(
     return list(zip(members, answers, strict=True))
 
 
-def status(roster: Roster, timeout: float) -> Flow[ClusterStatus]:
+def status(cache: MemberCache, timeout: float) -> Flow[ClusterStatus]:
     """Ask every member for its status; one that does not answer in time is down."""
-    members = (yield from roster.topology(timeout)).members
+    members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "status", 0, timeout)
     return ClusterStatus(tuple(_node_status(member, answer) for member, answer in answers))
 
@@ -72,20 +71,20 @@ def _node_status(member: Member, answer: str | QuorateError) -> NodeStatus:
     )
 
 
-def health(roster: Roster, keyspace: str | None, timeout: float) -> Flow[Health]:
+def health(cache: MemberCache, keyspace: str | None, timeout: float) -> Flow[Health]:
     """Judge whether a keyspace (or a key with three copies) can serve.
 
     A key of a consensus keyspace is in one of its groups, whose members were chosen when it was created. Any other one
     is on one of the ring's sets of replicas.
     """
-    shape = yield from roster.topology(timeout)
+    shape = yield from cache.topology(timeout)
     info = None if keyspace is None else (yield from find_keyspace(keyspace, timeout))
     replicas = min(3, len(shape.members)) if info is None else info.replicas
     if info is not None and info.mode == "consensus":
         sets = {group.members for group in info.groups}
     else:
         sets = set(Ring.of(shape).replica_sets(replicas))
-    nodes = (yield from status(roster, timeout)).nodes
+    nodes = (yield from status(cache, timeout)).nodes
     sights = _sights(nodes)
     required = levels.QUORUM.required(replicas)
 
@@ -112,9 +111,9 @@ def _sights(nodes: Iterable[NodeStatus]) -> dict[str, set[str]]:
     }
 
 
-def metrics(roster: Roster, timeout: float) -> Flow[Metrics]:
+def metrics(cache: MemberCache, timeout: float) -> Flow[Metrics]:
     """Ask every member for its metrics."""
-    members = (yield from roster.topology(timeout)).members
+    members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "metrics", 0, timeout)
     samples: list[Sample] = []
     missing: list[str] = []
@@ -126,9 +125,9 @@ def metrics(roster: Roster, timeout: float) -> Flow[Metrics]:
     return Metrics(tuple(samples), tuple(missing))
 
 
-def groups(roster: Roster, timeout: float) -> Flow[Groups]:
+def groups(cache: MemberCache, timeout: float) -> Flow[Groups]:
     """Ask every member what it claims about its Raft groups."""
-    members = (yield from roster.topology(timeout)).members
+    members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "groups", 0, timeout)
     claims: list[GroupClaim] = []
     missing: list[str] = []
@@ -180,9 +179,9 @@ def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lamb
     Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
     """
     awake = [node_number(name) for name in up]
-    deadline = time.monotonic() + timeout
+    deadline = (yield from now()) + timeout
     while True:
-        left = deadline - time.monotonic()
+        left = deadline - (yield from now())
         answers = yield Call("ask", (awake, "groups", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
         told = [answer for answer in answers if isinstance(answer, str)]
         claims = [
@@ -197,13 +196,13 @@ def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lamb
 
 
 def leader(
-    roster: Roster, keyspace: str | None, key: str | bytes | None, shard: int | None, timeout: float
+    cache: MemberCache, keyspace: str | None, key: str | bytes | None, shard: int | None, timeout: float
 ) -> Flow[str | None]:
     """Find who leads the control plane, or a shard of a keyspace, by the nodes' own claims."""
     if keyspace is None:
         if key is not None or shard is not None:
             raise InvalidArgument("key and shard are of a keyspace: name the keyspace too")
-        return (yield from groups(roster, timeout)).where(CONTROL).leader
+        return (yield from groups(cache, timeout)).where(CONTROL).leader
     if key is not None and shard is not None:
         raise InvalidArgument("give key or shard, not both: a key is in one shard")
     info = yield from find_keyspace(keyspace, timeout)
@@ -214,14 +213,14 @@ def leader(
     if key is None:
         chosen = whole_number(0 if shard is None else shard, "shard", 0, info.shards - 1)
     else:
-        ring = Ring.of((yield from roster.topology(timeout)))
+        ring = Ring.of((yield from cache.topology(timeout)))
         chosen = ring.token_of(key) * info.shards >> 64
-    return (yield from groups(roster, timeout)).where(group=info.groups[chosen].id).leader
+    return (yield from groups(cache, timeout)).where(group=info.groups[chosen].id).leader
 
 
-def events(roster: Roster, timeout: float) -> Flow[Timeline]:
+def events(cache: MemberCache, timeout: float) -> Flow[Timeline]:
     """Ask every member for its events and put them in the order of their time."""
-    members = (yield from roster.topology(timeout)).members
+    members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "events", 0, timeout)
     names = yield from _group_names(timeout)
     found: list[Event] = []
@@ -264,7 +263,7 @@ def _event(found: dict[str, Any], groups: Mapping[int, str]) -> Event:
     )
 
 
-def trace(roster: Roster, trace_id: str, own: Callable[[int], str], timeout: float) -> Flow[Trace]:
+def trace(cache: MemberCache, trace_id: str, own: Callable[[int], str], timeout: float) -> Flow[Trace]:
     """Collect the spans of a trace from every member and from this client.
 
     Replicas report their spans a little after the answer; it is asked again until every span's parent is there.
@@ -275,7 +274,7 @@ def trace(roster: Roster, trace_id: str, own: Callable[[int], str], timeout: flo
         number = 0
     if not 0 < number < 1 << 128:
         raise InvalidArgument(f"{trace_id!r} is not a trace id: it has 32 hexadecimal digits")
-    members = (yield from roster.topology(timeout)).members
+    members = (yield from cache.topology(timeout)).members
     spans: list[Span] = []
     for _ in range(_SPAN_TRIES):
         before = len(spans)
@@ -318,9 +317,9 @@ def links(
     awake = [node_number(name) for name in up]
     gone = {node_number(name) for name in down}
     apart = {frozenset(map(node_number, pair)) for pair in severed}
-    deadline = time.monotonic() + timeout
+    deadline = (yield from now()) + timeout
     while True:
-        left = deadline - time.monotonic()
+        left = deadline - (yield from now())
         answers = yield Call("ask", (awake, "status", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
         wanted = [{other for other in awake if frozenset((node, other)) not in apart} for node in awake]
         if all(

@@ -57,7 +57,7 @@ def topology(timeout: float) -> Flow[Topology]:
     )
 
 
-class Roster:
+class MemberCache:
     """Who the members were when they were last heard of.
 
     What is asked about nodes must not need a node that is up: when nobody tells the topology, the last one counts.
@@ -250,9 +250,9 @@ def _wire_repair(read_repair: str | None) -> str | None:
 
 
 def _wire_level(consistency: Consistency | None) -> str | dict[str, int]:
-    name = levels.to_wire(levels.QUORUM if consistency is None else consistency)
-    assert name is not None
-    return {"Count": int(name)} if name.isdecimal() else name.capitalize()
+    level = levels.checked(levels.QUORUM if consistency is None else consistency)
+    assert level is not None
+    return level.capitalize() if isinstance(level, str) else {"Count": level}
 
 
 def nodes_for_key(keyspace: str, key: str | bytes, timeout: float) -> Flow[tuple[str, ...]]:

@@ -15,7 +15,8 @@ __all__ = ["AsyncOwner", "Owner"]
 
 
 class _AnyOwner(Protocol):
-    _client: Client
+    @property
+    def _client(self) -> Client: ...
 
     @property
     def timeout(self) -> float: ...

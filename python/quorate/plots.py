@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from quorate.consensus_answers import CommitData
     from quorate.levels import Level
-    from quorate.records import CommitData
     from quorate.timeline import Event, Timeline
 
 __all__ = ["Timed", "latency_by_level", "leadership"]

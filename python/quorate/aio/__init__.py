@@ -1,7 +1,7 @@
 """The asynchronous twin of `quorate`: the same names, operations to be awaited.
 
-What is not an operation (levels, errors, reports) is the same object in both. Docstrings here say what differs; what
-operations do, take and raise is written at their synchronous twins.
+What is not an operation (levels, errors, reports) is the same object in both. This is the source of both: see
+``python/generate_sync.py``. Examples in docstrings await at the top level, as ``python -m asyncio`` and notebooks do.
 
 >>> import asyncio
 >>> import quorate.aio
@@ -14,13 +14,13 @@ operations do, take and raise is written at their synchronous twins.
 'first light'
 """
 
-from quorate.aio.cluster import Cluster, Node
+from quorate.aio.cluster import Cluster
 from quorate.aio.connection import Connection, connect
 from quorate.aio.consensus import ConsensusKeyspace
-from quorate.aio.entries import Entry, WriteResult
-from quorate.aio.injection import Fault
+from quorate.aio.fault_api import Fault
 from quorate.aio.keyspace import Keyspace
-from quorate.aio.records import Appended, Commit, ConsensusEntry
+from quorate.aio.node import Node
+from quorate.aio.results import Appended, Commit, ConsensusEntry, Entry, WriteResult
 
 __all__ = [
     "Appended",

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from quorate import _quorate, arguments, background, cluster, flow, operations
+from quorate import _quorate, arguments, background, flow, operations, readiness
 from quorate.aio.connection import Connection
-from quorate.board import Board
+from quorate.aio.node import Node
 from quorate.errors import Closed, ClusterStartError, Overloaded
-from quorate.fleet import Fleet
+from quorate.faults_client import FaultsClient
 from quorate.plan import Plan
+from quorate.processes import Processes
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import Any
 
     from typing_extensions import Self
 
@@ -25,31 +29,115 @@ __all__ = ["Cluster", "Node"]
 
 
 class Cluster(Connection):
-    """A cluster to be started by ``async with`` or ``await cluster.start()``; see `quorate.Cluster` for parameters.
+    """A cluster whose operations are awaited: every node is a process of its own, with its own durable storage.
 
-    A start that fails or is cancelled leaves nothing behind and may be tried again, and so may one after `close`.
+    ``async with`` or ``await cluster.start()`` starts it: then all nodes see each other and one of them leads. A start
+    that fails or is cancelled leaves nothing behind and may be repeated, and so may one after `close`. The cluster ends
+    with the ``async with`` block, with `close`, with the interpreter, with the garbage collector or when this process
+    is killed: no process is left, and no file unless ``data_dir`` was given.
+
+    Parameters
+    ----------
+    nodes : int
+        How many; they are called ``n1``, ``n2``, …
+    data_dir : path, optional
+        Where to keep data and logs, for one program at a time. Started again with the same directory, the cluster has
+        its data again; its settings are fixed once it has been ready. By default a temporary directory that is removed
+        at the end.
+    name : str, optional
+        The cluster's name; nodes and data directories of other names are refused.
+    vnodes : int
+        Tokens per node on the ring.
+    hash : str
+        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+    raft_timing : str
+        How soon a Raft group elects another leader when it hears nothing from the last: ``default`` (after 150 to 300
+        ms), ``conservative`` (300 to 600 ms, for slow or busy machines) or ``aggressive`` (100 to 200 ms).
+    racks, datacenters : mapping, optional
+        Where nodes stand, by name; copies are spread over them.
+    host : str
+        The address to listen on.
+    port : int, optional
+        Take ten ports per node from here on (n1: ``port``, n2: ``port + 10``, …); any free ports by default.
+    timeout : float
+        Seconds that an operation may take when it names no timeout.
+    start_timeout : float
+        Seconds within which the cluster must be ready.
+    log_level : str
+        ``off``, ``error``, ``warn``, ``info``, ``debug`` or ``trace``, or directives such as
+        ``info,quorate_node=debug``.
+    secret : str, optional
+        What peers and clients must know.
+    insecure : bool
+        Accept a ``host`` beyond loopback without a secret.
+    settings : mapping, optional
+        Further settings of the node program, for example ``{"heartbeat_ms": 50}``.
+
+    Raises
+    ------
+    ClusterStartError
+        A node does not start; the message says which and why. `DataDirectoryError` and `AddressInUse` are kinds of it.
+    InvalidArgument
+        A parameter makes no sense.
+
+    Examples
+    --------
+    >>> import quorate
+    >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+    ...     notes = await cluster.keyspace("notes", mode="quorum", replicas=3)
+    ...     result = await notes.put("a", "first light")
+    ...     await cluster["n3"].kill()
+    ...     (await notes.get("a")).text
+    'first light'
     """
 
     def __init__(
         self,
         nodes: int = 3,
         *,
+        data_dir: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        vnodes: int = 150,
+        hash: str = "murmur3",  # noqa: A002 - the setting's name everywhere
+        raft_timing: str = "default",
+        racks: Mapping[str, str] | None = None,
+        datacenters: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
         timeout: float = arguments.DEFAULT_TIMEOUT,
         start_timeout: float = 30.0,
-        **options: Any,
+        log_level: str = "info",
+        secret: str | None = None,
+        insecure: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        limit = arguments.seconds(start_timeout, 30.0)
-        self._plan = Plan(nodes, start_timeout=limit, **options)
+        self._plan = Plan(
+            nodes,
+            data_dir=data_dir,
+            name=name,
+            vnodes=vnodes,
+            hash=hash,
+            raft_timing=raft_timing,
+            racks=racks,
+            datacenters=datacenters,
+            host=host,
+            port=port,
+            start_timeout=arguments.seconds(start_timeout, 30.0),
+            log_level=log_level,
+            secret=secret,
+            insecure=insecure,
+            settings=settings,
+        )
         self._timeout = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
         self._starting = threading.Lock()
-        self._processes: Fleet | None = None
+        self._launched: Processes | None = None
         """Those that run or are being started: whoever closes the cluster ends them."""
         self._ready: _quorate.Client | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self._roster = operations.Roster()
-        self._board = Board(self._roster)
+        self._member_cache = operations.MemberCache()
+        self._faults_client = FaultsClient(self._member_cache)
 
     async def start(self) -> Self:
         """Start the processes; returns when all nodes see each other and a leader. Started already, it does nothing.
@@ -66,7 +154,7 @@ class Cluster(Connection):
         if not self._starting.acquire(blocking=False):
             raise ClusterStartError("this cluster is being started already: await that, or make another one")
         try:
-            if self._ready is None or self._processes is None or self._processes.closed:
+            if self._ready is None or self._launched is None or self._launched.closed:
                 await self._start()
             return self
         finally:
@@ -74,20 +162,20 @@ class Cluster(Connection):
 
     async def _start(self) -> None:
         plan, limit = self._plan, self._plan.start_timeout
-        fleet = Fleet(plan)
+        processes = Processes(plan)
         # Known here before there is anything to end.
-        self._processes, self._ready = fleet, None
-        finalizer = weakref.finalize(self, fleet.close)
+        self._launched, self._ready = processes, None
+        finalizer = weakref.finalize(self, processes.close)
         self._reset()
         client = None
         try:
-            await background.run_async(fleet.start, fleet.abandon)
-            client = await _quorate.Client.connect_async(fleet.endpoints, limit, plan.secret)
-            self._board.awake, self._board.idle = fleet.awake, plan.idle
-            if not await flow.run_async(client, cluster.started(fleet, limit)):
-                raise cluster.unlinked(fleet, fleet.names, limit)
-            await background.run_async(fleet.form, fleet.abandon)
-            await flow.run_async(client, self._roster.learn(limit))
+            await background.run_async(processes.start, processes.abandon)
+            client = await _quorate.Client.connect(processes.endpoints, limit, plan.secret)
+            self._faults_client.awake, self._faults_client.idle = processes.awake, plan.idle
+            if not await flow.run_async(client, readiness.started(processes, limit)):
+                raise readiness.unlinked(processes, processes.names, limit)
+            await background.run_async(processes.form, processes.abandon)
+            await flow.run_async(client, self._member_cache.learn(limit))
             self._ready = client
         except GeneratorExit:
             # The event loop is gone: nothing can be awaited.
@@ -96,7 +184,7 @@ class Cluster(Connection):
         except BaseException:
             if client is not None:
                 client.close()
-            await _ended(fleet)
+            await _ended(processes)
             finalizer.detach()
             raise
 
@@ -111,34 +199,37 @@ class Cluster(Connection):
         self._ready = client
 
     @property
-    def _fleet(self) -> Fleet:
-        if self._ready is None or self._processes is None:
+    def _processes(self) -> Processes:
+        if self._ready is None or self._launched is None:
             raise Closed("this cluster is not started: use `async with`, or await start()")
-        return self._processes
+        return self._launched
 
     @property
     def name(self) -> str:
         """The cluster's name."""
-        return self._fleet.name
+        return self._processes.name
 
     @property
     def endpoints(self) -> str:
         """Where clients reach the nodes, as `connect` takes it."""
-        return ",".join(self._fleet.endpoints)
+        return ",".join(self._processes.endpoints)
 
     @property
     def directory(self) -> Path:
         """Where data and logs are."""
-        return self._fleet.directory
+        return self._processes.directory
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, running or not."""
-        return tuple(Node(self, name) for name in self._fleet.names)
+        return tuple(Node(self, name) for name in self._processes.names)
 
     def __getitem__(self, name: str) -> Node:
-        self._fleet.process(name)
+        self._processes.process(name)
         return Node(self, name)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
 
     def __len__(self) -> int:
         return len(self._plan.names)
@@ -151,84 +242,32 @@ class Cluster(Connection):
 
         A start that is under way fails with `Closed`. Cancelled, it goes on to its end before it returns.
         """
-        fleet, client = self._processes, self._ready
+        processes, client = self._launched, self._ready
         try:
             if client is not None:
                 client.close()
         finally:
-            if fleet is not None:
-                await _ended(fleet)
+            if processes is not None:
+                await _ended(processes)
 
     async def __aenter__(self) -> Self:
         return await self.start()
 
     async def _await_links(self, down: tuple[str, ...], timeout: float) -> bool:
-        return await flow.run_async(self._client, cluster.noticed(self._fleet, self._board, down, timeout))
+        return await flow.run_async(
+            self._client, readiness.noticed(self._processes, self._faults_client, down, timeout)
+        )
 
     def __repr__(self) -> str:
         if self._ready is None:
             return f"<aio.Cluster of {len(self)} nodes, not started>"
-        return f"<aio.Cluster {self.name!r} of {len(self)} nodes, {len(self._fleet.awake())} of them running>"
+        return f"<aio.Cluster {self.name!r} of {len(self)} nodes, {len(self._processes.awake())} of them running>"
 
 
-async def _ended(fleet: Fleet) -> None:
+async def _ended(processes: Processes) -> None:
     """End the processes, whatever comes."""
     try:
-        await background.run_async(fleet.close)
+        await background.run_async(processes.close)
     except Overloaded:
         # No thread for it: rather is the event loop kept waiting.
-        fleet.close()
-
-
-class Node(cluster.NodeView):
-    """One node of a `Cluster`; see `quorate.Node`."""
-
-    def __init__(self, owner: Cluster, name: str) -> None:
-        super().__init__(owner._fleet, name)
-        self._cluster = owner
-
-    async def kill(self, *, wait: bool = True) -> None:
-        """End it with SIGKILL; see `quorate.Node.kill`."""
-        await background.run_async(lambda: self._fleet.kill(self._name))
-        if wait:
-            await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
-
-    async def stop(self, *, timeout: float = cluster.STOP_TIMEOUT, wait: bool = True) -> None:
-        """End it cleanly with SIGTERM; see `quorate.Node.stop`.
-
-        Cancelled, it does not wait any longer: the node goes on stopping.
-        """
-        limit, given_up = arguments.seconds(timeout, cluster.STOP_TIMEOUT), threading.Event()
-        await background.run_async(lambda: self._fleet.stop(self._name, limit, given_up), given_up.set)
-        if wait:
-            await self._cluster._await_links((self._name,), cluster.NOTICE_TIMEOUT)
-
-    async def restart(self, *, timeout: float = cluster.RESTART_TIMEOUT, wait: bool = True) -> None:
-        """Start it again with the same data and the same addresses; see `quorate.Node.restart`.
-
-        Cancelled while it starts, it does not run.
-        """
-        timeout, given_up = arguments.seconds(timeout, cluster.RESTART_TIMEOUT), threading.Event()
-        client, board = self._cluster._client, self._cluster._board
-        with board.restarting(self._name):
-            await background.run_async(
-                lambda: self._fleet.restart(self._name, timeout, given_up), given_up.set
-            )
-            await flow.run_async(client, board.restore(self._name, timeout, fresh=True))
-        if wait:
-            names = {*self._fleet.awake(), self._name}
-            if not await flow.run_async(client, cluster.relinked(self._fleet, board, names, timeout)):
-                raise cluster.unlinked(self._fleet, names, timeout)
-
-    async def pause(self) -> None:
-        """Stop its clock with SIGSTOP; see `quorate.Node.pause`."""
-        # Another thread may hold the fleet for as long as a node takes to start.
-        await background.run_async(lambda: self._fleet.pause(self._name))
-
-    async def resume(self) -> None:
-        """Let it go on after `pause`; see `quorate.Node.resume`."""
-        await background.run_async(lambda: self._fleet.resume(self._name))
-        board = self._cluster._board
-        await flow.run_async(
-            self._cluster._client, board.restore(self._name, cluster.RESUME_TIMEOUT, fresh=False)
-        )
+        processes.close()

@@ -1,4 +1,4 @@
-"""A connection whose operations are awaited."""
+"""A connection to a running cluster: its keyspaces, and everything that can be asked about it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, overload
 
 from quorate import _quorate, arguments, flow, observation, operations
 from quorate.aio.consensus import ConsensusKeyspace
-from quorate.aio.injection import FaultControl
+from quorate.aio.fault_api import FaultControl
 from quorate.aio.keyspace import Keyspace
-from quorate.board import Board
+from quorate.aio.opening import Opening
+from quorate.faults_client import FaultsClient
 from quorate.ring import Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
     from typing import Literal
 
     from typing_extensions import Self
@@ -25,17 +26,27 @@ if TYPE_CHECKING:
     from quorate.topology import ClusterStatus, Health, KeyspaceInfo, Topology
     from quorate.trace import Trace
 
-__all__ = ["Connecting", "Connection", "connect"]
+__all__ = ["Connection", "connect"]
 
 
 class Connection(FaultControl):
-    """A client of a cluster; got from `connect`. See `quorate.Connection`."""
+    """A client of a cluster; got from `connect`. It goes straight to the replicas and finds other nodes by itself.
+
+    It may be shared by threads. It does not survive a fork: connect again in the child.
+
+    Parameters
+    ----------
+    client : _quorate.Client
+        The extension's client.
+    timeout : float
+        Seconds that an operation may take when it names no timeout.
+    """
 
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self._roster = operations.Roster()
-        self._board = Board(self._roster)
+        self._member_cache = operations.MemberCache()
+        self._faults_client = FaultsClient(self._member_cache)
 
     @property
     def timeout(self) -> float:
@@ -91,16 +102,60 @@ class Connection(FaultControl):
         shards: int | None = None,
         snapshot_every: int | None = None,
     ) -> Keyspace | ConsensusKeyspace:
-        """Create a keyspace, or find it; see `quorate.Connection.keyspace`."""
-        wanted = operations.open_keyspace(
-            name, mode, replicas, read, write, read_repair, shards, snapshot_every, self._timeout
+        """Create a keyspace, or find it. With a name alone it must exist already.
+
+        Parameters
+        ----------
+        name : str
+            1 to 64 letters, digits, ``_``, ``-`` or ``.``.
+        mode : str, optional
+            ``"quorum"`` (the default): leaderless, with a consistency level per operation. ``"consensus"``:
+            linearizable, with conditional writes, on Raft groups.
+        replicas : int, optional
+            N, how many nodes store each key; 3 by default, or as many as there are nodes.
+        read, write : Level, str or int, optional
+            In mode quorum, the levels of operations that name none; QUORUM by default.
+        read_repair : str, optional
+            In mode quorum, what a read does about stale replicas: ``"async"`` (sends them what they lack, the
+            default) or ``"off"``.
+        shards : int, optional
+            In mode consensus, how many Raft groups share the keys, 1 to 256; 1 by default.
+        snapshot_every : int, optional
+            In mode consensus, a group's log is compacted every so many entries; 10,000 by default.
+
+        Returns
+        -------
+        Keyspace or ConsensusKeyspace
+            To be read and written; which one, the mode decides.
+
+        Raises
+        ------
+        KeyspaceExists
+            There is one of this name with other settings.
+        NotFound
+            No setting was given and there is none of this name.
+        InvalidArgument
+            Settings that cannot be, for example more replicas than nodes.
+        Unavailable
+            No majority of the nodes could be reached: they agree on the keyspaces.
+        """
+        info = await flow.run_async(
+            self._client,
+            operations.open_keyspace(
+                name, mode, replicas, read, write, read_repair, shards, snapshot_every, self._timeout
+            ),
         )
-        info = await flow.run_async(self._client, wanted)
         ring_hash = await flow.run_async(self._client, operations.ring_hash(info, self._timeout))
         return Keyspace(self, info) if ring_hash is None else ConsensusKeyspace(self, info, ring_hash)
 
     async def keyspaces(self) -> tuple[KeyspaceInfo, ...]:
-        """List the keyspaces by name; see `quorate.Connection.keyspaces`."""
+        """List the keyspaces by name.
+
+        Returns
+        -------
+        tuple of KeyspaceInfo
+            Their settings.
+        """
         return await flow.run_async(self._client, operations.keyspaces(self._timeout))
 
     async def alter_keyspace(
@@ -111,18 +166,98 @@ class Connection(FaultControl):
         write: Consistency | None = None,
         read_repair: str | None = None,
     ) -> KeyspaceInfo:
-        """Change settings of a keyspace; see `quorate.Connection.alter_keyspace`."""
+        """Change settings of a keyspace; what is not given stays.
+
+        Parameters
+        ----------
+        name : str
+            The keyspace.
+        read, write : Level, str or int, optional
+            The levels of operations that name none.
+        read_repair : str, optional
+            What a read does about stale replicas: ``"async"`` or ``"off"``.
+
+        Returns
+        -------
+        KeyspaceInfo
+            As it is now. `Keyspace` objects from before show what was; their operations follow what is.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        InvalidArgument
+            Nothing is to change, or to a level that the keyspace does not have.
+        Unavailable
+            No majority of the nodes could be reached: they agree on the keyspaces.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     (await cluster.alter_keyspace("users", read="ONE")).read
+        ONE
+        """
         change = operations.alter_keyspace(name, read, write, read_repair, self._timeout)
         return await flow.run_async(self._client, change)
 
     async def drop_keyspace(self, name: str) -> KeyspaceInfo:
-        """Have a keyspace no more; see `quorate.Connection.drop_keyspace`."""
+        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name.
+
+        It is removed from the disks in the background.
+
+        Parameters
+        ----------
+        name : str
+            The keyspace.
+
+        Returns
+        -------
+        KeyspaceInfo
+            What it was.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        Unavailable
+            No majority of the nodes could be reached: they agree on the keyspaces.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     gone = await cluster.drop_keyspace("users")
+        ...     await cluster.keyspaces()
+        ()
+        """
         return await flow.run_async(self._client, operations.drop_keyspace(name, self._timeout))
 
     async def groups(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Groups:
-        """Ask every node about its Raft groups; see `quorate.Connection.groups`."""
+        """Ask every node what it claims about the Raft groups that it belongs to. Nobody answers for another.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Groups
+            State, term, leader and progress by each node's own account; ``missing`` names who did not answer.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     leader = await cluster.leader()
+        ...     {claim.leader for claim in (await cluster.groups()).where("control")} == {leader}
+        True
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, observation.groups(self._roster, limit))
+        return await flow.run_async(self._client, observation.groups(self._member_cache, limit))
 
     async def leader(
         self,
@@ -132,54 +267,201 @@ class Connection(FaultControl):
         shard: int | None = None,
         timeout: float = arguments.PROBE_TIMEOUT,
     ) -> str | None:
-        """Find out who leads; see `quorate.Connection.leader`."""
+        """Find out who leads: the control plane, or a shard of a keyspace with ``mode="consensus"``.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            The keyspace; the control plane by default.
+        key : str or bytes, optional
+            The shard that this key is in.
+        shard : int, optional
+            The shard of this number; 0 by default.
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        str or None
+            The node that claims to lead in the newest term, or ``None`` while none does. It may be another in a moment.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        InvalidArgument
+            The keyspace has ``mode="quorum"``, or there is no such shard.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     await cluster.leader() in cluster
+        True
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        found = observation.leader(self._roster, keyspace, key, shard, limit)
-        return await flow.run_async(self._client, found)
+        return await flow.run_async(
+            self._client, observation.leader(self._member_cache, keyspace, key, shard, limit)
+        )
 
     async def topology(self) -> Topology:
-        """Ask who the members are; see `quorate.Connection.topology`."""
+        """Ask who the members are.
+
+        Returns
+        -------
+        Topology
+            Names, addresses, and the ring's settings.
+        """
         return await flow.run_async(self._client, operations.topology(self._timeout))
 
     async def ring(self) -> Ring:
-        """Compute the cluster's ring; see `quorate.Connection.ring`."""
+        """Compute the cluster's ring.
+
+        Returns
+        -------
+        Ring
+            The same as on every node.
+        """
         return Ring.of(await self.topology())
 
     async def nodes_for_key(self, keyspace: str, key: str | bytes) -> tuple[str, ...]:
-        """List the nodes that store a key; see `quorate.Connection.nodes_for_key`."""
+        """List the nodes that store a key, the most preferred one first.
+
+        Parameters
+        ----------
+        keyspace : str
+            The keyspace.
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        tuple of str
+            As many names as the keyspace has replicas.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
         return await flow.run_async(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
 
     async def distribution(self, keyspace: str | None = None) -> Distribution:
-        """Report how evenly the ring spreads keys; see `quorate.Connection.distribution`."""
+        """Report how evenly the ring spreads keys and their copies.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            With this keyspace's number of replicas; with up to three by default.
+
+        Returns
+        -------
+        Distribution
+            Shares and balance of primary ownership and of stored copies.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
         return await flow.run_async(self._client, operations.distribution(keyspace, self._timeout))
 
     async def status(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> ClusterStatus:
-        """Ask every node how it is; see `quorate.Connection.status`."""
+        """Ask every node how it is and whom it sees. A node that does not answer is down; all of them may be.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer counts as down.
+
+        Returns
+        -------
+        ClusterStatus
+            Each node in its own words.
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, observation.status(self._roster, limit))
+        return await flow.run_async(self._client, observation.status(self._member_cache, limit))
 
     async def health(
         self, keyspace: str | None = None, *, timeout: float = arguments.PROBE_TIMEOUT
     ) -> Health:
-        """Judge whether a keyspace can serve; see `quorate.Connection.health`."""
+        """Judge whether a keyspace can serve.
+
+        Parameters
+        ----------
+        keyspace : str, optional
+            With this keyspace's number of replicas; with up to three by default.
+        timeout : float
+            Seconds until a node that does not answer counts as down.
+
+        Returns
+        -------
+        Health
+            Status, number of nodes, whether every key has its quorum.
+
+        Raises
+        ------
+        NotFound
+            There is no such keyspace.
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, observation.health(self._roster, keyspace, limit))
+        return await flow.run_async(self._client, observation.health(self._member_cache, keyspace, limit))
 
     async def metrics(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Metrics:
-        """Read the metrics of all nodes; see `quorate.Connection.metrics`."""
+        """Read the metrics of all nodes that answer; ``missing`` names the others.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Metrics
+            What each node serves at ``/metrics``.
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, observation.metrics(self._roster, limit))
+        return await flow.run_async(self._client, observation.metrics(self._member_cache, limit))
 
     async def events(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Timeline:
-        """Collect what happened on all nodes; see `quorate.Connection.events`."""
+        """Collect what happened on all nodes that answer; ``missing`` names the others.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds until a node that does not answer is left out.
+
+        Returns
+        -------
+        Timeline
+            Events in the order of their time.
+        """
         limit = arguments.seconds(timeout, self._timeout)
-        return await flow.run_async(self._client, observation.events(self._roster, limit))
+        return await flow.run_async(self._client, observation.events(self._member_cache, limit))
 
     async def trace(self, trace_id: str) -> Trace:
-        """Collect the spans of a trace; see `quorate.Connection.trace`."""
+        """Collect the spans of a trace from this client and all nodes.
+
+        Parameters
+        ----------
+        trace_id : str
+            32 hexadecimal digits.
+
+        Returns
+        -------
+        Trace
+            A waterfall: it draws itself when printed or shown in a notebook.
+
+        Raises
+        ------
+        NotFound
+            Nobody keeps spans of it (any more).
+        """
         client = self._client
         limit = min(arguments.PROBE_TIMEOUT, self._timeout)
-        return await flow.run_async(client, observation.trace(self._roster, trace_id, client.spans, limit))
+        return await flow.run_async(
+            client, observation.trace(self._member_cache, trace_id, client.spans, limit)
+        )
 
     async def close(self) -> None:
         """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
@@ -195,44 +477,56 @@ class Connection(FaultControl):
         return f"<aio.{type(self).__name__} with a timeout of {self._timeout:g} s>"
 
 
-class Connecting:
-    """A connection to be: await it, or enter it with ``async with``."""
-
-    def __init__(self, endpoints: list[str], timeout: float, secret: str | None) -> None:
-        self._endpoints = endpoints
-        self._timeout = timeout
-        self._secret = secret
-        self._connection: Connection | None = None
-
-    async def _connect(self) -> Connection:
-        client = await _quorate.Client.connect_async(self._endpoints, self._timeout, self._secret)
-        try:
-            connection = Connection(client, self._timeout)
-            await flow.run_async(client, connection._roster.learn(self._timeout))
-        except BaseException:
-            # Nobody else knows of it.
-            client.close()
-            raise
-        return connection
-
-    def __await__(self) -> Generator[object, None, Connection]:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> Connection:
-        self._connection = await self._connect()
-        return self._connection
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._connection is not None
-        await self._connection.close()
-
-
 def connect(
     endpoints: str | Iterable[str],
     *,
     timeout: float = arguments.DEFAULT_TIMEOUT,
     secret: str | None = None,
-) -> Connecting:
-    """Connect to a running cluster: ``await connect(...)`` or ``async with connect(...)``; see `quorate.connect`."""
+) -> Opening[Connection]:
+    """Connect to a running cluster.
+
+    Parameters
+    ----------
+    endpoints : str or iterable of str
+        ``"host1:7400,host2:7400"``; one node that is up is enough. The port is 7400 when left out.
+    timeout : float
+        Seconds to wait for a connection, and for each operation that names no timeout.
+    secret : str, optional
+        The cluster's secret, if it has one.
+
+    Returns
+    -------
+    Connection
+        A client; also a context manager.
+
+    Raises
+    ------
+    ConnectionLost
+        None of the nodes could be reached.
+    Refused
+        What answers there speaks another protocol or version, or asks for a secret.
+
+    Examples
+    --------
+    >>> import quorate
+    >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+    ...     async with quorate.aio.connect(cluster.endpoints) as connection:
+    ...         len(await connection.topology())
+    3
+    """
     limit = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
-    return Connecting(arguments.parse_endpoints(endpoints), limit, arguments.secret_text(secret))
+    addresses = arguments.parse_endpoints(endpoints)
+    known = arguments.secret_text(secret)
+    return Opening(lambda: _connect(addresses, limit, known))
+
+
+async def _connect(addresses: list[str], timeout: float, secret: str | None) -> Connection:
+    client = await _quorate.Client.connect(addresses, timeout, secret)
+    try:
+        connection = Connection(client, timeout)
+        await flow.run_async(client, connection._member_cache.learn(timeout))
+    except BaseException:
+        # Nobody else knows of it.
+        client.close()
+        raise
+    return connection

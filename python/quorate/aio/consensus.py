@@ -1,11 +1,12 @@
-"""A consensus keyspace whose operations are awaited."""
+"""A consensus keyspace: linearizable keys and values, and logs of entries, on Raft groups."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import answers, arguments, levels, sharding
-from quorate.aio.records import Appended, Commit, ConsensusEntry
+from quorate import answers, arguments, conditions, levels, modes
+from quorate.aio.entry_log import EntryLog
+from quorate.aio.results import Commit, ConsensusEntry
 from quorate.arguments import key_bytes, node_number
 
 if TYPE_CHECKING:
@@ -13,23 +14,39 @@ if TYPE_CHECKING:
 
     from quorate.arguments import KeyT
     from quorate.levels import ReadConsistency
-    from quorate.owner import AsyncOwner
-    from quorate.records import LogEntry
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["ConsensusKeyspace"]
 
 
-class ConsensusKeyspace:
-    """A keyspace whose writes are agreed on; got from ``await connection.keyspace(name, mode="consensus")``.
+class ConsensusKeyspace(EntryLog):
+    """A keyspace whose writes are agreed on; got from ``cluster.keyspace(name, mode="consensus")``.
 
-    See `quorate.ConsensusKeyspace`.
+    Its keys are shared out over ``shards`` Raft groups. A write counts when a majority of its group has it durably. A
+    read sees every write that was acknowledged before it began, unless it is asked to be STALE. Operations on one
+    key, and on the keys of one shard, are linearizable; what spans several shards is as of one moment within each of
+    them only.
+
+    A client retries by itself while its deadline lasts, over a change of leaders too, and a write is executed once
+    however often it is sent.
+
+    Keys are text (coded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB.
+
+    Examples
+    --------
+    >>> import quorate
+    >>> from quorate import ConditionFailed
+    >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+    ...     accounts = await cluster.keyspace("accounts", mode="consensus", replicas=3, shards=4)
+    ...     opened = await accounts.put("ada", "100", if_absent=True)
+    ...     changed = await accounts.put("ada", "90", if_version=opened.version)
+    ...     try:
+    ...         await accounts.put("ada", "80", if_version=opened.version)
+    ...     except ConditionFailed as error:
+    ...         assert error.current == changed.version
+    ...     (await accounts.get("ada")).text
+    '90'
     """
-
-    def __init__(self, connection: AsyncOwner, info: KeyspaceInfo, ring_hash: str) -> None:
-        self._connection = connection
-        self._info = info
-        self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)
 
     @property
     def name(self) -> str:
@@ -52,10 +69,21 @@ class ConsensusKeyspace:
         return self._info
 
     def shard_of(self, key: str | bytes) -> int:
-        """Tell the shard that a key belongs to; see `quorate.ConsensusKeyspace.shard_of`."""
-        return self._shards.shard_of(key_bytes(key))
+        """Tell the shard that a key belongs to.
 
-    @sharding.only_in_quorum
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        int
+            From 0; its group is ``info.groups[shard]``.
+        """
+        return self._calls.shard_of(key_bytes(key))
+
+    @modes.rejects_arguments_of_quorum
     async def put(
         self,
         key: str | bytes,
@@ -66,19 +94,64 @@ class ConsensusKeyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> Commit:
-        """Write a value; see `quorate.ConsensusKeyspace.put`."""
+        """Write a value. Returns when a majority of the key's group has it durably and it has been executed.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        value : str or bytes
+            Up to 1 MiB.
+        if_version : int, optional
+            Write only if this is the key's version (``entry.version``); 0 if it must be absent.
+        if_absent : bool
+            Write only if the key is absent.
+        timeout : float, optional
+            Seconds, in all; changes of leaders within it are ridden over.
+        trace : bool
+            Whether to record what every process does for it; see `Commit.trace`.
+
+        Returns
+        -------
+        Commit
+            Its version, the leader, the latency.
+
+        Raises
+        ------
+        ConditionFailed
+            The condition does not hold; it names the key's version. Nothing was written.
+        Unavailable
+            No majority of the group can be reached; nothing was written.
+        OutcomeUnknown
+            The time was up; the write may or may not take effect.
+        SessionExpired
+            The write was not answered, and nobody remembers what became of it; it will not be executed again.
+        LimitExceeded
+            The key or the value is too large.
+
+        Examples
+        --------
+        >>> from quorate.aio import Cluster
+        >>> async with Cluster(nodes=3) as cluster:
+        ...     counters = await cluster.keyspace("counters", mode="consensus", replicas=3)
+        ...     for _ in range(3):
+        ...         entry = await counters.get("visits")
+        ...         written = await counters.put("visits", str(int(entry.text or 0) + 1), if_version=entry.version)
+        ...     (await counters.get("visits")).text
+        '3'
+        """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = await self._shards.put_async(
+        raw = await self._calls.put(
             raw_key,
             arguments.value_bytes(value),
-            sharding.expected(if_version, if_absent),
+            conditions.expected(if_version, if_absent),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
         )
-        return sharding.commit(Commit, raw_key, raw, connection.trace)
+        return Commit(raw, raw_key, connection)
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     async def delete(
         self,
         key: str | bytes,
@@ -87,19 +160,47 @@ class ConsensusKeyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> Commit:
-        """Delete a key; see `quorate.ConsensusKeyspace.delete`."""
+        """Delete a key; deleting what is not there is no error.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        if_version : int, optional
+            Delete only if this is the key's version (``entry.version``).
+        timeout : float, optional
+            Seconds, in all.
+        trace : bool
+            Whether to record what every process does for it.
+
+        Returns
+        -------
+        Commit
+            As of a put.
+
+        Raises
+        ------
+        ConditionFailed
+            The key has another version; nothing was deleted.
+        Unavailable
+            No majority of the group can be reached; nothing was deleted.
+        OutcomeUnknown
+            The time was up; the delete may or may not take effect.
+        SessionExpired
+            As of a put.
+        """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = await self._shards.put_async(
+        raw = await self._calls.put(
             raw_key,
             None,
-            sharding.expected(if_version, if_absent=False),
+            conditions.expected(if_version, if_absent=False),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
         )
-        return sharding.commit(Commit, raw_key, raw, connection.trace)
+        return Commit(raw, raw_key, connection)
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     async def put_many(
         self,
         items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
@@ -108,11 +209,55 @@ class ConsensusKeyspace:
         if_absent: bool | Iterable[KeyT] = False,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
-        """Write many values; see `quorate.ConsensusKeyspace.put_many`."""
-        pairs, coded = sharding.conditional(items, if_version, if_absent)
+        """Write many values: those of one shard all or none, in one step. Shards do not wait for each other.
+
+        A condition that does not hold keeps all values of its key's shard from being written, and no others: where all
+        must hold together, use one shard.
+
+        Parameters
+        ----------
+        items : mapping, or iterable of pairs
+            Keys and values, each key once. Those of one shard have up to 1.25 MiB together.
+        if_version : mapping, optional
+            Versions that some of the keys must have (``entry.version``); 0 for one that must be absent.
+        if_absent : bool or iterable of keys
+            Whether all keys must be absent, or which.
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        dict
+            The results by key; keys of one shard have the same version.
+
+        Raises
+        ------
+        PartialFailure
+            Some shards failed; it holds the results of the others. Where a condition does not hold, all keys of its
+            shard have its `ConditionFailed`, which names the key of the condition and its version.
+        LimitExceeded
+            One shard's part is too large. Nothing was written.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> from quorate import PartialFailure
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     accounts = await cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     opened = await accounts.put_many({"ada": "100", "bob": "0"}, if_absent=True)
+        ...     versions = {key: commit.version for key, commit in opened.items()}
+        ...     moved = await accounts.put_many({"ada": "90", "bob": "10"}, if_version=versions)
+        ...     try:
+        ...         await accounts.put_many({"ada": "80", "bob": "20"}, if_version=versions)
+        ...     except PartialFailure as error:
+        ...         assert error.failed["bob"].current == moved["ada"].version
+        ...     (await accounts.get("bob")).text
+        '10'
+        """
+        pairs, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = await self._shards.put_many_async(coded, limit)
-        return sharding.commits(Commit, pairs, raws, self._connection.trace)
+        raws = await self._calls.put_many(coded, limit)
+        return answers.batch("writes", Commit, pairs, raws, self._connection)
 
     async def get(
         self,
@@ -123,17 +268,44 @@ class ConsensusKeyspace:
         trace: bool = False,
         node: str | None = None,
     ) -> ConsensusEntry:
-        """Read a key; see `quorate.ConsensusKeyspace.get`."""
+        """Read a key.
+
+        Parameters
+        ----------
+        key : str or bytes
+            Up to 1 KiB.
+        consistency : ReadLevel or str, optional
+            LINEARIZABLE (the default) sees every write that was acknowledged before; STALE asks one member for what
+            it has, which works without a majority too, and the entry tells how old that may be.
+        timeout : float, optional
+            Seconds, in all.
+        trace : bool
+            Whether to record what every process does for it; see `ConsensusEntry.trace`.
+        node : str, optional
+            Ask this node and no other. It hands on what it cannot answer itself.
+
+        Returns
+        -------
+        ConsensusEntry
+            Its value, version, and who was read.
+
+        Raises
+        ------
+        Unavailable
+            No majority of the group can be reached.
+        ReadTimeout
+            The time was up.
+        """
         raw_key = key_bytes(key)
         connection = self._connection
-        raw = await self._shards.get_async(
+        raw = await self._calls.get(
             raw_key,
             levels.is_stale(consistency),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
             None if node is None else node_number(node),
         )
-        return sharding.entry(ConsensusEntry, raw_key, raw, connection.trace)
+        return ConsensusEntry(raw, raw_key, connection)
 
     async def get_many(
         self,
@@ -143,15 +315,37 @@ class ConsensusKeyspace:
         timeout: float | None = None,
         node: str | None = None,
     ) -> dict[KeyT, ConsensusEntry]:
-        """Read many keys; see `quorate.ConsensusKeyspace.get_many`."""
+        """Read many keys, many at a time.
+
+        Parameters
+        ----------
+        keys : iterable of str or bytes
+            The keys.
+        consistency : ReadLevel or str, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each read.
+        node : str, optional
+            As of a get.
+
+        Returns
+        -------
+        dict
+            The entries by key; entries of absent keys have ``found == False``.
+
+        Raises
+        ------
+        PartialFailure
+            Some failed; it holds the entries of the others.
+        """
         wanted, batches = arguments.get_batches(keys)
         stale = levels.is_stale(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = []
+        raws: list[object] = []
         for part in batches:
-            raws += await self._shards.get_many_async(part, stale, limit, number)
-        return sharding.entries(ConsensusEntry, wanted, raws, self._connection.trace)
+            raws += await self._calls.get_many(part, stale, limit, number)
+        return answers.batch("reads", ConsensusEntry, wanted, raws, self._connection)
 
     def scan(
         self,
@@ -164,7 +358,40 @@ class ConsensusKeyspace:
         limit: int | None = None,
         page_size: int = 256,
     ) -> AsyncIterator[tuple[str, ConsensusEntry]]:
-        """Walk the keys in order, with ``async for``; see `quorate.ConsensusKeyspace.scan`."""
+        """Walk the keys of all shards in the order of their bytes.
+
+        Each page is as of one moment within each shard. Keys that are not UTF-8 come with lone surrogates in place of
+        the offending bytes, and are taken back as such.
+
+        Parameters
+        ----------
+        start : str or bytes, optional
+            The first key; the beginning by default.
+        end : str or bytes, optional
+            The first key that is too far; the end by default.
+        prefix : str or bytes, optional
+            Only keys that begin with this, in place of ``start`` and ``end``.
+        consistency : ReadLevel or str, optional
+            As of a get.
+        timeout : float, optional
+            Seconds for each page.
+        limit : int, optional
+            At most so many entries; all by default.
+        page_size : int
+            Entries fetched at once, of all shards together.
+
+        Yields
+        ------
+        tuple of str and ConsensusEntry
+            Key and entry.
+
+        Raises
+        ------
+        Unavailable
+            No majority of a shard's group can be reached.
+        ReadTimeout
+            The time was up.
+        """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         stale = levels.is_stale(consistency)
         return self._scan(pages, stale, arguments.seconds(timeout, self._connection.timeout))
@@ -174,61 +401,24 @@ class ConsensusKeyspace:
     ) -> AsyncIterator[tuple[str, ConsensusEntry]]:
         more = pages.wanted
         while more:
-            page = await self._shards.scan_async(*pages.request(), stale, timeout)
+            page = await self._calls.scan(*pages.request(), stale, timeout)
             for key, raw in page.entries:
-                yield answers.key_text(key), sharding.entry(ConsensusEntry, key, raw, self._connection.trace)
+                yield answers.key_text(key[0]), ConsensusEntry(raw, key, self._connection)
             more = pages.advance(len(page.entries), page.next)
 
-    @sharding.only_in_quorum
-    async def append(
-        self,
-        data: str | bytes,
-        source: str = "",
-        *,
-        timeout: float | None = None,
-        trace: bool = False,
-    ) -> Appended:
-        """Add an entry; see `quorate.ConsensusKeyspace.append`."""
-        connection = self._connection
-        source = sharding.source_text(source)
-        raw = await self._shards.append_async(
-            source,
-            arguments.value_bytes(data),
-            arguments.seconds(timeout, connection.timeout),
-            arguments.switch(trace, "trace"),
-        )
-        return sharding.appended(Appended, source, raw, connection.trace)
-
-    def entries(
-        self,
-        after: int | Mapping[int, int] = 0,
-        *,
-        source: str | None = None,
-        limit: int | None = None,
-        consistency: ReadConsistency | None = None,
-        timeout: float | None = None,
-        page_size: int = 256,
-    ) -> AsyncIterator[LogEntry]:
-        """Walk the entries, with ``async for``; see `quorate.ConsensusKeyspace.entries`."""
-        if source is None:
-            wanted = list(range(self._info.shards))
-        else:
-            wanted = [self._shards.shard_of_source(sharding.source_text(source))]
-        pages = sharding.EntryPages(wanted, after, source, limit, page_size)
-        stale = levels.is_stale(consistency)
-        return self._entries(pages, stale, arguments.seconds(timeout, self._connection.timeout))
-
-    async def _entries(
-        self, pages: sharding.EntryPages, stale: bool, timeout: float
-    ) -> AsyncIterator[LogEntry]:
-        while (wanted := pages.request()) is not None:
-            asked, size = wanted
-            found = await self._shards.entries_async(asked, size, stale, timeout)
-            for entry in pages.feed(asked, found):
-                yield entry
-
     async def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
-        """List the members of a key's group; see `quorate.ConsensusKeyspace.nodes_for_key`."""
+        """List the members of a key's group, the one that the ring prefers first.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+
+        Returns
+        -------
+        tuple of str
+            As many names as the keyspace has replicas.
+        """
         return self._info.groups[self.shard_of(key)].members
 
     def __repr__(self) -> str:

@@ -11,9 +11,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from quorate.cli.error_text import shell_words
 from quorate.cli.output import forgive
 from quorate.cli.parser import build
-from quorate.cli.wording import shell_words
 from quorate.errors import InvalidArgument, QuorateError
 from quorate.settings import Settings
 

@@ -110,7 +110,8 @@ def _level(text: str, *, consensus: bool) -> str | None:
     """Check a level, and name it as the loop takes it."""
     if consensus:
         return "stale" if levels.is_stale(text) else "linearizable"
-    return levels.to_wire(text)
+    level = levels.checked(text)
+    return None if level is None else str(level)
 
 
 def _check_sizes(arguments: Namespace) -> None:
@@ -176,7 +177,7 @@ def _measure(endpoints: list[str], options: Mapping[str, Any], pids: Sequence[in
     """Run once, and add what the nodes of this machine spent on it."""
     before = [_cpu_seconds(pid) for pid in pids]
     begun = time.monotonic()
-    row: dict[str, Any] = json.loads(_quorate.bench(endpoints, json.dumps(options)))
+    row: dict[str, Any] = json.loads(_quorate.bench(endpoints, json.dumps(options)).wait())
     seconds = time.monotonic() - begun
     if pids:
         spent = zip(pids, before, strict=True)

@@ -8,22 +8,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from quorate._quorate import Context
+from quorate.answers import shorten
 from quorate.arguments import scan_limit
 from quorate.cli.output import document, show
 from quorate.connection import connect
 from quorate.consensus import ConsensusKeyspace
-from quorate.entries import shorten
 from quorate.errors import InvalidArgument
-from quorate.levels import ReadLevel, to_wire
-from quorate.records import ConsensusEntry
+from quorate.levels import ReadLevel, checked
 from quorate.rendering import listing
+from quorate.results import ConsensusEntry
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from quorate.connection import Connection
-    from quorate.entries import Entry, WriteResult
-    from quorate.records import Appended, Commit
+    from quorate.results import Appended, Commit, Entry, WriteResult
     from quorate.settings import Settings
     from quorate.topology import KeyspaceInfo
 
@@ -41,7 +40,7 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
         raise InvalidArgument("use `keyspace create NAME`, `alter NAME`, `drop NAME` or `keyspace list`")
     for flag in ("read", "write"):
         try:
-            to_wire(getattr(arguments, flag))
+            checked(getattr(arguments, flag))
         except InvalidArgument as error:
             raise InvalidArgument(str(error).replace("consistency", f"--{flag}", 1)) from error
     _refuse_idle_flags(arguments)
@@ -263,7 +262,8 @@ def _level(arguments: Namespace, settings: Settings) -> str | None:
     name = arguments.consistency or settings["consistency"]
     if isinstance(name, str) and name.upper() in ReadLevel.__members__:
         return name.upper()
-    return to_wire(name)
+    level = checked(name)
+    return None if level is None else str(level)
 
 
 def _context(text: str | None) -> Context | None:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from quorate.entries import EntryData, WriteData
     from quorate.keyspace import Keyspace
     from quorate.levels import Level
+    from quorate.quorum_answers import EntryData, WriteData
     from quorate.settings import Settings
 
 __all__ = ["Demo", "demo"]

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from quorate.cli.data import connection
+from quorate.cli.error_text import shell_words
 from quorate.cli.output import document, show
-from quorate.cli.wording import shell_words
 from quorate.errors import InvalidArgument
 from quorate.rendering import unanswered
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from quorate.connection import Connection
-    from quorate.injection import Fault
+    from quorate.fault_api import Fault
     from quorate.settings import Settings
 
 __all__ = ["fault"]

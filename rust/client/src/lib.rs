@@ -1,9 +1,8 @@
 //! A client of a Quorate cluster: [`core`] is a pure role, which the simulator drives as it is; [`shell`] runs it on
-//! sockets, on the thread of [`runtime`]; [`bench`] measures a cluster with it.
+//! sockets; [`bench`] measures a cluster with it.
 
 pub mod bench;
 pub mod core;
-pub mod runtime;
 pub mod shell;
 
 pub use core::{CallOptions, Outcome, Trace};

@@ -1,8 +1,8 @@
 //! The client on real sockets: a thin asynchronous shell around [`ClientCore`].
 //!
-//! One task, the *driver*, owns the core and all sockets. [`Client`] is a handle to it: cheap to clone, usable from any
-//! thread of the runtime. A call is one message to the driver and one back; the driver handles whatever has gathered
-//! when it runs, and then writes what there is to send on each connection with one system call.
+//! The [driver](self::driver) owns the core and all sockets, and whoever waits for an answer drives it. [`Client`] is a handle to
+//! it: cheap to clone, usable from any thread. [`Client::connect`] is for tasks of Tokio, one of which then drives;
+//! [`Client::open`] is for threads that block and for other event loops, which drive by themselves.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), quorate_core::error::Error> {
@@ -21,11 +21,17 @@
 mod batch;
 mod cluster;
 mod consensus;
+mod dial;
 mod driver;
+mod event_loop;
 mod keyspace;
 mod pipeline;
+mod poller;
 mod socket;
 mod spans;
+mod task;
+mod threads;
+mod turns;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,15 +44,16 @@ use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, NodeId};
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::telemetry::Span;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::oneshot;
 
 pub use cluster::EventCursor;
 pub use consensus::{Consensus, Found, LogPage, RecordPage};
-use driver::{Command, Driver};
+pub use driver::Driver;
+pub use event_loop::EventLoop;
 pub use keyspace::{How, Keyspace, Scan, ScanRange};
 use spans::SpanRing;
 pub use spans::SpanSink;
+pub use threads::block_on;
 
 use crate::core::{CallOptions, ClientConfig, ClientCore, Outcome};
 
@@ -77,12 +84,21 @@ impl Default for ConnectOptions {
     }
 }
 
-/// A connection to a cluster. Clones share it; it ends with [`Client::close`], or once the last clone is dropped and
-/// what was in flight is finished.
+/// A connection to a cluster. Clones share it; it ends with [`Client::close`], or once the last clone is dropped. A task of
+/// Tokio that drives it finishes what is in flight before.
 #[derive(Clone)]
 pub struct Client {
-    commands: mpsc::UnboundedSender<Command>,
+    handle: Arc<Handle>,
     spans: Arc<SpanRing>,
+}
+
+/// What all clones of a client share.
+struct Handle(Driver);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.0.abandon();
+    }
 }
 
 /// An answer, with how it came about.
@@ -137,6 +153,18 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect_with(endpoints: Vec<String>, options: ConnectOptions) -> Result<Client, Error> {
+        let opening = Client::open(endpoints, options)?;
+        task::spawn(opening.driver())
+            .map_err(|error| Error::Overloaded(format!("the runtime cannot watch the client: {error}")))?;
+        opening.await
+    }
+
+    /// Begins to connect. Nothing happens before somebody drives: [`Driver::block_on`], or an [`EventLoop`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for something that is not an endpoint, [`Error::Overloaded`] when the system gives no
+    /// descriptors.
+    pub fn open(endpoints: Vec<String>, options: ConnectOptions) -> Result<Opening, Error> {
         for endpoint in &endpoints {
             check_endpoint(endpoint)?;
         }
@@ -145,32 +173,26 @@ impl Client {
             credentials: options.credentials,
             ..ClientConfig::new(endpoints, random()?)
         };
-        let listed = config.endpoints.join(", ");
+        let late = Error::ConnectionLost(format!(
+            "no node at {} has described the cluster within {} ms: check that nodes run there, or raise the timeout",
+            config.endpoints.join(", "),
+            options.timeout.as_millis()
+        ));
         let core = ClientCore::new(config)?;
-        let (commands, receiver) = mpsc::unbounded_channel();
         let (opened, answer) = oneshot::channel();
         let spans = Arc::new(SpanRing::new(options.spans, options.span_sink));
-        let driver = Driver::new(
-            core,
-            rng_from_seed(random()?),
-            receiver,
-            opened,
-            Arc::clone(&spans),
-        );
-        tokio::spawn(driver);
-        let client = Client { commands, spans };
-        let failure = match tokio::time::timeout(options.timeout, answer).await {
-            Ok(Ok(Ok(()))) => return Ok(client),
-            Ok(Ok(Err(error))) => error,
-            Ok(Err(_)) => Error::Closed("the client's task was ended by its runtime".to_owned()),
-            Err(_) => Error::ConnectionLost(format!(
-                "no node at {listed} has described the cluster within {} ms: check that nodes run there, or raise the \
-                 timeout",
-                options.timeout.as_millis()
-            )),
-        };
-        client.close();
-        Err(failure)
+        let rng = rng_from_seed(random()?);
+        let driver = Driver::new(core, rng, opened, options.timeout, late, Arc::clone(&spans))?;
+        let handle = Arc::new(Handle(driver));
+        Ok(Opening {
+            client: Client { handle, spans },
+            answer,
+        })
+    }
+
+    /// What drives this client.
+    pub fn driver(&self) -> &Driver {
+        &self.handle.0
     }
 
     /// Asks for something. The request is under way when this returns; await the answer. Dropping the [`Call`] does
@@ -180,15 +202,10 @@ impl Client {
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
         let changes = !request.is_read();
         let (answer, receiver) = oneshot::channel();
-        let command = Command::Call {
-            request,
-            options,
-            answer,
-        };
-        let sent = self.commands.send(command).is_ok();
+        self.driver().0.call(request, options, answer);
         Call {
             receiver,
-            unknown: sent && changes,
+            unknown: changes,
         }
     }
 
@@ -200,13 +217,12 @@ impl Client {
     /// Ends all connections, now. What is in flight fails with [`Error::Closed`], or [`Error::OutcomeUnknown`] where a
     /// node may have seen a write.
     pub fn close(&self) {
-        // A driver that is gone is closed.
-        let _gone = self.commands.send(Command::Close);
+        self.driver().0.close();
     }
 
     /// Waits until the client is closed, its sockets included.
     pub async fn closed(&self) {
-        self.commands.closed().await;
+        self.driver().0.ended().await;
     }
 
     /// [`Client::call`], with an answer that `take` finds in the response.
@@ -271,23 +287,34 @@ impl Future for Call {
     }
 }
 
-/// Runs work of many steps in a task of the runtime, so that its caller, who may be an event loop, is woken once. Dropping
-/// the future ends the task; a panic of the task is the caller's.
-async fn in_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    let mut task = JoinSet::new();
-    task.spawn(work);
-    match task.join_next().await {
-        Some(done) => finished(done),
-        None => panic!("a set of one task has no task"),
+/// A client that is connecting.
+pub struct Opening {
+    client: Client,
+    answer: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Opening {
+    /// What drives the client.
+    pub fn driver(&self) -> &Driver {
+        self.client.driver()
     }
 }
 
-/// The result of a task, whose panic is that of its owner.
-fn finished<T>(joined: Result<T, JoinError>) -> T {
-    joined.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(error) => panic!("the runtime ended before the task: {error}"),
-    })
+impl Future for Opening {
+    type Output = Result<Client, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = |_| {
+            Err(Error::Closed(
+                "the client was closed while it connected: connect again".to_owned(),
+            ))
+        };
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            let opened = answer.unwrap_or_else(ended);
+            opened.inspect_err(|_| self.client.close())?;
+            Ok(self.client.clone())
+        })
+    }
 }
 
 fn check_endpoint(endpoint: &str) -> Result<(), Error> {

@@ -4,23 +4,32 @@ use bytes::Bytes;
 use pyo3::BoundObject;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use quorate_client::Reply;
 use quorate_core::error::Error;
-use quorate_core::ids::NodeId;
 use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_protocol::api;
-use quorate_versions as versions;
 
 use crate::context::Context;
 use crate::errors::instance;
+use crate::requests::{KeyParts, key_parts};
 
-/// How an operation went, whatever it was.
+/// How long an operation took, and its trace.
 #[derive(Clone, Copy)]
-pub(crate) struct Course {
+pub(crate) struct Timing {
     /// From submission to answer.
     pub(crate) seconds: f64,
     /// When it was sampled.
     pub(crate) trace_id: Option<u128>,
+}
+
+impl<T> From<&Reply<T>> for Timing {
+    fn from(reply: &Reply<T>) -> Self {
+        Timing {
+            seconds: reply.elapsed.as_secs_f64(),
+            trace_id: reply.trace_id,
+        }
+    }
 }
 
 /// One of a key's values.
@@ -46,23 +55,16 @@ impl RawVersion {
 /// A key as a read saw it.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawEntry {
-    versions: Vec<api::Version>,
-    context: versions::Context,
-    answered: Vec<NodeId>,
-    coordinator: NodeId,
-    level: Level,
-    course: Course,
+    entry: api::Entry,
+    timing: Timing,
 }
 
 impl RawEntry {
-    pub(crate) fn new(entry: api::Entry, course: Course) -> Self {
+    pub(crate) fn of(reply: Reply<api::Entry>) -> Self {
+        let timing = Timing::from(&reply);
         RawEntry {
-            versions: entry.versions,
-            context: entry.context,
-            answered: entry.answered,
-            coordinator: entry.coordinator,
-            level: entry.level,
-            course,
+            entry: reply.value,
+            timing,
         }
     }
 }
@@ -77,37 +79,43 @@ impl RawEntry {
             node: version.dot.replica.node().0,
             counter: version.dot.counter,
         };
-        self.versions.iter().map(raw).collect()
+        self.entry.versions.iter().map(raw).collect()
+    }
+
+    #[getter]
+    fn values<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let versions = self.entry.versions.iter();
+        versions.map(|version| PyBytes::new(py, &version.value)).collect()
     }
 
     #[getter]
     fn context(&self) -> Context {
-        Context(self.context.clone())
+        Context(self.entry.context.clone())
     }
 
     #[getter]
     fn answered(&self) -> Vec<u16> {
-        self.answered.iter().map(|node| node.0).collect()
+        self.entry.answered.iter().map(|node| node.0).collect()
     }
 
     #[getter]
     fn coordinator(&self) -> u16 {
-        self.coordinator.0
+        self.entry.coordinator.0
     }
 
     #[getter]
-    fn level(&self) -> String {
-        self.level.to_string()
+    fn level(&self) -> LevelName {
+        level_name(self.entry.level)
     }
 
     #[getter]
     fn seconds(&self) -> f64 {
-        self.course.seconds
+        self.timing.seconds
     }
 
     #[getter]
     fn trace_id(&self) -> Option<u128> {
-        self.course.trace_id
+        self.timing.trace_id
     }
 }
 
@@ -115,12 +123,16 @@ impl RawEntry {
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawWrite {
     written: api::Written,
-    course: Course,
+    timing: Timing,
 }
 
 impl RawWrite {
-    pub(crate) fn new(written: api::Written, course: Course) -> Self {
-        RawWrite { written, course }
+    pub(crate) fn of(reply: Reply<api::Written>) -> Self {
+        let timing = Timing::from(&reply);
+        RawWrite {
+            written: reply.value,
+            timing,
+        }
     }
 }
 
@@ -147,26 +159,43 @@ impl RawWrite {
     }
 
     #[getter]
-    fn level(&self) -> String {
-        self.written.level.to_string()
+    fn level(&self) -> LevelName {
+        level_name(self.written.level)
     }
 
     #[getter]
     fn seconds(&self) -> f64 {
-        self.course.seconds
+        self.timing.seconds
     }
 
     #[getter]
     fn trace_id(&self) -> Option<u128> {
-        self.course.trace_id
+        self.timing.trace_id
+    }
+}
+
+/// A level as Python has it.
+#[derive(IntoPyObject)]
+pub(crate) enum LevelName {
+    /// One of the named levels.
+    Name(&'static str),
+    /// So many replicas.
+    Count(u8),
+}
+
+fn level_name(level: Level) -> LevelName {
+    match level {
+        Level::One => LevelName::Name("ONE"),
+        Level::Two => LevelName::Name("TWO"),
+        Level::Three => LevelName::Name("THREE"),
+        Level::Quorum => LevelName::Name("QUORUM"),
+        Level::All => LevelName::Name("ALL"),
+        Level::Count(count) => LevelName::Count(count),
     }
 }
 
 /// Part of a scan, before Python has it.
-pub(crate) struct Page {
-    pub(crate) page: api::Page,
-    pub(crate) course: Course,
-}
+pub(crate) struct Page(pub(crate) Reply<api::Page>);
 
 impl<'py> IntoPyObject<'py> for Page {
     type Target = RawPage;
@@ -174,38 +203,35 @@ impl<'py> IntoPyObject<'py> for Page {
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, RawPage>> {
-        let raw = |(key, entry): (Key, api::Entry)| {
-            let entry = Py::new(py, RawEntry::new(entry, self.course))?;
-            Ok((key.partition().clone(), entry))
-        };
-        let page = RawPage {
-            entries: self.page.entries.into_iter().map(raw).collect::<PyResult<_>>()?,
-            next: self.page.next.map(|key| key.partition().clone()),
-        };
-        Bound::new(py, page)
+        let timing = Timing::from(&self.0);
+        let raw = |(key, entry): (Key, api::Entry)| Ok((key, Py::new(py, RawEntry { entry, timing })?));
+        let api::Page { entries, next, .. } = self.0.value;
+        let entries = entries.into_iter().map(raw).collect::<PyResult<_>>()?;
+        Bound::new(py, RawPage { entries, next })
     }
 }
 
 /// Part of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawPage {
-    entries: Vec<(Bytes, Py<RawEntry>)>,
-    next: Option<Bytes>,
+    entries: Vec<(Key, Py<RawEntry>)>,
+    next: Option<Key>,
 }
 
 #[pymethods]
 impl RawPage {
+    /// The partition and the sort part of each key, and its entry.
     #[getter]
-    fn entries<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Py<RawEntry>)> {
+    fn entries<'py>(&self, py: Python<'py>) -> Vec<(KeyParts<'py>, Py<RawEntry>)> {
         self.entries
             .iter()
-            .map(|(key, entry)| (PyBytes::new(py, key), entry.clone_ref(py)))
+            .map(|(key, entry)| (key_parts(py, key), entry.clone_ref(py)))
             .collect()
     }
 
     #[getter]
-    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.next.as_ref().map(|key| PyBytes::new(py, key))
+    fn next<'py>(&self, py: Python<'py>) -> Option<KeyParts<'py>> {
+        self.next.as_ref().map(|key| key_parts(py, key))
     }
 }
 

@@ -1,22 +1,17 @@
-//! The client, as Python calls it: every operation once to block on, once to await.
+//! The client, as Python calls it. Every operation is a [`PendingCall`], to be blocked on or awaited.
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use quorate_client::CallOptions;
 use quorate_core::error::Error;
 use quorate_protocol::api::Request;
 
-use crate::answers::{Each, Page, RawEntry, RawWrite};
+use crate::call::{PendingCall, pending};
 use crate::consensus::{self, Consensus};
-use crate::context::Context;
 use crate::errors::exception;
-use crate::executor::{PendingCall, pending};
 use crate::operations;
 use crate::process::OfProcess;
-use crate::requests::{
-    alter_request, create_request, drop_request, faults_request, plain, question, scan_request,
-};
-use crate::runtime::wait;
+use crate::quorum::{self, Quorum};
+use crate::requests::{alter_request, create_request, drop_request, faults_request, plain, question};
 use crate::sampling::Sampling;
 
 /// A connection to a cluster.
@@ -28,213 +23,51 @@ pub(crate) struct Client {
 
 #[pymethods]
 impl Client {
+    /// Connect; the call's answer is the client.
     #[staticmethod]
     fn connect(
         py: Python<'_>,
         endpoints: Vec<String>,
         timeout: f64,
         secret: Option<String>,
-    ) -> PyResult<Client> {
-        wait(py, Ok(operations::open(endpoints, timeout, secret)))
-    }
-
-    #[staticmethod]
-    fn connect_async(
-        py: Python<'_>,
-        endpoints: Vec<String>,
-        timeout: f64,
-        secret: Option<String>,
     ) -> PyResult<PendingCall> {
-        pending(py, Ok(operations::open(endpoints, timeout, secret)))
+        let opening = operations::open(endpoints, timeout, secret);
+        let driver = opening.as_ref().ok().map(|(driver, _)| driver.clone());
+        let connecting = opening.map(|(_, opening)| async move {
+            let (client, sampling) = opening.await?;
+            Ok(Client {
+                client: OfProcess::new(client),
+                sampling,
+            })
+        });
+        pending(py, driver.as_ref(), connecting)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn put(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        key: &[u8],
-        value: Option<&[u8]>,
-        context: Option<&Bound<'_, Context>>,
-        level: Option<&str>,
-        timeout: f64,
-        trace: bool,
-    ) -> PyResult<RawWrite> {
-        wait(
-            py,
-            self.putting(keyspace, key, value, context, level, timeout, trace),
-        )
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn put_async(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        key: &[u8],
-        value: Option<&[u8]>,
-        context: Option<&Bound<'_, Context>>,
-        level: Option<&str>,
-        timeout: f64,
-        trace: bool,
-    ) -> PyResult<PendingCall> {
-        pending(
-            py,
-            self.putting(keyspace, key, value, context, level, timeout, trace),
-        )
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn get(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        key: &[u8],
-        level: Option<&str>,
-        timeout: f64,
-        trace: bool,
-        node: Option<u16>,
-    ) -> PyResult<RawEntry> {
-        wait(py, self.getting(keyspace, key, level, timeout, trace, node))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn get_async(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        key: &[u8],
-        level: Option<&str>,
-        timeout: f64,
-        trace: bool,
-        node: Option<u16>,
-    ) -> PyResult<PendingCall> {
-        pending(py, self.getting(keyspace, key, level, timeout, trace, node))
-    }
-
-    fn put_many(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        items: Vec<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)>,
-        level: Option<&str>,
-        timeout: f64,
-    ) -> PyResult<Vec<Each<RawWrite>>> {
-        wait(py, self.putting_many(keyspace, &items, level, timeout))
-    }
-
-    fn put_many_async(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        items: Vec<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)>,
-        level: Option<&str>,
-        timeout: f64,
-    ) -> PyResult<PendingCall> {
-        pending(py, self.putting_many(keyspace, &items, level, timeout))
-    }
-
-    fn get_many(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        keys: Vec<Bound<'_, PyBytes>>,
-        level: Option<&str>,
-        timeout: f64,
-        node: Option<u16>,
-    ) -> PyResult<Vec<Each<RawEntry>>> {
-        wait(py, self.getting_many(keyspace, &keys, level, timeout, node))
-    }
-
-    fn get_many_async(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        keys: Vec<Bound<'_, PyBytes>>,
-        level: Option<&str>,
-        timeout: f64,
-        node: Option<u16>,
-    ) -> PyResult<PendingCall> {
-        pending(py, self.getting_many(keyspace, &keys, level, timeout, node))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn scan(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-        after_start: bool,
-        limit: u32,
-        level: Option<&str>,
-        timeout: f64,
-    ) -> PyResult<Page> {
-        let request = scan_request(keyspace, start, end, after_start, limit, level);
-        wait(py, self.scanning(request, timeout))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn scan_async(
-        &self,
-        py: Python<'_>,
-        keyspace: u32,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-        after_start: bool,
-        limit: u32,
-        level: Option<&str>,
-        timeout: f64,
-    ) -> PyResult<PendingCall> {
-        let request = scan_request(keyspace, start, end, after_start, limit, level);
-        pending(py, self.scanning(request, timeout))
-    }
-
-    fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<String> {
-        wait(py, self.describing(create_request(settings), timeout))
-    }
-
-    fn create_keyspace_async(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<PendingCall> {
-        pending(py, self.describing(create_request(settings), timeout))
+    fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<PendingCall> {
+        self.describe(py, create_request(settings), timeout)
     }
 
     /// Changes settings of a keyspace: `read_level`, `write_level`, `read_repair`, as JSON.
-    fn alter_keyspace(&self, py: Python<'_>, name: &str, change: &str, timeout: f64) -> PyResult<String> {
-        wait(py, self.describing(alter_request(name, change), timeout))
-    }
-
-    fn alter_keyspace_async(
+    fn alter_keyspace(
         &self,
         py: Python<'_>,
         name: &str,
         change: &str,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        pending(py, self.describing(alter_request(name, change), timeout))
+        self.describe(py, alter_request(name, change), timeout)
     }
 
-    fn drop_keyspace(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<String> {
-        wait(py, self.describing(Ok(drop_request(name)), timeout))
+    fn drop_keyspace(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<PendingCall> {
+        self.describe(py, Ok(drop_request(name)), timeout)
     }
 
-    fn drop_keyspace_async(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<PendingCall> {
-        pending(py, self.describing(Ok(drop_request(name)), timeout))
+    fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
+        self.describe(py, Ok(Request::ListKeyspaces), timeout)
     }
 
-    fn keyspaces(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, self.describing(Ok(Request::ListKeyspaces), timeout))
-    }
-
-    fn keyspaces_async(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
-        pending(py, self.describing(Ok(Request::ListKeyspaces), timeout))
-    }
-
-    fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<String> {
-        wait(py, self.describing(Ok(Request::Membership), timeout))
-    }
-
-    fn topology_async(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
-        pending(py, self.describing(Ok(Request::Membership), timeout))
+    fn topology(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingCall> {
+        self.describe(py, Ok(Request::Membership), timeout)
     }
 
     /// Asks each of these nodes the same: `status`, `events`, `spans`, `metrics` or `groups`.
@@ -245,19 +78,8 @@ impl Client {
         what: &str,
         argument: u128,
         timeout: f64,
-    ) -> PyResult<Vec<Each<String>>> {
-        wait(py, self.asking(&nodes, question(what, argument), timeout))
-    }
-
-    fn ask_async(
-        &self,
-        py: Python<'_>,
-        nodes: Vec<u16>,
-        what: &str,
-        argument: u128,
-        timeout: f64,
     ) -> PyResult<PendingCall> {
-        pending(py, self.asking(&nodes, question(what, argument), timeout))
+        self.ask_each(py, nodes, question(what, argument), timeout)
     }
 
     /// Has each of these nodes change its faults: `Add`, `Heal` or `Replace`, as JSON; or asks which there are.
@@ -267,18 +89,13 @@ impl Client {
         nodes: Vec<u16>,
         change: Option<&str>,
         timeout: f64,
-    ) -> PyResult<Vec<Each<String>>> {
-        wait(py, self.asking(&nodes, faults_request(change), timeout))
+    ) -> PyResult<PendingCall> {
+        self.ask_each(py, nodes, faults_request(change), timeout)
     }
 
-    fn faults_async(
-        &self,
-        py: Python<'_>,
-        nodes: Vec<u16>,
-        change: Option<&str>,
-        timeout: f64,
-    ) -> PyResult<PendingCall> {
-        pending(py, self.asking(&nodes, faults_request(change), timeout))
+    /// A keyspace in quorum mode, by its id and name, and how many replicas it has.
+    fn quorum(slf: &Bound<'_, Self>, keyspace: u32, name: &str, replicas: u8) -> PyResult<Quorum> {
+        quorum::open(slf, keyspace, name, replicas)
     }
 
     /// A consensus keyspace: its id and name, the id and members of the group of each shard, and the ring's hash.
@@ -310,11 +127,36 @@ impl Client {
 }
 
 impl Client {
-    pub(crate) fn new(client: quorate_client::Client, sampling: Sampling) -> Self {
-        Client {
-            client: OfProcess::new(client),
-            sampling,
-        }
+    fn describe(
+        &self,
+        py: Python<'_>,
+        request: Result<Request, Error>,
+        timeout: f64,
+    ) -> PyResult<PendingCall> {
+        let describing = || Ok(operations::describe(self.here()?, request?, timeout));
+        self.pending(py, describing())
+    }
+
+    fn ask_each(
+        &self,
+        py: Python<'_>,
+        nodes: Vec<u16>,
+        question: Result<Request, Error>,
+        timeout: f64,
+    ) -> PyResult<PendingCall> {
+        let asking = || Ok(operations::ask(self.here()?, nodes, question?, timeout));
+        self.pending(py, asking())
+    }
+
+    /// A call of this client.
+    pub(crate) fn pending<F, T>(&self, py: Python<'_>, operation: Result<F, Error>) -> PyResult<PendingCall>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        // In a forked child the operation is an error already.
+        let driver = self.client.here().ok().map(quorate_client::Client::driver);
+        pending(py, driver, operation)
     }
 
     /// The client, unless this process was forked from the one that has its threads.

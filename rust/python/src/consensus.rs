@@ -1,9 +1,9 @@
-//! Consensus keyspaces, as `quorate.consensus` and its asynchronous twin call them.
+//! Keyspaces in consensus mode, as Python calls them.
 
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use quorate_client::{CallOptions, Reply, ScanRange};
+use quorate_client::{CallOptions, Reply};
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
@@ -13,16 +13,15 @@ use quorate_protocol::shard_command::{Condition, Write};
 use quorate_raft::types::GroupId;
 
 use crate::answers::Each;
+use crate::call::PendingCall;
 use crate::client::Client;
 use crate::errors::exception;
-use crate::executor::{PendingCall, pending};
 use crate::operations::on;
 use crate::records::{RawCommit, RawLogPage, RawRecord, Records};
-use crate::requests::key_of;
-use crate::runtime::wait;
+use crate::requests::{key_of, range_of};
 
 /// Key, value, and the version that the key must have, as of a put.
-type Conditional<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<u64>);
+type Conditional<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<u64>);
 
 /// `None` for any, 0 for a key that is absent.
 fn condition(version: Option<u64>) -> Condition {
@@ -72,7 +71,7 @@ pub(crate) fn open(
 #[pymethods]
 impl Consensus {
     /// The shard that a key belongs to.
-    fn shard_of(&self, py: Python<'_>, key: &[u8]) -> PyResult<usize> {
+    fn shard_of(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<usize> {
         let key = key_of(key).map_err(|error| exception(py, error))?;
         Ok(self.keyspace.shard_of(&key))
     }
@@ -86,43 +85,17 @@ impl Consensus {
     fn put(
         &self,
         py: Python<'_>,
-        key: &[u8],
-        value: Option<&[u8]>,
-        version: Option<u64>,
-        timeout: f64,
-        trace: bool,
-    ) -> PyResult<RawCommit> {
-        wait(py, self.writing(key, value, version, timeout, trace))
-    }
-
-    fn put_async(
-        &self,
-        py: Python<'_>,
-        key: &[u8],
+        key: &Bound<'_, PyAny>,
         value: Option<&[u8]>,
         version: Option<u64>,
         timeout: f64,
         trace: bool,
     ) -> PyResult<PendingCall> {
-        pending(py, self.writing(key, value, version, timeout, trace))
+        self.pending(py, self.writing(key, value, version, timeout, trace))
     }
 
-    fn put_many(
-        &self,
-        py: Python<'_>,
-        items: Vec<Conditional<'_>>,
-        timeout: f64,
-    ) -> PyResult<Vec<Each<RawCommit>>> {
-        wait(py, self.writing_many(&items, timeout))
-    }
-
-    fn put_many_async(
-        &self,
-        py: Python<'_>,
-        items: Vec<Conditional<'_>>,
-        timeout: f64,
-    ) -> PyResult<PendingCall> {
-        pending(py, self.writing_many(&items, timeout))
+    fn put_many(&self, py: Python<'_>, items: Vec<Conditional<'_>>, timeout: f64) -> PyResult<PendingCall> {
+        self.pending(py, self.writing_many(&items, timeout))
     }
 
     fn append(
@@ -132,93 +105,45 @@ impl Consensus {
         data: &[u8],
         timeout: f64,
         trace: bool,
-    ) -> PyResult<RawCommit> {
-        wait(py, self.appending(source, data, timeout, trace))
-    }
-
-    fn append_async(
-        &self,
-        py: Python<'_>,
-        source: &str,
-        data: &[u8],
-        timeout: f64,
-        trace: bool,
     ) -> PyResult<PendingCall> {
-        pending(py, self.appending(source, data, timeout, trace))
+        self.pending(py, self.appending(source, data, timeout, trace))
     }
 
     fn get(
         &self,
         py: Python<'_>,
-        key: &[u8],
-        stale: bool,
-        timeout: f64,
-        trace: bool,
-        node: Option<u16>,
-    ) -> PyResult<RawRecord> {
-        wait(py, self.reading(key, stale, timeout, trace, node))
-    }
-
-    fn get_async(
-        &self,
-        py: Python<'_>,
-        key: &[u8],
+        key: &Bound<'_, PyAny>,
         stale: bool,
         timeout: f64,
         trace: bool,
         node: Option<u16>,
     ) -> PyResult<PendingCall> {
-        pending(py, self.reading(key, stale, timeout, trace, node))
+        self.pending(py, self.reading(key, stale, timeout, trace, node))
     }
 
     fn get_many(
         &self,
         py: Python<'_>,
-        keys: Vec<Bound<'_, PyBytes>>,
-        stale: bool,
-        timeout: f64,
-        node: Option<u16>,
-    ) -> PyResult<Vec<Each<RawRecord>>> {
-        wait(py, self.reading_many(&keys, stale, timeout, node))
-    }
-
-    fn get_many_async(
-        &self,
-        py: Python<'_>,
-        keys: Vec<Bound<'_, PyBytes>>,
+        keys: Vec<Bound<'_, PyAny>>,
         stale: bool,
         timeout: f64,
         node: Option<u16>,
     ) -> PyResult<PendingCall> {
-        pending(py, self.reading_many(&keys, stale, timeout, node))
+        self.pending(py, self.reading_many(&keys, stale, timeout, node))
     }
 
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
         py: Python<'_>,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-        after_start: bool,
-        limit: u32,
-        stale: bool,
-        timeout: f64,
-    ) -> PyResult<Records> {
-        wait(py, self.scanning(start, end, after_start, limit, stale, timeout))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn scan_async(
-        &self,
-        py: Python<'_>,
-        start: Option<&[u8]>,
+        start: Option<&Bound<'_, PyAny>>,
         end: Option<&[u8]>,
         after_start: bool,
         limit: u32,
         stale: bool,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        pending(py, self.scanning(start, end, after_start, limit, stale, timeout))
+        self.pending(py, self.scanning(start, end, after_start, limit, stale, timeout))
     }
 
     /// A page of each of these shards' entries, each after an id of its own.
@@ -229,24 +154,21 @@ impl Consensus {
         limit: u32,
         stale: bool,
         timeout: f64,
-    ) -> PyResult<Vec<RawLogPage>> {
-        wait(py, self.listing(cursors, limit, stale, timeout))
-    }
-
-    fn entries_async(
-        &self,
-        py: Python<'_>,
-        cursors: Vec<(usize, u64)>,
-        limit: u32,
-        stale: bool,
-        timeout: f64,
     ) -> PyResult<PendingCall> {
-        pending(py, self.listing(cursors, limit, stale, timeout))
+        self.pending(py, self.listing(cursors, limit, stale, timeout))
     }
 }
 
 /// What is to be done, ready to be waited for. Everything that Python gave is taken out of its hands here.
 impl Consensus {
+    fn pending<F, T>(&self, py: Python<'_>, operation: Result<F, Error>) -> PyResult<PendingCall>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        self.owner.get().pending(py, operation)
+    }
+
     /// The keyspace, unless this process was forked from the one that has the client's threads.
     fn here(&self) -> Result<quorate_client::Consensus, Error> {
         self.owner.get().here().map(|_| self.keyspace.clone())
@@ -258,7 +180,7 @@ impl Consensus {
 
     fn writing(
         &self,
-        key: &[u8],
+        key: &Bound<'_, PyAny>,
         value: Option<&[u8]>,
         version: Option<u64>,
         timeout: f64,
@@ -283,7 +205,7 @@ impl Consensus {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
         let write = |(key, value, version): &Conditional<'_>| {
             Ok(Write {
-                key: key_of(key.as_bytes())?,
+                key: key_of(key)?,
                 value: Some(Bytes::copy_from_slice(value.as_bytes())),
                 condition: condition(*version),
             })
@@ -316,7 +238,7 @@ impl Consensus {
 
     fn reading(
         &self,
-        key: &[u8],
+        key: &Bound<'_, PyAny>,
         stale: bool,
         timeout: f64,
         trace: bool,
@@ -332,14 +254,13 @@ impl Consensus {
 
     fn reading_many(
         &self,
-        keys: &[Bound<'_, PyBytes>],
+        keys: &[Bound<'_, PyAny>],
         stale: bool,
         timeout: f64,
         node: Option<u16>,
     ) -> Result<impl Future<Output = Result<Vec<Each<RawRecord>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, node));
-        let key = |key: &Bound<'_, PyBytes>| key_of(key.as_bytes());
-        let keys: Vec<Key> = keys.iter().map(key).collect::<Result<_, Error>>()?;
+        let keys: Vec<Key> = keys.iter().map(key_of).collect::<Result<_, Error>>()?;
         Ok(async move {
             let answers = keyspace.get_many(keys, level(stale), options).await;
             Ok(answers
@@ -351,7 +272,7 @@ impl Consensus {
 
     fn scanning(
         &self,
-        start: Option<&[u8]>,
+        start: Option<&Bound<'_, PyAny>>,
         end: Option<&[u8]>,
         after_start: bool,
         limit: u32,
@@ -359,13 +280,7 @@ impl Consensus {
         timeout: f64,
     ) -> Result<impl Future<Output = Result<Records, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
-        // No key is empty: an empty start is the beginning, and nothing is below an empty end.
-        let range = ScanRange {
-            start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
-            end: end.map(key_of).transpose()?,
-            after_start,
-            page: limit,
-        };
+        let range = range_of(start, end, after_start, limit)?;
         Ok(async move {
             let page = keyspace.page(range, level(stale), options).await;
             page.map(Records)

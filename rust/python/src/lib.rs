@@ -1,19 +1,21 @@
 //! The extension module `quorate._quorate`: registration and conversions only.
 
 mod answers;
+mod asyncio;
 mod bench;
+mod call;
 mod client;
 mod consensus;
 mod context;
 mod errors;
-mod executor;
 mod node;
 mod operations;
 mod process;
+mod quorum;
 mod records;
 mod requests;
 mod ring;
-mod runtime;
+mod running;
 mod sampling;
 mod stamp;
 
@@ -30,7 +32,11 @@ mod _quorate {
     #[pymodule_export]
     use crate::answers::{RawEntry, RawPage, RawVersion, RawWrite};
     #[pymodule_export]
+    use crate::asyncio::Executor;
+    #[pymodule_export]
     use crate::bench::bench;
+    #[pymodule_export]
+    use crate::call::PendingCall;
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
@@ -38,9 +44,9 @@ mod _quorate {
     #[pymodule_export]
     use crate::context::Context;
     #[pymodule_export]
-    use crate::executor::{Executor, PendingCall};
-    #[pymodule_export]
     use crate::node::{inspect_directory, run_node};
+    #[pymodule_export]
+    use crate::quorum::Quorum;
     #[pymodule_export]
     use crate::records::{RawCommit, RawLogPage, RawRecord, RawRecordPage};
     #[pymodule_export]

@@ -1,35 +1,29 @@
 //! What consensus keyspaces answer, as Python sees it before `quorate.sharding` makes results of it.
 
-use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use quorate_client::{RecordPage, Reply};
 use quorate_core::key::Key;
 use quorate_protocol::api::{Committed, LogEntry, Record, View};
 
-use crate::answers::Course;
-
-pub(crate) fn course<T>(reply: &Reply<T>) -> Course {
-    Course {
-        seconds: reply.elapsed.as_secs_f64(),
-        trace_id: reply.trace_id,
-    }
-}
+use crate::answers::Timing;
+use crate::requests::{KeyParts, key_parts};
 
 /// A command that was executed.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawCommit {
     shard: usize,
     committed: Committed,
-    course: Course,
+    timing: Timing,
 }
 
 impl RawCommit {
     pub(crate) fn new(shard: usize, reply: Reply<Committed>) -> Self {
+        let timing = Timing::from(&reply);
         RawCommit {
             shard,
             committed: reply.value,
-            course: course(&reply),
+            timing,
         }
     }
 }
@@ -58,12 +52,12 @@ impl RawCommit {
 
     #[getter]
     fn seconds(&self) -> f64 {
-        self.course.seconds
+        self.timing.seconds
     }
 
     #[getter]
     fn trace_id(&self) -> Option<u128> {
-        self.course.trace_id
+        self.timing.trace_id
     }
 }
 
@@ -72,14 +66,14 @@ impl RawCommit {
 pub(crate) struct RawRecord {
     pub(crate) record: Option<Record>,
     pub(crate) view: View,
-    pub(crate) course: Course,
+    pub(crate) timing: Timing,
 }
 
 impl RawRecord {
     pub(crate) fn of(reply: Reply<(Option<Record>, View)>) -> Self {
-        let course = course(&reply);
+        let timing = Timing::from(&reply);
         let (record, view) = reply.value;
-        RawRecord { record, view, course }
+        RawRecord { record, view, timing }
     }
 }
 
@@ -122,12 +116,12 @@ impl RawRecord {
 
     #[getter]
     fn seconds(&self) -> f64 {
-        self.course.seconds
+        self.timing.seconds
     }
 
     #[getter]
     fn trace_id(&self) -> Option<u128> {
-        self.course.trace_id
+        self.timing.trace_id
     }
 }
 
@@ -140,19 +134,19 @@ impl<'py> IntoPyObject<'py> for Records {
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, RawRecordPage>> {
-        let course = course(&self.0);
+        let timing = Timing::from(&self.0);
         let raw = |(key, record, view): (Key, Record, View)| {
             let raw = RawRecord {
                 record: Some(record),
                 view,
-                course,
+                timing,
             };
-            Ok((key.partition().clone(), Py::new(py, raw)?))
+            Ok((key, Py::new(py, raw)?))
         };
         let RecordPage { entries, next } = self.0.value;
         let page = RawRecordPage {
             entries: entries.into_iter().map(raw).collect::<PyResult<_>>()?,
-            next: next.map(|key| key.partition().clone()),
+            next,
         };
         Bound::new(py, page)
     }
@@ -161,23 +155,24 @@ impl<'py> IntoPyObject<'py> for Records {
 /// Part of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawRecordPage {
-    entries: Vec<(Bytes, Py<RawRecord>)>,
-    next: Option<Bytes>,
+    entries: Vec<(Key, Py<RawRecord>)>,
+    next: Option<Key>,
 }
 
 #[pymethods]
 impl RawRecordPage {
+    /// The partition and the sort part of each key, and its record.
     #[getter]
-    fn entries<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Py<RawRecord>)> {
+    fn entries<'py>(&self, py: Python<'py>) -> Vec<(KeyParts<'py>, Py<RawRecord>)> {
         self.entries
             .iter()
-            .map(|(key, record)| (PyBytes::new(py, key), record.clone_ref(py)))
+            .map(|(key, record)| (key_parts(py, key), record.clone_ref(py)))
             .collect()
     }
 
     #[getter]
-    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.next.as_ref().map(|key| PyBytes::new(py, key))
+    fn next<'py>(&self, py: Python<'py>) -> Option<KeyParts<'py>> {
+        self.next.as_ref().map(|key| key_parts(py, key))
     }
 }
 

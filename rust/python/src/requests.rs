@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
-use quorate_client::CallOptions;
+use pyo3::types::{PyBytes, PyString};
+use quorate_client::{CallOptions, ScanRange};
 use quorate_core::error::Error;
-use quorate_core::ids::KeyspaceId;
 use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_protocol::api::Request;
 use quorate_versions::WriteId;
-
-use crate::context::Context;
 
 /// How to carry out requests about the cluster, which are never traced.
 pub(crate) fn plain(timeout: f64) -> CallOptions {
@@ -25,103 +22,70 @@ pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
 }
 
-/// A key.
-pub(crate) fn key_of(key: &[u8]) -> Result<Key, Error> {
-    Key::of(Bytes::copy_from_slice(key)).map_err(Error::from)
+/// A key: bytes, or a pair of a partition and a sort part (or `None`).
+///
+/// # Errors
+/// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for one that cannot be.
+pub(crate) fn key_of(key: &Bound<'_, PyAny>) -> Result<Key, Error> {
+    if let Ok(partition) = key.cast::<PyBytes>() {
+        return Ok(Key::of(Bytes::copy_from_slice(partition.as_bytes()))?);
+    }
+    let (partition, sort): (Vec<u8>, Option<Vec<u8>>) = key
+        .extract()
+        .map_err(|_| Error::invalid("a key is bytes, or a pair of a partition and a sort part"))?;
+    Ok(Key::new(partition, sort.map(Bytes::from))?)
 }
 
-fn level_of(level: Option<&str>) -> Result<Option<Level>, Error> {
-    level.map(str::parse).transpose()
+/// A key as Python has it: the pair that [`key_of`] takes.
+pub(crate) fn key_parts<'py>(py: Python<'py>, key: &Key) -> KeyParts<'py> {
+    let sort = key.sort().map(|sort| PyBytes::new(py, sort));
+    (PyBytes::new(py, key.partition()), sort)
 }
 
-/// A put, or a delete where there is no value.
-pub(crate) fn put_request(
-    keyspace: u32,
-    key: &[u8],
-    value: Option<&[u8]>,
-    context: Option<&Bound<'_, Context>>,
-    level: Option<&str>,
-) -> Result<Request, Error> {
-    Ok(Request::Put {
-        keyspace: KeyspaceId(keyspace),
-        key: key_of(key)?,
-        value: value.map(Bytes::copy_from_slice),
-        context: context.map(|context| context.get().0.clone()),
-        level: level_of(level)?,
-        // The client fills it in.
-        write_id: WriteId {
-            client: 0,
-            sequence: 0,
-        },
-    })
+/// A partition, and a sort part if the key has one.
+pub(crate) type KeyParts<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+
+/// A level: its name, or a number of replicas.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for anything else.
+pub(crate) fn level_of(level: Option<&Bound<'_, PyAny>>) -> Result<Option<Level>, Error> {
+    let Some(level) = level else { return Ok(None) };
+    if let Ok(count) = level.extract::<u8>() {
+        return Ok(Some(Level::Count(count)));
+    }
+    let name = level
+        .cast::<PyString>()
+        .map_err(|_| Error::invalid("a level is a name or a number"))?;
+    let name = name
+        .to_str()
+        .map_err(|_| Error::invalid("a level's name is text"))?;
+    name.parse().map(Some)
 }
 
-/// A get.
-pub(crate) fn get_request(keyspace: u32, key: &[u8], level: Option<&str>) -> Result<Request, Error> {
-    Ok(Request::Get {
-        keyspace: KeyspaceId(keyspace),
-        key: key_of(key)?,
-        level: level_of(level)?,
-    })
-}
-
-/// One request for each item; what is wrong with a single key is the error of that one.
-pub(crate) fn put_requests(
-    keyspace: u32,
-    items: &[(Bound<'_, PyBytes>, Bound<'_, PyBytes>)],
-    level: Option<&str>,
-) -> Result<Vec<Result<Request, Error>>, Error> {
-    let level = level_of(level)?;
-    let put = |(key, value): &(Bound<'_, PyBytes>, Bound<'_, PyBytes>)| {
-        Ok(Request::Put {
-            keyspace: KeyspaceId(keyspace),
-            key: key_of(key.as_bytes())?,
-            value: Some(Bytes::copy_from_slice(value.as_bytes())),
-            context: None,
-            level,
-            write_id: WriteId {
-                client: 0,
-                sequence: 0,
-            },
-        })
-    };
-    Ok(items.iter().map(put).collect())
-}
-
-/// As [`put_requests`].
-pub(crate) fn get_requests(
-    keyspace: u32,
-    keys: &[Bound<'_, PyBytes>],
-    level: Option<&str>,
-) -> Result<Vec<Result<Request, Error>>, Error> {
-    let level = level_of(level)?;
-    let get = |key: &Bound<'_, PyBytes>| {
-        Ok(Request::Get {
-            keyspace: KeyspaceId(keyspace),
-            key: key_of(key.as_bytes())?,
-            level,
-        })
-    };
-    Ok(keys.iter().map(get).collect())
-}
-
-/// One page of a scan.
-pub(crate) fn scan_request(
-    keyspace: u32,
-    start: Option<&[u8]>,
+/// A part of a keyspace to scan. `start` may be the `next` of a page.
+///
+/// # Errors
+/// Those of [`key_of`].
+pub(crate) fn range_of(
+    start: Option<&Bound<'_, PyAny>>,
     end: Option<&[u8]>,
     after_start: bool,
     limit: u32,
-    level: Option<&str>,
-) -> Result<Request, Error> {
+) -> Result<ScanRange, Error> {
     // No key is empty: an empty start is the beginning, and nothing is below an empty end.
-    Ok(Request::Scan {
-        keyspace: KeyspaceId(keyspace),
-        start: start.filter(|start| !start.is_empty()).map(key_of).transpose()?,
-        end: end.map(key_of).transpose()?,
+    let empty = |start: &&Bound<'_, PyAny>| {
+        start
+            .cast::<PyBytes>()
+            .is_ok_and(|start| start.as_bytes().is_empty())
+    };
+    let start = start.filter(|start| !empty(start)).map(key_of).transpose()?;
+    let end = end.map(|end| Key::of(Bytes::copy_from_slice(end))).transpose()?;
+    Ok(ScanRange {
+        start,
+        end,
         after_start,
-        limit,
-        level: level_of(level)?,
+        page: limit,
     })
 }
 

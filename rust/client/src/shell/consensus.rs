@@ -185,7 +185,7 @@ impl Consensus {
             requests.push(self.propose(shard, command));
             all_places.push(places);
         }
-        let answers = pipeline::run_in_task(&self.client, requests, options, committed).await;
+        let answers = pipeline::run(&self.client, requests, options, committed).await;
         for (places, answer) in all_places.into_iter().zip(answers) {
             outcomes.extend(places.into_iter().map(|place| (place, answer.clone())));
         }
@@ -249,7 +249,7 @@ impl Consensus {
                 all_places.push(places);
             }
         }
-        let answers = pipeline::run_in_task(&self.client, requests, options, records).await;
+        let answers = pipeline::run(&self.client, requests, options, records).await;
         let mut outcomes = BTreeMap::new();
         for (places, answer) in all_places.into_iter().zip(answers) {
             for (index, place) in places.into_iter().enumerate() {
@@ -285,8 +285,8 @@ impl Consensus {
             limit: share,
             level,
         };
-        let requests = (0..self.shards()).map(request).collect();
-        let answers = pipeline::run_in_task(&self.client, requests, options, record_page).await;
+        let requests: Vec<Request> = (0..self.shards()).map(request).collect();
+        let answers = pipeline::run(&self.client, requests, options, record_page).await;
         let answers: Vec<Reply<RecordPage>> = answers.into_iter().collect::<Result<_, _>>()?;
         let slowest = answers.iter().max_by_key(|answer| answer.elapsed);
         let reply = slowest.ok_or_else(unanswered)?.with(());
@@ -315,7 +315,7 @@ impl Consensus {
             })
         };
         let requests: Vec<Request> = cursors.iter().map(request).collect::<Result<_, Error>>()?;
-        let answers = pipeline::run_in_task(&self.client, requests, options, log_page).await;
+        let answers = pipeline::run(&self.client, requests, options, log_page).await;
         answers.into_iter().collect()
     }
 }

@@ -1,99 +1,285 @@
-//! The task that owns the core: commands and bytes in, effects out.
+//! What owns the core and all sockets of a client: calls and bytes in, effects out.
 //!
-//! It is one future that looks at everything it may have to do whenever it is woken: commands, finished dials, readable
-//! sockets, the timer. What the core wants sent gathers per socket and is written at the end of each round, so that
-//! a burst of calls costs one system call per connection.
+//! A driver has no thread of its own. **Whoever waits for an answer drives**: it writes what there is to send, waits for the
+//! sockets, and handles what has come, also for others. Three kinds of callers do:
+//! * threads that block ([`super::threads`]): one of them waits for the sockets, the others for it;
+//! * event loops of another kind, such as asyncio's ([`super::event_loop`]): they watch the driver's descriptor;
+//! * a task of Tokio ([`super::task`]).
+//!
+//! So an answer to a thread that blocks costs no switch to another thread, and a burst of calls costs one system call per
+//! connection: what is to be sent gathers until somebody drives.
+//!
+//! While nobody waits, nothing is driven. What came meanwhile is handled before anything else: a connection that was
+//! closed is not used, and a node whose answer lies in the socket is not suspected.
+//!
+//! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and call nothing back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_core::contract::{Rng, Role};
 use quorate_core::error::Error;
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::Request;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Sleep;
+use tokio::sync::{oneshot, watch};
 
-use super::socket::{Socket, dial};
+use super::dial::{self, Dial, Progress};
+use super::poller::{Poller, Ready};
+use super::socket::{Received, Socket};
 use super::spans::SpanRing;
+use super::turns::Turns;
 use crate::core::{CallOptions, ClientCore, ClientEffect, ClientEvent, Outcome};
 
-/// Commands taken at a time.
-const COMMANDS: usize = 512;
 /// Reads from one socket before the others have their turn.
 const READS: usize = 4;
+/// Room for each read.
+const READ_BUFFER: usize = 64 << 10;
 
-/// What a [`Client`](super::Client) tells its driver.
-// The large one is the usual one: a box would only cost an allocation per call.
-#[allow(clippy::large_enum_variant)]
-pub(super) enum Command {
-    /// Do this.
-    Call {
-        request: Request,
-        options: CallOptions,
-        answer: oneshot::Sender<Outcome>,
-    },
-    /// End.
-    Close,
+/// A client's core and its sockets; see the module's documentation.
+#[derive(Clone)]
+pub struct Driver(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) poller: Arc<Poller>,
+    pub(super) turns: Turns,
+    closed: watch::Sender<bool>,
 }
 
-type Dialled = (u64, io::Result<Socket>);
+type Resolved = (u64, io::Result<VecDeque<SocketAddr>>);
 
-pub(super) struct Driver {
+/// A connection's way to its node.
+enum Link {
+    /// Its name is being resolved.
+    Resolving,
+    /// It is being established.
+    Dialling(Dial),
+    /// It is there.
+    Open(Socket),
+}
+
+struct State {
     core: ClientCore,
     rng: Rng,
     origin: std::time::Instant,
-    commands: mpsc::UnboundedReceiver<Command>,
-    batch: Vec<Command>,
+    poller: Arc<Poller>,
+    /// For threads that resolve names.
+    resolved: Arc<Mutex<Vec<Resolved>>>,
+    /// To be handled by the core, one after the other.
+    events: VecDeque<ClientEvent>,
+    /// They are being handled.
+    telling: bool,
+    effects: Vec<ClientEffect>,
     calls: HashMap<u64, oneshot::Sender<Outcome>>,
     last_op: u64,
-    sockets: BTreeMap<u64, Socket>,
-    dials: JoinSet<Dialled>,
-    dialling: BTreeMap<u64, AbortHandle>,
-    timer: Option<Pin<Box<Sleep>>>,
+    links: BTreeMap<u64, Link>,
+    /// Connections that have bytes to send.
+    dirty: Vec<u64>,
+    buffer: Box<[u8]>,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
+    /// The cluster must have been reached by then, and what to say otherwise.
+    open_until: Option<(Instant, Error)>,
+    /// When the core wants to be woken.
+    timer_at: Instant,
     spans: Arc<SpanRing>,
-    effects: Vec<ClientEffect>,
+    /// The task of Tokio that drives, if one does.
+    task: Option<Waker>,
     /// No handle is left: it ends when nothing is in flight.
     abandoned: bool,
     closed: bool,
+    /// The core panicked.
+    broken: bool,
 }
 
 impl Driver {
+    /// A driver that has begun to dial. `opened` gets to know whether the cluster was reached, `late` after `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the system gives no descriptors to wait on.
     pub(super) fn new(
         core: ClientCore,
         rng: Rng,
-        commands: mpsc::UnboundedReceiver<Command>,
         opened: oneshot::Sender<Result<(), Error>>,
+        timeout: Duration,
+        late: Error,
         spans: Arc<SpanRing>,
-    ) -> Self {
-        let mut driver = Driver {
+    ) -> Result<Driver, Error> {
+        let poller = Poller::new().map_err(|error| {
+            Error::Overloaded(format!(
+                "the client gets no file descriptors ({error}): close files, or raise the limit (ulimit -n)"
+            ))
+        })?;
+        let poller = Arc::new(poller);
+        let mut state = State {
             core,
             rng,
             origin: std::time::Instant::now(),
-            commands,
-            batch: Vec::with_capacity(COMMANDS),
+            poller: Arc::clone(&poller),
+            resolved: Arc::default(),
+            events: VecDeque::new(),
+            telling: false,
+            effects: Vec::new(),
             calls: HashMap::new(),
             last_op: 0,
-            sockets: BTreeMap::new(),
-            dials: JoinSet::new(),
-            dialling: BTreeMap::new(),
-            timer: None,
+            links: BTreeMap::new(),
+            dirty: Vec::new(),
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             opened: Some(opened),
+            open_until: None,
+            timer_at: Instant::NEVER,
             spans,
-            effects: Vec::new(),
+            task: None,
             abandoned: false,
             closed: false,
+            broken: false,
         };
-        driver.tell(driver.now(), ClientEvent::Start);
-        driver
+        state.open_until = Some((state.now().instant + timeout, late));
+        state.set_timer();
+        state.tell(ClientEvent::Start);
+        Ok(Driver(Arc::new(Shared {
+            state: Mutex::new(state),
+            poller,
+            turns: Turns::default(),
+            closed: watch::Sender::new(false),
+        })))
     }
 
+    /// Whether the client is closed: nothing is driven any more.
+    pub fn is_closed(&self) -> bool {
+        *self.0.closed.borrow()
+    }
+}
+
+impl AsFd for Driver {
+    /// Is readable while there is something to drive.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.poller.as_fd()
+    }
+}
+
+impl Shared {
+    /// Submits a request; the answer comes on the channel, which is dropped if the driver ends before.
+    pub(super) fn call(&self, request: Request, options: CallOptions, answer: oneshot::Sender<Outcome>) {
+        let mut state = self.lock();
+        state.last_op += 1;
+        let op = state.last_op;
+        state.calls.insert(op, answer);
+        let clean = state.dirty.is_empty();
+        state.tell(ClientEvent::Submit { op, request, options });
+        if clean && !state.dirty.is_empty() {
+            state.wake_task();
+        }
+    }
+
+    /// Ends the client.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.end();
+        state.wake_task();
+        self.note_end(&state);
+    }
+
+    /// No handle is left: the task of Tokio goes on until nothing is in flight, where there is one.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.abandoned = true;
+        if state.task.is_none() || state.core.in_flight() == 0 {
+            state.end();
+        }
+        state.wake_task();
+        self.note_end(&state);
+    }
+
+    /// Waits until the client is closed.
+    pub(super) async fn ended(&self) {
+        let mut closed = self.closed.subscribe();
+        // The sender lives as long as this.
+        let _ended = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Writes what has gathered.
+    pub(super) fn flush(&self) {
+        self.lock().flush();
+    }
+
+    /// The task that is woken when there is something to send.
+    pub(super) fn set_task(&self, waker: &Waker) {
+        let mut state = self.lock();
+        if !state.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            state.task = Some(waker.clone());
+        }
+    }
+
+    /// Writes what has gathered, waits, and handles what has come. Returns how much that was.
+    pub(super) fn turn(&self, timeout: Option<Duration>) -> usize {
+        self.turn_with(timeout, || true, |_| {})
+    }
+
+    /// [`Shared::turn`] of a thread that others may interrupt: it waits only if `begin` says so, and then `end` gets to know
+    /// whether it was interrupted.
+    pub(super) fn turn_with(
+        &self,
+        timeout: Option<Duration>,
+        begin: impl FnOnce() -> bool,
+        end: impl FnOnce(bool),
+    ) -> usize {
+        self.flush();
+        let mut sockets = Vec::new();
+        let (mut timer, mut notified, mut interrupted) = (false, false, false);
+        let mut found = 0;
+        if begin() {
+            found = self.poller.wait(timeout, |ready| match ready {
+                Ready::Socket { connection } => sockets.push(connection),
+                Ready::Timer => timer = true,
+                Ready::Notified => notified = true,
+                Ready::Interrupted => interrupted = true,
+            });
+        }
+        end(interrupted);
+        if found == 0 {
+            return 0;
+        }
+        let mut state = self.lock();
+        for connection in sockets {
+            state.ready(connection);
+        }
+        if notified {
+            state.take_resolved();
+        }
+        if timer {
+            state.timer();
+        }
+        state.flush();
+        if state.abandoned && state.core.in_flight() == 0 {
+            state.end();
+        }
+        self.note_end(&state);
+        found
+    }
+
+    fn note_end(&self, state: &State) {
+        if state.closed && !*self.closed.borrow() {
+            self.closed.send_replace(true);
+        }
+    }
+
+    /// A thread that panicked here has left the core in the middle of something: it is of no use any more.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            let mut state: MutexGuard<'_, State> = poisoned.into_inner();
+            self.state.clear_poison();
+            state.give_up();
+            state
+        })
+    }
+}
+
+impl State {
     fn now(&self) -> Now {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Now {
@@ -102,32 +288,41 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, now: Now, event: ClientEvent) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.core.handle(now, &mut self.rng, event, &mut effects);
-        for effect in effects.drain(..) {
-            self.perform(effect);
+    /// Has the core handle an event, and those that follow from it.
+    fn tell(&mut self, event: ClientEvent) {
+        if self.broken {
+            self.calls.clear();
+            return;
         }
-        self.effects = effects;
+        self.events.push_back(event);
+        if std::mem::replace(&mut self.telling, true) {
+            return;
+        }
+        while let Some(event) = self.events.pop_front() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.core.handle(self.now(), &mut self.rng, event, &mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect);
+            }
+            self.effects = effects;
+        }
+        self.telling = false;
     }
 
     fn perform(&mut self, effect: ClientEffect) {
         match effect {
-            ClientEffect::Connect { connection, address } => {
-                let task = self.dials.spawn(async move { (connection, dial(address).await) });
-                self.dialling.insert(connection, task);
-            }
+            ClientEffect::Connect { connection, address } => self.resolve(connection, address),
             ClientEffect::Send { connection, bytes } => {
-                if let Some(socket) = self.sockets.get_mut(&connection) {
+                if let Some(Link::Open(socket)) = self.links.get_mut(&connection) {
+                    if socket.is_clean() {
+                        self.dirty.push(connection);
+                    }
                     socket.push(&bytes);
                 }
             }
             ClientEffect::Disconnect { connection } => {
-                if let Some(mut socket) = self.sockets.remove(&connection) {
+                if let Some(Link::Open(mut socket)) = self.links.remove(&connection) {
                     socket.farewell();
-                }
-                if let Some(task) = self.dialling.remove(&connection) {
-                    task.abort();
                 }
             }
             ClientEffect::Complete { op, outcome } => {
@@ -137,179 +332,214 @@ impl Driver {
                 }
             }
             ClientEffect::SetTimer { at } => {
-                let at = tokio::time::Instant::from_std(self.origin) + Duration::from_micros(at.0);
-                match &mut self.timer {
-                    Some(timer) => timer.as_mut().reset(at),
-                    None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
-                }
+                self.timer_at = at;
+                self.set_timer();
             }
-            ClientEffect::Opened(result) => {
-                if let Some(opened) = self.opened.take() {
-                    // Nobody waits any longer: the time to connect was up.
-                    let _gone = opened.send(result);
-                }
-            }
+            ClientEffect::Opened(result) => self.open(result),
             ClientEffect::Span(span) => self.spans.push(*span),
         }
     }
 
-    /// Takes the commands that have gathered. Returns whether there were any.
-    fn take_commands(&mut self, context: &mut Context<'_>) -> bool {
-        if self.abandoned {
-            return false;
-        }
-        let mut batch = std::mem::take(&mut self.batch);
-        let taken = self.commands.poll_recv_many(context, &mut batch, COMMANDS);
-        let now = self.now();
-        for command in batch.drain(..) {
-            match command {
-                Command::Call {
-                    request,
-                    options,
-                    answer,
-                } => {
-                    self.last_op += 1;
-                    self.calls.insert(self.last_op, answer);
-                    let op = self.last_op;
-                    self.tell(now, ClientEvent::Submit { op, request, options });
-                }
-                Command::Close => {
-                    self.closed = true;
-                    self.tell(now, ClientEvent::Close);
-                }
-            }
-        }
-        self.batch = batch;
-        match taken {
-            Poll::Ready(0) => {
-                self.abandoned = true;
-                true
-            }
-            Poll::Ready(_) => true,
-            Poll::Pending => false,
+    fn set_timer(&self) {
+        let until = self
+            .open_until
+            .as_ref()
+            .map_or(Instant::NEVER, |(until, _)| *until);
+        let at = self.timer_at.min(until);
+        if at < Instant::NEVER {
+            self.poller.set_timer(at.since(self.now().instant));
         }
     }
 
-    /// Takes the connections that are established, or failed to be.
-    fn take_dialled(&mut self, context: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        while let Poll::Ready(Some(dialled)) = self.dials.poll_join_next(context) {
-            progress = true;
-            // A dial that was aborted is wanted by nobody.
-            let Ok((connection, result)) = dialled else {
-                continue;
-            };
-            if self.dialling.remove(&connection).is_none() {
-                continue;
-            }
-            let event = match result {
-                Ok(socket) => {
-                    self.sockets.insert(connection, socket);
-                    ClientEvent::Connected { connection }
-                }
-                Err(error) => ClientEvent::Disconnected {
-                    connection,
-                    written: 0,
-                    error: match error.kind() {
-                        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused(error.to_string()),
-                        _ => Error::ConnectionLost(error.to_string()),
-                    },
-                },
-            };
-            self.tell(self.now(), event);
+    /// Says whether the cluster was reached.
+    fn open(&mut self, result: Result<(), Error>) {
+        self.open_until = None;
+        if let Some(opened) = self.opened.take() {
+            // Nobody waits any longer.
+            let _gone = opened.send(result);
         }
-        progress
     }
 
-    /// Takes what has come on the sockets.
-    fn take_bytes(&mut self, context: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        let mut next = self.sockets.first_key_value().map(|(connection, _)| *connection);
-        while let Some(connection) = next {
-            for _ in 0..READS {
-                let Some(socket) = self.sockets.get_mut(&connection) else {
-                    break;
-                };
-                let Poll::Ready(read) = socket.poll_read(context) else {
-                    break;
-                };
-                progress = true;
-                match read {
-                    Ok(bytes) if bytes.is_empty() => {
-                        self.lost(connection, "the node closed the connection".to_owned())
+    /// The time that was set has passed.
+    fn timer(&mut self) {
+        let now = self.now().instant;
+        match self.open_until.take() {
+            Some((until, late)) if until <= now => self.open(Err(late)),
+            waiting => self.open_until = waiting,
+        }
+        self.timer_at = Instant::NEVER;
+        self.tell(ClientEvent::Timer);
+        self.set_timer();
+    }
+
+    fn resolve(&mut self, connection: u64, address: String) {
+        self.links.insert(connection, Link::Resolving);
+        let (resolved, poller) = (Arc::downgrade(&self.resolved), Arc::downgrade(&self.poller));
+        let found = move |addresses| note_resolved(&resolved, &poller, connection, addresses);
+        match dial::resolve(address, found) {
+            Ok(Some(address)) => self.dial(connection, Ok(VecDeque::from([address]))),
+            Ok(None) => {}
+            Err(error) => self.lost(
+                connection,
+                Error::Overloaded(format!("no thread to resolve a name: {error}")),
+            ),
+        }
+    }
+
+    fn take_resolved(&mut self) {
+        let resolved = std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner));
+        for (connection, addresses) in resolved {
+            // Nobody wants a dial that was aborted.
+            if matches!(self.links.get(&connection), Some(Link::Resolving)) {
+                self.dial(connection, addresses);
+            }
+        }
+    }
+
+    fn dial(&mut self, connection: u64, addresses: io::Result<VecDeque<SocketAddr>>) {
+        let dialling = addresses.and_then(Dial::begin).and_then(|dial| {
+            self.poller.await_connected(&dial, connection)?;
+            Ok(dial)
+        });
+        match dialling {
+            Ok(dial) => drop(self.links.insert(connection, Link::Dialling(dial))),
+            Err(error) => self.lost(connection, refused(&error)),
+        }
+    }
+
+    /// Something has happened to a connection.
+    fn ready(&mut self, connection: u64) {
+        match self.links.remove(&connection) {
+            Some(Link::Dialling(dial)) => self.connected(connection, dial),
+            Some(Link::Open(socket)) => {
+                if socket.is_blocked() {
+                    self.dirty.push(connection);
+                }
+                self.links.insert(connection, Link::Open(socket));
+                self.read(connection);
+            }
+            Some(Link::Resolving) => drop(self.links.insert(connection, Link::Resolving)),
+            None => {}
+        }
+    }
+
+    fn connected(&mut self, connection: u64, dial: Dial) {
+        let connected = dial.ready().and_then(|progress| match progress {
+            Progress::Connected(stream) => Socket::new(stream).map(Link::Open),
+            Progress::Again(dial) => Ok(Link::Dialling(dial)),
+        });
+        let awaited = connected.and_then(|link| {
+            match &link {
+                Link::Open(socket) => self.poller.await_bytes(socket, connection, false)?,
+                Link::Dialling(dial) => self.poller.await_connected(dial, connection)?,
+                Link::Resolving => {}
+            }
+            Ok(link)
+        });
+        match awaited {
+            Ok(link) => {
+                let open = matches!(link, Link::Open(_));
+                self.links.insert(connection, link);
+                if open {
+                    self.tell(ClientEvent::Connected { connection });
+                }
+            }
+            Err(error) => self.lost(connection, refused(&error)),
+        }
+    }
+
+    /// Takes what has come.
+    fn read(&mut self, connection: u64) {
+        for _ in 0..READS {
+            let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
+                return;
+            };
+            match socket.read(&mut self.buffer) {
+                Ok(Received::Bytes(bytes, more)) => {
+                    self.tell(ClientEvent::Received { connection, bytes });
+                    if !more {
+                        return;
                     }
-                    Ok(bytes) => self.tell(self.now(), ClientEvent::Received { connection, bytes }),
-                    Err(error) => self.lost(connection, error.to_string()),
                 }
+                Ok(Received::Nothing) => return,
+                Ok(Received::End) => {
+                    let error = Error::ConnectionLost("the node closed the connection".to_owned());
+                    return self.lost(connection, error);
+                }
+                Err(error) => return self.lost(connection, Error::ConnectionLost(error.to_string())),
             }
-            next = self
-                .sockets
-                .range(connection + 1..)
-                .next()
-                .map(|(connection, _)| *connection);
         }
-        progress
-    }
-
-    fn take_timer(&mut self, context: &mut Context<'_>) -> bool {
-        let due = |timer: &mut Pin<Box<Sleep>>| timer.as_mut().poll(context).is_ready();
-        let fired = self.timer.as_mut().is_some_and(due);
-        if fired {
-            self.timer = None;
-            self.tell(self.now(), ClientEvent::Timer);
-        }
-        fired
     }
 
     /// Writes what has gathered.
-    fn flush(&mut self, context: &mut Context<'_>) -> bool {
-        let mut broken = Vec::new();
-        for (connection, socket) in &mut self.sockets {
-            if let Err(error) = socket.flush(context) {
-                broken.push((*connection, error.to_string()));
+    fn flush(&mut self) {
+        while let Some(connection) = self.dirty.pop() {
+            let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
+                continue;
+            };
+            let before = socket.is_blocked();
+            let flushed = socket.flush().and_then(|()| match socket.is_blocked() {
+                blocked if blocked != before => self.poller.await_bytes(&*socket, connection, blocked),
+                _ => Ok(()),
+            });
+            if let Err(error) = flushed {
+                self.lost(connection, Error::ConnectionLost(error.to_string()));
             }
         }
-        let progress = !broken.is_empty();
-        for (connection, reason) in broken {
-            self.lost(connection, reason);
-        }
-        progress
     }
 
-    fn lost(&mut self, connection: u64, reason: String) {
-        let Some(socket) = self.sockets.remove(&connection) else {
-            return;
+    /// A connection is no more, or has not come about.
+    fn lost(&mut self, connection: u64, error: Error) {
+        let written = match self.links.remove(&connection) {
+            Some(Link::Open(socket)) => socket.written,
+            _ => 0,
         };
-        let event = ClientEvent::Disconnected {
+        self.tell(ClientEvent::Disconnected {
             connection,
-            written: socket.written,
-            error: Error::ConnectionLost(reason),
-        };
-        self.tell(self.now(), event);
+            written,
+            error,
+        });
+    }
+
+    fn end(&mut self) {
+        if !self.closed {
+            self.closed = true;
+            self.tell(ClientEvent::Close);
+        }
+    }
+
+    fn give_up(&mut self) {
+        (self.broken, self.closed) = (true, true);
+        self.calls.clear();
+        self.links.clear();
+        self.opened = None;
+    }
+
+    fn wake_task(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
     }
 }
 
-impl Future for Driver {
-    type Output = ();
+fn note_resolved(
+    resolved: &Weak<Mutex<Vec<Resolved>>>,
+    poller: &Weak<Poller>,
+    connection: u64,
+    addresses: io::Result<VecDeque<SocketAddr>>,
+) {
+    // A client that is gone dials nothing.
+    if let (Some(resolved), Some(poller)) = (resolved.upgrade(), poller.upgrade()) {
+        let mut resolved = resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.push((connection, addresses));
+        poller.notify();
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let driver = &mut *self;
-        loop {
-            let mut progress = driver.take_dialled(context);
-            progress |= driver.take_bytes(context);
-            progress |= driver.take_commands(context);
-            progress |= driver.take_timer(context);
-            progress |= driver.flush(context);
-            if !driver.closed && driver.abandoned && driver.core.in_flight() == 0 {
-                driver.closed = true;
-                driver.tell(driver.now(), ClientEvent::Close);
-            }
-            if driver.closed {
-                return Poll::Ready(());
-            }
-            if !progress {
-                return Poll::Pending;
-            }
-        }
+/// The error of a dial that failed.
+fn refused(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused(error.to_string()),
+        _ => Error::ConnectionLost(error.to_string()),
     }
 }

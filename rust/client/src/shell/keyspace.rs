@@ -6,7 +6,7 @@ use quorate_core::ids::KeyspaceId;
 use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Page, Request, Response, Written};
-use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceChange, KeyspaceSettings};
+use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceChange, KeyspaceSettings, Mode};
 use quorate_versions::{Context, WriteId};
 
 use super::{Call, Client, Reply, pipeline, reply};
@@ -44,6 +44,23 @@ pub struct Keyspace {
 }
 
 impl Client {
+    /// A keyspace in quorum mode by its definition.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a keyspace of another mode.
+    pub fn quorum(&self, definition: Definition) -> Result<Keyspace, Error> {
+        if definition.settings.mode != Mode::Quorum {
+            return Err(Error::invalid(format!(
+                "keyspace {:?} is not in quorum mode",
+                definition.settings.name
+            )));
+        }
+        Ok(Keyspace {
+            client: self.clone(),
+            definition,
+        })
+    }
+
     /// A keyspace that exists.
     ///
     /// # Errors
@@ -238,12 +255,28 @@ impl Keyspace {
         pipeline::run(&self.client, requests, how.call, entry).await
     }
 
+    /// One page of the keyspace, in key order.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::OutcomeUnknown`].
+    pub async fn page(&self, range: ScanRange, how: &How) -> Result<Reply<Page>, Error> {
+        let request = Request::Scan {
+            keyspace: self.id(),
+            start: range.start,
+            end: range.end,
+            after_start: range.after_start,
+            limit: page_size(range.page),
+            level: how.level,
+        };
+        self.client.ask(request, how.call, page).await
+    }
+
     /// Reads a part of the keyspace in key order, page by page; the timeout is that of each page.
     pub fn scan(&self, range: ScanRange, how: &How) -> Scan {
         let mut scan = Scan {
             client: self.client.clone(),
             keyspace: self.id(),
-            limit: if range.page == 0 { 500 } else { range.page },
+            limit: page_size(range.page),
             end: range.end,
             level: how.level,
             options: how.call,
@@ -253,6 +286,11 @@ impl Keyspace {
         scan.ask(range.start, range.after_start);
         scan
     }
+}
+
+/// Entries of one page.
+fn page_size(wanted: u32) -> u32 {
+    if wanted == 0 { 500 } else { wanted }
 }
 
 /// A scan under way. The next page is asked for while the one before is being consumed.

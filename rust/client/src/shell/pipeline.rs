@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use quorate_core::error::Error;
 use quorate_protocol::api::{Request, Response};
 
-use super::{Call, Client, Reply, in_task, reply};
+use super::{Call, Client, Reply, reply};
 use crate::core::CallOptions;
 
 /// How many calls of one pipeline are in flight.
@@ -30,15 +30,4 @@ pub(super) async fn run<T>(
         calls.extend(requests.next().map(|request| client.call(request, options)));
     }
     answers
-}
-
-/// [`run`] in a task of the runtime.
-pub(super) async fn run_in_task<T: Send + 'static>(
-    client: &Client,
-    requests: Vec<Request>,
-    options: CallOptions,
-    take: fn(Response) -> Option<T>,
-) -> Vec<Result<Reply<T>, Error>> {
-    let client = client.clone();
-    in_task(async move { run(&client, requests, options, take).await }).await
 }

@@ -1,6 +1,7 @@
 //! The client's shell against nodes on real sockets.
 
 mod bench;
+mod driving;
 mod fake;
 
 use std::sync::atomic::Ordering;

@@ -6,7 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from quorate import faults, flow
+from quorate.aio.opening import Opening
 from quorate.errors import Closed
+from quorate.fault_view import FaultView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,46 +16,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from quorate import _quorate
-    from quorate.board import Board
     from quorate.faults import Faults, Healed, LinkFault, Maker
+    from quorate.faults_client import FaultsClient
 
 __all__ = ["Fault", "FaultControl"]
-
-
-class FaultView:
-    """What there is to see of a fault that was made here."""
-
-    def __init__(self, made: LinkFault) -> None:
-        self._made = made
-        self._healed = False
-
-    @property
-    def id(self) -> str:
-        """Names the fault, on every node and in ``faults()``."""
-        return self._made.id
-
-    @property
-    def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Between whom it is, by name."""
-        return self._made.groups
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """The nodes that took it; one that was down then learns of it by ``restart()``."""
-        return self._made.nodes
-
-    @property
-    def healed(self) -> bool:
-        """Whether it was healed here."""
-        return self._healed
-
-    def to_dict(self) -> dict[str, object]:
-        """Describe the fault as plain data, as ``--json`` prints it."""
-        return self._made.to_dict()
-
-    def __repr__(self) -> str:
-        healed = ", healed" if self._healed else ""
-        return f"<Fault {self.id}: {self._made.between} {self._made.effect}{healed}>"
 
 
 class Fault(FaultView):
@@ -62,10 +28,10 @@ class Fault(FaultView):
     Examples
     --------
     >>> import quorate
-    >>> with quorate.Cluster(nodes=3) as cluster:
-    ...     fault = cluster.partition({"n1"}, {"n2", "n3"})
+    >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+    ...     fault = await cluster.partition({"n1"}, {"n2", "n3"})
     ...     fault.groups
-    ...     fault.heal()
+    ...     await fault.heal()
     ...     fault.healed
     (('n1',), ('n2', 'n3'))
     True
@@ -75,7 +41,7 @@ class Fault(FaultView):
         super().__init__(made)
         self._control = control
 
-    def heal(self) -> None:
+    async def heal(self) -> None:
         """End it; other faults stay. Healing twice is no error.
 
         Returns when the nodes see each other again, after five seconds at most.
@@ -87,16 +53,16 @@ class Fault(FaultView):
             count, as ``resume()`` tells it.
         """
         if not self._healed:
-            self._control._end([self.id])
+            await self._control._end([self.id])
             self._healed = True
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # A client that was closed meanwhile cannot heal anything.
         with contextlib.suppress(Closed):
-            self.heal()
+            await self.heal()
 
 
 class FaultControl:
@@ -104,9 +70,9 @@ class FaultControl:
 
     _client: _quorate.Client
     _timeout: float
-    _board: Board
+    _faults_client: FaultsClient
 
-    def partition(self, *groups: str | Iterable[str], one_way: bool = False) -> Fault:
+    def partition(self, *groups: str | Iterable[str], one_way: bool = False) -> Opening[Fault]:
         """Cut groups of nodes off from each other: nothing that one sends arrives at another.
 
         Clients still reach all nodes. Within a group, and between a group and nodes that are in none, all is well.
@@ -135,15 +101,16 @@ class FaultControl:
         Examples
         --------
         >>> import quorate
-        >>> with quorate.Cluster(nodes=5) as cluster:
-        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=5)
-        ...     with cluster.partition({"n1", "n2"}, {"n3", "n4", "n5"}):
-        ...         accounts.put("ada", "100").leader in ("n3", "n4", "n5")
+        >>> async with quorate.aio.Cluster(nodes=5) as cluster:
+        ...     accounts = await cluster.keyspace("accounts", mode="consensus", replicas=5)
+        ...     async with cluster.partition({"n1", "n2"}, {"n3", "n4", "n5"}):
+        ...         (await accounts.put("ada", "100")).leader in ("n3", "n4", "n5")
         True
         """
-        return self._begin(faults.partition(groups, one_way))
+        make = faults.partition(groups, one_way)
+        return Opening(lambda: self._begin(make))
 
-    def isolate(self, node: str) -> Fault:
+    def isolate(self, node: str) -> Opening[Fault]:
         """Cut one node off from all others, in both directions; clients still reach it.
 
         Parameters
@@ -166,14 +133,15 @@ class FaultControl:
         Examples
         --------
         >>> import quorate
-        >>> with quorate.Cluster(nodes=3) as cluster:
-        ...     accounts = cluster.keyspace("accounts", mode="consensus")
-        ...     leader = accounts.put("ada", "100").leader
-        ...     with cluster.isolate(leader):
-        ...         accounts.put("ada", "90").leader == leader
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     accounts = await cluster.keyspace("accounts", mode="consensus")
+        ...     leader = (await accounts.put("ada", "100")).leader
+        ...     async with cluster.isolate(leader):
+        ...         (await accounts.put("ada", "90")).leader == leader
         False
         """
-        return self._begin(faults.isolate(node))
+        make = faults.isolate(node)
+        return Opening(lambda: self._begin(make))
 
     def slow(
         self,
@@ -183,7 +151,7 @@ class FaultControl:
         delay: float = 0.0,
         jitter: float = 0.0,
         one_way: bool = False,
-    ) -> Fault:
+    ) -> Opening[Fault]:
         """Let everything between nodes arrive late; its order stays, and nothing is lost.
 
         Parameters
@@ -213,13 +181,14 @@ class FaultControl:
         --------
         >>> import quorate
         >>> from quorate import ALL
-        >>> with quorate.Cluster(nodes=3) as cluster:
-        ...     users = cluster.keyspace("users", mode="quorum")
-        ...     with cluster.slow({"n1", "n2"}, "n3", delay=0.05, jitter=0.01):
-        ...         users.put("user-1", "Ada", consistency=ALL).latency > 0.05
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     async with cluster.slow({"n1", "n2"}, "n3", delay=0.05, jitter=0.01):
+        ...         (await users.put("user-1", "Ada", consistency=ALL)).latency > 0.05
         True
         """
-        return self._begin(faults.slow(first, second, delay, jitter, one_way))
+        make = faults.slow(first, second, delay, jitter, one_way)
+        return Opening(lambda: self._begin(make))
 
     def lossy(
         self,
@@ -228,7 +197,7 @@ class FaultControl:
         *,
         percent: float,
         one_way: bool = False,
-    ) -> Fault:
+    ) -> Opening[Fault]:
         """Lose some of the messages between nodes, by chance. Heartbeats of links arrive: the link stays up.
 
         Parameters
@@ -255,16 +224,17 @@ class FaultControl:
         Examples
         --------
         >>> import quorate
-        >>> with quorate.Cluster(nodes=3) as cluster:
-        ...     users = cluster.keyspace("users", mode="quorum")
-        ...     with cluster.lossy("n1", {"n2", "n3"}, percent=10):
-        ...         written = users.put("user-1", "Ada")
-        ...     users.get("user-1").text
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     async with cluster.lossy("n1", {"n2", "n3"}, percent=10):
+        ...         written = await users.put("user-1", "Ada")
+        ...     (await users.get("user-1")).text
         'Ada'
         """
-        return self._begin(faults.lossy(first, second, percent, one_way))
+        make = faults.lossy(first, second, percent, one_way)
+        return Opening(lambda: self._begin(make))
 
-    def heal(self, *ids: str) -> tuple[str, ...]:
+    async def heal(self, *ids: str) -> tuple[str, ...]:
         """End all faults, whoever has made them, or only some.
 
         Returns when the nodes see each other again, after five seconds at most. Nodes that do not run have no faults
@@ -292,14 +262,14 @@ class FaultControl:
         Examples
         --------
         >>> import quorate
-        >>> with quorate.Cluster(nodes=3) as cluster:
-        ...     fault = cluster.isolate("n1")
-        ...     cluster.heal() == (fault.id,)
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     fault = await cluster.isolate("n1")
+        ...     await cluster.heal() == (fault.id,)
         True
         """
-        return self._heal(ids).checked()
+        return (await self._heal(ids)).checked()
 
-    def faults(self) -> Faults:
+    async def faults(self) -> Faults:
         """Ask every node which faults are in force.
 
         Returns
@@ -310,20 +280,20 @@ class FaultControl:
         Examples
         --------
         >>> import quorate
-        >>> with quorate.Cluster(nodes=3) as cluster:
-        ...     with cluster.slow("n1", "n2", delay=0.05):
-        ...         [(fault.between, fault.effect) for fault in cluster.faults()]
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     async with cluster.slow("n1", "n2", delay=0.05):
+        ...         [(fault.between, fault.effect) for fault in await cluster.faults()]
         [('n1 <-> n2', '50 ms late')]
         """
-        return flow.run(self._client, self._board.report(self._timeout))
+        return await flow.run_async(self._client, self._faults_client.report(self._timeout))
 
-    def _begin(self, make: Maker) -> Fault:
-        return Fault(self, flow.run(self._client, self._board.begin(make, self._timeout)))
+    async def _begin(self, make: Maker) -> Fault:
+        return Fault(self, await flow.run_async(self._client, self._faults_client.begin(make, self._timeout)))
 
-    def _end(self, ids: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-        return flow.run(self._client, self._board.end(ids, self._timeout)).checked()
+    async def _end(self, ids: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+        return (await flow.run_async(self._client, self._faults_client.end(ids, self._timeout))).checked()
 
-    def _heal(self, ids: tuple[str, ...] | list[str]) -> Healed:
+    async def _heal(self, ids: tuple[str, ...] | list[str]) -> Healed:
         if ids:
-            flow.run(self._client, self._board.named(ids, self._timeout))
-        return flow.run(self._client, self._board.end(ids or None, self._timeout))
+            await flow.run_async(self._client, self._faults_client.named(ids, self._timeout))
+        return await flow.run_async(self._client, self._faults_client.end(ids or None, self._timeout))

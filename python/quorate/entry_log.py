@@ -1,18 +1,19 @@
+# Generated from aio/entry_log.py by python/generate_sync.py: change that file, then run it.
 """The log of entries of a consensus keyspace, beside its keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate import arguments, levels, sharding
-from quorate.records import Appended
+from quorate import arguments, entry_pages, levels, modes
+from quorate.results import Appended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from quorate.consensus_answers import LogEntry
     from quorate.levels import ReadConsistency
     from quorate.owner import Owner
-    from quorate.records import LogEntry
     from quorate.topology import KeyspaceInfo
 
 __all__ = ["EntryLog"]
@@ -24,9 +25,9 @@ class EntryLog:
     def __init__(self, connection: Owner, info: KeyspaceInfo, ring_hash: str) -> None:
         self._connection = connection
         self._info = info
-        self._shards = connection._client.consensus(info.id, info.name, sharding.groups(info), ring_hash)
+        self._calls = connection._client.consensus(info.id, info.name, info.group_members(), ring_hash)
 
-    @sharding.only_in_quorum
+    @modes.rejects_arguments_of_quorum
     def append(
         self,
         data: str | bytes,
@@ -73,14 +74,14 @@ class EntryLog:
         ['up', 'down', 'up again']
         """
         connection = self._connection
-        source = sharding.source_text(source)
-        raw = self._shards.append(
+        source = arguments.text(source, "source")
+        raw = self._calls.append(
             source,
             arguments.value_bytes(data),
             arguments.seconds(timeout, connection.timeout),
             arguments.switch(trace, "trace"),
-        )
-        return sharding.appended(Appended, source, raw, connection.trace)
+        ).wait()
+        return Appended(raw, source, connection)
 
     def entries(
         self,
@@ -128,13 +129,14 @@ class EntryLog:
         if source is None:
             wanted = list(range(self._info.shards))
         else:
-            wanted = [self._shards.shard_of_source(sharding.source_text(source))]
-        pages = sharding.EntryPages(wanted, after, source, limit, page_size)
+            wanted = [self._calls.shard_of_source(arguments.text(source, "source"))]
+        pages = entry_pages.EntryPages(wanted, after, source, limit, page_size)
         stale = levels.is_stale(consistency)
         return self._entries(pages, stale, arguments.seconds(timeout, self._connection.timeout))
 
-    def _entries(self, pages: sharding.EntryPages, stale: bool, timeout: float) -> Iterator[LogEntry]:
+    def _entries(self, pages: entry_pages.EntryPages, stale: bool, timeout: float) -> Iterator[LogEntry]:
         while (wanted := pages.request()) is not None:
             asked, size = wanted
-            found = self._shards.entries(asked, size, stale, timeout)
-            yield from pages.feed(asked, found)
+            found = self._calls.entries(asked, size, stale, timeout).wait()
+            for entry in pages.feed(asked, found):
+                yield entry

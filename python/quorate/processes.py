@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from quorate.plan import Plan
 
-__all__ = ["Fleet"]
+__all__ = ["Processes"]
 
 _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
@@ -45,10 +45,10 @@ _LOCK_PATIENCE = 6.0
 # Seconds for all nodes to write down that the cluster is formed.
 _FORM_PATIENCE = 30.0
 
-_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
+_fleets: weakref.WeakSet[Processes] = weakref.WeakSet()
 
 
-class Fleet:
+class Processes:
     """The running processes of a plan, started once: `start`, then `form` when the cluster is ready, then `close`.
 
     Parameters

@@ -2,14 +2,13 @@
 
 What is in force is what the nodes say: a shell and a program that break the same cluster see, and do not undo, what the
 other does. Nothing here runs a process or a client: the operations are `quorate.flow.Flow` bodies that
-`quorate.injection` and `quorate.aio.injection` share.
+`quorate.fault_api` and `quorate.aio.fault_api` share.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,13 +26,13 @@ from quorate.errors import (
     Unavailable,
 )
 from quorate.faults import IDLE, Faults, Healed, LinkFault, Maker, merged, severed, to_wire
-from quorate.flow import Call, Flow, Pause
+from quorate.flow import Call, Flow, Pause, now
 
 if TYPE_CHECKING:
-    from quorate.operations import Roster
+    from quorate.operations import MemberCache
     from quorate.topology import Member
 
-__all__ = ["Board"]
+__all__ = ["FaultsClient"]
 
 MEND_PATIENCE = 5.0
 """Seconds, at most, that nodes are given to find each other again when a fault is healed."""
@@ -51,17 +50,17 @@ def _ended(error: QuorateError) -> bool:
     return isinstance(error, (Closed, ConnectionRefused))
 
 
-class Board:
+class FaultsClient:
     """The faults of one cluster, as one of its clients makes and heals them.
 
     Parameters
     ----------
-    roster : Roster
+    cache : MemberCache
         Who the members are.
     """
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
+    def __init__(self, cache: MemberCache) -> None:
+        self._cache = cache
         self._own: dict[str, LinkFault] = {}
         """What was made here and not healed since: it counts when no node can tell, as all of them have ended."""
         self._fresh: set[str] = set()
@@ -179,14 +178,14 @@ class Board:
         members = yield from self._members(timeout)
         (self_,) = (member for member in members if member.name == name)
         others = [member for member in members if member is not self_]
-        deadline = time.monotonic() + timeout
+        deadline = (yield from now()) + timeout
         has = frozenset[str]() if fresh else None
         try:
             while True:
                 told, _ = yield from self._listen(others, len(members), timeout)
                 settled = {node: answer for node, answer in told.items() if node not in self._fresh}
                 wanted = merged(settled) if settled else tuple(self._own.values())
-                if has == _effects(wanted) or (has is not None and time.monotonic() > deadline):
+                if has == _effects(wanted) or (has is not None and (yield from now()) > deadline):
                     return
                 if not (yield from self._replace(self_, wanted, deadline)):
                     return
@@ -209,12 +208,12 @@ class Board:
                 (answer,) = yield Call("faults", ([member.number], change, PROBE_TIMEOUT))
                 if isinstance(answer, str):
                     return True
-            if not isinstance(answer, _NO_ANSWER) or time.monotonic() > deadline:
+            if not isinstance(answer, _NO_ANSWER) or (yield from now()) > deadline:
                 raise answer
             yield Pause(_PAUSE)
 
     def _members(self, timeout: float) -> Flow[tuple[Member, ...]]:
-        return (yield from self._roster.topology(timeout)).members
+        return (yield from self._cache.topology(timeout)).members
 
     def _known(self, members: Sequence[Member], timeout: float) -> Flow[tuple[LinkFault, ...]]:
         told, _ = yield from self._listen(members, len(members), timeout)
@@ -288,8 +287,8 @@ def _mended(members: Sequence[Member], pairs: Collection[frozenset[str]], timeou
     """
     names = {name for pair in pairs for name in pair}
     asked = [member for member in members if member.name in names]
-    deadline = time.monotonic() + MEND_PATIENCE
-    while asked and time.monotonic() < deadline:
+    deadline = (yield from now()) + MEND_PATIENCE
+    while asked and (yield from now()) < deadline:
         limit = min(timeout, PROBE_TIMEOUT)
         answers = yield Call("ask", ([member.number for member in asked], "status", 0, limit))
         seen = {

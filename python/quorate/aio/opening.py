@@ -1,0 +1,44 @@
+"""What is to be: await it, or enter it with ``async with``, which also ends it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+    from types import TracebackType
+
+__all__ = ["Opening"]
+
+T = TypeVar("T", bound=AbstractAsyncContextManager[Any, Any])
+
+
+class Opening(Generic[T]):
+    """A connection or a fault to be. Awaited, it is that; entered, it ends with the block.
+
+    Parameters
+    ----------
+    begin : callable
+        Returns the coroutine that opens it.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._begin = begin
+        self._opened: T | None = None
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> T:
+        self._opened = opened = await self._begin()
+        return opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.__aexit__(kind, error, traceback)

@@ -1,0 +1,78 @@
+"""The conditions of writes to consensus keyspaces: which version a key must have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from quorate import arguments
+from quorate.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from quorate.arguments import KeyT
+
+__all__ = ["conditional", "expected"]
+
+_VERSIONS = 2**63 - 1
+
+
+def expected(if_version: int | None, if_absent: bool) -> int | None:
+    """Turn the condition of a write into the version that the key must have: 0 if it must be absent, ``None`` for any.
+
+    Raises
+    ------
+    InvalidArgument
+        For both conditions, or a version that cannot be one.
+    """
+    if arguments.switch(if_absent, "if_absent"):
+        if if_version is not None:
+            raise InvalidArgument(f"if_version={if_version!r} and if_absent: give one of them")
+        return 0
+    return None if if_version is None else arguments.whole_number(if_version, "if_version", 0, _VERSIONS)
+
+
+def conditional(
+    items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
+    if_version: Mapping[KeyT, int] | None,
+    if_absent: bool | Iterable[KeyT],
+) -> tuple[list[tuple[KeyT, bytes]], list[tuple[bytes, bytes, int | None]]]:
+    """Code the pairs of a put_many, each with the version that its key must have, as of `expected`.
+
+    Raises
+    ------
+    InvalidArgument
+        For a condition on a key that is not written, two on one key, or a version that cannot be one.
+    """
+    pairs, batches = arguments.put_batches(items)
+    coded = [pair for batch in batches for pair in batch]
+    written = {key for key, _ in coded}
+    versions: dict[bytes, int] = {}
+
+    def demand(key: KeyT, version: int, name: str) -> None:
+        raw = arguments.key_bytes(key)
+        if raw not in written:
+            raise InvalidArgument(f"{name} names key {key!r:.40}, which is not among the items: leave it out")
+        if raw in versions:
+            raise InvalidArgument(f"key {key!r:.40} has two conditions: give one of them")
+        versions[raw] = version
+
+    if if_version is not None:
+        if not isinstance(if_version, Mapping):
+            raise InvalidArgument(f"if_version={if_version!r:.40}: give a mapping of keys to versions")
+        for key, version in if_version.items():
+            demand(
+                key, arguments.whole_number(version, f"if_version[{key!r:.40}]", 0, _VERSIONS), "if_version"
+            )
+    if isinstance(if_absent, bool):
+        if if_absent and versions:
+            raise InvalidArgument(
+                "if_version and if_absent=True: list the keys that must be absent in if_absent"
+            )
+        if if_absent:
+            versions = dict.fromkeys(written, 0)
+    else:
+        for absent in arguments.elements(if_absent, "if_absent"):
+            demand(absent, 0, "if_absent")
+    return pairs, [(key, value, versions.get(key)) for key, value in coded]
