@@ -30,7 +30,7 @@ mod _quorate {
     #[pymodule_export]
     use crate::answers::{RawEntry, RawPage, RawVersion, RawWrite};
     #[pymodule_export]
-    use crate::bench::bench;
+    use crate::bench::{BenchRun, bench};
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
