@@ -70,8 +70,8 @@ class Case:
     def __str__(self) -> str:
         return f"{self.operation} at {self.level}, {self.way}"
 
-    def options(self) -> dict[str, str]:
-        """Return what the client is told besides keys and values; puts of a consensus keyspace have no level."""
+    def options(self) -> dict[str, Any]:
+        """Return the options of the call; puts of a consensus keyspace have no level."""
         return {} if self.level == "consensus" else {"consistency": self.level}
 
 
@@ -195,7 +195,7 @@ class Bench:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         row = json.loads(done.stdout.splitlines()[-1])
         assert row["errors"] == row["misses"] == 0, row
-        return row["ops_per_s"] * case.batch
+        return float(row["ops_per_s"]) * case.batch
 
 
 class Redis:

@@ -21,13 +21,13 @@ from itertools import product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, background, levels
+from quorate import _quorate, background, flow, levels, operations
 from quorate.arguments import parse_endpoints
 from quorate.cli.bench_report import named, show_rows
 from quorate.cli.data import connection
 from quorate.cli.output import document
 from quorate.cli.workloads import resolve
-from quorate.errors import InvalidArgument, KeyspaceExists, NotFound, QuorateError
+from quorate.errors import InvalidArgument, NotFound, QuorateError
 from quorate.rendering import tracker
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
     from quorate.cli.workloads import Workload
     from quorate.connection import Connection
-    from quorate.consensus import ConsensusKeyspace
-    from quorate.keyspace import Keyspace
     from quorate.settings import Settings
+    from quorate.topology import KeyspaceInfo
 
 __all__ = ["bench"]
 
@@ -77,7 +76,7 @@ def bench(arguments: Namespace, settings: Settings) -> int:
         ):
             _check_levels(runs, keyspace.replicas)
             fixed = {
-                "keyspace": keyspace.info.id,
+                "keyspace": keyspace.id,
                 "keys": arguments.keys,
                 "value_size": workload.value_size,
                 "batch": workload.batch,
@@ -227,16 +226,20 @@ def _rate(text: str) -> float:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP interrupt as Ctrl-C does, so that nothing is left behind after them either."""
+    """Have SIGTERM and SIGHUP interrupt as Ctrl-C does; all of them once, so that cleaning up is not interrupted."""
+    interrupted = False
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # Under nohup it stays ignored.
-            if signal.getsignal(number) == signal.SIG_DFL:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What is ignored, as under nohup, stays so.
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, interrupt)
     try:
         yield
@@ -263,32 +266,33 @@ def _cluster(
 @contextmanager
 def _keyspace(
     client: Connection, name: str, workload: Workload, replicas: int | None, *, keep: bool
-) -> Iterator[Keyspace | ConsensusKeyspace]:
+) -> Iterator[KeyspaceInfo]:
     """Open the keyspace; one that is created here is dropped at the end, whatever ends it."""
-    ours = not keep and all(info.name != name for info in client.keyspaces())
-    opened = None
+    made: list[tuple[KeyspaceInfo, bool]] = []
+
+    def make() -> None:
+        settings = (workload.mode, replicas, None, None, None, workload.shards, None)
+        made.append(flow.run(client._client, operations.create_keyspace(name, *settings, client.timeout)))
+
     try:
-        opened = client.keyspace(name, mode=workload.mode, replicas=replicas, shards=workload.shards)
-        yield opened
-    except KeyspaceExists:
-        # Somebody else was faster.
-        ours = False
-        raise
+        # An interruption must not come between the creation and the answer that it is new. A list of keyspaces is no
+        # substitute: a node may lag behind, and list what is gone or miss what is there.
+        background.run(make)
+        yield made[0][0]
     finally:
-        if ours:
-            made = None if opened is None else opened.info.id
-            background.run(lambda: _drop(client, name, made))
+        if made and made[0][1] and not keep:
+            _drop(client, made[0][0])
 
 
-def _drop(client: Connection, name: str, made: int | None) -> None:
+def _drop(client: Connection, made: KeyspaceInfo) -> None:
     """Drop the keyspace, unless another one has its name by now."""
     try:
-        if made is None or any(info.id == made for info in client.keyspaces()):
-            client.drop_keyspace(name)
+        if all(info.name != made.name or info.id == made.id for info in client.keyspaces()):
+            client.drop_keyspace(made.name)
     except NotFound:
         pass
     except QuorateError as error:
-        print(f"quorate: warning: keyspace {name!r} is left behind: {error}", file=sys.stderr)
+        print(f"quorate: warning: keyspace {made.name!r} is left behind: {error}", file=sys.stderr)
 
 
 def _measure(

@@ -1,10 +1,10 @@
 //! The load generator of `quorate bench`, over the real client protocol.
 //!
-//! Without a rate it is a **closed loop**: a constant number of workers each do one operation after the other. That tells
-//! how much a cluster can do with so many operations in flight. With a rate it is an **open loop**: operations are to start
-//! on a schedule, whatever became of those before, and the latency of each counts from its scheduled start ([`schedule`]).
-//! That tells how long operations take at that load. The workers are then a bound: what cannot be started because all of
-//! them are busy waits, and its wait counts.
+//! Without a rate it is a **closed loop**: a constant number of workers each do one operation after the other. It measures
+//! the throughput at that many operations in flight. With a rate it is an **open loop**: operations start on a schedule,
+//! independently of earlier ones, and the latency of each counts from its scheduled start ([`schedule`]). It measures the
+//! latency at that load. The workers are then a limit: an operation that cannot start because all of them are busy waits,
+//! and its wait counts.
 //!
 //! The report has the fields, and the keys and values have the shape, of the generator that measures the systems Quorate
 //! is compared with, so that lines of both can stand in one table.

@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(place, begun + Duration::from_millis(10 * number));
             assert!(place <= Instant::now(), "not before it is due");
         }
-        // Whoever is slow gets the places that have become due meanwhile, and after the end none.
+        // After the end no place is taken any more.
         while Instant::now() < end {
             std::thread::yield_now();
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;
 use quorate_protocol::api::Response;
-use quorate_protocol::keyspace::Mode;
+use quorate_protocol::keyspace::{Keyspace, Mode};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -61,7 +61,7 @@ async fn watched(
         };
         clients.push(Client::connect_with(endpoints.clone(), connect).await?);
     }
-    let consensus = consensus(&clients[0], options.keyspace).await?;
+    let consensus = consensus(&clients[0], &options).await?;
     let in_consensus = consensus.is_some();
     if options.operation == Operation::Append && !in_consensus {
         return Err(Error::invalid(
@@ -115,18 +115,30 @@ async fn watched(
 }
 
 /// The keyspace, if it is in consensus mode.
-async fn consensus(client: &Client, id: KeyspaceId) -> Result<Option<Consensus>, Error> {
-    let all = client.keyspaces().await?;
-    let Some(found) = all.into_iter().find(|keyspace| keyspace.id == id) else {
-        return Err(Error::NotFound(format!(
-            "there is no keyspace {id}: create it first"
-        )));
-    };
+async fn consensus(client: &Client, options: &Options) -> Result<Option<Consensus>, Error> {
+    let found = definition(client, options.keyspace, Duration::from_secs_f64(options.timeout)).await?;
     if found.settings.mode == Mode::Quorum {
         return Ok(None);
     }
     let hash = client.topology().await?.ring.hash;
     client.consensus(found, hash).map(Some)
+}
+
+/// The keyspace of this number. The node that is asked may hear of a new one later than the node that created it.
+async fn definition(client: &Client, id: KeyspaceId, patience: Duration) -> Result<Keyspace, Error> {
+    let begun = Instant::now();
+    loop {
+        let all = client.keyspaces().await?;
+        if let Some(found) = all.into_iter().find(|keyspace| keyspace.id == id) {
+            return Ok(found);
+        }
+        if begun.elapsed() >= patience {
+            return Err(Error::NotFound(format!(
+                "there is no keyspace {id}: create it first"
+            )));
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    }
 }
 
 async fn work(client: Client, plan: Arc<Plan>, number: u64) {
@@ -205,7 +217,7 @@ impl Run {
         let plan = Arc::new(OnceLock::new());
         let watch = Arc::clone(&plan);
         let measure = move || {
-            // Whoever has dropped the receiver wants no report.
+            // A receiver that is gone was dropped or interrupted.
             let _gone = done.send(run_blocking(endpoints, options, &watch, stopped));
         };
         let thread = std::thread::Builder::new()

@@ -55,7 +55,7 @@ impl Schedule {
         self.next
     }
 
-    /// Goes on to the one after it.
+    /// Advances to the one after it.
     pub(super) fn advance(&mut self) {
         match self.arrivals {
             Arrivals::Even => {
@@ -70,7 +70,7 @@ impl Schedule {
         }
     }
 
-    /// How many are to start until a moment, inclusively; goes on to the first one after it.
+    /// How many are to start until a moment, inclusively; advances to the first one after it.
     pub(super) fn take_due(&mut self, now: Duration) -> usize {
         let mut due = 0;
         while self.next <= now {

@@ -135,7 +135,7 @@ async fn a_run_can_be_watched_and_stopped() {
     while run.progress() == 0.0 || counted() < 100 {
         assert!(begun.elapsed() < PATIENCE);
         let waiting = tokio::time::timeout(Duration::from_millis(5), run.report()).await;
-        assert!(waiting.is_err(), "it goes on: {waiting:?}");
+        assert!(waiting.is_err(), "it is still running: {waiting:?}");
     }
     assert!(run.progress() < 1.0);
     run.stop();
