@@ -59,8 +59,8 @@ class Case:
     def way(self) -> str:
         """How the operations follow each other."""
         if self.batch > 1:
-            return f"batches of {self.batch}"
-        return f"{self.tasks} tasks" if self.tasks else "one by one"
+            return f"batch {self.batch}"
+        return f"{self.tasks} tasks" if self.tasks else "serial"
 
     @property
     def in_flight(self) -> int:
@@ -268,13 +268,14 @@ def show(rows: list[dict[str, Any]], others: list[str]) -> None:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
         padding=(0, 1, 0, 0),
         title="medians per second (in batches: keys)",
         title_justify="left",
     )
     for name in ("operation", "level", ""):
         table.add_column(name)
-    for name in ("Python", *others, *(f"Python/{name}" for name in others)):
+    for name in ("Python", *others, *(f"Python/\n{name}" for name in others)):
         table.add_column(name, justify="right")
     for row in rows:
         rates = (f"{row[f'{name}_per_s']:,.0f}" for name in ("python", *others))

@@ -41,7 +41,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if row["rate_held"] is False:
             yield (
                 f"[yellow]the rate was not held[/] for {named(row)}, {row['concurrency']} in flight: asked for"
-                f" {number(row['rate'])}/s, achieved {row['ops_per_s']:,.0f}/s; {row['unstarted']:,} had not started"
+                f" {number(row['rate'])}/s, achieved {_rate(row['ops_per_s'])}/s; {row['unstarted']:,} had not started"
                 " at the end and count with their wait: lower --rate, or raise --concurrency"
             )
 
@@ -76,12 +76,16 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "in flight": str(row["concurrency"]),
         "rate": "" if row["rate"] is None else number(row["rate"]),
-        "ops/s": f"[{colour}]{row['ops_per_s']:,.0f}[/]",
-        "keys/s": f"{row['ops_per_s'] * row['batch']:,.0f}",
+        "ops/s": f"[{colour}]{_rate(row['ops_per_s'])}[/]",
+        "keys/s": _rate(row["ops_per_s"] * row["batch"]),
         **{name: _milliseconds(row[field]) if measured else "" for name, field in quantiles.items()},
         "misses": f"[yellow]{row['misses']:,}[/]" if row["misses"] else "0",
         "errors": f"[red]{row['errors']:,}[/]" if row["errors"] else "0",
     }
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def _milliseconds(micros: int) -> str:

@@ -153,7 +153,7 @@ impl Tally {
             value_bytes: options.value_size,
             rate: options.rate,
             arrivals: options.rate.map(|_| options.arrivals),
-            ops_per_s: (self.done as f64 / secs).round(),
+            ops_per_s: cents(self.done as f64 / secs),
             p50_us: self.latencies.value_at_quantile(0.5),
             p99_us: self.latencies.value_at_quantile(0.99),
             p999_us: self.latencies.value_at_quantile(0.999),
