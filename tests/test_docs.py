@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -63,6 +64,40 @@ def test_the_benchmarks_run(shared):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=50)
         assert done.returncode == 0, done.stderr
         assert "median" in done.stdout
+
+
+def measured(*arguments):
+    """What the benchmark of the Python client prints and says."""
+    command = [sys.executable, ROOT / "examples" / "benchmarks" / "python_client.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_the_benchmark_of_the_python_client_runs():
+    quick = ("--rounds", "2", "--seconds", "0.1", "--redis", "127.0.0.1:1", "--json")
+    rows = []
+    for only in ("get at QUORUM", "put at consensus", "many at QUORUM, batch 64"):
+        printed, said = measured(*quick, "--only", only)
+        assert said.startswith("redis is skipped: ")
+        rows += map(json.loads, printed.splitlines())
+    assert [(row["operation"], row["level"], row["tasks"], row["batch"]) for row in rows] == [
+        ("get", "QUORUM", 0, 1),
+        ("get", "QUORUM", 64, 1),
+        ("put", "consensus", 0, 1),
+        ("put", "consensus", 64, 1),
+    ] + [(operation, "QUORUM", 0, 64) for operation in ("get_many", "put_many")]
+    for row in rows:
+        assert row["python_per_s"] > 0
+        low, high = row["python_bench_range"]
+        assert 0 < low <= row["python_bench"] <= high
+
+
+def test_the_benchmark_of_the_python_client_draws_a_table():
+    drawn, said = measured("--rounds", "1", "--seconds", "0.1", "--only", "get at STALE, serial")
+    assert said == ""
+    for word in ("medians", "Python/", "bench", "STALE", "serial"):
+        assert word in drawn
 
 
 def test_the_commands_of_the_readme_run():

@@ -163,6 +163,30 @@ def open_keyspace(
     given = (mode, replicas, read, write, read_repair, shards, snapshot_every)
     if all(setting is None for setting in given):
         return (yield from find_keyspace(name, timeout))
+    info, _ = yield from create_keyspace(name, *given, timeout)
+    return info
+
+
+def create_keyspace(
+    name: str,
+    mode: str | None,
+    replicas: int | None,
+    read: Consistency | None,
+    write: Consistency | None,
+    read_repair: str | None,
+    shards: int | None,
+    snapshot_every: int | None,
+    timeout: float,
+) -> Flow[tuple[KeyspaceInfo, bool]]:
+    """Create a keyspace, or find the same one; returns whether it is new, too.
+
+    Raises
+    ------
+    InvalidArgument
+        For settings that make no sense.
+    KeyspaceExists
+        When there is one with other settings.
+    """
     if mode not in (None, "quorum", "consensus"):
         raise InvalidArgument(f'mode {mode!r}: use "quorum" or "consensus"')
     consensus = mode == "consensus"
@@ -194,8 +218,8 @@ def open_keyspace(
         "shards": 1 if shards is None else shards,
         "snapshot_every": SNAPSHOT_EVERY if snapshot_every is None else snapshot_every,
     }
-    found = yield Call("create_keyspace", (json.dumps(settings), timeout))
-    return keyspace_info(json.loads(found))
+    found = json.loads((yield Call("create_keyspace", (json.dumps(settings), timeout))))
+    return keyspace_info(found), found["created"]
 
 
 def ring_hash(info: KeyspaceInfo, timeout: float) -> Flow[str | None]:

@@ -154,7 +154,9 @@ def size(count: int) -> str:
 
 
 @contextmanager
-def tracker(description: str, total: int, *, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+def tracker(
+    description: str, total: int, *, show: bool | None = None, counted: bool = True
+) -> Iterator[Callable[[int], None]]:
     """Count progress; a bar appears on stderr once the work has taken a second.
 
     Parameters
@@ -165,6 +167,8 @@ def tracker(description: str, total: int, *, show: bool | None = None) -> Iterat
         How many steps it has.
     show : bool, optional
         Whether a bar may appear; by default when stderr is a terminal.
+    counted : bool
+        Whether the steps are shown as numbers, or as a percentage because they stand for nothing.
 
     Yields
     ------
@@ -175,12 +179,19 @@ def tracker(description: str, total: int, *, show: bool | None = None) -> Iterat
         yield lambda _steps: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if counted else TaskProgressColumn(),
         TimeRemainingColumn(),
     )
     # A notebook would need a package of widgets for rich's own way to show a bar; it can show one line that is

@@ -1,109 +1,151 @@
 """``quorate bench``: operations per second and latencies, measured by a loop in Rust over the client protocol.
 
-The loop runs in this process and the nodes in theirs. Every request is one operation; the number in flight is held
-constant (a closed loop). With ``--json`` each run is one line in the format of the peers that Quorate is compared with.
+The loop runs in this process and the nodes in theirs. Without ``--rate`` the number of operations in flight is held
+constant (a closed loop). With it, operations start on a schedule (an open loop), and the latency of each counts from
+its scheduled start: what had to wait because the cluster stalled is not left out. Leaving it out is what Gil Tene calls
+coordinated omission; see wrk2 (https://github.com/giltene/wrk2) and HdrHistogram (http://hdrhistogram.org).
+
+With ``--json`` each run is one line in the format of the peers that Quorate is compared with.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
+import threading
 import time
 from contextlib import contextmanager
 from itertools import product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from quorate import _quorate, levels
+from quorate import _quorate, background, flow, levels, operations
 from quorate.arguments import parse_endpoints
+from quorate.cli.bench_report import named, show_rows
 from quorate.cli.data import connection
-from quorate.cli.output import document, show
-from quorate.errors import InvalidArgument
-from quorate.rendering import listing
+from quorate.cli.output import document
+from quorate.cli.workloads import resolve
+from quorate.errors import InvalidArgument, NotFound, QuorateError
+from quorate.rendering import tracker
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rich.console import RenderableType
-
+    from quorate.cli.workloads import Workload
     from quorate.connection import Connection
-    from quorate.consensus import ConsensusKeyspace
-    from quorate.keyspace import Keyspace
     from quorate.settings import Settings
+    from quorate.topology import KeyspaceInfo
 
 __all__ = ["bench"]
 
-_OPERATIONS = ("load", "write", "read", "mixed")
+_OPERATIONS = ("load", "write", "read", "mixed", "append")
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _REPLICAS = 3
 _LONGEST = 86_400
+_MAX_RATE = 1_000_000
+_LOOK = 0.1
+_STEPS = 1000
 
 
 def bench(arguments: Namespace, settings: Settings) -> int:
     """Measure every combination that was asked for; the exit status is 1 when any operation failed."""
-    operations = _listed(arguments.operations, _OPERATIONS, "--operations")
-    concurrencies = [_whole(text, "--concurrency") for text in arguments.concurrency.split(",")]
-    consensus = arguments.mode == "consensus"
-    if arguments.shards is not None and not consensus:
-        raise InvalidArgument(f"--shards {arguments.shards}: only with --mode consensus")
-    named = arguments.consistency or ("LINEARIZABLE" if consensus else "QUORUM")
-    consistencies = [_level(text.strip(), consensus=consensus) for text in named.split(",")]
-    _check_sizes(arguments)
+    workload = resolve(arguments)
     remote = settings.given("endpoints") and arguments.nodes is None
-    replicas = arguments.replicas
+    nodes = settings["nodes"] if settings.given("nodes") else workload.nodes or settings["nodes"]
+    runs = _runs(arguments, workload)
+    _check_sizes(arguments, workload)
+    if arguments.keep and not remote:
+        raise InvalidArgument("--keep: only with --endpoints: a cluster that is started here leaves nothing")
+    replicas = workload.replicas
     if replicas is None and not remote:
-        replicas = min(_REPLICAS, settings["nodes"])
-    if replicas is not None and not consensus:
-        _check_levels(consistencies, replicas)
+        replicas = min(_REPLICAS, nodes)
+    if replicas is not None:
+        _check_levels(runs, replicas)
+    rows: list[dict[str, Any]] = []
+    try:
+        with (
+            _interruptible(),
+            _cluster(settings, nodes, remote=remote) as (client, endpoints, pids),
+            _keyspace(
+                client, _name(arguments, workload), workload, replicas, keep=arguments.keep
+            ) as keyspace,
+        ):
+            _check_levels(runs, keyspace.replicas)
+            fixed = {
+                "keyspace": keyspace.id,
+                "keys": arguments.keys,
+                "value_size": workload.value_size,
+                "batch": workload.batch,
+                "read_percent": workload.read_percent,
+                "duration": arguments.duration,
+                "warmup": arguments.warmup,
+                "connections": arguments.connections,
+                "timeout": client.timeout,
+                "secret": settings["secret"] or "",
+            }
+            for number, run in enumerate(runs, 1):
+                bar = f"{number} of {len(runs)}: {named(run)}, {run['concurrency']} in flight"
+                show = not arguments.json and sys.stderr.isatty()
+                row = _measure(endpoints, {**fixed, **_wire(run, workload)}, pids, bar, show=show)
+                rows.append(row)
+                if arguments.json:
+                    document(row)
+    finally:
+        # Also what was measured before an interruption or a failure.
+        if rows and not arguments.json:
+            show_rows(rows, f"preset {arguments.preset}: {workload}" if arguments.preset else "")
+    return 1 if any(row["errors"] for row in rows) else 0
+
+
+def _runs(arguments: Namespace, workload: Workload) -> list[dict[str, Any]]:
+    """List what is to be measured: each operation at each level, each number in flight and each rate."""
+    operations = _listed(workload.operations, _OPERATIONS, "--operations")
+    concurrencies = [_whole(text, "--concurrency") for text in workload.concurrency.split(",")]
+    rates = [None] if arguments.rate is None else [_rate(text) for text in arguments.rate.split(",")]
+    consensus = workload.mode == "consensus"
+    if workload.shards is not None and not consensus:
+        raise InvalidArgument(f"--shards {workload.shards}: only with --mode consensus")
+    if "append" in operations and not consensus:
+        raise InvalidArgument("--operations append: only keyspaces of --mode consensus have a log of entries")
+    if arguments.read_percent is not None and "mixed" not in operations:
+        raise InvalidArgument(f"--read-percent {arguments.read_percent}: only with --operations mixed")
+    if arguments.arrivals is not None and arguments.rate is None:
+        raise InvalidArgument(f"--arrivals {arguments.arrivals}: only with --rate")
+    names = workload.consistency or ("LINEARIZABLE" if consensus else "QUORUM")
+    consistencies = [_level(text.strip(), consensus=consensus) for text in names.split(",")]
     if "load" not in operations and not arguments.no_load and {"read", "mixed"} & set(operations):
         operations.insert(0, "load")
-    rows = []
-    with _cluster(settings, remote=remote) as (client, endpoints, pids):
-        keyspace: Keyspace | ConsensusKeyspace
-        if consensus:
-            name = arguments.keyspace or "bench-consensus"
-            keyspace = client.keyspace(name, mode="consensus", replicas=replicas, shards=arguments.shards)
-        else:
-            keyspace = client.keyspace(arguments.keyspace or "bench", mode="quorum", replicas=replicas)
-            _check_levels(consistencies, keyspace.replicas)
-        options = {
-            "keyspace": keyspace.info.id,
-            "keys": arguments.keys,
-            "value_size": arguments.value_size,
-            "duration": arguments.duration,
-            "warmup": arguments.warmup,
-            "connections": arguments.connections,
-            "timeout": client.timeout,
-            "secret": settings["secret"] or "",
-        }
-        runs = list(product(consistencies, operations, concurrencies))
-        if consensus:
-            # The level is one of reads.
-            runs = [run for run in runs if run[0] == consistencies[0] or run[1] in ("read", "mixed")]
-        # One load is enough: it writes every key, at the highest concurrency.
-        loads = sorted((run for run in runs if run[1] == "load"), key=itemgetter(2))
-        runs = loads[-1:] + [run for run in runs if run[1] != "load"]
-        for level, operation, concurrency in runs:
-            wanted = {**options, "operation": operation, "concurrency": concurrency}
-            wanted["reads" if consensus else "level"] = level
-            row = _measure(endpoints, wanted, pids)
-            rows.append(row)
-            if arguments.json:
-                document(row)
-    if not arguments.json:
-        from rich.markup import escape
+    keys = ("level", "op", "concurrency", "rate")
+    runs = [
+        dict(zip(keys, run, strict=True)) for run in product(consistencies, operations, concurrencies, rates)
+    ]
+    if consensus:
+        # The level is one of reads.
+        first = consistencies[0]
+        runs = [run for run in runs if run["level"] == first or run["op"] in ("read", "mixed")]
+    for run in runs:
+        run["arrivals"] = arguments.arrivals or "even"
+    # One load is enough: it writes every key, at the highest concurrency, as fast as it can be.
+    loads = sorted((run for run in runs if run["op"] == "load"), key=itemgetter("concurrency"))
+    return [{**run, "rate": None} for run in loads[-1:]] + [run for run in runs if run["op"] != "load"]
 
-        show(_table(rows))
-        for row in rows:
-            if row["errors"]:
-                show(
-                    f"[red]{row['errors']:,} {_named(row)} failed[/], the first one: {escape(row['first_error'])}"
-                )
-            if row["misses"]:
-                show(f"[yellow]{row['misses']:,} {_named(row)} found nothing[/]: leave out --no-load")
-    return 1 if any(row["errors"] for row in rows) else 0
+
+def _wire(run: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
+    """Put a run as the loop takes it."""
+    wire = {"operation": run["op"], **{name: run[name] for name in ("concurrency", "rate", "arrivals")}}
+    return {**wire, "reads" if workload.mode == "consensus" else "level": run["level"]}
+
+
+def _name(arguments: Namespace, workload: Workload) -> str:
+    """Name the keyspace; those of presets have names of their own, because their settings differ."""
+    if arguments.keyspace is not None:
+        return str(arguments.keyspace)
+    parts = ["bench", *(["consensus"] if workload.mode == "consensus" else [])]
+    return "-".join([*parts, *([arguments.preset.lower()] if arguments.preset else [])])
 
 
 def _level(text: str, *, consensus: bool) -> str | None:
@@ -114,15 +156,28 @@ def _level(text: str, *, consensus: bool) -> str | None:
     return None if level is None else str(level)
 
 
-def _check_sizes(arguments: Namespace) -> None:
+def _check_sizes(arguments: Namespace, workload: Workload) -> None:
     """Refuse what no cluster would take, before one is started or loaded."""
-    for name in ("keys", "connections"):
-        _whole(getattr(arguments, name), f"--{name}")
-    if arguments.replicas is not None:
-        _whole(arguments.replicas, "--replicas")
-    if not 0 < arguments.value_size <= _quorate.MAX_VALUE_BYTES:
+    for name, value in (
+        ("keys", arguments.keys),
+        ("connections", arguments.connections),
+        ("replicas", 1 if workload.replicas is None else workload.replicas),
+        ("batch", workload.batch),
+    ):
+        _whole(value, f"--{name}")
+    if not 0 < workload.value_size <= _quorate.MAX_VALUE_BYTES:
         raise InvalidArgument(
-            f"--value-size {arguments.value_size}: a value has 1 to {_quorate.MAX_VALUE_BYTES} bytes"
+            f"--value-size {workload.value_size}: a value has 1 to {_quorate.MAX_VALUE_BYTES} bytes"
+        )
+    if not 0 <= workload.read_percent <= 100:
+        raise InvalidArgument(f"--read-percent {workload.read_percent}: give 0 to 100")
+    if workload.batch > arguments.keys:
+        raise InvalidArgument(f"--batch {workload.batch}: there are only --keys {arguments.keys}")
+    most = _quorate.MAX_VALUE_BYTES // workload.value_size
+    if workload.mode == "consensus" and workload.batch > most:
+        raise InvalidArgument(
+            f"--batch {workload.batch}: in mode consensus a batch is one request: with --value-size"
+            f" {workload.value_size} it has room for {most}"
         )
     for name, least in (("duration", 0.001), ("warmup", 0.0)):
         value = getattr(arguments, name)
@@ -130,9 +185,9 @@ def _check_sizes(arguments: Namespace) -> None:
             raise InvalidArgument(f"--{name} {value:g}: give {least:g} to {_LONGEST} seconds")
 
 
-def _check_levels(consistencies: Sequence[str | None], replicas: int) -> None:
+def _check_levels(runs: Sequence[Mapping[str, Any]], replicas: int) -> None:
     """Refuse levels that no operation could reach."""
-    for name in consistencies:
+    for name in {run["level"] for run in runs} - {"linearizable", "stale"}:
         level = None if name is None else levels.from_wire(name)
         required = level.required(replicas) if isinstance(level, levels.Level) else level or 1
         if required > replicas:
@@ -160,8 +215,44 @@ def _whole(value: str | int, option: str) -> int:
     return number
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= _MAX_RATE:
+        raise InvalidArgument(f"--rate {text}: give operations per second, above 0 and up to {_MAX_RATE}")
+    return rate
+
+
 @contextmanager
-def _cluster(settings: Settings, *, remote: bool) -> Iterator[tuple[Connection, list[str], list[int]]]:
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP interrupt as Ctrl-C does; all of them once, so that cleaning up is not interrupted."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What is ignored, as under nohup, stays so.
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _cluster(
+    settings: Settings, nodes: int, *, remote: bool
+) -> Iterator[tuple[Connection, list[str], list[int]]]:
     """Connect to the cluster that is named, or start one here."""
     from quorate.cluster import Cluster
 
@@ -169,15 +260,60 @@ def _cluster(settings: Settings, *, remote: bool) -> Iterator[tuple[Connection, 
         with connection(settings) as client:
             yield client, parse_endpoints(settings["endpoints"]), []
     else:
-        with Cluster(settings["nodes"], timeout=settings["timeout"]) as cluster:
+        with Cluster(nodes, timeout=settings["timeout"]) as cluster:
             yield cluster, parse_endpoints(cluster.endpoints), [node.pid for node in cluster]
 
 
-def _measure(endpoints: list[str], options: Mapping[str, Any], pids: Sequence[int]) -> dict[str, Any]:
+@contextmanager
+def _keyspace(
+    client: Connection, name: str, workload: Workload, replicas: int | None, *, keep: bool
+) -> Iterator[KeyspaceInfo]:
+    """Open the keyspace; one that is created here is dropped at the end, whatever ends it."""
+    made: list[tuple[KeyspaceInfo, bool]] = []
+
+    def make() -> None:
+        settings = (workload.mode, replicas, None, None, None, workload.shards, None)
+        made.append(flow.run(client._client, operations.create_keyspace(name, *settings, client.timeout)))
+
+    try:
+        # An interruption must not come between the creation and the answer that it is new. A list of keyspaces is no
+        # substitute: a node may lag behind, and list what is gone or miss what is there.
+        background.run(make)
+        yield made[0][0]
+    finally:
+        if made and made[0][1] and not keep:
+            _drop(client, made[0][0])
+
+
+def _drop(client: Connection, made: KeyspaceInfo) -> None:
+    """Drop the keyspace, unless another one has its name by now."""
+    try:
+        # Ids rise: a smaller one is of a keyspace that is gone, on a node that lags behind.
+        if all(info.name != made.name or info.id <= made.id for info in client.keyspaces()):
+            client.drop_keyspace(made.name)
+    except NotFound:
+        pass
+    except QuorateError as error:
+        print(f"quorate: warning: keyspace {made.name!r} is left behind: {error}", file=sys.stderr)
+
+
+def _measure(
+    endpoints: list[str], options: Mapping[str, Any], pids: Sequence[int], bar: str, *, show: bool
+) -> dict[str, Any]:
     """Run once, and add what the nodes of this machine spent on it."""
     before = [_cpu_seconds(pid) for pid in pids]
     begun = time.monotonic()
-    row: dict[str, Any] = json.loads(_quorate.bench(endpoints, json.dumps(options)).wait())
+    run = _quorate.BenchRun(endpoints, json.dumps(options))
+    try:
+        with tracker(bar, _STEPS, show=show, counted=False) as advance:
+            shown = 0
+            while (report := run.wait(_LOOK)) is None:
+                steps = int(run.progress * _STEPS)
+                advance(steps - shown)
+                shown = steps
+    finally:
+        run.stop()
+    row: dict[str, Any] = json.loads(report)
     seconds = time.monotonic() - begun
     if pids:
         spent = zip(pids, before, strict=True)
@@ -195,27 +331,3 @@ def _cpu_seconds(pid: int) -> float:
 def _resident_bytes(pid: int) -> int:
     with open(f"/proc/{pid}/statm", "rb") as source:  # noqa: PTH123
         return int(source.read().split()[1]) * _PAGE
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    """Name what a run did, as in ``read at QUORUM``."""
-    what = {"read": "reads", "mixed": "operations"}.get(row["op"], "writes")
-    return f"{what} at {row['level']}" if row["level"] else what
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = listing("operation", "level")
-    for name in ("in flight", "ops/s", "p50 ms", "p99 ms", "p99.9 ms", "misses", "errors"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        measured = row["ops_per_s"] > 0
-        table.add_row(
-            row["op"],
-            row["level"] or "",
-            str(row["concurrency"]),
-            f"[bold]{row['ops_per_s']:,.0f}[/]",
-            *(f"{row[name] / 1e3:.2f}" if measured else "" for name in ("p50_us", "p99_us", "p999_us")),
-            f"[yellow]{row['misses']:,}[/]" if row["misses"] else "0",
-            f"[red]{row['errors']:,}[/]" if row["errors"] else "0",
-        )
-    return table

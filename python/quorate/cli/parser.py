@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from quorate.cli.workloads import PRESETS, preset_lines
 from quorate.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -18,6 +20,13 @@ _EPILOG = """\
 Settings come from arguments, then QUORATE_* variables (QUORATE_ENDPOINTS, QUORATE_TIMEOUT, ...), then a TOML file
 (--config, QUORATE_CONFIG or ./quorate.toml). Exit status: 0 done, 1 the operation failed, 2 wrong usage.
 """
+
+_OPEN_LOOP = """\
+With --rate, operations start on a schedule, not when the last one has ended,
+and the latency of each counts from its scheduled start. An operation that
+cannot start because --concurrency are in flight waits, and its wait counts.
+In a closed loop a cluster that stalls delays the very operations that would
+show it ("coordinated omission": see Gil Tene's wrk2 and HdrHistogram)."""
 
 
 def _late(target: str) -> Callable[..., int]:
@@ -282,17 +291,28 @@ def _faults(commands: _Commands) -> None:
 
 def _bench(commands: _Commands) -> None:
     bench = commands.add("bench", "bench:bench", "measure operations per second and latency", connects=True)
+    bench.formatter_class = argparse.RawDescriptionHelpFormatter
+    bench.epilog = textwrap.fill(_EPILOG.strip(), 78)
     bench.add_argument(
         "--nodes", type=int, metavar="N", help="start so many nodes here (3, unless --endpoints is given)"
     )
-    bench.add_argument(
-        "--operations", default="write,read", metavar="OP,...", help="load, write, read, mixed (write,read)"
-    )
+    bench.add_argument("--operations", metavar="OP,...", help="load, write, read, mixed, append (write,read)")
     bench.add_argument("--no-load", action="store_true", help="do not write all keys before anything is read")
-    bench.add_argument("--concurrency", default="64", metavar="N,...", help="requests in flight (64)")
+    bench.add_argument(
+        "--read-percent", type=int, metavar="N", help="of a hundred mixed operations, how many read (50)"
+    )
+    bench.add_argument(
+        "--concurrency", metavar="N,...", help="operations in flight (64); with --rate, at most"
+    )
     bench.add_argument("--duration", type=float, default=5.0, metavar="SECONDS", help="of each run (5)")
     bench.add_argument("--warmup", type=float, default=1.0, metavar="SECONDS", help="before each run (1)")
-    bench.add_argument("--value-size", type=int, default=100, metavar="BYTES", help="of each value (100)")
+    bench.add_argument("--value-size", type=int, metavar="BYTES", help="of each value (100)")
+    bench.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="keys of each operation (1): one request of one shard in mode consensus, else N requests together",
+    )
     bench.add_argument(
         "--keys", type=int, default=10_000, metavar="N", help="how many keys there are (10000)"
     )
@@ -308,8 +328,22 @@ def _bench(commands: _Commands) -> None:
         metavar="LEVEL,...",
         help="levels to measure (QUORUM); in mode consensus of reads (LINEARIZABLE)",
     )
-    bench.add_argument(
-        "--mode", choices=("quorum", "consensus"), default="quorum", help="of the keyspace (quorum)"
-    )
+    bench.add_argument("--mode", choices=("quorum", "consensus"), help="of the keyspace (quorum)")
     bench.add_argument("--shards", type=int, metavar="N", help="in mode consensus: Raft groups (1)")
-    bench.add_argument("--keyspace", help="where to write (bench, or bench-consensus)")
+    bench.add_argument(
+        "--keyspace", help="where to write (bench, or bench-consensus; for preset A bench-a, and so on)"
+    )
+    bench.add_argument(
+        "--keep", action="store_true", help="do not drop the keyspace at the end if it was created for this"
+    )
+    open_loop = bench.add_argument_group("open loop", _OPEN_LOOP)
+    open_loop.add_argument("--rate", metavar="N,...", help="operations per second to start, in all")
+    open_loop.add_argument(
+        "--arrivals",
+        choices=("even", "poisson"),
+        help="spacing of the starts: even (default), or at random as of many independent users",
+    )
+    presets = bench.add_argument_group(
+        "presets", f"{preset_lines()}\n\nWhat is given as an option overrides the preset's."
+    )
+    presets.add_argument("--preset", type=str.upper, choices=tuple(PRESETS), help="measure this load")

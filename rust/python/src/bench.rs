@@ -1,17 +1,64 @@
 //! The load generator.
 
+use std::pin::pin;
+
 use pyo3::prelude::*;
-use quorate_client::bench::{Options, run_apart};
+use quorate_client::bench::{Options, Run};
+use quorate_client::shell::block_on;
 use quorate_core::error::Error;
 
 use crate::call::{PendingCall, pending};
+use crate::errors::exception;
 use crate::operations::json;
+use crate::requests::duration;
 
-/// Measure a cluster once; options and report are JSON.
+/// Measure a cluster once; options and report are JSON. A call that is interrupted stops the measurement.
 #[pyfunction]
 pub(crate) fn bench(py: Python<'_>, endpoints: Vec<String>, options: &str) -> PyResult<PendingCall> {
+    let measuring = start(endpoints, options).map(|mut run| async move { json(&run.report().await?) });
+    pending(py, None, measuring)
+}
+
+fn start(endpoints: Vec<String>, options: &str) -> Result<Run, Error> {
     let options = serde_json::from_str::<Options>(options)
-        .map_err(|error| Error::invalid(format!("these are not a benchmark's options: {error}")));
-    let measuring = |options| async move { json(&run_apart(endpoints, options).await?) };
-    pending(py, None, options.map(measuring))
+        .map_err(|error| Error::invalid(format!("these are not a benchmark's options: {error}")))?;
+    Run::start(endpoints, options)
+}
+
+/// A running measurement, which one thread can watch and stop.
+#[pyclass(module = "quorate._quorate")]
+pub(crate) struct BenchRun {
+    run: Run,
+}
+
+#[pymethods]
+impl BenchRun {
+    #[new]
+    fn new(py: Python<'_>, endpoints: Vec<String>, options: &str) -> PyResult<Self> {
+        let run = start(endpoints, options).map_err(|error| exception(py, error))?;
+        Ok(BenchRun { run })
+    }
+
+    /// Returns the report once it is complete, or nothing after so many seconds or a signal.
+    fn wait(&mut self, py: Python<'_>, seconds: f64) -> PyResult<Option<String>> {
+        let (run, patience) = (&mut self.run, duration(seconds));
+        let report = py.detach(|| block_on(pin!(run.report()), Some(patience)));
+        py.check_signals()?;
+        report
+            .map(|report| json(&report?))
+            .transpose()
+            .map_err(|error| exception(py, error))
+    }
+
+    /// The share of the run that is complete, from 0 to 1.
+    #[getter]
+    fn progress(&self) -> f64 {
+        self.run.progress()
+    }
+
+    /// Stop it; no request is sent after this returns.
+    fn stop(&mut self, py: Python<'_>) {
+        let run = &mut self.run;
+        py.detach(|| run.stop());
+    }
 }

@@ -34,7 +34,7 @@ mod _quorate {
     #[pymodule_export]
     use crate::asyncio::Executor;
     #[pymodule_export]
-    use crate::bench::bench;
+    use crate::bench::{BenchRun, bench};
     #[pymodule_export]
     use crate::call::PendingCall;
     #[pymodule_export]

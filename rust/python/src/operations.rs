@@ -6,6 +6,7 @@ use quorate_client::{CallOptions, ConnectOptions, Outcome};
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_protocol::api::{Request, Response};
+use quorate_protocol::keyspace::Keyspace;
 use serde::Serialize;
 
 use crate::answers::Each;
@@ -63,10 +64,18 @@ pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     }
 }
 
+/// A keyspace, and whether it is new.
+#[derive(Serialize)]
+struct Created {
+    #[serde(flatten)]
+    keyspace: Keyspace,
+    created: bool,
+}
+
 /// An answer that Python reads as JSON, or the metrics as they are.
 fn description(outcome: Outcome) -> Result<String, Error> {
     match outcome.result? {
-        Response::Keyspace { keyspace, created: _ } => json(&keyspace),
+        Response::Keyspace { keyspace, created } => json(&Created { keyspace, created }),
         Response::Keyspaces(keyspaces) => json(&keyspaces),
         Response::Membership(membership) => json(&membership),
         Response::Status(status) => json(&status),

@@ -44,7 +44,10 @@ impl EventLoop {
     /// The system's: too many watches.
     pub fn attach(&self, driver: &Driver) -> io::Result<()> {
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !drivers.iter().any(|known| known.as_ptr() == Arc::as_ptr(&driver.0)) {
+        if !drivers
+            .iter()
+            .any(|known| known.as_ptr() == Arc::as_ptr(&driver.0))
+        {
             watch(&self.epoll, driver)?;
             drivers.push(Arc::downgrade(&driver.0));
         }
