@@ -136,7 +136,7 @@ impl Control {
                 timing: surroundings.raft,
                 snapshots: Snapshots::OnDemand,
                 snapshot_every: 1_000,
-                kept_entries: 500,
+                retained_entries: 500,
                 ..Settings::default()
             },
             bugs: surroundings.bugs,

@@ -39,10 +39,10 @@ use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_raft::Raft;
 use quorate_raft::action::{Action, Notice};
-use quorate_raft::event::{Proposal, QueryError, Question};
+use quorate_raft::event::{Proposal, QueryError, ReadRequest};
 use quorate_raft::message::Message as RaftMessage;
 use quorate_raft::pending::{PendingRequests, Resolved, SWEEP_TIMER};
-use quorate_raft::server::{Refusal, Turn as RaftTurn};
+use quorate_raft::server::{Rejection, Turn as RaftTurn};
 use quorate_raft::sessions::logged;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
@@ -110,37 +110,37 @@ impl<M: Machine> Host<M> {
         let group = setup.group;
         let members = setup.initial.clone();
         let (state, marker) = found.beginning.state(group)?;
-        let kept = found.log.kept.clone();
+        let snapshot_ref = found.log.snapshot_ref.clone();
         let base = found
             .log
             .recovered
             .log_start
             .as_ref()
             .map_or(LogIndex(0), |start| start.base.index);
-        let behind = kept
+        let behind = snapshot_ref
             .as_ref()
-            .filter(|kept| kept.meta.position.index > marker.applied.index);
+            .filter(|snapshot_ref| snapshot_ref.meta.position.index > marker.applied.index);
         if base > marker.applied.index && behind.is_none() {
             return Err(format!(
                 "the rows have {} and the log begins behind {base}: entries between are lost",
                 marker.applied
             ));
         }
-        let reaches = found.log.recovered.reaches();
-        if marker.applied.index > reaches {
+        let last_index = found.log.recovered.last_index();
+        if marker.applied.index > last_index {
             return Err(format!(
-                "the rows have {} and the log ends at {reaches}: entries that were acknowledged may be lost",
+                "the rows have {} and the log ends at {last_index}: entries that were acknowledged may be lost",
                 marker.applied
             ));
         }
-        let restore = behind.map(|kept| (kept.meta.position, kept.handle));
+        let restore = behind.map(|snapshot_ref| (snapshot_ref.meta.position, snapshot_ref.handle));
         let mut recovered = found.log.recovered;
         recovered.applied = marker.applied.index;
         let mut actions = Vec::new();
         let mut raft_turn = RaftTurn {
             now: turn.now,
             rng: turn.rng,
-            outputs: &mut actions,
+            actions: &mut actions,
         };
         let mut raft = Raft::start(setup, recovered, &mut raft_turn);
         for node in members.members().filter(|node| !alive.contains(node)) {
@@ -152,7 +152,7 @@ impl<M: Machine> Host<M> {
             generation: 0,
             raft,
             pipeline: Pipeline::new(group, state, marker),
-            snapshots: SnapshotManager::new(group, kept.map(|kept| kept.handle)),
+            snapshots: SnapshotManager::new(group, snapshot_ref.map(|snapshot_ref| snapshot_ref.handle)),
             waiting: PendingRequests::default(),
             news: Vec::new(),
             broken: None,
@@ -241,33 +241,33 @@ impl<M: Machine> Host<M> {
         &mut self,
         proposals: Vec<Proposal<M::Command>>,
         turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let time = turn.now.wall;
         let (waiting, commands): (Vec<_>, Vec<_>) = proposals
             .into_iter()
             .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
             .unzip();
         let first = self.drive(turn, |raft, turn| raft.propose(commands, turn))?;
-        self.waiting.expect(first, waiting);
+        self.waiting.add_proposals(first, waiting);
         Ok(())
     }
 
     /// A question waits for its read index; [`Host::take_ready`] gives it back.
-    pub(crate) fn ask(&mut self, question: Question, turn: &mut Turn<'_>) {
+    pub(crate) fn ask(&mut self, question: ReadRequest, turn: &mut Turn<'_>) {
         let id = question.id;
-        self.waiting.ask(question);
+        self.waiting.add_read(question);
         self.drive(turn, |raft, turn| raft.read(vec![id], turn));
     }
 
     /// A question that needs no read index: it may be answered as soon as there are rows.
-    pub(crate) fn ask_stale(&mut self, question: Question) {
+    pub(crate) fn ask_stale(&mut self, question: ReadRequest) {
         let id = question.id;
-        self.waiting.ask(question);
-        self.waiting.ready(vec![id], LogIndex(0));
+        self.waiting.add_read(question);
+        self.waiting.reads_ready(vec![id], LogIndex(0));
     }
 
     /// The questions that may be answered from what is applied.
-    pub(crate) fn take_ready(&mut self) -> Vec<Question> {
+    pub(crate) fn take_ready(&mut self) -> Vec<ReadRequest> {
         self.waiting.take_ready(self.pipeline.applied())
     }
 
@@ -321,7 +321,7 @@ impl<M: Machine> Host<M> {
     /// The server stops: whoever waits for it hears that nothing more is known.
     pub(crate) fn end(&mut self) {
         let mut resolved = Vec::new();
-        self.waiting.end(&mut resolved);
+        self.waiting.fail_all(&mut resolved);
         self.resolve(resolved);
     }
 
@@ -354,7 +354,7 @@ impl<M: Machine> Host<M> {
         let mut raft_turn = RaftTurn {
             now: turn.now,
             rng: turn.rng,
-            outputs: &mut actions,
+            actions: &mut actions,
         };
         let result = call(&mut self.raft, &mut raft_turn);
         self.perform(actions, turn);
@@ -382,11 +382,11 @@ impl<M: Machine> Host<M> {
                     self.broken.get_or_insert(why);
                 }
             }
-            Action::ReadReady { ids, index } => self.waiting.ready(ids, index),
+            Action::ReadReady { ids, index } => self.waiting.reads_ready(ids, index),
             Action::ReadFailed { ids, leader } => {
                 let mut resolved = Vec::new();
                 self.waiting
-                    .fail(ids, QueryError::NotLeader { leader }, &mut resolved);
+                    .fail_reads(ids, QueryError::NotLeader { leader }, &mut resolved);
                 self.resolve(resolved);
             }
             Action::TakeSnapshot { .. } => self.snapshots.take(turn),
@@ -396,9 +396,12 @@ impl<M: Machine> Host<M> {
                 offset,
                 length,
             } => {
-                let kept = self.raft.kept().filter(|kept| kept.meta.position == position);
+                let snapshot_ref = self
+                    .raft
+                    .snapshot_ref()
+                    .filter(|snapshot_ref| snapshot_ref.meta.position == position);
                 // There is no file 0, and to hear so is the answer.
-                let handle = kept.map_or(0, |kept| kept.handle);
+                let handle = snapshot_ref.map_or(0, |snapshot_ref| snapshot_ref.handle);
                 self.snapshots
                     .read_chunk(to, handle, (position, offset, length), turn);
             }
@@ -410,7 +413,7 @@ impl<M: Machine> Host<M> {
                 let handle = self.snapshots.received(position);
                 self.restore(position, handle, turn);
             }
-            Action::SnapshotKept { handle } => {
+            Action::SnapshotDurable { handle } => {
                 self.snapshots.keep(handle, turn);
                 self.tidy(turn);
             }
@@ -454,7 +457,7 @@ impl<M: Machine> Host<M> {
         self.pipeline.restore(position);
         self.news.push(News::RowsReplaced);
         let mut resolved = Vec::new();
-        self.waiting.forget(position.index, &mut resolved);
+        self.waiting.snapshot_installed(position.index, &mut resolved);
         self.resolve(resolved);
         self.snapshots.load(position, handle, turn);
     }

@@ -21,7 +21,7 @@ pub(crate) fn timeline(group: GroupId, notice: &Notice) -> Option<TimelineEvent>
             leader: *leader,
         },
         Notice::QuorumLost { term } => TimelineEvent::QuorumLost { group, term: term.0 },
-        Notice::Cut { from } => TimelineEvent::LogCut { group, from: from.0 },
+        Notice::LogTruncated { from } => TimelineEvent::LogCut { group, from: from.0 },
         Notice::SnapshotTaken { position } => TimelineEvent::SnapshotTaken {
             group,
             index: position.index.0,

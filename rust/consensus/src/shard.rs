@@ -121,9 +121,9 @@ impl Shard {
                 settings: Settings {
                     timing: surroundings.raft,
                     snapshots: Snapshots::OnDemand,
-                    ages: true,
+                    track_staleness: true,
                     snapshot_every: every,
-                    kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
+                    retained_entries: defaults.retained_entries.min(every.div_ceil(2)),
                     ..defaults
                 },
                 bugs: surroundings.bugs,

@@ -13,8 +13,8 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect};
 use quorate_protocol::topology::MAX_VOTERS;
-use quorate_raft::event::{ProposeError, Question, ReadLevel};
-use quorate_raft::server::Refusal;
+use quorate_raft::event::{ProposeError, ReadLevel, ReadRequest};
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::Answer;
 use quorate_raft::types::LogPosition;
 use quorate_versions::WriteId;
@@ -218,7 +218,7 @@ impl Control {
                     PendingKind::List => turn.now.instant + LIST_PATIENCE,
                     _ => ask.give_up,
                 };
-                let query = Question {
+                let query = ReadRequest {
                     id,
                     deadline: ask.give_up.min(patience),
                     level: ReadLevel::Linearizable,
@@ -309,7 +309,7 @@ impl Control {
         match &result {
             Ok(_) => ask.attempts.settled(),
             Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
-            Err(ProposeError::NotCommitted | ProposeError::Refused(_) | ProposeError::Session(_)) => {
+            Err(ProposeError::NotCommitted | ProposeError::Rejected(_) | ProposeError::Session(_)) => {
                 ask.attempts.declined();
             }
         }
@@ -319,18 +319,18 @@ impl Control {
             Err(ProposeError::Session(error)) => {
                 panic!("a command outside of a session was refused: {error}")
             }
-            Err(ProposeError::NotCommitted | ProposeError::Refused(Refusal::NotLeader { .. })) => {
+            Err(ProposeError::NotCommitted | ProposeError::Rejected(Rejection::NotLeader { .. })) => {
                 self.pause(id, turn.now);
             }
             Err(ProposeError::OutcomeUnknown) => self.end(id, self.unknown(), turn),
-            Err(ProposeError::Refused(Refusal::Overloaded)) => {
+            Err(ProposeError::Rejected(Rejection::Overloaded)) => {
                 let error = Error::Overloaded(format!(
                     "{} has too many changes of the control plane under way: try again later",
                     self.me()
                 ));
                 self.end(id, error, turn);
             }
-            Err(ProposeError::Refused(Refusal::StorageFull)) => {
+            Err(ProposeError::Rejected(Rejection::StorageFull)) => {
                 let error = Error::StorageFull(format!(
                     "the disk of {}, which leads the control plane, is full and nothing was changed: raise \
                      map_size_bytes in its configuration or free space, then retry",

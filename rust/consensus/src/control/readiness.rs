@@ -12,7 +12,7 @@ use quorate_protocol::control_command::Outcome;
 use quorate_protocol::keyspace::Mode;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, RoleId};
-use quorate_raft::event::{Question, ReadLevel};
+use quorate_raft::event::{ReadLevel, ReadRequest};
 
 use crate::control::pending::{Attempt, PendingKind, PendingRequest};
 use crate::control::{Control, PUSH, SERVE_PATIENCE};
@@ -32,7 +32,7 @@ impl Control {
             },
         );
         // The round of heartbeats that a read needs tells the others what is committed.
-        let push = Question {
+        let push = ReadRequest {
             id: PUSH,
             deadline: until,
             level: ReadLevel::Linearizable,

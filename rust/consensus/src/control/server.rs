@@ -5,9 +5,9 @@ use quorate_core::store::Rows;
 use quorate_core::time::Instant;
 use quorate_protocol::control_command::{Change, Outcome};
 use quorate_protocol::role::RoleId;
-use quorate_raft::event::{Proposal, ProposeError, Question};
+use quorate_raft::event::{Proposal, ProposeError, ReadRequest};
 use quorate_raft::pending::Resolved;
-use quorate_raft::server::Refusal;
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::Request as LogRequest;
 
 use crate::control::Control;
@@ -71,7 +71,7 @@ impl Control {
 
     /// A change is to stand in the log.
     pub(super) fn put_into_log(&mut self, id: u64, deadline: Instant, change: Change, turn: &mut Turn<'_>) {
-        let mut refusal = Some(Refusal::NotLeader { leader: None });
+        let mut refusal = Some(Rejection::NotLeader { leader: None });
         self.drive(turn, |host, turn| {
             let proposal = Proposal {
                 id,
@@ -81,12 +81,12 @@ impl Control {
             refusal = host.propose(vec![proposal], turn).err();
         });
         if let Some(refusal) = refusal {
-            self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+            self.proposed(id, Err(ProposeError::Rejected(refusal)), turn);
         }
     }
 
     /// What the leader has committed is to be known here.
-    pub(super) fn ask_leader(&mut self, question: Question, turn: &mut Turn<'_>) {
+    pub(super) fn ask_leader(&mut self, question: ReadRequest, turn: &mut Turn<'_>) {
         match &self.phase {
             Phase::Running(_) => self.drive(turn, |host, turn| host.ask(question, turn)),
             _ => self.queried(question.id, false, turn),

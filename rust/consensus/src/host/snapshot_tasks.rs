@@ -42,7 +42,8 @@ impl<M: Machine> Host<M> {
     /// Forgets files that nobody needs, when that cannot take one that somebody is about to need.
     pub(super) fn tidy(&mut self, turn: &mut Turn<'_>) {
         // The record of another may be on its way to the disk.
-        let recorded = self.raft.kept().map(|kept| kept.handle) == self.snapshots.current;
+        let recorded =
+            self.raft.snapshot_ref().map(|snapshot_ref| snapshot_ref.handle) == self.snapshots.current;
         if recorded && self.snapshots.may_forget(self.raft.log().commit()) {
             self.snapshots.forget_others(turn);
         }
@@ -130,7 +131,7 @@ impl<M: Machine> Host<M> {
         let flushed = self.snapshots.flushed;
         if !self.snapshots.taking && self.raft.is_worth_compacting(flushed) {
             self.drive(turn, |raft, turn| raft.flushed(flushed, turn));
-            if self.raft.kept().is_none() && self.snapshots.current.take().is_some() {
+            if self.raft.snapshot_ref().is_none() && self.snapshots.current.take().is_some() {
                 // The rows stand for the beginning of the log again.
                 self.snapshots.untidy = true;
                 self.tidy(turn);

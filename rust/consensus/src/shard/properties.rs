@@ -110,7 +110,7 @@ impl Run {
         }
         if below(4) > 0 {
             settings.snapshot_every = 4 + below(20);
-            settings.kept_entries = below(6);
+            settings.retained_entries = below(6);
             settings.chunk_bytes = 60 + below(300) as u32;
             settings.chunk_window = 2;
         }

@@ -6,12 +6,12 @@ use quorate_core::error::Error;
 use quorate_core::store::Rows;
 use quorate_core::time::Instant;
 use quorate_protocol::api::View;
-use quorate_raft::event::Question;
+use quorate_raft::event::ReadRequest;
 
 /// A request whose rows are being read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Reading {
-    pub(super) question: Question,
+    pub(super) question: ReadRequest,
     pub(super) view: View,
     /// Everything that was acknowledged before this is in it, if anything is known.
     pub(super) since: Option<Instant>,

@@ -10,7 +10,7 @@ use quorate_core::error::Error;
 use quorate_core::store::{Query, Rows, Table};
 use quorate_protocol::api::{Record, Request, Response, View};
 use quorate_protocol::role::Effect;
-use quorate_raft::event::{Question, ReadLevel};
+use quorate_raft::event::{ReadLevel, ReadRequest};
 
 use crate::rows;
 use crate::shard::reading::Reading;
@@ -40,7 +40,7 @@ impl Server {
         }
     }
 
-    fn start_reading(&mut self, question: Question, turn: &mut Turn<'_>) {
+    fn start_reading(&mut self, question: ReadRequest, turn: &mut Turn<'_>) {
         let (group, id) = (self.group, question.id);
         let Some(ask) = self.pending.get(&id) else { return };
         let get = |key| Query::Get {

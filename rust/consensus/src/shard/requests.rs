@@ -11,8 +11,8 @@ use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect, RoleId};
 use quorate_protocol::shard_command::{Command, Outcome};
-use quorate_raft::event::{ProposeError, QueryError, Question, ReadLevel};
-use quorate_raft::server::Refusal;
+use quorate_raft::event::{ProposeError, QueryError, ReadLevel, ReadRequest};
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError};
 use quorate_raft::types::LogPosition;
 
@@ -133,7 +133,7 @@ impl Server {
             }
             Err(refusal) => {
                 for id in ids {
-                    self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+                    self.proposed(id, Err(ProposeError::Rejected(refusal)), turn);
                 }
             }
         }
@@ -164,15 +164,15 @@ impl Server {
                 Err(Error::SessionExpired(error.to_string()))
             }
             Err(ProposeError::NotCommitted) => return self.turn_away(id, self.host.raft().leader(), turn),
-            Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
+            Err(ProposeError::Rejected(Rejection::NotLeader { leader })) => {
                 return self.turn_away(id, leader, turn);
             }
             Err(ProposeError::OutcomeUnknown) => Err(self.unknown(None)),
-            Err(ProposeError::Refused(Refusal::Overloaded)) => Err(Error::Overloaded(format!(
+            Err(ProposeError::Rejected(Rejection::Overloaded)) => Err(Error::Overloaded(format!(
                 "{} has too much under way in group {}: nothing was written; try again later",
                 self.me, self.group
             ))),
-            Err(ProposeError::Refused(Refusal::StorageFull)) => Err(Error::StorageFull(format!(
+            Err(ProposeError::Rejected(Rejection::StorageFull)) => Err(Error::StorageFull(format!(
                 "the disk of {}, which leads group {}, is full and nothing was written: raise map_size_bytes in its \
                  configuration or free space, then retry",
                 self.me, self.group
@@ -211,7 +211,7 @@ impl Server {
     // ---- reads ----
 
     fn ask_to_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
-        let question = Question {
+        let question = ReadRequest {
             id,
             deadline,
             level,

@@ -106,7 +106,7 @@ impl Scene for Shards {
             let mut shard = Shard::new(&self.keyspace, group.id, &surroundings)?;
             shard.setup.settings = Settings {
                 snapshots: shard.setup.settings.snapshots,
-                ages: shard.setup.settings.ages,
+                track_staleness: shard.setup.settings.track_staleness,
                 ..*settings
             };
             Some(Hosted {

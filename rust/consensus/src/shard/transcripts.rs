@@ -162,7 +162,7 @@ fn cluster(play: &mut Play, call: &mut Call<'_>) -> Outcome {
     let mut setup = Setup::of(nodes, call.parsed("members")?.unwrap_or(nodes));
     if let Some(every) = call.parsed("every")? {
         setup.settings.snapshot_every = every;
-        setup.settings.kept_entries = 1;
+        setup.settings.retained_entries = 1;
     }
     if let Some(chunk) = call.parsed("chunk")? {
         setup.settings.chunk_bytes = chunk;

@@ -130,7 +130,7 @@ impl Run {
     }
 
     /// In a healthy group everyone knows that its state is young.
-    fn ages(&mut self) -> Verdict {
+    fn track_staleness(&mut self) -> Verdict {
         for group in self.cluster.groups() {
             for node in self.cluster.names() {
                 let Some(shard) = self.cluster.shard(node, group) else {
@@ -200,7 +200,7 @@ impl Run {
         self.live(Duration::from_millis(500))?;
         self.invariants.look_closely(&self.cluster)?;
         self.invariants.end()?;
-        self.ages()?;
+        self.track_staleness()?;
         for group in self.cluster.groups() {
             let applied = |node: &NodeId| {
                 let shard = self.cluster.shard(*node, group)?;
