@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            base            released   stable   commit   requested   last
-//!   ── gone ──┤ snapshot_ref entries ────┼─────────┼───────┼────────┼───────────┤
+//!   ── gone ──┤ retained entries ┼─────────┼───────┼────────┼───────────┤
 //! ```
 //! (Stable may also be before released.) All entries after the **base** are in memory, bounded by compaction;
 //! entries up to the base are gone: a snapshot, or the host's own state, covers them. Four watermarks move

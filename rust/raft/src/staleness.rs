@@ -28,7 +28,7 @@ use crate::server::{Raft, State, Turn};
 use crate::types::LogIndex;
 
 /// Maximum number of bounds that wait for entries to be applied. The last one stands for those after it.
-const MOST_WAITING: usize = 64;
+const MAX_BOUNDS: usize = 64;
 
 /// A probe in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ impl Staleness {
         {
             self.bounds.pop_back();
         }
-        if self.bounds.len() == MOST_WAITING {
+        if self.bounds.len() == MAX_BOUNDS {
             self.bounds.pop_back();
         }
         if self.bounds.back().is_none_or(|(_, before)| *before < since) {

@@ -55,7 +55,7 @@ fn the_number_of_bounds_is_limited() {
     let mut staleness = fresh();
     for number in 1..=1000 {
         staleness.learn(LogIndex(number), at(number));
-        assert!(staleness.bounds.len() <= MOST_WAITING);
+        assert!(staleness.bounds.len() <= MAX_BOUNDS);
     }
     assert_eq!(staleness.bound(LogIndex(3)), Some(at(3)));
     assert_eq!(staleness.bound(LogIndex(999)), Some(at(63)));

@@ -226,13 +226,13 @@ impl Group for Cluster {
 
     fn query(&mut self, node: NodeId, query: &str, level: ReadLevel, timeout: Duration) -> u64 {
         let id = self.next_operation();
-        let question = ReadRequest {
+        let read_request = ReadRequest {
             id,
             deadline: Instant(self.now) + timeout,
             level,
             query: Bytes::copy_from_slice(query.as_bytes()),
         };
-        self.input(node, (), Event::Query(question));
+        self.input(node, (), Event::Query(read_request));
         id
     }
 

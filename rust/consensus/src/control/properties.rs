@@ -1,14 +1,15 @@
-//! What must hold of the control plane whatever happens: random clients, networks, disks and crashes against node and control
+//! Property tests of the control plane: random clients, networks, disks and crashes against node and control
 //! roles.
 //!
-//! After every step the properties of Figure 3 must hold, servers that have applied the same must be in the same state, a
-//! number that was given to a keyspace must never be given to another, and what a node knows must never get older while it
-//! runs. Every request must be answered once, in time. At the end everything is repaired; then a keyspace can be
-//! created, all nodes know the same and serve it, and what clients were told is true: a keyspace whose creation was
-//! acknowledged is there unless somebody asked to drop it, one whose drop was acknowledged is not, and one whose creation was
-//! definitely refused never was.
+//! After every step the properties of Figure 3 must hold, servers that have applied the same entries must be
+//! in the same state, a number that was assigned to a keyspace must never be assigned to another, and a
+//! node's knowledge must never go back while it runs. Every request must be answered once, in time. At the
+//! end all faults are healed; then a keyspace can be created, all nodes know and serve the same state, and
+//! answers to clients are true: a keyspace whose creation was acknowledged exists unless a client requested
+//! its drop, one whose drop was acknowledged does not, and one whose creation was definitely rejected never
+//! did.
 //!
-//! `CONTROL_SEEDS=1000` tries more seeds, `CONTROL_SEED=7` tries one, which is how a failure is replayed.
+//! `CONTROL_SEEDS=1000` tries more seeds, `CONTROL_SEED=7` replays one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,15 +36,15 @@ use super::testing::{Cluster, ControlPlane as _, TraceEvent, stopped};
 
 const RUN: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// How much later than its deadline a request may be answered.
+/// The maximum delay of an answer after its deadline.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// A request that was not answered yet.
-struct Asked {
+/// A pending request.
+struct PendingOperation {
     node: NodeId,
     request: Request,
     deadline: u64,
-    /// The keyspace that it is about was known to be there, and nobody had asked to drop it.
+    /// Its keyspace was known to exist, and no client had requested its drop.
     exists: bool,
 }
 
@@ -52,7 +53,7 @@ struct Asked {
 struct Name {
     created: bool,
     refused: bool,
-    /// Somebody has asked for it to be dropped.
+    /// Whether a client has requested its drop.
     to_drop: bool,
     dropped: bool,
 }
@@ -63,11 +64,11 @@ struct Run {
     figure3: Figure3<NodeId, Entry>,
     /// The state after each entry.
     states: BTreeMap<LogIndex, u64>,
-    /// The names that numbers were given to.
+    /// The names of assigned numbers.
     given: BTreeMap<KeyspaceId, String>,
-    /// What each node has known since it was started.
+    /// The knowledge of each node since it was started.
     known: BTreeMap<NodeId, u64>,
-    open: BTreeMap<u64, Asked>,
+    open: BTreeMap<u64, PendingOperation>,
     names: BTreeMap<String, Name>,
     answered: u64,
 }
@@ -116,7 +117,7 @@ impl Run {
         self.cluster.control(node)?.raft()
     }
 
-    /// Mostly the leader.
+    /// Usually the leader.
     fn leader(&mut self) -> NodeId {
         let leads = |node: &NodeId| self.raft(*node).is_some_and(|raft| raft.is_leader());
         match self.cluster.names().into_iter().find(leads) {
@@ -125,9 +126,9 @@ impl Run {
         }
     }
 
-    // ---- what must hold ----
+    // ---- invariants ----
 
-    fn look(&mut self) -> Verdict {
+    fn check(&mut self) -> Verdict {
         for node in self.cluster.names() {
             self.server(node)?;
         }
@@ -135,7 +136,7 @@ impl Run {
         for event in std::mem::take(&mut self.cluster.trace) {
             if let TraceEvent::Output(_, Output::Reply(operation, result)) = event {
                 let asked = self.open.remove(&operation);
-                let asked = asked.ok_or_else(|| format!("op{operation} was answered twice"))?;
+                let asked = asked.ok_or_else(|| format!("op{operation} was answered more than once"))?;
                 self.answer(&asked, result)
                     .map_err(|why| format!("op{operation} {:?}: {why}", asked.request))?;
             }
@@ -166,7 +167,7 @@ impl Run {
             let hash = hasher.finish();
             if *self.states.entry(applied).or_insert(hash) != hash {
                 return Err(format!(
-                    "state machine safety: {node} has another state after {applied}"
+                    "state machine safety: {node} has a different state after {applied}"
                 ));
             }
         }
@@ -179,13 +180,13 @@ impl Run {
             let name = &keyspace.settings.name;
             let first = self.given.entry(*id).or_insert_with(|| name.clone());
             if first != name {
-                return Err(format!("{id} was given to {first}, and to {name}"));
+                return Err(format!("{id} was assigned to {first}, and to {name}"));
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, asked: &Asked, result: Result<Response, Error>) -> Verdict {
+    fn answer(&mut self, asked: &PendingOperation, result: Result<Response, Error>) -> Verdict {
         self.answered += u64::from(result.is_ok());
         match (&asked.request, &result) {
             (Request::CreateKeyspace(settings), _) => {
@@ -201,7 +202,7 @@ impl Run {
             }
             (Request::AlterKeyspace { name, .. }, Err(Error::NotFound(_))) => {
                 if asked.exists && !self.names[name].to_drop {
-                    return Err("it was created, and nobody has dropped it".to_owned());
+                    return Err("it was created, and not dropped".to_owned());
                 }
             }
             (Request::ListKeyspaces, Ok(Response::Keyspaces(_))) | (_, Err(_)) => {}
@@ -211,15 +212,15 @@ impl Run {
         Ok(())
     }
 
-    // ---- what happens ----
+    // ---- actions ----
 
     fn live(&mut self, by: Duration) -> Verdict {
         let until = self.cluster.now + by.as_micros() as u64;
         while self.cluster.step(until) {
-            self.look()?;
+            self.check()?;
         }
         self.cluster.now = until;
-        self.look()
+        self.check()
     }
 
     fn ask(&mut self, node: NodeId, request: Request) {
@@ -232,7 +233,7 @@ impl Run {
                 }
                 _ => false,
             };
-            let asked = Asked {
+            let asked = PendingOperation {
                 node,
                 request: request.clone(),
                 deadline,
@@ -373,16 +374,16 @@ impl Run {
         }
     }
 
-    fn story(&mut self) -> Verdict {
+    fn scenario(&mut self) -> Verdict {
         let end = self.cluster.now + RUN.as_micros() as u64;
         while self.cluster.now < end {
             if self.below(3) == 0 {
                 self.act();
-                self.look()?;
+                self.check()?;
             }
             if self.below(6) == 0 {
                 self.nemesis();
-                self.look()?;
+                self.check()?;
             }
             let pause = self.below(40_000);
             self.live(Duration::from_micros(pause))?;
@@ -390,7 +391,7 @@ impl Run {
         self.heal()
     }
 
-    /// Everything is repaired, and then everything works.
+    /// Heals all faults; then all operations must succeed.
     fn heal(&mut self) -> Verdict {
         self.cluster.profile = Profile {
             disk: Some((50, 500)),
@@ -438,9 +439,7 @@ impl Run {
                 .control(*node)
                 .map_or(0, |control| control.in_progress());
             if pending > 0 {
-                return Err(format!(
-                    "{node} has {pending} requests in progress that nobody waits for"
-                ));
+                return Err(format!("{node} has {pending} leaked pending requests"));
             }
         }
         let there = first.keyspaces().values();
@@ -448,25 +447,25 @@ impl Run {
         for (name, told) in &self.names {
             let is_there = there.contains(name.as_str());
             if told.created && !told.to_drop && !is_there {
-                return Err(format!("{name} was created, and is not there"));
+                return Err(format!("{name} was created, but does not exist"));
             }
             if told.dropped && is_there {
-                return Err(format!("{name} was dropped, and is there"));
+                return Err(format!("{name} was dropped, but exists"));
             }
             let ever = self.given.values().any(|given| given == name);
             if told.refused && ever {
-                return Err(format!("{name} was refused for good, and created"));
+                return Err(format!("{name} was definitely rejected, but created"));
             }
         }
         Ok(())
     }
 }
 
-/// A run with this seed: how many requests were answered, or which property does not hold.
+/// Runs a seed: returns the number of answered requests, or the violated property.
 fn run(seed: u64, bugs: Bugs) -> Result<u64, String> {
     outcome(|| {
         let mut run = Run::new(seed, bugs);
-        run.story()
+        run.scenario()
             .map_err(|why| format!("at {}: {why}", run.cluster.now))?;
         for recording in run.cluster.into_recordings() {
             recording.replay();
@@ -477,7 +476,7 @@ fn run(seed: u64, bugs: Bugs) -> Result<u64, String> {
 }
 
 #[test]
-fn hold_whatever_happens() {
+fn hold_under_faults() {
     let seeds = seeds("CONTROL", 200);
     let count = seeds.end - seeds.start;
     let mut answered = 0;
@@ -488,11 +487,11 @@ fn hold_whatever_happens() {
         }
     }
     println!("{count} runs: {answered} requests were answered");
-    // Or else nothing was tested.
+    // Ensure that the runs tested something.
     assert!(count < 20 || answered > 20 * count, "only {answered} answers");
 }
 
-/// A mistake of the control plane's servers breaks a property within so many seeds.
+/// A mistake of the control plane's servers violates a property within this many seeds.
 fn caught(bug: Bug) {
     let bugs = quorate_testing::bugs([bug]);
     let found = (0..60).find_map(|seed| run(seed, bugs).err());

@@ -1,4 +1,4 @@
-//! What the control role tells people: the timeline, and its claim about the group.
+//! Reports of the control role: the timeline, and its claim about the group.
 
 use quorate_core::time::Instant;
 use quorate_protocol::api::{GroupClaim, Membership};
@@ -11,14 +11,14 @@ use crate::control::state::{CONTROL_GROUP, ControlPlane};
 use crate::host::Host;
 use crate::report;
 
-/// What was told last.
+/// The last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reporter {
     last: Option<GroupClaim>,
 }
 
 impl Reporter {
-    /// The state is another than before, in a later generation.
+    /// Reports the differences between two states.
     pub(super) fn changed(&self, before: &ControlPlane, after: &ControlPlane, effects: &mut Vec<Effect>) {
         let mut emit = |event| effects.push(Effect::Emit(event));
         let generation = after.generation();
@@ -41,7 +41,7 @@ impl Reporter {
         }
     }
 
-    /// Tells what the server claims, if that is another than what it claimed, or if it may have `heard` of its leader.
+    /// Reports the server's claim if it has changed, or if it may have `heard` from its leader.
     pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
         let timeless = GroupClaim {
             heard_micros: None,
@@ -66,7 +66,7 @@ impl Reporter {
 }
 
 impl Control {
-    /// The cluster, as far as this node knows it.
+    /// The cluster, as this node knows it.
     pub(super) fn membership(&self) -> Membership {
         let configuration = self.raft().map(|raft| raft.configuration());
         Membership {
@@ -77,13 +77,13 @@ impl Control {
         }
     }
 
-    /// What this node's server claims about the group.
+    /// This node's server's claim about the group.
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
         let elections = self.host().map_or(0, Host::elections);
         let name = (CONTROL_GROUP, "control");
         let claim = report::claim(name, self.me(), self.raft(), self.broken(), elections, now);
         GroupClaim {
-            // Not only given to the state, but in it.
+            // The host has applied this, not only received it.
             applied: self.host().map_or(claim.applied, |host| host.applied().0),
             ..claim
         }
