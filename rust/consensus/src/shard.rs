@@ -220,7 +220,7 @@ impl Shard {
                 from,
                 header,
                 message: Message::Forward(request),
-            } if !request.is_read() && !self.surroundings.bugs.has(Bug::RepeatsTaken) => {
+            } if !request.is_read() && !self.surroundings.bugs.has(Bug::DuplicatesAccepted) => {
                 let until = header.deadline.max(now) + FORWARD_MEMORY;
                 !self.forwarded.is_new((from.node, header.request), until, now)
             }

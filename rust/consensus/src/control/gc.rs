@@ -130,7 +130,7 @@ impl GarbageCollector {
     /// A garbage collector without work.
     pub(super) fn new(bugs: Bugs) -> Self {
         GarbageCollector {
-            idle: bugs.has(Bug::SweepingLeftOut),
+            idle: bugs.has(Bug::GcSkipped),
             ..GarbageCollector::default()
         }
     }

@@ -26,7 +26,7 @@ use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_raft::Raft;
 use quorate_raft::entry::Entry;
 use quorate_raft::types::LogIndex;
-use quorate_role_testing::{Output, Seen};
+use quorate_role_testing::{Observed, Output};
 use quorate_testing::seeds::{outcome, seeds};
 use quorate_testing::{Crash, Profile};
 use quorate_versions::WriteId;
@@ -159,7 +159,7 @@ impl Run {
             return Err(format!("{node} cannot start: {why}"));
         }
         if let Some(raft) = control.raft() {
-            self.figure3.look(&Seen(node, raft))?;
+            self.figure3.check(&Observed(node, raft))?;
         }
         if let Some((applied, state)) = control.applied() {
             let mut hasher = DefaultHasher::new();
@@ -421,9 +421,9 @@ impl Run {
         let nodes = self.cluster.names();
         let servers = nodes
             .iter()
-            .filter_map(|node| Some(Seen(*node, self.raft(*node)?)));
-        let servers: Vec<Seen> = servers.collect();
-        self.figure3.look_closely(&servers)?;
+            .filter_map(|node| Some(Observed(*node, self.raft(*node)?)));
+        let servers: Vec<Observed> = servers.collect();
+        self.figure3.check_thoroughly(&servers)?;
         let known = |node| self.cluster.control(node).expect("it runs").known();
         let first = known(nodes[0]);
         for node in &nodes {

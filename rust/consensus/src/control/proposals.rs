@@ -103,7 +103,7 @@ impl Control {
         let now = turn.now.instant;
         let until = header.deadline.max(now) + PROPOSAL_MEMORY;
         let new = self.proposals.is_new((from.node, header.request), until, now);
-        if !new && !self.surroundings.bugs.has(Bug::RepeatsTaken) {
+        if !new && !self.surroundings.bugs.has(Bug::DuplicatesAccepted) {
             return;
         }
         let origin = Origin::Peer(from, header);
@@ -253,7 +253,7 @@ impl Control {
         let pending = self
             .pending
             .get_mut(&id)
-            .filter(|pending| !pending.attempts.are_used_up())?;
+            .filter(|pending| !pending.attempts.are_exhausted())?;
         pending.attempt = Attempt::Forwarded { to: leader };
         Some(attempts::name(id, pending.attempts.begin()))
     }
@@ -315,10 +315,10 @@ impl Control {
             return;
         };
         match &result {
-            Ok(_) => pending.attempts.settled(),
+            Ok(_) => pending.attempts.resolved(),
             Err(ProposeError::OutcomeUnknown) => pending.attempts.give_up(),
             Err(ProposeError::NotCommitted | ProposeError::Rejected(_) | ProposeError::Session(_)) => {
-                pending.attempts.declined();
+                pending.attempts.rejected();
             }
         }
         match result {
@@ -362,7 +362,7 @@ impl Control {
             return;
         };
         if is_outcome(&result) {
-            pending.attempts.settled();
+            pending.attempts.resolved();
             return self.finish(id, result, turn);
         }
         // The other attempts were given up: their errors do not affect the outcome.
@@ -383,7 +383,7 @@ impl Control {
         if let Some(pending) = self.pending.get_mut(&id)
             && pending.attempts.is_open(number)
         {
-            pending.attempts.declined();
+            pending.attempts.rejected();
             self.pause(id, turn.now);
         }
     }
@@ -442,7 +442,7 @@ impl Control {
         let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        let result = result.map_err(|error| pending.attempts.last_word(error, self.majority().0));
+        let result = result.map_err(|error| pending.attempts.final_error(error, self.majority().0));
         match pending.origin {
             Origin::Client(client) => reply(client, result, turn),
             Origin::Peer(to, header) => {

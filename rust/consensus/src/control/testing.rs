@@ -110,7 +110,7 @@ impl Scene for Plane {
         hosted
     }
 
-    fn plays(role: RoleId) -> bool {
+    fn hosts(role: RoleId) -> bool {
         matches!(role, RoleId::Node | RoleId::Control)
     }
 }
@@ -132,7 +132,7 @@ impl ControlPlane for Cluster {
     }
 
     fn ask(&mut self, node: NodeId, request: Request, timeout: Duration) -> u64 {
-        self.ask_role(node, RoleId::Control, request, timeout)
+        self.send_request(node, RoleId::Control, request, timeout)
     }
 }
 

@@ -191,7 +191,7 @@ impl Forwarder {
             return;
         };
         let now = turn.now.instant;
-        if pending.attempts.are_used_up() {
+        if pending.attempts.are_exhausted() {
             return self.expire(id, turn);
         }
         let short = self.alive_members(pending.group) < self.majority(pending.group);
@@ -278,7 +278,7 @@ impl Forwarder {
             Err(error) if !matches!(error, Error::ConditionFailed { .. }) => error,
             // The command was executed, in one of its attempts.
             executed => {
-                pending.attempts.settled();
+                pending.attempts.resolved();
                 return self.finish(id, executed, turn);
             }
         };
@@ -287,7 +287,7 @@ impl Forwarder {
             return;
         }
         match error {
-            Error::SessionExpired(_) => pending.attempts.declined(),
+            Error::SessionExpired(_) => pending.attempts.rejected(),
             _ => pending.attempts.failed(&error),
         }
         let repeatable = pending.request.is_repeatable();
@@ -335,7 +335,7 @@ impl Forwarder {
         if !pending.attempts.is_open(number) {
             return;
         }
-        pending.attempts.declined();
+        pending.attempts.rejected();
         pending.redirects += 1;
         // Avoids a busy loop between two members that each take the other for the leader.
         let pause = match leader {
@@ -360,7 +360,7 @@ impl Forwarder {
     fn give_up(&mut self, id: u64) {
         if let Some(pending) = self.pending.get_mut(&id) {
             match self.bugs.has(Bug::DoubtForgotten) {
-                true => pending.attempts.declined(),
+                true => pending.attempts.rejected(),
                 false => pending.attempts.give_up(),
             }
         }
@@ -452,7 +452,7 @@ impl Forwarder {
             false => result.map_err(|error| {
                 pending
                     .attempts
-                    .last_word(error, self.majority(pending.group) as u8)
+                    .final_error(error, self.majority(pending.group) as u8)
             }),
         };
         turn.push(Effect::Reply {

@@ -150,7 +150,7 @@ impl Server {
             match &result {
                 Err(ProposeError::OutcomeUnknown) => pending.attempts.give_up(),
                 // It was executed, or certainly not.
-                _ => pending.attempts.settled(),
+                _ => pending.attempts.resolved(),
             }
         }
         let answer = match result {
@@ -352,7 +352,7 @@ impl Server {
         let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        let result = result.map_err(|error| pending.attempts.last_word(error, self.majority()));
+        let result = result.map_err(|error| pending.attempts.final_error(error, self.majority()));
         pending.record_span(self.me, &result, turn);
         turn.effects.extend(measure(
             &pending.request,

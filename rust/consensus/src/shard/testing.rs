@@ -162,7 +162,7 @@ impl Consensus for Cluster {
             Some(_) => RoleId::Shard(group),
             None => RoleId::Forwarder(KEYSPACE),
         };
-        self.ask_role(node, role, request, timeout)
+        self.send_request(node, role, request, timeout)
     }
 
     fn drop_keyspace(&mut self, node: NodeId) {

@@ -74,7 +74,7 @@ impl Invariants {
         let servers: Vec<Observed> = servers
             .filter_map(|node| Some(Observed(*node, cluster.raft(*node)?)))
             .collect();
-        self.figure3.look_closely(&servers)
+        self.figure3.check_thoroughly(&servers)
     }
 
     fn server(&mut self, cluster: &Cluster, node: NodeId) -> Verdict {
@@ -87,7 +87,7 @@ impl Invariants {
         let (Some(raft), Some(state)) = (group.raft(), group.state()) else {
             return Ok(());
         };
-        self.figure3.look(&Observed(node, raft))?;
+        self.figure3.check(&Observed(node, raft))?;
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
         let hash = hasher.finish();

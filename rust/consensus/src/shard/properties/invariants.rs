@@ -23,7 +23,7 @@ use quorate_raft::event::ReadLevel;
 use quorate_raft::format;
 use quorate_raft::sessions::{Request as LogRequest, SessionId};
 use quorate_raft::types::GroupId;
-use quorate_role_testing::{Output, Seen};
+use quorate_role_testing::{Observed, Output};
 
 use super::HASH;
 use super::model::{EntryEffect, Model};
@@ -138,7 +138,7 @@ impl Invariants {
                     return Err(format!("{node} cannot start: {why}"));
                 }
                 if let Some(raft) = shard.raft() {
-                    truth.figure3.look(&Seen(node, raft))?;
+                    truth.figure3.check(&Observed(node, raft))?;
                     let commits = truth.figure3.commits();
                     while let Some(entry) = commits.entry(truth.model.last() + 1) {
                         truth.model.commit(entry);
@@ -173,11 +173,11 @@ impl Invariants {
         for group in cluster.groups() {
             let raft = |node: &NodeId| {
                 let shard = cluster.shard(*node, group)?;
-                Some(Seen(*node, shard.raft()?))
+                Some(Observed(*node, shard.raft()?))
             };
-            let servers: Vec<Seen> = cluster.nodes.keys().filter_map(raft).collect();
+            let servers: Vec<Observed> = cluster.nodes.keys().filter_map(raft).collect();
             let truth = self.truths.entry(group).or_default();
-            truth.figure3.look_closely(&servers)?;
+            truth.figure3.check_thoroughly(&servers)?;
             for node in cluster.names() {
                 for flushed in [false, true] {
                     self.rows(cluster, node, group, flushed)?;
