@@ -25,7 +25,7 @@ impl Dice {
 /// operations are pending at any time; one of `unknown` is never answered.
 fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u64) -> Vec<Operation> {
     let mut dice = Dice::new(seed);
-    let mut asked: Vec<(u64, Operation)> = Vec::new();
+    let mut recorded: Vec<(u64, Operation)> = Vec::new();
     for process in 0..operations {
         let invoked = process * 100 + dice.below(100);
         let effect = invoked + dice.below(50 * concurrency);
@@ -57,14 +57,14 @@ fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u6
             invoked,
             returned: (!lost).then_some(returned),
         };
-        asked.push((effect, operation));
+        recorded.push((effect, operation));
     }
-    asked.sort_by_key(|(effect, operation)| (*effect, operation.process));
+    recorded.sort_by_key(|(effect, operation)| (*effect, operation.process));
     let mut store: BTreeMap<Vec<u8>, (Vec<u8>, u64)> = BTreeMap::new();
     // The versions of each key.
     let mut made: BTreeMap<Vec<u8>, Vec<u64>> = BTreeMap::new();
     let mut history = Vec::new();
-    for (index, (_, mut operation)) in (1..).zip(asked) {
+    for (index, (_, mut operation)) in (1..).zip(recorded) {
         let now = store.get(&operation.key).cloned();
         let current = now.as_ref().map(|(_, version)| *version);
         if let Action::Put { condition, .. } | Action::Delete { condition } = &mut operation.action
@@ -266,8 +266,8 @@ fn explained(rest: &[&Operation], value: Option<&[u8]>, version: u64) -> bool {
             Action::Delete { condition } => (None, *condition),
         };
         match &operation.outcome {
-            Outcome::ConditionFailed { current: told } => {
-                !allows(condition, current) && *told == current && explained(&others, value, version)
+            Outcome::ConditionFailed { current: reported } => {
+                !allows(condition, current) && *reported == current && explained(&others, value, version)
             }
             Outcome::Failed => explained(&others, value, version),
             outcome => {

@@ -233,12 +233,12 @@ impl Control {
         };
         for member in &mut topology.members {
             let newer = self.known.touched(member.id) > self.boot_index && self.boot_index.is_some();
-            if let Some(told) = self.configured().member(member.id)
+            if let Some(configured) = self.configured().member(member.id)
                 && !newer
             {
-                member.peer_address.clone_from(&told.peer_address);
-                member.client_address.clone_from(&told.client_address);
-                member.http_address.clone_from(&told.http_address);
+                member.peer_address.clone_from(&configured.peer_address);
+                member.client_address.clone_from(&configured.client_address);
+                member.http_address.clone_from(&configured.http_address);
             }
         }
         topology
@@ -317,12 +317,12 @@ impl Control {
             self.propose_own(Command::Bootstrap(topology), turn);
         }
         let me = self.me();
-        if let (Some(registered), Some(told)) = (self.known.member(me), self.configured().member(me))
+        if let (Some(registered), Some(configured)) = (self.known.member(me), self.configured().member(me))
             && self.leader().is_some()
-            && !registered.has_addresses_of(told)
+            && !registered.has_addresses_of(configured)
             && !self.is_registering()
         {
-            self.propose_own(Command::Register(told.clone()), turn);
+            self.propose_own(Command::Register(configured.clone()), turn);
         }
     }
 
@@ -418,7 +418,7 @@ impl Role for Control {
                 }
             )
         };
-        let heard = raft(&event);
+        let from_peer = raft(&event);
         let mut turn = Turn { now, rng, effects };
         self.take(event, &mut turn);
         self.campaign_early(&mut turn);
@@ -428,7 +428,7 @@ impl Role for Control {
         // A proposal may be applied already, in a cluster of one.
         self.follow_state(&mut turn);
         let claim = self.claim(now.instant);
-        self.reporter.report(claim, heard, turn.effects);
+        self.reporter.report(claim, from_peer, turn.effects);
     }
 }
 

@@ -42,7 +42,7 @@ use quorate_raft::Raft;
 use quorate_raft::action::{Action, Notice};
 use quorate_raft::event::{Proposal, QueryError, ReadRequest};
 use quorate_raft::message::Message as RaftMessage;
-use quorate_raft::pending::{PendingRequests, Resolved, SWEEP_TIMER};
+use quorate_raft::pending::{DEADLINE_TIMER, PendingRequests, Resolved};
 use quorate_raft::server::{Rejection, Turn as RaftTurn};
 use quorate_raft::sessions::logged;
 use quorate_raft::settings::Setup;
@@ -297,7 +297,7 @@ impl<M: Machine> Host<M> {
                 self.compact(turn);
             }
             Event::Timer { id: RAFT_TIMER } => self.drive(turn, |raft, turn| raft.timer(turn)),
-            Event::Timer { id: SWEEP_TIMER } => self.sweep(turn),
+            Event::Timer { id: DEADLINE_TIMER } => self.expire(turn),
             Event::Timer { id: LOAD_TIMER } => self.snapshots.load_if_possible(turn),
             Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
             Event::Read { token, result } => {
@@ -315,7 +315,10 @@ impl<M: Machine> Host<M> {
         self.apply_entries(hold, turn);
         self.raft.applied(self.pipeline.applied());
         if let Some(at) = self.pending.arm(turn.now.instant) {
-            turn.push(Effect::SetTimer { id: SWEEP_TIMER, at });
+            turn.push(Effect::SetTimer {
+                id: DEADLINE_TIMER,
+                at,
+            });
         }
     }
 
@@ -337,9 +340,9 @@ impl<M: Machine> Host<M> {
     }
 
     /// Checks deadlines.
-    fn sweep(&mut self, turn: &Turn<'_>) {
+    fn expire(&mut self, turn: &Turn<'_>) {
         let mut resolved = Vec::new();
-        self.pending.sweep(turn.now.instant, &mut resolved);
+        self.pending.expire(turn.now.instant, &mut resolved);
         self.resolve(resolved);
     }
 

@@ -15,6 +15,7 @@
 //!    inputs ([`Input`]) therefore replays it exactly; a test checks this for every role.
 //! 4. A role that violates an invariant panics. It is never restarted in place: the shell ends the whole
 //!    node, which recovers from disk (a promise of the role may still be queued for the disk).
+//!
 //! Each kind of role has its own events and effects: the roles of a node share theirs
 //! (`quorate_protocol::role`); a Raft group, the link between two nodes and the client have others, under the
 //! same contract.

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_the_wall_clock_and_counts_while_that_stands_or_goes_back() {
+    fn it_follows_the_wall_clock_and_counts_while_that_stops_or_goes_back() {
         let mut clock = HybridClock::default();
         assert_eq!(clock.tick(WallTime(10)), at(10, 0));
         assert_eq!(clock.tick(WallTime(10)), at(10, 1));

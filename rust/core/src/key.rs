@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! 00..=7f   the part ends after this many zeros                 more zeros sort later:   ascending
-//! 80        128 zeros, and the part goes on in any way
+//! 80        128 zeros, and the part continues arbitrarily
 //! 81..=ff   (256 - byte) zeros, then a byte that is not zero    more zeros sort earlier: descending
 //! ```
 //!
@@ -45,9 +45,9 @@ const END: usize = 2;
 const NO_SORT: u8 = 0;
 const SORT_FOLLOWS: u8 = 1;
 
-/// The number of zeros that the run byte [`RUN_GOES_ON`] stands for: one more than any other run byte.
+/// The number of zeros that the run byte [`RUN_CONTINUES`] stands for: one more than any other run byte.
 const LONGEST_RUN: usize = 128;
-const RUN_GOES_ON: u8 = 128;
+const RUN_CONTINUES: u8 = 128;
 
 /// Why bytes are not a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -305,7 +305,7 @@ fn encode_part(part: &[u8], out: &mut BytesMut) {
         out.put_u8(0);
         rest = &rest[run..];
         if run == LONGEST_RUN {
-            out.put_u8(RUN_GOES_ON);
+            out.put_u8(RUN_CONTINUES);
         } else if rest.is_empty() {
             out.put_u8(run as u8);
             return;
@@ -327,12 +327,12 @@ fn decode_part(encoded: &[u8]) -> Result<(Bytes, &[u8]), &'static str> {
         part.put_slice(&rest[..plain]);
         let run = *rest.get(plain + 1).ok_or("it ends within a run of zeros")?;
         rest = &rest[plain + 2..];
-        if run < RUN_GOES_ON {
+        if run < RUN_CONTINUES {
             part.put_bytes(0, usize::from(run));
             return Ok((part.freeze(), rest));
         }
         part.put_bytes(0, 256 - usize::from(run));
-        if run > RUN_GOES_ON && matches!(rest.first(), None | Some(0)) {
+        if run > RUN_CONTINUES && matches!(rest.first(), None | Some(0)) {
             return Err("a run of zeros is not encoded as one");
         }
         // Stop before many short runs of a hostile string grow into a large part.

@@ -92,13 +92,13 @@ fn main() {
     }
     totals = Totals::default();
     let began = Clock::now();
-    let (mut asked, mut answered) = (0, 0);
+    let (mut proposed, mut answered) = (0, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         let first = servers.get_mut(&NodeId(1)).expect("there are three");
-        while asked - answered < clients {
-            asked += 1;
+        while proposed - answered < clients {
+            proposed += 1;
             first.mailbox.push_back(Event::Propose(vec![Proposal {
-                id: asked,
+                id: proposed,
                 deadline: Instant::NEVER,
                 request: Request::Plain(Bytes::from_static(&[7; 100])),
             }]));

@@ -66,9 +66,11 @@ impl Raft {
             // A leader that had lost its quorum would have stepped down.
             State::Leader(_) => true,
             State::Candidate(_) => false,
-            State::Follower(Follower { leader, heard, .. }) => {
-                let recent =
-                    heard.is_some_and(|heard| now.since(heard) < self.setup.settings.timing.election_min);
+            State::Follower(Follower {
+                leader, last_contact, ..
+            }) => {
+                let recent = last_contact
+                    .is_some_and(|contact| now.since(contact) < self.setup.settings.timing.election_min);
                 // A leader that requests votes no longer leads.
                 let lost = |leader: NodeId| leader == candidate || self.links_down.contains(&leader);
                 recent && leader.is_some_and(|leader| !lost(leader))
@@ -79,8 +81,8 @@ impl Raft {
     /// Whether a leader's message was in flight when the link to it broke, and this server has already
     /// started a pre-vote: that message does not stop the pre-vote.
     pub(super) fn is_too_late(&self, leader: NodeId, term: Term) -> bool {
-        let asks = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
-        asks && term == self.hard.term && self.links_down.contains(&leader)
+        let pre_voting = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
+        pre_voting && term == self.hard.term && self.links_down.contains(&leader)
     }
 
     /// A follower's link to a peer went down or came up.
@@ -163,11 +165,11 @@ impl Raft {
         });
     }
 
-    fn send_to_voters(&mut self, question: &Body, turn: &mut Turn<'_>) {
+    fn send_to_voters(&mut self, request: &Body, turn: &mut Turn<'_>) {
         let me = self.setup.me;
         let others = self.log.configuration().all_voters().filter(|voter| *voter != me);
         for voter in others.collect::<Vec<NodeId>>() {
-            self.send(voter, question.clone(), turn);
+            self.send(voter, request.clone(), turn);
         }
     }
 
@@ -257,7 +259,7 @@ impl Raft {
         self.leaderless = None;
         let linked = !self.links_down.contains(&leader);
         if let State::Follower(follower) = &mut self.state {
-            follower.hear(turn.now.instant, linked);
+            follower.leader_contact(turn.now.instant, linked);
         }
     }
 

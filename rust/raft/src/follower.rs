@@ -19,8 +19,8 @@ use crate::types::{LogIndex, LogPosition};
 pub(super) struct Follower {
     /// The leader of this term; `None` until one is known.
     pub(super) leader: Option<NodeId>,
-    /// When the leader was last heard from.
-    pub(super) heard: Option<Instant>,
+    /// When the leader was last last_contact from.
+    pub(super) last_contact: Option<Instant>,
     /// The election timeout.
     pub(super) timeout: Duration,
     /// When it starts an election.
@@ -37,7 +37,7 @@ impl Follower {
         let timeout = election_timeout(timing, turn.rng);
         Follower {
             leader,
-            heard: None,
+            last_contact: None,
             timeout,
             deadline: turn.now.instant + timeout,
             received: LogIndex(0),
@@ -47,8 +47,8 @@ impl Follower {
 
     /// The leader has sent a message. If its link has since gone down, the message does not show that it is
     /// alive.
-    pub(super) fn hear(&mut self, now: Instant, linked: bool) {
-        self.heard = Some(now);
+    pub(super) fn leader_contact(&mut self, now: Instant, linked: bool) {
+        self.last_contact = Some(now);
         if linked {
             self.deadline = now + self.timeout;
         }
@@ -56,7 +56,7 @@ impl Follower {
 }
 
 impl Raft {
-    /// The state of a server that has just heard from its leader.
+    /// The state of a server that has just last_contact from its leader.
     pub(super) fn following(&mut self) -> &mut Follower {
         match &mut self.state {
             State::Follower(follower) => follower,

@@ -28,7 +28,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, ReadAnswer, ReadLevel, ReadRequest};
 use crate::format::FormatError;
 use crate::machine::Machine;
-use crate::pending::{PendingRequests, Resolved, SWEEP_TIMER};
+use crate::pending::{DEADLINE_TIMER, PendingRequests, Resolved};
 use crate::recovery::{Done, Recovery};
 use crate::server::{Raft, Rejection, Turn};
 use crate::sessions::{Sessions, logged};
@@ -240,7 +240,7 @@ impl<M: Machine> Running<M> {
             Event::Query(query) => self.query(query, &mut turn, effects),
             Event::Timer { id: RAFT_TIMER } => self.raft.timer(&mut turn),
             Event::Timer { .. } => {
-                self.resolve(effects, |pending, resolved| pending.sweep(now.instant, resolved))
+                self.resolve(effects, |pending, resolved| pending.expire(now.instant, resolved))
             }
             Event::Peer { node, up } => self.raft.peer(node, up, &mut turn),
             Event::Campaign => self.raft.campaign_now(&mut turn),
@@ -248,7 +248,10 @@ impl<M: Machine> Running<M> {
         }
         self.perform(actions, now, rng, effects);
         let armed = self.pending.arm(now.instant);
-        effects.extend(armed.map(|at| Effect::SetTimer { id: SWEEP_TIMER, at }));
+        effects.extend(armed.map(|at| Effect::SetTimer {
+            id: DEADLINE_TIMER,
+            at,
+        }));
     }
 
     /// Performs the protocol's actions, in their order.
@@ -396,9 +399,9 @@ impl<M: Machine> Running<M> {
             .unzip();
         match self.raft.propose(commands, turn) {
             Ok(first) => self.pending.add_proposals(first, pending),
-            Err(refusal) => effects.extend(pending.into_iter().map(|(id, _)| Effect::Proposed {
+            Err(rejection) => effects.extend(pending.into_iter().map(|(id, _)| Effect::Proposed {
                 id,
-                result: Err(ProposeError::Rejected(refusal)),
+                result: Err(ProposeError::Rejected(rejection)),
             })),
         }
     }

@@ -84,13 +84,13 @@ impl Raft {
         let now = turn.now.instant;
         let timing = self.setup.settings.timing;
         let me = self.setup.me;
-        let heard = |node: NodeId| match leader.progress.get(&node) {
-            Some(progress) => progress.heard,
+        let contact = |node: NodeId| match leader.progress.get(&node) {
+            Some(progress) => progress.last_contact,
             None if node == me => now,
             None => Instant(0),
         };
-        let quorum_heard = self.log.configuration().agreed(heard).unwrap_or(Instant(0));
-        if now.since(quorum_heard) > timing.election_max {
+        let quorum_contact = self.log.configuration().agreed(contact).unwrap_or(Instant(0));
+        if now.since(quorum_contact) > timing.election_max {
             let term = self.hard.term;
             turn.notice(Notice::QuorumLost { term });
             return self.become_follower(term, None, turn);
@@ -132,7 +132,7 @@ impl Raft {
             return;
         };
         let now = turn.now.instant;
-        progress.heard = now;
+        progress.last_contact = now;
         progress.link_down = false;
         let base = self.log.base().index;
         match answer {
@@ -147,8 +147,8 @@ impl Raft {
                     progress.accepted(*durable, base, now);
                 }
                 self.activity.heartbeats_answered += 1;
-                let patience = now - 2 * self.setup.settings.timing.heartbeat;
-                progress.beat(*received, now, patience);
+                let overdue = now - 2 * self.setup.settings.timing.heartbeat;
+                progress.beat(*received, now, overdue);
                 progress.round = progress.round.max(*round);
                 self.confirm_reads(turn);
             }

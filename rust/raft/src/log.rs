@@ -5,7 +5,7 @@
 //!   ── gone ──┤ retained entries ┼─────────┼───────┼────────┼───────────┤
 //! ```
 //! (Stable may also be before released.) All entries after the **base** are in memory, bounded by compaction;
-//! entries up to the base are gone: a snapshot, or the host's own state, covers them. Four watermarks move
+//! entries up to the base are compacted: a snapshot, or the host's own state, covers them. Four watermarks move
 //! over the entries:
 //!
 //! * **commit**: a quorum has everything up to here; it will never change. Never moves back.
@@ -308,8 +308,8 @@ impl Log {
             self.released
         );
         let members = self.configuration_at(through).clone();
-        let gone = self.entries.drain(..(through.0 - self.base.index.0) as usize);
-        self.base = gone.last().expect("it is after the base").position();
+        let compacted = self.entries.drain(..(through.0 - self.base.index.0) as usize);
+        self.base = compacted.last().expect("it is after the base").position();
         self.configurations = self.configurations.split_off(&through.next());
         self.configurations.insert(through, members);
     }

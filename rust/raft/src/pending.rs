@@ -10,9 +10,9 @@ use crate::sessions::{Answer, SessionError};
 use crate::types::{LogIndex, LogPosition, Term};
 
 /// The timer that checks deadlines.
-pub const SWEEP_TIMER: u64 = 1;
+pub const DEADLINE_TIMER: u64 = 1;
 /// Its interval while requests are pending.
-const SWEEP_EVERY: Duration = Duration::from_millis(20);
+const DEADLINE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The result of a pending request. Reads that can be answered are returned by
 /// [`PendingRequests::take_ready`].
@@ -42,7 +42,7 @@ pub struct PendingRequests {
     queries: BTreeMap<u64, ReadRequest>,
     /// Reads that can be answered once everything up to the index is applied.
     ready: BTreeMap<LogIndex, Vec<u64>>,
-    sweeping: bool,
+    armed: bool,
 }
 
 impl PendingRequests {
@@ -133,19 +133,19 @@ impl PendingRequests {
 
     // ---- deadlines ----
 
-    /// When to check deadlines ([`SWEEP_TIMER`]), if requests are pending and no timer is set.
+    /// When to check deadlines ([`DEADLINE_TIMER`]), if requests are pending and no timer is set.
     pub fn arm(&mut self, now: Instant) -> Option<Instant> {
-        let somebody = !self.proposals.is_empty() || !self.queries.is_empty();
-        if !somebody || self.sweeping {
+        let waiting = !self.proposals.is_empty() || !self.queries.is_empty();
+        if !waiting || self.armed {
             return None;
         }
-        self.sweeping = true;
-        Some(now + SWEEP_EVERY)
+        self.armed = true;
+        Some(now + DEADLINE_INTERVAL)
     }
 
     /// Resolves requests whose deadline has passed; the outcome of proposals is unknown.
-    pub fn sweep<A>(&mut self, now: Instant, resolved: &mut Vec<Resolved<A>>) {
-        self.sweeping = false;
+    pub fn expire<A>(&mut self, now: Instant, resolved: &mut Vec<Resolved<A>>) {
+        self.armed = false;
         self.proposals.retain(|_, (id, deadline)| {
             let late = *deadline <= now;
             if late {

@@ -41,7 +41,7 @@ pub(super) struct Progress {
     pub(super) next: LogIndex,
     pub(super) state: ProgressState,
     /// When it last answered.
-    pub(super) heard: Instant,
+    pub(super) last_contact: Instant,
     /// The last round of heartbeats that it has answered.
     pub(super) round: u64,
     /// A probe to be answered after the next round.
@@ -64,7 +64,7 @@ impl Progress {
             matched: LogIndex(0),
             next: last.next(),
             state: ProgressState::Probe { pause: NOW },
-            heard: now,
+            last_contact: now,
             round: 0,
             probe: None,
             received: LogIndex(0),
@@ -156,9 +156,9 @@ impl Progress {
     }
 
     /// What the member has received, from a heartbeat's answer: reveals lost appends that nothing followed.
-    pub(super) fn beat(&mut self, received: LogIndex, now: Instant, patience: Instant) {
+    pub(super) fn beat(&mut self, received: LogIndex, now: Instant, overdue: Instant) {
         self.received(received, now);
-        let lost = received.next() < self.next && self.moved <= patience;
+        let lost = received.next() < self.next && self.moved <= overdue;
         if lost && matches!(self.state, ProgressState::Replicate { .. }) {
             self.probe();
         }

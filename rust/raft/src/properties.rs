@@ -267,7 +267,7 @@ impl Run {
         let node = self.leader();
         if self.cluster.group(node).is_some() {
             self.invariants
-                .asked(next, PendingOperation::Command(request.clone()));
+                .submitted(next, PendingOperation::Command(request.clone()));
             assert_eq!(self.cluster.propose(node, request, TIMEOUT), next);
         }
     }
@@ -286,7 +286,7 @@ impl Run {
         if self.cluster.group(node).is_some() {
             let next = self.cluster.operations + 1;
             self.invariants
-                .asked(next, PendingOperation::Read(level, self.invariants.acknowledged));
+                .submitted(next, PendingOperation::Read(level, self.invariants.acknowledged));
             assert_eq!(self.cluster.query(node, "x", level, TIMEOUT), next);
         }
     }
@@ -313,7 +313,7 @@ impl Run {
             let next = self.cluster.operations + 1;
             let request = Request::Plain(format!("add x 1 //{next}").into());
             self.invariants
-                .asked(next, PendingOperation::Command(request.clone()));
+                .submitted(next, PendingOperation::Command(request.clone()));
             self.cluster.propose(node, request, TIMEOUT);
         }
         self.cluster.live(Duration::from_secs(1));

@@ -472,7 +472,9 @@ impl Raft {
     /// Microseconds since it heard from the leader; 0 if it leads, `None` without a leader.
     pub fn heard_micros(&self, now: Instant) -> Option<u64> {
         match &self.state {
-            State::Follower(follower) => follower.heard.map(|heard| now.0.saturating_sub(heard.0)),
+            State::Follower(follower) => follower
+                .last_contact
+                .map(|contact| now.0.saturating_sub(contact.0)),
             State::Candidate(_) => None,
             State::Leader(_) => Some(0),
         }

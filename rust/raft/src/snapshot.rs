@@ -258,7 +258,7 @@ impl Raft {
         self.log.compact(point);
         self.since_snapshot = 0;
         turn.notice(Notice::SnapshotTaken { position });
-        self.keep(meta, handle);
+        self.set_snapshot(meta, handle);
         self.advance(turn);
         true
     }
@@ -269,7 +269,7 @@ impl Raft {
     }
 
     /// Makes a snapshot the group's current one.
-    fn keep(&mut self, meta: SnapshotMeta, handle: u64) {
+    fn set_snapshot(&mut self, meta: SnapshotMeta, handle: u64) {
         self.snapshot_ref = Some(SnapshotRef { meta, handle });
         self.write_log_start();
     }
@@ -394,7 +394,7 @@ impl Raft {
                     self.stable.has_nothing_before(position.index);
                 }
                 self.since_snapshot = 0;
-                self.keep(meta.clone(), handle);
+                self.set_snapshot(meta.clone(), handle);
                 if let State::Follower(follower) = &mut self.state {
                     follower.received = follower.received.max(position.index);
                 }

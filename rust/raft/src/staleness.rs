@@ -67,9 +67,9 @@ impl Staleness {
     }
 
     /// The number of the probe to send now, if one is due.
-    fn next_probe(&mut self, now: Instant, patience: std::time::Duration) -> Option<u64> {
+    fn next_probe(&mut self, now: Instant, retry_after: std::time::Duration) -> Option<u64> {
         match &mut self.probe {
-            Some(probe) if now.since(probe.sent) < patience => None,
+            Some(probe) if now.since(probe.sent) < retry_after => None,
             Some(probe) => {
                 probe.sent = now;
                 Some(probe.number)
@@ -158,8 +158,8 @@ impl Raft {
         if !self.setup.settings.track_staleness {
             return;
         }
-        let patience = 2 * self.setup.settings.timing.heartbeat;
-        if let Some(probe) = self.staleness.next_probe(turn.now.instant, patience) {
+        let retry_after = 2 * self.setup.settings.timing.heartbeat;
+        if let Some(probe) = self.staleness.next_probe(turn.now.instant, retry_after) {
             self.send(leader, Body::Probe { probe }, turn);
         }
     }

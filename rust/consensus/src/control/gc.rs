@@ -36,8 +36,8 @@ use crate::host::OWN_TOKENS;
 use crate::rows;
 use crate::turn::Turn;
 
-const SWEEP_READ: u64 = OWN_TOKENS + 1;
-const SWEEP_PERSIST: u64 = KNOWN_SAVE + 1;
+const GC_READ: u64 = OWN_TOKENS + 1;
+const GC_PERSIST: u64 = KNOWN_SAVE + 1;
 /// A fence has a persist of each priority.
 const FENCES: [(u64, Priority); 3] = [
     (KNOWN_SAVE + 2, Priority::Urgent),
@@ -46,7 +46,7 @@ const FENCES: [(u64, Priority); 3] = [
 ];
 /// The token of file tasks: the control plane has no files of its own.
 const FILES_TOKEN: u64 = OWN_TOKENS;
-const SWEEP_TIMER: u64 = KNOWN_TIMERS_END;
+const GC_TIMER: u64 = KNOWN_TIMERS_END;
 /// The number of rows of one slice.
 const SLICE_ROWS: u32 = 256;
 /// Their approximate size.
@@ -202,7 +202,7 @@ impl GarbageCollector {
             Part::Row(table, key) => Query::Get { table, key },
         };
         effects.push(Effect::Read {
-            token: SWEEP_READ,
+            token: GC_READ,
             query,
         });
     }
@@ -238,7 +238,7 @@ impl GarbageCollector {
         };
         self.pending = Pending::Slice;
         effects.push(Effect::Persist {
-            token: SWEEP_PERSIST,
+            token: GC_PERSIST,
             priority: Priority::Bulk,
             ops: vec![op],
         });
@@ -247,7 +247,7 @@ impl GarbageCollector {
     /// A persist is complete.
     fn persisted(&mut self, token: u64, effects: &mut Vec<Effect>) {
         match &mut self.pending {
-            Pending::Slice if token == SWEEP_PERSIST => {}
+            Pending::Slice if token == GC_PERSIST => {}
             Pending::Fence(tokens) => {
                 tokens.remove(&token);
                 if !tokens.is_empty() {
@@ -265,12 +265,12 @@ impl GarbageCollector {
 
     /// The disk has no room for the deletion. A fence writes nothing, and is complete anyway.
     fn refused(&mut self, token: u64, now: Instant, effects: &mut Vec<Effect>) {
-        if token != SWEEP_PERSIST {
+        if token != GC_PERSIST {
             return self.persisted(token, effects);
         }
         self.pending = Pending::Pause;
         effects.push(Effect::SetTimer {
-            id: SWEEP_TIMER,
+            id: GC_TIMER,
             at: now + FULL_PAUSE,
         });
     }
@@ -299,12 +299,12 @@ impl Control {
         let (gc, effects) = (&mut self.gc, &mut *turn.effects);
         match event {
             Event::Read {
-                token: SWEEP_READ,
+                token: GC_READ,
                 result,
             } => gc.read(result.clone(), effects),
             Event::Persisted { tokens } => tokens.iter().for_each(|token| gc.persisted(*token, effects)),
             Event::PersistRefused { token } => gc.refused(*token, turn.now.instant, effects),
-            Event::Timer { id: SWEEP_TIMER } => gc.resume(effects),
+            Event::Timer { id: GC_TIMER } => gc.resume(effects),
             Event::Files {
                 token: FILES_TOKEN, ..
             } => gc.files_removed(effects),

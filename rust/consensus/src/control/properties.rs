@@ -135,17 +135,22 @@ impl Run {
         let now = self.cluster.now;
         for event in std::mem::take(&mut self.cluster.trace) {
             if let TraceEvent::Output(_, Output::Reply(operation, result)) = event {
-                let asked = self.open.remove(&operation);
-                let asked = asked.ok_or_else(|| format!("op{operation} was answered more than once"))?;
-                self.answer(&asked, result)
-                    .map_err(|why| format!("op{operation} {:?}: {why}", asked.request))?;
+                let submitted = self.open.remove(&operation);
+                let submitted =
+                    submitted.ok_or_else(|| format!("op{operation} was answered more than once"))?;
+                self.answer(&submitted, result)
+                    .map_err(|why| format!("op{operation} {:?}: {why}", submitted.request))?;
             }
         }
         let slack = SLACK.as_micros() as u64;
-        match self.open.iter().find(|(_, asked)| asked.deadline + slack < now) {
-            Some((operation, asked)) => Err(format!(
+        match self
+            .open
+            .iter()
+            .find(|(_, submitted)| submitted.deadline + slack < now)
+        {
+            Some((operation, submitted)) => Err(format!(
                 "op{operation} was not answered in time: {:?} at {}",
-                asked.request, asked.node
+                submitted.request, submitted.node
             )),
             None => Ok(()),
         }
@@ -186,9 +191,9 @@ impl Run {
         Ok(())
     }
 
-    fn answer(&mut self, asked: &PendingOperation, result: Result<Response, Error>) -> Verdict {
+    fn answer(&mut self, submitted: &PendingOperation, result: Result<Response, Error>) -> Verdict {
         self.answered += u64::from(result.is_ok());
-        match (&asked.request, &result) {
+        match (&submitted.request, &result) {
             (Request::CreateKeyspace(settings), _) => {
                 let name = self.names.entry(settings.name.clone()).or_default();
                 match &result {
@@ -201,7 +206,7 @@ impl Run {
                 self.names.entry(name.clone()).or_default().dropped = true;
             }
             (Request::AlterKeyspace { name, .. }, Err(Error::NotFound(_))) => {
-                if asked.exists && !self.names[name].to_drop {
+                if submitted.exists && !self.names[name].to_drop {
                     return Err("it was created, and not dropped".to_owned());
                 }
             }
@@ -228,18 +233,18 @@ impl Run {
             let deadline = self.cluster.now + TIMEOUT.as_micros() as u64;
             let exists = match &request {
                 Request::AlterKeyspace { name, .. } => {
-                    let told = &self.names[name];
-                    told.created && !told.to_drop
+                    let name_facts = &self.names[name];
+                    name_facts.created && !name_facts.to_drop
                 }
                 _ => false,
             };
-            let asked = PendingOperation {
+            let submitted = PendingOperation {
                 node,
                 request: request.clone(),
                 deadline,
                 exists,
             };
-            self.open.insert(self.cluster.operations + 1, asked);
+            self.open.insert(self.cluster.operations + 1, submitted);
             self.cluster.ask(node, request, TIMEOUT);
         }
     }
@@ -310,7 +315,7 @@ impl Run {
                 if self.cluster.is_up(node) {
                     self.cluster.crash(node, crash);
                     self.cluster.node(node).disk.full = false;
-                    self.open.retain(|_, asked| asked.node != node);
+                    self.open.retain(|_, submitted| submitted.node != node);
                 }
             }
             3..6 => {
@@ -444,16 +449,16 @@ impl Run {
         }
         let there = first.keyspaces().values();
         let there: BTreeSet<&str> = there.map(|keyspace| keyspace.settings.name.as_str()).collect();
-        for (name, told) in &self.names {
+        for (name, name_facts) in &self.names {
             let is_there = there.contains(name.as_str());
-            if told.created && !told.to_drop && !is_there {
+            if name_facts.created && !name_facts.to_drop && !is_there {
                 return Err(format!("{name} was created, but does not exist"));
             }
-            if told.dropped && is_there {
+            if name_facts.dropped && is_there {
                 return Err(format!("{name} was dropped, but exists"));
             }
             let ever = self.given.values().any(|given| given == name);
-            if told.refused && ever {
+            if name_facts.refused && ever {
                 return Err(format!("{name} was definitely rejected, but created"));
             }
         }

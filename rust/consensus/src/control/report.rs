@@ -31,24 +31,24 @@ impl Reporter {
                 Some(_) => {}
             }
         }
-        let gone = before
+        let dropped = before
             .keyspaces()
             .iter()
             .filter(|(id, _)| !after.keyspaces().contains_key(id));
-        for (_, keyspace) in gone {
+        for (_, keyspace) in dropped {
             let name = keyspace.settings.name.clone();
             emit(TimelineEvent::KeyspaceDropped { keyspace: name });
         }
     }
 
-    /// Reports the server's claim if it has changed, or if it may have `heard` from its leader.
-    pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
+    /// Reports the server's claim if it has changed, or after a message of the group (`from_peer`).
+    pub(super) fn report(&mut self, claim: GroupClaim, from_peer: bool, effects: &mut Vec<Effect>) {
         let timeless = GroupClaim {
             heard_micros: None,
             activity: Activity::default(),
             ..claim.clone()
         };
-        if self.last.as_ref() == Some(&timeless) && !heard {
+        if self.last.as_ref() == Some(&timeless) && !from_peer {
             return;
         }
         if let (None, Some(reason)) = (

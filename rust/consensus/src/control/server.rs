@@ -76,17 +76,17 @@ impl Control {
         change: Change,
         turn: &mut Turn<'_>,
     ) {
-        let mut refusal = Some(Rejection::NotLeader { leader: None });
+        let mut rejection = Some(Rejection::NotLeader { leader: None });
         self.drive(turn, |host, turn| {
             let proposal = Proposal {
                 id,
                 deadline,
                 request: LogRequest::Plain(change),
             };
-            refusal = host.propose(vec![proposal], turn).err();
+            rejection = host.propose(vec![proposal], turn).err();
         });
-        if let Some(refusal) = refusal {
-            self.proposed(id, Err(ProposeError::Rejected(refusal)), turn);
+        if let Some(rejection) = rejection {
+            self.proposed(id, Err(ProposeError::Rejected(rejection)), turn);
         }
     }
 

@@ -153,8 +153,8 @@ impl<M: Machine> Pipeline<M> {
             .filter_map(|entry| entry.logged.as_ref());
         let commands = logged.filter_map(|logged| logged.request.command());
         let machine = self.state.machine();
-        let asked = commands.flat_map(|command| machine.required_rows(command));
-        asked.filter(|row| !machine.is_known(row)).collect()
+        let required = commands.flat_map(|command| machine.required_rows(command));
+        required.filter(|row| !machine.is_known(row)).collect()
     }
 }
 

@@ -165,7 +165,7 @@ impl<M: Machine> Host<M> {
             .snapshots
             .loaded
             .as_mut()
-            .filter(|(asked, _)| *asked == token)
+            .filter(|(pending, _)| *pending == token)
         else {
             return Some(result);
         };

@@ -178,14 +178,14 @@ impl Run {
         if self.steps.is_multiple_of(300) {
             self.invariants.check_thoroughly(&self.cluster)?;
         }
-        for (operation, asked, result) in std::mem::take(&mut self.invariants.replies) {
+        for (operation, submitted, result) in std::mem::take(&mut self.invariants.replies) {
             let client = self
                 .clients
                 .iter_mut()
                 .find(|client| client.waits == Some(operation));
             if let Some(client) = client {
                 client.waits = None;
-                client.learn(asked.group, &asked.request, &result);
+                client.learn(submitted.group, &submitted.request, &result);
             }
         }
         Ok(())

@@ -132,9 +132,9 @@ impl Server {
                     }
                 }
             }
-            Err(refusal) => {
+            Err(rejection) => {
                 for id in ids {
-                    self.proposed(id, Err(ProposeError::Rejected(refusal)), turn);
+                    self.proposed(id, Err(ProposeError::Rejected(rejection)), turn);
                 }
             }
         }

@@ -90,7 +90,7 @@ impl Member1 {
     }
 
     /// The leader n2 sends a message.
-    fn hear(&mut self, body: Body) -> Vec<Effect> {
+    fn deliver(&mut self, body: Body) -> Vec<Effect> {
         let role = RoleId::Shard(GROUP);
         let node = NodeId(2);
         let message = RaftMessage { term: Term(1), body };
@@ -125,7 +125,7 @@ fn an_undecodable_committed_command_stops_the_server() {
         kind: EntryKind::Command(bytes),
     };
     let (commit, entries) = (LogIndex(0), vec![entry]);
-    server.hear(Body::Append {
+    server.deliver(Body::Append {
         previous,
         commit,
         entries,
@@ -133,7 +133,7 @@ fn an_undecodable_committed_command_stops_the_server() {
     assert_eq!(server.0.broken(), None, "it is not committed yet");
 
     let (commit, round) = (LogIndex(1), 0);
-    let effects = server.hear(Body::Heartbeat { commit, round });
+    let effects = server.deliver(Body::Heartbeat { commit, round });
     let why = server.0.broken().expect("it has stopped").to_owned();
     assert!(
         why.contains("entry 1@t1 is committed but cannot be read"),
@@ -146,7 +146,7 @@ fn an_undecodable_committed_command_stops_the_server() {
         };
         *effect == Effect::Emit(event)
     });
-    assert!(reported, "the timeline says so: {effects:?}");
+    assert!(reported, "the timeline reports it: {effects:?}");
 
     // Requests are redirected.
     let client = ClientRef {

@@ -54,7 +54,7 @@ fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
     let create = Command::Write(vec![write("k", Some("1"), Condition::Absent)]);
     assert_eq!(store.required_rows(&create), [row("k")]);
     assert!(!store.is_known(&row("k")));
-    store.learn(row("k"), None).expect("there is none");
+    store.learn(row("k"), None).expect("an absent row");
     assert_eq!(apply(&mut store, 1, &create), ok(1));
     let failed = |current| Outcome::ConditionFailed { write: 0, current };
     assert_eq!(apply(&mut store, 2, &create), failed(Some(1)));
@@ -77,7 +77,7 @@ fn a_batch_is_atomic() {
         write("c", None, Condition::Version(7)),
     ]);
     assert_eq!(store.required_rows(&batch), [row("b"), row("c")]);
-    store.learn(row("b"), None).expect("there is none");
+    store.learn(row("b"), None).expect("an absent row");
     store.learn(row("c"), Some(&record(6))).expect("a record");
     let failed = Outcome::ConditionFailed {
         write: 2,
@@ -85,7 +85,7 @@ fn a_batch_is_atomic() {
     };
     assert_eq!(apply(&mut store, 9, &batch), failed);
     assert!(store.take().is_empty());
-    store.learn(row("b"), None).expect("there is none");
+    store.learn(row("b"), None).expect("an absent row");
     store.learn(row("c"), Some(&record(7))).expect("a record");
     assert_eq!(apply(&mut store, 10, &batch), ok(10));
     assert_eq!(store.take().len(), 3);

@@ -161,7 +161,7 @@ impl World {
         let place = usize::from(action.server);
         let mut next = *self;
         match action.input {
-            Input::Message(message) if !action.again => next.keep(|other| other != message),
+            Input::Message(message) if !action.again => next.retain(|other| other != message),
             Input::Message(_) => next.repeats += 1,
             Input::Propose(_) => next.commands += 1,
             Input::Beat => next.beats += 1,
@@ -196,10 +196,10 @@ impl World {
         }
         let place = self.wire.iter().position(Option::is_none).expect("there is room");
         self.wire[place] = Some(message);
-        self.keep(|_| true);
+        self.retain(|_| true);
     }
 
-    fn keep(&mut self, wanted: impl Fn(u32) -> bool) {
+    fn retain(&mut self, wanted: impl Fn(u32) -> bool) {
         for place in &mut self.wire {
             *place = place.filter(|message| wanted(*message));
         }
@@ -210,7 +210,7 @@ impl World {
     /// A message of an earlier term than its receiver's durable one changes nothing: it counts as lost.
     fn forget(&mut self, catalog: &Catalog) {
         let servers = self.servers;
-        self.keep(|message| {
+        self.retain(|message| {
             let envelope = catalog.message(message);
             envelope.message.term >= catalog.view(servers[usize::from(envelope.to.node.0 - 1)]).durable
         });

@@ -31,7 +31,7 @@ pub(super) struct Invariants {
     figure3: Figure3<NodeId, Entry>,
     /// The state of the state machine after each entry.
     states: BTreeMap<LogIndex, u64>,
-    asked: BTreeMap<u64, PendingOperation>,
+    submitted: BTreeMap<u64, PendingOperation>,
     /// Commands that were reported as not executed.
     reported_failed: Vec<Bytes>,
     /// The answer to each command in a session.
@@ -46,8 +46,8 @@ pub(super) struct Invariants {
 
 impl Invariants {
     /// A client sends an operation, under the number that the cluster will give it.
-    pub(super) fn asked(&mut self, operation: u64, what: PendingOperation) {
-        self.asked.insert(operation, what);
+    pub(super) fn submitted(&mut self, operation: u64, what: PendingOperation) {
+        self.submitted.insert(operation, what);
     }
 
     /// Checks everything after a step.
@@ -105,7 +105,7 @@ impl Invariants {
     }
 
     fn proposed(&mut self, operation: u64, result: Proposed) -> Verdict {
-        let Some(PendingOperation::Command(request)) = self.asked.remove(&operation) else {
+        let Some(PendingOperation::Command(request)) = self.submitted.remove(&operation) else {
             return Err(format!("op{operation} was answered more than once"));
         };
         match result {
@@ -147,7 +147,7 @@ impl Invariants {
     }
 
     fn queried(&mut self, operation: u64, result: Queried) -> Verdict {
-        let Some(PendingOperation::Read(level, floor)) = self.asked.remove(&operation) else {
+        let Some(PendingOperation::Read(level, floor)) = self.submitted.remove(&operation) else {
             return Err(format!("op{operation} was answered more than once"));
         };
         let Ok(read) = result else {

@@ -74,7 +74,7 @@ fn a_healthy_group_has_one_election() {
     assert_eq!((leading.elections_won, leading.commands), (1, 200));
     assert!(leading.heartbeats_sent >= 4 * 200, "{leading:?}");
     let open = leading.heartbeats_sent - leading.heartbeats_answered;
-    assert!(open <= 4, "at most one round is under way: {leading:?}");
+    assert!(open <= 4, "at most one round is in flight: {leading:?}");
     assert!(leading.election_micros < 20_000, "{leading:?}");
     for node in cluster.names().into_iter().filter(|node| *node != first) {
         let Activity {

@@ -128,7 +128,7 @@ pub(crate) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
                     format!("refused: {leader} leads"),
                 Err(ProposeError::Rejected(Rejection::NotLeader { leader: None })) =>
                     "rejected: no leader known".to_owned(),
-                Err(ProposeError::Rejected(refusal)) => format!("refused: {refusal:?}"),
+                Err(ProposeError::Rejected(rejection)) => format!("refused: {rejection:?}"),
                 Err(ProposeError::NotCommitted) => "definitely not executed".to_owned(),
                 Err(ProposeError::OutcomeUnknown) => "outcome unknown".to_owned(),
                 Err(ProposeError::Session(error)) => format!("not executed: {error}"),
@@ -190,8 +190,8 @@ fn op(op: &JournalOp) -> String {
             let hard: HardState = format::decode("hard state", value).expect("servers write hard states");
             let vote = hard
                 .vote
-                .map_or("nobody".to_owned(), |node: NodeId| node.to_string());
-            format!("{} voted {vote}", hard.term)
+                .map_or("no vote".to_owned(), |node: NodeId| format!("voted {node}"));
+            format!("{} {vote}", hard.term)
         }
         JournalOp::PutHard { value, .. } => {
             let log_start: LogStart = format::decode("log record", value).expect("servers write log records");

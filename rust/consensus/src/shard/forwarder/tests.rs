@@ -228,10 +228,13 @@ fn requests_not_sent_when_the_keyspace_is_dropped_were_not_executed() {
 /// A member has learned of the drop first.
 #[test]
 fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
-    let gone = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
+    let dropped_error = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
     let mut bench = Bench::new();
     let first = sent_to(&bench.command()).expect("a member is sent_to");
-    assert_eq!(answer(&bench.forwarded(first, 1, gone())), Some(&gone()));
+    assert_eq!(
+        answer(&bench.forwarded(first, 1, dropped_error())),
+        Some(&dropped_error())
+    );
     let mut bench = Bench::new();
     let first = sent_to(&bench.command()).expect("a member is sent_to");
     let moved = bench.give(Event::Peer {
@@ -239,7 +242,7 @@ fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
         up: false,
     });
     let second = sent_to(&moved).expect("another member is sent_to");
-    let effects = bench.forwarded(second, 2, gone());
+    let effects = bench.forwarded(second, 2, dropped_error());
     assert!(
         matches!(answer(&effects), Some(Error::OutcomeUnknown { .. })),
         "{effects:?}"

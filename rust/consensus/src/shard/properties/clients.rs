@@ -99,7 +99,8 @@ impl Run {
         let timeout = TIMEOUT / (left as u32 * 2 + 1);
         let operation = self.cluster.operations + 1;
         let by = Instant(self.cluster.now) + timeout;
-        self.invariants.asked(operation, node, request.clone(), group, by);
+        self.invariants
+            .submitted(operation, node, request.clone(), group, by);
         self.clients[client].waits = Some(operation);
         assert_eq!(self.cluster.ask(node, group, request, timeout), operation);
     }

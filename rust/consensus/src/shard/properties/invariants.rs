@@ -78,7 +78,7 @@ pub(super) struct Invariants {
 
 impl Invariants {
     /// A client has sent a request, under this number.
-    pub(super) fn asked(
+    pub(super) fn submitted(
         &mut self,
         operation: u64,
         node: NodeId,
@@ -91,14 +91,14 @@ impl Invariants {
         if let Some(call) = call(&request) {
             truth.refused.remove(&call);
         }
-        let asked = PendingOperation {
+        let submitted = PendingOperation {
             node,
             group,
             request,
             deadline: by,
             floor,
         };
-        self.open.insert(operation, asked);
+        self.open.insert(operation, submitted);
     }
 
     /// A node has crashed: its pending requests get no answer.
@@ -110,19 +110,19 @@ impl Invariants {
         let lost: Vec<u64> = self
             .open
             .iter()
-            .filter(|(_, asked)| asked.node == node)
+            .filter(|(_, submitted)| submitted.node == node)
             .map(|(operation, _)| *operation)
             .collect();
         for operation in lost {
-            let asked = self.open.remove(&operation).expect("just found");
-            let truth = self.truths.entry(asked.group).or_default();
-            truth.in_doubt.extend(call(&asked.request));
+            let submitted = self.open.remove(&operation).expect("just found");
+            let truth = self.truths.entry(submitted.group).or_default();
+            truth.in_doubt.extend(call(&submitted.request));
             let error = Error::OutcomeUnknown {
                 acked: 0,
                 required: 2,
                 reason: reason.clone(),
             };
-            self.replies.push((operation, asked, Err(error)));
+            self.replies.push((operation, submitted, Err(error)));
         }
     }
 
@@ -158,11 +158,12 @@ impl Invariants {
             }
         }
         let now = Instant(cluster.now);
-        let late = |(_, asked): &(&u64, &PendingOperation)| asked.deadline + Duration::from_millis(30) < now;
+        let late =
+            |(_, submitted): &(&u64, &PendingOperation)| submitted.deadline + Duration::from_millis(30) < now;
         match self.open.iter().find(late) {
-            Some((operation, asked)) => Err(format!(
+            Some((operation, submitted)) => Err(format!(
                 "op{operation} was not answered in time: {:?} at {}",
-                asked.request, asked.node
+                submitted.request, submitted.node
             )),
             None => Ok(()),
         }
@@ -248,18 +249,18 @@ impl Invariants {
         result: Result<Response, Error>,
         cluster: &mut Cluster,
     ) -> Verdict {
-        let Some(asked) = self.open.remove(&operation) else {
+        let Some(submitted) = self.open.remove(&operation) else {
             return Err(format!("op{operation} was answered more than once"));
         };
-        let truth = self.truths.entry(asked.group).or_default();
-        let stranger = misdirected(cluster.keyspace(), HASH, asked.group, &asked.request);
-        let verdict = match (&asked.request, &result) {
+        let truth = self.truths.entry(submitted.group).or_default();
+        let stranger = misdirected(cluster.keyspace(), HASH, submitted.group, &submitted.request);
+        let verdict = match (&submitted.request, &result) {
             (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
                 "it belongs to another group".to_owned()
             }),
             (_, Ok(response)) => truth
-                .response(operation, &asked, response, &mut self.done)
-                .and_then(|()| truth.age(&asked, response, cluster)),
+                .response(operation, &submitted, response, &mut self.done)
+                .and_then(|()| truth.age(&submitted, response, cluster)),
             (request, Err(error)) => truth.error(request, error),
         };
         if truth.floors.last().is_none_or(|(_, floor)| *floor < truth.floor) {
@@ -268,10 +269,10 @@ impl Invariants {
         verdict.map_err(|property| {
             format!(
                 "op{operation} {:?} was answered {result:?}: {property}",
-                asked.request
+                submitted.request
             )
         })?;
-        self.replies.push((operation, asked, result));
+        self.replies.push((operation, submitted, result));
         Ok(())
     }
 
@@ -289,8 +290,8 @@ impl Invariants {
                 }
             }
         }
-        if let Some((operation, asked)) = self.open.first_key_value() {
-            return Err(format!("op{operation} has no answer: {:?}", asked.request));
+        if let Some((operation, submitted)) = self.open.first_key_value() {
+            return Err(format!("op{operation} has no answer: {:?}", submitted.request));
         }
         Ok(())
     }
@@ -409,11 +410,11 @@ impl GroupFacts {
     fn response(
         &mut self,
         operation: u64,
-        asked: &PendingOperation,
+        submitted: &PendingOperation,
         response: &Response,
         done: &mut (u64, u64, u64),
     ) -> Verdict {
-        match (&asked.request, response) {
+        match (&submitted.request, response) {
             (Request::Propose { command, session, .. }, Response::Committed(committed)) => {
                 done.0 += 1;
                 self.floor = self.floor.max(committed.index);
@@ -448,7 +449,7 @@ impl GroupFacts {
             }
             (request, response) => {
                 done.1 += 1;
-                self.read(asked.floor, request, response)
+                self.read(submitted.floor, request, response)
             }
         }
     }
@@ -520,7 +521,7 @@ impl GroupFacts {
     }
 
     /// A read includes everything that was known longer ago than its reported age.
-    fn age(&self, asked: &PendingOperation, response: &Response, cluster: &Cluster) -> Verdict {
+    fn age(&self, submitted: &PendingOperation, response: &Response, cluster: &Cluster) -> Verdict {
         let (Response::Records { view, .. }
         | Response::RecordPage { view, .. }
         | Response::LogPage { view, .. }) = response
@@ -530,11 +531,11 @@ impl GroupFacts {
         let Some(micros) = view.staleness_micros else {
             return Ok(());
         };
-        if is_linearizable(&asked.request) {
+        if is_linearizable(&submitted.request) {
             return Ok(());
         }
         // The age is as of leaving the server; a forwarder adds to it.
-        let travelled = match view.node == asked.node {
+        let travelled = match view.node == submitted.node {
             true => 0,
             false => cluster.profile.latency.map_or(0, |(_, longest)| longest),
         };

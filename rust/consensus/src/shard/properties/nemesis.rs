@@ -187,7 +187,8 @@ impl Run {
                 };
                 let operation = self.cluster.operations + 1;
                 let by = Instant(self.cluster.now) + TIMEOUT;
-                self.invariants.asked(operation, node, request.clone(), group, by);
+                self.invariants
+                    .submitted(operation, node, request.clone(), group, by);
                 self.cluster.ask(node, group, request, TIMEOUT);
                 let done = self.invariants.done.0;
                 self.live(Duration::from_millis(50))?;
