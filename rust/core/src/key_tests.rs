@@ -223,8 +223,8 @@ fn malformed_bytes_are_reported() {
         (b"abc\0\0", "after the partition"),
         (b"abc\0\0\x07", "unknown mark"),
         (b"abc\0\0\0x", "follow"),
-        (b"abc\0\xff", "not coded"),
-        (b"abc\0\xff\0\0\0", "not coded"),
+        (b"abc\0\xff", "not encoded"),
+        (b"abc\0\xff\0\0\0", "not encoded"),
     ] {
         let error = Key::decode(bytes).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
