@@ -11,7 +11,7 @@ with quorate.Cluster(nodes=3) as cluster:
 
     cluster["n2"].kill()
     print(notes.get("greeting", consistency=QUORUM).text)
-    print(notes.get("greeting", consistency=ONE))  # always answers; may not have heard of a write at QUORUM
+    print(notes.get("greeting", consistency=ONE))  # may miss a write at QUORUM
     try:
         notes.put("greeting", "too much to ask", consistency=ALL)
     except quorate.Unavailable as error:

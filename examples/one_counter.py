@@ -1,4 +1,4 @@
-"""Several writers, one counter, and a leader that dies meanwhile: nothing is counted twice, nothing is lost."""
+"""Several writers increment one counter while its leader is killed: no increment is lost or counted twice."""
 
 import threading
 
@@ -8,7 +8,7 @@ INCREMENTS = 50
 
 
 def count(counters: quorate.ConsensusKeyspace) -> None:
-    """Increment the counter, again and again; whoever was too slow reads it and tries once more."""
+    """Increment the counter; on a conflict, read it and retry."""
     done = 0
     while done < INCREMENTS:
         entry = counters.get("visits")
@@ -20,7 +20,7 @@ def count(counters: quorate.ConsensusKeyspace) -> None:
 
 
 def main() -> None:
-    """Count with three writers and kill the leader on the way."""
+    """Count with three writers and kill the leader meanwhile."""
     with quorate.Cluster(nodes=3) as cluster:
         counters = cluster.keyspace("counters", mode="consensus", replicas=3)
         leader = counters.put("started", "yes").leader
@@ -32,7 +32,7 @@ def main() -> None:
         for writer in writers:
             writer.join()
         entry = counters.get("visits")
-        print(f"{entry.text} visits were counted by {len(writers)} writers; {entry.leader} leads now")
+        print(f"{len(writers)} writers counted {entry.text} visits; {entry.leader} leads now")
         print(counters.get("visits", consistency=quorate.STALE))
 
 

@@ -1,4 +1,4 @@
-"""A leader is cut off from the others: who leads then, who answers what, and what is left when the links are healed."""
+"""A leader is partitioned from the other nodes: the new leader, the reads of each side, and the state after healing."""
 
 import quorate
 from quorate import STALE
@@ -10,17 +10,17 @@ with quorate.Cluster(nodes=5) as cluster:
 
     with cluster.partition({old}, others) as fault:
         print(fault)
-        written = accounts.put("ada", "90")  # a majority goes on: it has another leader after an election
+        written = accounts.put("ada", "90")  # the majority elects another leader
         print(f"{old} led, {written.leader} leads now, in term {written.term}")
         try:
             print(accounts.get("ada", node=old, timeout=1.0))
-        except quorate.QuorateError as error:  # it cannot know the newest value, and says so
-            print(f"{old} does not answer a linearizable read: {error}")
+        except quorate.QuorateError as error:  # it cannot know the newest value
+            print(f"linearizable read at {old}: {error}")
         stale = accounts.get("ada", consistency=STALE, node=old)
-        print(f"{old} has {stale.text}, which is not what was written last")
+        print(f"stale read at {old}: {stale.text}, which is not the newest value")
         print(cluster.faults())
 
     accounts.put("ada", "80")
-    print(f"healed: {old} answers {accounts.get('ada', node=old).text}")
+    print(f"healed: {old} returns {accounts.get('ada', node=old).text}")
     print(cluster.groups().where("accounts"))
     print(cluster.events().where("LeaderElected"))

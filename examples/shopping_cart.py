@@ -1,4 +1,4 @@
-"""Two writers who do not know of each other, and the merge that loses neither's work."""
+"""Two concurrent writers, and a merge that keeps both values."""
 
 import quorate
 from quorate import ALL

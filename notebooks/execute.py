@@ -1,7 +1,7 @@
-"""Execute the notebooks, and write into them what they show: ``python notebooks/execute.py``.
+"""Execute the notebooks and write their outputs into them: ``python notebooks/execute.py``.
 
-They run with the interpreter that runs this program, and with default settings: nobody's configuration of Jupyter is
-read, and no history, profile or connection file is left behind.
+They run with the interpreter that runs this program, and with default settings: no Jupyter configuration of the user
+is read, and no history, profile or connection file is left behind.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def execute(path: Path, output: Path) -> None:
     path : Path
         The notebook.
     output : Path
-        Where to write it, with its outputs, when no cell has failed.
+        Where to write it, with its outputs, if no cell has failed.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def execute(path: Path, output: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    # Without folders to look for kernels in, "python3" is this interpreter, whatever else is installed.
+    # Without kernel folders, "python3" is this interpreter, even if other kernels are installed.
     specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
     client = NotebookClient(
         notebook,
@@ -47,16 +47,16 @@ def execute(path: Path, output: Path) -> None:
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute(cleanup_kc=True)
-    # The kernel has added its version, which says nothing about the notebook.
+    # The kernel has added its version, which does not belong to the notebook.
     notebook.metadata.language_info = {"name": "python"}
     output.write_text(nbformat.writes(notebook) + "\n")
 
 
 def main() -> None:
-    """Execute the notebooks that are named, or all in this folder."""
-    parser = argparse.ArgumentParser(description="execute notebooks and write what they show into them")
+    """Execute the given notebooks, or all in this folder."""
+    parser = argparse.ArgumentParser(description="execute notebooks and write their outputs into them")
     parser.add_argument("notebooks", nargs="*", type=Path, help="all in this folder by default")
-    parser.add_argument("--output", type=Path, help="write them into this folder, not over themselves")
+    parser.add_argument("--output", type=Path, help="write them into this folder instead of overwriting them")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):

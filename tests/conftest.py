@@ -1,4 +1,4 @@
-"""Clusters for tests, and the promise that nothing is left behind."""
+"""Clusters for tests, and a check that nothing is left behind."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ def _nothing_is_left_behind():
 
 @pytest.fixture(scope="session")
 def shared():
-    """A cluster of three nodes that tests leave as they found it."""
+    """A cluster of three nodes that tests leave unchanged."""
     with quorate.Cluster(nodes=3) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def cluster():
-    """A cluster of three nodes to be broken."""
+    """A cluster of three nodes for failures."""
     with quorate.Cluster(nodes=3) as cluster:
         yield cluster
 

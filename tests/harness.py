@@ -1,4 +1,4 @@
-"""Waiting for conditions, and finding what is left behind."""
+"""Wait for conditions, and find leftover processes."""
 
 import contextlib
 import os
@@ -8,30 +8,30 @@ from pathlib import Path
 
 from quorate import ConnectionLost, OutcomeUnknown, ReadTimeout
 
-# Every process that a test starts, directly or not, has this in its environment.
+# Set in the environment of every process that a test starts, directly or not.
 RUN = secrets.token_hex(8)
 os.environ["TEST_RUN_OF_QUORATE"] = RUN
 
 # Plots are drawn without a screen.
 os.environ["MPLBACKEND"] = "agg"
 
-# Tests wait for conditions, never for a time; this is when they give up.
+# Tests wait for conditions, never for a fixed time; this is their deadline.
 PATIENCE = 20.0
 
 
 def eventually(condition, *, patience=PATIENCE, pause=0.02):
-    """Wait until a condition holds; returns what it returned, or fails."""
+    """Wait until a condition holds; return its result, or fail."""
     deadline = time.monotonic() + patience
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{condition} did not come true in {patience:g} s"
+        assert time.monotonic() < deadline, f"{condition} did not hold within {patience:g} s"
         time.sleep(pause)
 
 
 def patiently(action):
-    """Do what asks all nodes, once more when one did not answer in time: on a busy machine that is no failure."""
+    """Call a function that asks all nodes; retry once if one times out, as may happen on a busy machine."""
     found = []
 
     def done():
@@ -44,7 +44,7 @@ def patiently(action):
 
 @contextlib.contextmanager
 def struck(make, *groups, **options):
-    """Have a fault in force, however long nodes take to answer."""
+    """Set a fault, with retries while nodes time out."""
     fault = patiently(lambda: make(*groups, **options))
     try:
         yield fault
@@ -53,7 +53,7 @@ def struck(make, *groups, **options):
 
 
 def processes(mark=f"TEST_RUN_OF_QUORATE={RUN}"):
-    """Map the processes that have a mark in their environment to their command lines."""
+    """Map the processes with a mark in their environment to their command lines."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():

@@ -1,4 +1,4 @@
-"""Executing notebooks as their readers do."""
+"""Execute notebooks as their readers do."""
 
 import json
 import os
@@ -12,16 +12,16 @@ PATIENCE = 40.0
 
 
 def execute(folder, *notebooks, **environment):
-    """Execute notebooks with this interpreter; returns them as they are afterwards."""
+    """Execute notebooks with this interpreter; return the results."""
     output = folder / "executed"
     output.mkdir()
     log = folder / "log.txt"
-    # A file, not a pipe: a process that was left behind would keep a pipe open, and nobody would be told of it.
-    with log.open("w") as said:
+    # A file, not a pipe: a leftover process would keep a pipe open.
+    with log.open("w") as output_log:
         done = subprocess.run(
             [sys.executable, FOLDER / "execute.py", "--output", output, *notebooks],
-            stdout=said,
-            stderr=said,
+            stdout=output_log,
+            stderr=output_log,
             timeout=PATIENCE,
             env={**os.environ, **environment},
         )

@@ -1,4 +1,4 @@
-"""Running commands as a user's shell does."""
+"""Run commands as a user's shell does."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 
 def run(*arguments, endpoints=None, stdin="", check=0, **environment):
-    """Run a command; returns what it printed, or what it complained about when it printed nothing."""
+    """Run a command; return its output, or its errors if there is no output."""
     given = {key: value for key, value in os.environ.items() if not key.startswith("QUORATE_")}
     if endpoints is not None:
         given["QUORATE_ENDPOINTS"] = endpoints

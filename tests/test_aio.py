@@ -9,7 +9,7 @@ import quorate
 from quorate import ALL, QUORUM, aio
 
 
-async def test_everything_that_the_synchronous_client_does(shared):
+async def test_all_operations_of_the_synchronous_client(shared):
     async with aio.connect(shared.endpoints) as connection:
         keyspace = await connection.keyspace("aio", mode="quorum", replicas=3)
         written = await keyspace.put("a", "1", consistency=QUORUM, trace=True)
@@ -51,7 +51,7 @@ async def test_many_operations_at_once(shared):
     await connection.close()
 
 
-async def test_errors_are_those_of_the_synchronous_client(shared):
+async def test_errors_match_the_synchronous_client(shared):
     async with aio.connect(shared.endpoints) as connection:
         with pytest.raises(quorate.NotFound):
             await connection.keyspace("missing")
@@ -64,7 +64,7 @@ async def test_errors_are_those_of_the_synchronous_client(shared):
         await aio.connect("127.0.0.1:1", timeout=0.5)
 
 
-async def test_a_cluster_to_break():
+async def test_a_cluster_with_failures():
     async with aio.Cluster(nodes=3) as cluster:
         keyspace = await cluster.keyspace("a", mode="quorum", replicas=3)
         await keyspace.put("a", "1", consistency=ALL)
@@ -82,7 +82,7 @@ async def test_a_cluster_to_break():
     assert not directory.exists()
 
 
-async def test_a_cluster_that_is_not_started_says_so():
+async def test_a_cluster_that_is_not_started_raises():
     cluster = aio.Cluster(nodes=2)
     assert "not started" in repr(cluster)
     with pytest.raises(quorate.Closed, match="async with"):
@@ -90,7 +90,7 @@ async def test_a_cluster_that_is_not_started_says_so():
     await cluster.close()
 
 
-async def test_a_cancelled_operation_does_no_harm(shared):
+async def test_a_cancelled_operation_is_harmless(shared):
     async with aio.connect(shared.endpoints) as connection:
         keyspace = await connection.keyspace("cancelled", mode="quorum", replicas=3)
         tasks = [asyncio.ensure_future(keyspace.put(f"k{number}", "1")) for number in range(50)]

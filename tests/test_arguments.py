@@ -1,4 +1,4 @@
-"""Wrong arguments: whatever is given, the error is one of ours, and says what to give instead."""
+"""Wrong arguments: every error is one of ours, and names a valid value."""
 
 import pytest
 
@@ -6,7 +6,7 @@ import quorate
 from quorate import ALL, Context, Ring, aio, arguments
 from quorate.plan import Plan
 
-# What a caller may give by mistake; some calls take some of these.
+# Wrong values; some calls accept some of them.
 WRONG = [
     None,
     5,
@@ -31,7 +31,7 @@ WRONG = [
 
 
 def attempts(cluster, keyspace, wrong):
-    """Yield a name and a call for every argument there is."""
+    """Yield a name and a call for every argument."""
     ring, status, node = Ring(3), cluster.status(), cluster["n1"]
     events, metrics = cluster.events(), cluster.metrics()
     yield "Context.from_bytes", lambda: Context.from_bytes(wrong)
@@ -86,7 +86,7 @@ def attempts(cluster, keyspace, wrong):
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong!r:.12}")
-def test_no_argument_raises_anything_but_our_errors(shared, keyspace, wrong):
+def test_wrong_arguments_raise_only_our_errors(shared, keyspace, wrong):
     for name, attempt in attempts(shared, keyspace, wrong):
         try:
             attempt()
@@ -142,13 +142,13 @@ def test_no_argument_raises_anything_but_our_errors(shared, keyspace, wrong):
         (lambda _: quorate.Cluster(data_dir="a\0b"), "the path of a directory"),
     ],
 )
-def test_the_error_says_what_to_give(keyspace, attempt, named):
+def test_the_error_names_a_valid_value(keyspace, attempt, named):
     with pytest.raises(quorate.InvalidArgument, match=named):
         attempt(keyspace)
 
 
 @pytest.mark.parametrize("where", ["file", "file/below", "/proc/none/below"])
-def test_a_directory_that_cannot_be_is_refused(tmp_path, where):
+def test_an_invalid_directory_is_rejected(tmp_path, where):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(quorate.DataDirectoryError, match="cannot be used") as caught:
         quorate.Cluster(nodes=1, data_dir=tmp_path / where)
@@ -156,22 +156,22 @@ def test_a_directory_that_cannot_be_is_refused(tmp_path, where):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_log_that_cannot_be_written_is_a_start_that_fails(tmp_path):
+def test_an_unwritable_log_fails_the_start(tmp_path):
     (tmp_path / "n1.log").mkdir()
     with pytest.raises(quorate.ClusterStartError, match=r"n1 does not start.*n1\.log"):
         quorate.Cluster(nodes=1, data_dir=tmp_path)
 
 
-def test_keys_that_cannot_name_a_result_are_bytes_in_it(keyspace):
+def test_keys_that_are_not_text_are_bytes_in_results(keyspace):
     keyspace.put_many([(bytearray(b"a"), "1")])
     assert keyspace.get_many([bytearray(b"a"), "b"], consistency=ALL)[b"a"].text == "1"
 
 
-def test_a_node_that_does_not_stop_in_time(cluster):
+def test_stopping_a_node_times_out(cluster):
     cluster["n1"].pause()
     fleet = cluster._fleet
     process = fleet.process("n1")
-    # It cannot hear the signal that wakes it, as when it hangs.
+    # It cannot receive the signal that resumes it, as if it hung.
     process.signal, process.wait = (lambda number: None), (lambda timeout: False)
     with pytest.raises(quorate.StopTimeout, match=r"n1 still runs 0\.1 s after SIGTERM"):
         cluster["n1"].stop(timeout=0.1)
@@ -179,7 +179,7 @@ def test_a_node_that_does_not_stop_in_time(cluster):
     del process.signal, process.wait
 
 
-def test_a_node_logs_what_it_is_told():
+def test_a_node_logs_at_the_given_level():
     assert [arguments.log_filter(level) for level in ("WARN", "info,quorate_node=debug")]
     with quorate.Cluster(nodes=1, log_level="off,quorate_node=info") as cluster:
         assert "quorate_node" in cluster["n1"].log()
@@ -197,7 +197,7 @@ def test_pages_end_with_the_limit_or_with_the_keys():
     assert not arguments.Pages(None, None, "p", None, 2).advance(1, None)
 
 
-def test_the_timing_of_elections_has_names():
+def test_election_timings_have_names():
     with pytest.raises(
         quorate.InvalidArgument, match=r"raft_timing='hasty': use default, conservative or aggressive"
     ):

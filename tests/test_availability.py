@@ -1,6 +1,6 @@
-"""The behaviour table: with so many nodes down, what can be written and read, and at which level.
+"""The availability table: writes and reads at each level, by the number of nodes that are down.
 
-For a keyspace with a replica on every node. In quorum mode each level asks for as many replicas as it names; in
+For a keyspace with a replica on every node. In quorum mode each level needs as many replicas as it names; in
 consensus mode writes and linearizable reads need a majority, and a stale read needs any one node.
 """
 
@@ -17,7 +17,7 @@ UNDONE = (Unavailable, OutcomeUnknown, ReadTimeout)
 
 
 def works(operation):
-    """Whether an operation succeeds, once the nodes that are left have noticed who is gone."""
+    """Whether an operation succeeds after the remaining nodes have detected the failures."""
     try:
         operation()
     except UNDONE:
@@ -26,7 +26,7 @@ def works(operation):
 
 
 def expected(nodes, down):
-    """The row of the table: what must work with so many nodes left."""
+    """The row of the table: the operations that must succeed with this number of nodes."""
     left, majority = nodes - down, nodes // 2 + 1
     agreed = left >= majority
     return {
@@ -47,16 +47,16 @@ def expected(nodes, down):
 
 
 @pytest.mark.parametrize(("nodes", "down"), CELLS, ids=[f"{down}-of-{nodes}-down" for nodes, down in CELLS])
-def test_what_works_with_nodes_down(nodes, down):
+def test_operations_with_nodes_down(nodes, down):
     with quorate.Cluster(nodes=nodes) as cluster:
         loose = cluster.keyspace("loose", mode="quorum", replicas=nodes)
         strict = cluster.keyspace("strict", mode="consensus", replicas=nodes)
         loose.put("k", "before", consistency=ALL)
         leader = strict.put("k", "before").leader
         for node in cluster:
-            # Followers hear with the next heartbeat that it is agreed on; a stale read is of what they have heard.
+            # Followers learn with the next heartbeat that it is committed; a stale read returns what they have learned.
             eventually(lambda name=node.name: strict.get("k", consistency=STALE, node=name).text == "before")
-        # Who leads goes first: what is left must elect another, or do without.
+        # The leader is killed first: the remaining nodes must elect another, if they can.
         for name in sorted((node.name for node in cluster), key=lambda name: name != leader)[:down]:
             cluster[name].kill()
         begun = time.monotonic()
@@ -76,7 +76,7 @@ def test_what_works_with_nodes_down(nodes, down):
             },
         }
         assert found == expected(nodes, down)
-        assert time.monotonic() - begun < 8, "what cannot be done is refused, not waited for"
+        assert time.monotonic() - begun < 8, "impossible operations fail without waiting"
         if expected(nodes, down)["consensus"]["write"]:
             assert strict.get("k").text == "after"
         else:
@@ -84,7 +84,7 @@ def test_what_works_with_nodes_down(nodes, down):
         assert loose.get("k", consistency=ONE).text == "before"
 
 
-def test_writes_resume_by_themselves_when_a_majority_is_back(cluster):
+def test_writes_resume_automatically_when_a_majority_is_back(cluster):
     strict = cluster.keyspace("strict", mode="consensus", replicas=3)
     strict.put("k", "1")
     cluster["n1"].kill()

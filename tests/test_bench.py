@@ -28,7 +28,7 @@ def test_every_combination_is_measured(shared):
         assert row["value_bytes"] == 100
 
 
-def test_it_starts_a_cluster_of_its_own():
+def test_it_starts_its_own_cluster():
     drawn = run("bench", "--nodes", 1, "--operations", "write", "--duration", 0.2, "--warmup", 0)
     assert "ops/s" in drawn
     assert "QUORUM" in drawn
@@ -59,6 +59,6 @@ def test_misses_and_errors_are_shown(cluster):
     ],
 )
 @pytest.mark.parametrize("remote", [True, False], ids=["connected", "own cluster"])
-def test_what_cannot_be_measured_is_refused(arguments, named, remote, shared):
+def test_impossible_measurements_are_rejected(arguments, named, remote, shared):
     endpoints = shared.endpoints if remote else None
     assert named in run("bench", *arguments, endpoints=endpoints, check=2)

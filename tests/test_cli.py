@@ -19,7 +19,7 @@ from shell import run
 
 @pytest.fixture
 def at(shared):
-    """Run a command on the shared cluster; with ``json=True`` returns the documents it printed."""
+    """Run a command on the shared cluster; with ``json=True`` return the printed documents."""
 
     def on(*arguments, as_json=False, **options):
         extra = ("--json",) if as_json else ()
@@ -63,7 +63,7 @@ def test_a_keyspace_from_creation_to_scan(at):
     assert gone["found"] is False
 
 
-def test_what_there_is_to_see(at):
+def test_observation_commands(at):
     at("keyspace", "create", "seen", "--replicas", 2)
     (status,) = at("status", as_json=True)
     assert (status["status"], status["healthy_nodes"], len(status["nodes"])) == ("healthy", 3, 3)
@@ -112,7 +112,7 @@ def test_the_ring_needs_no_cluster():
         (["keyspace", "create", "four", "--replicas", "4"], None),
     ],
 )
-def test_operations_that_fail(at, arguments, named):
+def test_failing_operations(at, arguments, named):
     if named is None:
         (error,) = at(*arguments, as_json=True, check=2)
         assert error["error"] == "InvalidArgument"
@@ -159,7 +159,7 @@ def test_wrong_usage(arguments, named, shared):
     assert named in run(*arguments, endpoints=shared.endpoints, check=2)
 
 
-def test_errors_speak_the_language_of_the_shell(at):
+def test_errors_name_flags_and_commands(at):
     (error,) = at("put", "missing", "a", "1", as_json=True, check=1)
     assert "create it with `quorate keyspace create missing`" in error["message"]
     at("keyspace", "create", "torn", "--read", "ONE")
@@ -174,7 +174,7 @@ def test_errors_speak_the_language_of_the_shell(at):
     assert "2 concurrent values: see them with --json, then put the merged value with --context" in complaint
 
 
-def test_bytes_that_are_not_text_are_taken_and_given_back(at, shared):
+def test_bytes_that_are_not_text_round_trip(at, shared):
     at("keyspace", "create", "bytes")
     at("put", "bytes", b"k\xff", b"v\xfe", as_json=True)
     keyspace = shared.keyspace("bytes")
@@ -189,7 +189,7 @@ def test_bytes_that_are_not_text_are_taken_and_given_back(at, shared):
         assert done.stdout.startswith(b"k\xff" if "utf" in encoding else b"k\\udcff")
 
 
-def test_a_variable_with_a_typo_is_pointed_out(shared):
+def test_a_misspelled_variable_is_reported(shared):
     command = [sys.executable, "-m", "quorate", "keyspace", "list"]
     environment = {**os.environ, "QUORATE_ENDPOINTS": shared.endpoints, "QUORATE_TIMOUT": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -229,7 +229,7 @@ def test_nothing_is_cut_off_in_a_terminal(shared, columns):
         assert shared[f"n{number}"].address in rendering.text(shared.status(), width=columns)
 
 
-def test_nodes_that_do_not_answer_are_named_beside_the_documents(cluster):
+def test_unresponsive_nodes_are_named_on_stderr(cluster):
     cluster["n2"].kill()
     for command in ("events", "metrics"):
         arguments = [sys.executable, "-m", "quorate", command, "--json", "-e", cluster.endpoints]
@@ -239,12 +239,12 @@ def test_nodes_that_do_not_answer_are_named_beside_the_documents(cluster):
         assert {json.loads(line)["node"] for line in done.stdout.splitlines()} == {"n1", "n3"}
 
 
-def test_nobody_there():
+def test_no_node_is_listening():
     error = json.loads(run("status", "--json", "--timeout", 0.5, endpoints="127.0.0.1:1", check=1))
     assert error["error"] == "ConnectionLost"
 
 
-def test_a_reader_that_has_seen_enough(at, shared):
+def test_a_reader_that_closes_the_pipe(at, shared):
     keyspace = shared.keyspace("long", mode="quorum", replicas=3)
     keyspace.put_many({f"k{number:05d}": "x" * 100 for number in range(3000)})
     command = f"{sys.executable} -m quorate scan long | head -1"
@@ -256,7 +256,7 @@ def test_a_reader_that_has_seen_enough(at, shared):
 
 @pytest.fixture
 def background():
-    """Start commands that run until they are told to stop."""
+    """Start commands that run until they are stopped."""
     started = []
 
     def start(*arguments, **environment):
@@ -266,7 +266,7 @@ def background():
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
-            # A test run under nohup ignores it, and so would its children.
+            # Under nohup the tests ignore SIGHUP, and so would their children.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         started.append(process)
@@ -283,7 +283,7 @@ def background():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_up_runs_until_it_is_told_to_stop(background, number):
+def test_up_runs_until_a_signal(background, number):
     before = set(processes())
     process = background("up", "--nodes", 3, "--port", 0, "--json")
     ready = json.loads(process.stdout.readline())
@@ -301,7 +301,7 @@ def test_up_runs_until_it_is_told_to_stop(background, number):
     assert not os.path.exists(ready["directory"])  # noqa: PTH110
 
 
-def test_up_prints_addresses_for_people(background, tmp_path):
+def test_up_prints_a_table_of_addresses(background, tmp_path):
     process = background("up", "--nodes", 1, "--port", 0, "--data", tmp_path)
     lines = []
     while not lines or "Ctrl-C" not in lines[-1]:
@@ -312,7 +312,7 @@ def test_up_prints_addresses_for_people(background, tmp_path):
 
 
 def free_ports(count):
-    """Find ports that nobody uses; they are free again, so somebody may take them before the test does."""
+    """Find unused ports. Another process may take them before the test does."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -323,7 +323,7 @@ def free_ports(count):
             each.close()
 
 
-def test_nodes_that_an_operator_starts_one_by_one(background, tmp_path):
+def test_nodes_started_one_by_one(background, tmp_path):
     ports = [free_ports(3) for _ in range(3)]
     members = ",".join(
         f"n{number}=127.0.0.1:{client}:{peer}:{http}" for number, (client, peer, http) in enumerate(ports, 1)
@@ -350,7 +350,7 @@ def test_nodes_that_an_operator_starts_one_by_one(background, tmp_path):
         assert keyspace.get("a").text == "1"
 
 
-def test_a_node_that_cannot_start_says_why(background, tmp_path):
+def test_a_node_reports_why_it_cannot_start(background, tmp_path):
     peer, http = free_ports(2)
     with socket.socket() as thief:
         thief.bind(("127.0.0.1", 0))
@@ -367,7 +367,7 @@ def test_a_node_that_cannot_start_says_why(background, tmp_path):
 
 
 @pytest.mark.timeout(120)
-def test_the_demo_tells_the_truth_in_time(tmp_path):
+def test_the_demo_is_correct_and_fast(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {number}\n" for number in range(1, 901)))
     begun = time.monotonic()
@@ -394,7 +394,7 @@ def test_the_demo_tells_the_truth_in_time(tmp_path):
     [(b"one", 1), (b"1\n2\n", 2), (b"1\n2\n3", 3), (b"\0\xff" * 20_000, 3)],
     ids=["1 line", "2 lines", "3 lines", "binary"],
 )
-def test_the_demo_takes_any_file(tmp_path, content, lines):
+def test_the_demo_accepts_any_file(tmp_path, content, lines):
     file = tmp_path / "[short].txt"
     file.write_bytes(content)
     report = json.loads(run("demo", file, "--json"))
@@ -406,14 +406,14 @@ def test_the_demo_takes_any_file(tmp_path, content, lines):
     assert report["verification"] == {"acknowledged": lines, "lost": 0, "wrong": 0}
 
 
-def test_the_demo_refuses_an_empty_file(tmp_path):
+def test_the_demo_rejects_an_empty_file(tmp_path):
     file = tmp_path / "empty.txt"
     file.touch()
     assert "is empty: name a text with at least one line" in run("demo", file, check=2)
 
 
 @pytest.mark.timeout(120)
-def test_the_demo_draws_for_people():
+def test_the_demo_prints_tables():
     drawn = run("demo")
     for what in (
         "1 start",

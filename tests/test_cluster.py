@@ -1,4 +1,4 @@
-"""Clusters as processes: starting, breaking, mending, ending."""
+"""Clusters of processes: start, failure, recovery, end."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ from harness import eventually
 from quorate import ALL, ONE, QUORUM
 
 
-def test_a_cluster_is_what_it_says(shared):
+def test_a_cluster_describes_itself(shared):
     assert len(shared) == 3
     assert [node.name for node in shared] == ["n1", "n2", "n3"]
     assert len({node.pid for node in shared}) == 3
@@ -41,7 +41,7 @@ def test_one_node_is_a_cluster():
         assert keyspace.get("a").text == "1"
 
 
-def test_losing_a_node_costs_only_the_levels_that_need_it(cluster):
+def test_losing_a_node_fails_only_the_levels_that_need_it(cluster):
     keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
     keyspace.put("a", "1", consistency=ALL)
     cluster["n2"].kill()
@@ -49,7 +49,7 @@ def test_losing_a_node_costs_only_the_levels_that_need_it(cluster):
     assert not cluster["n2"].running
     for level in (ONE, QUORUM):
         assert keyspace.put("a", str(level), consistency=level).level is level
-        # ONE may be answered by a replica that has not heard of it yet.
+        # ONE may read a replica that has not received it yet.
         eventually(lambda level=level: keyspace.get("a", consistency=level).text == str(level))
     for operation in (
         lambda: keyspace.put("a", "3", consistency=ALL),
@@ -96,7 +96,7 @@ def test_a_running_node_may_be_restarted(cluster):
     assert cluster.status().connected
 
 
-def test_a_paused_node_answers_nothing_until_it_is_resumed(cluster):
+def test_a_paused_node_does_not_respond_until_it_is_resumed(cluster):
     keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
     keyspace.put("a", "1", consistency=ALL)
     cluster["n3"].pause()
@@ -111,18 +111,18 @@ def test_a_paused_node_answers_nothing_until_it_is_resumed(cluster):
         try:
             return keyspace.put("a", "3", consistency=QUORUM, timeout=0.5)
         except quorate.OutcomeUnknown:
-            # It was under way to the paused node when the client came to suspect it.
+            # It was in flight to the paused node when the client suspected that node.
             return None
 
     eventually(goes_on)
     assert b"3" in keyspace.get("a", consistency=QUORUM).siblings
     cluster["n3"].resume()
     eventually(lambda: cluster.status().connected)
-    # The write whose outcome was unknown may have taken effect meanwhile, as a sibling.
+    # The write with the unknown outcome may have taken effect meanwhile, as a sibling.
     assert b"3" in keyspace.get("a", consistency=ALL).siblings
 
 
-def test_what_cannot_be_done_to_a_node_is_refused(cluster):
+def test_invalid_operations_on_a_node_are_rejected(cluster):
     cluster["n1"].kill()
     for attempt in (cluster["n1"].pause, cluster["n1"].resume):
         with pytest.raises(quorate.Closed, match=r"n1 does not run.*restart"):
@@ -131,7 +131,7 @@ def test_what_cannot_be_done_to_a_node_is_refused(cluster):
     cluster["n1"].stop()
 
 
-def test_a_port_taken_meanwhile_is_named(cluster):
+def test_a_port_in_use_at_restart_is_named(cluster):
     cluster["n1"].kill()
     host, port = cluster["n1"].address.rsplit(":", 1)
     with socket.socket() as thief:
@@ -145,7 +145,7 @@ def test_a_port_taken_meanwhile_is_named(cluster):
     assert cluster.status().connected
 
 
-def test_data_is_kept_in_a_directory_that_is_given(tmp_path):
+def test_data_is_kept_in_a_given_directory(tmp_path):
     with quorate.Cluster(nodes=3, data_dir=tmp_path / "data") as cluster:
         name = cluster.name
         cluster.keyspace("kept", mode="quorum", replicas=2).put("a", "1", consistency=ALL)
@@ -158,7 +158,7 @@ def test_data_is_kept_in_a_directory_that_is_given(tmp_path):
         quorate.Cluster(nodes=3, name="other", data_dir=tmp_path / "data")
 
 
-def test_a_directory_in_use_is_refused(tmp_path):
+def test_a_directory_in_use_is_rejected(tmp_path):
     with quorate.Cluster(nodes=1, data_dir=tmp_path) as cluster:
         with pytest.raises(quorate.DataDirectoryError, match="in use by this program: connect") as caught:
             quorate.Cluster(nodes=1, data_dir=tmp_path)
@@ -166,7 +166,7 @@ def test_a_directory_in_use_is_refused(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_directory_of_another_cluster_is_refused(tmp_path):
+def test_a_directory_of_another_cluster_is_rejected(tmp_path):
     for name in ("one", "two"):
         quorate.Cluster(nodes=2, data_dir=tmp_path / name, name=name).close()
     (tmp_path / "one" / "n2").rename(tmp_path / "kept")
@@ -177,20 +177,20 @@ def test_a_directory_of_another_cluster_is_refused(tmp_path):
     assert caught.value.log
 
 
-def test_a_directory_that_cannot_be_is_refused(tmp_path):
+def test_an_invalid_directory_is_rejected(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(quorate.DataDirectoryError, match="file"):
         quorate.Cluster(nodes=1, data_dir=tmp_path / "file")
 
 
-def test_a_taken_port_is_named():
+def test_a_port_in_use_is_named():
     with socket.socket() as thief:
         thief.bind(("127.0.0.1", 0))
         thief.listen()
         port = thief.getsockname()[1]
         if port > 65000:
             pytest.skip("the system gave a port that is too high")
-        # The next ports, which the node wants too, may be taken by others.
+        # The next ports, which the node also needs, may be in use.
         ports = "|".join(str(port + offset) for offset in range(3))
         with pytest.raises(quorate.AddressInUse, match=ports):
             quorate.Cluster(nodes=1, port=port)
@@ -212,12 +212,12 @@ def test_a_taken_port_is_named():
         ({"nodes": 3, "start_timeout": -1}, "timeout"),
     ],
 )
-def test_clusters_that_cannot_be(arguments, named):
+def test_invalid_clusters(arguments, named):
     with pytest.raises(quorate.InvalidArgument, match=named):
         quorate.Cluster(**arguments)
 
 
-def test_a_node_that_does_not_start_says_why():
+def test_a_failed_start_reports_the_node_and_the_reason():
     with pytest.raises(quorate.ClusterStartError, match=r"n1 does not start.*idle_ms=10") as caught:
         quorate.Cluster(nodes=3, settings={"idle_ms": 10})
     assert caught.value.node == "n1"
@@ -225,14 +225,14 @@ def test_a_node_that_does_not_start_says_why():
         quorate.Cluster(nodes=1, host="0.0.0.0")
 
 
-def test_a_log_that_somebody_removed_is_named():
+def test_a_removed_log_is_named():
     with quorate.Cluster(nodes=1) as cluster:
         (cluster.directory / "n1.log").unlink()
         with pytest.raises(quorate.NotFound, match=r"log of n1 is gone .*somebody has removed"):
             cluster["n1"].log()
 
 
-def test_racks_are_known_to_the_cluster():
+def test_racks_are_in_the_topology():
     racks = {"n1": "a", "n2": "a", "n3": "b"}
     with quorate.Cluster(nodes=3, racks=racks) as cluster:
         assert {member.name: member.rack for member in cluster.topology()} == racks
@@ -240,7 +240,7 @@ def test_racks_are_known_to_the_cluster():
         assert all({racks[node] for node in pair} == {"a", "b"} for pair in pairs)
 
 
-def test_a_closed_cluster_says_so(tmp_path):
+def test_a_closed_cluster_raises(tmp_path):
     cluster = quorate.Cluster(nodes=1, data_dir=tmp_path)
     keyspace = cluster.keyspace("a", mode="quorum")
     pid = cluster["n1"].pid
@@ -316,5 +316,5 @@ def test_a_cluster_starts_quickly():
         with quorate.Cluster(nodes=3) as cluster:
             cluster.keyspace("a", mode="quorum", replicas=3).put("a", "1")
             took.append(time.perf_counter() - begun)
-    # The aim is half a second on an idle machine; this bound only catches a start that waits for something.
+    # The aim is half a second on an idle machine; this bound only detects a start that waits.
     assert min(took) < 2.0, took

@@ -1,4 +1,4 @@
-"""Keyspaces whose writes are agreed on, on a healthy cluster."""
+"""Consensus keyspaces on a healthy cluster."""
 
 import itertools
 
@@ -20,11 +20,11 @@ def keyspace(shared):
 
 @pytest.fixture(scope="module")
 def sharded(shared):
-    """A keyspace of four shards, to be left as it was found."""
+    """A keyspace of four shards that tests leave unchanged."""
     return shared.keyspace("sharded", mode="consensus", replicas=3, shards=4)
 
 
-def test_what_is_written_can_be_read(keyspace):
+def test_a_written_value_can_be_read(keyspace):
     written = keyspace.put("a", "first light")
     assert isinstance(written, Commit)
     entry = keyspace.get("a")
@@ -66,7 +66,7 @@ def test_conditions(keyspace):
     with pytest.raises(ConditionFailed) as caught:
         keyspace.put("a", "3", if_version=second.version)
     assert caught.value.current == 0
-    # The version of a key that is absent is 0: a loop of reads and conditional writes needs no special case.
+    # An absent key has version 0: a loop of reads and conditional writes needs no special case.
     assert keyspace.put("a", "4", if_version=keyspace.get("a").version).version > second.version
 
 
@@ -76,7 +76,7 @@ def test_batches(sharded):
     assert results.keys() == items.keys()
     for shard in range(4):
         versions = {result.version for key, result in results.items() if sharded.shard_of(key) == shard}
-        assert len(versions) == 1, "one step for all of a shard"
+        assert len(versions) == 1, "one log entry per shard"
     found = sharded.get_many([*items, "batch-none"])
     assert [entry.text for entry in found.values()] == [*items.values(), None]
     assert sharded.put_many({}) == sharded.get_many([]) == {}
@@ -103,7 +103,7 @@ def test_a_batch_with_a_condition_that_fails_writes_nothing_of_its_shard(sharded
     found = sharded.get_many(keys)
     assert {key for key, entry in found.items() if entry.text == "2"} == set(keys) - mine
     assert {found[key].text for key in mine - {keys[0]}} == {"1"}
-    # Only what is named has a condition.
+    # Only the named keys have a condition.
     sharded.put_many({keys[0]: "3", "conditional-new": "3"}, if_absent=["conditional-new"])
     with pytest.raises(quorate.PartialFailure, match="ConditionFailed"):
         sharded.put_many({"conditional-new": "4"}, if_version={"conditional-new": 0})
@@ -133,7 +133,7 @@ def test_scans_merge_the_shards_in_order(sharded):
     assert list(sharded.scan(prefix="nothing-")) == []
 
 
-def test_entries_have_rising_ids_and_come_in_their_order(sharded):
+def test_entries_have_increasing_ids_and_are_in_order(sharded):
     appended = [sharded.append(f"line {number}", source=f"s{number % 5}") for number in range(60)]
     for source in ("s0", "s1", "s2", "s3", "s4"):
         mine = [result for result in appended if result.source == source]
@@ -158,7 +158,7 @@ def test_entries_have_rising_ids_and_come_in_their_order(sharded):
     assert list(sharded.entries(last)) == merged[25:]
 
 
-def test_keys_and_entries_do_not_meet(keyspace):
+def test_keys_and_entries_are_separate(keyspace):
     keyspace.append("an entry")
     assert list(keyspace.scan()) == []
     keyspace.put("a", "1")
@@ -166,22 +166,22 @@ def test_keys_and_entries_do_not_meet(keyspace):
 
 
 def at_hand(keyspace, node, version):
-    """Read what a member has itself, once it has this version."""
+    """Read a member's own copy, once it has this version."""
     entry = keyspace.get("a", consistency=STALE, node=node)
     return entry if entry.node == node and entry.version == version else None
 
 
-def test_a_stale_read_tells_how_old_it_may_be(keyspace):
+def test_a_stale_read_has_a_bound_on_its_age(keyspace):
     written = keyspace.put("a", "1")
     for node in ("n1", "n2", "n3"):
-        # A member may come a little later than the majority that acknowledged the write.
+        # A member may apply the write a little later than the majority that acknowledged it.
         entry = eventually(lambda node=node: at_hand(keyspace, node, written.version))
         assert entry.staleness is not None
         assert 0 <= entry.staleness < 5
         assert entry.leader == written.leader
 
 
-def test_any_node_takes_any_request():
+def test_any_node_accepts_any_request():
     with quorate.Cluster(nodes=4) as cluster:
         keyspace = cluster.keyspace("a", mode="consensus", replicas=3)
         (outsider,) = {node.name for node in cluster} - set(keyspace.info.groups[0].members)
@@ -198,7 +198,7 @@ def test_any_node_takes_any_request():
         assert keyspace.nodes_for_key("n1") == cluster.nodes_for_key("a", "n1")
 
 
-def test_settings_are_agreed_on(shared, keyspace):
+def test_settings_are_replicated(shared, keyspace):
     again = shared.keyspace(keyspace.name)
     assert isinstance(again, quorate.ConsensusKeyspace)
     assert again.info == keyspace.info
@@ -212,7 +212,7 @@ def test_settings_are_agreed_on(shared, keyspace):
     assert shared.health(keyspace.name).has_quorum
 
 
-def test_arguments_of_the_other_mode_are_refused_with_a_remedy(shared, keyspace):
+def test_arguments_of_the_other_mode_are_rejected_with_a_remedy(shared, keyspace):
     other = shared.keyspace(next(_names), mode="quorum", replicas=3)
     for call, words in [
         (lambda: keyspace.put("a", "1", consistency=QUORUM), "agreed on by a majority"),
@@ -249,7 +249,7 @@ def test_traces_span_the_nodes(keyspace):
         keyspace.get("a").trace()
 
 
-def test_answers_show_themselves(keyspace):
+def test_results_have_a_repr(keyspace):
     written = keyspace.put("a", "first light")
     assert f"version {written.version}" in repr(written)
     assert "first light" in repr(keyspace.get("a"))

@@ -1,4 +1,4 @@
-"""The command line on keyspaces whose writes are agreed on."""
+"""The command line on consensus keyspaces."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_entries(at):
     assert at("entries", at.name, "--limit", 1, "-c", "stale")["entry_id"] == ids[0]
 
 
-def test_options_of_the_other_mode_are_refused(at, shared):
+def test_options_of_the_other_mode_are_rejected(at, shared):
     shared.keyspace("cli-quorum", mode="quorum", replicas=3)
     for words, command in [
         ("every write is agreed on by a majority", ("put", at.name, "a", "1", "-c", "QUORUM")),
@@ -65,7 +65,7 @@ def test_options_of_the_other_mode_are_refused(at, shared):
         assert words in refused["message"]
 
 
-def test_people_are_shown_the_same(at, shared):
+def test_text_output(at, shared):
     run("put", at.name, "a", "1", endpoints=shared.endpoints)
     assert "leader" in run("get", at.name, "a", endpoints=shared.endpoints)
     assert run("get", at.name, "a", "--raw", endpoints=shared.endpoints) == "1"

@@ -1,4 +1,4 @@
-"""The control plane: who leads it, what its members claim, and keyspaces that come, change and go."""
+"""The control plane: its leader, the claims of its members, and creation, change and drop of keyspaces."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from quorate import ALL, ONE, InvalidArgument, NotFound, OutcomeUnknown, Unavail
 from shell import run
 
 
-def test_every_node_claims_for_itself(shared):
+def test_every_node_reports_its_own_claim(shared):
     groups = eventually(
         lambda: (
             (claims := shared.groups().where("control")).leader
@@ -48,7 +48,7 @@ def test_beyond_seven_voters_members_of_the_control_plane_are_learners():
         claims = eventually(settled)
         assert {claim.node for claim in claims if claim.state == "learner"} == {"n8", "n9"}
         assert {claim.voters for claim in claims} == {tuple(f"n{number}" for number in range(1, 8))}
-        # Learners follow: they serve what was agreed on.
+        # Learners follow: they serve the keyspaces of the control plane.
         agreed = cluster.keyspace("agreed", mode="consensus", replicas=3)
         agreed.put("a", "1")
         for node in ("n8", "n9"):
@@ -72,7 +72,7 @@ def test_the_timeline_names_the_groups(cluster):
     assert json.loads(shown)["detail"]["name"] == "sharded/1"
 
 
-def test_a_keyspace_that_exists_is_described_in_the_settings_of_its_mode(shared):
+def test_an_existing_keyspace_is_described_by_the_settings_of_its_mode(shared):
     shared.keyspace("described", mode="consensus", replicas=3, shards=2)
     with pytest.raises(quorate.KeyspaceExists, match=r"replicas=3 shards=2 snapshot_every=10000\)"):
         shared.keyspace("described", mode="consensus", replicas=3, shards=3)
@@ -83,7 +83,7 @@ def test_a_keyspace_that_exists_is_described_in_the_settings_of_its_mode(shared)
     assert "NotFound" in run("groups", "nosuch", endpoints=shared.endpoints, check=1)
 
 
-def test_nobody_waits_for_a_keyspace_that_is_dropped(shared):
+def test_pending_operations_on_a_dropped_keyspace_fail(shared):
     doomed = shared.keyspace("doomed", mode="consensus", replicas=3)
     doomed.put("a", "1")
     ends = []
@@ -101,12 +101,12 @@ def test_nobody_waits_for_a_keyspace_that_is_dropped(shared):
     shared.drop_keyspace("doomed")
     for thread in threads:
         thread.join(timeout=10)
-    assert len(ends) == 4, "each is told at once, not at its deadline"
+    assert len(ends) == 4, "each fails immediately, not at its deadline"
     with pytest.raises(NotFound, match="open the keyspace again by its name"):
         doomed.put("a", "1")
 
 
-def test_another_leads_when_the_leader_is_killed(cluster):
+def test_another_node_leads_after_the_leader_is_killed(cluster):
     first = cluster.leader()
     term = max(claim.term for claim in cluster.groups())
     cluster[first].kill()
@@ -126,7 +126,7 @@ def test_another_leads_when_the_leader_is_killed(cluster):
     eventually(lambda: cluster.status()[first].keyspaces == ("after",))
 
 
-def test_without_a_majority_nothing_changes_and_nobody_leads(cluster):
+def test_without_a_majority_there_is_no_leader_and_no_change(cluster):
     cluster.keyspace("before", mode="quorum", replicas=3)
     for name in ("n1", "n2"):
         cluster[name].kill()
@@ -135,14 +135,14 @@ def test_without_a_majority_nothing_changes_and_nobody_leads(cluster):
             lonely.keyspace("never", mode="quorum", replicas=1)
         assert [info.name for info in lonely.keyspaces()] == ["before"]
         eventually(lambda: lonely.leader() is None)
-        # Nothing was proposed without a leader: what it says is of the control plane, not of levels.
+        # Nothing was proposed without a leader: the error is about the control plane, not about levels.
         with pytest.raises(Unavailable, match=r"the control plane needs 2 of its 3 voter") as raised:
             lonely.keyspace("never", mode="quorum", replicas=1)
         assert (raised.value.required, raised.value.alive) == (2, 1)
         assert lonely.keyspace("before").get("a", consistency=ONE).value is None
 
 
-def test_a_keyspace_is_altered_and_everybody_follows(shared, keyspace):
+def test_altering_a_keyspace_reaches_all_nodes(shared, keyspace):
     info = shared.alter_keyspace(keyspace.name, read=ONE, write=ALL, read_repair="off")
     assert (info.read, info.write, info.read_repair) == (ONE, ALL, "off")
     assert shared.keyspace(keyspace.name).info == info
@@ -158,7 +158,7 @@ def test_a_keyspace_is_altered_and_everybody_follows(shared, keyspace):
         shared.alter_keyspace("missing", read=ONE)
 
 
-def test_a_keyspace_that_was_dropped_is_gone_also_under_its_old_name(shared, keyspace):
+def test_a_dropped_keyspace_stays_dropped_under_its_old_name(shared, keyspace):
     keyspace.put("a", "b")
     assert shared.drop_keyspace(keyspace.name) == keyspace.info
     with pytest.raises(NotFound):
@@ -171,7 +171,7 @@ def test_a_keyspace_that_was_dropped_is_gone_also_under_its_old_name(shared, key
     assert keyspace.name in {event.detail["keyspace"] for event in shared.events().where("KeyspaceDropped")}
 
 
-def test_nobody_leads_a_keyspace_in_quorum_mode(shared, keyspace):
+def test_a_quorum_keyspace_has_no_leader(shared, keyspace):
     with pytest.raises(InvalidArgument, match="nobody leads"):
         shared.leader(keyspace.name)
     with pytest.raises(InvalidArgument, match="name the keyspace"):
@@ -234,7 +234,7 @@ def at_quorum(shared):
     return "leaderless"
 
 
-def test_what_a_dropped_keyspace_has_left_is_removed(cluster):
+def test_the_data_of_a_dropped_keyspace_is_removed(cluster):
     def used():
         return [
             cluster.metrics().value("quorate_storage_used_bytes", node=node.name, environment="state")
@@ -253,7 +253,7 @@ def test_what_a_dropped_keyspace_has_left_is_removed(cluster):
             lambda before=before: all(now > then + 8e6 for now, then in zip(used(), before, strict=True))
         )
         cluster.drop_keyspace(filled.name)
-        # A node that is killed in the middle goes on when it is back.
+        # A node that is killed meanwhile continues after its restart.
         cluster["n3"].kill()
         cluster["n3"].restart()
         eventually(

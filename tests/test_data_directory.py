@@ -1,4 +1,4 @@
-"""Whose data a directory holds: after power cuts, after starts that failed, with two programs at once."""
+"""The identity of a data directory: after power cuts, after failed starts, with two programs at once."""
 
 import contextlib
 import copy
@@ -23,26 +23,26 @@ FOLDER = Path("/home/data")
 FORMED = Claim(formed=("ours", THREE))
 
 
-# What a start makes of what it finds ----------------------------------------------------------------------------------
+# What a start decides -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("mark", "claims", "found"),
     [
-        # Nothing, or nothing that was ever ready: laid anew as it is wanted.
+        # Empty, or never ready: created as requested.
         (None, {}, Mark(False, "fresh", FIVE)),
         (None, {"n1": Claim()}, Mark(False, "fresh", FIVE)),
         (Mark(False, "ours", THREE), {}, Mark(False, "ours", FIVE)),
         (Mark(False, "ours", THREE), {"n1": Claim(), "n2": Claim(problem="cut")}, Mark(False, "ours", FIVE)),
-        # A cluster that was ready: by its mark, by its nodes, by both.
+        # A cluster that was ready, according to its mark, its nodes, or both.
         (Mark(True, "ours", FIVE), {}, Mark(True, "ours", FIVE)),
         (Mark(True, "ours", FIVE), {"n1": Claim(), "n2": Claim(problem="cut")}, Mark(True, "ours", FIVE)),
         (None, {"n1": Claim(formed=("ours", FIVE)), "n2": Claim()}, Mark(True, "ours", FIVE)),
         (None, {"n1": Claim(formed=("ours", FIVE)), "n2": Claim(problem="cut")}, Mark(True, "ours", FIVE)),
-        # The nodes have the data: a mark that says something else is wrong.
+        # The nodes have the data: a mark that disagrees is wrong.
         (Mark(True, "theirs", THREE), {"n1": Claim(formed=("ours", FIVE))}, Mark(True, "ours", FIVE)),
         (Mark(False, "theirs", THREE), {"n1": Claim(formed=("ours", FIVE))}, Mark(True, "ours", FIVE)),
-        # One of them was exchanged: it says so itself when it is started.
+        # One node was replaced: it reports that when it starts.
         (
             Mark(True, "ours", FIVE),
             {"n1": Claim(formed=("ours", FIVE)), "n2": Claim(formed=("theirs", FIVE))},
@@ -50,7 +50,7 @@ FORMED = Claim(formed=("ours", THREE))
         ),
     ],
 )
-def test_a_directory_becomes_what_it_is(mark, claims, found):
+def test_a_start_decides_what_a_directory_is(mark, claims, found):
     assert decide(mark, claims, None, "fresh", FIVE) == found
 
 
@@ -75,7 +75,7 @@ def test_a_directory_becomes_what_it_is(mark, claims, found):
         ),
     ],
 )
-def test_what_is_not_what_is_to_be_started_is_refused(mark, claims, name, words):
+def test_a_conflicting_directory_is_rejected(mark, claims, name, words):
     with pytest.raises(quorate.DataDirectoryError, match=words):
         decide(mark, claims, name, "fresh", FIVE)
 
@@ -88,13 +88,13 @@ def test_a_name_may_be_given_to_a_cluster_that_was_never_ready():
 
 
 @pytest.mark.parametrize("mark", [Mark(True, 'a"\n', THREE), Mark(False, "é", FIVE)])
-def test_a_mark_is_read_whole_or_not_at_all(mark):
+def test_a_mark_is_read_completely_or_rejected(mark):
     content = mark.render()
     assert Mark.parse(content) == mark
     assert [Mark.parse(content[:length]) for length in range(len(content) - 1)] == [None] * (len(content) - 1)
     for damaged in (b"", b"[]", b"null", b"\xff", b'{"version": 2}', content.replace(b"form", b"dorm")):
         assert Mark.parse(damaged) is None
-    # What earlier versions wrote, and what later ones may.
+    # Marks of earlier versions, and of possible later ones.
     assert Mark.parse(b'{"cluster": "ours", "nodes": 3, "vnodes": 150, "hash": "murmur3"}') is None
     with pytest.raises(quorate.DataDirectoryError, match="version 3, this program reads 2"):
         Mark.parse(content.replace(b'"version": 2', b'"version": 3'))
@@ -108,18 +108,18 @@ class PowerCutError(Exception):
 
 
 class Memory(Disk):
-    """A disk that keeps after a power cut what was synced, and of the rest something."""
+    """A disk that keeps synced data after a power cut, and an arbitrary part of the rest."""
 
     def __init__(self, steps):
         self.steps = steps
         """Steps until the power is cut."""
         self.entries = {Path("/"): {}}
-        """What each folder has: as it is seen, entries are numbers of files, or None for a folder."""
+        """The entries of each folder, as programs see them: numbers of files, or None for a folder."""
         self.durable = {Path("/"): {}}
         self.contents = {}
         self.synced = {}
         self.identities = {}
-        """What nodes have written; their files are replaced atomically."""
+        """Files of the nodes, which are replaced atomically."""
         self.held = False
 
     def step(self):
@@ -152,7 +152,7 @@ class Memory(Disk):
 
     def write(self, path, content):
         self.step()
-        # A file that is there is cut to nothing and written again.
+        # An existing file is truncated and rewritten.
         number = self.entries[path.parent].get(path.name, len(self.contents))
         self.entries[path.parent][path.name] = number
         self.contents[number] = content
@@ -175,13 +175,13 @@ class Memory(Disk):
             self.synced[number] = self.contents[number]
 
     def unharmed(self):
-        """What there is after a program was killed: everything that it had done."""
+        """The disk after a program was killed: everything that it wrote."""
         after = copy.deepcopy(self)
         after.steps = -1
         return after
 
     def survivors(self):
-        """Yield what there may be after a power cut: entries that were not synced or not, contents cut anywhere."""
+        """Yield the possible disks after a power cut: with or without unsynced entries, contents cut anywhere."""
         folders = [path for path in self.entries if self.entries[path] != self.durable[path]]
         unsynced = [number for number in self.contents if self.synced[number] != self.contents[number]]
         cuts = [{0, 1, len(self.contents[number]) // 2, len(self.contents[number])} for number in unsynced]
@@ -194,7 +194,7 @@ class Memory(Disk):
                 after.synced = dict(after.contents)
                 seen = dict(zip(folders, kept, strict=True))
                 for path, entries in self.entries.items():
-                    # A folder whose entry in the one above is lost is lost with all that is in it.
+                    # A folder without an entry in its parent is lost with its contents.
                     if path in after.entries:
                         chosen = entries if seen.get(path, True) else self.durable[path]
                         after.entries[path] = dict(chosen)
@@ -207,12 +207,12 @@ class Memory(Disk):
 
 
 class Machine:
-    """A machine on which programs start clusters, with nodes that are made of nothing but promises."""
+    """A machine on which programs start clusters of simulated nodes."""
 
     def __init__(self, disk):
         self.disk = disk
         self.acknowledged = None
-        """The cluster that has taken a write."""
+        """The cluster that has acknowledged a write."""
 
     def start(self, name, shape):
         """Start a cluster as a fleet does."""
@@ -222,7 +222,7 @@ class Machine:
         for node in nodes:
             self.disk.step()
             if not mark.formed:
-                assert not self.disk.identities.get(node, Claim()).formed, "it refuses to forget"
+                assert not self.disk.identities.get(node, Claim()).formed, "a formed node is never reset"
                 self.disk.identities[node] = Claim()
                 assert self.acknowledged is None, "a write is lost"
             elif self.acknowledged is not None:
@@ -232,12 +232,12 @@ class Machine:
         for node in nodes:
             self.disk.step()
             self.disk.identities[node] = Claim(formed=(mark.name, mark.shape))
-            # From now on it takes keyspaces.
+            # From now on it accepts keyspaces.
             self.acknowledged = (mark.name, mark.shape)
         return mark
 
     def breaks_off(self, steps, name, shape):
-        """Start a cluster; returns whether it was stopped after so many steps, and had not succeeded before."""
+        """Start a cluster; return whether it was stopped after this number of steps, before it succeeded."""
         self.disk.steps = steps
         try:
             self.start(name, shape)
@@ -246,29 +246,29 @@ class Machine:
         return False
 
     def after_power_cut(self):
-        """Yield what the machine may be after a power cut."""
+        """Yield the possible machines after a power cut."""
         for disk in self.disk.survivors():
             yield self.on(disk)
 
     def copy(self):
-        """Make another one that is the same."""
+        """Make a copy."""
         return self.on(self.disk.unharmed())
 
     def on(self, disk):
-        """Make one with another disk."""
+        """Make a copy with another disk."""
         machine = Machine(disk)
         machine.acknowledged = self.acknowledged
         return machine
 
 
 def after_one_cut(machine, name, shape):
-    """Yield what a machine may be after a power cut at any step of a start."""
+    """Yield the possible machines after a power cut at any step of a start."""
     for broken in after_one_kill(machine, name, shape):
         yield from broken.after_power_cut()
 
 
 def after_one_kill(machine, name, shape):
-    """Yield what a machine is after the program was killed at any step of a start."""
+    """Yield the machines after a kill of the program at any step of a start."""
     for steps in itertools.count():
         broken = machine.copy()
         if not broken.breaks_off(steps, name, shape):
@@ -277,16 +277,16 @@ def after_one_kill(machine, name, shape):
 
 
 def judge(machine):
-    """Check that a machine after power cuts starts a cluster, and that nothing acknowledged is lost or in the way."""
+    """Check that a machine starts a cluster after power cuts, and that nothing acknowledged is lost."""
     if machine.disk.is_folder(FOLDER):
         content = machine.disk.read(FOLDER / "cluster.json")
-        assert content is None or Mark.parse(content), "it is whole"
+        assert content is None or Mark.parse(content), "the mark is complete"
     if machine.acknowledged is None:
         for shape in (THREE, FIVE):
             try:
                 machine.copy().start("later", shape)
             except quorate.DataDirectoryError:
-                # That the cluster was ready became durable a moment before any node was told.
+                # That the cluster was ready became durable just before the nodes were notified.
                 assert "formed" in str(machine.disk.read(FOLDER / "cluster.json"))
         return
     name, shape = machine.acknowledged
@@ -301,7 +301,7 @@ def test_a_power_cut_at_any_step_of_the_first_starts():
     for once in after_one_cut(Machine(Memory(-1)), "one", THREE):
         first += 1
         judge(once)
-        # The next start may want something else, and be cut too.
+        # The next start may request another shape, and be cut too.
         try:
             for twice in after_one_cut(once, "two", FIVE):
                 second += 1
@@ -314,7 +314,7 @@ def test_a_power_cut_at_any_step_of_the_first_starts():
     assert acknowledged == {None, ("one", FIVE), ("two", FIVE)}
 
 
-def test_a_power_cut_after_a_program_that_was_killed_at_any_step():
+def test_a_power_cut_after_a_kill_at_any_step():
     count = 0
     for killed in after_one_kill(Machine(Memory(-1)), "one", THREE):
         judge(killed)
@@ -328,7 +328,7 @@ def test_a_power_cut_after_a_program_that_was_killed_at_any_step():
     assert count > 10
 
 
-def test_a_mark_that_is_lost_or_damaged_beside_data():
+def test_a_lost_or_damaged_mark_beside_data():
     machine = Machine(Memory(-1))
     mark = machine.start("one", THREE)._replace(formed=True)
     path = FOLDER / "cluster.json"
@@ -345,7 +345,7 @@ def test_a_mark_that_is_lost_or_damaged_beside_data():
     assert lost.disk.read(path) == content
 
 
-def test_a_disk_that_refuses_leaves_the_old_mark(tmp_path):
+def test_a_failed_write_leaves_the_old_mark(tmp_path):
     class Full(Disk):
         def sync(self, path):
             raise OSError(28, "No space left on device", str(path))
@@ -373,7 +373,7 @@ def test_a_directory_is_locked_for_one_program(tmp_path):
     other = [sys.executable, "-c", f"from quorate.data_directory import *; DirectoryLock({str(path)!r})"]
     done = subprocess.run(other, capture_output=True, text=True, check=False)
     assert f"in use by process {os.getpid()}: connect" in done.stderr
-    # Neither a child that is started nor one that is forked keeps it.
+    # Neither a spawned nor a forked child keeps it.
     with subprocess.Popen(["sleep", "60"], close_fds=False) as started:
         forked = os.fork()
         if forked == 0:
@@ -451,7 +451,7 @@ def test_a_first_start_that_failed_does_not_fix_the_settings(tmp_path, monkeypat
             quorate.Cluster(3, data_dir=tmp_path, port=port)
     with pytest.raises(quorate.ClusterStartError, match="in time"):
         quorate.Cluster(2, data_dir=tmp_path, start_timeout=0.001, vnodes=9)
-    # Also one whose nodes serve already, but do not find a leader in time.
+    # Also one whose nodes already serve, but find no leader in time.
     with monkeypatch.context() as patch:
         patch.setattr(clusters, "started", lambda _fleet, _timeout: flow_of(False))
         with pytest.raises(quorate.ClusterStartError, match="do not all see each other"):
@@ -463,7 +463,7 @@ def test_a_first_start_that_failed_does_not_fix_the_settings(tmp_path, monkeypat
 
 
 def flow_of(result):
-    """Make an operation that needs no call."""
+    """Make an operation without a call."""
     return result
     yield
 
@@ -492,7 +492,7 @@ def test_nothing_is_acknowledged_before_the_cluster_is_formed(tmp_path, monkeypa
         assert len(cluster.keyspaces()) == 2
 
 
-def test_a_mark_is_rebuilt_from_what_the_nodes_say(tmp_path):
+def test_a_mark_is_rebuilt_from_the_nodes(tmp_path):
     with quorate.Cluster(2, data_dir=tmp_path, name="ours", vnodes=40) as cluster:
         cluster.keyspace("a", mode="quorum", replicas=2).put("a", "1")
     mark = tmp_path / "cluster.json"
@@ -510,7 +510,7 @@ def test_a_mark_is_rebuilt_from_what_the_nodes_say(tmp_path):
         assert mark.read_bytes() == whole
 
 
-def test_data_of_another_version_are_refused_with_both_versions(tmp_path):
+def test_data_of_another_version_is_rejected_with_both_versions(tmp_path):
     folder = tmp_path / "n1"
     folder.mkdir()
     (folder / "identity").write_text("quorate-identity 1\ncluster 00000000000000000123456789abcdef\n")

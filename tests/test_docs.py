@@ -1,4 +1,4 @@
-"""The examples in the documentation run, and the stubs say what the extension is."""
+"""The examples in the documentation run, and the stubs match the extension."""
 
 import doctest
 import importlib
@@ -103,7 +103,7 @@ def test_public_names_have_docstrings(name):
         assert thing.__doc__
 
 
-def test_the_stubs_are_those_of_the_extension():
+def test_the_stubs_match_the_extension():
     pytest.importorskip("mypy")
     done = subprocess.run(
         [

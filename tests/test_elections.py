@@ -1,4 +1,4 @@
-"""Leaders of real processes: elected once, kept while all is well, replaced when they are gone."""
+"""Leaders of real processes: elected once, kept while they are healthy, replaced when they fail."""
 
 import time
 
@@ -9,7 +9,7 @@ from harness import eventually
 
 
 def elections(cluster):
-    """How often each group's servers have called for an election, by the timeline."""
+    """The number of elections that each group's servers have started, by the timeline."""
     return [event for event in cluster.events() if event.name == "ElectionStarted"]
 
 
@@ -20,7 +20,7 @@ def agreed(cluster):
     return keyspace
 
 
-def test_a_healthy_cluster_elects_nobody_anew(cluster, agreed):
+def test_a_healthy_cluster_has_no_further_elections(cluster, agreed):
     before = elections(cluster)
     leader = agreed.get("k").leader
     until = time.monotonic() + 3
@@ -32,7 +32,7 @@ def test_a_healthy_cluster_elects_nobody_anew(cluster, agreed):
     assert agreed.get("k").text == str(number)
 
 
-def test_a_leader_that_comes_back_follows_and_causes_no_election(cluster, agreed):
+def test_a_restarted_leader_follows_and_causes_no_election(cluster, agreed):
     old = agreed.get("k").leader
     cluster[old].kill()
     new = agreed.put("k", "1").leader
@@ -46,18 +46,18 @@ def test_a_leader_that_comes_back_follows_and_causes_no_election(cluster, agreed
         assert agreed.put("k", "3").leader == new
     assert [event for event in elections(cluster) if event.node != old] == before
     assert not [event for event in elections(cluster) if event.node == old], (
-        "it called for none since it is back"
+        "it has started no election since its restart"
     )
 
 
-def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
+def test_a_member_that_was_down_for_long_installs_a_snapshot(cluster):
     keyspace = cluster.keyspace("short", mode="consensus", replicas=3, snapshot_every=50)
     leader = keyspace.put("first", "1").leader
     behind = next(node for node in cluster if node.name != leader)
     last = []
 
     def applied():
-        """Bytes of the leader's rows that are safe without its log."""
+        """Bytes of the leader's rows that are durable without its log."""
         return cluster.metrics().value("quorate_storage_used_bytes", node=leader, environment="state")
 
     def was_sent_a_snapshot():
@@ -67,7 +67,7 @@ def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
             keyspace.append(f"{number}", source="s")
         keyspace.put_many({f"k{number:03}": "x" * 100 for number in range(200)})
         last.append(keyspace.put("last", str(len(last))))
-        # The log is only forgotten once the rows are safe without it.
+        # The log is only truncated once the rows are durable without it.
         eventually(lambda: applied() > before)
         keyspace.append("one more")
         behind.restart()
@@ -79,7 +79,7 @@ def test_a_member_that_was_down_for_long_gets_a_snapshot(cluster):
     eventually(was_sent_a_snapshot)
     stale = keyspace.get("k199", consistency="stale", node=behind.name)
     assert stale.value == b"x" * 100
-    # What this client does is still done once, by whoever leads.
+    # Commands of this client are still executed once, by any leader.
     cluster[keyspace.get("last").leader].kill()
     assert keyspace.put("last", "over").version > last[-1].version
     ids = [entry.entry_id for entry in keyspace.entries()]

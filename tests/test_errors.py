@@ -41,7 +41,7 @@ def test_errors_are_the_builtin_kinds_that_programs_catch():
     assert issubclass(quorate.NotFound, LookupError)
 
 
-def test_an_error_describes_itself_as_plain_data():
+def test_an_error_converts_to_plain_data():
     error = quorate.Unavailable("2 replica(s) required", required=2, alive=1)
     assert error.to_dict() == {
         "error": "Unavailable",
@@ -52,6 +52,6 @@ def test_an_error_describes_itself_as_plain_data():
     }
 
 
-def test_a_field_that_there_is_not_is_refused():
+def test_an_unknown_field_is_rejected():
     with pytest.raises(TypeError, match="no field acked"):
         quorate.Unavailable("x", acked=1)

@@ -1,4 +1,4 @@
-"""Calls of an event loop are driven by the loop's own thread, and by none that is not of Python."""
+"""Calls of an event loop run in the loop's own thread, never in a native thread."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from quorate import _quorate, aio, executor
 
 @pytest.fixture
 def _never_released():
-    """Keep other threads from getting the interpreter, unless this one hands it over."""
+    """Keep other threads from getting the interpreter, unless this one releases it."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10 * PATIENCE)
     yield
@@ -33,7 +33,7 @@ def finish(calls):
     deadline = time.monotonic() + PATIENCE
     while len(finished) < len(calls):
         finished.update({number: outcome for number, *outcome in loop.drain()})
-        assert time.monotonic() < deadline, "a call needs the interpreter on another thread than this one"
+        assert time.monotonic() < deadline, "a call needs the interpreter on another thread"
     return [finished[number] for number in numbers]
 
 
@@ -112,7 +112,7 @@ async def test_answers_and_errors_are_made_by_the_thread_of_the_loop(shared, key
     assert threads == {threading.get_ident()}
 
 
-def test_every_loop_has_an_executor_of_its_own(shared):
+def test_every_loop_has_its_own_executor(shared):
     keyspace = shared.keyspace("loops", mode="quorum", replicas=3)
     found = []
 
@@ -130,7 +130,7 @@ def test_every_loop_has_an_executor_of_its_own(shared):
         thread.start()
     for thread in threads:
         thread.join()
-    # And the loops of one thread, one after the other.
+    # And for consecutive loops of one thread.
     asyncio.run(work(4))
     asyncio.run(work(5))
     assert found == [[str(n) for n in range(50)]] * 6
@@ -161,7 +161,7 @@ def test_a_closed_loop_leaves_nothing_behind(shared):
     made = executor._executors[loop]
     calls = made().calls
     loop.close()
-    # The task waits forever, which nobody needs to hear of.
+    # The task waits forever; its warning is not needed.
     running[0]._log_destroy_pending = False
     kept = weakref.ref(loop)
     del loop, running
@@ -173,7 +173,7 @@ def test_a_closed_loop_leaves_nothing_behind(shared):
     shared.drop_keyspace("closed")
 
 
-async def test_a_cancelled_call_is_dropped_at_once(shared):
+async def test_a_cancelled_call_is_dropped_immediately(shared):
     client = shared._client
     call = asyncio.ensure_future(executor.run(client.topology_async(5.0)))
     await asyncio.sleep(0)
@@ -194,7 +194,7 @@ async def test_a_call_is_awaited_once(shared):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-async def test_a_forked_child_can_neither_start_nor_spoil_calls(shared):
+async def test_a_forked_child_can_neither_start_nor_disturb_calls(shared):
     client = shared._client
     call = client.topology_async(5.0)
     pending = asyncio.ensure_future(executor.run(client.topology_async(5.0)))

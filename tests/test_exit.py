@@ -1,7 +1,7 @@
-"""A program ends with its own exit code and without a word, whatever it was doing with a client.
+"""A program ends with its own exit code and without output, in the middle of any client operation.
 
-The interpreter ends while threads of the extension run. One that touched it then would end the process with a signal,
-though not in every run: so each program runs a number of times. `test_executor` shows that no such thread needs the
+The interpreter ends while threads of the extension run. A thread that touched it would end the process with a signal,
+but not in every run, so each program runs a number of times. `test_executor` shows that no such thread needs the
 interpreter at all.
 """
 
@@ -18,7 +18,7 @@ from quorate import aio
 
 class SlowEnd:
     def __del__(self, sleep=time.sleep):
-        # The interpreter is ending already. Released for a moment, so that answers arrive meanwhile.
+        # The interpreter is already ending. Release it briefly, so that responses arrive.
         sleep(0.02)
 
 slow_end = SlowEnd()
@@ -30,7 +30,7 @@ def connected(use):
     return main()
 
 def seen(task):
-    # Closing the client ends what is in flight with an error; asyncio prints one that nobody has looked at.
+    # Closing the client fails the operations in flight; asyncio prints an error that was not retrieved.
     return task.cancelled() or task.exception()
 
 def puts(keyspace, count):
@@ -132,7 +132,7 @@ def test_a_program_ends_with_its_own_exit_code(endpoints, name):
     expected = 3 if "SystemExit(3)" in PROGRAMS[name] else 0
     outcomes = []
     for _ in range(RUNS // 2):
-        # Two at a time: threads that are preempted are what makes the difference.
+        # Two at a time: preempted threads make the error likely.
         pair = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         for process in pair:
             try:

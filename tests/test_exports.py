@@ -1,4 +1,4 @@
-"""What the package exports, and that importing it stays cheap."""
+"""The exports of the package, and the cost of importing it."""
 
 import importlib
 import re
@@ -12,7 +12,7 @@ import quorate
 from quorate.version import VERSION
 
 
-def test_every_exported_name_can_be_had():
+def test_every_exported_name_can_be_imported():
     for name in quorate.__all__:
         assert getattr(quorate, name) is not None, name
     assert dir(quorate) == sorted(quorate.__all__)
@@ -48,7 +48,7 @@ def test_every_error_of_the_tree_is_exported():
     assert set(below(quorate.QuorateError)) | {"QuorateError"} == set(quorate.errors.__all__)
 
 
-def test_starting_a_node_imports_next_to_nothing():
+def test_starting_a_node_imports_few_modules():
     code = (
         "import sys; from quorate import node_program;"
         "heavy = {'rich', 'asyncio', 'dataclasses', 'argparse', 'subprocess', 'json', 'typing_extensions'};"
@@ -77,7 +77,7 @@ def test_the_version_is_that_of_the_workspace():
         ("raise ImportError('undefined symbol')", r"cannot be loaded \(undefined symbol\)"),
     ],
 )
-def test_an_extension_of_another_build_is_refused(tmp_path, built, named):
+def test_an_extension_of_another_build_is_rejected(tmp_path, built, named):
     package = tmp_path / "quorate"
     package.mkdir()
     for name in ("__init__.py", "version.py", "_quorate.pyi"):

@@ -1,4 +1,4 @@
-"""Keyspaces whose writes are agreed on, while nodes die, stop and come back."""
+"""Consensus keyspaces while nodes are killed, stopped and restarted."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ UNKNOWN = (OutcomeUnknown, SessionExpired)
 
 @pytest.fixture
 def agreed(cluster):
-    """A keyspace of one shard on a cluster to be broken."""
+    """A keyspace of one shard on a cluster for failures."""
     return cluster.keyspace("agreed", mode="consensus", replicas=3)
 
 
 class Writers:
-    """Threads that write one key after the other and note what was acknowledged."""
+    """Threads that write one key after the other and record acknowledged writes."""
 
     def __init__(self, keyspace, count=4):
         self._keyspace = keyspace
@@ -51,7 +51,7 @@ class Writers:
             thread.join()
 
     def more(self, count=50):
-        """Wait until so many more writes are acknowledged."""
+        """Wait until this number of further writes is acknowledged."""
         goal = len(self.acknowledged) + count
         eventually(lambda: len(self.acknowledged) >= goal)
 
@@ -68,7 +68,7 @@ def test_no_acknowledged_write_is_lost_when_leaders_are_killed_under_load(cluste
     found = agreed.get_many(writers.acknowledged)
     assert {key: entry.version for key, entry in found.items()} == writers.acknowledged
     assert all(entry.text == key for key, entry in found.items())
-    assert len(writers.unknown) == 0, "writes ride over a change of leaders"
+    assert len(writers.unknown) == 0, "writes are retried across leader changes"
 
 
 def test_a_counter_of_conditional_writes_counts_each_success_once(cluster, agreed):
@@ -81,7 +81,7 @@ def test_a_counter_of_conditional_writes_counts_each_success_once(cluster, agree
             try:
                 agreed.put("counter", str(int(entry.text) + 1), if_version=entry.version)
             except ConditionFailed as error:
-                assert error.current > entry.version  # noqa: PT017 - somebody else was faster
+                assert error.current > entry.version  # noqa: PT017 - another writer was faster
             else:
                 with lock:
                     counted[0] += 1
@@ -99,11 +99,11 @@ def test_a_counter_of_conditional_writes_counts_each_success_once(cluster, agree
         stop.set()
         for thread in threads:
             thread.join()
-    # A retry that was executed twice would fail its own condition, or count too much.
+    # A retry that was executed twice would fail its own condition, or count twice.
     assert int(agreed.get("counter").text) == counted[0]
 
 
-def test_entries_are_appended_once_over_a_failover(cluster, agreed):
+def test_entries_are_appended_once_across_a_failover(cluster, agreed):
     appended = []
     for number in range(60):
         if number == 20:
@@ -117,7 +117,7 @@ def test_entries_are_appended_once_over_a_failover(cluster, agreed):
     assert appended[-1].term > appended[0].term
 
 
-def test_a_leader_that_is_stopped_does_not_eat_the_deadline(cluster, agreed):
+def test_a_stopped_leader_does_not_use_up_the_deadline(cluster, agreed):
     leader = agreed.put("a", "1").leader
     cluster[leader].pause()
     begun = time.monotonic()
@@ -126,10 +126,10 @@ def test_a_leader_that_is_stopped_does_not_eat_the_deadline(cluster, agreed):
     assert written.leader != leader
     assert agreed.get("a").text == "2"
     cluster[leader].resume()
-    assert agreed.get("a", node=leader).text == "2", "who led before answers nothing stale"
+    assert agreed.get("a", node=leader).text == "2", "the previous leader returns nothing stale"
 
 
-def test_all_nodes_are_killed_and_come_back_with_the_data(cluster):
+def test_all_nodes_are_killed_and_recover_their_data(cluster):
     keyspace = cluster.keyspace("agreed", mode="consensus", replicas=3, shards=4)
     written = keyspace.put_many({f"k{number}": str(number) for number in range(200)})
     entries = [keyspace.append(f"{number}", source=f"s{number % 3}").entry_id for number in range(20)]
@@ -146,7 +146,7 @@ def test_all_nodes_are_killed_and_come_back_with_the_data(cluster):
     assert keyspace.put("after", "1", timeout=20).version
 
 
-def test_a_minority_refuses_writes_quickly_and_serves_stale_reads(cluster, agreed):
+def test_a_minority_rejects_writes_quickly_and_serves_stale_reads(cluster, agreed):
     written = agreed.put("a", "1")
     others = [node for node in cluster if node.name != written.leader]
     last = cluster[written.leader]
@@ -171,7 +171,7 @@ def test_a_minority_refuses_writes_quickly_and_serves_stale_reads(cluster, agree
     assert agreed.get("a").text == "4"
 
 
-def test_the_majority_goes_on_without_the_rest():
+def test_the_majority_continues_without_the_rest():
     with quorate.Cluster(nodes=5) as cluster:
         keyspace = cluster.keyspace("agreed", mode="consensus", replicas=5)
         for number in range(2):
@@ -181,7 +181,7 @@ def test_the_majority_goes_on_without_the_rest():
         assert keyspace.get("a").text == "2"
 
 
-def test_a_session_outlives_a_restart_of_every_node_in_turn(cluster, agreed):
+def test_a_session_survives_a_rolling_restart(cluster, agreed):
     versions = [agreed.put("a", "0").version]
     for node in list(cluster):
         node.kill()

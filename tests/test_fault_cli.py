@@ -1,4 +1,4 @@
-"""Breaking links from the shell, where only the nodes remember what is broken."""
+"""Fault injection from the shell, where only the nodes remember the faults."""
 
 import json
 
@@ -18,7 +18,7 @@ def documents(printed):
     return [json.loads(line) for line in printed.splitlines()]
 
 
-def test_a_partition_is_made_listed_and_healed_from_the_shell(cluster, broken):
+def test_a_partition_is_created_listed_and_healed_from_the_shell(cluster, broken):
     (made,) = documents(broken("partition", "n1,n2", "n3", "--json"))
     assert (made["kind"], made["groups"]) == ("partition", [["n1", "n2"], ["n3"]])
     (listed,) = documents(broken("list", "--json"))
@@ -43,11 +43,11 @@ def test_links_are_slowed_and_lose_messages_from_the_shell(cluster, broken):
     assert lossy["id"] in broken("heal", lossy["id"])
     assert len(cluster.faults()) == 2
     assert f"no fault '{lossy['id']}'" in broken("heal", lossy["id"], check=1)
-    # A node that is gone does not keep the others from being told, and is named.
+    # The other nodes are updated although one is down, which is named.
     cluster["n3"].kill()
     assert "no answer from n3" in broken("list")
     assert documents(broken("heal", "--json"))
-    # Nor one that is only silent, but that one may still do what it was told.
+    # The same for a node that does not respond, but it may still apply the change.
     cluster["n3"].restart()
     broken("isolate", "n3")
     cluster["n3"].pause()
@@ -71,11 +71,11 @@ def test_links_are_slowed_and_lose_messages_from_the_shell(cluster, broken):
         (("list", "n1"), "write it like `fault list`"),
     ],
 )
-def test_wrong_usage_is_told_in_words(shared, arguments, words):
+def test_wrong_usage_is_explained(shared, arguments, words):
     assert words in run("fault", *arguments, endpoints=shared.endpoints, check=2)
 
 
-def test_a_node_allows_no_faults_unless_it_is_told_to(tmp_path):
+def test_a_node_allows_no_faults_by_default(tmp_path):
     from quorate.cli.parser import build
 
     parse = build().parse_args

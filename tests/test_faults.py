@@ -1,4 +1,4 @@
-"""Faults of links: what they mean, without a process; and what a cluster of processes does with them."""
+"""Faults of links: their meaning, without processes, and their effect on a cluster of processes."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def ways(fault):
     return sorted(fault.blocked)
 
 
-def test_a_partition_blocks_the_ways_between_its_groups_and_no_others():
+def test_a_partition_blocks_only_the_links_between_its_groups():
     cut = faults.partition(({"n2", "n1"}, "n3"), False)(NAMES)
     assert cut.groups == (("n1", "n2"), ("n3",))
     assert ways(cut) == [("n1", "n3"), ("n2", "n3"), ("n3", "n1"), ("n3", "n2")]
@@ -62,7 +62,7 @@ def test_faults_describe_themselves():
     assert str(faults.Faults(())) == "faults: nothing"
 
 
-def test_a_fault_is_told_and_read_alike():
+def test_a_fault_round_trips():
     for fault in (
         faults.slow("n1", ["n2", "n3"], 0.05, 0.01, True)(NAMES),
         faults.lossy("n1", "n2", 2.5, False)(NAMES),
@@ -71,10 +71,13 @@ def test_a_fault_is_told_and_read_alike():
         assert faults.from_wire(json.loads(json.dumps(faults.to_wire(fault)))) == fault
 
 
-def test_what_nodes_tell_is_put_together():
+def test_reports_of_nodes_are_combined():
     one, two = (faults.partition(("n1", "n2"), False)(NAMES) for _ in range(2))
-    told = {"n1": json.dumps([faults.to_wire(one)]), "n2": json.dumps([*map(faults.to_wire, (one, two))])}
-    assert {fault.id: fault.nodes for fault in faults.merged(told)} == {one.id: ("n1", "n2"), two.id: ("n2",)}
+    reports = {"n1": json.dumps([faults.to_wire(one)]), "n2": json.dumps([*map(faults.to_wire, (one, two))])}
+    assert {fault.id: fault.nodes for fault in faults.merged(reports)} == {
+        one.id: ("n1", "n2"),
+        two.id: ("n2",),
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,25 +104,25 @@ def test_what_nodes_tell_is_put_together():
         (lambda: faults.lossy("n1", "n2", 0, False), "nothing would be lost"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(make, words):
+def test_invalid_faults_are_rejected_with_an_explanation(make, words):
     with pytest.raises(InvalidArgument, match=words):
         make()(NAMES)
 
 
-def test_a_node_alone_cannot_be_cut_off():
+def test_a_single_node_cannot_be_isolated():
     with pytest.raises(InvalidArgument, match="nobody to cut it off from"):
         faults.isolate("n1")(["n1"])
 
 
 class Nodes:
-    """What nodes would keep, without any: runs the flows of a board."""
+    """The faults of simulated nodes: runs the flows of the faults client."""
 
     def __init__(self, count=3):
         members = tuple(Member(f"n{n}", f"h:{n}", f"p:{n}", "", "r", "d") for n in range(1, count + 1))
         self.topology_ = Topology("0" * 32, 1, members, 150, "murmur3")
         self.kept = {member.number: {} for member in members}
         self.down = {}
-        self.told = []
+        self.sent = []
         self.meanwhile = []
 
     def topology(self, timeout):
@@ -145,7 +148,7 @@ class Nodes:
             everybody = [{"node": node, "up": True} for node in self.kept]
             return [json.dumps({"peers": everybody}) for _ in call.arguments[0]]
         numbers, change, _ = call.arguments
-        # What somebody else does between two questions.
+        # Changes by another client between two requests.
         if change is not None and self.meanwhile:
             self.meanwhile.pop(0)()
         return [self.down.get(number) or self._change(number, change) for number in numbers]
@@ -153,7 +156,7 @@ class Nodes:
     def _change(self, number, change):
         kept = self.kept[number]
         if change is not None:
-            self.told.append((number, change))
+            self.sent.append((number, change))
             ((what, items),) = json.loads(change).items()
             if what == "Replace":
                 kept.clear()
@@ -165,16 +168,16 @@ class Nodes:
         return json.dumps(list(kept.values()))
 
     def end(self, *numbers):
-        """Let nodes end; they have forgotten everything when they are back."""
+        """End nodes; they have no faults after a restart."""
         for number in numbers or self.kept:
             self.kept[number].clear()
-            self.down[number] = ConnectionRefused("nobody listens")
+            self.down[number] = ConnectionRefused("connection refused")
 
     def ids(self, number):
         return {f"{each:08x}" for each in self.kept[number]}
 
 
-def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
+def test_faults_are_set_on_all_nodes_and_healed_one_by_one_or_all():
     nodes = Nodes()
     board = Board(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
@@ -189,7 +192,7 @@ def test_a_board_tells_all_nodes_and_heals_one_fault_or_all():
     assert not nodes.run(board.report(1)).faults
 
 
-def test_a_fault_that_one_node_refuses_is_in_force_on_none():
+def test_a_fault_that_one_node_rejects_is_active_on_none():
     nodes = Nodes()
     nodes.down[3] = PermissionDenied("no faults here")
     board = Board(nodes)
@@ -198,7 +201,7 @@ def test_a_fault_that_one_node_refuses_is_in_force_on_none():
     assert not any(nodes.kept.values())
 
 
-def test_a_client_that_does_not_know_who_is_up_goes_on_without_those_that_do_not_answer():
+def test_a_client_that_does_not_know_which_nodes_are_up_skips_unresponsive_ones():
     nodes = Nodes()
     nodes.down[3] = ConnectionLost("gone")
     board = Board(nodes)
@@ -212,19 +215,19 @@ def test_a_client_that_does_not_know_who_is_up_goes_on_without_those_that_do_not
         nodes.run(board.begin(faults.isolate("n1"), 1))
 
 
-def test_a_node_that_comes_back_is_told_by_what_the_others_say():
+def test_a_restarted_node_receives_the_faults_of_the_others():
     nodes = Nodes()
     board = Board(nodes)
     one = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
     nodes.run(board.restore("n3", 1, fresh=True))
     assert nodes.ids(3) == {one.id}
-    # Somebody else has healed it while n3 was paused.
+    # Another client has healed it while n3 was paused.
     nodes.kept[1].clear()
     nodes.kept[2].clear()
     nodes.run(board.restore("n3", 1, fresh=False))
     assert nodes.ids(3) == set()
-    # It stays healed when nobody else can be asked.
+    # It stays healed when no other node is reachable.
     nodes.down |= {1: ConnectionLost("gone"), 2: ConnectionLost("gone")}
     nodes.run(board.restore("n3", 1, fresh=True))
     assert nodes.ids(3) == set()
@@ -236,7 +239,7 @@ def restart(nodes, board, number):
     nodes.run(board.restore(f"n{number}", 1, fresh=True))
 
 
-def test_what_was_made_here_counts_when_all_nodes_have_ended():
+def test_own_faults_are_restored_after_all_nodes_ended():
     nodes = Nodes()
     board = Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
@@ -244,7 +247,7 @@ def test_what_was_made_here_counts_when_all_nodes_have_ended():
     board.starting("n1")
     board.starting("n2")
     del nodes.down[1], nodes.down[2]
-    # That two nodes that have just started have no faults does not mean that somebody has healed them.
+    # Two nodes that have just started have no faults, but these were not healed.
     assert not nodes.run(board.report(1)).faults
     for number in (1, 2):
         nodes.run(board.restore(f"n{number}", 1, fresh=True))
@@ -253,7 +256,7 @@ def test_what_was_made_here_counts_when_all_nodes_have_ended():
 
 
 @pytest.mark.parametrize("which", ["all", "by its id"])
-def test_what_is_healed_while_all_nodes_are_down_stays_healed(which):
+def test_faults_healed_while_all_nodes_are_down_stay_healed(which):
     nodes = Nodes()
     board = Board(nodes)
     board.awake = lambda: {f"n{number}" for number in nodes.kept if number not in nodes.down}
@@ -267,7 +270,7 @@ def test_what_is_healed_while_all_nodes_are_down_stays_healed(which):
     assert not any(nodes.kept.values())
 
 
-def test_what_another_client_has_healed_stays_healed_when_all_nodes_have_ended():
+def test_faults_healed_by_another_client_stay_healed_after_all_nodes_ended():
     nodes = Nodes()
     board, other = Board(nodes), Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
@@ -279,7 +282,7 @@ def test_what_another_client_has_healed_stays_healed_when_all_nodes_have_ended()
     assert not any(nodes.kept.values())
 
 
-def test_healing_says_which_nodes_may_have_a_fault_still():
+def test_healing_names_nodes_that_may_still_have_a_fault():
     nodes = Nodes()
     board = Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
@@ -289,9 +292,9 @@ def test_healing_says_which_nodes_may_have_a_fault_still():
     assert healed == faults.Healed((cut.id,), ("n2",), ("n3",))
     with pytest.raises(OutcomeUnknown, match=r"no answer from n3, which .* resume or restart"):
         healed.checked()
-    # Where it is known who is up, each of those must have healed.
+    # Each node that is known to be up must have healed.
     board.awake = lambda: {"n1", "n3"}
-    nodes.down[3] = ConnectionRefused("nobody listens")
+    nodes.down[3] = ConnectionRefused("connection refused")
     assert nodes.run(board.end([cut.id], 1)).missing == ("n3",)
     del nodes.down[3]
     assert nodes.run(board.end(None, 1)).checked() == (cut.id,)
@@ -299,7 +302,7 @@ def test_healing_says_which_nodes_may_have_a_fault_still():
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
-def test_a_fault_whose_making_is_broken_off_is_in_force_nowhere(interruption):
+def test_an_interrupted_fault_is_active_nowhere(interruption):
     class Interrupted(Nodes):
         def _answer(self, call):
             answer = super()._answer(call)
@@ -313,14 +316,14 @@ def test_a_fault_whose_making_is_broken_off_is_in_force_nowhere(interruption):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     if interruption is not GeneratorExit:
         assert not any(nodes.kept.values())
-    # Nor does it come back.
+    # Nor does it return.
     nodes.end()
     restart(nodes, board, 1)
     assert not nodes.ids(1)
 
 
 class Interruptible:
-    """The extension's client for nodes; what adds a fault is interrupted once nodes have it."""
+    """The extension's client for nodes; a call that adds a fault is interrupted once nodes have it."""
 
     def __init__(self, nodes, interruption=None):
         self._nodes = nodes
@@ -349,7 +352,7 @@ def test_ctrl_c_leaves_no_fault_behind():
     nodes = Nodes()
     with pytest.raises(KeyboardInterrupt):
         flow.run(Interruptible(nodes, KeyboardInterrupt()), Board(nodes).begin(faults.isolate("n1"), 1))
-    assert len(nodes.told) == 6, "each node is told of it and of its end"
+    assert len(nodes.sent) == 6, "each node receives the fault and its end"
     assert not any(nodes.kept.values())
 
 
@@ -372,14 +375,14 @@ async def test_cancellation_leaves_no_fault_behind_even_if_it_comes_twice():
 def test_a_coroutine_that_is_closed_leaves_no_fault_behind():
     nodes = Nodes()
     making = flow.run_async(Interruptible(nodes), Board(nodes).begin(faults.isolate("n1"), 1))
-    # As a loop drives it, that then ends without a word to its tasks.
+    # As by a loop that ends without cancelling its tasks.
     making.send(None)
     assert all(nodes.kept.values())
     making.close()
     assert not any(nodes.kept.values())
 
 
-def test_links_that_are_later_than_their_deadline_are_as_good_as_cut():
+def test_links_with_a_delay_beyond_the_idle_timeout_count_as_cut():
     def slow(delay, jitter, **options):
         return faults.slow("n1", "n2", delay, jitter, options.get("one_way", False))(NAMES)
 
@@ -392,12 +395,12 @@ def test_links_that_are_later_than_their_deadline_are_as_good_as_cut():
     assert Plan(3).idle == 1.0
 
 
-def test_a_node_is_told_again_when_something_was_healed_or_made_meanwhile():
+def test_a_node_is_updated_again_after_a_concurrent_change():
     nodes = Nodes()
     board, other = Board(nodes), Board(nodes)
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
     nodes.kept[3].clear()
-    # The other client heals when the others have been asked, and n3 is about to be told.
+    # The other client heals after the others were asked, and before n3 is updated.
     nodes.meanwhile.append(lambda: nodes.run(other.end([cut.id], 1)))
     nodes.run(board.restore("n3", 1, fresh=True))
     assert not any(nodes.kept.values())
@@ -422,7 +425,7 @@ async def test_nodes_are_paused_and_resumed_without_blocking_the_event_loop():
     assert threading.get_ident() not in threads
 
 
-def test_faults_are_allowed_where_it_is_said():
+def test_where_faults_are_allowed():
     def config(**environment):
         given = {"QUORATE_DATA": "/d", **environment}
         return node_config(Settings(_arguments(), given))
@@ -456,7 +459,7 @@ def test_faults_of_one_link_add_up_and_end_one_by_one(cluster):
         eventually(lambda: not sees(cluster, "n1", "n2") and not sees(cluster, "n1", "n3"))
         assert sees(cluster, "n2", "n3")
     assert second.healed
-    assert sees(cluster, "n1", "n3"), "a fault is healed when its nodes see each other again"
+    assert sees(cluster, "n1", "n3"), "healing waits until the nodes are connected"
     assert not sees(cluster, "n1", "n2")
     first.heal()
     first.heal()
@@ -479,7 +482,7 @@ def test_a_node_that_was_killed_or_paused_has_the_faults_of_the_others(cluster):
     cluster["n3"].resume()
     assert not cluster.faults().faults
     eventually(lambda: sees(cluster, "n3", "n1") and sees(cluster, "n1", "n3"))
-    # All of them at once: nobody else can tell.
+    # All of them at once: no other node has the faults.
     cut = cluster.isolate("n1")
     for node in cluster:
         node.kill(wait=False)
@@ -496,7 +499,7 @@ def test_a_node_under_a_delay_beyond_its_deadline_can_be_restarted(cluster):
     assert sees(cluster, "n3", "n1")
 
 
-def test_nodes_that_allow_no_faults_refuse_them():
+def test_nodes_that_allow_no_faults_reject_them():
     with quorate.Cluster(nodes=2, settings={"allow_faults": False}) as cluster:
         with pytest.raises(PermissionDenied, match="--allow-faults"):
             cluster.isolate("n1")
@@ -506,11 +509,11 @@ def test_nodes_that_allow_no_faults_refuse_them():
         cluster["n2"].resume()
 
 
-def test_slow_and_lossy_links_are_slow_and_lossy(cluster):
+def test_slow_and_lossy_links(cluster):
     users = cluster.keyspace("users", mode="quorum", replicas=3)
     with cluster.slow({"n1", "n2"}, "n3", delay=0.1, jitter=0.02):
         assert users.put("a", "1", consistency=ALL).latency > 0.1
-    # What was under way is late still, and what follows stays behind it.
+    # Messages in flight are still late, and later ones stay behind them.
     eventually(lambda: users.put("a", "2", consistency=ALL).latency < 0.1)
     with cluster.lossy({"n1", "n2"}, "n3", percent=100) as fault:
         assert fault.nodes == ("n1", "n2", "n3")
@@ -520,7 +523,7 @@ def test_slow_and_lossy_links_are_slow_and_lossy(cluster):
     assert users.put("a", "4", consistency=ALL).replicas
 
 
-def test_two_clients_do_not_undo_what_the_other_does(cluster):
+def test_two_clients_do_not_undo_each_others_faults(cluster):
     mine = cluster.partition("n1", "n2")
     with quorate.connect(cluster.endpoints) as other, other.slow("n2", "n3", delay=0.01):
         assert len(cluster.faults()) == 2
@@ -532,7 +535,7 @@ def test_two_clients_do_not_undo_what_the_other_does(cluster):
     mine.heal()
 
 
-async def test_the_asynchronous_twin_breaks_links_too():
+async def test_faults_of_the_asynchronous_twin():
     async with quorate.aio.Cluster(nodes=3) as cluster:
         async with cluster.partition("n1", {"n2", "n3"}) as fault:
             found = await cluster.faults()

@@ -1,4 +1,4 @@
-"""Whoever starts or ends a cluster may be cancelled or interrupted at any moment: nothing is left behind."""
+"""The start or end of a cluster may be cancelled or interrupted at any moment: nothing is left behind."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ from quorate import aio, background, cluster, fleet, process
 # Work in the background -----------------------------------------------------------------------------------------------
 
 
-def test_work_returns_and_raises_what_it_does():
+def test_work_returns_and_raises():
     assert background.run(lambda: threading.get_ident()) != threading.get_ident()
     with pytest.raises(KeyError, match="mine"):
         background.run(lambda: {}["mine"])
 
 
-def test_work_is_done_here_where_no_thread_can_be_started(monkeypatch):
+def test_work_runs_in_this_thread_if_none_can_be_started(monkeypatch):
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 
@@ -39,7 +39,7 @@ def test_work_is_done_here_where_no_thread_can_be_started(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def interruptible():
-    """Take SIGINT as an interactive program does: whoever started the tests may have had it ignored."""
+    """Handle SIGINT as an interactive program does: the tests may have been started with it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -73,7 +73,7 @@ async def test_cancelled_work_ends_before_its_caller():
         try:
             await background.run_async(work, given_up.set)
         finally:
-            events.append("caller goes on")
+            events.append("caller continues")
 
     task = asyncio.ensure_future(caller())
     await asyncio.sleep(0)
@@ -82,10 +82,10 @@ async def test_cancelled_work_ends_before_its_caller():
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert events == ["work has ended", "caller goes on"]
+    assert events == ["work has ended", "caller continues"]
 
 
-def test_work_ends_although_the_event_loop_is_gone():
+def test_work_ends_after_the_event_loop_is_closed():
     given_up, ended = threading.Event(), threading.Event()
 
     def work():
@@ -103,11 +103,11 @@ def test_work_ends_although_the_event_loop_is_gone():
         task._log_destroy_pending = False
 
 
-# Clusters of pretended processes, interrupted at every step -----------------------------------------------------------
+# Clusters of simulated processes, interrupted at every step -----------------------------------------------------------
 
 
 class World:
-    """What is started in place of processes; calls back at each step of starting and ending them."""
+    """A replacement for processes; calls back at each step of starting and ending them."""
 
     def __init__(self):
         self.running = set()
@@ -230,7 +230,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch, tmp_path):
-    """Clusters of pretended processes, whose temporary directories are in a folder of their own."""
+    """Clusters of simulated processes, with temporary directories in their own folder."""
     world = World()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -264,19 +264,19 @@ def nothing_is_left(world, tmp_path):
 def test_an_asynchronous_start_is_cancelled_at_every_step(world, tmp_path, kept, times):
 
     async def at(step):
-        """Cancel at a step; returns whether there was one."""
+        """Cancel at a step; return whether it was reached."""
         directory = tmp_path / f"data{step}" if kept else None
         loop = asyncio.get_running_loop()
-        told = threading.Event()
+        was_cancelled = threading.Event()
 
         def cancel():
             for _ in range(times):
                 task.cancel()
-            told.set()
+            was_cancelled.set()
 
         def then():
             loop.call_soon_threadsafe(cancel)
-            told.wait(20)
+            was_cancelled.wait(20)
 
         world.steps, world.at, world.then = 0, step, then
         subject = aio.Cluster(2, data_dir=directory)
@@ -284,14 +284,14 @@ def test_an_asynchronous_start_is_cancelled_at_every_step(world, tmp_path, kept,
         try:
             await task
         except asyncio.CancelledError:
-            assert told.is_set()
+            assert was_cancelled.is_set()
         else:
-            # The last steps are those of an end that was asked for.
+            # The last steps belong to the requested end.
             world.at = None
             await subject.close()
             return False
         assert nothing_is_left(world, tmp_path)
-        # It may be started again.
+        # It can be started again.
         world.at = None
         assert "not started" in repr(subject)
         with pytest.raises(quorate.Closed, match="not started"):
@@ -320,7 +320,7 @@ def test_a_start_that_fails_at_any_step_leaves_nothing(world, tmp_path, start):
     world.then = fails
     for step in range(1, 17):
         world.steps, world.at = 0, step
-        # What is caught keeps what was made alive: nothing of this is the garbage collector's doing.
+        # The caught exception keeps the objects alive, so the garbage collector does not clean up.
         with pytest.raises(quorate.ClusterStartError, match="pretended") as caught:
             start(nodes=2, data_dir=tmp_path / f"data{step}")
         assert nothing_is_left(world, tmp_path), caught
@@ -329,20 +329,20 @@ def test_a_start_that_fails_at_any_step_leaves_nothing(world, tmp_path, start):
 def test_an_asynchronous_end_is_cancelled_at_every_step(world, tmp_path):
     async def at(step):
         loop = asyncio.get_running_loop()
-        told = threading.Event()
+        was_cancelled = threading.Event()
         subject = aio.Cluster(2)
         await subject.start()
 
         def then():
-            loop.call_soon_threadsafe(lambda: (task.cancel(), told.set()))
-            told.wait(20)
+            loop.call_soon_threadsafe(lambda: (task.cancel(), was_cancelled.set()))
+            was_cancelled.wait(20)
 
         world.steps, world.at, world.then = 0, step, then
         task = asyncio.ensure_future(subject.close())
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert nothing_is_left(world, tmp_path)
-        return told.is_set()
+        return was_cancelled.is_set()
 
     step = 1
     while asyncio.run(at(step)):
@@ -373,7 +373,7 @@ def test_a_closed_start_and_a_second_one(world, tmp_path):
         assert nothing_is_left(world, tmp_path)
         world.at = None
         assert await subject.start() is subject
-        assert await subject.start() is subject, "it is started already"
+        assert await subject.start() is subject, "it is already running"
         assert len(world.running) == 4
         await subject.close()
         await subject.close()
@@ -396,10 +396,10 @@ def test_the_event_loop_is_closed_during_a_start(world, tmp_path):
 
 
 class Interrupter:
-    """Interrupts this thread as Ctrl-C does, when it has executed so many lines of Quorate's."""
+    """Interrupts this thread as Ctrl-C does, after a number of executed lines of Quorate."""
 
     FOLDER = str(Path(quorate.__file__).parent)
-    # In these an interruption is at home: what they do ends by itself.
+    # These expect interruptions: their work ends without help.
     ELSEWHERE = ("arguments.py", "plan.py", "ring.py", "tuning.py", "errors.py")
 
     def __init__(self, lines):
@@ -461,7 +461,7 @@ def test_an_end_is_interrupted_at_every_line(world, tmp_path):
 
 @pytest.fixture
 def temporary(monkeypatch, tmp_path):
-    """A folder of its own for temporary directories."""
+    """A separate folder for temporary directories."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -513,7 +513,7 @@ async def test_a_cancelled_restart_leaves_a_node_that_can_be_restarted(temporary
 
 async def test_a_cancelled_connection_leaves_nothing(shared):
     descriptors = Path(f"/proc/{os.getpid()}/fd")
-    # The event loop keeps what it waits for answers with.
+    # The event loop keeps its executor.
     async with aio.connect(shared.endpoints):
         pass
     before = len(list(descriptors.iterdir()))

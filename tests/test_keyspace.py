@@ -21,7 +21,7 @@ def test_a_value_is_read_back_at_every_level(keyspace):
         assert set(entry.replicas) == {"n1", "n2", "n3"}
 
 
-def test_a_result_says_what_happened(keyspace):
+def test_fields_of_a_result(keyspace):
     before = datetime.now(timezone.utc)
     written = keyspace.put("a", b"1", consistency=QUORUM)
     assert written.key == "a"
@@ -44,7 +44,7 @@ def test_a_result_says_what_happened(keyspace):
         entry.key = "b"
 
 
-def test_what_was_never_written_is_absent(keyspace):
+def test_an_unwritten_key_is_absent(keyspace):
     entry = keyspace.get("nothing")
     assert not entry.found
     assert not entry
@@ -71,7 +71,7 @@ def test_a_delete_leaves_nothing(keyspace):
     assert deleted.version
     entry = keyspace.get("a", consistency=ALL)
     assert not entry.found
-    assert entry.context, "the tombstone is part of what was seen"
+    assert entry.context, "the tombstone is in the context"
     assert list(keyspace.scan()) == []
     keyspace.put("a", "2")
     assert keyspace.get("a").text == "2"
@@ -173,7 +173,7 @@ def test_many_at_once(keyspace):
     assert keyspace.put_many({}) == {}
 
 
-def test_a_part_of_a_batch_may_fail(keyspace):
+def test_a_batch_may_fail_partially(keyspace):
     with pytest.raises(quorate.PartialFailure, match="1 of 3 writes failed") as caught:
         keyspace.put_many({"a": "1", "b" * 2000: "2", "c": "3"})
     assert set(caught.value.succeeded) == {"a", "c"}
@@ -205,7 +205,7 @@ def test_limits_are_named(keyspace):
         {"timeout": -1.0},
     ],
 )
-def test_wrong_options_are_refused(keyspace, wrong):
+def test_wrong_options_are_rejected(keyspace, wrong):
     with pytest.raises(quorate.InvalidArgument, match=next(iter(wrong))):
         keyspace.put("a", "1", **wrong)
     with pytest.raises(quorate.InvalidArgument, match=next(iter(wrong))):
@@ -213,7 +213,7 @@ def test_wrong_options_are_refused(keyspace, wrong):
 
 
 @pytest.mark.parametrize(("key", "value"), [(1, "v"), (None, "v"), ("k", 1), ("k", None)])
-def test_wrong_types_are_refused(keyspace, key, value):
+def test_wrong_types_are_rejected(keyspace, key, value):
     with pytest.raises(quorate.InvalidArgument, match="str or bytes"):
         keyspace.put(key, value)
 
@@ -231,7 +231,7 @@ def test_keyspaces_are_created_and_found(shared):
         assert connection.keyspace("found").info == made.info
 
 
-def test_keyspaces_that_cannot_be(shared):
+def test_invalid_keyspaces(shared):
     with pytest.raises(quorate.NotFound, match=r"'missing'.*create it"):
         shared.keyspace("missing")
     for settings, named in [
@@ -250,7 +250,7 @@ def test_keyspaces_that_cannot_be(shared):
     assert "impossible" not in [info.name for info in shared.keyspaces()]
 
 
-def test_keyspaces_do_not_see_each_other(shared):
+def test_keyspaces_are_separate(shared):
     one, other = (shared.keyspace(name, mode="quorum") for name in ("one", "other"))
     one.put("a", "1")
     assert not other.get("a").found
@@ -275,7 +275,7 @@ def test_an_operation_is_traced_through_all_processes(keyspace):
 
 
 @pytest.mark.parametrize("key", ["put", "delete"])
-def test_a_write_replaces_what_it_names_or_else_what_its_coordinator_has_seen(cluster, key):
+def test_a_write_replaces_its_context_or_else_its_coordinators_values(cluster, key):
     keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
     stale = cluster.nodes_for_key("a", key)[0]
     keyspace.put(key, "old", consistency=ALL)

@@ -1,4 +1,4 @@
-"""However a program with a cluster ends, no process and no file is left."""
+"""A program with a cluster leaves no process and no file, however it ends."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from harness import eventually, processes
 
 PROGRAM = """
 import sys, signal
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup and its like ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import quorate
 cluster = quorate.Cluster(nodes=2)
@@ -24,7 +24,7 @@ READY = "print('ready', flush=True); signal.pause()"
 
 @pytest.fixture
 def program(tmp_path):
-    """Start a program with a cluster in a temporary directory of its own; returns it and what it leaves."""
+    """Start a program with a cluster in its own temporary directory; return it and its leftovers."""
     mark = f"TEST_PROGRAM_OF_QUORATE={secrets.token_hex(8)}"
     started = []
 
@@ -60,7 +60,7 @@ def program(tmp_path):
         ("cluster['n1'].pause()", 0),
     ],
 )
-def test_an_end_of_its_own(program, body, status):
+def test_a_program_that_exits(program, body, status):
     start, left = program
     process = start(body)
     _, complaints = process.communicate(timeout=30)
@@ -69,7 +69,7 @@ def test_an_end_of_its_own(program, body, status):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_an_end_by_a_signal(program, number):
+def test_a_program_ended_by_a_signal(program, number):
     start, left = program
     process = start(READY)
     assert process.stdout.readline() == "ready\n"
@@ -88,7 +88,7 @@ def test_a_killed_program_with_a_paused_node(program):
     assert process.stdout.readline() == "ready\n"
     process.kill()
     process.communicate()
-    # Woken, it stops by itself at once: nobody has to lose patience with it.
+    # When it is resumed it stops immediately, without a timeout.
     eventually(lambda: left() == ({}, []), patience=2.5)
 
 
@@ -115,7 +115,7 @@ print(child, flush=True)
         os.kill(child, signal.SIGKILL)
 
 
-def test_an_interrupt_while_it_starts(program):
+def test_an_interrupt_during_the_start(program):
     start, left = program
     process = start("")
     eventually(lambda: len(left()[0]) >= 2)
@@ -124,7 +124,7 @@ def test_an_interrupt_while_it_starts(program):
     eventually(lambda: left() == ({}, []))
 
 
-def test_an_interrupt_while_it_waits_for_an_answer(program):
+def test_an_interrupt_during_an_operation(program):
     start, left = program
     process = start("""
 keyspace = cluster.keyspace('a', mode='quorum', replicas=2)
@@ -142,7 +142,7 @@ keyspace.get('a', timeout=50)
     assert left() == ({}, [])
 
 
-def test_a_start_that_fails(program):
+def test_a_failed_start(program):
     start, left = program
     process = start("cluster.close(); quorate.Cluster(nodes=3, settings={'idle_ms': 10})")
     _, complaints = process.communicate(timeout=30)

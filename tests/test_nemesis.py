@@ -1,4 +1,4 @@
-"""Whatever breaks, in whatever order: writes and linearizable reads while links and nodes fail by chance."""
+"""Writes and linearizable reads while links and nodes fail at random."""
 
 import collections
 import random
@@ -14,7 +14,7 @@ KEYS = [f"k{number}" for number in range(4)]
 
 
 class Clients:
-    """Threads that write, append and read everywhere, and judge at once what they are answered.
+    """Threads that write, append and read at all nodes, and check each response immediately.
 
     A write is newer, and a read not older, than everything that was acknowledged or read before it began.
     """
@@ -80,13 +80,13 @@ class Clients:
             thread.join()
 
     def go_on(self, count):
-        """Wait until so many more operations have ended, however they did."""
+        """Wait until this number of further operations has ended, with any outcome."""
         goal = self.attempts.total() + count
         eventually(lambda: self.attempts.total() >= goal)
 
 
 class Nemesis:
-    """Breaks and mends by chance; a majority of the nodes runs at all times."""
+    """Injects and heals faults at random; a majority of the nodes always runs."""
 
     def __init__(self, cluster, seed):
         self._cluster = cluster
@@ -95,7 +95,7 @@ class Nemesis:
         self._down = set()
 
     def strike(self):
-        """Break or mend something."""
+        """Inject or heal a fault."""
         patiently(self._strike)
 
     def _strike(self):
@@ -130,26 +130,26 @@ class Nemesis:
 
     def _fall(self, how):
         name = self._chance.choice([node.name for node in self._cluster if node.name not in self._down])
-        # It is down even if the others could not be asked whether they have noticed.
+        # It is down even if the others could not be asked whether they detected it.
         self._down.add(name)
         how(self._cluster[name])
 
     def _rise(self):
         for name in sorted(self._down):
             node = self._cluster[name]
-            # Resumed already, it may not have been told yet what is in force: it is started again then.
+            # It may be resumed but not have the active faults yet: then it is restarted.
             node.resume() if node.paused else node.restart()
             self._down.remove(name)
 
     def rest(self):
-        """Mend all."""
+        """Heal everything."""
         patiently(self._rise)
         patiently(self._cluster.heal)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_lost_doubled_or_stale_whatever_breaks(seed):
-    # Elections of a busy machine are not what is looked for here.
+def test_nothing_is_lost_duplicated_or_stale_under_random_faults(seed):
+    # Elections caused by a busy machine are not the subject of this test.
     with quorate.Cluster(nodes=5, raft_timing="conservative") as cluster:
         keyspace = cluster.keyspace("agreed", mode="consensus", replicas=5, shards=2, snapshot_every=200)
         nemesis = Nemesis(cluster, seed)

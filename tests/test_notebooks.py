@@ -1,4 +1,4 @@
-"""The notebooks run, and what is committed in them is what they show."""
+"""The notebooks run, and their committed outputs match."""
 
 import json
 import re
@@ -21,13 +21,13 @@ MACHINE = re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 @pytest.fixture(scope="module", autouse=True)
 def _fonts():
-    # When matplotlib is used for the first time it lists all fonts, which takes seconds, and warns of that.
+    # On first use matplotlib lists all fonts, which takes seconds, and warns.
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """What clean copies of all notebooks become, and what is left behind."""
+    """The executed copies of all notebooks, and leftover files."""
     folder = tmp_path_factory.mktemp("notebooks")
     temporary = folder / "temporary"
     temporary.mkdir()
@@ -62,7 +62,7 @@ def shown(notebook):
 
 
 def words(notebook):
-    """All text in a notebook: what was written, and what is shown."""
+    """All text in a notebook: sources and outputs."""
     for cell in notebook["cells"]:
         yield "".join(cell["source"])
         for output in cell.get("outputs", []):
@@ -80,7 +80,7 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_without_errors_or_complaints(executed, name):
+def test_a_notebook_runs_without_errors_or_warnings(executed, name):
     notebooks, _, _ = executed
     for cell in code(notebooks[name]):
         for output in cell["outputs"]:
@@ -95,14 +95,14 @@ def test_notebooks_leave_nothing_behind(executed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_committed_is_what_the_notebook_shows(executed, name):
+def test_committed_outputs_match_a_run(executed, name):
     notebooks, _, _ = executed
     assert shown(committed(name)) == shown(notebooks[name])
     assert any("image/png" in kinds for _, outputs in shown(committed(name)) for kinds in outputs)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_is_committed_as_it_should_be(name):
+def test_the_format_of_a_committed_notebook(name):
     notebook = committed(name)
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), (
@@ -114,7 +114,7 @@ def test_a_notebook_is_committed_as_it_should_be(name):
     }
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids), "ids that a person has chosen"
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids), "readable ids"
     assert not any(cell["metadata"] for cell in notebook["cells"])
     for text in words(notebook):
         assert not MACHINE.search(text), text
@@ -122,7 +122,7 @@ def test_a_notebook_is_committed_as_it_should_be(name):
             assert len(str(path)) < 3 or str(path) not in text, text
 
 
-def test_the_paths_of_machines_are_found():
+def test_machine_paths_are_detected():
     assert MACHINE.search("in /tmp/quorate-x/n1")
     assert MACHINE.search("'/home/ada/.venv'")
     assert not MACHINE.search(
@@ -131,7 +131,7 @@ def test_the_paths_of_machines_are_found():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_links_of_a_notebook_lead_somewhere(name):
+def test_links_of_a_notebook_exist(name):
     text = "\n".join(words(committed(name)))
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert links

@@ -1,4 +1,4 @@
-"""Asking a cluster about itself."""
+"""Status, health, metrics, timeline and topology of a cluster."""
 
 import re
 import time
@@ -21,13 +21,13 @@ def test_the_topology(shared):
     assert (topology.vnodes, topology.hash) == (150, "murmur3")
     assert [member.address for member in topology] == shared.endpoints.split(",")
     assert "murmur3" in str(topology)
-    # Whoever has just been asked may have learned of the first agreement by others.
+    # A node may have learned of the first commit from others.
     eventually(lambda: shared.topology().version == 1)
     eventually(lambda: [member.control for member in shared.topology()] == ["voter"] * 3)
     assert "version 1" in str(shared.topology())
 
 
-def test_every_node_tells_its_own_status(shared, keyspace):
+def test_every_node_reports_its_own_status(shared, keyspace):
     status = shared.status()
     assert status.connected
     for node in status:
@@ -42,7 +42,7 @@ def test_every_node_tells_its_own_status(shared, keyspace):
     assert status["n2"].to_dict()["name"] == "n2"
 
 
-def test_health_tells_of_nodes_that_are_up_and_cut_off(cluster):
+def test_health_reports_partitioned_nodes(cluster):
     def verdict():
         health = cluster.health()
         return health.status, health.healthy_nodes, health.has_quorum, health.parted
@@ -76,7 +76,7 @@ def test_health_by_keyspace():
             cluster.health("missing")
 
 
-def test_health_of_a_consensus_keyspace_is_that_of_its_groups():
+def test_health_of_a_consensus_keyspace_depends_on_its_groups():
     with quorate.Cluster(nodes=5) as cluster:
         members = cluster.keyspace("agreed", mode="consensus", replicas=3).info.groups[0].members
         for node in cluster:
@@ -119,11 +119,9 @@ def test_the_metrics_of_raft_groups(shared):
     def value(metric):
         return shared.metrics().value(f"quorate_{metric}", group=name)
 
-    # Claims are made with the next heartbeat.
+    # Claims are updated with the next heartbeat.
     eventually(lambda: value("raft_commands_total") >= 20)
-    assert value("raft_commands_total") < 40, (
-        "each counts once, on the node that led; sessions are opened, too"
-    )
+    assert value("raft_commands_total") < 40, "each counts once, on its leader; opened sessions count too"
     eventually(lambda: value("raft_heartbeats_answered_total") >= 10)
     assert value("raft_heartbeats_answered_total") <= value("raft_heartbeats_sent_total")
     assert value("elections_total") >= value("elections_won_total") >= 1
@@ -166,7 +164,7 @@ def test_the_timeline_of_a_failure():
         assert cluster.events()[0].to_dict()["event"]
 
 
-def test_a_cluster_without_a_living_node_can_be_asked_about():
+def test_observing_a_cluster_without_a_running_node():
     with quorate.Cluster(nodes=2) as cluster, quorate.connect(cluster.endpoints) as connection:
         for node in cluster:
             node.kill(wait=False)
@@ -183,11 +181,11 @@ def test_a_cluster_without_a_living_node_can_be_asked_about():
         assert cluster.events().missing == ("n2",)
 
 
-def test_the_question_is_not_counted_as_a_request(shared):
+def test_observing_is_not_counted_as_a_request(shared):
     assert [node.in_flight for node in shared.status()] == [0, 0, 0]
 
 
-def test_an_event_that_there_is_not_is_refused(shared):
+def test_an_unknown_event_is_rejected(shared):
     events = shared.events()
     with pytest.raises(quorate.InvalidArgument, match=r"'PeerDwn': there are NodeStarted.*PeerDown"):
         events.where("PeerDwn")
@@ -207,11 +205,11 @@ def test_reads_repair_a_stale_replica():
         assert keyspace.get_many(["a"], consistency=ONE, node="n1")["a"].text == "new"
         assert keyspace.get("a", consistency=ALL).text == "new"
         eventually(lambda: keyspace.get("a", consistency=ONE, node="n3").text == "new")
-        # A read at ONE asks everybody now and then, or when it is slow: then its node repairs n3 too, and says so once.
+        # A read at ONE may ask all replicas, always if it is slow: then its node repairs n3 too, and reports it once.
         repaired = cluster.events().where("ReadRepaired")
-        told = [event.node for event in repaired]
-        assert told
-        assert len(told) == len(set(told)), told
+        repairing = [event.node for event in repaired]
+        assert repairing
+        assert len(repairing) == len(set(repairing)), repairing
         assert all(event.detail == {"keyspace": "a", "replicas": ["n3"]} for event in repaired), repaired
         with pytest.raises(quorate.InvalidArgument, match="n0"):
             keyspace.get("a", node="n0")
@@ -244,7 +242,7 @@ def test_connecting(shared):
         assert connection.status().connected
 
 
-def test_connecting_to_nobody():
+def test_connecting_without_a_listener():
     begun = time.monotonic()
     with pytest.raises(quorate.ConnectionLost, match="127\\.0\\.0\\.1:1"):
         quorate.connect("127.0.0.1:1", timeout=1.0)
@@ -254,14 +252,14 @@ def test_connecting_to_nobody():
             quorate.connect(wrong)
 
 
-def test_a_trace_that_nobody_keeps(shared):
+def test_a_trace_that_is_not_kept(shared):
     with pytest.raises(quorate.NotFound, match="no node keeps"):
         shared.trace("1" * 32)
     with pytest.raises(quorate.InvalidArgument, match="trace id"):
         shared.trace("x")
 
 
-def test_a_secret_keeps_strangers_out():
+def test_a_wrong_secret_is_rejected():
     with quorate.Cluster(nodes=2, secret="sesame") as cluster:
         cluster.keyspace("a", mode="quorum").put("a", "1", consistency=ALL)
         with quorate.connect(cluster.endpoints, secret="sesame") as connection:

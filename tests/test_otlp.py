@@ -1,4 +1,4 @@
-"""Spans leave over OTLP, joined across processes, when the environment names a collector."""
+"""Spans are exported over OTLP, joined across processes, if the environment names a collector."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +11,7 @@ from quorate import ALL
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Keeps what is posted."""
+    """Keeps posted bodies."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -43,7 +43,7 @@ def test_one_trace_arrives_from_the_client_and_from_all_nodes(collector):
     with quorate.Cluster(nodes=3) as cluster:
         keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
         written = keyspace.put("a", "1", consistency=ALL)
-        assert written.trace_id is not None, "with a collector, operations are traced without being asked to"
+        assert written.trace_id is not None, "with a collector, operations are traced by default"
         trace = bytes.fromhex(written.trace_id)
 
         def bodies():
@@ -65,7 +65,7 @@ def test_one_trace_arrives_from_the_client_and_from_all_nodes(collector):
     ("sampler", "argument", "expected"),
     [("always_off", "", 0), ("traceidratio", "0.25", 5), ("parentbased_always_on", "", 20)],
 )
-def test_the_sampler_is_that_of_the_environment(collector, monkeypatch, shared, sampler, argument, expected):
+def test_the_environment_sets_the_sampler(collector, monkeypatch, shared, sampler, argument, expected):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
     with quorate.connect(shared.endpoints) as connection:
@@ -75,5 +75,5 @@ def test_the_sampler_is_that_of_the_environment(collector, monkeypatch, shared, 
         assert keyspace.put("a", "1", trace=True).trace_id
 
 
-def test_without_a_collector_nothing_is_traced_that_nobody_asked_for(keyspace):
+def test_without_a_collector_only_requested_traces_are_kept(keyspace):
     assert keyspace.put("a", "1").trace_id is None

@@ -11,8 +11,8 @@ from quorate import ALL, ONE, QUORUM, STALE, OutcomeUnknown, ReadTimeout, Unavai
 from test_failover import Writers
 
 REFUSED = (OutcomeUnknown, ReadTimeout, Unavailable)
-# An election takes at most 300 ms of silence and a few rounds; a link counts as broken after a second. The rest is room
-# for a busy machine.
+# An election takes at most a timeout of 300 ms and a few rounds; a link counts as down after a second. The rest is a
+# margin for a busy machine.
 FAILOVER = 5.0
 
 
@@ -22,7 +22,7 @@ def cluster(request):
         yield cluster
 
 
-# Where a test says that there is no election: a busy machine may let a leader be silent for longer than usual.
+# For tests without an election: on a busy machine a leader may be silent for longer than usual.
 calm = pytest.mark.parametrize("cluster", ["conservative"], indirect=True)
 
 
@@ -44,7 +44,7 @@ def claims(cluster, name="agreed"):
 
 
 def one_leader(cluster, leader):
-    """All members name this leader, and no other claims to lead."""
+    """Check that all members name this leader, and that no other claims to lead."""
     found = claims(cluster)
     return {claim.leader for claim in found.values()} == {leader} and [
         node for node, claim in found.items() if claim.state == "leader"
@@ -52,7 +52,7 @@ def one_leader(cluster, leader):
 
 
 def linearizable(keyspace, key, node):
-    """What a linearizable read at this node answers, or ``None``."""
+    """Return the result of a linearizable read at this node, or ``None``."""
     try:
         return keyspace.get(key, node=node, timeout=0.3).version
     except REFUSED:
@@ -60,7 +60,7 @@ def linearizable(keyspace, key, node):
 
 
 @calm
-def test_a_leader_that_is_cut_off_answers_nothing_stale_and_follows_when_it_is_back(cluster, agreed):
+def test_an_isolated_leader_returns_nothing_stale_and_follows_after_healing(cluster, agreed):
     old = agreed.get("k").leader
     before = agreed.put("k", "before")
     begun = time.monotonic()
@@ -70,7 +70,7 @@ def test_a_leader_that_is_cut_off_answers_nothing_stale_and_follows_when_it_is_b
         assert written.leader != old
         for number in range(50):
             written = agreed.put("k", str(number))
-            # It cannot know the newest version, so it must not answer at all.
+            # It cannot know the newest version, so the read must fail.
             if number % 10 == 0:
                 assert linearizable(agreed, "k", old) is None
         stale = agreed.get("k", consistency=STALE, node=old)
@@ -80,15 +80,13 @@ def test_a_leader_that_is_cut_off_answers_nothing_stale_and_follows_when_it_is_b
         term = eventually(lambda: claims(cluster).get(new)).term
     eventually(lambda: agreed.get("k", consistency=STALE, node=old).version == written.version)
     eventually(lambda: one_leader(cluster, new))
-    assert {claim.term for claim in claims(cluster).values()} == {term}, (
-        "no election since the link is healed"
-    )
+    assert {claim.term for claim in claims(cluster).values()} == {term}, "no election since healing"
     assert agreed.get("k", node=old).version == written.version
     assert agreed.put("k", "after").leader == new
 
 
-def test_reads_at_a_leader_that_is_being_cut_off_are_never_stale(cluster, agreed):
-    """A reader that asks the old leader all the time never sees less than was acknowledged before it asked."""
+def test_reads_at_a_leader_during_isolation_are_never_stale(cluster, agreed):
+    """A continuous reader at the old leader never sees less than was acknowledged before its read."""
     for _ in range(3):
         old = agreed.put("k", "0").leader
         acknowledged, stop, stale = [agreed.put("k", "0").version], threading.Event(), []
@@ -113,7 +111,7 @@ def test_reads_at_a_leader_that_is_being_cut_off_are_never_stale(cluster, agreed
         assert not stale
 
 
-def test_a_majority_goes_on_and_a_minority_waits(five):
+def test_a_majority_continues_and_a_minority_waits(five):
     agreed = five.keyspace("agreed", mode="consensus", replicas=5)
     loose = five.keyspace("loose", mode="quorum", replicas=5)
     old = agreed.put("k", "0").leader
@@ -127,7 +125,7 @@ def test_a_majority_goes_on_and_a_minority_waits(five):
         for node in minority:
             assert linearizable(agreed, "k", node) is None
             assert agreed.get("k", consistency=STALE, node=node).text == "0"
-        # In mode quorum each side answers what its own replicas can.
+        # In mode quorum each side serves the levels that its own replicas can.
         eventually(lambda: all_see(five, minority) and all_see(five, majority))
         for node in minority:
             with pytest.raises(Unavailable) as caught:
@@ -144,20 +142,20 @@ def test_a_majority_goes_on_and_a_minority_waits(five):
 
 
 def all_see(cluster, side):
-    """The nodes of one side see each other and nobody else."""
+    """Check that the nodes of one side see only each other."""
     status = {node.name: {peer.name for peer in node.peers if peer.up} for node in cluster.status()}
     return all(status[node] == side - {node} for node in side)
 
 
 @calm
 @pytest.mark.parametrize("hears", [True, False], ids=["cannot speak", "cannot hear"])
-def test_a_leader_with_one_way_only_is_replaced(cluster, agreed, hears):
+def test_a_leader_with_a_one_way_partition_is_replaced(cluster, agreed, hears):
     old = agreed.put("k", "0").leader
     others = {node.name for node in cluster} - {old}
     ways = (old, others) if hears else (others, old)
     with struck(cluster.partition, *ways, one_way=True):
         written = agreed.put("k", "1", timeout=FAILOVER)
-        # One that can speak may hold on to its followers until the link counts as broken; it commits nothing then.
+        # A leader that can send may keep its followers until the link counts as down; it commits nothing meanwhile.
         eventually(lambda: agreed.put("k", "2", timeout=FAILOVER).leader != old)
         written = agreed.put("k", "3")
         assert linearizable(agreed, "k", old) is None
@@ -167,8 +165,8 @@ def test_a_leader_with_one_way_only_is_replaced(cluster, agreed, hears):
 
 
 @calm
-def test_a_way_that_is_cut_between_two_of_three_stops_nobody(cluster, agreed):
-    """The third sees both: there is a leader all the time, and it does not change again and again."""
+def test_a_cut_between_two_of_three_nodes_is_tolerated(cluster, agreed):
+    """The third node sees both: there is always a leader, and it does not change repeatedly."""
     leader = agreed.put("k", "0").leader
     other = next(node.name for node in cluster if node.name != leader)
     with struck(cluster.partition, leader, other):
@@ -193,7 +191,7 @@ def test_no_acknowledged_write_is_lost_when_partitions_come_and_go_under_load(fi
         for turn in range(6):
             leader = agreed.get("marker").leader
             followers = sorted(names - {leader})
-            # By turns the leader alone, the leader with another one, and one that follows.
+            # In turn: the leader alone, the leader with another node, and a follower.
             side = ({leader}, {leader, followers[turn % 4]}, {followers[turn % 4]})[turn % 3]
             with struck(five.partition, side, names - side):
                 writers.more(30)
@@ -204,10 +202,10 @@ def test_no_acknowledged_write_is_lost_when_partitions_come_and_go_under_load(fi
     assert all(entry.text == key for key, entry in found.items())
     versions = list(writers.acknowledged.values())
     assert len(set(versions)) == len(versions), "nothing is acknowledged twice"
-    assert not writers.unknown, "writes ride over a change of leaders"
+    assert not writers.unknown, "writes are retried across leader changes"
 
 
-def test_entries_are_appended_once_while_leaders_are_cut_off(cluster, agreed):
+def test_entries_are_appended_once_while_leaders_are_isolated(cluster, agreed):
     appended = []
     for turn in range(3):
         leader = agreed.append(f"{turn}-first", source="s")
@@ -219,7 +217,7 @@ def test_entries_are_appended_once_while_leaders_are_cut_off(cluster, agreed):
     assert [(entry.entry_id, entry.text) for entry in agreed.entries()] == appended
 
 
-def test_writes_go_on_within_an_election_over_lossy_and_slow_links(cluster, agreed):
+def test_writes_continue_over_lossy_and_slow_links(cluster, agreed):
     leader = agreed.put("k", "0").leader
     others = {node.name for node in cluster} - {leader}
     with (

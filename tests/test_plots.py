@@ -1,4 +1,4 @@
-"""Plots say what they were given, and packages that are missing are named."""
+"""Plots show their data, and missing packages are named."""
 
 import sys
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def test_latencies_stand_by_level_with_their_medians():
+def test_latencies_are_grouped_by_level_with_their_medians():
     answers = [Answer(level, 0.001 * factor) for factor in (1, 2, 30) for level in (ONE, QUORUM, ALL)]
     axes = plots.latency_by_level(answers)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ONE", "QUORUM", "ALL"]
@@ -49,7 +49,7 @@ def test_latencies_stand_by_level_with_their_medians():
     assert top > bottom, "the first level is at the top"
 
 
-def test_kinds_of_operations_are_told_apart():
+def test_kinds_of_operations_are_distinguished():
     axes = plots.latency_by_level(
         {"write": [Answer(ONE, 0.01), Answer(3, 0.02)], "read": iter([Answer(ONE, 0.001)])}
     )
@@ -58,7 +58,7 @@ def test_kinds_of_operations_are_told_apart():
     assert len({text.get_color() for text in axes.texts}) == 2
 
 
-def test_latencies_are_drawn_where_they_are_wanted():
+def test_latencies_are_drawn_on_given_axes():
     _, axes = pyplot.subplots()
     assert plots.latency_by_level([Answer(ONE, 0.01)], ax=axes) is axes
 
@@ -69,7 +69,7 @@ def test_no_latencies_are_an_error(results):
         plots.latency_by_level(results)
 
 
-def test_what_has_no_level_is_an_error():
+def test_a_result_without_a_level_is_an_error():
     with pytest.raises(InvalidArgument, match="mode='quorum'"):
         plots.latency_by_level([0.1])
 
@@ -94,7 +94,7 @@ ELECTION = Timeline(
 
 
 def bars(axes, row):
-    """From when to when, and in which colour, in this row."""
+    """The beginning, end and colour of each bar in this row."""
     return [
         (round(bar.get_x()), round(bar.get_x() + bar.get_width()), to_hex(bar.get_facecolor()))
         for bar in axes.patches
@@ -102,7 +102,7 @@ def bars(axes, row):
     ]
 
 
-def test_who_led_when():
+def test_leaders_over_time():
     commits = [(START + 0.5, SimpleNamespace(leader="n1", latency=0.1))]
     commits.append((START + 1.0, SimpleNamespace(leader="n2", latency=0.35)))
     axes = plots.leadership(
@@ -117,14 +117,14 @@ def test_who_led_when():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["writes", "n1", "n2", "n3"]
     (*_, first), (*_, second) = bars(axes, 0)
     assert bars(axes, 0) == [(500, 600, first), (1000, 1350, second)]
-    nobody = to_hex(plots._NOBODY)
-    assert bars(axes, 1) == [(100, 1000, first), (1900, 2000, second)], "it has ended in between"
-    assert bars(axes, 2) == [(100, 1100, first), (1100, 1300, nobody), (1300, 2000, second)]
-    assert bars(axes, 3) == [(100, 1200, first), (1200, 1400, nobody), (1400, 2000, second)]
+    no_leader = to_hex(plots._NOBODY)
+    assert bars(axes, 1) == [(100, 1000, first), (1900, 2000, second)], "it was down in between"
+    assert bars(axes, 2) == [(100, 1100, first), (1100, 1300, no_leader), (1300, 2000, second)]
+    assert bars(axes, 3) == [(100, 1200, first), (1200, 1400, no_leader), (1400, 2000, second)]
     assert texts(axes) == ["leads", "leads", "term 2", "killed"]
 
 
-def test_who_led_is_cut_off_at_the_edges():
+def test_leadership_is_clipped_at_the_edges():
     axes = plots.leadership(ELECTION, 2, since=START + 1.15, until=START + 1.35)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["n1", "n2", "n3"]
     assert [bar[:2] for bar in bars(axes, 1)] == [(0, 150), (150, 200)]
@@ -132,7 +132,7 @@ def test_who_led_is_cut_off_at_the_edges():
     assert axes.get_xlim() == pytest.approx((0, 200))
 
 
-def test_a_group_without_events_and_times_that_make_no_sense_are_errors():
+def test_a_group_without_events_and_invalid_times_are_errors():
     with pytest.raises(InvalidArgument, match="no events of group 'other'"):
         plots.leadership(ELECTION, "other", since=START, until=START + 1)
     with pytest.raises(InvalidArgument, match="later than the beginning"):
@@ -148,7 +148,7 @@ def test_events_since_a_moment():
     assert len(ELECTION.where("LeaderChanged", node="n3", since=START + 1.3)) == 1
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
     remedy = r"needs matplotlib, which is not installed: pip install 'quorate\[notebook\]'"
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ModuleNotFoundError, match=remedy) as caught:
@@ -159,7 +159,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         parse("n1", "up 1").to_pandas()
 
 
-def test_what_a_package_lacks_itself_is_its_own_error(monkeypatch, tmp_path):
+def test_an_import_error_within_a_package_is_its_own(monkeypatch, tmp_path):
     (tmp_path / "half_a_package.py").write_text("import nowhere_to_be_found\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nowhere_to_be_found'$"):
@@ -172,6 +172,6 @@ def test_metrics_become_rows(monkeypatch):
     assert found == [{"node": "n1", "name": "up", "value": 1.0, "of": "it"}]
 
 
-def test_plots_cost_nothing_until_something_is_drawn():
+def test_plots_import_nothing_until_something_is_drawn():
     assert quorate.plots is plots
     assert not any(name in vars(plots) for name in ("matplotlib", "pyplot"))

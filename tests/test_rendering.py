@@ -26,7 +26,7 @@ quorate.Ring(3).distribution()
 """
 
 
-def test_what_is_printed_is_shown_once(tmp_path):
+def test_printed_text_is_shown_once(tmp_path):
     cells = [
         {
             "cell_type": "code",
@@ -42,20 +42,20 @@ def test_what_is_printed_is_shown_once(tmp_path):
     path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     (notebook,) = execute(tmp_path, path).values()
     printed, command, bar, drawn = (cell["outputs"] for cell in code(notebook))
-    # An empty output beside the text is what a console that shows itself would leave.
+    # A console that displays itself would leave an empty output beside the text.
     assert [(output["output_type"], output.get("name")) for output in printed] == [("stream", "stdout")]
     assert "primary" in "".join(printed[0]["text"])
     assert [(output["output_type"], output.get("name")) for output in command] == [("stream", "stdout")]
     assert "shown" in "".join(command[0]["text"])
     assert {output["output_type"] for output in bar} == {"stream"}
-    said = {output["name"]: "".join(output["text"]) for output in bar}
-    assert said["stdout"] == "meanwhile\n"
-    assert "4/4" in said["stderr"]
-    assert "Warning" not in said["stderr"]
+    streams = {output["name"]: "".join(output["text"]) for output in bar}
+    assert streams["stdout"] == "meanwhile\n"
+    assert "4/4" in streams["stderr"]
+    assert "Warning" not in streams["stderr"]
     assert [sorted(output["data"]) for output in drawn] == [["text/html", "text/plain"]]
 
 
-def test_every_console_says_what_it_does_in_a_notebook():
+def test_every_console_is_configured_for_notebooks():
     for path in Path(quorate.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "Console":

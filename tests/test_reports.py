@@ -1,4 +1,4 @@
-"""Reports that are read from what nodes say: metrics, traces, levels, addresses."""
+"""Parsing of the reports of nodes: metrics, traces, levels, addresses."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -24,7 +24,7 @@ odd{reason="a \\"quoted\\" word, and = more"} 1.5e-3
 """
 
 
-def test_prometheus_text_is_read():
+def test_prometheus_text_is_parsed():
     metrics = parse("n1", TEXT)
     assert metrics.value("quorate_operations_total") == 13
     assert metrics.value("quorate_operations_total", op="put") == 12
@@ -58,7 +58,7 @@ def test_spans_are_arranged_as_a_tree():
     assert "━" in str(trace)
 
 
-def test_what_a_trace_did_after_the_answer_is_told_apart():
+def test_work_of_a_trace_after_the_response_is_marked():
     work = [span("a", None, 0, node="client"), span("b", "a", 0.5), span("c", "a", 4)]
     trace = Trace("0" * 32, arrange(work))
     assert trace.latency == pytest.approx(0.001)
@@ -82,29 +82,29 @@ def test_levels_by_name_and_by_number():
 
 
 @pytest.mark.parametrize("wrong", ["most", 0, -1, 256, True, 1.5, "", "-1"])
-def test_what_is_no_level_is_refused(wrong):
+def test_invalid_levels_are_rejected(wrong):
     with pytest.raises(InvalidArgument, match="use ONE, TWO, THREE, QUORUM, ALL"):
         to_wire(wrong)
 
 
-def test_addresses_are_read():
+def test_addresses_are_parsed():
     assert arguments.parse_endpoints(" a:1, b ,[::1]:3,") == ["a:1", "b:7400", "[::1]:3"]
     assert arguments.parse_endpoints(["a:1"]) == ["a:1"]
 
 
 @pytest.mark.parametrize("wrong", ["", ",", ":1", "a:0", "a:70000", "a:b", "a:"])
-def test_what_is_no_address_is_refused(wrong):
+def test_invalid_addresses_are_rejected(wrong):
     with pytest.raises(InvalidArgument, match=r"port|at least one"):
         arguments.parse_endpoints(wrong)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("inf"), float("nan"), "1", True])
-def test_what_is_no_timeout_is_refused(wrong):
+def test_invalid_timeouts_are_rejected(wrong):
     with pytest.raises(InvalidArgument, match="positive number of seconds"):
         arguments.seconds(wrong, 5.0)
 
 
-def test_keys_that_are_not_text_survive_the_way_back():
+def test_keys_that_are_not_text_round_trip():
     for key in (b"", b"plain", "grün".encode(), b"\xff\x00\xfe", bytes(range(256))):
         assert key_bytes(key_text(key)) == key
 

@@ -52,13 +52,13 @@ def test_one_more_node_moves_about_its_share():
     assert 0.15 < Ring(nodes=4).moved(Ring(nodes=5), replicas=1) < 0.25
 
 
-def test_the_sets_of_replicas_are_those_of_the_keys():
+def test_replica_sets_match_the_keys():
     ring = Ring(nodes=5)
     sets = set(ring.replica_sets(3))
     assert {ring.nodes_for_key(f"key-{number}") for number in range(500)} <= sets
 
 
-def test_a_distribution_draws_itself():
+def test_a_distribution_has_a_repr():
     report = Ring(nodes=3).distribution()
     assert "primary: score" in str(report)
     assert "<pre" in report._repr_html_()
@@ -78,12 +78,12 @@ def test_a_distribution_draws_itself():
         ({"racks": {"n9": "a"}}, "n9"),
     ],
 )
-def test_rings_that_cannot_be(arguments, named):
+def test_invalid_rings(arguments, named):
     with pytest.raises(InvalidArgument, match=named):
         Ring(**{"nodes": 3, **arguments})
 
 
 @pytest.mark.parametrize("count", [0, -1, 4, 300])
-def test_more_copies_than_nodes_are_refused(count):
+def test_more_copies_than_nodes_are_rejected(count):
     with pytest.raises(InvalidArgument):
         Ring(nodes=3).nodes_for_key("a", count=count)

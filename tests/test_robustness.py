@@ -1,4 +1,4 @@
-"""Bad days: garbage on every port, no threads, damaged files."""
+"""Robustness: garbage on every port, no threads, damaged files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from quorate import ALL, QUORUM, process
 
 
 def garbage():
-    """Yield what no peer says."""
+    """Yield bytes that no peer sends."""
     yield b""
     yield b"\0" * 64
     yield b"\xff" * 4096
@@ -31,12 +31,12 @@ def garbage():
 
 
 def resident(pid):
-    """How much memory a process has, in bytes."""
+    """The resident memory of a process, in bytes."""
     with open(f"/proc/{pid}/statm") as source:  # noqa: PTH123
         return int(source.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_garbage_on_every_port_harms_nobody(cluster):
+def test_garbage_on_every_port_is_harmless(cluster):
     keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
     keyspace.put("a", "1", consistency=ALL)
     pids = [node.pid for node in cluster]
@@ -60,7 +60,7 @@ def test_garbage_on_every_port_harms_nobody(cluster):
     assert sum(map(resident, pids)) - before < 64 << 20
 
 
-def test_silent_connections_do_not_keep_others_out(cluster):
+def test_silent_connections_do_not_block_others(cluster):
     host, port = cluster["n1"].address.rsplit(":", 1)
     silent = [socket.create_connection((host, int(port)), timeout=5) for _ in range(100)]
     try:
@@ -78,13 +78,13 @@ def data_files(directory):
 
 
 def run_without_threads(*arguments):
-    # A stack that no memory has room for is refused as `ulimit -u` refuses a thread, but to root too.
+    # A stack that is too large for the memory fails like a thread beyond `ulimit -u`, but for root too.
     environment = {**os.environ, "RUST_MIN_STACK": str(1 << 47)}
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_client_that_gets_no_thread_says_so(cluster):
+def test_a_client_without_a_thread_raises(cluster):
     program = "import sys, quorate; quorate.connect(sys.argv[1])"
     ended = run_without_threads("-c", program, cluster.endpoints)
     assert ended.returncode == 1
@@ -92,7 +92,7 @@ def test_a_client_that_gets_no_thread_says_so(cluster):
     assert ended.stderr.splitlines()[-1].startswith("quorate.errors.Overloaded: no thread for the client: ")
 
 
-def test_a_node_that_gets_no_thread_says_so(tmp_path):
+def test_a_node_without_a_thread_reports_it(tmp_path):
     ports = ("--listen", "127.0.0.1:1", "--peer-listen", "127.0.0.1:2", "--http-listen", "127.0.0.1:3")
     ended = run_without_threads("-m", "quorate", "node", "--data", tmp_path, *ports)
     assert ended.returncode == 1
@@ -118,7 +118,7 @@ def test_a_truncated_data_file_is_named(cluster):
     assert keyspace.get("k7", consistency=ALL).found
 
 
-def test_a_node_whose_directory_was_emptied_says_so_at_once(cluster):
+def test_a_node_with_an_emptied_directory_reports_it_immediately(cluster):
     node = cluster["n2"]
     node.kill()
     shutil.rmtree(node.data_dir)
@@ -131,7 +131,7 @@ def test_a_node_whose_directory_was_emptied_says_so_at_once(cluster):
     assert node.exit_code is not None
 
 
-def test_an_end_by_a_damaged_mapping_is_put_into_words(tmp_path):
+def test_a_crash_by_a_damaged_mapping_is_explained(tmp_path):
     words = process.describe_end(-signal.SIGSEGV, "data/n1", tmp_path / "n1.log")
     assert words.startswith(
         "ended by SIGSEGV: probably a damaged data file in data/n1; start the node under a new id"
@@ -139,7 +139,7 @@ def test_an_end_by_a_damaged_mapping_is_put_into_words(tmp_path):
     assert process.describe_end(70, "data/n1", tmp_path / "n1.log") == "ended with exit code 70"
 
 
-def test_a_flipped_byte_is_found_and_never_served(cluster):
+def test_a_flipped_byte_is_detected_and_never_returned(cluster):
     keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
     value = b"SENTINEL" * 100
     keyspace.put("a", value, consistency=ALL)
@@ -162,7 +162,7 @@ def test_a_flipped_byte_is_found_and_never_served(cluster):
     assert keyspace.get("a", consistency=QUORUM).value == value
 
 
-def test_a_full_store_refuses_writes_and_goes_on_reading():
+def test_a_full_store_rejects_writes_and_serves_reads():
     with quorate.Cluster(nodes=3, settings={"map_size_bytes": 16 << 20}) as cluster:
         keyspace = cluster.keyspace("a", mode="quorum", replicas=3)
         acknowledged = {}
@@ -172,7 +172,7 @@ def test_a_full_store_refuses_writes_and_goes_on_reading():
             try:
                 keyspace.put(key, value, timeout=2.0)
             except quorate.OutcomeUnknown:
-                # Some replicas had room for it, the others did not.
+                # Some replicas had space for it, others did not.
                 return None
             except quorate.StorageFull as error:
                 return error
@@ -193,7 +193,7 @@ def test_a_full_store_refuses_writes_and_goes_on_reading():
 
 
 class Writer(threading.Thread):
-    """Writes until it is told to stop, and remembers what was acknowledged."""
+    """Writes until it is stopped, and records acknowledged writes."""
 
     def __init__(self, keyspace, number):
         super().__init__()

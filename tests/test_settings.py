@@ -1,4 +1,4 @@
-"""Where settings come from."""
+"""The sources of settings."""
 
 from argparse import Namespace
 
@@ -47,7 +47,7 @@ def test_the_environment_names_the_file(file):
         ("", None),
     ],
 )
-def test_a_file_with_a_mistake_is_refused(file, text, named):
+def test_an_invalid_file_is_rejected(file, text, named):
     arguments = Namespace(command="up", config=file(text))
     if named is None:
         Settings(arguments, {})
@@ -56,12 +56,12 @@ def test_a_file_with_a_mistake_is_refused(file, text, named):
         Settings(arguments, {})
 
 
-def test_a_file_that_is_not_there_is_refused():
+def test_a_missing_file_is_rejected():
     with pytest.raises(InvalidArgument, match="no such file"):
         Settings(Namespace(command="up", config="/nowhere.toml"), {})
 
 
-def test_a_number_that_is_none_is_refused_with_its_source():
+def test_an_invalid_number_is_rejected_with_its_source():
     settings = Settings(Namespace(command="up"), {"QUORATE_NODES": "three", "QUORATE_INSECURE": "maybe"})
     with pytest.raises(InvalidArgument, match="QUORATE_NODES='three' is not a whole number"):
         _ = settings["nodes"]
@@ -72,13 +72,13 @@ def test_a_number_that_is_none_is_refused_with_its_source():
 @pytest.mark.parametrize(
     ("name", "text"), [("nodes", "true"), ("nodes", "2.7"), ("timeout", "[1]"), ("vnodes", "{}")]
 )
-def test_a_file_is_not_taken_for_what_it_does_not_say(file, name, text):
+def test_wrong_types_in_a_file_are_rejected(file, name, text):
     settings = Settings(Namespace(command="up", config=file(f"{name} = {text}\n")), {})
     with pytest.raises(InvalidArgument, match=f"{name} in .* number"):
         _ = settings[name]
 
 
-def test_members_are_read():
+def test_members_are_parsed():
     assert parse_member("n2=10.0.0.1:1:2:3") == {
         "id": 2,
         "client": "10.0.0.1:1",
@@ -91,12 +91,12 @@ def test_members_are_read():
 @pytest.mark.parametrize(
     "wrong", ["n1", "n1=", "n1=h:1:2", "x=h:1:2:3", "n1=h:1:2:x", "n0=h:1:2:3", "=h:1:2:3"]
 )
-def test_what_is_no_member_is_refused(wrong):
+def test_invalid_members_are_rejected(wrong):
     with pytest.raises(InvalidArgument):
         parse_member(wrong)
 
 
-def test_a_lonely_node_is_its_own_only_member():
+def test_a_single_node_is_its_only_member():
     given = {"QUORATE_DATA": "/d", "QUORATE_LISTEN": "127.0.0.1:7500"}
     config = node_config(Settings(Namespace(command="node"), given))
     assert config["listen"] == {

@@ -1,7 +1,7 @@
-"""The shape of the source tree: which crate may know which, and how many files import each other in circles.
+"""The shape of the source tree: dependencies between crates, and the number of files that import each other in cycles.
 
-Cargo refuses circles between crates, but not an arrow that should not be there; and inside a crate it refuses nothing.
-So both are held here. A change that needs another arrow, or another file in a circle, changes this file, and is seen.
+Cargo rejects cycles between crates, but not an unwanted dependency; and within a crate it rejects nothing. This file
+checks both. A change that needs another dependency, or another file in a cycle, must change it, and is reviewed.
 """
 
 import functools
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RUST = ROOT / "rust"
 
-# What each crate may import of ours, in the order of the layers. What only its tests import stands behind the bar.
+# Our crates that each crate may import, in the order of the layers; after the bar, those for its tests only.
 ARROWS = {
     "permit": "",
     "core": "permit",
@@ -38,7 +38,7 @@ ARROWS = {
     "role-testing": "checker core protocol raft ring testing",
 }
 
-# How many files of a crate, or of the Python package, are in circles. Lower them; do not raise them.
+# The number of files in cycles, per crate and for the Python package. Lower them; do not raise them.
 CIRCLES = {
     "raft": 13,
     "ring": 3,
@@ -58,11 +58,11 @@ def crates():
 
 @functools.cache
 def packages():
-    """What Cargo makes of the manifests, so that no way to write a dependency is overlooked."""
+    """The manifests as Cargo resolves them, so that every notation of a dependency counts."""
     command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return {
-        Path(package["manifest_path"]).parent.name: package for package in json.loads(said.stdout)["packages"]
+        Path(package["manifest_path"]).parent.name: package for package in json.loads(done.stdout)["packages"]
     }
 
 
@@ -72,12 +72,12 @@ def dependencies(crate, section):
     return {name.removeprefix("quorate-") for name in ours if name.startswith("quorate-")}
 
 
-def test_every_crate_has_its_place():
+def test_every_crate_is_listed():
     assert crates() == sorted(ARROWS)
 
 
 @pytest.mark.parametrize("crate", ARROWS)
-def test_a_crate_imports_what_it_may(crate):
+def test_a_crate_imports_only_allowed_crates(crate):
     product, _, tests = ARROWS[crate].partition("|")
     assert dependencies(crate, "dependencies") == set(product.split())
     assert dependencies(crate, "dev-dependencies") == set(tests.split())
@@ -87,20 +87,20 @@ def test_a_crate_imports_what_it_may(crate):
 def built(*options):
     """The crates of a build, each with its features."""
     command = ["cargo", "tree", *options, "--prefix", "none", "--format", "{p} {f}"]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return {line.removesuffix(" (*)") for line in said.stdout.splitlines()}
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return {line.removesuffix(" (*)") for line in done.stdout.splitlines()}
 
 
 def test_one_build_serves_the_wheel_and_the_tests():
-    """Of a feature that only tests ask for, everything above its crate is built twice: see `rust/python/Cargo.toml`."""
+    """A feature for tests only makes Cargo build its crate and all dependents twice: see `rust/python/Cargo.toml`."""
     wheel = built("--package", "quorate-python", "--edges", "normal")
     assert wheel - built("--workspace", "--edges", "normal,dev") == set()
 
 
-def test_only_tests_and_the_simulator_can_ask_for_mistakes():
+def test_only_tests_and_the_simulator_can_enable_bugs():
     permitted = {crate for crate in crates() if "permit" in dependencies(crate, "dependencies")}
     assert permitted == {"core", "simulator", "testing"}
-    # Where bugs are defined, a permit is asked for, and neither made nor handed on.
+    # The crate that defines bugs requires a permit, and neither creates nor exports one.
     text = "".join(re.sub(r"//.*", "", path.read_text()) for path in (RUST / "core").rglob("*.rs"))
     assert re.findall(r"Permit::|pub use quorate_permit|pub extern crate", text) == []
     assert len(re.findall(r"quorate_permit", text)) == 1
@@ -112,8 +112,10 @@ def test_no_product_crate_depends_on_test_code():
             assert not dependencies(crate, "dependencies") & {"testing", "role-testing"}, crate
 
 
-@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md", "rust/raft/README.md"])
-def test_files_that_documents_name_exist(document):
+@pytest.mark.parametrize(
+    "document", ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "rust/raft/README.md"]
+)
+def test_files_named_in_documents_exist(document):
     text = (ROOT / document).read_text()
     top = (ROOT / document).parent
     named = re.findall(r"(?<![\w/.])(?:rust|python|tests|examples|notebooks|src)/[\w./{},-]+", text)
@@ -145,7 +147,7 @@ def is_test(path):
 
 
 def rust_arrows(crate):
-    """Which module of a crate names which."""
+    """The modules that each module of a crate names."""
     top = RUST / crate / "src"
     files = {module_of(path, top): path for path in top.rglob("*.rs") if not is_test(path.relative_to(top))}
     arrows = {}
@@ -176,7 +178,7 @@ def python_arrows():
     files = {module_of(path, top): path for path in top.rglob("*.py")}
     arrows = {}
     for module, path in files.items():
-        # Imports within functions count: they are circles that were hidden.
+        # Imports within functions count: they hide cycles.
         named = set()
         imports = r"^\s*from quorate([\w.]*) import (?:\(([^)]*)\)|(.*)$)"
         for base, several, one in re.findall(imports, path.read_text(), re.M):
@@ -194,7 +196,7 @@ def python_arrows():
 
 
 def in_circles(arrows):
-    """The modules from which an arrow leads, over others, back to them (Tarjan's components would say the same)."""
+    """The modules that depend on themselves through others (the same as Tarjan's components)."""
 
     def reached(start):
         seen, todo = set(), [start]
@@ -208,11 +210,11 @@ def in_circles(arrows):
     return sorted("::".join(module) for module in arrows if module in reached(module))
 
 
-def test_a_circle_is_found():
+def test_a_cycle_is_found():
     assert in_circles({("a",): {("b",)}, ("b",): {("a",)}, ("c",): {("a",)}}) == ["a", "b"]
 
 
 @pytest.mark.parametrize("crate", [*ARROWS, "quorate (Python)"])
-def test_no_more_files_are_in_circles(crate):
+def test_no_more_files_are_in_cycles(crate):
     arrows = python_arrows() if crate == "quorate (Python)" else rust_arrows(crate)
     assert len(found := in_circles(arrows)) <= CIRCLES.get(crate, 0), found

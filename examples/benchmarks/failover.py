@@ -2,7 +2,7 @@
 
 Puts a value every millisecond into a consensus keyspace of three nodes, kills the leader with SIGKILL (or stops it with
 SIGSTOP), and prints the longest gap between two successful writes of each round, then median and maximum. The client
-retries by itself; a write that succeeds late counts when it succeeds.
+retries automatically; a late write counts at the time of its success.
 
     python failover.py [ROUNDS] [kill|pause]
 """
@@ -21,7 +21,7 @@ AFTER = 1.5
 
 
 async def gap(how: str) -> float:
-    """Make a cluster, break it, and return the longest gap between two successes, in seconds."""
+    """Start a cluster, stop its leader, and return the longest gap between two successes, in seconds."""
     async with quorate.aio.Cluster(nodes=3) as cluster:
         keyspace = await cluster.keyspace("agreed", mode="consensus", replicas=3)
         leader = (await keyspace.put("k", "0")).leader
@@ -51,7 +51,7 @@ async def gap(how: str) -> float:
 
 
 def main() -> None:
-    """Measure, round after round."""
+    """Measure all rounds."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     how = sys.argv[2] if len(sys.argv) > 2 else "kill"
     gaps = []

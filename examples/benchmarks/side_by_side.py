@@ -1,4 +1,4 @@
-"""Quorate and a peer, measured in turn on one machine.
+"""Measure Quorate and a peer in turn on one machine.
 
 Absolute figures drift with the machine; the ratio of neighbouring runs does not. The peer's command comes after `--`;
 it must measure once and print a JSON line with `ops_per_s` and `p99_us` last, in the format of `quorate bench --json`.
@@ -18,14 +18,14 @@ import quorate
 
 
 def last_line(command: list[str]) -> dict[str, Any]:
-    """Run a measurement and return what it printed last."""
+    """Run a measurement and return its last line."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return row
 
 
 def main() -> None:
-    """Alternate, print every pair and the median of the ratios."""
+    """Alternate; print every pair and the median of the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

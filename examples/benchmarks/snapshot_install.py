@@ -1,9 +1,9 @@
-"""Whether a group notices that one of its members is given a large snapshot.
+"""The effect of a large snapshot on a group while one of its members installs it.
 
-Fills a consensus keyspace of three nodes while one of its members is down, starts that member again, and watches while
-it is given a snapshot: how long writes take that go on meanwhile, and whether anybody calls for an election. Or kills
-the leader, while it sends the snapshot or while the member puts the rows in place, and tells how long the election
-takes: of the two members that are left, the one that is being filled must vote.
+Fills a consensus keyspace of three nodes while one of its members is down, restarts that member, and measures while it
+installs a snapshot: the latency of concurrent writes, and the number of elections. Or kills the leader, while it sends
+the snapshot or while the member loads the rows, and measures the election: of the two remaining members, the one that
+installs the snapshot must vote.
 
     python snapshot_install.py [MEGABYTES] [watch|kill-sending|kill-loading]
 """
@@ -23,16 +23,16 @@ PATIENCE = 300.0
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, not for ever."""
+    """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("it did not come to that in time")
+            raise TimeoutError(f"condition not met within {PATIENCE:.0f} s")
         time.sleep(0.01)
 
 
 def events(cluster: Cluster, name: str) -> list[quorate.Event]:
-    """Find the events of one kind that the data keyspace's group has had."""
+    """Find the events of one kind of the data keyspace's group."""
     return [event for event in cluster.events() if event.name == name and event.detail.get("group") != 1]
 
 
@@ -43,12 +43,12 @@ def fill(keyspace: ConsensusKeyspace, megabytes: int) -> None:
 
 
 def installed(cluster: Cluster, node: str) -> bool:
-    """Tell whether a node has put a snapshot in place."""
+    """Check whether a node has installed a snapshot."""
     return any(event.node == node for event in events(cluster, "SnapshotInstalled"))
 
 
 def writes(keyspace: ConsensusKeyspace) -> Iterator[float]:
-    """Put small values for ever; yields how long each took, in seconds."""
+    """Put small values endlessly; yields the latency of each, in seconds."""
     for number in itertools.count():
         begun = time.perf_counter()
         keyspace.put(f"small{number % 100}", str(number), timeout=10)
@@ -56,7 +56,7 @@ def writes(keyspace: ConsensusKeyspace) -> Iterator[float]:
 
 
 def prepare(cluster: Cluster, megabytes: int) -> tuple[ConsensusKeyspace, str, str]:
-    """Make a keyspace and a member that lacks most of it; returns it, the leader and that member, which is down."""
+    """Create a keyspace and stop a member that lacks most of it; returns keyspace, leader and that member."""
     keyspace = cluster.keyspace("big", mode="consensus", replicas=3, snapshot_every=20)
     assert isinstance(keyspace, ConsensusKeyspace)
     leader = keyspace.put("first", "1").leader
@@ -69,7 +69,7 @@ def prepare(cluster: Cluster, megabytes: int) -> tuple[ConsensusKeyspace, str, s
 
 
 def watch(cluster: Cluster, megabytes: int) -> None:
-    """Give the member its snapshot and go on writing."""
+    """Write while the member installs its snapshot."""
     keyspace, _, behind = prepare(cluster, megabytes)
     before = len(events(cluster, "ElectionStarted"))
     alone = sorted(itertools.islice(writes(keyspace), 500))
@@ -84,7 +84,7 @@ def watch(cluster: Cluster, megabytes: int) -> None:
             raise TimeoutError("no snapshot was installed")
     print(f"the snapshot was installed {time.monotonic() - begun:.1f} s after the member's start")
     until(lambda: keyspace.get("last", consistency="stale", node=behind).found)
-    print(f"its rows were served {time.monotonic() - begun:.1f} s after the member's start")
+    print(f"its rows were readable {time.monotonic() - begun:.1f} s after the member's start")
     took.sort()
     for when, latencies in (("before", alone), ("meanwhile", took)):
         print(
@@ -96,29 +96,29 @@ def watch(cluster: Cluster, megabytes: int) -> None:
 
 
 def kill(cluster: Cluster, megabytes: int, *, loading: bool) -> None:
-    """Kill the leader in the middle of it: the two members that are left must elect one of them."""
+    """Kill the leader meanwhile: the two remaining members must elect one of them."""
     keyspace, leader, behind = prepare(cluster, megabytes)
     cluster[behind].restart(wait=False)
     if loading:
         until(lambda: installed(cluster, behind))
     else:
         until(lambda: any(event.node == leader for event in events(cluster, "SnapshotTaken")))
-        assert not installed(cluster, behind), "it is too small: give more megabytes"
+        assert not installed(cluster, behind), "the snapshot is too small: give more megabytes"
     cluster[leader].kill(wait=False)
     begun = time.monotonic()
     keyspace.put("after", "1", timeout=PATIENCE)
     print(
-        f"the first write after the kill took {time.monotonic() - begun:.2f} s: the member had to be filled first"
+        f"the first write after the kill took {time.monotonic() - begun:.2f} s: the member had to catch up first"
     )
-    assert installed(cluster, behind), "it got what it lacked from the log: give more megabytes"
+    assert installed(cluster, behind), "it caught up from the log: give more megabytes"
     started = [event for event in events(cluster, "ElectionStarted") if event.node != leader]
     elected = [event for event in events(cluster, "LeaderElected") if event.node != leader]
     vote = (elected[-1].time - started[-1].time).total_seconds()
-    print(f"from the call for votes to the new leader: {vote * 1e3:.1f} ms, {len(started)} calls in all")
+    print(f"from the start of the election to the new leader: {vote * 1e3:.1f} ms, {len(started)} elections")
 
 
 def main() -> None:
-    """Measure."""
+    """Run one measurement."""
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     how = sys.argv[2] if len(sys.argv) > 2 else "watch"
     with Cluster(nodes=3) as cluster:

@@ -1,10 +1,10 @@
-"""What tracing costs an operation that is not sampled.
+"""The cost of tracing for an operation that is not sampled.
 
 Runs the same load with and without a trace context that says "not sampled" against one cluster, in the order off,
-unsampled, unsampled, off, so that what drifts falls on both alike. Compares the CPU time of all processes per
-operation: getrusage of this one, which is the client, and the same counters of the kernel for each node. Prints the
-median of the ratios; the aim is at most 1.02. The client does not send a context that is not sampled, so the true
-figure is that of a decision in the client; what else the ratios show is the machine.
+unsampled, unsampled, off, so that drift affects both alike. Compares the CPU time of all processes per operation:
+getrusage of this process, which is the client, and the kernel's counters for each node. Prints the median of the
+ratios; the aim is at most 1.02. The client does not send a context that is not sampled, so the real cost is one
+decision in the client; the rest of the ratios is noise of the machine.
 
     python telemetry_cost.py [PAIRS] [SECONDS]
 """
@@ -24,18 +24,18 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(cluster: quorate.Cluster) -> float:
-    """User and system time that this process and the cluster's nodes have used so far."""
+    """User and system time of this process and the cluster's nodes so far."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     seconds = own.ru_utime + own.ru_stime
     for node in cluster.nodes:
-        # Behind the program's name, which stands in parentheses: user and system time are the 12th and 13th field.
+        # After the program's name, which is in parentheses: user and system time are fields 12 and 13.
         fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
         seconds += (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
     return seconds
 
 
 def cost(cluster: quorate.Cluster, keyspace: int, trace: str, seconds: float) -> float:
-    """Write for some seconds; returns the CPU time of all processes per write, in microseconds."""
+    """Write for a number of seconds; return the CPU time of all processes per write, in microseconds."""
     options = {
         "keyspace": keyspace,
         "operation": "write",
