@@ -13,7 +13,7 @@
 //! lower timestamps than before. That is enough for last-write-wins: timestamps are only ever compared among
 //! the siblings of one key, and what a write replaces is not a sibling of it. Before a replica assigns a
 //! write its timestamp, it adopts those of its siblings of the key (see `quorum/replica/merge.rs`), so that a
-//! write is also later than the siblings that it leaves in place. The remaining case are concurrent writes on
+//! write is also later than the siblings that it leaves in place. The remaining cases are concurrent writes on
 //! two replicas whose wall clocks disagree; no stored mark would decide better between those.
 
 use std::fmt;

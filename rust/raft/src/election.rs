@@ -237,7 +237,7 @@ impl Raft {
         }
     }
 
-    /// Brings the next election forward to `deadline`, unless a leader appears first.
+    /// A follower starts the next election at `deadline`, unless a leader appears first.
     fn wait_until(&mut self, deadline: Instant) {
         if let State::Follower(follower) = &mut self.state {
             follower.deadline = deadline;

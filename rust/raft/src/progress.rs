@@ -9,7 +9,7 @@
 //!   with a window of their own.
 //!
 //! Lost or reordered messages show as a rejection, or as missing acknowledgements of entries that were sent;
-//! either way the member returns to probing, from its last acknowledged entry.
+//! either way the member returns to probing, after the last entry that it is known to have.
 
 use std::collections::VecDeque;
 
@@ -73,7 +73,7 @@ impl Progress {
         }
     }
 
-    /// Returns to probing after the last acknowledged entry.
+    /// Returns to probing, after the last entry that the member is known to have.
     pub(super) fn probe(&mut self) {
         self.next = self.matched.max(self.received).next();
         self.state = ProgressState::Probe { pause: NOW };
