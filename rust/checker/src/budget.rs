@@ -1,19 +1,20 @@
-//! What a verdict may cost.
+//! The budget of a check.
 
 use std::time::{Duration, Instant};
 
-/// What may be spent on a history.
+/// The budget of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// How many steps the search may take, over all keys: an operation of an ordinary history takes about one. As many again
-    /// may be spent on making a violation small.
+    /// The maximum number of search steps, over all keys: an operation of an ordinary history takes about
+    /// one. As many again may be spent on minimizing a violation.
     pub steps: u64,
-    /// How long it may take, likewise twice. `None` leaves the verdict to the steps, and so the same each time.
+    /// The maximum time, likewise twice. `None` leaves the verdict to the steps, and so deterministic.
     pub time: Option<Duration>,
 }
 
 impl Default for Budget {
-    /// Two million steps: some seconds, and some hundred megabytes of memory for a history that uses them up.
+    /// Two million steps: some seconds, and some hundred megabytes of memory for a history that exhausts
+    /// them.
     fn default() -> Self {
         Budget {
             steps: 2_000_000,
@@ -22,7 +23,7 @@ impl Default for Budget {
     }
 }
 
-/// What is left of a budget.
+/// The remainder of a budget.
 pub(crate) struct Meter {
     steps: u64,
     until: Option<Instant>,
@@ -36,7 +37,7 @@ impl Meter {
         }
     }
 
-    /// Takes a step, if one is left. Looks at the clock now and then.
+    /// Takes a step, if one is left. Checks the clock periodically.
     pub(crate) fn step(&mut self) -> bool {
         if self.steps.is_multiple_of(1024) && self.until.is_some_and(|until| Instant::now() >= until) {
             self.steps = 0;

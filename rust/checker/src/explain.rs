@@ -1,10 +1,11 @@
-//! A small part of a history that already cannot be explained.
+//! Minimizes a violation: finds a small part of a history that has no explanation.
 //!
-//! Every part that is tried is one that *could* be explained if the whole could, so the last one that cannot is proof
-//! by itself:
-//! * the history up to some moment, in which whatever had not returned by then may have taken effect or not;
-//! * the history from some moment on, with any value and version to begin with, in which writes that had not returned
-//!   before may have taken effect or not;
+//! Every part that is tried *would* have an explanation if the whole had one, so the last one without is
+//! proof by itself:
+//! * the history up to some moment, in which operations that had not returned by then may have taken effect
+//!   or not;
+//! * the history from some moment on, with any initial value and version, in which writes that had not
+//!   returned before may have taken effect or not;
 //! * the history without some of its reads and refused writes;
 //! * the history without writes that none of the other operations can have seen.
 
@@ -14,19 +15,19 @@ use crate::budget::Meter;
 use crate::register::{Effect, Register, Step, observes};
 use crate::search::{Answer, Search};
 
-/// So many operations are easily followed.
+/// The number of operations that are easy to follow.
 const EASY: usize = 5;
 
-/// A part of the operations that cannot be explained.
+/// A part of the operations without an explanation.
 #[derive(Clone)]
 pub(crate) struct Part<'a> {
     steps: Vec<Step<'a>>,
-    /// Whatever happened before this.
+    /// Valid for any history before this.
     since: Option<u64>,
 }
 
 impl<'a> Part<'a> {
-    /// As small a part of these operations as the meter allows to find, if all of them cannot be explained.
+    /// As small a part of these operations as the meter permits to find, if they have no explanation.
     pub(crate) fn smallest(steps: &[Step<'a>], meter: &mut Meter) -> Self {
         let until = Part {
             steps: steps.to_vec(),
@@ -35,21 +36,21 @@ impl<'a> Part<'a> {
         .prefix(meter);
         let late = until.suffix(meter).map(|part| part.shrunk(meter));
         let whole = until.shrunk(meter);
-        // The one that begins at the beginning is easier to follow, as long as it is short.
+        // The one that starts at the beginning is easier to follow, if it is short.
         match late {
             Some(late) if late.steps.len() < whole.steps.len() && whole.steps.len() > EASY => late,
             _ => whole,
         }
     }
 
-    /// Where in the history its operations stand.
+    /// The positions of its operations in the history.
     pub(crate) fn positions(&self) -> Vec<usize> {
         let mut positions: Vec<usize> = self.steps.iter().map(|step| step.position).collect();
         positions.sort_unstable();
         positions
     }
 
-    /// If given, it cannot be explained whatever happened before this time.
+    /// If given, it has no explanation whatever happened before this time.
     pub(crate) fn since(&self) -> Option<u64> {
         self.since
     }
@@ -59,8 +60,8 @@ impl<'a> Part<'a> {
         Search::new(&self.steps).run(from, meter) == Answer::Unexplained
     }
 
-    /// Up to the first return by which it cannot be explained any more. That is found by halving: what follows cannot mend
-    /// it.
+    /// Up to the first return without an explanation, found by bisection: later operations cannot change
+    /// that.
     fn prefix(self, meter: &mut Meter) -> Self {
         let mut returns: Vec<u64> = self.steps.iter().filter_map(|step| step.returned).collect();
         returns.sort_unstable();
@@ -87,8 +88,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// From the latest invocation on from which it cannot be explained whatever was before; `None` if what was before
-    /// matters.
+    /// From the latest invocation on that has no explanation whatever was before; `None` if earlier
+    /// operations matter.
     fn suffix(&self, meter: &mut Meter) -> Option<Self> {
         let mut invocations: Vec<u64> = self.steps.iter().map(|step| step.invoked).collect();
         invocations.sort_unstable();
@@ -118,7 +119,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Without everything that is not needed, half of it at first, then less at a time.
+    /// Removes everything that is not needed, half of it at first, then less at a time.
     fn shrunk(mut self, meter: &mut Meter) -> Self {
         let mut chunk = self.steps.len().div_ceil(2);
         while chunk > 0 {
@@ -134,7 +135,7 @@ impl<'a> Part<'a> {
                 }
             }
             chunk = match chunk {
-                // What could not go before may be able to now that others are gone.
+                // Operations that were needed before may be removable after others were removed.
                 1 if smaller => 1,
                 1 => 0,
                 _ => chunk / 2,
@@ -143,7 +144,7 @@ impl<'a> Part<'a> {
         self
     }
 
-    /// Without a range, of which writes stay that something left may have seen.
+    /// Without a range, except for writes that remaining operations may have seen.
     fn without(&self, range: Range<usize>) -> Self {
         let steps = &self.steps;
         let mut keep: Vec<bool> = (0..steps.len()).map(|index| !range.contains(&index)).collect();
@@ -157,7 +158,7 @@ impl<'a> Part<'a> {
             if back.is_empty() {
                 break;
             }
-            // They may themselves have seen others.
+            // They may have seen others themselves.
             back.into_iter().for_each(|index| keep[index] = true);
         }
         let kept = steps.iter().zip(keep).filter(|(_, keep)| *keep);

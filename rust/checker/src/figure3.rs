@@ -1,12 +1,13 @@
-//! The five properties of Raft, by their names in Figure 3 of the paper.
+//! The five properties of Raft in Figure 3 of the paper.
 //!
-//! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014.) A property is a function of what can be
-//! seen of servers from outside ([`Server`]) and of what was seen of them before: who has led ([`Leaders`]), what was
-//! committed ([`Commits`]). What remembers it is up to who checks: random runs and simulations keep everything, in
-//! [`Figure3`]; an explorer of all states keeps arrays of a few bytes.
+//! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014.) A property is a
+//! function of the visible state of servers ([`Server`]) and of what was observed before: the leaders so far
+//! ([`Leaders`]), the committed entries ([`Commits`]). The caller decides how to store that: random runs and
+//! simulations store everything, in [`Figure3`]; a model checker stores arrays of a few bytes.
 //!
-//! Two properties exist in two strengths. While a run goes on, each server is looked at after each of its steps, at a cost
-//! that does not grow with its log; now and then all of them are compared entry by entry ([`Figure3::look_closely`]).
+//! Two properties exist in two strengths. During a run, each server is checked after each of its steps, at a
+//! cost independent of the length of its log; from time to time all of them are compared entry by entry
+//! ([`Figure3::check_thoroughly`]).
 //!
 //! ```
 //! use quorate_checker::figure3::{Figure3, Server};
@@ -25,9 +26,9 @@
 //!     fn term_at(&self, index: u64) -> Option<u64> { (index == 0).then_some(0) }
 //! }
 //! let mut figure3 = Figure3::default();
-//! figure3.look(&Leader("n1", 3))?;
-//! figure3.look(&Leader("n2", 4))?;
-//! let broken = figure3.look(&Leader("n3", 4)).unwrap_err();
+//! figure3.check(&Leader("n1", 3))?;
+//! figure3.check(&Leader("n2", 4))?;
+//! let broken = figure3.check(&Leader("n3", 4)).unwrap_err();
 //! assert_eq!(broken, "election safety: n2 and n3 both lead in t4");
 //! # Ok::<(), String>(())
 //! ```
@@ -47,42 +48,42 @@ pub use leader_completeness::leader_completeness;
 pub use log_matching::{LogMatching, log_matching};
 pub use state_machine_safety::{Commit, Commits, Committed, state_machine_safety};
 
-/// Why a state must not be: the property, and how it is broken.
+/// Describes the violated property.
 pub type Verdict = Result<(), String>;
 
 /// A server of a group, as the properties see it. Entries are counted from 1.
 pub trait Server {
-    /// Names its node.
+    /// The name of its node.
     type Node: Copy + Ord + Display;
-    /// What stands in its log.
+    /// The content of a log entry.
     type Entry: Clone + PartialEq + Debug;
 
     /// Its node.
     fn node(&self) -> Self::Node;
     /// Its current term.
     fn term(&self) -> u64;
-    /// Whether it leads in that.
+    /// Whether it leads in that term.
     fn leads(&self) -> bool;
-    /// The last entry that its log does not have any more, because a snapshot stands for it; 0 if it has all.
+    /// The last compacted entry, which a snapshot covers; 0 if there is none.
     fn base(&self) -> u64;
     /// The last entry of its log; the base if it has none.
     fn last(&self) -> u64;
-    /// The last entry that it takes for committed.
+    /// The last entry that it considers committed.
     fn commit(&self) -> u64;
-    /// An entry behind the base.
+    /// An entry after the base.
     fn entry(&self, index: u64) -> Option<&Self::Entry>;
-    /// The term of an entry behind the base, or of the base.
+    /// The term of an entry after the base, or of the base.
     fn term_at(&self, index: u64) -> Option<u64>;
 }
 
-/// What is known about a group so far.
+/// The observations of a group so far.
 #[derive(Clone, Debug)]
 pub struct Figure3<N, E> {
     leaders: BTreeMap<u64, N>,
     append_only: LeaderAppendOnly,
     matching: LogMatching<E>,
     commits: Commits<N, E>,
-    /// The reigns whose leaders were held to what was committed before.
+    /// The leaders whose completeness has been checked.
     complete: BTreeSet<(N, u64)>,
 }
 
@@ -99,26 +100,26 @@ impl<N, E> Default for Figure3<N, E> {
 }
 
 impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Figure3<N, E> {
-    /// What was committed.
+    /// The committed entries.
     pub fn commits(&self) -> &Commits<N, E> {
         &self.commits
     }
 
-    /// A server starts: whatever it takes for committed is compared anew.
+    /// A server starts: its commits are compared again.
     pub fn restarted(&mut self, node: N) {
         self.commits.restarted(node);
     }
 
-    /// A server has done something.
+    /// Checks a server after a step.
     ///
     /// # Errors
-    /// A property does not hold.
-    pub fn look(&mut self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
-        self.matching.look(server)?;
-        self.commits.look(server)?;
+    /// The violated property.
+    pub fn check(&mut self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
+        self.matching.check(server)?;
+        self.commits.check(server)?;
         if server.leads() {
             election_safety(server, &mut self.leaders)?;
-            self.append_only.look(server)?;
+            self.append_only.check(server)?;
             if self.complete.insert((server.node(), server.term())) {
                 leader_completeness(server, &self.commits)?;
             }
@@ -129,14 +130,14 @@ impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Figure3<N, E> {
     /// Compares all servers entry by entry.
     ///
     /// # Errors
-    /// A property does not hold.
-    pub fn look_closely(&self, servers: &[impl Server<Node = N, Entry = E>]) -> Verdict {
+    /// The violated property.
+    pub fn check_thoroughly(&self, servers: &[impl Server<Node = N, Entry = E>]) -> Verdict {
         log_matching(servers)?;
         for server in servers {
-            self.commits.look_closely(server)?;
+            self.commits.check_thoroughly(server)?;
         }
         for leader in servers.iter().filter(|server| server.leads()) {
-            self.append_only.look_closely(leader)?;
+            self.append_only.check_thoroughly(leader)?;
             leader_completeness(leader, &self.commits)?;
         }
         Ok(())

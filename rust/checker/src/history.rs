@@ -1,30 +1,30 @@
-//! What clients asked for and what they were told.
+//! Operations of clients and their outcomes.
 
 use std::fmt;
 
 use crate::register::{Condition, Effect, Step};
 
-/// What was asked for.
+/// The action of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Read the value.
     Get,
     /// Set the value, if the condition holds.
     Put {
-        /// The new value. Histories whose puts all have different values are checked fastest and say most.
+        /// The new value. Histories whose puts all have different values are checked fastest and detect most.
         value: Vec<u8>,
-        /// What must hold before.
+        /// The precondition.
         condition: Condition,
     },
     /// Remove the value, if the condition holds.
     Delete {
-        /// What must hold before.
+        /// The precondition.
         condition: Condition,
     },
 }
 
 impl Action {
-    /// A put that asks for nothing.
+    /// An unconditional put.
     pub fn put(value: impl Into<Vec<u8>>) -> Self {
         Action::Put {
             value: value.into(),
@@ -32,7 +32,7 @@ impl Action {
         }
     }
 
-    /// A delete that asks for nothing.
+    /// An unconditional delete.
     pub fn delete() -> Self {
         Action::Delete {
             condition: Condition::Any,
@@ -40,66 +40,66 @@ impl Action {
     }
 }
 
-/// What the client was told.
+/// The outcome that the client observed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// A get found a value.
     Found {
         /// The value.
         value: Vec<u8>,
-        /// Its version, if the client was told.
+        /// Its version, if reported.
         version: Option<u64>,
     },
-    /// A get found none.
+    /// A get found no value.
     Missing,
-    /// A put or delete was done.
+    /// A put or delete succeeded.
     Done {
-        /// The version that it made, if the client was told. Versions of a key rise with every write.
+        /// The version that it made, if reported. Versions of a key rise with every write.
         version: Option<u64>,
     },
-    /// A put or delete was not done: its condition did not hold.
+    /// A put or delete failed: its condition did not hold.
     ConditionFailed {
         /// The key's version at that moment; `None` if it had no value.
         current: Option<u64>,
     },
-    /// The operation definitely had no effect, and told nothing about the key.
+    /// The operation definitely had no effect, and its outcome reveals nothing about the key.
     Failed,
-    /// Nobody knows: a write may take effect at any time after its invocation, even after it returned, or never.
+    /// Unknown: a write may take effect at any time after its invocation, even after it returned, or never.
     Unknown,
 }
 
 /// One operation of one client on one key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
-    /// The client that asked. Only for people: that a client's operations follow each other is seen from their times.
+    /// The client. For display only: the order of a client's operations follows from their times.
     pub process: u64,
     /// The key.
     pub key: Vec<u8>,
-    /// What was asked for.
+    /// The action.
     pub action: Action,
-    /// What the client was told.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it was asked, on a clock that all clients share, in any unit.
+    /// The time of the invocation, on a clock that all clients share, in any unit.
     pub invoked: u64,
-    /// When the client was told; `None` if never, with [`Outcome::Unknown`]. An operation precedes another if it returned
-    /// *before* the other's invocation; with equal times they are concurrent.
+    /// The time of the return; `None` if never, with [`Outcome::Unknown`]. An operation precedes another if
+    /// it returned *before* the other's invocation; with equal times they are concurrent.
     pub returned: Option<u64>,
 }
 
-/// A history that cannot be judged because an operation contradicts itself.
+/// A history that cannot be checked because an operation is inconsistent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("operation {position} of the history ({operation}) {reason}")]
 pub struct Malformed {
-    /// Its place in the history, from 0.
+    /// Its position in the history, from 0.
     pub position: usize,
-    /// The operation, readable.
+    /// The operation, in text form.
     pub operation: String,
-    /// What is wrong with it, and what is right.
+    /// The problem and the remedy.
     pub reason: &'static str,
 }
 
 impl Operation {
-    /// What it says about the key, for the search; `None` if it says nothing.
+    /// The operation's effect for the search; `None` if it reveals nothing.
     pub(crate) fn step(&self, position: usize) -> Result<Option<Step<'_>>, Malformed> {
         let malformed = |reason| Malformed {
             position,

@@ -1,4 +1,4 @@
-//! Histories whose verdict a person can see.
+//! Histories whose verdict is easy to see.
 
 use crate::{Action, Budget, Condition, Operation, Outcome, Verdict, check};
 
@@ -52,14 +52,14 @@ fn refused(current: Option<u64>) -> Outcome {
 }
 
 fn verdict(history: &[Operation]) -> Verdict {
-    check(history, &Budget::default()).expect("a history that can be judged")
+    check(history, &Budget::default()).expect("a well-formed history")
 }
 
 fn holds(history: &[Operation]) {
     assert_eq!(verdict(history), Verdict::Linearizable);
 }
 
-/// Not linearizable, and exactly these operations are said to be why.
+/// Not linearizable, with exactly these operations as the violation.
 fn fails(history: &[Operation], window: &[usize]) {
     let Verdict::NotLinearizable(violation) = verdict(history) else {
         panic!("{history:#?} is not linearizable");
@@ -129,7 +129,7 @@ fn a_read_of_what_was_never_written_is_not() {
 
 #[test]
 fn a_lost_update_is_not() {
-    // Both read version 1 and write on that condition, and both are told that it was done.
+    // Both read version 1 and write on that condition, and both succeed.
     let history = [
         at(1, 0, 10, put("0"), done(1)),
         at(1, 20, 30, Action::Get, found_at("0", 1)),
@@ -144,7 +144,7 @@ fn a_lost_update_is_not() {
 }
 
 #[test]
-fn the_story_of_a_long_chain_is_short() {
+fn the_violation_of_a_long_chain_is_short() {
     let next = |version: u64| put_if(&version.to_string(), Condition::Version(version - 1));
     let time = |version: u64| (10 * version, 10 * version + 5);
     let link = |version: u64| at(1, time(version).0, time(version).1, next(version), done(version));
@@ -175,7 +175,7 @@ fn if_absent_holds_once() {
 }
 
 #[test]
-fn a_refusal_must_have_a_reason() {
+fn a_refused_write_needs_a_reason() {
     let history = [
         at(1, 0, 10, put("a"), done(1)),
         at(2, 20, 30, put_if("b", Condition::Version(1)), refused(Some(1))),
@@ -198,7 +198,7 @@ fn versions_rise_and_belong_to_their_values() {
         at(1, 20, 30, Action::Get, found_at("a", 6)),
     ];
     fails(&history, &[0, 1]);
-    // The write between them has no room.
+    // There is no room for the write between them.
     let tight = [
         at(1, 0, 10, put("a"), done(5)),
         at(1, 20, 30, put("b"), DONE),
@@ -208,7 +208,7 @@ fn versions_rise_and_belong_to_their_values() {
 }
 
 #[test]
-fn an_unknown_write_may_show_up_late_or_never() {
+fn an_unknown_write_may_take_effect_late_or_never() {
     let history = [
         at(1, 0, 0, put("ghost"), Outcome::Unknown),
         at(2, 10, 20, put("a"), DONE),
@@ -224,7 +224,7 @@ fn an_unknown_write_may_show_up_late_or_never() {
 }
 
 #[test]
-fn an_unknown_write_that_has_shown_up_does_not_disappear() {
+fn an_unknown_write_that_was_observed_does_not_disappear() {
     let history = [
         at(1, 0, 0, put("ghost"), Outcome::Unknown),
         at(2, 10, 20, put("a"), DONE),
@@ -285,7 +285,7 @@ fn a_failed_write_had_no_effect() {
 }
 
 #[test]
-fn keys_are_judged_by_themselves() {
+fn keys_are_checked_separately() {
     let mut history = vec![
         at(1, 0, 10, put("a"), DONE),
         at(2, 20, 30, Action::Get, found("a")),
@@ -298,7 +298,7 @@ fn keys_are_judged_by_themselves() {
 }
 
 #[test]
-fn a_violation_can_be_read() {
+fn a_violation_is_readable() {
     let history = [
         at(1, 0, 10, put("a"), done(1)),
         at(2, 20, 30, Action::Get, Outcome::Missing),
@@ -306,13 +306,13 @@ fn a_violation_can_be_read() {
     let Verdict::NotLinearizable(violation) = verdict(&history) else {
         panic!("not linearizable");
     };
-    let text = "no order of these operations on \"x\" explains what they saw:\n  p1 put \"a\" at 0..10: done, version 1\n  \
+    let text = "no order of these operations on \"x\" explains their outcomes:\n  p1 put \"a\" at 0..10: done, version 1\n  \
                 p2 get at 20..30: no value";
     assert_eq!(violation.to_string(), text);
 }
 
 #[test]
-fn who_contradicts_itself_is_named() {
+fn inconsistent_operations_are_reported() {
     let refused = |operation: Operation| {
         check(&[operation], &Budget::default())
             .expect_err("malformed")

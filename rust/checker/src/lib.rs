@@ -1,25 +1,26 @@
-//! Histories in, verdicts out: did the clients of a store see what a single copy, which executes one operation at a time,
-//! could have shown them?
+//! Checks histories: is what the clients of a store observed consistent with a single copy that executes one
+//! operation at a time?
 //!
-//! # The question
+//! # Linearizability
 //! A history is **linearizable** (Herlihy and Wing, *Linearizability: A Correctness Condition for Concurrent Objects*, 1990)
 //! if every operation can be given one moment between its invocation and its return, such that executing them in the order
 //! of these moments gives exactly the outcomes that the clients saw. An operation whose outcome is unknown may take effect
 //! at any time after its invocation, or never.
 //!
-//! # The answer
-//! Linearizability is local: a history is linearizable if the part of each key is. So keys are checked one by one, as
-//! Porcupine and Knossos do (Horn and Kroening, *Faster Linearizability Checking via P-Compositionality*, 2015). For one key
-//! the search is Wing and Gong's (*Testing and Verifying Concurrent Objects*, 1993): choose an operation that nothing
-//! precedes, execute it, go on with the rest, come back if that leads nowhere. It never goes twice to the same pair of (set
-//! of operations executed, state), which is Lowe's improvement (*Testing for Linearizability*, 2017). The file `search` has
-//! more cuts. The question is NP-complete all the same, so there is a [`Budget`]: what makes a search long is a key with very
-//! many unknown outcomes.
+//! # The algorithm
+//! Linearizability is local: a history is linearizable if the part of each key is. So keys are checked one by
+//! one, as Porcupine and Knossos do (Horn and Kroening, *Faster Linearizability Checking via
+//! P-Compositionality*, 2015). For one key the search is Wing and Gong's (*Testing and Verifying Concurrent
+//! Objects*, 1993): choose an operation that nothing precedes, execute it, continue with the rest, backtrack
+//! on failure. It never visits the same pair of (set of executed operations, state) twice, which is Lowe's
+//! improvement (*Testing for Linearizability*, 2017). The file `search` has more optimizations. The problem
+//! is NP-complete all the same, so there is a [`Budget`]: searches take long for keys with very many unknown
+//! outcomes.
 //!
-//! A verdict of [`Verdict::NotLinearizable`] comes with a small window of operations that nothing can explain, mostly two to
-//! four, whatever the length of the history (`explain`).
+//! A verdict of [`Verdict::NotLinearizable`] includes a small window of operations without an explanation,
+//! usually two to four, whatever the length of the history (`explain`).
 //!
-//! # How to use it
+//! # Usage
 //! ```
 //! use quorate_checker::{Action, Budget, Operation, Outcome, Verdict, check};
 //!
@@ -47,15 +48,15 @@
 //! # Where things are
 //! | file | what |
 //! |---|---|
-//! | `history` | what a recorded operation is |
+//! | `history` | recorded operations |
 //! | `register` | the single copy: a key's value and version |
-//! | `search` | whether some order explains what the clients of one key saw |
-//! | `explain` | if not, a small part that already cannot be explained |
+//! | `search` | finds an order that explains the outcomes of one key |
+//! | `explain` | minimizes a violation |
 //! | `verdict` | [`check`]: all keys |
 //!
-//! # Left out
-//! Operations on several keys at once. Who records an atomic batch gives one operation per key; that each key is
-//! linearizable is then checked, that the batch was atomic is not.
+//! # Not included
+//! Operations on several keys at once. Record an atomic batch as one operation per key; linearizability of
+//! each key is then checked, atomicity of the batch is not.
 
 mod budget;
 mod explain;

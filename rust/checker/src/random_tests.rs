@@ -1,4 +1,5 @@
-//! Random histories: real ones hold, falsified ones do not, and small ones get the verdict that trying everything gives.
+//! Random histories: real ones are linearizable, falsified ones are not, and small ones get the verdict of
+//! brute force.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ impl Dice {
     }
 }
 
-/// A store that executes one operation at a time, and what its clients saw of it. About `concurrency` operations are under
-/// way at any time; one of `unknown` is never answered.
+/// A store that executes one operation at a time, and its clients' observations. About `concurrency`
+/// operations are pending at any time; one of `unknown` is never answered.
 fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u64) -> Vec<Operation> {
     let mut dice = Dice::new(seed);
-    let mut asked: Vec<(u64, Operation)> = Vec::new();
+    let mut recorded: Vec<(u64, Operation)> = Vec::new();
     for process in 0..operations {
         let invoked = process * 100 + dice.below(100);
         let effect = invoked + dice.below(50 * concurrency);
@@ -32,7 +33,7 @@ fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u6
         let value = format!("v{process}").into_bytes();
         let condition = match dice.below(6) {
             0 => Condition::Absent,
-            // Filled in when it is executed: the version that the key has, or the one before.
+            // Filled in at execution: the version that the key has, or the one before.
             1..3 => Condition::Version(dice.below(2)),
             _ => Condition::Any,
         };
@@ -42,7 +43,7 @@ fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u6
             _ => Action::Delete { condition },
         };
         let lost = dice.below(unknown) == 0;
-        // An operation that nobody hears of again may take effect much later, or not within this history.
+        // An operation without an answer may take effect much later, or not within this history.
         let effect = if lost {
             effect + dice.below(2000) * concurrency
         } else {
@@ -56,14 +57,14 @@ fn recorded(seed: u64, operations: u64, keys: u64, concurrency: u64, unknown: u6
             invoked,
             returned: (!lost).then_some(returned),
         };
-        asked.push((effect, operation));
+        recorded.push((effect, operation));
     }
-    asked.sort_by_key(|(effect, operation)| (*effect, operation.process));
+    recorded.sort_by_key(|(effect, operation)| (*effect, operation.process));
     let mut store: BTreeMap<Vec<u8>, (Vec<u8>, u64)> = BTreeMap::new();
-    // The versions that each key has had.
+    // The versions of each key.
     let mut made: BTreeMap<Vec<u8>, Vec<u64>> = BTreeMap::new();
     let mut history = Vec::new();
-    for (index, (_, mut operation)) in (1..).zip(asked) {
+    for (index, (_, mut operation)) in (1..).zip(recorded) {
         let now = store.get(&operation.key).cloned();
         let current = now.as_ref().map(|(_, version)| *version);
         if let Action::Put { condition, .. } | Action::Delete { condition } = &mut operation.action
@@ -117,14 +118,14 @@ fn verdict(history: &[Operation]) -> Verdict {
 }
 
 #[test]
-fn what_a_single_copy_did_is_linearizable() {
+fn histories_of_a_single_copy_are_linearizable() {
     for seed in 0..300 {
         let history = recorded(seed, 400, 1 + seed % 4, 1 + seed % 12, 12);
         assert_eq!(verdict(&history), Verdict::Linearizable, "seed {seed}");
     }
 }
 
-/// One read is made to have seen what was overwritten before it began.
+/// One read observes a value that was overwritten before it began.
 fn stale_read(history: &mut [Operation], dice: &mut Dice) -> bool {
     let reads: Vec<usize> = (0..history.len())
         .filter(|place| matches!(history[*place].outcome, Outcome::Found { .. }))
@@ -159,7 +160,7 @@ fn stale_read(history: &mut [Operation], dice: &mut Dice) -> bool {
     true
 }
 
-/// A write that somebody has read is said not to have happened.
+/// A write that was read is reported as failed.
 fn lost_write(history: &mut [Operation], dice: &mut Dice) -> bool {
     let reads: Vec<Vec<u8>> = history
         .iter()
@@ -171,13 +172,13 @@ fn lost_write(history: &mut [Operation], dice: &mut Dice) -> bool {
     let read = &reads[dice.below(reads.len() as u64) as usize];
     let wrote =
         |operation: &&mut Operation| matches!(&operation.action, Action::Put { value, .. } if value == read);
-    let write = history.iter_mut().find(wrote).expect("somebody wrote it");
+    let write = history.iter_mut().find(wrote).expect("the value was written");
     write.outcome = Outcome::Failed;
     write.returned = Some(u64::MAX);
     true
 }
 
-/// Two writes of a key are said to have the same version.
+/// Two writes of a key are reported with the same version.
 fn same_version(history: &mut [Operation], dice: &mut Dice) -> bool {
     let key = format!("k{}", dice.below(2)).into_bytes();
     let done = |operation: &&mut Operation| {
@@ -192,7 +193,7 @@ fn same_version(history: &mut [Operation], dice: &mut Dice) -> bool {
 }
 
 #[test]
-fn what_no_single_copy_could_do_is_not() {
+fn falsified_histories_are_not() {
     type Falsify = fn(&mut [Operation], &mut Dice) -> bool;
     let kinds: [(&str, Falsify); 3] = [
         ("stale read", stale_read),
@@ -211,7 +212,7 @@ fn what_no_single_copy_could_do_is_not() {
                 panic!("{name} with seed {seed} is not caught");
             };
             largest = largest.max(violation.window.len());
-            // The window says it all.
+            // The window is a violation by itself.
             assert!(
                 matches!(verdict(&violation.window), Verdict::NotLinearizable(_)),
                 "{violation}"
@@ -225,9 +226,9 @@ fn what_no_single_copy_could_do_is_not() {
     }
 }
 
-// ---- a checker that tries everything ----
+// ---- a brute-force checker ----
 
-/// The versions that the slow checker lets the store choose from: more than any of its histories needs.
+/// The number of versions that the brute-force checker considers: more than any of its histories needs.
 const VERSIONS: u64 = 9;
 
 /// Whether the rest can be executed on this value and version, in some order and with some versions.
@@ -265,8 +266,8 @@ fn explained(rest: &[&Operation], value: Option<&[u8]>, version: u64) -> bool {
             Action::Delete { condition } => (None, *condition),
         };
         match &operation.outcome {
-            Outcome::ConditionFailed { current: told } => {
-                !allows(condition, current) && *told == current && explained(&others, value, version)
+            Outcome::ConditionFailed { current: reported } => {
+                !allows(condition, current) && *reported == current && explained(&others, value, version)
             }
             Outcome::Failed => explained(&others, value, version),
             outcome => {
@@ -283,7 +284,7 @@ fn explained(rest: &[&Operation], value: Option<&[u8]>, version: u64) -> bool {
     })
 }
 
-/// A short history in which anything may be claimed.
+/// A short history with arbitrary outcomes.
 fn invented(dice: &mut Dice) -> Vec<Operation> {
     let operations = 1 + dice.below(5);
     let maybe = |dice: &mut Dice| Some(1 + dice.below(4)).filter(|_| dice.below(2) == 0);
@@ -335,7 +336,7 @@ fn invented(dice: &mut Dice) -> Vec<Operation> {
 }
 
 #[test]
-fn small_histories_get_the_verdict_of_trying_everything() {
+fn small_histories_get_the_verdict_of_brute_force() {
     let mut dice = Dice::new(1);
     let mut linearizable = 0;
     let cases = 20_000;
@@ -378,7 +379,7 @@ fn ten_thousand_operations_take_less_than_a_few_seconds() {
         begun.elapsed()
     );
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // All on one key. Here it is the unknown outcomes that make a search long, so they are few.
+    // All on one key, with few unknown outcomes: they make a search long.
     let mut single = recorded(7, 10_000, 1, 10, 500);
     assert!((0..50).any(|seed| stale_read(&mut single, &mut Dice::new(seed))));
     let begun = Instant::now();

@@ -1,9 +1,10 @@
-//! The single copy that a key's clients should believe in: a value and a version that rises with every write.
+//! The single copy of a key: a value and a version that rises with every write.
 //!
-//! The store chooses the versions (they are places in its log), and a client that got no answer does not know which one its
-//! write has. So the version may be known only as a lower bound, until somebody sees it; everything else is determined.
+//! The store assigns the versions (positions in its log), and a client without an answer does not know the
+//! version of its write. So the version may be known only as a lower bound, until an operation observes it;
+//! everything else is determined.
 
-/// What must hold of a key before a write.
+/// The precondition of a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// Nothing.
@@ -15,19 +16,19 @@ pub enum Condition {
     Version(u64),
 }
 
-/// What an operation says about its key.
+/// The effect of an operation on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect<'a> {
-    /// It saw this value, perhaps with its version; or none.
+    /// It observed this value, possibly with its version; or none.
     Read { seen: Option<(&'a [u8], Option<u64>)> },
-    /// It found its condition to hold and set this value, or removed it.
+    /// Its condition held, and it set this value, or removed it.
     Write {
         value: Option<&'a [u8]>,
         condition: Condition,
-        /// The version that it made, if known.
+        /// The new version, if known.
         version: Option<u64>,
     },
-    /// It found its condition not to hold.
+    /// Its condition did not hold.
     Refused {
         condition: Condition,
         current: Option<u64>,
@@ -35,7 +36,7 @@ pub(crate) enum Effect<'a> {
 }
 
 impl Effect<'_> {
-    /// The version that it found, whatever it did then.
+    /// The version that it found, if any.
     pub(crate) fn reveals(&self) -> Option<u64> {
         match *self {
             Effect::Read { seen } => seen.and_then(|(_, version)| version),
@@ -49,10 +50,10 @@ impl Effect<'_> {
     }
 }
 
-/// An operation as the search sees it.
+/// An operation in the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step<'a> {
-    /// Its place in the history.
+    /// Its position in the history.
     pub(crate) position: usize,
     pub(crate) invoked: u64,
     /// `None`: it takes effect at any time after its invocation, or never.
@@ -80,17 +81,17 @@ enum Content<'a> {
     Something,
     /// None.
     Nothing,
-    /// This one.
+    /// This value.
     Value(&'a [u8]),
 }
 
-/// A key between two operations.
+/// The state of a key between two operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Register<'a> {
     content: Content<'a>,
     /// Of the last write.
     version: u64,
-    /// Or more. Nobody ever sees the version of a removal: there the bound says all.
+    /// The version may be higher. Versions of removals are never observed: there the bound suffices.
     or_more: bool,
 }
 
@@ -102,7 +103,7 @@ impl<'a> Register<'a> {
         or_more: true,
     };
 
-    /// A key of which nothing is known.
+    /// An unknown state.
     pub(crate) const ANY: Register<'static> = Register {
         content: Content::Anything,
         version: 0,
@@ -114,12 +115,13 @@ impl<'a> Register<'a> {
         self.or_more
     }
 
-    /// Whether this version has been and gone.
+    /// Whether this version has passed.
     pub(crate) fn is_beyond(self, version: u64) -> bool {
         self.version > version
     }
 
-    /// The register after an operation, with what its outcome reveals; `None` if it cannot have had that outcome here.
+    /// The register after an operation, with what its outcome reveals; `None` if that outcome is impossible
+    /// here.
     pub(crate) fn execute(self, effect: &Effect<'a>) -> Option<Self> {
         match *effect {
             Effect::Read { seen: None } => self.nothing(),
@@ -195,8 +197,8 @@ impl<'a> Register<'a> {
     }
 }
 
-/// Whether an operation can have been the next one after a write *because of* what that one wrote. An unconditional write
-/// can follow anything, and tells nothing.
+/// Whether an operation can follow a write *because of* what that wrote. An unconditional write can follow
+/// anything, and reveals nothing.
 pub(crate) fn observes(effect: &Effect<'_>, write: &Effect<'_>) -> bool {
     let Effect::Write { value, version, .. } = *write else {
         return false;
@@ -209,7 +211,7 @@ pub(crate) fn observes(effect: &Effect<'_>, write: &Effect<'_>) -> bool {
             condition: Condition::Absent,
             ..
         } => value.is_none(),
-        // With whatever version: so that it stays clear whose value it was.
+        // With any version, so that the value's origin stays clear.
         Effect::Read {
             seen: Some((seen, _)),
         } => value == Some(seen),

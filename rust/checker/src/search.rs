@@ -1,14 +1,14 @@
-//! Whether some order of the operations on one key explains all their outcomes.
+//! The search for an order of the operations on one key that explains all their outcomes.
 //!
-//! Depth first, with memory: a [`Point`] is a set of executed operations and the register after them, and no point is
-//! visited twice. Since operations overlap only so much, the set is small to write down: everything before `base`, and a few
-//! more. Four cuts keep it fast:
-//! * An operation that can be executed and neither changes nor reveals anything (a read of the current value) is executed at
-//!   once: in any order that explains the rest it can as well come first.
-//! * An operation of unknown outcome is executed only if the next one observes it. If that is an unconditional write, leaving
-//!   it out does as well; it may come later, when somebody does see it.
-//! * Of operations of unknown outcome that are alike, the earliest comes first; those that nobody can see any more are
-//!   forgotten, executed or not.
+//! Depth-first search with memoization: a [`Point`] is a set of executed operations and the register after
+//! them, and no point is visited twice. Since operations overlap only so much, the set is small: everything
+//! before `base`, and a few more. Four optimizations:
+//! * An operation that can be executed and neither changes nor reveals anything (a read of the current value)
+//!   is executed at once: in any order that explains the rest it can come first as well.
+//! * An operation of unknown outcome is executed only if the next one observes it. If that is an
+//!   unconditional write, omitting it is equivalent; it may come later, when an operation does observe it.
+//! * Of equal operations of unknown outcome, the earliest comes first; those that can no longer be observed
+//!   are dropped, executed or not.
 //! * A version that one write is known to have made is never that of another.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,45 +16,45 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::budget::Meter;
 use crate::register::{Condition, Effect, Register, Step, observes};
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// There is such an order.
+    /// There is an order.
     Explained,
-    /// There is none.
+    /// There is no order.
     Unexplained,
-    /// The budget was used up before that was clear.
+    /// The budget was exhausted first.
     OutOfBudget,
 }
 
-/// How far an attempt is.
+/// The progress of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Point<'a> {
     /// All operations before this one are executed, and it is not.
     base: u32,
-    /// And these behind it, in their order.
+    /// Also executed: these after it, in their order.
     ahead: Vec<u32>,
-    /// And these of unknown outcome, in their order.
+    /// Also executed: these of unknown outcome, in their order.
     unknown: Vec<u32>,
     register: Register<'a>,
-    /// The last one was of unknown outcome, and nobody has seen it yet.
+    /// The last one was of unknown outcome, and has not been observed yet.
     unseen: bool,
 }
 
 /// An operation of unknown outcome.
 struct Doubtful<'a> {
     step: Step<'a>,
-    /// The one before it that is like it.
+    /// The previous equal one.
     twin: Option<u32>,
-    /// When everything before this is executed, nobody can see it any more.
+    /// When everything before this is executed, it can no longer be observed.
     pointless: u32,
 }
 
-/// Who made a version.
+/// The origin of a version.
 enum Maker<'a> {
-    /// A write that was told so.
+    /// A write whose client knows the version.
     Known,
-    /// One of this value.
+    /// A write of this value.
     Of(&'a [u8]),
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Search<'a> {
     known: Vec<Step<'a>>,
     /// Those without, by invocation.
     unknown: Vec<Doubtful<'a>>,
-    /// What is known about who made each version.
+    /// The known origins of versions.
     makers: BTreeMap<u64, Maker<'a>>,
 }
 
@@ -116,16 +116,16 @@ impl<'a> Search<'a> {
                 .map_or(0, behind)
         };
         let mut pointless: Vec<u32> = doubtful.iter().map(last_seen).collect();
-        // One of unknown outcome that sees another matters only if it is itself seen.
-        let mut flushed = false;
-        while !flushed {
-            flushed = true;
+        // An operation of unknown outcome that observes another matters only if it is itself observed.
+        let mut stable = false;
+        while !stable {
+            stable = true;
             for (one, other) in
                 (0..doubtful.len()).flat_map(|one| (0..doubtful.len()).map(move |other| (one, other)))
             {
                 if pointless[other] > pointless[one] && sees(&doubtful[other], &doubtful[one]) {
                     pointless[one] = pointless[other];
-                    flushed = false;
+                    stable = false;
                 }
             }
         }
@@ -150,7 +150,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks for an order that begins with this register.
+    /// Searches for an order that starts with this register.
     pub(crate) fn run(&self, from: Register<'a>, meter: &mut Meter) -> Answer {
         let mut visited: HashSet<Point<'a>> = HashSet::new();
         let mut stack = vec![Point {
@@ -176,7 +176,7 @@ impl<'a> Search<'a> {
         Answer::Unexplained
     }
 
-    /// Executes whatever can be and changes nothing.
+    /// Executes all operations that can be executed and change nothing.
     fn absorb(&self, point: &mut Point<'a>) {
         loop {
             let free = |index: &u32| {
@@ -195,7 +195,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether an operation of unknown outcome cannot be executed any more, or need not be.
+    /// Whether an operation of unknown outcome can no longer be executed, or need not be.
     fn is_over(&self, doubtful: &Doubtful<'a>, point: &Point<'a>) -> bool {
         let outdated = match doubtful.step.effect.reveals() {
             Some(version) => point.register.is_beyond(version),
@@ -204,15 +204,15 @@ impl<'a> Search<'a> {
         outdated || point.base >= doubtful.pointless
     }
 
-    /// Whether those were executed makes no difference any more.
+    /// Drops operations whose execution no longer makes a difference.
     fn forget(&self, point: &mut Point<'a>) {
         let mut unknown = std::mem::take(&mut point.unknown);
         unknown.retain(|index| !self.is_over(&self.unknown[*index as usize], point));
         point.unknown = unknown;
     }
 
-    /// The operations with an outcome that nothing precedes any more, and the time before which others must have been
-    /// invoked to be like that.
+    /// The operations with an outcome whose predecessors are all executed, and the time before which others
+    /// must have been invoked to qualify.
     fn candidates(&self, point: &Point<'a>) -> (Vec<u32>, u64) {
         let mut first_return = u64::MAX;
         let mut found = Vec::new();
@@ -231,7 +231,7 @@ impl<'a> Search<'a> {
         (found, first_return)
     }
 
-    /// Puts the points after this one on the stack, the most promising last.
+    /// Pushes the points after this one onto the stack, the most promising last.
     fn expand(&self, point: &Point<'a>, stack: &mut Vec<Point<'a>>) {
         let (mut candidates, first_return) = self.candidates(point);
         for (index, doubtful) in self.unknown.iter().enumerate().rev() {

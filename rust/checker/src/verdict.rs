@@ -9,12 +9,12 @@ use crate::history::{Malformed, Operation};
 use crate::register::{Register, Step};
 use crate::search::{Answer, Search};
 
-/// What is known about a history.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A single copy could have shown its clients all this.
+    /// A single copy explains the history.
     Linearizable,
-    /// It could not.
+    /// No single copy explains it.
     NotLinearizable(Violation),
     /// The budget did not suffice for these keys; the others are linearizable.
     Unknown {
@@ -23,16 +23,16 @@ pub enum Verdict {
     },
 }
 
-/// Operations that contradict each other.
+/// Contradictory operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// On which key; if there are several such, the first.
+    /// The key; if there are several, the first.
     pub key: Vec<u8>,
-    /// The operations, as they stand in the history: no order of them explains their outcomes, whatever else happened. As few
-    /// as the budget allowed to find.
+    /// The operations, in the order of the history: no order of them explains their outcomes, whatever else
+    /// happened. As few as the budget permitted to find.
     pub window: Vec<Operation>,
-    /// If given: even if anything at all happened before this time. Otherwise the key is taken to have had no value at the
-    /// beginning.
+    /// If given, this holds whatever happened before this time. Otherwise the key is assumed to have no
+    /// initial value.
     pub since: Option<u64>,
 }
 
@@ -40,12 +40,12 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no order of these operations on \"{}\" explains what they saw",
+            "no order of these operations on \"{}\" explains their outcomes",
             self.key.escape_ascii()
         )?;
 
         if let Some(since) = self.since {
-            write!(f, ", whatever was before {since}")?;
+            write!(f, ", whatever happened before {since}")?;
         }
         write!(f, ":")?;
         self.window
@@ -54,10 +54,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges a history, whose operations may stand in any order.
+/// Checks a history; its operations may be in any order.
 ///
 /// # Errors
-/// [`Malformed`] if an operation contradicts itself: nothing can be said then.
+/// [`Malformed`] if an operation is inconsistent.
 pub fn check(history: &[Operation], budget: &Budget) -> Result<Verdict, Malformed> {
     let mut keys: BTreeMap<&[u8], Vec<Step<'_>>> = BTreeMap::new();
     for (position, operation) in history.iter().enumerate() {

@@ -1,10 +1,11 @@
-//! What a server of a shard costs from request to rows: a group of one, in one thread, without a network or a disk.
+//! The cost of a shard's server from request to rows: a group of one, in one thread, without a network or a
+//! disk.
 //!
-//! `cargo bench -p quorate-consensus --bench shard_throughput -- [BATCH] [BYTES] [SECONDS]`. So many clients write so
-//! many bytes each, all at the same time, plainly first, then in sessions, then with conditions; every persist is durable
-//! and every row is absent at once.
+//! `cargo bench -p quorate-consensus --bench shard_throughput -- [BATCH] [BYTES] [SECONDS]`. This many
+//! clients write this many bytes each, all at the same time, first plain, then in sessions, then with
+//! conditions; every persist is durable and every row is absent at once.
 
-// It measures, and so needs a clock.
+// A benchmark needs a clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::collections::VecDeque;
@@ -85,7 +86,7 @@ impl Bench {
         }
     }
 
-    /// Does what it asks for until it asks for nothing more.
+    /// Performs its effects until there are none.
     fn run(&mut self) {
         let mut effects = Vec::new();
         while let Some(event) = self.mailbox.pop_front() {

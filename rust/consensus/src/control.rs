@@ -1,11 +1,12 @@
-//! The control plane: which members and keyspaces the cluster has.
+//! The control plane: the cluster's members and keyspaces.
 //!
 //! # The idea
-//! What every node must agree on is the state of one small Raft group ([`ControlPlane`], group [`CONTROL_GROUP`]): the
-//! members, the ring, the keyspaces. The first seven members by id are its voters, the others learn. So a keyspace exists when
-//! a majority of the voters has its creation durably, whoever is down; and what was created once is never forgotten.
+//! The nodes agree on the state of one small Raft group ([`ControlPlane`], group [`CONTROL_GROUP`]): the
+//! members, the ring, the keyspaces. The first seven members by id are its voters, the others are learners.
+//! So a keyspace exists when a majority of the voters has its creation durably; it is never forgotten,
+//! whichever nodes are down.
 //!
-//! Each node has one control role: its server of that group, and the place where changes are asked for.
+//! Each node has one control role: its server of that group, and the entry point for changes.
 //!
 //! ```text
 //!   client ──▶ control role ── Propose ──▶ leader's control role ──▶ group: log, majority, applied
@@ -13,33 +14,37 @@
 //!                                                 node role ◀── Keyspaces: these roles must exist
 //! ```
 //!
-//! # What becomes of a request
-//! * A change (create, alter, drop) is proposed where the leader is. A control role that finds no leader waits for one, until shortly
-//!   before the deadline; then, nothing having been proposed, it is [`Unavailable`](quorate_core::error::Error::Unavailable): definitely not done.
-//! * A change whose answer was lost is proposed again under the same name ([`Change::id`]); the state machine knows the name
-//!   and executes it once. Only at the deadline it is
+//! # The path of a request
+//! * A change (create, alter, drop) is proposed at the leader. A control role that knows no leader waits for
+//!   one, until shortly before the deadline; then, nothing having been proposed, the result is
+//!   [`Unavailable`](quorate_core::error::Error::Unavailable): definitely not done.
+//! * A change whose answer was lost is retried under the same id ([`Change::id`]); the state machine executes
+//!   each id once. Only at the deadline is the result
 //!   [`OutcomeUnknown`](quorate_core::error::Error::OutcomeUnknown).
-//! * A change is answered when all nodes that the leader can reach serve the new state, or after [`SERVE_PATIENCE`]: whoever
-//!   turns to any of them next finds the keyspace.
-//! * A list of keyspaces is made as new as the leader's if there is a leader; without one it is what this node knows.
-//! * A request for a keyspace that this node does not know waits until the node has caught up with the leader. Then it is
-//!   handed to the keyspace's coordinator or forwarder, or there is no such keyspace.
+//! * A change is answered when all nodes that the leader can reach serve the new state, or after
+//!   [`SERVE_TIMEOUT`]: a client that contacts any of them next finds the keyspace.
+//! * A list of keyspaces is as recent as the leader's if there is a leader; without one it is what this node
+//!   knows.
+//! * A request for a keyspace that is unknown to this node waits until the node has caught up with the
+//!   leader. Then it is passed to the keyspace's coordinator or forwarder, or fails because there is no such
+//!   keyspace.
 //!
-//! # The beginning
-//! In a new cluster all servers start with the same configuration. The lowest voter does not wait for an election timeout: it
-//! calls for an election when it sees a majority. Whoever leads first proposes the bootstrap, which the first of its kind
-//! decides.
+//! # Bootstrap
+//! In a new cluster all servers start with the same configuration. The lowest voter does not wait for an
+//! election timeout: it starts an election when it sees a majority. The first leader proposes the bootstrap;
+//! the first one committed counts.
 //!
-//! # What a node knows by itself
-//! After a restart a server has a log but does not know how much of it is committed, until a leader tells. A node that has
-//! nobody to ask must still serve what it has. So each new state is also kept as it was applied, beside the log: what was
-//! committed once is true for good, if not new. It is served, and a change is answered, when it is kept ([`known`]): a node
-//! that is killed after the answer still serves the keyspace when it comes back, alone or not. Where the disk has no room for it,
-//! it is served without being kept, and kept when there is room.
+//! # Local knowledge
+//! After a restart a server has a log but does not know how much of it is committed, until a leader reports
+//! it. A node without reachable peers must still serve what it has. So each new state is also saved as it was
+//! applied, beside the log: what was committed once stays true, though it may be stale. It is served, and a
+//! change is answered, when it is saved ([`known`]): a node that is killed after the answer still serves the
+//! keyspace after a restart, even alone. If the disk has no room, the state is served unsaved, and saved when
+//! there is room.
 //!
-//! # What was dropped
-//! When the node role has ended the roles of a keyspace that was dropped, and the state without it is kept, so that they do not
-//! start again, what they have left on the disk goes in the background ([`gc`]).
+//! # Dropped keyspaces
+//! When the node role has ended the roles of a dropped keyspace, and the state without it is saved, so that
+//! they do not start again, their data on disk is removed in the background ([`gc`]).
 
 mod gc;
 mod known;
@@ -78,14 +83,14 @@ use server::Phase;
 use state::Replicated;
 pub use state::{CONTROL_GROUP, ControlPlane};
 
-/// How long the answer to a change waits for the nodes that can be reached to serve it.
-pub const SERVE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a list of keyspaces waits for the leader's word.
-pub const LIST_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the answer to a change waits for the reachable nodes to serve it.
+pub const SERVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a list of keyspaces waits for the leader.
+pub const LIST_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The timer of the control role.
+/// The control role's timer for pending requests.
 const PROPOSALS_TIMER: u64 = crate::host::OWN_TIMERS;
-/// A query of this role's own: nobody waits for its answer.
+/// The id of this role's own reads, whose result is ignored.
 const PUSH: u64 = 0;
 
 /// The control role of one node.
@@ -94,25 +99,25 @@ pub struct Control {
     surroundings: Surroundings,
     setup: Setup,
     phase: Phase,
-    /// The newest state that this node knows to be committed.
+    /// The latest state that this node knows to be committed.
     known: ControlPlane,
-    /// What the disk has of it, beside the log.
+    /// What of it is saved, beside the log.
     saved: Saved,
-    /// Requests that came before that was read.
+    /// Requests that arrived before it was loaded.
     early: Vec<Event>,
-    /// The last entry of the log when the server started: what members said before may be from an earlier boot of theirs.
+    /// The last entry of the log when the server started: earlier registrations may be from an earlier boot.
     boot_index: Option<LogIndex>,
-    /// The term in which this server, as its leader, has proposed the bootstrap.
+    /// The term in which this server, as leader, has proposed the bootstrap.
     bootstrapping: Option<Term>,
-    /// The generation whose keyspaces each node has said to serve.
+    /// The generation whose keyspaces each node has reported to serve.
     serving: BTreeMap<NodeId, u64>,
     pending: BTreeMap<u64, PendingRequest>,
-    /// Starts from a random number, so that an answer to a request of an earlier boot is not taken for another's, and no
-    /// two changes have the same name.
-    last_ask: u64,
-    /// Changes that other control roles have sent, by node and attempt.
+    /// Starts at a random number, so that answers to requests of an earlier boot do not match, and no two
+    /// changes have the same id.
+    last_request: u64,
+    /// Changes forwarded by other control roles, by node and attempt.
     proposals: Dedup<(NodeId, u64)>,
-    /// Who led when the asks were last looked at, and whether that was a leader that could take changes.
+    /// The leader when pending requests were last checked, and whether this server could take changes.
     led: (Option<NodeId>, bool),
     timer: Option<Instant>,
     reporter: Reporter,
@@ -120,7 +125,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// A server that reads what its disk has when it starts.
+    /// A server that recovers from its disk when it starts.
     pub fn new(surroundings: &Surroundings) -> Self {
         let topology = surroundings.placement.topology();
         let mut members = topology.ids();
@@ -136,7 +141,7 @@ impl Control {
                 timing: surroundings.raft,
                 snapshots: Snapshots::OnDemand,
                 snapshot_every: 1_000,
-                kept_entries: 500,
+                retained_entries: 500,
                 ..Settings::default()
             },
             bugs: surroundings.bugs,
@@ -152,7 +157,7 @@ impl Control {
             bootstrapping: None,
             serving: BTreeMap::new(),
             pending: BTreeMap::new(),
-            last_ask: 0,
+            last_request: 0,
             proposals: Dedup::default(),
             led: (None, false),
             timer: None,
@@ -161,17 +166,17 @@ impl Control {
         }
     }
 
-    /// The protocol's state, once it has been recovered.
+    /// The protocol's state, once recovered.
     pub fn raft(&self) -> Option<&Raft> {
         self.host().map(Host::raft)
     }
 
-    /// What this node's server has applied, once it takes part, and its last entry.
+    /// What this node's server has applied, once it is running, and its last entry.
     pub fn applied(&self) -> Option<(LogIndex, &ControlPlane)> {
         self.host().map(|host| (host.applied(), &host.machine().plane))
     }
 
-    /// Why this node's server takes no part, if so.
+    /// Why this node's server has failed, if so.
     pub fn broken(&self) -> Option<&str> {
         match &self.phase {
             Phase::Broken(why) => Some(why),
@@ -186,12 +191,12 @@ impl Control {
         }
     }
 
-    /// The newest state that this node knows to be committed.
+    /// The latest state that this node knows to be committed.
     pub fn known(&self) -> &ControlPlane {
         &self.known
     }
 
-    /// How many requests are in progress.
+    /// The number of pending requests.
     pub fn in_progress(&self) -> usize {
         self.pending.len()
     }
@@ -212,36 +217,37 @@ impl Control {
         self.raft()?.leader()
     }
 
-    /// Whether this server leads a cluster that has been bootstrapped: it takes changes.
+    /// Whether this server leads a bootstrapped cluster: it takes changes.
     fn takes_changes(&self) -> bool {
         let leads = self.raft().is_some_and(|raft| raft.is_leader());
         leads && self.known.generation() > 0
     }
 
-    /// The members' newest addresses that this node has heard of, in the current generation.
+    /// The latest known addresses of the members, in the current generation.
     ///
-    /// Who starts a node tells it where the members are now. So the log counts only for those who have registered since.
+    /// A node is started with the members' current addresses. So the log's addresses count only for members
+    /// that have registered since.
     pub fn topology(&self) -> Topology {
         let Some(mut topology) = self.known.topology() else {
             return self.configured().clone();
         };
         for member in &mut topology.members {
             let newer = self.known.touched(member.id) > self.boot_index && self.boot_index.is_some();
-            if let Some(told) = self.configured().member(member.id)
+            if let Some(configured) = self.configured().member(member.id)
                 && !newer
             {
-                member.peer_address.clone_from(&told.peer_address);
-                member.client_address.clone_from(&told.client_address);
-                member.http_address.clone_from(&told.http_address);
+                member.peer_address.clone_from(&configured.peer_address);
+                member.client_address.clone_from(&configured.client_address);
+                member.http_address.clone_from(&configured.http_address);
             }
         }
         topology
     }
 
-    // ---- events of the server within ----
+    // ---- events of the server ----
 
     fn start(&mut self, turn: &mut Turn<'_>) {
-        self.last_ask = attempts::first_operation(turn.rng.next_u64());
+        self.last_request = attempts::first_operation(turn.rng.next_u64());
         Self::read_known(turn);
         if let Phase::Recovering(recovery) = &self.phase {
             recovery.start(turn);
@@ -262,7 +268,7 @@ impl Control {
         self.peer_changed(node, up, turn);
     }
 
-    /// In a new cluster the lowest voter campaigns as soon as it sees a majority; so does a voter without others.
+    /// In a new cluster the lowest voter campaigns as soon as it sees a majority; so does a single voter.
     fn campaign_early(&mut self, turn: &mut Turn<'_>) {
         let Some(raft) = self.raft() else { return };
         let voters = &raft.configuration().voters;
@@ -277,9 +283,9 @@ impl Control {
         }
     }
 
-    // ---- what was agreed on ----
+    // ---- the agreed state ----
 
-    /// Takes over what the server has applied, if it is news.
+    /// Adopts what the server has applied, if it is newer.
     fn follow_state(&mut self, turn: &mut Turn<'_>) {
         let Some((_, applied)) = self.applied() else {
             return;
@@ -293,8 +299,8 @@ impl Control {
         self.save(turn);
     }
 
-    /// The first leader makes the cluster; each server says where it is now.
-    fn keep_up(&mut self, turn: &mut Turn<'_>) {
+    /// The first leader bootstraps the cluster; each server registers its addresses.
+    fn maintain(&mut self, turn: &mut Turn<'_>) {
         let last = self.raft().map(|raft| raft.log().last().index);
         self.boot_index = self.boot_index.or(last);
         let Some(raft) = self.raft() else { return };
@@ -308,15 +314,15 @@ impl Control {
         {
             self.bootstrapping = Some(term);
             let topology = self.configured().clone();
-            self.want(Command::Bootstrap(topology), turn);
+            self.propose_own(Command::Bootstrap(topology), turn);
         }
         let me = self.me();
-        if let (Some(registered), Some(told)) = (self.known.member(me), self.configured().member(me))
+        if let (Some(registered), Some(configured)) = (self.known.member(me), self.configured().member(me))
             && self.leader().is_some()
-            && !registered.has_addresses_of(told)
+            && !registered.has_addresses_of(configured)
             && !self.is_registering()
         {
-            self.want(Command::Register(told.clone()), turn);
+            self.propose_own(Command::Register(configured.clone()), turn);
         }
     }
 
@@ -344,7 +350,7 @@ impl Control {
 
     fn message(&mut self, from: Address, header: Header, message: Message, turn: &mut Turn<'_>) {
         match message {
-            Message::Propose(change) => self.asked(from, header, change, turn),
+            Message::Propose(change) => self.propose_forwarded(from, header, change, turn),
             Message::Forwarded(result) => self.forwarded(header.request, result, turn),
             Message::Redirect { .. } => self.redirected(header.request, turn),
             Message::Defined => self.serves(from.node, header.request, turn),
@@ -359,8 +365,8 @@ impl Control {
         if let Event::Peer { node, up } = event {
             return self.peer(node, up, turn);
         }
-        self.sweep_on(&event, turn);
-        self.save_on(&event, turn);
+        self.handle_gc(&event, turn);
+        self.handle_known(&event, turn);
         let event = match event {
             Event::Read { token, result } if token < OWN_TOKENS => {
                 return match self.phase {
@@ -412,17 +418,17 @@ impl Role for Control {
                 }
             )
         };
-        let heard = raft(&event);
+        let from_peer = raft(&event);
         let mut turn = Turn { now, rng, effects };
         self.take(event, &mut turn);
         self.campaign_early(&mut turn);
         self.follow_state(&mut turn);
-        self.keep_up(&mut turn);
-        self.work(&mut turn);
-        // What was just proposed may be applied already: a cluster of one needs nobody else.
+        self.maintain(&mut turn);
+        self.advance_all(&mut turn);
+        // A proposal may be applied already, in a cluster of one.
         self.follow_state(&mut turn);
         let claim = self.claim(now.instant);
-        self.reporter.report(claim, heard, turn.effects);
+        self.reporter.report(claim, from_peer, turn.effects);
     }
 }
 

@@ -1,26 +1,27 @@
-//! The host of a Raft server: one for the control plane and for shards.
+//! The host of a Raft server, for the control plane and for shards.
 //!
-//! [`Raft`] decides what is committed, and asks for everything else by [`Action`]s. A [`Host`] does it: it has the log made
-//! durable, sends messages, applies what is committed to a [`Machine`] within its clients' sessions, writes the rows that follow
-//! from that, makes, sends and loads snapshots of them, and remembers who waits for what. Leases, leadership transfer and joint
-//! consensus belong here, and in `quorate-raft`.
+//! [`Raft`] decides what is committed, and requests everything else by [`Action`]s. A [`Host`] performs them:
+//! it makes the log durable, sends messages, applies committed commands to a [`Machine`] within its clients'
+//! sessions, writes the resulting rows, takes, sends and loads snapshots of them, and tracks pending
+//! requests. Leases, leadership transfer and joint consensus belong here, and in `quorate-raft`.
 //!
 //! # Log and rows
-//! The log is what makes a command durable, so rows are not journalled again: they are derived from it
-//! ([`Effect::ApplyRows`]), and the store says when they [survive a crash](Event::Flushed). Only then the log before them is
-//! forgotten. A marker among the rows tells how far they are; a server that starts takes the log up from there ([`recovery`]). The
-//! rows have an entry only when it is durable *here*: they must never be ahead of the log that explains them ([`pipeline`]). A
-//! state that is kept in memory need not wait for that, and follows the log also while the disk is full.
+//! The log makes commands durable, so rows are not journalled again: they are derived from it
+//! ([`Effect::ApplyRows`]), and the store reports when they are [durable](Event::Flushed). Only then is the
+//! log before them compacted. A marker among the rows records their log position; a server that starts
+//! resumes the log from there ([`recovery`]). An entry's rows are written only when the entry is durable
+//! *here*: rows must never be ahead of the log ([`pipeline`]). A state in memory need not wait for that, and
+//! follows the log even while the disk is full.
 //!
-//! The rows *are* the state at the marker. Only a member that lacks what has gone from the log needs a copy of them, as a file
-//! ([`snapshots`]).
+//! The rows *are* the state at the marker. Only a member that lacks compacted entries needs a copy of them,
+//! as a file ([`snapshots`]).
 //!
-//! # What its owner does
-//! The owner is a role. It gives the host the events that are its own ([`Host::handle`]), proposals and questions, then lets it
-//! apply what it can ([`Host::apply`]) and takes the [`News`].
+//! # The owner
+//! The owner is a role. It passes events to the host ([`Host::handle`]), and proposals and reads, then lets
+//! it apply what is possible ([`Host::apply`]) and takes the [`HostEvent`].
 //!
-//! Timers below [`OWN_TIMERS`], and tokens below [`OWN_TOKENS`], are the host's; the owner's own have others, but for reads, whose
-//! tokens it takes from [`Host::token`].
+//! Timers below [`OWN_TIMERS`], and tokens below [`OWN_TOKENS`], are the host's; the owner uses others,
+//! except for reads, whose tokens it takes from [`Host::token`].
 
 mod apply;
 mod machine;
@@ -39,10 +40,10 @@ use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_raft::Raft;
 use quorate_raft::action::{Action, Notice};
-use quorate_raft::event::{Proposal, QueryError, Question};
+use quorate_raft::event::{Proposal, QueryError, ReadRequest};
 use quorate_raft::message::Message as RaftMessage;
-use quorate_raft::pending::{PendingRequests, Resolved, SWEEP_TIMER};
-use quorate_raft::server::{Refusal, Turn as RaftTurn};
+use quorate_raft::pending::{DEADLINE_TIMER, PendingRequests, Resolved};
+use quorate_raft::server::{Rejection, Turn as RaftTurn};
 use quorate_raft::sessions::logged;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition, Term};
@@ -55,40 +56,40 @@ pub(crate) use recovery::GroupRecovery;
 pub(crate) use recovery::Recovered;
 use snapshots::SnapshotManager;
 
-/// The timer of the protocol.
+/// The protocol's timer.
 pub(crate) const RAFT_TIMER: u64 = 0;
-/// The timer after which rows are loaded again that found no room.
+/// The timer that retries loading rows for which there was no room.
 const LOAD_TIMER: u64 = 2;
 /// The first timer that an owner may use.
 pub(crate) const OWN_TIMERS: u64 = 3;
 /// The first token of persists and file tasks that an owner may use.
 pub(crate) const OWN_TOKENS: u64 = 1 << 62;
-/// A message that has not left by then is not worth sending: the next heartbeat says more.
+/// The lifetime of an unsent message: the next heartbeat supersedes it.
 const MESSAGE_LIFE: Duration = Duration::from_secs(1);
 
-/// What an owner has to know.
+/// What the host reports to its owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum News<A> {
-    /// What became of a proposal or a question.
+pub(crate) enum HostEvent<A> {
+    /// The result of a proposal or a read.
     Resolved(Resolved<A>),
-    /// The rows go, and others come: what is being read of them must be read again.
+    /// The rows are being replaced: reads in progress must start over.
     RowsReplaced,
 }
 
-/// A server that takes part, and its state.
+/// A running server and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Host<M: Machine> {
     group: GroupId,
-    /// The role that the group's servers live in.
+    /// The role of the group's servers.
     role: RoleId,
-    /// Its node's topology generation, for messages.
+    /// The topology generation of its node, for messages.
     pub(crate) generation: u64,
     raft: Raft,
     pipeline: Pipeline<M>,
     snapshots: SnapshotManager<M>,
-    waiting: PendingRequests,
-    news: Vec<News<M::Outcome>>,
-    /// Why it can take part no longer.
+    pending: PendingRequests,
+    events: Vec<HostEvent<M::Outcome>>,
+    /// Why the server must stop, if so.
     broken: Option<String>,
     last_token: u64,
     elections: u64,
@@ -96,51 +97,51 @@ pub(crate) struct Host<M: Machine> {
 }
 
 impl<M: Machine> Host<M> {
-    /// Starts with what was found on the disk. Members that are not `alive` cannot be reached now.
+    /// Starts with the recovered state. Members that are not `alive` are unreachable now.
     ///
     /// # Errors
-    /// Says in words why it must not take part.
+    /// The reason why it must not take part.
     pub(crate) fn start(
         setup: Setup,
         role: RoleId,
-        found: Recovered<M>,
+        recovered: Recovered<M>,
         alive: &BTreeSet<NodeId>,
         turn: &mut Turn<'_>,
     ) -> Result<Self, String> {
         let group = setup.group;
         let members = setup.initial.clone();
-        let (state, marker) = found.beginning.state(group)?;
-        let kept = found.log.kept.clone();
-        let base = found
+        let (state, marker) = recovered.initial_rows.state(group)?;
+        let snapshot_ref = recovered.log.snapshot_ref.clone();
+        let base = recovered
             .log
             .recovered
             .log_start
             .as_ref()
             .map_or(LogIndex(0), |start| start.base.index);
-        let behind = kept
+        let behind = snapshot_ref
             .as_ref()
-            .filter(|kept| kept.meta.position.index > marker.applied.index);
+            .filter(|snapshot_ref| snapshot_ref.meta.position.index > marker.applied.index);
         if base > marker.applied.index && behind.is_none() {
             return Err(format!(
-                "the rows have {} and the log begins behind {base}: entries between are lost",
+                "the rows are at {} but the log begins after {base}: entries in between are lost",
                 marker.applied
             ));
         }
-        let reaches = found.log.recovered.reaches();
-        if marker.applied.index > reaches {
+        let last_index = recovered.log.recovered.last_index();
+        if marker.applied.index > last_index {
             return Err(format!(
-                "the rows have {} and the log ends at {reaches}: entries that were acknowledged may be lost",
+                "the rows are at {} but the log ends at {last_index}: acknowledged entries may be lost",
                 marker.applied
             ));
         }
-        let restore = behind.map(|kept| (kept.meta.position, kept.handle));
-        let mut recovered = found.log.recovered;
+        let restore = behind.map(|snapshot_ref| (snapshot_ref.meta.position, snapshot_ref.handle));
+        let mut recovered = recovered.log.recovered;
         recovered.applied = marker.applied.index;
         let mut actions = Vec::new();
         let mut raft_turn = RaftTurn {
             now: turn.now,
             rng: turn.rng,
-            outputs: &mut actions,
+            actions: &mut actions,
         };
         let mut raft = Raft::start(setup, recovered, &mut raft_turn);
         for node in members.members().filter(|node| !alive.contains(node)) {
@@ -152,9 +153,9 @@ impl<M: Machine> Host<M> {
             generation: 0,
             raft,
             pipeline: Pipeline::new(group, state, marker),
-            snapshots: SnapshotManager::new(group, kept.map(|kept| kept.handle)),
-            waiting: PendingRequests::default(),
-            news: Vec::new(),
+            snapshots: SnapshotManager::new(group, snapshot_ref.map(|snapshot_ref| snapshot_ref.handle)),
+            pending: PendingRequests::default(),
+            events: Vec::new(),
             broken: None,
             last_token: 0,
             elections: 0,
@@ -168,18 +169,18 @@ impl<M: Machine> Host<M> {
         Ok(host)
     }
 
-    // ---- what it is ----
+    // ---- queries ----
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.raft
     }
 
-    /// The state after the last entry that was applied.
+    /// The state after the last applied entry.
     pub(crate) fn machine(&self) -> &M {
         self.pipeline.machine()
     }
 
-    /// The last entry that was applied.
+    /// The last applied entry.
     pub(crate) fn applied(&self) -> LogIndex {
         self.pipeline.applied()
     }
@@ -189,12 +190,12 @@ impl<M: Machine> Host<M> {
         self.pipeline.is_restoring()
     }
 
-    /// How many elections it has called for.
+    /// The number of elections that it has started.
     pub(crate) fn elections(&self) -> u64 {
         self.elections
     }
 
-    /// Whether it has called for an election and heard of no leader since.
+    /// Whether it has started an election and knows of no leader since.
     pub(crate) fn is_campaigning(&self) -> bool {
         self.campaigning
     }
@@ -205,73 +206,73 @@ impl<M: Machine> Host<M> {
         new && self.raft.leader().is_none()
     }
 
-    /// Whether it can take part no longer.
+    /// Whether the server must stop.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
 
-    /// Why it can take part no longer, if so.
+    /// Takes the reason why the server must stop, if so.
     pub(crate) fn take_broken(&mut self) -> Option<String> {
         self.broken.take()
     }
 
-    /// What its owner has not been told yet.
-    pub(crate) fn take_news(&mut self) -> Vec<News<M::Outcome>> {
-        std::mem::take(&mut self.news)
+    /// Takes what has not been reported to the owner yet.
+    pub(crate) fn take_events(&mut self) -> Vec<HostEvent<M::Outcome>> {
+        std::mem::take(&mut self.events)
     }
 
-    /// A token for a read of the disk.
+    /// A token for a read.
     pub(crate) fn token(&mut self) -> u64 {
         self.last_token += 1;
         self.last_token
     }
 
-    // ---- what it is asked for ----
+    // ---- requests ----
 
-    /// An election, here and now.
+    /// Starts an election now.
     pub(crate) fn campaign(&mut self, turn: &mut Turn<'_>) {
         self.drive(turn, |raft, turn| raft.campaign_now(turn));
     }
 
-    /// Commands that go into the log, to the disk and to the followers together.
+    /// Proposes commands; they go into the log, to the disk and to the followers together.
     ///
     /// # Errors
-    /// Nothing was done, and nothing will be.
+    /// Nothing was proposed, and nothing will be.
     pub(crate) fn propose(
         &mut self,
         proposals: Vec<Proposal<M::Command>>,
         turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let time = turn.now.wall;
-        let (waiting, commands): (Vec<_>, Vec<_>) = proposals
+        let (pending, commands): (Vec<_>, Vec<_>) = proposals
             .into_iter()
             .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
             .unzip();
         let first = self.drive(turn, |raft, turn| raft.propose(commands, turn))?;
-        self.waiting.expect(first, waiting);
+        self.pending.add_proposals(first, pending);
         Ok(())
     }
 
-    /// A question waits for its read index; [`Host::take_ready`] gives it back.
-    pub(crate) fn ask(&mut self, question: Question, turn: &mut Turn<'_>) {
-        let id = question.id;
-        self.waiting.ask(question);
+    /// Starts a linearizable read; [`Host::take_ready`] returns it when its read index is applied.
+    pub(crate) fn read(&mut self, read: ReadRequest, turn: &mut Turn<'_>) {
+        let id = read.id;
+        self.pending.add_read(read);
         self.drive(turn, |raft, turn| raft.read(vec![id], turn));
     }
 
-    /// A question that needs no read index: it may be answered as soon as there are rows.
-    pub(crate) fn ask_stale(&mut self, question: Question) {
-        let id = question.id;
-        self.waiting.ask(question);
-        self.waiting.ready(vec![id], LogIndex(0));
+    /// Starts a stale read: ready as soon as there are rows.
+    pub(crate) fn read_stale(&mut self, read: ReadRequest) {
+        let id = read.id;
+        self.pending.add_read(read);
+        self.pending.reads_ready(vec![id], LogIndex(0));
     }
 
-    /// The questions that may be answered from what is applied.
-    pub(crate) fn take_ready(&mut self) -> Vec<Question> {
-        self.waiting.take_ready(self.pipeline.applied())
+    /// Takes the reads that can be answered from the applied state.
+    pub(crate) fn take_ready(&mut self) -> Vec<ReadRequest> {
+        self.pending.take_ready(self.pipeline.applied())
     }
 
-    /// Handles an event that is the host's; gives back one that is its owner's.
+    /// Handles an event of the host; returns an event of its owner.
     pub(crate) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
         match event {
             Event::Message {
@@ -296,7 +297,7 @@ impl<M: Machine> Host<M> {
                 self.compact(turn);
             }
             Event::Timer { id: RAFT_TIMER } => self.drive(turn, |raft, turn| raft.timer(turn)),
-            Event::Timer { id: SWEEP_TIMER } => self.sweep(turn),
+            Event::Timer { id: DEADLINE_TIMER } => self.expire(turn),
             Event::Timer { id: LOAD_TIMER } => self.snapshots.load_if_possible(turn),
             Event::Peer { node, up } => self.drive(turn, |raft, turn| raft.peer(node, up, turn)),
             Event::Read { token, result } => {
@@ -309,19 +310,22 @@ impl<M: Machine> Host<M> {
         None
     }
 
-    /// Applies what can be applied, unless the rows must stay as they are for now (`hold`). To be called after every event.
+    /// Applies what is possible, unless the rows must not change now (`hold`). Called after every event.
     pub(crate) fn apply(&mut self, hold: bool, turn: &mut Turn<'_>) {
         self.apply_entries(hold, turn);
         self.raft.applied(self.pipeline.applied());
-        if let Some(at) = self.waiting.arm(turn.now.instant) {
-            turn.push(Effect::SetTimer { id: SWEEP_TIMER, at });
+        if let Some(at) = self.pending.arm(turn.now.instant) {
+            turn.push(Effect::SetTimer {
+                id: DEADLINE_TIMER,
+                at,
+            });
         }
     }
 
-    /// The server stops: whoever waits for it hears that nothing more is known.
-    pub(crate) fn end(&mut self) {
+    /// The server stops: fails its pending requests.
+    pub(crate) fn shut_down(&mut self) {
         let mut resolved = Vec::new();
-        self.waiting.end(&mut resolved);
+        self.pending.fail_all(&mut resolved);
         self.resolve(resolved);
     }
 
@@ -335,26 +339,26 @@ impl<M: Machine> Host<M> {
         self.snapshot_rows(token, result, turn)
     }
 
-    /// Deadlines.
-    fn sweep(&mut self, turn: &Turn<'_>) {
+    /// Checks deadlines.
+    fn expire(&mut self, turn: &Turn<'_>) {
         let mut resolved = Vec::new();
-        self.waiting.sweep(turn.now.instant, &mut resolved);
+        self.pending.expire(turn.now.instant, &mut resolved);
         self.resolve(resolved);
     }
 
     fn resolve(&mut self, resolved: Vec<Resolved<M::Outcome>>) {
-        self.news.extend(resolved.into_iter().map(News::Resolved));
+        self.events.extend(resolved.into_iter().map(HostEvent::Resolved));
     }
 
-    // ---- what the protocol asks for ----
+    // ---- actions ----
 
-    /// Calls the protocol and does what it asks for, in its order.
+    /// Calls the protocol and performs its actions, in their order.
     fn drive<T>(&mut self, turn: &mut Turn<'_>, call: impl FnOnce(&mut Raft, &mut RaftTurn<'_>) -> T) -> T {
         let mut actions = Vec::new();
         let mut raft_turn = RaftTurn {
             now: turn.now,
             rng: turn.rng,
-            outputs: &mut actions,
+            actions: &mut actions,
         };
         let result = call(&mut self.raft, &mut raft_turn);
         self.perform(actions, turn);
@@ -367,7 +371,7 @@ impl<M: Machine> Host<M> {
         }
     }
 
-    /// Nothing here calls the protocol again: its actions must be performed in their order.
+    /// Never calls the protocol again: its actions must be performed in their order.
     fn perform_one(&mut self, action: Action, turn: &mut Turn<'_>) {
         match action {
             Action::Send { to, message } => self.send(to, message, turn),
@@ -382,11 +386,11 @@ impl<M: Machine> Host<M> {
                     self.broken.get_or_insert(why);
                 }
             }
-            Action::ReadReady { ids, index } => self.waiting.ready(ids, index),
+            Action::ReadReady { ids, index } => self.pending.reads_ready(ids, index),
             Action::ReadFailed { ids, leader } => {
                 let mut resolved = Vec::new();
-                self.waiting
-                    .fail(ids, QueryError::NotLeader { leader }, &mut resolved);
+                self.pending
+                    .fail_reads(ids, QueryError::NotLeader { leader }, &mut resolved);
                 self.resolve(resolved);
             }
             Action::TakeSnapshot { .. } => self.snapshots.take(turn),
@@ -396,9 +400,12 @@ impl<M: Machine> Host<M> {
                 offset,
                 length,
             } => {
-                let kept = self.raft.kept().filter(|kept| kept.meta.position == position);
-                // There is no file 0, and to hear so is the answer.
-                let handle = kept.map_or(0, |kept| kept.handle);
+                let snapshot_ref = self
+                    .raft
+                    .snapshot_ref()
+                    .filter(|snapshot_ref| snapshot_ref.meta.position == position);
+                // File 0 does not exist; reading it reports that.
+                let handle = snapshot_ref.map_or(0, |snapshot_ref| snapshot_ref.handle);
                 self.snapshots
                     .read_chunk(to, handle, (position, offset, length), turn);
             }
@@ -410,9 +417,9 @@ impl<M: Machine> Host<M> {
                 let handle = self.snapshots.received(position);
                 self.restore(position, handle, turn);
             }
-            Action::SnapshotKept { handle } => {
-                self.snapshots.keep(handle, turn);
-                self.tidy(turn);
+            Action::SnapshotDurable { handle } => {
+                self.snapshots.set_current(handle, turn);
+                self.delete_unneeded(turn);
             }
         }
     }
@@ -449,12 +456,12 @@ impl<M: Machine> Host<M> {
             .extend(report::timeline(self.group, notice).map(Effect::Emit));
     }
 
-    /// The rows are to be those of a snapshot.
+    /// Replaces the rows with those of a snapshot.
     fn restore(&mut self, position: LogPosition, handle: u64, turn: &mut Turn<'_>) {
         self.pipeline.restore(position);
-        self.news.push(News::RowsReplaced);
+        self.events.push(HostEvent::RowsReplaced);
         let mut resolved = Vec::new();
-        self.waiting.forget(position.index, &mut resolved);
+        self.pending.snapshot_installed(position.index, &mut resolved);
         self.resolve(resolved);
         self.snapshots.load(position, handle, turn);
     }

@@ -1,4 +1,4 @@
-//! The roles that Raft groups stand behind, as one type, for those who drive them alike.
+//! The roles backed by Raft groups, as one type.
 
 use quorate_core::contract::{Rng, Role};
 use quorate_core::time::Now;
@@ -21,7 +21,7 @@ pub enum Instance {
 }
 
 impl Instance {
-    /// A node's control role. It is given [`Event::Start`] first.
+    /// A node's control role. Its first event must be [`Event::Start`].
     pub fn control(surroundings: &Surroundings) -> (RoleId, Instance) {
         (
             RoleId::Control,
@@ -29,8 +29,8 @@ impl Instance {
         )
     }
 
-    /// A keyspace's instances on a node: servers of the groups that the node is a member of, and who finds the groups'
-    /// leaders. Each is given [`Event::Start`] first.
+    /// A keyspace's instances on a node: the servers of its groups that the node is a member of, and the
+    /// forwarder. The first event of each must be [`Event::Start`].
     pub fn create(keyspace: &Keyspace, surroundings: &Surroundings) -> Vec<(RoleId, Instance)> {
         let forwarder = Forwarder::new(keyspace, surroundings);
         let shards = keyspace.groups.iter().filter_map(|group| {

@@ -1,4 +1,4 @@
-//! What a server of a group tells people: the timeline, and its claim about itself and the group.
+//! Reports of a group's server: the timeline, and its claim about itself and the group.
 
 use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
@@ -9,7 +9,7 @@ use quorate_raft::server::Raft;
 use quorate_raft::status::{Activity, ServerState};
 use quorate_raft::types::GroupId;
 
-/// What a notice is on the timeline; `None` for one that is not worth a line there.
+/// The timeline event of a notice; `None` if it is not reported.
 pub(crate) fn timeline(group: GroupId, notice: &Notice) -> Option<TimelineEvent> {
     Some(match notice {
         Notice::Campaigning { pre: true, .. } => return None,
@@ -21,7 +21,7 @@ pub(crate) fn timeline(group: GroupId, notice: &Notice) -> Option<TimelineEvent>
             leader: *leader,
         },
         Notice::QuorumLost { term } => TimelineEvent::QuorumLost { group, term: term.0 },
-        Notice::Cut { from } => TimelineEvent::LogCut { group, from: from.0 },
+        Notice::LogTruncated { from } => TimelineEvent::LogCut { group, from: from.0 },
         Notice::SnapshotTaken { position } => TimelineEvent::SnapshotTaken {
             group,
             index: position.index.0,
@@ -44,7 +44,7 @@ pub(crate) fn timeline(group: GroupId, notice: &Notice) -> Option<TimelineEvent>
     })
 }
 
-/// What a server claims. `raft` is there once it has been recovered; `problem` says why it takes no part, if so.
+/// The server's claim. `raft` is present once recovered; `problem` is the reason of a failure.
 pub(crate) fn claim(
     (group, name): (GroupId, &str),
     node: NodeId,

@@ -1,11 +1,11 @@
 //! A group's rows in [`Table::Groups`](quorate_core::store::Table::Groups).
 //!
-//! All rows of a group stand together, so that one range is its whole state:
+//! All rows of a group are contiguous, so that one range is its whole state:
 //!
 //! ```text
 //! group (4 bytes, big endian)  0                       the marker: how far the log has been applied, and the log's clock
-//! group                        0  0                    the state of a machine that is kept in memory
-//! group                        1  session (8 bytes)    a session: its expiry and the answers that are kept
+//! group                        0  0                    a state in memory
+//! group                        1  session (8 bytes)    a session: its expiry and its stored answers
 //! group                        2  key (encoded)        a record
 //! group                        3  log index (8 bytes)  an appended entry
 //! ```
@@ -26,19 +26,19 @@ const MARKER: u8 = 0;
 const SESSION: u8 = 1;
 const RECORD: u8 = 2;
 const ENTRY: u8 = 3;
-/// Bytes before what a row is named by.
+/// The size of the prefix of a row's key.
 const HEAD: usize = 5;
 
-/// How far a group's rows are: the value of its marker.
+/// The log position of a group's rows: the value of its marker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Marker {
-    /// The last entry that is in the rows.
+    /// The last entry applied to the rows.
     pub applied: LogPosition,
     /// The latest time in the log up to there.
     pub clock: WallTime,
 }
 
-/// A record as it is stored, under its key.
+/// A stored record, under its key.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u64,
@@ -46,7 +46,7 @@ struct Stored {
     value: Bytes,
 }
 
-/// An appended entry as it is stored, under its id.
+/// A stored entry, under its id.
 #[derive(Serialize, Deserialize)]
 struct StoredEntry {
     term: u64,
@@ -62,7 +62,7 @@ fn head(group: GroupId, kind: u8, room: usize) -> BytesMut {
     out
 }
 
-/// What all rows of a group begin with.
+/// The prefix of all rows of a group.
 pub fn prefix(group: GroupId) -> Bytes {
     Bytes::copy_from_slice(&group.0.to_be_bytes())
 }
@@ -72,7 +72,7 @@ pub fn marker_key(group: GroupId) -> Bytes {
     head(group, MARKER, 0).freeze()
 }
 
-/// The row of a state that is kept in memory.
+/// The row of a state in memory.
 pub fn machine_key(group: GroupId) -> Bytes {
     let mut out = head(group, MARKER, 1);
     out.put_u8(0);
@@ -101,12 +101,12 @@ pub fn entry_key(group: GroupId, id: u64) -> Bytes {
     out.freeze()
 }
 
-/// The rows that a server reads when it starts: the marker, the state of a machine that is kept in memory, and sessions.
-pub fn beginning(group: GroupId) -> Range<Bytes> {
+/// The rows that a server reads when it starts: the marker, a state in memory, and sessions.
+pub fn initial_rows(group: GroupId) -> Range<Bytes> {
     marker_key(group)..head(group, RECORD, 0).freeze()
 }
 
-/// Records from `start` to `end` (excluded); `None` is the first or last key.
+/// Records from `start` to `end` (exclusive); `None` is the first or last key.
 pub fn records(group: GroupId, start: Option<&Key>, end: Option<&Key>) -> Range<Bytes> {
     let start = start.map_or_else(|| head(group, RECORD, 0).freeze(), |key| record_key(group, key));
     let end = end.map_or_else(|| head(group, ENTRY, 0).freeze(), |key| record_key(group, key));
@@ -122,12 +122,12 @@ pub fn entries(group: GroupId, after: u64) -> Range<Bytes> {
     start..head(group, ENTRY + 1, 0).freeze()
 }
 
-/// A record's bytes.
+/// Encodes a record.
 pub fn encode_record(version: u64, time: WallTime, value: Bytes) -> Bytes {
     format::encode(&Stored { version, time, value })
 }
 
-/// The record that stands in a row.
+/// Decodes a record.
 ///
 /// # Errors
 /// [`Error::CorruptRecord`].
@@ -140,7 +140,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, Error> {
     })
 }
 
-/// The key of a record's row.
+/// Decodes the key of a record's row.
 ///
 /// # Errors
 /// [`Error::CorruptRecord`].
@@ -149,7 +149,7 @@ pub fn decode_record_key(row: &[u8]) -> Result<Key, Error> {
     Key::decode(encoded).map_err(corrupt)
 }
 
-/// An entry's bytes.
+/// Encodes an entry.
 pub fn encode_entry(term: u64, time: WallTime, source: String, data: Bytes) -> Bytes {
     format::encode(&StoredEntry {
         term,
@@ -159,7 +159,7 @@ pub fn encode_entry(term: u64, time: WallTime, source: String, data: Bytes) -> B
     })
 }
 
-/// The entry that stands in a row.
+/// Decodes an entry.
 ///
 /// # Errors
 /// [`Error::CorruptRecord`].
@@ -175,26 +175,26 @@ pub fn decode_entry(row: &[u8], bytes: &[u8]) -> Result<LogEntry, Error> {
     })
 }
 
-/// Which of the rows that a server reads when it starts.
+/// A row that a server reads when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeginningKey {
-    /// The marker's.
+pub enum InitialKey {
+    /// The marker.
     Marker,
-    /// That of a state that is kept in memory.
+    /// A state in memory.
     Machine,
-    /// A session's.
+    /// A session.
     Session(SessionId),
 }
 
-/// Whose row this is.
+/// Decodes the key of such a row.
 ///
 /// # Errors
 /// [`Error::CorruptRecord`].
-pub fn decode_beginning_key(row: &[u8]) -> Result<BeginningKey, Error> {
+pub fn decode_initial_key(row: &[u8]) -> Result<InitialKey, Error> {
     match row.get(HEAD - 1..) {
-        Some([MARKER]) => Ok(BeginningKey::Marker),
-        Some([MARKER, 0]) => Ok(BeginningKey::Machine),
-        _ => number(row).map(|id| BeginningKey::Session(SessionId(id))),
+        Some([MARKER]) => Ok(InitialKey::Marker),
+        Some([MARKER, 0]) => Ok(InitialKey::Machine),
+        _ => number(row).map(|id| InitialKey::Session(SessionId(id))),
     }
 }
 
@@ -202,12 +202,12 @@ fn number(row: &[u8]) -> Result<u64, Error> {
     let bytes = row.get(HEAD..).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     bytes
         .map(u64::from_be_bytes)
-        .ok_or_else(|| corrupt("a row whose name is no number"))
+        .ok_or_else(|| corrupt("a row key without a number"))
 }
 
 fn corrupt(reason: impl std::fmt::Display) -> Error {
     Error::CorruptRecord(format!(
-        "a group's row makes no sense ({reason}): its copies on the group's other members count"
+        "a group's row is malformed ({reason}): the group's other members have copies"
     ))
 }
 
@@ -223,9 +223,9 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What is on disks must be found for ever.
+    /// Bytes on disk must stay readable.
     #[test]
-    fn rows_have_the_bytes_that_they_have_always_had() {
+    fn the_bytes_of_rows_do_not_change() {
         let key = Key::try_from("k").unwrap();
         assert_eq!(hex(&marker_key(GROUP)), "0000000700");
         assert_eq!(
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_s_rows_stand_together_and_in_order() {
+    fn a_group_s_rows_are_contiguous_and_ordered() {
         let key = |name| record_key(GROUP, &Key::try_from(name).unwrap());
         let rows = [
             marker_key(GROUP),
@@ -265,7 +265,7 @@ mod tests {
         assert!(rows.is_sorted());
         assert!(rows[..8].iter().all(|row| row.starts_with(&prefix(GROUP))));
         let within = |range: Range<Bytes>| rows.iter().filter(|row| range.contains(*row)).count();
-        assert_eq!(within(beginning(GROUP)), 3);
+        assert_eq!(within(initial_rows(GROUP)), 3);
         assert_eq!(within(records(GROUP, None, None)), 3);
         let (a, b) = (Key::try_from("a").unwrap(), Key::try_from("b").unwrap());
         assert_eq!(within(records(GROUP, Some(&a), Some(&b))), 2);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_as_they_were_written() {
+    fn rows_round_trip() {
         let key = Key::new("part", Some(Bytes::from_static(b"sort"))).unwrap();
         assert_eq!(decode_record_key(&record_key(GROUP, &key)), Ok(key));
         let record = decode_record(&encode_record(3, WallTime(5), Bytes::from_static(b"v"))).unwrap();
@@ -288,14 +288,11 @@ mod tests {
         assert_eq!((entry.id, entry.term, &*entry.source), (9, 2, "web"));
         let session = session_key(GROUP, SessionId(4));
         assert_eq!(
-            decode_beginning_key(&session),
-            Ok(BeginningKey::Session(SessionId(4)))
+            decode_initial_key(&session),
+            Ok(InitialKey::Session(SessionId(4)))
         );
-        assert_eq!(decode_beginning_key(&marker_key(GROUP)), Ok(BeginningKey::Marker));
-        assert_eq!(
-            decode_beginning_key(&machine_key(GROUP)),
-            Ok(BeginningKey::Machine)
-        );
+        assert_eq!(decode_initial_key(&marker_key(GROUP)), Ok(InitialKey::Marker));
+        assert_eq!(decode_initial_key(&machine_key(GROUP)), Ok(InitialKey::Machine));
         assert!(matches!(decode_record(b"\x01"), Err(Error::CorruptRecord(_))));
         assert!(matches!(
             decode_entry(b"\x01", &bytes),

@@ -1,9 +1,9 @@
 //! A shard of a consensus keyspace: a Raft group whose state is in the store.
 //!
 //! # The idea
-//! A keyspace in consensus mode is split into shards by its keys' tokens; each is a Raft group of its own, whose members the
-//! ring has chosen. A [`Shard`] is one member's server of one group. What [`Raft`](quorate_raft::Raft) finds committed, it
-//! applies to rows of the store. A client's request takes this way:
+//! A keyspace in consensus mode is split into shards by its keys' tokens; each is a Raft group of its own,
+//! whose members the ring has chosen. A [`Shard`] is one member's server of one group. It applies what
+//! [`Raft`](quorate_raft::Raft) has committed to rows of the store. The path of a client's request:
 //!
 //! ```text
 //!  request ─▶ leader's server ── log entry ─▶ disks of a majority ─▶ committed
@@ -12,32 +12,34 @@
 //!                             └──▶ rows and marker, in one Effect::ApplyRows
 //! ```
 //!
-//! Servers that do not lead hand requests to the [`forwarder`], which every node has for every consensus keyspace: it finds the
-//! leader, wherever it is, and goes on looking over a failover.
+//! Servers that do not lead pass requests to the [`forwarder`], which every node has for every consensus
+//! keyspace: it finds the leader, on any node, and retries across leader changes.
 //!
 //! # Rows
-//! What happens between log and rows is the [host](crate::host)'s, as for the control plane. The [`store`] says what a command
-//! writes. Conditions must know the version of a row before the command is applied. They are read beforehand, for as many
-//! commands as wait. Nothing else waits for a read of the disk.
+//! The [host](crate::host) applies the log to the rows, as for the control plane. The [`store`] defines the
+//! writes of a command. Conditions need the version of a row before the command is applied. Versions are read
+//! beforehand, for all queued commands together. Nothing else waits for a read of the disk.
 //!
 //! # Reads
-//! A linearizable read waits for a read index (see [`quorate_raft`]) and then reads rows; a stale one reads them at once, and
-//! says how old they may be: when the answer leaves, everything is in it that was acknowledged longer ago than that. Not the
-//! leader's last word tells so, but a quorum's, and what has been applied here by then (`staleness.rs` of `quorate-raft`). Keys that are read together are read as of one moment: nothing is derived
-//! between ([`reads`]).
+//! A linearizable read waits for a read index (see [`quorate_raft`]) and then reads rows; a stale one reads
+//! them at once, and reports their maximum age: everything acknowledged longer ago than that is in the
+//! answer. The age is based on a quorum's answers and what has been applied here since (`staleness.rs` of
+//! `quorate-raft`), not on the leader's last message. Keys that are read together are read as of one moment:
+//! no entries are applied in between ([`reads`]).
 //!
 //! # Exactly once
-//! A command in a session is executed once, however often it comes, until the session expires by logged time or forgets the
-//! answer: then it is [`SessionExpired`](quorate_core::error::Error::SessionExpired), never a second execution. Sessions are rows like any others, so
-//! they are in snapshots and survive restarts.
+//! A command in a session is executed once, however often it is sent, until the session expires by logged
+//! time or drops the answer: then the result is
+//! [`SessionExpired`](quorate_core::error::Error::SessionExpired), never a second execution. Sessions are
+//! rows like any others, so they are in snapshots and survive restarts.
 
 pub mod forwarder;
 mod kind;
 mod ownership;
 mod pending;
-mod reading;
 mod reads;
 mod requests;
+mod row_read;
 mod server;
 mod store;
 
@@ -67,10 +69,10 @@ use store::Store;
 
 /// The timer of a new group's preferred member.
 const EARLY_TIMER: u64 = OWN_TIMERS;
-/// How long a command that a forwarder has forwarded is remembered beyond its deadline: longer than a message stays in any
-/// network, so that a repeated one is never taken for another attempt.
+/// How long a forwarded command is remembered beyond its deadline: longer than a message stays in any
+/// network, so that a duplicate is never taken for another attempt.
 const FORWARD_MEMORY: Duration = Duration::from_secs(10);
-/// How long it waits for answers before it asks again.
+/// The retry interval of such an election.
 const EARLY_PAUSE: Duration = Duration::from_millis(10);
 
 /// One member's server of one group.
@@ -78,33 +80,32 @@ const EARLY_PAUSE: Duration = Duration::from_millis(10);
 pub struct Shard {
     setup: Setup,
     name: String,
-    /// Who is to lead first: the one that the ring prefers.
+    /// The preferred first leader, chosen by the ring.
     first: Option<NodeId>,
     surroundings: Surroundings,
     keyspace: Keyspace,
     phase: Phase,
-    /// In a new group: not before this.
+    /// In a new group: the earliest next election.
     next_campaign: Instant,
-    /// Commands that forwarders have forwarded, by node and attempt. Of a message that comes twice, the one could be refused and
-    /// the other executed.
+    /// Commands sent by forwarders, by node and attempt. Of a duplicated message, one copy could be rejected
+    /// and the other executed.
     forwarded: Dedup<(NodeId, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// It reads what its disk has.
+    /// Reading its disk.
     Recovering(Box<GroupRecovery<Store>>),
-    /// It takes part.
+    /// Running.
     Running(Box<Server>),
-    /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
-    /// not take part.
+    /// The disk lacks what it should have: this server may have forgotten promises, and must not take part.
     Broken(String),
     /// The keyspace was dropped.
     Dropped,
 }
 
 impl Shard {
-    /// This node's server of a group of the keyspace; `None` if it is no member of it.
+    /// This node's server of a group of the keyspace; `None` if the node is not a member.
     pub fn new(keyspace: &Keyspace, id: GroupId, surroundings: &Surroundings) -> Option<Self> {
         let (number, group) = keyspace.group(id)?;
         let me = surroundings.me();
@@ -121,9 +122,9 @@ impl Shard {
                 settings: Settings {
                     timing: surroundings.raft,
                     snapshots: Snapshots::OnDemand,
-                    ages: true,
+                    track_staleness: true,
                     snapshot_every: every,
-                    kept_entries: defaults.kept_entries.min(every.div_ceil(2)),
+                    retained_entries: defaults.retained_entries.min(every.div_ceil(2)),
                     ..defaults
                 },
                 bugs: surroundings.bugs,
@@ -141,7 +142,7 @@ impl Shard {
         })
     }
 
-    /// The protocol's state, once it has been recovered.
+    /// The protocol's state, once recovered.
     pub fn raft(&self) -> Option<&Raft> {
         match &self.phase {
             Phase::Running(server) => Some(server.raft()),
@@ -149,7 +150,7 @@ impl Shard {
         }
     }
 
-    /// Why it does not take part, if so.
+    /// Why the server has failed, if so.
     pub fn broken(&self) -> Option<&str> {
         match &self.phase {
             Phase::Broken(why) => Some(why),
@@ -157,7 +158,7 @@ impl Shard {
         }
     }
 
-    /// How many requests are in progress.
+    /// The number of pending requests.
     pub fn in_progress(&self) -> usize {
         match &self.phase {
             Phase::Running(server) => server.in_progress(),
@@ -165,7 +166,7 @@ impl Shard {
         }
     }
 
-    /// The last entry that is in its rows, once it takes part.
+    /// The last entry applied to its rows, once it is running.
     pub fn applied(&self) -> Option<LogIndex> {
         match &self.phase {
             Phase::Running(server) => Some(server.applied()),
@@ -173,7 +174,7 @@ impl Shard {
         }
     }
 
-    /// What this server claims about itself and its group.
+    /// This server's claim about itself and its group.
     pub fn claim(&self, now: Instant) -> GroupClaim {
         let elections = match &self.phase {
             Phase::Running(server) => server.host.elections(),
@@ -182,13 +183,13 @@ impl Shard {
         let name = (self.setup.group, self.name.as_str());
         let claim = report::claim(name, self.setup.me, self.raft(), self.broken(), elections, now);
         GroupClaim {
-            // Not only given to the rows, but in them.
+            // Applied to the rows, not only received.
             applied: self.applied().map_or(claim.applied, |applied| applied.0),
             ..claim
         }
     }
 
-    /// In a new group the preferred member does not wait for an election timeout; nor does a member without others.
+    /// In a new group the preferred member does not wait for an election timeout; nor does a single member.
     fn campaign_early(&mut self, turn: &mut Turn<'_>) {
         let Phase::Running(server) = &mut self.phase else {
             return;
@@ -212,14 +213,14 @@ impl Shard {
         }
     }
 
-    /// Whether this is a command that has come before.
+    /// Whether this is a duplicate of a command.
     fn is_repeated(&mut self, event: &Event, now: Instant) -> bool {
         match event {
             Event::Message {
                 from,
                 header,
                 message: Message::Forward(request),
-            } if !request.is_read() && !self.surroundings.bugs.has(Bug::RepeatsTaken) => {
+            } if !request.is_read() && !self.surroundings.bugs.has(Bug::DuplicatesAccepted) => {
                 let until = header.deadline.max(now) + FORWARD_MEMORY;
                 !self.forwarded.is_new((from.node, header.request), until, now)
             }
@@ -227,7 +228,7 @@ impl Shard {
         }
     }
 
-    /// What was asked for is another group's: says so. Gives back what is this one's.
+    /// Rejects a request that belongs to another group. Returns any other event.
     fn reject_misdirected(&self, event: Event, turn: &mut Turn<'_>) -> Option<Event> {
         let request = match &event {
             Event::Request { request, .. }
@@ -241,19 +242,19 @@ impl Shard {
         let Some(error) = misdirected(&self.keyspace, hash, self.setup.group, request) else {
             return Some(event);
         };
-        refuse(event, error, turn);
+        reject(event, error, turn);
         None
     }
 
-    /// Whatever comes after the keyspace was dropped is answered, and nothing else is done.
-    fn turn_away_for_good(&self, event: Event, turn: &mut Turn<'_>) {
+    /// Rejects all requests after the keyspace was dropped.
+    fn reject_dropped(&self, event: Event, turn: &mut Turn<'_>) {
         let pending = match &event {
             Event::Request { .. } => true,
             Event::Message { message, .. } => matches!(message, Message::Forward(_)),
             _ => false,
         };
         if pending {
-            refuse(event, self.keyspace.no_longer_there(), turn);
+            reject(event, self.keyspace.no_longer_there(), turn);
         }
     }
 
@@ -266,7 +267,7 @@ impl Shard {
             Ok(None) => return,
             Ok(Some(found)) => {
                 let alive = &self.surroundings.alive;
-                let home = server::Home {
+                let home = server::Identity {
                     keyspace: self.keyspace.id,
                     voters: self.setup.initial.voters.len(),
                 };
@@ -276,13 +277,13 @@ impl Shard {
         };
         match started {
             Ok(server) => self.phase = Phase::Running(Box::new(server)),
-            Err(why) => self.break_down(why, turn),
+            Err(why) => self.fail(why, turn),
         }
         self.publish_status(turn);
     }
 
-    /// It takes no part (any longer).
-    fn break_down(&mut self, why: String, turn: &mut Turn<'_>) {
+    /// The server stops, or does not start.
+    fn fail(&mut self, why: String, turn: &mut Turn<'_>) {
         turn.push(Effect::Emit(
             quorate_protocol::telemetry::TimelineEvent::GroupBroken {
                 group: self.setup.group,
@@ -319,12 +320,12 @@ impl Role for Shard {
                 }
                 self.phase = Phase::Dropped;
             }
-            (Phase::Dropped, event) => self.turn_away_for_good(event, &mut turn),
+            (Phase::Dropped, event) => self.reject_dropped(event, &mut turn),
             (Phase::Running(server), event) => {
                 let news = server.handle(event, &mut turn);
                 if let Some(why) = server.host.take_broken() {
-                    server.turn_all_away(&why, &mut turn);
-                    self.break_down(why, &mut turn);
+                    server.reject_all(&why, &mut turn);
+                    self.fail(why, &mut turn);
                 }
                 if news {
                     self.publish_status(&mut turn);
@@ -335,7 +336,7 @@ impl Role for Shard {
                 let found = recovery.read(token, result, &mut turn);
                 self.start_with(found, &mut turn);
             }
-            // A server that does not take part sends everyone elsewhere.
+            // A server that is not running redirects requests.
             (
                 _,
                 Event::Request {
@@ -358,8 +359,8 @@ impl Role for Shard {
     }
 }
 
-/// Answers a request, a client's or a forwarder's, with an error.
-fn refuse(event: Event, error: Error, turn: &mut Turn<'_>) {
+/// Answers a request of a client or a forwarder with an error.
+fn reject(event: Event, error: Error, turn: &mut Turn<'_>) {
     match event {
         Event::Request { client, .. } => turn.push(Effect::Reply {
             client,
@@ -374,7 +375,7 @@ fn refuse(event: Event, error: Error, turn: &mut Turn<'_>) {
     }
 }
 
-/// The error of a keyspace that does not have this group.
+/// The error for a group that the keyspace does not have.
 pub(crate) fn no_such_group(keyspace: &Keyspace, group: GroupId) -> Error {
     let name = &keyspace.settings.name;
     let groups: Vec<String> = keyspace.groups.iter().map(|group| group.id.to_string()).collect();

@@ -1,10 +1,10 @@
-//! What every event of a role is handled with.
+//! The context in which a role handles an event.
 
 use quorate_core::contract::Rng;
 use quorate_core::time::Now;
 use quorate_protocol::role::Effect;
 
-/// The time, a random source, and where the effects go.
+/// The time, a random source, and the effects.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Now,
     pub(crate) rng: &'a mut Rng,

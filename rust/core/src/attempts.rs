@@ -1,31 +1,32 @@
-//! The attempts at one operation, and what may be said when it has ended: definite or unknown, never a lie.
+//! The attempts at one operation, and what the final error may claim: definite or unknown, never false.
 //!
-//! A client retries, and so does each node on the way to the one that can execute a request. A definite error answers one
-//! *attempt*. As the answer to the *operation* it is a lie if another attempt was executed, or may yet be. So everyone who
-//! makes attempts keeps [`Attempts`], and every final error passes [`Attempts::last_word`]: once an attempt has left and
-//! nothing certain is known about it, no definite error gets through.
+//! A client retries, and so does each node on the way to the one that can execute a request. A definite error
+//! answers one *attempt*. As the answer to the *operation* it would be false if another attempt was executed,
+//! or may yet be. So each component that makes attempts tracks them in [`Attempts`], and every final error
+//! passes [`Attempts::final_error`]: once an attempt was sent and its outcome is unknown, no definite error is
+//! returned.
 //!
-//! An attempt has a number, which its answer carries. Without it, an answer that is repeated or late could be taken for the
-//! answer to another attempt at the same node.
+//! An attempt has a number, which its answer carries. Without it, a duplicated or late answer could be taken
+//! for the answer to another attempt at the same node.
 
 use crate::error::Error;
 
-/// What is known of the attempts at one operation.
+/// What is known about the attempts at one operation.
 ///
-/// Invariant: [`in_doubt`](Attempts::in_doubt) from the moment at which an attempt leaves, until it is known that it has not
-/// been executed and will not be, or what became of the operation as a whole.
+/// Invariant: [`in_doubt`](Attempts::in_doubt) from the sending of an attempt until it is known that it was
+/// not executed and will not be, or what the outcome of the whole operation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attempts {
-    /// The number of the latest; 0 before the first.
+    /// The number of the latest attempt; 0 before the first.
     latest: u16,
-    /// The latest has left and is not answered.
+    /// The latest was sent and has no answer.
     open: bool,
-    /// Of an attempt it is not known whether it was executed, or will be.
+    /// Whether the outcome of an attempt is unknown.
     lost: bool,
 }
 
 impl Attempts {
-    /// Another attempt leaves now: gives its number. One that is open is given up.
+    /// Starts an attempt: returns its number. A pending one is given up.
     pub fn begin(&mut self) -> u16 {
         self.give_up();
         self.open = true;
@@ -33,41 +34,41 @@ impl Attempts {
         self.latest
     }
 
-    /// How many there were.
+    /// The number of attempts.
     pub fn count(self) -> u16 {
         self.latest
     }
 
-    /// Whether there is no number for another attempt.
-    pub fn are_used_up(self) -> bool {
+    /// Whether no number is left for another attempt.
+    pub fn are_exhausted(self) -> bool {
         self.latest == u16::MAX
     }
 
-    /// Whether this is the attempt that waits for its answer.
+    /// Whether this is the pending attempt.
     pub fn is_open(self, number: u16) -> bool {
         self.open && self.latest == number
     }
 
-    /// The open attempt was not executed and will not be.
-    pub fn declined(&mut self) {
+    /// The pending attempt was not executed and will not be.
+    pub fn rejected(&mut self) {
         self.open = false;
     }
 
-    /// The open attempt may have been executed, or may yet be: nothing certain is known about it any more.
+    /// The pending attempt may have been executed, or may yet be: its outcome stays unknown.
     pub fn give_up(&mut self) {
         self.lost |= std::mem::take(&mut self.open);
     }
 
-    /// The open attempt was answered with an error.
+    /// The pending attempt failed with an error.
     pub fn failed(&mut self, error: &Error) {
         match error.is_definite() {
-            true => self.declined(),
+            true => self.rejected(),
             false => self.give_up(),
         }
     }
 
-    /// It is known what became of the operation, whichever attempt it was.
-    pub fn settled(&mut self) {
+    /// The outcome of the operation is known, whichever attempt was executed.
+    pub fn resolved(&mut self) {
         (self.open, self.lost) = (false, false);
     }
 
@@ -76,10 +77,10 @@ impl Attempts {
         self.open || self.lost
     }
 
-    /// What an error that ends the operation says about it: a definite one says nothing definite while there is doubt.
-    /// `required` members or replicas must have what is written.
+    /// The final error of the operation: a definite one becomes unknown while an attempt is in doubt.
+    /// `required` is the number of members or replicas that a write needs.
     #[must_use]
-    pub fn last_word(self, error: Error, required: u8) -> Error {
+    pub fn final_error(self, error: Error, required: u8) -> Error {
         if !self.in_doubt() || !error.is_definite() {
             return error;
         }
@@ -87,13 +88,13 @@ impl Attempts {
             acked: 0,
             required,
             reason: Some(format!(
-                "an attempt was not answered, and a later one failed: {error}"
+                "an earlier attempt has an unknown outcome, and a later one failed: {error}"
             )),
         }
     }
 }
 
-/// The name of an attempt on the wire: that of the operation, below 2^48, with the number of the attempt.
+/// The id of an attempt on the wire: the operation's, below 2^48, with the number of the attempt.
 pub fn name(operation: u64, number: u16) -> u64 {
     assert!(
         operation >> 48 == 0,
@@ -102,12 +103,12 @@ pub fn name(operation: u64, number: u16) -> u64 {
     operation << 16 | u64::from(number)
 }
 
-/// The operation and the number of the attempt with this name.
+/// The operation and the number of the attempt with this id.
 pub fn parse(name: u64) -> (u64, u16) {
     (name >> 16, name as u16)
 }
 
-/// Where the names of operations begin: anywhere, so that an answer to what was there before a crash is not taken for another's.
+/// The first operation id: random, so that answers to requests from before a crash do not match.
 pub fn first_operation(random: u64) -> u64 {
     random >> 17
 }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     fn is_unknown(attempts: Attempts) -> bool {
-        let word = attempts.last_word(refused(), 2);
+        let word = attempts.final_error(refused(), 2);
         let text = word.to_string();
         match word {
             Error::OutcomeUnknown { required: 2, .. } => {
@@ -144,20 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn a_definite_error_gets_through_only_when_no_attempt_is_in_doubt() {
+    fn a_definite_error_is_returned_only_when_no_attempt_is_in_doubt() {
         let mut attempts = Attempts::default();
-        assert!(!is_unknown(attempts), "nothing has left");
+        assert!(!is_unknown(attempts), "nothing was sent");
         attempts.begin();
-        assert!(is_unknown(attempts), "it is under way");
+        assert!(is_unknown(attempts), "it is pending");
         attempts.failed(&refused());
         assert!(!is_unknown(attempts), "it was declined");
         attempts.begin();
         attempts.failed(&unknown());
         assert!(is_unknown(attempts));
         attempts.begin();
-        attempts.declined();
+        attempts.rejected();
         assert!(is_unknown(attempts), "the one before may have been executed");
-        attempts.settled();
+        attempts.resolved();
         assert!(!is_unknown(attempts));
     }
 
@@ -167,18 +168,18 @@ mod tests {
         let first = attempts.begin();
         let second = attempts.begin();
         assert!(!attempts.is_open(first) && attempts.is_open(second));
-        attempts.declined();
+        attempts.rejected();
         assert!(is_unknown(attempts));
         assert_eq!(attempts.count(), 2);
     }
 
     #[test]
-    fn what_is_unknown_stays_as_it_was_said() {
+    fn unknown_errors_are_returned_unchanged() {
         let mut attempts = Attempts::default();
         attempts.begin();
-        assert_eq!(attempts.last_word(unknown(), 3), unknown());
+        assert_eq!(attempts.final_error(unknown(), 3), unknown());
         let expired = Error::SessionExpired("it has expired".to_owned());
-        assert_eq!(attempts.last_word(expired.clone(), 3), expired);
+        assert_eq!(attempts.final_error(expired.clone(), 3), expired);
     }
 
     #[test]

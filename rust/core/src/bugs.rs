@@ -1,60 +1,62 @@
-//! Deliberate mistakes that tests must catch: a test of the tests.
+//! Deliberate mistakes that tests must catch: tests of the tests.
 //!
-//! Roles ask [`Bugs::has`] at the place where a mistake would be made. Anybody can say that there are none; only who has a
-//! `quorate_permit::Permit` can say that there are some, and Cargo knows who that is: the testing crate and the simulator.
+//! Roles call [`Bugs::has`] at the place of a mistake. Any code can create an empty set; only code with a
+//! `quorate_permit::Permit` can create others, and Cargo decides which crates have it: the testing crate and
+//! the simulator.
 
 use quorate_permit::Permit;
 
-/// A mistake.
+/// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Bug {
     /// A write is sent to the other replicas without the key's other siblings (but with the whole vector).
     SiblingsDropped,
-    /// A replica keeps its id after a crash, and its counter of dots starts again from one.
+    /// A replica keeps its id after a crash, and restarts its counter of dots from one.
     CounterRestarts,
-    /// A replica keeps its id after a crash, with a counter above all that it may have given out.
+    /// A replica keeps its id after a crash, with a counter above all that it may have issued.
     IdKeptAfterCrash,
     /// A replica acknowledges before the write is durable.
     AckBeforeDurable,
     /// A coordinator counts replicas that are alive instead of those that acknowledged.
     WriteQuorumByLiveness,
-    /// What a dropped keyspace has left stays.
-    SweepingLeftOut,
-    /// A request of another node that comes twice counts as two.
-    RepeatsTaken,
-    /// A forwarder takes an attempt without an answer for one that was declined.
+    /// The data of dropped keyspaces is not removed.
+    GcSkipped,
+    /// A duplicated request of another node is executed twice.
+    DuplicatesAccepted,
+    /// A forwarder takes an unanswered attempt for a rejected one.
     DoubtForgotten,
-    /// A vote leaves before it is durable: a crash lets the voter vote again in the same term.
+    /// A vote is sent before it is durable: after a crash the voter can vote again in the same term.
     VoteNotDurable,
-    /// An entry of an earlier term counts as committed as soon as a majority has it (Figure 8).
+    /// An entry of an earlier term counts as committed once a majority has it (Figure 8).
     OldTermCommit,
-    /// A server that hears no leader takes a new term at once: whoever comes back deposes a healthy leader.
+    /// A server without a leader starts a new term at once: a server that reconnects deposes a healthy
+    /// leader.
     NoPreVote,
-    /// A leader answers reads without asking whether it still is one.
+    /// A leader answers reads without confirming that it still leads.
     StaleReadIndex,
     /// Appends are acknowledged, and counted by the leader itself, before they are durable.
     RaftAckBeforeDurable,
-    /// A snapshot does not hold the client sessions: after it, a retry is executed again.
+    /// Snapshots lack the client sessions: after one, a retry is executed again.
     SessionsLostAtSnapshot,
-    /// A stale read takes the time since the leader was heard of for the age of what it reads.
+    /// A stale read reports the time since the last contact with the leader as its age.
     AgeBySilence,
-    /// A host's mistake: a server that has failed is started again in the same process, with what its disk has at that moment,
-    /// while writes of the failed one are still in flight. It does not know of the vote in one of them, gives another, and
-    /// takes the disk's answer to the old one for an answer to its own.
+    /// A host's mistake: a failed server is restarted in the same process, from its disk, while writes of the
+    /// failed one are still in flight. It does not know of the vote in one of them, gives another, and takes
+    /// the completion of the old write for that of its own.
     RestartedInPlace,
 }
 
 impl Bug {
-    /// All of them.
+    /// All mistakes.
     pub const ALL: [Bug; 16] = [
         Bug::SiblingsDropped,
         Bug::CounterRestarts,
         Bug::IdKeptAfterCrash,
         Bug::AckBeforeDurable,
         Bug::WriteQuorumByLiveness,
-        Bug::SweepingLeftOut,
-        Bug::RepeatsTaken,
+        Bug::GcSkipped,
+        Bug::DuplicatesAccepted,
         Bug::DoubtForgotten,
         Bug::VoteNotDurable,
         Bug::OldTermCommit,
@@ -66,7 +68,7 @@ impl Bug {
         Bug::RestartedInPlace,
     ];
 
-    /// Its name on command lines.
+    /// The name on command lines.
     pub const fn name(self) -> &'static str {
         match self {
             Bug::SiblingsDropped => "siblings-dropped",
@@ -74,8 +76,8 @@ impl Bug {
             Bug::IdKeptAfterCrash => "id-kept-after-crash",
             Bug::AckBeforeDurable => "ack-before-durable",
             Bug::WriteQuorumByLiveness => "write-quorum-by-liveness",
-            Bug::SweepingLeftOut => "sweeping-left-out",
-            Bug::RepeatsTaken => "repeats-taken",
+            Bug::GcSkipped => "gc-skipped",
+            Bug::DuplicatesAccepted => "duplicates-accepted",
             Bug::DoubtForgotten => "doubt-forgotten",
             Bug::VoteNotDurable => "vote-not-durable",
             Bug::OldTermCommit => "old-term-commit",
@@ -89,7 +91,7 @@ impl Bug {
     }
 }
 
-/// The mistakes that are made: none, unless a test says otherwise.
+/// The enabled mistakes: none, unless a test says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bugs(u32);
 
@@ -99,17 +101,17 @@ impl Bugs {
         Bugs(0)
     }
 
-    /// These mistakes, on purpose.
+    /// These mistakes.
     pub fn deliberate(bugs: impl IntoIterator<Item = Bug>, _permit: Permit) -> Self {
         Bugs(bugs.into_iter().fold(0, |set, bug| set | 1 << bug as u32))
     }
 
-    /// Whether this mistake is made.
+    /// Whether this mistake is enabled.
     pub const fn has(self, bug: Bug) -> bool {
         self.0 & 1 << bug as u32 != 0
     }
 
-    /// The mistakes that are made.
+    /// The enabled mistakes.
     pub fn iter(self) -> impl Iterator<Item = Bug> {
         Bug::ALL.into_iter().filter(move |bug| self.has(*bug))
     }

@@ -1,18 +1,18 @@
-//! What has happened lately: to do a thing once that is asked for again and again.
+//! Recent keys: deduplicates requests.
 
 use std::collections::BTreeMap;
 
 use crate::time::Instant;
 
-/// Below this many entries it is not worth looking for old ones.
+/// Below this number of entries expired ones are not removed.
 const SMALL: usize = 256;
 
-/// Keys that are remembered, each until its time.
+/// Recent keys, each remembered until its time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dedup<K> {
     until: BTreeMap<K, Instant>,
-    /// How many entries make it look for those that may be forgotten. Doubles with what it has to keep, so that a
-    /// look costs little per entry.
+    /// The number of entries that triggers the removal of expired ones. Doubles with what remains, so that
+    /// removal costs little per entry.
     look_at: usize,
 }
 
@@ -26,7 +26,7 @@ impl<K> Default for Dedup<K> {
 }
 
 impl<K: Ord> Dedup<K> {
-    /// Whether the key is not remembered. From now on it is, until the given time.
+    /// Whether the key is not remembered. It is remembered from now on, until the given time.
     pub fn is_new(&mut self, key: K, until: Instant, now: Instant) -> bool {
         if self.until.get(&key).is_some_and(|until| *until > now) {
             return false;
@@ -50,7 +50,7 @@ mod tests {
         assert!(recent.is_new("a", Instant(10), Instant(0)));
         assert!(
             !recent.is_new("a", Instant(99), Instant(9)),
-            "and that does not prolong it"
+            "a repeated key does not extend its time"
         );
         assert!(recent.is_new("b", Instant(10), Instant(9)));
         assert!(recent.is_new("a", Instant(20), Instant(10)));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_forgotten() {
+    fn expired_keys_are_removed() {
         let mut recent = Dedup::default();
         for time in 0..100_000 {
             assert!(recent.is_new(time, Instant(time + 1_000), Instant(time)));

@@ -1,12 +1,12 @@
-//! Errors: definite or unknown, never a lie.
+//! Errors: definite or unknown, never false.
 //!
-//! A *definite* error promises that nothing was written and nothing will be. An *unknown* one says that it may have
-//! been, or may yet be. Every message names the thing and the remedy. The variants are part of the client protocol:
-//! they are only ever appended.
+//! A *definite* error promises that nothing was written and nothing will be. An *unknown* one means that it
+//! may have been, or may yet be. Every message names its subject and the remedy. The variants are part of the
+//! client protocol: they are only ever appended.
 
 use serde::{Deserialize, Serialize};
 
-/// What an operation can answer instead of a result. Python sees one exception class per variant.
+/// The error of an operation. Python has one exception class per variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
     /// Fewer replicas, or members of a Raft group, are alive than are required. Nothing was written.
@@ -14,54 +14,54 @@ pub enum Error {
         "{required} replica(s) required but only {alive} alive: lower the consistency level or restart a replica"
     )))]
     Unavailable {
-        /// How many the level asks for, or a majority of the group is.
+        /// The number that the level requires, or a majority of the group.
         required: u8,
-        /// How many of the key's replicas, or of the group's members, can be reached.
+        /// The number of the key's replicas, or of the group's members, that are reachable.
         alive: u8,
-        /// What lacks them and what to do; `None` where it is a level's replicas.
+        /// What lacks them and the remedy; `None` for a level's replicas.
         reason: Option<String>,
     },
-    /// The node has more work than it admits. Nothing was written.
+    /// The node has more pending work than it admits. Nothing was written.
     #[error("{0}")]
     Overloaded(String),
-    /// The deadline passed with fewer acknowledgements than required, or it is known before that there will not be
-    /// enough. The write may or may not take effect.
+    /// The deadline passed with fewer acknowledgements than required, or there can no longer be enough. The
+    /// write may or may not take effect.
     #[error(
         "{} with {acked} of {required} acknowledgement(s): the write may still take effect; read before retrying",
         reason.as_ref().map_or_else(|| "timed out".to_owned(), |reason| format!("{reason},"))
     )]
     OutcomeUnknown {
-        /// How many replicas have it durably, for certain.
+        /// The number of replicas known to have it durably.
         acked: u8,
-        /// How many the level asks for.
+        /// The number that the level requires.
         required: u8,
-        /// Why there will not be enough; `None` when the time was up.
+        /// Why there cannot be enough; `None` after a timeout.
         reason: Option<String>,
     },
     /// The deadline passed before enough replicas answered a read.
     #[error("read timed out with {answered} of {required} answer(s): retry, or lower the consistency level")]
     ReadTimeout {
-        /// How many replicas answered.
+        /// The number of replicas that answered.
         answered: u8,
-        /// How many the level asks for.
+        /// The number that the level requires.
         required: u8,
     },
-    /// An argument makes no sense.
+    /// An argument is invalid.
     #[error("{0}")]
     InvalidArgument(String),
-    /// A key, value or number of siblings is beyond the limit.
+    /// A key, value or number of siblings exceeds a limit.
     #[error("{what} is {size} but the limit is {limit}: {remedy}")]
     LimitExceeded {
-        /// Of what.
+        /// What is too large.
         what: String,
-        /// How large it is.
+        /// Its size.
         size: u64,
-        /// How large it may be.
+        /// The limit.
         limit: u64,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// There is no such keyspace or node.
+    /// The keyspace or node does not exist.
     #[error("{0}")]
     NotFound(String),
     /// The keyspace exists with other settings.
@@ -73,7 +73,7 @@ pub enum Error {
     /// A stored record fails its checksum.
     #[error("{0}")]
     CorruptRecord(String),
-    /// No connection to any node, or it broke before the request was sent. Nothing was written.
+    /// No connection to any node, or the connection broke before the request was sent. Nothing was written.
     #[error("{0}")]
     ConnectionLost(String),
     /// The peer speaks another protocol version or belongs to another cluster.
@@ -82,31 +82,31 @@ pub enum Error {
     /// The client or the node is shutting down. Nothing was written.
     #[error("{0}")]
     Closed(String),
-    /// A conditional write found another version than it asked for. Nothing of its batch was written.
+    /// A conditional write found another version than required. Nothing of its batch was written.
     #[error(
         "the condition on key {key} does not hold: {}: read it and decide again",
         current.map_or_else(|| "it is absent".to_owned(), |version| format!("its version is {version}"))
     )]
     ConditionFailed {
-        /// Which key, readable.
+        /// The key, in text form.
         key: String,
-        /// Its version now; `None` if it is absent.
+        /// Its current version; `None` if it is absent.
         current: Option<u64>,
     },
-    /// The session that a command belongs to is no more, or does not keep its answer any longer. The command was not executed
-    /// by this attempt and will not be; whether an earlier one was executed cannot be known from here.
+    /// The session of a command has expired, or no longer stores its answer. The command was not executed by
+    /// this attempt and will not be; whether an earlier one was executed is unknown.
     #[error("{0}")]
     SessionExpired(String),
-    /// The node's configuration does not allow it. Nothing was done.
+    /// The node's configuration does not permit it. Nothing was done.
     #[error("{0}")]
     PermissionDenied(String),
-    /// Nobody listens at a node's address: its program does not run. Nothing was written.
+    /// No process listens at a node's address. Nothing was written.
     #[error("{0}")]
     ConnectionRefused(String),
 }
 
 impl Error {
-    /// Bytes of its words.
+    /// The size of its text.
     pub fn size(&self) -> usize {
         match self {
             Error::Unavailable { reason, .. } | Error::OutcomeUnknown { reason, .. } => {
@@ -135,7 +135,7 @@ impl Error {
         Error::InvalidArgument(message.into())
     }
 
-    /// An [`Error::Unavailable`]: fewer replicas can be reached than the level asks for.
+    /// An [`Error::Unavailable`]: fewer replicas are reachable than the level requires.
     pub fn unavailable(required: u8, alive: u8) -> Self {
         Error::Unavailable {
             required,
@@ -144,7 +144,8 @@ impl Error {
         }
     }
 
-    /// An [`Error::Unavailable`]: no leader of a Raft group with so many voters was found, mostly for want of a majority.
+    /// An [`Error::Unavailable`]: no leader was found of a Raft group with this many voters, usually for lack
+    /// of a majority.
     pub fn no_leader(group: &str, voters: usize, required: u8, alive: u8) -> Self {
         let reason = if alive < required {
             format!(
@@ -164,7 +165,7 @@ impl Error {
         }
     }
 
-    /// Whether it is certain that the operation has had and will have no effect.
+    /// Whether it is certain that the operation had no effect and will have none.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Error::OutcomeUnknown { .. } | Error::SessionExpired(_))
     }

@@ -1,99 +1,100 @@
-//! Files of rows: how a group's state travels whole, from the node that has it to one that needs it.
+//! Files of rows: transfer a group's whole state between nodes.
 //!
-//! A file holds all rows of a table that begin with one prefix, as they were at one moment. It is made by
-//! [`FileTask::Save`], read in parts and sent, put together again on the other side by [`FileTask::Write`] and
-//! [`FileTask::Seal`], and takes the place of the rows there with [`FileTask::Load`]. Only rows leave and enter a file:
-//! what is in it is the store's own affair, the same on every node.
+//! A file holds all rows of a table with one prefix, as of one moment. It is created by [`FileTask::Save`],
+//! read and sent in chunks, assembled on the receiver by [`FileTask::Write`] and [`FileTask::Seal`], and
+//! replaces the rows there with [`FileTask::Load`]. Only rows enter and leave a file: its format is the
+//! store's own, the same on every node.
 //!
-//! A role asks with the effect `Files` and is answered with the event `Files`. Tasks of one owner are performed one after the other, in the order
-//! in which they were asked for; those of different owners side by side.
+//! A role uses the effect `Files`; its result is the event `Files`. Tasks of one owner are performed in
+//! order; those of different owners concurrently.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Table;
 
-/// The name of a file on its node.
+/// The id of a file on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId {
-    /// Whose it is: a group.
+    /// Its owner: a group.
     pub owner: u64,
-    /// Which of the owner's.
+    /// Its number.
     pub number: u64,
 }
 
-/// Something to do with a file.
+/// A file operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FileTask {
-    /// Copy all rows of a table that begin with a prefix to a new file, durably. The copy is one moment's view, not
-    /// before the effect was performed: each `ApplyRows` effect that was performed before is
-    /// in it whole, a later one whole or not at all. The value of the row `marker` that is in the copy, and in the
-    /// answer, tells which.
+    /// Copy all rows of a table with a prefix to a new file, durably. The copy is as of one moment, not
+    /// before the effect was performed: it includes each earlier `ApplyRows` effect entirely, and a later one
+    /// entirely or not at all. The value of the row `marker` in the copy, and in the result, identifies the
+    /// moment.
     Save {
-        /// The file; one of this name is replaced.
+        /// The file; an existing one is replaced.
         file: FileId,
-        /// Of which table.
+        /// The table.
         table: Table,
-        /// How the keys of the rows begin.
+        /// The prefix of the rows' keys.
         prefix: Bytes,
-        /// The key of the row that the answer is to have; it begins with the prefix.
+        /// The key of the row to return; it begins with the prefix.
         marker: Bytes,
     },
-    /// A part of a file that was saved or sealed.
+    /// Read a chunk of a file that was saved or sealed.
     Read {
         /// The file.
         file: FileId,
-        /// Where the part begins, in bytes.
+        /// The offset in bytes.
         offset: u64,
-        /// Its length in bytes; it is shorter where the file ends.
+        /// The length in bytes; fewer at the end of the file.
         length: u32,
     },
-    /// Put a part into a file. Not durable before [`Seal`](FileTask::Seal): a crash takes a file that is not sealed.
+    /// Write a chunk into a file. Not durable before [`Seal`](FileTask::Seal): a crash deletes an unsealed
+    /// file.
     Write {
         /// The file.
         file: FileId,
-        /// Where the part begins, in bytes: not behind the end of what is there. 0 begins the file anew.
+        /// The offset in bytes: not beyond the current end. 0 starts the file over.
         offset: u64,
-        /// The part.
+        /// The chunk.
         bytes: Bytes,
     },
-    /// All parts are there: check size and checksum over the whole, and make it durable. A file that does not pass is
-    /// forgotten.
+    /// All chunks are written: verify size and checksum of the whole, and make it durable. A file that fails
+    /// is deleted.
     Seal {
         /// The file.
         file: FileId,
-        /// Bytes it must have.
+        /// Its size in bytes.
         size: u64,
-        /// XXH3, 64 bits, over all of it.
+        /// XXH3, 64 bits, over all bytes.
         checksum: u64,
     },
-    /// Put the rows of a file that was saved or sealed in the place of all rows of the table with this prefix: in
-    /// slices, between other work. The row `marker` goes first and comes last, so a crash in the middle (or a
-    /// disk without room) leaves it absent, beside any part of the other rows; then the role loads again. Once this is
-    /// answered, everything survives a crash. A damaged file is found out before anything is changed.
+    /// Replace all rows of the table with this prefix by the rows of a file that was saved or sealed: in
+    /// slices, between other work. The row `marker` is deleted first and written last, so a crash in the
+    /// middle (or a full disk) leaves it absent, beside any part of the other rows; then the role loads
+    /// again. On completion, everything is durable. A damaged file is detected before anything is changed.
     ///
-    /// Until the answer the role neither derives rows with this prefix nor relies on reading them.
+    /// Until completion the role neither applies rows with this prefix nor relies on reading them.
     Load {
         /// The file.
         file: FileId,
-        /// Into which table: the one that it was saved from.
+        /// The table from which it was saved.
         table: Table,
-        /// How the keys of the rows begin: as when it was saved.
+        /// The prefix of the rows' keys, as when it was saved.
         prefix: Bytes,
-        /// The key of the row that is there only if all are; it begins with the prefix.
+        /// The key of the row that is present only if all are; it begins with the prefix.
         marker: Bytes,
     },
-    /// Forget all files of the owner but this one, if any.
+    /// Delete all files of the owner except this one, if any.
     Keep {
-        /// Whose.
+        /// The owner.
         owner: u64,
-        /// The one to keep.
+        /// The file to keep.
         number: Option<u64>,
     },
 }
 
 impl FileTask {
-    /// Whose files it is about.
+    /// The owner of the file.
     pub fn owner(&self) -> u64 {
         match self {
             FileTask::Save { file, .. }
@@ -106,29 +107,29 @@ impl FileTask {
     }
 }
 
-/// That it is done.
+/// The result of a completed file task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FileDone {
-    /// The file is there, durably.
+    /// The file is durable.
     Saved {
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
-        /// XXH3, 64 bits, over all of them.
+        /// XXH3, 64 bits, over all bytes.
         checksum: u64,
-        /// The value of the row `marker` in it.
+        /// The value of its row `marker`.
         marker: Option<Bytes>,
     },
-    /// The part: what was asked for, or less where the file ends.
+    /// The chunk; shorter than requested at the end of the file.
     Chunk(Bytes),
-    /// The part is in.
+    /// The chunk is written.
     Written,
-    /// The file was checked.
+    /// The file was verified.
     Sealed {
-        /// Whether it is what was announced, and durable. If not, it is forgotten.
+        /// Whether it is as announced, and durable. If not, it is deleted.
         intact: bool,
     },
-    /// The rows are in place, durably.
+    /// The rows are replaced, durably.
     Loaded,
-    /// The others are forgotten.
+    /// The other files are deleted.
     Kept,
 }

@@ -1,4 +1,4 @@
-//! Hybrid logical clocks: timestamps that stay close to the wall clock and never run against causality.
+//! Hybrid logical clocks: timestamps close to the wall clock that respect causality.
 //!
 //! Wall clocks of different machines disagree, and may jump back. A hybrid clock (Kulkarni, Demirbas, Madappa, Avva,
 //! Leone: "Logical physical clocks", 2014) follows the wall clock while that moves ahead, and otherwise counts: each
@@ -6,15 +6,15 @@
 //! states that it receives, so that a write that follows another is also later in time, which is what
 //! last-write-wins needs to be fair.
 //!
-//! A clock that is set far ahead would drag all others with it, for good. So a remote timestamp that is more than
-//! `max_offset` ahead of the local wall clock is not adopted, and the caller is told, to raise an event.
+//! A clock that is far ahead would drag all others with it, for good. So a remote timestamp that is more than
+//! `max_offset` ahead of the local wall clock is not adopted, and the caller is notified, to report an event.
 //!
-//! A clock is not stored. It begins anew with each start, and a wall clock that was set back meanwhile may then issue
-//! timestamps that are lower than earlier ones. That is enough for last-write-wins: timestamps are only ever compared
-//! among the siblings of one key, and what a write replaces is no sibling of it. Before a replica gives a write its
-//! timestamp, it adopts those of the siblings that it has of the key (see `quorum/replica/merge.rs`), so that a write is
-//! also later than the siblings that it has left standing. What is left are writes that had not met, on two replicas
-//! whose wall clocks disagree; between those no stored mark would decide better.
+//! A clock is not stored. It starts over at each start, and after the wall clock was set back it may issue
+//! lower timestamps than before. That is enough for last-write-wins: timestamps are only ever compared among
+//! the siblings of one key, and what a write replaces is not a sibling of it. Before a replica assigns a
+//! write its timestamp, it adopts those of its siblings of the key (see `quorum/replica/merge.rs`), so that a
+//! write is also later than the siblings that it leaves in place. The remaining cases are concurrent writes on
+//! two replicas whose wall clocks disagree; no stored mark would decide better between those.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::WallTime;
 
-/// How far ahead of the local wall clock a remote timestamp may be, unless configured otherwise.
+/// The default limit of how far a remote timestamp may be ahead of the local wall clock.
 pub const MAX_CLOCK_OFFSET: Duration = Duration::from_millis(500);
 
 /// A hybrid timestamp. Timestamps of one clock never repeat; those of different clocks may be equal.
@@ -54,15 +54,15 @@ impl Timestamp {
     }
 }
 
-/// What came of a remote timestamp.
+/// The result of observing a remote timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "a clock too far ahead is an event"]
+#[must_use = "a clock that is too far ahead must be reported"]
 pub enum Observed {
     /// This clock will issue later timestamps only.
     Adopted,
     /// The remote clock is `ahead` of the local wall clock, more than allowed. This clock is unchanged.
     TooFarAhead {
-        /// By how much.
+        /// The difference.
         ahead: Duration,
     },
 }
@@ -85,8 +85,8 @@ impl HybridClock {
         self.last
     }
 
-    /// Takes note of a timestamp that another clock issued. One that is more than `max_offset` ahead of the local
-    /// wall clock `now` is not adopted.
+    /// Observes a timestamp of another clock. One that is more than `max_offset` ahead of the local wall
+    /// clock `now` is not adopted.
     pub fn observe(&mut self, remote: Timestamp, now: WallTime, max_offset: Duration) -> Observed {
         let ahead = Duration::from_micros(remote.wall.0.saturating_sub(now.0));
         if ahead > max_offset {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_the_wall_clock_and_counts_while_that_stands_or_goes_back() {
+    fn it_follows_the_wall_clock_and_counts_while_that_stops_or_goes_back() {
         let mut clock = HybridClock::default();
         assert_eq!(clock.tick(WallTime(10)), at(10, 0));
         assert_eq!(clock.tick(WallTime(10)), at(10, 1));

@@ -1,10 +1,11 @@
 //! Identities. Each is a newtype, so that a node cannot be mistaken for a replica or a keyspace.
 //!
 //! * A **node** is a member of the topology, numbered once and never renumbered: `NodeId(1)` is shown as `n1`.
-//! * A **replica** id is the node's number and 48 random bits. One is drawn when a data directory is created and names
-//!   that directory for good: peers refuse a node that comes back with another one. The dots of version vectors,
-//!   `(replica, counter)`, carry ids that are drawn more often: whenever a node may have forgotten a dot that it gave
-//!   out, after a crash for instance. A number under an id then means "everything up to here" wherever it is seen.
+//! * A **replica** id is the node's number and 48 random bits. One is drawn when a data directory is created
+//!   and identifies that directory permanently: peers reject a node that returns with another one. The dots
+//!   of version vectors, `(replica, counter)`, carry ids that are drawn more often: whenever a node may have
+//!   forgotten a dot that it issued, such as after a crash. A number under an id then always means
+//!   "everything up to here".
 //! * A **boot** is one run of the node's process. It belongs to sessions only.
 //! * A **cluster** id keeps the nodes and data directories of two clusters apart.
 
@@ -41,7 +42,7 @@ impl FromStr for NodeId {
     }
 }
 
-/// A data directory of a node, or the memory that a node has of its dots: the node's number in the upper 16 bits, 48
+/// A data directory of a node, or the node's memory of its dots: the node's number in the upper 16 bits, 48
 /// random bits below.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
@@ -52,7 +53,7 @@ impl ReplicaId {
         ReplicaId(u64::from(node.0) << 48 | incarnation & 0xffff_ffff_ffff)
     }
 
-    /// The node that it belongs to.
+    /// Its node.
     pub fn node(self) -> NodeId {
         NodeId((self.0 >> 48) as u16)
     }
@@ -74,12 +75,12 @@ impl fmt::Debug for ReplicaId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub u64);
 
-/// Keeps clusters apart: 128 random bits, or the hash of a name that an operator gave.
+/// Distinguishes clusters: 128 random bits, or the hash of a name given by an operator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
 
 impl ClusterId {
-    /// The id of the cluster that an operator calls `name`.
+    /// The id of the cluster with this name.
     pub fn from_name(name: &str) -> Self {
         ClusterId(xxhash_rust::xxh3::xxh3_128(name.as_bytes()))
     }

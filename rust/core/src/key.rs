@@ -1,25 +1,25 @@
-//! Keys, and the byte strings that they are stored under.
+//! Keys, and their encoding in stores.
 //!
 //! A key is a **partition** (it alone decides which nodes store the record) and an optional **sort** part, which
 //! orders the records inside a partition. Keys compare by partition, then "no sort part" before any, then by sort
 //! part, bytes as unsigned numbers.
 //!
-//! A store compares plain bytes, so a key is stored in a coding whose byte order is the keys' own order and which
-//! ends by itself, so that one part can follow another. Only the zero byte needs care, since the end of a part must
-//! sort before every byte that could follow. The textbook escape doubles each zero byte, and 1,024 of them would
-//! not fit into the 1,982 bytes that LMDB allows. So a *run* of zeros is coded as `00` and one byte, which says how
-//! long the run is and what comes after it:
+//! A store compares plain bytes, so keys have an encoding whose byte order is the keys' own order and which
+//! is self-terminating, so that another part can follow. Only the zero byte needs care, since the end of a
+//! part must sort before every byte that could follow. The usual escape doubles each zero byte, and 1,024 of
+//! them would not fit into the 1,982 bytes that LMDB allows. So a *run* of zeros is encoded as `00` and one
+//! byte, which gives the length of the run and what comes after it:
 //!
 //! ```text
 //! 00..=7f   the part ends after this many zeros                 more zeros sort later:   ascending
-//! 80        128 zeros, and the part goes on in any way
+//! 80        128 zeros, and the part continues arbitrarily
 //! 81..=ff   (256 - byte) zeros, then a byte that is not zero    more zeros sort earlier: descending
 //! ```
 //!
-//! The three groups stand in the right order too: of two strings that agree up to a run of zeros, one that ends in
-//! it is smaller than one that goes on with a non-zero byte, however many zeros either has. Every key has exactly
-//! one encoding, and [`Key::decode`] refuses all other bytes. The worst key alternates zeros with other bytes and
-//! grows by a half, to [`MAX_ENCODED_KEY`].
+//! The three groups are in the right order too: of two strings that agree up to a run of zeros, one that ends
+//! in it is smaller than one that continues with a non-zero byte, however many zeros either has. Every key
+//! has exactly one encoding, and [`Key::decode`] rejects all other bytes. The worst key alternates zeros with
+//! other bytes and grows by a half, to [`MAX_ENCODED_KEY`].
 
 use std::fmt;
 use std::ops::Range;
@@ -32,22 +32,22 @@ use crate::ids::KeyspaceId;
 
 /// The largest value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
-/// The most bytes of a key's partition and sort part together.
+/// The maximum size of a key's partition and sort part together.
 pub const MAX_KEY: usize = 1024;
 
-/// The most bytes of an encoded key: half as much again, two ends and the mark between them.
+/// The maximum size of an encoded key: half as much again, two ends and the mark between them.
 pub const MAX_ENCODED_KEY: usize = MAX_KEY + MAX_KEY / 2 + 2 * END + 1;
 
 /// The bytes of a part's end: `00` and a run byte.
 const END: usize = 2;
 
-/// Stands between the parts.
+/// Separates the parts.
 const NO_SORT: u8 = 0;
 const SORT_FOLLOWS: u8 = 1;
 
-/// How many zeros the run byte [`RUN_GOES_ON`] stands for: one more than any other run byte can.
+/// The number of zeros that the run byte [`RUN_CONTINUES`] stands for: one more than any other run byte.
 const LONGEST_RUN: usize = 128;
-const RUN_GOES_ON: u8 = 128;
+const RUN_CONTINUES: u8 = 128;
 
 /// Why bytes are not a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -63,12 +63,12 @@ pub enum KeyError {
         /// [`MAX_KEY`].
         limit: usize,
     },
-    /// Stored or received bytes that no key encodes to.
+    /// Stored or received bytes that do not encode a key.
     #[error("malformed encoded key {bytes}: {reason}")]
     Malformed {
         /// The bytes, in hexadecimal, cut after 64 of them.
         bytes: String,
-        /// What is wrong with them.
+        /// The reason.
         reason: &'static str,
     },
 }
@@ -88,7 +88,7 @@ impl From<KeyError> for Error {
     }
 }
 
-/// What a record is stored under. The partition is not empty and both parts together are at most [`MAX_KEY`] bytes.
+/// The key of a record. The partition is not empty and both parts together are at most [`MAX_KEY`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedKey")]
 pub struct Key {
@@ -96,7 +96,7 @@ pub struct Key {
     sort: Option<Bytes>,
 }
 
-/// A key off the wire, whose sizes nobody has looked at yet.
+/// A received key whose size has not been checked.
 #[derive(Deserialize)]
 struct UncheckedKey {
     partition: Bytes,
@@ -141,7 +141,7 @@ impl Key {
         Key::new(partition, None)
     }
 
-    /// The part that decides where the record lives.
+    /// The part that decides which nodes store the record.
     pub fn partition(&self) -> &Bytes {
         &self.partition
     }
@@ -151,12 +151,12 @@ impl Key {
         self.sort.as_ref()
     }
 
-    /// Bytes of both parts.
+    /// The size of both parts.
     pub fn size(&self) -> usize {
         self.partition.len() + self.sort.as_ref().map_or(0, Bytes::len)
     }
 
-    /// The key as bytes that sort as keys do; at most [`MAX_ENCODED_KEY`].
+    /// The encoding, which sorts as keys do; at most [`MAX_ENCODED_KEY`] bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size() + 16);
         self.encode_into(&mut out);
@@ -174,10 +174,10 @@ impl Key {
         }
     }
 
-    /// The key that [`Key::encode`] made these bytes of.
+    /// Decodes a key.
     ///
     /// # Errors
-    /// [`KeyError`], for bytes that no key encodes to.
+    /// [`KeyError`], for bytes that do not encode a key.
     pub fn decode(encoded: &[u8]) -> Result<Self, KeyError> {
         let malformed = |reason| malformed(encoded, reason);
         let (partition, rest) = decode_part(encoded).map_err(malformed)?;
@@ -188,7 +188,7 @@ impl Key {
                 (Some(sort), rest)
             }
             Some(_) => return Err(malformed("unknown mark after the partition")),
-            None => return Err(malformed("it stops after the partition")),
+            None => return Err(malformed("it ends after the partition")),
         };
         if !rest.is_empty() {
             return Err(malformed("bytes follow its end"));
@@ -223,8 +223,8 @@ impl TryFrom<&str> for Key {
     }
 }
 
-/// Where `key`'s record stands in [`Table::Records`](crate::store::Table::Records): all keys of a keyspace together,
-/// in key order.
+/// The key of `key`'s record in [`Table::Records`](crate::store::Table::Records): all keys of a keyspace are
+/// contiguous, in key order.
 pub fn record_key(keyspace: KeyspaceId, key: &Key) -> Bytes {
     let mut out = BytesMut::with_capacity(4 + key.size() + 16);
     out.put_u32(keyspace.0);
@@ -232,14 +232,14 @@ pub fn record_key(keyspace: KeyspaceId, key: &Key) -> Bytes {
     out.freeze()
 }
 
-/// What [`record_key`] was made of.
+/// Decodes a [`record_key`].
 ///
 /// # Errors
-/// [`KeyError`], for bytes that it does not make.
+/// [`KeyError`], for other bytes.
 pub fn decode_record_key(bytes: &[u8]) -> Result<(KeyspaceId, Key), KeyError> {
     let (keyspace, key) = bytes
         .split_first_chunk()
-        .ok_or_else(|| malformed(bytes, "it stops within the keyspace id"))?;
+        .ok_or_else(|| malformed(bytes, "it ends within the keyspace id"))?;
     Ok((KeyspaceId(u32::from_be_bytes(*keyspace)), Key::decode(key)?))
 }
 
@@ -248,8 +248,8 @@ pub fn counter_row(keyspace: KeyspaceId) -> Bytes {
     format!("counter/{}", keyspace.0).into()
 }
 
-/// Where `key` stands in [`Table::TokenIndex`](crate::store::Table::TokenIndex): all keys of a keyspace together, in
-/// ring order.
+/// The key of `key` in [`Table::TokenIndex`](crate::store::Table::TokenIndex): all keys of a keyspace are
+/// contiguous, in ring order.
 pub fn index_key(keyspace: KeyspaceId, token: u64, key: &Key) -> Bytes {
     let mut out = BytesMut::with_capacity(12 + key.size() + 16);
     out.put_u32(keyspace.0);
@@ -258,12 +258,12 @@ pub fn index_key(keyspace: KeyspaceId, token: u64, key: &Key) -> Bytes {
     out.freeze()
 }
 
-/// What [`index_key`] was made of.
+/// Decodes an [`index_key`].
 ///
 /// # Errors
-/// [`KeyError`], for bytes that it does not make.
+/// [`KeyError`], for other bytes.
 pub fn decode_index_key(bytes: &[u8]) -> Result<(KeyspaceId, u64, Key), KeyError> {
-    let short = || malformed(bytes, "it stops within the keyspace id or the token");
+    let short = || malformed(bytes, "it ends within the keyspace id or the token");
     let (keyspace, rest) = bytes.split_first_chunk().ok_or_else(short)?;
     let (token, key) = rest.split_first_chunk().ok_or_else(short)?;
     Ok((
@@ -273,8 +273,8 @@ pub fn decode_index_key(bytes: &[u8]) -> Result<(KeyspaceId, u64, Key), KeyError
     ))
 }
 
-/// The rows of [`Table::Records`](crate::store::Table::Records) from `start` (included) to `end` (excluded); `None`
-/// is the keyspace's first or last key. Empty when `end` is not after `start`.
+/// The rows of [`Table::Records`](crate::store::Table::Records) from `start` (inclusive) to `end`
+/// (exclusive); `None` is the keyspace's first or last key. Empty when `end` is not after `start`.
 pub fn record_range(keyspace: KeyspaceId, start: Option<&Key>, end: Option<&Key>) -> Range<Bytes> {
     let start = match start {
         Some(key) => record_key(keyspace, key),
@@ -283,13 +283,14 @@ pub fn record_range(keyspace: KeyspaceId, start: Option<&Key>, end: Option<&Key>
     let end = match (end, keyspace.0.checked_add(1)) {
         (Some(key), _) => record_key(keyspace, key),
         (None, Some(next)) => Bytes::copy_from_slice(&next.to_be_bytes()),
-        // The last keyspace has no successor, but a run of ff longer than a key may be sorts after all of its keys.
+        // The last keyspace has no successor, but a run of ff longer than any key sorts after all of its
+        // keys.
         (None, None) => Bytes::from_static(&[0xff; 4 + MAX_KEY + 1]),
     };
     start..end
 }
 
-/// Writes one part and its end.
+/// Encodes one part and its end.
 fn encode_part(part: &[u8], out: &mut BytesMut) {
     let mut rest = part;
     loop {
@@ -304,7 +305,7 @@ fn encode_part(part: &[u8], out: &mut BytesMut) {
         out.put_u8(0);
         rest = &rest[run..];
         if run == LONGEST_RUN {
-            out.put_u8(RUN_GOES_ON);
+            out.put_u8(RUN_CONTINUES);
         } else if rest.is_empty() {
             out.put_u8(run as u8);
             return;
@@ -314,7 +315,7 @@ fn encode_part(part: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// One part, and what follows its end.
+/// Decodes one part; returns what follows its end.
 fn decode_part(encoded: &[u8]) -> Result<(Bytes, &[u8]), &'static str> {
     let mut part = BytesMut::with_capacity(encoded.len());
     let mut rest = encoded;
@@ -324,19 +325,19 @@ fn decode_part(encoded: &[u8]) -> Result<(Bytes, &[u8]), &'static str> {
             .position(|byte| *byte == 0)
             .ok_or("a part has no end")?;
         part.put_slice(&rest[..plain]);
-        let run = *rest.get(plain + 1).ok_or("it stops within a run of zeros")?;
+        let run = *rest.get(plain + 1).ok_or("it ends within a run of zeros")?;
         rest = &rest[plain + 2..];
-        if run < RUN_GOES_ON {
+        if run < RUN_CONTINUES {
             part.put_bytes(0, usize::from(run));
             return Ok((part.freeze(), rest));
         }
         part.put_bytes(0, 256 - usize::from(run));
-        if run > RUN_GOES_ON && matches!(rest.first(), None | Some(0)) {
-            return Err("a run of zeros is not coded as one");
+        if run > RUN_CONTINUES && matches!(rest.first(), None | Some(0)) {
+            return Err("a run of zeros is not encoded as one");
         }
-        // No key is that long: stop before many short runs of a hostile string grow into a large one.
+        // Stop before many short runs of a hostile string grow into a large part.
         if part.len() > MAX_KEY {
-            return Err("a part is longer than a key may be");
+            return Err("a part is longer than the maximum key");
         }
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What LMDB allows with `longer-keys`.
+/// LMDB's limit with `longer-keys`.
 const LMDB_MAX_KEY: usize = 1982;
 
 /// Parts made of runs, so that zeros, their neighbours and prefixes of one another are common.
@@ -35,7 +35,7 @@ fn key() -> impl Strategy<Value = Key> {
     })
 }
 
-/// Two keys that share a prefix of the partition, or all of it, more often than chance would have it.
+/// Two keys that share a prefix of the partition, or all of it, more often than random ones.
 fn neighbours() -> impl Strategy<Value = (Key, Key)> {
     (key(), key(), 0..MAX_KEY, any::<bool>()).prop_map(|(a, b, cut, same_partition)| {
         let shared = a.partition.slice(..cut.min(a.partition.len()));
@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded(key in key(), keyspace: u32, token: u64) {
+    fn keys_round_trip(key in key(), keyspace: u32, token: u64) {
         let keyspace = KeyspaceId(keyspace);
         prop_assert_eq!(Key::decode(&key.encode()).unwrap(), key.clone());
         prop_assert_eq!(decode_record_key(&record_key(keyspace, &key)).unwrap(), (keyspace, key.clone()));
@@ -69,11 +69,11 @@ proptest! {
     }
 
     #[test]
-    fn no_encoding_is_the_beginning_of_another((a, b) in neighbours()) {
+    fn no_encoding_is_a_prefix_of_another((a, b) in neighbours()) {
         prop_assert!(a == b || !b.encode().starts_with(&a.encode()));
     }
 
-    /// Bytes close to an encoding, so that the decoder gets past the first of them.
+    /// Bytes close to an encoding, to reach the later parts of the decoder.
     #[test]
     fn every_key_has_one_encoding(key in key(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let mut bytes = key.encode().to_vec();
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn no_key_is_longer_than_promised(bytes in vec(0..2u8, 1..=MAX_KEY), split: prop::sample::Index) {
+    fn no_encoding_exceeds_the_maximum(bytes in vec(0..2u8, 1..=MAX_KEY), split: prop::sample::Index) {
         let bytes = Bytes::from(bytes);
         let split = split.index(bytes.len()) + 1;
         let key = Key::new(bytes.slice(..split), Some(bytes.slice(split..))).unwrap();
@@ -181,7 +181,7 @@ fn golden_bytes() {
 }
 
 #[test]
-fn empty_and_long_keys_are_refused_with_the_size_and_the_limit() {
+fn empty_and_long_keys_are_rejected_with_the_size_and_the_limit() {
     assert_eq!(Key::of(Bytes::new()), Err(KeyError::EmptyPartition));
     let long = Key::new(vec![b'x'; MAX_KEY], Some(Bytes::from_static(b"y"))).unwrap_err();
     assert_eq!(
@@ -204,7 +204,7 @@ fn empty_and_long_keys_are_refused_with_the_size_and_the_limit() {
 }
 
 #[test]
-fn a_key_off_the_wire_is_checked() {
+fn a_received_key_is_checked() {
     let good = Key::new("p", Some(Bytes::from_static(b"s"))).unwrap();
     let bytes = postcard::to_stdvec(&good).unwrap();
     assert_eq!(postcard::from_bytes::<Key>(&bytes).unwrap(), good);
@@ -215,7 +215,7 @@ fn a_key_off_the_wire_is_checked() {
 }
 
 #[test]
-fn malformed_bytes_are_named() {
+fn malformed_bytes_are_reported() {
     for (bytes, reason) in [
         (&b""[..], "no end"),
         (b"abc", "no end"),
@@ -223,8 +223,8 @@ fn malformed_bytes_are_named() {
         (b"abc\0\0", "after the partition"),
         (b"abc\0\0\x07", "unknown mark"),
         (b"abc\0\0\0x", "follow"),
-        (b"abc\0\xff", "not coded"),
-        (b"abc\0\xff\0\0\0", "not coded"),
+        (b"abc\0\xff", "not encoded"),
+        (b"abc\0\xff\0\0\0", "not encoded"),
     ] {
         let error = Key::decode(bytes).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");

@@ -1,7 +1,7 @@
-//! Consistency levels: how many replicas must answer before an operation counts.
+//! Consistency levels: how many replicas must answer before an operation succeeds.
 //!
-//! With N replicas, a read that waits for R of them and a write that waited for W of them have at least one replica
-//! in common exactly when R + W > N. That is all there is to tunable consistency; everything else is about which
+//! With N replicas, a read that waits for R of them and a write that waited for W of them have at least one
+//! replica in common exactly when R + W > N. That is the core of tunable consistency; the rest is about which
 //! replica that is and what it knows.
 
 use std::fmt;
@@ -29,10 +29,10 @@ pub enum Level {
 }
 
 impl Level {
-    /// How many of `replicas` must answer.
+    /// The number of `replicas` that must answer.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the level asks for none, or for more than there are.
+    /// [`Error::InvalidArgument`] when the level requires none, or more than there are.
     pub fn required(self, replicas: u8) -> Result<u8, Error> {
         let required = match self {
             Level::One => 1,
@@ -44,7 +44,7 @@ impl Level {
         };
         if required == 0 {
             return Err(Error::invalid(
-                "consistency 0 would wait for nobody: use 1 or more".to_owned(),
+                "consistency 0 waits for no replica: use 1 or more".to_owned(),
             ));
         }
         if required > replicas {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_beyond_the_replicas_are_refused() {
+    fn levels_beyond_the_replicas_are_rejected() {
         assert_eq!(Level::All.required(3).unwrap(), 3);
         assert!(Level::Three.required(2).is_err());
         assert!(Level::Count(0).required(3).is_err());
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_back() {
+    fn names_round_trip() {
         for level in [
             Level::One,
             Level::Two,

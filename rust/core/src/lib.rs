@@ -1,11 +1,12 @@
-//! What every part of Quorate shares, and nothing that only some need.
+//! The definitions that all parts of Quorate share.
 //!
-//! [`contract`] says what a role is and how it is driven. The rest is vocabulary: [`ids`] and [`time`], [`error`] (definite or
-//! unknown), [`key`] and [`level`], [`hlc`] timestamps, what roles ask of a [`store`] and of [`files`]; and two small tools
-//! that several roles need: [`attempts`] (what may be said after retries) and [`dedup`] (to do a thing once). [`bugs`] are
-//! mistakes that tests ask for, and [`threads`] asks the system whether it has some.
+//! [`contract`] defines roles and how they are driven. The rest is vocabulary: [`ids`] and [`time`],
+//! [`error`] (definite or unknown), [`key`] and [`level`], [`hlc`] timestamps, the operations of a [`store`]
+//! and of [`files`]; and two small tools that several roles need: [`attempts`] (the final error after
+//! retries) and [`dedup`] (deduplication). [`bugs`] are deliberate mistakes for tests, and [`threads`] checks
+//! whether the system has threads.
 //!
-//! The crate knows no message, no protocol and no I/O.
+//! The crate has no messages, no protocol and no I/O.
 
 pub mod attempts;
 pub mod bugs;

@@ -1,9 +1,8 @@
-//! What roles ask of a store: rows of the state, entries of the journal. Plain data, no storage.
+//! The operations of a store: rows of the state, entries of the journal. Plain data, no storage.
 //!
-//! A store has two halves. The **journal** makes things durable: it is what an acknowledgement waits for. The
-//! **state** is what reads see: rows that were journalled are applied to it in the background, and a memtable shows
-//! them to readers in between. A Raft group's log is a *stream* of the journal; so is a node's own sequence of
-//! quorum writes.
+//! A store has two halves. The **journal** makes writes durable: acknowledgements wait for it. The **state**
+//! serves reads: journalled rows are applied to it in the background, and a memtable shows them to readers in
+//! between. A Raft group's log is a *stream* of the journal; so is a node's own sequence of quorum writes.
 
 pub mod contents;
 
@@ -14,21 +13,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Table {
-    /// The node's own small facts: keyspace definitions, the peers it knows, reserved counters.
+    /// The node's own metadata: keyspace definitions, known peers, reserved counters.
     Meta = 0,
     /// Key states, in key order: keyspace id, then the order-preserving encoding of the key.
     Records = 1,
     /// The same keys in ring order: keyspace id, token, key. Rows are empty.
     TokenIndex = 2,
-    /// What a consensus group knows beside its records: how far it has applied its log, its configuration, its sessions.
-    /// Group id, then a name of the group's own.
+    /// A consensus group's state beside its records: its log position, its configuration, its sessions. Group
+    /// id, then a key of the group's own.
     Groups = 3,
 }
 
 /// One row to write, or to delete where `value` is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StateWrite {
-    /// Where.
+    /// The table.
     pub table: Table,
     /// At most 1,982 bytes.
     pub key: Bytes,
@@ -40,50 +39,51 @@ pub struct StateWrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
 
-/// One operation of a commit. All operations of one request become durable together or not at all.
+/// An operation of a commit. All operations of one request become durable together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum JournalOp {
     /// Rows of the state: durable through the journal, visible to reads once durable, applied in the background.
     Write(Vec<StateWrite>),
-    /// An entry of a stream, readable by position. Not applied by the store: its owner decides when it counts.
+    /// An entry of a stream, readable by position. The store does not apply it: its owner decides when it
+    /// counts.
     Append {
-        /// Whose log.
+        /// The stream.
         stream: StreamId,
-        /// Where in it; an existing entry there is replaced.
+        /// The position; an existing entry there is replaced.
         position: u64,
         /// The entry.
         bytes: Bytes,
     },
-    /// Forget the entries of a stream at and after `from` (a conflicting suffix).
+    /// Remove the entries of a stream at and after `from` (a conflicting suffix).
     Truncate {
-        /// Whose log.
+        /// The stream.
         stream: StreamId,
-        /// The first position that goes.
+        /// The first position to remove.
         from: u64,
     },
-    /// Forget the entries of a stream up to and including `through` (a compacted prefix).
+    /// Remove the entries of a stream up to and including `through` (a compacted prefix).
     Trim {
-        /// Whose log.
+        /// The stream.
         stream: StreamId,
-        /// The last position that goes.
+        /// The last position to remove.
         through: u64,
     },
-    /// Small state kept in the journal itself, such as a vote.
+    /// Small state in the journal itself, such as a vote.
     PutHard {
-        /// Its name.
+        /// Its key.
         key: Bytes,
         /// Its value.
         value: Bytes,
     },
-    /// Forget such a state.
+    /// Remove such a state.
     DeleteHard {
-        /// Its name.
+        /// Its key.
         key: Bytes,
     },
 }
 
 impl JournalOp {
-    /// Whether it only takes away: then it needs no room.
+    /// Whether it only removes data, and needs no room.
     pub fn takes_away(&self) -> bool {
         match self {
             JournalOp::Truncate { .. } | JournalOp::Trim { .. } | JournalOp::DeleteHard { .. } => true,
@@ -92,10 +92,10 @@ impl JournalOp {
     }
 }
 
-/// Which requests a commit takes first when several wait.
+/// The priority of a commit when several are pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Priority {
-    /// Votes, appends, anything a timeout waits for.
+    /// Votes, appends: timeouts depend on them.
     Urgent,
     /// Writes of clients.
     Normal,
@@ -108,18 +108,18 @@ pub enum Priority {
 pub enum Query {
     /// One row.
     Get {
-        /// Where.
+        /// The table.
         table: Table,
-        /// Which.
+        /// The key.
         key: Bytes,
     },
     /// Rows in key order, `start` inclusive, `end` exclusive, until either limit is reached (at least one row).
     Range {
-        /// Where.
+        /// The table.
         table: Table,
         /// The first key.
         start: Bytes,
-        /// The first key that is too far.
+        /// The exclusive upper bound.
         end: Bytes,
         /// At most this many rows.
         limit_rows: u32,
@@ -128,13 +128,13 @@ pub enum Query {
     },
     /// A hard state ([`JournalOp::PutHard`]): at most one row.
     Hard {
-        /// Its name.
+        /// Its key.
         key: Bytes,
     },
     /// Entries of a stream from a position on, until either limit is reached (at least one). The keys of the rows are
     /// the positions, eight bytes, big endian.
     Log {
-        /// Whose log.
+        /// The stream.
         stream: StreamId,
         /// The first position.
         from: u64,
@@ -145,7 +145,7 @@ pub enum Query {
     },
 }
 
-/// The rows that answer a [`Query`].
+/// The result of a [`Query`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rows {
     /// Key and value, in key order; at most one for a `Get`.

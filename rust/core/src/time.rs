@@ -1,4 +1,4 @@
-//! Time as roles see it: arguments, never a clock.
+//! Time in roles: an argument, never a clock.
 //!
 //! Every call into a role carries a [`Now`]: a monotonic instant (for timers and deadlines) and a wall clock (for
 //! timestamps that people and last-write-wins compare). The wall clock may be skewed; the monotonic one never runs

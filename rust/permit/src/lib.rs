@@ -1,11 +1,12 @@
 //! The permission to make deliberate mistakes.
 //!
-//! `quorate_core::bugs` has mistakes that roles make on request, so that tests can show that they would be found. The node
-//! program must never be able to make one. A feature flag would not hold that: Cargo unifies features, so a test elsewhere in
-//! the workspace would switch it on for the node as well. So whoever asks for mistakes must show a [`Permit`], and only a
-//! crate that depends on this one can have it: the testing crate and the simulator. A test holds the dependencies to that.
+//! `quorate_core::bugs` defines mistakes that roles make on request, so that tests can prove that they are
+//! caught. The node program must never be able to make one. A feature flag cannot ensure that: Cargo unifies
+//! features, so a test elsewhere in the workspace would enable it for the node as well. So code that requests
+//! mistakes needs a [`Permit`], and only a crate that depends on this one has it: the testing crate and the
+//! simulator. A test checks the dependencies.
 
-/// Shown by whoever asks for mistakes.
+/// The permission.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit(());
 

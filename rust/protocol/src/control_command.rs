@@ -75,11 +75,11 @@ impl Change {
 }
 
 impl SessionAnswer for Outcome {
-    fn keep(&self) -> Bytes {
+    fn to_bytes(&self) -> Bytes {
         format::encode_inner(self)
     }
 
-    fn recall(bytes: &Bytes) -> Self {
+    fn from_bytes(bytes: &Bytes) -> Self {
         format::decode_inner("outcome of a change", bytes)
             .unwrap_or_else(|error| panic!("a session's row: {error}"))
     }
@@ -176,8 +176,8 @@ mod tests {
             },
             created: true,
         };
-        assert_eq!(hex(&outcome.keep()), "0103046c6f6773000303030101904e0001");
-        assert_eq!(Outcome::recall(&outcome.keep()), outcome);
+        assert_eq!(hex(&outcome.to_bytes()), "0103046c6f6773000303030101904e0001");
+        assert_eq!(Outcome::from_bytes(&outcome.to_bytes()), outcome);
     }
 
     #[test]

@@ -141,11 +141,11 @@ impl Command {
 }
 
 impl SessionAnswer for Outcome {
-    fn keep(&self) -> Bytes {
+    fn to_bytes(&self) -> Bytes {
         format::encode_inner(self)
     }
 
-    fn recall(bytes: &Bytes) -> Self {
+    fn from_bytes(bytes: &Bytes) -> Self {
         format::decode_inner("outcome of a command", bytes)
             .unwrap_or_else(|error| panic!("a session's row: {error}"))
     }

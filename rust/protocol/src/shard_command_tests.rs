@@ -41,14 +41,14 @@ fn commands_and_outcomes_have_the_bytes_that_they_have_always_had() {
         assert_eq!(format::decode_inner("command", &bytes), Ok(command));
     }
     let done = Outcome::Done { index: 7, term: 2 };
-    assert_eq!(hex(&done.keep()), "000702");
+    assert_eq!(hex(&done.to_bytes()), "000702");
     let failed = Outcome::ConditionFailed {
         write: 1,
         current: Some(5),
     };
-    assert_eq!(hex(&failed.keep()), "01010105");
+    assert_eq!(hex(&failed.to_bytes()), "01010105");
     for outcome in [done, failed] {
-        assert_eq!(Outcome::recall(&outcome.keep()), outcome);
+        assert_eq!(Outcome::from_bytes(&outcome.to_bytes()), outcome);
     }
 }
 

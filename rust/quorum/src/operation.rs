@@ -130,7 +130,7 @@ impl RequestDetails {
         effects: &mut Vec<Effect>,
     ) {
         let Some(origin) = self.origin.take() else { return };
-        let result = result.map_err(|error| self.attempts.last_word(error, self.required));
+        let result = result.map_err(|error| self.attempts.final_error(error, self.required));
         self.end_span(result.as_ref().err(), node, keyspace, now, effects);
         if matches!(origin, Origin::Client(_)) {
             effects.push(Effect::Measure(Measurement {

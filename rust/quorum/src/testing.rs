@@ -143,7 +143,7 @@ impl Scene for Quorum {
             .collect()
     }
 
-    fn plays(role: RoleId) -> bool {
+    fn hosts(role: RoleId) -> bool {
         role != RoleId::Control
     }
 }
@@ -177,7 +177,7 @@ impl Keyspaces for Cluster {
     fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
         let asked = &mut self.protocol.0.asked;
         asked.insert(self.operations + 1, (node, request.clone()));
-        self.ask_role(node, RoleId::Coordinator(keyspace), request, timeout)
+        self.send_request(node, RoleId::Coordinator(keyspace), request, timeout)
     }
 
     fn serves(&self, node: NodeId, keyspace: KeyspaceId) -> bool {

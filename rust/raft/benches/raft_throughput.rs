@@ -1,10 +1,9 @@
-//! What the protocol itself costs: three servers of a group in one thread, without a network or a disk.
+//! The cost of the protocol itself: three servers of a group in one thread, without a network or a disk.
 //!
-//! `cargo bench -p quorate-raft --bench raft_throughput -- [CLIENTS] [SECONDS]`. Every message is
-//! encoded and decoded as it would be; every persist is durable as soon as everybody has had a turn. Each
-//! client has one command under way.
+//! `cargo bench -p quorate-raft --bench raft_throughput -- [CLIENTS] [SECONDS]`. Every message is encoded and
+//! decoded; every persist is durable at the end of a round. Each client has one command in flight.
 
-// It measures, and so needs a clock.
+// A benchmark needs a clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +23,7 @@ use quorate_raft::sessions::Request;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::LogPosition;
 
-/// Only counts.
+/// Counts commands.
 #[derive(Clone, Default)]
 struct Counter(u64);
 
@@ -93,13 +92,13 @@ fn main() {
     }
     totals = Totals::default();
     let began = Clock::now();
-    let (mut asked, mut answered) = (0, 0);
+    let (mut proposed, mut answered) = (0, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         let first = servers.get_mut(&NodeId(1)).expect("there are three");
-        while asked - answered < clients {
-            asked += 1;
+        while proposed - answered < clients {
+            proposed += 1;
             first.mailbox.push_back(Event::Propose(vec![Proposal {
-                id: asked,
+                id: proposed,
                 deadline: Instant::NEVER,
                 request: Request::Plain(Bytes::from_static(&[7; 100])),
             }]));
@@ -127,7 +126,7 @@ fn server(node: u16) -> Server {
     }
 }
 
-/// Everybody handles what is in the mailbox; then the disks answer.
+/// Every server handles its mailbox; then the disks complete their writes.
 fn round(servers: &mut BTreeMap<NodeId, Server>, totals: &mut Totals) {
     let now = Now {
         instant: Instant(1_000_000),

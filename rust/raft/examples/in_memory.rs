@@ -14,14 +14,21 @@ use quorate_raft::settings::Setup;
 
 const NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(2)];
 
-/// Calls a server; gives what it asks for.
+/// Calls a server; returns its actions.
 fn call<T>(server: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Vec<Action>) {
     let (now, rng, mut actions) = (Now::default(), &mut rng_from_seed(1), Vec::new());
-    let outputs = &mut actions;
-    (server(&mut Turn { now, rng, outputs }), actions)
+    let out = &mut actions;
+    (
+        server(&mut Turn {
+            now,
+            rng,
+            actions: out,
+        }),
+        actions,
+    )
 }
 
-/// Delivers messages, and lets the disks do what they are asked for at once, until nothing is left to do.
+/// Delivers messages and completes writes at once, until no action is left.
 fn run(servers: &mut [Raft; 3], lists: &mut [Vec<Bytes>; 3], at: usize, actions: Vec<Action>) {
     let mut waiting = VecDeque::from_iter(actions.into_iter().map(|action| (at, action)));
     while let Some((at, action)) = waiting.pop_front() {

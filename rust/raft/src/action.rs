@@ -1,4 +1,4 @@
-//! What a server asks its host for, and what it tells it.
+//! The actions that a server requests from its host, and the notices that it reports.
 
 use quorate_core::ids::NodeId;
 use quorate_core::store::{JournalOp, Priority};
@@ -10,153 +10,152 @@ use crate::snapshot::SnapshotMeta;
 use crate::types::{LogIndex, LogPosition, Term};
 use crate::validation::Implausible;
 
-/// What a server asks its host for. The host performs them in their order.
+/// An action that a server requests from its host. The host performs actions in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Deliver a message, at most once and in no promised order.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
-        /// What.
+        /// The message.
         message: Message,
     },
     /// Make durable, then call [`Raft::persisted`](super::Raft::persisted) (or
     /// [`persist_refused`](super::Raft::persist_refused)). Requests of one priority are performed in order.
     Persist {
-        /// Even.
+        /// Always even.
         token: u64,
-        /// Against the other requests that wait.
+        /// The priority relative to other pending requests.
         priority: Priority,
-        /// All or none.
+        /// All are written, or none.
         ops: Vec<JournalOp>,
     },
-    /// Call [`Raft::timer`](super::Raft::timer) then; replaces the earlier request.
+    /// Call [`Raft::timer`](super::Raft::timer) at this time; replaces the previous timer.
     SetTimer {
-        /// When.
+        /// When the timer fires.
         at: Instant,
     },
-    /// These entries are committed: apply them, in order, each once. Follows without a gap on the last ones,
-    /// or on the snapshot that was restored.
+    /// These entries are committed: apply each once, in order. They follow the last applied ones, or the
+    /// restored snapshot, without a gap.
     Apply(Vec<Entry>),
-    /// A snapshot is due of the state machine exactly as it is now, after the entries up to `position` have
+    /// Take a snapshot of the state machine exactly as it is now, after the entries up to `position` have
     /// been applied. When its bytes are durable, call [`Raft::snapshot_taken`](super::Raft::snapshot_taken),
-    /// or [`snapshot_failed`](super::Raft::snapshot_failed).
+    /// or [`snapshot_failed`](super::Raft::snapshot_failed) on failure.
     TakeSnapshot {
-        /// The last entry that is in it.
+        /// The last entry that it includes.
         position: LogPosition,
     },
-    /// Read a part of the current snapshot, then call [`Raft::chunk_read`](super::Raft::chunk_read).
+    /// Read a chunk of the current snapshot, then call [`Raft::chunk_read`](super::Raft::chunk_read).
     ReadChunk {
-        /// For whom; returned in the answer.
+        /// The receiver; returned with the chunk.
         to: NodeId,
-        /// Which snapshot.
+        /// The snapshot's position.
         position: LogPosition,
-        /// Where in it.
+        /// The offset of the first byte.
         offset: u64,
-        /// How many bytes, or to the end.
+        /// The number of bytes; fewer at the end.
         length: u32,
     },
-    /// Put aside a part of a snapshot that is being received, the next one after those before. With offset 0
-    /// it is the first, and an unfinished other one is abandoned.
+    /// Store the next chunk of a snapshot that is being received. Offset 0 starts a snapshot and discards an
+    /// unfinished one.
     StoreChunk {
-        /// Which snapshot.
+        /// The snapshot.
         meta: SnapshotMeta,
-        /// Where in it.
+        /// The offset of the first byte.
         offset: u64,
         /// The bytes.
         bytes: bytes::Bytes,
     },
-    /// All chunks of this snapshot are there. Check the sum over the whole; make it durable; then call
+    /// All chunks of this snapshot are stored. Verify the checksum of the whole, make it durable, then call
     /// [`Raft::snapshot_received`](super::Raft::snapshot_received).
     InstallSnapshot(SnapshotMeta),
-    /// Put the snapshot that was received in the place of the state machine.
+    /// Replace the state machine with the snapshot that was received.
     Restore {
-        /// The last entry that is in it: what is applied next comes after it.
+        /// The last entry that it includes; the next entry to apply follows it.
         position: LogPosition,
     },
-    /// The snapshot that is kept under this handle is the group's now, durably: older ones may go.
-    SnapshotKept {
-        /// What the host called it.
+    /// The snapshot stored under this handle is now durably the group's snapshot: older ones can be deleted.
+    SnapshotDurable {
+        /// The host's handle of the snapshot.
         handle: u64,
     },
-    /// Reads that were asked for may be answered once everything up to `index` is applied.
+    /// These reads can be answered once everything up to `index` is applied.
     ReadReady {
-        /// Which reads.
+        /// The reads.
         ids: Vec<u64>,
-        /// Up to here.
+        /// The read index.
         index: LogIndex,
     },
-    /// These reads cannot be answered here and have had no effect.
+    /// These reads cannot be answered here. They have had no effect.
     ReadFailed {
-        /// Which reads.
+        /// The reads.
         ids: Vec<u64>,
-        /// Who leads, as far as known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// Something that belongs on a timeline.
+    /// An event for the timeline.
     Notice(Notice),
 }
 
-/// Something that belongs on a timeline.
+/// An event for the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// This server asks for an election: the others whether they would vote for it, or, not `pre`, for their
-    /// votes.
+    /// This server starts an election: a pre-vote (`pre`) or a vote.
     Campaigning {
-        /// In which term (before it begins, if `pre`).
+        /// The term; for a pre-vote, the current one.
         term: Term,
-        /// Whether it only asks.
+        /// Whether it is a pre-vote.
         pre: bool,
     },
-    /// This server leads.
+    /// This server became leader.
     Leading {
-        /// In which term.
+        /// The term.
         term: Term,
     },
-    /// This server follows another than before, or nobody.
+    /// This server follows another leader than before, or none.
     Following {
-        /// In which term.
+        /// The term.
         term: Term,
-        /// Whom, if known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// This server led and has not heard from a quorum.
+    /// This server led and has lost contact with its quorum.
     QuorumLost {
-        /// In which term.
+        /// The term.
         term: Term,
     },
-    /// Entries from here on were not committed and gave way to the leader's.
-    Cut {
-        /// The first that went.
+    /// Uncommitted entries from here on conflicted with the leader's and were truncated.
+    LogTruncated {
+        /// The first truncated entry.
         from: LogIndex,
     },
     /// The log up to here is in a durable snapshot.
     SnapshotTaken {
-        /// The last entry in it.
+        /// The last entry in the snapshot.
         position: LogPosition,
     },
-    /// A snapshot came from the leader and is the state now.
+    /// A snapshot from the leader was installed.
     SnapshotInstalled {
-        /// The last entry in it.
+        /// The last entry in the snapshot.
         position: LogPosition,
     },
-    /// A snapshot came from the leader but its sum is wrong; it is asked for again.
+    /// A snapshot from the leader failed its checksum; it is requested again.
     SnapshotCorrupt {
-        /// The last entry in it.
+        /// The last entry in the snapshot.
         position: LogPosition,
     },
     /// The disk is full: this server acknowledges nothing until there is space.
     StorageFull,
-    /// A message said what no server of this group can say; nothing was done about it.
+    /// A message made a claim that no server of this group can make; it was dropped.
     MessageRejected {
-        /// Who sent it.
+        /// The sender.
         from: NodeId,
-        /// What is wrong with it.
+        /// The reason.
         reason: Implausible,
     },
-    /// There is no later term: this server calls for no election any more.
+    /// There is no later term: this server starts no more elections.
     TermsExhausted {
-        /// The last one.
+        /// The last term.
         term: Term,
     },
 }

@@ -1,8 +1,10 @@
-//! When an entry is committed: a quorum has it durably, and it is of the leader's own term (5.3, 5.4.2 and Figure 8).
+//! When an entry is committed: a quorum has it durably, and it is of the leader's own term (5.3, 5.4.2 and
+//! Figure 8).
 //!
-//! The arithmetic of quorums is in `quorum` and `configuration`; what a follower has durably is in `progress`; how far
-//! the own disk is, in `stable`. What is committed leaves the server as [`Action::Apply`](crate::action::Action::Apply), in
-//! order; others may have it durably before this server does.
+//! The arithmetic of quorums is in `quorum` and `configuration`; what a follower has durably is in
+//! `progress`; how far the local disk has got is in `stable`. Committed entries leave the server as
+//! [`Action::Apply`](crate::action::Action::Apply), in order; other servers may have them durably before this
+//! one does.
 
 use quorate_core::bugs::Bug;
 use quorate_core::ids::NodeId;
@@ -11,8 +13,8 @@ use crate::server::{Raft, State};
 use crate::types::LogIndex;
 
 impl Raft {
-    /// Commits what a quorum has durably: of this term only. Everything before comes with it; by itself it
-    /// would not be safe, since a majority that has an old entry may yet lose it to a leader that does not
+    /// Commits what a quorum has durably, if it is of this term. Earlier entries are committed with it, but
+    /// never by counting alone: a majority that has an old entry may still lose it to a leader that lacks it
     /// (Figure 8).
     pub(super) fn maybe_commit(&mut self) {
         let State::Leader(leader) = &self.state else {

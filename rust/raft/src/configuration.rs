@@ -1,10 +1,10 @@
-//! Who belongs to a group and whose consent it needs.
+//! The members of a group and the quorums that its decisions need.
 //!
-//! **Voters** elect leaders and commit entries. **Learners** get the log but have no say: new members catch
-//! up as learners, and the control plane's members beyond the seventh stay so. While a group changes from one
-//! set of voters to another it is in **joint consensus** (section 6): the *outgoing* voters are still there,
-//! and every decision takes a majority of the voters *and* a majority of the outgoing ones. Formats and
-//! arithmetic know this from the start; changing a live group is not part of this module yet.
+//! **Voters** elect leaders and commit entries. **Learners** receive the log but do not vote: new members
+//! catch up as learners, and the control plane's members beyond the seventh remain learners. A group that
+//! changes from one set of voters to another is in **joint consensus** (section 6): every decision takes a
+//! majority of the voters *and* a majority of the *outgoing* ones. Formats and arithmetic support this from
+//! the start; changing a live group is not implemented yet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,16 +17,16 @@ use crate::quorum::{self, Ballot};
 /// The members of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Configuration {
-    /// Those that vote.
+    /// Members that vote.
     pub voters: BTreeSet<NodeId>,
-    /// Those that voted before and vote until the change is through; empty outside of a change.
+    /// Members that voted before the change and vote until it is complete; empty outside of a change.
     pub outgoing: BTreeSet<NodeId>,
-    /// Those that only follow. None of them votes.
+    /// Members that only replicate. None of them votes.
     pub learners: BTreeSet<NodeId>,
 }
 
 impl Configuration {
-    /// A group of these voters.
+    /// A configuration with these voters.
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
         Configuration {
             voters: voters.into_iter().collect(),
@@ -34,36 +34,36 @@ impl Configuration {
         }
     }
 
-    /// Whether this node has a vote.
+    /// Whether this node votes.
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters.contains(&node) || self.outgoing.contains(&node)
     }
 
-    /// Everyone with a vote, each once.
+    /// Every voter, outgoing ones included, each once.
     pub fn all_voters(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.voters.union(&self.outgoing).copied()
     }
 
-    /// Everyone who gets the log, each once.
+    /// Every member that receives the log, each once.
     pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
         let learners = self.learners.iter().copied();
         self.all_voters()
             .chain(learners.filter(|node| !self.is_voter(*node)))
     }
 
-    /// The highest value that a quorum has reached, each voter having reached what `reached` says: a log
-    /// index that a quorum has, an instant until which a quorum was heard. `None` without voters.
+    /// The highest value that a quorum has reached, where `reached` gives each voter's value: a log index
+    /// that a quorum has, an instant of contact with a quorum. `None` without voters.
     pub fn agreed<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
         let of = |voters: &BTreeSet<NodeId>| quorum::agreed(voters.iter().map(|node| reached(*node)));
         let incoming = of(&self.voters)?;
         Some(of(&self.outgoing).map_or(incoming, |outgoing| incoming.min(outgoing)))
     }
 
-    /// How a ballot stands in which `vote` says what each voter has answered, if it has.
+    /// The result of an election so far, where `vote` gives each voter's answer, if any.
     pub fn ballot(&self, vote: impl Fn(NodeId) -> Option<bool>) -> Ballot {
         let of = |voters: &BTreeSet<NodeId>| quorum::ballot(voters.iter().map(|node| vote(*node)));
         match of(&self.voters) {
-            // Nobody can be elected by nobody.
+            // A configuration without voters elects no leader.
             Ballot::Won if self.voters.is_empty() => Ballot::Lost,
             incoming => incoming.and(of(&self.outgoing)),
         }

@@ -1,5 +1,5 @@
-//! Elections: who may lead (section 5.2), who may be voted for (5.4.1), and who may not disturb (thesis, 9.6
-//! and 4.2.3).
+//! Elections: who can lead (section 5.2), who can be voted for (5.4.1), and how disruptive servers are
+//! contained (thesis, 9.6 and 4.2.3).
 //!
 //! ```text
 //!             silence                a majority would            a majority did
@@ -7,15 +7,15 @@
 //!      ▲                    │  (no new term yet)      (term + 1, own vote)           │
 //!      └────────────────────┴───────────── a leader, a later term ───────────────────┘
 //! ```
-//! * **Pre-vote.** A server that hears nothing first asks whether it would be elected. Who was cut off and
-//!   comes back learns that it would not, and has disturbed nobody.
-//! * **Stickiness.** Whoever has heard from a leader within the shortest election timeout does not answer
-//!   such questions at all, nor adopts their term.
-//! * **The hint.** A killed leader's links break at once, long before the timeouts. A voter whose *own* link
-//!   to the leader broke and has not come back is not sticky any more, and after a short random pause it
-//!   asks; what the leader had sent before does not keep it from that. That makes failover fast; it cannot
-//!   make it unsafe, since only when questions are asked and answered changes, never which answers count.
-//! * A vote is durable before it leaves, the candidate's own before it counts.
+//! * **Pre-vote.** A server that times out first asks whether it would be elected. A server that was
+//!   partitioned and reconnects learns that it would not, and disturbs no leader.
+//! * **Stickiness.** A server that has heard from a leader within the minimum election timeout does not
+//!   answer vote requests, nor adopt their term.
+//! * **The link hint.** The links of a killed leader break at once, long before the timeouts. A voter whose
+//!   *own* link to the leader is down is no longer sticky, and campaigns after a short random pause; messages
+//!   that the leader sent earlier do not stop it. This makes failover fast and cannot make it unsafe: it
+//!   changes when votes are requested and answered, never which answers count.
+//! * A vote is durable before it is sent; the candidate's own, before it counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,12 +37,12 @@ use crate::settings::Timing;
 use crate::types::{HardState, LogPosition, Term};
 use crate::validation::REPORT_EVERY;
 
-/// A server that asks for an election.
+/// A server that runs an election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Candidate {
-    /// It only asks who would vote for it; the term is still the old one.
+    /// Whether this is a pre-vote: the term has not been incremented.
     pub(super) pre: bool,
-    /// Who has answered what.
+    /// The answers so far.
     pub(super) votes: BTreeMap<NodeId, bool>,
     /// When it starts over.
     pub(super) deadline: Instant,
@@ -63,27 +63,29 @@ impl Raft {
     /// Whether it takes no part in elections because it has a leader.
     pub(super) fn sticks_to_leader(&self, candidate: NodeId, now: Instant) -> bool {
         match &self.state {
-            // It would have stepped down if it had lost its quorum.
+            // A leader that had lost its quorum would have stepped down.
             State::Leader(_) => true,
             State::Candidate(_) => false,
-            State::Follower(Follower { leader, heard, .. }) => {
-                let recent =
-                    heard.is_some_and(|heard| now.since(heard) < self.setup.settings.timing.election_min);
-                // A leader that asks for votes does not lead any more.
-                let lost = |leader: NodeId| leader == candidate || self.broken.contains(&leader);
+            State::Follower(Follower {
+                leader, last_contact, ..
+            }) => {
+                let recent = last_contact
+                    .is_some_and(|contact| now.since(contact) < self.setup.settings.timing.election_min);
+                // A leader that requests votes no longer leads.
+                let lost = |leader: NodeId| leader == candidate || self.links_down.contains(&leader);
                 recent && leader.is_some_and(|leader| !lost(leader))
             }
         }
     }
 
-    /// Whether a leader's message was on its way when the link to it broke, and this server asks already who would vote for
-    /// it: that message is no reason to stop.
+    /// Whether a leader's message was in flight when the link to it broke, and this server has already
+    /// started a pre-vote: that message does not stop the pre-vote.
     pub(super) fn is_too_late(&self, leader: NodeId, term: Term) -> bool {
-        let asks = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
-        asks && term == self.hard.term && self.broken.contains(&leader)
+        let pre_voting = matches!(&self.state, State::Candidate(candidate) if candidate.pre);
+        pre_voting && term == self.hard.term && self.links_down.contains(&leader)
     }
 
-    /// A follower's link to a peer broke or came back.
+    /// A follower's link to a peer went down or came up.
     pub(super) fn leader_link(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
         let stagger = self.setup.settings.timing.stagger;
         if let State::Follower(follower) = &mut self.state
@@ -98,7 +100,7 @@ impl Raft {
         }
     }
 
-    /// Nobody leads, as far as this server can tell.
+    /// Starts an election: this server knows of no leader.
     pub(super) fn campaign(&mut self, turn: &mut Turn<'_>) {
         self.fail_forwarded(None, turn);
         if !self.log.configuration().is_voter(self.setup.me) {
@@ -106,15 +108,15 @@ impl Raft {
             self.wait_until(turn.now.instant + self.setup.settings.timing.election_max);
         } else if let Some(term) = self.hard.term.next() {
             match self.setup.bugs.has(Bug::NoPreVote) {
-                true => self.ask_for_votes(term, turn),
-                false => self.ask_for_pre_votes(turn),
+                true => self.request_votes(term, turn),
+                false => self.request_pre_votes(turn),
             }
         } else {
             self.terms_exhausted(turn);
         }
     }
 
-    /// No vote can be asked for any more. It goes on to follow whoever leads in this last term.
+    /// No later term exists. The server still follows a leader of this last term.
     fn terms_exhausted(&mut self, turn: &mut Turn<'_>) {
         let term = self.hard.term;
         turn.notice(Notice::TermsExhausted { term });
@@ -122,25 +124,25 @@ impl Raft {
         self.wait_until(turn.now.instant + REPORT_EVERY);
     }
 
-    fn ask_for_pre_votes(&mut self, turn: &mut Turn<'_>) {
+    fn request_pre_votes(&mut self, turn: &mut Turn<'_>) {
         self.become_candidate(true, turn);
-        self.ask_voters(
+        self.send_to_voters(
             &Body::PreVote {
                 last: self.log.last(),
             },
             turn,
         );
-        // A guess, like the others' answers: it need not wait for the disk.
+        // A pre-vote is not a promise: it need not be durable.
         self.on_ballot(self.setup.me, true, true, turn);
     }
 
-    fn ask_for_votes(&mut self, term: Term, turn: &mut Turn<'_>) {
+    fn request_votes(&mut self, term: Term, turn: &mut Turn<'_>) {
         self.hard = HardState {
             term,
             vote: Some(self.setup.me),
         };
         self.become_candidate(false, turn);
-        self.ask_voters(
+        self.send_to_voters(
             &Body::Vote {
                 last: self.log.last(),
             },
@@ -163,15 +165,15 @@ impl Raft {
         });
     }
 
-    fn ask_voters(&mut self, question: &Body, turn: &mut Turn<'_>) {
+    fn send_to_voters(&mut self, request: &Body, turn: &mut Turn<'_>) {
         let me = self.setup.me;
         let others = self.log.configuration().all_voters().filter(|voter| *voter != me);
         for voter in others.collect::<Vec<NodeId>>() {
-            self.send(voter, question.clone(), turn);
+            self.send(voter, request.clone(), turn);
         }
     }
 
-    /// Its own vote counts when it is durable.
+    /// Counts its own vote once that is durable.
     pub(super) fn count_own_vote(&mut self, turn: &mut Turn<'_>) {
         let open = matches!(&self.state, State::Candidate(candidate) if !candidate.pre);
         if open && (self.stable.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable)) {
@@ -179,28 +181,28 @@ impl Raft {
         }
     }
 
-    // ---- those who are asked ----
+    // ---- voters ----
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, last: LogPosition, turn: &mut Turn<'_>) {
         let granted = last >= self.log.last();
         self.send(from, Body::PreVoteAnswer { granted }, turn);
     }
 
-    /// One vote per term, first come, first served, and only for a log that is at least as up to date.
+    /// Votes once per term, first come, first served, and only for a log that is at least as up to date.
     pub(super) fn on_vote(&mut self, from: NodeId, last: LogPosition, turn: &mut Turn<'_>) {
         let free = self.hard.vote.is_none_or(|voted| voted == from);
         let granted = free && last >= self.log.last();
         if granted {
             self.hard.vote = Some(from);
             self.become_follower(self.hard.term, None, turn);
-            // Whoever has just voted gives its candidate time to win.
+            // A server that has just voted gives its candidate time to win.
             let timeout = election_timeout(self.setup.settings.timing, turn.rng);
             self.wait_until(turn.now.instant + timeout);
         }
         self.send(from, Body::VoteAnswer { granted }, turn);
     }
 
-    // ---- those who ask ----
+    // ---- candidates ----
 
     /// A voter has answered.
     pub(super) fn on_ballot(&mut self, from: NodeId, pre: bool, granted: bool, turn: &mut Turn<'_>) {
@@ -212,19 +214,20 @@ impl Raft {
         }
         candidate.votes.insert(from, granted);
         let votes = &candidate.votes;
-        // Whose link is broken is not going to answer: better to know soon that the votes were split.
-        let unreachable = |voter: &NodeId| self.broken.contains(voter).then_some(false);
+        // A voter whose link is down will not answer: count it as a refusal, so that a split vote is detected
+        // early.
+        let unreachable = |voter: &NodeId| self.links_down.contains(voter).then_some(false);
         let vote = |voter: NodeId| votes.get(&voter).copied().or_else(|| unreachable(&voter));
         match self.log.configuration().ballot(vote) {
             Ballot::Open => {}
             Ballot::Won if pre => match self.hard.term.next() {
-                Some(term) => self.ask_for_votes(term, turn),
+                Some(term) => self.request_votes(term, turn),
                 None => self.terms_exhausted(turn),
             },
             Ballot::Won => self.become_leader(turn),
             Ballot::Lost if pre => self.become_follower(self.hard.term, None, turn),
             Ballot::Lost => {
-                // A rival took votes. If it does not lead soon, the next attempt need not wait for a whole
+                // A rival took votes. If it does not win soon, the next attempt need not wait for a whole
                 // timeout.
                 let stagger = self.setup.settings.timing.stagger;
                 let soon = turn.now.instant + stagger + below(2 * stagger, turn.rng);
@@ -234,16 +237,16 @@ impl Raft {
         }
     }
 
-    /// A follower asks for an election then, if nobody leads it before.
+    /// A follower starts the next election at `deadline`, unless a leader appears first.
     fn wait_until(&mut self, deadline: Instant) {
         if let State::Follower(follower) = &mut self.state {
             follower.deadline = deadline;
         }
     }
 
-    // ---- changes of state ----
+    // ---- state transitions ----
 
-    /// A leader has spoken in `term`, which is this server's or a later one.
+    /// A leader has sent a message in `term`, which is this server's or a later one.
     pub(super) fn follow(&mut self, term: Term, leader: NodeId, turn: &mut Turn<'_>) {
         assert!(
             !(self.is_leader() && term == self.hard.term),
@@ -254,16 +257,16 @@ impl Raft {
             self.become_follower(term, Some(leader), turn);
         }
         self.leaderless = None;
-        let linked = !self.broken.contains(&leader);
+        let linked = !self.links_down.contains(&leader);
         if let State::Follower(follower) = &mut self.state {
-            follower.hear(turn.now.instant, linked);
+            follower.leader_contact(turn.now.instant, linked);
         }
     }
 
-    /// Follows `leader`, or waits for one, in `term`. Only a leader's word (or a vote given) lets it wait
-    /// longer than it would have.
+    /// Follows `leader`, or none, in `term`. Only a leader's message (or a granted vote) extends the election
+    /// timeout.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>, turn: &mut Turn<'_>) {
-        assert!(term >= self.hard.term, "terms never fall");
+        assert!(term >= self.hard.term, "terms never decrease");
         let before = (self.hard.term, self.leader());
         if term > self.hard.term {
             self.hard = HardState { term, vote: None };
@@ -279,7 +282,7 @@ impl Raft {
             old.fail_reads(leader, turn);
         }
         self.fail_forwarded(leader, turn);
-        self.staleness.ask_anew();
+        self.staleness.reset_probe();
         if before != (term, leader) {
             turn.notice(Notice::Following { term, leader });
         }
@@ -296,7 +299,7 @@ impl Raft {
             others,
             self.log.last().index,
             &self.setup.settings,
-            &self.broken,
+            &self.links_down,
             turn.now.instant,
         );
         self.state = State::Leader(Box::new(leader));
@@ -305,7 +308,8 @@ impl Raft {
         self.activity.elections_won += 1;
         self.activity.election_micros = turn.now.instant.0.saturating_sub(since.0);
         turn.notice(Notice::Leading { term: self.hard.term });
-        // Only entries of its own term are committed by counting: it makes one, which commits all before.
+        // Only entries of its own term are committed by counting: it appends one, which commits all earlier
+        // entries.
         self.append_own(EntryKind::Empty);
     }
 }

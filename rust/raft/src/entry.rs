@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::Configuration;
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// One entry of the replicated log. Once committed, it is the same on every server, for ever.
+/// An entry of the replicated log. Once committed, it is the same on every server, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The term of the leader that created it.
     pub term: Term,
-    /// Its place in the log.
+    /// Its index in the log.
     pub index: LogIndex,
-    /// What it says.
+    /// Its content.
     pub kind: EntryKind,
 }
 
-/// What an entry says. The order of the variants is part of the disk format.
+/// The content of an entry. The order of the variants is part of the disk format.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EntryKind {
-    /// Nothing. Every leader begins its term with one: an entry of its own that it may commit by counting,
+    /// No content. Every leader begins its term with one: an entry of its own that it can commit by counting,
     /// and with it everything before (section 5.4.2).
     Empty,
-    /// A command for the state machine. The protocol does not look into it.
+    /// A command for the state machine, opaque to the protocol.
     Command(Bytes),
-    /// The members from here on. Counts as soon as it is in a log, committed or not (section 6).
+    /// The members from this entry on. In effect as soon as it is in a log, committed or not (section 6).
     Configuration(Configuration),
 }
 
-/// Roughly what an entry costs beside its command, in memory and on the wire.
+/// Approximate size of an entry without its command, in memory and on the wire.
 const OVERHEAD: usize = 24;
 
 impl Entry {
-    /// Its full name.
+    /// Its term and index.
     pub fn position(&self) -> LogPosition {
         LogPosition {
             term: self.term,
@@ -41,7 +41,7 @@ impl Entry {
         }
     }
 
-    /// About how many bytes it takes in memory and on the wire.
+    /// Approximate size in bytes, in memory and on the wire.
     pub fn size(&self) -> usize {
         OVERHEAD
             + match &self.kind {

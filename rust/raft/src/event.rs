@@ -1,7 +1,8 @@
-//! Proposals, questions and their errors, which all hosts use; and what can happen to a [`RaftGroup`](super::RaftGroup).
+//! Proposals, read requests and their errors, which all hosts use; and the events and effects of a
+//! [`RaftGroup`](super::RaftGroup).
 //!
-//! Its events and effects are those of the role contract ([`quorate_core::contract`]). Proposals come in
-//! batches: those that a shell finds waiting go into the log, onto the disk and to the followers together.
+//! Events and effects follow the role contract ([`quorate_core::contract`]). Proposals come in batches: those
+//! that are pending together go into the log, onto the disk and to the followers together.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -12,167 +13,167 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Notice;
 use crate::message::Message;
-use crate::server::Refusal;
+use crate::server::Rejection;
 use crate::sessions::{Answer, Request, SessionError};
 use crate::types::{LogIndex, LogPosition};
 
-/// What can happen to a group's server.
+/// The events of a group's server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// It exists now. The first event, once.
+    /// The server starts. The first event, once.
     Start,
     /// A message from another server of the group.
     Message {
-        /// Who sent it.
+        /// The sender.
         from: NodeId,
-        /// What it says.
+        /// The message.
         message: Message,
     },
-    /// Someone wants commands executed.
+    /// Commands to execute.
     Propose(Vec<Proposal>),
-    /// Someone wants to know something.
-    Query(Question),
-    /// An operator wants an election here, now.
+    /// A read request.
+    Query(ReadRequest),
+    /// An operator requests an election here, now.
     Campaign,
-    /// A timer went off.
+    /// A timer fired.
     Timer {
-        /// The one that was set.
+        /// Its id.
         id: u64,
     },
     /// These persists are durable.
     Persisted {
-        /// Their tokens, in the order in which they were asked for.
+        /// Their tokens, in the order in which they were requested.
         tokens: Vec<u64>,
     },
-    /// This persist was refused before anything was written; the disk is full.
+    /// This persist was refused before anything was written: the disk is full.
     PersistRefused {
         /// Its token.
         token: u64,
     },
-    /// A read of the journal answered.
+    /// The result of a journal read.
     Read {
-        /// What was there, or why it cannot be read.
+        /// The rows, or the reason of the failure.
         result: Result<Rows, Error>,
     },
     /// The link to a peer came up or went down.
     Peer {
-        /// Which peer.
+        /// The peer.
         node: NodeId,
-        /// Whether it can be reached now.
+        /// Whether it is reachable now.
         up: bool,
     },
 }
 
-/// A command that someone wants executed.
+/// A command to execute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal<C = Bytes> {
-    /// Handed back with the answer; unique among those in progress.
+    /// Returned with the result; unique among pending requests.
     pub id: u64,
-    /// Nobody waits for the answer any longer after this.
+    /// After this the result is no longer awaited.
     pub deadline: Instant,
-    /// What to execute.
+    /// The request.
     pub request: Request<C>,
 }
 
-/// How much a read has to see.
+/// The consistency level of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReadLevel {
-    /// Everything that was acknowledged before the read began.
+    /// Sees everything that was acknowledged before the read began.
     Linearizable,
-    /// Whatever this server has applied, at once.
+    /// Sees what this server has applied, without delay.
     Stale,
 }
 
-/// A question to the state machine.
+/// A read of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// Handed back with the answer; unique among proposals and queries in progress.
+pub struct ReadRequest {
+    /// Returned with the answer; unique among pending proposals and reads.
     pub id: u64,
-    /// Nobody waits for the answer any longer after this.
+    /// After this the answer is no longer awaited.
     pub deadline: Instant,
-    /// How much it has to see.
+    /// The consistency level.
     pub level: ReadLevel,
-    /// The question.
+    /// The query.
     pub query: Bytes,
 }
 
-/// What a group's server can ask its shell for.
+/// The effects that a group's server requests from its shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Deliver a message, at most once and in no promised order.
     Send {
-        /// To which server of the group.
+        /// The receiver.
         to: NodeId,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// Make durable, then say so.
+    /// Make durable, then report it.
     Persist {
-        /// Returned in the answer.
+        /// Returned with the result.
         token: u64,
-        /// Against the other requests that wait. Requests of one priority are performed in order.
+        /// The priority relative to other pending requests. Requests of one priority are performed in order.
         priority: Priority,
-        /// All of them or none (of a bulk request: in slices).
+        /// All are written, or none (bulk requests: in slices).
         ops: Vec<JournalOp>,
     },
-    /// Read the journal, then say what is there. One at a time, and only before it takes part.
+    /// Read the journal, then report the result. One at a time, and only during recovery.
     Read(Query),
-    /// Wake this server with [`Event::Timer`]; replaces a timer with the same id.
+    /// Deliver [`Event::Timer`] at this time; replaces a timer with the same id.
     SetTimer {
-        /// Its name.
+        /// Its id.
         id: u64,
-        /// When.
+        /// When it fires.
         at: Instant,
     },
-    /// A proposal's outcome.
+    /// The result of a proposal.
     Proposed {
-        /// Which.
+        /// The proposal.
         id: u64,
-        /// Where it stands in the log, and the answer.
+        /// Its position in the log and the answer, or the error.
         result: Result<(LogPosition, Answer), ProposeError>,
     },
-    /// A query's answer.
+    /// The result of a read.
     Queried {
-        /// Which.
+        /// The read.
         id: u64,
-        /// The answer.
+        /// The answer, or the error.
         result: Result<ReadAnswer, QueryError>,
     },
-    /// Something for the timeline.
+    /// An event for the timeline.
     Notice(Notice),
 }
 
-/// What a query saw.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadAnswer {
     /// The state machine's answer.
     pub answer: Bytes,
-    /// The last entry that it had applied.
+    /// The last entry that was applied.
     pub applied: LogIndex,
-    /// Everything that was acknowledged so many microseconds ago, or earlier, is in a stale answer. `None` if nothing is known
-    /// about its age.
+    /// The answer includes everything that was acknowledged this many microseconds ago, or earlier. `None` if
+    /// nothing is known about its age.
     pub age_micros: Option<u64>,
 }
 
-/// Why a proposal has no answer.
+/// Why a proposal failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProposeError {
-    /// Refused at once: nothing was done and nothing will be.
-    Refused(Refusal),
-    /// Another entry was committed in its place: it was not executed and will not be.
+    /// Rejected at once: it was not executed and will not be.
+    Rejected(Rejection),
+    /// Another entry was committed at its index: it was not executed and will not be.
     NotCommitted,
     /// It may have been executed, or may yet be.
     OutcomeUnknown,
-    /// It is in the log, but its session did not let it be executed.
+    /// It was committed, but its session rejected it.
     Session(SessionError),
 }
 
-/// Why a query has no answer. It has had no effect.
+/// Why a read failed. It has had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QueryError {
-    /// This server does not lead and cannot ask who does.
+    /// This server does not lead and cannot reach the leader.
     NotLeader {
-        /// Who leads, if known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
     /// The deadline passed.

@@ -1,4 +1,4 @@
-//! What a follower does with its leader's messages (Figure 2, AppendEntries RPC).
+//! How a follower handles its leader's messages (Figure 2, AppendEntries RPC).
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::server::{Raft, State, Turn};
 use crate::settings::Timing;
 use crate::types::{LogIndex, LogPosition};
 
-/// A server that follows, or waits for someone to follow.
+/// A server that follows a leader, or waits for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Follower {
-    /// Whom, in this term; `None` until someone has won, or said so.
+    /// The leader of this term; `None` until one is known.
     pub(super) leader: Option<NodeId>,
-    /// When the leader was last heard from.
-    pub(super) heard: Option<Instant>,
-    /// How long silence may last.
+    /// When the leader was last last_contact from.
+    pub(super) last_contact: Option<Instant>,
+    /// The election timeout.
     pub(super) timeout: Duration,
-    /// When it asks for an election.
+    /// When it starts an election.
     pub(super) deadline: Instant,
     /// The log is known to match the leader's up to here. Only rises: within a term a leader's log only
     /// grows.
     pub(super) received: LogIndex,
-    /// What the leader was last told to be durable here.
+    /// The durable index that the leader was last sent.
     pub(super) acknowledged: LogIndex,
 }
 
@@ -37,7 +37,7 @@ impl Follower {
         let timeout = election_timeout(timing, turn.rng);
         Follower {
             leader,
-            heard: None,
+            last_contact: None,
             timeout,
             deadline: turn.now.instant + timeout,
             received: LogIndex(0),
@@ -45,9 +45,10 @@ impl Follower {
         }
     }
 
-    /// The leader has spoken. If the link to it is broken by now, that is no sign that it lives.
-    pub(super) fn hear(&mut self, now: Instant, linked: bool) {
-        self.heard = Some(now);
+    /// The leader has sent a message. If its link has since gone down, the message does not show that it is
+    /// alive.
+    pub(super) fn leader_contact(&mut self, now: Instant, linked: bool) {
+        self.last_contact = Some(now);
         if linked {
             self.deadline = now + self.timeout;
         }
@@ -55,11 +56,11 @@ impl Follower {
 }
 
 impl Raft {
-    /// The state of a server that has just heard from its leader.
+    /// The state of a server that has just last_contact from its leader.
     pub(super) fn following(&mut self) -> &mut Follower {
         match &mut self.state {
             State::Follower(follower) => follower,
-            state => panic!("whoever hears from a leader follows it, but this is {state:?}"),
+            state => panic!("received a leader's message in state {state:?}"),
         }
     }
 
@@ -75,14 +76,14 @@ impl Raft {
         let end = previous.index.plus(entries.len());
         let committed = self.log.commit();
         if previous.index < committed {
-            // What is committed here is in every later leader's log (leader completeness). It may be gone
-            // here.
+            // What is committed here is in every later leader's log (leader completeness). It may be
+            // compacted here.
             let known = (committed.0 - previous.index.0).min(entries.len() as u64);
             entries.drain(..known as usize);
             let term = self
                 .log
                 .term_at(committed)
-                .expect("what is committed is there, or the base");
+                .expect("a committed entry is in the log or at its base");
             previous = LogPosition {
                 term,
                 index: committed,
@@ -93,7 +94,7 @@ impl Raft {
             return self.send(from, Body::Rejected { previous, conflict }, turn);
         }
         if let Some(from) = self.log.accept(previous, entries) {
-            turn.notice(Notice::Cut { from });
+            turn.notice(Notice::LogTruncated { from });
         }
         let matched = end.max(committed);
         let follower = self.following();
@@ -115,17 +116,17 @@ impl Raft {
             durable,
         };
         self.send(from, ack, turn);
-        self.ask_again(turn);
+        self.retry_read_index(turn);
         self.probe(from, turn);
     }
 
-    /// The leader has committed everything up to here; this server knows it of as much as matches.
+    /// The leader has committed everything up to here; this server commits what is known to match.
     fn learn_commit(&mut self, commit: LogIndex) {
         let received = self.following().received;
         self.log.commit_to(commit.min(received));
     }
 
-    /// What of the leader's log this server has durably.
+    /// How far this server has the leader's log durably.
     fn durable(&mut self) -> LogIndex {
         let received = self.following().received;
         if self.setup.bugs.has(Bug::RaftAckBeforeDurable) {
@@ -143,8 +144,8 @@ impl Raft {
         self.send(leader, Body::Accepted { through }, turn);
     }
 
-    /// The disk has answered: the leader is told if that means something to it.
-    pub(super) fn acknowledge_news(&mut self, turn: &mut Turn<'_>) {
+    /// A persist has completed: acknowledges it to the leader if the durable index has risen.
+    pub(super) fn acknowledge_progress(&mut self, turn: &mut Turn<'_>) {
         let State::Follower(follower) = &self.state else {
             return;
         };

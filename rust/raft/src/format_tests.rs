@@ -1,4 +1,4 @@
-//! Stored bytes never change their meaning.
+//! The bytes of stored values never change.
 
 use bytes::Bytes;
 use quorate_core::ids::NodeId;
@@ -30,7 +30,7 @@ fn joint() -> Configuration {
     }
 }
 
-/// Writes `value`, compares with the bytes it has always had, and reads it back.
+/// Encodes `value`, compares with the golden bytes, and decodes it.
 fn golden<T>(value: &T, bytes: &str)
 where
     T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
@@ -91,7 +91,7 @@ fn snapshot_records_keep_their_bytes() {
 }
 
 #[test]
-fn what_this_program_does_not_know_is_refused_by_name() {
+fn unknown_formats_are_rejected_by_name() {
     let version = FormatError::Version {
         what: "log entry",
         found: 1,

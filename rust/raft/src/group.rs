@@ -1,17 +1,17 @@
-//! A server of a group with its state machine, as a role: a host for state machines that fit into memory. The nodes of
-//! Quorate have another (`quorate-consensus`), whose state machines are rows of a store.
+//! A server of a group with its state machine, as a role: a host for state machines that fit into memory.
+//! Quorate's nodes use another host (`quorate-consensus`), whose state machines are rows of a store.
 //!
-//! [`RaftGroup`] puts together what the other modules are: it recovers the server from the disk, lets
-//! [`Raft`] decide what is committed, applies that to the [`Machine`] inside its [`Sessions`], keeps the
-//! snapshots, and answers those who asked.
+//! [`RaftGroup`] combines the other modules: it recovers the server from the disk, lets [`Raft`] decide what
+//! is committed, applies committed commands to the [`Machine`] inside its [`Sessions`], stores snapshots, and
+//! answers requests.
 //!
-//! # What becomes of a proposal
-//! A leader notes the position at which a proposal stands in its log. When *that entry* is committed, the
-//! proposer gets the state machine's answer; when *another* entry is committed at that index, the proposal
-//! was definitely not executed. Nothing else is proof: that the entry was cut from this log is not, since
-//! another server may still have it and lead. So a leader that is deposed goes on waiting, and mostly learns
-//! the truth from its successor; who must answer earlier, because the deadline has passed or a snapshot has
-//! taken the place of those entries, says that the outcome is unknown.
+//! # The outcome of a proposal
+//! A leader records the log position of each proposal. When *that entry* is committed, the proposer gets the
+//! state machine's answer; when *another* entry is committed at that index, the proposal was definitely not
+//! executed. Nothing else is proof: an entry truncated from this log may still be in the log of another
+//! server, which may become leader. So a deposed leader keeps proposals pending, and mostly learns their
+//! outcome from its successor. If the deadline passes, or a snapshot replaces those entries, the outcome is
+//! unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,22 +25,22 @@ use quorate_core::time::{Instant, Now};
 
 use crate::action::Action;
 use crate::entry::{Entry, EntryKind};
-use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, Question, ReadAnswer, ReadLevel};
+use crate::event::{Effect, Event, Proposal, ProposeError, QueryError, ReadAnswer, ReadLevel, ReadRequest};
 use crate::format::FormatError;
 use crate::machine::Machine;
-use crate::pending::{PendingRequests, Resolved, SWEEP_TIMER};
+use crate::pending::{DEADLINE_TIMER, PendingRequests, Resolved};
 use crate::recovery::{Done, Recovery};
-use crate::server::{Raft, Refusal, Turn};
+use crate::server::{Raft, Rejection, Turn};
 use crate::sessions::{Sessions, logged};
 use crate::settings::Setup;
 use crate::snapshot_store::{Purpose, SnapshotStore, checksum};
 use crate::status::Status;
 use crate::types::LogPosition;
 
-/// The timer of the protocol.
+/// The protocol's timer.
 const RAFT_TIMER: u64 = 0;
 
-/// A server of a group and its state machine; the module says what it does.
+/// A server of a group and its state machine; see the module documentation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RaftGroup<M> {
     setup: Setup,
@@ -49,30 +49,29 @@ pub struct RaftGroup<M> {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase<M> {
-    /// Reading what the disk has. Links that broke meanwhile are remembered.
+    /// Reading the disk. Links that went down meanwhile are remembered.
     Recovering(Box<Recovery>, BTreeSet<NodeId>),
     Running(Box<Running<M>>),
-    /// The disk does not have what it should have: this server may have promised what it does not know any
-    /// more, and so must not take part.
-    Broken(String),
+    /// The disk lacks what it should have: this server may have forgotten promises, and must not take part.
+    Failed(String),
 }
 
-/// A server that takes part.
+/// A recovered server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Running<M> {
     raft: Raft,
     state: Sessions<M>,
     snapshot_store: SnapshotStore,
     without_sessions: bool,
-    waiting: PendingRequests,
-    /// Why it can take part no longer.
-    broken: Option<String>,
-    /// Snapshots that came from the leader, until one is put in the place of the state.
+    pending: PendingRequests,
+    /// Why the server must stop, if so.
+    failure: Option<String>,
+    /// Snapshots received from the leader, until they are restored or superseded.
     received: BTreeMap<LogPosition, (Sessions<M>, Bytes)>,
 }
 
 impl<M: Machine> RaftGroup<M> {
-    /// A server that reads what its disk has when it starts.
+    /// A server that recovers from its disk when it starts.
     pub fn new(setup: Setup) -> Self {
         let recovery = Recovery::new(setup.group);
         RaftGroup {
@@ -81,7 +80,7 @@ impl<M: Machine> RaftGroup<M> {
         }
     }
 
-    /// The protocol's state, once it has been recovered.
+    /// The protocol's state, once recovered.
     pub fn raft(&self) -> Option<&Raft> {
         match &self.phase {
             Phase::Running(running) => Some(&running.raft),
@@ -89,7 +88,7 @@ impl<M: Machine> RaftGroup<M> {
         }
     }
 
-    /// The replicated state, once it has been recovered.
+    /// The replicated state, once recovered.
     pub fn state(&self) -> Option<&Sessions<M>> {
         match &self.phase {
             Phase::Running(running) => Some(&running.state),
@@ -97,21 +96,21 @@ impl<M: Machine> RaftGroup<M> {
         }
     }
 
-    /// Why it does not take part, if so.
-    pub fn broken(&self) -> Option<&str> {
+    /// Why the server has failed, if so.
+    pub fn failure(&self) -> Option<&str> {
         match &self.phase {
-            Phase::Broken(why) => Some(why),
+            Phase::Failed(why) => Some(why),
             _ => None,
         }
     }
 
-    /// The server's own view, once it has been recovered.
+    /// The server's status, once recovered.
     pub fn status(&self, now: Instant) -> Option<Status> {
         self.raft().map(|raft| raft.status(now))
     }
 
     fn read(&mut self, result: Result<Rows, Error>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
-        let Phase::Recovering(recovery, broken) = &mut self.phase else {
+        let Phase::Recovering(recovery, links_down) = &mut self.phase else {
             return;
         };
         let rows = result.map_err(|error| error.to_string());
@@ -119,23 +118,23 @@ impl<M: Machine> RaftGroup<M> {
         match done {
             Ok(None) => effects.push(Effect::Read(recovery.query())),
             Ok(Some(done)) => {
-                let broken = std::mem::take(broken);
-                self.phase = match Running::start(&self.setup, done, broken, now, rng, effects) {
+                let links_down = std::mem::take(links_down);
+                self.phase = match Running::start(&self.setup, done, links_down, now, rng, effects) {
                     Ok(running) => Phase::Running(Box::new(running)),
-                    Err(why) => Phase::Broken(why),
+                    Err(why) => Phase::Failed(why),
                 };
             }
-            Err(why) => self.phase = Phase::Broken(why),
+            Err(why) => self.phase = Phase::Failed(why),
         }
     }
 
-    /// Who asks a server that does not take part is sent elsewhere.
-    fn turn_away(event: Event, effects: &mut Vec<Effect>) {
+    /// Rejects a request to a server that does not take part: another server may take it.
+    fn reject(event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Propose(proposals) => {
                 effects.extend(proposals.into_iter().map(|proposal| Effect::Proposed {
                     id: proposal.id,
-                    result: Err(ProposeError::Refused(Refusal::NotLeader { leader: None })),
+                    result: Err(ProposeError::Rejected(Rejection::NotLeader { leader: None })),
                 }))
             }
             Event::Query(query) => effects.push(Effect::Queried {
@@ -155,23 +154,23 @@ impl<M: Machine> Role for RaftGroup<M> {
         match (&mut self.phase, event) {
             (Phase::Running(running), event) => {
                 running.handle(now, rng, event, effects);
-                if let Some(why) = running.broken.take() {
+                if let Some(why) = running.failure.take() {
                     let mut resolved = Vec::new();
-                    running.waiting.end(&mut resolved);
+                    running.pending.fail_all(&mut resolved);
                     effects.extend(resolved.into_iter().map(Effect::from));
-                    self.phase = Phase::Broken(why);
+                    self.phase = Phase::Failed(why);
                 }
             }
             (_, Event::Read { result }) => self.read(result, now, rng, effects),
             (Phase::Recovering(recovery, _), Event::Start) => effects.push(Effect::Read(recovery.query())),
-            (Phase::Recovering(_, broken), Event::Peer { node, up }) => {
+            (Phase::Recovering(_, links_down), Event::Peer { node, up }) => {
                 if up {
-                    broken.remove(&node);
+                    links_down.remove(&node);
                 } else {
-                    broken.insert(node);
+                    links_down.insert(node);
                 }
             }
-            (_, event) => Self::turn_away(event, effects),
+            (_, event) => Self::reject(event, effects),
         }
     }
 }
@@ -180,18 +179,21 @@ impl<M: Machine> Running<M> {
     fn start(
         setup: &Setup,
         done: Done,
-        broken: BTreeSet<NodeId>,
+        links_down: BTreeSet<NodeId>,
         now: Now,
         rng: &mut Rng,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, String> {
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now,
             rng,
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
-        let position = done.kept.as_ref().map(|kept| kept.meta.position);
+        let position = done
+            .snapshot_ref
+            .as_ref()
+            .map(|snapshot_ref| snapshot_ref.meta.position);
         let state = match position {
             Some(_) => Sessions::load(&done.snapshot).map_err(|error| error.to_string())?,
             None => Sessions::default(),
@@ -200,7 +202,7 @@ impl<M: Machine> Running<M> {
         assert_eq!(
             state.applied(),
             raft.log().released(),
-            "the snapshot is that of its record"
+            "the snapshot does not match its record"
         );
         let current = position.map(|position| (position, done.snapshot));
         let mut running = Running {
@@ -208,26 +210,26 @@ impl<M: Machine> Running<M> {
             state,
             snapshot_store: SnapshotStore::new(setup.group, current, done.next_chunk),
             without_sessions: setup.bugs.has(Bug::SessionsLostAtSnapshot),
-            waiting: PendingRequests::default(),
-            broken: None,
+            pending: PendingRequests::default(),
+            failure: None,
             received: BTreeMap::new(),
         };
-        for node in broken {
+        for node in links_down {
             running.raft.peer(node, false, &mut turn);
         }
-        running.perform(outputs, now, rng, effects);
-        match running.broken.take() {
+        running.perform(actions, now, rng, effects);
+        match running.failure.take() {
             None => Ok(running),
             Some(why) => Err(why),
         }
     }
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now,
             rng,
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
         match event {
             Event::Message { from, message } => self.raft.message(from, message, &mut turn),
@@ -238,36 +240,39 @@ impl<M: Machine> Running<M> {
             Event::Query(query) => self.query(query, &mut turn, effects),
             Event::Timer { id: RAFT_TIMER } => self.raft.timer(&mut turn),
             Event::Timer { .. } => {
-                self.resolve(effects, |waiting, resolved| waiting.sweep(now.instant, resolved))
+                self.resolve(effects, |pending, resolved| pending.expire(now.instant, resolved))
             }
             Event::Peer { node, up } => self.raft.peer(node, up, &mut turn),
             Event::Campaign => self.raft.campaign_now(&mut turn),
             Event::Start | Event::Read { .. } => {}
         }
-        self.perform(outputs, now, rng, effects);
-        let armed = self.waiting.arm(now.instant);
-        effects.extend(armed.map(|at| Effect::SetTimer { id: SWEEP_TIMER, at }));
+        self.perform(actions, now, rng, effects);
+        let armed = self.pending.arm(now.instant);
+        effects.extend(armed.map(|at| Effect::SetTimer {
+            id: DEADLINE_TIMER,
+            at,
+        }));
     }
 
-    /// Does what the protocol asks for, in its order.
-    fn perform(&mut self, outputs: Vec<Action>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
-        let mut outputs = outputs;
-        while !outputs.is_empty() {
+    /// Performs the protocol's actions, in their order.
+    fn perform(&mut self, actions: Vec<Action>, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+        let mut actions = actions;
+        while !actions.is_empty() {
             let mut more = Vec::new();
             let mut turn = Turn {
                 now,
                 rng,
-                outputs: &mut more,
+                actions: &mut more,
             };
-            for output in outputs {
-                self.perform_one(output, &mut turn, effects);
+            for action in actions {
+                self.perform_one(action, &mut turn, effects);
             }
-            outputs = more;
+            actions = more;
         }
     }
 
-    fn perform_one(&mut self, output: Action, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
-        match output {
+    fn perform_one(&mut self, action: Action, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+        match action {
             Action::Send { to, message } => effects.push(Effect::Send { to, message }),
             Action::Persist { token, priority, ops } => {
                 effects.push(Effect::Persist { token, priority, ops })
@@ -276,12 +281,14 @@ impl<M: Machine> Running<M> {
             Action::Notice(notice) => effects.push(Effect::Notice(notice)),
             Action::Apply(entries) => self.apply(entries, turn.now.instant, effects),
             Action::ReadReady { ids, index } => {
-                self.waiting.ready(ids, index);
+                self.pending.reads_ready(ids, index);
                 self.answer_ready(turn.now.instant, effects);
             }
             Action::ReadFailed { ids, leader } => {
                 let error = QueryError::NotLeader { leader };
-                self.resolve(effects, |waiting, resolved| waiting.fail(ids, error, resolved));
+                self.resolve(effects, |pending, resolved| {
+                    pending.fail_reads(ids, error, resolved)
+                });
             }
             Action::TakeSnapshot { position } => {
                 let bytes = self.state.save(self.without_sessions);
@@ -305,7 +312,7 @@ impl<M: Machine> Running<M> {
                 None => self.raft.snapshot_received(&meta, None, turn),
             },
             Action::Restore { position } => self.restore(position, turn.now.instant, effects),
-            Action::SnapshotKept { handle } => {
+            Action::SnapshotDurable { handle } => {
                 effects.extend(self.snapshot_store.forget_before(handle).map(persist))
             }
         }
@@ -350,12 +357,15 @@ impl<M: Machine> Running<M> {
     }
 
     fn restore(&mut self, position: LogPosition, now: Instant, effects: &mut Vec<Effect>) {
-        let (state, bytes) = self.received.remove(&position).expect("it was received before");
+        let (state, bytes) = self
+            .received
+            .remove(&position)
+            .expect("a restored snapshot was received");
         self.received.retain(|other, _| other.index > position.index);
         self.state = state;
         self.snapshot_store.set_current(position, bytes);
-        self.resolve(effects, |waiting, resolved| {
-            waiting.forget(position.index, resolved)
+        self.resolve(effects, |pending, resolved| {
+            pending.snapshot_installed(position.index, resolved)
         });
         self.answer_ready(now, effects);
     }
@@ -368,14 +378,14 @@ impl<M: Machine> Running<M> {
         }
     }
 
-    /// Tells those who have waited what became of it.
+    /// Reports the results of pending requests.
     fn resolve(
         &mut self,
         effects: &mut Vec<Effect>,
         resolve: impl FnOnce(&mut PendingRequests, &mut Vec<Resolved<Bytes>>),
     ) {
         let mut resolved = Vec::new();
-        resolve(&mut self.waiting, &mut resolved);
+        resolve(&mut self.pending, &mut resolved);
         effects.extend(resolved.into_iter().map(Effect::from));
     }
 
@@ -383,23 +393,24 @@ impl<M: Machine> Running<M> {
 
     fn propose(&mut self, proposals: Vec<Proposal>, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
         let time = turn.now.wall;
-        let (waiting, commands): (Vec<_>, Vec<_>) = proposals
+        let (pending, commands): (Vec<_>, Vec<_>) = proposals
             .into_iter()
             .map(|proposal| ((proposal.id, proposal.deadline), logged(time, proposal.request)))
             .unzip();
         match self.raft.propose(commands, turn) {
-            Ok(first) => self.waiting.expect(first, waiting),
-            Err(refusal) => effects.extend(waiting.into_iter().map(|(id, _)| Effect::Proposed {
+            Ok(first) => self.pending.add_proposals(first, pending),
+            Err(rejection) => effects.extend(pending.into_iter().map(|(id, _)| Effect::Proposed {
                 id,
-                result: Err(ProposeError::Refused(refusal)),
+                result: Err(ProposeError::Rejected(rejection)),
             })),
         }
     }
 
-    /// Applies committed entries, up to one that cannot be read: without it, this server would not do what the others do.
+    /// Applies committed entries, up to the first that cannot be decoded: this server would diverge without
+    /// it.
     fn apply(&mut self, entries: Vec<Entry>, now: Instant, effects: &mut Vec<Effect>) {
         for entry in entries {
-            if self.broken.is_some() {
+            if self.failure.is_some() {
                 return;
             }
             let position = entry.position();
@@ -407,7 +418,7 @@ impl<M: Machine> Running<M> {
                 EntryKind::Command(command) => match self.state.apply(position, command) {
                     Ok(answer) => Some(answer),
                     Err(error) => {
-                        self.broken = Some(unreadable(position, &error));
+                        self.failure = Some(unreadable(position, &error));
                         return;
                     }
                 },
@@ -416,8 +427,8 @@ impl<M: Machine> Running<M> {
                     None
                 }
             };
-            self.resolve(effects, |waiting, resolved| {
-                waiting.committed(position, answer.as_ref(), resolved);
+            self.resolve(effects, |pending, resolved| {
+                pending.committed(position, answer.as_ref(), resolved);
             });
         }
         self.raft.applied(self.state.applied());
@@ -426,25 +437,25 @@ impl<M: Machine> Running<M> {
 
     // ---- queries ----
 
-    fn query(&mut self, query: Question, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+    fn query(&mut self, query: ReadRequest, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
         let id = query.id;
         match query.level {
             ReadLevel::Stale => self.answer_query(&query, turn.now.instant, effects),
             ReadLevel::Linearizable => {
-                self.waiting.ask(query);
+                self.pending.add_read(query);
                 self.raft.read(vec![id], turn);
             }
         }
     }
 
-    /// Answers the queries whose read index is applied.
+    /// Answers the reads whose read index has been applied.
     fn answer_ready(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        for query in self.waiting.take_ready(self.state.applied()) {
+        for query in self.pending.take_ready(self.state.applied()) {
             self.answer_query(&query, now, effects);
         }
     }
 
-    fn answer_query(&self, query: &Question, now: Instant, effects: &mut Vec<Effect>) {
+    fn answer_query(&self, query: &ReadRequest, now: Instant, effects: &mut Vec<Effect>) {
         effects.push(Effect::Queried {
             id: query.id,
             result: Ok(ReadAnswer {
@@ -471,7 +482,7 @@ impl From<Resolved<Bytes>> for Effect {
     }
 }
 
-/// Why a server stops whose committed entry cannot be read.
+/// Why a server stops whose committed entry cannot be decoded.
 pub fn unreadable(position: LogPosition, error: &FormatError) -> String {
     format!(
         "entry {position} is committed but cannot be read ({error}): start this node with the program that its group's \

@@ -1,4 +1,4 @@
-//! What a server does whose disk does not have what it should have, and before it knows what it has.
+//! Servers with a damaged disk, and servers during recovery.
 
 use bytes::Bytes;
 use quorate_core::bugs::Bugs;
@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::snapshot::{LogStart, SnapshotMeta, SnapshotRef};
 use crate::types::{GroupId, HardState, LogIndex, Term};
 
-/// A state machine without a state.
+/// A stateless state machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Nothing;
 
@@ -66,7 +66,7 @@ fn give(group: &mut RaftGroup<Nothing>, event: Event) -> Vec<Effect> {
     effects
 }
 
-/// Starts with a disk whose answers `read` makes up.
+/// Starts with a disk whose reads return `read`.
 fn start(read: impl Fn(&Query) -> Result<Vec<(u64, Bytes)>, Error>) -> RaftGroup<Nothing> {
     let mut group = group();
     let mut effects = give(&mut group, Event::Start);
@@ -97,7 +97,7 @@ fn ask(group: &mut RaftGroup<Nothing>) -> Vec<Effect> {
     );
     effects.extend(give(
         group,
-        Event::Query(Question {
+        Event::Query(ReadRequest {
             id: 2,
             deadline: Instant::NEVER,
             level: ReadLevel::Stale,
@@ -120,9 +120,9 @@ fn ask(group: &mut RaftGroup<Nothing>) -> Vec<Effect> {
     effects
 }
 
-/// It refuses clients and says nothing to the others.
-fn turns_everyone_away(group: &mut RaftGroup<Nothing>) {
-    let refused = Err(ProposeError::Refused(Refusal::NotLeader { leader: None }));
+/// It rejects clients and sends nothing to other servers.
+fn rejects_every_request(group: &mut RaftGroup<Nothing>) {
+    let refused = Err(ProposeError::Rejected(Rejection::NotLeader { leader: None }));
     let unanswered = Err(QueryError::NotLeader { leader: None });
     let expected = vec![
         Effect::Proposed {
@@ -138,7 +138,7 @@ fn turns_everyone_away(group: &mut RaftGroup<Nothing>) {
 }
 
 #[test]
-fn an_empty_disk_is_a_beginning() {
+fn an_empty_disk_starts_a_new_server() {
     let mut group = start(|_| Ok(Vec::new()));
     assert_eq!(group.raft().map(Raft::term), Some(Term(0)));
     assert!(
@@ -149,24 +149,24 @@ fn an_empty_disk_is_a_beginning() {
 }
 
 #[test]
-fn it_takes_no_part_before_it_knows_what_it_has_promised() {
+fn it_takes_no_part_before_recovery() {
     let mut group = group();
     give(&mut group, Event::Start);
-    turns_everyone_away(&mut group);
+    rejects_every_request(&mut group);
 }
 
 #[test]
-fn what_cannot_be_read_keeps_it_out() {
+fn a_read_error_stops_the_server() {
     let mut group = start(|query| match query {
         Query::Log { .. } => Err(Error::CorruptRecord("entry 7 fails its checksum".to_owned())),
         _ => Ok(Vec::new()),
     });
-    assert_eq!(group.broken(), Some("entry 7 fails its checksum"));
-    turns_everyone_away(&mut group);
+    assert_eq!(group.failure(), Some("entry 7 fails its checksum"));
+    rejects_every_request(&mut group);
 }
 
 #[test]
-fn a_later_format_keeps_it_out() {
+fn an_unknown_format_stops_the_server() {
     let hard = Query::Hard {
         key: GROUP.hard_state_key(),
     };
@@ -178,12 +178,12 @@ fn a_later_format_keeps_it_out() {
             Vec::new()
         })
     });
-    let why = group.broken().expect("it does not take part");
+    let why = group.failure().expect("it does not take part");
     assert!(why.contains("hard state has format version 9"), "{why}");
-    turns_everyone_away(&mut group);
+    rejects_every_request(&mut group);
 }
 
-/// A disk with a term, and the record of a snapshot whose chunks are these.
+/// A disk with a term, and the record of a snapshot with these chunks.
 fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> {
     let position = LogPosition {
         term: Term(1),
@@ -220,26 +220,27 @@ fn with_snapshot(chunks: &[&'static [u8]], checksum: u64) -> RaftGroup<Nothing> 
 }
 
 #[test]
-fn a_snapshot_that_is_not_what_was_written_keeps_it_out() {
+fn a_damaged_snapshot_stops_the_server() {
     let mut short = with_snapshot(&[b"abc"], 0);
     assert_eq!(
-        short.broken(),
+        short.failure(),
         Some("malformed snapshot: 5@t1 is shorter than its record says")
     );
-    turns_everyone_away(&mut short);
+    rejects_every_request(&mut short);
     let wrong = with_snapshot(&[b"abc", b"def"], 0);
     assert_eq!(
-        wrong.broken(),
+        wrong.failure(),
         Some("malformed snapshot: 5@t1 is not what was written")
     );
     let whole = with_snapshot(&[b"abc", b"def", b"of another one"], checksum(b"abcdef"));
-    let why = whole.broken().expect("the sum is right, but it is no snapshot");
+    let why = whole.failure().expect("the sum is right, but it is no snapshot");
     assert!(why.starts_with("snapshot has format version"), "{why}");
 }
 
-/// What a leader of another program, or a broken one, had committed: no server can apply it, and none goes on without it.
+/// A faulty leader, or one of another version, had this committed: no server can apply it, and none may
+/// continue without it.
 #[test]
-fn a_committed_command_that_cannot_be_read_stops_the_group_and_not_the_node() {
+fn an_undecodable_committed_command_stops_the_group_but_not_the_node() {
     let mut group = start(|_| Ok(Vec::new()));
     let from = NodeId(2);
     let term = Term(1);
@@ -263,7 +264,7 @@ fn a_committed_command_that_cannot_be_read_stops_the_group_and_not_the_node() {
     };
     receive(&mut group, append);
     assert_eq!(group.state().map(Sessions::applied), Some(LogIndex(1)));
-    let read = Question {
+    let read = ReadRequest {
         id: 7,
         deadline: Instant::NEVER,
         level: ReadLevel::Linearizable,
@@ -275,7 +276,7 @@ fn a_committed_command_that_cannot_be_read_stops_the_group_and_not_the_node() {
         round: 0,
     };
     let effects = receive(&mut group, heartbeat.clone());
-    let why = group.broken().expect("it has stopped").to_owned();
+    let why = group.failure().expect("it has stopped").to_owned();
     assert!(
         why.contains("entry 2@t1 is committed but cannot be read (malformed logged request"),
         "{why}"
@@ -286,8 +287,8 @@ fn a_committed_command_that_cannot_be_read_stops_the_group_and_not_the_node() {
     };
     assert!(
         effects.contains(&unanswered),
-        "who waits is sent elsewhere: {effects:?}"
+        "pending requests are rejected: {effects:?}"
     );
-    turns_everyone_away(&mut group);
+    rejects_every_request(&mut group);
     assert_eq!(receive(&mut group, heartbeat), []);
 }

@@ -1,5 +1,6 @@
-//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum): heartbeats, and what it hears of its
-//! followers. What it sends them is in `replication`, when an entry is committed in `commit`.
+//! What a leader does (Figure 2, "Rules for Servers: Leaders"; thesis 6.2 for check-quorum): heartbeats, and
+//! the handling of followers' answers. What it sends them is in `replication`; when an entry is committed, in
+//! `commit`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +16,14 @@ use crate::server::{Raft, State, Turn};
 use crate::settings::Settings;
 use crate::types::LogIndex;
 
-/// A server that leads.
+/// A leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
-    /// Every other member.
+    /// The progress of every other member.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// When the next heartbeats are due.
     pub(super) heartbeat_at: Instant,
-    /// Its first own entry.
+    /// The first entry of its term.
     pub(super) first: LogIndex,
     /// Reads that wait for a round of heartbeats.
     pub(super) reads: Reads,
@@ -33,10 +34,10 @@ impl Leader {
         others: impl Iterator<Item = NodeId>,
         last: LogIndex,
         settings: &Settings,
-        broken: &BTreeSet<NodeId>,
+        links_down: &BTreeSet<NodeId>,
         now: Instant,
     ) -> Self {
-        let progress = |node| (node, Progress::new(last, broken.contains(&node), now));
+        let progress = |node| (node, Progress::new(last, links_down.contains(&node), now));
         Leader {
             progress: others.map(progress).collect(),
             heartbeat_at: now + settings.timing.heartbeat,
@@ -45,10 +46,10 @@ impl Leader {
         }
     }
 
-    /// The link to a member broke or came back: what was on its way may be lost.
+    /// The link to a member went down or came up: messages in flight may be lost.
     pub(super) fn link(&mut self, node: NodeId, up: bool) {
         if let Some(progress) = self.progress.get_mut(&node) {
-            progress.cut_off = !up;
+            progress.link_down = !up;
             match &mut progress.state {
                 ProgressState::Snapshot(transfer) => transfer.rewind(),
                 _ => progress.probe(),
@@ -56,7 +57,7 @@ impl Leader {
         }
     }
 
-    /// What each other member has durably.
+    /// The durable index of each other member.
     pub(super) fn matched(&self) -> impl Iterator<Item = (NodeId, LogIndex)> + '_ {
         self.progress
             .iter()
@@ -65,7 +66,7 @@ impl Leader {
 }
 
 impl Raft {
-    /// Puts an entry of this term into the own log.
+    /// Appends an entry of this term to the local log.
     pub(super) fn append_own(&mut self, kind: EntryKind) {
         self.log.append(Entry {
             term: self.hard.term,
@@ -74,8 +75,8 @@ impl Raft {
         });
     }
 
-    /// Heartbeats are due. A leader that hears from no quorum does not lead any more: it says so, instead of
-    /// leaving those who ask it without an answer.
+    /// Heartbeats are due. A leader without contact to a quorum steps down, instead of leaving requests
+    /// unanswered.
     pub(super) fn beat(&mut self, turn: &mut Turn<'_>) {
         let State::Leader(leader) = &mut self.state else {
             return;
@@ -83,13 +84,13 @@ impl Raft {
         let now = turn.now.instant;
         let timing = self.setup.settings.timing;
         let me = self.setup.me;
-        let heard = |node: NodeId| match leader.progress.get(&node) {
-            Some(progress) => progress.heard,
+        let contact = |node: NodeId| match leader.progress.get(&node) {
+            Some(progress) => progress.last_contact,
             None if node == me => now,
             None => Instant(0),
         };
-        let quorum_heard = self.log.configuration().agreed(heard).unwrap_or(Instant(0));
-        if now.since(quorum_heard) > timing.election_max {
+        let quorum_contact = self.log.configuration().agreed(contact).unwrap_or(Instant(0));
+        if now.since(quorum_contact) > timing.election_max {
             let term = self.hard.term;
             turn.notice(Notice::QuorumLost { term });
             return self.become_follower(term, None, turn);
@@ -103,7 +104,7 @@ impl Raft {
         self.start_due_round(turn);
     }
 
-    /// Sends everyone a heartbeat.
+    /// Sends a heartbeat to every member.
     pub(super) fn send_heartbeats(&mut self, turn: &mut Turn<'_>) {
         let State::Leader(leader) = &mut self.state else {
             return;
@@ -116,7 +117,7 @@ impl Raft {
             },
         };
         self.activity.heartbeats_sent += leader.progress.len() as u64;
-        turn.outputs.extend(leader.progress.keys().map(|to| Action::Send {
+        turn.actions.extend(leader.progress.keys().map(|to| Action::Send {
             to: *to,
             message: message.clone(),
         }));
@@ -131,8 +132,8 @@ impl Raft {
             return;
         };
         let now = turn.now.instant;
-        progress.heard = now;
-        progress.cut_off = false;
+        progress.last_contact = now;
+        progress.link_down = false;
         let base = self.log.base().index;
         match answer {
             Body::Accepted { through } => progress.accepted(*through, base, now),
@@ -146,8 +147,8 @@ impl Raft {
                     progress.accepted(*durable, base, now);
                 }
                 self.activity.heartbeats_answered += 1;
-                let patience = now - 2 * self.setup.settings.timing.heartbeat;
-                progress.beat(*received, now, patience);
+                let overdue = now - 2 * self.setup.settings.timing.heartbeat;
+                progress.beat(*received, now, overdue);
                 progress.round = progress.round.max(*round);
                 self.confirm_reads(turn);
             }
@@ -160,7 +161,7 @@ impl Raft {
         }
     }
 
-    /// Lets everything move on that can: commits what a quorum has, sends what is new.
+    /// Advances everything that can: commits what a quorum has, starts reads, replicates new entries.
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>) {
         if self.is_leader() {
             self.maybe_commit();
@@ -169,7 +170,7 @@ impl Raft {
         }
     }
 
-    /// Commands of another term, or of another leader, are counted elsewhere.
+    /// Counts committed commands of this leader's own term; each is counted by one server.
     pub(super) fn count_commands(&mut self, entries: &[Entry]) {
         if self.is_leader() {
             let own =

@@ -1,24 +1,25 @@
-//! The log: what the group has agreed on, or may yet.
+//! The log: the entries that the group has agreed on, or may yet.
 //!
 //! ```text
-//!            base            released   stable   commit   handed      last
-//!   ── gone ──┤ kept entries ────┼─────────┼───────┼────────┼───────────┤
+//!            base            released   stable   commit   requested   last
+//!   ── gone ──┤ retained entries ┼─────────┼───────┼────────┼───────────┤
 //! ```
-//! (Stable may also be before released.) All entries behind the **base** are in memory, bounded by compaction; what is at
-//! and before the base is gone and lives in a snapshot, or in the host's own state. Four watermarks move over the entries, each for a reason of its own:
+//! (Stable may also be before released.) All entries after the **base** are in memory, bounded by compaction;
+//! entries up to the base are compacted: a snapshot, or the host's own state, covers them. Four watermarks move
+//! over the entries:
 //!
 //! * **commit**: a quorum has everything up to here; it will never change. Never moves back.
 //! * **released**: given to the state machine. Never moves back, never beyond commit.
-//! * **handed**: the disk has been asked to write everything up to here.
-//! * **stable**: the disk has written it. Only this may be acknowledged. It may lag behind commit (others
-//!   have it durably) and moves back only when a conflicting suffix is cut.
+//! * **requested**: a write of everything up to here has been requested.
+//! * **stable**: everything up to here is on disk. Only this may be acknowledged. It may lag behind commit
+//!   (others have it durably) and moves back only when a conflicting suffix is truncated.
 //!
 //! # Invariants, asserted on each transition
-//! 1. Indexes have no gaps; terms never fall; no entry has term 0.
+//! 1. Indexes have no gaps; terms never decrease; no entry has term 0.
 //! 2. Nothing at or before commit is cut or replaced.
-//! 3. base <= released <= commit <= last, and stable <= handed <= last.
-//! 4. An answer of the disk counts only if no entry has been cut since it was asked (the **epoch** is the
-//!    same): an entry that is cut and comes back later must be written again before it is stable again.
+//! 3. base <= released <= commit <= last, and stable <= requested <= last.
+//! 4. A completed write counts only if no entry has been truncated since it was requested (the **epoch** is
+//!    the same): an entry that is truncated and received again must be written again before it is stable.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,37 +27,37 @@ use crate::configuration::Configuration;
 use crate::entry::{Entry, EntryKind};
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// A server's log. The module says what its parts are.
+/// A server's log; see the module documentation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Log {
     base: LogPosition,
     entries: VecDeque<Entry>,
-    /// Of the entries behind `released`.
+    /// The size of the entries after `released`.
     pending_bytes: usize,
     commit: LogIndex,
     released: LogIndex,
-    handed: LogIndex,
+    requested: LogIndex,
     stable: LogIndex,
     epoch: u64,
-    /// The disk must forget everything at and after this place before it writes more.
+    /// Before the next write, the disk must truncate the log from here on.
     cut: Option<LogIndex>,
-    /// The configuration at the base, and each one after it, by the place where it begins to count.
+    /// The configuration at the base and each later one, by the index from which it is in effect.
     configurations: BTreeMap<LogIndex, Configuration>,
 }
 
-/// What the disk has to do to catch up with the log.
+/// The writes that the log needs.
 pub(super) struct Unwritten<'a> {
-    /// Forget everything at and after this place first.
+    /// Truncate from here on first.
     pub(super) cut: Option<LogIndex>,
     /// Then append these.
     pub(super) entries: std::collections::vec_deque::Iter<'a, Entry>,
 }
 
 impl Log {
-    /// A log that begins behind `base`, with the members that count there and the entries that the disk has.
+    /// A log that begins after `base`, with the members in effect there and the recovered entries.
     ///
     /// # Panics
-    /// If the entries do not continue `base`.
+    /// If the entries do not follow `base`.
     pub fn recovered(base: LogPosition, members: Configuration, entries: Vec<Entry>) -> Self {
         let mut log = Log {
             base,
@@ -64,7 +65,7 @@ impl Log {
             pending_bytes: 0,
             commit: base.index,
             released: base.index,
-            handed: base.index,
+            requested: base.index,
             stable: base.index,
             epoch: 0,
             cut: None,
@@ -73,14 +74,14 @@ impl Log {
         for entry in entries {
             log.append(entry);
         }
-        log.handed = log.last().index;
-        log.stable = log.handed;
+        log.requested = log.last().index;
+        log.stable = log.requested;
         log
     }
 
-    // ---- what there is ----
+    // ---- queries ----
 
-    /// The last entry that is gone: the position before the first that is there.
+    /// The last compacted entry: the position before the first entry in memory.
     pub fn base(&self) -> LogPosition {
         self.base
     }
@@ -90,53 +91,52 @@ impl Log {
         self.entries.back().map_or(self.base, Entry::position)
     }
 
-    /// Everything up to here is committed.
+    /// The commit index.
     pub fn commit(&self) -> LogIndex {
         self.commit
     }
 
-    /// Everything up to here has been given to the state machine.
+    /// The index up to which entries have been given to the state machine.
     pub fn released(&self) -> LogIndex {
         self.released
     }
 
-    /// Everything up to here is on this server's disk.
+    /// The index up to which entries are on this server's disk.
     pub fn stable(&self) -> LogIndex {
         self.stable
     }
 
-    /// About how many bytes the entries take that have not been given to the state machine.
+    /// The approximate size of the entries that have not been given to the state machine.
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes
     }
 
-    /// The members that count now: those of the last configuration in the log, committed or not.
+    /// The members in effect: the last configuration in the log, committed or not.
     pub fn configuration(&self) -> &Configuration {
         let (_, last) = self
             .configurations
             .last_key_value()
-            .expect("there is one at the base");
+            .expect("a configuration exists at the base");
         last
     }
 
-    /// The members that counted at this place.
+    /// The members in effect at this index.
     pub fn configuration_at(&self, index: LogIndex) -> &Configuration {
         let (_, last) = self
             .configurations
             .range(..=index)
             .next_back()
-            .expect("nobody asks about a place before the base");
+            .expect("the index is not before the base");
         last
     }
 
-    /// The entry at a place, if it is there.
+    /// The entry at an index, if it is in memory.
     pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
         let offset = index.0.checked_sub(self.base.index.0 + 1)?;
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
-    /// The term of the entry at a place; known for the base, too. `None` before the base and behind the last
-    /// entry.
+    /// The term of the entry at an index, also for the base. `None` before the base and after the last entry.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -144,23 +144,23 @@ impl Log {
         self.entry(index).map(|entry| entry.term)
     }
 
-    /// Whether this log has the entry of that name, and with it everything before.
+    /// Whether this log has the entry at this position, and so everything before it.
     pub fn matches(&self, position: LogPosition) -> bool {
         self.term_at(position.index) == Some(position.term)
     }
 
-    /// The entries from a place on.
+    /// The entries from an index on.
     pub fn range(&self, from: LogIndex) -> std::collections::vec_deque::Iter<'_, Entry> {
         let offset = from.0.saturating_sub(self.base.index.0 + 1);
-        let offset = usize::try_from(offset).expect("an offset into memory");
+        let offset = usize::try_from(offset).expect("an offset within the log");
         self.entries.range(offset.min(self.entries.len())..)
     }
 
-    /// Copies of the entries from a place on, about `bytes` bytes of them, at least one if there is one.
+    /// Copies of the entries from an index on, about `bytes` bytes of them, but at least one.
     pub fn slice(&self, from: LogIndex, bytes: usize) -> Vec<Entry> {
         assert!(
             from > self.base.index,
-            "entry {from} is gone, the log begins behind {}",
+            "entry {from} is compacted: the log begins after {}",
             self.base
         );
         let mut taken = 0;
@@ -190,22 +190,22 @@ impl Log {
         }
     }
 
-    /// The last place whose term is not later than `term`: from there on back, a follower with that conflict
-    /// may agree.
+    /// The last index whose term is not later than `term`: a follower with that conflict may agree up to
+    /// there.
     pub fn last_not_after(&self, term: Term) -> LogIndex {
         let count = self.entries.partition_point(|entry| entry.term <= term);
         LogIndex(self.base.index.0 + count as u64)
     }
 
-    // ---- what happens to it ----
+    // ---- transitions ----
 
-    /// Puts an entry behind the last one.
+    /// Appends an entry.
     pub fn append(&mut self, entry: Entry) {
         let last = self.last();
         assert_eq!(entry.index, last.index.next(), "the log has no gaps");
         assert!(
             entry.term >= last.term && entry.term > Term(0),
-            "terms never fall: {} behind {last}",
+            "terms never decrease: {} after {last}",
             entry.position()
         );
         if let EntryKind::Configuration(members) = &entry.kind {
@@ -215,12 +215,12 @@ impl Log {
         self.entries.push_back(entry);
     }
 
-    /// Takes a leader's entries behind `previous`, which this log has. Those that are there already stay; at
-    /// the first that conflicts, the rest of this log gives way. Gives the place of that conflict.
+    /// Appends a leader's entries after `previous`, which this log has. Entries already present stay; from
+    /// the first conflict on, the rest of this log is truncated. Returns the index of that conflict.
     pub fn accept(&mut self, previous: LogPosition, entries: Vec<Entry>) -> Option<LogIndex> {
         assert!(
             self.matches(previous),
-            "accepted behind {previous}, which is not there"
+            "cannot append after {previous}: this log lacks it"
         );
         let mut cut = None;
         for entry in entries {
@@ -237,32 +237,32 @@ impl Log {
         cut
     }
 
-    /// Forgets everything at and after a place.
+    /// Removes all entries from an index on.
     fn truncate(&mut self, from: LogIndex) {
         assert!(
             from > self.commit,
-            "entry {from} is committed (up to {}) and never goes",
+            "entry {from} is committed (up to {}) and cannot be truncated",
             self.commit
         );
         while self.last().index >= from {
-            let entry = self.entries.pop_back().expect("it is behind the base");
+            let entry = self.entries.pop_back().expect("it is after the base");
             self.pending_bytes -= entry.size();
         }
         self.configurations.split_off(&from);
         self.rewrite_from(from);
     }
 
-    /// What the disk has, or was asked to write, at and after a place does not count.
+    /// Invalidates what is on disk, or requested, from an index on.
     fn rewrite_from(&mut self, from: LogIndex) {
-        if self.handed >= from {
+        if self.requested >= from {
             self.cut = Some(self.cut.map_or(from, |earlier| earlier.min(from)));
-            self.handed = from.previous();
-            self.stable = self.stable.min(self.handed);
+            self.requested = from.previous();
+            self.stable = self.stable.min(self.requested);
             self.epoch += 1;
         }
     }
 
-    /// Everything up to here is committed, as far as it is in this log. Says whether that is news.
+    /// Advances the commit index, within this log. Returns whether it moved.
     pub fn commit_to(&mut self, index: LogIndex) -> bool {
         assert!(
             index <= self.last().index,
@@ -274,7 +274,7 @@ impl Log {
         news
     }
 
-    /// The committed entries that have not been given to the state machine; now they have.
+    /// Takes the committed entries that have not yet been given to the state machine.
     pub fn release(&mut self) -> Vec<Entry> {
         let count = (self.commit.0 - self.released.0) as usize;
         let entries: Vec<Entry> = self.range(self.released.next()).take(count).cloned().collect();
@@ -296,7 +296,7 @@ impl Log {
         self.pending_bytes = self.range(applied.next()).map(Entry::size).sum();
     }
 
-    /// Forgets the entries up to and including a place, for which a snapshot stands, or the host's own state.
+    /// Drops the entries up to and including an index; a snapshot, or the host's own state, covers them.
     pub fn compact(&mut self, through: LogIndex) {
         let through = through.min(self.stable);
         if through <= self.base.index {
@@ -304,31 +304,31 @@ impl Log {
         }
         assert!(
             through <= self.released,
-            "entry {through} is needed: only {} is applied",
+            "entry {through} cannot be compacted: only {} is applied",
             self.released
         );
         let members = self.configuration_at(through).clone();
-        let gone = self.entries.drain(..(through.0 - self.base.index.0) as usize);
-        self.base = gone.last().expect("it is behind the base").position();
+        let compacted = self.entries.drain(..(through.0 - self.base.index.0) as usize);
+        self.base = compacted.last().expect("it is after the base").position();
         self.configurations = self.configurations.split_off(&through.next());
         self.configurations.insert(through, members);
     }
 
-    /// A snapshot takes the place of everything up to its position. Where this log has that very entry, what
-    /// follows stays; else it all goes.
+    /// Replaces everything up to the snapshot's position. If this log has that very entry, the entries after
+    /// it stay; else all are dropped.
     pub fn restore(&mut self, position: LogPosition, members: Configuration) {
         assert!(
             position.index > self.commit,
-            "a snapshot of {position} is no news: {} is committed",
+            "a snapshot of {position} is stale: {} is committed",
             self.commit
         );
         if !self.matches(position) {
             self.entries.clear();
             self.base = position;
             self.configurations = [(position.index, members)].into();
-            // Of whatever the disk has nothing may be taken for a part of this log.
+            // Nothing that is on disk may be taken for a part of this log.
             self.cut = Some(LogIndex(0));
-            self.handed = position.index;
+            self.requested = position.index;
             self.stable = position.index;
             self.epoch += 1;
         }
@@ -337,13 +337,19 @@ impl Log {
         self.pending_bytes = self.range(position.index.next()).map(Entry::size).sum();
     }
 
-    /// How far a snapshot at `index` lets the log be compacted: so many entries and bytes before it stay.
-    pub fn compaction_point(&self, index: LogIndex, kept_entries: u64, kept_bytes: usize) -> LogIndex {
+    /// How far a snapshot at `index` lets the log be compacted: up to `retained_entries` and `retained_bytes` before
+    /// it are retained.
+    pub fn compaction_point(
+        &self,
+        index: LogIndex,
+        retained_entries: u64,
+        retained_bytes: usize,
+    ) -> LogIndex {
         let mut through = index;
         let mut bytes = 0;
-        while through > self.base.index && index.0 - through.0 < kept_entries {
+        while through > self.base.index && index.0 - through.0 < retained_entries {
             bytes += self.entry(through).map_or(0, Entry::size);
-            if bytes > kept_bytes {
+            if bytes > retained_bytes {
                 break;
             }
             through = through.previous();
@@ -351,65 +357,65 @@ impl Log {
         through
     }
 
-    // ---- what the disk has of it ----
+    // ---- writes ----
 
-    /// What the disk has not been asked for yet; now it has.
-    pub(super) fn hand_over(&mut self) -> Unwritten<'_> {
+    /// Takes the writes that have not been requested yet.
+    pub(super) fn take_unwritten(&mut self) -> Unwritten<'_> {
         let cut = self.cut.take();
-        let first = self.handed.next();
-        self.handed = self.last().index;
+        let first = self.requested.next();
+        self.requested = self.last().index;
         Unwritten {
             cut,
             entries: self.range(first),
         }
     }
 
-    /// Changes whenever an answer that the disk still owes has lost its meaning.
+    /// Changes whenever pending writes lose their meaning.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Whether the disk has to forget something and has not been told yet.
+    /// Whether a truncation has not been requested yet.
     pub(super) fn has_cut(&self) -> bool {
         self.cut.is_some()
     }
 
-    /// The disk has everything that it was asked for up to here, in this epoch.
+    /// The write of everything up to here, requested in this epoch, is complete.
     pub(super) fn stabilize(&mut self, through: LogIndex, epoch: u64) {
         if epoch == self.epoch {
             assert!(
-                through <= self.handed,
-                "the disk has {through}, but was asked up to {} only",
-                self.handed
+                through <= self.requested,
+                "{through} is on disk, but writes were requested up to {} only",
+                self.requested
             );
             self.stable = self.stable.max(through);
         }
     }
 
-    /// The disk refused something that it was asked for, and to forget everything at and after `cut` first:
-    /// what is not stable must be written again, all of it.
+    /// A write was refused, with its truncation from `cut` on: everything that is not stable must be written
+    /// again.
     pub(super) fn rewrite(&mut self, cut: Option<LogIndex>) {
         let cuts = [cut, self.cut, Some(self.stable.next())];
         self.cut = cuts.into_iter().flatten().min();
-        self.handed = self.stable;
+        self.requested = self.stable;
         self.epoch += 1;
     }
 
-    /// Asserts the third invariant; the others are asserted where they could break.
+    /// Asserts the third invariant; the others are asserted where they could be violated.
     pub(super) fn check(&self) {
         let in_order = self.base.index <= self.released
             && self.released <= self.commit
             && self.commit <= self.last().index
-            && self.stable <= self.handed
-            && self.handed <= self.last().index;
+            && self.stable <= self.requested
+            && self.requested <= self.last().index;
         assert!(
             in_order,
-            "watermarks out of order: base {} released {} commit {} stable {} handed {} last {}",
+            "watermarks out of order: base {} released {} commit {} stable {} requested {} last {}",
             self.base,
             self.released,
             self.commit,
             self.stable,
-            self.handed,
+            self.requested,
             self.last()
         );
     }

@@ -1,4 +1,4 @@
-//! The log's watermarks, and what it refuses.
+//! The log's watermarks and invariants.
 
 use quorate_core::ids::NodeId;
 
@@ -19,7 +19,7 @@ fn position(index: u64, term: u64) -> LogPosition {
     }
 }
 
-/// A log whose entries have these terms, all of them durable.
+/// A log whose entries have these terms, all durable.
 fn log(terms: &[u64]) -> Log {
     let entries = terms
         .iter()
@@ -38,7 +38,7 @@ fn terms(log: &Log) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_there_stays_and_what_conflicts_goes() {
+fn entries_present_stay_and_conflicts_are_truncated() {
     let mut log = log(&[1, 1, 2, 2]);
     assert_eq!(log.accept(position(1, 1), vec![entry(2, 1), entry(3, 2)]), None);
     assert_eq!(
@@ -49,19 +49,19 @@ fn what_is_there_stays_and_what_conflicts_goes() {
     assert_eq!(log.accept(position(2, 1), vec![entry(3, 3)]), Some(LogIndex(3)));
     assert_eq!(terms(&log), [1, 1, 3]);
     assert_eq!(log.stable(), LogIndex(2), "the new third entry is not durable");
-    let unwritten = log.hand_over();
+    let unwritten = log.take_unwritten();
     assert_eq!((unwritten.cut, unwritten.entries.len()), (Some(LogIndex(3)), 1));
 }
 
 #[test]
-fn a_late_answer_of_the_disk_does_not_count_for_an_entry_that_was_cut_and_came_back() {
+fn a_late_write_does_not_count_for_an_entry_that_was_truncated_and_received_again() {
     let mut log = log(&[1]);
     log.append(entry(2, 2));
-    log.hand_over();
+    log.take_unwritten();
     let asked_in = log.epoch();
     log.accept(position(1, 1), vec![entry(2, 3)]);
     log.accept(position(1, 1), vec![entry(2, 4)]);
-    log.hand_over();
+    log.take_unwritten();
     log.stabilize(LogIndex(2), asked_in);
     assert_eq!(log.stable(), LogIndex(1));
     log.stabilize(LogIndex(2), log.epoch());
@@ -69,21 +69,21 @@ fn a_late_answer_of_the_disk_does_not_count_for_an_entry_that_was_cut_and_came_b
 }
 
 #[test]
-fn a_refused_write_is_asked_for_again_with_everything_after_it() {
+fn a_refused_write_is_retried_with_everything_after_it() {
     let mut log = log(&[1]);
     for index in 2..=4 {
         log.append(entry(index, 1));
-        log.hand_over();
+        log.take_unwritten();
     }
     log.stabilize(LogIndex(2), log.epoch());
     log.rewrite(None);
-    let unwritten = log.hand_over();
+    let unwritten = log.take_unwritten();
     assert_eq!((unwritten.cut, unwritten.entries.len()), (Some(LogIndex(3)), 2));
     log.rewrite(Some(LogIndex(0)));
     assert_eq!(
-        log.hand_over().cut,
+        log.take_unwritten().cut,
         Some(LogIndex(0)),
-        "what was to be forgotten still is"
+        "the truncation is still pending"
     );
 }
 
@@ -99,7 +99,7 @@ fn conflicts_name_the_first_entry_of_their_term() {
 }
 
 #[test]
-fn compaction_keeps_what_it_should_and_the_members() {
+fn compaction_retains_entries_and_the_members() {
     let mut log = log(&[1, 1]);
     let members = Configuration::of_voters([NodeId(1), NodeId(2)]);
     log.append(Entry {
@@ -107,7 +107,11 @@ fn compaction_keeps_what_it_should_and_the_members() {
         ..entry(3, 1)
     });
     log.append(entry(4, 2));
-    assert_eq!(log.configuration(), &members, "it counts before it is committed");
+    assert_eq!(
+        log.configuration(),
+        &members,
+        "it is in effect before it is committed"
+    );
     log.commit_to(LogIndex(4));
     assert_eq!(log.release().len(), 4);
     assert_eq!(log.compaction_point(LogIndex(4), 1, usize::MAX), LogIndex(3));
@@ -117,8 +121,8 @@ fn compaction_keeps_what_it_should_and_the_members() {
         LogIndex(3)
     );
     log.compact(LogIndex(4));
-    assert_eq!(log.base(), position(2, 1), "what is not durable yet stays");
-    log.hand_over();
+    assert_eq!(log.base(), position(2, 1), "entries that are not durable stay");
+    log.take_unwritten();
     log.stabilize(LogIndex(4), log.epoch());
     log.compact(LogIndex(3));
     assert_eq!(
@@ -131,7 +135,7 @@ fn compaction_keeps_what_it_should_and_the_members() {
 }
 
 #[test]
-fn a_configuration_that_is_cut_does_not_count_any_more() {
+fn a_truncated_configuration_is_no_longer_in_effect() {
     let mut log = log(&[1]);
     log.append(Entry {
         kind: EntryKind::Configuration(Configuration::of_voters([NodeId(7)])),
@@ -142,20 +146,20 @@ fn a_configuration_that_is_cut_does_not_count_any_more() {
 }
 
 #[test]
-fn a_snapshot_keeps_what_follows_it_and_replaces_what_differs() {
+fn a_snapshot_retains_matching_entries_after_it_and_drops_others() {
     let mut same = log(&[1, 1, 2, 2]);
     same.restore(position(3, 2), Configuration::default());
     assert_eq!((terms(&same), same.commit()), (vec![1, 1, 2, 2], LogIndex(3)));
     let mut other = log(&[1, 1, 1, 1, 1]);
     other.restore(position(3, 2), Configuration::default());
     assert_eq!((terms(&other), other.last()), (vec![], position(3, 2)));
-    assert_eq!(other.hand_over().cut, Some(LogIndex(0)));
+    assert_eq!(other.take_unwritten().cut, Some(LogIndex(0)));
     other.check();
 }
 
 #[test]
-#[should_panic(expected = "is committed (up to 2) and never goes")]
-fn nothing_committed_is_cut() {
+#[should_panic(expected = "is committed (up to 2) and cannot be truncated")]
+fn committed_entries_are_never_truncated() {
     let mut log = log(&[1, 1, 1]);
     log.commit_to(LogIndex(2));
     log.accept(position(1, 1), vec![entry(2, 2)]);
@@ -163,18 +167,18 @@ fn nothing_committed_is_cut() {
 
 #[test]
 #[should_panic(expected = "the log has no gaps")]
-fn a_gap_is_refused() {
+fn a_gap_is_rejected() {
     log(&[1]).append(entry(3, 1));
 }
 
 #[test]
-#[should_panic(expected = "terms never fall")]
-fn a_falling_term_is_refused() {
+#[should_panic(expected = "terms never decrease")]
+fn a_decreasing_term_is_rejected() {
     log(&[2]).append(entry(2, 1));
 }
 
 #[test]
 #[should_panic(expected = "is committed but the log ends at 1@t1")]
-fn what_is_not_there_is_not_committed() {
+fn a_missing_entry_is_not_committed() {
     log(&[1]).commit_to(LogIndex(2));
 }

@@ -6,38 +6,39 @@ use quorate_core::time::WallTime;
 use crate::format::FormatError;
 use crate::types::LogPosition;
 
-/// Something that executes commands.
+/// A state machine that executes commands.
 ///
 /// It must be deterministic: the same commands in the same order give the same answers and the same state on
-/// every server, now and when the log is applied again after a restart.
+/// every server, also when the log is applied again after a restart.
 pub trait StateMachine {
-    /// What the bytes of a command say.
+    /// A decoded command.
     type Command;
 
-    /// Reads a command, before anything is changed by it.
+    /// Decodes a command, without changing anything.
     ///
     /// # Errors
-    /// [`FormatError`] if it is none that this program knows. Then the server stops: it must not go on without it.
+    /// [`FormatError`] if this program does not know the command. The server must then stop: it would diverge
+    /// without it.
     fn decode(command: &Bytes) -> Result<Self::Command, FormatError>;
 
-    /// Applies a committed command and gives the answer for its proposer. `time` is the leader's wall clock
-    /// when the command was proposed, as the log has it; it never runs backwards.
+    /// Applies a committed command and returns the answer to its proposer. `time` is the leader's wall clock
+    /// when the command was proposed, as recorded in the log; it never runs backwards.
     fn apply(&mut self, position: LogPosition, time: WallTime, command: Self::Command) -> Bytes;
 }
 
-/// A state machine in memory, small enough for its snapshots to be made and sent in one piece of memory.
-/// One that is not is driven by a host of its own from the [`Action`](super::action::Action)s of
-/// [`Raft`](super::Raft). It begins as `default()`.
+/// A state machine in memory, small enough for a snapshot to be made and sent as one buffer. Larger ones need
+/// a host of their own, which performs the [`Action`](super::action::Action)s of [`Raft`](super::Raft). The
+/// initial state is `default()`.
 pub trait Machine: StateMachine + Clone + Default {
-    /// Answers a question without changing anything.
+    /// Answers a query, without changing anything.
     fn query(&self, query: &Bytes) -> Bytes;
 
-    /// The whole state.
+    /// Encodes the whole state.
     fn save(&self) -> Bytes;
 
-    /// The state that was saved.
+    /// Decodes a saved state.
     ///
     /// # Errors
-    /// [`FormatError`] if `bytes` are not what `save` gives.
+    /// [`FormatError`] if `bytes` were not written by `save`.
     fn load(bytes: &Bytes) -> Result<Self, FormatError>;
 }

@@ -1,11 +1,11 @@
-//! What the servers of a group say to each other. Each variant is a promise: who sends it, when, and what the
+//! The messages between the servers of a group. Each variant is a promise: who sends it, when, and what the
 //! receiver may conclude.
 //!
-//! Messages may be lost, repeated and reordered. Every message carries its sender's term: whoever sees a
-//! later one than its own adopts it and follows; whoever is spoken to in an earlier one answers
+//! Messages may be lost, duplicated and reordered. Every message carries its sender's term: a server that
+//! sees a later term adopts it and becomes a follower; a server that receives an earlier one answers
 //! [`Body::Outdated`] and does nothing else.
 //!
-//! **All but the pre-votes leave only when the sender has its term, and its vote in it, durably.** That is
+//! **All but the pre-votes are sent only once the sender's term, and its vote in it, are durable.** That is
 //! what lets a receiver count them.
 
 use bytes::Bytes;
@@ -20,23 +20,23 @@ use crate::types::{LogIndex, LogPosition, Term};
 pub struct Message {
     /// The sender's current term.
     pub term: Term,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says. Variants are only ever appended.
+/// The content of a message. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// Would you vote for me in the term after mine? Sent by a server that has not heard from a leader.
-    /// Changes nothing at either end; without a majority's yes the sender does not disturb anyone with a new
+    /// Changes nothing at either end; without a majority the sender does not disturb the group with a new
     /// term.
     PreVote {
         /// The sender's last entry.
         last: LogPosition,
     },
-    /// The answer to `PreVote`: a guess, not a promise.
+    /// The answer to `PreVote`: a prediction, not a promise.
     PreVoteAnswer {
-        /// Whether it would.
+        /// Whether the sender would vote.
         granted: bool,
     },
     /// Vote for me in this term. Sent by a candidate, which has voted for itself durably.
@@ -44,27 +44,26 @@ pub enum Body {
         /// The sender's last entry.
         last: LogPosition,
     },
-    /// The answer to `Vote`. Granted: the sender has given its only vote of this term to the receiver,
+    /// The answer to `Vote`. If granted, the sender has given its only vote of this term to the receiver,
     /// durably, and has no entry that is more up to date than the candidate's last one.
     VoteAnswer {
-        /// Whether it has.
+        /// Whether the vote was granted.
         granted: bool,
     },
-    /// From the leader of this term: behind `previous` my log goes on with `entries`. A receiver whose log
-    /// has `previous` has the leader's whole log up to there (Log Matching), and takes the entries in place
-    /// of whatever conflicts.
+    /// From the leader of this term: `entries` follow `previous` in my log. A receiver that has `previous`
+    /// has the leader's whole log up to there (Log Matching), and replaces what conflicts with the entries.
     Append {
         /// The entry before the first of `entries`.
         previous: LogPosition,
-        /// Everything up to here is committed, as far as the receiver's log is known to match.
+        /// The commit index; it covers what of the receiver's log is known to match.
         commit: LogIndex,
         /// In order, without gaps; may be empty.
         entries: Vec<Entry>,
     },
-    /// The answer to `Append`: the sender has the leader's log up to here *durably*, and votes for nobody who
-    /// does not have what is committed of it.
+    /// The answer to `Append`: the sender has the leader's log up to here *durably*, and votes only for
+    /// candidates that have what is committed of it.
     Accepted {
-        /// Up to here.
+        /// The last durable index.
         through: LogIndex,
     },
     /// The answer to an `Append` whose `previous` the sender does not have.
@@ -72,70 +71,71 @@ pub enum Body {
         /// The index of that `previous`.
         previous: LogIndex,
         /// Where the leader should look next: the first entry of the term that the sender has at `previous`,
-        /// or the place behind its last entry (with term 0) when its log is too short.
+        /// or the index after its last entry (with term 0) when its log is too short.
         conflict: LogPosition,
     },
-    /// From the leader of this term: I am there. Never behind bulk data, so that silence means something.
+    /// From the leader of this term: I am alive. Never queued behind bulk data, so that silence is
+    /// significant.
     Heartbeat {
         /// As in `Append`.
         commit: LogIndex,
         /// Rises with each round of heartbeats that reads wait for.
         round: u64,
     },
-    /// The answer to `Heartbeat`: when it arrived, the sender knew of no later term. Also repeats what an
-    /// `Accepted` that was lost would have said.
+    /// The answer to `Heartbeat`: when it arrived, the sender knew of no later term. Also repeats the content
+    /// of an `Accepted` that was lost.
     HeartbeatAck {
-        /// Of the heartbeat.
+        /// The heartbeat's round.
         round: u64,
         /// The sender's log is known to match the leader's up to here, durable or not.
         received: LogIndex,
-        /// And has this of it durably.
+        /// And has it durably up to here.
         durable: LogIndex,
     },
-    /// From a follower that was asked for a linearizable read: up to where must I have applied the log, so
-    /// that the read sees everything acknowledged before you got this?
+    /// From a follower with pending linearizable reads: up to which index must I apply the log, so that they
+    /// see everything acknowledged before you received this?
     ReadIndex {
-        /// The sender's name for the question.
+        /// The sender's number for the request.
         request: u64,
     },
     /// The answer to `ReadIndex`, after a round of heartbeats has confirmed that the sender still led.
     ReadIndexAnswer {
-        /// Of the question.
+        /// The number of the request.
         request: u64,
-        /// Up to here.
+        /// The read index.
         index: LogIndex,
     },
-    /// From the leader: a part of a snapshot that stands for the log up to its position, which the receiver
-    /// lacks and the leader no longer has. Chunks of one snapshot are alike whoever sends them: a transfer
-    /// goes on where it was.
+    /// From the leader: a chunk of a snapshot that covers the log up to its position, which the receiver
+    /// lacks and the leader has compacted. Chunks of one snapshot are the same whichever server sends them: a
+    /// transfer can resume with another leader.
     Snapshot {
-        /// What the whole is.
+        /// The whole snapshot.
         meta: Box<SnapshotMeta>,
-        /// Where in it the bytes belong.
+        /// The offset of the bytes.
         offset: u64,
-        /// At least one.
+        /// At least one byte.
         bytes: Bytes,
     },
-    /// The answer to `Snapshot`: the sender has this many bytes of it, from its beginning.
+    /// The answer to `Snapshot`: the sender has all bytes before `offset`.
     SnapshotReceived {
-        /// Up to which entry that snapshot goes.
+        /// The position of the snapshot.
         position: LogPosition,
-        /// The first byte that it lacks.
+        /// The first missing byte.
         offset: u64,
     },
-    /// The term that you speak for is over: mine is later. Whoever gets this follows in that term.
+    /// Your term is over: mine is later. The receiver adopts it and becomes a follower.
     Outdated,
-    /// From a follower: with your next round of heartbeats, tell me how far you are. Nobody waits for that.
+    /// From a follower: report your commit index with your next round of heartbeats. No request waits for it.
     Probe {
-        /// The sender's name for the question.
+        /// The sender's number for the probe.
         probe: u64,
     },
-    /// The answer to `Probe`, when a quorum has answered a round that began after the sender got it: everything that anybody
-    /// was told before the receiver asked is in the log up to `index`.
-    Fresh {
-        /// Of the question.
+    /// The answer to `Probe`, after a quorum has answered a round that began after the sender received it:
+    /// everything acknowledged before the probe was sent is in the log up to `index`.
+    ProbeAnswer {
+        /// The number of the probe.
         probe: u64,
-        /// Up to here.
+        /// The commit index.
         index: LogIndex,
     },
 }
@@ -148,7 +148,7 @@ impl Body {
             | Body::Heartbeat { .. }
             | Body::Snapshot { .. }
             | Body::ReadIndexAnswer { .. }
-            | Body::Fresh { .. } => true,
+            | Body::ProbeAnswer { .. } => true,
             Body::PreVote { .. }
             | Body::PreVoteAnswer { .. }
             | Body::Vote { .. }
@@ -163,8 +163,8 @@ impl Body {
         }
     }
 
-    /// Whether it may leave before the sender's term is durable: it promises nothing.
-    pub(super) fn is_free(&self) -> bool {
+    /// Whether it may be sent before the sender's term is durable: it promises nothing.
+    pub(super) fn promises_nothing(&self) -> bool {
         match self {
             Body::PreVote { .. } | Body::PreVoteAnswer { .. } => true,
             Body::Vote { .. }
@@ -180,11 +180,11 @@ impl Body {
             | Body::SnapshotReceived { .. }
             | Body::Outdated
             | Body::Probe { .. }
-            | Body::Fresh { .. } => false,
+            | Body::ProbeAnswer { .. } => false,
         }
     }
 
-    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    /// Approximate size in memory beyond the value itself; at least the size on the wire.
     pub fn size(&self) -> usize {
         match self {
             Body::Append { entries, .. } => {
@@ -204,12 +204,12 @@ impl Body {
             | Body::SnapshotReceived { .. }
             | Body::Outdated
             | Body::Probe { .. }
-            | Body::Fresh { .. } => 0,
+            | Body::ProbeAnswer { .. } => 0,
         }
     }
 
-    /// Whether it goes before bulk data, on the link's control lane: it is small, and others' timeouts or acknowledgements
-    /// wait for it.
+    /// Whether it is sent before bulk data, on the link's control lane: it is small, and timeouts or
+    /// acknowledgements depend on it.
     pub fn is_urgent(&self) -> bool {
         match self {
             Body::Append { .. } | Body::Snapshot { .. } => false,
@@ -226,7 +226,7 @@ impl Body {
             | Body::SnapshotReceived { .. }
             | Body::Outdated
             | Body::Probe { .. }
-            | Body::Fresh { .. } => true,
+            | Body::ProbeAnswer { .. } => true,
         }
     }
 }

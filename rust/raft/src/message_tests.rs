@@ -1,7 +1,7 @@
-//! Messages never change their bytes: the servers of a group may run different programs.
+//! The bytes of messages never change: the servers of a group may run different versions.
 //!
-//! The bytes are in `tests/golden/raft_messages.txt`. `UPDATE_TRANSCRIPTS=1` adds what is missing there; what is there
-//! already is never to be changed.
+//! The bytes are in `tests/golden/raft_messages.txt`. `UPDATE_TRANSCRIPTS=1` adds missing kinds; existing
+//! lines must not change.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn position(index: u64, term: u64) -> LogPosition {
     }
 }
 
-/// One of each kind, in the order of the variants.
+/// A sample of each kind, in the order of the variants.
 fn samples() -> Vec<(&'static str, Body)> {
     let entries = vec![
         Entry {
@@ -116,8 +116,8 @@ fn samples() -> Vec<(&'static str, Body)> {
         ("outdated", Body::Outdated),
         ("probe", Body::Probe { probe: 300 }),
         (
-            "fresh",
-            Body::Fresh {
+            "probe_answer",
+            Body::ProbeAnswer {
                 probe: 300,
                 index: LogIndex(301),
             },
@@ -125,7 +125,7 @@ fn samples() -> Vec<(&'static str, Body)> {
     ]
 }
 
-/// How many kinds there are: a new one does not compile before it is counted here.
+/// The index of a kind; a new kind does not compile until it is added here.
 fn place(body: &Body) -> usize {
     match body {
         Body::PreVote { .. } => 0,
@@ -143,7 +143,7 @@ fn place(body: &Body) -> usize {
         Body::SnapshotReceived { .. } => 12,
         Body::Outdated => 13,
         Body::Probe { .. } => 14,
-        Body::Fresh { .. } => 15,
+        Body::ProbeAnswer { .. } => 15,
     }
 }
 

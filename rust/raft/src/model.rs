@@ -1,29 +1,31 @@
-//! Everything that can happen to three servers, within bounds.
+//! Model checking: all executions of three servers, within bounds.
 //!
-//! [`properties`](super::properties) tries long random runs; this tries *all* short ones. Breadth first, from a new group, every
-//! action that is possible in a state is taken: a timeout passes, a message arrives, a disk finishes a write, a server
-//! crashes and starts again with what its disk has. Messages are a set without an order, of which any may stay there for
-//! ever: that is reordering and loss; some arrive twice. The properties of Figure 3 are checked in every state. The first
-//! state that breaks one has been reached on a shortest way, which is printed.
+//! [`properties`](super::properties) tests long random runs; this explores *all* short ones. Breadth first,
+//! from a new group, every possible action is taken in every state: a timeout passes, a message arrives, a
+//! disk completes a write, a server crashes and recovers. Messages are an unordered set, and any may remain
+//! there for ever: that is reordering and loss; some arrive twice. The properties of Figure 3 are checked in
+//! every state. A violation is reported with a shortest counterexample.
 //!
-//! What is driven is the real [`Raft`](super::Raft), with a real recovery from a disk of the harness. To have finitely many
-//! states,
-//! * timeouts are actions, a clock stands still but for its server's heartbeats, and all random numbers are the same;
-//! * no voter is sticky, and all explorations but one do without pre-votes: whoever is deaf, or is refused a pre-vote,
-//!   does what it would do if messages were lost;
-//! * so many messages are on their way at most; where there is no more room, one is lost;
+//! The system under test is the real [`Raft`](super::Raft), with a real recovery from a disk of the harness.
+//! To make the state space finite,
+//! * timeouts are actions, a clock advances only with its server's heartbeats, and all random numbers are the
+//!   same;
+//! * no voter is sticky, and all explorations but one omit pre-votes: a deaf voter, or a refused pre-vote,
+//!   behaves like lost messages;
+//! * the number of messages in flight is bounded; beyond it, one is lost;
 //! * check-quorum, snapshots and reads are left to the random runs.
 //!
 //! # Why not a library
-//! Of `stateright`, which was the one to consider, only the breadth-first search would be of use: some forty lines
-//! ([`explore`]). Its actors would have to wrap the server, its network and its crashes do not know of writes in flight, and
-//! it clones all servers for each step, where this computes what an input makes of one server only once ([`server`]). It
-//! also brings a web server along.
+//! Of `stateright`, the obvious candidate, only the breadth-first search would be of use: some forty lines
+//! ([`explore`]). Its actors would have to wrap the server, its network and its crashes do not model writes
+//! in flight, and it clones all servers for each step, where this computes the effect of an input on one
+//! server only once ([`server`]). It also includes a web server.
 //!
-//! # How far
-//! The bounds in the tests are chosen for a few seconds each. `RAFT_MODEL=large` goes to 2.8, 64 and 100 million states, which are
-//! all that there are within its bounds, and breaks no property; that takes up to eight gigabytes and half an hour:
-//! `RAFT_MODEL=large cargo test -p quorate-raft --lib model:: -- --nocapture --test-threads 1`.
+//! # Bounds
+//! The bounds in the tests are chosen for a few seconds each. `RAFT_MODEL=large` explores 2.8, 64 and 100
+//! million states, all that exist within its bounds, without a violation; that takes up to eight gigabytes
+//! and half an hour: `RAFT_MODEL=large cargo test -p quorate-raft --lib model:: -- --nocapture --test-threads
+//! 1`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,31 +38,31 @@ use world::{Action, Bounds, World};
 mod server;
 mod world;
 
-/// What an exploration has found.
+/// The result of an exploration.
 struct Report {
-    /// How many different states there are within the bounds, or were up to the violation.
+    /// The number of distinct states within the bounds, or up to the violation.
     states: usize,
-    /// How long the longest of the shortest ways to a state is.
+    /// The maximum distance of a state from the start.
     depth: usize,
-    /// The property that was broken, and the way there.
+    /// The violated property, and the trace that leads there.
     violation: Option<(String, Vec<String>)>,
 }
 
-/// Where a state comes from: the place of the one before it, and what happened then.
+/// The origin of a state: the index of its predecessor, and the action.
 type Origin = Option<(usize, Action)>;
 
-/// Takes every action in every state that follows on the actions of these names. A state is remembered by 64 bits of its hash, so that of some million states one might be
-/// taken for another with a probability of one in a million.
+/// Takes every action in every state that follows the actions named by `begin`. A state is remembered by 64
+/// bits of its hash: among some million states, the probability of a collision is one in a million.
 fn explore(bugs: Bugs, bounds: &Bounds, begin: &[&str]) -> Report {
     let mut catalog = Catalog::new(bugs);
     let mut first = World::new(&mut catalog);
     for line in begin {
-        let wanted = |action: &Action| first.tell(*action, &catalog) == *line;
+        let wanted = |action: &Action| first.describe(*action, &catalog) == *line;
         let action = first.actions(&catalog, bounds).into_iter().find(wanted);
-        let action = action.unwrap_or_else(|| panic!("this cannot happen: {line}"));
+        let action = action.unwrap_or_else(|| panic!("impossible action: {line}"));
         first = first
             .after(action, &mut catalog, bounds)
-            .expect("no property is broken so far");
+            .expect("no property is violated yet");
     }
     let mut seen = BTreeSet::from([fingerprint(&first)]);
     let mut origins: Vec<Origin> = vec![None];
@@ -76,7 +78,7 @@ fn explore(bugs: Bugs, bounds: &Bounds, begin: &[&str]) -> Report {
                         origins.push(Some((place, action)));
                     }
                 }
-                // A server that notices its mistake ends. What is looked for is one that nobody notices.
+                // A server that detects its mistake stops. This looks for mistakes that no server detects.
                 Err(assertion) if bugs.has(Bug::RestartedInPlace) && assertion.starts_with("assertion") => {}
                 Err(property) => {
                     let mut actions = vec![action];
@@ -96,7 +98,7 @@ fn explore(bugs: Bugs, bounds: &Bounds, begin: &[&str]) -> Report {
         }
     }
     let (servers, messages) = catalog.size();
-    println!("made of {servers} states of servers and {messages} messages");
+    println!("composed of {servers} states of servers and {messages} messages");
     Report {
         states: origins.len(),
         depth: longest,
@@ -110,12 +112,12 @@ fn fingerprint(world: &World) -> u64 {
     hasher.finish()
 }
 
-/// A line for each of these actions.
+/// A line for each action.
 fn replay(first: World, actions: &[Action], catalog: &mut Catalog, bounds: &Bounds) -> Vec<String> {
     let mut world = first;
     let mut lines = Vec::new();
     for action in actions {
-        lines.push(world.tell(*action, catalog));
+        lines.push(world.describe(*action, catalog));
         if let Ok(next) = world.after(*action, catalog, bounds) {
             world = next;
         }
@@ -127,12 +129,12 @@ fn large() -> bool {
     std::env::var("RAFT_MODEL").is_ok_and(|size| size == "large")
 }
 
-/// No property is broken within these bounds.
+/// Asserts that no property is violated within these bounds.
 fn holds(name: &str, bugs: Bugs, bounds: &Bounds) {
     let begin = &[];
     let report = explore(bugs, bounds, begin);
     println!(
-        "{name}: {} states, the farthest after {} actions, within {bounds:?}",
+        "{name}: {} states, depth {}, within {bounds:?}",
         report.states, report.depth
     );
     if let Some((property, trace)) = report.violation {
@@ -140,7 +142,7 @@ fn holds(name: &str, bugs: Bugs, bounds: &Bounds) {
     }
 }
 
-/// The property that is broken with these mistakes, on a shortest way of so many actions.
+/// Asserts that these mistakes violate a property; prints a shortest trace.
 fn caught(name: &str, bugs: Bugs, bounds: &Bounds, begin: &[&str], property: &str) {
     let report = explore(bugs, bounds, begin);
     let Some((found, trace)) = report.violation else {
@@ -159,12 +161,12 @@ fn caught(name: &str, bugs: Bugs, bounds: &Bounds, begin: &[&str], property: &st
     assert_eq!(trace.len(), report.depth);
     assert!(
         found.starts_with(property),
-        "{name} breaks another property than {property}: {found}"
+        "{name} violates another property than {property}: {found}"
     );
 }
 
-/// Without pre-votes there are fewer states, and no more is safe.
-fn at_once(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
+/// Fewer states without pre-votes; safety does not depend on them.
+fn without_pre_votes(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
     quorate_testing::bugs(bugs.into_iter().chain([Bug::NoPreVote]))
 }
 
@@ -188,7 +190,7 @@ fn writes_that_take_their_time_keep_the_properties() {
             ..SMALL
         },
     };
-    holds("slow disks", at_once([]), &bounds);
+    holds("slow disks", without_pre_votes([]), &bounds);
 }
 
 #[test]
@@ -205,7 +207,7 @@ fn commands_and_crashes_keep_the_properties() {
         },
         false => quick,
     };
-    holds("quick disks", at_once([]), &bounds);
+    holds("quick disks", without_pre_votes([]), &bounds);
 }
 
 #[test]
@@ -223,19 +225,19 @@ fn pre_votes_keep_the_properties() {
 
 #[test]
 fn a_vote_that_is_not_durable_is_caught() {
-    let bugs = at_once([Bug::VoteNotDurable]);
+    let bugs = without_pre_votes([Bug::VoteNotDurable]);
     caught("vote_not_durable", bugs, &SMALL, &[], "election safety");
 }
 
 #[test]
 fn an_acknowledgement_before_the_disk_is_caught() {
-    let bugs = at_once([Bug::RaftAckBeforeDurable]);
+    let bugs = without_pre_votes([Bug::RaftAckBeforeDurable]);
     caught("ack_before_durable", bugs, &SMALL, &[], "leader completeness");
 }
 
 #[test]
 fn committing_an_old_term_by_counting_is_caught() {
-    let bugs = at_once([Bug::OldTermCommit]);
+    let bugs = without_pre_votes([Bug::OldTermCommit]);
     let bounds = Bounds {
         terms: 4,
         commands: 0,
@@ -243,22 +245,22 @@ fn committing_an_old_term_by_counting_is_caught() {
         slow_disks: false,
         ..SMALL
     };
-    // Figure 8 up to (b): two leaders, one after the other, have each an entry that nobody else has.
+    // Figure 8 up to (b): two successive leaders each have an entry that no other server has.
     let begin = [
-        "n1 asks for an election in t1",
+        "n1 starts an election in t1",
         "n1 -> n2 t1 Vote last 0@t0",
         "n2 -> n1 t1 VoteAnswer yes",
-        "n2 asks for an election in t2",
+        "n2 starts an election in t2",
         "n2 -> n3 t2 Vote last 0@t0",
         "n3 -> n2 t2 VoteAnswer yes",
-        "n1 crashes and starts again",
+        "n1 crashes and recovers",
     ];
     caught("old_term_commit", bugs, &bounds, &begin, "leader completeness");
 }
 
 #[test]
 fn a_restart_in_place_is_caught() {
-    let bugs = at_once([Bug::RestartedInPlace]);
+    let bugs = without_pre_votes([Bug::RestartedInPlace]);
     let bounds = Bounds {
         terms: 1,
         commands: 0,

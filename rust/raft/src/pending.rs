@@ -1,61 +1,61 @@
-//! Who waits for what: proposals for the entry at their place, queries for their read index to be applied.
+//! Pending requests: proposals wait for the entry at their index, reads for their read index to be applied.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_core::time::Instant;
 
-use crate::event::{ProposeError, QueryError, Question};
+use crate::event::{ProposeError, QueryError, ReadRequest};
 use crate::sessions::{Answer, SessionError};
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// The timer that looks for passed deadlines.
-pub const SWEEP_TIMER: u64 = 1;
-/// How often it does while somebody waits.
-const SWEEP_EVERY: Duration = Duration::from_millis(20);
+/// The timer that checks deadlines.
+pub const DEADLINE_TIMER: u64 = 1;
+/// Its interval while requests are pending.
+const DEADLINE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What someone who has waited is told. A read that may be answered is not here: [`PendingRequests::take_ready`].
+/// The result of a pending request. Reads that can be answered are returned by
+/// [`PendingRequests::take_ready`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resolved<A> {
-    /// What became of a proposal.
+    /// A proposal has completed.
     Proposed {
-        /// Whose.
+        /// The proposal.
         id: u64,
-        /// Where it stands in the log, and what it was answered.
+        /// Its position and answer, or the error.
         result: Result<(LogPosition, Answer<A>), ProposeError>,
     },
-    /// A query is not answered here.
+    /// A read has failed.
     NotRead {
-        /// Whose.
+        /// The read.
         id: u64,
-        /// Why.
+        /// The reason.
         error: QueryError,
     },
 }
 
-/// Those who wait for an answer.
+/// The pending requests of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PendingRequests {
-    /// Whose proposal stands where, and until when they wait.
+    /// Proposals by position, with their deadlines.
     proposals: BTreeMap<(LogIndex, Term), (u64, Instant)>,
-    queries: BTreeMap<u64, Question>,
-    /// Queries that may be answered when everything up to there is applied.
+    queries: BTreeMap<u64, ReadRequest>,
+    /// Reads that can be answered once everything up to the index is applied.
     ready: BTreeMap<LogIndex, Vec<u64>>,
-    sweeping: bool,
+    armed: bool,
 }
 
 impl PendingRequests {
     // ---- proposals ----
 
-    /// Proposals, with their deadlines, stand in the log from `first` on.
-    pub fn expect(&mut self, first: LogPosition, waiting: Vec<(u64, Instant)>) {
+    /// Adds proposals, with their deadlines, whose entries begin at `first`.
+    pub fn add_proposals(&mut self, first: LogPosition, waiting: Vec<(u64, Instant)>) {
         let indexes = (first.index.0..).map(LogIndex);
         let places = indexes.map(|index| (index, first.term));
         self.proposals.extend(places.zip(waiting));
     }
 
-    /// This entry is committed, and was answered so if it is a command: whoever waits at its index learns
-    /// what became of the proposal.
+    /// An entry is committed, with this answer if it is a command: resolves the proposals at its index.
     pub fn committed<A: Clone>(
         &mut self,
         position: LogPosition,
@@ -77,8 +77,8 @@ impl PendingRequests {
         }
     }
 
-    /// A snapshot took the place of the entries up to here: which ones they were is not known.
-    pub fn forget<A>(&mut self, through: LogIndex, resolved: &mut Vec<Resolved<A>>) {
+    /// A snapshot replaced the entries up to here: the outcome of proposals there is unknown.
+    pub fn snapshot_installed<A>(&mut self, through: LogIndex, resolved: &mut Vec<Resolved<A>>) {
         while let Some(entry) = self.proposals.first_entry()
             && entry.key().0 <= through
         {
@@ -88,20 +88,20 @@ impl PendingRequests {
         }
     }
 
-    // ---- queries ----
+    // ---- reads ----
 
-    /// A query waits for its read index.
-    pub fn ask(&mut self, query: Question) {
+    /// Adds a read that waits for its read index.
+    pub fn add_read(&mut self, query: ReadRequest) {
         self.queries.insert(query.id, query);
     }
 
-    /// These queries may be answered when everything up to `index` is applied.
-    pub fn ready(&mut self, ids: Vec<u64>, index: LogIndex) {
+    /// These reads can be answered once everything up to `index` is applied.
+    pub fn reads_ready(&mut self, ids: Vec<u64>, index: LogIndex) {
         self.ready.entry(index).or_default().extend(ids);
     }
 
-    /// The queries that may be answered now.
-    pub fn take_ready(&mut self, applied: LogIndex) -> Vec<Question> {
+    /// Takes the reads that can be answered now.
+    pub fn take_ready(&mut self, applied: LogIndex) -> Vec<ReadRequest> {
         let mut taken = Vec::new();
         while let Some(entry) = self.ready.first_entry()
             && *entry.key() <= applied
@@ -112,8 +112,8 @@ impl PendingRequests {
         taken
     }
 
-    /// These queries are not answered here.
-    pub fn fail<A>(&mut self, ids: Vec<u64>, error: QueryError, resolved: &mut Vec<Resolved<A>>) {
+    /// These reads fail.
+    pub fn fail_reads<A>(&mut self, ids: Vec<u64>, error: QueryError, resolved: &mut Vec<Resolved<A>>) {
         for id in ids {
             if self.queries.remove(&id).is_some() {
                 resolved.push(Resolved::NotRead { id, error });
@@ -121,31 +121,31 @@ impl PendingRequests {
         }
     }
 
-    /// The server stops: what it has in its log may be committed elsewhere, and nobody is answered here any more.
-    pub fn end<A>(&mut self, resolved: &mut Vec<Resolved<A>>) {
+    /// The server stops: its proposals may be committed elsewhere, and no request is answered here any more.
+    pub fn fail_all<A>(&mut self, resolved: &mut Vec<Resolved<A>>) {
         for (id, _) in std::mem::take(&mut self.proposals).into_values() {
             let result = Err(ProposeError::OutcomeUnknown);
             resolved.push(Resolved::Proposed { id, result });
         }
         let ids = self.queries.keys().copied().collect();
-        self.fail(ids, QueryError::NotLeader { leader: None }, resolved);
+        self.fail_reads(ids, QueryError::NotLeader { leader: None }, resolved);
     }
 
     // ---- deadlines ----
 
-    /// When to look for passed deadlines ([`SWEEP_TIMER`]), if somebody waits and no timer is set.
+    /// When to check deadlines ([`DEADLINE_TIMER`]), if requests are pending and no timer is set.
     pub fn arm(&mut self, now: Instant) -> Option<Instant> {
-        let somebody = !self.proposals.is_empty() || !self.queries.is_empty();
-        if !somebody || self.sweeping {
+        let waiting = !self.proposals.is_empty() || !self.queries.is_empty();
+        if !waiting || self.armed {
             return None;
         }
-        self.sweeping = true;
-        Some(now + SWEEP_EVERY)
+        self.armed = true;
+        Some(now + DEADLINE_INTERVAL)
     }
 
-    /// Whoever has waited long enough is told that nothing is known.
-    pub fn sweep<A>(&mut self, now: Instant, resolved: &mut Vec<Resolved<A>>) {
-        self.sweeping = false;
+    /// Resolves requests whose deadline has passed; the outcome of proposals is unknown.
+    pub fn expire<A>(&mut self, now: Instant, resolved: &mut Vec<Resolved<A>>) {
+        self.armed = false;
         self.proposals.retain(|_, (id, deadline)| {
             let late = *deadline <= now;
             if late {
@@ -156,6 +156,6 @@ impl PendingRequests {
         });
         let late = self.queries.values().filter(|query| query.deadline <= now);
         let late: Vec<u64> = late.map(|query| query.id).collect();
-        self.fail(late, QueryError::TimedOut, resolved);
+        self.fail_reads(late, QueryError::TimedOut, resolved);
     }
 }

@@ -1,16 +1,15 @@
-//! What a leader knows about one other member, and what it may send there (thesis, 10.2; the three flows are
+//! A leader's knowledge of one other member, and what it may send to it (thesis, 10.2; the three states are
 //! etcd's).
 //!
-//! * **Probe**: the leader does not know where the member's log ends or where it begins to differ. One append
-//!   at a time, until one is accepted.
-//! * **Replicate**: it knows. Appends go out one after the other without waiting, as many as the window
-//!   takes; while it is full, new entries gather and go together in the next append. That is all the batching
-//!   there is, and it needs no timer.
-//! * **Snapshot**: the member lacks entries that are gone here. It gets the snapshot, in chunks, with a
-//!   window of their own.
+//! * **Probe**: the leader does not know where the member's log ends or begins to differ. One append at a
+//!   time, until one is accepted.
+//! * **Replicate**: it knows. Appends are pipelined, up to the window; while that is full, new entries
+//!   accumulate and share the next append. This is all the batching there is, and it needs no timer.
+//! * **Snapshot**: the member lacks entries that are compacted here. It receives the snapshot, in chunks,
+//!   with a window of their own.
 //!
-//! Whatever is lost or comes out of order shows as a rejection, or as silence about entries that were sent;
-//! either way the member goes back to probing, from the last entry that it is known to have.
+//! Lost or reordered messages show as a rejection, or as missing acknowledgements of entries that were sent;
+//! either way the member returns to probing, after the last entry that it is known to have.
 
 use std::collections::VecDeque;
 
@@ -20,14 +19,14 @@ use crate::log::Log;
 use crate::snapshot::Transfer;
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// How a member is served.
+/// The replication state of a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ProgressState {
-    /// One append at a time; the next one not before this.
+    /// One append at a time; the next one not before `pause`.
     Probe { pause: Instant },
-    /// The last entries of the appends that are on their way.
+    /// The last entries of the appends in flight.
     Replicate { window: VecDeque<LogIndex> },
-    /// Chunks of a snapshot.
+    /// Sending chunks of a snapshot.
     Snapshot(Transfer),
 }
 
@@ -38,59 +37,59 @@ pub(super) enum ProgressState {
 pub(super) struct Progress {
     /// The member has this leader's log durably up to here.
     pub(super) matched: LogIndex,
-    /// The first entry that it will be sent next.
+    /// The next entry to send.
     pub(super) next: LogIndex,
     pub(super) state: ProgressState,
     /// When it last answered.
-    pub(super) heard: Instant,
+    pub(super) last_contact: Instant,
     /// The last round of heartbeats that it has answered.
     pub(super) round: u64,
-    /// It wants to know how far the leader is, in the next round.
+    /// A probe to be answered after the next round.
     pub(super) probe: Option<u64>,
     /// Its log matches up to here, durable or not.
     received: LogIndex,
     /// When that last rose, or something was sent after everything had been received.
     moved: Instant,
-    /// Its link is broken: nothing is sent but heartbeats, until one is answered.
-    pub(super) cut_off: bool,
+    /// Its link is down: only heartbeats are sent, until one is answered.
+    pub(super) link_down: bool,
 }
 
-/// When the next probe may go at once.
+/// The next probe may be sent at once.
 const NOW: Instant = Instant(0);
 
 impl Progress {
     /// A member of which the leader knows nothing; its own last entry is the first guess.
-    pub(super) fn new(last: LogIndex, cut_off: bool, now: Instant) -> Self {
+    pub(super) fn new(last: LogIndex, link_down: bool, now: Instant) -> Self {
         Progress {
             matched: LogIndex(0),
             next: last.next(),
             state: ProgressState::Probe { pause: NOW },
-            heard: now,
+            last_contact: now,
             round: 0,
             probe: None,
             received: LogIndex(0),
             moved: now,
-            cut_off,
+            link_down,
         }
     }
 
-    /// Starts over behind what it is known to have.
+    /// Returns to probing, after the last entry that the member is known to have.
     pub(super) fn probe(&mut self) {
         self.next = self.matched.max(self.received).next();
         self.state = ProgressState::Probe { pause: NOW };
     }
 
-    /// How many appends may go out now.
+    /// How many appends may be sent now.
     pub(super) fn room(&self, window_size: usize, now: Instant) -> usize {
         match &self.state {
-            _ if self.cut_off => 0,
+            _ if self.link_down => 0,
             ProgressState::Probe { pause } => usize::from(*pause <= now),
             ProgressState::Replicate { window } => window_size.saturating_sub(window.len()),
             ProgressState::Snapshot(_) => 0,
         }
     }
 
-    /// An append up to `last` goes out. A lost probe is repeated at `retry`.
+    /// An append up to `last` is sent. A lost probe is repeated at `retry`.
     pub(super) fn sent(&mut self, last: LogIndex, now: Instant, retry: Instant) {
         match &mut self.state {
             ProgressState::Probe { pause } => *pause = retry,
@@ -101,11 +100,11 @@ impl Progress {
                 window.push_back(last);
                 self.next = last.next();
             }
-            ProgressState::Snapshot(_) => panic!("no appends while a snapshot is sent"),
+            ProgressState::Snapshot(_) => panic!("an append was sent during a snapshot transfer"),
         }
     }
 
-    /// It has the log durably up to here.
+    /// The member has the log durably up to here.
     pub(super) fn accepted(&mut self, through: LogIndex, base: LogIndex, now: Instant) {
         self.matched = self.matched.max(through);
         self.received(through, now);
@@ -122,13 +121,13 @@ impl Progress {
                     window.pop_front();
                 }
             }
-            // It has got what it needs, from this leader's snapshot or otherwise.
+            // The member has what it needs, from this leader's snapshot or otherwise.
             ProgressState::Snapshot(_) if self.matched >= base => self.probe(),
             ProgressState::Snapshot(_) => {}
         }
     }
 
-    /// It does not have the entry at `previous`.
+    /// The member does not have the entry at `previous`.
     pub(super) fn rejected(&mut self, previous: LogIndex, conflict: LogPosition, log: &Log) {
         let stale = match self.state {
             ProgressState::Probe { .. } => previous != self.next.previous(),
@@ -138,8 +137,8 @@ impl Progress {
         if stale {
             return;
         }
-        // Its entries of the conflicting term begin at `conflict`. If this log has that term, it may agree up
-        // to the last entry of it here; if not, nothing of that term can agree.
+        // The member's entries of the conflicting term begin at `conflict`. If this log has that term, the
+        // logs may agree up to its last entry here; if not, no entry of that term can agree.
         let behind = if conflict.term == Term(0) {
             conflict.index.previous()
         } else {
@@ -151,15 +150,15 @@ impl Progress {
             }
         };
         self.next = behind.min(previous.previous()).max(self.matched).next();
-        // It may have crashed and lost what it had not yet got onto its disk.
+        // The member may have crashed and lost what was not durable.
         self.received = self.received.min(self.next.previous());
         self.state = ProgressState::Probe { pause: NOW };
     }
 
-    /// What it says about its log with a heartbeat: shows what was lost although nothing came after it.
-    pub(super) fn beat(&mut self, received: LogIndex, now: Instant, patience: Instant) {
+    /// What the member has received, from a heartbeat's answer: reveals lost appends that nothing followed.
+    pub(super) fn beat(&mut self, received: LogIndex, now: Instant, overdue: Instant) {
         self.received(received, now);
-        let lost = received.next() < self.next && self.moved <= patience;
+        let lost = received.next() < self.next && self.moved <= overdue;
         if lost && matches!(self.state, ProgressState::Replicate { .. }) {
             self.probe();
         }

@@ -1,8 +1,9 @@
-//! What must hold whatever happens: random clients, networks, disks and crashes against real servers.
+//! Property tests: random clients, networks, disks and crashes against real servers.
 //!
-//! [`invariants`] says what the properties are; they are checked after every step. All disks are slow, so that crashes
-//! find writes in flight; messages arrive in any order, twice, or never. At the end everything is repaired,
-//! and then the group must make progress. Each deliberate mistake of [`Bugs`] must break a property.
+//! [`invariants`] defines the properties; they are checked after every step. All disks are slow, so that
+//! crashes find writes in flight; messages are reordered, duplicated and lost. At the end all faults are
+//! healed, and then the group must make progress. Each deliberate mistake of [`Bugs`] must violate a
+//! property.
 
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ use super::testing::{Cluster, Group as _, Setup};
 use super::transcripts::bug;
 use crate::event::ReadLevel;
 use crate::sessions::Request;
-use invariants::{Asked, Invariants};
+use invariants::{Invariants, PendingOperation};
 
 mod invariants;
 mod stability;
 
 const STEPS: usize = 1000;
-/// Each mistake must show in so many runs.
+/// Each mistake must be caught within this many runs.
 const CAUGHT_WITHIN: u64 = 4000;
 const TIMEOUT: Duration = Duration::from_millis(700);
 
@@ -32,11 +33,11 @@ struct Run {
     cluster: Cluster,
     invariants: Invariants,
     rng: Rng,
-    /// Elections are frequent, and many do not get far.
+    /// Elections are frequent, and many fail.
     turbulent: bool,
-    /// Servers that fail are started again in the same process.
+    /// Servers that fail are restarted in the same process.
     in_place: bool,
-    /// So many commands of each session have been numbered.
+    /// The last sequence number of each session.
     sequences: std::collections::BTreeMap<u64, u64>,
 }
 
@@ -54,7 +55,7 @@ impl Run {
         let turbulent = rng.next_u64().is_multiple_of(3);
         if !rng.next_u64().is_multiple_of(3) {
             settings.snapshot_every = 4 + rng.next_u64() % 8;
-            settings.kept_entries = rng.next_u64() % 4;
+            settings.retained_entries = rng.next_u64() % 4;
             settings.chunk_bytes = 100;
             settings.chunk_window = 2;
         }
@@ -84,7 +85,7 @@ impl Run {
         NodeId(self.below(nodes) as u16 + 1)
     }
 
-    /// Mostly one that leads.
+    /// Usually a leader.
     fn leader(&mut self) -> NodeId {
         let leads = |node: &NodeId| self.cluster.raft(*node).is_some_and(|raft| raft.is_leader());
         let leaders: Vec<NodeId> = self.cluster.names().into_iter().filter(leads).collect();
@@ -186,10 +187,10 @@ impl Run {
         if self.cluster.wire.len() > 80 {
             self.cluster.wire.truncate(40);
         }
-        self.invariants.look(&mut self.cluster)
+        self.invariants.check(&mut self.cluster)
     }
 
-    /// For a moment messages and disks are quick.
+    /// Messages and disks are fast for a moment.
     fn calm(&mut self) {
         for _ in 0..4 {
             self.cluster.deliver_round(None, usize::MAX);
@@ -199,7 +200,7 @@ impl Run {
         }
     }
 
-    /// A server asks for an election, and only one other hears of it, for a while.
+    /// A server starts an election, and for a while only one other receives its messages.
     fn half_election(&mut self) {
         let (candidate, voter) = (self.node(), self.node());
         let running = |node| self.cluster.group(node).is_some();
@@ -248,7 +249,7 @@ impl Run {
                 let place = self.below(sessions) as usize;
                 let session = self.invariants.sessions[place];
                 let last = *self.sequences.entry(session.0).or_default();
-                // A new command, or one of the last few again.
+                // A new command, or a retry of one of the last few.
                 let sequence = match self.below(2) {
                     0 => last + 1,
                     _ => last.saturating_sub(self.below(3)).max(1),
@@ -265,7 +266,8 @@ impl Run {
         };
         let node = self.leader();
         if self.cluster.group(node).is_some() {
-            self.invariants.asked(next, Asked::Command(request.clone()));
+            self.invariants
+                .submitted(next, PendingOperation::Command(request.clone()));
             assert_eq!(self.cluster.propose(node, request, TIMEOUT), next);
         }
     }
@@ -284,12 +286,12 @@ impl Run {
         if self.cluster.group(node).is_some() {
             let next = self.cluster.operations + 1;
             self.invariants
-                .asked(next, Asked::Read(level, self.invariants.acknowledged));
+                .submitted(next, PendingOperation::Read(level, self.invariants.acknowledged));
             assert_eq!(self.cluster.query(node, "x", level, TIMEOUT), next);
         }
     }
 
-    /// Everything is repaired. Then one server leads, a command is executed, and all have the same state.
+    /// Heals all faults. Then one server must lead, a command must be executed, and all states must be equal.
     fn finish(mut self) -> Result<Invariants, String> {
         self.cluster.cut.clear();
         for node in self.cluster.names() {
@@ -305,16 +307,17 @@ impl Run {
             }
         }
         self.cluster.live(Duration::from_secs(3));
-        self.invariants.look(&mut self.cluster)?;
+        self.invariants.check(&mut self.cluster)?;
         let done = self.invariants.done.0;
         for node in self.cluster.names() {
             let next = self.cluster.operations + 1;
             let request = Request::Plain(format!("add x 1 //{next}").into());
-            self.invariants.asked(next, Asked::Command(request.clone()));
+            self.invariants
+                .submitted(next, PendingOperation::Command(request.clone()));
             self.cluster.propose(node, request, TIMEOUT);
         }
         self.cluster.live(Duration::from_secs(1));
-        self.invariants.look(&mut self.cluster)?;
+        self.invariants.check(&mut self.cluster)?;
         self.invariants.end()?;
         if self.invariants.done.0 != done + 1 {
             return Err(format!(
@@ -339,7 +342,7 @@ impl Run {
     }
 }
 
-/// A run with this seed, or which property it breaks. An assertion of the servers themselves is one, too.
+/// Runs a seed; returns the violated property, if any. A failed assertion of a server counts as one.
 fn run(seed: u64, bugs: Bugs) -> Result<Invariants, String> {
     let story = || {
         let mut run = Run::new(seed, bugs);
@@ -357,7 +360,7 @@ fn run(seed: u64, bugs: Bugs) -> Result<Invariants, String> {
 }
 
 #[test]
-fn hold_whatever_happens() {
+fn hold_under_faults() {
     let seeds = seeds("RAFT", 2000);
     let count = seeds.end - seeds.start;
     let mut done = (0, 0);
@@ -368,14 +371,14 @@ fn hold_whatever_happens() {
         }
     }
     println!("{count} runs: {done:?} commands and reads were answered");
-    // Or else nothing was tested.
+    // Ensure that the runs tested something.
     assert!(
         count < 50 || done.0 > 10 * count && done.1 > 3 * count,
         "only {done:?} commands and reads were answered"
     );
 }
 
-/// A run breaks a property with this mistake.
+/// A run violates a property with this mistake.
 fn caught(name: &str) {
     let bugs = bug(name).expect("a bug");
     let found = (0..CAUGHT_WITHIN).find_map(|seed| run(seed, bugs).err());

@@ -1,4 +1,4 @@
-//! The arithmetic of majorities against its definition, for every small case there is.
+//! The arithmetic of majorities against its definition, for all small cases.
 
 use quorate_core::ids::NodeId;
 
@@ -42,7 +42,7 @@ fn a_ballot_is_decided_exactly_when_the_missing_votes_cannot_change_it() {
     let granted = |votes: &[u64]| votes.iter().filter(|value| **value == 2).count() * 2 > votes.len();
     for voters in 1..=5 {
         for votes in every(voters, 3) {
-            // Every way in which those that have not answered may yet answer.
+            // All possible answers of the remaining voters.
             let missing: Vec<usize> = (0..voters).filter(|place| votes[*place] == 0).collect();
             let outcomes: Vec<bool> = every(missing.len(), 2)
                 .iter()

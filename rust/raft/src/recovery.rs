@@ -1,5 +1,5 @@
-//! Starting a group with what its disk has: hard state, the record of the log's beginning (`LogStart`), snapshot, log, read one after the
-//! other.
+//! Recovers a group from its disk: hard state, start of the log (`LogStart`), snapshot and log, in this
+//! order.
 
 use bytes::Bytes;
 use quorate_core::store::{Query, Rows, StreamId};
@@ -11,10 +11,10 @@ use crate::snapshot::{LogStart, SnapshotRef};
 use crate::snapshot_store;
 use crate::types::{GroupId, HardState};
 
-/// About how many bytes are read at once.
+/// Approximate number of bytes per read.
 const PAGE_BYTES: u32 = 1 << 20;
 
-/// How far recovery is.
+/// The next read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Hard,
@@ -23,14 +23,14 @@ enum Step {
     Log,
 }
 
-/// A group that is being recovered. Ask for [`query`](Self::query), give the answer to [`read`](Self::read),
-/// until it is done.
+/// A group that is being recovered. Perform [`query`](Self::query) and pass the result to
+/// [`read`](Self::read), until that returns the recovered state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recovery {
     group: GroupId,
     step: Step,
     recovered: Recovered,
-    kept: Option<SnapshotRef>,
+    snapshot_ref: Option<SnapshotRef>,
     snapshot: Vec<u8>,
     next_chunk: u64,
     next_entry: u64,
@@ -38,27 +38,27 @@ pub struct Recovery {
     in_journal: bool,
 }
 
-/// What was recovered.
+/// The recovered state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Done {
-    /// What the server begins with.
+    /// The state to start the server with.
     pub recovered: Recovered,
-    /// The snapshot that the state begins with.
-    pub kept: Option<SnapshotRef>,
-    /// Its bytes.
+    /// The snapshot of the initial state.
+    pub snapshot_ref: Option<SnapshotRef>,
+    /// The snapshot's bytes.
     pub snapshot: Bytes,
-    /// The position behind its last chunk.
+    /// The position after its last chunk.
     pub next_chunk: u64,
 }
 
 impl Recovery {
-    /// Of a group whose snapshots are chunks in its second stream.
+    /// For a group whose snapshots are chunks in its second stream.
     pub fn new(group: GroupId) -> Self {
         Recovery {
             group,
             step: Step::Hard,
             recovered: Recovered::default(),
-            kept: None,
+            snapshot_ref: None,
             snapshot: Vec::new(),
             next_chunk: 0,
             next_entry: 1,
@@ -66,7 +66,7 @@ impl Recovery {
         }
     }
 
-    /// For a host that keeps its snapshots elsewhere: their bytes are not read.
+    /// For a host that stores its snapshots elsewhere: their bytes are not read.
     pub fn without_snapshot(group: GroupId) -> Self {
         Recovery {
             in_journal: false,
@@ -74,7 +74,7 @@ impl Recovery {
         }
     }
 
-    /// What to read next.
+    /// The next read.
     pub fn query(&self) -> Query {
         let log = |stream: StreamId, from| Query::Log {
             stream,
@@ -94,11 +94,11 @@ impl Recovery {
         }
     }
 
-    /// Takes what was read; gives everything when that was the last.
+    /// Takes the rows of the last query; returns the recovered state after the last one.
     ///
     /// # Errors
-    /// [`FormatError`] if it is not what a group writes: it must not start then, since it may have promised
-    /// what it cannot read any more.
+    /// [`FormatError`] if a group did not write them: the server must not start, since it may have forgotten
+    /// promises.
     pub fn read(&mut self, rows: Rows) -> Result<Option<Done>, FormatError> {
         let rows = rows.rows;
         match self.step {
@@ -117,9 +117,9 @@ impl Recovery {
                 self.step = Step::Log;
                 if let Some(log_start) = &self.recovered.log_start {
                     self.next_entry = log_start.base.index.next().0;
-                    if let Some(kept) = &log_start.snapshot {
-                        self.next_chunk = kept.handle;
-                        self.kept = Some(kept.clone());
+                    if let Some(snapshot_ref) = &log_start.snapshot {
+                        self.next_chunk = snapshot_ref.handle;
+                        self.snapshot_ref = Some(snapshot_ref.clone());
                         if self.in_journal {
                             self.step = Step::Snapshot;
                         }
@@ -130,7 +130,7 @@ impl Recovery {
             Step::Log if rows.is_empty() => {
                 return Ok(Some(Done {
                     recovered: std::mem::take(&mut self.recovered),
-                    kept: self.kept.take(),
+                    snapshot_ref: self.snapshot_ref.take(),
                     snapshot: std::mem::take(&mut self.snapshot).into(),
                     next_chunk: self.next_chunk,
                 }));
@@ -140,7 +140,7 @@ impl Recovery {
                     let position = position(&key)?;
                     let entry: Entry = format::decode("log entry", &bytes)?;
                     if entry.index.0 != position {
-                        let reason = format!("entry {} stands at position {position}", entry.position());
+                        let reason = format!("entry {} is at position {position}", entry.position());
                         return Err(FormatError::malformed("log entry", reason));
                     }
                     self.next_entry = position + 1;
@@ -152,16 +152,20 @@ impl Recovery {
     }
 
     fn chunks(&mut self, chunks: Vec<(Bytes, Bytes)>) -> Result<(), FormatError> {
-        let kept = self.kept.as_ref().expect("its record was read before");
-        let wrong =
-            |reason: &str| FormatError::malformed("snapshot", format!("{} is {reason}", kept.meta.position));
+        let snapshot_ref = self
+            .snapshot_ref
+            .as_ref()
+            .expect("its record is read before its chunks");
+        let wrong = |reason: &str| {
+            FormatError::malformed("snapshot", format!("{} is {reason}", snapshot_ref.meta.position))
+        };
         if chunks.is_empty() {
             return Err(wrong("shorter than its record says"));
         }
         for (key, bytes) in chunks {
             let position = position(&key)?;
-            if self.snapshot.len() as u64 >= kept.meta.size {
-                // Of one that was begun later and has no record.
+            if self.snapshot.len() as u64 >= snapshot_ref.meta.size {
+                // A later snapshot, without a record.
                 break;
             }
             if position != self.next_chunk {
@@ -170,8 +174,8 @@ impl Recovery {
             self.next_chunk = position + 1;
             self.snapshot.extend_from_slice(&bytes);
         }
-        if self.snapshot.len() as u64 >= kept.meta.size {
-            if snapshot_store::checksum(&self.snapshot) != kept.meta.checksum {
+        if self.snapshot.len() as u64 >= snapshot_ref.meta.size {
+            if snapshot_store::checksum(&self.snapshot) != snapshot_ref.meta.checksum {
                 return Err(wrong("not what was written"));
             }
             self.step = Step::Log;

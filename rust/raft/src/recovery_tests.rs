@@ -1,4 +1,5 @@
-//! A disk that accepted the record of a snapshot and refused the entries before it, which were asked for earlier.
+//! Recovery from a disk that accepted a snapshot's record and refused the entries before it, which were
+//! requested earlier.
 
 use quorate_core::bugs::Bugs;
 use quorate_core::contract::rng_from_seed;
@@ -39,7 +40,7 @@ fn entry(index: u64, term: u64) -> Entry {
     }
 }
 
-/// The log begins behind entry 2 and has entries up to 5, and the snapshot of its record is of entry 10.
+/// The log begins after entry 2 and has entries up to 5; the snapshot of its record is of entry 10.
 fn disk() -> Contents {
     let mut disk = Contents::default();
     let log_start = LogStart {
@@ -90,25 +91,25 @@ fn recovered(disk: &Contents, applied: u64) -> Recovered {
     }
 }
 
-/// A server, and the disk that does at once what it asks for.
+/// A server with a disk that completes writes at once.
 struct Machine {
     disk: Contents,
     raft: Raft,
     sent: Vec<Body>,
 }
 
-/// What a call needs.
+/// Provides the context of a call.
 fn turn<T>(call: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Vec<Action>) {
-    let mut outputs = Vec::new();
+    let mut actions = Vec::new();
     let result = call(&mut Turn {
         now: Now {
             instant: Instant(1_000_000),
             wall: WallTime(1),
         },
         rng: &mut rng_from_seed(1),
-        outputs: &mut outputs,
+        actions: &mut actions,
     });
-    (result, outputs)
+    (result, actions)
 }
 
 impl Machine {
@@ -157,9 +158,10 @@ impl Machine {
     }
 }
 
-/// Whether its rows were loaded before the crash or not, what is acknowledged behind the snapshot is there after another start.
+/// Whether or not its rows were loaded before the crash, entries acknowledged after the snapshot survive
+/// another restart.
 #[test]
-fn a_snapshot_whose_record_came_before_the_entries_begins_the_log() {
+fn a_snapshot_recorded_before_its_entries_becomes_the_start_of_the_log() {
     for applied in [2, 10] {
         let mut machine = Machine::start(disk(), applied);
         assert_eq!(machine.raft.log().base(), position(10, 2));
@@ -181,17 +183,17 @@ fn a_snapshot_whose_record_came_before_the_entries_begins_the_log() {
 }
 
 #[test]
-fn a_log_reaches_as_far_as_its_entries_or_its_snapshot() {
-    assert_eq!(recovered(&disk(), 0).reaches(), LogIndex(10));
+fn the_end_of_a_log_is_its_last_entry_or_its_snapshot() {
+    assert_eq!(recovered(&disk(), 0).last_index(), LogIndex(10));
     let mut longer = recovered(&disk(), 0);
     longer.entries.extend((6..=12).map(|index| entry(index, 2)));
     longer.entries.push(entry(14, 2));
-    assert_eq!(longer.reaches(), LogIndex(12));
-    assert_eq!(Recovered::default().reaches(), LogIndex(0));
+    assert_eq!(longer.last_index(), LogIndex(12));
+    assert_eq!(Recovered::default().last_index(), LogIndex(0));
 }
 
 #[test]
 #[should_panic(expected = "entry 11 was applied, but the log ends at 10")]
-fn rows_that_are_ahead_of_the_log_are_noticed() {
+fn rows_ahead_of_the_log_are_detected() {
     Machine::start(disk(), 11);
 }

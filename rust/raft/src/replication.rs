@@ -1,7 +1,7 @@
-//! What a leader sends each follower: appends as far as its window takes them (thesis 10.2 for pipelining), or a
-//! snapshot where the log has no longer what the follower lacks.
+//! What a leader sends each follower: appends up to the window (thesis 10.2 for pipelining), or a snapshot if
+//! the log no longer has the entries that the follower lacks.
 //!
-//! What is known of a follower (probed, replicated to, or sent a snapshot) is its `Progress`; what it answers is heard in
+//! The state of a follower (probe, replicate, snapshot) is its `Progress`; its answers are handled in
 //! `leader`.
 
 use quorate_core::ids::NodeId;
@@ -20,45 +20,46 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else {
             return;
         };
-        let ground = Ground {
+        let context = AppendContext {
             term: self.hard.term,
             log: &self.log,
             settings: &self.setup.settings,
         };
         let base = self.log.base().index;
-        let usable = |kept: &&SnapshotRef| kept.meta.position.index >= base;
-        let snapshot = self.kept.as_ref().filter(usable);
+        let usable = |snapshot_ref: &&SnapshotRef| snapshot_ref.meta.position.index >= base;
+        let snapshot = self.snapshot_ref.as_ref().filter(usable);
         let mut wanted = false;
         for (node, progress) in &mut leader.progress {
             if progress.next <= base && !matches!(progress.state, ProgressState::Snapshot(_)) {
-                let Some(kept) = snapshot else {
-                    wanted |= !progress.cut_off;
+                let Some(snapshot_ref) = snapshot else {
+                    wanted |= !progress.link_down;
                     continue;
                 };
-                progress.state = ProgressState::Snapshot(Transfer::new(kept.meta.clone(), turn.now.instant));
+                progress.state =
+                    ProgressState::Snapshot(Transfer::new(snapshot_ref.meta.clone(), turn.now.instant));
             }
             match &mut progress.state {
-                ProgressState::Snapshot(transfer) if !progress.cut_off => {
-                    transfer.ask(*node, &self.setup.settings, turn.outputs);
+                ProgressState::Snapshot(transfer) if !progress.link_down => {
+                    transfer.request_chunks(*node, &self.setup.settings, turn.actions);
                 }
-                _ => ground.append(*node, progress, turn),
+                _ => context.append(*node, progress, turn),
             }
         }
         if wanted {
-            self.ask_for_snapshot(turn);
+            self.request_snapshot(turn);
         }
     }
 }
 
-/// What appends are made of.
-struct Ground<'a> {
+/// What appends are built from.
+struct AppendContext<'a> {
     term: Term,
     log: &'a Log,
     settings: &'a Settings,
 }
 
-impl Ground<'_> {
-    /// Sends a member what it lacks, as far as its window takes it.
+impl AppendContext<'_> {
+    /// Sends a member the entries that it lacks, up to the window.
     fn append(&self, to: NodeId, progress: &mut Progress, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let retry = now + self.settings.timing.heartbeat;
@@ -81,7 +82,7 @@ impl Ground<'_> {
                 commit: self.log.commit(),
                 entries,
             };
-            turn.outputs.push(Action::Send {
+            turn.actions.push(Action::Send {
                 to,
                 message: Message {
                     term: self.term,

@@ -1,9 +1,8 @@
 //! One server of a group: the protocol itself, without a state machine.
 //!
 //! [`Raft`] is the state machine of Figure 2 and the parts of the thesis that the [essay](super) names. This
-//! file has its state and the way in and out; what it does stands in one file per concern:
-//! `election`, `follower`, `leader`,
-//! `read_index`, `staleness`, `snapshot`.
+//! file has its state, its inputs and its actions; the behaviour is in one file per concern: `election`,
+//! `follower`, `leader`, `read_index`, `staleness`, `snapshot`.
 
 use std::collections::BTreeSet;
 
@@ -29,23 +28,23 @@ use crate::staleness::Staleness;
 use crate::status::Activity;
 use crate::types::{HardState, LogIndex, LogPosition, Term};
 
-/// What every call into a server is given, and where its outputs go.
+/// The context of a call into a server.
 pub struct Turn<'a> {
     /// The time. Never runs backwards.
     pub now: Now,
-    /// Drawn from for election timeouts.
+    /// The source of election timeouts.
     pub rng: &'a mut Rng,
-    /// Appended to.
-    pub outputs: &'a mut Vec<Action>,
+    /// Receives the actions.
+    pub actions: &'a mut Vec<Action>,
 }
 
 impl Turn<'_> {
     pub(super) fn notice(&mut self, notice: Notice) {
-        self.outputs.push(Action::Notice(notice));
+        self.actions.push(Action::Notice(notice));
     }
 }
 
-/// Which of the three states of Figure 4 a server is in. Everyone starts as a follower.
+/// The three states of Figure 4. Every server starts as a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Follower(Follower),
@@ -53,46 +52,47 @@ pub(super) enum State {
     Leader(Box<Leader>),
 }
 
-/// What the disk has of a server: what it is started with.
+/// A server's state on disk, with which it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// Term and vote.
     pub hard: HardState,
-    /// Where the log begins, if it has ever been compacted.
+    /// The start of the log, if it was ever compacted.
     pub log_start: Option<LogStart>,
-    /// What the host's state machine has applied, durably; 0 if it begins with the snapshot, or empty.
+    /// The last entry durably applied by the host's state machine; 0 if that starts from the snapshot, or
+    /// empty.
     pub applied: LogIndex,
-    /// The entries behind the base of the log, from its first position on, as far as the stream has them.
-    /// What is behind a gap was never acknowledged and does not count.
+    /// The entries after the base of the log, contiguous from its first position on. Entries after a gap were
+    /// never acknowledged and do not count.
     pub entries: Vec<Entry>,
 }
 
 impl Recovered {
-    /// How far the log reaches, with the snapshot that stands for its beginning.
-    pub fn reaches(&self) -> LogIndex {
+    /// The last index of the log, including the snapshot.
+    pub fn last_index(&self) -> LogIndex {
         let start = self.log_start.as_ref();
         let base = start.map_or(0, |start| start.base.index.0);
         let snapshot = start.and_then(|start| start.snapshot.as_ref());
         let entries = self.entries.iter().zip(base + 1..);
         let contiguous = entries.take_while(|(entry, index)| entry.index.0 == *index);
         let last = LogIndex(base + contiguous.count() as u64);
-        last.max(snapshot.map_or(LogIndex(0), |kept| kept.meta.position.index))
+        last.max(snapshot.map_or(LogIndex(0), |snapshot_ref| snapshot_ref.meta.position.index))
     }
 }
 
 /// A server of a group.
 ///
 /// # The driving contract
-/// * [`Raft::start`] it with what the disk has; then call it with what happens: [`message`](Raft::message),
+/// * [`Raft::start`] it with its state on disk; then call it for each event: [`message`](Raft::message),
 ///   [`timer`](Raft::timer), [`persisted`](Raft::persisted), [`peer`](Raft::peer),
 ///   [`propose`](Raft::propose), ….
-/// * After each call perform the [`Action`]s, in their order; other calls may come before one is done.
-/// * A server whose invariant breaks panics and must not be used again.
+/// * After each call perform the [`Action`]s, in their order; other calls may come before one completes.
+/// * A server that violates an invariant panics and must not be used again.
 ///
-/// # What it keeps
+/// # Invariants
 /// At most one vote per term, given only to a candidate whose log is at least as up to date (election safety,
-/// leader completeness); a log that only its leader's appends change, and nothing committed (log matching,
-/// state machine safety).
+/// leader completeness); a log that only its leader's appends change, and never its committed part (log
+/// matching, state machine safety).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(super) setup: Setup,
@@ -100,55 +100,55 @@ pub struct Raft {
     pub(super) state: State,
     pub(super) log: Log,
     pub(super) stable: Stable,
-    /// The snapshot that stands for the beginning of the log.
-    pub(super) kept: Option<SnapshotRef>,
-    /// The one that is being received.
+    /// The snapshot that covers the compacted part of the log.
+    pub(super) snapshot_ref: Option<SnapshotRef>,
+    /// The snapshot that is being received.
     pub(super) incoming: Option<Incoming>,
-    /// The host is making one.
-    pub(super) taking: bool,
-    /// Bytes of entries that have been released since the last snapshot.
+    /// Whether the host is taking_snapshot a snapshot.
+    pub(super) taking_snapshot: bool,
+    /// Bytes of the entries released since the last snapshot.
     pub(super) since_snapshot: usize,
-    /// Reads that a leader elsewhere was asked about.
+    /// Reads for which the leader was sent a request.
     pub(super) forwarded: Forwarded,
-    /// How old what it has applied may be.
+    /// The age of the applied state.
     pub(super) staleness: Staleness,
-    /// Peers whose link to this server broke and has not come back.
-    pub(super) broken: BTreeSet<NodeId>,
-    /// What it has done since it started.
+    /// Peers whose link to this server is down.
+    pub(super) links_down: BTreeSet<NodeId>,
+    /// Counters since the server started.
     pub(super) activity: Activity,
-    /// Since when nobody leads, as far as it knows, and it wants to.
+    /// Since when it has known of no leader and wanted one.
     pub(super) leaderless: Option<Instant>,
-    /// When it last reported a message that it rejected.
+    /// When it last reported a rejected message.
     pub(super) rejected_at: Option<Instant>,
-    /// The timer that the host has.
+    /// The timer that is set.
     armed: Option<Instant>,
 }
 
-/// Why a server does not take commands. Nothing of them was or will be done.
+/// Why a server rejects commands. They were not executed and will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// Another leads, or nobody.
+pub enum Rejection {
+    /// Another server leads, or none.
     NotLeader {
-        /// Who, if known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// Too much is waiting to be committed.
+    /// Too many entries are uncommitted.
     Overloaded,
     /// This leader's disk is full.
     StorageFull,
 }
 
 impl Raft {
-    /// A server with what its disk has.
+    /// Starts a server from its state on disk.
     ///
     /// # Panics
-    /// If the log on the disk contradicts itself.
+    /// If the log on the disk is inconsistent.
     pub fn start(setup: Setup, recovered: Recovered, turn: &mut Turn<'_>) -> Self {
         let hard = recovered.hard;
         let LogStart {
             base,
             members,
-            snapshot: kept,
+            snapshot: snapshot_ref,
         } = recovered.log_start.unwrap_or_else(|| LogStart {
             base: LogPosition::default(),
             members: setup.initial.clone(),
@@ -166,10 +166,13 @@ impl Raft {
         let mut log = Log::recovered(base, members, contiguous);
         let reached = applied.max(base.index);
         log.resume(reached.min(log.last().index));
-        if let Some(kept) = &kept
-            && kept.meta.position.index > log.commit()
+        if let Some(snapshot_ref) = &snapshot_ref
+            && snapshot_ref.meta.position.index > log.commit()
         {
-            log.restore(kept.meta.position, kept.meta.configuration.clone());
+            log.restore(
+                snapshot_ref.meta.position,
+                snapshot_ref.meta.configuration.clone(),
+            );
         }
         assert!(
             reached <= log.commit(),
@@ -193,36 +196,37 @@ impl Raft {
             state: State::Follower(follower),
             log,
             stable,
-            kept,
+            snapshot_ref,
             incoming: None,
-            taking: false,
+            taking_snapshot: false,
             since_snapshot: 0,
-            staleness: Staleness::new(forwarded.log_start()),
+            staleness: Staleness::new(forwarded.first_request()),
             forwarded,
-            broken: BTreeSet::new(),
+            links_down: BTreeSet::new(),
             activity: Activity::default(),
             leaderless: None,
             rejected_at: None,
             armed: None,
         };
         if raft.log.base() != base {
-            // The snapshot's record was durable before the entries up to it were: it stands for all of them now. Together with
-            // the cut of what the disk has, for else the log would be looked for behind its old beginning.
-            raft.write_beginning();
+            // The snapshot's record was durable before the entries up to it were: it now covers them all.
+            // Written together with the truncation, or the next recovery would look for the log after its old
+            // base.
+            raft.write_log_start();
         }
-        raft.settle(turn);
+        raft.advance(turn);
         raft
     }
 
-    // ---- what happens to it ----
+    // ---- events ----
 
-    /// A message came.
+    /// A message has arrived.
     pub fn message(&mut self, from: NodeId, message: Message, turn: &mut Turn<'_>) {
         self.receive(from, message, turn);
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    /// The timer went off. Too early does no harm.
+    /// The timer fired. Firing early is harmless.
     pub fn timer(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         self.armed = None;
@@ -238,10 +242,10 @@ impl Raft {
             }
             _ => {}
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    /// The disk has done what it was asked for under these tokens.
+    /// These persists are durable.
     ///
     /// # Panics
     /// If a token is unknown or out of order.
@@ -249,57 +253,57 @@ impl Raft {
         for token in tokens {
             let durable = self.stable.persisted(*token, self.hard, &mut self.log);
             let send = |(to, message)| Action::Send { to, message };
-            turn.outputs.extend(durable.released.into_iter().map(send));
+            turn.actions.extend(durable.released.into_iter().map(send));
             if let Some(log_start) = durable.log_start {
-                self.begins_durably(log_start, turn);
+                self.log_start_durable(log_start, turn);
             }
         }
         self.count_own_vote(turn);
-        self.acknowledge_news(turn);
-        self.settle(turn);
+        self.acknowledge_progress(turn);
+        self.advance(turn);
     }
 
-    /// The disk had no space for what it was asked for under this token.
+    /// The disk had no space for this persist.
     pub fn persist_refused(&mut self, token: u64, turn: &mut Turn<'_>) {
         let retry_at = turn.now.instant + self.setup.settings.full_pause;
         if self.stable.full_until.is_none() {
             turn.notice(Notice::StorageFull);
         }
         self.stable.refused(token, retry_at, &mut self.log);
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    /// The link to a peer came up or broke. Only a hint: nothing depends on it but how soon things happen.
+    /// The link to a peer came up or went down. A hint: it affects only timing, never correctness.
     pub fn peer(&mut self, node: NodeId, up: bool, turn: &mut Turn<'_>) {
         if up {
-            self.broken.remove(&node);
+            self.links_down.remove(&node);
         } else {
-            self.broken.insert(node);
+            self.links_down.insert(node);
         }
         match &mut self.state {
             State::Leader(leader) => leader.link(node, up),
             State::Follower(_) => self.leader_link(node, up, turn),
             State::Candidate(_) => {}
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    /// Takes commands into the log, if it leads, and gives the position of the first. Whether they are ever
-    /// applied is seen when the entries at their indexes are: the terms tell.
+    /// Appends commands to the log, if this server leads, and returns the position of the first. Whether they
+    /// are applied is known when the entries at their indexes are: compare the terms.
     ///
     /// # Errors
-    /// [`Refusal`], of all of them.
-    pub fn propose(&mut self, commands: Vec<Bytes>, turn: &mut Turn<'_>) -> Result<LogPosition, Refusal> {
+    /// [`Rejection`], for all of them.
+    pub fn propose(&mut self, commands: Vec<Bytes>, turn: &mut Turn<'_>) -> Result<LogPosition, Rejection> {
         if !matches!(self.state, State::Leader(_)) {
-            return Err(Refusal::NotLeader {
+            return Err(Rejection::NotLeader {
                 leader: self.leader(),
             });
         }
         if self.stable.full_until.is_some() {
-            return Err(Refusal::StorageFull);
+            return Err(Rejection::StorageFull);
         }
         if self.log.pending_bytes() >= self.setup.settings.uncommitted_bytes {
-            return Err(Refusal::Overloaded);
+            return Err(Rejection::Overloaded);
         }
         let first = LogPosition {
             term: self.hard.term,
@@ -308,32 +312,32 @@ impl Raft {
         for command in commands {
             self.append_own(EntryKind::Command(command));
         }
-        self.settle(turn);
+        self.advance(turn);
         Ok(first)
     }
 
-    /// Asks for an election now, as if the timeout had passed.
+    /// Starts an election now, as if the timeout had passed.
     pub fn campaign_now(&mut self, turn: &mut Turn<'_>) {
         if !matches!(self.state, State::Leader(_)) {
             self.campaign(turn);
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    // ---- how it deals with that ----
+    // ---- handling ----
 
     fn receive(&mut self, from: NodeId, message: Message, turn: &mut Turn<'_>) {
         if let Err(reason) = self.validate(&message) {
             return self.reject(from, reason, turn);
         }
         let Message { term, body } = message;
-        let asks_for_vote = matches!(body, Body::PreVote { .. } | Body::Vote { .. });
-        if asks_for_vote && self.sticks_to_leader(from, turn.now.instant) {
+        let is_vote_request = matches!(body, Body::PreVote { .. } | Body::Vote { .. });
+        if is_vote_request && self.sticks_to_leader(from, turn.now.instant) {
             return;
         }
         if term < self.hard.term {
-            // An answer in an earlier term answers a question that nobody asks any more.
-            if asks_for_vote || body.is_leaders() {
+            // An answer in an earlier term belongs to a request that is no longer pending.
+            if is_vote_request || body.is_leaders() {
                 self.send(from, Body::Outdated, turn);
             }
             return;
@@ -365,35 +369,35 @@ impl Raft {
             | Body::HeartbeatAck { .. }
             | Body::SnapshotReceived { .. } => self.on_progress(from, &body, turn),
             Body::Probe { probe } => self.on_probe(from, probe),
-            Body::Fresh { probe, index } => self.on_fresh(from, probe, index, turn),
-            // The term has said everything.
+            Body::ProbeAnswer { probe, index } => self.on_probe_answer(from, probe, index, turn),
+            // Only its term matters.
             Body::Outdated => {}
         }
     }
 
-    /// Ends every call: asks the disk for what is new, and lets everything move on that can.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.stable.flush(self.hard, &mut self.log, turn.outputs);
+    /// Ends every call: commits and replicates what is possible, and requests pending writes.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.stable.flush(self.hard, &mut self.log, turn.actions);
         self.lead(turn);
         self.release(turn);
-        self.stable.flush_trim(turn.outputs);
+        self.stable.flush_trim(turn.actions);
         self.arm(turn);
         self.log.check();
     }
 
-    /// Gives what is committed to the state machine.
+    /// Gives committed entries to the state machine.
     fn release(&mut self, turn: &mut Turn<'_>) {
         if self.log.released() < self.log.commit() {
             let entries = self.log.release();
             self.count_commands(&entries);
             self.since_snapshot += entries.iter().map(Entry::size).sum::<usize>();
-            turn.outputs.push(Action::Apply(entries));
-            self.ask_if_due(turn);
+            turn.actions.push(Action::Apply(entries));
+            self.request_snapshot_if_due(turn);
         }
     }
 
-    /// Sets the timer for whatever is due first. One that is set too early goes off for nothing and is set
-    /// again: that is cheaper than moving it with every message of the leader.
+    /// Sets the timer for the next deadline. A timer that fires too early is set again: that is cheaper than
+    /// moving it with every message of the leader.
     fn arm(&mut self, turn: &mut Turn<'_>) {
         let own = match &self.state {
             State::Leader(leader) => leader.heartbeat_at,
@@ -404,7 +408,7 @@ impl Raft {
         let at = self.stable.full_until.map_or(own, |until| until.min(own));
         if self.armed.is_none_or(|armed| at < armed) {
             self.armed = Some(at);
-            turn.outputs.push(Action::SetTimer { at });
+            turn.actions.push(Action::SetTimer { at });
         }
     }
 
@@ -414,31 +418,34 @@ impl Raft {
             term: self.hard.term,
             body,
         };
-        if message.body.is_free() || self.stable.has(self.hard) || self.setup.bugs.has(Bug::VoteNotDurable) {
-            turn.outputs.push(Action::Send { to, message });
+        if message.body.promises_nothing()
+            || self.stable.has(self.hard)
+            || self.setup.bugs.has(Bug::VoteNotDurable)
+        {
+            turn.actions.push(Action::Send { to, message });
         } else {
             self.stable.hold(to, message);
         }
     }
 
-    // ---- what it knows ----
+    // ---- queries ----
 
     /// This server.
     pub fn me(&self) -> NodeId {
         self.setup.me
     }
 
-    /// The deliberate mistakes that it makes, and its host with it.
+    /// The deliberate mistakes of this server and its host.
     pub fn bugs(&self) -> Bugs {
         self.setup.bugs
     }
 
-    /// The latest term that it has seen.
+    /// The latest term seen.
     pub fn term(&self) -> Term {
         self.hard.term
     }
 
-    /// Whom it follows, or itself if it leads.
+    /// The known leader; itself if it leads.
     pub fn leader(&self) -> Option<NodeId> {
         match &self.state {
             State::Follower(follower) => follower.leader,
@@ -452,20 +459,22 @@ impl Raft {
         matches!(self.state, State::Leader(_))
     }
 
-    /// Its log.
+    /// The log.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// The members that count now.
+    /// The members in effect.
     pub fn configuration(&self) -> &Configuration {
         self.log.configuration()
     }
 
-    /// Microseconds since it heard from the leader; 0 if it leads, `None` if it knows none.
+    /// Microseconds since it heard from the leader; 0 if it leads, `None` without a leader.
     pub fn heard_micros(&self, now: Instant) -> Option<u64> {
         match &self.state {
-            State::Follower(follower) => follower.heard.map(|heard| now.0.saturating_sub(heard.0)),
+            State::Follower(follower) => follower
+                .last_contact
+                .map(|contact| now.0.saturating_sub(contact.0)),
             State::Candidate(_) => None,
             State::Leader(_) => Some(0),
         }

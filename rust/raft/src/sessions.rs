@@ -1,14 +1,14 @@
 //! Client sessions: a retried command is executed once (thesis, 6.3).
 //!
-//! A client that gets no answer cannot know whether its command was executed. So it opens a **session** and
-//! numbers its commands; each server's state machine remembers, per session, the answers to the commands that
-//! the client has not yet acknowledged. A command that comes again gets the answer that it got, whoever leads
-//! by then.
+//! A client whose request times out does not know whether its command was executed. So it opens a **session**
+//! and numbers its commands; each server's state machine stores, per session, the answers to the commands
+//! that the client has not yet acknowledged. A retried command gets the answer of the first attempt,
+//! whichever server leads by then.
 //!
-//! Sessions are part of the replicated state: opened, used and expired by entries of the log, and in the
-//! snapshots. Time is the logged time (each entry carries its leader's wall clock; the latest seen so far
-//! counts), so all servers expire a session at the same entry. A command in an expired session is refused and
-//! never executed: the client must find out by reading what became of its last commands.
+//! Sessions are part of the replicated state: entries of the log open, use and expire them, and snapshots
+//! include them. Time is the logged time (each entry carries its leader's wall clock; the latest one so far
+//! counts), so all servers expire a session at the same entry. A command in an expired session is rejected
+//! and never executed: the client must read to learn the outcome of its last commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,70 +20,70 @@ use crate::format::{self, FormatError};
 use crate::machine::{Machine, StateMachine};
 use crate::types::{LogIndex, LogPosition};
 
-/// So many answers are kept for a session. A client keeps fewer commands under way than that.
+/// The maximum number of answers stored for a session. A client keeps fewer commands in flight.
 pub const MAX_ANSWERS: usize = 1024;
-/// A session lasts so long without a command at most: one that nobody uses any more must not take another's place for ever.
+/// The maximum idle time of a session, so that an abandoned one does not hold its place for ever.
 pub const MAX_IDLE_MS: u64 = 60 * 60 * 1000;
-/// So many sessions are kept. When more are opened, the one that would expire first goes.
+/// The maximum number of sessions. Opening more closes the one that would expire first.
 pub const MAX_SESSIONS: usize = 65_536;
 
-/// A session: the index of the entry that opened it, so never one that was before.
+/// A session: the index of the entry that opened it, and so never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
-/// What a client can ask of the replicated state machine. The variants are part of the log's format. There a command is
-/// bytes; a host that has read them already has it as what they say.
+/// A request to the replicated state machine. The variants are part of the log's format, where a command is
+/// bytes; elsewhere it may be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request<C = Bytes> {
-    /// Execute this. If it is retried, it may be executed twice.
+    /// Execute this command. A retry may execute it twice.
     Plain(C),
-    /// Open a session that expires after so many milliseconds without a command.
+    /// Open a session that expires after this many milliseconds without a command.
     Open {
         /// At least 1.
         idle_ms: u64,
     },
-    /// End a session.
+    /// Close a session.
     Close(SessionId),
-    /// Execute this once.
+    /// Execute this command once.
     InSession {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// The client's number for it: 1, 2, …; the same when it is retried.
+        /// The client's number for the command: 1, 2, …; the same for a retry.
         sequence: u64,
-        /// The client has the answers to all commands up to this number.
+        /// The client has received the answers to all commands up to this number.
         acknowledged: u64,
-        /// What to execute.
+        /// The command.
         command: C,
     },
 }
 
-/// What a request is answered: by the state machine, in bytes or as whatever it answers, or by the sessions themselves.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Answer<A = Bytes> {
-    /// The state machine's answer; for a retry, the one that the first attempt got.
+    /// The state machine's answer; for a retry, that of the first attempt.
     Done(A),
-    /// The session exists now.
+    /// The session is open.
     Opened(SessionId),
-    /// The session is gone.
+    /// The session is closed.
     Closed,
 }
 
-/// Why a request was not executed. An earlier attempt may have been, and this one was not and will not be.
+/// Why a request was not executed. An earlier attempt may have been; this one was not and will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum SessionError {
-    /// There is no such session (any more).
+    /// The session does not exist (any more).
     #[error("the session has expired: open a new one, and read before repeating commands without an answer")]
     Expired,
-    /// The answer is not kept any longer: the client has said that it has it, or has had too many under way.
+    /// The answer is no longer stored: the client acknowledged it, or had too many commands in flight.
     #[error(
-        "the session does not keep the answer to this command any longer, so nobody can tell whether it was executed: read \
-         before repeating it, and keep fewer than {MAX_ANSWERS} commands under way"
+        "the session no longer stores the answer to this command, so its outcome is unknown: read before repeating it, and \
+         keep fewer than {MAX_ANSWERS} commands in flight"
     )]
     Forgotten,
 }
 
 impl<C> Request<C> {
-    /// The command in it, if there is one.
+    /// The command, if any.
     pub fn command(&self) -> Option<&C> {
         match self {
             Request::Plain(command) | Request::InSession { command, .. } => Some(command),
@@ -91,10 +91,10 @@ impl<C> Request<C> {
         }
     }
 
-    /// The same with its command read.
+    /// The same request with a decoded command.
     ///
     /// # Errors
-    /// That of `read`.
+    /// Those of `read`.
     pub fn read<D, E>(self, read: impl FnOnce(C) -> Result<D, E>) -> Result<Request<D>, E> {
         Ok(match self {
             Request::Plain(command) => Request::Plain(read(command)?),
@@ -115,48 +115,48 @@ impl<C> Request<C> {
     }
 }
 
-/// A request as it stands in the log.
+/// A request as a log entry stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Logged<C = Bytes> {
-    /// When its leader took it, by that one's wall clock.
+    /// The wall clock of the leader that proposed it.
     pub time: WallTime,
-    /// What is asked for.
+    /// The request.
     pub request: Request<C>,
 }
 
 impl<'a, C: Deserialize<'a>> Logged<C> {
-    /// What the command of a log entry says.
+    /// Decodes the command of a log entry.
     ///
     /// # Errors
-    /// [`FormatError`] if it is none that [`logged`] made.
+    /// [`FormatError`] if [`logged`] did not encode it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FormatError> {
         format::decode_inner("logged request", bytes)
     }
 }
 
-/// A request as the command of a log entry, stamped with the time.
+/// Encodes a request as the command of a log entry, with the time.
 pub fn logged<C: Serialize>(time: WallTime, request: Request<C>) -> Bytes {
     format::encode_inner(&Logged { time, request })
 }
 
-/// What a state machine answers, as a session keeps it for retries.
+/// An answer of a state machine, which a session stores for retries.
 pub trait SessionAnswer: Clone {
-    /// Its bytes.
-    fn keep(&self) -> Bytes;
+    /// Encodes the answer.
+    fn to_bytes(&self) -> Bytes;
 
-    /// The answer that was kept.
+    /// Decodes a stored answer.
     ///
     /// # Panics
-    /// If the bytes are not what `keep` gave: they stand in a row that has been read as a whole.
-    fn recall(bytes: &Bytes) -> Self;
+    /// If `to_bytes` did not encode it: the row that contains it has been decoded before.
+    fn from_bytes(bytes: &Bytes) -> Self;
 }
 
 impl SessionAnswer for Bytes {
-    fn keep(&self) -> Bytes {
+    fn to_bytes(&self) -> Bytes {
         self.clone()
     }
 
-    fn recall(bytes: &Bytes) -> Self {
+    fn from_bytes(bytes: &Bytes) -> Self {
         bytes.clone()
     }
 }
@@ -167,11 +167,11 @@ struct Session {
     expires: WallTime,
     /// No command up to here is executed (again).
     floor: u64,
-    /// By number.
+    /// By sequence number.
     answers: BTreeMap<u64, Bytes>,
 }
 
-/// A state machine with sessions around it.
+/// A state machine with its sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sessions<M> {
     machine: M,
@@ -180,11 +180,11 @@ pub struct Sessions<M> {
     /// The latest time in the log so far.
     clock: WallTime,
     sessions: BTreeMap<SessionId, Session>,
-    /// All sessions, by when they expire.
+    /// All sessions by expiry.
     expiry: BTreeSet<(WallTime, SessionId)>,
 }
 
-/// What a snapshot holds.
+/// The content of a snapshot.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     applied: LogIndex,
@@ -194,11 +194,11 @@ struct Saved {
 }
 
 impl<M> Sessions<M> {
-    /// What a host has kept elsewhere: the state machine after `applied`, the clock, and the sessions as
-    /// [`session_row`](Self::session_row) gave them.
+    /// Restores what a host has stored elsewhere: the state machine after `applied`, the clock, and the
+    /// sessions as [`session_row`](Self::session_row) encoded them.
     ///
     /// # Errors
-    /// [`FormatError`] for a row that is none.
+    /// [`FormatError`] if a row cannot be decoded.
     pub fn resume(
         machine: M,
         applied: LogIndex,
@@ -220,12 +220,12 @@ impl<M> Sessions<M> {
         })
     }
 
-    /// The state machine within.
+    /// The state machine.
     pub fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// The state machine within, for its host.
+    /// The state machine, for its host.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
@@ -235,7 +235,7 @@ impl<M> Sessions<M> {
         self.clock
     }
 
-    /// A session, for a host that keeps each in a row of its own; `None` if it is no more.
+    /// A session's row, for a host that stores each session as a row; `None` if it is closed.
     pub fn session_row(&self, id: SessionId) -> Option<Bytes> {
         self.sessions.get(&id).map(format::encode)
     }
@@ -250,7 +250,7 @@ impl<M> Sessions<M> {
         self.sessions.len()
     }
 
-    /// An entry without a command was committed.
+    /// Skips a committed entry without a command.
     pub fn skip(&mut self, position: LogPosition) {
         assert_eq!(
             position.index,
@@ -262,11 +262,10 @@ impl<M> Sessions<M> {
 }
 
 impl<M: StateMachine> Sessions<M> {
-    /// Applies a committed command. What it is answered may be [`SessionError`]: then it was not executed.
+    /// Applies a committed command. A [`SessionError`] as its answer means that it was not executed.
     ///
     /// # Errors
-    /// [`FormatError`] if the command is none that [`logged`] made, or none that the state machine knows. Nothing has
-    /// changed then, and no server can go on.
+    /// [`FormatError`] if the command cannot be decoded. Nothing has changed then; the server must stop.
     pub fn apply(
         &mut self,
         position: LogPosition,
@@ -280,8 +279,8 @@ impl<M: StateMachine> Sessions<M> {
 }
 
 impl<M> Sessions<M> {
-    /// As [`apply`](Self::apply), of a command that the host has read and executes itself; notes which sessions have changed
-    /// or gone.
+    /// As [`apply`](Self::apply), for a command that the host has decoded and executes itself; records which
+    /// sessions have changed or been closed.
     ///
     /// # Errors
     /// [`SessionError`] if it was not executed.
@@ -335,13 +334,13 @@ impl<M> Sessions<M> {
             };
         }
         if let Some(answer) = session.answers.get(&sequence) {
-            return Ok(Answer::Done(A::recall(answer)));
+            return Ok(Answer::Done(A::from_bytes(answer)));
         }
         if sequence <= session.floor {
             return Err(SessionError::Forgotten);
         }
         let answer = execute(&mut self.machine);
-        session.answers.insert(sequence, answer.keep());
+        session.answers.insert(sequence, answer.to_bytes());
         if session.answers.len() > MAX_ANSWERS
             && let Some((oldest, _)) = session.answers.pop_first()
         {
@@ -392,7 +391,7 @@ impl<M> Sessions<M> {
 }
 
 impl<M: Machine> Sessions<M> {
-    /// Everything, for a snapshot. `without_sessions` is a deliberate mistake.
+    /// Encodes everything, for a snapshot. `without_sessions` is a deliberate mistake.
     pub fn save(&self, without_sessions: bool) -> Bytes {
         format::encode(&Saved {
             applied: self.applied,
@@ -406,10 +405,10 @@ impl<M: Machine> Sessions<M> {
         })
     }
 
-    /// What a snapshot holds.
+    /// Decodes a snapshot.
     ///
     /// # Errors
-    /// [`FormatError`] if `bytes` are none.
+    /// [`FormatError`] if `bytes` are not a snapshot.
     pub fn load(bytes: &Bytes) -> Result<Self, FormatError> {
         let saved: Saved = format::decode("snapshot", bytes)?;
         let expiry = saved.sessions.iter().map(|(id, session)| (session.expires, *id));

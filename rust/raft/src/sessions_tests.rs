@@ -1,9 +1,9 @@
-//! Sessions against what a client relies on.
+//! The guarantees of sessions.
 
 use super::*;
 use crate::types::Term;
 
-/// Counts how often it has executed anything.
+/// Counts executions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Counter(u64);
 
@@ -34,7 +34,7 @@ impl Machine for Counter {
     }
 }
 
-/// A log that is applied as it is written.
+/// A log whose entries are applied at once.
 #[derive(Default)]
 struct Bench {
     state: Sessions<Counter>,
@@ -78,7 +78,7 @@ impl Bench {
 }
 
 #[test]
-fn commands_may_come_in_any_order_and_each_is_executed_once() {
+fn commands_arrive_in_any_order_and_each_is_executed_once() {
     let mut bench = Bench::default();
     let session = bench.open(1000);
     for sequence in [2, 1, 2, 3, 1, 3, 2] {
@@ -91,7 +91,7 @@ fn commands_may_come_in_any_order_and_each_is_executed_once() {
 }
 
 #[test]
-fn what_is_acknowledged_is_forgotten_and_never_executed_again() {
+fn acknowledged_commands_are_dropped_and_never_executed_again() {
     let mut bench = Bench::default();
     let session = bench.open(1000);
     for sequence in 1..=5 {
@@ -103,9 +103,9 @@ fn what_is_acknowledged_is_forgotten_and_never_executed_again() {
     assert_eq!(bench.state.machine().0, 6);
 }
 
-/// Such a stamp must not be taken any more, but may stand in a log.
+/// Such a stamp is now rejected, but may be in a log.
 #[test]
-fn a_client_that_acknowledges_everything_there_can_be_breaks_nothing() {
+fn an_acknowledgement_of_the_highest_number_is_harmless() {
     let mut bench = Bench::default();
     let session = bench.open(1000);
     assert_eq!(bench.call(session, 1, 0), Ok("1".to_owned()));
@@ -114,7 +114,7 @@ fn a_client_that_acknowledges_everything_there_can_be_breaks_nothing() {
 }
 
 #[test]
-fn the_oldest_answer_goes_when_there_are_too_many() {
+fn the_oldest_answer_is_dropped_at_the_limit() {
     let mut bench = Bench::default();
     let session = bench.open(1000);
     let last = MAX_ANSWERS as u64 + 1;
@@ -127,7 +127,7 @@ fn the_oldest_answer_goes_when_there_are_too_many() {
 }
 
 #[test]
-fn use_keeps_a_session_alive_and_time_ends_it() {
+fn sessions_are_kept_alive_by_use_and_expire() {
     let mut bench = Bench::default();
     let (used, idle) = (bench.open(100), bench.open(100));
     for sequence in 1..=4 {
@@ -152,7 +152,7 @@ fn the_time_in_the_log_never_runs_backwards() {
 }
 
 #[test]
-fn when_too_many_are_open_the_one_that_would_expire_first_goes() {
+fn at_the_limit_the_session_that_expires_first_is_closed() {
     let mut bench = Bench::default();
     let short = bench.open(10);
     let long = bench.open(1_000_000);
@@ -165,7 +165,7 @@ fn when_too_many_are_open_the_one_that_would_expire_first_goes() {
 }
 
 #[test]
-fn a_snapshot_holds_everything() {
+fn a_snapshot_includes_everything() {
     let mut bench = Bench::default();
     let session = bench.open(1000);
     bench.call(session, 1, 0).unwrap();
@@ -182,7 +182,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_stored_keeps_its_bytes() {
+fn stored_bytes_do_not_change() {
     let command = Bytes::from_static(b"x");
     let in_session = Request::InSession {
         session: SessionId(5),

@@ -1,4 +1,4 @@
-//! What can be set about a group, and what it is created with.
+//! The settings of a group.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::Configuration;
 use crate::types::GroupId;
 
-/// How long things take.
+/// Timing of elections and heartbeats.
 ///
-/// A follower that hears nothing for an election timeout, drawn anew each time from
-/// `election_min..election_max`, calls for an election. The spread keeps two from doing it at once;
-/// `heartbeat` must be well below `election_min`.
+/// A follower that hears nothing for an election timeout, drawn at random each time from
+/// `election_min..election_max`, starts an election. The spread avoids split votes; `heartbeat` must be well
+/// below `election_min`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
-    /// The shortest election timeout. For so long after it has heard from a leader, a voter helps nobody to
-    /// another.
+    /// The minimum election timeout. For this long after it has heard from a leader, a voter ignores other
+    /// candidates.
     pub election_min: Duration,
-    /// The longest election timeout. A leader that has not heard from a quorum for so long steps down.
+    /// The maximum election timeout. A leader without contact to a quorum for this long steps down.
     pub election_max: Duration,
-    /// How often a leader says that it is there.
+    /// The interval of a leader's heartbeats.
     pub heartbeat: Duration,
-    /// When its link to the leader breaks, a voter calls for an election after a random part of this.
+    /// After its link to the leader goes down, a voter starts an election after a random part of this.
     pub stagger: Duration,
 }
 
@@ -69,48 +69,49 @@ impl FromStr for Timing {
     }
 }
 
-/// When a group's snapshots are made.
+/// When a group takes snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Snapshots {
-    /// When enough has been applied: for a state machine in memory, which nothing else makes durable.
+    /// After enough entries: for a state machine in memory, which nothing else makes durable.
     Periodic,
-    /// When a member needs one: for a host whose state is durable by itself, and which says up to where
-    /// ([`Raft::flushed`](super::Raft::flushed)).
+    /// When a member needs one: for a host whose state is durable by itself, and which reports up to which
+    /// entry ([`Raft::flushed`](super::Raft::flushed)).
     OnDemand,
 }
 
 /// The settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// How long things take.
+    /// Timing of elections and heartbeats.
     pub timing: Timing,
-    /// About how many bytes of entries one append carries; a single larger entry goes alone.
+    /// Approximate size of the entries in one append; a single larger entry is sent alone.
     pub append_bytes: usize,
-    /// How many appends may be on their way to a follower. While all are, new entries gather for the next
+    /// Maximum number of appends in flight to a follower. While all are, new entries accumulate for the next
     /// one.
     pub append_window: usize,
-    /// With so many bytes of entries that are not committed yet, a leader refuses more.
+    /// Maximum size of uncommitted entries; beyond it a leader rejects proposals.
     pub uncommitted_bytes: usize,
     /// When snapshots are made.
     pub snapshots: Snapshots,
-    /// A snapshot is due when so many entries have been applied since the last one; with snapshots on demand,
-    /// the log is compacted by so many entries at once.
+    /// A snapshot is due after this many applied entries; with snapshots on demand, the log is compacted in
+    /// steps of this many.
     pub snapshot_every: u64,
-    /// Or when the entries since the last one take so many bytes.
+    /// A snapshot is also due when the entries since the last one have this size.
     pub snapshot_bytes: usize,
-    /// So many entries before a snapshot stay in the log, for followers that are only a little behind.
-    pub kept_entries: u64,
-    /// But no more than so many bytes of them.
-    pub kept_bytes: usize,
-    /// How large a chunk of a snapshot is.
+    /// The number of entries before a snapshot that stay in the log, for followers that are only a little
+    /// behind.
+    pub retained_entries: u64,
+    /// Their maximum size.
+    pub retained_bytes: usize,
+    /// The size of a snapshot chunk.
     pub chunk_bytes: u32,
-    /// How many chunks may be on their way to a follower.
+    /// Maximum number of chunks in flight to a follower.
     pub chunk_window: u32,
-    /// How long a server whose disk was full waits before it tries again.
+    /// How long a server with a full disk waits before it retries.
     pub full_pause: Duration,
-    /// Whether servers find out how old their state may be, by a few more messages with each period of heartbeats: for a
-    /// host that answers stale reads.
-    pub ages: bool,
+    /// Whether servers track the age of their state, with a few more messages per heartbeat interval: for a
+    /// host that serves stale reads.
+    pub track_staleness: bool,
 }
 
 impl Default for Settings {
@@ -123,34 +124,34 @@ impl Default for Settings {
             snapshots: Snapshots::Periodic,
             snapshot_every: 10_000,
             snapshot_bytes: 64 << 20,
-            kept_entries: 5_000,
-            kept_bytes: 16 << 20,
+            retained_entries: 5_000,
+            retained_bytes: 16 << 20,
             chunk_bytes: 64 << 10,
             chunk_window: 8,
             full_pause: Duration::from_millis(500),
-            ages: false,
+            track_staleness: false,
         }
     }
 }
 
-/// What a server of a group is created with.
+/// The parameters of a server of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Setup {
     /// This server.
     pub me: NodeId,
-    /// Which group.
+    /// Its group.
     pub group: GroupId,
-    /// The members that the group began with: the same for all that began with it. Empty for a server that
-    /// joins later and learns them from the log or a snapshot.
+    /// The initial members of the group: the same for all of them. Empty for a server that joins later and
+    /// learns them from the log or a snapshot.
     pub initial: Configuration,
-    /// How it behaves.
+    /// The settings.
     pub settings: Settings,
     /// Deliberate mistakes, for tests of the tests.
     pub bugs: Bugs,
 }
 
 impl Setup {
-    /// The first group's server on a node, with the usual settings; `nodes` are its voters.
+    /// A server of the group with id 1, with the default settings; `nodes` are its voters.
     pub fn of_voters(me: NodeId, nodes: impl IntoIterator<Item = NodeId>) -> Self {
         Setup {
             me,

@@ -1,16 +1,16 @@
-//! Snapshots: what stands for a part of the log that is gone (section 7).
+//! Snapshots: they replace the compacted part of the log (section 7).
 //!
-//! The host is asked to make a snapshot of the state machine: when enough has been applied, or, if it keeps its state durably
-//! by itself, when a member needs one (`settings::Snapshots`). It does so at its leisure, beside heartbeats and votes; when the bytes are durable, the record of the snapshot goes to the
-//! disk like a vote does, and then the log before it is forgotten, in steps, but for some entries that
-//! followers may still want.
+//! The host takes a snapshot of the state machine when enough has been applied, or, if its state is durable
+//! by itself, when a member needs one (`settings::Snapshots`). It does so in the background, beside
+//! heartbeats and votes; when the bytes are durable, the record of the snapshot is written like a vote, and
+//! then the log before it is trimmed, in steps, except for some entries that followers may still need.
 //!
-//! A member that lacks what is gone gets the snapshot in chunks. The leader asks its host for each chunk when
-//! the window has room for it, so nothing large is ever in memory because of this. The receiver says how many
-//! bytes it has from the beginning on; whatever is lost, from there it goes on, also with another leader, if
-//! that has the very same snapshot. The host puts the chunks aside and, when all are there, checks the sum
-//! over the whole. Only then the snapshot takes the place of log and state machine, at once: its record and
-//! the cut of the log are one persist.
+//! A member that lacks compacted entries receives the snapshot in chunks. The leader requests each chunk from
+//! its host when the window has room, so no snapshot needs to be in memory as a whole. The receiver reports
+//! how many contiguous bytes it has; after a loss the transfer resumes there, also with another leader, if
+//! that has the very same snapshot. The host stores the chunks and, when all are there, verifies the checksum
+//! of the whole. Only then does the snapshot replace log and state machine, atomically: its record and the
+//! truncation of the log are one persist.
 
 use bytes::Bytes;
 use quorate_core::ids::NodeId;
@@ -25,21 +25,21 @@ use crate::server::{Raft, State, Turn};
 use crate::settings::{Settings, Snapshots};
 use crate::types::{LogIndex, LogPosition};
 
-/// What a snapshot is. Equal metas are equal snapshots, whoever has them.
+/// The identity of a snapshot. Equal metas mean equal snapshots, on any server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotMeta {
-    /// The last entry that is in it.
+    /// The last entry that it includes.
     pub position: LogPosition,
-    /// The members that counted there.
+    /// The members in effect there.
     pub configuration: Configuration,
-    /// How many bytes it has, at least one.
+    /// Its size in bytes, at least one.
     pub size: u64,
-    /// XXH3 over all of them.
+    /// XXH3 over all bytes.
     pub checksum: u64,
 }
 
 impl SnapshotMeta {
-    /// About how many bytes it takes in memory; no fewer than on the wire.
+    /// Approximate size in memory; at least the size on the wire.
     pub fn size_in_memory(&self) -> usize {
         let Configuration {
             voters,
@@ -50,35 +50,35 @@ impl SnapshotMeta {
     }
 }
 
-/// A snapshot that the host keeps.
+/// A snapshot that the host stores.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotRef {
-    /// What it is.
+    /// Its identity.
     pub meta: SnapshotMeta,
-    /// What the host calls the place where the bytes are.
+    /// The host's handle for its bytes.
     pub handle: u64,
 }
 
-/// Where a group's log begins on a disk: a record that is written anew with each compaction.
+/// The start of a group's log on disk: a record that each compaction rewrites.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogStart {
-    /// The log begins behind here.
+    /// The log begins after this position.
     pub base: LogPosition,
-    /// The members that counted there.
+    /// The members in effect there.
     pub members: Configuration,
-    /// What stands for the log up to the base, or beyond it. `None` if the host's own state does, and nobody
-    /// has needed a snapshot of it.
+    /// The snapshot that covers the log up to the base, or beyond it. `None` if the host's own state does,
+    /// and no member has needed a snapshot.
     pub snapshot: Option<SnapshotRef>,
 }
 
-/// A snapshot on its way to a member.
+/// A snapshot transfer to a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transfer {
     meta: SnapshotMeta,
-    /// The member has this many bytes from the beginning on.
+    /// The member has this many contiguous bytes.
     has: u64,
-    /// The host was asked for everything before this.
-    asked: u64,
+    /// Chunks before this offset have been requested from the host.
+    requested: u64,
     /// When `has` last rose.
     moved: Instant,
 }
@@ -88,44 +88,44 @@ impl Transfer {
         Transfer {
             meta,
             has: 0,
-            asked: 0,
+            requested: 0,
             moved: now,
         }
     }
 
-    /// Asks the host for what the window takes.
-    pub(super) fn ask(&mut self, to: NodeId, settings: &Settings, outputs: &mut Vec<Action>) {
+    /// Requests the chunks that the window permits.
+    pub(super) fn request_chunks(&mut self, to: NodeId, settings: &Settings, actions: &mut Vec<Action>) {
         let window = u64::from(settings.chunk_bytes) * u64::from(settings.chunk_window);
-        while self.asked < self.meta.size.min(self.has + window) {
-            let length = u64::from(settings.chunk_bytes).min(self.meta.size - self.asked);
-            outputs.push(Action::ReadChunk {
+        while self.requested < self.meta.size.min(self.has + window) {
+            let length = u64::from(settings.chunk_bytes).min(self.meta.size - self.requested);
+            actions.push(Action::ReadChunk {
                 to,
                 position: self.meta.position,
-                offset: self.asked,
+                offset: self.requested,
                 length: length as u32,
             });
-            self.asked += length;
+            self.requested += length;
         }
     }
 
-    /// The member says what it has.
+    /// The member reports what it has.
     pub(super) fn received(&mut self, position: LogPosition, offset: u64, now: Instant) {
         if position == self.meta.position && offset > self.has && offset <= self.meta.size {
             self.has = offset;
-            self.asked = self.asked.max(offset);
+            self.requested = self.requested.max(offset);
             self.moved = now;
         }
     }
 
-    /// Starts over; the answer to the first chunk says where it really is.
+    /// Starts over; the answer to the first chunk gives the real offset.
     pub(super) fn rewind(&mut self) {
         self.has = 0;
-        self.asked = 0;
+        self.requested = 0;
     }
 
-    /// Something was lost, or the member has crashed and lost what it had.
-    pub(super) fn rewind_if_stuck(&mut self, now: Instant, patience: std::time::Duration) {
-        if now.since(self.moved) >= patience {
+    /// Starts over if a chunk was lost, or the member has crashed and lost its chunks.
+    pub(super) fn rewind_if_stuck(&mut self, now: Instant, timeout: std::time::Duration) {
+        if now.since(self.moved) >= timeout {
             self.moved = now;
             self.rewind();
         }
@@ -136,91 +136,98 @@ impl Transfer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Incoming {
     meta: SnapshotMeta,
-    /// So many bytes are there, from the beginning on.
+    /// The number of contiguous bytes received.
     has: u64,
 }
 
 impl Raft {
-    /// The snapshot that stands for the beginning of the log, if one does.
-    pub fn kept(&self) -> Option<&SnapshotRef> {
-        self.kept.as_ref()
+    /// The snapshot that covers the start of the log, if any.
+    pub fn snapshot_ref(&self) -> Option<&SnapshotRef> {
+        self.snapshot_ref.as_ref()
     }
 
-    // ---- making one ----
+    // ---- taking_snapshot a snapshot ----
 
-    /// Asks for a snapshot when one is due; later, while the last one is still on its way to somebody.
-    pub(super) fn ask_if_due(&mut self, turn: &mut Turn<'_>) {
+    /// Requests a snapshot when one is due; later, while the last one is still being sent.
+    pub(super) fn request_snapshot_if_due(&mut self, turn: &mut Turn<'_>) {
         let settings = &self.setup.settings;
         if settings.snapshots == Snapshots::OnDemand {
             return;
         }
         let index = self.log.released();
-        let last = self.kept.as_ref().map_or(0, |kept| kept.meta.position.index.0);
+        let last = self
+            .snapshot_ref
+            .as_ref()
+            .map_or(0, |snapshot_ref| snapshot_ref.meta.position.index.0);
         let entries = index.0 - last;
-        let due = entries >= settings.snapshot_every * self.patience()
-            || self.since_snapshot >= settings.snapshot_bytes * self.patience() as usize;
+        let due = entries >= settings.snapshot_every * self.compaction_factor()
+            || self.since_snapshot >= settings.snapshot_bytes * self.compaction_factor() as usize;
         if due {
-            self.ask_for_snapshot(turn);
+            self.request_snapshot(turn);
         }
     }
 
-    /// Asks for a snapshot of what is applied now, unless one is being made.
-    pub(super) fn ask_for_snapshot(&mut self, turn: &mut Turn<'_>) {
-        if !self.taking {
+    /// Requests a snapshot of the applied state, unless one is being taken.
+    pub(super) fn request_snapshot(&mut self, turn: &mut Turn<'_>) {
+        if !self.taking_snapshot {
             let index = self.log.released();
             let term = self
                 .log
                 .term_at(index)
-                .expect("what is applied is there, or the base");
-            self.taking = true;
-            turn.outputs.push(Action::TakeSnapshot {
+                .expect("an applied entry is in the log or at its base");
+            self.taking_snapshot = true;
+            turn.actions.push(Action::TakeSnapshot {
                 position: LogPosition { term, index },
             });
         }
     }
 
-    /// Whether enough of the log can go to be worth the while, if the host's state machine survives a crash as it is
-    /// after `flushed`. Cheap.
+    /// Whether compaction is worthwhile once the host's state machine is durable up to `flushed`. Cheap.
     pub fn is_worth_compacting(&self, flushed: LogIndex) -> bool {
-        flushed.0 >= self.log.base().index.0 + self.setup.settings.snapshot_every * self.patience()
+        flushed.0 >= self.log.base().index.0 + self.setup.settings.snapshot_every * self.compaction_factor()
     }
 
-    /// The host's state machine survives a crash, without the log, as it was after this entry or later. (Only
-    /// a host whose snapshots are made on demand says so.) When that is worth the while, the log before is
-    /// forgotten.
+    /// The host's state machine is durable, without the log, up to this entry or beyond. (Only for hosts with
+    /// snapshots on demand.) Compacts the log when that is worthwhile.
     ///
     /// # Panics
-    /// If that entry has not been given to it.
+    /// If that entry has not been applied.
     pub fn flushed(&mut self, through: LogIndex, turn: &mut Turn<'_>) {
         let settings = &self.setup.settings;
         let point = self
             .log
-            .compaction_point(through, settings.kept_entries, settings.kept_bytes);
-        let (base, step) = (self.log.base().index, settings.snapshot_every * self.patience());
+            .compaction_point(through, settings.retained_entries, settings.retained_bytes);
+        let (base, step) = (
+            self.log.base().index,
+            settings.snapshot_every * self.compaction_factor(),
+        );
         if point.0 >= base.0 + step {
             self.log.compact(point);
             let base = self.log.base().index;
-            self.kept = self.kept.take().filter(|kept| kept.meta.position.index >= base);
-            self.write_beginning();
+            self.snapshot_ref = self
+                .snapshot_ref
+                .take()
+                .filter(|snapshot_ref| snapshot_ref.meta.position.index >= base);
+            self.write_log_start();
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    /// How many times as much as usual may gather in the log: more while a snapshot is on its way, since its
-    /// receiver needs what follows it.
-    fn patience(&self) -> u64 {
+    /// The factor by which compaction is delayed: more while a snapshot is being sent, since its receiver
+    /// needs the entries after it.
+    fn compaction_factor(&self) -> u64 {
         if self.is_sending() { 4 } else { 1 }
     }
 
     fn is_sending(&self) -> bool {
         let sends = |progress: &super::progress::Progress| {
-            matches!(progress.state, ProgressState::Snapshot(_)) && !progress.cut_off
+            matches!(progress.state, ProgressState::Snapshot(_)) && !progress.link_down
         };
         matches!(&self.state, State::Leader(leader) if leader.progress.values().any(sends))
     }
 
-    /// The snapshot that was asked for is durable: `size` bytes, of which `checksum` is the XXH3, under
-    /// `handle`. Says whether it is of use; it is not when a newer one came from the leader meanwhile.
+    /// The requested snapshot is durable under `handle`: `size` bytes with this XXH3 `checksum`. Returns
+    /// whether it is used; it is not if the leader has sent a newer one meanwhile.
     pub fn snapshot_taken(
         &mut self,
         position: LogPosition,
@@ -229,9 +236,9 @@ impl Raft {
         handle: u64,
         turn: &mut Turn<'_>,
     ) -> bool {
-        self.taking = false;
-        let older = |kept: &SnapshotRef| kept.meta.position.index >= position.index;
-        if self.kept.as_ref().is_some_and(older) {
+        self.taking_snapshot = false;
+        let older = |snapshot_ref: &SnapshotRef| snapshot_ref.meta.position.index >= position.index;
+        if self.snapshot_ref.as_ref().is_some_and(older) {
             return false;
         }
         assert!(
@@ -245,49 +252,51 @@ impl Raft {
             size,
             checksum,
         };
-        let point = self
-            .log
-            .compaction_point(position.index, settings.kept_entries, settings.kept_bytes);
+        let point =
+            self.log
+                .compaction_point(position.index, settings.retained_entries, settings.retained_bytes);
         self.log.compact(point);
         self.since_snapshot = 0;
         turn.notice(Notice::SnapshotTaken { position });
-        self.keep(meta, handle);
-        self.settle(turn);
+        self.set_snapshot(meta, handle);
+        self.advance(turn);
         true
     }
 
-    /// The snapshot that was asked for was not made. Another is asked for when the next entries are applied.
+    /// The requested snapshot failed. The next one is requested when more entries are applied.
     pub fn snapshot_failed(&mut self) {
-        self.taking = false;
+        self.taking_snapshot = false;
     }
 
-    /// Makes a snapshot the group's.
-    fn keep(&mut self, meta: SnapshotMeta, handle: u64) {
-        self.kept = Some(SnapshotRef { meta, handle });
-        self.write_beginning();
+    /// Makes a snapshot the group's current one.
+    fn set_snapshot(&mut self, meta: SnapshotMeta, handle: u64) {
+        self.snapshot_ref = Some(SnapshotRef { meta, handle });
+        self.write_log_start();
     }
 
-    pub(super) fn write_beginning(&mut self) {
+    pub(super) fn write_log_start(&mut self) {
         let base = self.log.base();
-        self.stable.begin(LogStart {
+        self.stable.set_log_start(LogStart {
             base,
             members: self.log.configuration_at(base.index).clone(),
-            snapshot: self.kept.clone(),
+            snapshot: self.snapshot_ref.clone(),
         });
     }
 
-    /// The record of the beginning is durable: what came before it may go.
-    pub(super) fn begins_durably(&mut self, log_start: LogStart, turn: &mut Turn<'_>) {
-        if let Some(kept) = log_start.snapshot {
-            turn.outputs.push(Action::SnapshotKept { handle: kept.handle });
+    /// The start of the log is durable: older data can be deleted.
+    pub(super) fn log_start_durable(&mut self, log_start: LogStart, turn: &mut Turn<'_>) {
+        if let Some(snapshot_ref) = log_start.snapshot {
+            turn.actions.push(Action::SnapshotDurable {
+                handle: snapshot_ref.handle,
+            });
         }
         self.stable.trim(log_start.base.index);
     }
 
-    // ---- sending it ----
+    // ---- sending a snapshot ----
 
-    /// The host has read a chunk that it was asked for, or has that snapshot no longer: then, if it can make another
-    /// at any time, it is asked to.
+    /// The host has read a requested chunk, or no longer has that snapshot; with snapshots on demand, a new
+    /// one is then requested.
     pub fn chunk_read(
         &mut self,
         to: NodeId,
@@ -305,7 +314,10 @@ impl Raft {
                 None => {
                     progress.probe();
                     if self.setup.settings.snapshots == Snapshots::OnDemand {
-                        self.kept = self.kept.take().filter(|kept| kept.meta.position != position);
+                        self.snapshot_ref = self
+                            .snapshot_ref
+                            .take()
+                            .filter(|snapshot_ref| snapshot_ref.meta.position != position);
                     }
                 }
                 Some(bytes) => {
@@ -314,10 +326,10 @@ impl Raft {
                 }
             }
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 
-    // ---- receiving it ----
+    // ---- receiving a snapshot ----
 
     pub(super) fn on_chunk(
         &mut self,
@@ -329,7 +341,7 @@ impl Raft {
     ) {
         let position = meta.position;
         if position.index <= self.log.commit() {
-            // It has all that. What is committed here is in every later leader's log.
+            // This server has all of it: what is committed here is in every later leader's log.
             let commit = self.log.commit();
             let follower = self.following();
             follower.received = follower.received.max(commit);
@@ -337,20 +349,20 @@ impl Raft {
         }
         let has = match &self.incoming {
             Some(incoming) if incoming.meta == meta => incoming.has,
-            // The rest of one that is not wanted any more. If the leader means it, it begins again soon.
+            // A later chunk of another snapshot. If the leader sends that one now, it starts over soon.
             Some(_) if offset > 0 => return,
             _ => 0,
         };
         let mut incoming = Incoming { meta, has };
         if offset == has && has < incoming.meta.size {
             incoming.has += bytes.len() as u64;
-            turn.outputs.push(Action::StoreChunk {
+            turn.actions.push(Action::StoreChunk {
                 meta: incoming.meta.clone(),
                 offset,
                 bytes,
             });
             if incoming.has >= incoming.meta.size {
-                turn.outputs.push(Action::InstallSnapshot(incoming.meta.clone()));
+                turn.actions.push(Action::InstallSnapshot(incoming.meta.clone()));
             }
         }
         let offset = incoming.has;
@@ -358,14 +370,13 @@ impl Raft {
         self.send(from, Body::SnapshotReceived { position, offset }, turn);
     }
 
-    /// The disk had no space for the snapshot that was received: it is received again.
+    /// The disk had no space for the received snapshot: it is received again.
     pub fn snapshot_refused(&mut self) {
         self.incoming = None;
     }
 
-    /// A whole snapshot is durable under `handle`, or its sum is wrong (`None`). [`Action::Restore`] says
-    /// when to put it in the place of the state machine; it does not come if that has got beyond it
-    /// meanwhile.
+    /// A whole snapshot is durable under `handle`, or its checksum is wrong (`None`). [`Action::Restore`]
+    /// follows when it is to replace the state machine, unless that has advanced beyond it meanwhile.
     pub fn snapshot_received(&mut self, meta: &SnapshotMeta, handle: Option<u64>, turn: &mut Turn<'_>) {
         let position = meta.position;
         if self
@@ -378,12 +389,12 @@ impl Raft {
         match handle {
             Some(handle) if position.index > self.log.commit() => {
                 self.log.restore(position, meta.configuration.clone());
-                turn.outputs.push(Action::Restore { position });
+                turn.actions.push(Action::Restore { position });
                 if self.log.base() == position {
                     self.stable.has_nothing_before(position.index);
                 }
                 self.since_snapshot = 0;
-                self.keep(meta.clone(), handle);
+                self.set_snapshot(meta.clone(), handle);
                 if let State::Follower(follower) = &mut self.state {
                     follower.received = follower.received.max(position.index);
                 }
@@ -392,7 +403,7 @@ impl Raft {
             Some(_) => {}
             None => turn.notice(Notice::SnapshotCorrupt { position }),
         }
-        self.settle(turn);
+        self.advance(turn);
     }
 }
 

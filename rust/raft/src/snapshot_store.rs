@@ -1,10 +1,9 @@
-//! Where a group with a small state machine keeps the bytes of its snapshots: in memory, and in a stream of
-//! the journal.
+//! Storage of a small state machine's snapshots: in memory, and in a stream of the journal.
 //!
-//! The chunks of a snapshot stand one after the other in the stream. They become durable as bulk, in slices
+//! The chunks of a snapshot are contiguous in the stream. They are written with bulk priority, in slices
 //! between votes and appends. Nothing refers to them until the snapshot's record does (its handle is the
-//! position of the first chunk); until then a crash leaves the older snapshot in force, and the next one to
-//! be written overwrites what was left.
+//! position of the first chunk); until then a crash leaves the older snapshot current, and the next one
+//! overwrites the remains.
 
 use bytes::Bytes;
 use quorate_core::store::{JournalOp, Priority, StreamId};
@@ -13,24 +12,24 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{GroupId, LogPosition};
 
-/// How large the pieces are in which a snapshot is stored.
+/// The size of a stored piece of a snapshot.
 const PIECE: usize = 64 << 10;
 
-/// The checksum over a whole snapshot.
+/// The checksum of a whole snapshot.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// What a snapshot that is being written is for.
+/// The purpose of a snapshot that is being written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
-    /// It was made here, of everything up to there.
+    /// Taken here, of everything up to this position.
     Taken(LogPosition),
-    /// It came from the leader.
+    /// Received from the leader.
     Received(SnapshotMeta),
 }
 
-/// A snapshot that the disk has not answered for.
+/// A snapshot whose write is pending.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Writing {
     token: u64,
@@ -43,18 +42,19 @@ pub(super) struct Writing {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SnapshotStore {
     stream: StreamId,
-    /// The one in force.
+    /// The current snapshot.
     current: Option<(LogPosition, Bytes)>,
     writing: Vec<Writing>,
-    /// Of the one that is being received.
+    /// The bytes of the snapshot that is being received.
     incoming: Vec<u8>,
-    /// Behind the last position that was used.
+    /// The first unused position.
     next: u64,
     last_token: u64,
 }
 
 impl SnapshotStore {
-    /// An empty snapshot store, or one with the snapshot that was recovered from the stream, which ends before `next`.
+    /// An empty snapshot store, or one with the snapshot that was recovered from the stream, which ends
+    /// before `next`.
     pub(super) fn new(group: GroupId, current: Option<(LogPosition, Bytes)>, next: u64) -> Self {
         SnapshotStore {
             stream: group.snapshot_stream(),
@@ -66,7 +66,7 @@ impl SnapshotStore {
         }
     }
 
-    /// Begins to write a snapshot: token, priority and operations of a persist.
+    /// Starts writing a snapshot: token, priority and operations of a persist.
     pub(super) fn write(&mut self, purpose: Purpose, bytes: Bytes) -> (u64, Priority, Vec<JournalOp>) {
         let (stream, handle) = (self.stream, self.next);
         let mut ops = vec![JournalOp::Truncate { stream, from: handle }];
@@ -79,7 +79,7 @@ impl SnapshotStore {
             });
             self.next += 1;
         }
-        // Odd: the even ones are the server's.
+        // Odd: the server's tokens are even.
         self.last_token += 2;
         self.writing.push(Writing {
             token: self.last_token,
@@ -90,23 +90,23 @@ impl SnapshotStore {
         (self.last_token, Priority::Bulk, ops)
     }
 
-    /// Whether a token is one of this snapshot store's.
+    /// Whether a token belongs to this snapshot store.
     pub(super) fn owns(token: u64) -> bool {
         token % 2 == 1
     }
 
-    /// The disk has answered. `None`: it was only asked to forget something.
+    /// A write has completed. `None` for a deletion.
     pub(super) fn answered(&mut self, token: u64) -> Option<Writing> {
         let place = self.writing.iter().position(|writing| writing.token == token)?;
         Some(self.writing.remove(place))
     }
 
-    /// A snapshot is in force from now on.
+    /// Makes a snapshot the current one.
     pub(super) fn set_current(&mut self, position: LogPosition, bytes: Bytes) {
         self.current = Some((position, bytes));
     }
 
-    /// Asks the disk to forget everything before a handle.
+    /// Deletes everything before a handle.
     pub(super) fn forget_before(&mut self, handle: u64) -> Option<(u64, Priority, Vec<JournalOp>)> {
         let through = handle.checked_sub(1)?;
         self.last_token += 2;
@@ -117,7 +117,7 @@ impl SnapshotStore {
         Some((self.last_token, Priority::Bulk, vec![trim]))
     }
 
-    /// A part of the snapshot in force, if it is that one.
+    /// A chunk of the current snapshot, if that is the one at `position`.
     pub(super) fn chunk(&self, position: LogPosition, offset: u64, length: u32) -> Option<Bytes> {
         let (current, bytes) = self.current.as_ref()?;
         let offset = usize::try_from(offset).ok()?;
@@ -125,16 +125,16 @@ impl SnapshotStore {
         (*current == position && offset < end).then(|| bytes.slice(offset..end))
     }
 
-    /// Puts aside a part of a snapshot that is being received.
+    /// Stores a chunk of a snapshot that is being received.
     pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) {
         if offset == 0 {
             self.incoming.clear();
         }
-        assert_eq!(self.incoming.len() as u64, offset, "chunks come in order");
+        assert_eq!(self.incoming.len() as u64, offset, "chunks arrive in order");
         self.incoming.extend_from_slice(bytes);
     }
 
-    /// The whole that was received, if its size and sum are right.
+    /// The received snapshot, if its size and checksum are right.
     pub(super) fn complete(&mut self, meta: &SnapshotMeta) -> Option<Bytes> {
         let bytes = std::mem::take(&mut self.incoming);
         (bytes.len() as u64 == meta.size && checksum(&bytes) == meta.checksum).then(|| bytes.into())

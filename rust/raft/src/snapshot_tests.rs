@@ -1,5 +1,4 @@
-//! A host whose state is durable by itself: compaction without snapshots, and snapshots for those who need
-//! one.
+//! A host whose state is durable by itself: compaction without snapshots, and snapshots on demand.
 
 use quorate_core::bugs::Bugs;
 use quorate_core::contract::{Rng, rng_from_seed};
@@ -15,7 +14,7 @@ use crate::types::{GroupId, HardState, Term};
 const ME: NodeId = NodeId(1);
 const LEARNER: NodeId = NodeId(2);
 
-/// A server whose disk answers at once.
+/// A server whose disk completes writes at once.
 struct Host {
     raft: Raft,
     rng: Rng,
@@ -32,17 +31,17 @@ impl Host {
             settings: Settings {
                 snapshots: Snapshots::OnDemand,
                 snapshot_every: 4,
-                kept_entries: 1,
+                retained_entries: 1,
                 ..Settings::default()
             },
             bugs: Bugs::none(),
         };
         let mut rng = rng_from_seed(1);
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now: Now::default(),
             rng: &mut rng,
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
         let raft = Raft::start(setup, recovered, &mut turn);
         let mut host = Host { raft, rng };
@@ -51,28 +50,28 @@ impl Host {
     }
 
     fn call(&mut self, call: impl FnOnce(&mut Raft, &mut Turn<'_>)) -> Vec<Action> {
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now: Now::default(),
             rng: &mut self.rng,
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
         call(&mut self.raft, &mut turn);
         let mut all = Vec::new();
-        while !outputs.is_empty() {
+        while !actions.is_empty() {
             let mut more = Vec::new();
-            for output in outputs {
+            for output in actions {
                 if let Action::Persist { token, .. } = &output {
                     let mut turn = Turn {
                         now: Now::default(),
                         rng: &mut self.rng,
-                        outputs: &mut more,
+                        actions: &mut more,
                     };
                     self.raft.persisted(&[*token], &mut turn);
                 }
                 all.push(output);
             }
-            outputs = more;
+            actions = more;
         }
         all
     }
@@ -85,12 +84,12 @@ impl Host {
     }
 }
 
-fn wanted(outputs: &[Action]) -> Vec<LogPosition> {
+fn wanted(actions: &[Action]) -> Vec<LogPosition> {
     let position = |output: &Action| match output {
         Action::TakeSnapshot { position } => Some(*position),
         _ => None,
     };
-    outputs.iter().filter_map(position).collect()
+    actions.iter().filter_map(position).collect()
 }
 
 fn position(index: u64) -> LogPosition {
@@ -101,23 +100,23 @@ fn position(index: u64) -> LogPosition {
 }
 
 #[test]
-fn a_durable_state_lets_the_log_go_and_a_snapshot_is_made_for_whoever_needs_what_is_gone() {
+fn a_durable_state_permits_compaction_and_a_snapshot_is_taken_for_a_member_that_lags() {
     let mut host = Host::start(Recovered::default());
     assert_eq!(wanted(&host.propose(10)), []);
-    let outputs = host.call(|raft, turn| raft.flushed(LogIndex(4), turn));
+    let actions = host.call(|raft, turn| raft.flushed(LogIndex(4), turn));
     assert_eq!(
-        (host.raft.log().base(), outputs),
+        (host.raft.log().base(), actions),
         (LogPosition::default(), vec![]),
-        "not worth the while"
+        "not worthwhile"
     );
-    let outputs = host.call(|raft, turn| raft.flushed(LogIndex(9), turn));
+    let actions = host.call(|raft, turn| raft.flushed(LogIndex(9), turn));
     assert_eq!(host.raft.log().base(), position(8));
     let trim = |output: &Action| matches!(output, Action::Persist { ops, .. } if matches!(ops[..], [JournalOp::Trim { through: 8, .. }]));
-    assert!(outputs.iter().any(trim), "{outputs:?}");
-    // The learner has not even got the first entry.
-    assert_eq!(wanted(&outputs), [position(11)]);
+    assert!(actions.iter().any(trim), "{actions:?}");
+    // The learner lacks even the first entry.
+    assert_eq!(wanted(&actions), [position(11)]);
     assert_eq!(wanted(&host.propose(1)), [], "one at a time");
-    let outputs = host.call(|raft, turn| {
+    let actions = host.call(|raft, turn| {
         assert!(raft.snapshot_taken(position(11), 5, 77, 3, turn));
     });
     let read = Action::ReadChunk {
@@ -127,17 +126,17 @@ fn a_durable_state_lets_the_log_go_and_a_snapshot_is_made_for_whoever_needs_what
         length: 5,
     };
     assert!(
-        outputs.contains(&read) && outputs.contains(&Action::SnapshotKept { handle: 3 }),
-        "{outputs:?}"
+        actions.contains(&read) && actions.contains(&Action::SnapshotDurable { handle: 3 }),
+        "{actions:?}"
     );
-    // While it is on its way, what comes after it is kept.
+    // Entries after the snapshot are retained during its transfer.
     host.propose(8);
     host.call(|raft, turn| raft.flushed(LogIndex(20), turn));
     assert_eq!(host.raft.log().base(), position(10));
 }
 
 #[test]
-fn what_the_host_has_applied_durably_is_not_applied_again() {
+fn durably_applied_entries_are_not_applied_again() {
     let entry = |index| Entry {
         term: Term(1),
         index: LogIndex(index),
@@ -156,8 +155,8 @@ fn what_the_host_has_applied_durably_is_not_applied_again() {
         applied: LogIndex(10),
         entries: (9..=12).map(entry).collect(),
     });
-    let outputs = host.propose(1);
-    let applied = outputs.iter().find_map(|output| match output {
+    let actions = host.propose(1);
+    let applied = actions.iter().find_map(|output| match output {
         Action::Apply(entries) => entries.first().map(|entry| entry.index),
         _ => None,
     });

@@ -1,20 +1,21 @@
-//! How old a server's state may be: what a stale read tells of itself.
+//! The maximum age of a server's state, which stale reads report.
 //!
-//! The bound is a time by the server's own clock, with the promise that everything that anybody was told before it is in
-//! the state. That the leader was heard of a moment ago promises nothing of the kind: it may have been deposed without
-//! knowing, its entries may be lost on their way here, and those that came may not have been applied. So the bound is
-//! made from the two ends of a question, as a read index is ([`super::read_index`]):
-//! 1. A follower sends its leader a **probe** and notes when.
-//! 2. The leader begins a round of heartbeats after that, and notes its commit index. A quorum that answers the round
-//!    knew of no later leader when the round began; so nothing that was acknowledged by then stands behind that index.
-//! 3. It tells the follower the index. When the follower has applied everything up to there, its state has what was
-//!    acknowledged before the round began, and so before the probe was sent.
+//! The bound is a time on the server's own clock: everything that was acknowledged before it is in the state.
+//! Recent contact with the leader does not prove that: the leader may have been deposed without knowing it,
+//! its entries may be lost in transit, and received ones may not be applied yet. So the bound comes from a
+//! request and its answer, as a read index does ([`super::read_index`]):
+//! 1. A follower sends its leader a **probe** and records the time.
+//! 2. The leader then starts a round of heartbeats, and records its commit index. A quorum that answers the
+//!    round knew of no later leader when the round began; so everything acknowledged by then is at or before
+//!    that index.
+//! 3. It sends the index to the follower. When the follower has applied everything up to there, its state has
+//!    what was acknowledged before the round began, and so before the probe was sent.
 //!
-//! A leader's own bound is the beginning of the round. No clocks are compared, and no message needs to be fast: one that
-//! takes long, or is lost, makes the bound wider. It grows while nothing is heard, and goes on to be true whoever leads.
+//! A leader's own bound is the start of the round. No clocks are compared, and delays are harmless: a slow or
+//! lost message only makes the bound wider. It grows during silence, and stays valid across leader changes.
 //!
-//! There is a round with each period of heartbeats, and those that reads need serve, too. So in a healthy group the bound is
-//! between one and two periods. All this is done only for hosts that want it (`Settings::ages`).
+//! Each heartbeat interval has a round, and rounds for reads serve as well. So in a healthy group the bound
+//! is between one and two intervals. This is done only for hosts that request it (`Settings::track_staleness`).
 
 use std::collections::VecDeque;
 
@@ -26,14 +27,14 @@ use crate::message::Body;
 use crate::server::{Raft, State, Turn};
 use crate::types::LogIndex;
 
-/// So many bounds wait for entries to be applied. Where there are more, the last one stands for those after it.
-const MOST_WAITING: usize = 64;
+/// Maximum number of bounds that wait for entries to be applied. The last one stands for those after it.
+const MAX_BOUNDS: usize = 64;
 
-/// A question of which the answer is to come.
+/// A probe in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Probe {
     number: u64,
-    /// When it was first sent: the answer counts from here, whichever of its copies was answered.
+    /// When it was first sent: the bound counts from here, whichever copy was answered.
     since: Instant,
     /// When it was last sent.
     sent: Instant,
@@ -42,15 +43,16 @@ struct Probe {
 /// What a server knows about the age of its state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Staleness {
-    /// Begins anywhere, so that an answer to the server that was here before a crash is not taken for one to this.
+    /// Starts at a random number, so that an answer to a probe from before a crash does not match.
     last_probe: u64,
     probe: Option<Probe>,
-    /// Whoever has applied everything up to the index has everything that was acknowledged before the instant. Both rise.
+    /// A state with everything up to the index has everything that was acknowledged before the instant. Both
+    /// rise.
     bounds: VecDeque<(LogIndex, Instant)>,
 }
 
 impl Staleness {
-    /// Nothing is known yet. Probes are numbered from a random number on.
+    /// Nothing is known yet. Probes are numbered from `first` on.
     pub(super) fn new(first: u64) -> Self {
         Staleness {
             last_probe: first,
@@ -59,15 +61,15 @@ impl Staleness {
         }
     }
 
-    /// Another leads: whoever was asked does not matter any more.
-    pub(super) fn ask_anew(&mut self) {
+    /// The leader has changed: the pending probe is void.
+    pub(super) fn reset_probe(&mut self) {
         self.probe = None;
     }
 
     /// The number of the probe to send now, if one is due.
-    fn ask(&mut self, now: Instant, patience: std::time::Duration) -> Option<u64> {
+    fn next_probe(&mut self, now: Instant, retry_after: std::time::Duration) -> Option<u64> {
         match &mut self.probe {
-            Some(probe) if now.since(probe.sent) < patience => None,
+            Some(probe) if now.since(probe.sent) < retry_after => None,
             Some(probe) => {
                 probe.sent = now;
                 Some(probe.number)
@@ -84,7 +86,7 @@ impl Staleness {
         }
     }
 
-    /// The leader has answered; says whether that was news.
+    /// The leader has answered. Returns whether the answer is used.
     fn answered(&mut self, number: u64, index: LogIndex) -> bool {
         let Some(probe) = self.probe.take_if(|probe| probe.number == number) else {
             return false;
@@ -95,7 +97,7 @@ impl Staleness {
 
     /// What was acknowledged before `since` is in the log up to `index`.
     pub(super) fn learn(&mut self, index: LogIndex, since: Instant) {
-        // A later leader may know less of what is committed, but nothing less was acknowledged.
+        // A later leader may have a lower commit index, but nothing less was acknowledged.
         while self
             .bounds
             .back()
@@ -103,7 +105,7 @@ impl Staleness {
         {
             self.bounds.pop_back();
         }
-        if self.bounds.len() == MOST_WAITING {
+        if self.bounds.len() == MAX_BOUNDS {
             self.bounds.pop_back();
         }
         if self.bounds.back().is_none_or(|(_, before)| *before < since) {
@@ -111,14 +113,14 @@ impl Staleness {
         }
     }
 
-    /// Everything up to here is applied: bounds that are surpassed are forgotten.
+    /// Everything up to here is applied: drops superseded bounds.
     fn applied(&mut self, index: LogIndex) {
         while self.bounds.get(1).is_some_and(|(later, _)| *later <= index) {
             self.bounds.pop_front();
         }
     }
 
-    /// A state with everything up to `applied` has what was acknowledged before this.
+    /// A state with everything up to `applied` has everything that was acknowledged before this.
     fn bound(&self, applied: LogIndex) -> Option<Instant> {
         let reached = self.bounds.iter().take_while(|(index, _)| *index <= applied);
         reached.last().map(|(_, since)| *since)
@@ -126,8 +128,8 @@ impl Staleness {
 }
 
 impl Raft {
-    /// Everything up to `applied` is in the state: says since when it may lack something. What was acknowledged before
-    /// that instant is there; `None` if nothing is known.
+    /// A state with everything up to `applied` has everything that was acknowledged before this instant;
+    /// `None` if nothing is known.
     pub fn fresh_since(&self, applied: LogIndex, now: Instant) -> Option<Instant> {
         if self.setup.bugs.has(Bug::AgeBySilence) {
             return self
@@ -137,7 +139,8 @@ impl Raft {
         self.staleness.bound(applied)
     }
 
-    /// How old a state may be that has everything up to `applied`, in microseconds; `None` if nothing is known.
+    /// The maximum age of a state with everything up to `applied`, in microseconds; `None` if nothing is
+    /// known.
     pub fn age_micros(&self, applied: LogIndex, now: Instant) -> Option<u64> {
         let since = self.fresh_since(applied, now)?;
         Some(now.0.saturating_sub(since.0))
@@ -150,19 +153,19 @@ impl Raft {
 
     // ---- the follower ----
 
-    /// The leader is there: it is asked how far it is, unless it was a moment ago.
+    /// The leader is alive: sends it a probe, unless one was sent recently.
     pub(super) fn probe(&mut self, leader: NodeId, turn: &mut Turn<'_>) {
-        if !self.setup.settings.ages {
+        if !self.setup.settings.track_staleness {
             return;
         }
-        let patience = 2 * self.setup.settings.timing.heartbeat;
-        if let Some(probe) = self.staleness.ask(turn.now.instant, patience) {
+        let retry_after = 2 * self.setup.settings.timing.heartbeat;
+        if let Some(probe) = self.staleness.next_probe(turn.now.instant, retry_after) {
             self.send(leader, Body::Probe { probe }, turn);
         }
     }
 
-    /// The leader has answered. The next question is there before the next round.
-    pub(super) fn on_fresh(&mut self, from: NodeId, probe: u64, index: LogIndex, turn: &mut Turn<'_>) {
+    /// The leader has answered. The next probe is sent before its next round.
+    pub(super) fn on_probe_answer(&mut self, from: NodeId, probe: u64, index: LogIndex, turn: &mut Turn<'_>) {
         if self.staleness.answered(probe, index) {
             self.probe(from, turn);
         }
@@ -170,7 +173,7 @@ impl Raft {
 
     // ---- the leader ----
 
-    /// A follower wants to know how far the leader is, in its next round.
+    /// A follower requests the commit index after the next round.
     pub(super) fn on_probe(&mut self, from: NodeId, probe: u64) {
         if let State::Leader(leader) = &mut self.state
             && let Some(progress) = leader.progress.get_mut(&from)

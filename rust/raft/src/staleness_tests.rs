@@ -13,20 +13,20 @@ fn fresh() -> Staleness {
 }
 
 #[test]
-fn an_answer_counts_from_when_the_question_was_first_asked() {
+fn an_answer_counts_from_the_first_sending_of_its_probe() {
     let mut staleness = fresh();
-    let number = staleness.ask(at(10), PATIENCE).unwrap();
-    assert_eq!(staleness.ask(at(60), PATIENCE), None);
-    assert_eq!(staleness.ask(at(120), PATIENCE), Some(number));
+    let number = staleness.next_probe(at(10), PATIENCE).unwrap();
+    assert_eq!(staleness.next_probe(at(60), PATIENCE), None);
+    assert_eq!(staleness.next_probe(at(120), PATIENCE), Some(number));
     assert!(!staleness.answered(number + 1, LogIndex(5)));
     assert!(staleness.answered(number, LogIndex(5)));
     assert!(!staleness.answered(number, LogIndex(9)));
     assert_eq!(staleness.bound(LogIndex(5)), Some(at(10)));
-    assert_eq!(staleness.ask(at(130), PATIENCE), Some(number + 1));
+    assert_eq!(staleness.next_probe(at(130), PATIENCE), Some(number + 1));
 }
 
 #[test]
-fn a_bound_holds_only_for_what_is_applied() {
+fn a_bound_holds_only_once_its_index_is_applied() {
     let mut staleness = fresh();
     staleness.learn(LogIndex(5), at(10));
     staleness.learn(LogIndex(9), at(20));
@@ -39,23 +39,23 @@ fn a_bound_holds_only_for_what_is_applied() {
 }
 
 #[test]
-fn a_later_bound_for_less_takes_the_place_of_those_for_more() {
+fn a_later_bound_at_a_lower_index_replaces_earlier_ones() {
     let mut staleness = fresh();
     staleness.learn(LogIndex(5), at(10));
     staleness.learn(LogIndex(9), at(20));
     staleness.learn(LogIndex(7), at(30));
     assert_eq!(staleness.bound(LogIndex(7)), Some(at(30)));
-    // What was learned late is no reason to take a bound back.
+    // A late answer does not move a bound back.
     staleness.learn(LogIndex(8), at(25));
     assert_eq!(staleness.bound(LogIndex(8)), Some(at(30)));
 }
 
 #[test]
-fn few_bounds_are_kept_however_long_nothing_is_applied() {
+fn the_number_of_bounds_is_limited() {
     let mut staleness = fresh();
     for number in 1..=1000 {
         staleness.learn(LogIndex(number), at(number));
-        assert!(staleness.bounds.len() <= MOST_WAITING);
+        assert!(staleness.bounds.len() <= MAX_BOUNDS);
     }
     assert_eq!(staleness.bound(LogIndex(3)), Some(at(3)));
     assert_eq!(staleness.bound(LogIndex(999)), Some(at(63)));

@@ -1,4 +1,4 @@
-//! A server's own view of itself and its group.
+//! A server's view of itself and its group.
 
 use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
@@ -7,62 +7,62 @@ use serde::{Deserialize, Serialize};
 use crate::server::{Raft, State};
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// What a server of a Raft group has done since its process started: counts that only rise.
+/// Counters of a server since its process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Activity {
-    /// Heartbeats that it has sent as a leader, each to one member.
+    /// Heartbeats sent as leader, one per member.
     pub heartbeats_sent: u64,
-    /// And that were answered.
+    /// Heartbeats answered.
     pub heartbeats_answered: u64,
-    /// Commands (writes; also the opening and closing of sessions) that it has put into the log and seen committed, all while
-    /// it led in one term: summed up over the members, each counts once.
+    /// Commands (writes; also the opening and closing of sessions) that it appended and saw committed while
+    /// leading in one term: summed over the members, each counts once.
     pub commands: u64,
-    /// Elections that it has won.
+    /// Elections won.
     pub elections_won: u64,
-    /// How long the last of them took, from when it found that nobody leads, in microseconds.
+    /// Duration of the last won election, from the loss of the old leader, in microseconds.
     pub election_micros: u64,
 }
 
 /// The three states of Figure 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServerState {
-    /// It follows, or waits for someone to follow.
+    /// A server that follows a leader, or waits for one.
     Follower,
-    /// It asks for votes.
+    /// A server that requests votes.
     Candidate,
-    /// It leads.
+    /// A leader.
     Leader,
 }
 
-/// A server's own claim about itself and its group. Another server may claim otherwise.
+/// A server's view of itself and its group. Another server's may differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
-    /// What it is.
+    /// Its state.
     pub state: ServerState,
-    /// In which term.
+    /// Its term.
     pub term: Term,
-    /// Who leads, as far as it knows.
+    /// The leader, if known.
     pub leader: Option<NodeId>,
-    /// Microseconds since it heard from the leader; 0 if it leads, `None` if it knows none.
+    /// Microseconds since it heard from the leader; 0 if it leads, `None` without a leader.
     pub heard_micros: Option<u64>,
-    /// Everything up to here is committed, as far as it knows.
+    /// The highest index known to be committed.
     pub commit: LogIndex,
-    /// Everything up to here has been given to its state machine.
+    /// The last entry given to its state machine.
     pub applied: LogIndex,
     /// Its last entry.
     pub last: LogPosition,
-    /// What of its log is durable.
+    /// The last durable entry of its log.
     pub stable: LogIndex,
     /// The last entry in its snapshot.
     pub snapshot: Option<LogPosition>,
-    /// If it leads: how many entries each other member is not known to have durably.
+    /// If it leads: the number of entries that each other member is not known to have durably.
     pub lag: Vec<(NodeId, u64)>,
-    /// What it has done.
+    /// Its counters.
     pub activity: Activity,
 }
 
 impl Raft {
-    /// Its own view of itself and the group, as it is now.
+    /// The server's current status.
     pub fn status(&self, now: Instant) -> Status {
         let state = match &self.state {
             State::Follower(_) => ServerState::Follower,
@@ -79,7 +79,10 @@ impl Raft {
             applied: self.log.released(),
             last: self.log.last(),
             stable: self.log.stable(),
-            snapshot: self.kept.as_ref().map(|kept| kept.meta.position),
+            snapshot: self
+                .snapshot_ref
+                .as_ref()
+                .map(|snapshot_ref| snapshot_ref.meta.position),
             activity: self.activity,
             lag: match &self.state {
                 State::Leader(leader) => leader.matched().map(lag).collect(),

@@ -1,7 +1,8 @@
-//! Plays `tests/transcripts`: a group in memory ([`testing`](super::testing)), one command after the other. Begin reading
-//! with `figure2.txt`, which takes the rules of the paper's Figure 2 one by one; the other files have what they leave open.
+//! Runs `tests/transcripts` (golden scripts): commands to an in-memory group ([`testing`](super::testing)). Start
+//! reading with `figure2.txt`, which covers the rules of the paper's Figure 2 one by one; the other files cover the
+//! rest.
 //!
-//! Answers are numbered as the requests are: `op1`, `op2`, ….
+//! Answers have the numbers of their requests: `op1`, `op2`, ….
 
 use std::error::Error;
 
@@ -45,20 +46,20 @@ impl OnCluster for Play {
 impl Script for Play {
     fn verbs() -> Vec<Verb<Self>> {
         let mut all: Vec<Verb<Self>> = verbs! {
-            "cluster" "nodes=3 [learners=n4] [outgoing=n1,n5] [bug=NAME] [ages=on] [SETTING=NUMBER] [stopped]"
-                "a group of so many voters; settings: append_bytes append_window snapshot_every kept_entries chunk_bytes \
-                 chunk_window kept_bytes uncommitted_bytes" cluster;
+            "cluster" "nodes=3 [learners=n4] [outgoing=n1,n5] [bug=NAME] [track_staleness=on] [SETTING=NUMBER] [stopped]"
+                "creates a group with this many voters; settings: append_bytes append_window snapshot_every retained_entries chunk_bytes \
+                 chunk_window retained_bytes uncommitted_bytes" cluster;
             "preload" "n1 1 1 4 [term=6] [vote=n2]" "n1's disk has a log of these terms (before its first start)" preload;
-            "campaign" "n1" "n1 asks for an election, as if its timeout had passed" |play, call| {
+            "campaign" "n1" "n1 starts an election, as if its timeout had passed" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.campaign(node);
                 Ok(String::new())
             };
-            "lose" "n1 5" "n1's disk does not have entry 5 any more" lose;
+            "lose" "n1 5" "n1's disk loses entry 5" lose;
             "show" "" "each server" |play, _| Ok(show::servers(cluster_of(play)?));
-            "logs" "" "the terms of each server's entries, committed | not" |play, _| Ok(show::logs(cluster_of(play)?));
-            "disk" "n1" "how many entries of log and snapshots n1's disk has" disk;
-            "verbose" "on" "also show what becomes durable" |play, call| {
+            "logs" "" "the terms of each server's entries, committed | uncommitted" |play, _| Ok(show::logs(cluster_of(play)?));
+            "disk" "n1" "the number of log entries and snapshot chunks on n1's disk" disk;
+            "verbose" "on" "also show completed writes" |play, call| {
                 play.verbose = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -89,7 +90,7 @@ impl Script for Play {
                 propose(play, call, request)
             };
             "get" "NAME [timeout=1s]" "a client reads, linearizable" |play, call| query(play, call, ReadLevel::Linearizable);
-            "stale" "NAME [timeout=1s]" "... whatever the server has" |play, call| query(play, call, ReadLevel::Stale);
+            "stale" "NAME [timeout=1s]" "... stale" |play, call| query(play, call, ReadLevel::Stale);
         }
     }
 
@@ -122,18 +123,20 @@ fn cluster(play: &mut Play, call: &mut Call<'_>) -> Outcome {
     for (key, value) in [
         ("append_bytes", &mut settings.append_bytes),
         ("append_window", &mut settings.append_window),
-        ("kept_bytes", &mut settings.kept_bytes),
+        ("retained_bytes", &mut settings.retained_bytes),
         ("uncommitted_bytes", &mut settings.uncommitted_bytes),
     ] {
         *value = call.parsed(key)?.unwrap_or(*value);
     }
     settings.snapshot_every = call.parsed("snapshot_every")?.unwrap_or(settings.snapshot_every);
-    settings.kept_entries = call.parsed("kept_entries")?.unwrap_or(settings.kept_entries);
+    settings.retained_entries = call
+        .parsed("retained_entries")?
+        .unwrap_or(settings.retained_entries);
     settings.chunk_bytes = call.parsed("chunk_bytes")?.unwrap_or(settings.chunk_bytes);
     settings.chunk_window = call.parsed("chunk_window")?.unwrap_or(settings.chunk_window);
-    settings.ages = call.key("ages").is_some_and(|wanted| wanted == "on");
+    settings.track_staleness = call.key("track_staleness").is_some_and(|wanted| wanted == "on");
     if let Some(name) = call.key("bug") {
-        setup.bugs = bug(name).ok_or_else(|| format!("there is no bug {name}"))?;
+        setup.bugs = bug(name).ok_or_else(|| format!("unknown bug {name}"))?;
     }
     play.cluster = Some(match call.word() {
         Some("stopped") => setup.stopped(),

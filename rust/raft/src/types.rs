@@ -1,4 +1,4 @@
-//! The numbers that Raft counts with. Each is a newtype, so that a term cannot be mistaken for an index.
+//! Raft's numbers. Each is a newtype, so that a term cannot be mistaken for an index.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use quorate_core::ids::NodeId;
 use quorate_core::store::StreamId;
 use serde::{Deserialize, Serialize};
 
-/// A term: the reign of at most one leader. Raft's logical clock; it only rises.
+/// A term: at most one leader's. Raft's logical clock; it only rises.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
 impl Term {
-    /// The term after this one; `None` after the last number, which elections alone never reach.
+    /// The next term; `None` after the highest number, which elections alone never reach.
     pub fn next(self) -> Option<Term> {
         self.0.checked_add(1).map(Term)
     }
@@ -30,33 +30,33 @@ impl fmt::Debug for Term {
     }
 }
 
-/// A place in the log. The first entry has index 1; 0 is the place before it.
+/// An index in the log. The first entry has index 1; 0 is the index before it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogIndex(pub u64);
 
 impl LogIndex {
-    /// The last place that a message may name. A log that begins there can still grow by more entries than any group writes,
-    /// so places can be counted up without a look at their end.
+    /// The highest index that a message may name. A log that begins there can still grow by more entries than
+    /// any group writes, so indexes can be incremented without overflow checks.
     pub const LAST: LogIndex = LogIndex(1 << 62);
 
-    /// The place after this one.
+    /// The next index.
     ///
     /// # Panics
-    /// Behind the last number, which no log reaches: [`LogIndex::LAST`] bounds where it may begin.
+    /// After the highest number, which no log last_index: [`LogIndex::LAST`] bounds where it may begin.
     pub fn next(self) -> LogIndex {
         self.plus(1)
     }
 
-    /// The place so many behind this one.
+    /// The index `count` after this one.
     ///
     /// # Panics
     /// As [`next`](Self::next).
     pub fn plus(self, count: usize) -> LogIndex {
         let place = self.0.checked_add(count as u64);
-        LogIndex(place.expect("a log is shorter than the numbers that count it"))
+        LogIndex(place.expect("log indexes do not overflow"))
     }
 
-    /// The place before this one; 0 has none but itself.
+    /// The previous index; 0 for 0.
     pub fn previous(self) -> LogIndex {
         LogIndex(self.0.saturating_sub(1))
     }
@@ -74,16 +74,15 @@ impl fmt::Debug for LogIndex {
     }
 }
 
-/// An entry's full name. By the Log Matching Property it names the whole log up to there.
+/// The position of an entry. By the Log Matching Property it identifies the whole log up to there.
 ///
 /// The order is that of section 5.4.1: of two logs, the one whose last entry has the later term is more up to
-/// date, and with equal terms the longer one. The fields stand in that order, so that the derived order is
-/// this one.
+/// date, and with equal terms the longer one. The order of the fields makes the derived order this one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPosition {
     /// The term of the leader that created the entry.
     pub term: Term,
-    /// Its place.
+    /// Its index.
     pub index: LogIndex,
 }
 
@@ -104,23 +103,22 @@ impl fmt::Debug for LogPosition {
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// The stream of the journal that is this group's log; positions are log indexes.
+    /// The journal stream of this group's log; positions are log indexes.
     pub fn log_stream(self) -> StreamId {
         self.stream(0)
     }
 
-    /// The stream of the journal that holds the chunks of this group's snapshots.
+    /// The journal stream of this group's snapshot chunks.
     pub fn snapshot_stream(self) -> StreamId {
         self.stream(1)
     }
 
-    /// The name of the group's hard state: term and vote.
+    /// The key of the group's hard state: term and vote.
     pub fn hard_state_key(self) -> Bytes {
         format!("raft/{}/hard", self.0).into()
     }
 
-    /// The name of the record that says where the group's log begins, and which snapshot stands for what was
-    /// before.
+    /// The key of the record of the log's start and the snapshot that covers what was before.
     pub fn log_start_key(self) -> Bytes {
         format!("raft/{}/beginning", self.0).into()
     }
@@ -128,7 +126,7 @@ impl GroupId {
     fn stream(self, which: u64) -> StreamId {
         assert!(
             self.0 > 0,
-            "groups are numbered from 1: streams 0 and 1 are not theirs"
+            "groups are numbered from 1: streams 0 and 1 are reserved"
         );
         StreamId(u64::from(self.0) * 2 + which)
     }
@@ -146,11 +144,11 @@ impl fmt::Debug for GroupId {
     }
 }
 
-/// What a server must never forget: the latest term it has seen and whom it voted for in it.
+/// What a server must never forget: the latest term it has seen and its vote in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The latest term that it has seen.
     pub term: Term,
-    /// Whom it has given its one vote in that term.
+    /// The node that has its one vote in that term.
     pub vote: Option<NodeId>,
 }

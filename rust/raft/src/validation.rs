@@ -1,18 +1,18 @@
-//! What a message may claim: numbers of a peer are checked where they enter.
+//! Validation of messages: a peer's numbers are checked on receipt.
 //!
-//! A message comes from a server that may be broken, of another program, or, where the cluster has no secret, from any
-//! local process. The protocol trusts what a message *says*, as Raft must; but no message may bring a server to count
-//! beyond its numbers, to claim what nobody can have, or to break an invariant of its own state. One that would is
-//! rejected as a whole: nothing is done about it, and the timeline names its sender.
+//! A message may come from a faulty server, from another version of the program, or, if the cluster has no
+//! secret, from any local process. The protocol trusts what a message *says*, as Raft must; but no message
+//! may make a server overflow its numbers, accept an impossible claim, or violate an invariant of its own
+//! state. Such a message is dropped as a whole, and the timeline names its sender.
 //!
-//! * **Terms.** A later term is adopted, and an election adds one to it. So one message with the term 2^64-1 would end
-//!   all elections for good, after restarts too: a term more than [`MAX_TERM_STEP`] above the own one is rejected. (A
-//!   group that holds an election every millisecond needs 49 days for so many terms.) If the numbers run out all the same,
-//!   no election is called any more.
-//! * **Entries** follow each other and what they stand behind, and no term is later than the message's.
-//! * **Answers** to a leader are about what it has: its log ends at its last entry.
-//! * **Snapshots** end where they say.
-//! * **A leader** hears from no other leader of its term: there is one (election safety).
+//! * **Terms.** A later term is adopted, and an election adds one to it. So one message with the term 2^64-1
+//!   would end all elections for good, after restarts too: a term more than [`MAX_TERM_STEP`] above the own
+//!   one is rejected. (A group that holds an election every millisecond needs 49 days for so many terms.) If
+//!   terms are exhausted all the same, no more elections are started.
+//! * **Entries** are contiguous and follow `previous`, and no term is later than the message's.
+//! * **Answers** to a leader concern what it has: its log ends at its last entry.
+//! * **Snapshots** end at their stated size.
+//! * **A leader** receives no messages from another leader of its term: there is one (election safety).
 
 use std::time::Duration;
 
@@ -24,32 +24,32 @@ use crate::message::{Body, Message};
 use crate::server::{Raft, State, Turn};
 use crate::types::{LogIndex, LogPosition, Term};
 
-/// How far the term of a message may be above the own one.
+/// The maximum step from the own term to a message's.
 pub const MAX_TERM_STEP: u64 = 1 << 32;
 
-/// One rejected message in so long is reported; who can send one can send many.
+/// At most one rejected message per interval is reported; a faulty sender may send many.
 pub(super) const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a message is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Implausible {
-    /// No elections lead there.
+    /// A term that elections do not reach.
     #[error("its term {term} is more than 2^32 above {own}")]
     Term {
-        /// The message's.
+        /// The message's term.
         term: Term,
-        /// This server's.
+        /// This server's term.
         own: Term,
     },
-    /// A place that no log reaches.
+    /// An index that no log last_index.
     #[error("it names entry {0}, which no log has")]
     Index(LogIndex),
-    /// An entry that does not follow the one before.
-    #[error("it has entry {entry} behind {previous}, in {term}")]
+    /// An entry that does not follow the previous one.
+    #[error("its entry {entry} does not follow {previous}, in {term}")]
     Entry {
         /// The entry.
         entry: LogPosition,
-        /// The one before.
+        /// The previous entry.
         previous: LogPosition,
         /// The message's term.
         term: Term,
@@ -57,35 +57,35 @@ pub enum Implausible {
     /// An answer about entries that this leader never had.
     #[error("it answers about entry {claimed}, but the log ends at {last}")]
     Answer {
-        /// What it claims to have.
+        /// The claimed index.
         claimed: LogIndex,
-        /// What there is.
+        /// The leader's last index.
         last: LogIndex,
     },
-    /// An answer to a round of heartbeats that has not begun.
-    #[error("it answers round {claimed} of {last}")]
+    /// An answer to a heartbeat round that has not begun.
+    #[error("it answers heartbeat round {claimed}, but the last one is {last}")]
     Round {
-        /// What it claims to answer.
+        /// The claimed round.
         claimed: u64,
-        /// What there was.
+        /// The last round.
         last: u64,
     },
-    /// Somebody else claims to lead in the term in which this server was elected.
+    /// Another server claims to lead in the term in which this server was elected.
     #[error("it claims to lead in {0}, in which this server leads")]
     Rival(Term),
-    /// A chunk that is no part of its snapshot, or a snapshot of nothing.
+    /// A chunk outside of its snapshot, or an empty snapshot.
     #[error("it has {bytes} bytes at {offset} of a snapshot of {size}")]
     Chunk {
-        /// How many it has.
+        /// The number of bytes.
         bytes: usize,
-        /// Where.
+        /// Their offset.
         offset: u64,
-        /// Of how many.
+        /// The size of the snapshot.
         size: u64,
     },
 }
 
-/// Whether entries stand one behind the other, and none is of a later term than the leader's.
+/// Whether entries are contiguous, and none is of a later term than the leader's.
 fn continues(previous: LogPosition, entries: &[Entry], term: Term) -> Result<(), Implausible> {
     if previous.index > LogIndex::LAST {
         return Err(Implausible::Index(previous.index));
@@ -134,16 +134,16 @@ impl Raft {
                     Ok(())
                 }
             }
-            Body::Accepted { through } => self.has_had(term, *through),
-            Body::Rejected { previous, .. } => self.has_had(term, *previous),
+            Body::Accepted { through } => self.check_index(term, *through),
+            Body::Rejected { previous, .. } => self.check_index(term, *previous),
             Body::HeartbeatAck {
                 round,
                 received,
                 durable,
             } => {
-                self.has_had(term, *received)?;
-                self.has_had(term, *durable)?;
-                self.has_begun(term, *round)
+                self.check_index(term, *received)?;
+                self.check_index(term, *durable)?;
+                self.check_round(term, *round)
             }
             Body::PreVote { .. }
             | Body::PreVoteAnswer { .. }
@@ -155,12 +155,12 @@ impl Raft {
             | Body::SnapshotReceived { .. }
             | Body::Outdated
             | Body::Probe { .. }
-            | Body::Fresh { .. } => Ok(()),
+            | Body::ProbeAnswer { .. } => Ok(()),
         }
     }
 
     /// Within a term a leader's log only grows, and followers have no more of it than it has sent.
-    fn has_had(&self, term: Term, claimed: LogIndex) -> Result<(), Implausible> {
+    fn check_index(&self, term: Term, claimed: LogIndex) -> Result<(), Implausible> {
         let last = self.log.last().index;
         match self.is_leader() && term == self.hard.term && claimed > last {
             true => Err(Implausible::Answer { claimed, last }),
@@ -168,7 +168,7 @@ impl Raft {
         }
     }
 
-    fn has_begun(&self, term: Term, claimed: u64) -> Result<(), Implausible> {
+    fn check_round(&self, term: Term, claimed: u64) -> Result<(), Implausible> {
         let State::Leader(leader) = &self.state else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! No message ends a server, or all elections.
+//! No message stops a server, or ends all elections.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const N1: NodeId = NodeId(1);
 const N2: NodeId = NodeId(2);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Three servers; the first leads and has committed something.
+/// Three servers; the first leads and has committed an entry.
 fn led() -> Cluster {
     let mut cluster = Setup::of(3).started();
     cluster.campaign(N1);
@@ -60,13 +60,13 @@ fn leaders(cluster: &Cluster) -> Vec<NodeId> {
 }
 
 #[test]
-fn a_term_that_no_elections_lead_to_is_rejected_and_reported_once() {
+fn an_unreachable_term_is_rejected_and_reported_once() {
     let mut cluster = led();
     let own = term(&cluster, N1);
     let last = LogPosition::default();
     for far in [u64::MAX, own.0 + MAX_TERM_STEP + 1] {
         for node in cluster.names() {
-            // Any of them would be adopted: it need be no vote.
+            // Any message's term would be adopted, not only a vote's.
             receive(&mut cluster, node, far, Body::Outdated);
             receive(&mut cluster, node, far, Body::Vote { last });
             let commit = LogIndex(0);
@@ -83,7 +83,7 @@ fn a_term_that_no_elections_lead_to_is_rejected_and_reported_once() {
     assert_eq!(
         reports.len(),
         cluster.names().len(),
-        "one of each server: {reports:?}"
+        "one report per server: {reports:?}"
     );
     assert!(reports.iter().all(|report| matches!(
         report, Notice::MessageRejected { from: N2, reason } if *reason == rejected
@@ -95,12 +95,12 @@ fn a_term_that_no_elections_lead_to_is_rejected_and_reported_once() {
     assert_eq!(
         notices(&cluster).len(),
         1,
-        "after a while it is worth another line"
+        "after the interval it is reported again"
     );
 }
 
 #[test]
-fn the_highest_term_that_is_let_in_leaves_room_for_elections() {
+fn the_highest_accepted_term_leaves_room_for_elections() {
     let mut cluster = led();
     let far = term(&cluster, N1).0 + MAX_TERM_STEP;
     receive(&mut cluster, N1, far, Body::Outdated);
@@ -109,9 +109,9 @@ fn the_highest_term_that_is_let_in_leaves_room_for_elections() {
     assert_eq!(leaders(&cluster).len(), 1);
 }
 
-/// A cluster that got such a term before it was rejected has it on its disks.
+/// A cluster that received such a term before it was rejected has it on its disks.
 #[test]
-fn the_last_term_is_survived_without_elections() {
+fn servers_in_the_last_term_hold_no_elections() {
     let mut cluster = Setup::of(3).stopped();
     for node in cluster.names() {
         let hard = HardState {
@@ -130,14 +130,14 @@ fn the_last_term_is_survived_without_elections() {
     assert_eq!(
         notices(&cluster),
         [&exhausted; 3],
-        "each says so, once in a while"
+        "each reports it, once per interval"
     );
     cluster.live(REPORT_EVERY);
     assert_eq!(notices(&cluster).len(), 6);
 }
 
 #[test]
-fn answers_about_what_the_leader_never_had_are_rejected() {
+fn answers_about_entries_that_the_leader_never_had_are_rejected() {
     let mut cluster = led();
     let own = term(&cluster, N1).0;
     let beyond = LogIndex(1_000_000);
@@ -182,10 +182,10 @@ fn answers_about_what_the_leader_never_had_are_rejected() {
             TraceEvent::Output(_, Output::Proposed { result: Ok(_), .. })
         )
     };
-    assert!(cluster.trace.iter().any(answered), "the group goes on");
+    assert!(cluster.trace.iter().any(answered), "the group makes progress");
 }
 
-/// A number that is at an edge for somebody.
+/// A boundary value of some check.
 fn edge(rng: &mut Rng, own: u64) -> u64 {
     let edges = [
         0,
@@ -267,7 +267,7 @@ fn any_body(rng: &mut Rng, own: u64) -> Body {
             offset: a,
         },
         14 => Body::Probe { probe: a },
-        _ => Body::Fresh {
+        _ => Body::ProbeAnswer {
             probe: a,
             index: place.index,
         },
@@ -275,7 +275,7 @@ fn any_body(rng: &mut Rng, own: u64) -> Body {
 }
 
 #[test]
-fn who_claims_to_lead_in_the_leaders_own_term_is_rejected_and_reported() {
+fn a_rival_leader_in_the_own_term_is_rejected_and_reported() {
     let mut cluster = led();
     let own = term(&cluster, N1);
     let commit = LogIndex(0);
@@ -288,9 +288,9 @@ fn who_claims_to_lead_in_the_leaders_own_term_is_rejected_and_reported() {
     ));
 }
 
-/// What one peer makes up ends no server, whichever state that is in.
+/// Implausible numbers stop no server, in any state.
 #[test]
-fn made_up_numbers_end_no_server() {
+fn implausible_numbers_stop_no_server() {
     for seed in 0..300 {
         let mut rng = rng_from_seed(seed);
         let mut cluster = led();

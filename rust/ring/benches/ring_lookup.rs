@@ -1,4 +1,4 @@
-//! How many routing decisions a second one thread makes: hashes alone, look-ups alone, and both.
+//! How many routing decisions per second one thread makes: hashes alone, look-ups alone, and both.
 //!
 //! `cargo bench -p quorate-ring --bench ring_lookup -- [NODES] [VNODES]` (5 and 150 by default).
 #![allow(
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use quorate_core::ids::NodeId;
 use quorate_ring::{HashKind, Ring, RingMember, RingSettings, Token};
 
-/// Each measurement runs this long.
+/// The duration of each measurement.
 const DURATION: Duration = Duration::from_millis(500);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Calls `decide` with the inputs in turn and prints how often per second.
+/// Calls `decide` with the inputs in turn and prints the rate.
 fn report<T>(what: &str, inputs: &[T], decide: impl Fn(&T) -> u64) {
     let started = Instant::now();
     let mut rounds = 0_u32;

@@ -1,20 +1,21 @@
-//! Where a new node's tokens go, and what happens when a node leaves.
+//! Token allocation: where a new node's tokens go, and what happens when a node leaves.
 //!
 //! # A node joins
-//! The first node's tokens are spread evenly, each at an arbitrary place of its own cell of the circle. Each further
-//! node splits arcs of the others, one token in each: every other node gives what it has above the new mean, by as
-//! many of the new tokens as its part of the gift requires. Then the new tokens, and only they, are shifted within
-//! the arcs they split until the primaries and the stored copies are balanced (see `tune`): 150 free positions
-//! against three equations per node.
+//! The first node's tokens are spread evenly, each at an arbitrary position in its own cell of the circle.
+//! Each further node splits arcs of the others, one token in each: every other node gives what it has above
+//! the new mean, with a proportional number of the new tokens. Then only the new tokens are shifted within
+//! the arcs that they split until the primaries and the stored copies are balanced (see `tune`): 150 free
+//! positions against three equations per node.
 //!
-//! Which arcs are split decides how well that goes. Long ones leave room to shift. But a node also stores what lies
-//! before its arcs, as second and third choice, and what lies before the longest arcs is shorter than the mean. So
-//! arcs are ranked by their own length and, more or less, by what lies before them. How much more or less depends on
-//! the ring's history: several weights are tried, and the best result is kept.
+//! The choice of arcs decides the quality. Long arcs leave room to shift. But a node also stores what lies
+//! before its arcs, as second and third choice, and what lies before the longest arcs is shorter than the
+//! mean. So arcs are ranked by their own length and, with some weight, by what lies before them. The best
+//! weight depends on the ring's history: several weights are tried, and the best result is used.
 //!
 //! # A node leaves
-//! Its arcs go to whoever comes next, which is nearly fair, since they lay among those of all the others. What is
-//! missing is made good by shifting single tokens of the others, the most useful one first, and no more than needed.
+//! Its arcs go to their successors, which is nearly fair, since they were spread among those of all the
+//! others. The rest is balanced by shifting single tokens of the others, the most effective first, and no
+//! more than needed.
 
 use std::cmp::Reverse;
 
@@ -25,10 +26,10 @@ use super::token::SPACE;
 use super::tune::Tuning;
 use super::{RingMember, Token, slots_of};
 
-/// How much what lies before an arc counts against four times its own length: the weights that are tried.
+/// The weights to try: how much what lies before an arc counts against four times its own length.
 const WEIGHTS: [u128; 5] = [2, 3, 4, 1, 0];
 
-/// How far before an arc one looks: over the arcs of this many nodes (second and third choice).
+/// How far to look before an arc: over the arcs of this many nodes (second and third choice).
 const NODES_BEFORE: usize = 2;
 
 /// A split leaves at least this part of the arc on both sides: 1/64.
@@ -49,7 +50,7 @@ const FAIR_COPIES: i128 = 20;
 /// … or no step for the copies' sake removes this part of the imbalance any more (uneven racks allow no better).
 const WORTHWHILE: i128 = 64;
 
-/// The tokens of a ring that `node`, one of `members`, joins. `tokens` are those of the others, rising.
+/// The tokens of a ring that `node`, one of `members`, joins. `tokens` are those of the others, ascending.
 pub(super) fn add(
     vnodes: u16,
     members: &[RingMember],
@@ -90,12 +91,12 @@ pub(super) fn add(
     best.map_or_else(Vec::new, |tuning| tokens_of(members, &tuning))
 }
 
-/// Shifts as few of `tokens` as it takes to have every node's shares within the tolerance, or as near to that as the
-/// racks allow.
+/// Shifts as few of `tokens` as needed to bring every node's shares within the tolerance, or as near to that
+/// as the racks permit.
 pub(super) fn rebalance(members: &[RingMember], tokens: &[(Token, NodeId)]) -> Vec<(Token, NodeId)> {
     let mut tuning = tuning_of(members, &Sites::of(members), tokens);
     let room = (SPACE / tokens.len() as u128 / LEAST_PIECE) as i128;
-    // A token rarely has to be shifted twice; the bound only makes the end obvious.
+    // A token rarely has to be shifted twice; the bound guarantees termination.
     for _ in 0..tokens.len() {
         let fair = tuning.within(1, FAIR_PRIMARY);
         if fair && tuning.within(3, FAIR_COPIES) {
@@ -110,11 +111,11 @@ pub(super) fn rebalance(members: &[RingMember], tokens: &[(Token, NodeId)]) -> V
     tokens_of(members, &tuning)
 }
 
-/// An arc that could be split.
+/// An arc that can be split.
 struct Arc {
     start: u64,
     size: u128,
-    /// How much of the circle lies right before it, over the arcs of [`NODES_BEFORE`] nodes.
+    /// The part of the circle right before it, over the arcs of [`NODES_BEFORE`] nodes.
     before: u128,
 }
 
@@ -141,7 +142,7 @@ fn arcs_by_owner(members: &[RingMember], tokens: &[(Token, NodeId)]) -> Vec<Vec<
             }
             before += size_of(other);
         }
-        // An arc of a few tokens (only a foreign topology has such) cannot be split.
+        // An arc of a few tokens (possible only in a foreign topology) cannot be split.
         if size_of(arc) >= LEAST_PIECE {
             arcs[usize::from(*owner)].push(Arc {
                 start: start_of(arc),
@@ -165,7 +166,7 @@ fn splits(vnodes: u16, arcs_by_owner: &[Vec<Arc>], weight: u128) -> Vec<Token> {
 
     let mut new = Vec::with_capacity(usize::from(vnodes));
     for ((arcs, excess), count) in arcs_by_owner.iter().zip(excess).zip(counts) {
-        // In eight classes, best first; within a class in an order that has nothing to do with the arcs' places.
+        // In eight classes, best first; within a class in an order unrelated to the arcs' positions.
         let rank = |arc: &Arc| 4 * arc.size + weight * arc.before;
         let highest = arcs.iter().map(rank).max().unwrap_or(1);
         let mut ranked: Vec<&Arc> = arcs.iter().collect();

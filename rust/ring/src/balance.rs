@@ -1,4 +1,5 @@
-//! How fairly a ring divides its keys: in theory by the lengths of the arcs, and in practice by counting keys.
+//! How evenly a ring divides its keys: in theory by the lengths of the arcs, and in practice by counting
+//! keys.
 //!
 //! Both count **primaries** (the node comes first on the key's preference list) and **stored copies** (it is anywhere
 //! on the list), since load follows the second. With racks of unequal size stored copies cannot be balanced: the only
@@ -10,33 +11,33 @@ use serde::{Deserialize, Serialize};
 use super::token::share;
 use super::{Ring, RingError, Token};
 
-/// What one node has of the circle.
+/// A node's share of the circle.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeBalance {
     /// The node.
     pub node: NodeId,
-    /// How many tokens it has.
+    /// The number of its tokens.
     pub vnodes: u32,
-    /// Which part of the circle it owns. Over all nodes: 1.
+    /// The part of the circle that it owns. Over all nodes: 1.
     pub primary: f64,
-    /// Of which part of the circle it stores a copy. Over all nodes: the number of replicas.
+    /// The part of the circle of which it stores a copy. Over all nodes: the number of replicas.
     pub stored: f64,
 }
 
-/// How many of some keys one node has.
+/// A node's share of some keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeKeys {
     /// The node.
     pub node: NodeId,
-    /// How many tokens it has.
+    /// The number of its tokens.
     pub vnodes: u32,
-    /// Of how many keys it is the primary.
+    /// The number of keys whose primary it is.
     pub primary: u64,
-    /// Of how many keys it stores a copy.
+    /// The number of keys of which it stores a copy.
     pub stored: u64,
 }
 
-/// A node and what it has.
+/// A node and its load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// The node.
@@ -48,7 +49,7 @@ pub struct Load {
 /// Statistics over the nodes of a ring. Amounts are parts of the circle, or numbers of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// What each node would have were it perfectly fair.
+    /// The perfectly even amount per node.
     pub mean: f64,
     /// Of the population, not of a sample.
     pub standard_deviation: f64,
@@ -56,16 +57,16 @@ pub struct Spread {
     pub sd_percent: f64,
     /// 100 less `sd_percent`, at least 0.
     pub score: f64,
-    /// The node that has most (of equals the one with the lowest id).
+    /// The node with the highest load (of equals the one with the lowest id).
     pub most_loaded: Load,
-    /// The node that has least (of equals the one with the lowest id).
+    /// The node with the lowest load (of equals the one with the lowest id).
     pub least_loaded: Load,
 }
 
-/// How fairly a ring divides the circle.
+/// How evenly a ring divides the circle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BalanceReport {
-    /// How many copies each key has.
+    /// The number of copies of each key.
     pub replicas: u8,
     /// In the order of their ids.
     pub nodes: Vec<NodeBalance>,
@@ -73,16 +74,16 @@ pub struct BalanceReport {
     pub primary: Spread,
     /// Of the stored copies.
     pub stored: Spread,
-    /// What `primary.sd_percent` would be on average were the tokens random: see [`random_sd_percent`].
+    /// The expected `primary.sd_percent` of random tokens: see [`random_sd_percent`].
     pub random_sd_percent: f64,
 }
 
-/// How fairly a ring divides some actual keys.
+/// How evenly a ring divides some actual keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyBalance {
-    /// How many copies each key has.
+    /// The number of copies of each key.
     pub replicas: u8,
-    /// How many keys were counted.
+    /// The number of keys.
     pub keys: u64,
     /// In the order of their ids.
     pub nodes: Vec<NodeKeys>,
@@ -92,7 +93,7 @@ pub struct KeyBalance {
     pub stored: Spread,
 }
 
-/// How fairly `ring` divides the circle, with `replicas` copies of each key.
+/// How evenly `ring` divides the circle, with `replicas` copies of each key.
 ///
 /// # Errors
 /// [`RingError::BadReplicas`].
@@ -120,7 +121,7 @@ pub fn balance(ring: &Ring, replicas: u8) -> Result<BalanceReport, RingError> {
     })
 }
 
-/// How fairly `ring` divides the keys with these tokens, with `replicas` copies of each.
+/// How evenly `ring` divides the keys with these tokens, with `replicas` copies of each.
 ///
 /// # Errors
 /// [`RingError::BadReplicas`].

@@ -1,5 +1,5 @@
-//! The promise of balance: 150 vnodes, 3 to 9 nodes, primaries below 5% standard deviation, whatever was added and
-//! removed before; and what the report says about it.
+//! The guarantee of balance: 150 vnodes, 3 to 9 nodes, primaries below 5% standard deviation, after any
+//! additions and removals; and the report.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn fresh_rings_are_balanced() {
                 "{nodes} nodes, {racks} racks: {:?}",
                 report.primary
             );
-            // Racks of unequal size cannot store equally much.
+            // Racks of unequal size cannot store equal amounts.
             if nodes % racks == 0 {
                 assert!(
                     report.stored.sd_percent < 5.0,
@@ -155,7 +155,7 @@ fn actual_keys_follow_the_arcs() {
         let ring = Ring::build(&settings, &members(5, 1)).unwrap();
         let keys = (0..100_000_u32).map(|number| ring.token_of(format!("user-{number}").as_bytes()));
         let counted = balance_of_keys(&ring, 3, keys).unwrap();
-        // 20,000 keys each, give or take 126 by chance alone.
+        // 20,000 keys each, plus or minus 126 by chance.
         assert!(counted.primary.sd_percent < 2.0, "{hash}: {:?}", counted.primary);
         assert!(counted.stored.sd_percent < 5.0, "{hash}: {:?}", counted.stored);
     }

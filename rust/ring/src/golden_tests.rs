@@ -1,11 +1,12 @@
-//! Golden rings. Nodes that compute a ring must agree on it, across versions too, and stored topologies are read by
-//! later versions: if one of these tests fails, the allocation or the format has changed, and clusters would lose
-//! their data's place. Then keep the old behaviour for the old format and give the new one a name of its own.
+//! Golden rings. Nodes that compute a ring must agree on it, across versions too, and stored topologies are
+//! read by later versions: if one of these tests fails, the allocation or the format has changed, and
+//! clusters would lose track of their data. Keep the old behaviour for the old format then, and give the new
+//! one a name of its own.
 
 use super::tests::{members, ring};
 use super::*;
 
-/// A number that stands for all tokens and owners of a ring.
+/// A fingerprint of all tokens and owners of a ring.
 fn fingerprint(ring: &Ring) -> u64 {
     let bytes: Vec<u8> = ring
         .tokens()

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{RingError, Token};
 
-/// Which hash turns a partition key into a [`Token`]. Part of stored topologies: variants are only ever appended, and
-/// the hash of a ring never changes, since every key would move.
+/// The hash that maps a partition key to a [`Token`]. Part of stored topologies: variants are only ever
+/// appended, and the hash of a ring never changes, since every key would move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HashKind {

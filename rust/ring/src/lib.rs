@@ -1,18 +1,19 @@
 //! The ring: which nodes store which keys (consistent hashing with virtual nodes).
 //!
-//! A partition key is hashed to a [`Token`], one of 2^64 positions on a circle. Every node has `vnodes` tokens of its
-//! own on the circle, and owns the **arcs** that end in them: the token at `t` after one at `s` owns the range
-//! `(s, t]`. The owner of a key's arc is its *primary*; going on clockwise, the next distinct nodes are the other
-//! entries of its **preference list** (see [`ReplicaTable`]), spread over racks and datacenters.
+//! A partition key is hashed to a [`Token`], one of 2^64 positions on a circle. Every node has `vnodes`
+//! tokens of its own on the circle, and owns the **arcs** that end in them: the token at `t` after one at `s`
+//! owns the range `(s, t]`. The owner of a key's arc is its *primary*; clockwise from there, the next
+//! distinct nodes are the other entries of its **preference list** (see [`ReplicaTable`]), spread over racks
+//! and datacenters.
 //!
-//! Nodes that compute a ring from the same settings and members get the same ring: there is no randomness in it, and
-//! no floating point. A topology that stores the tokens themselves gets it back with [`Ring::from_tokens`].
+//! Nodes that compute a ring from the same settings and members get the same ring: there is no randomness in
+//! it, and no floating point. [`Ring::from_tokens`] restores a ring from a topology that stores the tokens.
 //!
 //! # Allocation
-//! Random tokens give each node a share that is off by `sqrt((N-1)/(N*V+1))` (standard deviation over mean): 7% for
-//! three nodes with 150 tokens each. So the tokens are not random, they are *allocated*: see the `allocate` module. A
-//! ring is built by adding its members one after the other in the order of their ids, so that the ring of n1 to n3
-//! with n4 added is the ring of n1 to n4.
+//! Random tokens give each node a share that is off by `sqrt((N-1)/(N*V+1))` (standard deviation over mean):
+//! 7% for three nodes with 150 tokens each. So the tokens are not random, they are *allocated*: see the
+//! `allocate` module. A ring is built by adding its members one after the other in the order of their ids, so
+//! that the ring of n1 to n3 with n4 added is the ring of n1 to n4.
 //!
 //! Measured with 150 vnodes and 3 to 9 nodes in one rack, as standard deviation in percent of the mean:
 //!
@@ -21,16 +22,16 @@
 //! | as built | at most 0.3 | at most 3.6 |
 //! | after any sequence of 20 single additions and removals | median 0.2, worst 2.4 | median 1.9, worst 8.5 |
 //!
-//! A removal moves 1.03 times the removed node's copies in the median, 1.23 times at worst: the rest is for balance.
-//! Where racks are of unequal size, no allocation can have every node store the same.
+//! A removal moves 1.03 times the removed node's copies in the median, 1.23 times at worst: the rest is for
+//! balance. With racks of unequal size, no allocation gives every node the same load.
 //!
-//! # What holds
+//! # Invariants
 //! * Every token of the circle has exactly one owner.
-//! * A preference list names each node once, and the list for n is the beginning of the list for n + 1.
-//! * [`Ring::add`] moves no token, so that arcs go to the new node only; [`Ring::remove`] shifts as few tokens as
-//!   balance requires.
-//! * With 150 vnodes and 3 to 9 nodes, after any sequence of single additions and removals, primary ownership has a
-//!   standard deviation below 5% of the mean.
+//! * A preference list contains each node once, and the list for n is a prefix of the list for n + 1.
+//! * [`Ring::add`] moves no token, so that arcs go to the new node only; [`Ring::remove`] shifts as few
+//!   tokens as balance requires.
+//! * With 150 vnodes and 3 to 9 nodes, after any sequence of single additions and removals, primary ownership
+//!   has a standard deviation below 5% of the mean.
 
 mod allocate;
 mod balance;
@@ -67,7 +68,7 @@ use quorate_core::ids::NodeId;
 
 use preference::{Sites, Slot, clockwise_from};
 
-/// The nodes' tokens on the circle. Immutable: adding and removing make another one.
+/// The nodes' tokens on the circle. Immutable: adding and removing return another ring.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Stored")]
 pub struct Ring {
@@ -79,7 +80,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring of `members`, in whatever order they are given.
+    /// The ring of `members`, in any order.
     ///
     /// # Errors
     /// Bad settings, no members or too many, or one twice: see [`RingError`].
@@ -101,10 +102,10 @@ impl Ring {
         })
     }
 
-    /// The ring with these very tokens, in whatever order they are given.
+    /// The ring with these tokens, in any order.
     ///
     /// # Errors
-    /// As [`Ring::build`]; also equal tokens, a token of a stranger, or a member without one.
+    /// As [`Ring::build`]; also equal tokens, a token of an unknown node, or a member without one.
     pub fn from_tokens(
         settings: RingSettings,
         members: Vec<RingMember>,
@@ -138,8 +139,8 @@ impl Ring {
         }
     }
 
-    /// The ring with one more member. No token moves: the new member takes a part of the others' arcs, each giving
-    /// what it has above the new mean.
+    /// The ring with one more member. No token moves: the new member takes a part of the others' arcs, from
+    /// each what it has above the new mean.
     ///
     /// # Errors
     /// The node is a member already, or the ring is full.
@@ -156,8 +157,8 @@ impl Ring {
         })
     }
 
-    /// The ring without a member. Its arcs go to whoever comes next clockwise; if that leaves the others out of
-    /// balance, the few tokens that matter most are shifted until it does not.
+    /// The ring without a member. Its arcs go to their clockwise successors; if that leaves the others out of
+    /// balance, the fewest possible tokens are shifted to restore it.
     ///
     /// # Errors
     /// The node is not a member, or it is the last one.
@@ -178,7 +179,7 @@ impl Ring {
         })
     }
 
-    /// What the ring was built with.
+    /// The settings of the ring.
     pub fn settings(&self) -> &RingSettings {
         &self.settings
     }
@@ -188,7 +189,7 @@ impl Ring {
         &self.members
     }
 
-    /// The tokens and their owners, in the order of the circle: what a topology stores.
+    /// The tokens and their owners, in the order of the circle, as a topology stores them.
     pub fn tokens(&self) -> &[(Token, NodeId)] {
         &self.tokens
     }
@@ -270,7 +271,7 @@ fn sorted_members(settings: &RingSettings, members: &[RingMember]) -> Result<Vec
     }
 }
 
-/// A ring as it comes from outside, not checked yet.
+/// A ring from outside, not validated yet.
 #[derive(Deserialize)]
 struct Stored {
     settings: RingSettings,

@@ -1,4 +1,4 @@
-//! What has to move when one ring takes the place of another.
+//! The data movement from one ring to another.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,41 @@ use serde::{Deserialize, Serialize};
 use super::token::share;
 use super::{ReplicaTable, Ring, RingError, Token, TokenRange};
 
-/// A node comes to store a range.
+/// A node that must receive a range.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Move {
     /// The range.
     pub range: TokenRange,
-    /// Who stores it in the old ring, most preferred first. A node that has left the ring may be among them.
+    /// The nodes that store it in the old ring, most preferred first. They may include a node that has left
+    /// the ring.
     pub from: Vec<NodeId>,
-    /// Who stores it in the new ring and did not in the old one.
+    /// The node that stores it in the new ring but not in the old one.
     pub to: NodeId,
 }
 
-/// A node need no longer store a range, once all moves of that range are done.
+/// A node that no longer needs to store a range, once all moves of that range are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release {
     /// The range.
     pub range: TokenRange,
-    /// Who stores it in the old ring and not in the new one.
+    /// The node that stores it in the old ring but not in the new one.
     pub node: NodeId,
 }
 
-/// All that changes between two rings. For every token, the nodes of the new preference list are those of the old one
-/// and the `to` of the moves that contain it, without the nodes of the releases that contain it.
+/// All changes between two rings. For every token, the nodes of the new preference list are those of the old
+/// one and the `to` of the moves that contain it, without the nodes of the releases that contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Movement {
     /// In the order of the ranges' ends. No two with the same `to` overlap.
     pub moves: Vec<Move>,
     /// In the order of the ranges' ends. No two of the same node overlap.
     pub releases: Vec<Release>,
-    /// How many copies of each key the new ring has.
+    /// The number of copies of each key in the new ring.
     pub replicas: u8,
 }
 
 impl Movement {
-    /// Which part of all the copies in the new ring is copied to a node that did not have it: 0 to 1.
+    /// The part of all the copies in the new ring that is copied to a node that did not have it: 0 to 1.
     pub fn moved_share(&self) -> f64 {
         if self.replicas == 0 {
             return 0.0;
@@ -51,10 +52,10 @@ impl Movement {
     }
 }
 
-/// What has to move when `new` takes the place of `old`, each key having `replicas` copies in both.
+/// The movement from `old` to `new`, with `replicas` copies of each key in both.
 ///
 /// # Errors
-/// [`RingError::BadReplicas`] where a ring has too few nodes; [`RingError::HashMismatch`].
+/// [`RingError::BadReplicas`] if a ring has too few nodes; [`RingError::HashMismatch`].
 pub fn movement(old: &Ring, new: &Ring, replicas: u8) -> Result<Movement, RingError> {
     let (from, to) = (old.settings().hash, new.settings().hash);
     if from != to {
@@ -63,9 +64,9 @@ pub fn movement(old: &Ring, new: &Ring, replicas: u8) -> Result<Movement, RingEr
     Ok(between(&old.replicas(replicas)?, &new.replicas(replicas)?))
 }
 
-/// What has to move between two tables of rings with the same hash; they may differ in the number of copies too.
+/// The movement between two tables of rings with the same hash; the number of copies may differ too.
 pub fn between(old: &ReplicaTable, new: &ReplicaTable) -> Movement {
-    // Both tables have one list each between neighbouring ends of either.
+    // Both tables have one list each between adjacent ends of either.
     let mut ends: Vec<Token> = old.arcs().chain(new.arcs()).map(|(range, _)| range.end).collect();
     ends.sort_unstable();
     ends.dedup();

@@ -1,13 +1,14 @@
-//! Preference lists: who stores a key, most preferred first.
+//! Preference lists: the nodes that store a key, most preferred first.
 //!
-//! Walk clockwise from the key's token and take each node once. Without racks that is the list. With them, the next
-//! on the list is always a node of the datacenter that the list uses least, among those a node of the rack that it
-//! uses least, among those the first one clockwise. So a key's copies lie in as many datacenters and racks as
-//! there are before any is used twice, and no more lie in one than must. (Cassandra's `NetworkTopologyStrategy`
-//! does the same for the first round of racks and then takes what it skipped in clockwise order.)
+//! Walk clockwise from the key's token and take each node once. Without racks that is the list. With them,
+//! the next on the list is always a node of the datacenter that the list uses least, among those a node of
+//! the rack that it uses least, among those the first one clockwise. So a key's copies use as many
+//! datacenters and racks as exist before any is used twice, and are spread as evenly as possible.
+//! (Cassandra's `NetworkTopologyStrategy` does the same for the first round of racks and then takes the
+//! skipped nodes in clockwise order.)
 //!
-//! The choice does not depend on how long the list shall be: **the list for n is the beginning of the list for
-//! n + 1**, always. And the first on the list is always the owner of the arc.
+//! The choice does not depend on the length of the list: **the list for n is always a prefix of the list for
+//! n + 1**. And the first on the list is always the owner of the arc.
 
 use super::RingMember;
 
@@ -18,7 +19,8 @@ pub(super) type Slot = u16;
 pub(super) struct Sites {
     racks: Vec<Slot>,
     datacenters: Vec<Slot>,
-    /// Everyone is in the same rack, or each in a rack of its own in the same datacenter: clockwise order it is.
+    /// All are in the same rack, or each in its own rack of the same datacenter: the list is in clockwise
+    /// order.
     plain: bool,
 }
 
@@ -45,8 +47,8 @@ impl Sites {
         }
     }
 
-    /// Appends the first `n` of the preference list to `list`. `clockwise` is every member, in the order in which
-    /// one meets them from the key's token.
+    /// Appends the first `n` of the preference list to `list`. `clockwise` is every member, in clockwise
+    /// order from the key's token.
     pub(super) fn prefer(&self, clockwise: &[Slot], n: usize, list: &mut Vec<Slot>) {
         if self.plain {
             list.extend_from_slice(&clockwise[..n]);
@@ -68,7 +70,7 @@ impl Sites {
                 .min_by_key(|slot| (uses(&self.datacenters, **slot), uses(&self.racks, **slot)));
             match next {
                 Some(slot) => list.push(*slot),
-                None => unreachable!("the caller has checked that n is at most the number of members"),
+                None => unreachable!("n is at most the number of members"),
             }
         }
     }
@@ -97,7 +99,7 @@ pub(super) fn preference_lists(owners: &[Slot], sites: &Sites, n: usize) -> Vec<
     lists
 }
 
-/// Every member once, in the order in which one meets them from the arc numbered `first` on.
+/// Every member once, in clockwise order from the arc numbered `first`.
 pub(super) fn clockwise_from(owners: &[Slot], first: usize) -> Vec<Slot> {
     let members = owners.iter().max().map_or(0, |slot| usize::from(*slot) + 1);
     let mut seen = vec![false; members];

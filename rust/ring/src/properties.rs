@@ -1,4 +1,4 @@
-//! What holds for every ring, checked on generated ones.
+//! Properties of every ring, checked on generated ones.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Settings with few tokens: what holds does not depend on balance, and rings are built quickly.
+/// Settings with few tokens: the properties do not depend on balance, and rings are built quickly.
 fn any_settings() -> impl Strategy<Value = RingSettings> {
     (1..40_u16, prop::sample::select(HashKind::ALL.to_vec()))
         .prop_map(|(vnodes, hash)| RingSettings { vnodes, hash })
@@ -30,7 +30,7 @@ fn any_ring() -> impl Strategy<Value = Ring> {
     (any_settings(), any_members()).prop_map(|(settings, members)| Ring::build(&settings, &members).unwrap())
 }
 
-/// A ring and one that came from it by adding or removing a member.
+/// A ring, and one derived from it by adding or removing a member.
 fn any_change() -> impl Strategy<Value = (Ring, Ring)> {
     (any_ring(), any::<prop::sample::Index>(), any::<bool>()).prop_map(|(ring, which, add)| {
         let changed = if add || ring.members().len() == 1 {
@@ -45,7 +45,7 @@ fn any_change() -> impl Strategy<Value = (Ring, Ring)> {
     })
 }
 
-/// Tokens worth asking about: arbitrary ones, and the borders of arcs.
+/// Tokens to test: arbitrary ones, and the borders of arcs.
 fn probes(rings: &[&Ring], arbitrary: &[u64]) -> Vec<Token> {
     let borders = rings
         .iter()
@@ -58,7 +58,7 @@ fn probes(rings: &[&Ring], arbitrary: &[u64]) -> Vec<Token> {
         .collect()
 }
 
-/// The definition, word by word: the distinct owners met when walking clockwise from the token.
+/// The definition: the distinct owners on a clockwise walk from the token.
 fn walk(ring: &Ring, token: Token) -> Vec<NodeId> {
     let from = ring.tokens().iter().filter(|(end, _)| *end >= token);
     let around = ring.tokens().iter().filter(|(end, _)| *end < token);
@@ -116,7 +116,7 @@ proptest! {
             prop_assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), ring.members().len(), "distinct");
             prop_assert_eq!(whole[0], owner);
             for table in &tables {
-                // Whatever the number of replicas, the list is the beginning of the longest.
+                // For any number of replicas, the list is a prefix of the longest.
                 prop_assert_eq!(table.lookup(token), &whole[..usize::from(table.replicas())]);
             }
             let arcs = tables[0].arcs().filter(|(range, _)| range.contains(token));

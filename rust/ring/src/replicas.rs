@@ -9,19 +9,19 @@ use super::{Ring, RingError, Token, TokenRange};
 
 /// The preference lists of a ring for one number of replicas, made once per ring and keyspace setting.
 ///
-/// The top bits of a token index a table that says between which two of the ring's tokens to look; there are four
-/// times as many entries as tokens, so that there is about one to look at. Equal lists are stored once.
+/// The top bits of a token index a table that gives the two of the ring's tokens to search between; there are
+/// four times as many entries as tokens, so that about one token remains. Equal lists are stored once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReplicaTable {
     replicas: u8,
     tokens: Vec<Token>,
-    /// Per token, which of the lists is its arc's.
+    /// Per token, the index of its arc's list.
     list_of: Vec<u32>,
-    /// The distinct lists, one after the other, in the order of their first arcs.
+    /// The distinct lists, concatenated, in the order of their first arcs.
     lists: Vec<NodeId>,
-    /// Per value of a token's top bits, how many of `tokens` are below it; one more at the end.
+    /// Per value of a token's top bits, the number of `tokens` below it; one more at the end.
     index: Vec<u32>,
-    /// How far to shift a token to the right to get its top bits.
+    /// The right shift that leaves a token's top bits.
     shift: u32,
 }
 
@@ -59,7 +59,7 @@ impl ReplicaTable {
         })
     }
 
-    /// How many nodes are on each list.
+    /// The number of nodes on each list.
     pub fn replicas(&self) -> u8 {
         self.replicas
     }
@@ -76,7 +76,7 @@ impl ReplicaTable {
         let top = (token.0 >> self.shift) as usize;
         let (low, high) = (self.index[top] as usize, self.index[top + 1] as usize);
         let arc = low + self.tokens[low..high].partition_point(|end| *end < token);
-        // Past the last token the first one's arc begins.
+        // After the last token the first one's arc begins.
         let arc = if arc == self.tokens.len() { 0 } else { arc };
         self.list_of[arc] as usize
     }

@@ -1,4 +1,4 @@
-//! What a ring is made from, and what can be wrong with it.
+//! The settings of a ring, and its errors.
 
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
@@ -6,22 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{HashKind, Token};
 
-/// The most tokens that a ring holds, over all members.
+/// The maximum number of tokens of a ring, over all members.
 pub const MAX_TOKENS: usize = 1 << 16;
 
-/// A node of the ring and where it stands. Copies of a key go to different datacenters and racks where there are any.
+/// A node of the ring and its location. Copies of a key go to different datacenters and racks if there are
+/// any.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RingMember {
     /// The node.
     pub node: NodeId,
-    /// What fails together with the node; a rack's name means something within its datacenter only.
+    /// Its failure domain; the rack's name is local to its datacenter.
     pub rack: String,
-    /// The building, or the cloud region, that the rack stands in.
+    /// The building, or the cloud region, of the rack.
     pub datacenter: String,
 }
 
 impl RingMember {
-    /// A member in the rack and datacenter `default`, for clusters that have no such thing.
+    /// A member in the rack and datacenter `default`, for clusters without racks.
     pub fn new(node: NodeId) -> Self {
         RingMember {
             node,
@@ -31,12 +32,12 @@ impl RingMember {
     }
 }
 
-/// How a ring is laid out. The same on every node of a cluster; the hash never changes afterwards.
+/// The layout of a ring. The same on every node of a cluster; the hash never changes afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RingSettings {
     /// Tokens per node.
     pub vnodes: u16,
-    /// From keys to tokens.
+    /// The hash from keys to tokens.
     pub hash: HashKind,
 }
 
@@ -72,24 +73,24 @@ impl RingSettings {
     }
 }
 
-/// Why there is no such ring, or no such answer from it.
+/// Why a ring, or a result of it, does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// A ring of nobody.
+    /// The ring has no members.
     #[error("a ring needs at least one node: add one")]
     NoMembers,
     /// `vnodes` is 0.
-    #[error("vnodes=0 leaves the nodes without a part of the ring: use 1 or more (150 is the default)")]
+    #[error("vnodes=0 gives the nodes no part of the ring: use 1 or more (150 is the default)")]
     NoVnodes,
     /// More than [`MAX_TOKENS`] tokens.
     #[error("{members} node(s) with vnodes={vnodes} are more than {MAX_TOKENS} tokens: lower vnodes")]
     TooManyTokens {
-        /// How many nodes.
+        /// The number of nodes.
         members: usize,
         /// Tokens per node.
         vnodes: u16,
     },
-    /// A node is in the list of members twice.
+    /// A node is listed twice.
     #[error("node {0} is a member twice: give each node its own id")]
     DuplicateMember(NodeId),
     /// The node is not in the ring.
@@ -99,7 +100,7 @@ pub enum RingError {
     #[error("node {0} is the ring's last member: add another before removing it")]
     LastMember(NodeId),
     /// Stored tokens: two of them are equal.
-    #[error("token {0} is there twice: the stored topology is damaged, restore it")]
+    #[error("token {0} occurs twice: the stored topology is damaged, restore it")]
     DuplicateToken(Token),
     /// Stored tokens: a member has none.
     #[error("node {0} has no token: the stored topology is damaged, restore it")]
@@ -109,20 +110,20 @@ pub enum RingError {
         "{replicas} replica(s) on {nodes} node(s): lower the replicas or add nodes (at least 1, at most one per node)"
     )]
     BadReplicas {
-        /// How many copies were asked for.
+        /// The number of copies.
         replicas: u8,
-        /// How many nodes the ring has.
+        /// The number of nodes of the ring.
         nodes: usize,
     },
-    /// Two rings that hash differently cannot be compared: every key is elsewhere.
-    #[error("one ring hashes with {old}, the other with {new}: a ring keeps its hash for life")]
+    /// Two rings with different hashes cannot be compared: every key is elsewhere.
+    #[error("one ring hashes with {old}, the other with {new}: the hash of a ring never changes")]
     HashMismatch {
-        /// Of the ring as it was.
+        /// The hash of the old ring.
         old: HashKind,
-        /// Of the ring as it shall be.
+        /// The hash of the new ring.
         new: HashKind,
     },
-    /// A name that is none of the hashes.
+    /// An unknown hash.
     #[error("hash {0:?}: use murmur3, md5 or xxh3")]
     UnknownHash(String),
 }

@@ -50,7 +50,7 @@ fn every_node_has_its_tokens_and_arcs_include_their_ends() {
     assert_eq!(
         ring.primary(Token(last.0.0 + 1)),
         first.1,
-        "past the last token the circle begins anew"
+        "after the last token the circle starts over"
     );
 }
 
@@ -125,7 +125,7 @@ fn a_ring_of_one_and_of_few_tokens() {
 }
 
 #[test]
-fn a_ring_is_stored_and_read_back_or_refused() {
+fn a_stored_ring_round_trips_or_is_rejected() {
     let ring = ring(3);
     let json = serde_json::to_string(&ring).unwrap();
     assert_eq!(serde_json::from_str::<Ring>(&json).unwrap(), ring);
@@ -160,7 +160,7 @@ fn a_ring_is_stored_and_read_back_or_refused() {
 }
 
 #[test]
-fn bad_input_is_refused() {
+fn invalid_input_is_rejected() {
     let build = |vnodes, members: &[RingMember]| {
         let settings = RingSettings {
             vnodes,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of tokens there are: 2^64.
+/// The number of tokens: 2^64.
 pub(super) const SPACE: u128 = 1 << 64;
 
 /// A position on the ring: the hash of a partition key, or the end of an arc that a node owns.
@@ -34,7 +34,7 @@ pub struct TokenRange {
 }
 
 impl TokenRange {
-    /// Whether `token` lies in the range.
+    /// Whether `token` is in the range.
     pub fn contains(self, token: Token) -> bool {
         if self.start < self.end {
             self.start < token && token <= self.end
@@ -43,7 +43,7 @@ impl TokenRange {
         }
     }
 
-    /// How many tokens lie in the range: 1 to 2^64.
+    /// The number of tokens in the range: 1 to 2^64.
     pub fn size(self) -> u128 {
         match self.end.0.wrapping_sub(self.start.0) {
             0 => SPACE,

@@ -1,21 +1,22 @@
-//! Balancing a ring by shifting its tokens a little.
+//! Balancing a ring by small shifts of its tokens.
 //!
-//! As long as no token passes another, preference lists stay what they are, and the shares of all nodes are linear in
-//! the positions of the tokens: shifting the end of an arc by `d` gives `d` more of the circle to the nodes of that
-//! arc's list and takes as much from those of the next. So balance is a least-squares problem with far more unknowns
-//! (tokens) than equations (one per node and number of copies). It is solved one token at a time, each taking the
+//! As long as no token passes another, preference lists do not change, and the shares of all nodes are linear
+//! in the positions of the tokens: shifting the end of an arc by `d` gives `d` more of the circle to the
+//! nodes of that arc's list and takes as much from those of the next. So balance is a least-squares problem
+//! with far more unknowns (tokens) than equations (one per node and number of copies). It is solved one token
+//! at a time, each by its own best step. All in integers: every node computes the same.
 //! step that serves best by itself. All in integers: every node computes the same.
 
 use super::preference::{Sites, Slot, preference_lists};
 use super::token::SPACE;
 
-/// How many copies are balanced: Quorate's default of three, and two, and one (the primaries).
+/// The numbers of copies to balance: Quorate's default of three, and two, and one (the primaries).
 const COPIES: usize = 3;
 
-/// What an unfair share of the first n copies weighs, by n - 1.
+/// The weight of an uneven share of the first n copies, by n - 1.
 const WEIGHTS: [i128; COPIES] = [16, 1, 1];
 
-/// How often [`Tuning::settle`] reconsiders each token at most.
+/// The maximum number of steps per token in [`Tuning::settle`].
 const ROUNDS: usize = 24;
 
 /// Shares are squared after dividing by this, so that the squares fit 128 bits.
@@ -23,15 +24,16 @@ const SCALE: i128 = 1 << 32;
 
 /// The arcs of a ring and the shares of its nodes, kept up to date while the arcs' ends shift.
 pub(super) struct Tuning {
-    /// Ends of the arcs, rising.
+    /// Ends of the arcs, ascending.
     ends: Vec<u64>,
     owners: Vec<Slot>,
     /// Preference lists of the arcs.
     lists: Vec<Slot>,
-    /// How long the lists are.
+    /// The length of the lists.
     copies: usize,
     members: usize,
-    /// Per n - 1 and member, how many tokens of the circle have the member among the first n of their list.
+    /// Per n - 1 and member, the number of tokens of the circle that have the member among the first n of
+    /// their list.
     shares: Vec<i128>,
 }
 
@@ -39,9 +41,9 @@ pub(super) struct Tuning {
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     arc: usize,
-    /// How far, clockwise if positive.
+    /// The distance, clockwise if positive.
     by: i128,
-    /// By how much it lowers the [`imbalance`](Tuning::imbalance).
+    /// The reduction of the [`imbalance`](Tuning::imbalance).
     pub(super) gain: i128,
 }
 
@@ -69,22 +71,22 @@ impl Tuning {
         self.ends.iter().copied().zip(self.owners.iter().copied())
     }
 
-    /// The weighted sum of squares of what the shares are off from their means.
+    /// The weighted sum of squares of the shares' deviations from their means.
     pub(super) fn imbalance(&self) -> i128 {
         let off = |n: usize, share: &i128| ((share - self.mean(n)) / SCALE).pow(2);
         let of = |n: usize| self.shares_of(n).iter().map(|share| off(n, share)).sum::<i128>();
         (1..=self.copies).map(|n| WEIGHTS[n - 1] * of(n)).sum()
     }
 
-    /// Whether every node's share of the first `n` copies is within `1/part` of the mean. With fewer than `n` nodes
-    /// it is, since everyone has everything.
+    /// Whether every node's share of the first `n` copies is within `1/part` of the mean. True with fewer
+    /// than `n` nodes, since every node has everything.
     pub(super) fn within(&self, n: usize, part: i128) -> bool {
         let fair = |share: &i128| (share - self.mean(n)).abs() * part <= self.mean(n);
         n > self.copies || self.shares_of(n).iter().all(fair)
     }
 
-    /// Shifts the tokens of one member, and no others, until that helps no more. Each of them leaves `1/part` of
-    /// the two arcs that it separates on both of its sides.
+    /// Shifts the tokens of one member, and no others, until that no longer helps. Each of them leaves
+    /// `1/part` of the two arcs that it separates on both of its sides.
     pub(super) fn settle(&mut self, slot: Slot, part: i128) {
         let room = |arc: usize| (self.size(arc) + self.size(self.after(arc))) / part;
         let all = 0..self.ends.len();
@@ -106,7 +108,7 @@ impl Tuning {
         }
     }
 
-    /// The step, of any token, that gains most; it leaves at least `room` in the arcs on both sides.
+    /// The step, of any token, with the highest gain; it leaves at least `room` in the arcs on both sides.
     pub(super) fn best_of_all(&self, room: i128) -> Option<Step> {
         (0..self.ends.len())
             .filter_map(|arc| self.best_step(arc, room))
@@ -159,7 +161,7 @@ impl Tuning {
         }
     }
 
-    /// How many tokens of the circle lie in the arc.
+    /// The number of tokens of the circle in the arc.
     fn size(&self, arc: usize) -> i128 {
         let before = if arc == 0 { self.ends.len() - 1 } else { arc - 1 };
         match self.ends[arc].wrapping_sub(self.ends[before]) {

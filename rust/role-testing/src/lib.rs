@@ -1,11 +1,13 @@
-//! The roles of nodes as a [`Cluster`] drives them, for the tests of those roles.
+//! Roles of nodes in a [`Cluster`], for the tests of those roles.
 //!
-//! A test says with a [`Scene`] which roles it plays, and how nodes begin with them. The node role is always there to be
-//! played; the others are of the crate under test. [`Seen`] shows a server of a Raft group to the properties of Figure 3.
+//! A test defines with a [`Scene`] which roles it hosts, and how nodes start them. The node role is always
+//! available; the others are of the crate under test. [`Observed`] is a server of a Raft group for the properties
+//! of Figure 3.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+use quorate_checker::figure3::Server;
 use quorate_core::bugs::Bugs;
 use quorate_core::contract::{Rng, Role};
 use quorate_core::error::Error;
@@ -20,50 +22,50 @@ use quorate_protocol::placement::Placement;
 use quorate_protocol::role::{Address, ClientRef, Effect, Event, RoleId, Spec, Surroundings};
 use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::topology::{Member, Topology};
+use quorate_raft::Raft;
+use quorate_raft::entry::Entry;
 use quorate_raft::settings::Timing;
+use quorate_raft::types::LogIndex;
 use quorate_ring::RingSettings;
 use quorate_testing::memory::Memory;
 use quorate_testing::node::Process;
 use quorate_testing::protocol::AddressOf;
 use quorate_testing::{Action, Clock, Cluster, Hosted, Input, Protocol, encoded};
 
-mod servers;
-
-pub use servers::Seen;
-
-/// Which roles a test plays, and how nodes begin with them.
+/// The roles that a test hosts, and how nodes start them.
 pub trait Scene: Sized {
     /// The roles of the crate under test.
     type Role: Role<Event = Event, Effect = Effect> + PartialEq + Debug;
 
-    /// Whether what was on its way to a node goes when that crashes, as with the real link. Without, more can happen.
+    /// Whether a crash of a node drops the messages in flight to it, as with the real link. Without, more can
+    /// happen.
     const SESSIONS: bool = true;
 
-    /// The instances that a node begins with.
+    /// The initial instances of a node.
     fn start(&mut self, node: NodeId, boot: u64) -> Vec<Hosted<Roles<Self>>>;
 
-    /// What they are told once they have started.
+    /// The events after their start.
     fn started(&mut self, _node: NodeId) -> Vec<(RoleId, Event)> {
         Vec::new()
     }
 
-    /// The node role wants these. Those that are there already are not hosted again.
+    /// The node role requires these. Existing ones are not hosted again.
     fn reconcile(
         &mut self,
         _node: NodeId,
         _specs: Vec<Spec>,
         _process: &Process<Roles<Self>>,
     ) -> Vec<Hosted<Roles<Self>>> {
-        unreachable!("only node roles ask for that")
+        unreachable!("only node roles do that")
     }
 
-    /// Whether roles of this kind are there. What others are sent goes nowhere.
-    fn plays(_role: RoleId) -> bool {
+    /// Whether roles of this kind are hosted. Messages to others are dropped.
+    fn hosts(_role: RoleId) -> bool {
         true
     }
 }
 
-/// What a node of a scene runs.
+/// A role instance on a node of a scene.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Instance<R> {
     /// Decides which others exist.
@@ -78,13 +80,13 @@ pub struct Roles<S>(pub S);
 /// A message with its header.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// Its envelope.
+    /// Its header.
     pub header: Header,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// To any role.
@@ -94,7 +96,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// What it says, if it may go to another node.
+    /// The message, if it may go to another node.
     pub fn message(&self) -> Option<&Message> {
         match self {
             Content::Message(message) => Some(message),
@@ -103,15 +105,15 @@ impl Content {
     }
 }
 
-/// A message on its way.
+/// A message in flight.
 pub type Envelope = quorate_testing::Envelope<NodeId, RoleId, Sent>;
 
-/// What a test may want to see of a role.
+/// What a test may observe of a role.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// A request was answered.
     Reply(u64, Result<Response, Error>),
-    /// A request was handed to a role that is not played.
+    /// A request was passed to a role that is not hosted.
     Relayed(RoleId, u64),
     /// An event for the timeline.
     Emitted(TimelineEvent),
@@ -153,7 +155,7 @@ impl<S: Scene> Protocol for Roles<S> {
 
     fn action(&mut self, from: AddressOf<Self>, effect: Effect, process: &Process<Self>) -> Action<Self> {
         match effect {
-            Effect::Send { to, .. } if !S::plays(to.role) => Action::Nothing,
+            Effect::Send { to, .. } if !S::hosts(to.role) => Action::Nothing,
             Effect::Send { to, header, message } => Action::Send {
                 to: quorate_testing::Address {
                     node: to.node,
@@ -164,7 +166,7 @@ impl<S: Scene> Protocol for Roles<S> {
                     content: Content::Message(message),
                 },
             },
-            Effect::SendLocal { to, .. } if !S::plays(to) => Action::Nothing,
+            Effect::SendLocal { to, .. } if !S::hosts(to) => Action::Nothing,
             Effect::SendLocal { to, header, message } => Action::Send {
                 to: quorate_testing::Address {
                     node: from.node,
@@ -180,7 +182,7 @@ impl<S: Scene> Protocol for Roles<S> {
                 event: Event::TurnEnded,
             },
             Effect::Reply { client, response } => Action::Output(Output::Reply(client.request, response)),
-            Effect::Relay { to, client, .. } if !S::plays(to) => {
+            Effect::Relay { to, client, .. } if !S::hosts(to) => {
                 Action::Output(Output::Relayed(to, client.request))
             }
             Effect::Relay {
@@ -255,7 +257,7 @@ impl<S: Scene> Protocol for Roles<S> {
     }
 }
 
-/// Both clocks, as roles take them.
+/// Both clocks, in the types of roles.
 pub fn now(clock: Clock) -> Now {
     Now {
         instant: Instant(clock.instant),
@@ -263,8 +265,8 @@ pub fn now(clock: Clock) -> Now {
     }
 }
 
-/// A request of a client, as a listener hands it on under this number.
-pub fn asked(number: u64, request: Request, deadline: Instant) -> Event {
+/// A client's request, as from a listener, with this number.
+pub fn client_request(number: u64, request: Request, deadline: Instant) -> Event {
     let header = Header {
         generation: 0,
         request: number,
@@ -284,20 +286,20 @@ pub fn asked(number: u64, request: Request, deadline: Instant) -> Event {
 
 /// What clients do.
 pub trait Clients {
-    /// A client asks a role of a node. Gives the number that the reply will carry.
-    fn ask_role(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64;
+    /// A client sends a request to a role of a node. Returns the number of the operation.
+    fn send_request(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64;
 }
 
 impl<S: Scene> Clients for Cluster<Roles<S>> {
-    fn ask_role(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64 {
+    fn send_request(&mut self, node: NodeId, role: RoleId, request: Request, timeout: Duration) -> u64 {
         let number = self.next_operation();
         let deadline = Instant(self.now) + timeout;
-        self.input(node, role, asked(number, request, deadline));
+        self.input(node, role, client_request(number, request, deadline));
         number
     }
 }
 
-/// So many members, each at addresses that `port` is added to.
+/// A topology with these members, with `port` added to their addresses.
 pub fn topology(
     nodes: impl IntoIterator<Item = NodeId>,
     vnodes: u16,
@@ -322,7 +324,7 @@ pub fn topology(
     Topology::new(ClusterId(7), 1, members, ring).expect("distinct members")
 }
 
-/// What the roles of a node are created with, as long as it knows nobody else to be alive.
+/// The parameters of a node's roles, without known live peers.
 pub fn surroundings(node: NodeId, placement: Placement, raft: Timing, bugs: Bugs) -> Surroundings {
     Surroundings {
         replica: ReplicaId::new(node, 0xd1),
@@ -330,5 +332,45 @@ pub fn surroundings(node: NodeId, placement: Placement, raft: Timing, bugs: Bugs
         alive: [node].into(),
         raft,
         bugs,
+    }
+}
+
+/// A node's server of a Raft group, as the Figure 3 checker sees it.
+pub struct Observed<'a>(pub NodeId, pub &'a Raft);
+
+impl Server for Observed<'_> {
+    type Node = NodeId;
+    type Entry = Entry;
+
+    fn node(&self) -> NodeId {
+        self.0
+    }
+
+    fn term(&self) -> u64 {
+        self.1.term().0
+    }
+
+    fn leads(&self) -> bool {
+        self.1.is_leader()
+    }
+
+    fn base(&self) -> u64 {
+        self.1.log().base().index.0
+    }
+
+    fn last(&self) -> u64 {
+        self.1.log().last().index.0
+    }
+
+    fn commit(&self) -> u64 {
+        self.1.log().commit().0
+    }
+
+    fn entry(&self, index: u64) -> Option<&Entry> {
+        self.1.log().entry(LogIndex(index))
+    }
+
+    fn term_at(&self, index: u64) -> Option<u64> {
+        self.1.log().term_at(LogIndex(index)).map(|term| term.0)
     }
 }

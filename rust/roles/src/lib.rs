@@ -1,4 +1,4 @@
-//! All roles of a node behind one type, for those who drive them: the node program and the simulator.
+//! All roles of a node behind one type, for the node program and the simulator.
 
 use quorate_core::contract::{Rng, Role};
 use quorate_core::error::Error;
@@ -9,21 +9,21 @@ use quorate_protocol::role::{Effect, Event, RoleId, Spec, Surroundings};
 /// A role instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Instance {
-    /// Decides which others exist.
+    /// Decides which other instances exist.
     Node(NodeRole),
-    /// Of a quorum keyspace.
+    /// A role of a quorum keyspace.
     Quorum(quorate_quorum::Instance),
-    /// Of a consensus keyspace, or the control role.
+    /// A role of a consensus keyspace, or the control role.
     Consensus(quorate_consensus::Instance),
 }
 
 impl Instance {
-    /// The node role, which every node begins with.
+    /// The node role, with which every node starts.
     pub fn node(surroundings: &Surroundings) -> Self {
         Instance::Node(NodeRole::new(surroundings))
     }
 
-    /// The instances that a spec stands for. Each is given [`Event::Start`] first.
+    /// The instances of a spec. The first event of each must be [`Event::Start`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the keyspace does not fit the topology (more replicas than nodes).
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn instances_are_equal_when_what_they_were_made_of_is() {
+    fn instances_from_equal_inputs_are_equal() {
         let instances = |surroundings: &Surroundings, replicas| {
             let spec = Spec::Quorum(keyspace(1, replicas));
             Instance::create(&spec, surroundings).unwrap()
@@ -152,9 +152,10 @@ mod tests {
         assert_ne!(two, placement.preference(3).unwrap());
     }
 
-    /// The node role wires the control role at once, and each keyspace once the control role knows it; then it says so.
+    /// The node role connects the control role at once, and each keyspace once the control role knows it;
+    /// then it reports that.
     #[test]
-    fn keyspaces_are_served_before_the_control_role_hears_that_they_are() {
+    fn keyspaces_are_served_before_the_control_role_is_notified() {
         let mut node = Instance::node(&surroundings(2, 1));
         assert_eq!(
             handle(&mut node, Event::Start),

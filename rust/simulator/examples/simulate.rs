@@ -25,7 +25,7 @@ const USAGE: &str =
   --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, id-kept-after-crash,
              ack-before-durable, write-quorum-by-liveness, vote-not-durable, old-term-commit, no-pre-vote,
              stale-read-index, raft-ack-before-durable, restarted-in-place,
-             sessions-lost-at-snapshot, age-by-silence, sweeping-left-out, repeats-taken,
+             sessions-lost-at-snapshot, age-by-silence, gc-skipped, duplicates-accepted,
              doubt-forgotten
   --lines    how many of the last events to show when an invariant breaks (60)
   --quiet    no progress

@@ -104,7 +104,7 @@ impl Ledger {
     /// Compares what a server takes for committed with what others did; what it is the first to have is new.
     fn watch(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
         let mut commits = std::mem::take(&mut self.commits);
-        commits.look(&Seen(node, raft))?;
+        commits.check(&Seen(node, raft))?;
         while let Some(entry) = commits.entry(self.last() + 1) {
             self.commit(entry)?;
         }

@@ -183,7 +183,7 @@ fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
 
 #[test]
 fn what_stays_of_a_dropped_keyspace_is_noticed() {
-    notices("sweeping-left-out", 10, &["no leftovers"]);
+    notices("gc-skipped", 10, &["no leftovers"]);
 }
 
 /// What a server has heard of its leader says nothing of what it has applied.
@@ -244,7 +244,7 @@ fn a_request_of_another_node_that_counts_twice_is_noticed() {
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_writers, "repeats-taken", 20, &["definite errors"]);
+    notices_on(many_writers, "duplicates-accepted", 20, &["definite errors"]);
 }
 
 /// An attempt without an answer may have been executed, and a later one is refused.

@@ -54,7 +54,7 @@ struct Durable {
 impl Durable {
     fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.derived_bytes += writes.iter().map(write_bytes).sum::<usize>();
-        self.contents.derive(writes)
+        self.contents.apply_rows(writes)
     }
 
     /// Deletes the row `marker`, and rows with the prefix within the budget; whether there are more.
@@ -176,7 +176,7 @@ impl MemoryStore {
             _ => self.begun = None,
         }
         let mut durable = self.durable_mut();
-        durable.contents.forget_derived();
+        durable.contents.drop_unflushed();
         (durable.derived_bytes, durable.round) = (0, 0);
         drop(durable);
         (self.unapplied_bytes, self.round_bytes) = (0, 0);
@@ -233,7 +233,7 @@ impl Store for MemoryStore {
             let mut durable = self.durable.write().expect("no holder of the contents panics");
             self.unapplied_bytes += std::mem::take(&mut durable.derived_bytes);
             self.round_bytes = self.unapplied_bytes;
-            durable.round = durable.contents.runs();
+            durable.round = durable.contents.batches();
         }
         let applied = self.round_bytes.min(budget);
         self.round_bytes -= applied;
@@ -241,7 +241,7 @@ impl Store for MemoryStore {
         if self.round_bytes == 0 {
             let mut durable = self.durable_mut();
             let round = durable.round;
-            durable.contents.settle(round);
+            durable.contents.flush(round);
         }
         Ok(self.round_bytes > 0)
     }

@@ -68,15 +68,15 @@ impl Store for Memory {
     }
 
     fn derive(&mut self, rows: Vec<StateWrite>) {
-        self.contents.derive(rows);
+        self.contents.apply_rows(rows);
     }
 
     fn settle(&mut self) {
-        self.contents.settle(self.contents.flushed() + 1);
+        self.contents.flush(self.contents.flushed() + 1);
     }
 
     fn crash(&mut self) {
-        self.contents.forget_derived();
+        self.contents.drop_unflushed();
         self.files.retain(|_, file| file.sealed);
     }
 
@@ -129,7 +129,7 @@ impl Memory {
     /// The contents that a crash would leave.
     pub fn flushed(&self) -> Contents {
         let mut contents = self.contents.clone();
-        contents.forget_derived();
+        contents.drop_unflushed();
         contents
     }
 

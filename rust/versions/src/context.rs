@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::encoding::{DecodeError, decode, encode};
 use crate::vector::VersionVector;
 
-/// The newest format of an encoded context.
+/// The latest format of an encoded context.
 const FORMAT: u8 = 1;
 
-/// What a client has seen of one key: it comes with a read, and goes with the put that is to replace it.
+/// What a client has seen of one key: returned with a read, and passed to the put that replaces it.
 ///
-/// It is bound to its key. The counters of a vector rise over all keys of a replica: the vector of one key, taken for
-/// that of another, would claim to have seen writes that never were, and writes to come. So a coordinator refuses a context
-/// that was read elsewhere. (That is a guard against mistakes and not against forgery: whoever may write can also replace.)
+/// It is bound to its key. The counters of a vector rise over all keys of a replica: the vector of one key,
+/// used for another, would claim to have seen writes that never existed, and future ones. So a coordinator
+/// rejects a context of another key. (This protects against mistakes, not against forgery: a client that may
+/// write can also replace.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Context {
     /// A hash (xxh3) of the keyspace id and the key.
@@ -27,7 +28,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of a reader who has seen this much of a key.
+    /// The context of a reader that has seen this much of a key.
     pub fn new(keyspace: KeyspaceId, key: &Key, seen: VersionVector) -> Self {
         Context {
             bound_to: hash(keyspace, key),
@@ -38,7 +39,7 @@ impl Context {
     /// What was seen, for a put to this key.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it was read from another key, or another keyspace.
+    /// [`Error::InvalidArgument`] if it is the context of another key, or another keyspace.
     pub fn for_key(&self, keyspace: KeyspaceId, key: &Key) -> Result<&VersionVector, Error> {
         if self.bound_to == hash(keyspace, key) {
             return Ok(&self.seen);
@@ -49,20 +50,20 @@ impl Context {
         )))
     }
 
-    /// Whether both are about the same key and this one has seen all that `other` has.
+    /// Whether both are of the same key and this one has seen all that `other` has.
     pub fn dominates(&self, other: &Context) -> bool {
         self.bound_to == other.bound_to && self.seen.dominates(&other.seen)
     }
 
-    /// The context as bytes that a client may keep.
+    /// Encodes the context, for clients.
     pub fn encode(&self) -> Bytes {
         encode(FORMAT, self, 16 + self.seen.len() * 16)
     }
 
-    /// The context that [`Context::encode`] made these bytes of.
+    /// Decodes a context.
     ///
     /// # Errors
-    /// [`DecodeError`]; these bytes are something else.
+    /// [`DecodeError`] for other bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decode("context", FORMAT, bytes)
     }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_good_for_its_key_alone() {
+    fn a_context_is_valid_for_its_key_only() {
         let context = Context::new(KEYSPACE, &key("k"), vector(5));
         assert_eq!(context.for_key(KEYSPACE, &key("k")), Ok(&vector(5)));
         for (keyspace, name) in [(KEYSPACE, "l"), (KeyspaceId(8), "k")] {
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn its_bytes() {
+    fn golden_bytes() {
         let context = Context::new(KEYSPACE, &key("k"), vector(5));
         let golden: &[u8] = &[
             1, // format

@@ -7,26 +7,28 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::DecodeError;
 use crate::vector::Dot;
 
-/// The format of a recorded [`Reservation`]: this byte, the replica id, the mark, both in eight bytes, low ones first.
+/// The format of a recorded [`Reservation`]: this byte, the replica id, the mark, both as eight bytes, little
+/// endian.
 const FORMAT: u8 = 1;
 
-/// The numbers that a replica may give out: those up to `mark`, under this id. Recorded before the first of them is used.
+/// The numbers that a replica may issue: those up to `mark`, under this id. Recorded before the first of them
+/// is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reservation {
-    /// The id that the dots carry.
+    /// The id of the dots.
     pub replica: ReplicaId,
     /// The highest number.
     pub mark: u64,
 }
 
 impl Reservation {
-    /// The reservation as a stored row.
+    /// Encodes the reservation as a row.
     pub fn encode(&self) -> Bytes {
         let (replica, mark) = (self.replica.0.to_le_bytes(), self.mark.to_le_bytes());
         [&[FORMAT], replica.as_slice(), &mark].concat().into()
     }
 
-    /// The reservation that [`Reservation::encode`] made these bytes of.
+    /// Decodes a reservation.
     ///
     /// # Errors
     /// [`DecodeError`], for a row of another format or length.
@@ -40,7 +42,7 @@ impl Reservation {
         let malformed = || DecodeError::Malformed {
             what,
             size: bytes.len(),
-            reason: "an id and a number have sixteen bytes".to_owned(),
+            reason: "an id and a number take sixteen bytes".to_owned(),
         };
         let (replica, mark) = rest.split_first_chunk().ok_or_else(malformed)?;
         Ok(Reservation {
@@ -50,26 +52,27 @@ impl Reservation {
     }
 }
 
-/// Numbers a replica's writes, so that no number is ever given twice under one id.
+/// Numbers a replica's writes, so that no number is ever issued twice under one id.
 ///
-/// Writing the counter down before each write would cost a disk sync per write. So the replica reserves a *block*: it
-/// makes a high-water mark durable, together with its id, and then gives out the numbers up to it from memory.
+/// Writing the counter before each write would cost a disk sync per write. So the replica reserves a *block*:
+/// it makes a high-water mark durable, together with its id, and then issues the numbers up to it from
+/// memory.
 ///
-/// How to drive it: call [`DotCounter::reservation`] at the start and after each dot. When it returns a reservation,
-/// persist that, and tell [`DotCounter::reserved`] once it is durable. The next block is asked for when half of the
-/// current one is left, so that writes do not wait for it. A replica that may have forgotten a dot that it gave out
-/// drops its counter and begins with another, under a new id.
+/// The driving contract: call [`DotCounter::reservation`] at the start and after each dot. When it returns a
+/// reservation, persist it, and call [`DotCounter::reserved`] once it is durable. The next block is requested
+/// when half of the current one is left, so that writes do not wait for it. A replica that may have forgotten
+/// a dot that it issued drops its counter and starts another, under a new id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DotCounter {
     replica: ReplicaId,
     block: u64,
-    /// What was reserved before it began.
+    /// The mark at its start.
     start: u64,
-    /// The last number given.
+    /// The last number issued.
     last: u64,
-    /// Numbers up to here may be given: durable.
+    /// The durable mark: numbers up to here may be issued.
     mark: u64,
-    /// A higher mark on its way to the disk.
+    /// A higher mark whose write is in flight.
     pending: Option<u64>,
 }
 
@@ -91,17 +94,17 @@ impl DotCounter {
         }
     }
 
-    /// The replica id that its dots carry.
+    /// The replica id of its dots.
     pub fn replica(&self) -> ReplicaId {
         self.replica
     }
 
-    /// Whether it has given a dot.
+    /// Whether it has issued a dot.
     pub fn is_used(&self) -> bool {
         self.last > self.start
     }
 
-    /// The next dot, or `None` when the block is used up: wait for the reservation.
+    /// Issues the next dot, or `None` when the block is exhausted: wait for the reservation.
     pub fn issue(&mut self) -> Option<Dot> {
         if self.last == self.mark {
             return None;
@@ -113,7 +116,7 @@ impl DotCounter {
         })
     }
 
-    /// A reservation to make durable now, if one is due. Each is returned once.
+    /// The reservation to make durable now, if one is due. Each is returned once.
     ///
     /// # Panics
     /// If the 64 bits of the counter are exhausted.
@@ -127,22 +130,22 @@ impl DotCounter {
         Some(Reservation { replica, mark })
     }
 
-    /// A reservation is durable. One that a counter before this one asked for says nothing.
+    /// A reservation is durable. One of an earlier counter is ignored.
     ///
     /// # Panics
-    /// If it has this counter's id but is not what was asked for.
+    /// If it has this counter's id but was not requested.
     pub fn reserved(&mut self, reservation: Reservation) {
         if reservation.replica == self.replica {
             assert_eq!(
                 self.pending.take(),
                 Some(reservation.mark),
-                "a mark that was not asked for"
+                "a mark that was not requested"
             );
             self.mark = reservation.mark;
         }
     }
 
-    /// A reservation could not be made durable, and nothing of it was written; it will be asked for again.
+    /// A reservation could not be made durable, and nothing was written; it will be requested again.
     pub fn reservation_failed(&mut self, reservation: Reservation) {
         if reservation.replica == self.replica {
             self.pending = None;
@@ -170,7 +173,7 @@ mod tests {
         let mut counter = DotCounter::recover(replica(), 0, 4);
         assert_eq!(counter.issue(), None);
         assert_eq!(counter.reservation(), Some(up_to(4)));
-        assert_eq!(counter.reservation(), None, "asked once");
+        assert_eq!(counter.reservation(), None, "requested once");
         assert_eq!(counter.issue(), None);
         assert!(!counter.is_used());
         counter.reserved(up_to(4));
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_block_is_asked_for_at_half_of_this_one() {
+    fn the_next_block_is_requested_at_half_of_this_one() {
         let mut counter = DotCounter::recover(replica(), 0, 4);
         counter.reservation();
         counter.reserved(up_to(4));
@@ -191,11 +194,7 @@ mod tests {
         counter.issue();
         assert_eq!(counter.reservation(), Some(up_to(8)));
         counter.reservation_failed(up_to(8));
-        assert_eq!(
-            counter.reservation(),
-            Some(up_to(8)),
-            "asked again after a failure"
-        );
+        assert_eq!(counter.reservation(), Some(up_to(8)), "retried after a failure");
         counter.reserved(up_to(8));
         let issued: Vec<u64> = std::iter::from_fn(|| counter.issue())
             .map(|dot| dot.counter)
@@ -218,7 +217,7 @@ mod tests {
                 assert!(dot.counter > last, "{dot:?} after {last}");
                 last = dot.counter;
             }
-            // A mark that became durable although the answer was lost with the crash.
+            // A mark that became durable although its completion was lost in the crash.
             if let Some(reservation) = counter.reservation() {
                 durable = reservation.mark;
             }
@@ -226,19 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_counter_before_it_had_asked_for_says_nothing() {
+    fn a_reservation_of_an_earlier_counter_is_ignored() {
         let mut counter = DotCounter::recover(ReplicaId::new(NodeId(1), 2), 0, 4);
         let own = counter.reservation().unwrap();
         counter.reserved(up_to(9));
         assert_eq!(counter.issue(), None);
         counter.reservation_failed(up_to(9));
-        assert_eq!(counter.reservation(), None, "the own one is on its way");
+        assert_eq!(counter.reservation(), None, "its own one is in flight");
         counter.reserved(own);
         assert!(counter.issue().is_some());
     }
 
     #[test]
-    fn a_reservation_is_recorded_like_this() {
+    fn golden_bytes_of_a_reservation() {
         let reservation = Reservation {
             replica: ReplicaId::new(NodeId(0x0102), 0xa1a2_a3a4_a5a6),
             mark: 0x0001_0000,

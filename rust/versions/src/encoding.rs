@@ -1,4 +1,4 @@
-//! Versions as bytes: in records, in messages, and as the context that a client carries from a read to a put.
+//! The encoding of versions: in records, in messages, and in a client's context.
 //!
 //! One byte of format version, then postcard. The encoding is canonical (vectors are ordered maps, siblings are
 //! sorted), so equal states have equal bytes and equal digests.
@@ -10,36 +10,36 @@ use serde::de::DeserializeOwned;
 
 use crate::state::KeyState;
 
-/// The newest format of an encoded [`KeyState`].
+/// The latest format of an encoded [`KeyState`].
 const STATE_FORMAT: u8 = 1;
 
 /// Why bytes are not a key state or a context.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DecodeError {
-    /// There are no bytes at all.
-    #[error("{what} of no bytes")]
+    /// There are no bytes.
+    #[error("{what} without bytes")]
     Empty {
-        /// What they should have been.
+        /// The expected kind.
         what: &'static str,
     },
-    /// Written by a newer program, or not by this one at all.
+    /// Written by a later version, or not by this program.
     #[error("{what} in format {found}, but this program knows formats up to {newest}")]
     UnknownFormat {
-        /// What they should have been.
+        /// The expected kind.
         what: &'static str,
         /// The first byte.
         found: u8,
-        /// The newest format known.
+        /// The latest known format.
         newest: u8,
     },
-    /// The format is known, but its rules are broken.
+    /// The format is known, but the content is malformed.
     #[error("malformed {what} of {size} bytes: {reason}")]
     Malformed {
-        /// What they should have been.
+        /// The expected kind.
         what: &'static str,
-        /// How many bytes.
+        /// The number of bytes.
         size: usize,
-        /// What is wrong with them.
+        /// The reason.
         reason: String,
     },
 }
@@ -52,26 +52,26 @@ impl From<DecodeError> for Error {
 }
 
 impl KeyState {
-    /// The state as bytes, for storage and messages.
+    /// Encodes the state, for storage and messages.
     pub fn encode(&self) -> Bytes {
         encode(STATE_FORMAT, self, self.encoded_size())
     }
 
-    /// The state that [`KeyState::encode`] made these bytes of.
+    /// Decodes a state.
     ///
     /// # Errors
-    /// [`DecodeError`], also for states that break an invariant.
+    /// [`DecodeError`], also for states that violate an invariant.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decode("key state", STATE_FORMAT, bytes)
     }
 
-    /// The bytes that [`KeyState::encode`] returns, counted without making them.
+    /// The size of the encoding, without allocating it.
     pub fn encoded_size(&self) -> usize {
         let size = postcard::serialize_with_flavor(self, postcard::ser_flavors::Size::default());
         1 + size.expect("counting bytes cannot fail")
     }
 
-    /// A hash of the encoding (xxh3): equal states have equal digests, so replicas compare states by sending these.
+    /// A hash of the encoding (xxh3): equal states have equal digests, so replicas compare states by digest.
     pub fn digest(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.encode())
     }
@@ -100,7 +100,7 @@ pub(super) fn decode<T: DeserializeOwned>(
     }
     let (value, rest) = postcard::take_from_bytes(body).map_err(|error| malformed(error.to_string()))?;
     if !rest.is_empty() {
-        return Err(malformed(format!("{} bytes follow its end", rest.len())));
+        return Err(malformed(format!("{} bytes follow the end", rest.len())));
     }
     Ok(value)
 }

@@ -1,5 +1,5 @@
-//! Random histories of replicas and clients, compared with causal histories: the definition that version vectors are
-//! a compression of. The oracle remembers, for each write, the whole set of writes that it had seen.
+//! Random histories of replicas and clients, compared with causal histories: the definition that version
+//! vectors compress. The oracle records, for each write, the whole set of writes that it had seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,13 +17,13 @@ type Dots = BTreeSet<Dot>;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A put through a replica, with the last context that the client has read, or without.
+    /// A put through a replica, with the client's last context, or without.
     Put {
         at: usize,
         context_of: Option<usize>,
         delete: bool,
     },
-    /// A client reads one replica and keeps the context.
+    /// A client reads one replica and stores the context.
     Read { at: usize, client: usize },
     /// A client reads the merged states of two replicas, as a quorum read does.
     ReadTwo {
@@ -35,11 +35,11 @@ enum Step {
     Send { from: usize, to: usize },
     /// A replica coordinates writes of other keys.
     Elsewhere { at: usize, count: u64 },
-    /// What a replica has becomes durable.
+    /// A replica's state becomes durable.
     Sync { at: usize },
-    /// A replica crashes, and comes back with what was durable, under a new replica id. Others may have the rest.
+    /// A replica crashes, and recovers its durable state, under a new replica id. Others may have the rest.
     Crash { at: usize },
-    /// A replica loses its data directory and comes back empty, under a new replica id.
+    /// A replica loses its data directory and restarts empty, under a new replica id.
     Replace { at: usize },
 }
 
@@ -69,7 +69,7 @@ struct System {
     ids: u64,
 }
 
-/// What each replica and each client has seen, and what each write had seen.
+/// The writes seen by each replica and each client, and by each write.
 #[derive(Default)]
 struct Oracle {
     seen: Vec<Dots>,
@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn replicas_know_what_their_causal_histories_say(steps in vec(step(), 1..60)) {
+    fn replicas_agree_with_their_causal_histories(steps in vec(step(), 1..60)) {
         play(&steps);
     }
 
@@ -223,7 +223,7 @@ proptest! {
         again: bool,
     ) {
         let (mut system, mut oracle) = play(&steps);
-        // Sent all at once and received in any order, some of them twice: each carries the state of its sending.
+        // Sent all at once, received in any order and partly twice: each has the state at its sending.
         let sent: Vec<KeyState> = system.states.clone();
         for (from, to) in order.iter().chain(order.iter().take(if again { REPLICAS } else { 0 })) {
             system.states[*to] = system.states[*to].merge(&sent[*from]);

@@ -1,4 +1,4 @@
-//! Laws that hold for all states, whether or not a history of puts leads to them.
+//! Properties of all states, whether or not a history of puts leads to them.
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -89,18 +89,18 @@ proptest! {
     }
 
     #[test]
-    fn an_empty_state_adds_nothing(a in state()) {
+    fn an_empty_state_is_neutral(a in state()) {
         prop_assert_eq!(&a.merge(&KeyState::default()), &a);
     }
 
     #[test]
-    fn includes_says_whether_a_merge_would_change_anything(a in state(), b in state()) {
+    fn includes_is_false_exactly_when_a_merge_changes_the_state(a in state(), b in state()) {
         prop_assert_eq!(a.includes(&b), a.merge(&b) == a);
         prop_assert!(a.merge(&b).includes(&a));
     }
 
     #[test]
-    fn a_merge_keeps_what_is_not_known_to_be_replaced(a in state(), b in state()) {
+    fn a_merge_keeps_siblings_that_were_not_replaced(a in state(), b in state()) {
         let merged = a.merge(&b);
         for (own, others) in [(&a, &b), (&b, &a)] {
             for sibling in own.siblings() {
@@ -116,7 +116,7 @@ proptest! {
         let put = put(&a, dot, Some(a.clock()));
         prop_assert_eq!(put.siblings().len(), 1);
         prop_assert_eq!(put.siblings()[0].dot, dot);
-        prop_assert!(put.includes(&a), "nothing of the old state comes back");
+        prop_assert!(put.includes(&a), "no old sibling returns");
     }
 
     #[test]
@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn a_put_replaces_what_its_context_covers_and_nothing_else(a in state(), context in vector(), dot in new_dot()) {
+    fn a_put_replaces_exactly_the_siblings_that_its_context_covers(a in state(), context in vector(), dot in new_dot()) {
         let put = put(&a, dot, Some(&context));
         for sibling in a.siblings() {
             prop_assert_eq!(put.sibling(sibling.dot).is_some(), !context.contains(sibling.dot), "{:?}", sibling);
@@ -135,8 +135,8 @@ proptest! {
     }
 
     #[test]
-    fn a_value_that_the_context_covers_does_not_come_back(a in state(), b in state(), dot in new_dot()) {
-        // The reader saw a; the coordinator knows only b, and learns of a later.
+    fn a_value_that_the_context_covers_does_not_return(a in state(), b in state(), dot in new_dot()) {
+        // The reader saw a; the coordinator knows only b, and receives a later.
         let merged = put(&b, dot, Some(a.clock())).merge(&a);
         for sibling in a.siblings() {
             prop_assert_eq!(merged.sibling(sibling.dot), None, "{:?}", sibling);
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn a_dot_that_was_seen_is_refused(a in state(), context in vector(), node in 1..4u16, counter in 1..6u64) {
+    fn a_dot_that_was_seen_is_rejected(a in state(), context in vector(), node in 1..4u16, counter in 1..6u64) {
         let dot = Dot { replica: replica(node), counter };
         let new = sibling(dot, false);
         let put = a.put(dot, new.value, new.timestamp, new.write_id, Some(&context));
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bytes_are_refused_or_are_a_sound_state(
+    fn damaged_bytes_are_rejected_or_a_valid_state(
         a in state(),
         at: prop::sample::Index,
         byte: u8,

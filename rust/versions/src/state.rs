@@ -1,4 +1,4 @@
-//! What a replica stores under a key.
+//! The state of a key on a replica.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::vector::{Dot, VersionVector};
 
-/// One write as the client that asked for it numbered it. A retry carries the id of the first attempt.
+/// A write's id, assigned by its client. A retry has the id of the first attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WriteId {
     /// Random, drawn by the client when it connects.
@@ -25,14 +25,14 @@ pub struct Sibling {
     pub dot: Dot,
     /// The value; `None` for a delete (a tombstone).
     pub value: Option<Bytes>,
-    /// When its coordinator took it, for last-write-wins and for people.
+    /// When its coordinator received it, for last-write-wins and for display.
     pub timestamp: Timestamp,
-    /// The client's number of the write.
+    /// The client's id of the write.
     pub write_id: WriteId,
 }
 
 impl Sibling {
-    /// Whether it stands for a delete.
+    /// Whether it is a tombstone.
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
     }
@@ -40,8 +40,8 @@ impl Sibling {
 
 /// A put whose dot the key has already seen.
 ///
-/// Replicas give each write a new dot, so either the context was not read from this key (a client made it up, and the
-/// counters in it run ahead of what the replica has issued), or two replicas share one identity.
+/// Replicas give each write a new dot, so either the context was not read from this key (a client made it up,
+/// and its counters are ahead of what the replica has issued), or two replicas share one identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "the new version {dot:?} is not new: the key or the put's context already covers {dot_replica} up to {seen}; \
@@ -49,9 +49,9 @@ impl Sibling {
     dot_replica = dot.replica
 )]
 pub struct DotCovered {
-    /// The dot that was to be added.
+    /// The dot of the put.
     pub dot: Dot,
-    /// How far the stored state, or the context, has already seen the dot's replica.
+    /// The replica's counter in the stored state, or in the context.
     pub seen: u64,
 }
 
@@ -63,8 +63,8 @@ impl From<DotCovered> for Error {
 
 /// A key's siblings and the clock that covers them. [`KeyState::default`] is a key that was never written.
 ///
-/// Invariants, asserted after each change and checked on whatever is decoded: siblings stand in the order of their
-/// dots, no two share a dot, and the clock covers them all.
+/// Invariants, asserted after each change and checked when decoded: siblings are in the order of their dots,
+/// no two share a dot, and the clock covers them all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedState")]
 pub struct KeyState {
@@ -72,7 +72,7 @@ pub struct KeyState {
     siblings: Vec<Sibling>,
 }
 
-/// A key state off a disk or a wire.
+/// A key state from a disk or a message.
 #[derive(Deserialize)]
 struct UncheckedState {
     clock: VersionVector,
@@ -98,12 +98,12 @@ impl KeyState {
         &self.clock
     }
 
-    /// The values that no other has replaced, tombstones too, in the order of their dots.
+    /// The values that no other write has replaced, including tombstones, in the order of their dots.
     pub fn siblings(&self) -> &[Sibling] {
         &self.siblings
     }
 
-    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    /// Approximate size in memory beyond the value itself; at least the size on the wire.
     pub fn size(&self) -> usize {
         let values = self.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
         values.map(Bytes::len).sum::<usize>() + size_of_val(&self.siblings[..]) + self.clock.size()
@@ -116,11 +116,12 @@ impl KeyState {
 
     /// The state after a write with a new dot.
     ///
-    /// With a context, the write replaces the siblings that the context covers and stands beside the others. Without
-    /// one, it replaces all siblings of this state. A `value` of `None` deletes.
+    /// With a context, the write replaces the siblings that the context covers and coexists with the others.
+    /// Without one, it replaces all siblings of this state. A `value` of `None` deletes.
     ///
     /// # Errors
-    /// [`DotCovered`], if this state or the context has already seen the dot: the write would be taken for a replaced one.
+    /// [`DotCovered`], if this state or the context has already seen the dot: the write would count as
+    /// replaced.
     pub fn put(
         &self,
         dot: Dot,
@@ -164,7 +165,8 @@ impl KeyState {
                 if !others.clock.contains(sibling.dot) {
                     siblings.insert(sibling.dot, sibling);
                 } else if let Some(twin) = others.sibling(sibling.dot) {
-                    // Twins are equal as long as dots never repeat. Should they ever, all replicas choose alike.
+                    // Twins are equal as long as dots never repeat. If they ever did, all replicas choose
+                    // alike.
                     siblings.insert(sibling.dot, sibling.max(twin));
                 }
             }
@@ -193,16 +195,16 @@ impl KeyState {
             .map(|index| &self.siblings[index])
     }
 
-    /// The sibling that a client's write left here: the answer to a retry of it, whichever replica gave it its dot.
+    /// The sibling of a client's write: the answer to a retry, whichever replica gave it its dot.
     pub fn find_write(&self, write_id: WriteId) -> Option<&Sibling> {
         self.siblings.iter().find(|sibling| sibling.write_id == write_id)
     }
 
-    /// The siblings that a reader is shown: no tombstones, and one of those that come from the same write of a client
-    /// (retried through another coordinator), the first in the order of dots.
+    /// The siblings returned to readers: no tombstones, and only the first, in the order of dots, of those
+    /// from the same write of a client (retried through another coordinator).
     ///
-    /// Such twins are kept in the state, since dropping one in a merge would make the result depend on the order of
-    /// merges; the reader's context covers both.
+    /// Such twins stay in the state, since dropping one in a merge would make the result depend on the order
+    /// of merges; the reader's context covers both.
     pub fn live(&self) -> impl Iterator<Item = &Sibling> {
         let mut writes = BTreeSet::new();
         self.siblings
@@ -220,19 +222,19 @@ impl KeyState {
         !self.is_empty() && self.siblings.iter().all(Sibling::is_tombstone)
     }
 
-    /// The last write by timestamp, ties broken by replica id: what last-write-wins keeps. May be a tombstone.
+    /// The last write by timestamp, ties broken by replica id: the last-write-wins value. May be a tombstone.
     pub fn latest(&self) -> Option<&Sibling> {
         self.siblings
             .iter()
             .max_by_key(|sibling| (sibling.timestamp, sibling.dot))
     }
 
-    /// For people: the clock by node name. See [`VersionVector::readable`].
+    /// The clock by node name, for display. See [`VersionVector::readable`].
     pub fn readable(&self) -> BTreeMap<String, u64> {
         self.clock.readable()
     }
 
-    /// Any state, for tests of laws that hold for all of them.
+    /// Any state, for tests of properties of all states.
     #[cfg(test)]
     pub(super) fn from_parts(clock: VersionVector, siblings: Vec<Sibling>) -> Self {
         KeyState { clock, siblings }.checked()
@@ -257,7 +259,7 @@ impl KeyState {
 
     fn checked(self) -> Self {
         let check = self.check();
-        assert!(check.is_ok(), "broken key state: {check:?} in {self:?}");
+        assert!(check.is_ok(), "invalid key state: {check:?} in {self:?}");
         self
     }
 }

@@ -66,7 +66,7 @@ fn concurrent_puts_through_two_replicas_survive_until_a_put_that_saw_both() {
 }
 
 #[test]
-fn a_retried_write_that_two_replicas_took_is_shown_once() {
+fn a_retried_write_that_two_replicas_accepted_is_returned_once() {
     let write_id = WriteId {
         client: 7,
         sequence: 1,
@@ -105,7 +105,7 @@ fn the_latest_is_decided_by_time_then_replica() {
     assert_eq!(merged.latest().unwrap().dot, dot(2, 1));
     let merged = merged.merge(&at(dot(3, 1), None, 6));
     assert!(merged.latest().unwrap().is_tombstone());
-    assert!(!merged.is_deleted(), "values stand beside the tombstone");
+    assert!(!merged.is_deleted(), "values coexist with the tombstone");
     assert_eq!(KeyState::default().latest(), None);
 }
 
@@ -159,7 +159,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes on disks and wires. A change of them needs a new format number and a decoder of the old one.
+/// The bytes on disks and in messages. A change needs a new format number and a decoder of the old one.
 #[test]
 fn golden_bytes() {
     let left = put(&KeyState::default(), dot(1, 1), "a", None);
@@ -199,7 +199,7 @@ fn golden_bytes() {
 }
 
 #[test]
-fn bytes_that_are_no_state_are_refused_with_a_reason() {
+fn bytes_that_are_not_a_state_are_rejected_with_a_reason() {
     let refused = |bytes: &[u8]| KeyState::decode(bytes).unwrap_err();
     assert_eq!(refused(b""), DecodeError::Empty { what: "key state" });
     assert!(refused(&[2, 0, 0]).to_string().contains("format 2"));

@@ -1,4 +1,4 @@
-//! Plays `tests/transcripts`: one key, a few replicas, and clients who keep the contexts they read.
+//! Runs `tests/transcripts` (golden scripts): one key, a few replicas, and clients that store their contexts.
 //!
 //! A state is shown as `{clock} value@dot`; time is a count of the puts unless `at` gives it.
 
@@ -13,7 +13,7 @@ use quorate_testing::verbs;
 
 use crate::{Dot, DotCounter, KeyState, Sibling, VersionVector, WriteId};
 
-/// Small, so that transcripts reach its end.
+/// Small, so that transcripts exhaust a block.
 const BLOCK: u64 = 8;
 
 #[test]
@@ -33,7 +33,7 @@ struct Replica {
     counter: DotCounter,
     durable_state: KeyState,
     durable_mark: u64,
-    /// How many replica ids it has had.
+    /// The number of its replica ids so far.
     ids: u64,
 }
 
@@ -49,7 +49,7 @@ impl Replica {
         }
     }
 
-    /// Restarts from what is durable, with this id and mark.
+    /// Restarts from its durable state, with this id and mark.
     fn recover(&mut self, replica: ReplicaId, mark: u64) -> String {
         self.counter = DotCounter::recover(replica, mark, BLOCK);
         self.durable_mark = mark;
@@ -57,7 +57,7 @@ impl Replica {
         format!("recovered {}, dots of {replica} above {mark}", show(&self.state))
     }
 
-    /// What it has becomes durable, or does not yet.
+    /// Makes its state durable, or not.
     fn sync(&mut self, durable: bool) {
         if durable {
             self.durable_state = self.state.clone();
@@ -90,7 +90,7 @@ impl World {
             Some(client) => Some(
                 self.contexts
                     .get(client)
-                    .ok_or("nobody of that name has read")?
+                    .ok_or("no client of that name has read")?
                     .clone(),
             ),
             None => None,
@@ -139,7 +139,7 @@ impl Script for World {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "put" "VALUE [context=CLIENT] [write=N] [at=TIME]" "coordinates a put, here and nowhere else" |world, call| {
+            "put" "VALUE [context=CLIENT] [write=N] [at=TIME]" "coordinates a put on this replica only" |world, call| {
                 let value = Bytes::copy_from_slice(call.required("a value")?.as_bytes());
                 world.put(Some(value), true, call)
             };
@@ -148,7 +148,7 @@ impl Script for World {
                 world.put(Some(value), false, call)
             };
             "delete" "[context=CLIENT] [write=N] [at=TIME]" "likewise" |world, call| world.put(None, true, call);
-            "read" "[as=CLIENT]" "show the values; CLIENT keeps the context" |world, call| {
+            "read" "[as=CLIENT]" "show the values; CLIENT stores the context" |world, call| {
                 let state = world.client(call)?.1.state.clone();
                 if let Some(client) = call.key("as") {
                     world.contexts.insert(client.to_owned(), state.clock().clone());
@@ -163,11 +163,11 @@ impl Script for World {
                 let dots: Vec<String> = (0..count).map(|_| replica.issue().to_string()).collect();
                 Ok(dots.join(" "))
             };
-            "sync" "" "what it has becomes durable, as after each other put and what was sent" |world, call| {
+            "sync" "" "its state becomes durable, as after each other put and each received state" |world, call| {
                 world.client(call)?.1.sync(true);
                 Ok(String::new())
             };
-            "crash" "" "restarts from what is durable, under a new replica id" |world, call| {
+            "crash" "" "restarts from its durable state, under a new replica id" |world, call| {
                 let (node, replica) = world.client(call)?;
                 replica.ids += 1;
                 Ok(replica.recover(ReplicaId::new(node, 0xd000 + replica.ids), 0))
@@ -177,11 +177,11 @@ impl Script for World {
                 *replica = Replica::new(node, replica.ids + 1);
                 Ok(format!("now {}", replica.counter.replica()))
             };
-            "crash-keep-id" "" "the bug: restarts under the old id, above the counters that it may have used" |world, call| {
+            "crash-keep-id" "" "the bug: restarts under the old id, above the counters that it may have issued" |world, call| {
                 let (_, replica) = world.client(call)?;
                 Ok(replica.recover(replica.counter.replica(), replica.durable_mark))
             };
-            "crash-restart-counter" "" "the bug: restarts under the old id and forgets which counters it has used" |world, call| {
+            "crash-restart-counter" "" "the bug: restarts under the old id and restarts the counter" |world, call| {
                 let (_, replica) = world.client(call)?;
                 Ok(replica.recover(replica.counter.replica(), 0))
             };
@@ -196,7 +196,7 @@ fn send(world: &mut World, call: &mut Call<'_>) -> Outcome {
         let peer: NodeId = peer.parse()?;
         let receiver = world.replica(peer);
         let news = if receiver.state.includes(&state) {
-            "no news"
+            "no change"
         } else {
             "merged"
         };

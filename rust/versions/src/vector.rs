@@ -1,4 +1,4 @@
-//! Dots, and the sets of dots that version vectors stand for.
+//! Dots, and version vectors: sets of dots.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One write: the `counter`th of the replica that coordinated it. Counters start at 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {
-    /// Who coordinated the write, and since when it has forgotten nothing.
+    /// The coordinating replica.
     pub replica: ReplicaId,
     /// Its number there, over all keys. Never repeats.
     pub counter: u64,
@@ -71,12 +71,12 @@ impl VersionVector {
         self.counters.is_empty()
     }
 
-    /// How many replicas it names.
+    /// The number of replicas in it.
     pub fn len(&self) -> usize {
         self.counters.len()
     }
 
-    /// About how many bytes it takes in memory; no fewer than on the wire.
+    /// Approximate size in memory; at least the size on the wire.
     pub fn size(&self) -> usize {
         self.counters.len() * 2 * size_of::<Dot>()
     }
@@ -130,8 +130,8 @@ impl VersionVector {
             .map(|(&replica, &counter)| Dot { replica, counter })
     }
 
-    /// For people: counters by node name (`n1`), or by replica (`n1#00000000abcd`) for a node that appears more than
-    /// once, because it has crashed or its data directory was replaced.
+    /// For display: counters by node name (`n1`), or by replica (`n1#00000000abcd`) for a node that appears
+    /// more than once, because it crashed or its data directory was replaced.
     pub fn readable(&self) -> BTreeMap<String, u64> {
         let mut ids: BTreeMap<NodeId, usize> = BTreeMap::new();
         for replica in self.counters.keys() {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Server, Verdict};
 
-/// Who has led in each term.
+/// The leader of each term.
 pub trait Leaders<N> {
-    /// The first that was seen to lead in this term: this one, if none was.
+    /// The first observed leader of this term: this one, if there was none.
     fn first(&mut self, term: u64, node: N) -> N;
 }
 
@@ -23,7 +23,7 @@ impl<N: Copy, const K: usize> Leaders<N> for [Option<N>; K] {
     }
 }
 
-/// Holds a leader to it.
+/// Checks a leader.
 ///
 /// # Errors
 /// Another server has led in its term.

@@ -1,4 +1,4 @@
-//! A leader never changes its log but by adding to it. (Section 5.3.)
+//! A leader only appends to its log. (Section 5.3.)
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ fn changed(node: impl std::fmt::Display, term: u64, index: u64) -> Verdict {
 /// Compares a server before and after a step.
 ///
 /// # Errors
-/// It led throughout, and its log is not what it was with more behind.
+/// It led throughout, and its new log is not an extension of the old one.
 pub fn leader_append_only<S: Server>(before: &S, after: &S) -> Verdict {
     let still = before.leads() && after.leads() && before.term() == after.term();
     let compared = before.base().max(after.base()) + 1..=before.last();
@@ -24,7 +24,7 @@ pub fn leader_append_only<S: Server>(before: &S, after: &S) -> Verdict {
     }
 }
 
-/// The logs of leaders as they were seen.
+/// The observed logs of leaders.
 #[derive(Clone, Debug, Default)]
 pub struct LeaderAppendOnly {
     /// By the leader's term: the terms of its entries.
@@ -32,12 +32,12 @@ pub struct LeaderAppendOnly {
 }
 
 impl LeaderAppendOnly {
-    /// The last entry that was seen of a leader is still there, or a snapshot stands for it. (Log matching says the same of
-    /// those before it.)
+    /// The last observed entry of a leader is still in its log, or compacted. (Log matching covers the
+    /// entries before it.)
     ///
     /// # Errors
     /// It is not.
-    pub fn look<S: Server>(&mut self, leader: &S) -> Verdict {
+    pub fn check<S: Server>(&mut self, leader: &S) -> Verdict {
         let led = self.led.entry(leader.term()).or_default();
         let known = led.last_key_value().map(|(index, term)| (*index, *term));
         if let Some((index, term)) = known
@@ -52,11 +52,11 @@ impl LeaderAppendOnly {
         Ok(())
     }
 
-    /// All entries that were seen of a leader are still there.
+    /// All observed entries of a leader are still in its log.
     ///
     /// # Errors
     /// One is not.
-    pub fn look_closely<S: Server>(&self, leader: &S) -> Verdict {
+    pub fn check_thoroughly<S: Server>(&self, leader: &S) -> Verdict {
         let Some(led) = self.led.get(&leader.term()) else {
             return Ok(());
         };

@@ -1,11 +1,11 @@
-//! What was committed is in the log of every later leader. (Section 5.4.)
+//! Committed entries are in the log of every later leader. (Section 5.4.)
 
 use super::{Committed, Server, Verdict};
 
-/// Holds a leader to it. One that was elected while a later leader was at work already need not have that one's entries.
+/// Checks a leader. If a later leader was active when it was elected, it need not have that one's entries.
 ///
 /// # Errors
-/// It does not have an entry that was committed in an earlier term.
+/// It lacks an entry that was committed in an earlier term.
 pub fn leader_completeness<S: Server>(leader: &S, committed: &impl Committed<S::Entry>) -> Verdict {
     for commit in committed.commits(leader.base() + 1) {
         if leader.term() > commit.committed_in && leader.term_at(commit.index) != Some(commit.term) {

@@ -1,4 +1,4 @@
-//! Logs that have an entry in common, the same index with the same term, are the same up to there. (Section 5.3.)
+//! Logs that share an entry, the same index with the same term, are equal up to there. (Section 5.3.)
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,7 +8,7 @@ use super::{Server, Verdict};
 /// Compares the logs of all servers, entry by entry.
 ///
 /// # Errors
-/// Two logs have an entry in common and differ before it.
+/// Two logs share an entry and differ before it.
 pub fn log_matching<S: Server>(servers: &[S]) -> Verdict {
     for (place, one) in servers.iter().enumerate() {
         for other in &servers[place + 1..] {
@@ -18,7 +18,7 @@ pub fn log_matching<S: Server>(servers: &[S]) -> Verdict {
                 same |= one.term_at(index) == other.term_at(index);
                 if same && one.entry(index) != other.entry(index) {
                     return Err(format!(
-                        "log matching: {} and {} differ at {index}, before an entry that they have in common",
+                        "log matching: {} and {} differ at {index}, before an entry that they share",
                         one.node(),
                         other.node()
                     ));
@@ -29,9 +29,9 @@ pub fn log_matching<S: Server>(servers: &[S]) -> Verdict {
     Ok(())
 }
 
-/// Every entry that ever stood in a log of the group, by index and term, with the term of the one before it.
+/// Every entry that was ever in a log of the group, by index and term, with the term of the one before it.
 ///
-/// By induction it is enough that an index and a term name one entry and the one before it.
+/// By induction it suffices that an index and a term identify one entry and its predecessor.
 #[derive(Clone, Debug)]
 pub struct LogMatching<E> {
     seen: BTreeMap<(u64, u64), (E, Option<u64>)>,
@@ -46,11 +46,12 @@ impl<E> Default for LogMatching<E> {
 }
 
 impl<E: Clone + PartialEq + Debug> LogMatching<E> {
-    /// From the end of a log to the first entry that is known: what is before that was compared when it became known.
+    /// Checks from the end of a log to the first known entry: earlier ones were compared when that became
+    /// known.
     ///
     /// # Errors
-    /// An entry is not what it was elsewhere, or stands behind another one.
-    pub fn look(&mut self, server: &impl Server<Entry = E>) -> Verdict {
+    /// An entry differs from another server's, or has another predecessor.
+    pub fn check(&mut self, server: &impl Server<Entry = E>) -> Verdict {
         let mut index = server.last();
         while let (Some(entry), Some(term)) = (server.entry(index), server.term_at(index)) {
             let before = server.term_at(index - 1);
@@ -61,7 +62,7 @@ impl<E: Clone + PartialEq + Debug> LogMatching<E> {
                 Some((known, previous)) if known == entry && *previous == before => return Ok(()),
                 Some((known, previous)) => {
                     return Err(format!(
-                        "log matching: {} has {entry:?} behind {before:?}, elsewhere there is {known:?} behind {previous:?}",
+                        "log matching: {} has {entry:?} after {before:?}, another server has {known:?} after {previous:?}",
                         server.node()
                     ));
                 }

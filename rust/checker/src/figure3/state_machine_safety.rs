@@ -1,34 +1,34 @@
-//! No two servers take different entries for committed at the same index. (Section 5.4.3.)
+//! No two servers consider different entries committed at the same index. (Section 5.4.3.)
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
 use super::{Server, Verdict};
 
-/// That an entry is committed.
+/// A committed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Its index.
     pub index: u64,
-    /// Its own term.
+    /// Its term.
     pub term: u64,
-    /// In which term it was committed, or an earlier one: the lowest term of a server that knew of it.
+    /// The term in which it was committed, or an earlier one: the lowest term of a server that knew of it.
     pub committed_in: u64,
 }
 
-/// What was committed in a group.
+/// The committed entries of a group.
 pub trait Committed<E> {
-    /// A server takes this entry for committed. The one that another does at this index, if that is another entry.
+    /// A server considers this entry committed. Returns another server's entry at this index, if it differs.
     fn note(&mut self, commit: Commit, entry: &E) -> Option<String>;
 
     /// The commits from an index on.
     fn commits(&self, from: u64) -> impl Iterator<Item = Commit>;
 }
 
-/// Compares what a server takes for committed from an index on.
+/// Compares what a server considers committed from an index on.
 ///
 /// # Errors
-/// Another server takes another entry for committed.
+/// Another server considers another entry committed.
 pub fn state_machine_safety<S: Server>(
     server: &S,
     from: u64,
@@ -53,11 +53,11 @@ pub fn state_machine_safety<S: Server>(
     Ok(())
 }
 
-/// Everything that was committed.
+/// All committed entries.
 #[derive(Clone, Debug)]
 pub struct Commits<N, E> {
     entries: BTreeMap<u64, (Commit, E)>,
-    /// How far each server's word was compared.
+    /// The index up to which each server was compared.
     compared: BTreeMap<N, u64>,
 }
 
@@ -71,7 +71,7 @@ impl<N, E> Default for Commits<N, E> {
 }
 
 impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Commits<N, E> {
-    /// The last entry that is committed; 0 before there is one.
+    /// The last committed entry; 0 before the first.
     pub fn last(&self) -> u64 {
         self.entries.last_key_value().map_or(0, |(index, _)| *index)
     }
@@ -81,21 +81,21 @@ impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Commits<N, E> {
         self.entries.get(&index).map(|(_, entry)| entry)
     }
 
-    /// The committed entries, in their order.
+    /// The committed entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = &E> {
         self.entries.values().map(|(_, entry)| entry)
     }
 
-    /// A server starts: its word is compared anew.
+    /// A server starts: its commits are compared again.
     pub fn restarted(&mut self, node: N) {
         self.compared.remove(&node);
     }
 
-    /// Compares what a server takes for committed since it was last looked at.
+    /// Compares what a server considers committed since the last check.
     ///
     /// # Errors
-    /// Another server takes another entry for committed.
-    pub fn look(&mut self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
+    /// Another server considers another entry committed.
+    pub fn check(&mut self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
         let from = self.compared.get(&server.node()).map_or(1, |index| index + 1);
         state_machine_safety(server, from, self)?;
         let compared = server.commit().min(server.last());
@@ -103,11 +103,11 @@ impl<N: Copy + Ord + Display, E: Clone + PartialEq + Debug> Commits<N, E> {
         Ok(())
     }
 
-    /// Compares all that a server takes for committed: what it has compared before it may have replaced.
+    /// Compares everything that a server considers committed: it may have replaced compared entries.
     ///
     /// # Errors
-    /// It takes another entry for committed than was committed.
-    pub fn look_closely(&self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
+    /// An entry differs from the committed one.
+    pub fn check_thoroughly(&self, server: &impl Server<Node = N, Entry = E>) -> Verdict {
         for index in server.base() + 1..=server.commit().min(server.last()) {
             if let (Some(known), Some(entry)) = (self.entry(index), server.entry(index))
                 && known != entry

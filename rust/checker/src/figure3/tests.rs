@@ -1,4 +1,4 @@
-//! Each property against servers that keep it, and against ones that break it and nothing else.
+//! Each property against servers that satisfy it, and against servers that violate only it.
 
 use super::*;
 
@@ -68,26 +68,26 @@ fn committed(mut server: Plain, commit: u64) -> Plain {
     server
 }
 
-/// A log whose first entry is gone.
+/// A log whose first entry is compacted.
 fn compacted(mut server: Plain) -> Plain {
     server.base += 1;
     server.base_term = server.entries.remove(0).0;
     server
 }
 
-/// What looking at these servers, one after the other, comes to.
-fn look(servers: &[Plain]) -> Verdict {
+/// The result of checking these servers one after the other.
+fn check(servers: &[Plain]) -> Verdict {
     let mut figure3 = Figure3::default();
-    servers.iter().try_for_each(|server| figure3.look(server))
+    servers.iter().try_for_each(|server| figure3.check(server))
 }
 
-/// The same, and then all of them closely.
-fn look_closely(servers: &[Plain]) -> Verdict {
+/// The same, followed by a thorough check of all.
+fn check_thoroughly(servers: &[Plain]) -> Verdict {
     let mut figure3 = Figure3::default();
     for server in servers {
-        figure3.look(server)?;
+        figure3.check(server)?;
     }
-    figure3.look_closely(servers)
+    figure3.check_thoroughly(servers)
 }
 
 fn breaks(verdict: Verdict, property: &str) {
@@ -98,7 +98,7 @@ fn breaks(verdict: Verdict, property: &str) {
 const ABC: [(u64, char); 3] = [(1, 'a'), (1, 'b'), (2, 'c')];
 
 #[test]
-fn what_keeps_them_keeps_them() {
+fn valid_histories_satisfy_all_properties() {
     let story = [
         leader(1, 1, &ABC[..2]),
         committed(leader(1, 1, &ABC[..2]), 1),
@@ -107,29 +107,29 @@ fn what_keeps_them_keeps_them() {
         compacted(committed(leader(2, 2, &[(1, 'a'), (2, 'x'), (2, 'y')]), 3)),
         server(1, 2, &[(1, 'a'), (2, 'x')]),
     ];
-    assert_eq!(look(&story), Ok(()));
-    assert_eq!(look_closely(&story[4..]), Ok(()));
+    assert_eq!(check(&story), Ok(()));
+    assert_eq!(check_thoroughly(&story[4..]), Ok(()));
 }
 
 #[test]
-fn two_leaders_of_a_term_are_noticed() {
-    breaks(look(&[leader(1, 1, &[]), leader(2, 1, &[])]), "election safety");
+fn two_leaders_of_a_term_are_detected() {
+    breaks(check(&[leader(1, 1, &[]), leader(2, 1, &[])]), "election safety");
     let mut few = [None; 4];
     assert_eq!(election_safety(&leader(1, 3, &[]), &mut few), Ok(()));
     breaks(election_safety(&leader(2, 3, &[]), &mut few), "election safety");
 }
 
 #[test]
-fn a_leader_that_changes_its_log_is_noticed() {
+fn a_leader_that_changes_its_log_is_detected() {
     let shorter = [leader(1, 2, &ABC), leader(1, 2, &ABC[..2])];
-    breaks(look(&shorter), "leader append-only");
+    breaks(check(&shorter), "leader append-only");
     breaks(leader_append_only(&shorter[0], &shorter[1]), "leader append-only");
-    // Its last entry is the same. Nobody else has what it had, so that log matching does not tell.
+    // Its last entry is the same. No other server has its former entries, so log matching does not detect it.
     let changed = leader(1, 2, &[(1, 'a'), (2, 'z'), (2, 'c')]);
     let mut append_only = LeaderAppendOnly::default();
-    assert_eq!(append_only.look(&leader(1, 2, &ABC)), Ok(()));
-    assert_eq!(append_only.look(&changed), Ok(()));
-    breaks(append_only.look_closely(&changed), "leader append-only");
+    assert_eq!(append_only.check(&leader(1, 2, &ABC)), Ok(()));
+    assert_eq!(append_only.check(&changed), Ok(()));
+    breaks(append_only.check_thoroughly(&changed), "leader append-only");
     breaks(
         leader_append_only(&leader(1, 2, &ABC), &changed),
         "leader append-only",
@@ -141,66 +141,66 @@ fn a_leader_that_changes_its_log_is_noticed() {
 }
 
 #[test]
-fn logs_that_differ_before_what_they_have_in_common_are_noticed() {
+fn logs_that_differ_before_a_shared_entry_are_detected() {
     let other = server(2, 2, &[(1, 'a'), (1, 'x'), (2, 'c')]);
     let both = [server(1, 2, &ABC), other];
     breaks(log_matching(&both), "log matching");
-    assert_eq!(look(&both), Ok(()), "only a close look finds it");
-    breaks(look_closely(&both), "log matching");
+    assert_eq!(check(&both), Ok(()), "only the thorough check detects it");
+    breaks(check_thoroughly(&both), "log matching");
     let another = [server(1, 2, &ABC), server(2, 2, &[(1, 'a'), (1, 'b'), (2, 'x')])];
-    breaks(look(&another), "log matching");
+    breaks(check(&another), "log matching");
     let behind_another = [server(1, 2, &ABC), server(2, 2, &[(1, 'a'), (2, 'b'), (2, 'c')])];
-    breaks(look(&behind_another), "log matching");
+    breaks(check(&behind_another), "log matching");
 }
 
 #[test]
-fn two_entries_committed_at_one_index_are_noticed() {
+fn two_entries_committed_at_one_index_are_detected() {
     let both = [
         committed(server(1, 2, &ABC), 3),
         committed(server(2, 3, &[(1, 'a'), (1, 'b'), (3, 'x')]), 3),
     ];
-    breaks(look(&both), "state machine safety");
+    breaks(check(&both), "state machine safety");
     let mut figure3 = Figure3::default();
-    assert_eq!(figure3.look(&both[0]), Ok(()));
+    assert_eq!(figure3.check(&both[0]), Ok(()));
     assert_eq!(figure3.commits().last(), 3);
-    // What was compared is not compared again, before the server starts anew.
+    // Compared entries are not compared again until the server restarts.
     let changed = committed(server(1, 3, &both[1].entries), 3);
-    assert_eq!(figure3.look(&changed), Ok(()));
+    assert_eq!(figure3.check(&changed), Ok(()));
     figure3.restarted(1);
-    breaks(figure3.look(&changed), "state machine safety");
+    breaks(figure3.check(&changed), "state machine safety");
 }
 
 #[test]
-fn a_leader_without_what_was_committed_before_is_noticed() {
+fn a_leader_without_a_committed_entry_is_detected() {
     let first = committed(leader(1, 2, &ABC), 2);
     breaks(
-        look(&[first.clone(), leader(2, 3, &ABC[..1])]),
+        check(&[first.clone(), leader(2, 3, &ABC[..1])]),
         "leader completeness",
     );
     let later = leader(2, 1, &ABC[..1]);
-    assert_eq!(look(&[first.clone(), later]), Ok(()), "of an earlier term");
-    // It is committed, in an earlier term, when the leader has been seen already.
+    assert_eq!(check(&[first.clone(), later]), Ok(()), "of an earlier term");
+    // It is committed in an earlier term, after the leader was checked.
     let found_out = [leader(2, 3, &ABC[..1]), first];
-    assert_eq!(look(&found_out), Ok(()));
-    breaks(look_closely(&found_out), "leader completeness");
+    assert_eq!(check(&found_out), Ok(()));
+    breaks(check_thoroughly(&found_out), "leader completeness");
 }
 
 #[test]
-fn a_committed_entry_that_is_replaced_is_noticed() {
+fn a_replaced_committed_entry_is_detected() {
     let mut figure3 = Figure3::default();
-    figure3.look(&committed(server(1, 1, &[(1, 'a')]), 1)).unwrap();
+    figure3.check(&committed(server(1, 1, &[(1, 'a')]), 1)).unwrap();
     let changed = committed(server(1, 2, &[(2, 'b')]), 1);
-    figure3.look(&changed).unwrap();
-    breaks(figure3.look_closely(&[changed]), "state machine safety");
+    figure3.check(&changed).unwrap();
+    breaks(figure3.check_thoroughly(&[changed]), "state machine safety");
 }
 
 #[test]
-fn a_committed_entry_that_comes_late_is_compared() {
+fn a_late_committed_entry_is_compared() {
     let mut figure3 = Figure3::default();
     figure3
-        .look(&committed(server(1, 1, &[(1, 'a'), (1, 'b')]), 2))
+        .check(&committed(server(1, 1, &[(1, 'a'), (1, 'b')]), 2))
         .unwrap();
-    figure3.look(&committed(server(2, 1, &[(1, 'a')]), 2)).unwrap();
+    figure3.check(&committed(server(2, 1, &[(1, 'a')]), 2)).unwrap();
     let other = committed(server(2, 2, &[(1, 'a'), (2, 'c')]), 2);
-    breaks(figure3.look(&other), "state machine safety");
+    breaks(figure3.check(&other), "state machine safety");
 }

@@ -220,7 +220,7 @@ impl Operation {
         match self.kind {
             Kind::Read => result,
             Kind::Idempotent | Kind::Write => {
-                result.map_err(|error| self.attempts.last_word(error, required))
+                result.map_err(|error| self.attempts.final_error(error, required))
             }
         }
     }

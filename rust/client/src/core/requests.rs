@@ -169,7 +169,7 @@ impl ClientCore {
             if let (Some(group), Ok(answer)) = (group, &response) {
                 self.learn_leader(group, answer);
             }
-            self.attempts_of(op).settled();
+            self.attempts_of(op).resolved();
             return self.complete(op, response, Some(connection), step);
         }
         // The other attempts were given up: their errors do not change what is known of them.
@@ -178,7 +178,7 @@ impl ClientCore {
             return;
         }
         if matches!(error, Error::SessionExpired(_)) {
-            self.attempts_of(op).declined();
+            self.attempts_of(op).rejected();
             if self.expired(op) {
                 return;
             }
@@ -266,7 +266,7 @@ impl ClientCore {
             if reached {
                 operation.attempts.give_up();
             } else {
-                operation.attempts.declined();
+                operation.attempts.rejected();
                 operation.last_error = Some(error.clone());
             }
             if (operation.kind == Kind::Write && reached) || operation.deadline <= step.instant() {

@@ -1,4 +1,4 @@
-//! Whatever comes in between, each part of everything that is gone is looked at, behind all that was under way.
+//! Each part of each dropped id is scanned after all earlier writes, under every interleaving.
 
 use quorate_core::contract::rng_from_seed;
 use quorate_core::ids::KeyspaceId;
@@ -7,17 +7,17 @@ use rand_core::Rng as _;
 
 use super::*;
 
-const GONE: [Gone; 6] = [
-    Gone::Group(GroupId(2)),
-    Gone::Group(GroupId(3)),
-    Gone::Group(GroupId(9)),
-    Gone::Keyspace(KeyspaceId(1)),
-    Gone::Keyspace(KeyspaceId(2)),
-    Gone::Keyspace(KeyspaceId(7)),
+const DROPPED: [DroppedId; 6] = [
+    DroppedId::Group(GroupId(2)),
+    DroppedId::Group(GroupId(3)),
+    DroppedId::Group(GroupId(9)),
+    DroppedId::Keyspace(KeyspaceId(1)),
+    DroppedId::Keyspace(KeyspaceId(2)),
+    DroppedId::Keyspace(KeyspaceId(7)),
 ];
 
-/// What was asked for, as a name and whose it is.
-fn asked(effect: &Effect) -> Option<(&'static str, u32)> {
+/// The kind of a request, and its id.
+fn requested(effect: &Effect) -> Option<(&'static str, u32)> {
     let number = |start: &Bytes| u32::from_be_bytes(start[..4].try_into().expect("four bytes"));
     match effect {
         Effect::Files {
@@ -67,10 +67,10 @@ fn asked(effect: &Effect) -> Option<(&'static str, u32)> {
     }
 }
 
-/// The answer to something that was asked for; rows are found now and then.
+/// The result of a request; scans sometimes find rows.
 fn answer(gc: &mut GarbageCollector, effect: Effect, chance: u64, effects: &mut Vec<Effect>) {
     match effect {
-        Effect::Files { .. } => gc.files_gone(effects),
+        Effect::Files { .. } => gc.files_removed(effects),
         Effect::Read { .. } => {
             let row = (Bytes::from_static(b"row"), Bytes::new());
             let rows = if chance.is_multiple_of(3) {
@@ -84,18 +84,18 @@ fn answer(gc: &mut GarbageCollector, effect: Effect, chance: u64, effects: &mut 
             gc.refused(token, Instant(0), effects);
         }
         Effect::Persist { token, .. } => gc.persisted(token, effects),
-        Effect::SetTimer { .. } => gc.rested(effects),
-        other => panic!("garbage collection does not ask for {other:?}"),
+        Effect::SetTimer { .. } => gc.resume(effects),
+        other => panic!("unexpected effect of garbage collection: {other:?}"),
     }
 }
 
-/// What has been asked for, and what may be.
+/// The requests so far, and the permitted ones.
 #[derive(Default)]
 struct Watch {
-    /// The fences that were asked for since this is gone, and came back.
-    fences: BTreeMap<Gone, BTreeSet<u64>>,
-    /// What was gone when a fence was asked for.
-    asked: BTreeMap<u64, Vec<Gone>>,
+    /// The fences requested since an id was dropped, and completed.
+    fences: BTreeMap<DroppedId, BTreeSet<u64>>,
+    /// The ids that were dropped when a fence was requested.
+    requested: BTreeMap<u64, Vec<DroppedId>>,
     seen: BTreeSet<(&'static str, u32)>,
     waiting: Vec<Effect>,
 }
@@ -106,14 +106,15 @@ impl Watch {
             if let Effect::Persist { token, ops, .. } = &effect
                 && ops.is_empty()
             {
-                self.asked.insert(*token, self.fences.keys().copied().collect());
+                self.requested
+                    .insert(*token, self.fences.keys().copied().collect());
             }
-            if let Some((what, id)) = asked(&effect) {
-                let gone = match what {
-                    "records" | "tokens" | "numbers" => Gone::Keyspace(KeyspaceId(id)),
-                    _ => Gone::Group(GroupId(id)),
+            if let Some((what, id)) = requested(&effect) {
+                let dropped = match what {
+                    "records" | "tokens" | "numbers" => DroppedId::Keyspace(KeyspaceId(id)),
+                    _ => DroppedId::Group(GroupId(id)),
                 };
-                assert_eq!(self.fences[&gone].len(), FENCES.len(), "{what} of {gone:?}");
+                assert_eq!(self.fences[&dropped].len(), FENCES.len(), "{what} of {dropped:?}");
                 self.seen.insert((what, id));
             }
             self.waiting.push(effect);
@@ -124,24 +125,24 @@ impl Watch {
         if let Effect::Persist { token, ops, .. } = effect
             && ops.is_empty()
         {
-            for gone in &self.asked[token] {
-                self.fences.entry(*gone).or_default().insert(*token);
+            for dropped in &self.requested[token] {
+                self.fences.entry(*dropped).or_default().insert(*token);
             }
         }
     }
 }
 
 #[test]
-fn everything_is_looked_at_whatever_comes_in_between() {
+fn every_part_is_scanned_under_all_interleavings() {
     for seed in 0..200 {
         let mut rng = rng_from_seed(seed);
         let (mut gc, mut watch) = (GarbageCollector::default(), Watch::default());
         let mut effects = Vec::new();
         for _ in 0..2_000 {
             if rng.next_u64().is_multiple_of(8) {
-                let gone = GONE[rng.next_u64() as usize % GONE.len()];
-                watch.fences.entry(gone).or_default();
-                gc.sweep([gone].into_iter(), &mut effects);
+                let dropped = DROPPED[rng.next_u64() as usize % DROPPED.len()];
+                watch.fences.entry(dropped).or_default();
+                gc.collect([dropped].into_iter(), &mut effects);
                 watch.take(&mut effects);
             }
             if !watch.waiting.is_empty() {
@@ -159,7 +160,7 @@ fn everything_is_looked_at_whatever_comes_in_between() {
             .into_iter()
             .flat_map(|id| ["records", "tokens", "numbers"].map(|what| (what, id)));
         assert_eq!(watch.seen, groups.chain(keyspaces).collect(), "seed {seed}");
-        assert_eq!(gc.swept, GONE.into(), "seed {seed}");
-        assert_eq!(gc.awaited, Awaited::Nothing, "seed {seed}");
+        assert_eq!(gc.collected, DROPPED.into(), "seed {seed}");
+        assert_eq!(gc.pending, Pending::Nothing, "seed {seed}");
     }
 }

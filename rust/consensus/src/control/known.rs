@@ -1,12 +1,14 @@
-//! What a node knows by itself: the newest state that it knows to be committed, as it was applied, kept beside the log.
+//! Local knowledge: the latest state that this node knows to be committed, saved as it was applied, beside
+//! the log.
 //!
-//! A node that starts begins with what its disk has of it, so this is also what decides which keyspaces' roles ever start
-//! again. A keyspace that is not in it any more is gone for good on this node, since ids are never given twice. So what it
-//! has left may be removed once the state without it is durable, and not before ([`gc`](super::gc)).
+//! A node starts with the saved state, so this also decides which keyspaces' roles start again. A keyspace
+//! that is not in it any more is dropped for good on this node, since ids are never reused. So its data may
+//! be removed once the state without it is durable, and not before ([`gc`](super::gc)).
 //!
 //! # Invariants
-//! * The generation that is durable never falls: nothing is written before it was read, and one write is in flight at a time.
-//! * The node role is told of keyspaces only when it was read.
+//! * The durable generation never decreases: nothing is written before the saved state was loaded, and one
+//!   write is in flight at a time.
+//! * Keyspaces are published to the node role only after it was loaded.
 
 use std::time::Duration;
 
@@ -23,32 +25,32 @@ use crate::control::{Control, ControlPlane, PROPOSALS_TIMER};
 use crate::host::OWN_TOKENS;
 use crate::turn::Turn;
 
-/// The read of it.
+/// The token of the read.
 pub(super) const KNOWN_READ: u64 = OWN_TOKENS;
-/// The persist of it.
+/// The token of the persist.
 pub(super) const KNOWN_SAVE: u64 = OWN_TOKENS;
-/// The timer after which it is written again.
+/// The timer that retries the write.
 const KNOWN_TIMER: u64 = PROPOSALS_TIMER + 1;
-/// The first timer that others may use.
+/// The first timer of other parts.
 pub(super) const KNOWN_TIMERS_END: u64 = KNOWN_TIMER + 1;
-/// How long a full disk is left alone.
+/// The pause after a write to a full disk.
 pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Its name.
+/// The key of the saved state.
 pub(super) fn known_key() -> Bytes {
     Bytes::from_static(b"control/known")
 }
 
-/// What the disk has of the state that this node knows.
+/// The state of the saved copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Saved {
-    /// Whether what the disk had at the start was read.
+    /// Whether it was loaded.
     loaded: bool,
-    /// The generation that is durable.
+    /// The durable generation.
     durable: u64,
-    /// The generation that is on its way to the disk.
+    /// The generation whose write is in flight.
     in_flight: Option<u64>,
-    /// The newest generation that the disk had no room for.
+    /// The latest generation that the disk had no room for.
     refused: u64,
 }
 
@@ -57,7 +59,7 @@ impl Saved {
         self.loaded
     }
 
-    /// Whether a node that starts with what the disk has begins with this generation, or a later one.
+    /// Whether a restarted node would start with this generation, or a later one.
     pub(super) fn has(&self, generation: u64) -> bool {
         self.loaded && self.durable >= generation
     }
@@ -72,10 +74,10 @@ impl Control {
     }
 
     /// # Panics
-    /// If what this node knows cannot be read: it must not go on without a keyspace that it holds data of.
-    fn recall(&mut self, result: &Result<Rows, Error>, turn: &mut Turn<'_>) {
+    /// If the saved state cannot be decoded: the node must not run without a keyspace that it holds data of.
+    fn load_known(&mut self, result: &Result<Rows, Error>, turn: &mut Turn<'_>) {
         let unreadable = |error: &dyn std::fmt::Display| -> ! {
-            panic!("the control plane's state cannot be read: {error}")
+            panic!("the control plane's state cannot be decoded: {error}")
         };
         let rows = result.as_ref().unwrap_or_else(|error| unreadable(error));
         if let Some((_, bytes)) = rows.rows.first() {
@@ -89,14 +91,14 @@ impl Control {
             }
         }
         self.saved.loaded = true;
-        self.tell_node(turn);
+        self.publish_keyspaces(turn);
         self.save(turn);
         for event in std::mem::take(&mut self.early) {
             self.take(event, turn);
         }
     }
 
-    /// Keeps what is known beside the log, one state after the other.
+    /// Saves the known state, one generation at a time.
     pub(super) fn save(&mut self, turn: &mut Turn<'_>) {
         if self.known.generation() > self.saved.refused {
             self.write_known(turn);
@@ -123,12 +125,12 @@ impl Control {
     fn on_saved(&mut self, turn: &mut Turn<'_>) {
         let generation = self.saved.in_flight.take();
         self.saved.durable = generation.unwrap_or(self.saved.durable);
-        self.tell_node(turn);
+        self.publish_keyspaces(turn);
         self.save(turn);
     }
 
-    /// The disk has no room for it. It is served all the same, since the log has it too; but the next start may begin
-    /// with an earlier state, and so it is written again.
+    /// The disk has no room. The state is served anyway, since the log has it too; but the next start may use
+    /// an earlier state, and so the write is retried.
     fn on_save_refused(&mut self, turn: &mut Turn<'_>) {
         let generation = self.saved.in_flight.take();
         self.saved.refused = generation.unwrap_or(self.saved.refused);
@@ -136,12 +138,12 @@ impl Control {
             id: KNOWN_TIMER,
             at: turn.now.instant + FULL_PAUSE,
         });
-        self.tell_node(turn);
+        self.publish_keyspaces(turn);
         self.save(turn);
     }
 
-    /// Tells the node role which keyspaces there are.
-    fn tell_node(&self, turn: &mut Turn<'_>) {
+    /// Publishes the keyspaces to the node role.
+    fn publish_keyspaces(&self, turn: &mut Turn<'_>) {
         let keyspaces = self.known.keyspaces().values().cloned().collect();
         let header = Header {
             generation: self.known.generation(),
@@ -156,13 +158,13 @@ impl Control {
         });
     }
 
-    /// Goes on with reading or saving what is known, if it is an answer to that.
-    pub(super) fn save_on(&mut self, event: &Event, turn: &mut Turn<'_>) {
+    /// Handles the results of loading and saving.
+    pub(super) fn handle_known(&mut self, event: &Event, turn: &mut Turn<'_>) {
         match event {
             Event::Read {
                 token: KNOWN_READ,
                 result,
-            } => self.recall(result, turn),
+            } => self.load_known(result, turn),
             Event::Persisted { tokens } if tokens.contains(&KNOWN_SAVE) => self.on_saved(turn),
             Event::PersistRefused { token: KNOWN_SAVE } => self.on_save_refused(turn),
             Event::Timer { id: KNOWN_TIMER } => self.write_known(turn),

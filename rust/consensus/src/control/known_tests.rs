@@ -1,4 +1,4 @@
-//! What the disk has of the known state is never replaced by an earlier one.
+//! The saved state never goes back.
 
 use quorate_core::bugs::Bugs;
 use quorate_core::ids::NodeId;
@@ -12,7 +12,7 @@ use super::*;
 use crate::control::testing::{Cluster, ControlPlane as _, stopped};
 
 const NODE: NodeId = NodeId(1);
-/// More than are between two snapshots of the control plane.
+/// More than between two snapshots of the control plane.
 const CHANGES: u64 = 1_200;
 
 fn generation(cluster: &Cluster) -> u64 {
@@ -21,16 +21,16 @@ fn generation(cluster: &Cluster) -> u64 {
         .map_or(0, |control| control.known().generation())
 }
 
-/// Whether the known state is on its way to the disk.
+/// Whether the known state is about to be saved.
 fn is_to_be_saved(cluster: &mut Cluster) -> bool {
     let flights = cluster.node(NODE).disk.flights();
     let mut ops = flights.flat_map(|flight| &flight.ops);
     ops.any(|op| matches!(op, JournalOp::PutHard { key, .. } if *key == known_key()))
 }
 
-/// After a start the rows may show a state before the read of a newer one comes back.
+/// After a start the rows may have a state before the read of a newer one completes.
 #[test]
-fn nothing_is_written_before_the_newest_state_was_read() {
+fn nothing_is_written_before_the_saved_state_was_loaded() {
     let mut cluster = stopped(1, 1, Bugs::none());
     cluster.start(NODE);
     let pause = Duration::from_millis(1);
@@ -40,7 +40,7 @@ fn nothing_is_written_before_the_newest_state_was_read() {
     cluster.live(pause);
     for number in 1..=CHANGES {
         if number == CHANGES / 2 {
-            // From here on the rows do not survive a crash.
+            // From here on the rows are not durable.
             cluster.profile.flushing = Some((u64::MAX / 4, u64::MAX / 2));
         }
         let level = if number % 2 == 0 {

@@ -1,4 +1,4 @@
-//! What the control role remembers of those who wait.
+//! The control role's pending requests.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
@@ -9,39 +9,39 @@ use quorate_protocol::control_command::{Change, Outcome};
 use quorate_protocol::message::Header;
 use quorate_protocol::role::{Address, ClientRef};
 
-/// Who waits for an answer.
+/// The origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Client(ClientRef),
     /// Another node's control role.
     Peer(Address, Header),
-    /// This role itself.
+    /// This role.
     Own,
 }
 
-/// What is wanted.
+/// The kind of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PendingKind {
     /// A change of the state.
     Change(Change),
-    /// All keyspaces.
+    /// A list of all keyspaces.
     List,
-    /// Something of a keyspace that this node did not know.
+    /// A request for a keyspace that was unknown to this node.
     Relay(ClientRef, Header, Request),
 }
 
-/// How far it is.
+/// The state of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Attempt {
-    /// Nowhere; nobody looks at it before this.
+    /// Not sent; the next attempt is not before `retry_at`.
     Waiting { retry_at: Instant },
     /// In this server's log.
     Proposed,
-    /// At the control role of this node.
+    /// Sent to the control role of this node.
     Forwarded { to: NodeId },
-    /// The leader is asked what is committed.
+    /// Waiting for the leader's commit index.
     Reading,
-    /// Done; all nodes that can be reached are to serve it first.
+    /// Committed; waiting for all reachable nodes to serve it.
     Serving {
         outcome: Outcome,
         generation: u64,
@@ -49,8 +49,9 @@ pub(super) enum Attempt {
     },
 }
 
-/// Whether the answer of a leader's control role says what became of the change, whichever attempt at it was executed: attempts at one
-/// change have one name, and the state machine executes it once. Other errors say why one attempt did not get into the log.
+/// Whether an answer of a leader's control role is the outcome of the change, whichever attempt was executed:
+/// all attempts at a change have one id, and the state machine executes it once. Other errors mean that one
+/// attempt did not get into the log.
 pub(super) fn is_outcome(result: &Result<Response, Error>) -> bool {
     match result {
         Ok(_) => true,
@@ -64,17 +65,17 @@ pub(super) fn is_outcome(result: &Result<Response, Error>) -> bool {
     }
 }
 
-/// A request in progress.
+/// A pending request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {
     pub(super) origin: Origin,
     pub(super) kind: PendingKind,
-    /// As those who wait know it.
+    /// The client's deadline.
     pub(super) deadline: Instant,
     /// Shortly before: the answer takes time, too.
-    pub(super) give_up: Instant,
+    pub(super) answer_by: Instant,
     pub(super) attempt: Attempt,
-    /// At a change: its proposals, here and at other nodes.
+    /// For a change: its proposals, here and at other nodes.
     pub(super) attempts: Attempts,
 }
 
@@ -83,12 +84,12 @@ impl PendingRequest {
         matches!(self.attempt, Attempt::Waiting { retry_at } if retry_at <= now)
     }
 
-    /// When it must be looked at again, if nothing happens.
+    /// When it must be checked again, without other events.
     pub(super) fn wake(&self) -> Instant {
         match self.attempt {
-            Attempt::Waiting { retry_at } => retry_at.min(self.give_up),
-            Attempt::Serving { until, .. } => until.min(self.give_up),
-            _ => self.give_up,
+            Attempt::Waiting { retry_at } => retry_at.min(self.answer_by),
+            Attempt::Serving { until, .. } => until.min(self.answer_by),
+            _ => self.answer_by,
         }
     }
 }

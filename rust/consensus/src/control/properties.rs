@@ -1,14 +1,15 @@
-//! What must hold of the control plane whatever happens: random clients, networks, disks and crashes against node and control
+//! Property tests of the control plane: random clients, networks, disks and crashes against node and control
 //! roles.
 //!
-//! After every step the properties of Figure 3 must hold, servers that have applied the same must be in the same state, a
-//! number that was given to a keyspace must never be given to another, and what a node knows must never get older while it
-//! runs. Every request must be answered once, in time. At the end everything is repaired; then a keyspace can be
-//! created, all nodes know the same and serve it, and what clients were told is true: a keyspace whose creation was
-//! acknowledged is there unless somebody asked to drop it, one whose drop was acknowledged is not, and one whose creation was
-//! definitely refused never was.
+//! After every step the properties of Figure 3 must hold, servers that have applied the same entries must be
+//! in the same state, a number that was assigned to a keyspace must never be assigned to another, and a
+//! node's knowledge must never go back while it runs. Every request must be answered once, in time. At the
+//! end all faults are healed; then a keyspace can be created, all nodes know and serve the same state, and
+//! answers to clients are true: a keyspace whose creation was acknowledged exists unless a client requested
+//! its drop, one whose drop was acknowledged does not, and one whose creation was definitely rejected never
+//! did.
 //!
-//! `CONTROL_SEEDS=1000` tries more seeds, `CONTROL_SEED=7` tries one, which is how a failure is replayed.
+//! `CONTROL_SEEDS=1000` tries more seeds, `CONTROL_SEED=7` replays one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,7 +26,7 @@ use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_raft::Raft;
 use quorate_raft::entry::Entry;
 use quorate_raft::types::LogIndex;
-use quorate_role_testing::{Output, Seen};
+use quorate_role_testing::{Observed, Output};
 use quorate_testing::seeds::{outcome, seeds};
 use quorate_testing::{Crash, Profile};
 use quorate_versions::WriteId;
@@ -35,15 +36,15 @@ use super::testing::{Cluster, ControlPlane as _, TraceEvent, stopped};
 
 const RUN: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// How much later than its deadline a request may be answered.
+/// The maximum delay of an answer after its deadline.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// A request that was not answered yet.
-struct Asked {
+/// A pending request.
+struct PendingOperation {
     node: NodeId,
     request: Request,
     deadline: u64,
-    /// The keyspace that it is about was known to be there, and nobody had asked to drop it.
+    /// Its keyspace was known to exist, and no client had requested its drop.
     exists: bool,
 }
 
@@ -52,7 +53,7 @@ struct Asked {
 struct Name {
     created: bool,
     refused: bool,
-    /// Somebody has asked for it to be dropped.
+    /// Whether a client has requested its drop.
     to_drop: bool,
     dropped: bool,
 }
@@ -63,11 +64,11 @@ struct Run {
     figure3: Figure3<NodeId, Entry>,
     /// The state after each entry.
     states: BTreeMap<LogIndex, u64>,
-    /// The names that numbers were given to.
+    /// The names of assigned numbers.
     given: BTreeMap<KeyspaceId, String>,
-    /// What each node has known since it was started.
+    /// The knowledge of each node since it was started.
     known: BTreeMap<NodeId, u64>,
-    open: BTreeMap<u64, Asked>,
+    open: BTreeMap<u64, PendingOperation>,
     names: BTreeMap<String, Name>,
     answered: u64,
 }
@@ -116,7 +117,7 @@ impl Run {
         self.cluster.control(node)?.raft()
     }
 
-    /// Mostly the leader.
+    /// Usually the leader.
     fn leader(&mut self) -> NodeId {
         let leads = |node: &NodeId| self.raft(*node).is_some_and(|raft| raft.is_leader());
         match self.cluster.names().into_iter().find(leads) {
@@ -125,26 +126,31 @@ impl Run {
         }
     }
 
-    // ---- what must hold ----
+    // ---- invariants ----
 
-    fn look(&mut self) -> Verdict {
+    fn check(&mut self) -> Verdict {
         for node in self.cluster.names() {
             self.server(node)?;
         }
         let now = self.cluster.now;
         for event in std::mem::take(&mut self.cluster.trace) {
             if let TraceEvent::Output(_, Output::Reply(operation, result)) = event {
-                let asked = self.open.remove(&operation);
-                let asked = asked.ok_or_else(|| format!("op{operation} was answered twice"))?;
-                self.answer(&asked, result)
-                    .map_err(|why| format!("op{operation} {:?}: {why}", asked.request))?;
+                let submitted = self.open.remove(&operation);
+                let submitted =
+                    submitted.ok_or_else(|| format!("op{operation} was answered more than once"))?;
+                self.answer(&submitted, result)
+                    .map_err(|why| format!("op{operation} {:?}: {why}", submitted.request))?;
             }
         }
         let slack = SLACK.as_micros() as u64;
-        match self.open.iter().find(|(_, asked)| asked.deadline + slack < now) {
-            Some((operation, asked)) => Err(format!(
+        match self
+            .open
+            .iter()
+            .find(|(_, submitted)| submitted.deadline + slack < now)
+        {
+            Some((operation, submitted)) => Err(format!(
                 "op{operation} was not answered in time: {:?} at {}",
-                asked.request, asked.node
+                submitted.request, submitted.node
             )),
             None => Ok(()),
         }
@@ -158,7 +164,7 @@ impl Run {
             return Err(format!("{node} cannot start: {why}"));
         }
         if let Some(raft) = control.raft() {
-            self.figure3.look(&Seen(node, raft))?;
+            self.figure3.check(&Observed(node, raft))?;
         }
         if let Some((applied, state)) = control.applied() {
             let mut hasher = DefaultHasher::new();
@@ -166,7 +172,7 @@ impl Run {
             let hash = hasher.finish();
             if *self.states.entry(applied).or_insert(hash) != hash {
                 return Err(format!(
-                    "state machine safety: {node} has another state after {applied}"
+                    "state machine safety: {node} has a different state after {applied}"
                 ));
             }
         }
@@ -179,15 +185,15 @@ impl Run {
             let name = &keyspace.settings.name;
             let first = self.given.entry(*id).or_insert_with(|| name.clone());
             if first != name {
-                return Err(format!("{id} was given to {first}, and to {name}"));
+                return Err(format!("{id} was assigned to {first}, and to {name}"));
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, asked: &Asked, result: Result<Response, Error>) -> Verdict {
+    fn answer(&mut self, submitted: &PendingOperation, result: Result<Response, Error>) -> Verdict {
         self.answered += u64::from(result.is_ok());
-        match (&asked.request, &result) {
+        match (&submitted.request, &result) {
             (Request::CreateKeyspace(settings), _) => {
                 let name = self.names.entry(settings.name.clone()).or_default();
                 match &result {
@@ -200,8 +206,8 @@ impl Run {
                 self.names.entry(name.clone()).or_default().dropped = true;
             }
             (Request::AlterKeyspace { name, .. }, Err(Error::NotFound(_))) => {
-                if asked.exists && !self.names[name].to_drop {
-                    return Err("it was created, and nobody has dropped it".to_owned());
+                if submitted.exists && !self.names[name].to_drop {
+                    return Err("it was created, and not dropped".to_owned());
                 }
             }
             (Request::ListKeyspaces, Ok(Response::Keyspaces(_))) | (_, Err(_)) => {}
@@ -211,15 +217,15 @@ impl Run {
         Ok(())
     }
 
-    // ---- what happens ----
+    // ---- actions ----
 
     fn live(&mut self, by: Duration) -> Verdict {
         let until = self.cluster.now + by.as_micros() as u64;
         while self.cluster.step(until) {
-            self.look()?;
+            self.check()?;
         }
         self.cluster.now = until;
-        self.look()
+        self.check()
     }
 
     fn ask(&mut self, node: NodeId, request: Request) {
@@ -227,18 +233,18 @@ impl Run {
             let deadline = self.cluster.now + TIMEOUT.as_micros() as u64;
             let exists = match &request {
                 Request::AlterKeyspace { name, .. } => {
-                    let told = &self.names[name];
-                    told.created && !told.to_drop
+                    let name_facts = &self.names[name];
+                    name_facts.created && !name_facts.to_drop
                 }
                 _ => false,
             };
-            let asked = Asked {
+            let submitted = PendingOperation {
                 node,
                 request: request.clone(),
                 deadline,
                 exists,
             };
-            self.open.insert(self.cluster.operations + 1, asked);
+            self.open.insert(self.cluster.operations + 1, submitted);
             self.cluster.ask(node, request, TIMEOUT);
         }
     }
@@ -309,7 +315,7 @@ impl Run {
                 if self.cluster.is_up(node) {
                     self.cluster.crash(node, crash);
                     self.cluster.node(node).disk.full = false;
-                    self.open.retain(|_, asked| asked.node != node);
+                    self.open.retain(|_, submitted| submitted.node != node);
                 }
             }
             3..6 => {
@@ -373,16 +379,16 @@ impl Run {
         }
     }
 
-    fn story(&mut self) -> Verdict {
+    fn scenario(&mut self) -> Verdict {
         let end = self.cluster.now + RUN.as_micros() as u64;
         while self.cluster.now < end {
             if self.below(3) == 0 {
                 self.act();
-                self.look()?;
+                self.check()?;
             }
             if self.below(6) == 0 {
                 self.nemesis();
-                self.look()?;
+                self.check()?;
             }
             let pause = self.below(40_000);
             self.live(Duration::from_micros(pause))?;
@@ -390,7 +396,7 @@ impl Run {
         self.heal()
     }
 
-    /// Everything is repaired, and then everything works.
+    /// Heals all faults; then all operations must succeed.
     fn heal(&mut self) -> Verdict {
         self.cluster.profile = Profile {
             disk: Some((50, 500)),
@@ -420,9 +426,9 @@ impl Run {
         let nodes = self.cluster.names();
         let servers = nodes
             .iter()
-            .filter_map(|node| Some(Seen(*node, self.raft(*node)?)));
-        let servers: Vec<Seen> = servers.collect();
-        self.figure3.look_closely(&servers)?;
+            .filter_map(|node| Some(Observed(*node, self.raft(*node)?)));
+        let servers: Vec<Observed> = servers.collect();
+        self.figure3.check_thoroughly(&servers)?;
         let known = |node| self.cluster.control(node).expect("it runs").known();
         let first = known(nodes[0]);
         for node in &nodes {
@@ -438,35 +444,33 @@ impl Run {
                 .control(*node)
                 .map_or(0, |control| control.in_progress());
             if pending > 0 {
-                return Err(format!(
-                    "{node} has {pending} requests in progress that nobody waits for"
-                ));
+                return Err(format!("{node} has {pending} leaked pending requests"));
             }
         }
         let there = first.keyspaces().values();
         let there: BTreeSet<&str> = there.map(|keyspace| keyspace.settings.name.as_str()).collect();
-        for (name, told) in &self.names {
+        for (name, name_facts) in &self.names {
             let is_there = there.contains(name.as_str());
-            if told.created && !told.to_drop && !is_there {
-                return Err(format!("{name} was created, and is not there"));
+            if name_facts.created && !name_facts.to_drop && !is_there {
+                return Err(format!("{name} was created, but does not exist"));
             }
-            if told.dropped && is_there {
-                return Err(format!("{name} was dropped, and is there"));
+            if name_facts.dropped && is_there {
+                return Err(format!("{name} was dropped, but exists"));
             }
             let ever = self.given.values().any(|given| given == name);
-            if told.refused && ever {
-                return Err(format!("{name} was refused for good, and created"));
+            if name_facts.refused && ever {
+                return Err(format!("{name} was definitely rejected, but created"));
             }
         }
         Ok(())
     }
 }
 
-/// A run with this seed: how many requests were answered, or which property does not hold.
+/// Runs a seed: returns the number of answered requests, or the violated property.
 fn run(seed: u64, bugs: Bugs) -> Result<u64, String> {
     outcome(|| {
         let mut run = Run::new(seed, bugs);
-        run.story()
+        run.scenario()
             .map_err(|why| format!("at {}: {why}", run.cluster.now))?;
         for recording in run.cluster.into_recordings() {
             recording.replay();
@@ -477,7 +481,7 @@ fn run(seed: u64, bugs: Bugs) -> Result<u64, String> {
 }
 
 #[test]
-fn hold_whatever_happens() {
+fn hold_under_faults() {
     let seeds = seeds("CONTROL", 200);
     let count = seeds.end - seeds.start;
     let mut answered = 0;
@@ -488,11 +492,11 @@ fn hold_whatever_happens() {
         }
     }
     println!("{count} runs: {answered} requests were answered");
-    // Or else nothing was tested.
+    // Ensure that the runs tested something.
     assert!(count < 20 || answered > 20 * count, "only {answered} answers");
 }
 
-/// A mistake of the control plane's servers breaks a property within so many seeds.
+/// A mistake of the control plane's servers violates a property within this many seeds.
 fn caught(bug: Bug) {
     let bugs = quorate_testing::bugs([bug]);
     let found = (0..60).find_map(|seed| run(seed, bugs).err());

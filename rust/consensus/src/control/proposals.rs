@@ -1,4 +1,4 @@
-//! Proposals: what clients and other nodes' control roles ask for, from its arrival to the group and, failing that, to the end.
+//! Pending requests of clients and other nodes' control roles, from their arrival to the group and back.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use quorate_protocol::control_command::{Change, Command, Outcome};
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect};
 use quorate_protocol::topology::MAX_VOTERS;
-use quorate_raft::event::{ProposeError, Question, ReadLevel};
-use quorate_raft::server::Refusal;
+use quorate_raft::event::{ProposeError, ReadLevel, ReadRequest};
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::Answer;
 use quorate_raft::types::LogPosition;
 use quorate_versions::WriteId;
 
 use crate::control::pending::{Attempt, Origin, PendingKind, PendingRequest, is_outcome};
-use crate::control::{Control, LIST_PATIENCE, PROPOSALS_TIMER};
+use crate::control::{Control, LIST_TIMEOUT, PROPOSALS_TIMER};
 use crate::turn::Turn;
 
-/// The least time between two attempts that failed at once.
-const PAUSE: Duration = Duration::from_millis(20);
-/// An answer is given so long before its deadline, or an eighth of the time if that is less.
-const MARGIN: Duration = Duration::from_millis(50);
-/// How long a change that another control role has sent is remembered beyond its deadline: longer than a message stays in any
-/// network. Of a message that comes twice, the one could be refused and the other executed.
+/// The minimum time between two attempts that failed at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// The answer is sent this long before its deadline, or an eighth of the time if that is less.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// How long a forwarded change is remembered beyond its deadline: longer than a message stays in any network.
+/// Of a duplicated message, one copy could be rejected and the other executed.
 const PROPOSAL_MEMORY: Duration = Duration::from_secs(10);
-/// How long this role tries what it wants itself before it looks again whether it still does.
-const OWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long this role tries a change of its own before it checks again whether that is needed.
+const OWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Control {
-    // ---- those who come ----
+    // ---- arrival ----
 
     pub(super) fn request(
         &mut self,
@@ -48,7 +48,7 @@ impl Control {
         let change = |id, command| PendingKind::Change(Change { id, command });
         let unnamed = WriteId {
             client: u64::from(self.me().0),
-            sequence: self.last_ask + 1,
+            sequence: self.last_request + 1,
         };
         let kind = match request {
             Request::Topology => {
@@ -65,7 +65,7 @@ impl Control {
             }
             Request::ListKeyspaces => PendingKind::List,
             Request::CreateKeyspace(settings) => {
-                // What makes no sense anywhere is refused here, leader or not.
+                // Invalid requests are rejected here, leader or not.
                 if let Err(error) = settings.validate(self.topology().members.len()) {
                     return reply(client, Err(error), turn);
                 }
@@ -85,32 +85,38 @@ impl Control {
             Request::DropKeyspace { name, write_id } => change(write_id, Command::DropKeyspace { name }),
             request if request.keyspace().is_some() => PendingKind::Relay(client, header, request),
             other => {
-                let error = Error::invalid(format!("the control plane does not answer {other:?}"));
+                let error = Error::invalid(format!("the control plane does not support {other:?}"));
                 return reply(client, Err(error), turn);
             }
         };
         self.begin(origin, kind, deadline, turn.now);
     }
 
-    /// Another node's control role takes this server for the leader.
-    pub(super) fn asked(&mut self, from: Address, header: Header, change: Change, turn: &mut Turn<'_>) {
+    /// Another node's control role has forwarded a change: it takes this server for the leader.
+    pub(super) fn propose_forwarded(
+        &mut self,
+        from: Address,
+        header: Header,
+        change: Change,
+        turn: &mut Turn<'_>,
+    ) {
         let now = turn.now.instant;
         let until = header.deadline.max(now) + PROPOSAL_MEMORY;
         let new = self.proposals.is_new((from.node, header.request), until, now);
-        if !new && !self.surroundings.bugs.has(Bug::RepeatsTaken) {
+        if !new && !self.surroundings.bugs.has(Bug::DuplicatesAccepted) {
             return;
         }
         let origin = Origin::Peer(from, header);
         self.begin(origin, PendingKind::Change(change), header.deadline, turn.now);
     }
 
-    /// This role wants something changed itself.
-    pub(super) fn want(&mut self, command: Command, turn: &mut Turn<'_>) {
+    /// Starts a change that this role itself needs.
+    pub(super) fn propose_own(&mut self, command: Command, turn: &mut Turn<'_>) {
         let id = WriteId {
             client: u64::from(self.me().0),
-            sequence: self.last_ask + 1,
+            sequence: self.last_request + 1,
         };
-        let deadline = turn.now.instant + OWN_PATIENCE;
+        let deadline = turn.now.instant + OWN_TIMEOUT;
         self.begin(
             Origin::Own,
             PendingKind::Change(Change { id, command }),
@@ -119,34 +125,34 @@ impl Control {
         );
     }
 
-    /// Whether this node has its addresses on the way to the log.
+    /// Whether this node's registration is pending.
     pub(super) fn is_registering(&self) -> bool {
-        self.pending.values().any(|ask| {
+        self.pending.values().any(|pending| {
             let registers =
-                matches!(&ask.kind, PendingKind::Change(change) if matches!(change.command, Command::Register(_)));
-            registers && ask.origin == Origin::Own
+                matches!(&pending.kind, PendingKind::Change(change) if matches!(change.command, Command::Register(_)));
+            registers && pending.origin == Origin::Own
         })
     }
 
     fn begin(&mut self, origin: Origin, kind: PendingKind, deadline: Instant, now: Now) {
-        self.last_ask += 1;
+        self.last_request += 1;
         let left = deadline.since(now.instant);
         let retry_at = now.instant;
-        let ask = PendingRequest {
+        let pending = PendingRequest {
             origin,
             kind,
             deadline,
-            give_up: deadline - MARGIN.min(left / 8),
+            answer_by: deadline - DEADLINE_MARGIN.min(left / 8),
             attempt: Attempt::Waiting { retry_at },
             attempts: Attempts::default(),
         };
-        self.pending.insert(self.last_ask, ask);
+        self.pending.insert(self.last_request, pending);
     }
 
-    // ---- work ----
+    // ---- progress ----
 
-    /// Looks at everything that can go on now. Ends when nothing can.
-    pub(super) fn work(&mut self, turn: &mut Turn<'_>) {
+    /// Advances every pending request that can be, and sets the timer.
+    pub(super) fn advance_all(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let leads = (self.leader(), self.takes_changes());
         if self.led != leads {
@@ -155,8 +161,8 @@ impl Control {
         }
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
             match self.pending.get(&id) {
-                Some(ask) if ask.give_up <= now => self.expire(id, turn),
-                Some(ask) if ask.is_waiting(now) => self.advance(id, turn),
+                Some(pending) if pending.answer_by <= now => self.expire(id, turn),
+                Some(pending) if pending.is_waiting(now) => self.advance(id, turn),
                 _ => {}
             }
         }
@@ -165,7 +171,7 @@ impl Control {
         if let Some(at) = wake
             && self.timer.is_none_or(|timer| at < timer)
         {
-            // What failed at once is tried again a little later.
+            // A request that failed at once is retried a little later.
             let at = at.max(now + Duration::from_millis(1));
             self.timer = Some(at);
             turn.effects.push(Effect::SetTimer {
@@ -176,10 +182,12 @@ impl Control {
     }
 
     fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.get(&id) else { return };
+        let Some(pending) = self.pending.get(&id) else {
+            return;
+        };
         let leader = self.leader();
-        match &ask.kind {
-            // The bootstrap is what a cluster without a state can take, from its leader only; another leader has its own.
+        match &pending.kind {
+            // Only a leader can bootstrap a cluster without a state, and each leader has its own bootstrap.
             PendingKind::Change(change)
                 if matches!(change.command, Command::Bootstrap(_)) && leader != Some(self.me()) =>
             {
@@ -188,14 +196,14 @@ impl Control {
             PendingKind::Change(change)
                 if self.takes_changes() || matches!(change.command, Command::Bootstrap(_)) =>
             {
-                let (deadline, change) = (ask.deadline, change.clone());
+                let (deadline, change) = (pending.deadline, change.clone());
                 self.propose(id);
-                self.put_into_log(id, deadline, change, turn);
+                self.propose_to_host(id, deadline, change, turn);
             }
-            PendingKind::Change(change) => match (leader, &ask.origin) {
+            PendingKind::Change(change) => match (leader, &pending.origin) {
                 (Some(leader), _) if leader == self.me() => self.pause(id, turn.now),
-                // It was proposed here once, and nobody knows what became of that.
-                (_, Origin::Peer(..)) if ask.attempts.in_doubt() => {
+                // It was proposed here once, with an unknown outcome.
+                (_, Origin::Peer(..)) if pending.attempts.in_doubt() => {
                     let unknown = self.unknown();
                     self.finish(id, Err(unknown), turn);
                 }
@@ -205,7 +213,7 @@ impl Control {
                     self.send(to, request, deadline, Message::Redirect { leader }, turn);
                 }
                 (Some(leader), _) if self.alive(leader) => {
-                    let (message, deadline) = (Message::Propose(change.clone()), ask.deadline);
+                    let (message, deadline) = (Message::Propose(change.clone()), pending.deadline);
                     let Some(name) = self.forward(id, leader) else {
                         return self.expire(id, turn);
                     };
@@ -214,63 +222,63 @@ impl Control {
                 _ => self.pause(id, turn.now),
             },
             PendingKind::List | PendingKind::Relay(..) if leader.is_some() => {
-                let patience = match ask.kind {
-                    PendingKind::List => turn.now.instant + LIST_PATIENCE,
-                    _ => ask.give_up,
+                let timeout_at = match pending.kind {
+                    PendingKind::List => turn.now.instant + LIST_TIMEOUT,
+                    _ => pending.answer_by,
                 };
-                let query = Question {
+                let query = ReadRequest {
                     id,
-                    deadline: ask.give_up.min(patience),
+                    deadline: pending.answer_by.min(timeout_at),
                     level: ReadLevel::Linearizable,
                     query: Bytes::new(),
                 };
                 self.set(id, Attempt::Reading);
-                self.ask_leader(query, turn);
+                self.start_read(query, turn);
             }
             PendingKind::List => self.list(id, turn),
             PendingKind::Relay(..) => self.pause(id, turn.now),
         }
     }
 
-    /// An attempt at a change in this server's log.
+    /// Starts an attempt in this server's log.
     fn propose(&mut self, id: u64) {
-        if let Some(ask) = self.pending.get_mut(&id) {
-            ask.attempts.begin();
-            ask.attempt = Attempt::Proposed;
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.attempts.begin();
+            pending.attempt = Attempt::Proposed;
         }
     }
 
-    /// An attempt at a change at the leader's control role: its name. `None` if there is none for another.
+    /// Starts an attempt at the leader's control role: returns its name. `None` if no attempt is left.
     fn forward(&mut self, id: u64, leader: NodeId) -> Option<u64> {
-        let ask = self
+        let pending = self
             .pending
             .get_mut(&id)
-            .filter(|ask| !ask.attempts.are_used_up())?;
-        ask.attempt = Attempt::Forwarded { to: leader };
-        Some(attempts::name(id, ask.attempts.begin()))
+            .filter(|pending| !pending.attempts.are_exhausted())?;
+        pending.attempt = Attempt::Forwarded { to: leader };
+        Some(attempts::name(id, pending.attempts.begin()))
     }
 
     pub(super) fn set(&mut self, id: u64, attempt: Attempt) {
-        if let Some(ask) = self.pending.get_mut(&id) {
-            ask.attempt = attempt;
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.attempt = attempt;
         }
     }
 
     pub(super) fn pause(&mut self, id: u64, now: Now) {
-        let retry_at = now.instant + PAUSE;
+        let retry_at = now.instant + RETRY_PAUSE;
         self.set(id, Attempt::Waiting { retry_at });
     }
 
-    /// Whoever waits for a leader need not wait any longer; whoever asked another may not get an answer.
+    /// The leader has changed: retries requests that wait for a leader, or for the answer of another.
     fn leader_changed(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let leader = self.leader();
-        for ask in self.pending.values_mut() {
-            match ask.attempt {
-                Attempt::Waiting { .. } => ask.attempt = Attempt::Waiting { retry_at: now },
+        for pending in self.pending.values_mut() {
+            match pending.attempt {
+                Attempt::Waiting { .. } => pending.attempt = Attempt::Waiting { retry_at: now },
                 Attempt::Forwarded { to } if leader.is_some_and(|leader| leader != to) => {
-                    ask.attempts.give_up();
-                    ask.attempt = Attempt::Waiting { retry_at: now };
+                    pending.attempts.give_up();
+                    pending.attempt = Attempt::Waiting { retry_at: now };
                 }
                 _ => {}
             }
@@ -282,16 +290,16 @@ impl Control {
         if up {
             return self.announce_ready(turn);
         }
-        let retry_at = turn.now.instant + PAUSE;
-        for ask in self.pending.values_mut() {
-            if ask.attempt == (Attempt::Forwarded { to: node }) {
-                ask.attempts.give_up();
-                ask.attempt = Attempt::Waiting { retry_at };
+        let retry_at = turn.now.instant + RETRY_PAUSE;
+        for pending in self.pending.values_mut() {
+            if pending.attempt == (Attempt::Forwarded { to: node }) {
+                pending.attempts.give_up();
+                pending.attempt = Attempt::Waiting { retry_at };
             }
         }
     }
 
-    // ---- what the group says ----
+    // ---- results of the group ----
 
     pub(super) fn proposed(
         &mut self,
@@ -299,38 +307,38 @@ impl Control {
         result: Result<(LogPosition, Answer<Outcome>), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(ask) = self
+        let Some(pending) = self
             .pending
             .get_mut(&id)
-            .filter(|ask| ask.attempt == Attempt::Proposed)
+            .filter(|pending| pending.attempt == Attempt::Proposed)
         else {
             return;
         };
         match &result {
-            Ok(_) => ask.attempts.settled(),
-            Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
-            Err(ProposeError::NotCommitted | ProposeError::Refused(_) | ProposeError::Session(_)) => {
-                ask.attempts.declined();
+            Ok(_) => pending.attempts.resolved(),
+            Err(ProposeError::OutcomeUnknown) => pending.attempts.give_up(),
+            Err(ProposeError::NotCommitted | ProposeError::Rejected(_) | ProposeError::Session(_)) => {
+                pending.attempts.rejected();
             }
         }
         match result {
             Ok((_, Answer::Done(outcome))) => self.done(id, outcome, turn),
             Ok((_, answer)) => panic!("a command outside of a session was answered {answer:?}"),
             Err(ProposeError::Session(error)) => {
-                panic!("a command outside of a session was refused: {error}")
+                panic!("a command outside of a session was rejected: {error}")
             }
-            Err(ProposeError::NotCommitted | ProposeError::Refused(Refusal::NotLeader { .. })) => {
+            Err(ProposeError::NotCommitted | ProposeError::Rejected(Rejection::NotLeader { .. })) => {
                 self.pause(id, turn.now);
             }
             Err(ProposeError::OutcomeUnknown) => self.end(id, self.unknown(), turn),
-            Err(ProposeError::Refused(Refusal::Overloaded)) => {
+            Err(ProposeError::Rejected(Rejection::Overloaded)) => {
                 let error = Error::Overloaded(format!(
-                    "{} has too many changes of the control plane under way: try again later",
+                    "{} has too many pending changes of the control plane: retry later",
                     self.me()
                 ));
                 self.end(id, error, turn);
             }
-            Err(ProposeError::Refused(Refusal::StorageFull)) => {
+            Err(ProposeError::Rejected(Rejection::StorageFull)) => {
                 let error = Error::StorageFull(format!(
                     "the disk of {}, which leads the control plane, is full and nothing was changed: raise \
                      map_size_bytes in its configuration or free space, then retry",
@@ -341,46 +349,46 @@ impl Control {
         }
     }
 
-    // ---- other nodes ----
+    // ---- results of other nodes ----
 
     /// The leader's control role has answered.
     pub(super) fn forwarded(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
-        let Some(ask) = self
+        let Some(pending) = self
             .pending
             .get_mut(&id)
-            .filter(|ask| matches!(ask.kind, PendingKind::Change(_)))
+            .filter(|pending| matches!(pending.kind, PendingKind::Change(_)))
         else {
             return;
         };
         if is_outcome(&result) {
-            ask.attempts.settled();
+            pending.attempts.resolved();
             return self.finish(id, result, turn);
         }
-        // The other attempts were given up: their errors do not change what is known of them.
+        // The other attempts were given up: their errors do not affect the outcome.
         if let Err(error) = result
-            && ask.attempts.is_open(number)
+            && pending.attempts.is_open(number)
         {
-            ask.attempts.failed(&error);
-            match ask.attempts.in_doubt() {
+            pending.attempts.failed(&error);
+            match pending.attempts.in_doubt() {
                 true => self.pause(id, turn.now),
                 false => self.finish(id, Err(error), turn),
             }
         }
     }
 
-    /// It did not pass it on: it does not lead.
+    /// It does not lead, and did not propose the change.
     pub(super) fn redirected(&mut self, name: u64, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
-        if let Some(ask) = self.pending.get_mut(&id)
-            && ask.attempts.is_open(number)
+        if let Some(pending) = self.pending.get_mut(&id)
+            && pending.attempts.is_open(number)
         {
-            ask.attempts.declined();
+            pending.attempts.rejected();
             self.pause(id, turn.now);
         }
     }
 
-    // ---- the end ----
+    // ---- completion ----
 
     fn majority(&self) -> (u8, u8) {
         let alive = self.voters().filter(|voter| self.alive(*voter)).count();
@@ -399,39 +407,43 @@ impl Control {
         }
     }
 
-    /// An attempt has ended this way; another may have had another end.
+    /// An attempt has failed; another may have a different outcome.
     fn end(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.get(&id) else { return };
-        let again = ask.attempts.in_doubt() && ask.give_up > turn.now.instant;
-        match ask.origin {
+        let Some(pending) = self.pending.get(&id) else {
+            return;
+        };
+        let again = pending.attempts.in_doubt() && pending.answer_by > turn.now.instant;
+        match pending.origin {
             Origin::Client(_) | Origin::Own if again => self.pause(id, turn.now),
             _ => self.finish(id, Err(error), turn),
         }
     }
 
-    /// The time is up.
+    /// The deadline has passed.
     fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.get(&id) else { return };
+        let Some(pending) = self.pending.get(&id) else {
+            return;
+        };
         let (required, alive) = self.majority();
         let voters = self.voters().count();
         let unavailable = Error::no_leader("the control plane", voters, required, alive);
-        let result = match (&ask.kind, &ask.attempt) {
+        let result = match (&pending.kind, &pending.attempt) {
             (PendingKind::List, _) => return self.list(id, turn),
             (PendingKind::Relay(..), _) => Err(unavailable),
             (_, Attempt::Serving { outcome, .. }) => outcome.clone().into_response(),
-            _ if !ask.attempts.in_doubt() => Err(unavailable),
+            _ if !pending.attempts.in_doubt() => Err(unavailable),
             _ => Err(self.unknown()),
         };
         self.finish(id, result, turn);
     }
 
-    /// The only way out, but for those who are sent elsewhere.
+    /// Every answer leaves here; redirects do not.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.remove(&id) else {
+        let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority().0));
-        match ask.origin {
+        let result = result.map_err(|error| pending.attempts.final_error(error, self.majority().0));
+        match pending.origin {
             Origin::Client(client) => reply(client, result, turn),
             Origin::Peer(to, header) => {
                 let message = Message::Forwarded(result);

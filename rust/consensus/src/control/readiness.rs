@@ -1,8 +1,8 @@
-//! Readiness: what is known to be agreed on is answered when the nodes serve it.
+//! Readiness: a change is answered when the nodes serve it.
 //!
-//! That a change is committed, or that this node has caught up, says nothing of the roles that must exist for it: the
-//! node role makes them, a little later, and says so by [`Message::Defined`]. Until then an answer would send its reader
-//! to a node that knows nothing of what the answer says.
+//! A change that is committed, or known to this node, does not mean that its roles exist: the node role
+//! starts them, a little later, and reports it by [`Message::Defined`]. Until then an answer would send its
+//! client to a node that does not serve the keyspace yet.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -12,17 +12,17 @@ use quorate_protocol::control_command::Outcome;
 use quorate_protocol::keyspace::Mode;
 use quorate_protocol::message::Message;
 use quorate_protocol::role::{Effect, RoleId};
-use quorate_raft::event::{Question, ReadLevel};
+use quorate_raft::event::{ReadLevel, ReadRequest};
 
 use crate::control::pending::{Attempt, PendingKind, PendingRequest};
-use crate::control::{Control, PUSH, SERVE_PATIENCE};
+use crate::control::{Control, PUSH, SERVE_TIMEOUT};
 use crate::turn::Turn;
 
 impl Control {
-    /// A change was applied: it is answered when those who can be reached serve it.
+    /// A change was applied: it is answered when the reachable nodes serve it.
     pub(super) fn done(&mut self, id: u64, outcome: Outcome, turn: &mut Turn<'_>) {
         let generation = self.applied().map_or(0, |(_, state)| state.generation());
-        let until = turn.now.instant + SERVE_PATIENCE;
+        let until = turn.now.instant + SERVE_TIMEOUT;
         self.set(
             id,
             Attempt::Serving {
@@ -31,30 +31,30 @@ impl Control {
                 until,
             },
         );
-        // The round of heartbeats that a read needs tells the others what is committed.
-        let push = Question {
+        // The heartbeat round of a read publishes the commit index to the others.
+        let push = ReadRequest {
             id: PUSH,
             deadline: until,
             level: ReadLevel::Linearizable,
             query: Bytes::new(),
         };
-        self.ask_leader(push, turn);
+        self.start_read(push, turn);
     }
 
-    /// What the leader knows, this node knows now.
+    /// This node has caught up with the leader, or failed to.
     pub(super) fn queried(&mut self, id: u64, caught_up: bool, turn: &mut Turn<'_>) {
-        let Some(ask) = self
+        let Some(pending) = self
             .pending
             .get(&id)
-            .filter(|ask| ask.attempt == Attempt::Reading)
+            .filter(|pending| pending.attempt == Attempt::Reading)
         else {
             return;
         };
         let generation = self.applied().map_or(0, |(_, state)| state.generation());
-        match &ask.kind {
+        match &pending.kind {
             // Answered when the node role serves what this node knows.
             _ if caught_up => {
-                let until = ask.give_up;
+                let until = pending.answer_by;
                 let outcome = Outcome::Done;
                 self.set(
                     id,
@@ -75,22 +75,22 @@ impl Control {
         let known = self.serving.entry(node).or_default();
         *known = generation.max(*known);
         if node == self.me() {
-            // What the node role was told last, it serves, and nothing else; so it will after the next start.
+            // The node role serves the last published state, also after the next start.
             if generation == self.known.generation() && self.saved.has(generation) {
-                self.gc.sweep(self.known.gone(), turn.effects);
+                self.gc.collect(self.known.dropped_ids(), turn.effects);
             }
             self.announce_ready(turn);
         }
     }
 
-    /// Tells the leader what this node serves.
+    /// Reports to the leader what this node serves.
     pub(super) fn announce_ready(&self, turn: &mut Turn<'_>) {
         let served = self.serving.get(&self.me()).copied();
         if let (Some(generation), Some(leader)) = (served, self.leader())
             && leader != self.me()
             && self.alive(leader)
         {
-            let deadline = turn.now.instant + SERVE_PATIENCE;
+            let deadline = turn.now.instant + SERVE_TIMEOUT;
             self.send(
                 Self::peer_role(leader),
                 generation,
@@ -110,19 +110,19 @@ impl Control {
     pub(super) fn answer_served(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
-            let Some(ask) = self.pending.get(&id) else {
+            let Some(pending) = self.pending.get(&id) else {
                 continue;
             };
             let Attempt::Serving {
                 outcome,
                 generation,
                 until,
-            } = &ask.attempt
+            } = &pending.attempt
             else {
                 continue;
             };
             let here = self.is_served(self.me(), *generation);
-            match &ask.kind {
+            match &pending.kind {
                 PendingKind::Change(_) => {
                     let everywhere = here
                         && self
@@ -150,7 +150,7 @@ impl Control {
         self.finish(id, Ok(Response::Keyspaces(keyspaces)), turn);
     }
 
-    /// Hands a request to the coordinator or forwarder of its keyspace, if there is such a keyspace.
+    /// Passes a request to the coordinator or forwarder of its keyspace, if it exists.
     fn relay(&mut self, id: u64, keyspace: Option<KeyspaceId>, turn: &mut Turn<'_>) {
         let known = keyspace.and_then(|keyspace| self.known.keyspaces().get(&keyspace));
         let Some(known) = known else {

@@ -1,4 +1,4 @@
-//! What the control role tells people: the timeline, and its claim about the group.
+//! Reports of the control role: the timeline, and its claim about the group.
 
 use quorate_core::time::Instant;
 use quorate_protocol::api::{GroupClaim, Membership};
@@ -11,14 +11,14 @@ use crate::control::state::{CONTROL_GROUP, ControlPlane};
 use crate::host::Host;
 use crate::report;
 
-/// What was told last.
+/// The last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reporter {
     last: Option<GroupClaim>,
 }
 
 impl Reporter {
-    /// The state is another than before, in a later generation.
+    /// Reports the differences between two states.
     pub(super) fn changed(&self, before: &ControlPlane, after: &ControlPlane, effects: &mut Vec<Effect>) {
         let mut emit = |event| effects.push(Effect::Emit(event));
         let generation = after.generation();
@@ -31,24 +31,24 @@ impl Reporter {
                 Some(_) => {}
             }
         }
-        let gone = before
+        let dropped = before
             .keyspaces()
             .iter()
             .filter(|(id, _)| !after.keyspaces().contains_key(id));
-        for (_, keyspace) in gone {
+        for (_, keyspace) in dropped {
             let name = keyspace.settings.name.clone();
             emit(TimelineEvent::KeyspaceDropped { keyspace: name });
         }
     }
 
-    /// Tells what the server claims, if that is another than what it claimed, or if it may have `heard` of its leader.
-    pub(super) fn report(&mut self, claim: GroupClaim, heard: bool, effects: &mut Vec<Effect>) {
+    /// Reports the server's claim if it has changed, or after a message of the group (`from_peer`).
+    pub(super) fn report(&mut self, claim: GroupClaim, from_peer: bool, effects: &mut Vec<Effect>) {
         let timeless = GroupClaim {
             heard_micros: None,
             activity: Activity::default(),
             ..claim.clone()
         };
-        if self.last.as_ref() == Some(&timeless) && !heard {
+        if self.last.as_ref() == Some(&timeless) && !from_peer {
             return;
         }
         if let (None, Some(reason)) = (
@@ -66,7 +66,7 @@ impl Reporter {
 }
 
 impl Control {
-    /// The cluster, as far as this node knows it.
+    /// The cluster, as this node knows it.
     pub(super) fn membership(&self) -> Membership {
         let configuration = self.raft().map(|raft| raft.configuration());
         Membership {
@@ -77,13 +77,13 @@ impl Control {
         }
     }
 
-    /// What this node's server claims about the group.
+    /// This node's server's claim about the group.
     pub(super) fn claim(&self, now: Instant) -> GroupClaim {
         let elections = self.host().map_or(0, Host::elections);
         let name = (CONTROL_GROUP, "control");
         let claim = report::claim(name, self.me(), self.raft(), self.broken(), elections, now);
         GroupClaim {
-            // Not only given to the state, but in it.
+            // The host has applied this, not only received it.
             applied: self.host().map_or(claim.applied, |host| host.applied().0),
             ..claim
         }

@@ -1,34 +1,33 @@
-//! The control role's server of its group: its host, and what comes of having it do something.
+//! The control role's server of its group: its host, and the handling of its results.
 
 use quorate_core::error::Error;
 use quorate_core::store::Rows;
 use quorate_core::time::Instant;
 use quorate_protocol::control_command::{Change, Outcome};
 use quorate_protocol::role::RoleId;
-use quorate_raft::event::{Proposal, ProposeError, Question};
+use quorate_raft::event::{Proposal, ProposeError, ReadRequest};
 use quorate_raft::pending::Resolved;
-use quorate_raft::server::Refusal;
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::Request as LogRequest;
 
 use crate::control::Control;
 use crate::control::state::Replicated;
-use crate::host::{GroupRecovery, Host, News};
+use crate::host::{GroupRecovery, Host, HostEvent};
 use crate::turn::Turn;
 
-/// How far the server is.
+/// The state of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// It reads what its disk has.
+    /// Reading its disk.
     Recovering(Box<GroupRecovery<Replicated>>),
-    /// It takes part.
+    /// Running.
     Running(Box<Host<Replicated>>),
-    /// The disk does not have what it should have: this server may have promised what it does not know any more, and so must
-    /// not take part.
+    /// The disk lacks what it should have: this server may have forgotten promises, and must not take part.
     Broken(String),
 }
 
 impl Control {
-    /// Has the server do something, and goes on with what comes of it.
+    /// Calls the server and handles the results.
     pub(super) fn drive(
         &mut self,
         turn: &mut Turn<'_>,
@@ -42,58 +41,64 @@ impl Control {
         call(host, turn);
         host.apply(false, turn);
         if host.is_broken() {
-            host.end();
+            host.shut_down();
         }
-        let news = host.take_news();
+        let events = host.take_events();
         if let Some(why) = host.take_broken() {
             self.phase = Phase::Broken(why);
         }
-        self.hear(news, turn);
+        self.process_host_events(events, turn);
     }
 
-    fn hear(&mut self, news: Vec<News<Outcome>>, turn: &mut Turn<'_>) {
-        for news in news {
-            match news {
-                News::Resolved(Resolved::Proposed { id, result }) => self.proposed(id, result, turn),
-                News::Resolved(Resolved::NotRead { id, .. }) => self.queried(id, false, turn),
-                // Nothing of them is read; the state comes with them.
-                News::RowsReplaced => {}
+    fn process_host_events(&mut self, events: Vec<HostEvent<Outcome>>, turn: &mut Turn<'_>) {
+        for events in events {
+            match events {
+                HostEvent::Resolved(Resolved::Proposed { id, result }) => self.proposed(id, result, turn),
+                HostEvent::Resolved(Resolved::NotRead { id, .. }) => self.queried(id, false, turn),
+                // No read is in progress; the state changes with the rows.
+                HostEvent::RowsReplaced => {}
             }
         }
         let ready = match &mut self.phase {
             Phase::Running(host) => host.take_ready(),
             _ => Vec::new(),
         };
-        for question in ready {
-            self.queried(question.id, true, turn);
+        for read in ready {
+            self.queried(read.id, true, turn);
         }
     }
 
-    /// A change is to stand in the log.
-    pub(super) fn put_into_log(&mut self, id: u64, deadline: Instant, change: Change, turn: &mut Turn<'_>) {
-        let mut refusal = Some(Refusal::NotLeader { leader: None });
+    /// Proposes a change.
+    pub(super) fn propose_to_host(
+        &mut self,
+        id: u64,
+        deadline: Instant,
+        change: Change,
+        turn: &mut Turn<'_>,
+    ) {
+        let mut rejection = Some(Rejection::NotLeader { leader: None });
         self.drive(turn, |host, turn| {
             let proposal = Proposal {
                 id,
                 deadline,
                 request: LogRequest::Plain(change),
             };
-            refusal = host.propose(vec![proposal], turn).err();
+            rejection = host.propose(vec![proposal], turn).err();
         });
-        if let Some(refusal) = refusal {
-            self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+        if let Some(rejection) = rejection {
+            self.proposed(id, Err(ProposeError::Rejected(rejection)), turn);
         }
     }
 
-    /// What the leader has committed is to be known here.
-    pub(super) fn ask_leader(&mut self, question: Question, turn: &mut Turn<'_>) {
+    /// Catches up with the leader's commit index.
+    pub(super) fn start_read(&mut self, read: ReadRequest, turn: &mut Turn<'_>) {
         match &self.phase {
-            Phase::Running(_) => self.drive(turn, |host, turn| host.ask(question, turn)),
-            _ => self.queried(question.id, false, turn),
+            Phase::Running(_) => self.drive(turn, |host, turn| host.read(read, turn)),
+            _ => self.queried(read.id, false, turn),
         }
     }
 
-    /// The disk has answered a read of what the server begins with.
+    /// The result of a recovery read.
     pub(super) fn recover(&mut self, token: u64, result: Result<Rows, Error>, turn: &mut Turn<'_>) {
         let Phase::Recovering(recovery) = &mut self.phase else {
             return;

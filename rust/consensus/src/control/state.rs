@@ -1,8 +1,8 @@
-//! The replicated state: what the control plane agrees on.
+//! The replicated state of the control plane.
 //!
-//! Everything is checked when a command is *applied*: whoever proposed it saw an earlier state. A command carries its
-//! proposer's name for it, and the answers to the last commands are part of the state, so that a command that stands in
-//! the log twice is executed once.
+//! Everything is validated when a command is *applied*: its proposer saw an earlier state. A command carries
+//! its proposer's id for it, and the answers to the latest commands are part of the state, so that a command
+//! that is in the log twice is executed once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,33 +21,33 @@ use serde::{Deserialize, Serialize};
 use crate::host::Machine;
 use crate::rows;
 
-/// The control plane's own group. All others have greater numbers.
+/// The control plane's own group. All other groups have greater numbers.
 pub const CONTROL_GROUP: GroupId = GroupId(1);
 
-/// The newest version of the cluster's log commands that this program knows.
+/// The latest version of the log commands that this program knows.
 pub const CLUSTER_VERSION: u16 = 1;
 
-/// So many answers are kept for commands that come again. A command is only repeated while somebody waits for it.
+/// The number of answers stored for retried commands. A command is only retried while a client waits for it.
 const RECENT: usize = 1024;
 
-/// What something may be left of.
+/// A dropped keyspace or group, whose data may remain on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Gone {
+pub(super) enum DroppedId {
     Group(GroupId),
     Keyspace(KeyspaceId),
 }
 
-/// What the control plane agrees on.
+/// The state of the control plane.
 ///
 /// # Invariants
-/// * No two keyspaces share an id or a name; no id was ever given to another, nor a group's.
+/// * No two keyspaces share an id or a name; no id is ever reused, nor a group's.
 /// * `generation` rises by one with each change, and only then; before the bootstrap it is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ControlPlane {
     /// Members and ring; `None` before the bootstrap.
     topology: Option<Topology>,
     generation: u64,
-    /// Which version of the commands may be used: all members know it.
+    /// The version of commands in use: all members know it.
     version: u16,
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     last_keyspace: KeyspaceId,
@@ -78,7 +78,7 @@ impl ControlPlane {
         self.generation
     }
 
-    /// Which version of the log's commands may be used; 0 before the bootstrap.
+    /// The version of log commands in use; 0 before the bootstrap.
     pub fn version(&self) -> u16 {
         self.version
     }
@@ -92,12 +92,12 @@ impl ControlPlane {
         })
     }
 
-    /// A member, as it is registered.
+    /// A registered member.
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.topology.as_ref()?.member(node)
     }
 
-    /// The entry that last changed this member; `None` for a stranger.
+    /// The entry that last changed this member; `None` for an unknown node.
     pub fn touched(&self, node: NodeId) -> Option<LogIndex> {
         self.touched.get(&node).copied()
     }
@@ -107,15 +107,15 @@ impl ControlPlane {
         &self.keyspaces
     }
 
-    /// Ids that were given and belong to nothing any more.
-    pub(super) fn gone(&self) -> impl Iterator<Item = Gone> + '_ {
+    /// Ids that were assigned and are no longer in use.
+    pub(super) fn dropped_ids(&self) -> impl Iterator<Item = DroppedId> + '_ {
         let groups = self.keyspaces.values().flat_map(|keyspace| &keyspace.groups);
         let live: BTreeSet<GroupId> = groups.map(|group| group.id).collect();
         let groups = (CONTROL_GROUP.0 + 1..=self.last_group.0).map(GroupId);
-        let groups = groups.filter(move |id| !live.contains(id)).map(Gone::Group);
+        let groups = groups.filter(move |id| !live.contains(id)).map(DroppedId::Group);
         let keyspaces = (1..=self.last_keyspace.0).map(KeyspaceId);
         let keyspaces = keyspaces.filter(|id| !self.keyspaces.contains_key(id));
-        groups.chain(keyspaces.map(Gone::Keyspace))
+        groups.chain(keyspaces.map(DroppedId::Keyspace))
     }
 
     fn named(&self, name: &str) -> Option<&Keyspace> {
@@ -148,7 +148,7 @@ impl ControlPlane {
         done.unwrap_or_else(Outcome::Refused)
     }
 
-    /// The first one counts.
+    /// The first bootstrap counts.
     fn bootstrap(&mut self, index: LogIndex, topology: Topology) {
         if self.topology.is_none() {
             self.generation = topology.generation.max(1);
@@ -158,7 +158,7 @@ impl ControlPlane {
         }
     }
 
-    /// A member says where it can be reached. Its place in the ring stays.
+    /// Updates a member's addresses. Its position in the ring does not change.
     fn register(&mut self, index: LogIndex, member: Member) -> Result<Outcome, Error> {
         let members = self
             .topology
@@ -167,7 +167,7 @@ impl ControlPlane {
         let known = members.into_iter().find(|known| known.id == member.id);
         let Some(known) = known else {
             return Err(Error::NotFound(format!(
-                "{} is not a member of this cluster: have it added first",
+                "{} is not a member of this cluster: add it first",
                 member.id
             )));
         };
@@ -216,7 +216,7 @@ impl ControlPlane {
         })
     }
 
-    /// The groups of a new consensus keyspace: each where the ring places the beginning of its arc.
+    /// The groups of a new consensus keyspace: each is placed by the ring at the start of its arc.
     fn place(&self, settings: &KeyspaceSettings) -> Result<Vec<Group>, Error> {
         let topology = self.topology.as_ref();
         let topology = topology.ok_or_else(|| Error::invalid("the cluster has no members yet: retry"))?;
@@ -258,7 +258,7 @@ impl ControlPlane {
 }
 
 impl ControlPlane {
-    /// Executes a change, once however often it comes.
+    /// Executes a change once; a retry gets the first outcome.
     pub fn apply(&mut self, position: LogPosition, change: Change) -> Outcome {
         let Change { id, command } = change;
         let known = self.recent.iter().find(|(recent, _)| *recent == id);
@@ -273,25 +273,25 @@ impl ControlPlane {
         outcome
     }
 
-    /// Its bytes, as disks have them.
+    /// Encodes the state.
     pub fn save(&self) -> Bytes {
         format::encode(self)
     }
 
-    /// The state that was saved.
+    /// Decodes a saved state.
     ///
     /// # Errors
-    /// [`FormatError`] if `bytes` are none.
+    /// [`FormatError`] if `bytes` are not a state.
     pub fn load(bytes: &Bytes) -> Result<Self, FormatError> {
         format::decode("control plane", bytes)
     }
 }
 
-/// The state as its host has it: in memory, and in one row of its group, which is written after each batch.
+/// The state in its host: in memory, and in one row of its group, which is written after each batch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Replicated {
     pub(super) plane: ControlPlane,
-    /// The row is older.
+    /// Whether the row is outdated.
     changed: bool,
 }
 
@@ -320,7 +320,7 @@ impl Machine for Replicated {
     }
 }
 
-/// Writes the settings as a caller gives them, so that they can be copied.
+/// Lists the settings as a caller writes them, so that they can be copied.
 fn exists(keyspace: &Keyspace) -> Error {
     let settings = &keyspace.settings;
     let (name, replicas) = (&settings.name, settings.replicas);

@@ -113,7 +113,7 @@ fn a_member_changes_its_addresses_and_nothing_else() {
 }
 
 #[test]
-fn ids_are_never_given_twice() {
+fn ids_are_never_reused() {
     let mut log = Log::bootstrapped();
     assert_eq!(created(log.create("a", 3)), (1, true));
     assert_eq!(created(log.create("b", 1)), (2, true));
@@ -127,7 +127,7 @@ fn ids_are_never_given_twice() {
 }
 
 #[test]
-fn the_same_again_is_found_and_another_is_refused() {
+fn an_identical_keyspace_is_found_and_a_conflicting_one_rejected() {
     let mut log = Log::bootstrapped();
     assert_eq!(created(log.create("a", 3)), (1, true));
     assert_eq!(created(log.create("a", 3)), (1, false));
@@ -140,7 +140,7 @@ fn the_same_again_is_found_and_another_is_refused() {
 }
 
 #[test]
-fn levels_and_read_repair_can_be_altered_as_a_whole_or_not_at_all() {
+fn alterations_of_levels_and_read_repair_are_atomic() {
     let mut log = Log::bootstrapped();
     log.create("a", 2);
     let mut alter = |change| {
@@ -166,11 +166,11 @@ fn levels_and_read_repair_can_be_altered_as_a_whole_or_not_at_all() {
     assert_eq!(
         log.state.generation(),
         3,
-        "the refused one and the repeated one changed nothing"
+        "the rejected and the repeated change had no effect"
     );
 }
 
-/// A change stands in the log twice when its first answer was lost.
+/// A change is in the log twice when its first answer was lost.
 #[test]
 fn a_retried_change_is_executed_once() {
     let mut log = Log::bootstrapped();
@@ -182,13 +182,13 @@ fn a_retried_change_is_executed_once() {
     assert_eq!(
         created(log.commit_as(id(1), create())),
         (1, true),
-        "as it was answered before"
+        "the first answer"
     );
     assert_eq!(created(log.commit_as(id(2), drop())), (1, false));
     assert_eq!(created(log.commit_as(id(3), create())), (2, true));
     log.state = ControlPlane::load(&log.state.save()).unwrap();
     assert_eq!(created(log.commit_as(id(2), drop())), (1, false));
-    assert_eq!(log.names(), [(2, "a")], "what came after the first attempt stays");
+    assert_eq!(log.names(), [(2, "a")], "later changes stay");
     for sequence in 0..2 * RECENT as u64 {
         log.commit_as(WriteId { client: 2, sequence }, create());
     }
@@ -196,7 +196,7 @@ fn a_retried_change_is_executed_once() {
 }
 
 #[test]
-fn states_survive_being_saved() {
+fn states_round_trip() {
     let mut log = Log::bootstrapped();
     log.create("a", 3);
     log.commit(Command::Register(member(3, 300)));

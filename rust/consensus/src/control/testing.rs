@@ -1,6 +1,6 @@
-//! A cluster's control plane in memory: what its tests bring along for a cluster of node and control roles.
+//! An in-memory control plane: the adapter for a cluster of node and control roles.
 //!
-//! Data-plane roles are not there: what is served, and what is handed to a coordinator, is kept to be looked at.
+//! There are no data-plane roles: served keyspaces, and requests passed to a coordinator, are recorded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,10 +28,10 @@ use crate::control::{CONTROL_GROUP, Control};
 
 /// The nodes of a cluster.
 pub(super) type Cluster = quorate_testing::Cluster<Roles<Plane>>;
-/// What has happened.
+/// An event of the trace.
 pub(super) type TraceEvent = quorate_testing::TraceEvent<Roles<Plane>>;
 
-/// A cluster of which no node runs.
+/// A cluster without running nodes.
 pub(super) fn stopped(nodes: u16, seed: u64, bugs: Bugs) -> Cluster {
     let nodes = (1..=nodes).map(NodeId);
     let plane = Plane {
@@ -49,9 +49,9 @@ pub(super) fn stopped(nodes: u16, seed: u64, bugs: Bugs) -> Cluster {
 
 /// The roles of the control plane.
 pub(super) struct Plane {
-    /// Added to the ports of the addresses that each node is started with.
+    /// Added to the ports of each node's initial addresses.
     pub(super) ports: BTreeMap<NodeId, u16>,
-    /// As each node role wants them served.
+    /// The keyspaces that each node role serves.
     pub(super) served: BTreeMap<NodeId, BTreeMap<KeyspaceId, Keyspace>>,
     seed: u64,
     bugs: Bugs,
@@ -110,16 +110,16 @@ impl Scene for Plane {
         hosted
     }
 
-    fn plays(role: RoleId) -> bool {
+    fn hosts(role: RoleId) -> bool {
         matches!(role, RoleId::Node | RoleId::Control)
     }
 }
 
 /// What tests do with a control plane.
 pub(super) trait ControlPlane {
-    /// The control role of a node that runs.
+    /// The control role of a running node.
     fn control(&self, node: NodeId) -> Option<&Control>;
-    /// A client asks. Gives the number that the reply will carry.
+    /// A client sends a request. Returns the number of the operation.
     fn ask(&mut self, node: NodeId, request: Request, timeout: Duration) -> u64;
 }
 
@@ -132,11 +132,12 @@ impl ControlPlane for Cluster {
     }
 
     fn ask(&mut self, node: NodeId, request: Request, timeout: Duration) -> u64 {
-        self.ask_role(node, RoleId::Control, request, timeout)
+        self.send_request(node, RoleId::Control, request, timeout)
     }
 }
 
-/// The roles of a keyspace and of its groups have left so many rows and entries on a disk, a file each, and their small states.
+/// Leaves the data of a dropped keyspace and its groups on a disk: this many rows and entries, a file each,
+/// and their small states.
 pub(super) fn litter(store: &mut Memory, keyspace: KeyspaceId, groups: &[GroupId], rows: u32, entries: u64) {
     let row = |table, owner: u32, number: u32| StateWrite {
         table,
@@ -181,7 +182,7 @@ pub(super) fn entry(group: GroupId, position: u64) -> JournalOp {
     }
 }
 
-/// How much there is beside the control plane's own: rows, entries, files, states.
+/// The remaining data, without the control plane's own: rows, entries, files, states.
 pub(super) fn left(store: &Memory) -> [usize; 4] {
     let tables = [Table::Meta, Table::Records, Table::TokenIndex, Table::Groups];
     let rows = tables.map(|table| store.contents.rows_from(table, &[]).count());

@@ -1,5 +1,5 @@
-//! Plays `tests/transcripts/control`: a cluster's control plane in memory ([`testing`](super::testing)). A message takes half a
-//! millisecond.
+//! Runs `tests/transcripts/control` (golden scripts): an in-memory control plane
+//! ([`testing`](super::testing)). A message takes half a millisecond.
 
 use quorate_core::bugs::Bugs;
 use quorate_core::error::Error;
@@ -46,14 +46,14 @@ impl OnCluster for Play {
 impl Script for Play {
     fn verbs() -> Vec<Verb<Self>> {
         let mut all: Vec<Verb<Self>> = verbs! {
-            "cluster" "nodes=3 [stopped]" "nodes that have just started, or have not" |play, call| {
+            "cluster" "nodes=3 [stopped]" "creates nodes, started or not" |play, call| {
                 let cluster = play.cluster.insert(stopped(call.parsed("nodes")?.unwrap_or(3), 1, Bugs::none()));
                 if call.word() != Some("stopped") {
                     cluster.start_all();
                 }
                 Ok(String::new())
             };
-            "start" "n1 [port=1]" "it starts (again) with what its disk has, maybe at another address" |play, call| {
+            "start" "n1 [port=1]" "it (re)starts from its disk, optionally at another address" |play, call| {
                 let node = call.node()?;
                 let cluster = cluster_of(play)?;
                 if let Some(port) = call.parsed("port")? {
@@ -62,25 +62,25 @@ impl Script for Play {
                 cluster.start(node);
                 Ok(String::new())
             };
-            "persist" "n1 [writes=1]" "a disk that is held does so many writes" |play, call| {
+            "persist" "n1 [writes=1]" "a stalled disk completes this many writes" |play, call| {
                 let node = call.node()?;
                 let count = call.parsed("writes")?.unwrap_or(1);
                 cluster_of(play)?.persist(node, count);
                 Ok(String::new())
             };
-            "late" "n1 g2" "a role that ends has an entry of its group's log on its way" |play, call| {
+            "late" "n1 g2" "an ended role has an entry of its group's log in flight" |play, call| {
                 let node = call.node()?;
                 let group = GroupId(call.required("a group")?[1..].parse()?);
                 cluster_of(play)?.node(node).disk.delay([entry(group, 1)]);
                 Ok(String::new())
             };
-            "catch_up" "n1" "such entries arrive" |play, call| {
+            "catch_up" "n1" "such entries become durable" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.node(node).disk.catch_up();
                 Ok(String::new())
             };
             "litter" "n1 k1 g2 [g3 ...] [rows=9] [entries=ROWS]"
-                "the roles of a keyspace and its groups leave so many rows, entries, a file each, and their small states" |play, call| {
+                "the roles of a keyspace and its groups leave this many rows and entries, a file each, and their small states" |play, call| {
                 let id = |text: &str| text[1..].parse::<u32>();
                 let node = call.node()?;
                 let keyspace = KeyspaceId(id(call.required("a keyspace")?)?);
@@ -91,14 +91,14 @@ impl Script for Play {
                 litter(&mut cluster_of(play)?.node(node).disk.store, keyspace, &groups, rows, entries);
                 Ok(String::new())
             };
-            "left" "n1" "what is there of such things" |play, call| {
+            "left" "n1" "the number of such remains" |play, call| {
                 let node: NodeId = call.node()?;
                 let [rows, entries, files, states] = left(&cluster_of(play)?.node(node).disk.store);
                 Ok(format!("{node} has {rows} rows, {entries} entries, {files} files, {states} states"))
             };
             "state" "" "what each node knows and serves" |play, _| Ok(state(cluster_of(play)?));
             "groups" "" "what each node claims about the group" |play, _| Ok(groups(cluster_of(play)?));
-            "messages" "on" "also show what control roles say to each other" |play, call| {
+            "messages" "on" "also show messages between control roles" |play, call| {
                 play.messages = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -109,7 +109,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client asks; with shards for a consensus keyspace" |play, call| {
+            "create" "NAME [replicas=3] [shards=2] [timeout=1s]" "a client creates a keyspace; with shards in consensus mode" |play, call| {
                 let name = call.required("a name")?;
                 let replicas = call.parsed("replicas")?.unwrap_or(3);
                 let settings = match call.parsed("shards")? {
@@ -142,7 +142,7 @@ impl Script for Play {
             };
             "list" "" "likewise" |play, call| ask(play, call, Request::ListKeyspaces);
             "addresses" "" "likewise" |play, call| ask(play, call, Request::Topology);
-            "membership" "" "what the control plane is made of" |play, call| ask(play, call, Request::Membership);
+            "membership" "" "the members of the control plane" |play, call| ask(play, call, Request::Membership);
             "put" "k1" "a request for a coordinator" |play, call| {
                 let keyspace = call.required("a keyspace")?.trim_start_matches('k').parse()?;
                 let request = Request::Put {
@@ -172,7 +172,7 @@ fn ask(play: &mut Play, call: &mut Call<'_>, request: Request) -> Outcome {
     Ok(String::new())
 }
 
-/// By default each request has one of its own.
+/// By default each request has an id of its own.
 fn write_id(play: &mut Play, call: &mut Call<'_>) -> Result<WriteId, Box<dyn std::error::Error>> {
     let next = cluster_of(play)?.operations + 1;
     Ok(WriteId {
@@ -229,7 +229,7 @@ fn groups(cluster: &Cluster) -> String {
         let claim = cluster.control(node)?.claim(Instant(cluster.now));
         let leader = claim
             .leader
-            .map_or("nobody".to_owned(), |leader| leader.to_string());
+            .map_or("unknown".to_owned(), |leader| leader.to_string());
         Some(format!(
             "{node} {} in t{}, leader {leader}, commit {} applied {} last {}",
             claim.state.name(),
@@ -247,7 +247,7 @@ fn groups(cluster: &Cluster) -> String {
         .join("\n")
 }
 
-/// What control roles say to each other, if people want to see it.
+/// Messages between control roles, if enabled.
 fn envelope(sent: &Envelope) -> Option<String> {
     let text = match sent.message.content.message()? {
         Message::Propose(change) => format!("Propose {:?}", change.command),

@@ -1,4 +1,4 @@
-//! Applying what is committed.
+//! Applying committed entries.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::host::machine::Machine;
 use crate::turn::Turn;
 
 impl<M: Machine> Host<M> {
-    /// Applies what can be applied, unless the rows must stay as they are.
+    /// Applies what is possible, unless the rows must not change.
     pub(super) fn apply_entries(&mut self, hold: bool, turn: &mut Turn<'_>) {
         if !hold {
             self.write_rows(turn);
@@ -26,7 +26,7 @@ impl<M: Machine> Host<M> {
                 self.execute(count, turn);
                 continue;
             }
-            let count = self.pipeline.choose(self.raft.log().stable());
+            let count = self.pipeline.batch_size(self.raft.log().stable());
             if count == 0 {
                 break;
             }
@@ -50,15 +50,16 @@ impl<M: Machine> Host<M> {
         }
     }
 
-    /// Whether there is something to apply.
+    /// Whether there are entries to apply.
     pub(crate) fn has_more(&self) -> bool {
-        self.pipeline.choose(self.raft.log().stable()) > 0
+        self.pipeline.batch_size(self.raft.log().stable()) > 0
     }
 
-    /// Takes the answer of a lookup; gives it back if it is none. When all are there, [`apply`](Self::apply) goes on.
+    /// Takes the result of a lookup; returns it if it is not one. When all lookups are complete,
+    /// [`apply`](Self::apply) continues.
     ///
-    /// If the row cannot be read, this server breaks down: without it, it would not do what the others do. Only this one: the
-    /// other roles of the node have rows of their own.
+    /// If the row cannot be read, this server stops: it would diverge without it. Other roles of the node
+    /// continue: they have rows of their own.
     pub(super) fn looked_up(
         &mut self,
         token: u64,
@@ -71,14 +72,14 @@ impl<M: Machine> Host<M> {
         let learned = result.and_then(|rows| machine.learn(row, rows.rows.first().map(|(_, value)| value)));
         if let Err(error) = learned {
             self.broken = Some(format!(
-                "a row that a condition asks about cannot be read ({error}): check the disk; the group goes on as long as a \
+                "a row that a condition needs cannot be read ({error}): check the disk; the group stays available while a \
                  majority of its other members is up"
             ));
         }
         None
     }
 
-    /// Applies so many entries at the front: all that their conditions ask about is known.
+    /// Applies this many entries: all rows that their conditions need are known.
     fn execute(&mut self, count: usize, turn: &mut Turn<'_>) {
         let pipeline = &mut self.pipeline;
         let mut touched: BTreeSet<SessionId> = BTreeSet::new();
@@ -93,7 +94,7 @@ impl<M: Machine> Host<M> {
                     None
                 }
             };
-            self.waiting.committed(position, answer.as_ref(), &mut resolved);
+            self.pending.committed(position, answer.as_ref(), &mut resolved);
             pipeline.applied = position;
         }
         pipeline.write(&touched);
@@ -101,10 +102,10 @@ impl<M: Machine> Host<M> {
         self.resolve(resolved);
     }
 
-    /// Gives the store the rows that the log explains.
+    /// Writes the rows of entries that are durable here.
     fn write_rows(&mut self, turn: &mut Turn<'_>) {
         let stable = self.raft.log().stable();
-        while let Some((through, writes)) = self.pipeline.explained(stable) {
+        while let Some((through, writes)) = self.pipeline.take_durable(stable) {
             turn.push(Effect::ApplyRows {
                 token: through.0,
                 writes,

@@ -1,12 +1,12 @@
-//! From the log to the rows: committed entries are applied in order, many at a time.
+//! From the log to the rows: committed entries are applied in order, in batches.
 //!
-//! What the rows have must be in the log behind them. So an entry waits here until it is durable on this node too, unless the
-//! state is one [in memory](Machine::IN_MEMORY): then only its rows wait. As many entries as there are, are taken together. The
-//! versions that their conditions ask about are read; when all are known, the commands are executed one after the other in
-//! memory, and what they wrote goes to the store as one effect. So the rows are at all times those of one log position, and the
-//! marker among them says which.
+//! Rows must never be ahead of the durable log. So an entry waits here until it is durable on this node too,
+//! unless the state is [in memory](Machine::IN_MEMORY): then only its rows wait. All available entries form a
+//! batch. The versions that their conditions need are read; when all are known, the commands are executed in
+//! memory, one after the other, and their writes go to the store as one effect. So the rows always belong to
+//! one log position, which the marker among them records.
 //!
-//! What an entry says is read once, when it is committed: its conditions are looked up by it, and it is executed by it.
+//! An entry is decoded once, when it is committed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,20 +22,20 @@ use serde::de::DeserializeOwned;
 use crate::host::machine::Machine;
 use crate::rows::{self, Marker};
 
-/// So many entries are applied together at most.
-const MOST_ENTRIES: usize = 1024;
-/// And so many bytes of them, but always one.
-const MOST_BYTES: usize = 1 << 20;
-/// So many batches of rows wait for the log at most; then the last two become one.
-const MOST_WAITING: usize = 16;
+/// The maximum number of entries in a batch.
+const MAX_BATCH_ENTRIES: usize = 1024;
+/// Their maximum size; one entry is always taken.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+/// The maximum number of batches that wait for the log; beyond it the last two are merged.
+const MAX_UNWRITTEN_BATCHES: usize = 16;
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Committed<C> {
     pub(super) position: LogPosition,
-    /// Bytes that it has in the log.
+    /// Its size in the log.
     size: usize,
-    /// What is to be done; nothing for an entry without a command.
+    /// The request; `None` for an entry without a command.
     pub(super) logged: Option<Logged<C>>,
 }
 
@@ -59,13 +59,13 @@ pub(super) struct Pipeline<M: Machine> {
     pub(super) state: Sessions<M>,
     pub(super) applied: LogPosition,
     pub(super) queue: VecDeque<Committed<M::Command>>,
-    /// Of so many entries at the front the conditions are being looked up.
+    /// The number of entries at the front whose lookups are in progress.
     pub(super) looking_up: Option<usize>,
-    /// The rows that are being read for that.
+    /// The rows that are being read, by token.
     pub(super) lookups: BTreeMap<u64, Bytes>,
-    /// What was executed before the log was durable that far: the rows of each batch, by its last entry.
-    waiting: VecDeque<(LogIndex, BTreeMap<Bytes, Option<Bytes>>)>,
-    /// The rows are being replaced by those of a snapshot that has everything up to there.
+    /// Rows of commands executed before the log was durable: one batch per element, by its last entry.
+    unwritten: VecDeque<(LogIndex, BTreeMap<Bytes, Option<Bytes>>)>,
+    /// The rows are being replaced by those of a snapshot with everything up to here.
     restoring: Option<LogPosition>,
 }
 
@@ -78,17 +78,17 @@ impl<M: Machine> Pipeline<M> {
             queue: VecDeque::new(),
             looking_up: None,
             lookups: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            unwritten: VecDeque::new(),
             restoring: None,
         }
     }
 
-    /// The state after the last entry that was applied.
+    /// The state after the last applied entry.
     pub(super) fn machine(&self) -> &M {
         self.state.machine()
     }
 
-    /// The last entry that was applied.
+    /// The last applied entry.
     pub(super) fn applied(&self) -> LogIndex {
         self.applied.index
     }
@@ -97,10 +97,10 @@ impl<M: Machine> Pipeline<M> {
         self.restoring.is_some()
     }
 
-    /// These are committed.
+    /// Queues committed entries.
     ///
     /// # Errors
-    /// If one says nothing that this program knows: the server must not go on without it. Those before it are queued.
+    /// If an entry cannot be decoded: the server must stop. Those before it are queued.
     pub(super) fn queue(&mut self, entries: &[Entry]) -> Result<(), String> {
         for entry in entries {
             let committed = Committed::read(entry).map_err(|error| unreadable(entry.position(), &error))?;
@@ -109,37 +109,37 @@ impl<M: Machine> Pipeline<M> {
         Ok(())
     }
 
-    /// A snapshot takes the place of the rows; everything up to there is in it.
+    /// A snapshot with everything up to this position replaces the rows.
     pub(super) fn restore(&mut self, position: LogPosition) {
         self.queue.retain(|entry| entry.position.index > position.index);
         self.looking_up = None;
         self.lookups.clear();
-        self.waiting.clear();
+        self.unwritten.clear();
         self.restoring = Some(position);
     }
 
-    /// The rows are those of a snapshot now.
+    /// The rows are now those of a snapshot.
     pub(super) fn restored(&mut self, state: Sessions<M>, marker: Marker) {
         assert_eq!(
             Some(marker.applied),
             self.restoring.take(),
-            "the rows that were loaded are the snapshot's"
+            "the loaded rows are not the snapshot's"
         );
         self.state = state;
         self.applied = marker.applied;
     }
 
-    /// Takes entries that may be executed, as many as there are, within bounds.
-    pub(super) fn choose(&self, stable: LogIndex) -> usize {
+    /// The number of entries that can be executed, within bounds.
+    pub(super) fn batch_size(&self, stable: LogIndex) -> usize {
         let mut bytes = 0;
         let ready = self
             .queue
             .iter()
             .take_while(|entry| M::IN_MEMORY || entry.position.index <= stable);
-        let within = ready.take(MOST_ENTRIES).take_while(|entry| {
+        let within = ready.take(MAX_BATCH_ENTRIES).take_while(|entry| {
             let first = bytes == 0;
             bytes += entry.size;
-            first || bytes <= MOST_BYTES
+            first || bytes <= MAX_BATCH_BYTES
         });
         within.count()
     }
@@ -153,13 +153,13 @@ impl<M: Machine> Pipeline<M> {
             .filter_map(|entry| entry.logged.as_ref());
         let commands = logged.filter_map(|logged| logged.request.command());
         let machine = self.state.machine();
-        let asked = commands.flat_map(|command| machine.asks_about(command));
-        asked.filter(|row| !machine.knows(row)).collect()
+        let required = commands.flat_map(|command| machine.required_rows(command));
+        required.filter(|row| !machine.is_known(row)).collect()
     }
 }
 
 impl<M: Machine> Pipeline<M> {
-    /// Takes the rows that have changed since the last time, with the marker; they wait for the log.
+    /// Collects the rows that have changed, with the marker; they wait for the log.
     pub(super) fn write(&mut self, touched: &BTreeSet<SessionId>) {
         let group = self.group;
         let mut rows = self.state.machine_mut().take();
@@ -174,21 +174,21 @@ impl<M: Machine> Pipeline<M> {
             clock: self.state.clock(),
         };
         rows.insert(rows::marker_key(group), Some(format::encode(&marker)));
-        if self.waiting.len() == MOST_WAITING
-            && let Some((_, mut earlier)) = self.waiting.pop_back()
+        if self.unwritten.len() == MAX_UNWRITTEN_BATCHES
+            && let Some((_, mut earlier)) = self.unwritten.pop_back()
         {
             earlier.append(&mut rows);
             rows = earlier;
         }
-        self.waiting.push_back((self.applied.index, rows));
+        self.unwritten.push_back((self.applied.index, rows));
     }
 
-    /// Rows that the log explains, as far as it is durable here; and the entry that they are as of.
-    pub(super) fn explained(&mut self, stable: LogIndex) -> Option<(LogIndex, Vec<StateWrite>)> {
-        if self.waiting.front()?.0 > stable {
+    /// Takes rows whose entries are durable here, with their log position.
+    pub(super) fn take_durable(&mut self, stable: LogIndex) -> Option<(LogIndex, Vec<StateWrite>)> {
+        if self.unwritten.front()?.0 > stable {
             return None;
         }
-        let (through, rows) = self.waiting.pop_front()?;
+        let (through, rows) = self.unwritten.pop_front()?;
         let write = |(key, value)| StateWrite {
             table: Table::Groups,
             key,

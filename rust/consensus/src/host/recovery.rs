@@ -1,4 +1,4 @@
-//! A server that starts: what the journal has of its log, and what the store has of its rows.
+//! Recovery of a server: its log from the journal, and its rows from the store.
 
 use std::marker::PhantomData;
 
@@ -11,29 +11,29 @@ use quorate_raft::sessions::{SessionId, Sessions};
 use quorate_raft::types::GroupId;
 
 use crate::host::machine::Machine;
-use crate::rows::{self, BeginningKey, Marker};
+use crate::rows::{self, InitialKey, Marker};
 use crate::turn::Turn;
 
-/// The reads of the log.
+/// The token of log reads.
 const LOG: u64 = 1;
-/// The reads of the rows.
+/// The token of row reads.
 const ROWS: u64 = 2;
 const PAGE_ROWS: u32 = 4096;
 const PAGE_BYTES: u32 = 1 << 20;
 
-/// The rows that a server begins with: its marker, the state that is kept in memory, and sessions.
+/// The rows that a server starts with: its marker, the state in memory, and sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Beginning<M> {
+pub(super) struct InitialRows<M> {
     marker: Option<Marker>,
     machine: Option<bytes::Bytes>,
     sessions: Vec<(SessionId, bytes::Bytes)>,
-    /// What is made of them.
+    /// The state machine.
     kind: PhantomData<M>,
 }
 
-impl<M> Default for Beginning<M> {
+impl<M> Default for InitialRows<M> {
     fn default() -> Self {
-        Beginning {
+        InitialRows {
             marker: None,
             machine: None,
             sessions: Vec::new(),
@@ -42,10 +42,10 @@ impl<M> Default for Beginning<M> {
     }
 }
 
-impl<M: Machine> Beginning<M> {
-    /// The read of all of them, or of those behind a row.
+impl<M: Machine> InitialRows<M> {
+    /// The read of all of them, or of those after a row.
     pub(super) fn query(group: GroupId, after: Option<bytes::Bytes>) -> Query {
-        let range = rows::beginning(group);
+        let range = rows::initial_rows(group);
         let start = after.map_or(range.start, |row| {
             let mut next = row.to_vec();
             next.push(0);
@@ -60,15 +60,15 @@ impl<M: Machine> Beginning<M> {
         }
     }
 
-    /// Takes a page; gives the row behind which it goes on, if it does.
+    /// Takes a page; returns the row after which the next page starts, if any.
     pub(super) fn take(&mut self, page: Rows) -> Result<Option<bytes::Bytes>, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let last = page.rows.last().map(|(row, _)| row.clone());
         for (row, value) in page.rows {
-            match rows::decode_beginning_key(&row).map_err(|error| text(&error))? {
-                BeginningKey::Session(session) => self.sessions.push((session, value)),
-                BeginningKey::Machine => self.machine = Some(value),
-                BeginningKey::Marker => {
+            match rows::decode_initial_key(&row).map_err(|error| text(&error))? {
+                InitialKey::Session(session) => self.sessions.push((session, value)),
+                InitialKey::Machine => self.machine = Some(value),
+                InitialKey::Marker => {
                     let marker = format::decode("marker", &value).map_err(|error| text(&error))?;
                     self.marker = Some(marker);
                 }
@@ -77,15 +77,15 @@ impl<M: Machine> Beginning<M> {
         Ok(last.filter(|_| page.more))
     }
 
-    /// A deliberate mistake: what the clients' sessions know is left out.
+    /// A deliberate mistake: drops the sessions.
     pub(super) fn without_sessions(self) -> Self {
-        Beginning {
+        InitialRows {
             sessions: Vec::new(),
             ..self
         }
     }
 
-    /// The state that these rows are of; the position of its last entry.
+    /// The state of these rows, and the position of its last entry.
     pub(super) fn state(self, group: GroupId) -> Result<(Sessions<M>, Marker), String> {
         let marker = self.marker.unwrap_or_default();
         let state = Sessions::resume(
@@ -98,19 +98,19 @@ impl<M: Machine> Beginning<M> {
     }
 }
 
-/// How far it is.
+/// The progress of recovery.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupRecovery<M> {
     group: GroupId,
     recovery: Recovery,
     log: Option<Done>,
-    beginning: Beginning<M>,
+    initial_rows: InitialRows<M>,
 }
 
-/// All that it has found.
+/// The recovered state.
 pub(crate) struct Recovered<M> {
     pub(super) log: Done,
-    pub(super) beginning: Beginning<M>,
+    pub(super) initial_rows: InitialRows<M>,
 }
 
 impl<M: Machine> GroupRecovery<M> {
@@ -119,7 +119,7 @@ impl<M: Machine> GroupRecovery<M> {
             group,
             recovery: Recovery::without_snapshot(group),
             log: None,
-            beginning: Beginning::default(),
+            initial_rows: InitialRows::default(),
         }
     }
 
@@ -130,7 +130,7 @@ impl<M: Machine> GroupRecovery<M> {
         });
     }
 
-    /// Takes what was read; everything, when that was the last.
+    /// Takes the result of a read; returns the recovered state after the last one.
     pub(crate) fn read(
         &mut self,
         token: u64,
@@ -149,18 +149,18 @@ impl<M: Machine> GroupRecovery<M> {
                     None
                 }
             },
-            _ => match self.beginning.take(page)? {
+            _ => match self.initial_rows.take(page)? {
                 Some(row) => Some(row),
                 None => {
-                    let log = self.log.take().expect("it is read first");
-                    let beginning = std::mem::take(&mut self.beginning);
-                    return Ok(Some(Recovered { log, beginning }));
+                    let log = self.log.take().expect("the log is read before the rows");
+                    let initial_rows = std::mem::take(&mut self.initial_rows);
+                    return Ok(Some(Recovered { log, initial_rows }));
                 }
             },
         };
         turn.push(Effect::Read {
             token: ROWS,
-            query: Beginning::<M>::query(self.group, next),
+            query: InitialRows::<M>::query(self.group, next),
         });
         Ok(None)
     }

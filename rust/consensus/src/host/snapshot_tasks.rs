@@ -1,4 +1,4 @@
-//! What a host does when a file task for its snapshots has ended.
+//! Completion of file tasks for snapshots.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use quorate_protocol::role::Effect;
 use quorate_raft::format;
 
 use crate::host::machine::Machine;
-use crate::host::recovery::Beginning;
+use crate::host::recovery::InitialRows;
 use crate::host::snapshots::Purpose;
 use crate::host::{Host, LOAD_TIMER};
 use crate::rows::Marker;
 use crate::turn::Turn;
 
-/// How long a server waits when there was no room for the rows of a snapshot.
+/// The pause before a retry when there was no room for the rows of a snapshot.
 const LOAD_PAUSE: Duration = Duration::from_millis(500);
 
-fn senseless(why: &str) -> String {
-    format!("the rows of the snapshot that it was sent make no sense: {why}")
+fn malformed_rows(why: &str) -> String {
+    format!("the rows of the received snapshot are malformed: {why}")
 }
 
 impl<M: Machine> Host<M> {
-    /// A file task has ended.
+    /// A file task is complete.
     pub(super) fn file_task_ended(
         &mut self,
         token: u64,
@@ -36,15 +36,16 @@ impl<M: Machine> Host<M> {
             return;
         };
         self.file_done(purpose, result, turn);
-        self.tidy(turn);
+        self.delete_unneeded(turn);
     }
 
-    /// Forgets files that nobody needs, when that cannot take one that somebody is about to need.
-    pub(super) fn tidy(&mut self, turn: &mut Turn<'_>) {
-        // The record of another may be on its way to the disk.
-        let recorded = self.raft.kept().map(|kept| kept.handle) == self.snapshots.current;
-        if recorded && self.snapshots.may_forget(self.raft.log().commit()) {
-            self.snapshots.forget_others(turn);
+    /// Deletes unneeded files, unless one may be needed soon.
+    pub(super) fn delete_unneeded(&mut self, turn: &mut Turn<'_>) {
+        // The record of another may be in flight.
+        let recorded =
+            self.raft.snapshot_ref().map(|snapshot_ref| snapshot_ref.handle) == self.snapshots.current;
+        if recorded && self.snapshots.may_delete_others(self.raft.log().commit()) {
+            self.snapshots.delete_others(turn);
         }
     }
 
@@ -83,7 +84,7 @@ impl<M: Machine> Host<M> {
                 if intact && meta.position.index > self.raft.log().commit() {
                     self.snapshots.sealed.insert(meta.position, number);
                 }
-                self.snapshots.untidy = true;
+                self.snapshots.may_have_unneeded = true;
                 let handle = intact.then_some(number);
                 self.drive(turn, |raft, turn| raft.snapshot_received(&meta, handle, turn));
             }
@@ -93,9 +94,9 @@ impl<M: Machine> Host<M> {
                 id: LOAD_TIMER,
                 at: turn.now.instant + LOAD_PAUSE,
             }),
-            // There is nothing else to stand on.
+            // There is no other state to start from.
             (Purpose::Load, Err(error)) => {
-                let why = format!("the snapshot that its log begins with cannot be loaded: {error}");
+                let why = format!("the snapshot at the start of its log cannot be loaded: {error}");
                 self.broken = Some(why);
             }
             (Purpose::Store { .. } | Purpose::Keep, _) => {}
@@ -116,81 +117,80 @@ impl<M: Machine> Host<M> {
                 let used = self.drive(turn, |raft, turn| {
                     raft.snapshot_taken(applied, size, checksum, number, turn)
                 });
-                // If it is of use, it is the group's when the record of it is durable.
-                self.snapshots.untidy |= !used;
+                // If it is used, it becomes current when its record is durable.
+                self.snapshots.may_have_unneeded |= !used;
             }
             _ => self.raft.snapshot_failed(),
         }
         self.compact(turn);
     }
 
-    /// Forgets what of the log is not needed any longer: it waits while a snapshot is made, which needs the entry that it
-    /// ends with.
+    /// Compacts the log. This waits while a snapshot is taken, which needs the entry at its position.
     pub(super) fn compact(&mut self, turn: &mut Turn<'_>) {
         let flushed = self.snapshots.flushed;
         if !self.snapshots.taking && self.raft.is_worth_compacting(flushed) {
             self.drive(turn, |raft, turn| raft.flushed(flushed, turn));
-            if self.raft.kept().is_none() && self.snapshots.current.take().is_some() {
-                // The rows stand for the beginning of the log again.
-                self.snapshots.untidy = true;
-                self.tidy(turn);
+            if self.raft.snapshot_ref().is_none() && self.snapshots.current.take().is_some() {
+                // The rows cover the start of the log again.
+                self.snapshots.may_have_unneeded = true;
+                self.delete_unneeded(turn);
             }
         }
     }
 
-    /// The rows are there: what a server begins with is read from them.
+    /// The rows are loaded: reads those that a server starts with.
     fn read_loaded(&mut self, after: Option<Bytes>, turn: &mut Turn<'_>) {
         let token = self.token();
-        let beginning = match self.snapshots.loaded.take() {
-            Some((_, beginning)) if after.is_some() => beginning,
-            _ => Beginning::default(),
+        let initial_rows = match self.snapshots.loaded.take() {
+            Some((_, initial_rows)) if after.is_some() => initial_rows,
+            _ => InitialRows::default(),
         };
-        self.snapshots.loaded = Some((token, beginning));
+        self.snapshots.loaded = Some((token, initial_rows));
         turn.push(Effect::Read {
             token,
-            query: Beginning::<M>::query(self.group, after),
+            query: InitialRows::<M>::query(self.group, after),
         });
     }
 
-    /// Takes a page of them; gives it back if it is none.
+    /// Takes a page of them; returns it if it is not one.
     ///
-    /// If they make no sense, this server breaks down: there is nothing else to stand on.
+    /// If they are malformed, this server stops: there is no other state to start from.
     pub(super) fn snapshot_rows(
         &mut self,
         token: u64,
         result: Result<Rows, Error>,
         turn: &mut Turn<'_>,
     ) -> Option<Result<Rows, Error>> {
-        let Some((_, beginning)) = self
+        let Some((_, initial_rows)) = self
             .snapshots
             .loaded
             .as_mut()
-            .filter(|(asked, _)| *asked == token)
+            .filter(|(pending, _)| *pending == token)
         else {
             return Some(result);
         };
         let taken = match result {
-            Ok(page) => beginning.take(page),
+            Ok(page) => initial_rows.take(page),
             Err(error) => Err(error.to_string()),
         };
         match taken {
-            Err(why) => self.broken = Some(senseless(&why)),
+            Err(why) => self.broken = Some(malformed_rows(&why)),
             Ok(Some(after)) => self.read_loaded(Some(after), turn),
             Ok(None) => {
-                let (_, beginning) = self.snapshots.loaded.take().expect("it was just there");
-                let beginning = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
-                    true => beginning.without_sessions(),
-                    false => beginning,
+                let (_, initial_rows) = self.snapshots.loaded.take().expect("rows are being read");
+                let initial_rows = match self.raft.bugs().has(Bug::SessionsLostAtSnapshot) {
+                    true => initial_rows.without_sessions(),
+                    false => initial_rows,
                 };
-                let (state, marker) = match beginning.state(self.group) {
+                let (state, marker) = match initial_rows.state(self.group) {
                     Ok(found) => found,
                     Err(why) => {
-                        self.broken = Some(senseless(&why));
+                        self.broken = Some(malformed_rows(&why));
                         return None;
                     }
                 };
                 match self.snapshots.loading {
-                    // Another came meanwhile.
+                    // A later snapshot arrived meanwhile.
                     Some((position, _)) if position != marker.applied => {
                         self.snapshots.load_if_possible(turn);
                     }
@@ -198,7 +198,7 @@ impl<M: Machine> Host<M> {
                         self.snapshots.loading = None;
                         self.pipeline.restored(state, marker);
                         self.snapshots.flushed = self.snapshots.flushed.max(marker.applied.index);
-                        self.tidy(turn);
+                        self.delete_unneeded(turn);
                     }
                 }
             }

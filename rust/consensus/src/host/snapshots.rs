@@ -1,10 +1,11 @@
-//! Snapshots of a group: its rows in a file, for members that lack what has gone from the log.
+//! Snapshots of a group: its rows in a file, for members that lack compacted entries.
 //!
-//! The file is a copy of all rows as of one moment; the marker among them says of which log position. It is made while
-//! entries go on being applied. A member that receives one puts its parts into a file of its own, checks the whole, makes it
-//! the beginning of its log, and only when that record is durable puts the rows in the place of its own. Should it crash on
-//! the way, it finds at its start that its rows are older than the beginning of its log, and loads the file again
-//! (`Host::start`). Were its own rows touched any earlier, a crash could leave it with neither.
+//! The file is a copy of all rows as of one moment; the marker among them records the log position. It is
+//! made while entries continue to be applied. A member that receives one writes its chunks into a file of its
+//! own, verifies the whole, makes it the start of its log, and only when that record is durable replaces its
+//! own rows. If it crashes on the way, it finds at its start that its rows are older than the start of its
+//! log, and loads the file again (`Host::start`). If its own rows were touched any earlier, a crash could
+//! leave it with neither.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +18,11 @@ use quorate_raft::snapshot::SnapshotMeta;
 use quorate_raft::types::{GroupId, LogIndex, LogPosition};
 
 use crate::host::machine::Machine;
-use crate::host::recovery::Beginning;
+use crate::host::recovery::InitialRows;
 use crate::rows::{self};
 use crate::turn::Turn;
 
-/// What a file task was for.
+/// The purpose of a file task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     Take {
@@ -43,27 +44,27 @@ pub(super) enum Purpose {
     Keep,
 }
 
-/// The files of a group on one node.
+/// The snapshot files of a group on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SnapshotManager<M> {
     group: GroupId,
-    /// The file that stands for the beginning of the log, durably.
+    /// The file that durably covers the start of the log.
     pub(super) current: Option<u64>,
     last_number: u64,
     last_task: u64,
     pub(super) tasks: BTreeMap<u64, Purpose>,
-    /// The file that is being received, and what is to be in it.
+    /// The file that is being received, and its position.
     pub(super) incoming: Option<(LogPosition, u64)>,
-    /// There may be files that nobody needs.
-    pub(super) untidy: bool,
-    /// Whole files that came from a leader, by what is in them.
+    /// Whether there may be unneeded files.
+    pub(super) may_have_unneeded: bool,
+    /// Complete files received from a leader, by position.
     pub(super) sealed: BTreeMap<LogPosition, u64>,
     pub(super) taking: bool,
-    /// The file whose rows are to be the group's, until they are.
+    /// The file whose rows are being loaded.
     pub(super) loading: Option<(LogPosition, u64)>,
-    /// The rows that were loaded, read again.
-    pub(super) loaded: Option<(u64, Beginning<M>)>,
-    /// The rows up to this entry survive a crash.
+    /// The loaded rows that are read again.
+    pub(super) loaded: Option<(u64, InitialRows<M>)>,
+    /// The rows up to this entry are durable.
     pub(super) flushed: LogIndex,
 }
 
@@ -76,7 +77,7 @@ impl<M: Machine> SnapshotManager<M> {
             last_task: 0,
             tasks: BTreeMap::new(),
             incoming: None,
-            untidy: false,
+            may_have_unneeded: false,
             sealed: BTreeMap::new(),
             taking: false,
             loading: None,
@@ -92,7 +93,7 @@ impl<M: Machine> SnapshotManager<M> {
         }
     }
 
-    fn ask(&mut self, purpose: Purpose, task: FileTask, turn: &mut Turn<'_>) {
+    fn start_task(&mut self, purpose: Purpose, task: FileTask, turn: &mut Turn<'_>) {
         self.last_task += 1;
         self.tasks.insert(self.last_task, purpose);
         turn.push(Effect::Files {
@@ -106,21 +107,21 @@ impl<M: Machine> SnapshotManager<M> {
         self.last_number
     }
 
-    /// Of earlier boots nothing is of use but the current file.
+    /// Of the files of earlier boots only the current one is of use.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>) {
-        self.forget_others(turn);
+        self.delete_others(turn);
     }
 
-    pub(super) fn forget_others(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn delete_others(&mut self, turn: &mut Turn<'_>) {
         let task = FileTask::Keep {
             owner: u64::from(self.group.0),
             number: self.current,
         };
-        self.untidy = false;
-        self.ask(Purpose::Keep, task, turn);
+        self.may_have_unneeded = false;
+        self.start_task(Purpose::Keep, task, turn);
     }
 
-    // ---- making and sending one ----
+    // ---- taking and sending a snapshot ----
 
     /// A member needs a snapshot.
     pub(super) fn take(&mut self, turn: &mut Turn<'_>) {
@@ -132,7 +133,7 @@ impl<M: Machine> SnapshotManager<M> {
             prefix: rows::prefix(self.group),
             marker: rows::marker_key(self.group),
         };
-        self.ask(Purpose::Take { number }, task, turn);
+        self.start_task(Purpose::Take { number }, task, turn);
     }
 
     pub(super) fn read_chunk(
@@ -147,10 +148,10 @@ impl<M: Machine> SnapshotManager<M> {
             offset,
             length,
         };
-        self.ask(Purpose::Chunk { to, position, offset }, task, turn);
+        self.start_task(Purpose::Chunk { to, position, offset }, task, turn);
     }
 
-    // ---- receiving one ----
+    // ---- receiving a snapshot ----
 
     pub(super) fn store_chunk(
         &mut self,
@@ -169,39 +170,39 @@ impl<M: Machine> SnapshotManager<M> {
             offset,
             bytes,
         };
-        self.ask(Purpose::Store { number }, task, turn);
+        self.start_task(Purpose::Store { number }, task, turn);
     }
 
     /// # Panics
     /// If nothing was received.
     pub(super) fn seal(&mut self, meta: SnapshotMeta, turn: &mut Turn<'_>) {
-        let (_, number) = self.incoming.expect("it has a first part");
+        let (_, number) = self.incoming.expect("it has a first chunk");
         let task = FileTask::Seal {
             file: self.file(number),
             size: meta.size,
             checksum: meta.checksum,
         };
-        self.ask(Purpose::Seal { number, meta }, task, turn);
+        self.start_task(Purpose::Seal { number, meta }, task, turn);
     }
 
     pub(super) fn is_incoming(&self, number: u64) -> bool {
         self.incoming.is_some_and(|(_, incoming)| incoming == number)
     }
 
-    /// The file with this snapshot, which is the beginning of the log now.
+    /// The file with this snapshot, which is now the start of the log.
     pub(super) fn received(&mut self, position: LogPosition) -> u64 {
-        let number = self.sealed.remove(&position).expect("it was sealed before");
+        let number = self.sealed.remove(&position).expect("it was sealed");
         self.sealed.retain(|other, _| other.index > position.index);
         number
     }
 
-    /// Puts a file's rows in the place of the group's, once it is the beginning of the log durably.
+    /// Replaces the group's rows with a file's, once the record of the start of the log is durable.
     pub(super) fn load(&mut self, position: LogPosition, number: u64, turn: &mut Turn<'_>) {
         self.loading = Some((position, number));
         self.load_if_possible(turn);
     }
 
-    /// Does so, unless it has to wait: for the record of the log's beginning, or for rows that are being loaded.
+    /// Starts loading, unless it must wait for that record, or for another load.
     pub(super) fn load_if_possible(&mut self, turn: &mut Turn<'_>) {
         let busy = self.loaded.is_some() || self.tasks.values().any(|purpose| *purpose == Purpose::Load);
         let Some((_, number)) = self.loading.filter(|(_, number)| self.current == Some(*number)) else {
@@ -214,19 +215,19 @@ impl<M: Machine> SnapshotManager<M> {
                 prefix: rows::prefix(self.group),
                 marker: rows::marker_key(self.group),
             };
-            self.ask(Purpose::Load, task, turn);
+            self.start_task(Purpose::Load, task, turn);
         }
     }
 
-    /// This file is the beginning of the log, durably.
-    pub(super) fn keep(&mut self, handle: u64, turn: &mut Turn<'_>) {
+    /// This file durably covers the start of the log.
+    pub(super) fn set_current(&mut self, handle: u64, turn: &mut Turn<'_>) {
         self.current = Some(handle);
-        self.untidy = true;
+        self.may_have_unneeded = true;
         self.load_if_possible(turn);
     }
 
-    /// Whether nobody needs other files than the current one.
-    pub(super) fn may_forget(&self, commit: LogIndex) -> bool {
+    /// Whether no file but the current one is needed.
+    pub(super) fn may_delete_others(&self, commit: LogIndex) -> bool {
         let on_the_way = |purpose: &Purpose| {
             matches!(
                 purpose,
@@ -237,6 +238,6 @@ impl<M: Machine> SnapshotManager<M> {
         let loading = self
             .loading
             .is_some_and(|(_, number)| self.current != Some(number));
-        self.untidy && !incoming && !loading && !self.tasks.values().any(on_the_way)
+        self.may_have_unneeded && !incoming && !loading && !self.tasks.values().any(on_the_way)
     }
 }

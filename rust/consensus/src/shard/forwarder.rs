@@ -1,15 +1,18 @@
-//! The forwarder to a consensus keyspace: finds the leaders of its groups.
+//! The forwarder of a consensus keyspace: finds the leaders of its groups, forwards requests to them, and
+//! retries.
 //!
-//! Every node has one for every consensus keyspace, member of its groups or not; so any node takes any request. A request
-//! comes here when this node's server does not lead the group, or when it has none. The forwarder asks the member that it takes
-//! for the leader. That one answers, or says who leads as far as it knows; if nobody does, the forwarder asks around until
-//! somebody does or the time is up.
+//! Every node has one for every consensus keyspace, whether or not it is a member of its groups; so any node
+//! accepts any request. A request arrives here when this node's server does not lead the group, or when the
+//! node has none. The forwarder sends it to the supposed leader, which answers, or redirects to the leader
+//! that it knows; if no leader is known, the forwarder tries the members in turn until one answers or the
+//! deadline passes.
 //!
-//! # What may be asked twice
-//! Reads, and commands in a session, which are executed once however often they come. Another command is asked for once:
-//! when its answer is lost, its outcome is unknown. A member that says it does not lead has not done anything and will not.
+//! # Retries
+//! Reads, and commands in a session, which are executed once however often they are sent, can be retried.
+//! Another command is sent once: when its answer is lost, its outcome is unknown. A member that redirects has
+//! not executed the command and will not.
 //!
-//! What the attempts at a command prove, [`Attempts`] knows; every answer leaves through `Forwarder::finish`.
+//! [`Attempts`] tracks what the attempts at a command prove; every answer leaves through `Forwarder::finish`.
 
 mod pending;
 
@@ -36,32 +39,32 @@ use crate::shard::ownership::misdirected;
 use crate::turn::Turn;
 use pending::{Attempt, PendingRequest};
 
-/// The timer of the forwarder.
+/// The forwarder's timer.
 const TIMER: u64 = 0;
-/// The least time between two questions about one request that led nowhere.
-const PAUSE: Duration = Duration::from_millis(10);
-/// An answer is given so long before its deadline, or an eighth of the time if that is less.
-const MARGIN: Duration = Duration::from_millis(50);
-/// With fewer members in reach than a majority, a request that changes something waits so long for more.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// A member that says nothing for so long may be stopped, or cut off in a way that breaks no connection.
-const SILENCE: Duration = Duration::from_secs(1);
+/// The minimum time between two attempts that failed at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// The answer is sent this long before its deadline, or an eighth of the time if that is less.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// How long a write waits for a majority of reachable members.
+const QUORUM_TIMEOUT: Duration = Duration::from_millis(500);
+/// The timeout of an attempt at a member, which may be stopped, or partitioned without a broken connection.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The forwarder to one keyspace.
+/// The forwarder of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forwarder {
     me: NodeId,
     alive: BTreeSet<NodeId>,
     keyspace: Keyspace,
-    /// How the cluster's ring makes tokens of keys.
+    /// The hash of the cluster's ring.
     hash: HashKind,
     leaders: BTreeMap<GroupId, NodeId>,
     pending: BTreeMap<u64, PendingRequest>,
-    /// When each request is looked at next.
-    agenda: BTreeSet<(Instant, u64)>,
-    last_ask: u64,
+    /// The next deadline of each request.
+    deadlines: BTreeSet<(Instant, u64)>,
+    last_request: u64,
     timer: Option<Instant>,
-    /// The keyspace was dropped.
+    /// Whether the keyspace was dropped.
     dropped: bool,
     bugs: Bugs,
 }
@@ -76,15 +79,15 @@ impl Forwarder {
             hash: surroundings.placement.topology().ring.hash,
             leaders: BTreeMap::new(),
             pending: BTreeMap::new(),
-            agenda: BTreeSet::new(),
-            last_ask: 0,
+            deadlines: BTreeSet::new(),
+            last_request: 0,
             timer: None,
             dropped: false,
             bugs: surroundings.bugs,
         }
     }
 
-    /// How many requests are in progress.
+    /// The number of pending requests.
     pub fn in_progress(&self) -> usize {
         self.pending.len()
     }
@@ -115,7 +118,7 @@ impl Forwarder {
         let Some(group) = request.group() else {
             let name = &self.keyspace.settings.name;
             let error = Error::invalid(format!(
-                "keyspace {name:?} is in consensus mode: it takes no requests of quorum mode"
+                "keyspace {name:?} is in consensus mode: it does not support requests of quorum mode"
             ));
             return turn.push(reply(error));
         };
@@ -127,89 +130,95 @@ impl Forwarder {
         }
         let now = turn.now.instant;
         let left = header.deadline.since(now);
-        self.last_ask += 1;
-        let ask = PendingRequest {
+        self.last_request += 1;
+        let pending = PendingRequest {
             client,
             header,
             request,
             group,
             since: now,
-            give_up: header.deadline - MARGIN.min(left / 8),
+            answer_by: header.deadline - DEADLINE_MARGIN.min(left / 8),
             attempt: Attempt::Waiting { retry_at: now },
             next: 0,
-            detours: 0,
+            redirects: 0,
             attempts: Attempts::default(),
         };
-        self.agenda.insert((ask.wake(), self.last_ask));
-        self.pending.insert(self.last_ask, ask);
+        self.deadlines.insert((pending.wake(), self.last_request));
+        self.pending.insert(self.last_request, pending);
     }
 
     fn set(&mut self, id: u64, attempt: Attempt) {
-        if let Some(ask) = self.pending.get_mut(&id) {
-            self.agenda.remove(&(ask.wake(), id));
-            ask.attempt = attempt;
-            self.agenda.insert((ask.wake(), id));
+        if let Some(pending) = self.pending.get_mut(&id) {
+            self.deadlines.remove(&(pending.wake(), id));
+            pending.attempt = attempt;
+            self.deadlines.insert((pending.wake(), id));
         }
     }
 
-    /// Answers with an error that no member has given (the others are measured there).
+    /// Answers with an error of this forwarder (a member's errors are measured there).
     fn fail(&mut self, id: u64, error: Error, turn: &mut Turn<'_>) {
         let result = Err(error);
-        if let Some(ask) = self.pending.get(&id) {
-            turn.effects
-                .extend(measure(&ask.request, ask.since, turn.now.instant, &result));
+        if let Some(pending) = self.pending.get(&id) {
+            turn.effects.extend(measure(
+                &pending.request,
+                pending.since,
+                turn.now.instant,
+                &result,
+            ));
         }
         self.finish(id, result, turn);
     }
 
-    /// Whom to ask: who leads, or whoever is next.
-    fn choose(&self, ask: &PendingRequest) -> Option<NodeId> {
+    /// The next member to try: the leader if known, else the next reachable one.
+    fn choose(&self, pending: &PendingRequest) -> Option<NodeId> {
         let leader = self
             .leaders
-            .get(&ask.group)
+            .get(&pending.group)
             .filter(|leader| self.alive.contains(leader));
         if let Some(leader) = leader
-            && !ask.request.is_stale_read()
+            && !pending.request.is_stale_read()
         {
             return Some(*leader);
         }
-        let members = self.members(ask.group);
-        let turns = (0..members.len()).map(|step| members[(ask.next + step) % members.len()]);
+        let members = self.members(pending.group);
+        let turns = (0..members.len()).map(|step| members[(pending.next + step) % members.len()]);
         let mut turns = turns.filter(|member| self.alive.contains(member));
         turns.next()
     }
 
     fn advance(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.get(&id) else { return };
-        let now = turn.now.instant;
-        if ask.attempts.are_used_up() {
-            return self.expire(id, turn);
-        }
-        let short = self.alive_members(ask.group) < self.majority(ask.group);
-        if short && !ask.request.is_stale_read() && now.since(ask.since) >= PATIENCE {
-            return self.expire(id, turn);
-        }
-        let Some(to) = self.choose(ask) else {
-            return self.pause(id, now);
-        };
-        let Some(ask) = self.pending.get_mut(&id) else {
+        let Some(pending) = self.pending.get(&id) else {
             return;
         };
-        let repeatable = ask.request.is_repeatable();
+        let now = turn.now.instant;
+        if pending.attempts.are_exhausted() {
+            return self.expire(id, turn);
+        }
+        let short = self.alive_members(pending.group) < self.majority(pending.group);
+        if short && !pending.request.is_stale_read() && now.since(pending.since) >= QUORUM_TIMEOUT {
+            return self.expire(id, turn);
+        }
+        let Some(to) = self.choose(pending) else {
+            return self.pause(id, now);
+        };
+        let Some(pending) = self.pending.get_mut(&id) else {
+            return;
+        };
+        let repeatable = pending.request.is_repeatable();
         let effect = Effect::Send {
             to: Address {
                 node: to,
-                role: RoleId::Shard(ask.group),
+                role: RoleId::Shard(pending.group),
             },
             header: Header {
-                request: attempts::name(id, ask.attempts.begin()),
-                deadline: ask.give_up,
-                ..ask.header
+                request: attempts::name(id, pending.attempts.begin()),
+                deadline: pending.answer_by,
+                ..pending.header
             },
-            message: Message::Forward(ask.request.clone()),
+            message: Message::Forward(pending.request.clone()),
         };
         let until = match repeatable {
-            true => now + SILENCE,
+            true => now + ATTEMPT_TIMEOUT,
             false => Instant::NEVER,
         };
         self.set(id, Attempt::Sent { to, until });
@@ -217,34 +226,37 @@ impl Forwarder {
     }
 
     fn pause(&mut self, id: u64, now: Instant) {
-        self.again(id, now + PAUSE);
+        self.retry_next(id, now + RETRY_PAUSE);
     }
 
-    /// Asks somebody else, then.
-    fn again(&mut self, id: u64, retry_at: Instant) {
-        if let Some(ask) = self.pending.get_mut(&id) {
-            ask.next += 1;
+    /// Tries the next member at `retry_at`.
+    fn retry_next(&mut self, id: u64, retry_at: Instant) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.next += 1;
         }
         self.set(id, Attempt::Waiting { retry_at });
     }
 
-    /// Another leads: what its predecessor was asked, and may be asked twice, is asked there. It may be silent for long.
+    /// The leader has changed: retries at the new one what can be retried. The old one may stay silent for
+    /// long.
     fn follow(&mut self, group: GroupId, leader: NodeId, now: Instant) {
-        let elsewhere = self.pending.iter().filter(|(_, ask)| {
-            let sent = matches!(ask.attempt, Attempt::Sent { to, .. } if to != leader);
-            sent && ask.group == group && ask.request.is_repeatable() && !ask.request.is_stale_read()
+        let elsewhere = self.pending.iter().filter(|(_, pending)| {
+            let sent = matches!(pending.attempt, Attempt::Sent { to, .. } if to != leader);
+            sent && pending.group == group
+                && pending.request.is_repeatable()
+                && !pending.request.is_stale_read()
         });
         for id in elsewhere.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.give_up(id);
-            self.again(id, now);
+            self.retry_next(id, now);
         }
     }
 
-    /// Whoever waits, maybe for this group only, is looked at now.
-    fn wake_up(&mut self, group: Option<GroupId>, now: Instant) {
-        let waiting = self.pending.iter().filter(|(_, ask)| {
-            let concerned = group.is_none_or(|group| ask.group == group);
-            concerned && matches!(ask.attempt, Attempt::Waiting { .. })
+    /// Retries waiting requests now, of this group or all.
+    fn retry_waiting(&mut self, group: Option<GroupId>, now: Instant) {
+        let waiting = self.pending.iter().filter(|(_, pending)| {
+            let concerned = group.is_none_or(|group| pending.group == group);
+            concerned && matches!(pending.attempt, Attempt::Waiting { .. })
         });
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.set(id, Attempt::Waiting { retry_at: now });
@@ -255,39 +267,40 @@ impl Forwarder {
 
     fn answered(&mut self, name: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
         let (id, number) = attempts::parse(name);
-        let Some(ask) = self.pending.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        // Whoever was found by asking around is asked first from now on.
+        // The member that has answered is tried first from now on.
         if let Some(leader) = result.as_ref().ok().and_then(Response::leader) {
-            self.leaders.insert(ask.group, leader);
+            self.leaders.insert(pending.group, leader);
         }
         let error = match result {
             Err(error) if !matches!(error, Error::ConditionFailed { .. }) => error,
-            // The command was executed, in whichever attempt.
+            // The command was executed, in one of its attempts.
             executed => {
-                ask.attempts.settled();
+                pending.attempts.resolved();
                 return self.finish(id, executed, turn);
             }
         };
-        // The other attempts were given up: their errors do not change what is known of them.
-        if !ask.attempts.is_open(number) {
+        // The other attempts were given up: their errors do not affect the outcome.
+        if !pending.attempts.is_open(number) {
             return;
         }
         match error {
-            Error::SessionExpired(_) => ask.attempts.declined(),
-            _ => ask.attempts.failed(&error),
+            Error::SessionExpired(_) => pending.attempts.rejected(),
+            _ => pending.attempts.failed(&error),
         }
-        let repeatable = ask.request.is_repeatable();
-        if ask.request.is_read() || !ask.attempts.in_doubt() || !repeatable {
+        let repeatable = pending.request.is_repeatable();
+        if pending.request.is_read() || !pending.attempts.in_doubt() || !repeatable {
             return self.finish(id, Err(error), turn);
         }
         match error {
-            // Whoever leads next knows what has become of it, or executes it; whoever refuses it now may take it later.
+            // The next leader knows the outcome, or executes it; a member that rejects it now may accept it
+            // later.
             Error::OutcomeUnknown { .. } | Error::Overloaded(_) | Error::StorageFull(_) => {
                 self.pause(id, turn.now.instant);
             }
-            // Of this attempt only: the client must not take it for never executed.
+            // This attempt only: an earlier one may have been executed.
             Error::SessionExpired(_) => {
                 let reason = "its session has expired, and an earlier attempt was not answered";
                 let error = self.unknown(id, Some(reason.to_owned()));
@@ -297,7 +310,8 @@ impl Forwarder {
         }
     }
 
-    /// A member does not lead and has not done anything. `name` 0: this node's server tells what it has found out.
+    /// A member does not lead and has not executed the request. `name` 0: this node's server reports the
+    /// leader.
     fn redirected(&mut self, from: Address, name: u64, leader: Option<NodeId>, now: Instant) {
         let RoleId::Shard(group) = from.role else { return };
         match leader {
@@ -309,45 +323,45 @@ impl Forwarder {
         }
         if name == 0 {
             if let Some(leader) = leader {
-                self.wake_up(Some(group), now);
+                self.retry_waiting(Some(group), now);
                 self.follow(group, leader, now);
             }
             return;
         }
         let (id, number) = attempts::parse(name);
-        let Some(ask) = self.pending.get_mut(&id) else {
+        let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        if !ask.attempts.is_open(number) {
+        if !pending.attempts.is_open(number) {
             return;
         }
-        ask.attempts.declined();
-        ask.detours += 1;
-        // Two members that each take the other for the leader must not make this a busy loop.
+        pending.attempts.rejected();
+        pending.redirects += 1;
+        // Avoids a busy loop between two members that each take the other for the leader.
         let pause = match leader {
-            Some(leader) if leader != from.node && ask.detours % 3 != 0 => Duration::ZERO,
-            _ => PAUSE,
+            Some(leader) if leader != from.node && pending.redirects % 3 != 0 => Duration::ZERO,
+            _ => RETRY_PAUSE,
         };
-        self.again(id, now + pause);
+        self.retry_next(id, now + pause);
     }
 
-    /// A member that was asked says nothing: another is asked the same.
-    fn unanswered(&mut self, id: u64, to: NodeId, now: Instant) {
+    /// An attempt has timed out: tries another member.
+    fn attempt_timed_out(&mut self, id: u64, to: NodeId, now: Instant) {
         self.give_up(id);
-        if let Some(ask) = self.pending.get(&id)
-            && self.leaders.get(&ask.group) == Some(&to)
+        if let Some(pending) = self.pending.get(&id)
+            && self.leaders.get(&pending.group) == Some(&to)
         {
-            self.leaders.remove(&ask.group);
+            self.leaders.remove(&pending.group);
         }
-        self.again(id, now);
+        self.retry_next(id, now);
     }
 
-    /// Nothing certain will be known about the attempt that is under way.
+    /// The pending attempt's outcome stays unknown.
     fn give_up(&mut self, id: u64) {
-        if let Some(ask) = self.pending.get_mut(&id) {
+        if let Some(pending) = self.pending.get_mut(&id) {
             match self.bugs.has(Bug::DoubtForgotten) {
-                true => ask.attempts.declined(),
-                false => ask.attempts.give_up(),
+                true => pending.attempts.rejected(),
+                false => pending.attempts.give_up(),
             }
         }
     }
@@ -356,19 +370,19 @@ impl Forwarder {
         let now = turn.now.instant;
         if up {
             self.alive.insert(node);
-            return self.wake_up(None, now);
+            return self.retry_waiting(None, now);
         }
         self.alive.remove(&node);
         self.leaders.retain(|_, leader| *leader != node);
-        let lost = self.pending.iter().filter(|(_, ask)| ask.is_with(node));
+        let lost = self.pending.iter().filter(|(_, pending)| pending.is_with(node));
         let lost: Vec<u64> = lost.map(|(id, _)| *id).collect();
         for id in lost {
-            let Some(ask) = self.pending.get(&id) else {
+            let Some(pending) = self.pending.get(&id) else {
                 continue;
             };
-            let repeatable = ask.request.is_repeatable();
+            let repeatable = pending.request.is_repeatable();
             self.give_up(id);
-            self.again(id, now);
+            self.retry_next(id, now);
             if !repeatable {
                 let reason = Some(format!("the connection to {node} broke"));
                 let error = self.unknown(id, reason);
@@ -377,10 +391,10 @@ impl Forwarder {
         }
     }
 
-    // ---- the end ----
+    // ---- completion ----
 
     fn unknown(&self, id: u64, reason: Option<String>) -> Error {
-        let group = self.pending.get(&id).map(|ask| ask.group);
+        let group = self.pending.get(&id).map(|pending| pending.group);
         Error::OutcomeUnknown {
             acked: 0,
             required: group.map_or(1, |group| self.majority(group)) as u8,
@@ -389,35 +403,37 @@ impl Forwarder {
     }
 
     fn expire(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.get(&id) else { return };
-        let sent = matches!(ask.attempt, Attempt::Sent { .. });
+        let Some(pending) = self.pending.get(&id) else {
+            return;
+        };
+        let sent = matches!(pending.attempt, Attempt::Sent { .. });
         let (required, alive) = (
-            self.majority(ask.group) as u8,
-            self.alive_members(ask.group) as u8,
+            self.majority(pending.group) as u8,
+            self.alive_members(pending.group) as u8,
         );
-        let error = match ask.request.is_read() {
+        let error = match pending.request.is_read() {
             true if sent => Error::ReadTimeout {
                 answered: 0,
                 required,
             },
-            false if ask.attempts.in_doubt() => self.unknown(id, None),
+            false if pending.attempts.in_doubt() => self.unknown(id, None),
             _ => {
                 let name = &self.keyspace.settings.name;
-                let group = format!("group {} of keyspace {name:?}", ask.group);
-                Error::no_leader(&group, self.members(ask.group).len(), required, alive)
+                let group = format!("group {} of keyspace {name:?}", pending.group);
+                Error::no_leader(&group, self.members(pending.group).len(), required, alive)
             }
         };
         self.fail(id, error, turn);
     }
 
-    /// The keyspace was dropped: nobody will answer any more.
+    /// The keyspace was dropped: fails all pending requests.
     fn drop_all(&mut self, turn: &mut Turn<'_>) {
         self.dropped = true;
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
-            let Some(ask) = self.pending.get(&id) else {
+            let Some(pending) = self.pending.get(&id) else {
                 continue;
             };
-            let error = match !ask.request.is_read() && ask.attempts.in_doubt() {
+            let error = match !pending.request.is_read() && pending.attempts.in_doubt() {
                 true => self.unknown(id, Some(self.keyspace.was_dropped())),
                 false => self.keyspace.no_longer_there(),
             };
@@ -425,36 +441,40 @@ impl Forwarder {
         }
     }
 
-    /// The only way out.
+    /// Every answer leaves here.
     fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.remove(&id) else {
+        let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        self.agenda.remove(&(ask.wake(), id));
-        let response = match ask.request.is_read() {
+        self.deadlines.remove(&(pending.wake(), id));
+        let response = match pending.request.is_read() {
             true => result,
-            false => result.map_err(|error| ask.attempts.last_word(error, self.majority(ask.group) as u8)),
+            false => result.map_err(|error| {
+                pending
+                    .attempts
+                    .final_error(error, self.majority(pending.group) as u8)
+            }),
         };
         turn.push(Effect::Reply {
-            client: ask.client,
+            client: pending.client,
             response,
         });
     }
 
-    fn work(&mut self, turn: &mut Turn<'_>) {
+    fn advance_all(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
-        while let Some((at, id)) = self.agenda.first().copied()
+        while let Some((at, id)) = self.deadlines.first().copied()
             && at <= now
         {
             match self.pending.get(&id) {
-                Some(ask) if ask.give_up > now => match ask.attempt {
+                Some(pending) if pending.answer_by > now => match pending.attempt {
                     Attempt::Waiting { .. } => self.advance(id, turn),
-                    Attempt::Sent { to, .. } => self.unanswered(id, to, now),
+                    Attempt::Sent { to, .. } => self.attempt_timed_out(id, to, now),
                 },
                 _ => self.expire(id, turn),
             }
         }
-        if let Some((at, _)) = self.agenda.first().copied()
+        if let Some((at, _)) = self.deadlines.first().copied()
             && self.timer.is_none_or(|timer| at < timer)
         {
             self.timer = Some(at);
@@ -485,13 +505,13 @@ impl Role for Forwarder {
                 header,
                 message: Message::Redirect { leader },
             } => self.redirected(from, header.request, leader, now.instant),
-            Event::Start => self.last_ask = attempts::first_operation(turn.rng.next_u64()),
+            Event::Start => self.last_request = attempts::first_operation(turn.rng.next_u64()),
             Event::Peer { node, up } => self.peer(node, up, &mut turn),
             Event::Timer { id: TIMER } => self.timer = None,
             Event::Dropped => self.drop_all(&mut turn),
             _ => {}
         }
-        self.work(&mut turn);
+        self.advance_all(&mut turn);
     }
 }
 

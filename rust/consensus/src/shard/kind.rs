@@ -1,4 +1,4 @@
-//! What gets into the log for a request, and what the metrics are told of it when it is finished.
+//! The log entry of a request, and the metrics of a finished one.
 
 use quorate_core::error::Error;
 use quorate_core::time::Instant;
@@ -8,7 +8,7 @@ use quorate_protocol::shard_command::Command;
 use quorate_protocol::telemetry::Measurement;
 use quorate_raft::sessions::{MAX_IDLE_MS, Request as LogRequest, SessionId};
 
-/// What must get into the log for a request; `None` for one that changes nothing.
+/// The log entry of a request; `None` for a read.
 pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest<Command>>, Error> {
     Ok(Some(match request {
         Request::Propose { command, session, .. } => {
@@ -21,7 +21,7 @@ pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest<Command
                 && acknowledged >= sequence
             {
                 return Err(Error::invalid(format!(
-                    "command {sequence} of a session cannot come when its client has all answers up to {acknowledged}: \
+                    "command {sequence} of a session is out of order: its client has acknowledged all answers up to {acknowledged}: \
                      number commands from 1 on, and acknowledge only those before the first without an answer"
                 )));
             }
@@ -43,19 +43,19 @@ pub(super) fn log_request(request: &Request) -> Result<Option<LogRequest<Command
         }
         Request::OpenSession { idle_ms, .. } if *idle_ms > MAX_IDLE_MS => {
             return Err(Error::invalid(format!(
-                "idle_ms={idle_ms}: a session that nobody uses lasts at most {MAX_IDLE_MS} ms"
+                "idle_ms={idle_ms}: the maximum is {MAX_IDLE_MS} ms"
             )));
         }
         Request::OpenSession { idle_ms, .. } => LogRequest::Open { idle_ms: *idle_ms },
         Request::CloseSession { session, .. } => LogRequest::Close(SessionId(*session)),
         other => {
-            assert!(other.is_read(), "no change of a group: {other:?}");
+            assert!(other.is_read(), "not a command of a group: {other:?}");
             return Ok(None);
         }
     }))
 }
 
-/// A finished request, for the metrics.
+/// The metrics of a finished request.
 pub(super) fn measure(
     request: &Request,
     started: Instant,

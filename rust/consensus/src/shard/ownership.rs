@@ -1,7 +1,7 @@
-//! What is said to whoever asks a group for what another one has.
+//! Ownership: rejects requests for another group's data.
 //!
-//! A client knows a keyspace's groups from looking it up, and could know them wrongly. A record that a group took for
-//! another would never be found again; so each request is checked where it comes in, before anything is done.
+//! A client looks up a keyspace's groups, and may have an outdated view. A record written to the wrong group
+//! would never be found again; so each request is checked on arrival, before anything is done.
 
 use quorate_core::error::Error;
 use quorate_core::key::Key;
@@ -11,8 +11,8 @@ use quorate_protocol::shard_command::Command;
 use quorate_raft::types::GroupId;
 use quorate_ring::HashKind;
 
-/// Why a group of this keyspace does not do what it is asked for: another one has a key, or takes entries of that source.
-/// A range has no keys of its own: what stands in another group is not in it.
+/// Why this group rejects the request: another group owns a key, or the entries of that source. A range has
+/// no keys of its own: it reads only this group's.
 pub(super) fn misdirected(
     keyspace: &Keyspace,
     hash: HashKind,
@@ -22,7 +22,7 @@ pub(super) fn misdirected(
     if keyspace.groups.len() < 2 {
         return None;
     }
-    // Put into words only when it is wrong: every request comes by here.
+    // Formatted only on failure: every request is checked.
     let elsewhere = |what: &dyn Fn() -> String, shard: usize| {
         let right = keyspace.groups[shard].id;
         (right != group).then(|| {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_taken_by_one_group_and_refused_by_the_others() {
+    fn every_key_is_accepted_by_one_group_and_rejected_by_the_others() {
         let keyspace = keyspace(4);
         for number in 0..100 {
             let key = Key::of(format!("k{number}")).unwrap();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_a_group_too_and_one_strange_key_is_enough() {
+    fn sources_have_groups_too_and_one_misdirected_key_suffices() {
         let keyspace = keyspace(2);
         let right = keyspace.groups[keyspace.shard_of_source(HASH, "web")].id;
         let append = |group| {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_group_takes_everything() {
+    fn a_single_group_accepts_everything() {
         let keys = vec![Key::of("a").unwrap()];
         assert_eq!(
             misdirected(&keyspace(1), HASH, GroupId(7), &read(keys, GroupId(7))),

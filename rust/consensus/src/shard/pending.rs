@@ -1,4 +1,4 @@
-//! Requests in progress at a shard.
+//! A shard's pending requests.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
@@ -13,15 +13,15 @@ use quorate_raft::event::Proposal;
 
 use crate::turn::Turn;
 
-/// Who waits for an answer.
+/// The origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Client(ClientRef),
-    /// The forwarder of some node.
+    /// A node's forwarder.
     Forwarder(Address),
 }
 
-/// A request in progress.
+/// A pending request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {
     pub(super) origin: Origin,
@@ -32,12 +32,12 @@ pub(super) struct PendingRequest {
     pub(super) attempts: Attempts,
 }
 
-/// A command on its way into the log.
-pub(super) type Gathered = Proposal<Command>;
+/// A command that is about to be proposed.
+pub(super) type QueuedCommand = Proposal<Command>;
 
 impl PendingRequest {
-    /// The span of a sampled request.
-    pub(super) fn tell(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
+    /// Records the span of a sampled request.
+    pub(super) fn record_span(&self, me: NodeId, result: &Result<Response, Error>, turn: &mut Turn<'_>) {
         let Some(parent) = self.header.trace.filter(|trace| trace.sampled) else {
             return;
         };

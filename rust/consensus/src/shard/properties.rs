@@ -1,11 +1,13 @@
-//! What must hold whatever happens: random clients, networks, disks and crashes against the shards and forwarders of a keyspace.
+//! Property tests: random clients, networks, disks and crashes against the shards and forwarders of a
+//! keyspace.
 //!
-//! [`invariants`] says what the properties are; they are checked after every step. [`clients`] and [`nemesis`] are what happens. At the end
-//! everything is repaired, and then every group must make progress, and all its members come to have the same rows. Each
-//! deliberate mistake of [`Bugs`](quorate_core::bugs::Bugs) must break a property.
+//! [`invariants`] defines the properties; they are checked after every step. [`clients`] and [`nemesis`]
+//! define the actions. At the end all faults are healed, and then every group must make progress, and all its
+//! members must have equal rows. Each deliberate mistake of [`Bugs`](quorate_core::bugs::Bugs) must violate a
+//! property.
 //!
-//! `SHARD_SEEDS=10000 cargo test -p quorate-consensus shard::properties` tries more seeds; `SHARD_SEED=7` tries one, which is how a
-//! failure is replayed.
+//! `SHARD_SEEDS=10000 cargo test -p quorate-consensus shard::properties` tries more seeds; `SHARD_SEED=7`
+//! replays one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,23 +33,23 @@ mod invariants;
 mod model;
 mod nemesis;
 
-/// Of the cluster's ring.
+/// The hash of the cluster's ring.
 const HASH: HashKind = HashKind::Murmur3;
 const CLIENTS: usize = 5;
 const RUN: Duration = Duration::from_millis(2500);
 const TIMEOUT: Duration = Duration::from_millis(900);
-/// Each mistake must show in so many runs.
+/// Each mistake must be caught within this many runs.
 const CAUGHT_WITHIN: u64 = 1500;
 
-/// A client has one request under way at a time.
+/// A client has one pending request at a time.
 #[derive(Default)]
 struct Client {
     waits: Option<u64>,
     /// By group: the session, and the number of its last command.
     sessions: BTreeMap<GroupId, (u64, u64)>,
-    /// A command of a session whose outcome is not known.
+    /// A command in a session whose outcome is unknown.
     retry: Option<(GroupId, Request, u32)>,
-    /// What it has last seen of keys.
+    /// The last versions of keys that it has seen.
     versions: BTreeMap<(GroupId, Key), Option<u64>>,
 }
 
@@ -110,7 +112,7 @@ impl Run {
         }
         if below(4) > 0 {
             settings.snapshot_every = 4 + below(20);
-            settings.kept_entries = below(6);
+            settings.retained_entries = below(6);
             settings.chunk_bytes = 60 + below(300) as u32;
             settings.chunk_window = 2;
         }
@@ -165,37 +167,37 @@ impl Run {
         let until = self.cluster.now + by.as_micros() as u64;
         while self.cluster.step(until) {
             self.steps += 1;
-            self.look()?;
+            self.check()?;
         }
         self.cluster.now = until;
-        self.look()
+        self.check()
     }
 
-    fn look(&mut self) -> Verdict {
-        self.invariants.look(&mut self.cluster)?;
+    fn check(&mut self) -> Verdict {
+        self.invariants.check(&mut self.cluster)?;
         if self.steps.is_multiple_of(300) {
-            self.invariants.look_closely(&self.cluster)?;
+            self.invariants.check_thoroughly(&self.cluster)?;
         }
-        for (operation, asked, result) in std::mem::take(&mut self.invariants.replies) {
+        for (operation, submitted, result) in std::mem::take(&mut self.invariants.replies) {
             let client = self
                 .clients
                 .iter_mut()
                 .find(|client| client.waits == Some(operation));
             if let Some(client) = client {
                 client.waits = None;
-                client.learn(asked.group, &asked.request, &result);
+                client.learn(submitted.group, &submitted.request, &result);
             }
         }
         Ok(())
     }
 
-    fn story(&mut self) -> Verdict {
+    fn scenario(&mut self) -> Verdict {
         let end = self.cluster.now + RUN.as_micros() as u64;
         while self.cluster.now < end {
             for client in 0..CLIENTS {
                 if self.clients[client].waits.is_none() && self.below(3) > 0 {
                     self.act(client);
-                    self.look()?;
+                    self.check()?;
                 }
             }
             let often = match (self.turbulent, self.hunting) {
@@ -216,11 +218,11 @@ impl Run {
     }
 }
 
-/// A run with this seed, or which property it breaks. An assertion of the roles themselves is one, too.
+/// Runs a seed; returns the violated property, if any. A failed assertion of a role counts as one.
 fn run(seed: u64, bugs: Bugs) -> Result<(u64, u64, u64), String> {
-    let story = || {
+    let scenario = || {
         let mut run = Run::new(seed, bugs);
-        match run.story() {
+        match run.scenario() {
             Ok(()) => {
                 for recording in run.cluster.into_recordings() {
                     recording.replay();
@@ -230,14 +232,14 @@ fn run(seed: u64, bugs: Bugs) -> Result<(u64, u64, u64), String> {
             Err(property) => Err(format!("seed {seed} at {}: {property}", run.cluster.now)),
         }
     };
-    outcome(story).map_err(|property| match property.starts_with("seed") {
+    outcome(scenario).map_err(|property| match property.starts_with("seed") {
         true => property,
         false => format!("seed {seed}: {property}"),
     })
 }
 
 #[test]
-fn hold_whatever_happens() {
+fn hold_under_faults() {
     let seeds = seeds("SHARD", 400);
     let count = seeds.end - seeds.start;
     let mut done = (0, 0, 0);
@@ -252,14 +254,14 @@ fn hold_whatever_happens() {
         }
     }
     println!("{count} runs: {done:?} commands, reads and snapshots");
-    // Or else nothing was tested.
+    // Ensure that the runs tested something.
     assert!(
         count < 50 || done.0 > 30 * count && done.1 > 30 * count && done.2 > count / 4,
         "only {done:?} commands, reads and snapshots in {count} runs"
     );
 }
 
-/// A run breaks a property with this mistake.
+/// A run violates a property with this mistake.
 fn caught(bugs: Bugs) {
     let found = (0..CAUGHT_WITHIN).find_map(|seed| run(seed, bugs).err());
     match found {

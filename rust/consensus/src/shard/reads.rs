@@ -1,47 +1,47 @@
-//! Reads of rows, once they may be answered.
+//! Row reads of requests that can be answered.
 //!
-//! Keys that are read together are several reads of the disk. Until all are answered nothing more is derived, so that they
-//! are of one moment. A range is one read, and the store answers it from one moment by itself.
+//! Keys that are read together are several reads of the disk. Until all are complete no entries are applied,
+//! so that they are of one moment. A range is one read, which the store answers as of one moment.
 //!
-//! While entries wait for such reads no others begin: else they would keep the rows from moving for ever. When a snapshot
-//! takes the place of the rows, reads that are under way begin again after it.
+//! While entries wait for such reads no others start: else they could block the rows for ever. When a
+//! snapshot replaces the rows, reads in progress start over after it.
 
 use quorate_core::error::Error;
 use quorate_core::store::{Query, Rows, Table};
 use quorate_protocol::api::{Record, Request, Response, View};
 use quorate_protocol::role::Effect;
-use quorate_raft::event::{Question, ReadLevel};
+use quorate_raft::event::{ReadLevel, ReadRequest};
 
 use crate::rows;
-use crate::shard::reading::Reading;
+use crate::shard::row_read::RowRead;
 use crate::shard::server::Server;
 use crate::turn::Turn;
 
-/// About how many bytes of rows one answer has.
+/// The approximate size of the rows in an answer.
 const PAGE_BYTES: u32 = 1 << 20;
-/// The most rows of one page.
+/// The maximum number of rows in a page.
 const PAGE_ROWS: u32 = 10_000;
 
 impl Server {
-    /// Reads for all whose read index is applied.
+    /// Starts the reads whose read index is applied.
     pub(super) fn answer_reads(&mut self, turn: &mut Turn<'_>) {
-        if self.host.is_restoring() || self.reads.must_not_be_disturbed() && self.host.has_more() {
+        if self.host.is_restoring() || self.reads.pin_rows() && self.host.has_more() {
             return;
         }
-        for question in self.host.take_ready() {
-            self.start_reading(question, turn);
+        for read in self.host.take_ready() {
+            self.start_row_read(read, turn);
         }
     }
 
-    /// The rows go: what is being read of them is read again when there are others.
-    pub(super) fn read_again(&mut self) {
-        for reading in std::mem::take(&mut self.reads).readings.into_values() {
-            self.host.ask_stale(reading.question);
+    /// The rows are being replaced: reads in progress start over when there are others.
+    pub(super) fn restart_reads(&mut self) {
+        for row_read in std::mem::take(&mut self.reads).in_progress.into_values() {
+            self.host.read_stale(row_read.read);
         }
     }
 
-    fn start_reading(&mut self, question: Question, turn: &mut Turn<'_>) {
-        let (group, id) = (self.group, question.id);
+    fn start_row_read(&mut self, read: ReadRequest, turn: &mut Turn<'_>) {
+        let (group, id) = (self.group, read.id);
         let Some(ask) = self.pending.get(&id) else { return };
         let get = |key| Query::Get {
             table: Table::Groups,
@@ -65,7 +65,7 @@ impl Server {
             } => {
                 let mut wanted = rows::records(group, start.as_ref(), end.as_ref());
                 if *after_start && start.is_some() {
-                    // Nothing stands between a row and itself with a zero more.
+                    // The next possible row after a row is the row with a zero appended.
                     wanted.start = [&wanted.start[..], &[0]].concat().into();
                 }
                 vec![range(wanted, *limit)]
@@ -81,52 +81,52 @@ impl Server {
         };
         let applied = self.host.applied();
         let left = queries.len();
-        let reading = Reading {
+        let row_read = RowRead {
             since: self.host.raft().fresh_since(applied, turn.now.instant),
-            question,
+            read,
             view,
             found: vec![None; left],
             left,
         };
         self.reads.several += usize::from(left > 1);
-        self.reads.readings.insert(id, reading);
+        self.reads.in_progress.insert(id, row_read);
         for (place, query) in queries.into_iter().enumerate() {
             let token = self.host.token();
             self.reads.tokens.insert(token, (id, place));
             turn.push(Effect::Read { token, query });
         }
         if left == 0 {
-            self.end_reading(id, turn);
+            self.finish_row_read(id, turn);
         }
     }
 
-    /// The disk has answered a read.
+    /// A disk read is complete.
     pub(super) fn read_answered(&mut self, token: u64, result: Result<Rows, Error>, turn: &mut Turn<'_>) {
         let Some((id, place)) = self.reads.tokens.remove(&token) else {
             return;
         };
-        if let Some(reading) = self.reads.readings.get_mut(&id) {
-            reading.found[place] = Some(result);
-            reading.left -= 1;
-            if reading.left == 0 {
-                self.end_reading(id, turn);
+        if let Some(row_read) = self.reads.in_progress.get_mut(&id) {
+            row_read.found[place] = Some(result);
+            row_read.left -= 1;
+            if row_read.left == 0 {
+                self.finish_row_read(id, turn);
             }
         }
     }
 
-    fn end_reading(&mut self, id: u64, turn: &mut Turn<'_>) {
-        let Some(reading) = self.reads.readings.remove(&id) else {
+    fn finish_row_read(&mut self, id: u64, turn: &mut Turn<'_>) {
+        let Some(row_read) = self.reads.in_progress.remove(&id) else {
             return;
         };
-        let Reading {
-            question,
+        let RowRead {
+            read,
             mut view,
             since,
             found,
             ..
-        } = reading;
-        if question.level == ReadLevel::Stale {
-            // As of the answer, not of the moment at which the rows were asked for.
+        } = row_read;
+        if read.level == ReadLevel::Stale {
+            // As of the answer, not of the time of the request.
             let now = turn.now.instant;
             view.staleness_micros = since.map(|since| now.0.saturating_sub(since.0));
         }

@@ -11,20 +11,21 @@ use quorate_protocol::keyspace::Keyspace;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, ClientRef, Effect, RoleId};
 use quorate_protocol::shard_command::{Command, Outcome};
-use quorate_raft::event::{ProposeError, QueryError, Question, ReadLevel};
-use quorate_raft::server::Refusal;
+use quorate_raft::event::{ProposeError, QueryError, ReadLevel, ReadRequest};
+use quorate_raft::server::Rejection;
 use quorate_raft::sessions::{Answer, Request as LogRequest, SessionError};
 use quorate_raft::types::LogPosition;
 
 use crate::shard::kind::{log_request, measure};
-use crate::shard::pending::{Gathered, Origin, PendingRequest};
+use crate::shard::pending::{Origin, PendingRequest, QueuedCommand};
 use crate::shard::server::Server;
 use crate::turn::Turn;
 
-/// An answer is given so long before its deadline, or an eighth of the time if that is less: it takes time, too.
-const MARGIN: Duration = Duration::from_millis(50);
+/// The answer is sent this long before its deadline, or an eighth of the time if that is less: it takes time,
+/// too.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
 
-/// Hands a client's request to the forwarder of this node.
+/// Passes a client's request to this node's forwarder.
 pub(super) fn relay(
     keyspace: KeyspaceId,
     client: ClientRef,
@@ -40,7 +41,7 @@ pub(super) fn relay(
     });
 }
 
-/// Tells a forwarder to ask elsewhere: nothing was done here.
+/// Redirects a forwarder: nothing was executed here.
 pub(super) fn redirect(to: Address, header: Header, leader: Option<NodeId>, turn: &mut Turn<'_>) {
     turn.push(Effect::Send {
         to,
@@ -60,7 +61,7 @@ impl Server {
         self.begin(Origin::Client(client), header, request, turn);
     }
 
-    /// A forwarder takes this server for the leader.
+    /// A forwarder has sent a request: it takes this server for the leader.
     pub(super) fn forwarded(&mut self, from: Address, header: Header, request: Request, turn: &mut Turn<'_>) {
         self.begin(Origin::Forwarder(from), header, request, turn);
     }
@@ -68,29 +69,29 @@ impl Server {
     fn begin(&mut self, origin: Origin, header: Header, request: Request, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         let left = header.deadline.since(now);
-        let deadline = header.deadline - MARGIN.min(left / 8);
-        self.last_ask += 1;
-        let id = self.last_ask;
+        let deadline = header.deadline - DEADLINE_MARGIN.min(left / 8);
+        self.last_request += 1;
+        let id = self.last_request;
         let logged = log_request(&request);
         let level = request.read_level();
         let started = turn.now;
-        let ask = PendingRequest {
+        let pending = PendingRequest {
             origin,
             header,
             request,
             started,
             attempts: Attempts::default(),
         };
-        self.pending.insert(id, ask);
+        self.pending.insert(id, pending);
         match (logged, level) {
             (Err(error), _) => self.finish(id, Err(error), turn),
             (Ok(Some(_)), _) if !self.host.raft().is_leader() => {
-                self.turn_away(id, self.host.raft().leader(), turn)
+                self.reject(id, self.host.raft().leader(), turn)
             }
-            (Ok(Some(request)), _) => self.gather(id, deadline, request, turn),
-            (Ok(None), Some(level)) => self.ask_to_read(id, deadline, level, turn),
+            (Ok(Some(request)), _) => self.enqueue(id, deadline, request, turn),
+            (Ok(None), Some(level)) => self.start_read(id, deadline, level, turn),
             (Ok(None), None) => {
-                let error = Error::invalid("a shard does not answer this request");
+                let error = Error::invalid("a shard does not support this request");
                 self.finish(id, Err(error), turn);
             }
         }
@@ -98,42 +99,42 @@ impl Server {
 
     // ---- commands ----
 
-    /// Commands that come in one turn go into the log, to the disk and to the followers together.
-    fn gather(&mut self, id: u64, deadline: Instant, request: LogRequest<Command>, turn: &mut Turn<'_>) {
-        if self.gathered.is_empty() {
+    /// Commands of one turn go into the log, to the disk and to the followers together.
+    fn enqueue(&mut self, id: u64, deadline: Instant, request: LogRequest<Command>, turn: &mut Turn<'_>) {
+        if self.queued.is_empty() {
             turn.push(Effect::EndTurn);
         }
-        self.gathered.push(Gathered {
+        self.queued.push(QueuedCommand {
             id,
             deadline,
             request,
         });
     }
 
-    pub(super) fn propose_gathered(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn propose_queued(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;
-        let (gathered, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gathered)
+        let (queued, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.queued)
             .into_iter()
-            .partition(|gathered| gathered.deadline > now.instant);
+            .partition(|queued| queued.deadline > now.instant);
         for late in late {
             let error = self.unavailable();
             self.finish(late.id, Err(error), turn);
         }
-        if gathered.is_empty() {
+        if queued.is_empty() {
             return;
         }
-        let ids: Vec<u64> = gathered.iter().map(|gathered| gathered.id).collect();
-        match self.host.propose(gathered, turn) {
+        let ids: Vec<u64> = queued.iter().map(|queued| queued.id).collect();
+        match self.host.propose(queued, turn) {
             Ok(()) => {
                 for id in ids {
-                    if let Some(ask) = self.pending.get_mut(&id) {
-                        ask.attempts.begin();
+                    if let Some(pending) = self.pending.get_mut(&id) {
+                        pending.attempts.begin();
                     }
                 }
             }
-            Err(refusal) => {
+            Err(rejection) => {
                 for id in ids {
-                    self.proposed(id, Err(ProposeError::Refused(refusal)), turn);
+                    self.proposed(id, Err(ProposeError::Rejected(rejection)), turn);
                 }
             }
         }
@@ -145,11 +146,11 @@ impl Server {
         result: Result<(LogPosition, Answer<Outcome>), ProposeError>,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(ask) = self.pending.get_mut(&id) {
+        if let Some(pending) = self.pending.get_mut(&id) {
             match &result {
-                Err(ProposeError::OutcomeUnknown) => ask.attempts.give_up(),
+                Err(ProposeError::OutcomeUnknown) => pending.attempts.give_up(),
                 // It was executed, or certainly not.
-                _ => ask.attempts.settled(),
+                _ => pending.attempts.resolved(),
             }
         }
         let answer = match result {
@@ -159,20 +160,20 @@ impl Server {
                 leader: self.leader_or_me(),
             }),
             Ok((_, Answer::Closed)) => Ok(Response::Done),
-            // Not executed now; whether it was before, the session cannot tell.
+            // Not executed now; whether it was before, the session does not record.
             Err(ProposeError::Session(error @ (SessionError::Expired | SessionError::Forgotten))) => {
                 Err(Error::SessionExpired(error.to_string()))
             }
-            Err(ProposeError::NotCommitted) => return self.turn_away(id, self.host.raft().leader(), turn),
-            Err(ProposeError::Refused(Refusal::NotLeader { leader })) => {
-                return self.turn_away(id, leader, turn);
+            Err(ProposeError::NotCommitted) => return self.reject(id, self.host.raft().leader(), turn),
+            Err(ProposeError::Rejected(Rejection::NotLeader { leader })) => {
+                return self.reject(id, leader, turn);
             }
             Err(ProposeError::OutcomeUnknown) => Err(self.unknown(None)),
-            Err(ProposeError::Refused(Refusal::Overloaded)) => Err(Error::Overloaded(format!(
-                "{} has too much under way in group {}: nothing was written; try again later",
+            Err(ProposeError::Rejected(Rejection::Overloaded)) => Err(Error::Overloaded(format!(
+                "{} has too many pending commands in group {}: nothing was written; retry later",
                 self.me, self.group
             ))),
-            Err(ProposeError::Refused(Refusal::StorageFull)) => Err(Error::StorageFull(format!(
+            Err(ProposeError::Rejected(Rejection::StorageFull)) => Err(Error::StorageFull(format!(
                 "the disk of {}, which leads group {}, is full and nothing was written: raise map_size_bytes in its \
                  configuration or free space, then retry",
                 self.me, self.group
@@ -189,7 +190,7 @@ impl Server {
                 leader: self.leader_or_me(),
             })),
             Outcome::ConditionFailed { write, current } => {
-                let key = match self.pending.get(&id).map(|ask| &ask.request) {
+                let key = match self.pending.get(&id).map(|pending| &pending.request) {
                     Some(Request::Propose {
                         command: Command::Write(writes),
                         ..
@@ -210,23 +211,23 @@ impl Server {
 
     // ---- reads ----
 
-    fn ask_to_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
-        let question = Question {
+    fn start_read(&mut self, id: u64, deadline: Instant, level: ReadLevel, turn: &mut Turn<'_>) {
+        let read = ReadRequest {
             id,
             deadline,
             level,
             query: bytes::Bytes::new(),
         };
         match level {
-            ReadLevel::Stale => self.host.ask_stale(question),
-            ReadLevel::Linearizable => self.host.ask(question, turn),
+            ReadLevel::Stale => self.host.read_stale(read),
+            ReadLevel::Linearizable => self.host.read(read, turn),
         }
     }
 
     /// A read that cannot be answered here.
     pub(super) fn not_read(&mut self, id: u64, error: QueryError, turn: &mut Turn<'_>) {
         match error {
-            QueryError::NotLeader { leader } => self.turn_away(id, leader, turn),
+            QueryError::NotLeader { leader } => self.reject(id, leader, turn),
             QueryError::TimedOut => {
                 let required = self.majority();
                 let error = Error::ReadTimeout {
@@ -238,9 +239,9 @@ impl Server {
         }
     }
 
-    // ---- leaders come and go ----
+    // ---- leader changes ----
 
-    /// Somebody else leads, or nobody, or this server.
+    /// The leader has changed.
     pub(super) fn leader_changed(&mut self, turn: &mut Turn<'_>) {
         let leader = self.host.raft().leader();
         let forwarder = Address {
@@ -257,12 +258,12 @@ impl Server {
         if self.host.raft().is_leader() {
             return;
         }
-        // Whoever can ask again does it sooner than this server learns what has become of an entry of its.
-        let proposed = self.pending.iter().filter(|(_, ask)| {
-            let logged = !ask.request.is_read();
-            logged && ask.request.is_repeatable()
+        // A client that can retry does so sooner than this server learns the outcome of its entry.
+        let proposed = self.pending.iter().filter(|(_, pending)| {
+            let logged = !pending.request.is_read();
+            logged && pending.request.is_repeatable()
         });
-        let waiting: Vec<u64> = self.gathered.iter().map(|gathered| gathered.id).collect();
+        let waiting: Vec<u64> = self.queued.iter().map(|queued| queued.id).collect();
         let ids: Vec<u64> = proposed
             .map(|(id, _)| *id)
             .filter(|id| !waiting.contains(id))
@@ -273,7 +274,7 @@ impl Server {
         }
     }
 
-    // ---- the end ----
+    // ---- completion ----
 
     fn majority(&self) -> u8 {
         (self.home.voters / 2 + 1) as u8
@@ -289,32 +290,37 @@ impl Server {
 
     fn unavailable(&self) -> Error {
         Error::Overloaded(format!(
-            "{} did not come to this request of group {} in time: nothing was written; try again later",
+            "{} did not process this request of group {} before its deadline: nothing was written; retry later",
             self.me, self.group
         ))
     }
 
-    /// It has not been done and will not be, here.
-    fn turn_away(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.remove(&id) else {
+    /// Rejects a request: it was not executed and will not be, here.
+    fn reject(&mut self, id: u64, leader: Option<NodeId>, turn: &mut Turn<'_>) {
+        let Some(pending) = self.pending.remove(&id) else {
             return;
         };
         assert!(
-            !ask.attempts.in_doubt(),
-            "what is in the log may be executed here"
+            !pending.attempts.in_doubt(),
+            "a command in the log may be executed here"
         );
-        match ask.origin {
-            Origin::Client(client) => relay(self.home.keyspace, client, ask.header, ask.request, turn),
-            Origin::Forwarder(forwarder) => redirect(forwarder, ask.header, leader, turn),
+        match pending.origin {
+            Origin::Client(client) => {
+                relay(self.home.keyspace, client, pending.header, pending.request, turn)
+            }
+            Origin::Forwarder(forwarder) => redirect(forwarder, pending.header, leader, turn),
         }
     }
 
-    /// This server can do no more: what it was asked to write may have been written, reads are for others.
-    pub(super) fn turn_all_away(&mut self, why: &str, turn: &mut Turn<'_>) {
+    /// The server stops: writes may have been executed; other servers can answer reads.
+    pub(super) fn reject_all(&mut self, why: &str, turn: &mut Turn<'_>) {
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
-            let read = self.pending.get(&id).is_some_and(|ask| ask.request.is_read());
+            let read = self
+                .pending
+                .get(&id)
+                .is_some_and(|pending| pending.request.is_read());
             match read {
-                true => self.turn_away(id, None, turn),
+                true => self.reject(id, None, turn),
                 false => {
                     let error = self.unknown(Some(format!("{}: {why}", self.me)));
                     self.finish(id, Err(error), turn);
@@ -323,16 +329,17 @@ impl Server {
         }
     }
 
-    /// The keyspace was dropped: what is in the log may be committed elsewhere, everything else was not done and will not be.
+    /// The keyspace was dropped: commands in the log may be committed elsewhere, other requests were not
+    /// executed and will not be.
     pub(super) fn drop_all(&mut self, keyspace: &Keyspace, turn: &mut Turn<'_>) {
-        let gathered: Vec<u64> = self.gathered.drain(..).map(|gathered| gathered.id).collect();
+        let queued: Vec<u64> = self.queued.drain(..).map(|queued| queued.id).collect();
         for (id, read) in self
             .pending
             .iter()
-            .map(|(id, ask)| (*id, ask.request.is_read()))
+            .map(|(id, pending)| (*id, pending.request.is_read()))
             .collect::<Vec<_>>()
         {
-            let error = match read || gathered.contains(&id) {
+            let error = match read || queued.contains(&id) {
                 true => keyspace.no_longer_there(),
                 false => self.unknown(Some(keyspace.was_dropped())),
             };
@@ -340,27 +347,27 @@ impl Server {
         }
     }
 
-    /// The only way out, but for those who are sent elsewhere.
+    /// Every answer leaves here; redirects do not.
     pub(super) fn finish(&mut self, id: u64, result: Result<Response, Error>, turn: &mut Turn<'_>) {
-        let Some(ask) = self.pending.remove(&id) else {
+        let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        let result = result.map_err(|error| ask.attempts.last_word(error, self.majority()));
-        ask.tell(self.me, &result, turn);
+        let result = result.map_err(|error| pending.attempts.final_error(error, self.majority()));
+        pending.record_span(self.me, &result, turn);
         turn.effects.extend(measure(
-            &ask.request,
-            ask.started.instant,
+            &pending.request,
+            pending.started.instant,
             turn.now.instant,
             &result,
         ));
-        match ask.origin {
+        match pending.origin {
             Origin::Client(client) => turn.push(Effect::Reply {
                 client,
                 response: result,
             }),
             Origin::Forwarder(to) => turn.push(Effect::Send {
                 to,
-                header: ask.header,
+                header: pending.header,
                 message: Message::Forwarded(result),
             }),
         }

@@ -1,4 +1,4 @@
-//! A shard's server that takes part: its host, and the requests and reads that are in progress.
+//! A running server of a shard: its host, and its pending requests and reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,42 +10,42 @@ use quorate_raft::pending::Resolved;
 use quorate_raft::settings::Setup;
 use quorate_raft::types::{GroupId, LogIndex, Term};
 
-use crate::host::{Host, News, RAFT_TIMER, Recovered};
-use crate::shard::pending::{Gathered, PendingRequest};
-use crate::shard::reading::Reads;
+use crate::host::{Host, HostEvent, RAFT_TIMER, Recovered};
+use crate::shard::pending::{PendingRequest, QueuedCommand};
+use crate::shard::row_read::Reads;
 use crate::shard::store::Store;
 use crate::turn::Turn;
 
-/// Whose server it is.
+/// The identity of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Home {
+pub(super) struct Identity {
     pub(super) keyspace: KeyspaceId,
-    /// How many members the group began with.
+    /// The number of initial members of the group.
     pub(super) voters: usize,
 }
 
-/// A server that takes part.
+/// A running server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Server {
     pub(super) me: NodeId,
     pub(super) group: GroupId,
-    pub(super) home: Home,
+    pub(super) home: Identity,
     pub(super) host: Host<Store>,
     pub(super) reads: Reads,
     pub(super) pending: BTreeMap<u64, PendingRequest>,
-    pub(super) last_ask: u64,
-    /// Commands of this turn, on their way into the log.
-    pub(super) gathered: Vec<Gathered>,
-    /// What the forwarder and the metrics were last told: who leads, in which term.
+    pub(super) last_request: u64,
+    /// Commands of this turn, to be proposed together.
+    pub(super) queued: Vec<QueuedCommand>,
+    /// The last leader and term reported to the forwarder and the metrics.
     led: (Option<NodeId>, Term),
 }
 
 impl Server {
     /// # Errors
-    /// Says in words why it must not take part.
+    /// The reason why it must not take part.
     pub(super) fn start(
         setup: Setup,
-        home: Home,
+        home: Identity,
         found: Recovered<Store>,
         alive: &BTreeSet<NodeId>,
         turn: &mut Turn<'_>,
@@ -58,8 +58,8 @@ impl Server {
             host: Host::start(setup, RoleId::Shard(group), found, alive, turn)?,
             reads: Reads::default(),
             pending: BTreeMap::new(),
-            last_ask: 0,
-            gathered: Vec::new(),
+            last_request: 0,
+            queued: Vec::new(),
             led: (None, Term(0)),
         };
         server.proceed(turn);
@@ -82,7 +82,7 @@ impl Server {
         self.proceed(turn);
     }
 
-    /// Handles an event. Says whether its claim is worth telling again.
+    /// Handles an event. Returns whether its claim should be reported.
     pub(super) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> bool {
         let timer = matches!(event, Event::Timer { id: RAFT_TIMER });
         match self.host.handle(event, turn) {
@@ -97,7 +97,7 @@ impl Server {
                 request,
             }) => self.request(client, header, request, turn),
             Some(Event::Read { token, result }) => self.read_answered(token, result, turn),
-            Some(Event::TurnEnded) => self.propose_gathered(turn),
+            Some(Event::TurnEnded) => self.propose_queued(turn),
             _ => {}
         }
         self.proceed(turn);
@@ -116,27 +116,27 @@ impl Server {
         }
     }
 
-    /// Applies what can be applied, and answers who waits for that.
+    /// Applies what is possible, and answers the reads that depend on it.
     pub(super) fn proceed(&mut self, turn: &mut Turn<'_>) {
-        self.hear_news(turn);
-        self.host.apply(self.reads.must_not_be_disturbed(), turn);
-        self.hear_news(turn);
+        self.process_host_events(turn);
+        self.host.apply(self.reads.pin_rows(), turn);
+        self.process_host_events(turn);
         if !self.host.is_broken() {
             self.answer_reads(turn);
         }
     }
 
-    fn hear_news(&mut self, turn: &mut Turn<'_>) {
-        for news in self.host.take_news() {
+    fn process_host_events(&mut self, turn: &mut Turn<'_>) {
+        for news in self.host.take_events() {
             match news {
-                News::Resolved(Resolved::Proposed { id, result }) => self.proposed(id, result, turn),
-                News::Resolved(Resolved::NotRead { id, error }) => self.not_read(id, error, turn),
-                News::RowsReplaced => self.read_again(),
+                HostEvent::Resolved(Resolved::Proposed { id, result }) => self.proposed(id, result, turn),
+                HostEvent::Resolved(Resolved::NotRead { id, error }) => self.not_read(id, error, turn),
+                HostEvent::RowsReplaced => self.restart_reads(),
             }
         }
     }
 
-    /// The last entry that is in its rows.
+    /// The last entry applied to its rows.
     pub(super) fn applied(&self) -> LogIndex {
         self.host.applied()
     }

@@ -1,4 +1,4 @@
-//! A committed command that cannot be read stops its group's server, and nothing else of the node.
+//! An undecodable committed command stops its group's server, and nothing else of the node.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -65,7 +65,7 @@ impl Member1 {
         server
     }
 
-    /// Gives it an event, and an empty disk's answers to what it asks for. Returns what is left.
+    /// Delivers an event, and an empty disk's results. Returns the remaining effects.
     fn give(&mut self, event: Event) -> Vec<Effect> {
         let mut rng = rng_from_seed(1);
         let (mut events, mut rest) = (VecDeque::from([event]), Vec::new());
@@ -89,8 +89,8 @@ impl Member1 {
         rest
     }
 
-    /// The leader n2 says something.
-    fn hear(&mut self, body: Body) -> Vec<Effect> {
+    /// The leader n2 sends a message.
+    fn deliver(&mut self, body: Body) -> Vec<Effect> {
         let role = RoleId::Shard(GROUP);
         let node = NodeId(2);
         let message = RaftMessage { term: Term(1), body };
@@ -115,7 +115,7 @@ fn header() -> Header {
 }
 
 #[test]
-fn a_committed_command_that_cannot_be_read_stops_the_server() {
+fn an_undecodable_committed_command_stops_the_server() {
     let mut server = Member1::new();
     let previous = LogPosition::default();
     let bytes = Bytes::from_static(b"\x09not a request");
@@ -125,7 +125,7 @@ fn a_committed_command_that_cannot_be_read_stops_the_server() {
         kind: EntryKind::Command(bytes),
     };
     let (commit, entries) = (LogIndex(0), vec![entry]);
-    server.hear(Body::Append {
+    server.deliver(Body::Append {
         previous,
         commit,
         entries,
@@ -133,22 +133,22 @@ fn a_committed_command_that_cannot_be_read_stops_the_server() {
     assert_eq!(server.0.broken(), None, "it is not committed yet");
 
     let (commit, round) = (LogIndex(1), 0);
-    let effects = server.hear(Body::Heartbeat { commit, round });
+    let effects = server.deliver(Body::Heartbeat { commit, round });
     let why = server.0.broken().expect("it has stopped").to_owned();
     assert!(
         why.contains("entry 1@t1 is committed but cannot be read"),
         "{why}"
     );
-    let told = effects.iter().any(|effect| {
+    let reported = effects.iter().any(|effect| {
         let event = quorate_protocol::telemetry::TimelineEvent::GroupBroken {
             group: GROUP,
             reason: why.clone(),
         };
         *effect == Effect::Emit(event)
     });
-    assert!(told, "the timeline says so: {effects:?}");
+    assert!(reported, "the timeline reports it: {effects:?}");
 
-    // Who asks is sent elsewhere.
+    // Requests are redirected.
     let client = ClientRef {
         connection: 1,
         request: 1,

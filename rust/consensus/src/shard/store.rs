@@ -1,8 +1,8 @@
-//! The state machine of a shard: commands on one side, rows on the other.
+//! The state machine of a shard: executes commands on rows.
 //!
-//! The rows are on disk, and a command is applied without waiting for the disk. So what a command must know of a row before
-//! it (only conditions must: a plain put writes whatever was there) is read beforehand and [learned](Machine::learn); what it
-//! writes is collected until its host [takes](Machine::take) it.
+//! The rows are on disk, and a command is applied without waiting for the disk. So the rows that a command
+//! depends on (only conditions do: a plain put overwrites any row) are read beforehand and
+//! [learned](Machine::learn); its writes are collected until the host [takes](Machine::take) them.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use quorate_raft::types::{GroupId, LogPosition};
 use crate::host::Machine;
 use crate::rows;
 
-/// One batch of commands on its way from the log to the rows.
+/// A batch of commands on its way from the log to the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Store {
     group: GroupId,
-    /// The versions of rows that conditions ask about, as they are after what was applied; `None` for one that is absent.
+    /// The versions of rows that conditions need, after the applied commands; `None` for an absent row.
     versions: BTreeMap<Bytes, Option<u64>>,
-    /// What was written since the last [take](Machine::take).
+    /// The writes since the last [take](Machine::take).
     written: BTreeMap<Bytes, Option<Bytes>>,
 }
 
@@ -37,8 +37,8 @@ impl Machine for Store {
         })
     }
 
-    /// The rows whose versions conditions ask about.
-    fn asks_about(&self, command: &Command) -> Vec<Bytes> {
+    /// The rows whose versions conditions need.
+    fn required_rows(&self, command: &Command) -> Vec<Bytes> {
         let Command::Write(writes) = command else {
             return Vec::new();
         };
@@ -48,7 +48,7 @@ impl Machine for Store {
             .collect()
     }
 
-    fn knows(&self, row: &Bytes) -> bool {
+    fn is_known(&self, row: &Bytes) -> bool {
         self.versions.contains_key(row)
     }
 
@@ -59,7 +59,7 @@ impl Machine for Store {
     }
 
     /// # Panics
-    /// If a row that a condition asks about is not known.
+    /// If a row that a condition needs is not known.
     fn execute(&mut self, position: LogPosition, time: WallTime, command: Command) -> Outcome {
         match command {
             Command::Write(writes) => self.write(position, time, writes),
@@ -89,7 +89,7 @@ impl Store {
             let current = *self
                 .versions
                 .get(&row)
-                .expect("what a condition asks about was read before");
+                .expect("the rows of a condition are read before");
             let holds = match write.condition {
                 Condition::Any => true,
                 Condition::Absent => current.is_none(),

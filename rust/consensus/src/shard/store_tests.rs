@@ -34,10 +34,10 @@ fn ok(index: u64) -> Outcome {
 }
 
 #[test]
-fn a_plain_write_asks_for_nothing() {
+fn a_plain_write_needs_no_row() {
     let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let put = Command::Write(vec![write("k", Some("v"), Condition::Any)]);
-    assert!(store.asks_about(&put).is_empty());
+    assert!(store.required_rows(&put).is_empty());
     assert_eq!(apply(&mut store, 1, &put), ok(1));
     let written = store.take();
     let record = rows::decode_record(written[&row("k")].as_ref().unwrap()).unwrap();
@@ -52,9 +52,9 @@ fn a_plain_write_asks_for_nothing() {
 fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
     let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let create = Command::Write(vec![write("k", Some("1"), Condition::Absent)]);
-    assert_eq!(store.asks_about(&create), [row("k")]);
-    assert!(!store.knows(&row("k")));
-    store.learn(row("k"), None).expect("there is none");
+    assert_eq!(store.required_rows(&create), [row("k")]);
+    assert!(!store.is_known(&row("k")));
+    store.learn(row("k"), None).expect("an absent row");
     assert_eq!(apply(&mut store, 1, &create), ok(1));
     let failed = |current| Outcome::ConditionFailed { write: 0, current };
     assert_eq!(apply(&mut store, 2, &create), failed(Some(1)));
@@ -65,19 +65,19 @@ fn a_condition_sees_the_commands_before_it_in_the_same_batch() {
     assert_eq!(apply(&mut store, 5, &delete), ok(5));
     assert_eq!(apply(&mut store, 6, &swap(4)), failed(None));
     assert_eq!(store.take(), BTreeMap::from([(row("k"), None)]));
-    assert!(!store.knows(&row("k")), "the next batch reads anew");
+    assert!(!store.is_known(&row("k")), "the next batch reads again");
 }
 
 #[test]
-fn a_batch_is_done_whole_or_not_at_all() {
+fn a_batch_is_atomic() {
     let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let batch = Command::Write(vec![
         write("a", Some("1"), Condition::Any),
         write("b", Some("1"), Condition::Absent),
         write("c", None, Condition::Version(7)),
     ]);
-    assert_eq!(store.asks_about(&batch), [row("b"), row("c")]);
-    store.learn(row("b"), None).expect("there is none");
+    assert_eq!(store.required_rows(&batch), [row("b"), row("c")]);
+    store.learn(row("b"), None).expect("an absent row");
     store.learn(row("c"), Some(&record(6))).expect("a record");
     let failed = Outcome::ConditionFailed {
         write: 2,
@@ -85,14 +85,14 @@ fn a_batch_is_done_whole_or_not_at_all() {
     };
     assert_eq!(apply(&mut store, 9, &batch), failed);
     assert!(store.take().is_empty());
-    store.learn(row("b"), None).expect("there is none");
+    store.learn(row("b"), None).expect("an absent row");
     store.learn(row("c"), Some(&record(7))).expect("a record");
     assert_eq!(apply(&mut store, 10, &batch), ok(10));
     assert_eq!(store.take().len(), 3);
 }
 
 #[test]
-fn an_entry_is_kept_under_its_log_index() {
+fn an_entry_is_stored_under_its_log_index() {
     let mut store = Store::resume(GROUP, None).expect("it needs no row");
     let append = Command::Append {
         source: "web".to_owned(),

@@ -1,4 +1,4 @@
-//! A consensus keyspace in memory: what its tests bring along for a cluster of its shards and forwarders.
+//! An in-memory consensus keyspace: the adapter for a cluster of its shards and forwarders.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ pub(super) const KEYSPACE: KeyspaceId = KeyspaceId(1);
 
 /// The nodes of a keyspace.
 pub(super) type Cluster = quorate_testing::Cluster<Roles<Shards>>;
-/// What has happened.
+/// An event of the trace.
 pub(super) type TraceEvent = quorate_testing::TraceEvent<Roles<Shards>>;
 
-/// How to set a cluster up.
+/// The parameters of a cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) nodes: u16,
@@ -39,7 +39,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// One group on the first `members` of so many nodes.
+    /// One group on the first `members` of this many nodes.
     pub(super) fn of(nodes: u16, members: u16) -> Self {
         Setup {
             nodes,
@@ -51,7 +51,7 @@ impl Setup {
         }
     }
 
-    /// A cluster of which no node runs.
+    /// A cluster without running nodes.
     pub(super) fn stopped(self) -> Cluster {
         let group = |(number, members): (u32, &Vec<NodeId>)| Group {
             id: GroupId(number),
@@ -106,7 +106,7 @@ impl Scene for Shards {
             let mut shard = Shard::new(&self.keyspace, group.id, &surroundings)?;
             shard.setup.settings = Settings {
                 snapshots: shard.setup.settings.snapshots,
-                ages: shard.setup.settings.ages,
+                track_staleness: shard.setup.settings.track_staleness,
                 ..*settings
             };
             Some(Hosted {
@@ -128,9 +128,9 @@ pub(super) trait Consensus {
     fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard>;
     /// A node's forwarder, if it runs.
     fn forwarder(&self, node: NodeId) -> Option<&Forwarder>;
-    /// A client asks. Gives the number that the reply will carry.
+    /// A client sends a request. Returns the number of the operation.
     fn ask(&mut self, node: NodeId, group: GroupId, request: Request, timeout: Duration) -> u64;
-    /// The keyspace was dropped, as a node has heard: its roles have a last event each, the servers first.
+    /// A node learns that the keyspace was dropped: its roles get a last event, the servers first.
     fn drop_keyspace(&mut self, node: NodeId);
 }
 
@@ -162,7 +162,7 @@ impl Consensus for Cluster {
             Some(_) => RoleId::Shard(group),
             None => RoleId::Forwarder(KEYSPACE),
         };
-        self.ask_role(node, role, request, timeout)
+        self.send_request(node, role, request, timeout)
     }
 
     fn drop_keyspace(&mut self, node: NodeId) {

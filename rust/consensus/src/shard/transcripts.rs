@@ -1,5 +1,6 @@
-//! Plays `tests/transcripts/shard`: a consensus keyspace in memory ([`testing`](super::testing)). A message takes half a
-//! millisecond. Conditions stand behind values: `put a=1@absent b=2@7`, `delete a@7`.
+//! Runs `tests/transcripts/shard` (golden scripts): an in-memory consensus keyspace
+//! ([`testing`](super::testing)). A message takes half a millisecond. Conditions follow values: `put
+//! a=1@absent b=2@7`, `delete a@7`.
 
 use std::error::Error;
 
@@ -48,50 +49,50 @@ impl Script for Play {
     fn verbs() -> Vec<Verb<Self>> {
         let mut all: Vec<Verb<Self>> = verbs! {
             "cluster" "nodes=3 [members=3] [every=10000] [chunk=65536] [stopped]"
-                "nodes of which the first are members of the only group" cluster;
-            "unsettle" "n1" "what is derived does not settle until: settle n1" |play, call| {
+                "nodes; the first ones are members of the only group" cluster;
+            "hold_flush" "n1" "applied rows are not flushed until: flush n1" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.node(node).disk.unflushed = true;
                 Ok(String::new())
             };
-            "settle" "n1" "the disk does all that it was asked for" release;
-            "hold_files" "n1" "tasks with files wait until: release_files n1" |play, call| {
+            "flush" "n1" "the disk completes all pending operations" release;
+            "hold_files" "n1" "file tasks wait until: release_files n1" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.node(node).disk.files_held = true;
                 Ok(String::new())
             };
-            "release_files" "n1" "the disk does all that it was asked for" release;
-            "file" "n1 [steps=1]" "so many steps of tasks with files" |play, call| {
+            "release_files" "n1" "the disk completes all pending operations" release;
+            "file" "n1 [steps=1]" "performs this many steps of file tasks" |play, call| {
                 let node = call.node()?;
                 for _ in 0..call.parsed("steps")?.unwrap_or(1) {
                     cluster_of(play)?.file_step(node, u64::from(GROUP.0));
                 }
                 Ok(String::new())
             };
-            "rot" "n1" "its files are damaged" |play, call| {
+            "damage_files" "n1" "damages its files" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.node(node).disk.store.rot();
                 Ok(String::new())
             };
-            "rot_row" "n1 KEY" "the row of a key is damaged" |play, call| {
+            "damage_row" "n1 KEY" "damages the row of a key" |play, call| {
                 let node = call.node()?;
                 let row = rows::record_key(GROUP, &key(call.required("a key")?)?);
                 cluster_of(play)?.node(node).disk.store.rot_row(Table::Groups, &row);
                 Ok(String::new())
             };
-            "drop" "n1" "it hears that the keyspace was dropped" |play, call| {
+            "drop" "n1" "n1 learns that the keyspace was dropped" |play, call| {
                 let node = call.node()?;
                 cluster_of(play)?.drop_keyspace(node);
                 Ok(String::new())
             };
-            "state" "" "what each member is, how far it is, and its files" |play, _| {
+            "state" "" "the state, progress and files of each member" |play, _| {
                 Ok(show::state(cluster_of(play)?, GROUP))
             };
             "rows" "n1" "the rows of a node" |play, call| {
                 let node: NodeId = call.node()?;
                 Ok(show::rows(&cluster_of(play)?.node(node).disk.store.contents, GROUP))
             };
-            "messages" "on" "also show what forwarders and shards say to each other" |play, call| {
+            "messages" "on" "also show messages between forwarders and shards" |play, call| {
                 play.messages = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -102,7 +103,7 @@ impl Script for Play {
 
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
-            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client asks for one batch, maybe in a session with this number" propose;
+            "put" "KEY=VALUE[@absent] ... [session=s3.1] [acked=0]" "a client writes one batch, optionally in a session" propose;
             "delete" "KEY[@7] ... [session=s3.1] [acked=0]" "likewise" propose;
             "append" "DATA [source=web] [session=s3.1] [acked=0]" "likewise" propose;
             "open" "[idle=5s]" "... opens a session" |play, call| {
@@ -162,7 +163,7 @@ fn cluster(play: &mut Play, call: &mut Call<'_>) -> Outcome {
     let mut setup = Setup::of(nodes, call.parsed("members")?.unwrap_or(nodes));
     if let Some(every) = call.parsed("every")? {
         setup.settings.snapshot_every = every;
-        setup.settings.kept_entries = 1;
+        setup.settings.retained_entries = 1;
     }
     if let Some(chunk) = call.parsed("chunk")? {
         setup.settings.chunk_bytes = chunk;
@@ -182,7 +183,7 @@ fn release(play: &mut Play, call: &mut Call<'_>) -> Outcome {
 
 // ---- clients ----
 
-/// With `timeout=1s`, if nothing else is said.
+/// The default is `timeout=1s`.
 fn ask(play: &mut Play, call: &mut Call<'_>, request: Request) -> Outcome {
     let (node, timeout) = (call.client()?, call.time("timeout", 1000)?);
     cluster_of(play)?.ask(node, GROUP, request, timeout);
@@ -190,7 +191,7 @@ fn ask(play: &mut Play, call: &mut Call<'_>, request: Request) -> Outcome {
 }
 
 fn propose(play: &mut Play, call: &mut Call<'_>) -> Outcome {
-    // What is left of the arguments with names are keys and values.
+    // The remaining arguments with names are keys and values.
     let timeout = call.time("timeout", 1000)?;
     let request = Request::Propose {
         keyspace: KEYSPACE,

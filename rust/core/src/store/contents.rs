@@ -1,8 +1,8 @@
-//! What a store holds, in memory: tables of rows, streams of entries, hard states.
+//! The contents of a store, in memory: tables of rows, streams of entries, hard states.
 //!
-//! The in-memory store of simulated nodes is made of it, and the disks of tests are. It is one moment's contents, and knows
-//! nothing of commits: who holds it decides when an operation counts. Rows that were [derived](Contents::derive) are seen at
-//! once, run by run, and a crash takes the runs that have not [flushed](Contents::settle).
+//! The in-memory store of simulated nodes and the disks of tests are built on it. It has no commits: its
+//! owner decides when an operation takes effect. Rows that were [applied](Contents::apply_rows) are visible at
+//! once, batch by batch, and a crash drops the batches that have not been [flushed](Contents::flush).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -21,34 +21,34 @@ pub struct Contents {
     hard: BTreeMap<Bytes, Bytes>,
     corrupt: BTreeSet<(Table, Bytes)>,
     bytes: usize,
-    /// What stands under the rows of each run that a crash would take, the oldest run first.
+    /// The rows below each unflushed batch, which a crash restores, the oldest batch first.
     under: VecDeque<BTreeMap<(Table, Bytes), Option<Bytes>>>,
-    runs: u64,
+    batches: u64,
 }
 
-/// A row that is not what was written.
+/// A damaged row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Of which table.
+    /// Its table.
     pub table: Table,
     /// Its key.
     pub key: Bytes,
 }
 
-/// Rows in key order, and where the next ones begin if there are more.
+/// Rows in key order, and the start of the next page if there are more.
 pub type Page = (Vec<(Bytes, Bytes)>, Option<Bytes>);
 
 impl Contents {
-    // ---- what changes ----
+    // ---- changes ----
 
     /// Performs an operation of a commit.
     pub fn perform(&mut self, op: JournalOp) {
         match op {
             JournalOp::Write(writes) => writes.into_iter().for_each(|write| {
                 let place = (write.table, write.key.clone());
-                // From now on this is what a crash leaves.
-                for run in &mut self.under {
-                    run.remove(&place);
+                // From now on a crash restores this.
+                for batch in &mut self.under {
+                    batch.remove(&place);
                 }
                 self.write(write);
             }),
@@ -85,8 +85,8 @@ impl Contents {
         }
     }
 
-    /// Shows the rows of a run; gives its number, which counts from 1.
-    pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    /// Applies the rows of a batch; returns its number, which counts from 1.
+    pub fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         let mut under = BTreeMap::new();
         for write in writes {
             let place = (write.table, write.key.clone());
@@ -95,38 +95,38 @@ impl Contents {
             self.write(write);
         }
         self.under.push_back(under);
-        self.runs += 1;
-        self.runs
+        self.batches += 1;
+        self.batches
     }
 
-    /// How many runs were derived since the last crash.
-    pub fn runs(&self) -> u64 {
-        self.runs
+    /// The number of batches since the last crash.
+    pub fn batches(&self) -> u64 {
+        self.batches
     }
 
-    /// The last run that a crash leaves.
+    /// The last flushed batch.
     pub fn flushed(&self) -> u64 {
-        self.runs - self.under.len() as u64
+        self.batches - self.under.len() as u64
     }
 
-    /// A crash leaves the runs up to this one.
-    pub fn settle(&mut self, through: u64) {
+    /// Marks the batches up to this one as flushed.
+    pub fn flush(&mut self, through: u64) {
         let count = through.saturating_sub(self.flushed()) as usize;
         self.under.drain(..count.min(self.under.len()));
     }
 
-    /// Takes back the runs that are not flushed, as a crash does.
-    pub fn forget_derived(&mut self) {
-        // The oldest last: it says what is on disk.
-        while let Some(run) = self.under.pop_back() {
-            for ((table, key), value) in run {
+    /// Drops the unflushed batches, as a crash does.
+    pub fn drop_unflushed(&mut self) {
+        // The oldest last: it has what is on disk.
+        while let Some(batch) = self.under.pop_back() {
+            for ((table, key), value) in batch {
                 self.write(StateWrite { table, key, value });
             }
         }
-        self.runs = 0;
+        self.batches = 0;
     }
 
-    /// Makes a row unreadable, as a byte that rots would, until it is written again.
+    /// Damages a row, until it is written again.
     pub fn corrupt(&mut self, table: Table, key: Bytes) {
         self.corrupt.insert((table, key));
     }
@@ -147,24 +147,24 @@ impl Contents {
         self.bytes -= replaced.map_or(0, |value| key_bytes + value.len());
     }
 
-    // ---- what there is ----
+    // ---- queries ----
 
-    /// Bytes of keys and values.
+    /// The size of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The value of a row as it was written, readable or not.
+    /// The value of a row as it was written, damaged or not.
     pub fn value(&self, table: Table, key: &[u8]) -> Option<&Bytes> {
         self.tables[table as usize].get(key)
     }
 
-    /// Whether a row is not what was written.
+    /// Whether a row is damaged.
     pub fn is_corrupt(&self, table: Table, key: &Bytes) -> bool {
         !self.corrupt.is_empty() && self.corrupt.contains(&(table, key.clone()))
     }
 
-    /// The rows from `start` on, in key order, as they were written, readable or not.
+    /// The rows from `start` on, in key order, as they were written, damaged or not.
     pub fn rows_from(&self, table: Table, start: &[u8]) -> impl Iterator<Item = (&Bytes, &Bytes)> {
         self.tables[table as usize].range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
     }
@@ -172,17 +172,17 @@ impl Contents {
     /// The value of a row.
     ///
     /// # Errors
-    /// It is not what was written.
+    /// The row is damaged.
     pub fn get(&self, table: Table, key: &Bytes) -> Result<Option<Bytes>, Unreadable> {
         let value = self.value(table, key);
         value.map(|value| self.readable(table, key, value)).transpose()
     }
 
-    /// The rows from `start` (included) to `end` (excluded), at most so many rows and about so many bytes, at least one row. The
-    /// page ends before a row that is not what was written.
+    /// The rows from `start` (inclusive) to `end` (exclusive), at most `limit_rows` rows and about
+    /// `limit_bytes` bytes, at least one row. The page ends before a damaged row.
     ///
     /// # Errors
-    /// The first row is not what was written.
+    /// The first row is damaged.
     pub fn range(
         &self,
         table: Table,
@@ -226,12 +226,12 @@ impl Contents {
         self.hard.get(key).cloned()
     }
 
-    /// The names of the hard states.
+    /// The keys of the hard states.
     pub fn hard_states(&self) -> impl Iterator<Item = &Bytes> {
         self.hard.keys()
     }
 
-    /// Entries of a stream from a position on, at most so many and about so many bytes, at least one.
+    /// Entries of a stream from a position on, within both limits, at least one.
     pub fn log(
         &self,
         stream: StreamId,
@@ -259,7 +259,7 @@ impl Contents {
         Some((*first, *last))
     }
 
-    /// The streams, with how many entries each has.
+    /// The streams, with their numbers of entries.
     pub fn streams(&self) -> impl Iterator<Item = (StreamId, usize)> {
         self.streams.iter().map(|(stream, log)| (*stream, log.len()))
     }
@@ -267,7 +267,7 @@ impl Contents {
     /// Answers a query.
     ///
     /// # Errors
-    /// The first row is not what was written.
+    /// The first row is damaged.
     pub fn answer(&self, query: &Query) -> Result<Rows, Unreadable> {
         let single = |key: &Bytes, value: Option<Bytes>| Rows {
             rows: value.map(|value| (key.clone(), value)).into_iter().collect(),

@@ -53,7 +53,7 @@ impl Coordinator {
         let new = self
             .forwarded
             .is_new((from.node, header.request), until, now.instant);
-        !new && !self.surroundings.bugs.has(Bug::RepeatsTaken)
+        !new && !self.surroundings.bugs.has(Bug::DuplicatesAccepted)
     }
 
     pub(super) fn request(
@@ -250,7 +250,7 @@ impl Coordinator {
         let Kind::Write(write) = &mut pending.kind else {
             return;
         };
-        pending.ask.attempts.declined();
+        pending.ask.attempts.rejected();
         let own_disk = matches!(error, Error::StorageFull(_) | Error::CorruptRecord(_));
         let enough = write.targets().count() >= usize::from(pending.ask.required);
         let to = write.targets().next().filter(|_| own_disk && enough);

@@ -1,7 +1,7 @@
-//! One server and its disk, and what an input makes of them.
+//! One server and its disk, and the effect of inputs on them.
 //!
-//! A group of servers has many states, but the servers in them are the same ones again and again. So each state of a
-//! server is kept once, under a number, and what an input makes of it is computed once.
+//! A group has many states, but they combine few states of servers. So each state of a server is stored once,
+//! under a number, and the effect of an input on it is computed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,13 +28,13 @@ use crate::status::Activity;
 use crate::testing::{Envelope, GROUP, envelope};
 use crate::types::{LogIndex, Term};
 
-/// How many servers there are.
+/// The number of servers.
 pub(super) const SERVERS: u16 = 3;
-/// All clocks begin here.
-const BEGINNING: u64 = 1_000_000;
+/// The initial time of all clocks.
+const START_TIME: u64 = 1_000_000;
 const HEARTBEAT: Duration = Duration::from_millis(1);
 
-/// Nobody but the server asks.
+/// Only the server uses it.
 type Disk = quorate_testing::Disk<Memory, ()>;
 
 /// A server and its disk.
@@ -42,39 +42,39 @@ type Disk = quorate_testing::Disk<Memory, ()>;
 struct Server {
     raft: Raft,
     disk: Disk,
-    /// The writes in flight that this process has asked for.
+    /// The writes in flight of this process.
     awaited: BTreeSet<u64>,
-    /// How many heartbeats it has sent since it started: its clock.
+    /// The number of heartbeat rounds since it started: its clock.
     beats: u64,
 }
 
-/// What can happen to a server.
+/// The inputs of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Input {
     /// Its election timeout passes.
     Campaign,
     /// It leads, and heartbeats are due.
     Beat,
-    /// It leads, and a client gives it the command with this number.
+    /// It leads, and a client proposes the command with this number.
     Propose(u8),
-    /// The message with this number comes.
+    /// The message with this number arrives.
     Message(u32),
-    /// Its disk finishes the oldest of the writes in flight.
+    /// Its disk completes the oldest write in flight.
     Persist,
-    /// It ends at once, with its writes in flight, and starts again with what its disk has.
+    /// It crashes, loses its writes in flight, and recovers from its disk.
     Crash,
     /// The mistake of [`Bug::RestartedInPlace`](quorate_core::bugs::Bug::RestartedInPlace).
     RestartInPlace,
 }
 
-/// What the properties look at.
+/// What the properties inspect.
 pub(super) struct View {
     pub(super) node: NodeId,
     pub(super) term: Term,
     pub(super) leads: bool,
     pub(super) log: Vec<Entry>,
     pub(super) commit: u64,
-    /// Its disk has this term.
+    /// The term on its disk.
     pub(super) durable: Term,
     pub(super) in_flight: bool,
 }
@@ -119,14 +119,14 @@ impl quorate_checker::figure3::Server for &View {
     }
 }
 
-/// What an input has led to.
+/// The effect of an input.
 #[derive(Clone)]
 pub(super) struct Step {
     pub(super) server: u32,
     pub(super) sent: Vec<u32>,
 }
 
-/// All servers and messages that have been seen, by number.
+/// All states of servers and messages so far, by number.
 pub(super) struct Catalog {
     bugs: Bugs,
     servers: Vec<(Server, View)>,
@@ -145,7 +145,7 @@ fn fingerprint(value: &impl Hash) -> u64 {
 impl Server {
     fn started(node: NodeId, disk: Disk, bugs: Bugs) -> (Self, Vec<Action>) {
         let timing = Timing {
-            // Nobody is sticky, so that a deaf voter is a lost message.
+            // No voter is sticky: a deaf voter behaves like a lost message.
             election_min: Duration::ZERO,
             election_max: Duration::from_secs(1000),
             heartbeat: HEARTBEAT,
@@ -153,7 +153,7 @@ impl Server {
         };
         let settings = Settings {
             timing,
-            // One entry at a time: between any two, everything can happen.
+            // One entry per append: anything may happen between two.
             append_bytes: 1,
             append_window: 2,
             ..Settings::default()
@@ -166,11 +166,11 @@ impl Server {
             bugs,
         };
         let recovered = recover(&disk);
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now: at(0),
             rng: &mut rng_from_seed(0),
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
         let raft = Raft::start(setup, recovered, &mut turn);
         let server = Server {
@@ -179,7 +179,7 @@ impl Server {
             awaited: BTreeSet::new(),
             beats: 0,
         };
-        (server, outputs)
+        (server, actions)
     }
 
     fn step(&self, input: Input, messages: &[Envelope], bugs: Bugs) -> (Self, Vec<Envelope>) {
@@ -189,18 +189,18 @@ impl Server {
             if input == Input::Crash {
                 disk.crash(Crash::default());
             }
-            let (mut server, outputs) = Server::started(me, disk, bugs);
-            let sent = server.perform(outputs);
+            let (mut server, actions) = Server::started(me, disk, bugs);
+            let sent = server.perform(actions);
             return (server, sent);
         }
         let mut next = self.clone();
         next.beats += u64::from(input == Input::Beat);
-        let mut outputs = Vec::new();
+        let mut actions = Vec::new();
         let mut turn = Turn {
             now: at(next.beats),
             // The same each time: how long timeouts are makes no difference here.
             rng: &mut rng_from_seed(0),
-            outputs: &mut outputs,
+            actions: &mut actions,
         };
         match input {
             Input::Campaign => next.raft.campaign_now(&mut turn),
@@ -221,22 +221,22 @@ impl Server {
                     next.raft.persisted(&[flight.token], &mut turn);
                 }
             }
-            Input::Crash | Input::RestartInPlace => unreachable!("dealt with above"),
+            Input::Crash | Input::RestartInPlace => unreachable!("handled above"),
         }
-        next.forget_what_only_people_read();
-        let sent = next.perform(outputs);
+        next.reset_metrics();
+        let sent = next.perform(actions);
         (next, sent)
     }
 
     /// Counts and times for the metrics decide nothing, but would make one state many.
-    fn forget_what_only_people_read(&mut self) {
+    fn reset_metrics(&mut self) {
         self.raft.activity = Activity::default();
         self.raft.leaderless = None;
     }
 
-    fn perform(&mut self, outputs: Vec<Action>) -> Vec<Envelope> {
+    fn perform(&mut self, actions: Vec<Action>) -> Vec<Envelope> {
         let mut sent = Vec::new();
-        for output in outputs {
+        for output in actions {
             match output {
                 Action::Send { to, message } => sent.push(envelope(self.raft.me(), to, message)),
                 Action::Persist { token, priority, ops } => {
@@ -245,7 +245,7 @@ impl Server {
                     self.awaited.insert(token);
                 }
                 Action::SetTimer { .. } | Action::Notice(_) | Action::Apply(_) => {}
-                other => panic!("nothing here needs {other:?}"),
+                other => panic!("unexpected action {other:?}"),
             }
         }
         sent
@@ -266,16 +266,16 @@ impl Server {
 
 fn at(beats: u64) -> Now {
     Now {
-        instant: Instant(BEGINNING) + HEARTBEAT * beats as u32,
-        wall: WallTime(BEGINNING),
+        instant: Instant(START_TIME) + HEARTBEAT * beats as u32,
+        wall: WallTime(START_TIME),
     }
 }
 
 fn recover(disk: &Disk) -> Recovered {
     let mut recovery = Recovery::new(GROUP);
     loop {
-        let rows = disk.store.read(&recovery.query()).expect("nothing rots");
-        if let Some(done) = recovery.read(rows).expect("the disk has what was written") {
+        let rows = disk.store.read(&recovery.query()).expect("records are intact");
+        if let Some(done) = recovery.read(rows).expect("the disk has valid records") {
             return done.recovered;
         }
     }

@@ -1,4 +1,4 @@
-//! A group: its servers, the messages on their way, and what has happened that must not be contradicted.
+//! A group: its servers, the messages in flight, and the history that must not be contradicted.
 
 use quorate_checker::figure3::{self, Commit, Committed, Server as _, Verdict};
 use quorate_core::bugs::Bug;
@@ -9,42 +9,42 @@ use crate::entry::Entry;
 use crate::testing::show;
 use crate::types::{LogPosition, Term};
 
-/// How far an exploration goes.
+/// The bounds of an exploration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Nobody asks for an election in a later term than this.
+    /// The highest term for which a server starts an election.
     pub(super) terms: u64,
-    /// So many commands come from clients.
+    /// The number of client commands.
     pub(super) commands: u8,
-    /// So many times a server crashes.
+    /// The number of crashes.
     pub(super) crashes: u8,
-    /// So many times a leader sends heartbeats.
+    /// The number of heartbeat rounds.
     pub(super) beats: u8,
-    /// So many messages arrive once more.
+    /// The number of duplicated messages.
     pub(super) repeats: u8,
-    /// So many messages are on their way at most; more are lost.
+    /// The maximum number of messages in flight; more are lost.
     pub(super) wire: usize,
-    /// Writes take their time. If not, each is durable at once.
+    /// Whether writes take time. If not, each is durable at once.
     pub(super) slow_disks: bool,
 }
 
-/// More terms, entries and messages than any bounds ask for.
+/// An upper limit of terms, entries and messages in all bounds.
 const ROOM: usize = 8;
 
-/// What no state shows, but the properties speak of.
+/// History that no state shows, but that the properties refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct History {
-    /// Who has led in each term.
+    /// The leader of each term.
     pub(super) leaders: [Option<NodeId>; ROOM],
-    /// What has been committed at each place.
-    pub(super) committed: Few,
+    /// The committed entry at each index.
+    pub(super) committed: CommittedEntries,
 }
 
-/// The position of the entry that has been committed at each place, and the earliest term of a server that knew.
+/// The position of the committed entry at each index, and the earliest term of a server that knew of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Few([Option<(LogPosition, Term)>; ROOM]);
+pub(super) struct CommittedEntries([Option<(LogPosition, Term)>; ROOM]);
 
-impl Committed<Entry> for Few {
+impl Committed<Entry> for CommittedEntries {
     fn note(&mut self, commit: Commit, entry: &Entry) -> Option<String> {
         let found = entry.position();
         let place = (commit.index - 1) as usize;
@@ -63,11 +63,12 @@ impl Committed<Entry> for Few {
     }
 }
 
-/// A state of the whole.
+/// A state of the whole group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     servers: [u32; SERVERS as usize],
-    /// In the order of their numbers: which came first makes no difference. One that is never delivered is lost.
+    /// Ordered by number: the order of sending makes no difference. A message that is never delivered is
+    /// lost.
     wire: [Option<u32>; ROOM],
     history: History,
     commands: u8,
@@ -76,12 +77,12 @@ pub(super) struct World {
     repeats: u8,
 }
 
-/// What happens next.
+/// The next action.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Action {
     server: u8,
     input: Input,
-    /// The message that it takes will come again.
+    /// Whether the message is delivered again later.
     again: bool,
 }
 
@@ -98,7 +99,7 @@ impl World {
         }
     }
 
-    /// Everything that can happen.
+    /// All possible actions.
     pub(super) fn actions(&self, catalog: &Catalog, bounds: &Bounds) -> Vec<Action> {
         let mut actions = Vec::new();
         for (place, number) in self.servers.iter().enumerate() {
@@ -110,7 +111,7 @@ impl World {
                     again: false,
                 });
             };
-            // The servers are alike: whoever is the first to ask for an election is called n1.
+            // The servers are interchangeable: the first to start an election is n1.
             let begun = place == 0
                 || self
                     .servers
@@ -150,7 +151,7 @@ impl World {
         actions
     }
 
-    /// What an action leads to, or which property it breaks.
+    /// The state after an action, or the property that it violates.
     pub(super) fn after(
         &self,
         action: Action,
@@ -160,7 +161,7 @@ impl World {
         let place = usize::from(action.server);
         let mut next = *self;
         match action.input {
-            Input::Message(message) if !action.again => next.keep(|other| other != message),
+            Input::Message(message) if !action.again => next.retain(|other| other != message),
             Input::Message(_) => next.repeats += 1,
             Input::Propose(_) => next.commands += 1,
             Input::Beat => next.beats += 1,
@@ -184,7 +185,7 @@ impl World {
         Ok(next)
     }
 
-    /// A message that is on its way already is not sent twice. Where there is no more room, the one that was first known is
+    /// A message that is already in flight is not sent twice. If there is no room, the oldest known one is
     /// lost.
     fn send(&mut self, message: u32, bounds: &Bounds) {
         if self.wire.contains(&Some(message)) {
@@ -195,10 +196,10 @@ impl World {
         }
         let place = self.wire.iter().position(Option::is_none).expect("there is room");
         self.wire[place] = Some(message);
-        self.keep(|_| true);
+        self.retain(|_| true);
     }
 
-    fn keep(&mut self, wanted: impl Fn(u32) -> bool) {
+    fn retain(&mut self, wanted: impl Fn(u32) -> bool) {
         for place in &mut self.wire {
             *place = place.filter(|message| wanted(*message));
         }
@@ -206,10 +207,10 @@ impl World {
             .sort_unstable_by_key(|message| message.unwrap_or(u32::MAX));
     }
 
-    /// A message of an earlier term than its receiver has durably changes nothing: it may as well be lost.
+    /// A message of an earlier term than its receiver's durable one changes nothing: it counts as lost.
     fn forget(&mut self, catalog: &Catalog) {
         let servers = self.servers;
-        self.keep(|message| {
+        self.retain(|message| {
             let envelope = catalog.message(message);
             envelope.message.term >= catalog.view(servers[usize::from(envelope.to.node.0 - 1)]).durable
         });
@@ -232,23 +233,23 @@ impl World {
         Ok(())
     }
 
-    /// The state after an action, as far as a reader of a trace wants to know.
-    pub(super) fn tell(&self, action: Action, catalog: &Catalog) -> String {
+    /// Describes an action and its effect, for a trace.
+    pub(super) fn describe(&self, action: Action, catalog: &Catalog) -> String {
         let view = catalog.view(self.servers[usize::from(action.server)]);
         let node = view.node;
         match action.input {
             Input::Campaign => {
                 let next = view.term.next().unwrap_or(view.term);
-                format!("{node} asks for an election in {next}")
+                format!("{node} starts an election in {next}")
             }
             Input::Beat => format!("{node} sends heartbeats"),
-            Input::Propose(number) => format!("{node} is given command {}", char::from(b'a' + number)),
+            Input::Propose(number) => format!("{node} proposes command {}", char::from(b'a' + number)),
             Input::Message(message) => {
-                let again = if action.again { " (and will again)" } else { "" };
+                let again = if action.again { " (duplicated)" } else { "" };
                 format!("{}{again}", show::envelope(catalog.message(message)))
             }
-            Input::Persist => format!("{node}'s disk finishes a write"),
-            Input::Crash => format!("{node} crashes and starts again"),
+            Input::Persist => format!("{node}'s disk completes a write"),
+            Input::Crash => format!("{node} crashes and recovers"),
             Input::RestartInPlace => format!("{node} is restarted in place"),
         }
     }

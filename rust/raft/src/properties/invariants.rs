@@ -1,4 +1,4 @@
-//! What must hold after every step, whatever happened: the properties of Figure 3, and what clients were told.
+//! The invariants, checked after every step: the properties of Figure 3, and the answers to clients.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,47 +11,47 @@ use crate::action::Notice;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{ProposeError, ReadLevel};
 use crate::sessions::{Answer, Logged, Request, SessionId};
-use crate::testing::{Cluster, Group as _, Output, Proposed, Queried, Seen, TraceEvent};
+use crate::testing::{Cluster, Group as _, Observed, Output, Proposed, Queried, TraceEvent};
 use crate::types::{LogIndex, LogPosition};
 
-/// A command in a session: which one.
+/// A command in a session.
 pub(super) type Call = (SessionId, u64);
 
-/// What was asked.
+/// A pending operation.
 #[derive(Clone, Debug)]
-pub(super) enum Asked {
+pub(super) enum PendingOperation {
     Command(Request),
-    /// With the last entry that it must at least see.
+    /// With the last entry that it must see.
     Read(ReadLevel, LogIndex),
 }
 
-/// What is known about a run so far.
+/// The checker's knowledge of a run.
 #[derive(Default)]
 pub(super) struct Invariants {
     figure3: Figure3<NodeId, Entry>,
     /// The state of the state machine after each entry.
     states: BTreeMap<LogIndex, u64>,
-    asked: BTreeMap<u64, Asked>,
-    /// Commands that are said not to have been executed, and never to be.
-    denied: Vec<Bytes>,
-    /// What each command in a session was answered.
+    submitted: BTreeMap<u64, PendingOperation>,
+    /// Commands that were reported as not executed.
+    reported_failed: Vec<Bytes>,
+    /// The answer to each command in a session.
     answers: BTreeMap<Call, Bytes>,
     /// The last entry that a client knows to be committed.
     pub(super) acknowledged: LogIndex,
     /// The sessions that clients have opened.
     pub(super) sessions: Vec<SessionId>,
-    /// How many commands were executed, as far as their proposers know, and how many reads were answered.
+    /// The number of commands that succeeded, and of reads.
     pub(super) done: (u64, u64),
 }
 
 impl Invariants {
-    /// A client is about to ask for something, under the number that the cluster will give it.
-    pub(super) fn asked(&mut self, operation: u64, what: Asked) {
-        self.asked.insert(operation, what);
+    /// A client sends an operation, under the number that the cluster will give it.
+    pub(super) fn submitted(&mut self, operation: u64, what: PendingOperation) {
+        self.submitted.insert(operation, what);
     }
 
-    /// Looks at everything after a step.
-    pub(super) fn look(&mut self, cluster: &mut Cluster) -> Verdict {
+    /// Checks everything after a step.
+    pub(super) fn check(&mut self, cluster: &mut Cluster) -> Verdict {
         for event in std::mem::take(&mut cluster.trace) {
             match event {
                 TraceEvent::Output(_, Output::Proposed { operation, result }) => {
@@ -60,9 +60,9 @@ impl Invariants {
                 TraceEvent::Output(_, Output::Queried { operation, result }) => {
                     self.queried(operation, result)?;
                 }
-                // Nobody lies here: what no server can have sent, a broken one has.
+                // No server lies here: only a faulty one sends an implausible message.
                 TraceEvent::Output(node, Output::Notice(Notice::MessageRejected { from, reason })) => {
-                    return Err(format!("{node} rejects a message of {from}: {reason}"));
+                    return Err(format!("{node} rejects a message from {from}: {reason}"));
                 }
                 _ => {}
             }
@@ -71,30 +71,30 @@ impl Invariants {
             self.server(cluster, node)?;
         }
         let servers = cluster.nodes.keys();
-        let servers: Vec<Seen> = servers
-            .filter_map(|node| Some(Seen(*node, cluster.raft(*node)?)))
+        let servers: Vec<Observed> = servers
+            .filter_map(|node| Some(Observed(*node, cluster.raft(*node)?)))
             .collect();
-        self.figure3.look_closely(&servers)
+        self.figure3.check_thoroughly(&servers)
     }
 
     fn server(&mut self, cluster: &Cluster, node: NodeId) -> Verdict {
         let Some(group) = cluster.group(node) else {
             return Ok(());
         };
-        if let Some(why) = group.broken() {
+        if let Some(why) = group.failure() {
             return Err(format!("{node} cannot start: {why}"));
         }
         let (Some(raft), Some(state)) = (group.raft(), group.state()) else {
             return Ok(());
         };
-        self.figure3.look(&Seen(node, raft))?;
+        self.figure3.check(&Observed(node, raft))?;
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
         let hash = hasher.finish();
         let known = *self.states.entry(state.applied()).or_insert(hash);
         if known != hash {
             return Err(format!(
-                "state machine safety: {node} has another state after {}",
+                "state machine safety: {node} has a different state after {}",
                 state.applied()
             ));
         }
@@ -105,14 +105,14 @@ impl Invariants {
     }
 
     fn proposed(&mut self, operation: u64, result: Proposed) -> Verdict {
-        let Some(Asked::Command(request)) = self.asked.remove(&operation) else {
-            return Err(format!("op{operation} was answered twice"));
+        let Some(PendingOperation::Command(request)) = self.submitted.remove(&operation) else {
+            return Err(format!("op{operation} was answered more than once"));
         };
         match result {
             Ok((position, answer)) => self.acknowledged(position, &request, answer),
-            Err(ProposeError::Refused(_) | ProposeError::NotCommitted) => {
+            Err(ProposeError::Rejected(_) | ProposeError::NotCommitted) => {
                 if let Request::Plain(command) = request {
-                    self.denied.push(command);
+                    self.reported_failed.push(command);
                 }
                 Ok(())
             }
@@ -147,8 +147,8 @@ impl Invariants {
     }
 
     fn queried(&mut self, operation: u64, result: Queried) -> Verdict {
-        let Some(Asked::Read(level, floor)) = self.asked.remove(&operation) else {
-            return Err(format!("op{operation} was answered twice"));
+        let Some(PendingOperation::Read(level, floor)) = self.submitted.remove(&operation) else {
+            return Err(format!("op{operation} was answered more than once"));
         };
         let Ok(read) = result else {
             return Ok(());
@@ -159,7 +159,7 @@ impl Invariants {
         }
         if read.applied < floor {
             return Err(format!(
-                "op{operation} has read {}, but {floor} was acknowledged before",
+                "op{operation} read {}, but {floor} was acknowledged before",
                 read.applied
             ));
         }
@@ -172,16 +172,16 @@ impl Invariants {
         self.figure3.restarted(node);
     }
 
-    /// At the end: what was said not to have been executed was not.
+    /// At the end: no command that was reported as not executed was executed.
     pub(super) fn end(&self) -> Verdict {
         for entry in self.figure3.commits().entries() {
             if let EntryKind::Command(command) = &entry.kind
                 && let Ok(Request::Plain(command)) =
                     Logged::<Bytes>::decode(command).map(|logged| logged.request)
-                && self.denied.contains(&command)
+                && self.reported_failed.contains(&command)
             {
                 return Err(format!(
-                    "{command:?} was executed, and its proposer told that it never would be"
+                    "{command:?} was executed, but was reported as not executed"
                 ));
             }
         }

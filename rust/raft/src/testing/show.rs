@@ -1,4 +1,4 @@
-//! How transcripts show what has happened.
+//! The text of events in transcripts.
 
 use bytes::Bytes;
 use quorate_core::ids::NodeId;
@@ -12,7 +12,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::{ProposeError, QueryError};
 use crate::format;
 use crate::message::Body;
-use crate::server::Refusal;
+use crate::server::Rejection;
 use crate::sessions::{Answer, Logged, Request};
 use crate::snapshot::LogStart;
 use crate::status::ServerState;
@@ -50,7 +50,7 @@ fn body(body: &Body) -> String {
             received,
             durable,
         } => format!("HeartbeatAck round {round} received {received} durable {durable}"),
-        // The number begins anywhere.
+        // The number is random.
         Body::ReadIndex { .. } => "ReadIndex".to_owned(),
         Body::ReadIndexAnswer { index, .. } => format!("ReadIndexAnswer {index}"),
         Body::Snapshot { meta, offset, bytes } => {
@@ -61,9 +61,9 @@ fn body(body: &Body) -> String {
             format!("SnapshotReceived {position} through {offset}")
         }
         Body::Outdated => "Outdated".to_owned(),
-        // The number begins anywhere.
+        // The number is random.
         Body::Probe { .. } => "Probe".to_owned(),
-        Body::Fresh { index, .. } => format!("Fresh {index}"),
+        Body::ProbeAnswer { index, .. } => format!("ProbeAnswer {index}"),
     }
 }
 
@@ -96,13 +96,13 @@ fn entry(entry: &Entry) -> String {
     format!("{} {what}", entry.position())
 }
 
-/// A line for what has happened; nothing for what is only of interest with `disks`.
+/// A line for an event; none for details that only `verbose` shows.
 pub(crate) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
     Some(match event {
         TraceEvent::Delivered(sent) => envelope(sent),
         TraceEvent::Lost(sent, loss) => {
             let why = match loss {
-                Loss::Down => "nobody there",
+                Loss::Down => "node down",
                 _ => "the network",
             };
             format!("{} (lost: {why})", envelope(sent))
@@ -124,11 +124,11 @@ pub(crate) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
                 Ok((position, Answer::Opened(session))) =>
                     format!("done at {position}: session s{}", session.0),
                 Ok((position, Answer::Closed)) => format!("done at {position}: session closed"),
-                Err(ProposeError::Refused(Refusal::NotLeader { leader: Some(leader) })) =>
+                Err(ProposeError::Rejected(Rejection::NotLeader { leader: Some(leader) })) =>
                     format!("refused: {leader} leads"),
-                Err(ProposeError::Refused(Refusal::NotLeader { leader: None })) =>
-                    "refused: no leader known".to_owned(),
-                Err(ProposeError::Refused(refusal)) => format!("refused: {refusal:?}"),
+                Err(ProposeError::Rejected(Rejection::NotLeader { leader: None })) =>
+                    "rejected: no leader known".to_owned(),
+                Err(ProposeError::Rejected(rejection)) => format!("refused: {rejection:?}"),
                 Err(ProposeError::NotCommitted) => "definitely not executed".to_owned(),
                 Err(ProposeError::OutcomeUnknown) => "outcome unknown".to_owned(),
                 Err(ProposeError::Session(error)) => format!("not executed: {error}"),
@@ -148,7 +148,7 @@ pub(crate) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
                         ))
                 ),
                 Err(QueryError::NotLeader { leader: Some(leader) }) => format!("refused: {leader} leads"),
-                Err(QueryError::NotLeader { leader: None }) => "refused: no leader known".to_owned(),
+                Err(QueryError::NotLeader { leader: None }) => "rejected: no leader known".to_owned(),
                 Err(QueryError::TimedOut) => "timed out".to_owned(),
             }
         ),
@@ -157,22 +157,22 @@ pub(crate) fn trace(event: &TraceEvent, disks: bool) -> Option<String> {
 
 fn notice(notice: &Notice) -> String {
     match notice {
-        Notice::Campaigning { term, pre: true } => format!("asks who would vote for it after {term}"),
-        Notice::Campaigning { term, pre: false } => format!("is a candidate in {term}"),
+        Notice::Campaigning { term, pre: true } => format!("starts a pre-vote after {term}"),
+        Notice::Campaigning { term, pre: false } => format!("starts an election in {term}"),
         Notice::Leading { term } => format!("LEADS in {term}"),
-        Notice::Following { term, leader: None } => format!("follows nobody in {term}"),
+        Notice::Following { term, leader: None } => format!("has no leader in {term}"),
         Notice::Following {
             term,
             leader: Some(leader),
         } => format!("follows {leader} in {term}"),
-        Notice::MessageRejected { from, reason } => format!("rejects a message of {from}: {reason}"),
-        Notice::TermsExhausted { term } => format!("has no term after {term}"),
+        Notice::MessageRejected { from, reason } => format!("rejects a message from {from}: {reason}"),
+        Notice::TermsExhausted { term } => format!("has exhausted its terms: {term}"),
         Notice::QuorumLost { term } => format!("has lost its quorum in {term}"),
-        Notice::Cut { from } => format!("cuts its log from {from} on"),
-        Notice::SnapshotTaken { position } => format!("has a snapshot through {position}"),
+        Notice::LogTruncated { from } => format!("truncates its log from {from}"),
+        Notice::SnapshotTaken { position } => format!("takes a snapshot through {position}"),
         Notice::SnapshotInstalled { position } => format!("installs a snapshot through {position}"),
         Notice::SnapshotCorrupt { position } => {
-            format!("received a snapshot through {position} whose sum is wrong")
+            format!("receives a corrupt snapshot through {position}")
         }
         Notice::StorageFull => "has a full disk".to_owned(),
     }
@@ -184,23 +184,25 @@ fn op(op: &JournalOp) -> String {
             format::decode("log entry", bytes).map_or_else(|error| error.to_string(), |found| entry(&found))
         }
         JournalOp::Append { position, .. } => format!("chunk {position}"),
-        JournalOp::Truncate { stream, from } => format!("cut {} from {from}", name(*stream)),
+        JournalOp::Truncate { stream, from } => format!("truncate {} from {from}", name(*stream)),
         JournalOp::Trim { stream, through } => format!("trim {} through {through}", name(*stream)),
         JournalOp::PutHard { key, value } if *key == GROUP.hard_state_key() => {
             let hard: HardState = format::decode("hard state", value).expect("servers write hard states");
             let vote = hard
                 .vote
-                .map_or("nobody".to_owned(), |node: NodeId| node.to_string());
-            format!("{} voted {vote}", hard.term)
+                .map_or("no vote".to_owned(), |node: NodeId| format!("voted {node}"));
+            format!("{} {vote}", hard.term)
         }
         JournalOp::PutHard { value, .. } => {
             let log_start: LogStart = format::decode("log record", value).expect("servers write log records");
-            let snapshot = log_start.snapshot.map_or("no snapshot".to_owned(), |kept| {
-                format!("snapshot {}", kept.meta.position)
-            });
+            let snapshot = log_start
+                .snapshot
+                .map_or("no snapshot".to_owned(), |snapshot_ref| {
+                    format!("snapshot {}", snapshot_ref.meta.position)
+                });
             format!("{snapshot} with log after {}", log_start.base)
         }
-        JournalOp::DeleteHard { .. } => "forget a state".to_owned(),
+        JournalOp::DeleteHard { .. } => "delete a hard state".to_owned(),
         JournalOp::Write(_) => "rows".to_owned(),
     }
 }
@@ -220,7 +222,7 @@ pub(crate) fn servers(cluster: &Cluster) -> String {
             return format!("{node} is down");
         };
         let (Some(status), Some(state)) = (group.status(Instant(cluster.now)), group.state()) else {
-            return format!("{node} {}", group.broken().unwrap_or("is being recovered"));
+            return format!("{node} {}", group.failure().unwrap_or("is recovering"));
         };
         let values: Vec<String> = state
             .machine()
@@ -264,8 +266,7 @@ pub(crate) fn servers(cluster: &Cluster) -> String {
         .join("\n")
 }
 
-/// A line per server: the terms of its entries, the committed ones before the bar. Compacted entries are left
-/// out.
+/// A line per server: the terms of its entries, the committed ones before the bar, compacted ones omitted.
 pub(crate) fn logs(cluster: &Cluster) -> String {
     let line = |node: NodeId| {
         let raft = cluster.raft(node)?;

@@ -30,7 +30,7 @@ impl Invariant<World> for LeaderAppendOnly {
             return Ok(());
         };
         let led = self.led.entry(server.group).or_default();
-        server.verdict(led.look(&Seen(server.node, raft)))
+        server.verdict(led.check(&Seen(server.node, raft)))
     }
 
     /// Those that lead in the end have all that was ever seen of them.
@@ -38,7 +38,7 @@ impl Invariant<World> for LeaderAppendOnly {
         for (group, led) in &self.led {
             for leader in raft_servers(world, *group) {
                 if leader.leads() {
-                    led.look_closely(&leader)
+                    led.check_thoroughly(&leader)
                         .map_err(|why| format!("in {group}: {why}"))?;
                 }
             }

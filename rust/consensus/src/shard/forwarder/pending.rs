@@ -1,4 +1,4 @@
-//! A request on its way through a forwarder.
+//! A forwarder's pending requests.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::ids::NodeId;
@@ -8,16 +8,16 @@ use quorate_protocol::message::Header;
 use quorate_protocol::role::ClientRef;
 use quorate_raft::types::GroupId;
 
-/// Where a request is.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Attempt {
-    /// Nowhere, until then.
+    /// Not sent; the next attempt is at `retry_at`.
     Waiting { retry_at: Instant },
-    /// With this member. If it says nothing until then, and the request may be asked twice, another is asked.
+    /// Sent to this member. At `until` a request that can be retried is sent to another.
     Sent { to: NodeId, until: Instant },
 }
 
-/// A request in progress.
+/// A pending request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {
     pub(super) client: ClientRef,
@@ -25,21 +25,21 @@ pub(super) struct PendingRequest {
     pub(super) request: Request,
     pub(super) group: GroupId,
     pub(super) since: Instant,
-    pub(super) give_up: Instant,
+    pub(super) answer_by: Instant,
     pub(super) attempt: Attempt,
-    /// Whom to ask next, if nobody is known to lead: a place among the members.
+    /// The next member to try without a known leader: an index among the members.
     pub(super) next: usize,
-    /// Members have said that they do not lead, so often.
-    pub(super) detours: u32,
+    /// The number of redirects so far.
+    pub(super) redirects: u32,
     pub(super) attempts: Attempts,
 }
 
 impl PendingRequest {
-    /// When it is looked at, if nothing happens.
+    /// When it must be checked, without other events.
     pub(super) fn wake(&self) -> Instant {
         match self.attempt {
-            Attempt::Waiting { retry_at } => retry_at.min(self.give_up),
-            Attempt::Sent { until, .. } => until.min(self.give_up),
+            Attempt::Waiting { retry_at } => retry_at.min(self.answer_by),
+            Attempt::Sent { until, .. } => until.min(self.answer_by),
         }
     }
 

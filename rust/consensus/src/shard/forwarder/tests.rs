@@ -1,4 +1,4 @@
-//! What a forwarder makes of answers that come after an attempt without one.
+//! Answers that reach a forwarder after an attempt without an answer.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Bench {
         }
     }
 
-    fn tell(&mut self, event: Event) -> Vec<Effect> {
+    fn give(&mut self, event: Event) -> Vec<Effect> {
         let now = Now {
             instant: Instant(1_000_000),
             wall: WallTime(1_000_000),
@@ -76,7 +76,7 @@ impl Bench {
 
     /// A client's command, in a session.
     fn command(&mut self) -> Vec<Effect> {
-        self.tell(Event::Request {
+        self.give(Event::Request {
             client: ClientRef {
                 connection: 1,
                 request: 1,
@@ -100,7 +100,7 @@ impl Bench {
 
     /// A member's answer to an attempt at the first command.
     fn answered(&mut self, node: u16, attempt: u16, message: Message) -> Vec<Effect> {
-        self.tell(Event::Message {
+        self.give(Event::Message {
             from: Address {
                 node: NodeId(node),
                 role: RoleId::Shard(GROUP),
@@ -120,7 +120,7 @@ impl Bench {
     }
 }
 
-fn asked(effects: &[Effect]) -> Option<u16> {
+fn sent_to(effects: &[Effect]) -> Option<u16> {
     effects.iter().find_map(|effect| match effect {
         Effect::Send { to, .. } => Some(to.node.0),
         _ => None,
@@ -139,21 +139,21 @@ fn expired() -> Error {
 }
 
 #[test]
-fn an_expired_session_is_told_as_it_is_when_this_was_the_only_attempt() {
+fn an_expired_session_is_reported_after_a_single_attempt() {
     let mut bench = Bench::new();
-    let first = asked(&bench.command()).expect("a member is asked");
+    let first = sent_to(&bench.command()).expect("a member is sent_to");
     assert_eq!(answer(&bench.forwarded(first, 1, expired())), Some(&expired()));
 }
 
 #[test]
 fn after_an_attempt_without_an_answer_an_expired_session_proves_nothing() {
     let mut bench = Bench::new();
-    let first = asked(&bench.command()).expect("a member is asked");
-    let moved = bench.tell(Event::Peer {
+    let first = sent_to(&bench.command()).expect("a member is sent_to");
+    let moved = bench.give(Event::Peer {
         node: NodeId(first),
         up: false,
     });
-    let second = asked(&moved).expect("another member is asked");
+    let second = sent_to(&moved).expect("another member is sent_to");
     assert_ne!(first, second);
     let effects = bench.forwarded(second, 2, expired());
     assert!(
@@ -181,9 +181,9 @@ fn answers(effects: Vec<Effect>) -> Vec<(u64, Error)> {
 }
 
 #[test]
-fn when_the_keyspace_is_dropped_nobody_waits_any_longer() {
+fn dropping_the_keyspace_fails_all_pending_requests() {
     let mut bench = Bench::new();
-    asked(&bench.command()).expect("a member is asked");
+    sent_to(&bench.command()).expect("a member is sent_to");
     let read = |request| Event::Request {
         client: client(request),
         header: Bench::header(0),
@@ -194,49 +194,55 @@ fn when_the_keyspace_is_dropped_nobody_waits_any_longer() {
             level: quorate_protocol::api::ReadLevel::Linearizable,
         },
     };
-    bench.tell(read(2));
-    let told = answers(bench.tell(Event::Dropped));
+    bench.give(read(2));
+    let reported = answers(bench.give(Event::Dropped));
     let dropped = |error: &Error| error.to_string().contains("\"accounts\" was dropped");
-    assert!(told.iter().all(|(_, error)| dropped(error)), "{told:?}");
+    assert!(reported.iter().all(|(_, error)| dropped(error)), "{reported:?}");
     assert!(
         matches!(
-            told.as_slice(),
+            reported.as_slice(),
             [(1, Error::OutcomeUnknown { .. }), (2, Error::NotFound(_))]
         ),
-        "the command was sent, and a read changes nothing: {told:?}"
+        "the command was sent, and a read changes nothing: {reported:?}"
     );
-    let later = answers(bench.tell(read(3)));
+    let later = answers(bench.give(read(3)));
     assert!(matches!(later.as_slice(), [(3, Error::NotFound(_))]), "{later:?}");
     assert_eq!(bench.forwarder.in_progress(), 0);
 }
 
-/// Nothing was sent to anybody yet: whoever waits may do elsewhere what was not done here.
+/// Nothing was sent yet: it is definite that nothing was executed.
 #[test]
-fn what_was_not_sent_when_the_keyspace_is_dropped_was_not_done() {
+fn requests_not_sent_when_the_keyspace_is_dropped_were_not_executed() {
     let mut bench = Bench::new();
     for node in (1..=3).map(NodeId) {
-        bench.tell(Event::Peer { node, up: false });
+        bench.give(Event::Peer { node, up: false });
     }
-    assert_eq!(asked(&bench.command()), None);
-    let told = answers(bench.tell(Event::Dropped));
-    assert!(matches!(told.as_slice(), [(1, Error::NotFound(_))]), "{told:?}");
+    assert_eq!(sent_to(&bench.command()), None);
+    let reported = answers(bench.give(Event::Dropped));
+    assert!(
+        matches!(reported.as_slice(), [(1, Error::NotFound(_))]),
+        "{reported:?}"
+    );
 }
 
-/// A member has heard of it first.
+/// A member has learned of the drop first.
 #[test]
 fn a_dropped_keyspace_proves_nothing_after_an_attempt_without_an_answer() {
-    let gone = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
+    let dropped_error = || Error::NotFound("keyspace \"accounts\" was dropped".to_owned());
     let mut bench = Bench::new();
-    let first = asked(&bench.command()).expect("a member is asked");
-    assert_eq!(answer(&bench.forwarded(first, 1, gone())), Some(&gone()));
+    let first = sent_to(&bench.command()).expect("a member is sent_to");
+    assert_eq!(
+        answer(&bench.forwarded(first, 1, dropped_error())),
+        Some(&dropped_error())
+    );
     let mut bench = Bench::new();
-    let first = asked(&bench.command()).expect("a member is asked");
-    let moved = bench.tell(Event::Peer {
+    let first = sent_to(&bench.command()).expect("a member is sent_to");
+    let moved = bench.give(Event::Peer {
         node: NodeId(first),
         up: false,
     });
-    let second = asked(&moved).expect("another member is asked");
-    let effects = bench.forwarded(second, 2, gone());
+    let second = sent_to(&moved).expect("another member is sent_to");
+    let effects = bench.forwarded(second, 2, dropped_error());
     assert!(
         matches!(answer(&effects), Some(Error::OutcomeUnknown { .. })),
         "{effects:?}"
@@ -247,63 +253,59 @@ fn full() -> Error {
     Error::StorageFull("nothing was written".to_owned())
 }
 
-/// A message that comes twice is about one attempt. The member may have been asked again, and do it now.
+/// A duplicated message concerns one attempt. The member may have been sent another, and execute it now.
 #[test]
-fn a_redirection_that_comes_twice_says_nothing_about_a_later_attempt_at_the_same_member() {
+fn a_duplicated_redirect_does_not_affect_a_later_attempt_at_the_same_member() {
     let mut bench = Bench::new();
-    let first = asked(&bench.command()).expect("a member is asked");
+    let first = sent_to(&bench.command()).expect("a member is sent_to");
     let other = if first == 2 { 3 } else { 2 };
-    assert_eq!(asked(&bench.redirected(first, 1, other)), Some(other));
-    assert_eq!(asked(&bench.redirected(other, 2, first)), Some(first));
+    assert_eq!(sent_to(&bench.redirected(first, 1, other)), Some(other));
+    assert_eq!(sent_to(&bench.redirected(other, 2, first)), Some(first));
     assert_eq!(
-        asked(&bench.redirected(first, 1, other)),
+        sent_to(&bench.redirected(first, 1, other)),
         None,
-        "it waits for the third attempt"
+        "the third attempt is pending"
     );
-    assert_eq!(
-        answer(&bench.forwarded(other, 2, full())),
-        None,
-        "and for no other"
-    );
+    assert_eq!(answer(&bench.forwarded(other, 2, full())), None, "and no other");
     assert_eq!(answer(&bench.forwarded(first, 3, full())), Some(&full()));
 }
 
 #[test]
-fn a_refusal_is_not_the_answer_after_an_attempt_without_one() {
+fn a_rejection_is_not_the_answer_after_an_attempt_without_one() {
     for error in [full(), Error::Overloaded("busy".to_owned())] {
         let mut bench = Bench::new();
-        let first = asked(&bench.command()).expect("a member is asked");
+        let first = sent_to(&bench.command()).expect("a member is sent_to");
         let down = Event::Peer {
             node: NodeId(first),
             up: false,
         };
-        let second = asked(&bench.tell(down)).expect("another member is asked");
+        let second = sent_to(&bench.give(down)).expect("another member is sent_to");
         let late = bench.forwarded(first, 1, error.clone());
         assert_eq!(answer(&late), None, "the first attempt is given up: {late:?}");
         let refused = bench.forwarded(second, 2, error);
-        assert_eq!(answer(&refused), None, "it is asked for again: {refused:?}");
-        let told = answers(bench.tell(Event::Dropped));
+        assert_eq!(answer(&refused), None, "it is retried: {refused:?}");
+        let reported = answers(bench.give(Event::Dropped));
         assert!(
-            matches!(told.as_slice(), [(1, Error::OutcomeUnknown { .. })]),
-            "{told:?}"
+            matches!(reported.as_slice(), [(1, Error::OutcomeUnknown { .. })]),
+            "{reported:?}"
         );
     }
 }
 
 #[test]
-fn a_condition_that_fails_is_the_answer_whichever_attempt_it_was() {
+fn a_failed_condition_is_the_answer_of_any_attempt() {
     let failed = Error::ConditionFailed {
         key: "a".to_owned(),
         current: None,
     };
     for attempt in [1, 2] {
         let mut bench = Bench::new();
-        let first = asked(&bench.command()).expect("a member is asked");
+        let first = sent_to(&bench.command()).expect("a member is sent_to");
         let down = Event::Peer {
             node: NodeId(first),
             up: false,
         };
-        let second = asked(&bench.tell(down)).expect("another member is asked");
+        let second = sent_to(&bench.give(down)).expect("another member is sent_to");
         let node = if attempt == 1 { first } else { second };
         assert_eq!(
             answer(&bench.forwarded(node, attempt, failed.clone())),

@@ -1,4 +1,4 @@
-//! What the random clients of a keyspace do, and what they learn from the answers.
+//! The random clients of a keyspace, and what they learn from answers.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -19,10 +19,10 @@ impl Run {
         let keyspace = self.cluster.keyspace();
         let keys = (0..).map(|number| Key::of(format!("k{number}")).expect("a short key"));
         let mine = |key: &Key| keyspace.groups[keyspace.shard_of_key(HASH, key)].id == group;
-        keys.filter(mine).nth(number).expect("there is no end of keys")
+        keys.filter(mine).nth(number).expect("keys are unlimited")
     }
 
-    /// Seldom that of another group, which this one must refuse.
+    /// Rarely a key of another group, which this one must reject.
     fn key(&mut self, group: GroupId) -> Key {
         let groups = self.cluster.groups();
         let group = match self.below(60) {
@@ -32,12 +32,12 @@ impl Run {
         self.own_key(group)
     }
 
-    /// Where entries of the group come from.
+    /// A source whose entries belong to the group.
     fn source(&self, group: GroupId) -> String {
         let keyspace = self.cluster.keyspace();
         let mut sources = (0..).map(|number| format!("source{number}"));
         let mine = |source: &String| keyspace.groups[keyspace.shard_of_source(HASH, source)].id == group;
-        sources.find(mine).expect("there is no end of sources")
+        sources.find(mine).expect("sources are unlimited")
     }
 
     pub(super) fn value(&mut self) -> Bytes {
@@ -99,7 +99,8 @@ impl Run {
         let timeout = TIMEOUT / (left as u32 * 2 + 1);
         let operation = self.cluster.operations + 1;
         let by = Instant(self.cluster.now) + timeout;
-        self.invariants.asked(operation, node, request.clone(), group, by);
+        self.invariants
+            .submitted(operation, node, request.clone(), group, by);
         self.clients[client].waits = Some(operation);
         assert_eq!(self.cluster.ask(node, group, request, timeout), operation);
     }
@@ -202,7 +203,7 @@ impl Client {
                     | Error::StorageFull(_),
                 ),
             ) => match tries {
-                // It gives up, and may not go on with this session: it cannot say what it has answers to.
+                // It gives up, and must abandon the session: it cannot acknowledge its answers.
                 12 => drop(self.sessions.remove(&group)),
                 _ => self.retry = Some((group, request.clone(), tries + 1)),
             },

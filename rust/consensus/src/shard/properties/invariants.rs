@@ -1,8 +1,8 @@
-//! What must hold after every step, whatever happened: of the servers, of their rows, and of what clients are told.
+//! The invariants, checked after every step: of the servers, of their rows, and of the answers to clients.
 //!
-//! They read the groups' logs, execute what is committed in a [`Model`] of their own, and hold everything else to
-//! that: rows must be the model's as of their marker, answers must be what the model did, reads must have seen the model at
-//! one moment, not before what was known when they began.
+//! They read the groups' logs, execute committed commands in a separate [`Model`], and compare everything
+//! else to it: rows must equal the model's at their marker, outcomes must be the model's, reads must have
+//! seen the model at one moment, not before what was known when they began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,60 +23,62 @@ use quorate_raft::event::ReadLevel;
 use quorate_raft::format;
 use quorate_raft::sessions::{Request as LogRequest, SessionId};
 use quorate_raft::types::GroupId;
-use quorate_role_testing::{Output, Seen};
+use quorate_role_testing::{Observed, Output};
 
 use super::HASH;
-use super::model::{Did, Model};
+use super::model::{EntryEffect, Model};
 use crate::rows::{self, Marker};
 use crate::shard::ownership::misdirected;
 use crate::shard::testing::show::within;
 use crate::shard::testing::{Cluster, Consensus as _, TraceEvent};
 
-/// A request that was not answered yet.
+/// A pending request.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingOperation {
     pub(super) node: NodeId,
     pub(super) group: GroupId,
     pub(super) request: Request,
     pub(super) deadline: Instant,
-    /// What a linearizable read must at least see.
+    /// The last entry that a linearizable read must see.
     floor: u64,
 }
 
-/// What is known about a group.
+/// The checker's knowledge of a group.
 #[derive(Debug, Default)]
-struct Truth {
+struct GroupFacts {
     model: Model,
     figure3: Figure3<NodeId, Entry>,
-    /// All rows after each entry.
+    /// A hash of all rows after each entry.
     states: BTreeMap<u64, u64>,
-    /// The last entry whose effect some client knows.
+    /// The last entry whose effect a client knows.
     floor: u64,
-    /// When it was which: both rise.
+    /// The history of `floor`: both rise.
     floors: Vec<(Instant, u64)>,
-    /// Which plain command each entry was answered for.
+    /// The plain command that each entry was answered for.
     answered: BTreeMap<u64, u64>,
-    /// Plain commands that are said not to have been executed, and never to be.
-    denied: BTreeSet<Bytes>,
-    /// The same of commands in sessions, as long as they are not tried again. What is not known of an earlier try stays so.
+    /// Plain commands that were reported as not executed.
+    reported_failed: BTreeSet<Bytes>,
+    /// The same for commands in sessions, unless they are retried. An earlier attempt's outcome stays
+    /// unknown.
     refused: BTreeSet<(u64, u64)>,
     in_doubt: BTreeSet<(u64, u64)>,
 }
 
-/// What is known about a run so far.
+/// The checker's knowledge of a run.
 #[derive(Debug, Default)]
 pub(super) struct Invariants {
-    truths: BTreeMap<GroupId, Truth>,
-    pub(super) open: BTreeMap<u64, Asked>,
-    /// What was answered since the last look.
-    pub(super) replies: Vec<(u64, Asked, Result<Response, Error>)>,
-    /// How many commands were executed, as far as their clients know; reads answered; snapshots installed.
+    truths: BTreeMap<GroupId, GroupFacts>,
+    pub(super) open: BTreeMap<u64, PendingOperation>,
+    /// The answers since the last check.
+    pub(super) replies: Vec<(u64, PendingOperation, Result<Response, Error>)>,
+    /// The number of commands executed, as far as their clients know; of reads answered; of snapshots
+    /// installed.
     pub(super) done: (u64, u64, u64),
 }
 
 impl Invariants {
-    /// A client has asked for something, under this number.
-    pub(super) fn asked(
+    /// A client has sent a request, under this number.
+    pub(super) fn submitted(
         &mut self,
         operation: u64,
         node: NodeId,
@@ -89,17 +91,17 @@ impl Invariants {
         if let Some(call) = call(&request) {
             truth.refused.remove(&call);
         }
-        let asked = Asked {
+        let submitted = PendingOperation {
             node,
             group,
             request,
             deadline: by,
             floor,
         };
-        self.open.insert(operation, asked);
+        self.open.insert(operation, submitted);
     }
 
-    /// A node has crashed: whom it owed an answer gets none.
+    /// A node has crashed: its pending requests get no answer.
     pub(super) fn crashed(&mut self, node: NodeId) {
         self.truths
             .values_mut()
@@ -108,24 +110,24 @@ impl Invariants {
         let lost: Vec<u64> = self
             .open
             .iter()
-            .filter(|(_, asked)| asked.node == node)
+            .filter(|(_, submitted)| submitted.node == node)
             .map(|(operation, _)| *operation)
             .collect();
         for operation in lost {
-            let asked = self.open.remove(&operation).expect("just found");
-            let truth = self.truths.entry(asked.group).or_default();
-            truth.in_doubt.extend(call(&asked.request));
+            let submitted = self.open.remove(&operation).expect("just found");
+            let truth = self.truths.entry(submitted.group).or_default();
+            truth.in_doubt.extend(call(&submitted.request));
             let error = Error::OutcomeUnknown {
                 acked: 0,
                 required: 2,
                 reason: reason.clone(),
             };
-            self.replies.push((operation, asked, Err(error)));
+            self.replies.push((operation, submitted, Err(error)));
         }
     }
 
-    /// Looks at everything after a step.
-    pub(super) fn look(&mut self, cluster: &mut Cluster) -> Verdict {
+    /// Checks everything after a step.
+    pub(super) fn check(&mut self, cluster: &mut Cluster) -> Verdict {
         for group in cluster.groups() {
             let truth = self.truths.entry(group).or_default();
             for node in cluster.names() {
@@ -136,7 +138,7 @@ impl Invariants {
                     return Err(format!("{node} cannot start: {why}"));
                 }
                 if let Some(raft) = shard.raft() {
-                    truth.figure3.look(&Seen(node, raft))?;
+                    truth.figure3.check(&Observed(node, raft))?;
                     let commits = truth.figure3.commits();
                     while let Some(entry) = commits.entry(truth.model.last() + 1) {
                         truth.model.commit(entry);
@@ -156,26 +158,27 @@ impl Invariants {
             }
         }
         let now = Instant(cluster.now);
-        let late = |(_, asked): &(&u64, &Asked)| asked.deadline + Duration::from_millis(30) < now;
+        let late =
+            |(_, submitted): &(&u64, &PendingOperation)| submitted.deadline + Duration::from_millis(30) < now;
         match self.open.iter().find(late) {
-            Some((operation, asked)) => Err(format!(
+            Some((operation, submitted)) => Err(format!(
                 "op{operation} was not answered in time: {:?} at {}",
-                asked.request, asked.node
+                submitted.request, submitted.node
             )),
             None => Ok(()),
         }
     }
 
-    /// What takes longer to look at.
-    pub(super) fn look_closely(&mut self, cluster: &Cluster) -> Verdict {
+    /// Expensive checks.
+    pub(super) fn check_thoroughly(&mut self, cluster: &Cluster) -> Verdict {
         for group in cluster.groups() {
             let raft = |node: &NodeId| {
                 let shard = cluster.shard(*node, group)?;
-                Some(Seen(*node, shard.raft()?))
+                Some(Observed(*node, shard.raft()?))
             };
-            let servers: Vec<Seen> = cluster.nodes.keys().filter_map(raft).collect();
+            let servers: Vec<Observed> = cluster.nodes.keys().filter_map(raft).collect();
             let truth = self.truths.entry(group).or_default();
-            truth.figure3.look_closely(&servers)?;
+            truth.figure3.check_thoroughly(&servers)?;
             for node in cluster.names() {
                 for flushed in [false, true] {
                     self.rows(cluster, node, group, flushed)?;
@@ -185,7 +188,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// The rows are the model's as of their marker; and the same, sessions and all, wherever the marker is the same.
+    /// The rows are the model's at their marker; and equal, sessions included, wherever the marker is equal.
     fn rows(&mut self, cluster: &Cluster, node: NodeId, group: GroupId, flushed: bool) -> Verdict {
         let truth = self.truths.entry(group).or_default();
         let store = &cluster.nodes[&node].disk.store;
@@ -228,14 +231,14 @@ impl Invariants {
             ));
         }
         let mut hasher = DefaultHasher::new();
-        let beginning = rows::beginning(group);
-        let all = beginning.start..rows::entries(group, 0).end;
+        let initial_rows = rows::initial_rows(group);
+        let all = initial_rows.start..rows::entries(group, 0).end;
         within(contents, &all).for_each(|row| row.hash(&mut hasher));
         let hash = hasher.finish();
         match *truth.states.entry(index).or_insert(hash) == hash {
             true => Ok(()),
             false => Err(format!(
-                "state machine safety: {node} has other rows in {group} after {index} than another"
+                "state machine safety: {node} has different rows in {group} after {index} than another server"
             )),
         }
     }
@@ -246,18 +249,18 @@ impl Invariants {
         result: Result<Response, Error>,
         cluster: &mut Cluster,
     ) -> Verdict {
-        let Some(asked) = self.open.remove(&operation) else {
-            return Err(format!("op{operation} was answered twice"));
+        let Some(submitted) = self.open.remove(&operation) else {
+            return Err(format!("op{operation} was answered more than once"));
         };
-        let truth = self.truths.entry(asked.group).or_default();
-        let stranger = misdirected(cluster.keyspace(), HASH, asked.group, &asked.request);
-        let verdict = match (&asked.request, &result) {
+        let truth = self.truths.entry(submitted.group).or_default();
+        let stranger = misdirected(cluster.keyspace(), HASH, submitted.group, &submitted.request);
+        let verdict = match (&submitted.request, &result) {
             (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
                 "it belongs to another group".to_owned()
             }),
             (_, Ok(response)) => truth
-                .response(operation, &asked, response, &mut self.done)
-                .and_then(|()| truth.age(&asked, response, cluster)),
+                .response(operation, &submitted, response, &mut self.done)
+                .and_then(|()| truth.age(&submitted, response, cluster)),
             (request, Err(error)) => truth.error(request, error),
         };
         if truth.floors.last().is_none_or(|(_, floor)| *floor < truth.floor) {
@@ -266,34 +269,34 @@ impl Invariants {
         verdict.map_err(|property| {
             format!(
                 "op{operation} {:?} was answered {result:?}: {property}",
-                asked.request
+                submitted.request
             )
         })?;
-        self.replies.push((operation, asked, result));
+        self.replies.push((operation, submitted, result));
         Ok(())
     }
 
-    /// At the end: what was said not to have been executed was not.
+    /// At the end: no command that was reported as not executed was executed.
     pub(super) fn end(&self) -> Verdict {
         for truth in self.truths.values() {
-            truth.none_refused()?;
+            truth.check_rejected()?;
             for request in truth.model.requests.iter().flatten() {
                 if let LogRequest::Plain(command) = request
-                    && truth.denied.contains(&format::encode_inner(command))
+                    && truth.reported_failed.contains(&format::encode_inner(command))
                 {
                     return Err(format!(
-                        "{command:?} was executed, and its client told that it never would be"
+                        "{command:?} was executed, but was reported as not executed"
                     ));
                 }
             }
         }
-        if let Some((operation, asked)) = self.open.first_key_value() {
-            return Err(format!("op{operation} has no answer: {:?}", asked.request));
+        if let Some((operation, submitted)) = self.open.first_key_value() {
+            return Err(format!("op{operation} has no answer: {:?}", submitted.request));
         }
         Ok(())
     }
 
-    /// How many entries of a group are committed.
+    /// The number of committed entries of a group.
     pub(super) fn committed(&self, group: GroupId) -> u64 {
         self.truths.get(&group).map_or(0, |truth| truth.model.last())
     }
@@ -312,7 +315,7 @@ fn require(holds: bool, property: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(property()) }
 }
 
-/// Which command of which session a request is.
+/// The session and number of a request.
 fn call(request: &Request) -> Option<(u64, u64)> {
     match request {
         Request::Propose {
@@ -325,14 +328,14 @@ fn call(request: &Request) -> Option<(u64, u64)> {
     }
 }
 
-impl Truth {
-    /// What was refused for certain was not executed.
-    fn none_refused(&self) -> Verdict {
+impl GroupFacts {
+    /// No command that was definitely rejected was executed.
+    fn check_rejected(&self) -> Verdict {
         let executed = |call: &&(u64, u64)| self.model.executed.contains_key(*call);
         match self.refused.iter().find(executed) {
             None => Ok(()),
             Some((session, sequence)) => Err(format!(
-                "command {sequence} of session {session} was executed, and its client told that it never would be"
+                "command {sequence} of session {session} was executed, but was reported as not executed"
             )),
         }
     }
@@ -347,7 +350,7 @@ impl Truth {
                     | Error::StorageFull(_)
                     | Error::OutcomeUnknown { .. }
             );
-            return require(usual, || "no such error".to_owned());
+            return require(usual, || "unexpected error".to_owned());
         };
         match (error, session) {
             (Error::OutcomeUnknown { .. }, _) => {
@@ -355,20 +358,20 @@ impl Truth {
                 Ok(())
             }
             (Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_), None) => {
-                // Values are unique; a command without one may be another's.
+                // Values are unique; a command without one may be another client's.
                 let unique = match command {
                     Command::Append { .. } => true,
                     Command::Write(writes) => writes.iter().any(|write| write.value.is_some()),
                 };
                 if unique {
-                    self.denied.insert(format::encode_inner(command));
+                    self.reported_failed.insert(format::encode_inner(command));
                 }
                 Ok(())
             }
             (Error::Unavailable { .. } | Error::Overloaded(_) | Error::StorageFull(_), Some(_)) => {
                 let call = call(request).filter(|call| !self.in_doubt.contains(call));
                 self.refused.extend(call);
-                self.none_refused()
+                self.check_rejected()
             }
             (
                 Error::SessionExpired(_),
@@ -395,23 +398,23 @@ impl Truth {
                         .zip(&self.model.did)
                         .any(|(request, did)| {
                             let same = matches!(request, Some(LogRequest::Plain(found)) if found == command);
-                            same && matches!(did, Did::Command(outcome) if failed(outcome))
+                            same && matches!(did, EntryEffect::Command(outcome) if failed(outcome))
                         }),
                 };
-                require(is_true, || "the condition has not failed like this".to_owned())
+                require(is_true, || "the condition did not fail like this".to_owned())
             }
-            _ => Err("no such error".to_owned()),
+            _ => Err("unexpected error".to_owned()),
         }
     }
 
     fn response(
         &mut self,
         operation: u64,
-        asked: &Asked,
+        submitted: &PendingOperation,
         response: &Response,
         done: &mut (u64, u64, u64),
     ) -> Verdict {
-        match (&asked.request, response) {
+        match (&submitted.request, response) {
             (Request::Propose { command, session, .. }, Response::Committed(committed)) => {
                 done.0 += 1;
                 self.floor = self.floor.max(committed.index);
@@ -428,7 +431,7 @@ impl Truth {
                         let same = matches!(found, Some(LogRequest::Plain(logged)) if logged == command);
                         require(same, || format!("entry {} is {found:?}", committed.index))?;
                         match self.model.did(committed.index) {
-                            Some(Did::Command(outcome)) => Some(outcome),
+                            Some(EntryEffect::Command(outcome)) => Some(outcome),
                             _ => None,
                         }
                     }
@@ -437,7 +440,7 @@ impl Truth {
             }
             (Request::OpenSession { .. }, Response::SessionOpened { session, .. }) => {
                 let did = self.model.did(*session);
-                require(did == Some(&Did::Opened), || format!("it did {did:?}"))
+                require(did == Some(&EntryEffect::Opened), || format!("it did {did:?}"))
             }
             (Request::CloseSession { session, .. }, Response::Done) => {
                 let close = LogRequest::Close(SessionId(*session));
@@ -446,18 +449,18 @@ impl Truth {
             }
             (request, response) => {
                 done.1 += 1;
-                self.read(asked.floor, request, response)
+                self.read(submitted.floor, request, response)
             }
         }
     }
 
-    /// There is a moment, not before what was known when the read began, at which the model was like this.
+    /// At some moment, not before what was known when the read began, the model matches the answer.
     fn read(&mut self, floor: u64, request: &Request, response: &Response) -> Verdict {
         let (view, level) = match (request, response) {
             (Request::Read { level, .. }, Response::Records { view, .. })
             | (Request::ReadRange { level, .. }, Response::RecordPage { view, .. })
             | (Request::ReadLog { level, .. }, Response::LogPage { view, .. }) => (*view, *level),
-            _ => return Err("that is no answer to it".to_owned()),
+            _ => return Err("unexpected response type".to_owned()),
         };
         let View { applied, .. } = view;
         require(applied <= self.model.last(), || {
@@ -509,7 +512,7 @@ impl Truth {
             _ => unreachable!("checked before"),
         };
         require((applied..=self.model.last()).any(like), || {
-            format!("it was never like that from {applied} on")
+            format!("no state from {applied} on matches")
         })?;
         if linearizable {
             self.floor = self.floor.max(applied);
@@ -517,8 +520,8 @@ impl Truth {
         Ok(())
     }
 
-    /// A read has what was known longer ago than it says that it may be old.
-    fn age(&self, asked: &Asked, response: &Response, cluster: &Cluster) -> Verdict {
+    /// A read includes everything that was known longer ago than its reported age.
+    fn age(&self, submitted: &PendingOperation, response: &Response, cluster: &Cluster) -> Verdict {
         let (Response::Records { view, .. }
         | Response::RecordPage { view, .. }
         | Response::LogPage { view, .. }) = response
@@ -528,11 +531,11 @@ impl Truth {
         let Some(micros) = view.staleness_micros else {
             return Ok(());
         };
-        if is_linearizable(&asked.request) {
+        if is_linearizable(&submitted.request) {
             return Ok(());
         }
-        // It told its age when it left the server; a forwarder elsewhere has waited for it.
-        let travelled = match view.node == asked.node {
+        // The age is as of leaving the server; a forwarder adds to it.
+        let travelled = match view.node == submitted.node {
             true => 0,
             false => cluster.profile.latency.map_or(0, |(_, longest)| longest),
         };

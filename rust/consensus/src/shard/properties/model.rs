@@ -1,4 +1,4 @@
-//! What a shard should be: a model of its own, without rows, that keeps every moment.
+//! The model of a shard: without rows, with its whole history.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use quorate_protocol::shard_command::{Command, Condition, Outcome, Write};
 use quorate_raft::entry::{Entry, EntryKind};
 use quorate_raft::sessions::{Logged, Request, SessionId, logged};
 
-/// What an entry did.
+/// The effect of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum EntryEffect {
     Nothing,
     Command(Outcome),
     Opened,
     Closed,
-    /// The session was not there any longer.
+    /// The session had expired.
     Expired,
 }
 
@@ -28,30 +28,30 @@ struct Session {
     expires: u64,
 }
 
-/// A group's committed entries and what became of them.
+/// A group's committed entries and their effects.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) requests: Vec<Option<Request<Command>>>,
-    pub(super) did: Vec<Did>,
-    /// What each key was, from which entry on.
+    pub(super) did: Vec<EntryEffect>,
+    /// The history of each key: its state from an entry on.
     history: BTreeMap<Key, Vec<(u64, State)>>,
     /// Appended, by id.
     pub(super) appended: BTreeMap<u64, (String, Bytes)>,
     clock: u64,
     sessions: BTreeMap<SessionId, Session>,
-    /// What each command of a session was answered.
+    /// The answer to each command of a session.
     pub(super) executed: BTreeMap<(u64, u64), Outcome>,
-    /// Commands of sessions that came when those had expired.
+    /// Commands in expired sessions.
     pub(super) expired: Vec<(u64, u64)>,
 }
 
 impl Model {
-    /// How many entries are committed.
+    /// The number of committed entries.
     pub(super) fn last(&self) -> u64 {
         self.did.len() as u64
     }
 
-    pub(super) fn did(&self, index: u64) -> Option<&Did> {
+    pub(super) fn did(&self, index: u64) -> Option<&EntryEffect> {
         self.did.get(usize::try_from(index).ok()?.checked_sub(1)?)
     }
 
@@ -61,7 +61,7 @@ impl Model {
             .as_ref()
     }
 
-    /// The next entry is committed.
+    /// Applies the next entry.
     pub(super) fn commit(&mut self, entry: &Entry) {
         assert_eq!(entry.index.0, self.last() + 1, "entries are committed in order");
         let found = match &entry.kind {
@@ -80,25 +80,25 @@ impl Model {
                 self.sessions.retain(|_, session| session.expires >= clock);
                 self.request_of(entry, request)
             }
-            _ => Did::Nothing,
+            _ => EntryEffect::Nothing,
         };
         self.requests.push(found.map(|logged| logged.request));
         self.did.push(did);
     }
 
-    fn request_of(&mut self, entry: &Entry, request: &Request<Command>) -> Did {
+    fn request_of(&mut self, entry: &Entry, request: &Request<Command>) -> EntryEffect {
         match request {
-            Request::Plain(command) => Did::Command(self.execute(entry, command)),
+            Request::Plain(command) => EntryEffect::Command(self.execute(entry, command)),
             Request::Open { idle_ms } => {
                 let idle_micros = idle_ms * 1000;
                 let expires = self.clock + idle_micros;
                 let session = Session { idle_micros, expires };
                 self.sessions.insert(SessionId(entry.index.0), session);
-                Did::Opened
+                EntryEffect::Opened
             }
             Request::Close(session) => {
                 self.sessions.remove(session);
-                Did::Closed
+                EntryEffect::Closed
             }
             Request::InSession {
                 session,
@@ -109,15 +109,15 @@ impl Model {
                 let call = (session.0, *sequence);
                 let Some(known) = self.sessions.get_mut(session) else {
                     self.expired.push(call);
-                    return Did::Expired;
+                    return EntryEffect::Expired;
                 };
                 known.expires = self.clock + known.idle_micros;
                 if let Some(outcome) = self.executed.get(&call) {
-                    return Did::Command(outcome.clone());
+                    return EntryEffect::Command(outcome.clone());
                 }
                 let outcome = self.execute(entry, command);
                 self.executed.insert(call, outcome.clone());
-                Did::Command(outcome)
+                EntryEffect::Command(outcome)
             }
         }
     }
@@ -153,14 +153,14 @@ impl Model {
         }
     }
 
-    /// What a key was after this entry.
+    /// The state of a key after this entry.
     pub(super) fn at(&self, key: &Key, index: u64) -> State {
         let states = self.history.get(key)?;
         let count = states.partition_point(|(from, _)| *from <= index);
         states[..count].last().and_then(|(_, state)| state.clone())
     }
 
-    /// All keys that were there after this entry.
+    /// All present keys after this entry.
     pub(super) fn all_at(&self, index: u64) -> BTreeMap<Key, (u64, Bytes)> {
         let there = |key: &Key| Some((key.clone(), self.at(key, index)?));
         self.history.keys().filter_map(there).collect()

@@ -1,4 +1,4 @@
-//! What goes wrong at random, and how everything is repaired at the end.
+//! Random faults, and the healing of them all at the end.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Run {
             11 | 12 => {
                 let lonely = self.leader();
                 let one_way = self.below(3);
-                // The others may notice at once, and have another leader before this one knows.
+                // The others may notice at once, and elect another leader before this one knows.
                 let noticed = self.below(2) == 0;
                 for other in self.cluster.names().into_iter().filter(|node| *node != lonely) {
                     if noticed {
@@ -88,10 +88,10 @@ impl Run {
                 }
             }
         }
-        self.look()
+        self.check()
     }
 
-    /// A leader that has not committed all that it has crashes; another member comes back in its place.
+    /// A leader with uncommitted entries crashes; another member restarts in its place.
     pub(super) fn hunt(&mut self) -> Verdict {
         let groups = self.cluster.groups();
         let group = self.one_of(&groups);
@@ -111,7 +111,7 @@ impl Run {
                 self.cluster.start(back);
             }
         }
-        self.look()
+        self.check()
     }
 
     fn crash(&mut self, node: NodeId) {
@@ -129,8 +129,8 @@ impl Run {
         }
     }
 
-    /// In a healthy group everyone knows that its state is young.
-    fn ages(&mut self) -> Verdict {
+    /// In a healthy group every member knows that its state is recent.
+    fn track_staleness(&mut self) -> Verdict {
         for group in self.cluster.groups() {
             for node in self.cluster.names() {
                 let Some(shard) = self.cluster.shard(node, group) else {
@@ -140,7 +140,7 @@ impl Run {
                 let age = age.and_then(|(raft, applied)| raft.age_micros(applied, Instant(self.cluster.now)));
                 if age.is_none_or(|micros| micros > 40_000) {
                     return Err(format!(
-                        "liveness: {node} does not know its state of {group} to be young after healing: {age:?}"
+                        "liveness: {node} does not report a recent state of {group} after healing: {age:?}"
                     ));
                 }
             }
@@ -148,7 +148,8 @@ impl Run {
         Ok(())
     }
 
-    /// Everything is repaired. Then every group takes a command at every node, and its members come to have the same rows.
+    /// Heals all faults. Then every group must accept a command at every node, and its members must have
+    /// equal rows.
     pub(super) fn heal(&mut self) -> Verdict {
         self.cluster.cut.clear();
         self.cluster.profile = Profile {
@@ -186,21 +187,22 @@ impl Run {
                 };
                 let operation = self.cluster.operations + 1;
                 let by = Instant(self.cluster.now) + TIMEOUT;
-                self.invariants.asked(operation, node, request.clone(), group, by);
+                self.invariants
+                    .submitted(operation, node, request.clone(), group, by);
                 self.cluster.ask(node, group, request, TIMEOUT);
                 let done = self.invariants.done.0;
                 self.live(Duration::from_millis(50))?;
                 if self.invariants.done.0 <= done {
                     return Err(format!(
-                        "liveness: {group} takes no command at {node} after healing"
+                        "liveness: {group} accepts no command at {node} after healing"
                     ));
                 }
             }
         }
         self.live(Duration::from_millis(500))?;
-        self.invariants.look_closely(&self.cluster)?;
+        self.invariants.check_thoroughly(&self.cluster)?;
         self.invariants.end()?;
-        self.ages()?;
+        self.track_staleness()?;
         for group in self.cluster.groups() {
             let applied = |node: &NodeId| {
                 let shard = self.cluster.shard(*node, group)?;
@@ -214,7 +216,7 @@ impl Run {
                 .any(|(_, applied, pending)| (*applied, *pending) != wanted)
             {
                 return Err(format!(
-                    "liveness: {group} should be at {wanted:?} after healing, but: {all:?}"
+                    "liveness: {group} should reach {wanted:?} after healing, but: {all:?}"
                 ));
             }
         }
@@ -225,7 +227,7 @@ impl Run {
             .filter_map(|node| self.cluster.forwarder(node));
         match forwarders.map(|forwarder| forwarder.in_progress()).sum() {
             0 => Ok(()),
-            left => Err(format!("{left} requests are in progress that nobody waits for")),
+            left => Err(format!("{left} leaked pending requests")),
         }
     }
 }

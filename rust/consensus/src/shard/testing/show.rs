@@ -1,4 +1,4 @@
-//! How what happens is shown in transcripts.
+//! The text of events in transcripts.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use quorate_raft::types::GroupId;
 use quorate_role_testing::{Envelope, Output};
 
 use super::{Cluster, Consensus as _, TraceEvent};
-use crate::rows::{self, BeginningKey, Marker};
+use crate::rows::{self, InitialKey, Marker};
 
 /// Each member of a group.
 pub(in crate::shard) fn state(cluster: &Cluster, group: GroupId) -> String {
@@ -27,7 +27,7 @@ pub(in crate::shard) fn state(cluster: &Cluster, group: GroupId) -> String {
         let claim = shard.claim(Instant(cluster.now));
         let leader = claim
             .leader
-            .map_or("nobody".to_owned(), |leader| leader.to_string());
+            .map_or("unknown".to_owned(), |leader| leader.to_string());
         let mut line = format!(
             "{node} {} in t{}, leader {leader}, commit {} applied {} last {}",
             claim.state.name(),
@@ -57,7 +57,7 @@ pub(in crate::shard) fn state(cluster: &Cluster, group: GroupId) -> String {
         .join("\n")
 }
 
-/// A group's rows on a disk, as they are read.
+/// A group's rows on a disk.
 pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
     let mut lines = Vec::new();
     lines.push(match contents.value(Table::Groups, &rows::marker_key(group)) {
@@ -67,9 +67,9 @@ pub(in crate::shard) fn rows(contents: &Contents, group: GroupId) -> String {
         }
         None => "no marker".to_owned(),
     });
-    let beginning = rows::beginning(group);
-    for (row, _) in within(contents, &beginning) {
-        if let Ok(BeginningKey::Session(session)) = rows::decode_beginning_key(row) {
+    let initial_rows = rows::initial_rows(group);
+    for (row, _) in within(contents, &initial_rows) {
+        if let Ok(InitialKey::Session(session)) = rows::decode_initial_key(row) {
             lines.push(format!("session s{}", session.0));
         }
     }
@@ -94,20 +94,20 @@ pub(in crate::shard) fn within<'a>(
     rows.take_while(move |(key, _)| **key < range.end)
 }
 
-/// A message between nodes, if people want to see it.
+/// A message between nodes, if enabled.
 pub(in crate::shard) fn envelope(sent: &Envelope) -> Option<String> {
     let (from, to) = sent.pair();
     let text = match sent.message.content.message()? {
         Message::Forward(_) => "Forward".to_owned(),
         Message::Forwarded(result) => format!("Forwarded {}", answer(result)),
         Message::Redirect { leader: Some(leader) } => format!("Redirect to {leader}"),
-        Message::Redirect { leader: None } => "Redirect to nobody".to_owned(),
+        Message::Redirect { leader: None } => "Redirect without a leader".to_owned(),
         _ => return None,
     };
     Some(format!("{from} -> {to} {text}"))
 }
 
-/// A line for what a person would want to see.
+/// A line for an event of the transcript.
 pub(in crate::shard) fn trace(event: &TraceEvent, messages: bool) -> Option<String> {
     Some(match event {
         TraceEvent::Delivered(sent) if messages => return envelope(sent),
