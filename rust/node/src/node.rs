@@ -35,13 +35,13 @@ use crate::faults::FaultDesk;
 use crate::files::Files;
 use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
-use crate::hops::Hops;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::peer_book::PeerBook;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
 use crate::router::{Asked, Router};
+use crate::rpc_spans::RpcSpans;
 use crate::service::{Service, ServiceFuture};
 use crate::shell::{CommitPort, FilePort, ReplyPort, Shell};
 use crate::start_error::StartError;
@@ -252,8 +252,12 @@ impl Node {
             .map_err(StartError::system("start the threads of the files"))?;
         let files: Arc<dyn FilePort> = Arc::new(Files::new(files, dir.path(), fatal.clone()));
         let placement = Placement::new(topology)?;
-        let hops = Arc::new(Hops::new(config.node, Arc::clone(&clock), Arc::clone(&telemetry)));
-        let peers = Arc::new(Peers::new(Arc::clone(&hops)));
+        let rpc_spans = Arc::new(RpcSpans::new(
+            config.node,
+            Arc::clone(&clock),
+            Arc::clone(&telemetry),
+        ));
+        let peers = Arc::new(Peers::new(Arc::clone(&rpc_spans)));
         let clients = Replies::default();
         let view = Arc::new(NodeView {
             node: config.node,
@@ -340,7 +344,7 @@ impl Node {
             book,
             commits,
             telemetry,
-            hops,
+            rpc_spans,
             fatal: ending,
         };
         node.join(&config, claim.identity.replica, doors.peer, delivery)

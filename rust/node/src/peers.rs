@@ -13,9 +13,9 @@ use ractor::ActorRef;
 use crate::directory::Directory;
 use crate::fatal::{Fatal, FatalError};
 use crate::faults::Spoil;
-use crate::hops::Hops;
 use crate::inbox::Receipt;
 use crate::peer_book::PeerBook;
+use crate::rpc_spans::RpcSpans;
 use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
 use crate::telemetry::Telemetry;
@@ -25,15 +25,15 @@ use crate::view::Links;
 /// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
 pub struct Peers {
     transport: OnceLock<Arc<Transport>>,
-    hops: Arc<Hops>,
+    rpc_spans: Arc<RpcSpans>,
 }
 
 impl Peers {
-    /// No transport yet; what is traced is noted in `hops`.
-    pub fn new(hops: Arc<Hops>) -> Self {
+    /// No transport yet; what is traced is noted in `rpc_spans`.
+    pub fn new(rpc_spans: Arc<RpcSpans>) -> Self {
         Peers {
             transport: OnceLock::new(),
-            hops,
+            rpc_spans,
         }
     }
 
@@ -53,7 +53,7 @@ impl PeerPort for Peers {
     fn send(&self, to: NodeId, mut messages: Vec<Envelope>) {
         if let Some(transport) = self.transport.get() {
             for Envelope { header, message, .. } in &mut messages {
-                self.hops.leaves(to, header, message);
+                self.rpc_spans.on_send(to, header, message);
             }
             transport.send(to, messages);
         }
@@ -99,7 +99,7 @@ pub struct Delivery {
     /// The timeline.
     pub telemetry: Arc<Telemetry>,
     /// What is traced.
-    pub hops: Arc<Hops>,
+    pub rpc_spans: Arc<RpcSpans>,
     /// How the node ends when its data directory has been lost.
     pub fatal: Fatal,
 }
@@ -117,7 +117,7 @@ impl Inbound for Delivery {
             receipt,
         } in messages
         {
-            self.hops.comes(from.node, &mut header, &message);
+            self.rpc_spans.on_receive(from.node, &mut header, &message);
             let known = by_role.iter().position(|(role, _, _)| *role == to);
             let index = known.unwrap_or_else(|| {
                 by_role.push((to, Vec::new(), Vec::new()));

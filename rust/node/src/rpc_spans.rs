@@ -10,7 +10,7 @@
 //! of a sampled message, as the parent of what follows, and ends it with the answer, which carries the same header
 //! back. To the role the header is as it was. A message that is not sampled costs one look at its header.
 //!
-//! A hop whose answer does not come ends with its deadline, as an error. Their number is bounded; beyond it hops are not
+//! A span whose answer does not come ends with its deadline, as an error. Their number is bounded; beyond it spans are not
 //! noted.
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,11 +24,11 @@ use quorate_protocol::telemetry::{Span, TraceContext};
 use crate::clock::Clock;
 use crate::telemetry::Telemetry;
 
-/// Hops under way that are noted.
-const MAX_HOPS: usize = 8_192;
+/// RpcSpans under way that are noted.
+const MAX_OPEN_SPANS: usize = 8_192;
 
-/// One hop under way, under its own span id.
-struct Hop {
+/// One span under way, under its own span id.
+struct OpenSpan {
     /// As the header said before.
     parent: TraceContext,
     name: &'static str,
@@ -39,48 +39,48 @@ struct Hop {
 
 #[derive(Default)]
 struct Table {
-    hops: HashMap<u64, Hop>,
+    open: HashMap<u64, OpenSpan>,
     by_deadline: BTreeSet<(Instant, u64)>,
 }
 
-/// The hops of one node, in both directions.
-pub struct Hops {
+/// The spans of one node, in both directions.
+pub struct RpcSpans {
     node: NodeId,
     clock: Arc<Clock>,
     telemetry: Arc<Telemetry>,
     table: Mutex<Table>,
 }
 
-/// What a message is to a hop.
-enum Part {
+/// What a message is to a span.
+enum Rpc {
     /// It begins one, named so at the end that sends it and at the end that takes it.
-    Question(&'static str, &'static str),
-    Answer,
+    Request(&'static str, &'static str),
+    Response,
     Neither,
 }
 
-fn part(message: &Message) -> Part {
+fn rpc(message: &Message) -> Rpc {
     match message {
-        Message::Store { .. } => Part::Question("peer.store", "replica.store"),
-        Message::Heal { .. } => Part::Question("peer.heal", "replica.heal"),
-        Message::Fetch { .. } => Part::Question("peer.fetch", "replica.fetch"),
-        Message::FetchRange { .. } => Part::Question("peer.fetch_range", "replica.fetch_range"),
-        Message::Propose(_) => Part::Question("peer.propose", "control.propose"),
-        Message::Forward(_) => Part::Question("peer.forward", "coordinator.forward"),
+        Message::Store { .. } => Rpc::Request("peer.store", "replica.store"),
+        Message::Heal { .. } => Rpc::Request("peer.heal", "replica.heal"),
+        Message::Fetch { .. } => Rpc::Request("peer.fetch", "replica.fetch"),
+        Message::FetchRange { .. } => Rpc::Request("peer.fetch_range", "replica.fetch_range"),
+        Message::Propose(_) => Rpc::Request("peer.propose", "control.propose"),
+        Message::Forward(_) => Rpc::Request("peer.forward", "coordinator.forward"),
         Message::Stored
         | Message::Fetched { .. }
         | Message::FetchedRange { .. }
         | Message::Failed(_)
-        | Message::Forwarded(_) => Part::Answer,
+        | Message::Forwarded(_) => Rpc::Response,
         // Groups have spans of their own.
-        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Part::Neither,
+        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Rpc::Neither,
     }
 }
 
-impl Hops {
+impl RpcSpans {
     /// None yet.
     pub fn new(node: NodeId, clock: Arc<Clock>, telemetry: Arc<Telemetry>) -> Self {
-        Hops {
+        RpcSpans {
             node,
             clock,
             telemetry,
@@ -89,23 +89,23 @@ impl Hops {
     }
 
     /// A message is about to leave for `peer`.
-    pub fn leaves(&self, peer: NodeId, header: &mut Header, message: &Message) {
+    pub fn on_send(&self, peer: NodeId, header: &mut Header, message: &Message) {
         if let Some(trace) = sampled(header) {
-            match part(message) {
-                Part::Question(name, _) => self.begin(name, peer, trace, header),
-                Part::Answer => self.end(trace, header, message),
-                Part::Neither => {}
+            match rpc(message) {
+                Rpc::Request(name, _) => self.begin(name, peer, trace, header),
+                Rpc::Response => self.end(trace, header, message),
+                Rpc::Neither => {}
             }
         }
     }
 
     /// A message of `peer` has come and is about to be delivered.
-    pub fn comes(&self, peer: NodeId, header: &mut Header, message: &Message) {
+    pub fn on_receive(&self, peer: NodeId, header: &mut Header, message: &Message) {
         if let Some(trace) = sampled(header) {
-            match part(message) {
-                Part::Question(_, name) => self.begin(name, peer, trace, header),
-                Part::Answer => self.end(trace, header, message),
-                Part::Neither => {}
+            match rpc(message) {
+                Rpc::Request(_, name) => self.begin(name, peer, trace, header),
+                Rpc::Response => self.end(trace, header, message),
+                Rpc::Neither => {}
             }
         }
     }
@@ -117,74 +117,74 @@ impl Hops {
         let now = self.clock.now();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let late = table.take_late(now.instant);
-        let noted = table.hops.len() < MAX_HOPS;
+        let noted = table.open.len() < MAX_OPEN_SPANS;
         if noted {
-            let hop = Hop {
+            let span = OpenSpan {
                 parent,
                 name,
                 peer,
                 started: now.wall,
                 deadline: header.deadline,
             };
-            table.by_deadline.insert((hop.deadline, span_id));
-            table.hops.insert(span_id, hop);
+            table.by_deadline.insert((span.deadline, span_id));
+            table.open.insert(span_id, span);
             header.trace = Some(TraceContext { span_id, ..parent });
         }
         drop(table);
         if !late.is_empty() {
             let spans = late
                 .into_iter()
-                .map(|(id, hop)| self.span(id, hop, Some("Unanswered")));
+                .map(|(id, span)| self.span(id, span, Some("Unanswered")));
             self.telemetry.spans(spans.collect());
         }
     }
 
     fn end(&self, trace: TraceContext, header: &mut Header, message: &Message) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(hop) = table.take(trace.span_id) else {
+        let Some(span) = table.take(trace.span_id) else {
             return;
         };
         drop(table);
-        header.trace = Some(hop.parent);
+        header.trace = Some(span.parent);
         let error = match message {
             Message::Failed(error) | Message::Forwarded(Err(error)) => Some(error.name()),
             _ => None,
         };
-        self.telemetry.spans(vec![self.span(trace.span_id, hop, error)]);
+        self.telemetry.spans(vec![self.span(trace.span_id, span, error)]);
     }
 
-    fn span(&self, span_id: u64, hop: Hop, error: Option<&str>) -> Span {
+    fn span(&self, span_id: u64, span: OpenSpan, error: Option<&str>) -> Span {
         let span = Span {
-            trace_id: hop.parent.trace_id,
+            trace_id: span.parent.trace_id,
             span_id,
-            parent_id: hop.parent.span_id,
-            name: hop.name.to_owned(),
+            parent_id: span.parent.span_id,
+            name: span.name.to_owned(),
             node: Some(self.node),
-            start: hop.started,
-            end: self.clock.wall().max(hop.started),
+            start: span.started,
+            end: self.clock.wall().max(span.started),
             attributes: Vec::new(),
             error: error.map(str::to_owned),
         };
         span.with("rpc.system.name", "quorate")
-            .with("quorate.peer", hop.peer)
+            .with("quorate.peer", span.peer)
     }
 }
 
 impl Table {
-    fn take(&mut self, span_id: u64) -> Option<Hop> {
-        let hop = self.hops.remove(&span_id)?;
-        self.by_deadline.remove(&(hop.deadline, span_id));
-        Some(hop)
+    fn take(&mut self, span_id: u64) -> Option<OpenSpan> {
+        let span = self.open.remove(&span_id)?;
+        self.by_deadline.remove(&(span.deadline, span_id));
+        Some(span)
     }
 
-    /// Removes the hops that nobody waits for any longer.
-    fn take_late(&mut self, now: Instant) -> Vec<(u64, Hop)> {
+    /// Removes the spans that nobody waits for any longer.
+    fn take_late(&mut self, now: Instant) -> Vec<(u64, OpenSpan)> {
         let mut late = Vec::new();
         while let Some((deadline, span_id)) = self.by_deadline.first().copied()
             && deadline <= now
         {
-            let hop = self.take(span_id).expect("both have the same hops");
-            late.push((span_id, hop));
+            let span = self.take(span_id).expect("both have the same spans");
+            late.push((span_id, span));
         }
         late
     }
@@ -217,10 +217,13 @@ mod tests {
         }
     }
 
-    fn hops(node: u16) -> (Hops, Arc<Telemetry>) {
+    fn rpc_spans(node: u16) -> (RpcSpans, Arc<Telemetry>) {
         let clock = Arc::new(Clock::start());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&clock), NodeId(node), 1, 16, 1_000));
-        (Hops::new(NodeId(node), clock, Arc::clone(&telemetry)), telemetry)
+        (
+            RpcSpans::new(NodeId(node), clock, Arc::clone(&telemetry)),
+            telemetry,
+        )
     }
 
     fn fetch() -> Message {
@@ -231,14 +234,14 @@ mod tests {
 
     #[test]
     fn a_question_and_its_answer_are_a_span_at_either_end() {
-        let ((here, ours), (there, theirs)) = (hops(1), hops(2));
+        let ((here, ours), (there, theirs)) = (rpc_spans(1), rpc_spans(2));
         let sent = header(Some(CLIENT), Instant::NEVER);
         let mut on_the_way = sent;
-        here.leaves(NodeId(2), &mut on_the_way, &fetch());
-        there.comes(NodeId(1), &mut on_the_way, &fetch());
+        here.on_send(NodeId(2), &mut on_the_way, &fetch());
+        there.on_receive(NodeId(1), &mut on_the_way, &fetch());
         let error = Message::Failed(Error::invalid("no"));
-        there.leaves(NodeId(1), &mut on_the_way, &error);
-        here.comes(NodeId(2), &mut on_the_way, &error);
+        there.on_send(NodeId(1), &mut on_the_way, &error);
+        here.on_receive(NodeId(2), &mut on_the_way, &error);
         assert_eq!(on_the_way, sent, "the role hears of none of it");
         let (ours, theirs) = (ours.spans_of(7), theirs.spans_of(7));
         assert_eq!((ours.len(), theirs.len()), (1, 1));
@@ -248,38 +251,41 @@ mod tests {
             ("replica.fetch", ours[0].span_id)
         );
         assert_eq!(ours[0].error.as_deref(), Some("InvalidArgument"));
-        assert!(here.table.lock().unwrap().hops.is_empty());
+        assert!(here.table.lock().unwrap().spans.is_empty());
     }
 
     #[test]
     fn what_is_not_sampled_is_not_noted() {
-        let (hops, telemetry) = hops(1);
+        let (spans, telemetry) = rpc_spans(1);
         let silent = TraceContext {
             sampled: false,
             ..CLIENT
         };
         for trace in [None, Some(silent)] {
             let mut out = header(trace, Instant::NEVER);
-            hops.leaves(NodeId(2), &mut out, &fetch());
+            spans.on_send(NodeId(2), &mut out, &fetch());
             assert_eq!(out.trace, trace);
         }
-        assert!(hops.table.lock().unwrap().hops.is_empty());
+        assert!(spans.table.lock().unwrap().spans.is_empty());
         assert!(telemetry.spans_of(7).is_empty());
     }
 
     #[test]
     fn unanswered_hops_end_and_their_number_is_bounded() {
-        let (hops, telemetry) = hops(1);
-        let late = hops.clock.instant();
-        hops.leaves(NodeId(2), &mut header(Some(CLIENT), late), &fetch());
-        for _ in 0..MAX_HOPS + 5 {
-            let deadline = hops.clock.instant() + Duration::from_secs(60);
-            hops.leaves(NodeId(3), &mut header(Some(CLIENT), deadline), &fetch());
+        let (spans, telemetry) = rpc_spans(1);
+        let late = spans.clock.instant();
+        spans.on_send(NodeId(2), &mut header(Some(CLIENT), late), &fetch());
+        for _ in 0..MAX_OPEN_SPANS + 5 {
+            let deadline = spans.clock.instant() + Duration::from_secs(60);
+            spans.on_send(NodeId(3), &mut header(Some(CLIENT), deadline), &fetch());
         }
         let spans = telemetry.spans_of(7);
         assert_eq!(spans.len(), 1);
         assert_eq!(spans[0].error.as_deref(), Some("Unanswered"));
-        let table = hops.table.lock().unwrap();
-        assert_eq!((table.hops.len(), table.by_deadline.len()), (MAX_HOPS, MAX_HOPS));
+        let table = spans.table.lock().unwrap();
+        assert_eq!(
+            (table.open.len(), table.by_deadline.len()),
+            (MAX_OPEN_SPANS, MAX_OPEN_SPANS)
+        );
     }
 }
