@@ -211,7 +211,7 @@ impl RawConfig {
             secret => secret.map(|secret| Secret(secret.into_bytes())),
         };
         let insecure = self.insecure.unwrap_or(false);
-        listen.refuse_open_doors(secret.is_some(), insecure)?;
+        listen.reject_insecure_addresses(secret.is_some(), insecure)?;
         let heartbeat = millis("heartbeat_ms", self.heartbeat_ms.unwrap_or(100))?;
         let idle = millis("idle_ms", self.idle_ms.unwrap_or(1_000))?;
         if idle < heartbeat * 2 {
@@ -283,13 +283,13 @@ impl RawConfig {
 }
 
 impl Listen {
-    fn refuse_open_doors(&self, secret: bool, insecure: bool) -> Result<(), ConfigError> {
-        let doors = [
+    fn reject_insecure_addresses(&self, secret: bool, insecure: bool) -> Result<(), ConfigError> {
+        let addresses = [
             ("listen.peer", self.peer),
             ("listen.client", self.client),
             ("listen.http", self.http),
         ];
-        for (name, address) in doors {
+        for (name, address) in addresses {
             if !address.ip().is_loopback() && !secret && !insecure {
                 return Err(ConfigError::new(format!(
                     "{name}={address} is reachable from other machines and there is no secret: set a secret, listen on \
@@ -297,7 +297,7 @@ impl Listen {
                 )));
             }
         }
-        let ports = doors.map(|(name, address)| (name, address.ip(), address.port()));
+        let ports = addresses.map(|(name, address)| (name, address.ip(), address.port()));
         for (index, (name, ip, port)) in ports.iter().enumerate() {
             let clash = |other: &&(&str, IpAddr, u16)| *port != 0 && other.1 == *ip && other.2 == *port;
             if let Some((other, _, _)) = ports[..index].iter().find(clash) {

@@ -1,6 +1,6 @@
 //! A running node: its parts, put together and taken apart in order.
 //!
-//! Start: store, roles, recovery of the control role; only then the links to the peers and the doors for clients, so that
+//! Start: store, roles, recovery of the control role; only then the links to the peers and the listener for clients, so that
 //! nobody is told that a keyspace does not exist because it has not been read yet. Stop: the other way round.
 
 use std::sync::Arc;
@@ -29,7 +29,6 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, Secret};
 use crate::directory::Directory;
-use crate::doors::Doors;
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
 use crate::files::Files;
@@ -37,6 +36,7 @@ use crate::fullness::{Disk, FullWatch};
 use crate::gather::Gather;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
+use crate::listeners::Listeners;
 use crate::peer_book::PeerBook;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
@@ -57,7 +57,7 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// How often it is tried to lock a data directory that another process has.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves HTTP on the node's third door. The gateway crate has one.
+/// Serves HTTP on the node's HTTP listener. The gateway crate has one.
 pub trait HttpServer: Send + Sync {
     /// Accepts connections for as long as the future is polled.
     fn serve(&self, listener: std::net::TcpListener, view: Arc<NodeView>) -> ServiceFuture;
@@ -138,7 +138,7 @@ pub struct NodeArguments {
     /// Its data.
     pub opened: Opened,
     /// Its sockets.
-    pub doors: Doors,
+    pub listeners: Listeners,
     /// Its time.
     pub clock: Arc<Clock>,
     /// This run of it.
@@ -195,7 +195,7 @@ impl Node {
             config,
             topology,
             opened,
-            doors,
+            listeners,
             clock,
             boot,
             http,
@@ -336,7 +336,7 @@ impl Node {
             router,
             peers,
         };
-        node.serve_http(doors.http, http);
+        node.serve_http(listeners.http, http);
         node.recover(&internal).await?;
         let delivery = Delivery {
             directory,
@@ -347,12 +347,12 @@ impl Node {
             rpc_spans,
             fatal: ending,
         };
-        node.join(&config, claim.identity.replica, doors.peer, delivery)
+        node.join(&config, claim.identity.replica, listeners.peer, delivery)
             .await?;
         if let Some(written) = writing {
             written.await?;
         }
-        node.serve_clients(config.cluster, config.secret.clone(), doors.client, clients);
+        node.serve_clients(config.cluster, config.secret.clone(), listeners.client, clients);
         node.view.ready.store(true, Ordering::Release);
         node.view.telemetry.emit(TimelineEvent::NodeStarted);
         Ok(node)

@@ -6,7 +6,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::doors::Bound;
+use crate::listeners::Bound;
 use crate::start_error::StartError;
 
 /// Lines of the parent that may wait to be read.

@@ -35,8 +35,8 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
-use crate::doors::Doors;
 use crate::fatal::{EXIT_FATAL, Fatal};
+use crate::listeners::Listeners;
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
 use crate::parent::{Line, ParentPipe, complaint, says_formed};
 use crate::role_actor::panic_text;
@@ -157,8 +157,8 @@ async fn live(
     ready: &AtomicBool,
 ) -> Result<(), StartError> {
     let mut signals = Signals::install()?;
-    let doors = Doors::open(&config.listen)?;
-    let bound = doors.bound()?;
+    let listeners = Listeners::open(&config.listen)?;
+    let bound = listeners.bound()?;
     let mut parent = config.parent_pipe.then(ParentPipe::open).transpose()?;
     Line::Bound { ready: false, bound }.print();
     phase(&clock, "bound");
@@ -194,7 +194,7 @@ async fn live(
         config: Arc::clone(&config),
         topology,
         opened,
-        doors,
+        listeners,
         clock: Arc::clone(&clock),
         boot,
         http,

@@ -14,7 +14,7 @@ const BACKLOG: i32 = 1024;
 
 /// Bound and listening; nobody accepts yet.
 #[derive(Debug)]
-pub struct Doors {
+pub struct Listeners {
     /// For the other nodes.
     pub peer: TcpListener,
     /// For clients.
@@ -23,7 +23,7 @@ pub struct Doors {
     pub http: TcpListener,
 }
 
-/// Where the doors are.
+/// Where the listeners are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// For the other nodes.
@@ -34,13 +34,13 @@ pub struct Bound {
     pub http: SocketAddr,
 }
 
-impl Doors {
+impl Listeners {
     /// Binds all three.
     ///
     /// # Errors
     /// [`StartError::AddressInUse`] or [`StartError::Listen`], naming the setting.
     pub fn open(listen: &Listen) -> Result<Self, StartError> {
-        Ok(Doors {
+        Ok(Listeners {
             peer: bind("listen.peer", listen.peer)?,
             client: bind("listen.client", listen.client)?,
             http: bind("listen.http", listen.http)?,
@@ -92,15 +92,15 @@ mod tests {
     #[test]
     fn a_taken_port_is_named() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let doors = Doors::open(&Listen {
+        let listeners = Listeners::open(&Listen {
             peer: any,
             client: any,
             http: any,
         })
         .unwrap();
-        let taken = doors.bound().unwrap().client;
+        let taken = listeners.bound().unwrap().client;
         assert_ne!(taken.port(), 0);
-        let error = Doors::open(&Listen {
+        let error = Listeners::open(&Listen {
             peer: any,
             client: any,
             http: taken,
