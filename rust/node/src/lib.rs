@@ -1,6 +1,7 @@
 //! The node program: the shell that runs the protocol's roles as ractor actors, on real disks and networks.
 
 pub mod clock;
+pub mod commit_batcher;
 pub mod config;
 pub mod directory;
 pub mod disk;
@@ -8,7 +9,6 @@ pub mod fatal;
 pub mod faults;
 pub mod files;
 pub mod fullness;
-pub mod gather;
 pub mod inbox;
 pub mod inspection;
 pub mod internal;

@@ -27,13 +27,13 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
 use crate::directory::Directory;
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
 use crate::files::Files;
 use crate::fullness::{Disk, FullWatch};
-use crate::gather::Gather;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
@@ -158,7 +158,7 @@ pub struct Node {
     view: Arc<NodeView>,
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
-    gather: Arc<Gather>,
+    batcher: Arc<CommitBatcher>,
     router: Router,
     peers: Arc<Peers>,
 }
@@ -283,9 +283,9 @@ impl Node {
         view.register_gauges();
         let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
-        let gather = Arc::new(Gather::new(storage.handle()));
+        let batcher = Arc::new(CommitBatcher::new(storage.handle()));
         let commits: Arc<dyn CommitPort> = Arc::new(Disk {
-            to: Arc::clone(&gather) as _,
+            to: Arc::clone(&batcher) as _,
             gauge,
         });
         let ending = fatal.clone();
@@ -332,7 +332,7 @@ impl Node {
             view,
             supervisor,
             storage,
-            gather,
+            batcher,
             router,
             peers,
         };
@@ -500,7 +500,7 @@ impl Node {
         }
         self.tell_supervisor(SupervisorMessage::Stop).await;
         self.view.telemetry.flush();
-        self.gather.close();
+        self.batcher.close();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
     }

@@ -1,7 +1,7 @@
-//! Group commit, first half: requests of all roles are gathered before they go to the store.
+//! Group commit, first half: requests of all roles are batched before they go to the store.
 //!
 //! A commit costs about the same whether it holds one request or a hundred, and the store begins one as soon as it is
-//! asked. So requests are gathered until everything that can run now has run, and are handed over together: what roles
+//! asked. So requests are held until everything that can run now has run, and are handed over together: what roles
 //! ask for because of the same batch of messages then shares one commit. On an idle node nothing waits for anything but
 //! one look at the sockets. The second half, the batching of what arrives while a commit is under way, is
 //! [`quorate_storage::queue`].
@@ -16,79 +16,79 @@ use tokio::sync::Notify;
 use crate::directory::Owner;
 use crate::shell::CommitPort;
 
-/// A [`CommitPort`] that gathers what is submitted during one round of the runtime, and then hands it to another.
+/// A [`CommitPort`] that batches what is submitted during one round of the runtime and passes it to another port.
 ///
-/// Order is kept. After [`Gather::close`] every request is handed over at once.
-pub struct Gather {
+/// Order is kept. After [`CommitBatcher::close`] every request is passed on immediately.
+pub struct CommitBatcher {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    to: Box<dyn CommitPort>,
+    next: Box<dyn CommitPort>,
     requests: Mutex<Vec<Request>>,
     some: Notify,
     closed: AtomicBool,
 }
 
-impl Gather {
-    /// Gathers for `to`. Must be called within the runtime that runs the roles.
+impl CommitBatcher {
+    /// Batches for `to`. Must be called within the runtime that runs the roles.
     pub fn new(to: impl CommitPort + 'static) -> Self {
         let shared = Arc::new(Shared {
-            to: Box::new(to),
+            next: Box::new(to),
             requests: Mutex::default(),
             some: Notify::new(),
             closed: AtomicBool::new(false),
         });
-        let gathering = Arc::clone(&shared);
+        let batching = Arc::clone(&shared);
         tokio::spawn(async move {
-            while !gathering.closed.load(Ordering::Acquire) {
-                gathering.some.notified().await;
+            while !batching.closed.load(Ordering::Acquire) {
+                batching.some.notified().await;
                 // To the end of the queue of tasks, behind a look at the sockets.
                 tokio::task::yield_now().await;
-                gathering.hand_over();
+                batching.submit_pending();
             }
         });
-        Gather { shared }
+        CommitBatcher { shared }
     }
 
-    /// Hands over what has been gathered, and gathers no more.
+    /// Submits the pending requests and stops batching.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.some.notify_one();
-        self.shared.hand_over();
+        self.shared.submit_pending();
     }
 }
 
 impl Shared {
-    fn hand_over(&self) {
+    fn submit_pending(&self) {
         // The lock is held meanwhile, lest a later request overtake an earlier one.
-        let mut gathered = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if !gathered.is_empty() {
-            self.to.submit(std::mem::take(&mut gathered));
+        let mut pending = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pending.is_empty() {
+            self.next.submit(std::mem::take(&mut pending));
         }
     }
 }
 
-impl CommitPort for Gather {
+impl CommitPort for CommitBatcher {
     fn submit(&self, requests: Vec<Request>) {
-        let mut gathered = self
+        let mut pending = self
             .shared
             .requests
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let first = gathered.is_empty();
-        gathered.extend(requests);
-        drop(gathered);
+        let first = pending.is_empty();
+        pending.extend(requests);
+        drop(pending);
         if self.shared.closed.load(Ordering::Acquire) {
-            self.shared.hand_over();
+            self.shared.submit_pending();
         } else if first {
             self.shared.some.notify_one();
         }
     }
 
-    /// Costs no commit: there is nothing to gather.
+    /// Costs no commit: there is nothing to batch.
     fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
-        self.shared.to.derive(owner, token, writes);
+        self.shared.next.derive(owner, token, writes);
     }
 }
 
@@ -112,12 +112,12 @@ mod tests {
         fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
     }
 
-    fn gather() -> (Gather, Receiver<Vec<u64>>) {
+    fn batcher() -> (CommitBatcher, Receiver<Vec<u64>>) {
         let (sender, receiver) = channel();
-        (Gather::new(Store(Mutex::new(sender))), receiver)
+        (CommitBatcher::new(Store(Mutex::new(sender))), receiver)
     }
 
-    async fn handed_over(store: &Receiver<Vec<u64>>) -> Vec<u64> {
+    async fn submitted(store: &Receiver<Vec<u64>>) -> Vec<u64> {
         let wait = async {
             loop {
                 match store.try_recv() {
@@ -142,22 +142,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_in_one_round_is_handed_over_together_and_in_order() {
-        let (gather, store) = gather();
-        gather.submit(vec![request(1), request(2)]);
-        gather.submit(vec![request(3)]);
-        assert_eq!(handed_over(&store).await, [1, 2, 3]);
-        gather.submit(vec![request(4)]);
-        assert_eq!(handed_over(&store).await, [4]);
+    async fn what_is_asked_in_one_round_is_submitted_together_and_in_order() {
+        let (batcher, store) = batcher();
+        batcher.submit(vec![request(1), request(2)]);
+        batcher.submit(vec![request(3)]);
+        assert_eq!(submitted(&store).await, [1, 2, 3]);
+        batcher.submit(vec![request(4)]);
+        assert_eq!(submitted(&store).await, [4]);
     }
 
     #[tokio::test]
     async fn nothing_is_kept_after_it_is_closed() {
-        let (gather, store) = gather();
-        gather.submit(vec![request(1)]);
-        gather.close();
+        let (batcher, store) = batcher();
+        batcher.submit(vec![request(1)]);
+        batcher.close();
         assert_eq!(store.recv_timeout(Duration::from_secs(5)), Ok(vec![1]));
-        gather.submit(vec![request(2)]);
+        batcher.submit(vec![request(2)]);
         assert_eq!(store.recv_timeout(Duration::from_secs(5)), Ok(vec![2]));
     }
 }
