@@ -6,12 +6,12 @@
 //!
 //! A panic of the role ends the node ([`crate::fatal`]): it is never restarted in place.
 
-mod alarms;
 #[cfg(test)]
 mod files_tests;
 mod outbox;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -29,8 +29,8 @@ use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use self::alarms::Alarms;
 use self::outbox::Outbox;
+use self::timers::Timers;
 use crate::directory::Owner;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox, Receipt, Wake};
@@ -156,7 +156,7 @@ pub struct RoleState<R> {
     inbox: Arc<Inbox>,
     shell: Arc<Shell>,
     recorder: Option<Recorder>,
-    alarms: Alarms,
+    timers: Timers,
     outbox: Outbox,
     /// Taken from the inbox, or answered by the shell itself.
     events: VecDeque<Event>,
@@ -182,7 +182,7 @@ where
             inbox: arguments.inbox,
             shell: arguments.shell,
             recorder: arguments.recorder,
-            alarms: Alarms::default(),
+            timers: Timers::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             receipts: Vec::new(),
@@ -204,7 +204,7 @@ where
         }
         self.receipts.extend(batch.receipts);
         let now = self.shell.clock.instant();
-        while let Some(id) = self.alarms.due(now) {
+        while let Some(id) = self.timers.due(now) {
             self.events.push_back(Event::Timer { id });
         }
     }
@@ -234,7 +234,7 @@ where
         }
         self.receipts.clear();
         self.outbox.flush(&self.shell);
-        self.alarms.arm(&self.shell.clock, &self.mailbox);
+        self.timers.arm(&self.shell.clock, &self.mailbox);
         self.flush_recording();
         Pause::Done
     }
@@ -347,7 +347,7 @@ where
             }
             Effect::Read { token, query } => self.shell.reads.later(token, query, self.mailbox.clone()),
             Effect::Files { token, task } => self.shell.files.perform(token, task, self.mailbox.clone()),
-            Effect::SetTimer { id, at } => self.alarms.set(id, at),
+            Effect::SetTimer { id, at } => self.timers.set(id, at),
             Effect::Emit(event) => self.shell.telemetry.emit(event),
             Effect::Span(span) => self.outbox.span(*span),
             Effect::Measure(measurement) => self.shell.telemetry.measure(&measurement),

@@ -10,13 +10,13 @@ use crate::inbox::Mailbox;
 
 /// When a role wants to be woken.
 #[derive(Default)]
-pub(super) struct Alarms {
+pub(super) struct Timers {
     by_id: BTreeMap<u64, Instant>,
     by_time: BTreeSet<(Instant, u64)>,
     armed: Option<(Instant, JoinHandle<()>)>,
 }
 
-impl Alarms {
+impl Timers {
     /// Sets the timer `id`, in place of one that it replaces.
     pub(super) fn set(&mut self, id: u64, at: Instant) {
         if let Some(before) = self.by_id.insert(id, at) {
@@ -64,7 +64,7 @@ impl Alarms {
     }
 }
 
-impl Drop for Alarms {
+impl Drop for Timers {
     fn drop(&mut self) {
         self.disarm();
     }
@@ -76,13 +76,13 @@ mod tests {
 
     #[test]
     fn a_timer_goes_off_once_at_the_time_set_last() {
-        let mut alarms = Alarms::default();
-        alarms.set(1, Instant(10));
-        alarms.set(2, Instant(20));
-        alarms.set(1, Instant(30));
-        assert_eq!(alarms.due(Instant(19)), None);
-        assert_eq!(alarms.due(Instant(40)), Some(2));
-        assert_eq!(alarms.due(Instant(40)), Some(1));
-        assert_eq!(alarms.due(Instant(40)), None);
+        let mut timers = Timers::default();
+        timers.set(1, Instant(10));
+        timers.set(2, Instant(20));
+        timers.set(1, Instant(30));
+        assert_eq!(timers.due(Instant(19)), None);
+        assert_eq!(timers.due(Instant(40)), Some(2));
+        assert_eq!(timers.due(Instant(40)), Some(1));
+        assert_eq!(timers.due(Instant(40)), None);
     }
 }
