@@ -30,10 +30,10 @@ use crate::clock::Clock;
 use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
 use crate::directory::Directory;
+use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
 use crate::files::Files;
-use crate::fullness::{Disk, FullWatch};
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
@@ -239,7 +239,7 @@ impl Node {
             fatal.clone(),
         );
         let gauge = store.gauge();
-        hooks.observer = Arc::new(FullWatch::new(
+        hooks.observer = Arc::new(DiskSpaceObserver::new(
             hooks.observer,
             gauge.clone(),
             Arc::clone(&telemetry),
@@ -284,7 +284,7 @@ impl Node {
         let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
         let batcher = Arc::new(CommitBatcher::new(storage.handle()));
-        let commits: Arc<dyn CommitPort> = Arc::new(Disk {
+        let commits: Arc<dyn CommitPort> = Arc::new(DiskSpacePort {
             to: Arc::clone(&batcher) as _,
             gauge,
         });

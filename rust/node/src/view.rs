@@ -13,8 +13,8 @@ use quorate_storage::lmdb::Gauge;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::disk_space;
 use crate::faults::FaultDesk;
-use crate::fullness;
 use crate::telemetry::Telemetry;
 
 /// Answers how the links to the peers are.
@@ -107,7 +107,7 @@ impl NodeView {
             data_directory: self.data_dir.display().to_string(),
             stored_bytes: stored_bytes(&self.data_dir),
             in_flight: self.admission.in_flight(),
-            storage: fullness::status(&self.storage),
+            storage: disk_space::status(&self.storage),
         }
     }
 
@@ -139,7 +139,7 @@ impl NodeView {
             gauges.shed_messages = links.shed_messages();
             gauges.in_flight = admission.in_flight();
             gauges.stored_bytes = stored_bytes(&data_dir);
-            gauges.storage = fullness::status(&storage);
+            gauges.storage = disk_space::status(&storage);
         });
     }
 }

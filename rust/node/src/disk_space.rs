@@ -18,14 +18,14 @@ use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
 /// The way to the disk, with words for when it is full.
-pub struct Disk {
+pub struct DiskSpacePort {
     /// The way.
     pub to: Arc<dyn CommitPort>,
     /// How full the store is.
     pub gauge: Gauge,
 }
 
-impl CommitPort for Disk {
+impl CommitPort for DiskSpacePort {
     fn submit(&self, requests: Vec<Request>) {
         self.to.submit(requests);
     }
@@ -60,17 +60,17 @@ pub fn status(gauge: &Gauge) -> StorageStatus {
 }
 
 /// Watches for the end of a full disk, for another observer too.
-pub struct FullWatch {
+pub struct DiskSpaceObserver {
     inner: Arc<dyn Observer>,
     gauge: Gauge,
     telemetry: Arc<Telemetry>,
     was_full: AtomicBool,
 }
 
-impl FullWatch {
+impl DiskSpaceObserver {
     /// A watch over a store that has room.
     pub fn new(inner: Arc<dyn Observer>, gauge: Gauge, telemetry: Arc<Telemetry>) -> Self {
-        FullWatch {
+        DiskSpaceObserver {
             inner,
             gauge,
             telemetry,
@@ -78,7 +78,7 @@ impl FullWatch {
         }
     }
 
-    fn look(&self) {
+    fn check(&self) {
         let full = self.gauge.has_refused();
         let before = self.was_full.swap(full, Ordering::AcqRel);
         match (before, full) {
@@ -92,15 +92,15 @@ impl FullWatch {
     }
 }
 
-impl Observer for FullWatch {
+impl Observer for DiskSpaceObserver {
     fn committed(&self, report: &CommitReport) {
         self.inner.committed(report);
-        self.look();
+        self.check();
     }
 
     fn applied(&self, report: &ApplyReport) {
         self.inner.applied(report);
-        self.look();
+        self.check();
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let dir = DataDir::open(directory.path()).unwrap();
         let mut store = LmdbStore::open(&dir, &options).unwrap();
         let telemetry = Arc::new(Telemetry::new(Arc::new(Clock::start()), NodeId(1), 1, 16, 16));
-        let watch = FullWatch::new(Arc::new(()), store.gauge(), Arc::clone(&telemetry));
+        let observer = DiskSpaceObserver::new(Arc::new(()), store.gauge(), Arc::clone(&telemetry));
         let row = JournalOp::Write(vec![StateWrite {
             table: Table::Records,
             key: "key".into(),
@@ -147,7 +147,7 @@ mod tests {
             free.store(bytes, Ordering::SeqCst);
             let committed = store.commit(std::slice::from_ref(&row));
             assert_eq!(committed.is_ok(), outcome == Outcome::Durable);
-            watch.committed(&CommitReport {
+            observer.committed(&CommitReport {
                 requests: 1,
                 bytes: 8,
                 started: Instant::now(),
