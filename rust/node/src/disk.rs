@@ -9,7 +9,7 @@ use quorate_storage::{Flushed, StateWrite};
 
 use crate::directory::{Directory, Owner};
 use crate::fatal::{Fatal, FatalError};
-use crate::peer_book::{PEER_BOOK, PeerBook};
+use crate::peer_registry::{PEER_REGISTRY, PeerRegistry};
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
@@ -27,10 +27,15 @@ impl CommitPort for StorageHandle {
 }
 
 /// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
-pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Hooks {
+pub fn hooks(
+    directory: Directory,
+    registry: Arc<PeerRegistry>,
+    telemetry: Arc<Telemetry>,
+    fatal: Fatal,
+) -> Hooks {
     let completions = Completions {
         directory: directory.clone(),
-        book,
+        registry,
     };
     Hooks {
         on_settled: Box::new(move |flushed| deliver_settled(&directory, flushed)),
@@ -51,7 +56,7 @@ fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
 
 struct Completions {
     directory: Directory,
-    book: Arc<PeerBook>,
+    registry: Arc<PeerRegistry>,
 }
 
 impl Completions {
@@ -64,8 +69,8 @@ impl Completions {
         } in completions
         {
             let owner = Owner(owner);
-            if owner == PEER_BOOK {
-                self.book.completed(&tokens, outcome);
+            if owner == PEER_REGISTRY {
+                self.registry.completed(&tokens, outcome);
                 continue;
             }
             let Some(mailbox) = table.owner(owner) else {

@@ -17,7 +17,7 @@ pub mod listener;
 pub mod listeners;
 pub mod node;
 pub mod parent;
-pub mod peer_book;
+pub mod peer_registry;
 pub mod peers;
 pub mod readers;
 pub mod recording;

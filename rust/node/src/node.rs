@@ -37,7 +37,7 @@ use crate::files::Files;
 use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
-use crate::peer_book::PeerBook;
+use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
 use crate::router::{Asked, Router};
@@ -216,11 +216,11 @@ impl Node {
         // Written down while the rest starts, before clients are served.
         let writing = (!config.forming).then(|| write_formation(&dir, &formation));
         let reader = store.reader();
-        let book = PeerBook::load(&*reader).map_err(|source| StartError::Read {
+        let registry = PeerRegistry::load(&*reader).map_err(|source| StartError::Read {
             path: dir.path().to_owned(),
             source,
         })?;
-        let book = Arc::new(book);
+        let registry = Arc::new(registry);
         let telemetry = Arc::new(Telemetry::new(
             Arc::clone(&clock),
             config.node,
@@ -234,7 +234,7 @@ impl Node {
         let directory = Directory::default();
         let mut hooks = disk::hooks(
             directory.clone(),
-            Arc::clone(&book),
+            Arc::clone(&registry),
             Arc::clone(&telemetry),
             fatal.clone(),
         );
@@ -341,7 +341,7 @@ impl Node {
         let delivery = Delivery {
             directory,
             supervisor: node.supervisor.clone(),
-            book,
+            registry,
             commits,
             telemetry,
             rpc_spans,

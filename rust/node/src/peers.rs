@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::fatal::{Fatal, FatalError};
 use crate::faults::Spoil;
 use crate::inbox::Receipt;
-use crate::peer_book::PeerBook;
+use crate::peer_registry::PeerRegistry;
 use crate::rpc_spans::RpcSpans;
 use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
@@ -93,7 +93,7 @@ pub struct Delivery {
     /// Who is told that a peer came or went.
     pub supervisor: ActorRef<SupervisorMessage>,
     /// The peers as they are known on disk.
-    pub book: Arc<PeerBook>,
+    pub registry: Arc<PeerRegistry>,
     /// The disk.
     pub commits: Arc<dyn CommitPort>,
     /// The timeline.
@@ -150,9 +150,9 @@ impl Inbound for Delivery {
     }
 
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>> {
-        let (book, commits) = (Arc::clone(&self.book), Arc::clone(&self.commits));
+        let (registry, commits) = (Arc::clone(&self.registry), Arc::clone(&self.commits));
         Box::pin(async move {
-            let admitted = book.admit(peer.node, peer.replica, &*commits).await;
+            let admitted = registry.admit(peer.node, peer.replica, &*commits).await;
             if let Err(error) = &admitted {
                 tracing::error!(peer = %peer.node, replica = %peer.replica, %error, "a peer was not admitted");
             }
@@ -161,7 +161,7 @@ impl Inbound for Delivery {
     }
 
     fn known(&self, node: NodeId) -> Option<ReplicaId> {
-        self.book.replica_of(node)
+        self.registry.replica_of(node)
     }
 
     fn disowned(&self, _peer: NodeId, reason: &str) {

@@ -118,7 +118,7 @@ impl Actor for Supervisor {
             record_dir: arguments.record_dir,
             specs: Vec::new(),
             services: BTreeMap::new(),
-            last_owner: crate::peer_book::PEER_BOOK,
+            last_owner: crate::peer_registry::PEER_REGISTRY,
             stopping: false,
         })
     }

@@ -116,10 +116,10 @@ pub trait Inbound: Send + Sync + 'static {
     fn peer(&self, node: NodeId, up: bool, reason: &str);
 
     /// Whether to talk to this peer at all: called at both ends for each connection, before anything is exchanged. The
-    /// durable peer book answers here, refusing a known node that comes with another data directory.
+    /// durable peer registry answers here, refusing a known node that comes with another data directory.
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>>;
 
-    /// The data directory that this node knows the peer by, if they have met: from the durable peer book.
+    /// The data directory that this node knows the peer by, if they have met: from the durable peer registry.
     fn known(&self, _node: NodeId) -> Option<ReplicaId> {
         None
     }

@@ -1,4 +1,4 @@
-//! The peer book: which data directory each peer came with when this node first met it.
+//! The peer registry: which data directory each peer came with when this node first met it.
 //!
 //! A node whose directory was lost must not come back under its old name: what it acknowledged is gone, and its
 //! counters would start again. So the first session with a peer waits until the pair of node and replica id is
@@ -21,13 +21,13 @@ use crate::directory::Owner;
 use crate::shell::CommitPort;
 
 /// The number under which the book asks the store.
-pub const PEER_BOOK: Owner = Owner(0);
+pub const PEER_REGISTRY: Owner = Owner(0);
 
 const PREFIX: &[u8] = b"peer/";
 const PREFIX_END: &[u8] = b"peer0";
 
 #[derive(Default)]
-struct Pages {
+struct State {
     known: BTreeMap<NodeId, ReplicaId>,
     writing: BTreeMap<u64, oneshot::Sender<Outcome>>,
     last_token: u64,
@@ -35,11 +35,11 @@ struct Pages {
 
 /// The peers that this node has met.
 #[derive(Default)]
-pub struct PeerBook {
-    pages: Mutex<Pages>,
+pub struct PeerRegistry {
+    state: Mutex<State>,
 }
 
-impl PeerBook {
+impl PeerRegistry {
     /// The book as it is stored.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl PeerBook {
                 let replica = value.as_ref().try_into().map(u64::from_be_bytes);
                 let (Ok(node), Ok(replica)) = (node, replica) else {
                     return Err(ReadError::Failed(format!(
-                        "the row of the peer book under {key:?} is malformed"
+                        "the row of the peer registry under {key:?} is malformed"
                     )));
                 };
                 known.insert(NodeId(node), ReplicaId(replica));
@@ -64,17 +64,22 @@ impl PeerBook {
                 None => break,
             }
         }
-        Ok(PeerBook {
-            pages: Mutex::new(Pages {
+        Ok(PeerRegistry {
+            state: Mutex::new(State {
                 known,
-                ..Pages::default()
+                ..State::default()
             }),
         })
     }
 
     /// The replica id that `node` first came with.
     pub fn replica_of(&self, node: NodeId) -> Option<ReplicaId> {
-        self.pages.lock().expect("peer book").known.get(&node).copied()
+        self.state
+            .lock()
+            .expect("peer registry")
+            .known
+            .get(&node)
+            .copied()
     }
 
     /// Whether a session with `node`, which says that its directory is `replica`, may begin. Writes down a node that
@@ -111,9 +116,9 @@ impl PeerBook {
 
     /// What the store has done with the book's requests.
     pub fn completed(&self, tokens: &[u64], outcome: Outcome) {
-        let mut pages = self.pages.lock().expect("peer book");
+        let mut state = self.state.lock().expect("peer registry");
         for token in tokens {
-            if let Some(waiting) = pages.writing.remove(token) {
+            if let Some(waiting) = state.writing.remove(token) {
                 // A handshake that was given up does not wait any more.
                 let _gone = waiting.send(outcome);
             }
@@ -126,15 +131,15 @@ impl PeerBook {
         replica: ReplicaId,
         commits: &dyn CommitPort,
     ) -> Result<Option<oneshot::Receiver<Outcome>>, Error> {
-        let mut pages = self.pages.lock().expect("peer book");
-        if let Some(known) = pages.known.get(&node) {
+        let mut state = self.state.lock().expect("peer registry");
+        if let Some(known) = state.known.get(&node) {
             return check(node, *known, replica).map(|()| None);
         }
-        pages.last_token += 1;
-        let token = pages.last_token;
+        state.last_token += 1;
+        let token = state.last_token;
         let (done, written) = oneshot::channel();
-        pages.writing.insert(token, done);
-        drop(pages);
+        state.writing.insert(token, done);
+        drop(state);
         let key = [PREFIX, &node.0.to_be_bytes()].concat().into();
         let value = Some(Bytes::copy_from_slice(&replica.0.to_be_bytes()));
         let ops = vec![JournalOp::Write(vec![StateWrite {
@@ -143,7 +148,7 @@ impl PeerBook {
             value,
         }])];
         commits.submit(vec![Request {
-            owner: PEER_BOOK.0,
+            owner: PEER_REGISTRY.0,
             token,
             priority: Priority::Urgent,
             ops,
@@ -153,8 +158,8 @@ impl PeerBook {
 
     /// Two sessions may have met a new node at once: the first to be durable is the one that counts.
     fn finish(&self, node: NodeId, replica: ReplicaId) -> Result<(), Error> {
-        let mut pages = self.pages.lock().expect("peer book");
-        let known = *pages.known.entry(node).or_insert(replica);
+        let mut state = self.state.lock().expect("peer registry");
+        let known = *state.known.entry(node).or_insert(replica);
         check(node, known, replica)
     }
 }
@@ -194,30 +199,30 @@ mod tests {
     async fn a_node_is_written_down_before_its_first_session_and_bound_to_its_directory() {
         let (one, other) = (ReplicaId::new(NodeId(2), 5), ReplicaId::new(NodeId(2), 6));
         let mut store = MemoryStore::new();
-        let book = PeerBook::load(&*store.reader()).unwrap();
+        let registry = PeerRegistry::load(&*store.reader()).unwrap();
         let disk = Submitted::default();
         {
-            let first = book.admit(NodeId(2), one, &disk);
+            let first = registry.admit(NodeId(2), one, &disk);
             tokio::pin!(first);
             let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), &mut first).await;
             assert!(waiting.is_err(), "admitted before it was durable");
             let request = disk.0.lock().unwrap().pop().unwrap();
             store.commit(&request.ops).unwrap();
-            book.completed(&[request.token], Outcome::Durable);
+            registry.completed(&[request.token], Outcome::Durable);
             assert_eq!(first.await, Ok(()));
         }
-        assert_eq!(book.admit(NodeId(2), one, &disk).await, Ok(()));
+        assert_eq!(registry.admit(NodeId(2), one, &disk).await, Ok(()));
         assert!(matches!(
-            book.admit(NodeId(2), other, &disk).await,
+            registry.admit(NodeId(2), other, &disk).await,
             Err(Error::Refused(_))
         ));
         assert!(matches!(
-            book.admit(NodeId(3), one, &disk).await,
+            registry.admit(NodeId(3), one, &disk).await,
             Err(Error::Refused(_))
         ));
         assert!(disk.0.lock().unwrap().is_empty());
 
-        let reopened = PeerBook::load(&*store.reader()).unwrap();
+        let reopened = PeerRegistry::load(&*store.reader()).unwrap();
         assert_eq!(reopened.replica_of(NodeId(2)), Some(one));
         assert!(matches!(
             reopened.admit(NodeId(2), other, &disk).await,
@@ -227,9 +232,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_admits_nobody_new() {
-        let book = PeerBook::default();
+        let registry = PeerRegistry::default();
         let disk = Submitted::default();
-        let admission = book.admit(NodeId(2), ReplicaId::new(NodeId(2), 1), &disk);
+        let admission = registry.admit(NodeId(2), ReplicaId::new(NodeId(2), 1), &disk);
         let outcome = async {
             let token = loop {
                 if let Some(request) = disk.0.lock().unwrap().pop() {
@@ -237,10 +242,10 @@ mod tests {
                 }
                 tokio::task::yield_now().await;
             };
-            book.completed(&[token], Outcome::Full);
+            registry.completed(&[token], Outcome::Full);
         };
         let (result, ()) = tokio::join!(admission, outcome);
         assert!(matches!(result, Err(Error::StorageFull(_))));
-        assert_eq!(book.replica_of(NodeId(2)), None);
+        assert_eq!(registry.replica_of(NodeId(2)), None);
     }
 }
