@@ -34,9 +34,9 @@ use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
 use crate::files::Files;
-use crate::internal::Internal;
 use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
+use crate::local_client::LocalClient;
 use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
@@ -281,8 +281,8 @@ impl Node {
             forming: AtomicBool::new(config.forming),
         });
         view.register_gauges();
-        let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
-        let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
+        let local_client = Arc::new(LocalClient::new(Arc::new(clients.clone())));
+        let replies: Arc<dyn ReplyPort> = Arc::clone(&local_client) as _;
         let batcher = Arc::new(CommitBatcher::new(storage.handle()));
         let commits: Arc<dyn CommitPort> = Arc::new(DiskSpacePort {
             to: Arc::clone(&batcher) as _,
@@ -337,7 +337,7 @@ impl Node {
             peers,
         };
         node.serve_http(listeners.http, http);
-        node.recover(&internal).await?;
+        node.recover(&local_client).await?;
         let delivery = Delivery {
             directory,
             supervisor: node.supervisor.clone(),
@@ -436,12 +436,12 @@ impl Node {
     }
 
     /// Waits until every keyspace that this node knows is served.
-    async fn recover(&self, internal: &Internal) -> Result<(), StartError> {
+    async fn recover(&self, local_client: &LocalClient) -> Result<(), StartError> {
         self.view
             .directory
             .until(|table| table.role(RoleId::Control).is_some())
             .await;
-        let (client, answer) = internal.expect();
+        let (client, answer) = local_client.expect();
         let deadline = self.view.clock.instant() + RECOVERY;
         let header = Header {
             generation: self.view.topology.generation,

@@ -13,35 +13,35 @@ use crate::shell::{Answer, ReplyPort};
 use crate::view::Admission;
 
 /// The connection under which the node asks itself; the listener numbers its connections from 1.
-const INTERNAL: u64 = 0;
+const LOCAL_CONNECTION: u64 = 0;
 
-type Waiting = oneshot::Sender<Result<Response, Error>>;
+type Pending = oneshot::Sender<Result<Response, Error>>;
 
 /// Answers to the node itself are taken out here; all others go on to the clients.
-pub struct Internal {
+pub struct LocalClient {
     clients: Arc<dyn ReplyPort>,
-    waiting: Mutex<(u64, BTreeMap<u64, Waiting>)>,
+    pending: Mutex<(u64, BTreeMap<u64, Pending>)>,
 }
 
-impl Internal {
+impl LocalClient {
     /// In front of the answers to `clients`.
     pub fn new(clients: Arc<dyn ReplyPort>) -> Self {
-        Internal {
+        LocalClient {
             clients,
-            waiting: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
     /// The name for a new request of the node's own, and where its answer comes.
     pub fn expect(&self) -> (ClientRef, oneshot::Receiver<Result<Response, Error>>) {
         let (sender, receiver) = oneshot::channel();
-        let mut guard = self.waiting.lock().expect("internal requests");
-        let (last, waiting) = &mut *guard;
+        let mut guard = self.pending.lock().expect("pending requests");
+        let (last, pending) = &mut *guard;
         *last += 1;
-        waiting.insert(*last, sender);
+        pending.insert(*last, sender);
         (
             ClientRef {
-                connection: INTERNAL,
+                connection: LOCAL_CONNECTION,
                 request: *last,
             },
             receiver,
@@ -49,22 +49,22 @@ impl Internal {
     }
 }
 
-impl ReplyPort for Internal {
+impl ReplyPort for LocalClient {
     fn reply(&self, answers: Vec<Answer>) {
-        let own = |answer: &Answer| answer.0.connection == INTERNAL;
+        let own = |answer: &Answer| answer.0.connection == LOCAL_CONNECTION;
         if !answers.iter().any(own) {
             return self.clients.reply(answers);
         }
         let (own, others): (Vec<Answer>, Vec<Answer>) = answers.into_iter().partition(own);
         for (client, response) in own {
-            let waiting = self
+            let pending = self
                 .waiting
                 .lock()
-                .expect("internal requests")
+                .expect("pending requests")
                 .1
                 .remove(&client.request);
             // One that gave up waiting needs no answer.
-            let _gone = waiting.map(|waiting| waiting.send(response));
+            let _gone = pending.map(|waiting| pending.send(response));
         }
         if !others.is_empty() {
             self.clients.reply(others);
