@@ -16,7 +16,7 @@ pub mod listener;
 pub mod listeners;
 pub mod local_client;
 pub mod node;
-pub mod parent;
+pub mod parent_pipe;
 pub mod peer_registry;
 pub mod peers;
 pub mod readers;

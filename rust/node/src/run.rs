@@ -38,7 +38,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::fatal::{EXIT_FATAL, Fatal};
 use crate::listeners::Listeners;
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
-use crate::parent::{Line, ParentPipe, complaint, says_formed};
+use crate::parent_pipe::{Line, ParentPipe, complaint, says_formed};
 use crate::role_actor::panic_text;
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
