@@ -13,7 +13,7 @@ use quorate_storage::StateWrite;
 use quorate_storage::queue::Request;
 use tokio::sync::Notify;
 
-use crate::directory::Owner;
+use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 
 /// A [`CommitPort`] that batches what is submitted during one round of the runtime and passes it to another port.

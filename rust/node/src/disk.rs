@@ -7,9 +7,9 @@ use quorate_storage::queue::{Completion, Outcome, Request};
 use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
 use quorate_storage::{Flushed, StateWrite};
 
-use crate::directory::{Directory, Owner};
 use crate::fatal::{Fatal, FatalError};
 use crate::peer_registry::{PEER_REGISTRY, PeerRegistry};
+use crate::role_registry::{Owner, RoleRegistry};
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
@@ -28,25 +28,25 @@ impl CommitPort for StorageHandle {
 
 /// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
 pub fn hooks(
-    directory: Directory,
+    roles: RoleRegistry,
     registry: Arc<PeerRegistry>,
     telemetry: Arc<Telemetry>,
     fatal: Fatal,
 ) -> Hooks {
     let completions = Completions {
-        directory: directory.clone(),
+        roles: roles.clone(),
         registry,
     };
     Hooks {
-        on_settled: Box::new(move |flushed| deliver_settled(&directory, flushed)),
+        on_settled: Box::new(move |flushed| deliver_settled(&roles, flushed)),
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
         observer: Arc::new(Watch(telemetry)),
     }
 }
 
-fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
-    let table = directory.table();
+fn deliver_settled(roles: &RoleRegistry, flushed: Vec<Flushed>) {
+    let table = roles.table();
     for Flushed { owner, tokens } in flushed {
         if let Some(mailbox) = table.owner(Owner(owner)) {
             mailbox.push([Event::Flushed { tokens }]);
@@ -55,13 +55,13 @@ fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
 }
 
 struct Completions {
-    directory: Directory,
+    roles: RoleRegistry,
     registry: Arc<PeerRegistry>,
 }
 
 impl Completions {
     fn deliver(&self, completions: Vec<Completion>) {
-        let table = self.directory.table();
+        let table = self.roles.table();
         for Completion {
             owner,
             tokens,

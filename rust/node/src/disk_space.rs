@@ -13,7 +13,7 @@ use quorate_storage::lmdb::{Extent, Gauge};
 use quorate_storage::queue::Request;
 use quorate_storage::thread::{ApplyReport, CommitReport, Observer};
 
-use crate::directory::Owner;
+use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 

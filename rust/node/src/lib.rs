@@ -3,7 +3,6 @@
 pub mod clock;
 pub mod commit_batcher;
 pub mod config;
-pub mod directory;
 pub mod disk;
 pub mod disk_space;
 pub mod fatal;
@@ -22,6 +21,7 @@ pub mod peers;
 pub mod readers;
 pub mod recording;
 pub mod role_actor;
+pub mod role_registry;
 pub mod router;
 pub mod rpc_spans;
 pub mod run;

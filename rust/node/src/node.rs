@@ -29,7 +29,6 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
-use crate::directory::Directory;
 use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
@@ -40,6 +39,7 @@ use crate::local_client::LocalClient;
 use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
+use crate::role_registry::RoleRegistry;
 use crate::router::{Asked, Router};
 use crate::rpc_spans::RpcSpans;
 use crate::service::{Service, ServiceFuture};
@@ -231,9 +231,9 @@ impl Node {
         if let Some(exporter) = exporter {
             telemetry.add_sink(Arc::new(exporter));
         }
-        let directory = Directory::default();
+        let roles = RoleRegistry::default();
         let mut hooks = disk::hooks(
-            directory.clone(),
+            roles.clone(),
             Arc::clone(&registry),
             Arc::clone(&telemetry),
             fatal.clone(),
@@ -264,7 +264,7 @@ impl Node {
             boot,
             clock: Arc::clone(&clock),
             topology: Arc::clone(placement.topology()),
-            directory: directory.clone(),
+            roles: roles.clone(),
             telemetry: Arc::clone(&telemetry),
             storage: gauge.clone(),
             data_dir: dir.path().to_owned(),
@@ -297,7 +297,7 @@ impl Node {
                 Arc::new(Shell {
                     node: view.node,
                     clock: Arc::clone(&view.clock),
-                    directory: view.directory.clone(),
+                    roles: view.roles.clone(),
                     peers,
                     commits,
                     reads,
@@ -339,7 +339,7 @@ impl Node {
         node.serve_http(listeners.http, http);
         node.recover(&local_client).await?;
         let delivery = Delivery {
-            directory,
+            roles,
             supervisor: node.supervisor.clone(),
             registry,
             commits,
@@ -438,7 +438,7 @@ impl Node {
     /// Waits until every keyspace that this node knows is served.
     async fn recover(&self, local_client: &LocalClient) -> Result<(), StartError> {
         self.view
-            .directory
+            .roles
             .until(|table| table.role(RoleId::Control).is_some())
             .await;
         let (client, answer) = local_client.expect();
@@ -461,12 +461,12 @@ impl Node {
             let Ok(Ok(Response::Keyspaces(keyspaces))) = answer.await else {
                 return Err(late());
             };
-            let served = |table: &crate::directory::Table| {
+            let served = |table: &crate::role_registry::Table| {
                 keyspaces
                     .iter()
                     .all(|keyspace| table.keyspaces().contains_key(&keyspace.id))
             };
-            self.view.directory.until(served).await;
+            self.view.roles.until(served).await;
             Ok(())
         };
         tokio::time::timeout(RECOVERY, recovery)

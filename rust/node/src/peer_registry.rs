@@ -17,7 +17,7 @@ use quorate_storage::queue::{Outcome, Request};
 use quorate_storage::store::Reader;
 use tokio::sync::oneshot;
 
-use crate::directory::Owner;
+use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 
 /// The number under which the book asks the store.

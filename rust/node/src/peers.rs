@@ -10,11 +10,11 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::Envelope;
 use ractor::ActorRef;
 
-use crate::directory::Directory;
 use crate::fatal::{Fatal, FatalError};
 use crate::faults::Spoil;
 use crate::inbox::Receipt;
 use crate::peer_registry::PeerRegistry;
+use crate::role_registry::RoleRegistry;
 use crate::rpc_spans::RpcSpans;
 use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
@@ -89,7 +89,7 @@ impl Spoil for Peers {
 /// What the transport delivers to.
 pub struct Delivery {
     /// The roles of this node.
-    pub directory: Directory,
+    pub roles: RoleRegistry,
     /// Who is told that a peer came or went.
     pub supervisor: ActorRef<SupervisorMessage>,
     /// The peers as they are known on disk.
@@ -106,7 +106,7 @@ pub struct Delivery {
 
 impl Inbound for Delivery {
     fn deliver(&self, _from: NodeId, messages: Vec<Incoming>) {
-        let table = self.directory.table();
+        let table = self.roles.table();
         let mut by_role: Vec<(RoleId, Vec<Event>, Vec<Receipt>)> = Vec::new();
         let mut last: Option<Arc<crate::transport::Receipt>> = None;
         for Incoming {

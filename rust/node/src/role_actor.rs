@@ -31,10 +31,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::outbox::Outbox;
 use self::timers::Timers;
-use crate::directory::Owner;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox, Receipt, Wake};
 use crate::recording::{Recorder, Step, digest};
+use crate::role_registry::Owner;
 use crate::shell::Shell;
 
 /// How long a turn may last before it lets others have theirs.

@@ -37,7 +37,7 @@ impl listener::Router for Router {
     }
 
     fn required(&self, need: &Need) -> u8 {
-        let table = self.view.directory.table();
+        let table = self.view.roles.table();
         let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
         need.required(self.view.topology.members.len(), settings)
     }
@@ -72,7 +72,7 @@ impl Router {
     pub fn route(&self, requests: Vec<Asked>) {
         let mut answers: Vec<Answer> = Vec::new();
         let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
-        let table = self.view.directory.table();
+        let table = self.view.roles.table();
         for Asked {
             client,
             header,

@@ -13,10 +13,10 @@ use quorate_storage::queue::Request as Commit;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::directory::{Directory, Owner};
 use crate::fatal::Fatal;
 use crate::inbox::Mailbox;
 use crate::readers::ReadPort;
+use crate::role_registry::{Owner, RoleRegistry};
 use crate::telemetry::Telemetry;
 
 /// A finished request and its answer.
@@ -67,7 +67,7 @@ pub struct Shell {
     /// The node's time.
     pub clock: Arc<Clock>,
     /// The other roles of this node.
-    pub directory: Directory,
+    pub roles: RoleRegistry,
     /// The other nodes.
     pub peers: Arc<dyn PeerPort>,
     /// The disk, for writing.

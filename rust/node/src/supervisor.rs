@@ -25,11 +25,11 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::directory::Owner;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox};
 use crate::recording::{Heading, Recorder};
 use crate::role_actor::{RoleActor, RoleArguments};
+use crate::role_registry::Owner;
 use crate::service::Service;
 use crate::shell::{Reconciler, Shell};
 
@@ -225,7 +225,7 @@ impl SupervisorState {
             }
             Spec::Control => None,
         });
-        self.shell.directory.serve(served.collect());
+        self.shell.roles.serve(served.collect());
         Ok(())
     }
 
@@ -233,7 +233,7 @@ impl SupervisorState {
     async fn end(&self, myself: &ActorRef<SupervisorMessage>, roles: Vec<RoleId>) {
         let mut ending = JoinSet::new();
         for role in roles {
-            if let Some(mailbox) = self.shell.directory.remove(role) {
+            if let Some(mailbox) = self.shell.roles.remove(role) {
                 mailbox.actor().unlink(myself.get_cell());
                 mailbox.end();
                 let actor = mailbox.actor().clone();
@@ -271,7 +271,7 @@ impl SupervisorState {
         };
         let actor = RoleActor::<Instance>::default();
         let (actor, _task) = Actor::spawn_linked(None, actor, arguments, myself.get_cell()).await?;
-        self.shell.directory.insert(id, owner, Mailbox::new(inbox, actor));
+        self.shell.roles.insert(id, owner, Mailbox::new(inbox, actor));
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl SupervisorState {
         if !changed {
             return;
         }
-        for (role, mailbox) in self.shell.directory.table().roles() {
+        for (role, mailbox) in self.shell.roles.table().roles() {
             if !matches!(role, RoleId::Replica(_)) {
                 mailbox.push([Event::Peer { node, up }]);
             }
@@ -342,10 +342,10 @@ impl SupervisorState {
 
     async fn stop_roles(&mut self) {
         self.stopping = true;
-        let table = self.shell.directory.table();
+        let table = self.shell.roles.table();
         stop_all(table.roles().map(|(_, mailbox)| mailbox.actor().get_cell())).await;
         for (role, _) in table.roles() {
-            self.shell.directory.remove(role);
+            self.shell.roles.remove(role);
         }
     }
 }

@@ -12,9 +12,9 @@ use quorate_protocol::topology::Topology;
 use quorate_storage::lmdb::Gauge;
 
 use crate::clock::Clock;
-use crate::directory::Directory;
 use crate::disk_space;
 use crate::faults::FaultDesk;
+use crate::role_registry::RoleRegistry;
 use crate::telemetry::Telemetry;
 
 /// Answers how the links to the peers are.
@@ -43,7 +43,7 @@ pub struct NodeView {
     /// The members, as this node was told when it started.
     pub topology: Arc<Topology>,
     /// Its roles.
-    pub directory: Directory,
+    pub roles: RoleRegistry,
     /// Its timeline, spans and metrics.
     pub telemetry: Arc<Telemetry>,
     /// How full its store is.
@@ -112,7 +112,7 @@ impl NodeView {
     }
 
     fn keyspaces(&self) -> Vec<String> {
-        let table = self.directory.table();
+        let table = self.roles.table();
         table
             .keyspaces()
             .values()

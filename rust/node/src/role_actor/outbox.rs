@@ -48,7 +48,7 @@ impl Outbox {
             shell.peers.send(node, messages);
         }
         if !self.local.is_empty() {
-            let table = shell.directory.table();
+            let table = shell.roles.table();
             for (role, events) in self.local.drain(..) {
                 // A role that is not there loses its messages, as over the network.
                 if let Some(mailbox) = table.role(role) {

@@ -18,9 +18,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::*;
 use crate::clock::Clock;
-use crate::directory::Directory;
 use crate::fatal::Fatal;
 use crate::readers::ReadPort;
+use crate::role_registry::RoleRegistry;
 use crate::shell::{Answer, CommitPort, FilePort, PeerPort, Reconciler, ReplyPort};
 use crate::telemetry::Telemetry;
 
@@ -157,7 +157,7 @@ pub(super) async fn run_on(
     let shell = Arc::new(Shell {
         node: ME,
         clock,
-        directory: Directory::default(),
+        roles: RoleRegistry::default(),
         peers: port(),
         commits,
         reads: ReadPort::start(reader, "data".as_ref(), fatal.clone()),

@@ -49,11 +49,11 @@ impl Table {
 
 /// The mailboxes of this node's roles, shared by everything that delivers to them.
 #[derive(Clone, Default)]
-pub struct Directory {
+pub struct RoleRegistry {
     table: watch::Sender<Arc<Table>>,
 }
 
-impl Directory {
+impl RoleRegistry {
     /// The roles as they are now.
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.borrow())
@@ -62,7 +62,7 @@ impl Directory {
     /// Waits until the roles are as wanted.
     pub async fn until(&self, wanted: impl Fn(&Table) -> bool) {
         let mut changes = self.table.subscribe();
-        // This directory holds the sender: it cannot close.
+        // This registry holds the sender: it cannot close.
         let _never_closed = changes.wait_for(|table| wanted(table)).await;
     }
 
