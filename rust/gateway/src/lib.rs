@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 pub use quorate_node::inspection::inspect;
 use quorate_node::node::HttpServer;
+use quorate_node::node_status::NodeStatus;
 use quorate_node::service::ServiceFuture;
-use quorate_node::view::NodeView;
 
 /// Serves `/metrics`, `/livez` and `/readyz`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gateway;
 
 impl HttpServer for Gateway {
-    fn serve(&self, listener: std::net::TcpListener, view: Arc<NodeView>) -> ServiceFuture {
-        Box::pin(server::serve(listener, routes::router(view)))
+    fn serve(&self, listener: std::net::TcpListener, node: Arc<NodeStatus>) -> ServiceFuture {
+        Box::pin(server::serve(listener, routes::router(node)))
     }
 }
 

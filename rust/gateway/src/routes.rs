@@ -7,23 +7,23 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use quorate_node::node_status::NodeStatus;
 use quorate_node::telemetry::metrics::CONTENT_TYPE;
-use quorate_node::view::NodeView;
 
 /// All routes of a node.
-pub fn router(view: Arc<NodeView>) -> Router {
+pub fn router(node: Arc<NodeStatus>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(view)
+        .with_state(node)
 }
 
 /// The metrics, in the OpenMetrics text format.
-async fn metrics(State(view): State<Arc<NodeView>>) -> Response {
+async fn metrics(State(node): State<Arc<NodeStatus>>) -> Response {
     (
         [(header::CONTENT_TYPE, CONTENT_TYPE)],
-        view.telemetry.metrics().render(),
+        node.telemetry.metrics().render(),
     )
         .into_response()
 }
@@ -35,9 +35,9 @@ async fn livez() -> &'static str {
 
 /// 200 when the node serves requests, 503 before and while it stops. A node whose disk is full serves reads: it is
 /// ready, and says what it lacks on a second line.
-async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
-    if view.is_ready() {
-        return match view.storage.complaint() {
+async fn readyz(State(node): State<Arc<NodeStatus>>) -> Response {
+    if node.is_ready() {
+        return match node.storage.complaint() {
             None => "ok\n".into_response(),
             Some(why) => format!("ok\nstorage full: {why}\n").into_response(),
         };

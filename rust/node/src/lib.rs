@@ -15,6 +15,7 @@ pub mod listener;
 pub mod listeners;
 pub mod local_client;
 pub mod node;
+pub mod node_status;
 pub mod parent_pipe;
 pub mod peer_registry;
 pub mod peers;
@@ -31,6 +32,5 @@ pub mod start_error;
 pub mod supervisor;
 pub mod telemetry;
 pub mod transport;
-pub mod view;
 
 pub use run::run;

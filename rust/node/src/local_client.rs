@@ -9,8 +9,8 @@ use quorate_protocol::role::ClientRef;
 use tokio::sync::oneshot;
 
 use crate::listener;
+use crate::node_status::Admission;
 use crate::shell::{Answer, ReplyPort};
-use crate::view::Admission;
 
 /// The connection under which the node asks itself; the listener numbers its connections from 1.
 const LOCAL_CONNECTION: u64 = 0;

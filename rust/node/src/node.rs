@@ -36,6 +36,7 @@ use crate::files::Files;
 use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
 use crate::local_client::LocalClient;
+use crate::node_status::NodeStatus;
 use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
@@ -48,7 +49,6 @@ use crate::start_error::StartError;
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::telemetry::Telemetry;
 use crate::transport::{LocalIdentity, Transport, TransportConfig};
-use crate::view::NodeView;
 use crate::{disk, layout};
 
 /// How long the control role may take to read what it knows.
@@ -60,7 +60,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Serves HTTP on the node's HTTP listener. The gateway crate has one.
 pub trait HttpServer: Send + Sync {
     /// Accepts connections for as long as the future is polled.
-    fn serve(&self, listener: std::net::TcpListener, view: Arc<NodeView>) -> ServiceFuture;
+    fn serve(&self, listener: std::net::TcpListener, status: Arc<NodeStatus>) -> ServiceFuture;
 }
 
 /// The data directory, locked and claimed, and the store in it.
@@ -155,7 +155,7 @@ pub struct NodeArguments {
 pub struct Node {
     dir: DataDir,
     formation: Formation,
-    view: Arc<NodeView>,
+    status: Arc<NodeStatus>,
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
     batcher: Arc<CommitBatcher>,
@@ -259,7 +259,7 @@ impl Node {
         ));
         let peers = Arc::new(Peers::new(Arc::clone(&rpc_spans)));
         let clients = Replies::default();
-        let view = Arc::new(NodeView {
+        let status = Arc::new(NodeStatus {
             node: config.node,
             boot,
             clock: Arc::clone(&clock),
@@ -280,7 +280,7 @@ impl Node {
             ready: AtomicBool::new(false),
             forming: AtomicBool::new(config.forming),
         });
-        view.register_gauges();
+        status.register_gauges();
         let local_client = Arc::new(LocalClient::new(Arc::new(clients.clone())));
         let replies: Arc<dyn ReplyPort> = Arc::clone(&local_client) as _;
         let batcher = Arc::new(CommitBatcher::new(storage.handle()));
@@ -290,21 +290,21 @@ impl Node {
         });
         let ending = fatal.clone();
         let shell = {
-            let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
-            let reads = ReadPort::start(reader, &view.data_dir, fatal.clone());
+            let (status, replies, peers) = (Arc::clone(&status), Arc::clone(&replies), Arc::clone(&peers));
+            let reads = ReadPort::start(reader, &status.data_dir, fatal.clone());
             let commits = Arc::clone(&commits);
             move |reconciler| {
                 Arc::new(Shell {
-                    node: view.node,
-                    clock: Arc::clone(&view.clock),
-                    roles: view.roles.clone(),
+                    node: status.node,
+                    clock: Arc::clone(&status.clock),
+                    roles: status.roles.clone(),
                     peers,
                     commits,
                     reads,
                     files,
                     replies,
                     reconciler,
-                    telemetry: Arc::clone(&view.telemetry),
+                    telemetry: Arc::clone(&status.telemetry),
                     fatal,
                 })
             }
@@ -325,11 +325,11 @@ impl Node {
         let (supervisor, _task) = Actor::spawn(None, Supervisor, supervisor)
             .await
             .map_err(|error| StartError::Fatal(format!("the supervisor did not start: {error}")))?;
-        let router = Router::new(Arc::clone(&view), replies);
+        let router = Router::new(Arc::clone(&status), replies);
         let node = Node {
             dir,
             formation,
-            view,
+            status,
             supervisor,
             storage,
             batcher,
@@ -353,8 +353,8 @@ impl Node {
             written.await?;
         }
         node.serve_clients(config.cluster, config.secret.clone(), listeners.client, clients);
-        node.view.ready.store(true, Ordering::Release);
-        node.view.telemetry.emit(TimelineEvent::NodeStarted);
+        node.status.ready.store(true, Ordering::Release);
+        node.status.telemetry.emit(TimelineEvent::NodeStarted);
         Ok(node)
     }
 
@@ -382,10 +382,10 @@ impl Node {
             cluster: config.cluster,
             node: config.node,
             replica,
-            boot: self.view.boot,
+            boot: self.status.boot,
         };
-        let clock = Arc::clone(&self.view.clock);
-        let topology = &self.view.topology;
+        let clock = Arc::clone(&self.status.clock);
+        let topology = &self.status.topology;
         let transport = Transport::start(transport, listener, topology, identity, clock, Arc::new(delivery))
             .await
             .map_err(|error| StartError::Fatal(error.to_string()))?;
@@ -404,8 +404,8 @@ impl Node {
             socket: Arc::new(socket),
             identity: listener::Identity {
                 cluster,
-                node: self.view.node,
-                boot: self.view.boot,
+                node: self.status.node,
+                boot: self.status.boot,
                 secret,
             },
             limits: listener::Limits::default(),
@@ -421,13 +421,13 @@ impl Node {
     /// [`StartError::Open`] when that cannot be written down.
     pub async fn form(&self) -> Result<(), StartError> {
         write_formation(&self.dir, &self.formation).await?;
-        self.view.forming.store(false, Ordering::Release);
+        self.status.forming.store(false, Ordering::Release);
         Ok(())
     }
 
     /// What it says about itself.
-    pub fn view(&self) -> &Arc<NodeView> {
-        &self.view
+    pub fn status(&self) -> &Arc<NodeStatus> {
+        &self.status
     }
 
     /// Where requests go.
@@ -437,14 +437,14 @@ impl Node {
 
     /// Waits until every keyspace that this node knows is served.
     async fn recover(&self, local_client: &LocalClient) -> Result<(), StartError> {
-        self.view
+        self.status
             .roles
             .until(|table| table.role(RoleId::Control).is_some())
             .await;
         let (client, answer) = local_client.expect();
-        let deadline = self.view.clock.instant() + RECOVERY;
+        let deadline = self.status.clock.instant() + RECOVERY;
         let header = Header {
-            generation: self.view.topology.generation,
+            generation: self.status.topology.generation,
             request: 0,
             deadline,
             trace: None,
@@ -466,7 +466,7 @@ impl Node {
                     .iter()
                     .all(|keyspace| table.keyspaces().contains_key(&keyspace.id))
             };
-            self.view.roles.until(served).await;
+            self.status.roles.until(served).await;
             Ok(())
         };
         tokio::time::timeout(RECOVERY, recovery)
@@ -475,10 +475,10 @@ impl Node {
     }
 
     fn serve_http(&self, listener: std::net::TcpListener, http: Arc<dyn HttpServer>) {
-        let view = Arc::clone(&self.view);
+        let status = Arc::clone(&self.status);
         let start = move || -> ServiceFuture {
             match listener.try_clone() {
-                Ok(listener) => http.serve(listener, Arc::clone(&view)),
+                Ok(listener) => http.serve(listener, Arc::clone(&status)),
                 Err(error) => Box::pin(async move { Err(format!("share the socket: {error}")) }),
             }
         };
@@ -492,14 +492,14 @@ impl Node {
 
     /// Stops taking work, ends the roles, and makes durable what they had asked for.
     pub async fn stop(self) {
-        self.view.ready.store(false, Ordering::Release);
-        self.view.telemetry.emit(TimelineEvent::NodeStopping);
+        self.status.ready.store(false, Ordering::Release);
+        self.status.telemetry.emit(TimelineEvent::NodeStopping);
         self.tell_supervisor(SupervisorMessage::StopServices).await;
         if let Some(transport) = self.peers.transport() {
             transport.stop().await;
         }
         self.tell_supervisor(SupervisorMessage::Stop).await;
-        self.view.telemetry.flush();
+        self.status.telemetry.flush();
         self.batcher.close();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;

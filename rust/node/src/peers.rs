@@ -13,6 +13,7 @@ use ractor::ActorRef;
 use crate::fatal::{Fatal, FatalError};
 use crate::faults::Spoil;
 use crate::inbox::Receipt;
+use crate::node_status::Links;
 use crate::peer_registry::PeerRegistry;
 use crate::role_registry::RoleRegistry;
 use crate::rpc_spans::RpcSpans;
@@ -20,7 +21,6 @@ use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
 use crate::telemetry::Telemetry;
 use crate::transport::{BoxFuture, FaultRules, Inbound, Incoming, PeerIdentity, Transport};
-use crate::view::Links;
 
 /// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
 pub struct Peers {

@@ -12,8 +12,8 @@ use quorate_protocol::role::{ClientRef, Event, RoleId};
 use quorate_protocol::routing::{Route, route};
 
 use crate::listener;
+use crate::node_status::NodeStatus;
 use crate::shell::{Answer, ReplyPort};
-use crate::view::NodeView;
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ impl listener::Router for Router {
     }
 
     fn required(&self, need: &Need) -> u8 {
-        let table = self.view.roles.table();
+        let table = self.status.roles.table();
         let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
-        need.required(self.view.topology.members.len(), settings)
+        need.required(self.status.topology.members.len(), settings)
     }
 }
 
@@ -58,35 +58,35 @@ fn not_formed() -> Error {
 /// Routes requests.
 #[derive(Clone)]
 pub struct Router {
-    view: Arc<NodeView>,
+    status: Arc<NodeStatus>,
     replies: Arc<dyn ReplyPort>,
 }
 
 impl Router {
     /// A router of this node, which answers to `replies` what no role is needed for.
-    pub fn new(view: Arc<NodeView>, replies: Arc<dyn ReplyPort>) -> Self {
-        Router { view, replies }
+    pub fn new(status: Arc<NodeStatus>, replies: Arc<dyn ReplyPort>) -> Self {
+        Router { status, replies }
     }
 
     /// Hands requests on, each role's together. Never blocks.
     pub fn route(&self, requests: Vec<Asked>) {
         let mut answers: Vec<Answer> = Vec::new();
         let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
-        let table = self.view.roles.table();
+        let table = self.status.roles.table();
         for Asked {
             client,
             header,
             request,
         } in requests
         {
-            if matches!(request, Request::CreateKeyspace(_)) && self.view.is_forming() {
+            if matches!(request, Request::CreateKeyspace(_)) && self.status.is_forming() {
                 answers.push((client, Err(not_formed())));
                 continue;
             }
             let role = match route(&request, |role| table.role(role).is_some()) {
                 Route::Role(role) => role,
                 Route::Node => {
-                    answers.push((client, self.view.answer(request)));
+                    answers.push((client, self.status.answer(request)));
                     continue;
                 }
             };
@@ -110,9 +110,9 @@ impl Router {
     /// A request as it came over the wire; its deadline becomes an instant of this process.
     fn asked(&self, client: ClientRef, frame: RequestFrame) -> Asked {
         let header = Header {
-            generation: self.view.topology.generation,
+            generation: self.status.topology.generation,
             request: frame.id,
-            deadline: self.view.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
+            deadline: self.status.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
             trace: frame.trace,
         };
         Asked {

@@ -33,7 +33,7 @@ pub trait Admission: Send + Sync {
 }
 
 /// A node as it sees itself.
-pub struct NodeView {
+pub struct NodeStatus {
     /// Which node.
     pub node: NodeId,
     /// Which boot of it.
@@ -62,7 +62,7 @@ pub struct NodeView {
     pub forming: AtomicBool,
 }
 
-impl NodeView {
+impl NodeStatus {
     /// The answer to a request about the node ([`Target::Node`]).
     ///
     /// # Errors
