@@ -1,5 +1,6 @@
 //! The node program: the shell that runs the protocol's roles as ractor actors, on real disks and networks.
 
+pub mod client_listener;
 pub mod clock;
 pub mod commit_batcher;
 pub mod config;
@@ -11,7 +12,6 @@ pub mod files;
 pub mod inbox;
 pub mod inspection;
 pub mod layout;
-pub mod listener;
 pub mod listeners;
 pub mod local_client;
 pub mod node;

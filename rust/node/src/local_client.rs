@@ -8,7 +8,7 @@ use quorate_protocol::api::Response;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::oneshot;
 
-use crate::listener;
+use crate::client_listener;
 use crate::node_status::Admission;
 use crate::shell::{Answer, ReplyPort};
 
@@ -72,14 +72,14 @@ impl ReplyPort for LocalClient {
     }
 }
 
-impl ReplyPort for listener::Replies {
+impl ReplyPort for client_listener::Replies {
     fn reply(&self, answers: Vec<Answer>) {
         self.reply_all(answers);
     }
 }
 
-impl Admission for listener::Replies {
+impl Admission for client_listener::Replies {
     fn in_flight(&self) -> u64 {
-        listener::Replies::in_flight(self) as u64
+        client_listener::Replies::in_flight(self) as u64
     }
 }

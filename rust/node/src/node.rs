@@ -26,6 +26,7 @@ use quorate_storage::thread::{Config as StorageConfig, StorageThread};
 use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
+use crate::client_listener::{self, Listener, Replies};
 use crate::clock::Clock;
 use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
@@ -33,7 +34,6 @@ use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
 use crate::faults::FaultDesk;
 use crate::files::Files;
-use crate::listener::{self, Listener, Replies};
 use crate::listeners::Listeners;
 use crate::local_client::LocalClient;
 use crate::node_status::NodeStatus;
@@ -400,15 +400,15 @@ impl Node {
         socket: std::net::TcpListener,
         replies: Replies,
     ) {
-        let arguments = listener::Arguments {
+        let arguments = client_listener::Arguments {
             socket: Arc::new(socket),
-            identity: listener::Identity {
+            identity: client_listener::Identity {
                 cluster,
                 node: self.status.node,
                 boot: self.status.boot,
                 secret,
             },
-            limits: listener::Limits::default(),
+            limits: client_listener::Limits::default(),
             router: Arc::new(self.router.clone()),
             replies,
         };

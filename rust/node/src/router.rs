@@ -11,7 +11,7 @@ use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 use quorate_protocol::routing::{Route, route};
 
-use crate::listener;
+use crate::client_listener;
 use crate::node_status::NodeStatus;
 use crate::shell::{Answer, ReplyPort};
 
@@ -26,7 +26,7 @@ pub struct Asked {
     pub request: Request,
 }
 
-impl listener::Router for Router {
+impl client_listener::Router for Router {
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>) {
         self.route(
             requests

@@ -8,7 +8,9 @@ use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_core::level::Level;
-use quorate_node::listener::{Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router};
+use quorate_node::client_listener::{
+    Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router,
+};
 use quorate_protocol::admission;
 use quorate_protocol::api::{Entry, Request, RequestFrame, Response};
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};

@@ -26,7 +26,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use quorate_core::error::Error;
-use quorate_protocol::api::Response;
+use quorate_protocol::admission::Need;
+use quorate_protocol::api::{RequestFrame, Response};
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use socket2::{SockRef, TcpKeepalive};
@@ -38,13 +39,11 @@ pub use self::greeting::Identity;
 pub use self::limits::Limits;
 use self::limits::Load;
 use self::outbox::Outbox;
-pub use router::Router;
 
 mod connection;
 mod greeting;
 mod limits;
 mod outbox;
-mod router;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +56,17 @@ const TURNED_AWAY: usize = 64;
 const TURNING_AWAY: Duration = Duration::from_secs(1);
 /// A client's machine that has vanished is noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Takes the requests that were let in. Each must be answered once, through [`Replies`].
+pub trait Router: Send + Sync {
+    /// Never blocks.
+    fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
+
+    /// How many replicas have to answer such a request; 1 where nobody can say. Asked only for the words of an error.
+    fn required(&self, _need: &Need) -> u8 {
+        1
+    }
+}
 
 /// The way back to the clients. Cheap to clone.
 #[derive(Clone, Default)]

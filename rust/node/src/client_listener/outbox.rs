@@ -10,8 +10,8 @@ use quorate_protocol::frame;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::Notify;
 
+use super::Router;
 use super::limits::{Limits, Load};
-use super::router::Router;
 
 #[derive(Default)]
 struct State {
