@@ -7,7 +7,7 @@ pub mod config;
 pub mod disk;
 pub mod disk_space;
 pub mod fatal;
-pub mod faults;
+pub mod fault_control;
 pub mod files;
 pub mod inbox;
 pub mod inspection;

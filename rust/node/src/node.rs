@@ -32,7 +32,7 @@ use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
 use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
-use crate::faults::FaultDesk;
+use crate::fault_control::FaultControl;
 use crate::files::Files;
 use crate::listeners::Listeners;
 use crate::local_client::LocalClient;
@@ -269,7 +269,7 @@ impl Node {
             storage: gauge.clone(),
             data_dir: dir.path().to_owned(),
             links: Arc::clone(&peers) as _,
-            faults: FaultDesk::new(
+            faults: FaultControl::new(
                 config.node,
                 config.allow_faults,
                 placement.topology(),

@@ -13,7 +13,7 @@ use quorate_storage::lmdb::Gauge;
 
 use crate::clock::Clock;
 use crate::disk_space;
-use crate::faults::FaultDesk;
+use crate::fault_control::FaultControl;
 use crate::role_registry::RoleRegistry;
 use crate::telemetry::Telemetry;
 
@@ -53,7 +53,7 @@ pub struct NodeStatus {
     /// Its links.
     pub links: Arc<dyn Links>,
     /// What people have broken between it and its peers.
-    pub faults: FaultDesk,
+    pub faults: FaultControl,
     /// Its clients.
     pub admission: Arc<dyn Admission>,
     /// Whether it serves requests.

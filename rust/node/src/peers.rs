@@ -11,7 +11,7 @@ use quorate_protocol::wire::Envelope;
 use ractor::ActorRef;
 
 use crate::fatal::{Fatal, FatalError};
-use crate::faults::Spoil;
+use crate::fault_control::FaultInjector;
 use crate::inbox::Receipt;
 use crate::node_status::Links;
 use crate::peer_registry::PeerRegistry;
@@ -78,8 +78,8 @@ impl Links for Peers {
     }
 }
 
-impl Spoil for Peers {
-    fn spoil(&self, rules: &FaultRules) {
+impl FaultInjector for Peers {
+    fn inject(&self, rules: &FaultRules) {
         if let Some(transport) = self.transport.get() {
             transport.set_faults(rules);
         }

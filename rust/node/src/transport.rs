@@ -33,7 +33,7 @@
 //!
 //! # Faults
 //! [`Transport::set_faults`] spoils what this node sends to a peer: nothing passes, messages are lost, everything is
-//! late. Each direction is spoiled by its sender. Clients ask for it through [`crate::faults`].
+//! late. Each direction is spoiled by its sender. Clients ask for it through [`crate::fault_control`].
 
 mod config;
 mod dialler;

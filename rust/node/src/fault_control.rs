@@ -16,31 +16,31 @@ use crate::telemetry::Telemetry;
 use crate::transport::FaultRules;
 
 /// What sends to the peers, and can be made to do so badly.
-pub trait Spoil: Send + Sync {
+pub trait FaultInjector: Send + Sync {
     /// Spoils what is sent from now on; replaces all earlier rules.
-    fn spoil(&self, rules: &FaultRules);
+    fn inject(&self, rules: &FaultRules);
 }
 
 /// Keeps the faults in force.
-pub struct FaultDesk {
+pub struct FaultControl {
     node: NodeId,
     allowed: bool,
     members: BTreeSet<NodeId>,
-    links: Arc<dyn Spoil>,
+    links: Arc<dyn FaultInjector>,
     telemetry: Arc<Telemetry>,
     faults: Mutex<FaultSet>,
 }
 
-impl FaultDesk {
+impl FaultControl {
     /// No faults yet; whether there may ever be any, `allowed` says.
     pub fn new(
         node: NodeId,
         allowed: bool,
         topology: &Topology,
-        links: Arc<dyn Spoil>,
+        links: Arc<dyn FaultInjector>,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        FaultDesk {
+        FaultControl {
             node,
             allowed,
             members: topology.ids().collect(),
@@ -76,7 +76,7 @@ impl FaultDesk {
         let rules = self.members.iter().fold(FaultRules::default(), |rules, peer| {
             rules.with(*peer, after.on(self.node, *peer).into())
         });
-        self.links.spoil(&rules);
+        self.links.inject(&rules);
         let news = |fault: &LinkFault, what: &str| {
             let description = format!("{fault} {what}");
             self.telemetry.emit(TimelineEvent::Fault { description });
@@ -102,13 +102,13 @@ mod tests {
     #[derive(Default)]
     struct Rules(Mutex<FaultRules>);
 
-    impl Spoil for Rules {
-        fn spoil(&self, rules: &FaultRules) {
+    impl FaultInjector for Rules {
+        fn inject(&self, rules: &FaultRules) {
             *self.0.lock().unwrap() = rules.clone();
         }
     }
 
-    fn desk(allowed: bool) -> (FaultDesk, Arc<Rules>, Arc<Telemetry>) {
+    fn control(allowed: bool) -> (FaultControl, Arc<Rules>, Arc<Telemetry>) {
         let member = |number| Member {
             id: NodeId(number),
             peer_address: format!("127.0.0.1:{number}"),
@@ -123,14 +123,14 @@ mod tests {
         let clock = Arc::new(Clock::default());
         let telemetry = Arc::new(Telemetry::new(clock, NodeId(1), 1, 16, 16));
         let rules = Arc::new(Rules::default());
-        let desk = FaultDesk::new(
+        let control = FaultControl::new(
             NodeId(1),
             allowed,
             &topology,
             Arc::clone(&rules) as _,
             Arc::clone(&telemetry),
         );
-        (desk, rules, telemetry)
+        (control, rules, telemetry)
     }
 
     fn cut(id: u64) -> LinkFault {
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    fn told(telemetry: &Telemetry) -> Vec<String> {
+    fn events(telemetry: &Telemetry) -> Vec<String> {
         let occurrences = telemetry.events_after(0).into_iter();
         occurrences
             .map(|occurrence| match occurrence.event {
@@ -157,17 +157,17 @@ mod tests {
 
     #[test]
     fn faults_become_rules_of_what_this_node_sends_and_events() {
-        let (desk, rules, telemetry) = desk(true);
+        let (control, rules, telemetry) = control(true);
         let rule = |to| rules.0.lock().unwrap().get(NodeId(to));
-        desk.change(&FaultChange::Add(vec![cut(7)])).unwrap();
+        control.change(&FaultChange::Add(vec![cut(7)])).unwrap();
         assert!(rule(2).block);
         assert_eq!(rule(3), Fault::default());
-        desk.change(&FaultChange::Add(vec![cut(7)])).unwrap();
-        assert_eq!(desk.in_force(), [cut(7)]);
-        assert_eq!(desk.change(&FaultChange::Heal(vec![7])), Ok(Vec::new()));
+        control.change(&FaultChange::Add(vec![cut(7)])).unwrap();
+        assert_eq!(control.in_force(), [cut(7)]);
+        assert_eq!(control.change(&FaultChange::Heal(vec![7])), Ok(Vec::new()));
         assert_eq!(rule(2), Fault::default());
         assert_eq!(
-            told(&telemetry),
+            events(&telemetry),
             [
                 "00000007 n1 <-> n2 blocked begins",
                 "00000007 n1 <-> n2 blocked ends"
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_allow_faults_refuses_them_and_names_the_remedy() {
-        let (desk, _, telemetry) = desk(false);
-        let refused = desk.change(&FaultChange::Add(vec![cut(7)])).unwrap_err();
+        let (control, _, telemetry) = control(false);
+        let refused = control.change(&FaultChange::Add(vec![cut(7)])).unwrap_err();
         assert!(refused.is_definite() && refused.name() == "PermissionDenied");
         assert!(refused.to_string().contains("--allow-faults"));
-        assert!(desk.in_force().is_empty() && told(&telemetry).is_empty());
+        assert!(control.in_force().is_empty() && events(&telemetry).is_empty());
     }
 }
