@@ -46,7 +46,7 @@ mod meter;
 mod peer;
 mod sessions;
 mod stream;
-mod supervisor;
+mod transport_supervisor;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,7 +73,7 @@ use crate::clock::Clock;
 pub use config::TransportConfig;
 use peer::Peer;
 use sessions::Sessions;
-use supervisor::SupervisorMessage;
+use transport_supervisor::SupervisorMessage;
 
 pub use faults::{Fault, FaultRules};
 pub use peer::Receipt;
@@ -290,7 +290,7 @@ impl Transport {
             strangers: Limiter::default(),
             stopping: AtomicBool::new(false),
         });
-        let supervisor = supervisor::start(core.clone(), listener).await?;
+        let supervisor = transport_supervisor::start(core.clone(), listener).await?;
         Ok(Transport { core, supervisor })
     }
 
@@ -343,7 +343,7 @@ impl Transport {
 
     /// Ends all sessions and actors and closes the listener. Messages that wait are dropped.
     pub async fn stop(&self) {
-        supervisor::stop(&self.core, &self.supervisor).await;
+        transport_supervisor::stop(&self.core, &self.supervisor).await;
     }
 }
 
