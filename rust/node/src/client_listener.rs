@@ -62,7 +62,7 @@ pub trait Router: Send + Sync {
     /// Never blocks.
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
 
-    /// How many replicas have to answer such a request; 1 where nobody can say. Asked only for the words of an error.
+    /// How many replicas have to answer such a request; 1 where nobody can say. ClientRequest only for the words of an error.
     fn required(&self, _need: &Need) -> u8 {
         1
     }

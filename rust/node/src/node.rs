@@ -41,7 +41,7 @@ use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
 use crate::role_registry::RoleRegistry;
-use crate::router::{Asked, Router};
+use crate::router::{ClientRequest, Router};
 use crate::rpc_spans::RpcSpans;
 use crate::service::{Service, ServiceFuture};
 use crate::shell::{CommitPort, FilePort, ReplyPort, Shell};
@@ -449,7 +449,7 @@ impl Node {
             deadline,
             trace: None,
         };
-        self.router.route(vec![Asked {
+        self.router.route(vec![ClientRequest {
             client,
             header,
             request: Request::ListKeyspaces,

@@ -162,7 +162,7 @@ pub struct RoleState<R> {
     events: VecDeque<Event>,
     /// Of events that are still in `events`.
     receipts: Vec<Receipt>,
-    /// Asked for and not performed yet.
+    /// ClientRequest for and not performed yet.
     effects: Vec<Effect>,
     /// It has been told, or is about to be, that it is not wanted any longer.
     dropped: bool,

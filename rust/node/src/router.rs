@@ -17,7 +17,7 @@ use crate::shell::{Answer, ReplyPort};
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ClientRequest {
     /// Who asks, and under which name.
     pub client: ClientRef,
     /// Deadline and trace.
@@ -31,7 +31,7 @@ impl client_listener::Router for Router {
         self.route(
             requests
                 .into_iter()
-                .map(|(client, frame)| self.asked(client, frame))
+                .map(|(client, frame)| self.client_request(client, frame))
                 .collect(),
         );
     }
@@ -69,11 +69,11 @@ impl Router {
     }
 
     /// Hands requests on, each role's together. Never blocks.
-    pub fn route(&self, requests: Vec<Asked>) {
+    pub fn route(&self, requests: Vec<ClientRequest>) {
         let mut answers: Vec<Answer> = Vec::new();
         let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
         let table = self.status.roles.table();
-        for Asked {
+        for ClientRequest {
             client,
             header,
             request,
@@ -108,14 +108,14 @@ impl Router {
     }
 
     /// A request as it came over the wire; its deadline becomes an instant of this process.
-    fn asked(&self, client: ClientRef, frame: RequestFrame) -> Asked {
+    fn client_request(&self, client: ClientRef, frame: RequestFrame) -> ClientRequest {
         let header = Header {
             generation: self.status.topology.generation,
             request: frame.id,
             deadline: self.status.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
             trace: frame.trace,
         };
-        Asked {
+        ClientRequest {
             client,
             header,
             request: frame.request,
