@@ -58,7 +58,7 @@ impl ReplyPort for LocalClient {
         let (own, others): (Vec<Answer>, Vec<Answer>) = answers.into_iter().partition(own);
         for (client, response) in own {
             let pending = self
-                .waiting
+                .pending
                 .lock()
                 .expect("pending requests")
                 .1

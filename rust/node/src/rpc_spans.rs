@@ -154,6 +154,7 @@ impl RpcSpans {
     }
 
     fn span(&self, span_id: u64, span: OpenSpan, error: Option<&str>) -> Span {
+        let peer = span.peer;
         let span = Span {
             trace_id: span.parent.trace_id,
             span_id,
@@ -165,8 +166,7 @@ impl RpcSpans {
             attributes: Vec::new(),
             error: error.map(str::to_owned),
         };
-        span.with("rpc.system.name", "quorate")
-            .with("quorate.peer", span.peer)
+        span.with("rpc.system.name", "quorate").with("quorate.peer", peer)
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
             ("replica.fetch", ours[0].span_id)
         );
         assert_eq!(ours[0].error.as_deref(), Some("InvalidArgument"));
-        assert!(here.table.lock().unwrap().spans.is_empty());
+        assert!(here.table.lock().unwrap().open.is_empty());
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             spans.on_send(NodeId(2), &mut out, &fetch());
             assert_eq!(out.trace, trace);
         }
-        assert!(spans.table.lock().unwrap().spans.is_empty());
+        assert!(spans.table.lock().unwrap().open.is_empty());
         assert!(telemetry.spans_of(7).is_empty());
     }
 
