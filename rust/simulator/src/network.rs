@@ -12,7 +12,7 @@
 //! Paths have a direction, so a partition can be one-way. Loss, repetition and reordering of whole *messages*, which
 //! no TCP shows, are a harsher rule that the world applies above the links (see [`Mischief`]).
 //!
-//! The network is driven as roles are: calls return what is to be put on the agenda ([`Flight`]), and when its time
+//! The network is driven as roles are: calls return what is to be put on the event queue ([`Flight`]), and when its time
 //! comes [`Network::land`] says what a program sees of it.
 
 mod alphabet;
@@ -33,7 +33,7 @@ pub const WINDOW_BYTES: usize = 512 << 10;
 /// How long a sender waits before it sends a lost packet again; doubled each time.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// Something under way. Opaque: put it on the agenda and give it to [`Network::land`] when its time comes.
+/// Something under way. Opaque: put it on the event queue and give it to [`Network::land`] when its time comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
     session: SessionId,
@@ -59,7 +59,7 @@ enum Cargo {
 /// What landed: who sees what.
 pub type Landed = (SessionId, Side, Endpoint, Arrival);
 
-/// What calls put on the agenda.
+/// What calls put on the event queue.
 pub type Flights = Vec<(Instant, Flight)>;
 
 /// One direction of a session.

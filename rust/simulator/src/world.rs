@@ -1,7 +1,7 @@
 //! The world: nodes, clients, network and disks, in one thread and virtual time.
 //!
-//! Nothing here runs by itself. Whatever is to happen stands on one [agenda](crate::agenda); [`World::step`] takes the
-//! next thing and performs it, which puts further things on the agenda. Time is the time of the thing just taken, so
+//! Nothing here runs by itself. Whatever is to happen stands on one [event queue](crate::event_queue); [`World::step`] takes the
+//! next thing and performs it, which puts further things on the event queue. Time is the time of the thing just taken, so
 //! an hour of silence costs nothing. Everything random comes from the seed. So the same [`WorldConfig`] and the same
 //! calls give the same run, event by event, and [`World::hash`] says whether they did.
 //!
@@ -43,10 +43,10 @@ use quorate_protocol::topology::{Member, Topology};
 use quorate_ring::RingSettings;
 use quorate_roles::Instance;
 
-use crate::agenda::Agenda;
 use crate::chance::Chance;
 use crate::chronicle::Chronicle;
 use crate::control_ledger::ControlLedger;
+use crate::event_queue::EventQueue;
 use crate::history::History;
 use crate::ledger::Ledgers;
 use crate::names::Names;
@@ -131,7 +131,7 @@ pub struct World {
     config: WorldConfig,
     cluster: ClusterId,
     now: Instant,
-    agenda: Agenda<Happening>,
+    queue: EventQueue<Happening>,
     network: Network,
     machines: BTreeMap<NodeId, Machine>,
     clients: Vec<SimulatedClient>,
@@ -196,7 +196,7 @@ impl World {
             config,
             cluster,
             now: Instant(0),
-            agenda: Agenda::default(),
+            queue: EventQueue::default(),
             network,
             machines,
             clients: Vec::new(),
@@ -240,12 +240,12 @@ impl World {
 
     // ---- running ----
 
-    /// Performs the next thing on the agenda. `false` when there is none, or an invariant is broken.
+    /// Performs the next thing on the event queue. `false` when there is none, or an invariant is broken.
     pub fn step(&mut self) -> bool {
         if self.violation.is_some() {
             return false;
         }
-        let Some((at, happening)) = self.agenda.take() else {
+        let Some((at, happening)) = self.queue.pop() else {
             return false;
         };
         assert!(at >= self.now, "time runs backwards: {at:?} after {:?}", self.now);
@@ -272,7 +272,7 @@ impl World {
 
     /// Steps until `until`; time stands there afterwards, unless an invariant is broken.
     pub fn run_until(&mut self, until: Instant) {
-        while self.violation.is_none() && self.agenda.next_at().is_some_and(|at| at <= until) {
+        while self.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
             self.step();
         }
         if self.violation.is_none() {
@@ -284,7 +284,7 @@ impl World {
     pub fn run_until_done(&mut self, patience: Duration, done: impl Fn(&World) -> bool) -> bool {
         let until = self.now + patience;
         while !done(self) {
-            if self.violation.is_some() || self.agenda.next_at().is_none_or(|at| at > until) {
+            if self.violation.is_some() || self.queue.next_at().is_none_or(|at| at > until) {
                 return false;
             }
             self.step();
@@ -294,7 +294,7 @@ impl World {
 
     /// Has a fault happen after `delay`.
     pub fn plan(&mut self, delay: Duration, fault: Fault) {
-        self.agenda.put(self.now + delay, Happening::Fault(fault));
+        self.queue.push(self.now + delay, Happening::Fault(fault));
     }
 
     /// Asks the invariants about the end of the run. Call it when everything has come to rest.
@@ -319,12 +319,12 @@ impl World {
         }
     }
 
-    /// Calls the network and puts on the agenda what it sets off.
+    /// Calls the network and puts on the event queue what it sets off.
     fn with_network<R>(&mut self, call: impl FnOnce(&mut Network, Instant, &mut Flights) -> R) -> R {
         let mut flights = Flights::new();
         let result = call(&mut self.network, self.now, &mut flights);
         for (at, flight) in flights {
-            self.agenda.put(at, Happening::Flight(flight));
+            self.queue.push(at, Happening::Flight(flight));
         }
         result
     }

@@ -3,8 +3,8 @@
 use quorate_core::ids::NodeId;
 
 use super::*;
-use crate::agenda::Agenda;
 use crate::chance::Delay;
+use crate::event_queue::EventQueue;
 
 const A: Endpoint = Endpoint::Node(NodeId(1));
 const B: Endpoint = Endpoint::Node(NodeId(2));
@@ -12,7 +12,7 @@ const B: Endpoint = Endpoint::Node(NodeId(2));
 /// Two hosts, and a record of what they see.
 struct Lab {
     network: Network,
-    agenda: Agenda<Flight>,
+    queue: EventQueue<Flight>,
     now: Instant,
     seen: Vec<(Endpoint, Arrival)>,
 }
@@ -21,7 +21,7 @@ impl Lab {
     fn new(seed: u64, ordinary: Conditions) -> Self {
         let mut lab = Lab {
             network: Network::new(Chance::named(seed, "network"), ordinary),
-            agenda: Agenda::default(),
+            queue: EventQueue::default(),
             now: Instant(0),
             seen: Vec::new(),
         };
@@ -36,14 +36,14 @@ impl Lab {
         let result = action(&mut self.network, self.now, &mut flights);
         for (at, flight) in flights {
             assert!(at >= self.now);
-            self.agenda.put(at, flight);
+            self.queue.push(at, flight);
         }
         result
     }
 
     /// Lets everything land; every knock is accepted.
     fn settle(&mut self) {
-        while let Some((at, flight)) = self.agenda.take() {
+        while let Some((at, flight)) = self.queue.pop() {
             self.now = at;
             let landed = self.act(|network, now, flights| network.land(now, flight, flights));
             if let Some((session, _, endpoint, arrival)) = landed {

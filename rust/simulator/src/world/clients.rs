@@ -122,7 +122,7 @@ impl World {
         let idle = self.clients[client as usize].workload.is_none();
         self.clients[client as usize].workload = workload;
         if idle {
-            self.agenda.put(self.now, Happening::Act { client });
+            self.queue.push(self.now, Happening::Act { client });
         }
     }
 
@@ -241,7 +241,7 @@ impl World {
                 let operation = &self.history.operations()[number];
                 if let Some(workload) = &mut self.clients[client as usize].workload {
                     let pause = workload.completed(operation);
-                    self.agenda.put(self.now + pause, Happening::Act { client });
+                    self.queue.push(self.now + pause, Happening::Act { client });
                 }
             }
         }
@@ -306,8 +306,8 @@ impl World {
         let simulated = &mut self.clients[client as usize];
         simulated.set += 1;
         let set = simulated.set;
-        self.agenda
-            .put(at.max(self.now), Happening::ClientTimer { client, set });
+        self.queue
+            .push(at.max(self.now), Happening::ClientTimer { client, set });
     }
 
     pub(super) fn client_timer(&mut self, client: u32, set: u64) {

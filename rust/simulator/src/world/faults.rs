@@ -158,7 +158,7 @@ impl World {
             .paused
             .take();
         for happening in missed.into_iter().flatten() {
-            self.agenda.put(self.now, happening);
+            self.queue.push(self.now, happening);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What stands on the agenda, and who performs it.
+//! What stands on the event queue, and who performs it.
 
 use quorate_core::ids::{BootId, NodeId};
 use quorate_core::store::Query;
@@ -9,7 +9,7 @@ use super::World;
 use crate::network::{Endpoint, Flight, Network, SessionId};
 use crate::schedule::Fault;
 
-/// Something on the agenda.
+/// Something on the event queue.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
     /// Something arrives, or leaves.
@@ -100,7 +100,7 @@ impl Happening {
 }
 
 impl World {
-    /// Performs what was next on the agenda.
+    /// Performs what was next on the event queue.
     pub(super) fn perform_happening(&mut self, happening: Happening) {
         match happening {
             Happening::Flight(flight) => self.land(flight),

@@ -56,8 +56,8 @@ impl World {
             );
             if node < peer {
                 let delay = self.chance.between(Duration::ZERO, Duration::from_millis(5));
-                self.agenda
-                    .put(self.now + delay, Happening::Dial { node, boot, peer });
+                self.queue
+                    .push(self.now + delay, Happening::Dial { node, boot, peer });
             }
         }
     }
@@ -71,7 +71,7 @@ impl World {
         self.process_mut(node)
             .ports
             .insert(session, Port::Dialling { peer });
-        self.agenda.put(
+        self.queue.push(
             self.now + HANDSHAKE,
             Happening::HandshakeDeadline { node, boot, session },
         );
@@ -100,8 +100,8 @@ impl World {
         let most = BACKOFF * (1 << (*failures).min(4));
         *failures += 1;
         let delay = self.chance.between(most / 2, most);
-        self.agenda
-            .put(self.now + delay, Happening::Dial { node, boot, peer });
+        self.queue
+            .push(self.now + delay, Happening::Dial { node, boot, peer });
     }
 
     pub(super) fn handshake_deadline(&mut self, node: NodeId, boot: BootId, session: SessionId) {
@@ -165,7 +165,7 @@ impl World {
                 };
                 self.process_mut(node).ports.insert(session, port);
                 self.with_network(|network, now, flights| network.accept(now, session, flights));
-                self.agenda.put(
+                self.queue.push(
                     self.now + HANDSHAKE,
                     Happening::HandshakeDeadline { node, boot, session },
                 );
@@ -365,7 +365,7 @@ impl World {
                     }
                 }
                 let delay = self.chance.between(Duration::ZERO, LONGEST_TAKING);
-                self.agenda.put(
+                self.queue.push(
                     self.now + delay,
                     Happening::Taken {
                         node,
@@ -423,7 +423,7 @@ impl World {
     fn await_link_timer(&mut self, node: NodeId, boot: BootId, peer: NodeId) {
         let Peer { set, due, .. } = self.process_mut(node).peers[&peer];
         if let Some(at) = self.when(node, due) {
-            self.agenda.put(
+            self.queue.push(
                 at,
                 Happening::LinkTimer {
                     node,

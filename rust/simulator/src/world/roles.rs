@@ -110,7 +110,7 @@ impl World {
     /// Puts an event into a role's mailbox. Events put there at the same moment keep their order.
     pub(super) fn mail(&mut self, node: NodeId, role: RoleId, event: Event, delay: Duration) {
         let boot = self.process_mut(node).boot;
-        self.agenda.put(
+        self.queue.push(
             self.now + delay,
             Happening::Mail {
                 node,
@@ -241,8 +241,8 @@ impl World {
                 let owner = task.owner();
                 let machine = self.machines.get_mut(&node).expect("the node exists");
                 if let Some(time) = machine.disk.ask_files(instance, token, task) {
-                    self.agenda
-                        .put(self.now + time, Happening::Files { node, boot, owner });
+                    self.queue
+                        .push(self.now + time, Happening::Files { node, boot, owner });
                 }
             }
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
@@ -334,7 +334,7 @@ impl World {
         set: u64,
     ) {
         if let Some(at) = self.when(node, due) {
-            self.agenda.put(
+            self.queue.push(
                 at,
                 Happening::RoleTimer {
                     node,
@@ -380,7 +380,7 @@ impl World {
             let result = machine.disk.read(&query);
             self.mail(node, role, Event::Read { token, result }, delay);
         } else {
-            self.agenda.put(
+            self.queue.push(
                 self.now + delay,
                 Happening::Read {
                     node,
@@ -419,8 +419,8 @@ impl World {
             self.mail(node, role, Event::Files { token, result }, Duration::ZERO);
         }
         if let Some(time) = next {
-            self.agenda
-                .put(self.now + time, Happening::Files { node, boot, owner });
+            self.queue
+                .push(self.now + time, Happening::Files { node, boot, owner });
         }
     }
 
@@ -440,7 +440,7 @@ impl World {
             match machine.disk.begin() {
                 Begun::Nothing => return,
                 Begun::Syncing(time) => {
-                    return self.agenda.put(self.now + time, Happening::Synced { node, boot });
+                    return self.queue.push(self.now + time, Happening::Synced { node, boot });
                 }
                 Begun::Refused(completions) => self.complete_commits(node, completions),
             }

@@ -9,16 +9,16 @@ use slab::Slab;
 /// Future happenings, taken out by time and, at the same time, in the order in which they were put in. Ties are
 /// therefore decided by the run itself and never by a heap's inner order: the same run takes the same turns.
 #[derive(Clone, Debug)]
-pub struct Agenda<T> {
+pub struct EventQueue<T> {
     /// When, in which order, and where in `slab`: what happens is large, and a heap moves its entries about.
     heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     slab: Slab<T>,
     sequence: u64,
 }
 
-impl<T> Default for Agenda<T> {
+impl<T> Default for EventQueue<T> {
     fn default() -> Self {
-        Agenda {
+        EventQueue {
             heap: BinaryHeap::new(),
             slab: Slab::new(),
             sequence: 0,
@@ -26,9 +26,9 @@ impl<T> Default for Agenda<T> {
     }
 }
 
-impl<T> Agenda<T> {
-    /// Puts `what` on the agenda for the moment `at`.
-    pub fn put(&mut self, at: Instant, what: T) {
+impl<T> EventQueue<T> {
+    /// Puts `what` on the event queue for the moment `at`.
+    pub fn push(&mut self, at: Instant, what: T) {
         self.sequence += 1;
         let key = self.slab.insert(what);
         self.heap.push(Reverse((at, self.sequence, key)));
@@ -40,7 +40,7 @@ impl<T> Agenda<T> {
     }
 
     /// Takes the next thing.
-    pub fn take(&mut self) -> Option<(Instant, T)> {
+    pub fn pop(&mut self) -> Option<(Instant, T)> {
         let Reverse((at, _, key)) = self.heap.pop()?;
         Some((at, self.slab.remove(key)))
     }
@@ -62,13 +62,11 @@ mod tests {
 
     #[test]
     fn by_time_and_then_by_arrival() {
-        let mut agenda = Agenda::default();
+        let mut queue = EventQueue::default();
         for (at, what) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b'), (5, 'e')] {
-            agenda.put(Instant(at), what);
+            queue.push(Instant(at), what);
         }
-        let order: String = std::iter::from_fn(|| agenda.take())
-            .map(|(_, what)| what)
-            .collect();
+        let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, what)| what).collect();
         assert_eq!(order, "abcde");
     }
 }
