@@ -30,7 +30,7 @@ use quorate_storage::{
 use quorate_versions::KeyState;
 use serde::Deserialize;
 
-use crate::chance::{Chance, Delay};
+use crate::rng::{Delay, SimRng};
 
 /// About how many bytes of rows a load changes in a step: so few that a crash finds many of them half done.
 const SLICE_BYTES: usize = 512;
@@ -135,12 +135,12 @@ pub struct Disk {
     /// All record rows that were ever to be written.
     known: BTreeSet<Bytes>,
     conditions: DiskConditions,
-    chance: Chance,
+    rng: SimRng,
 }
 
 impl Disk {
     /// An empty disk.
-    pub fn new(chance: Chance) -> Self {
+    pub fn new(rng: SimRng) -> Self {
         let store = MemoryStore::new();
         let reader = store.reader();
         let unflushed = Unflushed::new(store.derived());
@@ -154,7 +154,7 @@ impl Disk {
             committing: Vec::new(),
             known: BTreeSet::new(),
             conditions: DiskConditions::default(),
-            chance,
+            rng,
         }
     }
 
@@ -187,7 +187,7 @@ impl Disk {
             Ok(()) => {
                 self.known.extend(rows.iter().cloned());
                 self.committing = rows;
-                Begun::Syncing(self.conditions.sync.sample(&mut self.chance))
+                Begun::Syncing(self.conditions.sync.sample(&mut self.rng))
             }
             Err(CommitError::Full) => Begun::Refused(self.queue.finish(Outcome::Full)),
             Err(CommitError::Fatal(why)) => panic!("the store failed: {why}"),
@@ -220,7 +220,7 @@ impl Disk {
     /// Brings the state up to date now and then. It changes nothing that a reader sees; says which derived rows have
     /// flushed.
     pub fn apply(&mut self) -> Vec<Flushed> {
-        if !self.chance.happens(0.25) {
+        if !self.rng.chance(0.25) {
             return Vec::new();
         }
         while let Ok(true) = self.store.apply_step(usize::MAX) {}
@@ -232,7 +232,7 @@ impl Disk {
     pub fn ask_files(&mut self, instance: u32, token: u64, task: FileTask) -> Option<Duration> {
         let lane = self.lanes.entry(task.owner()).or_default();
         lane.push_back((instance, token, Work::new(task)));
-        (lane.len() == 1).then(|| self.conditions.sync.sample(&mut self.chance))
+        (lane.len() == 1).then(|| self.conditions.sync.sample(&mut self.rng))
     }
 
     /// Does a step of the task that is under way with the files of this owner.
@@ -255,13 +255,13 @@ impl Disk {
         FilesStep {
             answer,
             flushed: self.unflushed.settle(self.store.flushed()),
-            next: (!idle).then(|| self.conditions.sync.sample(&mut self.chance)),
+            next: (!idle).then(|| self.conditions.sync.sample(&mut self.rng)),
         }
     }
 
     /// The node stops, whatever its disk is doing. What waited is gone; what was being committed may be durable.
     pub fn crash(&mut self) {
-        let kept = self.chance.happens(0.5);
+        let kept = self.rng.chance(0.5);
         self.store
             .crash(if kept { InFlight::Kept } else { InFlight::Lost });
         self.files.crash();
@@ -281,14 +281,14 @@ impl Disk {
         if sound.is_empty() {
             return None;
         }
-        let row: &Bytes = self.chance.pick::<&Bytes>(&sound);
+        let row: &Bytes = self.rng.pick::<&Bytes>(&sound);
         self.store.corrupt(Table::Records, row);
         decode_record_key(row).ok()
     }
 
     /// How long the next read takes.
     pub fn read_time(&mut self) -> Duration {
-        self.conditions.read.sample(&mut self.chance)
+        self.conditions.read.sample(&mut self.rng)
     }
 
     /// Bytes that wait or are being committed.

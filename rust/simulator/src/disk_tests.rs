@@ -23,7 +23,7 @@ fn stored(disk: &Disk) -> Option<Bytes> {
 
 #[test]
 fn nothing_is_read_before_its_sync_returned() {
-    let mut disk = Disk::new(Chance::named(1, "disk"));
+    let mut disk = Disk::new(SimRng::named(1, "disk"));
     disk.submit(request(7, "new"));
     assert!(matches!(disk.begin(), Begun::Syncing(_)));
     assert_eq!(stored(&disk), None);
@@ -44,7 +44,7 @@ fn nothing_is_read_before_its_sync_returned() {
 fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..20 {
-        let mut disk = Disk::new(Chance::named(seed, "disk"));
+        let mut disk = Disk::new(SimRng::named(seed, "disk"));
         disk.submit(request(1, "under way"));
         disk.begin();
         disk.submit(request(2, "waiting"));
@@ -58,7 +58,7 @@ fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers() {
-    let mut disk = Disk::new(Chance::named(1, "disk"));
+    let mut disk = Disk::new(SimRng::named(1, "disk"));
     disk.set_conditions(DiskConditions {
         full: true,
         ..DiskConditions::default()
@@ -87,7 +87,7 @@ fn group_row(name: &str, value: &str) -> StateWrite {
 
 /// A disk with a file of twenty rows, and other rows in their place.
 fn disk_with_a_file(seed: u64) -> Disk {
-    let mut disk = Disk::new(Chance::named(seed, "disk"));
+    let mut disk = Disk::new(SimRng::named(seed, "disk"));
     let derive = |disk: &mut Disk, value: &str| {
         let rows = (0..20).map(|i| group_row(&format!("row {i:02}"), &value.repeat(50)));
         disk.derive(1, 1, rows.chain([group_row("marker", value)]).collect());

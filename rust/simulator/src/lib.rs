@@ -12,7 +12,7 @@
 //!
 //! # Where to look
 //! * [`simulation`]: one run from setup to verdict. Begin here.
-//! * [`world`]: nodes, clients and what is between them; [`event_queue`] is its time, [`chance`] its luck.
+//! * [`world`]: nodes, clients and what is between them; [`event_queue`] is its time, [`rng`] its luck.
 //! * [`network`] and [`disk`]: how they misbehave. [`schedule`]: when. [`workload`]: who suffers.
 //! * [`invariants`]: what has to hold all the same, one file per property. They judge by the [`history`] that the clients
 //!   saw, by the [`oracle`], which knows what every write of a quorum keyspace had seen, by the [`ledger`], which knows what
@@ -33,7 +33,6 @@
 //! Bugs of the shells (sockets, threads, LMDB) and of the operating system: they have tests of their own. Time
 //! inside a role, which takes none here. And whatever no invariant asks for.
 
-pub mod chance;
 pub mod chronicle;
 pub mod control_ledger;
 pub mod disk;
@@ -46,6 +45,7 @@ pub mod network;
 pub mod observation;
 pub mod oracle;
 pub mod record;
+pub mod rng;
 pub mod schedule;
 pub mod seeds;
 mod servers;

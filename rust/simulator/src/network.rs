@@ -24,7 +24,7 @@ use bytes::Bytes;
 use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
+use crate::rng::SimRng;
 pub use alphabet::{Arrival, Conditions, Endpoint, Host, Mischief, SessionId, Side};
 
 /// Bytes of one direction of a session that may be under way before the sender has to wait, as socket buffers do.
@@ -91,7 +91,7 @@ struct Session {
 /// All hosts, paths and sessions.
 #[derive(Clone, Debug)]
 pub struct Network {
-    chance: Chance,
+    rng: SimRng,
     ordinary: Conditions,
     paths: BTreeMap<(Endpoint, Endpoint), Conditions>,
     hosts: BTreeMap<Endpoint, Host>,
@@ -101,9 +101,9 @@ pub struct Network {
 
 impl Network {
     /// A network on which every path has the `ordinary` conditions and every host is silent.
-    pub fn new(chance: Chance, ordinary: Conditions) -> Self {
+    pub fn new(rng: SimRng, ordinary: Conditions) -> Self {
         Network {
-            chance,
+            rng,
             ordinary,
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -136,7 +136,7 @@ impl Network {
                     continue;
                 }
                 if !session.directions[side as usize].stalled.is_empty() {
-                    let at = now + conditions.delay.sample(&mut self.chance);
+                    let at = now + conditions.delay.sample(&mut self.rng);
                     flights.push((
                         at,
                         Flight {
@@ -387,7 +387,7 @@ impl Network {
         let transmission = Duration::from_micros(bytes * 1_000_000 / conditions.bytes_per_second.max(1));
         direction.idle_at = direction.idle_at.max(now) + transmission;
         let out = direction.idle_at;
-        let at = direction.landing(out, conditions, &mut self.chance);
+        let at = direction.landing(out, conditions, &mut self.rng);
         flights.push((
             at,
             Flight {
@@ -413,10 +413,10 @@ impl Network {
 
 impl Direction {
     /// When something that leaves at `out` lands.
-    fn landing(&mut self, out: Instant, conditions: &Conditions, chance: &mut Chance) -> Instant {
-        let mut at = out + conditions.delay.sample(chance);
+    fn landing(&mut self, out: Instant, conditions: &Conditions, rng: &mut SimRng) -> Instant {
+        let mut at = out + conditions.delay.sample(rng);
         let mut again = RETRANSMISSION;
-        while conditions.loss > 0.0 && again < Duration::from_secs(10) && chance.happens(conditions.loss) {
+        while conditions.loss > 0.0 && again < Duration::from_secs(10) && rng.chance(conditions.loss) {
             at = at + again;
             again *= 2;
         }

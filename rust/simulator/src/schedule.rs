@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
+use crate::rng::SimRng;
 
 /// How a node stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,27 +119,27 @@ impl Schedule {
     /// A programme for these nodes that lasts `length` and ends with [`Fault::HealAll`].
     pub fn seeded(seed: u64, nodes: &[NodeId], length: Duration) -> Self {
         let mut planner = Planner {
-            chance: Chance::named(seed, "schedule"),
+            rng: SimRng::named(seed, "schedule"),
             nodes: nodes.to_vec(),
             rotting: None,
             faults: Vec::new(),
         };
         // Without another copy there is nothing to heal a record with.
-        if nodes.len() > 1 && planner.chance.happens(0.3) {
-            planner.rotting = Some(*planner.chance.pick(nodes));
+        if nodes.len() > 1 && planner.rng.chance(0.3) {
+            planner.rotting = Some(*planner.rng.pick(nodes));
         }
         // Some runs are calmer than others: bugs hide both in storms and in the calm after a single gust.
-        let pause = *planner.chance.pick(&[200, 500, 1_000, 2_500]);
-        let mut at = planner.chance.between(Duration::ZERO, Duration::from_millis(500));
+        let pause = *planner.rng.pick(&[200, 500, 1_000, 2_500]);
+        let mut at = planner.rng.between(Duration::ZERO, Duration::from_millis(500));
         while at < length {
             planner.episode(at, length);
             at += planner
-                .chance
+                .rng
                 .between(Duration::from_millis(pause / 4), Duration::from_millis(pause * 2));
         }
         // From a source of its own, so that the rest of a seed's programme stays what it was.
-        planner.chance = Chance::named(seed, "full disks");
-        if planner.chance.happens(0.4) {
+        planner.rng = SimRng::named(seed, "full disks");
+        if planner.rng.chance(0.4) {
             planner.full_disks(length);
         }
         let mut faults = planner.faults;
@@ -151,7 +151,7 @@ impl Schedule {
 }
 
 struct Planner {
-    chance: Chance,
+    rng: SimRng,
     nodes: Vec<NodeId>,
     /// The node whose disk rots. One at most: what rots on as many disks as a write has copies is gone.
     rotting: Option<NodeId>,
@@ -163,20 +163,17 @@ impl Planner {
     fn episode(&mut self, at: Duration, length: Duration) {
         let shortest = Duration::from_millis(20);
         let end = at
-            + self.chance.between(
+            + self.rng.between(
                 shortest,
-                *self
-                    .chance
-                    .clone()
-                    .pick(&[shortest * 5, shortest * 50, length / 4]),
+                *self.rng.clone().pick(&[shortest * 5, shortest * 50, length / 4]),
             );
-        let node = *self.chance.pick(&self.nodes);
-        match self.chance.below(18) {
+        let node = *self.rng.pick(&self.nodes);
+        match self.rng.below(18) {
             0..=3 => self.crash(at, end, node),
             4 => {
                 self.faults.push((at, Fault::Blackout));
                 for node in self.nodes.clone() {
-                    let back = self.chance.between(shortest, shortest * 20);
+                    let back = self.rng.between(shortest, shortest * 20);
                     self.faults.push((at + back, Fault::Restart(node)));
                 }
             }
@@ -195,7 +192,7 @@ impl Planner {
                 self.faults.push((end, Fault::Resume(node)));
             }
             10 => {
-                let sync_micros = *self.chance.pick(&[10_000, 100_000, 1_000_000]);
+                let sync_micros = *self.rng.pick(&[10_000, 100_000, 1_000_000]);
                 self.faults.push((at, Fault::SlowDisk { node, sync_micros }));
                 self.faults.push((end, Fault::HealDisk(node)));
             }
@@ -205,12 +202,12 @@ impl Planner {
             }
             12 => {
                 // The widest has the logs of groups jump over the time after which sessions expire.
-                let span = *self.chance.pick(&[100_000, 1_000_000, 120_000_000]);
-                let micros = self.chance.below(2 * span) as i64 - span as i64;
+                let span = *self.rng.pick(&[100_000, 1_000_000, 120_000_000]);
+                let micros = self.rng.below(2 * span) as i64 - span as i64;
                 self.faults.push((at, Fault::Skew { node, micros }));
             }
             15 => {
-                let percent = *self.chance.pick(&[-20, -10, -5, 5, 10, 20]);
+                let percent = *self.rng.pick(&[-20, -10, -5, 5, 10, 20]);
                 self.faults.push((at, Fault::Drift { node, percent }));
                 self.faults.push((end, Fault::Drift { node, percent: 0 }));
             }
@@ -219,8 +216,8 @@ impl Planner {
                 self.faults.push((end, Fault::HealNetwork));
             }
             _ => {
-                let percent = *self.chance.pick(&[1, 5, 20]);
-                let late_micros = *self.chance.pick(&[1_000, 50_000, 1_000_000]);
+                let percent = *self.rng.pick(&[1, 5, 20]);
+                let late_micros = *self.rng.pick(&[1_000, 50_000, 1_000_000]);
                 self.mischief(at, end, (percent, late_micros));
             }
         }
@@ -229,23 +226,23 @@ impl Planner {
     /// Leaders' disks fill up again and again, sometimes while messages go astray: what was refused must stay refused, and what
     /// has left already may not be called refused.
     fn full_disks(&mut self, length: Duration) {
-        let mut at = self.chance.between(Duration::ZERO, Duration::from_secs(1));
+        let mut at = self.rng.between(Duration::ZERO, Duration::from_secs(1));
         while at < length {
             let end = at
                 + self
-                    .chance
+                    .rng
                     .between(Duration::from_millis(20), Duration::from_millis(1_500));
-            let control = self.chance.happens(0.3);
+            let control = self.rng.chance(0.3);
             self.faults.push((at, Fault::FullLeader { control }));
             self.faults.push((end, Fault::HealDisks));
-            if self.chance.happens(0.7) {
+            if self.rng.chance(0.7) {
                 // So late that a refusal and what it refuses meet again on the other side of either end.
-                let late_micros = *self.chance.pick(&[50_000, 1_000_000]);
+                let late_micros = *self.rng.pick(&[50_000, 1_000_000]);
                 self.mischief(at, end, (20, late_micros));
             }
             at = end
                 + self
-                    .chance
+                    .rng
                     .between(Duration::from_millis(100), Duration::from_secs(2));
         }
     }
@@ -263,17 +260,17 @@ impl Planner {
     }
 
     fn crash(&mut self, at: Duration, end: Duration, node: NodeId) {
-        let stop = *self.chance.pick(&[Stop::Killed, Stop::Killed, Stop::PowerCut]);
+        let stop = *self.rng.pick(&[Stop::Killed, Stop::Killed, Stop::PowerCut]);
         self.faults.push((at, Fault::Crash { node, stop }));
         self.faults.push((end, Fault::Restart(node)));
     }
 
     fn partition(&mut self, at: Duration, end: Duration) {
         let mut nodes = self.nodes.clone();
-        self.chance.shuffle(&mut nodes);
-        let cut = 1 + self.chance.below(nodes.len().max(2) as u64 - 1) as usize;
+        self.rng.shuffle(&mut nodes);
+        let cut = 1 + self.rng.below(nodes.len().max(2) as u64 - 1) as usize;
         let to = nodes.split_off(cut.min(nodes.len()));
-        let both_ways = self.chance.happens(0.7);
+        let both_ways = self.rng.chance(0.7);
         self.faults.push((
             at,
             Fault::Block {
@@ -286,11 +283,11 @@ impl Planner {
     }
 
     fn degrade(&mut self, at: Duration, end: Duration) {
-        for _ in 0..=self.chance.below(4) {
-            let from = *self.chance.pick(&self.nodes);
-            let to = *self.chance.pick(&self.nodes);
-            let delay_micros = *self.chance.pick(&[5_000, 50_000, 500_000]);
-            let loss_percent = *self.chance.pick(&[0, 2, 20]);
+        for _ in 0..=self.rng.below(4) {
+            let from = *self.rng.pick(&self.nodes);
+            let to = *self.rng.pick(&self.nodes);
+            let delay_micros = *self.rng.pick(&[5_000, 50_000, 500_000]);
+            let loss_percent = *self.rng.pick(&[0, 2, 20]);
             self.faults.push((
                 at,
                 Fault::Degrade {

@@ -23,10 +23,10 @@ use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_raft::types::GroupId;
 use quorate_ring::HashKind;
 
-use crate::chance::Chance;
 use crate::history::{Action, Tally};
 use crate::invariants::{self};
 use crate::observation::Violation;
+use crate::rng::SimRng;
 use crate::schedule::Schedule;
 use crate::workload::{Step, Workload};
 use crate::world::{Recordings, World, WorldConfig};
@@ -105,7 +105,7 @@ impl Simulation {
     /// If there are no nodes or no clients.
     pub fn new(config: Config) -> Self {
         assert!(config.clients > 0, "a simulation needs a client");
-        let mut chance = Chance::named(config.seed, "simulation");
+        let mut rng = SimRng::named(config.seed, "simulation");
         let world = World::new(
             WorldConfig {
                 seed: config.seed,
@@ -122,13 +122,13 @@ impl Simulation {
         let nodes: Vec<NodeId> = world.nodes().collect();
         let schedule = Schedule::seeded(config.seed, &nodes, config.trouble);
         // Few keys, so that writes meet.
-        let count = *chance.pick(&[1, 3, 8, 20]);
+        let count = *rng.pick(&[1, 3, 8, 20]);
         let keys = (0..count)
             .map(|n| Key::try_from(format!("key-{n}").as_str()).expect("a short key"))
             .collect();
         Simulation {
-            keyspaces: keyspaces(config.nodes as u8, &mut chance),
-            alters: Chance::named(config.seed, "alterations").happens(0.4),
+            keyspaces: keyspaces(config.nodes as u8, &mut rng),
+            alters: SimRng::named(config.seed, "alterations").chance(0.4),
             config,
             world,
             schedule,
@@ -373,15 +373,15 @@ impl Simulation {
 }
 
 /// The keyspaces of a run: of both modes, and both on some and on all nodes.
-fn keyspaces(nodes: u8, chance: &mut Chance) -> Vec<KeyspaceSettings> {
+fn keyspaces(nodes: u8, rng: &mut SimRng) -> Vec<KeyspaceSettings> {
     let replicas: BTreeSet<u8> = [nodes.min(3), nodes].into();
     let quorum = replicas
         .iter()
         .map(|replicas| KeyspaceSettings::quorum(&format!("r{replicas}"), *replicas));
     let mut keyspaces: Vec<KeyspaceSettings> = quorum.collect();
     // Often so small that logs are compacted, and members need snapshots, all the time.
-    let snapshot_every = *chance.pick(&[10, 30, 200, SNAPSHOT_EVERY]);
-    for (replicas, shards) in [(nodes.min(3), 1), (nodes, 2 + chance.below(2) as u16)] {
+    let snapshot_every = *rng.pick(&[10, 30, 200, SNAPSHOT_EVERY]);
+    for (replicas, shards) in [(nodes.min(3), 1), (nodes, 2 + rng.below(2) as u16)] {
         keyspaces.push(KeyspaceSettings {
             shards,
             snapshot_every,

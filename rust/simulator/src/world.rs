@@ -43,7 +43,6 @@ use quorate_protocol::topology::{Member, Topology};
 use quorate_ring::RingSettings;
 use quorate_roles::Instance;
 
-use crate::chance::Chance;
 use crate::chronicle::Chronicle;
 use crate::control_ledger::ControlLedger;
 use crate::event_queue::EventQueue;
@@ -54,6 +53,7 @@ use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
 use crate::observation::{Invariant, Observation, Violation};
 use crate::oracle::Oracle;
 use crate::record::Recording;
+use crate::rng::SimRng;
 use crate::schedule::Fault;
 
 pub use clients::ClientRole;
@@ -137,7 +137,7 @@ pub struct World {
     clients: Vec<SimulatedClient>,
     placement: Placement,
     served: BTreeMap<KeyspaceId, Served>,
-    chance: Chance,
+    rng: SimRng,
     mischief: Mischief,
     history: History,
     oracle: Oracle,
@@ -173,7 +173,7 @@ impl World {
     pub fn new(config: WorldConfig, invariants: Vec<Box<dyn Invariant<World> + Send>>) -> Self {
         let seed = config.seed;
         let cluster = ClusterId::from_name(&format!("simulation {seed}"));
-        let mut chance = Chance::named(seed, "world");
+        let mut rng = SimRng::named(seed, "world");
         let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
         let members = nodes.iter().map(|node| member(*node)).collect();
         let ring = RingSettings {
@@ -183,14 +183,14 @@ impl World {
         let placement = Topology::new(cluster, 1, members, ring).and_then(Placement::new);
         let placement = placement.expect("a simulation needs at least one node and one token for each");
         let machine = |node: &NodeId| {
-            let replica = ReplicaId::new(*node, chance.number());
+            let replica = ReplicaId::new(*node, rng.number());
             (
                 *node,
-                Machine::new(*node, replica, Chance::named(seed, &format!("disk of {node}"))),
+                Machine::new(*node, replica, SimRng::named(seed, &format!("disk of {node}"))),
             )
         };
         let machines = nodes.iter().map(machine).collect();
-        let network = Network::new(Chance::named(seed, "network"), Conditions::default());
+        let network = Network::new(SimRng::named(seed, "network"), Conditions::default());
         let chronicle = Chronicle::new(config.hash, config.keep_lines);
         let mut world = World {
             config,
@@ -202,7 +202,7 @@ impl World {
             clients: Vec::new(),
             placement,
             served: BTreeMap::new(),
-            chance,
+            rng,
             mischief: Mischief::default(),
             history: History::default(),
             oracle: Oracle::default(),

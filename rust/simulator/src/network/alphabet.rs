@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Delay;
+use crate::rng::Delay;
 
 /// One end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use quorate_core::ids::NodeId;
 
 use super::*;
-use crate::chance::Delay;
 use crate::event_queue::EventQueue;
+use crate::rng::Delay;
 
 const A: Endpoint = Endpoint::Node(NodeId(1));
 const B: Endpoint = Endpoint::Node(NodeId(2));
@@ -20,7 +20,7 @@ struct Lab {
 impl Lab {
     fn new(seed: u64, ordinary: Conditions) -> Self {
         let mut lab = Lab {
-            network: Network::new(Chance::named(seed, "network"), ordinary),
+            network: Network::new(SimRng::named(seed, "network"), ordinary),
             queue: EventQueue::default(),
             now: Instant(0),
             seen: Vec::new(),

@@ -52,11 +52,11 @@ impl World {
             .iter()
             .map(|member| member.client_address.clone())
             .collect();
-        self.chance.shuffle(&mut endpoints);
-        let core = ClientCore::new(ClientConfig::new(endpoints, self.chance.number()));
+        self.rng.shuffle(&mut endpoints);
+        let core = ClientCore::new(ClientConfig::new(endpoints, self.rng.number()));
         let core = core.expect("a simulation has at least one node");
         self.clients.push(SimulatedClient {
-            core: Hosted::new(core, self.chance.number(), self.config.record),
+            core: Hosted::new(core, self.rng.number(), self.config.record),
             connections: BTreeMap::new(),
             set: 0,
             asked: BTreeMap::new(),

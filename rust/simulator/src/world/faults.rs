@@ -12,10 +12,10 @@ use quorate_roles::Instance;
 use quorate_versions::KeyState;
 
 use super::World;
-use crate::chance::Delay;
 use crate::disk::DiskConditions;
 use crate::network::{Conditions, Endpoint, Host, Mischief};
 use crate::record::Hosted;
+use crate::rng::Delay;
 use crate::schedule::{Fault, Stop};
 
 impl World {
@@ -131,7 +131,7 @@ impl World {
         for spec in self.process_mut(node).specs.clone() {
             let created = Instance::create(&spec, &surroundings).expect("it was created before");
             for (role, instance) in created {
-                let seed = self.chance.number();
+                let seed = self.rng.number();
                 if matches!(role, RoleId::Shard(_))
                     && let Some(host) = self.process_mut(node).roles.get_mut(&role)
                 {
@@ -219,7 +219,7 @@ impl World {
     fn cut_connections(&mut self) {
         for node in self.nodes() {
             for (session, _) in self.network.sessions_of(Endpoint::Node(node)) {
-                if self.chance.happens(0.5) {
+                if self.rng.chance(0.5) {
                     self.with_network(|network, now, flights| network.cut(now, session, flights));
                 }
             }

@@ -109,10 +109,10 @@ impl World {
 
     /// Cuts bytes as a stream may be cut: mostly not at all.
     pub(super) fn pieces(&mut self, bytes: &Bytes) -> Vec<Bytes> {
-        if bytes.len() < 2 || self.chance.happens(0.8) {
+        if bytes.len() < 2 || self.rng.chance(0.8) {
             return vec![bytes.clone()];
         }
-        let cut = 1 + self.chance.below(bytes.len() as u64 - 1) as usize;
+        let cut = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
         vec![bytes.slice(..cut), bytes.slice(cut..)]
     }
 

@@ -13,10 +13,10 @@ use super::Happening;
 use super::clock::Clock;
 use super::listener::Connection;
 use super::peers::Peer;
-use crate::chance::Chance;
 use crate::disk::Disk;
 use crate::network::SessionId;
 use crate::record::Hosted;
+use crate::rng::SimRng;
 
 /// What survives a crash, and what does not.
 pub(super) struct Machine {
@@ -32,11 +32,11 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(node: NodeId, replica: ReplicaId, chance: Chance) -> Self {
+    pub(super) fn new(node: NodeId, replica: ReplicaId, rng: SimRng) -> Self {
         assert_eq!(replica.node(), node);
         Machine {
             replica,
-            disk: Disk::new(chance),
+            disk: Disk::new(rng),
             skew_micros: 0,
             drift_percent: 0,
             process: None,

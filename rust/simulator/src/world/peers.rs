@@ -39,7 +39,7 @@ impl World {
     pub(super) fn start_peers(&mut self, node: NodeId, boot: BootId) {
         let now = self.clocks(node);
         for peer in self.nodes().filter(|peer| *peer != node) {
-            let seed = self.chance.number();
+            let seed = self.rng.number();
             let link = Hosted::new(
                 Link::new(LinkSettings::default(), now.instant),
                 seed,
@@ -55,7 +55,7 @@ impl World {
                 },
             );
             if node < peer {
-                let delay = self.chance.between(Duration::ZERO, Duration::from_millis(5));
+                let delay = self.rng.between(Duration::ZERO, Duration::from_millis(5));
                 self.queue
                     .push(self.now + delay, Happening::Dial { node, boot, peer });
             }
@@ -99,7 +99,7 @@ impl World {
             .failures;
         let most = BACKOFF * (1 << (*failures).min(4));
         *failures += 1;
-        let delay = self.chance.between(most / 2, most);
+        let delay = self.rng.between(most / 2, most);
         self.queue
             .push(self.now + delay, Happening::Dial { node, boot, peer });
     }
@@ -253,7 +253,7 @@ impl World {
                 boot,
                 generation: self.placement.topology().generation,
                 gateway: 0,
-                session: self.chance.number() | 1,
+                session: self.rng.number() | 1,
             }),
         };
         let bytes = Bytes::from(answer.encode());
@@ -364,7 +364,7 @@ impl World {
                         self.mail(node, envelope.to, event.clone(), delay);
                     }
                 }
-                let delay = self.chance.between(Duration::ZERO, LONGEST_TAKING);
+                let delay = self.rng.between(Duration::ZERO, LONGEST_TAKING);
                 self.queue.push(
                     self.now + delay,
                     Happening::Taken {
@@ -399,14 +399,14 @@ impl World {
     fn fates(&mut self) -> Vec<Duration> {
         let mischief = self.mischief;
         let mut fates = vec![self.mail_time()];
-        if self.chance.happens(mischief.loss) {
+        if self.rng.chance(mischief.loss) {
             fates.clear();
-        } else if self.chance.happens(mischief.repetition) {
-            fates.push(self.chance.between(Duration::ZERO, mischief.held_for));
+        } else if self.rng.chance(mischief.repetition) {
+            fates.push(self.rng.between(Duration::ZERO, mischief.held_for));
         }
-        if self.chance.happens(mischief.reordering) {
+        if self.rng.chance(mischief.reordering) {
             for fate in &mut fates {
-                *fate += self.chance.between(Duration::ZERO, mischief.held_for);
+                *fate += self.rng.between(Duration::ZERO, mischief.held_for);
             }
         }
         fates

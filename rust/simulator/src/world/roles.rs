@@ -30,8 +30,8 @@ impl World {
         if self.is_up(node) {
             return;
         }
-        let boot = BootId(self.chance.number());
-        let reading = Instant(self.chance.below(1_000_000));
+        let boot = BootId(self.rng.number());
+        let reading = Instant(self.rng.below(1_000_000));
         self.chronicle.note(self.now, node, "starts", &boot);
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let clock = Clock::new(self.now, reading, machine.drift_percent);
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn create(&mut self, node: NodeId, role: RoleId, instance: Instance) {
-        let seed = self.chance.number();
+        let seed = self.rng.number();
         let record = self.config.record;
         let process = self.process_mut(node);
         process.last_instance += 1;
@@ -123,7 +123,7 @@ impl World {
 
     /// How long a message takes within a process.
     pub(super) fn mail_time(&mut self) -> Duration {
-        self.chance.between(Duration::from_micros(1), LONGEST_MAIL)
+        self.rng.between(Duration::from_micros(1), LONGEST_MAIL)
     }
 
     /// Gives a role an event and performs its effects. A role that does not exist takes nothing.
@@ -371,7 +371,7 @@ impl World {
 
     /// Answers from what is durable at some moment between now and the answer.
     fn read(&mut self, node: NodeId, role: RoleId, token: u64, query: Query) {
-        let early = self.chance.happens(0.5);
+        let early = self.rng.chance(0.5);
         let process = self.process_mut(node);
         let (boot, instance) = (process.boot, process.roles[&role].instance);
         let machine = self.machines.get_mut(&node).expect("the node exists");

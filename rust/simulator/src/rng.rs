@@ -6,17 +6,17 @@ use quorate_core::contract::Rng;
 use rand_core::{Rng as _, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// A seeded source of decisions. Each part of the world has one of its own ([`Chance::named`]), so that a change to
+/// A seeded source of decisions. Each part of the world has one of its own ([`SimRng::named`]), so that a change to
 /// what one part draws leaves the decisions of the others as they were.
 #[derive(Clone, Debug)]
-pub struct Chance {
+pub struct SimRng {
     rng: Rng,
 }
 
-impl Chance {
+impl SimRng {
     /// The source called `name` of the run with this seed.
     pub fn named(seed: u64, name: &str) -> Self {
-        Chance {
+        SimRng {
             rng: Rng::seed_from_u64(xxh3_64_with_seed(name.as_bytes(), seed)),
         }
     }
@@ -33,7 +33,7 @@ impl Chance {
     }
 
     /// True with this probability.
-    pub fn happens(&mut self, probability: f64) -> bool {
+    pub fn chance(&mut self, probability: f64) -> bool {
         self.fraction() < probability
     }
 
@@ -89,11 +89,11 @@ impl Delay {
     }
 
     /// One sample.
-    pub fn sample(&self, chance: &mut Chance) -> Duration {
-        if self.spikes > 0.0 && chance.happens(self.spikes) {
-            chance.between(self.most, self.spike.max(self.most))
+    pub fn sample(&self, rng: &mut SimRng) -> Duration {
+        if self.spikes > 0.0 && rng.chance(self.spikes) {
+            rng.between(self.most, self.spike.max(self.most))
         } else {
-            chance.between(self.least, self.most)
+            rng.between(self.least, self.most)
         }
     }
 }
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn the_same_name_and_seed_decide_alike_and_others_differ() {
         let draw = |seed, name| {
-            let mut chance = Chance::named(seed, name);
-            (0..8).map(|_| chance.number()).collect::<Vec<_>>()
+            let mut rng = SimRng::named(seed, name);
+            (0..8).map(|_| rng.number()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1, "network"), draw(1, "network"));
         assert_ne!(draw(1, "network"), draw(2, "network"));
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn bounds_are_kept() {
-        let mut chance = Chance::named(7, "bounds");
+        let mut rng = SimRng::named(7, "bounds");
         let delay = Delay {
             least: Duration::from_micros(10),
             most: Duration::from_micros(20),
@@ -123,13 +123,13 @@ mod tests {
             spike: Duration::from_micros(90),
         };
         for _ in 0..1000 {
-            assert!(chance.below(3) < 3);
-            let sample = delay.sample(&mut chance);
+            assert!(rng.below(3) < 3);
+            let sample = delay.sample(&mut rng);
             assert!(sample >= delay.least && sample <= delay.spike, "{sample:?}");
         }
-        assert_eq!(chance.below(0), 0);
+        assert_eq!(rng.below(0), 0);
         let mut items = [1, 2, 3, 4, 5];
-        chance.shuffle(&mut items);
+        rng.shuffle(&mut items);
         items.sort_unstable();
         assert_eq!(items, [1, 2, 3, 4, 5]);
     }
