@@ -17,7 +17,7 @@
 //! * [`invariants`]: what has to hold all the same, one file per property. They judge by the [`history`] that the clients
 //!   saw, by the [`oracle`], which knows what every write of a quorum keyspace had seen, by the [`ledger`], which knows what
 //!   every shard of a consensus keyspace has committed, and by what is on the disks.
-//! * [`chronicle`]: the hash of a run, and its events as text. [`record`]: inputs of roles, to be replayed.
+//! * [`event_log`]: the hash of a run, and its events as text. [`record`]: inputs of roles, to be replayed.
 //! * [`seeds`]: many runs on all processors, and the explanation of the first that fails.
 //!
 //! # Running it
@@ -33,9 +33,9 @@
 //! Bugs of the shells (sockets, threads, LMDB) and of the operating system: they have tests of their own. Time
 //! inside a role, which takes none here. And whatever no invariant asks for.
 
-pub mod chronicle;
 pub mod control_ledger;
 pub mod disk;
+pub mod event_log;
 pub mod event_queue;
 pub mod history;
 pub mod invariants;

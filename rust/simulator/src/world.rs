@@ -43,8 +43,8 @@ use quorate_protocol::topology::{Member, Topology};
 use quorate_ring::RingSettings;
 use quorate_roles::Instance;
 
-use crate::chronicle::Chronicle;
 use crate::control_ledger::ControlLedger;
+use crate::event_log::EventLog;
 use crate::event_queue::EventQueue;
 use crate::history::History;
 use crate::ledger::Ledgers;
@@ -156,7 +156,7 @@ pub struct World {
     probing: Option<usize>,
     /// The first operation of the closing phase.
     closing: Option<usize>,
-    chronicle: Chronicle,
+    event_log: EventLog,
     invariants: Vec<Box<dyn Invariant<World> + Send>>,
     violation: Option<Violation>,
     recordings: Recordings,
@@ -191,7 +191,7 @@ impl World {
         };
         let machines = nodes.iter().map(machine).collect();
         let network = Network::new(SimRng::named(seed, "network"), Conditions::default());
-        let chronicle = Chronicle::new(config.hash, config.keep_lines);
+        let event_log = EventLog::new(config.hash, config.keep_lines);
         let mut world = World {
             config,
             cluster,
@@ -216,14 +216,14 @@ impl World {
             gone: BTreeSet::new(),
             probing: None,
             closing: None,
-            chronicle,
+            event_log,
             invariants,
             violation: None,
             recordings: Recordings::default(),
             steps: 0,
             steps_now: 0,
         };
-        world.chronicle.note(
+        world.event_log.record(
             world.now,
             "world",
             "begins",

@@ -195,8 +195,8 @@ impl World {
             invoked: self.now,
             completed: None,
         };
-        self.chronicle
-            .note(self.now, format_args!("client {client}"), "invokes", &operation);
+        self.event_log
+            .record(self.now, format_args!("client {client}"), "invokes", &operation);
         let number = self.history.invoke(operation);
         self.submit(client, request, options, Asked::Work(number));
     }
@@ -226,7 +226,7 @@ impl World {
         );
         let asked = simulated.asked[&op];
         let who = format_args!("client {client}");
-        self.chronicle.note(self.now, who, "is told", &outcome.result);
+        self.event_log.record(self.now, who, "is told", &outcome.result);
         match asked {
             Asked::Creation(number) => {
                 self.creations[number].1 = Some(outcome.result);
@@ -279,7 +279,7 @@ impl World {
                 let Some(&(session, _)) = self.clients[client as usize].connections.get(&connection) else {
                     return;
                 };
-                self.chronicle.note(
+                self.event_log.record(
                     self.now,
                     format_args!("client {client}"),
                     "sends",

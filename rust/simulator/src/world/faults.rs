@@ -21,7 +21,7 @@ use crate::schedule::{Fault, Stop};
 impl World {
     /// Something goes wrong, or right again, now.
     pub fn apply(&mut self, fault: Fault) {
-        self.chronicle.note(self.now, "world", "fault", &fault);
+        self.event_log.record(self.now, "world", "fault", &fault);
         match fault {
             Fault::Crash { node, stop } => self.crash(node, stop),
             Fault::Blackout => {

@@ -136,7 +136,7 @@ impl World {
 
     fn request(&mut self, node: NodeId, connection: u64, frame: RequestFrame, size: usize) {
         let now = self.clocks(node);
-        self.chronicle.note(
+        self.event_log.record(
             self.now,
             format_args!("{node} listener"),
             "takes",

@@ -32,7 +32,7 @@ impl World {
 
     /// A hash over every event and effect so far, if they are hashed.
     pub fn hash(&self) -> Option<u64> {
-        self.chronicle.hash()
+        self.event_log.hash()
     }
 
     /// How many things have happened.
@@ -42,7 +42,7 @@ impl World {
 
     /// The last events as text.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.chronicle.lines()
+        self.event_log.lines()
     }
 
     /// The invariant that is broken, if one is.

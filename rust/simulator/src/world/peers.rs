@@ -321,7 +321,7 @@ impl World {
     pub(super) fn link_event(&mut self, node: NodeId, peer: NodeId, event: LinkEvent) {
         let now = self.clocks(node);
         let who = format_args!("{node} link to {peer}");
-        self.chronicle.note(self.now, who, "takes", &event);
+        self.event_log.record(self.now, who, "takes", &event);
         let port = self
             .process_mut(node)
             .peers
@@ -329,7 +329,7 @@ impl World {
             .expect("every node is a peer");
         let effects = port.link.handle(now, event);
         for effect in effects {
-            self.chronicle.note(self.now, who, "wants", &effect);
+            self.event_log.record(self.now, who, "wants", &effect);
             self.perform_link(node, peer, effect);
         }
     }

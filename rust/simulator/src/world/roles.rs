@@ -32,7 +32,7 @@ impl World {
         }
         let boot = BootId(self.rng.number());
         let reading = Instant(self.rng.below(1_000_000));
-        self.chronicle.note(self.now, node, "starts", &boot);
+        self.event_log.record(self.now, node, "starts", &boot);
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let clock = Clock::new(self.now, reading, machine.drift_percent);
         machine.process = Some(Process::new(boot, clock));
@@ -135,9 +135,9 @@ impl World {
         };
         let effects = host.hosted.handle(now, event.clone());
         let who = format_args!("{node} {role:?}");
-        self.chronicle.note(self.now, who, "takes", &event);
+        self.event_log.record(self.now, who, "takes", &event);
         for effect in &effects {
-            self.chronicle.note(self.now, who, "wants", effect);
+            self.event_log.record(self.now, who, "wants", effect);
         }
         let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
         self.judge("dots unique", verdict);
@@ -261,7 +261,7 @@ impl World {
                 };
                 self.mail(node, to, event, delay);
             }
-            // For people and their tools; all of it is in the chronicle.
+            // For people and their tools; all of it is in the event_log.
             Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) | Effect::Group(_) => {}
         }
     }

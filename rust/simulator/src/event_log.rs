@@ -12,7 +12,7 @@ const LONGEST_LINE: usize = 600;
 
 /// The record of a run. Two runs with the same hash took the same events to the same effects, in the same order.
 #[derive(Clone)]
-pub struct Chronicle {
+pub struct EventLog {
     /// `None` saves the time that encoding all entries takes.
     digest: Option<Xxh3>,
     entries: u64,
@@ -22,10 +22,10 @@ pub struct Chronicle {
     keep: usize,
 }
 
-impl Chronicle {
+impl EventLog {
     /// An empty record that hashes all entries if `hashed`, and keeps the last `keep` of them as text.
     pub fn new(hashed: bool, keep: usize) -> Self {
-        Chronicle {
+        EventLog {
             digest: hashed.then(Xxh3::new),
             entries: 0,
             buffer: Vec::new(),
@@ -35,7 +35,7 @@ impl Chronicle {
     }
 
     /// Adds an entry: at `at`, `who` did `kind`, with these details.
-    pub fn note(&mut self, at: Instant, who: impl Display, kind: &str, what: &(impl Serialize + Debug)) {
+    pub fn record(&mut self, at: Instant, who: impl Display, kind: &str, what: &(impl Serialize + Debug)) {
         self.entries += 1;
         if let Some(digest) = &mut self.digest {
             let mut buffer = std::mem::take(&mut self.buffer);
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn the_hash_depends_on_every_part_of_every_entry() {
         let hash = |at, who: &str, kind, what: u32| {
-            let mut chronicle = Chronicle::new(true, 0);
-            chronicle.note(Instant(1), "n1", "start", &0);
-            chronicle.note(Instant(at), who, kind, &what);
-            chronicle.hash().expect("it is hashed")
+            let mut event_log = EventLog::new(true, 0);
+            event_log.record(Instant(1), "n1", "start", &0);
+            event_log.record(Instant(at), who, kind, &what);
+            event_log.hash().expect("it is hashed")
         };
         let original = hash(2, "n1", "event", 3);
         assert_eq!(original, hash(2, "n1", "event", 3));
@@ -116,17 +116,17 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept_and_none_unless_asked() {
-        let mut silent = Chronicle::new(true, 0);
-        let mut chronicle = Chronicle::new(true, 2);
+        let mut silent = EventLog::new(true, 0);
+        let mut event_log = EventLog::new(true, 2);
         for n in 0..5 {
-            silent.note(Instant(n), "n1", "event", &n);
-            chronicle.note(Instant(n), "n1", "event", &n);
+            silent.record(Instant(n), "n1", "event", &n);
+            event_log.record(Instant(n), "n1", "event", &n);
         }
         assert_eq!(silent.lines().count(), 0);
         assert!(silent.hash().is_some());
-        assert_eq!(silent.hash(), chronicle.hash());
-        let lines: Vec<&str> = chronicle.lines().map(str::trim).collect();
+        assert_eq!(silent.hash(), event_log.hash());
+        let lines: Vec<&str> = event_log.lines().map(str::trim).collect();
         assert_eq!(lines, ["0.000003 n1 event 3", "0.000004 n1 event 4"]);
-        assert_eq!(chronicle.entries(), 5);
+        assert_eq!(event_log.entries(), 5);
     }
 }
