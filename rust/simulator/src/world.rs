@@ -20,11 +20,11 @@
 mod clients;
 mod clock;
 mod faults;
-mod happening;
 mod inspect;
 pub(crate) mod listener;
 mod machine;
 mod peers;
+mod queued_event;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +58,8 @@ use crate::schedule::Fault;
 
 pub use clients::ClientRole;
 use clients::SimulatedClient;
-use happening::Happening;
 use machine::Machine;
+use queued_event::QueuedEvent;
 
 /// The wall clock at the beginning of every run: 2026-01-01, in microseconds.
 const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
@@ -131,7 +131,7 @@ pub struct World {
     config: WorldConfig,
     cluster: ClusterId,
     now: Instant,
-    queue: EventQueue<Happening>,
+    queue: EventQueue<QueuedEvent>,
     network: Network,
     machines: BTreeMap<NodeId, Machine>,
     clients: Vec<SimulatedClient>,
@@ -245,28 +245,28 @@ impl World {
         if self.violation.is_some() {
             return false;
         }
-        let Some((at, happening)) = self.queue.pop() else {
+        let Some((at, event)) = self.queue.pop() else {
             return false;
         };
         assert!(at >= self.now, "time runs backwards: {at:?} after {:?}", self.now);
         self.steps_now = if at > self.now { 0 } else { self.steps_now + 1 };
         if self.steps_now > MOST_STEPS_NOW {
             let what =
-                format!("{MOST_STEPS_NOW} things happened and time stood still; the next is {happening:?}");
+                format!("{MOST_STEPS_NOW} things happened and time stood still; the next is {event:?}");
             self.judge("time passes", Err(what));
             return false;
         }
         self.now = at;
         self.steps += 1;
-        if let Some(machine) = happening
+        if let Some(machine) = event
             .node(&self.network)
             .and_then(|node| self.machines.get_mut(&node))
             && let Some(backlog) = &mut machine.paused
         {
-            backlog.push(happening);
+            backlog.push(event);
             return true;
         }
-        self.perform_happening(happening);
+        self.perform_event(event);
         true
     }
 
@@ -294,7 +294,7 @@ impl World {
 
     /// Has a fault happen after `delay`.
     pub fn plan(&mut self, delay: Duration, fault: Fault) {
-        self.queue.push(self.now + delay, Happening::Fault(fault));
+        self.queue.push(self.now + delay, QueuedEvent::Fault(fault));
     }
 
     /// Asks the invariants about the end of the run. Call it when everything has come to rest.
@@ -324,7 +324,7 @@ impl World {
         let mut flights = Flights::new();
         let result = call(&mut self.network, self.now, &mut flights);
         for (at, flight) in flights {
-            self.queue.push(at, Happening::Flight(flight));
+            self.queue.push(at, QueuedEvent::Flight(flight));
         }
         result
     }

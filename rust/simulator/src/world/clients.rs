@@ -13,7 +13,7 @@ use quorate_protocol::api::Request;
 use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_versions::WriteId;
 
-use super::{EPOCH_MICROS, Happening, World};
+use super::{EPOCH_MICROS, QueuedEvent, World};
 use crate::history::{Action, Operation};
 use crate::names::Asked;
 use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
@@ -122,7 +122,7 @@ impl World {
         let idle = self.clients[client as usize].workload.is_none();
         self.clients[client as usize].workload = workload;
         if idle {
-            self.queue.push(self.now, Happening::Act { client });
+            self.queue.push(self.now, QueuedEvent::Act { client });
         }
     }
 
@@ -241,7 +241,7 @@ impl World {
                 let operation = &self.history.operations()[number];
                 if let Some(workload) = &mut self.clients[client as usize].workload {
                     let pause = workload.completed(operation);
-                    self.queue.push(self.now + pause, Happening::Act { client });
+                    self.queue.push(self.now + pause, QueuedEvent::Act { client });
                 }
             }
         }
@@ -307,7 +307,7 @@ impl World {
         simulated.set += 1;
         let set = simulated.set;
         self.queue
-            .push(at.max(self.now), Happening::ClientTimer { client, set });
+            .push(at.max(self.now), QueuedEvent::ClientTimer { client, set });
     }
 
     pub(super) fn client_timer(&mut self, client: u32, set: u64) {

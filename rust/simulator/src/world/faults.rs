@@ -157,8 +157,8 @@ impl World {
             .expect("the node exists")
             .paused
             .take();
-        for happening in missed.into_iter().flatten() {
-            self.queue.push(self.now, happening);
+        for event in missed.into_iter().flatten() {
+            self.queue.push(self.now, event);
         }
     }
 

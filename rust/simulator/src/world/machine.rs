@@ -9,7 +9,7 @@ use quorate_protocol::link::{Link, SessionId as LinkSessionId};
 use quorate_protocol::role::{RoleId, Spec};
 use quorate_roles::Instance;
 
-use super::Happening;
+use super::QueuedEvent;
 use super::clock::Clock;
 use super::listener::Connection;
 use super::peers::Peer;
@@ -28,7 +28,7 @@ pub(super) struct Machine {
     pub(super) drift_percent: i8,
     pub(super) process: Option<Process>,
     /// While the process stands still: what it has missed.
-    pub(super) paused: Option<Vec<Happening>>,
+    pub(super) paused: Option<Vec<QueuedEvent>>,
 }
 
 impl Machine {

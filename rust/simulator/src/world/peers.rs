@@ -13,7 +13,7 @@ use quorate_protocol::wire::{
 };
 
 use super::machine::Port;
-use super::{Happening, World};
+use super::{QueuedEvent, World};
 use crate::network::{Arrival, Endpoint, SessionId, Side};
 use crate::record::Hosted;
 
@@ -57,7 +57,7 @@ impl World {
             if node < peer {
                 let delay = self.rng.between(Duration::ZERO, Duration::from_millis(5));
                 self.queue
-                    .push(self.now + delay, Happening::Dial { node, boot, peer });
+                    .push(self.now + delay, QueuedEvent::Dial { node, boot, peer });
             }
         }
     }
@@ -73,7 +73,7 @@ impl World {
             .insert(session, Port::Dialling { peer });
         self.queue.push(
             self.now + HANDSHAKE,
-            Happening::HandshakeDeadline { node, boot, session },
+            QueuedEvent::HandshakeDeadline { node, boot, session },
         );
     }
 
@@ -101,7 +101,7 @@ impl World {
         *failures += 1;
         let delay = self.rng.between(most / 2, most);
         self.queue
-            .push(self.now + delay, Happening::Dial { node, boot, peer });
+            .push(self.now + delay, QueuedEvent::Dial { node, boot, peer });
     }
 
     pub(super) fn handshake_deadline(&mut self, node: NodeId, boot: BootId, session: SessionId) {
@@ -167,7 +167,7 @@ impl World {
                 self.with_network(|network, now, flights| network.accept(now, session, flights));
                 self.queue.push(
                     self.now + HANDSHAKE,
-                    Happening::HandshakeDeadline { node, boot, session },
+                    QueuedEvent::HandshakeDeadline { node, boot, session },
                 );
             }
             Arrival::Opened => self.say_hello(node, session),
@@ -367,7 +367,7 @@ impl World {
                 let delay = self.rng.between(Duration::ZERO, LONGEST_TAKING);
                 self.queue.push(
                     self.now + delay,
-                    Happening::Taken {
+                    QueuedEvent::Taken {
                         node,
                         boot,
                         peer,
@@ -425,7 +425,7 @@ impl World {
         if let Some(at) = self.when(node, due) {
             self.queue.push(
                 at,
-                Happening::LinkTimer {
+                QueuedEvent::LinkTimer {
                     node,
                     boot,
                     peer,

@@ -15,7 +15,7 @@ use quorate_storage::{Completion, Flushed, Outcome, Request};
 
 use super::clock::Clock;
 use super::machine::{Process, RoleHost};
-use super::{Happening, Served, World};
+use super::{QueuedEvent, Served, World};
 use crate::disk::{Begun, FilesStep};
 use crate::network::{Endpoint, Host};
 use crate::observation::Observation;
@@ -112,7 +112,7 @@ impl World {
         let boot = self.process_mut(node).boot;
         self.queue.push(
             self.now + delay,
-            Happening::Mail {
+            QueuedEvent::Mail {
                 node,
                 boot,
                 role,
@@ -242,7 +242,7 @@ impl World {
                 let machine = self.machines.get_mut(&node).expect("the node exists");
                 if let Some(time) = machine.disk.ask_files(instance, token, task) {
                     self.queue
-                        .push(self.now + time, Happening::Files { node, boot, owner });
+                        .push(self.now + time, QueuedEvent::Files { node, boot, owner });
                 }
             }
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
@@ -336,7 +336,7 @@ impl World {
         if let Some(at) = self.when(node, due) {
             self.queue.push(
                 at,
-                Happening::RoleTimer {
+                QueuedEvent::RoleTimer {
                     node,
                     boot,
                     instance,
@@ -382,7 +382,7 @@ impl World {
         } else {
             self.queue.push(
                 self.now + delay,
-                Happening::Read {
+                QueuedEvent::Read {
                     node,
                     boot,
                     instance,
@@ -420,7 +420,7 @@ impl World {
         }
         if let Some(time) = next {
             self.queue
-                .push(self.now + time, Happening::Files { node, boot, owner });
+                .push(self.now + time, QueuedEvent::Files { node, boot, owner });
         }
     }
 
@@ -440,7 +440,9 @@ impl World {
             match machine.disk.begin() {
                 Begun::Nothing => return,
                 Begun::Syncing(time) => {
-                    return self.queue.push(self.now + time, Happening::Synced { node, boot });
+                    return self
+                        .queue
+                        .push(self.now + time, QueuedEvent::Synced { node, boot });
                 }
                 Begun::Refused(completions) => self.complete_commits(node, completions),
             }

@@ -11,7 +11,7 @@ use crate::schedule::Fault;
 
 /// Something on the event queue.
 #[derive(Clone, Debug)]
-pub(super) enum Happening {
+pub(super) enum QueuedEvent {
     /// Something arrives, or leaves.
     Flight(Flight),
     /// An event for a role of a node.
@@ -77,34 +77,34 @@ pub(super) enum Happening {
     Fault(Fault),
 }
 
-impl Happening {
+impl QueuedEvent {
     /// The node that cannot take it while it stands still.
     pub(super) fn node(&self, network: &Network) -> Option<NodeId> {
         match self {
-            Happening::Mail { node, .. }
-            | Happening::RoleTimer { node, .. }
-            | Happening::LinkTimer { node, .. }
-            | Happening::Taken { node, .. }
-            | Happening::Dial { node, .. }
-            | Happening::HandshakeDeadline { node, .. }
-            | Happening::Read { node, .. }
-            | Happening::Files { node, .. }
-            | Happening::Synced { node, .. } => Some(*node),
-            Happening::Flight(flight) => match network.receiver(flight) {
+            QueuedEvent::Mail { node, .. }
+            | QueuedEvent::RoleTimer { node, .. }
+            | QueuedEvent::LinkTimer { node, .. }
+            | QueuedEvent::Taken { node, .. }
+            | QueuedEvent::Dial { node, .. }
+            | QueuedEvent::HandshakeDeadline { node, .. }
+            | QueuedEvent::Read { node, .. }
+            | QueuedEvent::Files { node, .. }
+            | QueuedEvent::Synced { node, .. } => Some(*node),
+            QueuedEvent::Flight(flight) => match network.receiver(flight) {
                 Some(Endpoint::Node(node)) => Some(node),
                 _ => None,
             },
-            Happening::ClientTimer { .. } | Happening::Act { .. } | Happening::Fault(_) => None,
+            QueuedEvent::ClientTimer { .. } | QueuedEvent::Act { .. } | QueuedEvent::Fault(_) => None,
         }
     }
 }
 
 impl World {
     /// Performs what was next on the event queue.
-    pub(super) fn perform_happening(&mut self, happening: Happening) {
-        match happening {
-            Happening::Flight(flight) => self.land(flight),
-            Happening::Mail {
+    pub(super) fn perform_event(&mut self, event: QueuedEvent) {
+        match event {
+            QueuedEvent::Flight(flight) => self.land(flight),
+            QueuedEvent::Mail {
                 node,
                 boot,
                 role,
@@ -114,7 +114,7 @@ impl World {
                     self.deliver(node, role, *event);
                 }
             }
-            Happening::RoleTimer {
+            QueuedEvent::RoleTimer {
                 node,
                 boot,
                 instance,
@@ -123,13 +123,13 @@ impl World {
             } => {
                 self.role_timer(node, boot, instance, timer, set);
             }
-            Happening::LinkTimer {
+            QueuedEvent::LinkTimer {
                 node,
                 boot,
                 peer,
                 set,
             } => self.link_timer(node, boot, peer, set),
-            Happening::Taken {
+            QueuedEvent::Taken {
                 node,
                 boot,
                 peer,
@@ -139,22 +139,22 @@ impl World {
             } => {
                 self.taken(node, boot, peer, session, bytes, count);
             }
-            Happening::Dial { node, boot, peer } => self.dial(node, boot, peer),
-            Happening::HandshakeDeadline { node, boot, session } => {
+            QueuedEvent::Dial { node, boot, peer } => self.dial(node, boot, peer),
+            QueuedEvent::HandshakeDeadline { node, boot, session } => {
                 self.handshake_deadline(node, boot, session)
             }
-            Happening::Read {
+            QueuedEvent::Read {
                 node,
                 boot,
                 instance,
                 token,
                 query,
             } => self.read_done(node, boot, instance, token, &query),
-            Happening::Files { node, boot, owner } => self.files_step(node, boot, owner),
-            Happening::Synced { node, boot } => self.synced(node, boot),
-            Happening::ClientTimer { client, set } => self.client_timer(client, set),
-            Happening::Act { client } => self.act(client),
-            Happening::Fault(fault) => self.apply(fault),
+            QueuedEvent::Files { node, boot, owner } => self.files_step(node, boot, owner),
+            QueuedEvent::Synced { node, boot } => self.synced(node, boot),
+            QueuedEvent::ClientTimer { client, set } => self.client_timer(client, set),
+            QueuedEvent::Act { client } => self.act(client),
+            QueuedEvent::Fault(fault) => self.apply(fault),
         }
     }
 }
