@@ -14,13 +14,13 @@ use quorate_simulator::seeds::{self, deliberate};
 use quorate_simulator::simulation::Config;
 
 const USAGE: &str =
-    "usage: simulate [--seeds FROM..TO] [--nodes N] [--clients N] [--trouble SECONDS] [--threads N]
+    "usage: simulate [--seeds FROM..TO] [--nodes N] [--clients N] [--nemesis SECONDS] [--threads N]
                 [--bug NAME]... [--lines N] [--quiet] [--keep-going [--minutes M]]
 
   --seeds    which seeds to run (0..100)
   --nodes    nodes of each simulated cluster (5)
   --clients  clients of each simulated cluster (4)
-  --trouble  how long things go wrong, in seconds of simulated time (8)
+  --nemesis  how long things go wrong, in seconds of simulated time (8)
   --threads  how many seeds to run at a time (as many as there are processors)
   --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, id-kept-after-crash,
              ack-before-durable, write-quorum-by-liveness, vote-not-durable, old-term-commit, no-pre-vote,
@@ -30,7 +30,7 @@ const USAGE: &str =
   --lines    how many of the last events to show when an invariant breaks (60)
   --quiet    no progress
   --keep-going  run all seeds, whatever they come to, and name those that break an invariant instead of explaining the first:
-             a line `regression: NODES CLIENTS TROUBLE SEED INVARIANT`, and the command that replays it
+             a line `regression: NODES CLIENTS NEMESIS SEED INVARIANT`, and the command that replays it
   --minutes  begin no seed after that long";
 
 struct Options {
@@ -83,7 +83,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             }
             "--nodes" => options.config.nodes = number()?.clamp(1, 64) as u16,
             "--clients" => options.config.clients = number()?.clamp(1, 1_000) as u32,
-            "--trouble" => options.config.trouble = Duration::from_secs(number()?),
+            "--nemesis" => options.config.nemesis = Duration::from_secs(number()?),
             "--minutes" => options.patience = Some(Duration::from_secs(60 * number()?)),
             "--threads" => options.threads = number()? as usize,
             "--lines" => options.config.keep_lines = number()? as usize,

@@ -10,7 +10,7 @@
 //! * a slow receiver or path fills the window, and the sender is not told that its bytes are out.
 //!
 //! Paths have a direction, so a partition can be one-way. Loss, repetition and reordering of whole *messages*, which
-//! no TCP shows, are a harsher rule that the world applies above the links (see [`Mischief`]).
+//! no TCP shows, are a harsher rule that the world applies above the links (see [`MessageFaults`]).
 //!
 //! The network is driven as roles are: calls return what is to be put on the event queue ([`Flight`]), and when its time
 //! comes [`Network::land`] says what a program sees of it.
@@ -25,7 +25,7 @@ use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::SimRng;
-pub use alphabet::{Arrival, Conditions, Endpoint, Host, Mischief, SessionId, Side};
+pub use alphabet::{Arrival, Conditions, Endpoint, Host, MessageFaults, SessionId, Side};
 
 /// Bytes of one direction of a session that may be under way before the sender has to wait, as socket buffers do.
 pub const WINDOW_BYTES: usize = 512 << 10;

@@ -98,7 +98,7 @@ pub enum Fault {
         percent: i8,
     },
     /// Single messages between nodes get lost, come twice, or late.
-    Mischief {
+    MessageFaults {
         /// How often, in percent.
         percent: u8,
         /// The latest, in microseconds.
@@ -218,7 +218,7 @@ impl Planner {
             _ => {
                 let percent = *self.rng.pick(&[1, 5, 20]);
                 let late_micros = *self.rng.pick(&[1_000, 50_000, 1_000_000]);
-                self.mischief(at, end, (percent, late_micros));
+                self.message_faults(at, end, (percent, late_micros));
             }
         }
     }
@@ -238,7 +238,7 @@ impl Planner {
             if self.rng.chance(0.7) {
                 // So late that a refusal and what it refuses meet again on the other side of either end.
                 let late_micros = *self.rng.pick(&[50_000, 1_000_000]);
-                self.mischief(at, end, (20, late_micros));
+                self.message_faults(at, end, (20, late_micros));
             }
             at = end
                 + self
@@ -248,11 +248,12 @@ impl Planner {
     }
 
     /// Single messages get lost, come twice, or late.
-    fn mischief(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
-        self.faults.push((at, Fault::Mischief { percent, late_micros }));
+    fn message_faults(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
+        self.faults
+            .push((at, Fault::MessageFaults { percent, late_micros }));
         self.faults.push((
             end,
-            Fault::Mischief {
+            Fault::MessageFaults {
                 percent: 0,
                 late_micros: 0,
             },

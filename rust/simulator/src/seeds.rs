@@ -89,15 +89,15 @@ pub fn command(config: &Config) -> String {
         seed,
         nodes,
         clients,
-        trouble,
+        nemesis,
         bugs,
         ..
     } = config;
     let mut command = format!(
         "cargo run -p quorate-simulator --example simulate -- --seeds {seed}..{} --nodes {nodes} --clients {clients} \
-         --trouble {}",
+         --nemesis {}",
         seed + 1,
-        trouble.as_secs()
+        nemesis.as_secs()
     );
     for bug in bugs.iter() {
         command.push_str(" --bug ");
@@ -204,12 +204,12 @@ pub fn regression(config: &Config, violation: &Violation) -> String {
         seed,
         nodes,
         clients,
-        trouble,
+        nemesis,
         ..
     } = config;
     format!(
         "{nodes} {clients} {} {seed} {}",
-        trouble.as_secs(),
+        nemesis.as_secs(),
         violation.invariant
     )
 }

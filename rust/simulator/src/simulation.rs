@@ -44,7 +44,7 @@ pub struct Config {
     /// How many clients.
     pub clients: u32,
     /// How long things go wrong.
-    pub trouble: Duration,
+    pub nemesis: Duration,
     /// Mistakes that the roles are to make; see whether they are noticed.
     pub bugs: Bugs,
     /// Whether the inputs of all roles are recorded, to be replayed.
@@ -61,7 +61,7 @@ impl Default for Config {
             seed: 0,
             nodes: 5,
             clients: 4,
-            trouble: Duration::from_secs(8),
+            nemesis: Duration::from_secs(8),
             bugs: Bugs::none(),
             record: false,
             hash: false,
@@ -120,7 +120,7 @@ impl Simulation {
             invariants::all(),
         );
         let nodes: Vec<NodeId> = world.nodes().collect();
-        let schedule = Schedule::seeded(config.seed, &nodes, config.trouble);
+        let schedule = Schedule::seeded(config.seed, &nodes, config.nemesis);
         // Few keys, so that writes meet.
         let count = *rng.pick(&[1, 3, 8, 20]);
         let keys = (0..count)
@@ -155,7 +155,7 @@ impl Simulation {
 
     /// All four acts. Stops early when an invariant breaks.
     pub fn play(&mut self) {
-        for act in [Self::set_up, Self::trouble, Self::quiet, Self::close] {
+        for act in [Self::set_up, Self::nemesis, Self::quiet, Self::close] {
             if self.world.violation().is_none() {
                 act(self);
             }
@@ -226,12 +226,12 @@ impl Simulation {
     /// The keyspaces that clients work on.
     fn served(&self) -> Vec<Keyspace> {
         let keyspaces = self.world.keyspaces();
-        let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("trouble"));
+        let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("surplus"));
         own.cloned().collect()
     }
 
     /// Clients work, things break.
-    fn trouble(&mut self) {
+    fn nemesis(&mut self) {
         let nodes: Vec<NodeId> = self.world.nodes().collect();
         for client in 0..self.config.clients {
             let workload = Workload::new(
@@ -250,12 +250,12 @@ impl Simulation {
         for number in 0..CREATIONS {
             let client = number % self.config.clients;
             let settings = match number % 3 {
-                2 => KeyspaceSettings::consensus(&format!("trouble-{number}"), 1),
-                _ => KeyspaceSettings::quorum(&format!("trouble-{number}"), 1),
+                2 => KeyspaceSettings::consensus(&format!("surplus-{number}"), 1),
+                _ => KeyspaceSettings::quorum(&format!("surplus-{number}"), 1),
             };
             self.world
                 .create_keyspace(client, settings.clone(), Duration::from_secs(1));
-            self.wait(self.config.trouble / (2 * CREATIONS));
+            self.wait(self.config.nemesis / (2 * CREATIONS));
             // And somebody else wants some of them to go, and to come again under the same name.
             if number % 3 != 1 {
                 let other = (number + 1) % self.config.clients;
@@ -271,7 +271,7 @@ impl Simulation {
                 self.world.drop_keyspace(other, &settings.name, patience);
                 self.world.create_keyspace(client, settings, patience);
             }
-            self.wait(self.config.trouble / (2 * CREATIONS));
+            self.wait(self.config.nemesis / (2 * CREATIONS));
         }
     }
 

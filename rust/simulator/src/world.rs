@@ -49,7 +49,7 @@ use crate::event_queue::EventQueue;
 use crate::history::History;
 use crate::ledger::Ledgers;
 use crate::names::Names;
-use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
+use crate::network::{Conditions, Endpoint, Flight, Flights, MessageFaults, Network};
 use crate::observation::{Invariant, Observation, Violation};
 use crate::oracle::Oracle;
 use crate::record::Recording;
@@ -138,7 +138,7 @@ pub struct World {
     placement: Placement,
     served: BTreeMap<KeyspaceId, Served>,
     rng: SimRng,
-    mischief: Mischief,
+    message_faults: MessageFaults,
     history: History,
     oracle: Oracle,
     ledgers: Ledgers,
@@ -203,7 +203,7 @@ impl World {
             placement,
             served: BTreeMap::new(),
             rng,
-            mischief: Mischief::default(),
+            message_faults: MessageFaults::default(),
             history: History::default(),
             oracle: Oracle::default(),
             ledgers: Ledgers::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_simulator::seeds;
 use quorate_simulator::simulation::{Config, Simulation};
 
-/// A line for each run: nodes, clients, seconds of trouble, seed, and what it broke.
+/// A line for each run: nodes, clients, seconds of the nemesis, seed, and what it broke.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 fn parse(line: &str) -> Option<Config> {
@@ -17,7 +17,7 @@ fn parse(line: &str) -> Option<Config> {
     Some(Config {
         nodes: number()? as u16,
         clients: number()? as u32,
-        trouble: Duration::from_secs(number()?),
+        nemesis: Duration::from_secs(number()?),
         seed: number()?,
         ..Config::default()
     })
@@ -29,7 +29,7 @@ fn configs() -> Vec<Config> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
-            parse(line).unwrap_or_else(|| panic!("write: nodes clients trouble seed invariant: {line:?}"))
+            parse(line).unwrap_or_else(|| panic!("write: nodes clients nemesis seed invariant: {line:?}"))
         })
         .collect()
 }

@@ -11,7 +11,7 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
     let config = Config {
         seed: 3,
         record: true,
-        trouble: Duration::from_secs(3),
+        nemesis: Duration::from_secs(3),
         ..Config::default()
     };
     let mut simulation = Simulation::new(config);

@@ -56,7 +56,7 @@ fn many_clients_do_not_matter() {
         &Config {
             nodes: 3,
             clients: 32,
-            trouble: Duration::from_secs(3),
+            nemesis: Duration::from_secs(3),
             ..Config::default()
         },
         seeds(0.02),
@@ -73,12 +73,12 @@ fn seeds_that_have_failed_once_pass() {
         (25, 5, 4, 8),
         (8, 3, 12, 8),
     ];
-    for (seed, nodes, clients, trouble) in runs {
+    for (seed, nodes, clients, nemesis) in runs {
         let report = Simulation::run(Config {
             seed,
             nodes,
             clients,
-            trouble: Duration::from_secs(trouble),
+            nemesis: Duration::from_secs(nemesis),
             ..Config::default()
         });
         assert_eq!(report.violation, None, "seed {seed}");
@@ -92,7 +92,7 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
             seed,
             hash: true,
             keep_lines,
-            trouble: Duration::from_secs(3),
+            nemesis: Duration::from_secs(3),
             ..Config::default()
         })
     };

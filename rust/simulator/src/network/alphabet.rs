@@ -67,7 +67,7 @@ impl Default for Conditions {
 
 /// What happens to single messages above the links, against all that TCP promises: roles must not mind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mischief {
+pub struct MessageFaults {
     /// How often a message vanishes, from 0 to 1.
     pub loss: f64,
     /// How often it comes twice.

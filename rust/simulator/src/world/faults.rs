@@ -13,7 +13,7 @@ use quorate_versions::KeyState;
 
 use super::World;
 use crate::disk::DiskConditions;
-use crate::network::{Conditions, Endpoint, Host, Mischief};
+use crate::network::{Conditions, Endpoint, Host, MessageFaults};
 use crate::record::Hosted;
 use crate::rng::Delay;
 use crate::schedule::{Fault, Stop};
@@ -95,10 +95,10 @@ impl World {
                 self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
             }
             Fault::Drift { node, percent } => self.drift(node, percent),
-            Fault::Mischief { percent, late_micros } => {
+            Fault::MessageFaults { percent, late_micros } => {
                 let often = f64::from(percent) / 100.0;
                 let held_for = Duration::from_micros(late_micros);
-                self.mischief = Mischief {
+                self.message_faults = MessageFaults {
                     loss: often / 2.0,
                     repetition: often,
                     reordering: often * 2.0,
@@ -227,7 +227,7 @@ impl World {
     }
 
     fn heal_all(&mut self) {
-        self.mischief = Mischief::default();
+        self.message_faults = MessageFaults::default();
         self.with_network(|network, now, flights| network.heal(now, flights));
         for node in self.nodes() {
             let machine = self.machines.get_mut(&node).expect("the node exists");

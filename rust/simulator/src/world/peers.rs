@@ -397,16 +397,16 @@ impl World {
 
     /// What becomes of a message that arrived: when it is delivered, and how often.
     fn fates(&mut self) -> Vec<Duration> {
-        let mischief = self.mischief;
+        let message_faults = self.message_faults;
         let mut fates = vec![self.mail_time()];
-        if self.rng.chance(mischief.loss) {
+        if self.rng.chance(message_faults.loss) {
             fates.clear();
-        } else if self.rng.chance(mischief.repetition) {
-            fates.push(self.rng.between(Duration::ZERO, mischief.held_for));
+        } else if self.rng.chance(message_faults.repetition) {
+            fates.push(self.rng.between(Duration::ZERO, message_faults.held_for));
         }
-        if self.rng.chance(mischief.reordering) {
+        if self.rng.chance(message_faults.reordering) {
             for fate in &mut fates {
-                *fate += self.rng.between(Duration::ZERO, mischief.held_for);
+                *fate += self.rng.between(Duration::ZERO, message_faults.held_for);
             }
         }
         fates
