@@ -3,7 +3,7 @@
 //! The world reads the log of every server after each of its steps. What a server takes for committed is written down
 //! here, once, and executed in a model of a shard that has nothing of the real one but the encodings: no rows, no batches,
 //! no snapshots, but every state that ever was. To this model the invariants hold rows, answers and reads.
-//! It is for shards what the [oracle](crate::oracle) is for quorum keyspaces.
+//! It is for shards what the [write model](crate::write_model) is for quorum keyspaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -15,7 +15,7 @@
 //! * [`world`]: nodes, clients and what is between them; [`event_queue`] is its time, [`rng`] its luck.
 //! * [`network`] and [`disk`]: how they misbehave. [`schedule`]: when. [`workload`]: who suffers.
 //! * [`invariants`]: what has to hold all the same, one file per property. They judge by the [`history`] that the clients
-//!   saw, by the [`oracle`], which knows what every write of a quorum keyspace had seen, by the [`ledger`], which knows what
+//!   saw, by the [`write_model`], which knows what every write of a quorum keyspace had seen, by the [`ledger`], which knows what
 //!   every shard of a consensus keyspace has committed, and by what is on the disks.
 //! * [`event_log`]: the hash of a run, and its events as text. [`record`]: inputs of roles, to be replayed.
 //! * [`seeds`]: many runs on all processors, and the explanation of the first that fails.
@@ -43,7 +43,6 @@ pub mod ledger;
 pub mod names;
 pub mod network;
 pub mod observation;
-pub mod oracle;
 pub mod record;
 pub mod rng;
 pub mod schedule;
@@ -52,3 +51,4 @@ mod servers;
 pub mod simulation;
 pub mod workload;
 pub mod world;
+pub mod write_model;

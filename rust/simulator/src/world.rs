@@ -51,10 +51,10 @@ use crate::ledger::Ledgers;
 use crate::names::Names;
 use crate::network::{Conditions, Endpoint, Flight, Flights, MessageFaults, Network};
 use crate::observation::{Invariant, Observation, Violation};
-use crate::oracle::Oracle;
 use crate::record::Recording;
 use crate::rng::SimRng;
 use crate::schedule::Fault;
+use crate::write_model::WriteModel;
 
 pub use clients::ClientRole;
 use clients::SimulatedClient;
@@ -140,7 +140,7 @@ pub struct World {
     rng: SimRng,
     message_faults: MessageFaults,
     history: History,
-    oracle: Oracle,
+    write_model: WriteModel,
     ledgers: Ledgers,
     control_ledger: ControlLedger,
     names: Names,
@@ -205,7 +205,7 @@ impl World {
             rng,
             message_faults: MessageFaults::default(),
             history: History::default(),
-            oracle: Oracle::default(),
+            write_model: WriteModel::default(),
             ledgers: Ledgers::default(),
             control_ledger: ControlLedger::default(),
             names: Names::default(),

@@ -51,7 +51,7 @@ impl Invariant<World> for DotsUnique {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             for node in world.nodes() {
                 self.check(*keyspace, &world.durable(node, *keyspace, key))?;
             }

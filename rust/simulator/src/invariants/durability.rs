@@ -5,7 +5,7 @@
 //! Hence any R replicas with R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
 //! "In its past" is meant strictly: the vector covering the dot is not enough, since a value that was dropped by
 //! mistake is covered too. There must be a write, still there or itself rightly replaced, that had *seen* it
-//! ([`crate::oracle`]). That goes for writes that were not acknowledged as well: a crash may take all copies of one, but
+//! ([`crate::write_model`]). That goes for writes that were not acknowledged as well: a crash may take all copies of one, but
 //! as long as there is one, nobody may claim to have replaced it who has not seen it.
 
 use quorate_core::ids::{KeyspaceId, NodeId};
@@ -27,12 +27,12 @@ fn nothing_lost(
     state: &KeyState,
     place: &str,
 ) -> Result<(), String> {
-    match world.oracle().lost(keyspace, key, state) {
+    match world.write_model().lost(keyspace, key, state) {
         None => Ok(()),
         Some(dot) => Err(format!(
             "{place} of {key} has dropped the write {dot:?} ({:?}), and no write that it holds had seen \
              it: {state:?}",
-            world.oracle().birth(keyspace, dot)
+            world.write_model().birth(keyspace, dot)
         )),
     }
 }
@@ -47,7 +47,7 @@ impl Invariant<World> for Durability {
             Observation::Handled { effects, .. } => {
                 for (key, keyspace, state) in states_sent(effects) {
                     // A state that comes without its key names it by the writes in it.
-                    let of = |dot| world.oracle().birth(keyspace, dot).map(|birth| &birth.key);
+                    let of = |dot| world.write_model().birth(keyspace, dot).map(|birth| &birth.key);
                     if let Some(key) =
                         key.or_else(|| state.siblings().iter().find_map(|sibling| of(sibling.dot)))
                     {
@@ -77,7 +77,7 @@ impl Invariant<World> for Durability {
             };
             let keyspace = operation.keyspace;
             let birth = world
-                .oracle()
+                .write_model()
                 .birth(keyspace, written.dot)
                 .ok_or("an acknowledged write was never born")?;
             if birth.forfeited {
@@ -99,7 +99,7 @@ impl Invariant<World> for Durability {
                 ));
             }
         }
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             let merged = world
                 .owners(*keyspace, key)
                 .iter()

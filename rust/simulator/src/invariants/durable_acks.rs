@@ -28,7 +28,7 @@ impl Invariant<World> for DurableAcks {
         let Some((_, Ok(Response::Written(written)))) = &operation.completed else {
             return Ok(());
         };
-        let Some(birth) = world.oracle().birth(operation.keyspace, written.dot) else {
+        let Some(birth) = world.write_model().birth(operation.keyspace, written.dot) else {
             return Err(format!(
                 "{operation:?} was acknowledged although it never became an event"
             ));

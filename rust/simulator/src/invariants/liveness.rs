@@ -33,7 +33,7 @@ impl Invariant<World> for Liveness {
                 return Err(format!("all is well, and yet {operation:?} failed: {error}"));
             }
         }
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             let owners = world.owners(*keyspace, key);
             let first = world.durable(owners[0], *keyspace, key);
             for &node in &owners[1..] {

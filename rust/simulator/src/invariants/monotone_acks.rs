@@ -14,8 +14,8 @@ use quorate_versions::Dot;
 
 use crate::history::{Action, Operation};
 use crate::observation::{Invariant, Observation};
-use crate::oracle::Birth;
 use crate::world::World;
+use crate::write_model::Birth;
 
 /// An acknowledged write.
 struct Acknowledged {
@@ -39,12 +39,12 @@ impl MonotoneAcks {
             .get(&(read.keyspace, key.clone()))
             .map_or(&[][..], Vec::as_slice);
         // Scans leave deleted keys out, and who is to say whether a delete won.
-        let deleted = || world.oracle().was_deleted(read.keyspace, key);
+        let deleted = || world.write_model().was_deleted(read.keyspace, key);
         for write in writes {
             let overlap = write.required + required > replicas && write.at < read.invoked;
             let visible = || entry.map_or_else(deleted, |entry| entry.context.contains(write.dot));
             let forfeited = || {
-                let birth = world.oracle().birth(read.keyspace, write.dot);
+                let birth = world.write_model().birth(read.keyspace, write.dot);
                 birth.is_some_and(|birth: &Birth| birth.forfeited)
             };
             if overlap && !visible() && !forfeited() {

@@ -212,7 +212,7 @@ impl World {
         let left = others.fold(KeyState::default(), |left, owner| {
             left.merge(&self.durable(*owner, keyspace, &key))
         });
-        self.oracle.forfeit(keyspace, &key, left.clock());
+        self.write_model.forfeit(keyspace, &key, left.clock());
     }
 
     /// Half of all connections break.

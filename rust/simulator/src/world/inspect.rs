@@ -22,7 +22,7 @@ use crate::history::{History, Operation};
 use crate::ledger::Ledgers;
 use crate::names::Names;
 use crate::observation::Violation;
-use crate::oracle::Oracle;
+use crate::write_model::WriteModel;
 
 impl World {
     /// The time, since the beginning of the run.
@@ -56,8 +56,8 @@ impl World {
     }
 
     /// Who wrote what, having seen what.
-    pub fn oracle(&self) -> &Oracle {
-        &self.oracle
+    pub fn write_model(&self) -> &WriteModel {
+        &self.write_model
     }
 
     /// All nodes.

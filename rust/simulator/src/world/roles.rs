@@ -139,7 +139,7 @@ impl World {
         for effect in &effects {
             self.event_log.record(self.now, who, "wants", effect);
         }
-        let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
+        let verdict = self.write_model.observe(Address { node, role }, &event, &effects);
         self.judge("dots unique", verdict);
         self.watch_group(node, role, &event);
         self.observe(Observation::Handled {

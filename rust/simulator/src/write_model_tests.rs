@@ -16,16 +16,16 @@ fn key() -> Key {
     Key::try_from("k").expect("a short key")
 }
 
-/// A replica, what it holds, and the oracle that watches it.
+/// A replica, what it holds, and the write model that watches it.
 struct Lab {
-    oracle: Oracle,
+    write_model: WriteModel,
     requests: u64,
 }
 
 impl Lab {
     fn new() -> Self {
         Lab {
-            oracle: Oracle::default(),
+            write_model: WriteModel::default(),
             requests: 0,
         }
     }
@@ -83,14 +83,14 @@ impl Lab {
             header,
             message,
         }];
-        self.oracle
+        self.write_model
             .observe(me, &event, &effects)
             .expect("a dot of its own");
         (after, dot)
     }
 
     fn lost(&self, state: &KeyState) -> Option<Dot> {
-        self.oracle.lost(KEYSPACE, &key(), state)
+        self.write_model.lost(KEYSPACE, &key(), state)
     }
 }
 
@@ -149,8 +149,8 @@ fn only_what_rotted_everywhere_is_forfeited() {
     let (first, one) = lab.put(1, 1, &KeyState::default(), None);
     let (_, two) = lab.put(1, 2, &first, Some(&VersionVector::new()));
     // Another replica has the first one only.
-    lab.oracle.forfeit(KEYSPACE, &key(), first.clock());
-    let forfeited = |dot| lab.oracle.birth(KEYSPACE, dot).map(|birth| birth.forfeited);
+    lab.write_model.forfeit(KEYSPACE, &key(), first.clock());
+    let forfeited = |dot| lab.write_model.birth(KEYSPACE, dot).map(|birth| birth.forfeited);
     assert_eq!((forfeited(one), forfeited(two)), (Some(false), Some(true)));
 }
 
@@ -158,12 +158,16 @@ fn only_what_rotted_everywhere_is_forfeited() {
 fn a_dot_names_one_write() {
     let mut lab = Lab::new();
     let (_, dot) = lab.put(1, 1, &KeyState::default(), None);
-    let first = lab.oracle.birth(KEYSPACE, dot).cloned().expect("it was born");
+    let first = lab
+        .write_model
+        .birth(KEYSPACE, dot)
+        .cloned()
+        .expect("it was born");
     assert_eq!(
-        lab.oracle.born(KEYSPACE, dot, first.clone()),
+        lab.write_model.born(KEYSPACE, dot, first.clone()),
         Ok(()),
         "a repeated attempt"
     );
     let other = Birth { value: None, ..first };
-    assert!(lab.oracle.born(KEYSPACE, dot, other).is_err());
+    assert!(lab.write_model.born(KEYSPACE, dot, other).is_err());
 }

@@ -1,10 +1,10 @@
-//! The oracle: who wrote what having seen what, known from above.
+//! The write model: who wrote what having seen what, known from above.
 //!
-//! The oracle watches the messages between coordinators and replicas, so it knows every **birth**: the moment at which
+//! The write model watches the messages between coordinators and replicas, so it knows every **birth**: the moment at which
 //! a replica made a client's write an event of its key and gave it a dot. A birth comes with what the write had seen:
 //! the context of the client, or, without one, what the replica saw. From births alone follows which values may be
 //! gone: one that some later write had seen, if that write is there itself or may be gone in turn. Everything else
-//! that is gone has been lost ([`Oracle::lost`]).
+//! that is gone has been lost ([`WriteModel::lost`]).
 //!
 //! That goes for every write, acknowledged or not, wherever its state has been sent: a replica may forget a write in a
 //! crash, but nobody may claim to have seen it who has not. Counters stand for "this and all before it", so a replica
@@ -42,13 +42,13 @@ type Pending = (Address, RoleId, u64);
 
 /// All births of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Oracle {
+pub struct WriteModel {
     births: BTreeMap<(KeyspaceId, Dot), Birth>,
     by_key: BTreeMap<(KeyspaceId, Key), Vec<Dot>>,
     pending: BTreeMap<Pending, (Key, Option<Bytes>, Option<VersionVector>, WriteId)>,
 }
 
-impl Oracle {
+impl WriteModel {
     /// Takes note of what a role was given and did. An error is a dot that is issued twice.
     pub fn observe(&mut self, me: Address, event: &Event, effects: &[Effect]) -> Result<(), String> {
         let RoleId::Replica(keyspace) = me.role else {
@@ -210,5 +210,5 @@ fn all_but(clock: &VersionVector, dot: Dot) -> VersionVector {
 }
 
 #[cfg(test)]
-#[path = "oracle_tests.rs"]
+#[path = "write_model_tests.rs"]
 mod tests;
