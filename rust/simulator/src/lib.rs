@@ -15,7 +15,7 @@
 //! * [`world`]: nodes, clients and what is between them; [`event_queue`] is its time, [`rng`] its luck.
 //! * [`network`] and [`disk`]: how they misbehave. [`schedule`]: when. [`workload`]: who suffers.
 //! * [`invariants`]: what has to hold all the same, one file per property. They judge by the [`history`] that the clients
-//!   saw, by the [`write_model`], which knows what every write of a quorum keyspace had seen, by the [`ledger`], which knows what
+//!   saw, by the [`write_model`], which knows what every write of a quorum keyspace had seen, by the [`log_model`], which knows what
 //!   every shard of a consensus keyspace has committed, and by what is on the disks.
 //! * [`event_log`]: the hash of a run, and its events as text. [`record`]: inputs of roles, to be replayed.
 //! * [`seeds`]: many runs on all processors, and the explanation of the first that fails.
@@ -33,13 +33,13 @@
 //! Bugs of the shells (sockets, threads, LMDB) and of the operating system: they have tests of their own. Time
 //! inside a role, which takes none here. And whatever no invariant asks for.
 
-pub mod control_ledger;
+pub mod control_log_model;
 pub mod disk;
 pub mod event_log;
 pub mod event_queue;
 pub mod history;
 pub mod invariants;
-pub mod ledger;
+pub mod log_model;
 pub mod names;
 pub mod network;
 pub mod observation;

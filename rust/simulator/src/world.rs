@@ -43,11 +43,11 @@ use quorate_protocol::topology::{Member, Topology};
 use quorate_ring::RingSettings;
 use quorate_roles::Instance;
 
-use crate::control_ledger::ControlLedger;
+use crate::control_log_model::ControlLogModel;
 use crate::event_log::EventLog;
 use crate::event_queue::EventQueue;
 use crate::history::History;
-use crate::ledger::Ledgers;
+use crate::log_model::LogModels;
 use crate::names::Names;
 use crate::network::{Conditions, Endpoint, Flight, Flights, MessageFaults, Network};
 use crate::observation::{Invariant, Observation, Violation};
@@ -141,8 +141,8 @@ pub struct World {
     message_faults: MessageFaults,
     history: History,
     write_model: WriteModel,
-    ledgers: Ledgers,
-    control_ledger: ControlLedger,
+    log_models: LogModels,
+    control_log_model: ControlLogModel,
     names: Names,
     /// Whether any record has rotted.
     rotted: bool,
@@ -206,8 +206,8 @@ impl World {
             message_faults: MessageFaults::default(),
             history: History::default(),
             write_model: WriteModel::default(),
-            ledgers: Ledgers::default(),
-            control_ledger: ControlLedger::default(),
+            log_models: LogModels::default(),
+            control_log_model: ControlLogModel::default(),
             names: Names::default(),
             rotted: false,
             creations: Vec::new(),

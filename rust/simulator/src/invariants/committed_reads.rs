@@ -14,7 +14,7 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
 use quorate_raft::types::GroupId;
 
-use crate::ledger::Ledger;
+use crate::log_model::LogModel;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
@@ -30,13 +30,19 @@ const CLOCK_GRAIN: u64 = 10;
 pub(super) struct CommittedReads;
 
 /// Whether these are the records of these keys after this entry.
-fn are_records(ledger: &Ledger, index: u64, keys: &[Key], records: &[Option<Record>]) -> bool {
-    let same = |(key, record): (&Key, &Option<Record>)| ledger.record_at(key, index) == record.as_ref();
+fn are_records(log_model: &LogModel, index: u64, keys: &[Key], records: &[Option<Record>]) -> bool {
+    let same = |(key, record): (&Key, &Option<Record>)| log_model.record_at(key, index) == record.as_ref();
     keys.len() == records.len() && keys.iter().zip(records).all(same)
 }
 
 /// Whether this is the first page of such a range after this entry.
-fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Record)], more: bool) -> bool {
+fn is_page(
+    log_model: &LogModel,
+    index: u64,
+    request: &Request,
+    entries: &[(Key, Record)],
+    more: bool,
+) -> bool {
     let Request::ReadRange {
         start,
         end,
@@ -53,7 +59,7 @@ fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Reco
             .is_none_or(|start| key > start || !after_start && key == start);
         begun && end.as_ref().is_none_or(|end| key < end)
     };
-    let mut all = ledger.records_at(index);
+    let mut all = log_model.records_at(index);
     all.retain(|key, _| within(key));
     let page = all
         .iter()
@@ -63,8 +69,15 @@ fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Reco
 }
 
 /// Whether these are the first entries behind `after`, at the moment after this entry.
-fn is_log(ledger: &Ledger, index: u64, after: u64, limit: u32, entries: &[LogEntry], more: bool) -> bool {
-    let later = ledger.appended().iter().skip_while(|(id, _)| **id <= after);
+fn is_log(
+    log_model: &LogModel,
+    index: u64,
+    after: u64,
+    limit: u32,
+    entries: &[LogEntry],
+    more: bool,
+) -> bool {
+    let later = log_model.appended().iter().skip_while(|(id, _)| **id <= after);
     let all: Vec<&LogEntry> = later
         .take_while(|(id, _)| **id <= index)
         .map(|(_, entry)| entry)
@@ -74,16 +87,16 @@ fn is_log(ledger: &Ledger, index: u64, after: u64, limit: u32, entries: &[LogEnt
 }
 
 /// Whether a shard answers like this after this entry.
-fn is_answer(ledger: &Ledger, index: u64, request: &Request, answer: &Response) -> bool {
+fn is_answer(log_model: &LogModel, index: u64, request: &Request, answer: &Response) -> bool {
     match (request, answer) {
         (Request::Read { keys, .. }, Response::Records { records, .. }) => {
-            are_records(ledger, index, keys, records)
+            are_records(log_model, index, keys, records)
         }
         (Request::ReadRange { .. }, Response::RecordPage { entries, next, .. }) => {
-            is_page(ledger, index, request, entries, next.is_some())
+            is_page(log_model, index, request, entries, next.is_some())
         }
         (Request::ReadLog { after, limit, .. }, Response::LogPage { entries, next, .. }) => {
-            is_log(ledger, index, *after, *limit, entries, next.is_some())
+            is_log(log_model, index, *after, *limit, entries, next.is_some())
         }
         _ => false,
     }
@@ -94,19 +107,19 @@ fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLe
     let (Some((_, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
         return Ok(());
     };
-    let nothing = Ledger::default();
-    let ledger = world.ledgers().get(group).unwrap_or(&nothing);
-    if view.applied > ledger.last() {
+    let nothing = LogModel::default();
+    let log_model = world.log_models().get(group).unwrap_or(&nothing);
+    if view.applied > log_model.last() {
         return Err(format!(
             "only {} entries are committed: {operation:?}",
-            ledger.last()
+            log_model.last()
         ));
     }
-    if !(view.applied..=ledger.last()).any(|index| is_answer(ledger, index, request, answer)) {
+    if !(view.applied..=log_model.last()).any(|index| is_answer(log_model, index, request, answer)) {
         return Err(format!(
             "{group} was never like that from {} to {}: {operation:?}",
             view.applied,
-            ledger.last()
+            log_model.last()
         ));
     }
     // Up to when it claims to have seen everything.

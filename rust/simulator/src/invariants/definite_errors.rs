@@ -24,7 +24,7 @@ use quorate_raft::types::GroupId;
 use quorate_versions::{KeyState, WriteId};
 
 use super::states_sent;
-use crate::control_ledger::Executed;
+use crate::control_log_model::Executed;
 use crate::history::Action;
 use crate::names::Asked;
 use crate::observation::{Invariant, Observation};
@@ -113,12 +113,12 @@ impl DefiniteErrors {
 
     /// A server of a group has executed something, maybe.
     fn committed(&mut self, world: &World, group: GroupId) -> Result<(), String> {
-        let Some(ledger) = world.ledgers().get(group) else {
+        let Some(log_model) = world.log_models().get(group) else {
             return Ok(());
         };
-        let seen = self.seen.insert(group, ledger.last()).unwrap_or(0);
-        for index in seen + 1..=ledger.last() {
-            if let Some(call) = ledger.call(index) {
+        let seen = self.seen.insert(group, log_model.last()).unwrap_or(0);
+        for index in seen + 1..=log_model.last() {
+            if let Some(call) = log_model.call(index) {
                 let asked = world.names().of_command(group, call);
                 self.executed(world, asked, format!("entry {index} of {group}"))?;
             }
@@ -147,7 +147,7 @@ fn took_effect(executed: &Executed) -> bool {
 
 /// An alteration or a drop that failed for certain did not happen.
 fn check_changes(world: &World) -> Result<(), String> {
-    for executed in world.control_ledger().executed() {
+    for executed in world.control_log_model().executed() {
         if let Some(Asked::Change(number)) = world.names().of_write(executed.id)
             && let change @ (_, Some(Err(error))) = &world.changes()[number]
             && error.is_definite()
@@ -163,7 +163,7 @@ fn check_changes(world: &World) -> Result<(), String> {
 
 /// A keyspace that was created is one that somebody was told of, or may have created without having been told.
 fn check_creations(world: &World) -> Result<(), String> {
-    for executed in world.control_ledger().executed() {
+    for executed in world.control_log_model().executed() {
         let (Command::CreateKeyspace(wanted), Outcome::Keyspace { keyspace, .. }) =
             (&executed.command, &executed.outcome)
         else {

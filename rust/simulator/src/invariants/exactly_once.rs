@@ -60,8 +60,8 @@ impl ExactlyOnce {
             index: committed.index,
             term: committed.term,
         };
-        let ledger = world.ledgers().get(group);
-        let execution = ledger.and_then(|ledger| ledger.executions().get(&committed.index));
+        let log_model = world.log_models().get(group);
+        let execution = log_model.and_then(|log_model| log_model.executions().get(&committed.index));
         if execution.is_none_or(|execution| execution.command != *command || execution.outcome != done) {
             return Err(format!("what was executed there is {execution:?}: {operation:?}"));
         }
@@ -89,8 +89,8 @@ impl Invariant<World> for ExactlyOnce {
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
         let mut executed: BTreeMap<(GroupId, bytes::Bytes), Vec<(u64, bool)>> = BTreeMap::new();
-        for (group, ledger) in world.ledgers().iter() {
-            for (index, execution) in ledger.executions() {
+        for (group, log_model) in world.log_models().iter() {
+            for (index, execution) in log_model.executions() {
                 let name = (group, format::encode_inner(&execution.command));
                 executed
                     .entry(name)

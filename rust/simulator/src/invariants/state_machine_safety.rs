@@ -1,7 +1,7 @@
 //! No two servers apply different entries at the same index; and where they have applied the same, they are in the same state.
 //!
 //! The control plane's state is in memory, and compared as a whole. Of a shard the committed entries are compared, in the
-//! [ledger](crate::ledger), and what becomes of them in its rows by [`super::shard_rows`].
+//! [log model](crate::log_model), and what becomes of them in its rows by [`super::shard_rows`].
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.4.3.)
 

@@ -17,9 +17,9 @@ use quorate_roles::Instance;
 use quorate_versions::KeyState;
 
 use super::{Changing, Creation, World};
-use crate::control_ledger::ControlLedger;
+use crate::control_log_model::ControlLogModel;
 use crate::history::{History, Operation};
-use crate::ledger::Ledgers;
+use crate::log_model::LogModels;
 use crate::names::Names;
 use crate::observation::Violation;
 use crate::write_model::WriteModel;
@@ -106,13 +106,13 @@ impl World {
     }
 
     /// What the groups of consensus keyspaces have committed.
-    pub fn ledgers(&self) -> &Ledgers {
-        &self.ledgers
+    pub fn log_models(&self) -> &LogModels {
+        &self.log_models
     }
 
     /// What the control plane has committed.
-    pub fn control_ledger(&self) -> &ControlLedger {
-        &self.control_ledger
+    pub fn control_log_model(&self) -> &ControlLogModel {
+        &self.control_log_model
     }
 
     /// Which operation of a client goes by which name.

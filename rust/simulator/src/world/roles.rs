@@ -160,23 +160,23 @@ impl World {
         }
         let RoleId::Shard(group) = role else { return };
         if matches!(event, Event::Start) {
-            self.ledgers.restarted(group, node);
+            self.log_models.restarted(group, node);
         }
-        let mut ledgers = std::mem::take(&mut self.ledgers);
+        let mut log_models = std::mem::take(&mut self.log_models);
         if let Some(raft) = self.shard(node, group).and_then(Shard::raft) {
-            let verdict = ledgers.watch(group, node, raft);
+            let verdict = log_models.watch(group, node, raft);
             self.judge("state machine safety", verdict);
         }
-        self.ledgers = ledgers;
+        self.log_models = log_models;
     }
 
     fn watch_control(&mut self, node: NodeId) {
-        let mut ledger = std::mem::take(&mut self.control_ledger);
+        let mut log_model = std::mem::take(&mut self.control_log_model);
         if let Some(raft) = self.control(node).and_then(|control| control.raft()) {
-            let verdict = ledger.watch(raft);
+            let verdict = log_model.watch(raft);
             self.judge("state machine safety", verdict);
         }
-        self.control_ledger = ledger;
+        self.control_log_model = log_model;
     }
 
     fn perform(&mut self, node: NodeId, role: RoleId, effect: Effect) {

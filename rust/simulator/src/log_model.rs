@@ -1,4 +1,4 @@
-//! The ledger: what the shards of consensus keyspaces have committed, and what follows from it.
+//! The log model: what the shards of consensus keyspaces have committed, and what follows from it.
 //!
 //! The world reads the log of every server after each of its steps. What a server takes for committed is written down
 //! here, once, and executed in a model of a shard that has nothing of the real one but the encodings: no rows, no batches,
@@ -48,7 +48,7 @@ struct Session {
 
 /// What one group has committed.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct LogModel {
     commits: Commits<NodeId, Entry>,
     /// The last of them that was executed.
     last: u64,
@@ -62,7 +62,7 @@ pub struct Ledger {
     sessions: BTreeMap<u64, Session>,
 }
 
-impl Ledger {
+impl LogModel {
     /// The last entry that is committed.
     pub fn last(&self) -> u64 {
         self.last
@@ -221,27 +221,27 @@ impl Session {
     }
 }
 
-/// The ledgers of all groups of consensus keyspaces.
+/// The log models of all groups of consensus keyspaces.
 #[derive(Clone, Debug, Default)]
-pub struct Ledgers {
-    by_group: BTreeMap<GroupId, Ledger>,
+pub struct LogModels {
+    by_group: BTreeMap<GroupId, LogModel>,
 }
 
-impl Ledgers {
-    /// The ledger of a group, once something is committed there.
-    pub fn get(&self, group: GroupId) -> Option<&Ledger> {
+impl LogModels {
+    /// The log model of a group, once something is committed there.
+    pub fn get(&self, group: GroupId) -> Option<&LogModel> {
         self.by_group.get(&group)
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Ledger)> {
-        self.by_group.iter().map(|(group, ledger)| (*group, ledger))
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &LogModel)> {
+        self.by_group.iter().map(|(group, log_model)| (*group, log_model))
     }
 
     /// A server of a group begins.
     pub fn restarted(&mut self, group: GroupId, node: NodeId) {
-        let ledger = self.by_group.entry(group).or_default();
-        ledger.commits.restarted(node);
+        let log_model = self.by_group.entry(group).or_default();
+        log_model.commits.restarted(node);
     }
 
     /// A server of a group has handled something.
@@ -249,13 +249,13 @@ impl Ledgers {
     /// # Errors
     /// It takes something else for committed than another server did.
     pub fn watch(&mut self, group: GroupId, node: NodeId, raft: &Raft) -> Result<(), String> {
-        let ledger = self.by_group.entry(group).or_default();
-        ledger
+        let log_model = self.by_group.entry(group).or_default();
+        log_model
             .watch(node, raft)
             .map_err(|what| format!("in {group}, {what}"))
     }
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
+#[path = "log_model_tests.rs"]
 mod tests;

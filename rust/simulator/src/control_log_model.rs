@@ -1,4 +1,4 @@
-//! What the control plane has committed, and what became of each change: the [ledger](crate::ledger) of its group.
+//! What the control plane has committed, and what became of each change: the [log model](crate::log_model) of its group.
 //!
 //! Whether a change was executed is asked of a state machine of the same kind, which is fed the committed entries. It says
 //! what the log means; that the nodes take the same meaning from it, others watch.
@@ -26,14 +26,14 @@ pub struct Executed {
 
 /// What the control plane has committed.
 #[derive(Clone, Debug, Default)]
-pub struct ControlLedger {
+pub struct ControlLogModel {
     machine: ControlPlane,
     applied: LogIndex,
     names: BTreeSet<WriteId>,
     executed: Vec<Executed>,
 }
 
-impl ControlLedger {
+impl ControlLogModel {
     /// All changes, in their order.
     pub fn executed(&self) -> &[Executed] {
         &self.executed
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_change_that_stands_in_the_log_twice_was_executed_once() {
-        let mut ledger = ControlLedger::default();
+        let mut log_model = ControlLogModel::default();
         let id = WriteId {
             client: 7,
             sequence: 1,
@@ -107,10 +107,10 @@ mod tests {
                 index: LogIndex(index),
                 kind,
             };
-            ledger.commit(&entry).unwrap();
+            log_model.commit(&entry).unwrap();
         }
-        let [executed] = ledger.executed() else {
-            panic!("{:?}", ledger.executed());
+        let [executed] = log_model.executed() else {
+            panic!("{:?}", log_model.executed());
         };
         assert_eq!((executed.id, &executed.command), (id, &command));
         assert!(matches!(executed.outcome, Outcome::Refused(Error::NotFound(_))));

@@ -18,14 +18,14 @@ fn put(name: &str, value: &'static str, condition: Condition) -> Command {
 }
 
 /// Commits a request at a time in milliseconds.
-fn commit(ledger: &mut Ledger, millis: u64, request: Request<Command>) -> u64 {
-    let index = ledger.last() + 1;
+fn commit(log_model: &mut LogModel, millis: u64, request: Request<Command>) -> u64 {
+    let index = log_model.last() + 1;
     let entry = Entry {
         term: Term(3),
         index: LogIndex(index),
         kind: EntryKind::Command(logged(WallTime(millis * 1000), request)),
     };
-    ledger.commit(&entry).unwrap();
+    log_model.commit(&entry).unwrap();
     index
 }
 
@@ -40,15 +40,23 @@ fn in_session(session: u64, sequence: u64, acknowledged: u64, command: Command) 
 
 #[test]
 fn every_moment_is_remembered() {
-    let mut ledger = Ledger::default();
-    let first = commit(&mut ledger, 1, Request::Plain(put("a", "one", Condition::Absent)));
-    let refused = commit(&mut ledger, 2, Request::Plain(put("a", "two", Condition::Absent)));
+    let mut log_model = LogModel::default();
+    let first = commit(
+        &mut log_model,
+        1,
+        Request::Plain(put("a", "one", Condition::Absent)),
+    );
+    let refused = commit(
+        &mut log_model,
+        2,
+        Request::Plain(put("a", "two", Condition::Absent)),
+    );
     let second = commit(
-        &mut ledger,
+        &mut log_model,
         3,
         Request::Plain(put("a", "three", Condition::Version(first))),
     );
-    let version = |index| ledger.record_at(&key("a"), index).map(|record| record.version);
+    let version = |index| log_model.record_at(&key("a"), index).map(|record| record.version);
     assert_eq!(
         [
             version(0),
@@ -63,42 +71,42 @@ fn every_moment_is_remembered() {
         write: 0,
         current: Some(first),
     };
-    assert_eq!(ledger.executions()[&refused].outcome, failed);
-    assert!(ledger.executions()[&second].is_done());
-    assert_eq!(ledger.records_at(0).len(), 0);
-    assert_eq!(ledger.records_at(first).len(), 1);
+    assert_eq!(log_model.executions()[&refused].outcome, failed);
+    assert!(log_model.executions()[&second].is_done());
+    assert_eq!(log_model.records_at(0).len(), 0);
+    assert_eq!(log_model.records_at(first).len(), 1);
 }
 
 #[test]
 fn what_a_session_has_seen_is_not_executed_again() {
-    let mut ledger = Ledger::default();
-    let session = commit(&mut ledger, 0, Request::Open { idle_ms: 100 });
+    let mut log_model = LogModel::default();
+    let session = commit(&mut log_model, 0, Request::Open { idle_ms: 100 });
     let command = |value| put("a", value, Condition::Any);
-    let executed = |ledger: &Ledger, index| ledger.executions().contains_key(&index);
-    let first = commit(&mut ledger, 1, in_session(session, 2, 0, command("two")));
-    let again = commit(&mut ledger, 2, in_session(session, 2, 0, command("two")));
-    let earlier = commit(&mut ledger, 3, in_session(session, 1, 0, command("one")));
-    assert!(executed(&ledger, first) && !executed(&ledger, again) && executed(&ledger, earlier));
-    let calls = [first, again, earlier].map(|index| ledger.call(index));
+    let executed = |log_model: &LogModel, index| log_model.executions().contains_key(&index);
+    let first = commit(&mut log_model, 1, in_session(session, 2, 0, command("two")));
+    let again = commit(&mut log_model, 2, in_session(session, 2, 0, command("two")));
+    let earlier = commit(&mut log_model, 3, in_session(session, 1, 0, command("one")));
+    assert!(executed(&log_model, first) && !executed(&log_model, again) && executed(&log_model, earlier));
+    let calls = [first, again, earlier].map(|index| log_model.call(index));
     assert_eq!(calls, [Some((session, 2)), None, Some((session, 1))]);
     // What is acknowledged is over, answered or not.
-    let late = commit(&mut ledger, 4, in_session(session, 3, 4, command("three")));
-    assert!(!executed(&ledger, late));
+    let late = commit(&mut log_model, 4, in_session(session, 3, 4, command("three")));
+    assert!(!executed(&log_model, late));
     // Idle for a moment more than it may be.
-    let expired = commit(&mut ledger, 105, in_session(session, 9, 4, command("nine")));
-    assert!(!executed(&ledger, expired));
+    let expired = commit(&mut log_model, 105, in_session(session, 9, 4, command("nine")));
+    assert!(!executed(&log_model, expired));
 }
 
 #[test]
 fn appended_entries_have_the_log_s_time() {
-    let mut ledger = Ledger::default();
+    let mut log_model = LogModel::default();
     let append = |text: &'static str| {
         let (source, data) = ("web".to_owned(), Bytes::from_static(text.as_bytes()));
         Request::Plain(Command::Append { source, data })
     };
-    let first = commit(&mut ledger, 9, append("one"));
-    let second = commit(&mut ledger, 7, append("two"));
-    let times: Vec<u64> = ledger.appended().values().map(|entry| entry.time.0).collect();
+    let first = commit(&mut log_model, 9, append("one"));
+    let second = commit(&mut log_model, 7, append("two"));
+    let times: Vec<u64> = log_model.appended().values().map(|entry| entry.time.0).collect();
     assert_eq!(
         (first, second, times),
         (1, 2, vec![9_000, 9_000]),
