@@ -110,8 +110,8 @@ struct Server {
 
 impl Server {
     /// A verdict on it, with its group named.
-    fn verdict(self, verdict: Result<(), String>) -> Result<(), String> {
-        verdict.map_err(|why| format!("in {}: {why}", self.group))
+    fn in_group(self, result: Result<(), String>) -> Result<(), String> {
+        result.map_err(|why| format!("in {}: {why}", self.group))
     }
 }
 

@@ -253,7 +253,7 @@ impl World {
         if self.steps_now > MOST_STEPS_NOW {
             let what =
                 format!("{MOST_STEPS_NOW} things happened and time stood still; the next is {event:?}");
-            self.judge("time passes", Err(what));
+            self.check_invariant("time passes", Err(what));
             return false;
         }
         self.now = at;
@@ -301,8 +301,8 @@ impl World {
     pub fn finish(&mut self) {
         let mut invariants = std::mem::take(&mut self.invariants);
         for invariant in &mut invariants {
-            let verdict = invariant.finish(self);
-            self.judge(invariant.name(), verdict);
+            let result = invariant.finish(self);
+            self.check_invariant(invariant.name(), result);
         }
         self.invariants = invariants;
     }
@@ -332,15 +332,15 @@ impl World {
     fn observe(&mut self, observation: Observation<'_>) {
         let mut invariants = std::mem::take(&mut self.invariants);
         for invariant in &mut invariants {
-            let verdict = invariant.observe(self, observation);
-            self.judge(invariant.name(), verdict);
+            let result = invariant.observe(self, observation);
+            self.check_invariant(invariant.name(), result);
         }
         self.invariants = invariants;
     }
 
     /// The first broken invariant counts.
-    fn judge(&mut self, invariant: &'static str, verdict: Result<(), String>) {
-        if let Err(what) = verdict {
+    fn check_invariant(&mut self, invariant: &'static str, result: Result<(), String>) {
+        if let Err(what) = result {
             self.violation.get_or_insert(Violation {
                 invariant,
                 at: self.now,

@@ -172,13 +172,13 @@ fn an_election_that_nobody_was_asked_about_is_noticed() {
 
 #[test]
 fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
-    let laws = ["reads of committed states", "linearizability"];
+    let invariants = ["reads of committed states", "linearizability"];
     let many_readers = Config {
         nodes: 3,
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_readers, "stale-read-index", 40, &laws);
+    notices_on(many_readers, "stale-read-index", 40, &invariants);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_vote_that_leaves_before_the_disk_has_it_is_noticed() {
 /// The role itself finds out mostly: the disk tells it of things that it has never asked for.
 #[test]
 fn a_server_that_is_restarted_in_its_process_is_noticed() {
-    let laws = [
+    let invariants = [
         "no panic",
         "election safety",
         "leader completeness",
@@ -213,7 +213,7 @@ fn a_server_that_is_restarted_in_its_process_is_noticed() {
         // What the failed server was asked is asked of its successor by nobody.
         "bounded memory",
     ];
-    notices("restarted-in-place", 20, &laws);
+    notices("restarted-in-place", 20, &invariants);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Invariant<World> for ElectionSafety {
             return Ok(());
         };
         let leaders = self.leaders.entry(server.group).or_default();
-        server.verdict(figure3::election_safety(&Seen(server.node, raft), leaders))
+        server.in_group(figure3::election_safety(&Seen(server.node, raft), leaders))
     }
 
     fn finish(&mut self, _world: &World) -> Result<(), String> {

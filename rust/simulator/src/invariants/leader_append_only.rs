@@ -30,7 +30,7 @@ impl Invariant<World> for LeaderAppendOnly {
             return Ok(());
         };
         let led = self.led.entry(server.group).or_default();
-        server.verdict(led.look(&Seen(server.node, raft)))
+        server.in_group(led.look(&Seen(server.node, raft)))
     }
 
     /// Those that lead in the end have all that was ever seen of them.

@@ -51,7 +51,7 @@ impl Invariant<World> for LeaderCompleteness {
         let seen = Seen(server.node, raft);
         let committed = self.committed.entry(server.group).or_default();
         if raft.is_leader() && self.leaders.insert((server, raft.term())) {
-            server.verdict(figure3::leader_completeness(&seen, committed))?;
+            server.in_group(figure3::leader_completeness(&seen, committed))?;
         }
         let noted = self.noted.entry(server).or_default();
         figure3::state_machine_safety(&seen, *noted + 1, committed)?;

@@ -148,12 +148,12 @@ impl Invariant<World> for Linearizability {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        judge(world.history().operations())
+        check_history(world.history().operations())
     }
 }
 
 /// Asks the checker about all shards.
-fn judge(operations: &[Operation]) -> Result<(), String> {
+fn check_history(operations: &[Operation]) -> Result<(), String> {
     let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
     for operation in operations {
         if let Some((group, request)) = operation.asked()

@@ -93,10 +93,10 @@ fn an_old_value_is_noticed_unless_it_may_be_old() {
             operation(read("b", level), (40, 50), found(Some(1))),
         ]
     };
-    assert_eq!(judge(&history(ReadLevel::Stale)), Ok(()));
-    let verdict = judge(&history(ReadLevel::Linearizable));
+    assert_eq!(check_history(&history(ReadLevel::Stale)), Ok(()));
+    let result = check_history(&history(ReadLevel::Linearizable));
     assert!(
-        verdict.is_err_and(|what| what.contains("\"b")),
+        result.is_err_and(|what| what.contains("\"b")),
         "b is the key that is wrong"
     );
 }
@@ -129,9 +129,13 @@ fn what_a_range_does_not_show_was_absent() {
             operation(range(1), (20, 30), answer),
         ]
     };
-    assert_eq!(judge(&history(page(Some("a")))), Ok(()), "b is on the next page");
+    assert_eq!(
+        check_history(&history(page(Some("a")))),
+        Ok(()),
+        "b is on the next page"
+    );
     assert!(
-        judge(&history(page(None))).is_err(),
+        check_history(&history(page(None))).is_err(),
         "b was written, and there is no more"
     );
 }
@@ -152,6 +156,6 @@ fn a_condition_that_fails_tells_about_its_key_only() {
             operation(read("b", ReadLevel::Linearizable), (40, 50), found(None)),
         ]
     };
-    assert_eq!(judge(&history(refused("a"))), Ok(()));
-    assert!(judge(&history(refused("b"))).is_err(), "b was absent");
+    assert_eq!(check_history(&history(refused("a"))), Ok(()));
+    assert!(check_history(&history(refused("b"))).is_err(), "b was absent");
 }

@@ -29,7 +29,7 @@ impl Invariant<World> for LogMatching {
             return Ok(());
         };
         let seen = self.seen.entry(server.group).or_default();
-        server.verdict(seen.look(&Seen(server.node, raft)))
+        server.in_group(seen.look(&Seen(server.node, raft)))
     }
 
     /// At the end the logs are compared entry by entry.

@@ -254,8 +254,8 @@ impl World {
             .connections
             .contains_key(&client.connection)
         {
-            let verdict = Err(format!("{node} answered {client:?} twice, now with {response:?}"));
-            self.judge("one answer", verdict);
+            let result = Err(format!("{node} answered {client:?} twice, now with {response:?}"));
+            self.check_invariant("one answer", result);
         }
     }
 

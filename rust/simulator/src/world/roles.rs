@@ -139,8 +139,8 @@ impl World {
         for effect in &effects {
             self.event_log.record(self.now, who, "wants", effect);
         }
-        let verdict = self.write_model.observe(Address { node, role }, &event, &effects);
-        self.judge("dots unique", verdict);
+        let result = self.write_model.observe(Address { node, role }, &event, &effects);
+        self.check_invariant("dots unique", result);
         self.watch_group(node, role, &event);
         self.observe(Observation::Handled {
             node,
@@ -164,8 +164,8 @@ impl World {
         }
         let mut log_models = std::mem::take(&mut self.log_models);
         if let Some(raft) = self.shard(node, group).and_then(Shard::raft) {
-            let verdict = log_models.watch(group, node, raft);
-            self.judge("state machine safety", verdict);
+            let result = log_models.watch(group, node, raft);
+            self.check_invariant("state machine safety", result);
         }
         self.log_models = log_models;
     }
@@ -173,8 +173,8 @@ impl World {
     fn watch_control(&mut self, node: NodeId) {
         let mut log_model = std::mem::take(&mut self.control_log_model);
         if let Some(raft) = self.control(node).and_then(|control| control.raft()) {
-            let verdict = log_model.watch(raft);
-            self.judge("state machine safety", verdict);
+            let result = log_model.watch(raft);
+            self.check_invariant("state machine safety", result);
         }
         self.control_log_model = log_model;
     }
