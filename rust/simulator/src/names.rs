@@ -11,7 +11,7 @@ use quorate_versions::WriteId;
 
 /// What a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
+pub enum OperationRef {
     /// An operation of a workload: its number in the history.
     Work(usize),
     /// The creation of a keyspace: its number among them.
@@ -23,13 +23,13 @@ pub enum Asked {
 /// Who has asked for what goes by these names.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    writes: BTreeMap<WriteId, Asked>,
-    commands: BTreeMap<(GroupId, u64, u64), Asked>,
+    writes: BTreeMap<WriteId, OperationRef>,
+    commands: BTreeMap<(GroupId, u64, u64), OperationRef>,
 }
 
 impl Names {
     /// A request has reached a node.
-    pub fn note(&mut self, request: &Request, asked: Asked) {
+    pub fn note(&mut self, request: &Request, asked: OperationRef) {
         match request {
             Request::Put { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
@@ -49,12 +49,12 @@ impl Names {
     }
 
     /// Whose write has this id.
-    pub fn of_write(&self, id: WriteId) -> Option<Asked> {
+    pub fn of_write(&self, id: WriteId) -> Option<OperationRef> {
         self.writes.get(&id).copied()
     }
 
     /// Whose command has this number in a session of a group.
-    pub fn of_command(&self, group: GroupId, (session, sequence): (u64, u64)) -> Option<Asked> {
+    pub fn of_command(&self, group: GroupId, (session, sequence): (u64, u64)) -> Option<OperationRef> {
         self.commands.get(&(group, session, sequence)).copied()
     }
 }
@@ -85,12 +85,12 @@ mod tests {
                 acknowledged: 8,
             }),
         };
-        names.note(&drop_keyspace, Asked::Change(3));
-        names.note(&propose, Asked::Work(4));
-        names.note(&Request::Status, Asked::Work(5));
-        assert_eq!(names.of_write(id(1)), Some(Asked::Change(3)));
+        names.note(&drop_keyspace, OperationRef::Change(3));
+        names.note(&propose, OperationRef::Work(4));
+        names.note(&Request::Status, OperationRef::Work(5));
+        assert_eq!(names.of_write(id(1)), Some(OperationRef::Change(3)));
         assert_eq!(names.of_write(id(2)), None);
-        assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(Asked::Work(4)));
+        assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(OperationRef::Work(4)));
         assert_eq!(names.of_command(GroupId(3), (5, 9)), None);
     }
 }

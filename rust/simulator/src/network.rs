@@ -15,23 +15,85 @@
 //! The network is driven as roles are: calls return what is to be put on the event queue ([`Flight`]), and when its time
 //! comes [`Network::land`] says what a program sees of it.
 
-mod alphabet;
+mod profile;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::SimRng;
-pub use alphabet::{Arrival, Conditions, Endpoint, Host, MessageFaults, SessionId, Side};
+pub use profile::{Conditions, MessageFaults};
 
 /// Bytes of one direction of a session that may be under way before the sender has to wait, as socket buffers do.
 pub const WINDOW_BYTES: usize = 512 << 10;
 
 /// How long a sender waits before it sends a lost packet again; doubled each time.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
+
+/// One end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// A simulated client.
+    Client(u32),
+}
+
+/// A session, numbered in the order of dialling and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// Who of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// The one that opened the session.
+    Dialler,
+    /// The one that was dialled.
+    Listener,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Dialler => Side::Listener,
+            Side::Listener => Side::Dialler,
+        }
+    }
+}
+
+/// What a host does with packets that no program of it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Host {
+    /// The program runs: knocks reach it.
+    Serving,
+    /// The program is gone, the host is not: it answers strangers with the end of their session.
+    Refusing,
+    /// The host is gone, too, or cut off by its power: it answers nothing.
+    Silent,
+}
+
+/// What a program sees of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arrival {
+    /// Somebody dials: [`Network::accept`] or [`Network::end`] the session, or leave it unanswered.
+    Knock {
+        /// Who.
+        from: Endpoint,
+    },
+    /// The dialled side accepted.
+    Opened,
+    /// Bytes, in order.
+    Bytes(Bytes),
+    /// The oldest bytes not yet reported so have left the sender.
+    Out,
+    /// The session is over.
+    Ended,
+}
 
 /// Something under way. Opaque: put it on the event queue and give it to [`Network::land`] when its time comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ use quorate_versions::{KeyState, WriteId};
 use super::states_sent;
 use crate::control_log_model::Executed;
 use crate::history::Action;
-use crate::names::Asked;
+use crate::names::OperationRef;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
@@ -83,8 +83,8 @@ impl DefiniteErrors {
     }
 
     /// Something of an operation was executed: was its client told that it never would be?
-    fn executed(&mut self, world: &World, asked: Option<Asked>, place: String) -> Result<(), String> {
-        let Some(Asked::Work(number)) = asked else {
+    fn executed(&mut self, world: &World, asked: Option<OperationRef>, place: String) -> Result<(), String> {
+        let Some(OperationRef::Work(number)) = asked else {
             return Ok(());
         };
         if world.history().operations()[number].failed_definitely() {
@@ -148,7 +148,7 @@ fn took_effect(executed: &Executed) -> bool {
 /// An alteration or a drop that failed for certain did not happen.
 fn check_changes(world: &World) -> Result<(), String> {
     for executed in world.control_log_model().executed() {
-        if let Some(Asked::Change(number)) = world.names().of_write(executed.id)
+        if let Some(OperationRef::Change(number)) = world.names().of_write(executed.id)
             && let change @ (_, Some(Err(error))) = &world.changes()[number]
             && error.is_definite()
             && took_effect(executed)

@@ -5,7 +5,7 @@ use quorate_core::time::{Instant, WallTime};
 use quorate_protocol::api::{Committed, ReadLevel, View};
 
 use super::*;
-use crate::history::Action as Asked;
+use crate::history::Action as OperationRef;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
 const GROUP: GroupId = GroupId(2);
@@ -22,7 +22,7 @@ fn operation(
     Operation {
         client: 1,
         keyspace: KEYSPACE,
-        action: Asked::Shard(request),
+        action: OperationRef::Shard(request),
         level: Level::Quorum,
         invoked: Instant(invoked),
         completed: Some((Instant(completed), result)),

@@ -15,7 +15,7 @@ use quorate_versions::WriteId;
 
 use super::{EPOCH_MICROS, QueuedEvent, World};
 use crate::history::{Action, Operation};
-use crate::names::Asked;
+use crate::names::OperationRef;
 use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
 use crate::observation::Observation;
 use crate::record::{Hosted, Recording};
@@ -31,7 +31,7 @@ pub(super) struct SimulatedClient {
     connections: BTreeMap<u64, (SessionId, bool)>,
     set: u64,
     /// What its operations are for, also of those that are over: a request may arrive late.
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, OperationRef>,
     in_flight: BTreeSet<u64>,
     last_op: u64,
     workload: Option<Workload>,
@@ -80,7 +80,7 @@ impl World {
             client,
             Request::CreateKeyspace(settings),
             CallOptions::timeout(timeout),
-            Asked::Creation(number),
+            OperationRef::Creation(number),
         );
     }
 
@@ -108,11 +108,11 @@ impl World {
         let number = self.changes.len();
         self.changes.push((request.clone(), None));
         let options = CallOptions::timeout(timeout);
-        self.submit(client, request, options, Asked::Change(number));
+        self.submit(client, request, options, OperationRef::Change(number));
     }
 
     /// What a client has asked for by a request with this id; `None` if it was by itself.
-    pub(super) fn asked_by(&self, client: u32, request: u64) -> Option<Asked> {
+    pub(super) fn asked_by(&self, client: u32, request: u64) -> Option<OperationRef> {
         let (op, _) = operation_of(request)?;
         self.clients[client as usize].asked.get(&op).copied()
     }
@@ -198,10 +198,10 @@ impl World {
         self.event_log
             .record(self.now, format_args!("client {client}"), "invokes", &operation);
         let number = self.history.invoke(operation);
-        self.submit(client, request, options, Asked::Work(number));
+        self.submit(client, request, options, OperationRef::Work(number));
     }
 
-    fn submit(&mut self, client: u32, request: Request, options: CallOptions, asked: Asked) {
+    fn submit(&mut self, client: u32, request: Request, options: CallOptions, asked: OperationRef) {
         let simulated = &mut self.clients[client as usize];
         simulated.last_op += 1;
         let op = simulated.last_op;
@@ -228,14 +228,14 @@ impl World {
         let who = format_args!("client {client}");
         self.event_log.record(self.now, who, "is told", &outcome.result);
         match asked {
-            Asked::Creation(number) => {
+            OperationRef::Creation(number) => {
                 self.creations[number].1 = Some(outcome.result);
                 if outcome.attempts > 1 {
                     self.tried_again.insert(number);
                 }
             }
-            Asked::Change(number) => self.changes[number].1 = Some(outcome.result),
-            Asked::Work(number) => {
+            OperationRef::Change(number) => self.changes[number].1 = Some(outcome.result),
+            OperationRef::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
                 self.observe(Observation::Completed { operation: number });
                 let operation = &self.history.operations()[number];
