@@ -87,8 +87,8 @@ impl CommitPort for CommitBatcher {
     }
 
     /// Costs no commit: there is nothing to batch.
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
-        self.shared.next.derive(owner, token, writes);
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        self.shared.next.apply_rows(owner, token, writes);
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
             self.0.lock().unwrap().send(tokens).unwrap();
         }
 
-        fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
+        fn apply_rows(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
     }
 
     fn batcher() -> (CommitBatcher, Receiver<Vec<u64>>) {

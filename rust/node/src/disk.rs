@@ -21,8 +21,8 @@ impl CommitPort for StorageHandle {
         }
     }
 
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
-        StorageHandle::derive(self, owner.0, token, writes);
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        StorageHandle::apply_rows(self, owner.0, token, writes);
     }
 }
 

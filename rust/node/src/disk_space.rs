@@ -30,8 +30,8 @@ impl CommitPort for DiskSpacePort {
         self.to.submit(requests);
     }
 
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
-        self.to.derive(owner, token, writes);
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        self.to.apply_rows(owner, token, writes);
     }
 
     fn why_full(&self) -> Option<String> {

@@ -192,7 +192,7 @@ mod tests {
             self.0.lock().unwrap().extend(requests);
         }
 
-        fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
+        fn apply_rows(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
     }
 
     #[tokio::test]

@@ -337,7 +337,7 @@ where
                     ops,
                 });
             }
-            Effect::ApplyRows { token, writes } => self.shell.commits.derive(self.owner, token, writes),
+            Effect::ApplyRows { token, writes } => self.shell.commits.apply_rows(self.owner, token, writes),
             Effect::Read {
                 token,
                 query: query @ (Query::Get { .. } | Query::Hard { .. }),

@@ -39,7 +39,7 @@ pub trait CommitPort: Send + Sync {
     }
 
     /// Makes rows readable before it returns; the owner is told when they survive a crash.
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
 }
 
 /// The way to the files of rows.

@@ -213,8 +213,8 @@ impl Disk {
     }
 
     /// Derived rows: readable at once, gone with the node unless [`Disk::apply`] settles them before.
-    pub fn derive(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unflushed.derive(owner, token, writes);
+    pub fn apply_rows(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unflushed.apply_rows(owner, token, writes);
     }
 
     /// Brings the state up to date now and then. It changes nothing that a reader sees; says which derived rows have

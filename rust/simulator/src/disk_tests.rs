@@ -90,9 +90,9 @@ fn disk_with_a_file(seed: u64) -> Disk {
     let mut disk = Disk::new(SimRng::named(seed, "disk"));
     let derive = |disk: &mut Disk, value: &str| {
         let rows = (0..20).map(|i| group_row(&format!("row {i:02}"), &value.repeat(50)));
-        disk.derive(1, 1, rows.chain([group_row("marker", value)]).collect());
+        disk.apply_rows(1, 1, rows.chain([group_row("marker", value)]).collect());
     };
-    derive(&mut disk, "old");
+    apply_rows(&mut disk, "old");
     let save = FileTask::Save {
         file: FILE,
         table: Table::Groups,
@@ -106,7 +106,7 @@ fn disk_with_a_file(seed: u64) -> Disk {
         Some((1, 2, Ok(FileDone::Saved { marker: Some(_), .. })))
     ));
     assert_eq!(step.next, None);
-    derive(&mut disk, "new");
+    apply_rows(&mut disk, "new");
     disk
 }
 

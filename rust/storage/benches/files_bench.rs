@@ -98,7 +98,7 @@ fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
             key: format!("g7/row {number:012}").into(),
             value: Some(vec![number as u8; value_bytes].into()),
         };
-        handle.derive(
+        handle.apply_rows(
             1,
             start as u64,
             (start..rows.min(start + 1000)).map(row).collect(),
@@ -109,7 +109,7 @@ fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
         key: "g7/applied".into(),
         value: Some("1".into()),
     };
-    handle.derive(1, rows as u64, vec![marker]);
+    handle.apply_rows(1, rows as u64, vec![marker]);
 }
 
 /// Small commits, one after the other.

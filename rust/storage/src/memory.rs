@@ -52,9 +52,9 @@ struct Durable {
 }
 
 impl Durable {
-    fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.derived_bytes += writes.iter().map(write_bytes).sum::<usize>();
-        self.contents.derive(writes)
+        self.contents.apply_rows(writes)
     }
 
     /// Deletes the row `marker`, and rows with the prefix within the budget; whether there are more.
@@ -182,10 +182,10 @@ impl MemoryStore {
         (self.unapplied_bytes, self.round_bytes) = (0, 0);
     }
 
-    /// Derived rows; see [`DerivedRows::derive`].
-    pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    /// Derived rows; see [`DerivedRows::apply_rows`].
+    pub fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.durable_mut().derive(writes)
+        self.durable_mut().apply_rows(writes)
     }
 
     /// All rows with a prefix, as they are now.
@@ -308,10 +308,10 @@ struct MemoryRows {
 }
 
 impl DerivedRows for MemoryRows {
-    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
         let mut durable = self.durable.write().expect("no holder of the contents panics");
-        durable.derive(writes)
+        durable.apply_rows(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {

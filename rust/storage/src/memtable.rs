@@ -105,7 +105,7 @@ impl Memtable {
     }
 
     /// Derived rows. They reach the state together. Gives the number of this run.
-    pub(crate) fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    pub(crate) fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.runs += 1;
         self.active.derived = self.runs;
         for write in &writes {

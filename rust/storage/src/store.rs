@@ -111,7 +111,7 @@ pub trait DerivedRows: Send + Sync {
     ///
     /// # Panics
     /// As [`Store::commit`].
-    fn derive(&self, writes: Vec<StateWrite>) -> u64;
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied.
     fn unapplied_bytes(&self) -> usize;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
-//! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::derive`]) pass the journal by: they
+//! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::apply_rows`]) pass the journal by: they
 //! are readable when the call returns, and the applying thread says when they are flushed. Rows of files are put in place
 //! ([`StorageHandle::bulk`]) by that thread, between two rounds of applying. If the state falls far behind, commits
 //! wait for it; if it has no room, they answer [`Outcome::Full`].
@@ -156,8 +156,8 @@ impl StorageHandle {
     ///
     /// # Panics
     /// If a row breaks the store's contract: a key that is empty or too long.
-    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unflushed.derive(owner, token, writes);
+    pub fn apply_rows(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unflushed.apply_rows(owner, token, writes);
         self.shared
             .set_pace(|| self.unflushed.unapplied_bytes(), Instant::now());
     }

@@ -42,10 +42,10 @@ impl Unflushed {
     }
 
     /// Makes rows readable; `token` is the owner's name for them.
-    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+    pub fn apply_rows(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
         // Under the lock, so that the runs stand in their order.
         let mut runs = self.runs();
-        let number = self.rows.derive(writes);
+        let number = self.rows.apply_rows(writes);
         runs.push_back((number, owner, token));
     }
 

@@ -103,8 +103,8 @@ impl Stage {
         started.elapsed()
     }
 
-    fn derive(&self, token: u64, writes: Vec<StateWrite>) {
-        self.storage.handle().derive(1, token, writes);
+    fn apply_rows(&self, token: u64, writes: Vec<StateWrite>) {
+        self.storage.handle().apply_rows(1, token, writes);
     }
 }
 
@@ -120,9 +120,9 @@ fn put(key: String, value: Vec<u8>) -> StateWrite {
 fn fill(stage: &Stage, megabytes: u64) {
     for part in 0..megabytes {
         let row = |number| put(format!("g7/{part:04}/{number:04}"), vec![number as u8; 4000]);
-        stage.derive(part, (0..250).map(row).collect());
+        stage.apply_rows(part, (0..250).map(row).collect());
     }
-    stage.derive(megabytes, vec![put("g7/applied".to_owned(), b"1".to_vec())]);
+    stage.apply_rows(megabytes, vec![put("g7/applied".to_owned(), b"1".to_vec())]);
 }
 
 fn save() -> FileTask {
@@ -168,7 +168,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
     });
     let (read_at, missing) = missing.recv_timeout(DEADLINE).unwrap();
     assert_eq!(missing, Err(FileError::NotFound(other)));
-    stage.derive(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
+    stage.apply_rows(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
     let (settled_at, flushed) = stage.flushed.recv_timeout(DEADLINE).expect("it settles in time");
     assert_eq!(flushed.tokens, [1000]);
     assert_eq!(stage.reader.get(TABLE, b"g8/row").unwrap().unwrap(), "derived");

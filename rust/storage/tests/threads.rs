@@ -88,7 +88,7 @@ struct PuppetRows {
 }
 
 impl DerivedRows for PuppetRows {
-    fn derive(&self, _writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, _writes: Vec<StateWrite>) -> u64 {
         self.runs.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -523,7 +523,7 @@ fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
     let stage = Stage::new(config());
     let handle = stage.thread.as_ref().unwrap().handle();
     for (owner, token) in [(1, 10), (2, 20), (1, 11), (2, 21)] {
-        handle.derive(owner, token, Vec::new());
+        handle.apply_rows(owner, token, Vec::new());
     }
     // Nothing is committed: that something waits is enough to have it applied.
     stage.steps.recv_timeout(DEADLINE).unwrap();
@@ -535,7 +535,7 @@ fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
         tokens: tokens.to_vec(),
     };
     assert_eq!(flushed, [of(1, &[10, 11]), of(2, &[20])]);
-    handle.derive(1, 12, Vec::new());
+    handle.apply_rows(1, 12, Vec::new());
     stage.steps.recv_timeout(DEADLINE).unwrap();
     stage.derived.flushed.store(5, Ordering::SeqCst);
     stage.applies.send((Ok(false), 0)).unwrap();

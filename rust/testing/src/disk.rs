@@ -30,7 +30,7 @@ pub trait Store: Default {
         false
     }
     /// Shows rows.
-    fn derive(&mut self, rows: Self::Rows);
+    fn apply_rows(&mut self, rows: Self::Rows);
     /// The rows that were derived first, of those that a crash would take, survive one from now on.
     fn settle(&mut self);
     /// Power is lost: what is not flushed, and is in no whole file, goes.
@@ -198,8 +198,8 @@ impl<S: Store, O: Copy> Disk<S, O> {
     // ---- derived rows ----
 
     /// Shows rows.
-    pub fn derive(&mut self, owner: O, token: u64, rows: S::Rows) {
-        self.store.derive(rows);
+    pub fn apply_rows(&mut self, owner: O, token: u64, rows: S::Rows) {
+        self.store.apply_rows(rows);
         self.derived.push_back((owner, token));
     }
 

@@ -67,8 +67,8 @@ impl Store for Memory {
         op.takes_away()
     }
 
-    fn derive(&mut self, rows: Vec<StateWrite>) {
-        self.contents.derive(rows);
+    fn apply_rows(&mut self, rows: Vec<StateWrite>) {
+        self.contents.apply_rows(rows);
     }
 
     fn settle(&mut self) {

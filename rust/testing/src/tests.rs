@@ -22,7 +22,7 @@ struct Lists {
 enum Event {
     Start,
     Add(u64),
-    Derive(u64),
+    Apply(u64),
     Read,
     Received(u64),
     Timer(u64),
@@ -37,7 +37,7 @@ enum Event {
 enum Effect {
     Tell(u8, u64),
     Keep(u64, bool),
-    Derive(u64),
+    Apply(u64),
     Read,
     Wake(u64, u64),
     Say(String),
@@ -64,7 +64,7 @@ impl Store for Numbers {
     fn takes_away(op: &u64) -> bool {
         *op == 0
     }
-    fn derive(&mut self, row: u64) {
+    fn apply_rows(&mut self, row: u64) {
         self.derived.push(row);
     }
     fn settle(&mut self) {
@@ -120,7 +120,7 @@ impl Protocol for Toy {
                 let others = (1..=3).filter(|node| *node != lists.node);
                 effects.extend(others.map(|node| Effect::Tell(node, number)));
             }
-            Event::Derive(number) => effects.push(Effect::Derive(number)),
+            Event::Apply(number) => effects.push(Effect::Apply(number)),
             Event::Read => effects.push(Effect::Read),
             Event::Received(number) => lists.seen.push(number),
             Event::Persisted(number) => lists.durable.push(number),
@@ -146,7 +146,7 @@ impl Protocol for Toy {
                     vec![token]
                 },
             },
-            Effect::Derive(row) => Action::ApplyRows {
+            Effect::Apply(row) => Action::ApplyRows {
                 token: row,
                 rows: row,
             },
@@ -327,7 +327,7 @@ fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.unflushed = true;
     for number in [5, 6, 7] {
-        cluster.input(1, (), Event::Derive(number));
+        cluster.input(1, (), Event::Apply(number));
     }
     cluster.input(1, (), Event::Read);
     assert_eq!(said(&mut cluster), ["1 Found([5, 6, 7])"]);
@@ -340,7 +340,7 @@ fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
     cluster.node(1).disk.unflushed = false;
     cluster.start(1);
     said(&mut cluster);
-    cluster.input(1, (), Event::Derive(8));
+    cluster.input(1, (), Event::Apply(8));
     assert_eq!(said(&mut cluster), ["1 Flushed(8)"]);
 }
 

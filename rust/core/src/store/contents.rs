@@ -86,7 +86,7 @@ impl Contents {
     }
 
     /// Shows the rows of a run; gives its number, which counts from 1.
-    pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    pub fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         let mut under = BTreeMap::new();
         for write in writes {
             let place = (write.table, write.key.clone());

@@ -18,7 +18,7 @@ const PREFIX: Bytes = Bytes::from_static(b"group");
 const MARKER: Bytes = Bytes::from_static(b"group applied");
 
 /// One effect: a row, and how far the log is applied.
-fn derive(token: u64, row: &'static str, applied: &'static str) -> Effect {
+fn apply_row(token: u64, row: &'static str, applied: &'static str) -> Effect {
     let write = |key: Bytes, value: &'static str| StateWrite {
         table: Table::Groups,
         key,
@@ -67,7 +67,7 @@ fn is_first(rows: &Result<quorate_core::store::Rows, Error>) -> bool {
 async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
     let behaviour: Behaviour = |event, effects| match event {
         Event::Start => effects.extend([
-            derive(1, "group row 1", "1"),
+            apply_row(1, "group row 1", "1"),
             read(1),
             files(
                 2,

@@ -67,7 +67,7 @@ impl CommitPort for Port {
         self.0.changed.notify_one();
     }
 
-    fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
+    fn apply_rows(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
 }
 
 impl FilePort for Port {

@@ -232,7 +232,7 @@ impl World {
             Effect::ApplyRows { token, writes } => {
                 let owner = self.process_mut(node).roles[&role].instance;
                 let machine = self.machines.get_mut(&node).expect("the node exists");
-                machine.disk.derive(owner, token, writes);
+                machine.disk.apply_rows(owner, token, writes);
             }
             Effect::Read { token, query } => self.read(node, role, token, query),
             Effect::Files { token, task } => {

@@ -399,7 +399,7 @@ fn rounds_of_derived_rows_leave_the_last_entry_in_the_journal() {
     store.commit(&[put("key", "value")]).unwrap();
     apply_all(&mut store);
     for _ in 0..3 {
-        store.derived().derive(vec![StateWrite {
+        store.derived().apply_rows(vec![StateWrite {
             table: Table::Meta,
             key: "derived".into(),
             value: Some("row".into()),

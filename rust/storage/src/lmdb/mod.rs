@@ -129,9 +129,9 @@ impl Shared {
 }
 
 impl DerivedRows for Shared {
-    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.overlay_mut().derive(writes)
+        self.overlay_mut().apply_rows(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {

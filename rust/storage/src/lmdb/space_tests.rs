@@ -137,7 +137,7 @@ fn derived_rows_do_not_keep_journalled_ones_from_the_state() {
         key: "row".into(),
         value: Some("derived".into()),
     };
-    store.derived().derive(vec![derived]);
+    store.derived().apply_rows(vec![derived]);
     for number in 0..1000 {
         if store
             .commit(&[put(format!("{number:04}"), vec![b'v'; 2000])])

@@ -96,8 +96,8 @@ struct Process {
 }
 
 impl Process {
-    fn derive(&self, from: u64, to: u64) {
-        self.storage.handle().derive(0, to, change(from, to));
+    fn apply_rows(&self, from: u64, to: u64) {
+        self.storage.handle().apply_rows(0, to, change(from, to));
         while !self.flushed.recv().unwrap().contains(&to) {}
     }
 
@@ -143,13 +143,13 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     };
     // In one piece, which is one record of the trace.
     let mut acknowledge = |step: usize| acks.write_all(format!("{step}\n").as_bytes()).unwrap();
-    process.derive(0, 1);
+    process.apply_rows(0, 1);
     acknowledge(1);
     let FileDone::Saved { size, checksum, .. } = process.perform(save(1)) else {
         panic!("not saved");
     };
     acknowledge(2);
-    process.derive(1, 2);
+    process.apply_rows(1, 2);
     acknowledge(3);
     let FileDone::Chunk(bytes) = process.perform(read(1)) else {
         panic!("not read");
@@ -170,7 +170,7 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     acknowledge(4);
     process.perform(load(2));
     acknowledge(5);
-    process.derive(1, 3);
+    process.apply_rows(1, 3);
     acknowledge(6);
     process.perform(save(3));
     acknowledge(7);

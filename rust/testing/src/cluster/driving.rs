@@ -56,7 +56,7 @@ impl<P: Protocol> Cluster<P> {
                 self.plan_sync(node);
             }
             Action::ApplyRows { token, rows } => {
-                self.node(node).disk.derive(role, token, rows);
+                self.node(node).disk.apply_rows(role, token, rows);
                 self.plan_flushing(node);
             }
             Action::Read { token, .. } if self.nodes[&node].disk.slow == Some(token) => {}

@@ -18,9 +18,9 @@ pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>
     let store = bench.store();
     let derived = store.derived();
     write(store, [put(Table::Records, "a", "journalled")]);
-    assert_eq!(derived.derive(vec![put(Table::Records, "a", "derived")]), 1);
+    assert_eq!(derived.apply_rows(vec![put(Table::Records, "a", "derived")]), 1);
     assert_eq!(
-        derived.derive(vec![
+        derived.apply_rows(vec![
             put(Table::Groups, "applied", "2"),
             delete(Table::Records, "a")
         ]),
@@ -50,12 +50,12 @@ pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_settled<T: Bench>() {
             put(Table::Records, "b", "1"),
         ],
     );
-    derived.derive(vec![
+    derived.apply_rows(vec![
         put(Table::Records, "a", "derived"),
         put(Table::Groups, "applied", "1"),
     ]);
     // A row that is journalled later is durable by itself, whatever becomes of the derived one under it.
-    derived.derive(vec![put(Table::Records, "b", "2")]);
+    derived.apply_rows(vec![put(Table::Records, "b", "2")]);
     write(store, [put(Table::Records, "b", "3")]);
     drop(derived);
     bench.restart();
@@ -73,7 +73,7 @@ pub(crate) fn the_journal_is_trimmed_though_only_derived_rows_follow<T: Bench>()
         bench
             .store()
             .derived()
-            .derive(vec![put(Table::Groups, "applied", format!("{run}"))]);
+            .apply_rows(vec![put(Table::Groups, "applied", format!("{run}"))]);
         apply_all(bench.store());
         bench.restart();
         assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "1");
@@ -93,7 +93,7 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
     let store = bench.store();
     let key = |number: u32| format!("{number:05}");
     // Deleted rows that are not applied yet, in the way of whoever walks over the range.
-    store.derived().derive(
+    store.derived().apply_rows(
         (1..2000)
             .map(|number| delete(Table::Groups, key(number)))
             .collect(),
@@ -113,8 +113,8 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
             let mut run = 0;
             while !done.load(Ordering::Relaxed) {
                 run += 1;
-                derived.derive(both(Some(format!("{run}").into())));
-                derived.derive(both(None));
+                derived.apply_rows(both(Some(format!("{run}").into())));
+                derived.apply_rows(both(None));
             }
         });
         let query = Query::Range {
@@ -144,7 +144,7 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Derive(Vec<StateWrite>),
+    Apply(Vec<StateWrite>),
     Journal(Vec<StateWrite>),
     Apply(usize),
     Restart,
@@ -162,7 +162,7 @@ fn any_rows(tables: &'static [Table]) -> impl Strategy<Value = Vec<StateWrite>> 
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::Derive),
+        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::Apply),
         2 => any_rows(&[Table::Meta, Table::TokenIndex]).prop_map(Step::Journal),
         3 => (1..300usize).prop_map(Step::Apply),
         1 => Just(Step::Restart),
@@ -195,11 +195,11 @@ pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
             let mut runs = vec![State::new()];
             for step in steps {
                 match step {
-                    Step::Derive(writes) => {
+                    Step::Apply(writes) => {
                         let mut rows = runs.last().unwrap().clone();
                         perform(&mut rows, &writes);
                         runs.push(rows);
-                        let number = bench.store().derived().derive(writes);
+                        let number = bench.store().derived().apply_rows(writes);
                         assert_eq!(number, runs.len() as u64 - 1);
                     }
                     Step::Journal(writes) => {

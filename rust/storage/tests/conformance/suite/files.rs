@@ -114,7 +114,7 @@ fn fill(bench: &mut impl Bench, count: usize) {
     write(store, [put(Table::Records, "g7/applied", "another table's")]);
     apply_all(store);
     let rows = (0..count).map(|number| row(number, format!("value {number}")));
-    store.derived().derive(rows.chain([marker("1")]).collect());
+    store.derived().apply_rows(rows.chain([marker("1")]).collect());
 }
 
 pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
@@ -127,7 +127,7 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
         // A younger value, a row that is gone, and one that is new: in the active layer over the frozen or applied.
         bench.store().apply_step(1).unwrap();
         let derived = bench.store().derived();
-        derived.derive(vec![
+        derived.apply_rows(vec![
             row(3, "younger"),
             delete(TABLE, "g7/row 0004"),
             row(99, "new"),
@@ -160,7 +160,7 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
         other
             .store()
             .derived()
-            .derive(vec![row(3, "of old"), row(51, "of old"), marker("of old")]);
+            .apply_rows(vec![row(3, "of old"), row(51, "of old"), marker("of old")]);
         receive(&mut other, FILE, &bytes, 100);
         assert_eq!(
             other.files(seal(FILE, &bytes)),
@@ -304,7 +304,7 @@ pub(crate) fn a_damaged_file_changes_nothing<T: Bench>() {
     bench
         .store()
         .derived()
-        .derive(vec![row(3, "younger"), marker("2")]);
+        .apply_rows(vec![row(3, "younger"), marker("2")]);
     let before = rows(&mut bench);
     bench.rot(FILE, 5000);
     let done = bench.files(load(FILE));
@@ -343,9 +343,9 @@ pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
         bench
             .store()
             .derived()
-            .derive((0..6).map(|number| large(number, b'o')).collect());
+            .apply_rows((0..6).map(|number| large(number, b'o')).collect());
         saved(&mut bench, FILE);
-        bench.store().derived().derive(
+        bench.store().derived().apply_rows(
             (0..9)
                 .map(|number| large(number, b'n'))
                 .chain([marker("2")])
@@ -393,7 +393,7 @@ pub(crate) fn a_store_without_room_refuses_a_load_and_goes_on<T: Bench>() {
     bench
         .store()
         .derived()
-        .derive(rows.chain([marker("1")]).collect());
+        .apply_rows(rows.chain([marker("1")]).collect());
     saved(&mut bench, FILE);
     let bytes = content(&mut bench, FILE);
     let mut small = T::small();
@@ -443,7 +443,7 @@ pub(crate) fn random_groups_survive_a_file<T: Bench>() {
             let [mut bench, mut other] = [runs, others].map(|runs| {
                 let mut bench = T::new();
                 for (rows, budget) in runs {
-                    bench.store().derived().derive(rows);
+                    bench.store().derived().apply_rows(rows);
                     bench.store().apply_step(budget).unwrap();
                 }
                 bench
