@@ -38,14 +38,14 @@ pub fn hooks(
         registry,
     };
     Hooks {
-        on_settled: Box::new(move |flushed| deliver_settled(&roles, flushed)),
+        on_flushed: Box::new(move |flushed| deliver_flushed(&roles, flushed)),
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
         observer: Arc::new(Watch(telemetry)),
     }
 }
 
-fn deliver_settled(roles: &RoleRegistry, flushed: Vec<Flushed>) {
+fn deliver_flushed(roles: &RoleRegistry, flushed: Vec<Flushed>) {
     let table = roles.table();
     for Flushed { owner, tokens } in flushed {
         if let Some(mailbox) = table.owner(Owner(owner)) {

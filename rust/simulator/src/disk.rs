@@ -224,7 +224,7 @@ impl Disk {
             return Vec::new();
         }
         while let Ok(true) = self.store.apply_step(usize::MAX) {}
-        self.unflushed.settle(self.store.flushed())
+        self.unflushed.take_flushed(self.store.flushed())
     }
 
     /// Asks for something to be done with files. The tasks of one owner are performed one after the other: if none was
@@ -254,7 +254,7 @@ impl Disk {
         }
         FilesStep {
             answer,
-            flushed: self.unflushed.settle(self.store.flushed()),
+            flushed: self.unflushed.take_flushed(self.store.flushed()),
             next: (!idle).then(|| self.conditions.sync.sample(&mut self.rng)),
         }
     }

@@ -111,7 +111,7 @@ fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, f
                 let _ = done[completion.owner as usize].send(completion.tokens.len());
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::clone(&watch) as Arc<dyn Observer>,
     };

@@ -36,7 +36,7 @@ fn main() {
     let (to_completed, completed) = channel();
     let hooks = Hooks {
         on_completed: Box::new(move |all| all.into_iter().for_each(|one| drop(to_completed.send(one)))),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|why| panic!("{why}")),
         observer: Arc::new(()),
     };

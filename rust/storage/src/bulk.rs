@@ -9,7 +9,7 @@ use crate::files::format::Slice;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bulk {
     /// Brings to the state whatever is unapplied now.
-    Settle,
+    Flush,
     /// Deletes the row `marker`, and rows whose keys begin with the prefix, up to about `budget` bytes of them. There is
     /// more to do until none is left.
     Clear {

@@ -241,7 +241,7 @@ impl Store for MemoryStore {
         if self.round_bytes == 0 {
             let mut durable = self.durable_mut();
             let round = durable.round;
-            durable.contents.settle(round);
+            durable.contents.flush(round);
         }
         Ok(self.round_bytes > 0)
     }
@@ -251,7 +251,7 @@ impl Store for MemoryStore {
             return Err(CommitError::Fatal(failed.clone()));
         }
         match change {
-            Bulk::Settle => {
+            Bulk::Flush => {
                 // The first round may be one that was begun before, the second has the rest.
                 for _ in 0..2 {
                     while self.apply_step(usize::MAX)? {}

@@ -110,7 +110,7 @@ pub struct Hooks {
     /// Once per commit, with the requests that it ended, grouped by owner. On the journal's thread: be quick.
     pub on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
     /// Derived rows that are flushed, grouped by owner, oldest first. On the state's thread: be quick.
-    pub on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
+    pub on_flushed: Box<dyn Fn(Vec<Flushed>) + Send>,
     /// At most once: the store failed, the node must stop.
     pub on_fatal: FatalHook,
     /// Metrics and spans.
@@ -151,7 +151,7 @@ impl StorageHandle {
         })
     }
 
-    /// Makes rows readable that `owner` derives from its own log; `on_settled` tells when they survive a crash. See
+    /// Makes rows readable that `owner` derives from its own log; `on_flushed` tells when they survive a crash. See
     /// [`DerivedRows`](crate::store::DerivedRows).
     ///
     /// # Panics
@@ -243,7 +243,7 @@ impl StorageThread {
         let state = StateThread {
             applier,
             unflushed,
-            on_settled: hooks.on_settled,
+            on_flushed: hooks.on_flushed,
             shared: Arc::clone(&shared),
         };
         started.spawn("storage-state", shared, move || state.run())?;

@@ -50,7 +50,7 @@ impl Unflushed {
     }
 
     /// Takes the runs up to this one: they survive a crash now.
-    pub fn settle(&self, through: u64) -> Vec<Flushed> {
+    pub fn take_flushed(&self, through: u64) -> Vec<Flushed> {
         let mut runs = self.runs();
         let mut flushed: Vec<Flushed> = Vec::new();
         while let Some((_, owner, token)) = runs.front().copied().filter(|(number, ..)| *number <= through) {

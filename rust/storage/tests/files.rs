@@ -45,10 +45,10 @@ impl Stage {
         let (reader, files) = (store.reader(), store.files());
         let (journal, applier) = store.split();
         let (to_completed, completed) = channel();
-        let (to_settled, flushed) = channel();
+        let (flushed_sender, flushed) = channel();
         let hooks = Hooks {
             on_completed: send_all(to_completed),
-            on_settled: send_all(to_settled),
+            on_flushed: send_all(flushed_sender),
             on_fatal: Box::new(|why| panic!("{why}")),
             observer: Arc::new(()),
         };
@@ -169,7 +169,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
     let (read_at, missing) = missing.recv_timeout(DEADLINE).unwrap();
     assert_eq!(missing, Err(FileError::NotFound(other)));
     stage.apply_rows(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
-    let (settled_at, flushed) = stage.flushed.recv_timeout(DEADLINE).expect("it settles in time");
+    let (flushed_at, flushed) = stage.flushed.recv_timeout(DEADLINE).expect("it settles in time");
     assert_eq!(flushed.tokens, [1000]);
     assert_eq!(stage.reader.get(TABLE, b"g8/row").unwrap().unwrap(), "derived");
     let mut commits = Vec::new();
@@ -182,7 +182,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
         }
     };
     assert_eq!(done, Ok(FileDone::Loaded));
-    assert!(read_at < loaded_at && settled_at < loaded_at);
+    assert!(read_at < loaded_at && flushed_at < loaded_at);
     let took = loaded_at - started;
     let longest = commits.iter().max().unwrap();
     // A commit that waited for the load, or for a large part of it, would take as long.

@@ -152,7 +152,7 @@ impl Stage {
         let (fatal_to, fatal) = mpsc::channel();
         let unapplied = Arc::new(AtomicUsize::new(0));
         let derived = Arc::new(PuppetRows::default());
-        let (settled_to, flushed) = mpsc::channel();
+        let (flushed_sender, flushed) = mpsc::channel();
         let reports = Arc::new(Reports::default());
         let committer = Puppet {
             batches: batches_to,
@@ -171,7 +171,7 @@ impl Stage {
                     .into_iter()
                     .for_each(|completion| completed_to.send(completion).unwrap());
             }),
-            on_settled: Box::new(move |ended| settled_to.send(ended).unwrap()),
+            on_flushed: Box::new(move |ended| flushed_sender.send(ended).unwrap()),
             on_fatal: Box::new(move |detail| fatal_to.send(detail).unwrap()),
             observer: Arc::clone(&reports) as Arc<dyn Observer>,
         };
@@ -465,7 +465,7 @@ fn every_producer_reads_what_it_wrote() {
                     .unwrap();
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
     };
@@ -519,7 +519,7 @@ fn every_producer_reads_what_it_wrote() {
 }
 
 #[test]
-fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
+fn derived_rows_are_told_to_their_owners_when_they_are_flushed() {
     let stage = Stage::new(config());
     let handle = stage.thread.as_ref().unwrap().handle();
     for (owner, token) in [(1, 10), (2, 20), (1, 11), (2, 21)] {

@@ -32,7 +32,7 @@ pub trait Store: Default {
     /// Shows rows.
     fn apply_rows(&mut self, rows: Self::Rows);
     /// The rows that were derived first, of those that a crash would take, survive one from now on.
-    fn settle(&mut self);
+    fn flush(&mut self);
     /// Power is lost: what is not flushed, and is in no whole file, goes.
     fn crash(&mut self);
     /// Reads.
@@ -40,7 +40,7 @@ pub trait Store: Default {
     /// Does some of a task; the answer when it is done. `full` says that there is no space for anything new.
     fn step(&mut self, task: &mut Self::Task, full: bool) -> Option<Self::Done>;
     /// Whether a task begins with everything that was derived being flushed.
-    fn settles(task: &Self::Task) -> bool;
+    fn flushes(task: &Self::Task) -> bool;
 }
 
 /// A persist that has not been answered.
@@ -204,10 +204,10 @@ impl<S: Store, O: Copy> Disk<S, O> {
     }
 
     /// The first so many derived runs survive a crash from now on: whose they are.
-    pub fn settle(&mut self, count: usize) -> Vec<(O, u64)> {
+    pub fn flush(&mut self, count: usize) -> Vec<(O, u64)> {
         let count = count.min(self.derived.len());
         for _ in 0..count {
-            self.store.settle();
+            self.store.flush();
         }
         self.derived.drain(..count).collect()
     }
@@ -236,8 +236,8 @@ impl<S: Store, O: Copy> Disk<S, O> {
         let Some((owner, token, mut task)) = self.tasks.get_mut(&files).and_then(VecDeque::pop_front) else {
             return step;
         };
-        if S::settles(&task) {
-            step.flushed = self.settle(usize::MAX);
+        if S::flushes(&task) {
+            step.flushed = self.flush(usize::MAX);
         }
         match self.store.step(&mut task, self.full) {
             Some(done) => step.done = Some((owner, token, done)),
@@ -267,7 +267,7 @@ impl<S: Store, O: Copy> Disk<S, O> {
             there.extend((!ops.is_empty()).then_some(ops));
         }
         self.full = full;
-        self.settle(crash.flushed);
+        self.flush(crash.flushed);
         self.late.clear();
         self.flights.clear();
         self.derived.clear();

@@ -71,8 +71,8 @@ impl Store for Memory {
         self.contents.apply_rows(rows);
     }
 
-    fn settle(&mut self) {
-        self.contents.settle(self.contents.flushed() + 1);
+    fn flush(&mut self) {
+        self.contents.flush(self.contents.flushed() + 1);
     }
 
     fn crash(&mut self) {
@@ -116,7 +116,7 @@ impl Store for Memory {
         }
     }
 
-    fn settles(work: &Work) -> bool {
+    fn flushes(work: &Work) -> bool {
         matches!(work.task, FileTask::Load { .. })
     }
 }

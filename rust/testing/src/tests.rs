@@ -323,7 +323,7 @@ fn a_full_disk_refuses_and_one_that_is_stuck_does_nothing_in_the_background() {
 }
 
 #[test]
-fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
+fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_are_flushed() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.unflushed = true;
     for number in [5, 6, 7] {

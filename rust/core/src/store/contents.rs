@@ -2,7 +2,7 @@
 //!
 //! The in-memory store of simulated nodes is made of it, and the disks of tests are. It is one moment's contents, and knows
 //! nothing of commits: who holds it decides when an operation counts. Rows that were [derived](Contents::derive) are seen at
-//! once, run by run, and a crash takes the runs that have not [flushed](Contents::settle).
+//! once, run by run, and a crash takes the runs that have not [flushed](Contents::flush).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -110,7 +110,7 @@ impl Contents {
     }
 
     /// A crash leaves the runs up to this one.
-    pub fn settle(&mut self, through: u64) {
+    pub fn flush(&mut self, through: u64) {
         let count = through.saturating_sub(self.flushed()) as usize;
         self.under.drain(..count.min(self.under.len()));
     }

@@ -109,7 +109,7 @@ async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
     let (journal, applier) = store.split();
     let hooks = Hooks {
         on_completed: Box::new(|_| {}),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|why| panic!("{why}")),
         observer: Arc::new(()),
     };

@@ -412,7 +412,7 @@ impl World {
             flushed,
             next,
         } = machine.disk.files_step(owner);
-        self.mail_settled(node, flushed);
+        self.mail_flushed(node, flushed);
         if let Some((instance, token, result)) = answer
             && let Some(role) = self.process_mut(node).role_of(instance)
         {
@@ -424,7 +424,7 @@ impl World {
         }
     }
 
-    fn mail_settled(&mut self, node: NodeId, flushed: Vec<Flushed>) {
+    fn mail_flushed(&mut self, node: NodeId, flushed: Vec<Flushed>) {
         for Flushed { owner, tokens } in flushed {
             if let Some(role) = self.process_mut(node).role_of(owner) {
                 self.mail(node, role, Event::Flushed { tokens }, Duration::ZERO);
@@ -462,7 +462,7 @@ impl World {
         self.complete_commits(node, completions);
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let flushed = machine.disk.apply();
-        self.mail_settled(node, flushed);
+        self.mail_flushed(node, flushed);
         self.begin_commit(node);
     }
 

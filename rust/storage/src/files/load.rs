@@ -20,7 +20,7 @@ pub(super) struct Loader<R> {
 
 enum Step {
     /// Rows that were derived before would otherwise reach the state over those of the file.
-    Settle,
+    Flush,
     Clear,
     Put,
     Marker,
@@ -42,7 +42,7 @@ impl<R: Read> Loader<R> {
             prefix,
             marker,
             slice_bytes,
-            next: Step::Settle,
+            next: Step::Flush,
         })
     }
 
@@ -50,9 +50,9 @@ impl<R: Read> Loader<R> {
     pub(super) fn next(&mut self) -> Result<Option<Bulk>, Damage> {
         loop {
             match self.next {
-                Step::Settle => {
+                Step::Flush => {
                     self.next = Step::Clear;
-                    return Ok(Some(Bulk::Settle));
+                    return Ok(Some(Bulk::Flush));
                 }
                 Step::Clear => {
                     self.next = Step::Put;

@@ -22,7 +22,7 @@ impl LmdbApplier {
     /// Makes the change; see [`Store::bulk`](crate::store::Store::bulk).
     pub(super) fn change(&mut self, change: &Bulk) -> Result<bool, CommitError> {
         match change {
-            Bulk::Settle => self.settle().map(|()| false),
+            Bulk::Flush => self.flush().map(|()| false),
             Bulk::Clear {
                 table,
                 prefix,
@@ -30,20 +30,20 @@ impl LmdbApplier {
                 budget,
             } => {
                 let cleared = self.clear(*table, prefix, marker, *budget);
-                self.judge(cleared)
+                self.check_write(cleared)
             }
             Bulk::Put { table, rows } => {
                 if !self.has_room_for(rows)? {
                     return Err(CommitError::Full);
                 }
                 let put = self.put(*table, rows);
-                self.judge(put.map(|()| false))
+                self.check_write(put.map(|()| false))
             }
         }
     }
 
     /// Two rounds: the first may be one that was begun before, the second has the rest.
-    fn settle(&mut self) -> Result<(), CommitError> {
+    fn flush(&mut self) -> Result<(), CommitError> {
         for _ in 0..2 {
             while self.apply_step(SLICE_BYTES)? {}
         }
@@ -98,7 +98,7 @@ impl LmdbApplier {
         }
     }
 
-    fn judge(&mut self, changed: heed::Result<bool>) -> Result<bool, CommitError> {
+    fn check_write(&mut self, changed: heed::Result<bool>) -> Result<bool, CommitError> {
         match changed {
             Ok(more) => Ok(more),
             Err(error) if is_map_full(&error) => Err(CommitError::Full),

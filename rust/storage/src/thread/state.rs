@@ -15,7 +15,7 @@ use crate::unflushed::{Flushed, Unflushed};
 pub(super) struct StateThread<A> {
     pub(super) applier: A,
     pub(super) unflushed: Arc<Unflushed>,
-    pub(super) on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
+    pub(super) on_flushed: Box<dyn Fn(Vec<Flushed>) + Send>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -77,9 +77,9 @@ impl<A: Applier> StateThread<A> {
 
     /// Tells what is flushed and how far the state is behind; `no_room` is what a round found.
     fn tell(&mut self, no_room: Option<bool>) {
-        let flushed = self.unflushed.settle(self.applier.flushed());
+        let flushed = self.unflushed.take_flushed(self.applier.flushed());
         if !flushed.is_empty() {
-            (self.on_settled)(flushed);
+            (self.on_flushed)(flushed);
         }
         let mut pace = self.shared.pace();
         pace.unapplied = self.applier.unapplied_bytes();

@@ -121,12 +121,12 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     let store = LmdbStore::open(&dir, &options).unwrap();
     let files = store.files();
     let (journal, applier) = store.split();
-    let (to_settled, flushed) = channel();
+    let (flushed_sender, flushed) = channel();
     let hooks = Hooks {
         on_completed: Box::new(|_| {}),
-        on_settled: Box::new(move |all| {
+        on_flushed: Box::new(move |all| {
             all.into_iter()
-                .for_each(|one| to_settled.send(one.tokens).unwrap())
+                .for_each(|one| flushed_sender.send(one.tokens).unwrap())
         }),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),

@@ -123,7 +123,7 @@ pub(crate) fn run(folder: &Path, requests: u64, without_sync: bool, acks: impl W
                 done.send(completion.tokens.len()).unwrap();
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
     };

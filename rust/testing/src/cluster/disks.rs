@@ -32,7 +32,7 @@ impl<P: Protocol> Cluster<P> {
         let disk = &mut self.node(node).disk;
         (disk.held, disk.unflushed, disk.files_held) = (false, false, false);
         self.persist(node, usize::MAX);
-        self.settle_rows(node, usize::MAX);
+        self.flush_rows(node, usize::MAX);
         self.settle(node);
         while let Some(owner) = self.nodes[&node].disk.file_owners().first().copied() {
             self.file_step(node, owner);
@@ -70,9 +70,9 @@ impl<P: Protocol> Cluster<P> {
     pub(super) fn plan_flushing(&mut self, node: P::NodeId) {
         if let Some(range) = self.profile.flushing {
             let (after, boot) = (self.draw(range), self.nodes[&node].boots);
-            self.plan(after, node, Some(boot), Due::Settle);
+            self.plan(after, node, Some(boot), Due::Flush);
         } else if !self.nodes[&node].disk.unflushed {
-            self.settle_rows(node, usize::MAX);
+            self.flush_rows(node, usize::MAX);
         }
     }
 
@@ -109,8 +109,8 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    pub(super) fn settle_rows(&mut self, node: P::NodeId, count: usize) {
-        for (role, token) in self.node(node).disk.settle(count) {
+    pub(super) fn flush_rows(&mut self, node: P::NodeId, count: usize) {
+        for (role, token) in self.node(node).disk.flush(count) {
             self.post(node, role, P::event(Input::Flushed { token }), false);
         }
     }

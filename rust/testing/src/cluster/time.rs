@@ -14,7 +14,7 @@ const ROUND: Duration = Duration::from_micros(500);
 pub(super) enum Due<P: Protocol> {
     Arrive(EnvelopeOf<P>),
     Sync,
-    Settle,
+    Flush,
     Read {
         role: P::Role,
         token: u64,
@@ -105,9 +105,9 @@ impl<P: Protocol> Cluster<P> {
                 let answer = early.unwrap_or_else(|| self.nodes[&node].disk.store.read(&query));
                 self.input(node, role, P::event(Input::Read { token, answer }));
             }
-            Due::Settle => {
+            Due::Flush => {
                 let count = self.draw((1, 4)).as_micros() as usize;
-                self.settle_rows(node, count);
+                self.flush_rows(node, count);
                 self.settle(node);
             }
             Due::File(owner) => {

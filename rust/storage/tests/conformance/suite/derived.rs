@@ -13,7 +13,7 @@ use quorate_storage::{StateWrite, Table};
 use super::{apply_all, delete, get, put, scan, write};
 use crate::Bench;
 
-pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>() {
+pub(crate) fn derived_rows_are_visible_at_once_and_flushed_with_a_round<T: Bench>() {
     let mut bench = T::new();
     let store = bench.store();
     let derived = store.derived();
@@ -39,7 +39,7 @@ pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>
     assert_eq!(get(bench.store(), Table::Groups, "applied").unwrap(), "2");
 }
 
-pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_settled<T: Bench>() {
+pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_flushed<T: Bench>() {
     let mut bench = T::new();
     let store = bench.store();
     let derived = store.derived();
@@ -180,7 +180,7 @@ fn perform(rows: &mut State, writes: &[StateWrite]) {
     }
 }
 
-pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
+pub(crate) fn a_crash_goes_back_to_the_last_flushed_run<T: Bench>() {
     let mut runner = TestRunner::new(Config {
         cases: 24,
         failure_persistence: None,
