@@ -84,7 +84,7 @@ pub enum FileTask {
         marker: Bytes,
     },
     /// Forget all files of the owner but this one, if any.
-    Keep {
+    Retain {
         /// Whose.
         owner: u64,
         /// The one to keep.
@@ -101,7 +101,7 @@ impl FileTask {
             | FileTask::Write { file, .. }
             | FileTask::Seal { file, .. }
             | FileTask::Load { file, .. } => file.owner,
-            FileTask::Keep { owner, .. } => *owner,
+            FileTask::Retain { owner, .. } => *owner,
         }
     }
 }
@@ -130,5 +130,5 @@ pub enum FileDone {
     /// The rows are in place, durably.
     Loaded,
     /// The others are forgotten.
-    Kept,
+    Retained,
 }

@@ -204,7 +204,7 @@ fn tasks_of_an_owner_are_performed_in_their_order() {
         offset: 0,
         length: 7,
     };
-    let keep = |number| FileTask::Keep {
+    let keep = |number| FileTask::Retain {
         owner: FILE.owner,
         number,
     };
@@ -224,10 +224,10 @@ fn tasks_of_an_owner_are_performed_in_their_order() {
             answers.map(|answer| answer.recv_timeout(DEADLINE).expect("an answer in time").1);
         assert!(matches!(saved, Ok(FileDone::Saved { .. })), "{saved:?}");
         assert_eq!(first, Ok(FileDone::Chunk("quorate".into())));
-        assert_eq!(kept, Ok(FileDone::Kept));
+        assert_eq!(kept, Ok(FileDone::Retained));
         assert_eq!(loaded, Ok(FileDone::Loaded));
         assert_eq!(second, first);
-        assert_eq!(forgotten, Ok(FileDone::Kept));
+        assert_eq!(forgotten, Ok(FileDone::Retained));
         assert_eq!(third, Err(FileError::NotFound(FILE)));
         assert_eq!(nothing, Err(FileError::NotFound(FILE)));
     }

@@ -240,10 +240,10 @@ impl Memory {
                 }
                 Ok(FileDone::Sealed { intact })
             }
-            FileTask::Keep { owner, number } => {
+            FileTask::Retain { owner, number } => {
                 self.files
                     .retain(|file, _| file.owner != *owner || Some(file.number) == *number);
-                Ok(FileDone::Kept)
+                Ok(FileDone::Retained)
             }
             FileTask::Load { .. } => unreachable!("takes several steps"),
         }

@@ -179,7 +179,7 @@ impl GarbageCollector {
                 self.awaited = Awaited::Files(gone);
                 return effects.push(Effect::Files {
                     token: SWEEP_FILES,
-                    task: FileTask::Keep { owner, number: None },
+                    task: FileTask::Retain { owner, number: None },
                 });
             }
             Part::Rows(table) => {

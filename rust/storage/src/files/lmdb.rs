@@ -75,9 +75,9 @@ impl LmdbFiles {
             } => self
                 .load(*file, *table, prefix, marker, state)
                 .map(|()| FileDone::Loaded),
-            FileTask::Keep { owner, number } => {
+            FileTask::Retain { owner, number } => {
                 self.folder.keep(*owner, *number)?;
-                Ok(FileDone::Kept)
+                Ok(FileDone::Retained)
             }
         }
     }

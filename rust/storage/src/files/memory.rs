@@ -146,11 +146,11 @@ impl MemoryFiles {
                 };
                 Ok(FileDone::Sealed { intact })
             }
-            FileTask::Keep { owner, number } => {
+            FileTask::Retain { owner, number } => {
                 let kept = |file: &FileId| file.owner != *owner || Some(file.number) == *number;
                 self.whole.retain(|file, _| kept(file));
                 self.parts.retain(|file, _| kept(file));
-                Ok(FileDone::Kept)
+                Ok(FileDone::Retained)
             }
             FileTask::Load { .. } => unreachable!("a load takes several steps"),
         }

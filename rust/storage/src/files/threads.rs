@@ -82,7 +82,7 @@ enum Pace {
 impl Pace {
     fn of(task: &FileTask) -> Self {
         match task {
-            FileTask::Read { .. } | FileTask::Write { .. } | FileTask::Keep { .. } => Pace::Quick,
+            FileTask::Read { .. } | FileTask::Write { .. } | FileTask::Retain { .. } => Pace::Quick,
             FileTask::Save { .. } | FileTask::Seal { .. } | FileTask::Load { .. } => Pace::Slow,
         }
     }

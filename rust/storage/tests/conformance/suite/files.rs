@@ -44,7 +44,7 @@ fn load(file: FileId) -> FileTask {
 }
 
 fn keep(number: Option<u64>) -> FileTask {
-    FileTask::Keep {
+    FileTask::Retain {
         owner: FILE.owner,
         number,
     }
@@ -280,15 +280,15 @@ pub(crate) fn all_files_of_an_owner_but_one_are_forgotten<T: Bench>() {
     for file in files {
         saved(&mut bench, file);
     }
-    assert_eq!(bench.files(keep(Some(2))), Ok(FileDone::Kept));
+    assert_eq!(bench.files(keep(Some(2))), Ok(FileDone::Retained));
     assert_eq!(
         files.map(|file| is_there(&mut bench, file)),
         [false, true, false, true]
     );
-    assert_eq!(bench.files(keep(None)), Ok(FileDone::Kept));
+    assert_eq!(bench.files(keep(None)), Ok(FileDone::Retained));
     assert_eq!(
         bench.files(keep(None)),
-        Ok(FileDone::Kept),
+        Ok(FileDone::Retained),
         "there is nothing left to forget"
     );
     assert_eq!(
