@@ -64,7 +64,7 @@ impl ReplyPort for LocalClient {
                 .1
                 .remove(&client.request);
             // One that gave up waiting needs no answer.
-            let _gone = pending.map(|waiting| pending.send(response));
+            let _gone = pending.map(|pending| pending.send(response));
         }
         if !others.is_empty() {
             self.clients.reply(others);

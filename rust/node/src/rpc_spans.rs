@@ -279,9 +279,9 @@ mod tests {
             let deadline = spans.clock.instant() + Duration::from_secs(60);
             spans.on_send(NodeId(3), &mut header(Some(CLIENT), deadline), &fetch());
         }
-        let spans = telemetry.spans_of(7);
-        assert_eq!(spans.len(), 1);
-        assert_eq!(spans[0].error.as_deref(), Some("Unanswered"));
+        let ended = telemetry.spans_of(7);
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].error.as_deref(), Some("Unanswered"));
         let table = spans.table.lock().unwrap();
         assert_eq!(
             (table.open.len(), table.by_deadline.len()),

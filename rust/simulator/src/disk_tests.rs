@@ -88,7 +88,7 @@ fn group_row(name: &str, value: &str) -> StateWrite {
 /// A disk with a file of twenty rows, and other rows in their place.
 fn disk_with_a_file(seed: u64) -> Disk {
     let mut disk = Disk::new(SimRng::named(seed, "disk"));
-    let derive = |disk: &mut Disk, value: &str| {
+    let apply_rows = |disk: &mut Disk, value: &str| {
         let rows = (0..20).map(|i| group_row(&format!("row {i:02}"), &value.repeat(50)));
         disk.apply_rows(1, 1, rows.chain([group_row("marker", value)]).collect());
     };

@@ -67,7 +67,7 @@ impl Store for Numbers {
     fn apply_rows(&mut self, row: u64) {
         self.derived.push(row);
     }
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         self.flushed += 1;
     }
     fn crash(&mut self) {
@@ -79,7 +79,7 @@ impl Store for Numbers {
     fn step(&mut self, (): &mut (), _full: bool) -> Option<()> {
         Some(())
     }
-    fn settles((): &()) -> bool {
+    fn flushes((): &()) -> bool {
         false
     }
 }

@@ -85,7 +85,7 @@ async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
                 panic!("{result:?}");
             };
             assert_eq!(marker, Some("1".into()));
-            effects.extend([derive(3, "group row 2", "2"), files(4, load(FILE))]);
+            effects.extend([apply_row(3, "group row 2", "2"), files(4, load(FILE))]);
         }
         Event::Files { token: 4, result } => {
             assert_eq!(result, Ok(FileDone::Loaded));
