@@ -5,19 +5,19 @@
 //!   └─ accept task ── one task per connection: hello, then frames in ─▶ [`Router`]
 //!                                              answers out ◀─ [`Replies`]
 //! ```
-//! A connection's task decodes all frames that have come, lets them in, and hands them on as one batch. An answer is
-//! encoded into the connection's outbox by whoever gives it; the task is woken once and writes all that has gathered.
+//! A connection's task decodes all frames that have arrived, admits them, and dispatches them as one batch. Roles encode
+//! responses into the connection's outbox; the task is woken once and writes all pending bytes.
 //!
-//! Admission happens here and nowhere else: whatever was let in is answered, and so every mailbox behind the listener
-//! is bounded ([`quorate_protocol::admission`]). Beyond the limits a request is answered [`Error::Overloaded`] at once, before anything is done
-//! about it. A request counts until it is answered, also when its connection has gone in the meantime.
+//! Admission happens only here: every admitted request is answered, which bounds every mailbox behind the listener
+//! ([`quorate_protocol::admission`]). Requests beyond the limits fail with [`Error::Overloaded`] immediately, before they
+//! have any effect. A request counts until it is answered, even if its connection has closed in the meantime.
 //!
-//! Nothing that a client sends, or fails to read, makes the node keep more than the limits say: a connection that sends
-//! garbage is closed at its first byte; a large request waits for its turn before it may come in, and must then come
-//! in time; from a client that does not read its answers no more requests are read, and in the end it is closed.
+//! A client cannot make the node buffer more than the limits: a connection that sends a malformed frame is closed at its
+//! first byte; a large request waits for room before it is read, and must then arrive before a timeout; no more requests
+//! are read from a client that does not read its responses, and eventually its connection is closed.
 //!
-//! When the listener is stopped it goes on answering what was let in for a moment ([`DRAIN`]), and answers what comes
-//! after with [`Error::Closed`], so that clients of a node that stops in good order are left with no unknown outcome.
+//! A listener that is stopped drains the admitted requests for up to [`DRAIN`], and rejects later ones with
+//! [`Error::Closed`], so that a graceful stop leaves clients without unknown outcomes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -47,28 +47,27 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-/// How long a listener that is stopped waits for the answers of what it has let in: about as long as one that is on its
-/// way takes, since every moment of it is one that a stopping node takes longer.
+/// How long a stopped listener waits for the responses of admitted requests. Short, since it delays the node's stop.
 pub const DRAIN: Duration = Duration::from_millis(250);
-/// Connections beyond the limit that are told so at a time; further ones are closed without a word.
-const TURNED_AWAY: usize = 64;
-/// How long such a connection is listened to, so that it can hear why.
-const TURNING_AWAY: Duration = Duration::from_secs(1);
-/// A client's machine that has vanished is noticed after about this long.
+/// The most concurrent rejections of connections beyond the limit; further connections are closed without a response.
+const MAX_REJECTIONS: usize = 64;
+/// How long a rejected connection may take for the handshake that carries the error.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// The keepalive time, after which a vanished client host is detected.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Takes the requests that were let in. Each must be answered once, through [`Replies`].
+/// Receives the admitted requests. Each must be answered once, through [`Replies`].
 pub trait Router: Send + Sync {
-    /// Never blocks.
+    /// Dispatches requests to roles. Never blocks.
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
 
-    /// How many replicas have to answer such a request; 1 where nobody can say. ClientRequest only for the words of an error.
+    /// How many replicas must answer such a request; 1 if unknown. Used only in error messages.
     fn required(&self, _need: &Need) -> u8 {
         1
     }
 }
 
-/// The way back to the clients. Cheap to clone.
+/// Responds to clients. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Replies {
     shared: Arc<Shared>,
@@ -76,14 +75,14 @@ pub struct Replies {
 
 #[derive(Default)]
 struct Shared {
-    /// Connections, and closed ones whose requests are still in flight.
+    /// Open connections, and closed ones with requests in flight.
     table: RwLock<HashMap<u64, Arc<Outbox>>>,
     load: Load,
     last_connection: AtomicU64,
     closing: AtomicBool,
-    /// `closing` was set.
-    told: Notify,
-    /// A connection was closed.
+    /// Notified when `closing` is set.
+    close_requested: Notify,
+    /// Notified when a connection is closed.
     closed: Notify,
 }
 
@@ -92,12 +91,12 @@ impl Shared {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Until the listener is stopped.
+    /// Waits until the listener is stopped.
     async fn until_closing(&self) {
-        // From here on it is told, so nothing is missed between the look and the wait.
-        let told = self.told.notified();
+        // Registered before the check, so that no notification is missed.
+        let requested = self.close_requested.notified();
         if !self.is_closing() {
-            told.await;
+            requested.await;
         }
     }
 
@@ -108,12 +107,12 @@ impl Shared {
 }
 
 impl Replies {
-    /// Answers a request. The answer of one whose connection is gone is dropped.
+    /// Responds to a request. The response is dropped if the connection is closed.
     pub fn reply(&self, client: ClientRef, response: Result<Response, Error>) {
         self.reply_all(vec![(client, response)]);
     }
 
-    /// Answers many at once; each connection is woken once.
+    /// Responds to many requests; each connection is woken once.
     pub fn reply_all(&self, answers: Vec<(ClientRef, Result<Response, Error>)>) {
         let mut to_wake = Vec::new();
         let mut latest: Option<Arc<Outbox>> = None;
@@ -130,18 +129,18 @@ impl Replies {
                 to_wake.push(Arc::clone(outbox));
             }
         }
-        // Only now, so that a task that wakes finds all of them.
+        // Last, so that a woken task finds all responses.
         for outbox in to_wake {
             outbox.wake();
         }
     }
 
-    /// Requests that are being worked on.
+    /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.shared.load.totals().requests
     }
 
-    /// Requests that were refused because there were too many, since the start.
+    /// Requests rejected as overload since the start.
     pub fn refused(&self) -> u64 {
         self.shared.load.totals().refused
     }
@@ -151,10 +150,10 @@ impl Replies {
         self.shared.load.connections.used()
     }
 
-    /// Lets nothing in any longer; connections close once their last answer is out. Waits for that, up to `limit`.
+    /// Rejects further requests and waits up to `limit` until all connections have written their last response and closed.
     async fn drain(&self, limit: Duration) {
         self.shared.closing.store(true, Ordering::Release);
-        self.shared.told.notify_waiters();
+        self.shared.close_requested.notify_waiters();
         for outbox in self
             .shared
             .table
@@ -173,8 +172,8 @@ impl Replies {
                 closed.await;
             }
         };
-        // What is left then is cut off.
-        let _cut_off = tokio::time::timeout(limit, all_closed).await;
+        // Remaining connections are aborted.
+        let _timed_out = tokio::time::timeout(limit, all_closed).await;
     }
 
     fn open(&self, limits: Limits) -> Option<Open> {
@@ -193,7 +192,7 @@ impl Replies {
     }
 }
 
-/// A connection's place in the books. Given back on every way out, the end of its task's life included.
+/// The registration of a connection. Released on every exit path, including the abort of its task.
 struct Open {
     replies: Replies,
     outbox: Arc<Outbox>,
@@ -201,7 +200,7 @@ struct Open {
 }
 
 impl Open {
-    /// The socket is closed.
+    /// The socket was closed.
     fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
             self.outbox.end(&self.replies.shared.load);
@@ -221,34 +220,34 @@ impl Drop for Open {
     }
 }
 
-/// The listener actor. Supervise it and restart it: it needs nothing but its arguments.
+/// The listener actor. It has no state beyond its arguments, so a supervisor can restart it.
 pub struct Listener;
 
-/// What a listener needs.
+/// The arguments of a listener.
 #[derive(Clone)]
 pub struct Arguments {
-    /// Bound already, so that its port is known.
+    /// The bound socket.
     pub socket: Arc<std::net::TcpListener>,
-    /// Who to say we are.
+    /// The node's identity, sent to clients.
     pub identity: Identity,
-    /// What to let in.
+    /// The limits of admission.
     pub limits: Limits,
-    /// Where requests go.
+    /// The receiver of requests.
     pub router: Arc<dyn Router>,
-    /// Where answers come from.
+    /// The source of responses.
     pub replies: Replies,
 }
 
 /// Messages to the listener actor.
 #[derive(Debug)]
 pub enum ListenerMessage {
-    /// The accept task ended, which it never should.
+    /// The accept task ended unexpectedly.
     AcceptEnded(String),
 }
 
 impl ractor::Message for ListenerMessage {}
 
-/// The accept task of a listener, and what it serves.
+/// The accept task of a listener, and its responses.
 pub struct Accepting {
     task: JoinHandle<()>,
     replies: Replies,
@@ -296,21 +295,21 @@ impl Actor for Listener {
     }
 }
 
-/// Accepts until the socket fails for good. Dropping it ends the connections.
+/// Accepts connections until the socket fails. Dropping the future closes the connections.
 async fn accept(socket: TcpListener, arguments: Arguments) -> String {
     let mut connections = JoinSet::new();
-    let mut turned_away = JoinSet::new();
+    let mut rejections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             Some(_) = connections.join_next() => continue,
-            Some(_) = turned_away.join_next() => continue,
+            Some(_) = rejections.join_next() => continue,
         };
         match accepted {
             Ok((stream, peer)) => {
                 let arguments = arguments.clone();
                 let refusal = if arguments.replies.shared.is_closing() {
-                    Error::Closed("the node is stopping: ask another one".to_owned())
+                    Error::Closed("the node is stopping: use another node".to_owned())
                 } else if let Some(open) = arguments.replies.open(arguments.limits) {
                     connections.spawn(serve(open, stream, peer, arguments));
                     continue;
@@ -321,13 +320,13 @@ async fn accept(socket: TcpListener, arguments: Arguments) -> String {
                         arguments.identity.node, arguments.limits.connections
                     ))
                 };
-                if turned_away.len() < TURNED_AWAY {
-                    turned_away.spawn(turn_away(stream, arguments, refusal));
+                if rejections.len() < MAX_REJECTIONS {
+                    rejections.spawn(reject(stream, arguments, refusal));
                 }
             }
-            // Of one connection, or for want of file descriptors: the next may succeed.
+            // A single connection failed, or there are no file descriptors: the next one may succeed.
             Err(error) => {
-                tracing::warn!(%error, "a client connection could not be accepted");
+                tracing::warn!(%error, "cannot accept a client connection");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -340,12 +339,12 @@ async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, argument
         prepare(&stream).map_err(|error| error.to_string())?;
         let greeting = greeting::greet(&mut stream, &arguments.identity, None);
         let decoder = tokio::select! {
-            greeted = tokio::time::timeout(arguments.limits.hello, greeting) => {
-                greeted.map_err(|_| "no hello in time".to_owned())??
-            }
-            // It has asked for nothing yet.
-            () = arguments.replies.shared.until_closing() => return Err("the node is stopping".to_owned()),
-        };
+                    greeted = tokio::time::timeout(arguments.limits.hello, greeting) => {
+                        greeted.map_err(|_| "timed out waiting for the hello".to_owned())??
+                    }
+        // It has no requests yet.
+                    () = arguments.replies.shared.until_closing() => return Err("the node is stopping".to_owned()),
+                };
         connection::run(
             &outbox,
             &mut stream,
@@ -363,11 +362,11 @@ async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, argument
     connection::outlive(&outbox, &arguments.replies, &*arguments.router).await;
 }
 
-/// Tells a connection why it cannot stay.
-async fn turn_away(mut stream: TcpStream, arguments: Arguments, refusal: Error) {
-    let words = greeting::greet(&mut stream, &arguments.identity, Some(refusal));
-    // Whether it has heard them is its own business.
-    let _unheard = tokio::time::timeout(TURNING_AWAY, words).await;
+/// Rejects a connection with an error.
+async fn reject(mut stream: TcpStream, arguments: Arguments, refusal: Error) {
+    let rejection = greeting::greet(&mut stream, &arguments.identity, Some(refusal));
+    // The client may not read it.
+    let _unread = tokio::time::timeout(REJECTION_TIMEOUT, rejection).await;
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

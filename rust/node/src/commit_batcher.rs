@@ -1,10 +1,9 @@
 //! Group commit, first half: requests of all roles are batched before they go to the store.
 //!
-//! A commit costs about the same whether it holds one request or a hundred, and the store begins one as soon as it is
-//! asked. So requests are held until everything that can run now has run, and are handed over together: what roles
-//! ask for because of the same batch of messages then shares one commit. On an idle node nothing waits for anything but
-//! one look at the sockets. The second half, the batching of what arrives while a commit is under way, is
-//! [`quorate_storage::queue`].
+//! A commit costs about the same for one request as for a hundred, and the store begins a commit as soon as it has a
+//! request. So requests are held until every runnable task has run, and are submitted together: the requests that roles
+//! make in response to one batch of messages share a commit. On an idle node the only wait is one poll of the sockets.
+//! The second half, the batching of requests that arrive during a commit, is [`quorate_storage::queue`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,7 +42,7 @@ impl CommitBatcher {
         tokio::spawn(async move {
             while !batching.closed.load(Ordering::Acquire) {
                 batching.some.notified().await;
-                // To the end of the queue of tasks, behind a look at the sockets.
+                // To the end of the task queue, after a poll of the sockets.
                 tokio::task::yield_now().await;
                 batching.submit_pending();
             }
@@ -61,7 +60,7 @@ impl CommitBatcher {
 
 impl Shared {
     fn submit_pending(&self) {
-        // The lock is held meanwhile, lest a later request overtake an earlier one.
+        // The lock is held, so that a later request cannot overtake an earlier one.
         let mut pending = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         if !pending.is_empty() {
             self.next.submit(std::mem::take(&mut pending));
@@ -129,7 +128,7 @@ mod tests {
         let patience = Duration::from_secs(5);
         tokio::time::timeout(patience, wait)
             .await
-            .expect("it is handed over")
+            .expect("requests are submitted in time")
     }
 
     fn request(token: u64) -> Request {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_in_one_round_is_submitted_together_and_in_order() {
+    async fn requests_of_one_round_are_submitted_together_and_in_order() {
         let (batcher, store) = batcher();
         batcher.submit(vec![request(1), request(2)]);
         batcher.submit(vec![request(3)]);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_after_it_is_closed() {
+    async fn requests_are_submitted_immediately_after_close() {
         let (batcher, store) = batcher();
         batcher.submit(vec![request(1)]);
         batcher.close();

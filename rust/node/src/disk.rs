@@ -1,4 +1,4 @@
-//! The store's threads, wired to the roles: who asked for what, and who is told that it is durable.
+//! The store's threads, wired to the roles: requests in, completions to the role that submitted them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::telemetry::Telemetry;
 impl CommitPort for StorageHandle {
     fn submit(&self, requests: Vec<Request>) {
         for request in requests {
-            // The threads end with the node only: then nobody waits for an answer.
+            // The threads end only with the node, when no answer is awaited.
             let _stopped = StorageHandle::submit(self, request);
         }
     }
@@ -26,7 +26,7 @@ impl CommitPort for StorageHandle {
     }
 }
 
-/// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
+/// The callbacks of the store's threads: they deliver to the owners' mailboxes, update metrics, and end the node.
 pub fn hooks(
     roles: RoleRegistry,
     registry: Arc<PeerRegistry>,

@@ -1,7 +1,7 @@
-//! A disk that is full: noticed, told, and noticed again when it has room.
+//! Disk space: reports a full disk, and its recovery.
 //!
-//! The roles answer clients and put [`StorageFull`](TimelineEvent::StorageFull) on the timeline; what they cannot know is
-//! where the disk is and what can be done about it. That is added here, and so is the end of it.
+//! The roles answer clients and emit [`StorageFull`](TimelineEvent::StorageFull); they do not know where the disk is and
+//! how to free space. This module adds that, and emits the recovery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +17,9 @@ use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
-/// The way to the disk, with words for when it is full.
+/// A [`CommitPort`] that explains why the disk is full.
 pub struct DiskSpacePort {
-    /// The way.
+    /// The port to submit to.
     pub to: Arc<dyn CommitPort>,
     /// How full the store is.
     pub gauge: Gauge,
@@ -39,7 +39,7 @@ impl CommitPort for DiskSpacePort {
     }
 }
 
-/// What the node says about its store when it is asked.
+/// The status of the store.
 pub fn status(gauge: &Gauge) -> StorageStatus {
     let Some(usage) = gauge.read() else {
         return StorageStatus::default();
@@ -59,7 +59,7 @@ pub fn status(gauge: &Gauge) -> StorageStatus {
     }
 }
 
-/// Watches for the end of a full disk, for another observer too.
+/// Reports when the disk becomes full and when it recovers; passes reports on to another observer.
 pub struct DiskSpaceObserver {
     inner: Arc<dyn Observer>,
     gauge: Gauge,
@@ -68,7 +68,7 @@ pub struct DiskSpaceObserver {
 }
 
 impl DiskSpaceObserver {
-    /// A watch over a store that has room.
+    /// Observes a store that has room.
     pub fn new(inner: Arc<dyn Observer>, gauge: Gauge, telemetry: Arc<Telemetry>) -> Self {
         DiskSpaceObserver {
             inner,
@@ -84,7 +84,7 @@ impl DiskSpaceObserver {
         match (before, full) {
             (false, true) => {
                 let why = self.gauge.complaint().unwrap_or_default();
-                tracing::error!(why, "the disk is full: writes are refused");
+                tracing::error!(why, "the disk is full: writes are rejected");
             }
             (true, false) => self.telemetry.emit(TimelineEvent::StorageRecovered),
             _ => {}
@@ -120,7 +120,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn a_disk_that_was_full_is_noticed_when_it_has_room() {
+    fn recovery_of_a_full_disk_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let free = Arc::new(AtomicU64::new(u64::MAX));
         let probe = Arc::clone(&free);

@@ -1,7 +1,7 @@
-//! Where clients make faults on this node, if its configuration lets them.
+//! Fault injection by clients, if the configuration allows it.
 //!
-//! A change is made as a whole or not at all: the faults in force become the rules of the transport in one step, and each
-//! fault that begins or ends is told on the timeline.
+//! A change is applied atomically: the active faults become the rules of the transport in one step, and each
+//! fault that begins or ends is recorded on the timeline.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,13 @@ use quorate_protocol::topology::Topology;
 use crate::telemetry::Telemetry;
 use crate::transport::FaultRules;
 
-/// What sends to the peers, and can be made to do so badly.
+/// The sender to the peers, into which faults can be injected.
 pub trait FaultInjector: Send + Sync {
-    /// Spoils what is sent from now on; replaces all earlier rules.
+    /// Applies these rules to everything sent from now on; replaces all earlier rules.
     fn inject(&self, rules: &FaultRules);
 }
 
-/// Keeps the faults in force.
+/// The active faults.
 pub struct FaultControl {
     node: NodeId,
     allowed: bool,
@@ -32,7 +32,7 @@ pub struct FaultControl {
 }
 
 impl FaultControl {
-    /// No faults yet; whether there may ever be any, `allowed` says.
+    /// Starts without faults; `allowed` says whether any may be injected.
     pub fn new(
         node: NodeId,
         allowed: bool,
@@ -50,7 +50,7 @@ impl FaultControl {
         }
     }
 
-    /// The faults in force.
+    /// The active faults.
     pub fn in_force(&self) -> Vec<LinkFault> {
         self.faults
             .lock()
@@ -58,31 +58,31 @@ impl FaultControl {
             .faults()
     }
 
-    /// Makes a change; the faults in force after it.
+    /// Applies a change and returns the active faults.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`] where no faults are allowed, and for a change that makes no sense.
+    /// [`Error::PermissionDenied`] where faults are not allowed; the error of an invalid change.
     pub fn change(&self, change: &FaultChange) -> Result<Vec<LinkFault>, Error> {
         if !self.allowed {
             return Err(Error::PermissionDenied(format!(
-                "{} does not let clients make faults: start it with allow_faults on (`quorate node --allow-faults`), \
-                 in a cluster that may be broken",
+                "{} does not allow fault injection: start it with allow_faults (`quorate node --allow-faults`), for \
+                 testing only",
                 self.node
             )));
         }
-        // Held until the links know, so that two changes reach them in their order.
+        // Held until the links have the rules, so that concurrent changes reach them in order.
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let after = faults.changed(change.clone(), &self.members)?;
         let rules = self.members.iter().fold(FaultRules::default(), |rules, peer| {
             rules.with(*peer, after.on(self.node, *peer).into())
         });
         self.links.inject(&rules);
-        let news = |fault: &LinkFault, what: &str| {
+        let emit = |fault: &LinkFault, what: &str| {
             let description = format!("{fault} {what}");
             self.telemetry.emit(TimelineEvent::Fault { description });
         };
-        faults.beyond(&after).for_each(|fault| news(fault, "ends"));
-        after.beyond(&faults).for_each(|fault| news(fault, "begins"));
+        faults.beyond(&after).for_each(|fault| emit(fault, "ends"));
+        after.beyond(&faults).for_each(|fault| emit(fault, "begins"));
         *faults = after;
         Ok(faults.faults())
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_become_rules_of_what_this_node_sends_and_events() {
+    fn a_change_sets_transport_rules_and_emits_events() {
         let (control, rules, telemetry) = control(true);
         let rule = |to| rules.0.lock().unwrap().get(NodeId(to));
         control.change(&FaultChange::Add(vec![cut(7)])).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_allow_faults_refuses_them_and_names_the_remedy() {
+    fn changes_are_rejected_where_faults_are_not_allowed() {
         let (control, _, telemetry) = control(false);
         let refused = control.change(&FaultChange::Add(vec![cut(7)])).unwrap_err();
         assert!(refused.is_definite() && refused.name() == "PermissionDenied");

@@ -9,10 +9,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::Listen;
 use crate::start_error::StartError;
 
-/// Connections that wait to be accepted.
+/// The backlog of connections to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Bound and listening; nobody accepts yet.
+/// Bound and listening; connections are not accepted yet.
 #[derive(Debug)]
 pub struct Listeners {
     /// For the other nodes.
@@ -23,7 +23,7 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
-/// Where the listeners are.
+/// The bound addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// For the other nodes.
@@ -47,10 +47,10 @@ impl Listeners {
         })
     }
 
-    /// Where they are.
+    /// The bound addresses.
     ///
     /// # Errors
-    /// [`StartError::System`] when the operating system does not say.
+    /// [`StartError::System`] when the operating system does not report them.
     pub fn bound(&self) -> Result<Bound, StartError> {
         let address = |listener: &TcpListener| {
             listener
@@ -68,7 +68,7 @@ impl Listeners {
 fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // Connections of the run before that linger in TIME_WAIT do not take the port.
+        // Connections of an earlier run in TIME_WAIT must not block the port.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_named() {
+    fn an_address_in_use_is_named() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let listeners = Listeners::open(&Listen {
             peer: any,

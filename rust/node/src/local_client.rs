@@ -1,4 +1,4 @@
-//! Requests that the node makes of its own roles, and the sorting of answers between it and the clients.
+//! The node as a client of its own roles: routes responses either to the node itself or to the clients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,19 +12,19 @@ use crate::client_listener;
 use crate::node_status::Admission;
 use crate::shell::{Answer, ReplyPort};
 
-/// The connection under which the node asks itself; the listener numbers its connections from 1.
+/// The connection id of the node's own requests; the client listener numbers its connections from 1.
 const LOCAL_CONNECTION: u64 = 0;
 
 type Pending = oneshot::Sender<Result<Response, Error>>;
 
-/// Answers to the node itself are taken out here; all others go on to the clients.
+/// Completes the node's own requests; passes all other responses on to the clients.
 pub struct LocalClient {
     clients: Arc<dyn ReplyPort>,
     pending: Mutex<(u64, BTreeMap<u64, Pending>)>,
 }
 
 impl LocalClient {
-    /// In front of the answers to `clients`.
+    /// Passes responses of others on to `clients`.
     pub fn new(clients: Arc<dyn ReplyPort>) -> Self {
         LocalClient {
             clients,
@@ -32,7 +32,7 @@ impl LocalClient {
         }
     }
 
-    /// The name for a new request of the node's own, and where its answer comes.
+    /// Allocates the id of a new request; the receiver gets its response.
     pub fn expect(&self) -> (ClientRef, oneshot::Receiver<Result<Response, Error>>) {
         let (sender, receiver) = oneshot::channel();
         let mut guard = self.pending.lock().expect("pending requests");
@@ -63,7 +63,7 @@ impl ReplyPort for LocalClient {
                 .expect("pending requests")
                 .1
                 .remove(&client.request);
-            // One that gave up waiting needs no answer.
+            // The receiver may have been dropped.
             let _gone = pending.map(|pending| pending.send(response));
         }
         if !others.is_empty() {

@@ -1,7 +1,7 @@
-//! A running node: its parts, put together and taken apart in order.
+//! A running node: startup and shutdown of its parts, in order.
 //!
-//! Start: store, roles, recovery of the control role; only then the links to the peers and the listener for clients, so that
-//! nobody is told that a keyspace does not exist because it has not been read yet. Stop: the other way round.
+//! Startup: store, roles, recovery of the control role; only then the links to the peers and the client listener, so that
+//! no request fails with a missing keyspace that has not been recovered yet. Shutdown: the reverse order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,15 +51,15 @@ use crate::telemetry::Telemetry;
 use crate::transport::{LocalIdentity, Transport, TransportConfig};
 use crate::{disk, layout};
 
-/// How long the control role may take to read what it knows.
+/// The timeout of the control role's recovery.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// How often it is tried to lock a data directory that another process has.
+/// The pause between attempts to lock a data directory that is in use.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves HTTP on the node's HTTP listener. The gateway crate has one.
+/// Serves HTTP on the node's HTTP listener. Implemented by the gateway crate.
 pub trait HttpServer: Send + Sync {
-    /// Accepts connections for as long as the future is polled.
+    /// Accepts connections while the future is polled.
     fn serve(&self, listener: std::net::TcpListener, status: Arc<NodeStatus>) -> ServiceFuture;
 }
 
@@ -71,10 +71,10 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens what `config` names. Reads files and syncs them: not for a thread that runs actors.
+    /// Opens the data directory of `config`. Blocks on I/O: not for a thread that runs actors.
     ///
     /// # Errors
-    /// [`StartError::Open`] when the directory is somebody else's, in use or damaged.
+    /// [`StartError::Open`] when the directory belongs to another node, is in use or damaged.
     pub fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let dir = DataDir::open(&config.data_dir)?;
         let incarnation = random()?;
@@ -97,18 +97,18 @@ impl Opened {
 }
 
 impl Opened {
-    /// [`open`](Self::open) in a thread of its own, again and again while another process has the directory, for
-    /// `lock_timeout` at most; `None` when it is not `wanted` any more.
+    /// [`open`](Self::open) on a blocking thread, retried for up to `lock_timeout` while another process uses the directory;
+    /// `None` once it is not `wanted` any more.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn open_patiently(
+    pub async fn open_with_retries(
         config: &Arc<NodeConfig>,
         clock: &Clock,
         wanted: impl Fn() -> bool,
     ) -> Result<Option<Self>, StartError> {
         let deadline = clock.instant() + config.lock_timeout;
-        let mut said = false;
+        let mut logged = false;
         while wanted() {
             let config = Arc::clone(config);
             let opened = tokio::task::spawn_blocking(move || Opened::open(&config)).await;
@@ -116,9 +116,9 @@ impl Opened {
                 opened.map_err(|panic| StartError::Fatal(format!("opening the store panicked: {panic}")))?;
             match opened {
                 Err(StartError::Open(OpenError::DirectoryInUse { path })) if clock.instant() < deadline => {
-                    if !std::mem::replace(&mut said, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         let path = path.display();
-                        tracing::info!(%path, "waiting for another process to leave the data directory");
+                        tracing::info!(%path, "waiting for another process to release the data directory");
                     }
                     tokio::time::sleep(LOCK_PAUSE).await;
                 }
@@ -129,25 +129,25 @@ impl Opened {
     }
 }
 
-/// What a node is started from.
+/// The arguments of a node.
 pub struct NodeArguments {
-    /// Its settings.
+    /// Its configuration.
     pub config: Arc<NodeConfig>,
-    /// The members, this node among them.
+    /// The members, including this node.
     pub topology: Topology,
     /// Its data.
     pub opened: Opened,
     /// Its sockets.
     pub listeners: Listeners,
-    /// Its time.
+    /// Its clock.
     pub clock: Arc<Clock>,
-    /// This run of it.
+    /// Its boot.
     pub boot: BootId,
-    /// What serves HTTP.
+    /// Its HTTP server.
     pub http: Arc<dyn HttpServer>,
-    /// How it ends when it must not go on.
+    /// Ends the node on a fatal error.
     pub fatal: Fatal,
-    /// Where finished spans go besides the node's own ring, if the environment asks for it.
+    /// Exports finished spans, if the environment configures a collector.
     pub exporter: Option<Exporter>,
 }
 
@@ -166,12 +166,12 @@ pub struct Node {
 /// A random number from the operating system.
 ///
 /// # Errors
-/// [`StartError::System`] when it has none.
+/// [`StartError::System`] when it provides none.
 pub fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::system("read random bits")(error.into()))
 }
 
-/// Writes down in a thread of its own, from now on, that the cluster is formed.
+/// Starts to record durably, on a blocking thread, that the cluster is formed.
 fn write_formation(
     dir: &DataDir,
     formation: &Formation,
@@ -186,10 +186,10 @@ fn write_formation(
 }
 
 impl Node {
-    /// Starts everything, and returns when the node serves requests.
+    /// Starts the node, and returns when it serves requests.
     ///
     /// # Errors
-    /// [`StartError`], naming what is in the way.
+    /// [`StartError`], with the cause and the remedy.
     pub async fn start(arguments: NodeArguments) -> Result<Self, StartError> {
         let NodeArguments {
             config,
@@ -213,7 +213,7 @@ impl Node {
             nodes: u16::try_from(topology.members.len()).expect("ids of members have 16 bits"),
             ring: topology.ring,
         };
-        // Written down while the rest starts, before clients are served.
+        // Written while the rest starts, before clients are served.
         let writing = (!config.forming).then(|| write_formation(&dir, &formation));
         let reader = store.reader();
         let registry = PeerRegistry::load(&*reader).map_err(|source| StartError::Read {
@@ -415,27 +415,27 @@ impl Node {
         self.serve(Service::actor("clients", move || (Listener, arguments.clone())));
     }
 
-    /// The cluster is formed: what is in the data directory counts from now on, and there may be keyspaces.
+    /// Records durably that the cluster is formed: its data are kept from now on, and keyspaces can be created.
     ///
     /// # Errors
-    /// [`StartError::Open`] when that cannot be written down.
+    /// [`StartError::Open`] when the record cannot be written.
     pub async fn form(&self) -> Result<(), StartError> {
         write_formation(&self.dir, &self.formation).await?;
         self.status.forming.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// What it says about itself.
+    /// The node's status.
     pub fn status(&self) -> &Arc<NodeStatus> {
         &self.status
     }
 
-    /// Where requests go.
+    /// The router of requests.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
-    /// Waits until every keyspace that this node knows is served.
+    /// Waits until every known keyspace is served.
     async fn recover(&self, local_client: &LocalClient) -> Result<(), StartError> {
         self.status
             .roles
@@ -454,9 +454,8 @@ impl Node {
             header,
             request: Request::ListKeyspaces,
         }]);
-        let late = || {
-            StartError::Fatal("the keyspace definitions were not read in time: the disk is too slow".into())
-        };
+        let late =
+            || StartError::Fatal("timed out reading the keyspace definitions: the disk is too slow".into());
         let recovery = async {
             let Ok(Ok(Response::Keyspaces(keyspaces))) = answer.await else {
                 return Err(late());
@@ -486,26 +485,26 @@ impl Node {
     }
 
     fn serve(&self, service: Service) {
-        // A supervisor that has ended has ended the node.
+        // If the supervisor has ended, so has the node.
         let _gone = self.supervisor.cast(SupervisorMessage::Serve(service));
     }
 
-    /// Stops taking work, ends the roles, and makes durable what they had asked for.
+    /// Rejects new requests, ends the roles, and makes their submitted writes durable.
     pub async fn stop(self) {
         self.status.ready.store(false, Ordering::Release);
         self.status.telemetry.emit(TimelineEvent::NodeStopping);
-        self.tell_supervisor(SupervisorMessage::StopServices).await;
+        self.call_supervisor(SupervisorMessage::StopServices).await;
         if let Some(transport) = self.peers.transport() {
             transport.stop().await;
         }
-        self.tell_supervisor(SupervisorMessage::Stop).await;
+        self.call_supervisor(SupervisorMessage::Stop).await;
         self.status.telemetry.flush();
         self.batcher.close();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
     }
 
-    async fn tell_supervisor(&self, message: impl FnOnce(oneshot::Sender<()>) -> SupervisorMessage) {
+    async fn call_supervisor(&self, message: impl FnOnce(oneshot::Sender<()>) -> SupervisorMessage) {
         let (done, finished) = oneshot::channel();
         if self.supervisor.cast(message(done)).is_ok() {
             let _gone = finished.await;

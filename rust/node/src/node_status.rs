@@ -1,4 +1,4 @@
-//! What a node says about itself when it is asked: no role is needed for that.
+//! The status of a node, and the requests that it answers without a role.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,56 +17,56 @@ use crate::fault_control::FaultControl;
 use crate::role_registry::RoleRegistry;
 use crate::telemetry::Telemetry;
 
-/// Answers how the links to the peers are.
+/// Reports the links to the peers.
 pub trait Links: Send + Sync {
     /// One entry per peer.
     fn peers(&self) -> Vec<PeerStatus>;
 
-    /// Messages that were dropped for want of room or credit, since the start.
+    /// Messages dropped since the start for lack of room or credit.
     fn shed_messages(&self) -> u64;
 }
 
-/// Answers what the client listener is doing.
+/// Reports the load of the client listener.
 pub trait Admission: Send + Sync {
     /// Requests in flight.
     fn in_flight(&self) -> u64;
 }
 
-/// A node as it sees itself.
+/// The state of a node, for status, metrics and probes.
 pub struct NodeStatus {
-    /// Which node.
+    /// The node's id.
     pub node: NodeId,
-    /// Which boot of it.
+    /// The node's boot.
     pub boot: BootId,
-    /// Its time; instant 0 is its start.
+    /// The node's clock; instant 0 is its start.
     pub clock: Arc<Clock>,
-    /// The members, as this node was told when it started.
+    /// The members that this node was started with.
     pub topology: Arc<Topology>,
     /// Its roles.
     pub roles: RoleRegistry,
     /// Its timeline, spans and metrics.
     pub telemetry: Arc<Telemetry>,
-    /// How full its store is.
+    /// The usage of its store.
     pub storage: Gauge,
     /// Its data directory.
     pub data_dir: PathBuf,
     /// Its links.
     pub links: Arc<dyn Links>,
-    /// What people have broken between it and its peers.
+    /// The faults injected between it and its peers.
     pub faults: FaultControl,
-    /// Its clients.
+    /// Its client listener.
     pub admission: Arc<dyn Admission>,
     /// Whether it serves requests.
     pub ready: AtomicBool,
-    /// Whether the cluster is not formed yet, so that there is no keyspace.
+    /// Whether the cluster is not yet formed, so that it has no keyspace.
     pub forming: AtomicBool,
 }
 
 impl NodeStatus {
-    /// The answer to a request about the node ([`Target::Node`]).
+    /// Answers a request about the node ([`Target::Node`]).
     ///
     /// # Errors
-    /// Those of a change of faults; [`Error::InvalidArgument`] for a request that is another's to answer.
+    /// The errors of a change of faults; [`Error::InvalidArgument`] for a request that a role answers.
     pub fn answer(&self, request: Request) -> Result<Response, Error> {
         Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
@@ -94,7 +94,7 @@ impl NodeStatus {
         })
     }
 
-    /// The node's own view of itself and its peers.
+    /// The status of the node and its peers.
     pub fn status(&self) -> Status {
         Status {
             node: self.node,
@@ -125,12 +125,12 @@ impl NodeStatus {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Whether the cluster is not formed yet.
+    /// Whether the cluster is not yet formed.
     pub fn is_forming(&self) -> bool {
         self.forming.load(Ordering::Acquire)
     }
 
-    /// Adds what the node knows about its state to the metrics.
+    /// Adds the gauges of the node's state to the metrics.
     pub fn register_gauges(&self) {
         let (links, admission) = (Arc::clone(&self.links), Arc::clone(&self.admission));
         let (data_dir, storage) = (self.data_dir.clone(), self.storage.clone());
@@ -144,7 +144,7 @@ impl NodeStatus {
     }
 }
 
-/// Bytes that the files of a directory occupy on disk. The store's files are sparse: their length says nothing.
+/// Bytes that the files of a directory occupy on disk. The store's files are sparse, so their length is not used.
 fn stored_bytes(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sparse_files_count_as_what_they_occupy() {
+    fn sparse_files_count_as_the_bytes_that_they_occupy() {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("inner");
         std::fs::create_dir(&inner).unwrap();

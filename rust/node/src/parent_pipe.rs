@@ -1,4 +1,4 @@
-//! The line to the process that started this one: JSON lines out, the members in, and the end of the pipe.
+//! The pipe to the parent process: JSON lines out, the members in, and the parent's exit.
 
 use std::io::{self, BufRead, Write};
 use std::thread;
@@ -9,17 +9,17 @@ use tokio::sync::mpsc;
 use crate::listeners::Bound;
 use crate::start_error::StartError;
 
-/// Lines of the parent that may wait to be read.
+/// The most unread lines from the parent.
 const UNREAD_LINES: usize = 4;
 
-/// What the parent says once its cluster is ready: `{"formed":true}`.
+/// The parent sends this once its cluster is ready: `{"formed":true}`.
 #[derive(Debug, Deserialize)]
 struct Formed {
     formed: bool,
 }
 
-/// Whether the parent says in this line that the cluster is formed.
-pub fn says_formed(line: &str) -> bool {
+/// Whether this line of the parent reports that the cluster is formed.
+pub fn reports_formed(line: &str) -> bool {
     serde_json::from_str(line).is_ok_and(|Formed { formed }| formed)
 }
 
@@ -31,7 +31,7 @@ pub enum Line<'a> {
     Bound {
         /// `false`.
         ready: bool,
-        /// Where.
+        /// The bound addresses.
         bound: Bound,
     },
     /// The node serves requests.
@@ -43,7 +43,7 @@ pub enum Line<'a> {
         /// Its boot, in hexadecimal.
         boot: &'a str,
     },
-    /// The cluster is formed, and the node has written that down.
+    /// The cluster is formed, and the node has made that durable.
     Formed {
         /// `true`.
         formed: bool,
@@ -52,30 +52,30 @@ pub enum Line<'a> {
     Error {
         /// The error's name.
         error: &'a str,
-        /// What it says.
+        /// The error's text.
         message: &'a str,
     },
 }
 
 impl Line<'_> {
-    /// Writes the line. A parent that does not listen is no reason to fail.
+    /// Writes the line. A closed pipe is not an error.
     pub fn print(&self) {
         let text = serde_json::to_string(self).expect("a line is always valid JSON");
         let mut out = io::stdout().lock();
-        let _nobody_listens = writeln!(out, "{text}").and_then(|()| out.flush());
+        let _closed = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 
-    /// Says on both streams why the node cannot start.
+    /// Writes the reason why the node cannot start to both streams.
     pub fn print_error(error: &StartError) {
         let (report, complaint) = Line::of_error(error.name(), &error.to_string());
         let mut out = io::stdout().lock();
-        let _nobody_listens = out.write_all(report.as_bytes()).and_then(|()| out.flush());
+        let _closed = out.write_all(report.as_bytes()).and_then(|()| out.flush());
         eprint!("{complaint}");
     }
 
-    /// Why the node cannot start, as a line for the standard output and as one for stderr.
+    /// The reason why the node cannot start, as a line for the standard output and one for stderr.
     pub fn of_error(error: &str, message: &str) -> (String, String) {
-        // One line, whatever is in it.
+        // A single line.
         let message = message.replace('\n', " ");
         let line = Line::Error {
             error,
@@ -86,18 +86,18 @@ impl Line<'_> {
     }
 }
 
-/// A line for stderr: why the node ends.
+/// The line for stderr: why the node ends.
 pub fn complaint(message: &str) -> String {
     format!("quorate node: {}\n", message.replace('\n', " "))
 }
 
-/// The standard input, read by a thread of its own: it may block for as long as the node lives.
+/// The standard input, read by its own thread, which may block for the lifetime of the node.
 pub struct ParentPipe {
     lines: mpsc::Receiver<String>,
 }
 
 impl ParentPipe {
-    /// Starts to read.
+    /// Starts the thread.
     ///
     /// # Errors
     /// [`StartError::System`] when no thread can be started.
@@ -106,11 +106,11 @@ impl ParentPipe {
         let read = move || {
             let mut input = io::stdin().lock();
             let mut line = String::new();
-            // An error reading is an end too: the parent cannot be heard any more.
+            // A read error ends the pipe too.
             while matches!(input.read_line(&mut line), Ok(1..)) {
                 let line = std::mem::take(&mut line);
                 if !line.trim().is_empty() {
-                    // A parent sends two lines; of one that goes on without being heard, the rest is not kept.
+                    // A parent sends two lines; lines beyond the bound are dropped.
                     let _full = sender.try_send(line);
                 }
             }
@@ -123,15 +123,15 @@ impl ParentPipe {
         Ok(ParentPipe { lines })
     }
 
-    /// The line with the members.
+    /// Reads the line with the members.
     ///
     /// # Errors
-    /// [`StartError::NoMembers`] when the input ends before it.
+    /// [`StartError::NoMembers`] when the input ends first.
     pub async fn members(&mut self) -> Result<String, StartError> {
         self.line().await.ok_or(StartError::NoMembers)
     }
 
-    /// The next line; `None` when the parent has closed the pipe, as by dying.
+    /// The next line; `None` when the parent has closed the pipe or died.
     pub async fn line(&mut self) -> Option<String> {
         self.lines.recv().await
     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_what_parents_read() {
+    fn lines_have_the_documented_format() {
         let address = "127.0.0.1:7400".parse().unwrap();
         let bound = Bound {
             peer: address,

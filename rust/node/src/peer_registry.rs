@@ -1,9 +1,9 @@
-//! The peer registry: which data directory each peer came with when this node first met it.
+//! The peer registry: the data directory that each peer had when this node first met it.
 //!
-//! A node whose directory was lost must not come back under its old name: what it acknowledged is gone, and its
-//! counters would start again. So the first session with a peer waits until the pair of node and replica id is
-//! durable here, and a later session with another replica id is refused, on both sides, until an operator has the old
-//! one removed from the topology.
+//! A node whose directory was lost must not return under its old id: what it acknowledged is gone, and its counters
+//! would restart. So the first session with a peer waits until the pair of node and replica id is durable here, and a
+//! later session with another replica id is rejected, on both sides, until an operator removes the old node from the
+//! topology.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 
-/// The number under which the book asks the store.
+/// The owner of the registry's requests to the store.
 pub const PEER_REGISTRY: Owner = Owner(0);
 
 const PREFIX: &[u8] = b"peer/";
@@ -40,10 +40,10 @@ pub struct PeerRegistry {
 }
 
 impl PeerRegistry {
-    /// The book as it is stored.
+    /// Loads the registry from the store.
     ///
     /// # Errors
-    /// When a row is not what was written.
+    /// When a row is malformed.
     pub fn load(reader: &dyn Reader) -> Result<Self, ReadError> {
         let mut known = BTreeMap::new();
         let mut start = Bytes::from_static(PREFIX);
@@ -54,7 +54,7 @@ impl PeerRegistry {
                 let replica = value.as_ref().try_into().map(u64::from_be_bytes);
                 let (Ok(node), Ok(replica)) = (node, replica) else {
                     return Err(ReadError::Failed(format!(
-                        "the row of the peer registry under {key:?} is malformed"
+                        "malformed row of the peer registry under {key:?}"
                     )));
                 };
                 known.insert(NodeId(node), ReplicaId(replica));
@@ -72,7 +72,7 @@ impl PeerRegistry {
         })
     }
 
-    /// The replica id that `node` first came with.
+    /// The replica id with which `node` was registered.
     pub fn replica_of(&self, node: NodeId) -> Option<ReplicaId> {
         self.state
             .lock()
@@ -82,12 +82,11 @@ impl PeerRegistry {
             .copied()
     }
 
-    /// Whether a session with `node`, which says that its directory is `replica`, may begin. Writes down a node that
-    /// is new.
+    /// Admits a session with `node` if its directory `replica` is the registered one. Registers a new node.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the node is known with another directory; [`Error::StorageFull`] or [`Error::Closed`]
-    /// when it cannot be written down.
+    /// [`Error::Refused`] when the node is registered with another directory; [`Error::StorageFull`] or
+    /// [`Error::Closed`] when it cannot be registered.
     pub async fn admit(
         &self,
         node: NodeId,
@@ -96,7 +95,7 @@ impl PeerRegistry {
     ) -> Result<(), Error> {
         if replica.node() != node {
             return Err(Error::Refused(format!(
-                "{node} came with the data directory {replica} of another node: start it with its own"
+                "{node} presented the data directory {replica} of another node: start it with its own"
             )));
         }
         let Some(written) = self.begin(node, replica, commits)? else {
@@ -105,7 +104,7 @@ impl PeerRegistry {
         match written.await {
             Ok(Outcome::Durable) => self.finish(node, replica),
             Ok(Outcome::Full) => Err(Error::StorageFull(format!(
-                "{node} cannot be written down as a peer: {}",
+                "{node} cannot be registered as a peer: {}",
                 commits
                     .why_full()
                     .unwrap_or_else(|| "the disk is full".to_owned())
@@ -114,12 +113,12 @@ impl PeerRegistry {
         }
     }
 
-    /// What the store has done with the book's requests.
+    /// Completes the registry's requests to the store.
     pub fn completed(&self, tokens: &[u64], outcome: Outcome) {
         let mut state = self.state.lock().expect("peer registry");
         for token in tokens {
             if let Some(waiting) = state.writing.remove(token) {
-                // A handshake that was given up does not wait any more.
+                // The handshake may have been cancelled.
                 let _gone = waiting.send(outcome);
             }
         }
@@ -156,7 +155,7 @@ impl PeerRegistry {
         Ok(Some(written))
     }
 
-    /// Two sessions may have met a new node at once: the first to be durable is the one that counts.
+    /// Two sessions may have met a new node concurrently: the first to be durable wins.
     fn finish(&self, node: NodeId, replica: ReplicaId) -> Result<(), Error> {
         let mut state = self.state.lock().expect("peer registry");
         let known = *state.known.entry(node).or_insert(replica);
@@ -164,12 +163,12 @@ impl PeerRegistry {
     }
 }
 
-fn check(node: NodeId, known: ReplicaId, came: ReplicaId) -> Result<(), Error> {
-    if known == came {
+fn check(node: NodeId, known: ReplicaId, presented: ReplicaId) -> Result<(), Error> {
+    if known == presented {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "{node} came with the data directory {came} but is known with {known}: its directory was lost or replaced; \
+        "{node} presented the data directory {presented} but is registered with {known}: its directory was lost or replaced; \
          restore the old one, or give the node a new id and remove {node}"
     )))
 }
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_written_down_before_its_first_session_and_bound_to_its_directory() {
+    async fn a_node_is_registered_before_its_first_session_and_bound_to_its_directory() {
         let (one, other) = (ReplicaId::new(NodeId(2), 5), ReplicaId::new(NodeId(2), 6));
         let mut store = MemoryStore::new();
         let registry = PeerRegistry::load(&*store.reader()).unwrap();
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_admits_nobody_new() {
+    async fn a_full_disk_admits_no_new_peer() {
         let registry = PeerRegistry::default();
         let disk = Submitted::default();
         let admission = registry.admit(NodeId(2), ReplicaId::new(NodeId(2), 1), &disk);

@@ -1,4 +1,4 @@
-//! The transport, wired to the roles: their messages out, those of others in.
+//! The transport, wired to the roles: outgoing and incoming messages.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,14 +22,14 @@ use crate::supervisor::SupervisorMessage;
 use crate::telemetry::Telemetry;
 use crate::transport::{BoxFuture, FaultRules, Inbound, Incoming, PeerIdentity, Transport};
 
-/// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
+/// The transport, once it is started: roles start before it, and until then all peers are down.
 pub struct Peers {
     transport: OnceLock<Arc<Transport>>,
     rpc_spans: Arc<RpcSpans>,
 }
 
 impl Peers {
-    /// No transport yet; what is traced is noted in `rpc_spans`.
+    /// Without a transport yet; RPCs are traced in `rpc_spans`.
     pub fn new(rpc_spans: Arc<RpcSpans>) -> Self {
         Peers {
             transport: OnceLock::new(),
@@ -37,9 +37,9 @@ impl Peers {
         }
     }
 
-    /// From now on messages go out.
+    /// Sets the transport, which starts the sending of messages.
     pub fn open(&self, transport: Arc<Transport>) {
-        // A node has one transport in its life.
+        // A node starts its transport once.
         let _set_once = self.transport.set(transport);
     }
 
@@ -86,21 +86,21 @@ impl FaultInjector for Peers {
     }
 }
 
-/// What the transport delivers to.
+/// The receiver of the transport's events.
 pub struct Delivery {
     /// The roles of this node.
     pub roles: RoleRegistry,
-    /// Who is told that a peer came or went.
+    /// The supervisor, which tracks peers that come up and go down.
     pub supervisor: ActorRef<SupervisorMessage>,
-    /// The peers as they are known on disk.
+    /// The durable registry of peers.
     pub registry: Arc<PeerRegistry>,
     /// The disk.
     pub commits: Arc<dyn CommitPort>,
     /// The timeline.
     pub telemetry: Arc<Telemetry>,
-    /// What is traced.
+    /// The spans of RPCs.
     pub rpc_spans: Arc<RpcSpans>,
-    /// How the node ends when its data directory has been lost.
+    /// Ends the node when its data directory was lost.
     pub fatal: Fatal,
 }
 
@@ -129,7 +129,7 @@ impl Inbound for Delivery {
                 header,
                 message,
             });
-            // The messages of one batch share one receipt: a role holds it once.
+            // The messages of one batch share a receipt: a role holds it once.
             if known.is_none() || last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &receipt)) {
                 receipts.push(Arc::clone(&receipt) as Receipt);
             }
@@ -138,14 +138,14 @@ impl Inbound for Delivery {
         for (role, events, receipts) in by_role {
             match table.role(role) {
                 Some(mailbox) => mailbox.deliver(events, receipts),
-                // As over a network that loses messages: the sender has a deadline.
+                // Dropped, as by a lossy network: the sender has a deadline.
                 None => tracing::debug!(?role, messages = events.len(), "no such role here"),
             }
         }
     }
 
     fn peer(&self, node: NodeId, up: bool, _reason: &str) {
-        // A supervisor that has ended has ended the node.
+        // If the supervisor has ended, so has the node.
         let _gone = self.supervisor.cast(SupervisorMessage::Peer { node, up });
     }
 

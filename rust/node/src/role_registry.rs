@@ -1,6 +1,6 @@
-//! Who is where: the mailboxes of this node's roles.
+//! The mailboxes of this node's roles.
 //!
-//! Read for every batch of messages, changed when a keyspace comes or goes: readers share an immutable table.
+//! Read for every batch of messages, changed when a keyspace is created or dropped: readers share an immutable table.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::inbox::Mailbox;
 
-/// The number under which a role instance asks the store: never given to another instance in this process, so that
-/// an answer to one that is gone reaches nobody.
+/// The id under which a role instance submits to the store. It is never reused within a process, so that a completion
+/// for an ended instance is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner(pub u32);
 
-/// One moment's view.
+/// An immutable snapshot of the registry.
 #[derive(Clone, Default)]
 pub struct Table {
     roles: BTreeMap<RoleId, (Owner, Mailbox)>,
@@ -26,12 +26,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// The mailbox of a role, `None` when there is no such instance.
+    /// The mailbox of a role; `None` if it does not exist.
     pub fn role(&self, role: RoleId) -> Option<&Mailbox> {
         self.roles.get(&role).map(|(_, mailbox)| mailbox)
     }
 
-    /// The mailbox of the instance that asked the store under this number.
+    /// The mailbox of the instance with this owner id.
     pub fn owner(&self, owner: Owner) -> Option<&Mailbox> {
         self.owners.get(&owner).and_then(|role| self.role(*role))
     }
@@ -41,44 +41,44 @@ impl Table {
         self.roles.iter().map(|(role, (_, mailbox))| (*role, mailbox))
     }
 
-    /// The keyspaces that are served.
+    /// The served keyspaces.
     pub fn keyspaces(&self) -> &BTreeMap<KeyspaceId, KeyspaceSettings> {
         &self.keyspaces
     }
 }
 
-/// The mailboxes of this node's roles, shared by everything that delivers to them.
+/// The mailboxes of this node's roles; clones share them.
 #[derive(Clone, Default)]
 pub struct RoleRegistry {
     table: watch::Sender<Arc<Table>>,
 }
 
 impl RoleRegistry {
-    /// The roles as they are now.
+    /// The current roles.
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.borrow())
     }
 
-    /// Waits until the roles are as wanted.
-    pub async fn until(&self, wanted: impl Fn(&Table) -> bool) {
+    /// Waits until the roles satisfy a condition.
+    pub async fn until(&self, condition: impl Fn(&Table) -> bool) {
         let mut changes = self.table.subscribe();
         // This registry holds the sender: it cannot close.
-        let _never_closed = changes.wait_for(|table| wanted(table)).await;
+        let _never_closed = changes.wait_for(|table| condition(table)).await;
     }
 
     /// Adds a role.
     ///
     /// # Panics
-    /// If it is there already, or another one had its number: two instances of one role would both answer for it.
+    /// If it exists already, or its owner id was used: two instances of one role would both answer for it.
     pub fn insert(&self, role: RoleId, owner: Owner, mailbox: Mailbox) {
         self.change(|table| {
             assert!(
                 table.roles.insert(role, (owner, mailbox)).is_none(),
-                "{role:?} exists twice"
+                "{role:?} exists already"
             );
             assert!(
                 table.owners.insert(owner, role).is_none(),
-                "{owner:?} was given twice"
+                "{owner:?} was used already"
             );
         });
     }
@@ -95,7 +95,7 @@ impl RoleRegistry {
         removed
     }
 
-    /// Says which keyspaces are served, all of their roles being there.
+    /// Sets the served keyspaces, after all of their roles were inserted.
     pub fn serve(&self, keyspaces: BTreeMap<KeyspaceId, KeyspaceSettings>) {
         self.change(|table| table.keyspaces = keyspaces);
     }

@@ -1,4 +1,4 @@
-//! Where the requests of clients go: to the role that answers them, or straight back with what the shell knows.
+//! Routes the requests of clients: to the role that answers them, or to the node itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::shell::{Answer, ReplyPort};
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRequest {
-    /// Who asks, and under which name.
+    /// The connection and the request id.
     pub client: ClientRef,
     /// Deadline and trace.
     pub header: Header,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
@@ -43,11 +43,10 @@ impl client_listener::Router for Router {
     }
 }
 
-/// Nothing is acknowledged before it is durable that the cluster is formed: until then it may be laid anew. Without a
-/// keyspace there is nothing to acknowledge.
+/// Nothing may be acknowledged before the formation of the cluster is durable: until then the cluster may be formed anew.
+/// Without a keyspace there is nothing to acknowledge.
 fn not_formed() -> Error {
-    let reason =
-        "the cluster is being started for the first time and has no keyspaces yet: try again in a moment";
+    let reason = "the cluster is being started for the first time and has no keyspaces yet: retry later";
     Error::Unavailable {
         required: 1,
         alive: 0,
@@ -63,12 +62,12 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router of this node, which answers to `replies` what no role is needed for.
+    /// The router of this node; requests that need no role are answered through `replies`.
     pub fn new(status: Arc<NodeStatus>, replies: Arc<dyn ReplyPort>) -> Self {
         Router { status, replies }
     }
 
-    /// Hands requests on, each role's together. Never blocks.
+    /// Routes requests, batched by role. Never blocks.
     pub fn route(&self, requests: Vec<ClientRequest>) {
         let mut answers: Vec<Answer> = Vec::new();
         let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
@@ -97,7 +96,7 @@ impl Router {
             });
         }
         for (role, events) in by_role {
-            // The control role goes only when the node does; a coordinator that has gone takes nothing, and the listener answers.
+            // The control role ends only with the node. If a coordinator has ended, the listener answers its overdue requests.
             if let Some(mailbox) = table.role(role) {
                 mailbox.push(events);
             }
@@ -107,7 +106,7 @@ impl Router {
         }
     }
 
-    /// A request as it came over the wire; its deadline becomes an instant of this process.
+    /// Converts a request from the wire; its deadline becomes an instant of this process.
     fn client_request(&self, client: ClientRef, frame: RequestFrame) -> ClientRequest {
         let header = Header {
             generation: self.status.topology.generation,

@@ -1,4 +1,4 @@
-//! What a traced request does between two nodes, as spans.
+//! Spans of the RPCs of a traced request, at both ends.
 //!
 //! ```text
 //!  coordinator's node                                   replica's node
@@ -6,12 +6,12 @@
 //!              │  queue, network, all that n2 does,      from arrival to
 //!              │  and the way back                       the answer's leaving
 //! ```
-//! Roles know of no network, so this is the shell's: on the way out and on the way in it puts its own span into the header
-//! of a sampled message, as the parent of what follows, and ends it with the answer, which carries the same header
-//! back. To the role the header is as it was. A message that is not sampled costs one look at its header.
+//! Roles know no network, so the shell records these spans: when it sends or receives a sampled request, it puts its own span into the header,
+//! as the parent of what follows, and ends the span with the response, which carries the same header
+//! back. The role sees the original header. A message that is not sampled costs one check of its header.
 //!
-//! A span whose answer does not come ends with its deadline, as an error. Their number is bounded; beyond it spans are not
-//! noted.
+//! A span without a response ends at its deadline, as an error. The number of open spans is bounded; further ones are not
+//! recorded.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +24,12 @@ use quorate_protocol::telemetry::{Span, TraceContext};
 use crate::clock::Clock;
 use crate::telemetry::Telemetry;
 
-/// RpcSpans under way that are noted.
+/// The most open spans.
 const MAX_OPEN_SPANS: usize = 8_192;
 
-/// One span under way, under its own span id.
+/// An open span, by its span id.
 struct OpenSpan {
-    /// As the header said before.
+    /// The original trace context of the header.
     parent: TraceContext,
     name: &'static str,
     peer: NodeId,
@@ -43,7 +43,7 @@ struct Table {
     by_deadline: BTreeSet<(Instant, u64)>,
 }
 
-/// The spans of one node, in both directions.
+/// The RPC spans of one node, in both directions.
 pub struct RpcSpans {
     node: NodeId,
     clock: Arc<Clock>,
@@ -51,9 +51,9 @@ pub struct RpcSpans {
     table: Mutex<Table>,
 }
 
-/// What a message is to a span.
+/// The part of a message in an RPC.
 enum Rpc {
-    /// It begins one, named so at the end that sends it and at the end that takes it.
+    /// Begins a span: its name at the sender and at the receiver.
     Request(&'static str, &'static str),
     Response,
     Neither,
@@ -72,13 +72,13 @@ fn rpc(message: &Message) -> Rpc {
         | Message::FetchedRange { .. }
         | Message::Failed(_)
         | Message::Forwarded(_) => Rpc::Response,
-        // Groups have spans of their own.
+        // Groups have their own spans.
         Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Rpc::Neither,
     }
 }
 
 impl RpcSpans {
-    /// None yet.
+    /// Creates the recorder, without open spans.
     pub fn new(node: NodeId, clock: Arc<Clock>, telemetry: Arc<Telemetry>) -> Self {
         RpcSpans {
             node,
@@ -88,7 +88,7 @@ impl RpcSpans {
         }
     }
 
-    /// A message is about to leave for `peer`.
+    /// Called before a message is sent to `peer`.
     pub fn on_send(&self, peer: NodeId, header: &mut Header, message: &Message) {
         if let Some(trace) = sampled(header) {
             match rpc(message) {
@@ -99,7 +99,7 @@ impl RpcSpans {
         }
     }
 
-    /// A message of `peer` has come and is about to be delivered.
+    /// Called before a message from `peer` is delivered.
     pub fn on_receive(&self, peer: NodeId, header: &mut Header, message: &Message) {
         if let Some(trace) = sampled(header) {
             match rpc(message) {
@@ -117,8 +117,8 @@ impl RpcSpans {
         let now = self.clock.now();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let late = table.take_late(now.instant);
-        let noted = table.open.len() < MAX_OPEN_SPANS;
-        if noted {
+        let has_room = table.open.len() < MAX_OPEN_SPANS;
+        if has_room {
             let span = OpenSpan {
                 parent,
                 name,
@@ -177,13 +177,13 @@ impl Table {
         Some(span)
     }
 
-    /// Removes the spans that nobody waits for any longer.
+    /// Removes the spans whose deadline has passed.
     fn take_late(&mut self, now: Instant) -> Vec<(u64, OpenSpan)> {
         let mut late = Vec::new();
         while let Some((deadline, span_id)) = self.by_deadline.first().copied()
             && deadline <= now
         {
-            let span = self.take(span_id).expect("both have the same spans");
+            let span = self.take(span_id).expect("both maps have the same spans");
             late.push((span_id, span));
         }
         late
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_and_its_answer_are_a_span_at_either_end() {
+    fn an_rpc_is_a_span_at_either_end() {
         let ((here, ours), (there, theirs)) = (rpc_spans(1), rpc_spans(2));
         let sent = header(Some(CLIENT), Instant::NEVER);
         let mut on_the_way = sent;
@@ -242,7 +242,7 @@ mod tests {
         let error = Message::Failed(Error::invalid("no"));
         there.on_send(NodeId(1), &mut on_the_way, &error);
         here.on_receive(NodeId(2), &mut on_the_way, &error);
-        assert_eq!(on_the_way, sent, "the role hears of none of it");
+        assert_eq!(on_the_way, sent, "the role sees the original header");
         let (ours, theirs) = (ours.spans_of(7), theirs.spans_of(7));
         assert_eq!((ours.len(), theirs.len()), (1, 1));
         assert_eq!((ours[0].name.as_str(), ours[0].parent_id), ("peer.fetch", 1));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sampled_is_not_noted() {
+    fn unsampled_messages_are_not_recorded() {
         let (spans, telemetry) = rpc_spans(1);
         let silent = TraceContext {
             sampled: false,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn unanswered_hops_end_and_their_number_is_bounded() {
+    fn unanswered_spans_end_and_their_number_is_bounded() {
         let (spans, telemetry) = rpc_spans(1);
         let late = spans.clock.instant();
         spans.on_send(NodeId(2), &mut header(Some(CLIENT), late), &fetch());

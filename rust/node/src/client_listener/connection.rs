@@ -1,4 +1,4 @@
-//! One client connection: reads requests, writes answers, and keeps watch over a client that does neither.
+//! One client connection: reads requests, writes responses, and times out slow clients.
 
 use std::io;
 use std::pin::Pin;
@@ -17,19 +17,19 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::outbox::{Outbox, Standing};
 use super::{Replies, Router, Shared};
 
-/// How much is read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 32 << 10;
-/// More than this of a single request waits for its turn among the partial ones.
+/// A request larger than this waits for room among the partial requests.
 const LARGE_REQUEST: usize = 64 << 10;
-/// A buffer that has grown beyond this is not kept when it is empty.
+/// An empty buffer with more capacity than this is released.
 const KEPT_BUFFER: usize = 256 << 10;
-/// How often the watch looks.
+/// The interval of the timeout checks.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// Serves a connection that was greeted until either side closes it.
+/// Serves a connection after its handshake until either side closes it.
 ///
 /// # Errors
-/// Why it was closed, in words.
+/// The reason why it was closed.
 pub(super) async fn run(
     outbox: &Outbox,
     stream: &mut TcpStream,
@@ -58,7 +58,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Waits until the requests of a connection that is closed are answered: whoever works on them has not stopped.
+/// Waits until the requests of a closed connection are answered: they are still being executed.
 pub(super) async fn outlive(outbox: &Outbox, replies: &Replies, router: &dyn Router) {
     let mut watch = tokio::time::interval(WATCH);
     while outbox.standing().in_flight > 0 {
@@ -69,7 +69,7 @@ pub(super) async fn outlive(outbox: &Outbox, replies: &Replies, router: &dyn Rou
     }
 }
 
-/// Room for the rest of a large request.
+/// Reserved room for the rest of a large request.
 struct Place {
     shared: Arc<Shared>,
     bytes: usize,
@@ -82,9 +82,9 @@ impl Drop for Place {
     }
 }
 
-/// Whether the request that is coming in may come in.
+/// Whether the partial request may be read.
 enum Turn {
-    /// It is small, or there is none.
+    /// It is small, or there is no partial request.
     NotNeeded,
     Waiting(Pin<Box<dyn Future<Output = Place> + Send>>),
     Has {
@@ -93,7 +93,7 @@ enum Turn {
 }
 
 impl Turn {
-    /// The place, when there is one; never, for one that does not wait.
+    /// Waits for the place; pending forever if none is awaited.
     async fn place(&mut self) -> Place {
         match self {
             Turn::Waiting(place) => place.await,
@@ -104,7 +104,7 @@ impl Turn {
 
 async fn wait_for_place(shared: Arc<Shared>, bytes: usize, limit: usize) -> Place {
     loop {
-        // From here on it is told, so nothing is missed between the look and the wait.
+        // Registered before the check, so that no notification is missed.
         let room = shared.load.room.notified();
         if shared.load.partial.try_take(bytes, limit) {
             drop(room);
@@ -118,12 +118,12 @@ struct Session<'a> {
     input: ReadHalf<'a>,
     output: WriteHalf<'a>,
     decoder: Decoder,
-    /// Taken from the outbox, not written yet.
+    /// Bytes taken from the outbox and not written yet.
     writing: BytesMut,
-    /// Since when a request has been coming in.
+    /// When the partial request began to arrive.
     partial_since: Option<Instant>,
     turn: Turn,
-    /// Since when nothing could be written.
+    /// Since when writes have been blocked.
     blocked_since: Option<Instant>,
     shared: &'a Arc<Shared>,
     outbox: &'a Outbox,
@@ -131,7 +131,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Writes what there is, waits for something to happen, reads what has come. Returns whether to go on.
+    /// Writes pending bytes, waits for an event, and reads what has arrived. Returns whether the connection continues.
     async fn step(&mut self, watch: &mut Interval) -> Result<bool, String> {
         self.write().map_err(|error| error.to_string())?;
         let standing = self.outbox.standing();
@@ -157,12 +157,12 @@ impl Session<'_> {
                     _ => self.decode()?,
                 }
             }
-            _ = watch.tick(), if watching => self.keep_watch()?,
+            _ = watch.tick(), if watching => self.check_timeouts()?,
         }
         Ok(true)
     }
 
-    /// Whether the connection has served its time.
+    /// Whether the connection is to be closed.
     fn is_over(&self, standing: Standing) -> Result<bool, String> {
         if let Some(reason) = standing.ended {
             return Err(reason.to_owned());
@@ -199,7 +199,7 @@ impl Session<'_> {
         }
     }
 
-    /// Takes all requests that have come whole and hands those that are let in to the router, together.
+    /// Decodes all complete requests and dispatches the admitted ones to the router, together.
     fn decode(&mut self) -> Result<(), String> {
         let mut frames = Vec::new();
         let mut progress = false;
@@ -224,23 +224,27 @@ impl Session<'_> {
             let admitted =
                 self.outbox
                     .admit(frames, self.shared.is_closing(), self.router, &self.shared.load);
-            let batch =
-                admitted.map_err(|repeated| format!("request id {} is in flight already", repeated.0))?;
+            let batch = admitted.map_err(|repeated| {
+                format!(
+                    "duplicate request id {}: a request with it is in flight",
+                    repeated.0
+                )
+            })?;
             if !batch.is_empty() {
                 self.router.dispatch(batch);
             }
         }
         if self.decoder.is_within_frame() {
             self.partial_since.get_or_insert_with(Instant::now);
-            self.queue_up();
+            self.wait_for_room();
         } else {
             self.partial_since = None;
         }
         Ok(())
     }
 
-    /// Answers a request that is too large for a node but not for the protocol, and drops its bytes as they come; `false`
-    /// while its id has not come.
+    /// Rejects a request that is too large for a node but not for the protocol, and drops its bytes as they arrive; `false`
+    /// until its id has arrived.
     fn refuse(&mut self, size: usize, limit: usize) -> Result<bool, String> {
         // A request begins with its id.
         let Some(id) = self.decoder.skip::<u64>().map_err(|error| error.to_string())? else {
@@ -254,12 +258,17 @@ impl Session<'_> {
                 .to_owned(),
         };
         let refused = self.outbox.refuse(id, error, &self.shared.load);
-        refused.map_err(|repeated| format!("request id {} is in flight already", repeated.0))?;
+        refused.map_err(|repeated| {
+            format!(
+                "duplicate request id {}: a request with it is in flight",
+                repeated.0
+            )
+        })?;
         Ok(true)
     }
 
-    /// A request has begun to come in: a large one waits for its turn.
-    fn queue_up(&mut self) {
+    /// A request has begun to arrive: a large one waits for room.
+    fn wait_for_room(&mut self) {
         let large = self
             .decoder
             .frame_under_way()
@@ -272,20 +281,20 @@ impl Session<'_> {
         }
     }
 
-    fn keep_watch(&mut self) -> Result<(), String> {
+    fn check_timeouts(&mut self) -> Result<(), String> {
         let now = Instant::now();
         self.outbox.sweep(self.router, &self.shared.load);
         let limits = self.outbox.limits();
         let over = |since: Option<Instant>, limit: Duration| since.is_some_and(|since| since + limit <= now);
         if over(self.blocked_since, limits.stall) {
-            return Err("the client has stopped reading".to_owned());
+            return Err("the client does not read its responses".to_owned());
         }
         if over(self.partial_since, limits.frame) {
             if matches!(self.turn, Turn::Waiting(_)) {
-                // It is not the client that is slow.
+                // The client is not slow: the request waits for room.
                 self.partial_since = Some(now);
             } else {
-                return Err("a request did not come in whole in time".to_owned());
+                return Err("timed out waiting for the rest of a request".to_owned());
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The hello: who is there, and whether we can talk.
+//! The handshake with a client: versions, cluster and secret.
 
 use bytes::BytesMut;
 use quorate_core::error::Error;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::config::Secret;
 
-/// Who the node says it is, and what it asks of those who come.
+/// The node's identity, and the secret that clients must present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
@@ -19,16 +19,16 @@ pub struct Identity {
     pub node: NodeId,
     /// This run of it.
     pub boot: BootId,
-    /// What clients must know; `None` lets everyone in.
+    /// The secret that clients must present; `None` admits all clients.
     pub secret: Option<Secret>,
 }
 
 impl Identity {
-    /// The answer to a hello.
+    /// Answers a hello.
     fn answer(&self, hello: &ClientHello) -> ServerHello {
         if hello.version_min > CLIENT_VERSION_MAX || hello.version_max < CLIENT_VERSION_MIN {
             return ServerHello::Refused(Error::Refused(format!(
-                "the client speaks versions {} to {} of the client protocol, {} speaks {CLIENT_VERSION_MIN} to \
+                "the client supports versions {} to {} of the client protocol, {} supports {CLIENT_VERSION_MIN} to \
                  {CLIENT_VERSION_MAX}: use a client of the node's release",
                 hello.version_min, hello.version_max, self.node
             )));
@@ -43,7 +43,7 @@ impl Identity {
             && !secret.matches(&hello.credentials)
         {
             return ServerHello::Refused(Error::Refused(format!(
-                "{} belongs to a cluster with a secret, and this client does not know it: connect with the cluster's \
+                "{} belongs to a cluster with a secret, and this client presented another one: connect with the cluster's \
                  secret",
                 self.node
             )));
@@ -58,11 +58,11 @@ impl Identity {
     }
 }
 
-/// Learns who the client is and says who we are, or why it cannot stay: `refusal`, or the two do not fit. Returns what
-/// has come after the hello.
+/// Reads the client's hello and answers it: with a welcome, with `refusal`, or with the reason why the two are
+/// incompatible. Returns the decoder with the bytes after the hello.
 ///
 /// # Errors
-/// Why the connection must end, in words.
+/// The reason why the connection must be closed.
 pub(super) async fn greet(
     stream: &mut TcpStream,
     identity: &Identity,
@@ -95,7 +95,7 @@ pub(super) async fn greet(
 }
 
 async fn more(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<(), String> {
-    // No more than a hello needs: a stranger sends this.
+    // Unauthenticated: no more than a hello needs.
     decoder.buffer_mut().reserve(1024);
     match stream.read_buf(decoder.buffer_mut()).await {
         Ok(0) => Err("closed by the client".to_owned()),

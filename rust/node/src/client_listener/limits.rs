@@ -1,4 +1,4 @@
-//! How much the clients may ask for at once, and how much of it they do.
+//! The limits of the client listener, and its current load.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,25 +8,24 @@ use quorate_core::time::Instant;
 use quorate_protocol::admission::{self, Totals};
 use tokio::sync::Notify;
 
-/// What a node lets in.
+/// The limits of the client listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; a further one is refused.
+    /// Concurrent connections; further ones are rejected.
     pub connections: usize,
     /// Requests in flight.
     pub admission: admission::Limits,
-    /// Bytes of large requests of which only a part has come, on all connections. A connection waits for its turn.
+    /// Bytes of partial large requests, on all connections. Connections wait for room.
     pub partial_bytes: usize,
-    /// Bytes of answers that may wait for one connection to read them. From a quarter on, no more requests are read
-    /// from it.
+    /// Unread bytes of responses on one connection. Beyond a quarter, no more requests are read from it.
     pub unread_bytes: usize,
-    /// The same on all connections: the one whose answer goes beyond it is closed.
+    /// Unread bytes on all connections: a connection whose response exceeds this is closed.
     pub all_unread_bytes: usize,
-    /// How long a new connection may take for its hello.
+    /// The timeout of the handshake.
     pub hello: Duration,
-    /// How long a request may take from its first to its last byte.
+    /// The timeout of a request from its first to its last byte.
     pub frame: Duration,
-    /// How long a connection may read nothing of what waits for it.
+    /// The timeout of a blocked write.
     pub stall: Duration,
 }
 
@@ -45,12 +44,12 @@ impl Default for Limits {
     }
 }
 
-/// A quantity that many connections share.
+/// A quantity shared by all connections.
 #[derive(Debug, Default)]
 pub(super) struct Gauge(AtomicUsize);
 
 impl Gauge {
-    /// Takes `amount`, or nothing when the sum would exceed `limit`.
+    /// Takes `amount`, or nothing if the sum would exceed `limit`.
     pub(super) fn try_take(&self, amount: usize, limit: usize) -> bool {
         let fits = self.take(amount) <= limit;
         if !fits {
@@ -74,13 +73,13 @@ impl Gauge {
     }
 }
 
-/// What all connections together use.
+/// The load of all connections.
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) connections: Gauge,
     pub(super) unread: Gauge,
     pub(super) partial: Gauge,
-    /// Some of `partial` was given back.
+    /// Notified when `partial` decreases.
     pub(super) room: Notify,
     totals: Mutex<Totals>,
     started: std::time::Instant,
@@ -100,12 +99,12 @@ impl Default for Load {
 }
 
 impl Load {
-    /// The requests in flight. Taken after a connection's own books, never before.
+    /// The requests in flight. Locked after a connection's own state, never before.
     pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time since the listener was made.
+    /// The time since the listener was created.
     pub(super) fn now(&self) -> Instant {
         Instant(self.started.elapsed().as_micros() as u64)
     }

@@ -1,4 +1,4 @@
-//! What a connection shares with those who answer its requests: which are in flight, and the bytes to send.
+//! The state that a connection shares with the roles that answer its requests: requests in flight, and bytes to send.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,18 +16,18 @@ use super::limits::{Limits, Load};
 #[derive(Default)]
 struct State {
     in_flight: InFlight,
-    /// Answers that the connection's task has not taken yet.
+    /// Responses that the connection's task has not taken yet.
     buffer: BytesMut,
     /// Bytes that it has taken and not written yet.
     taken: usize,
-    /// Why the connection must end, or has ended.
+    /// Why the connection must be closed, or was closed.
     ended: Option<&'static str>,
 }
 
-/// One connection as the rest of the node sees it.
+/// The outbox of one connection.
 ///
-/// Invariant: a request is in `in_flight` from its admission to its answer, and counted in [`Load`] just as long; also
-/// when its connection ends in between, because whoever works on it goes on.
+/// Invariant: a request is in `in_flight`, and counted in [`Load`], from its admission to its response; even if its
+/// connection is closed in between, because its execution continues.
 pub(super) struct Outbox {
     pub(super) connection: u64,
     limits: Limits,
@@ -36,16 +36,16 @@ pub(super) struct Outbox {
     state: Mutex<State>,
 }
 
-/// What the connection's task must know to go on.
+/// A snapshot for the connection's task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) in_flight: usize,
-    /// Bytes of answers that are not written yet.
+    /// Bytes of responses that are not written yet.
     pub(super) unread: usize,
     pub(super) ended: Option<&'static str>,
 }
 
-/// A request id is in flight already: the client has lost count, and the connection must end.
+/// A request id is in flight already, which is a client error: the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Repeated(pub(super) u64);
 
@@ -71,12 +71,12 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Until somebody wakes the task.
+    /// Waits until the task is woken.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }
 
-    /// Lets requests in, each with the bytes of its frame; those that are turned down are answered here.
+    /// Admits requests, each with the size of its frame; rejected ones are answered here.
     pub(super) fn admit(
         &self,
         frames: Vec<(RequestFrame, usize)>,
@@ -90,7 +90,7 @@ impl Outbox {
         for (frame, size) in frames {
             let admitted = if closing && !state.in_flight.contains(frame.id) {
                 Err(Refusal::Error(Error::Closed(
-                    "the node is stopping: ask another one".to_owned(),
+                    "the node is stopping: use another node".to_owned(),
                 )))
             } else {
                 let (limits, totals) = (&self.limits.admission, &mut load.totals());
@@ -118,7 +118,7 @@ impl Outbox {
         Ok(batch)
     }
 
-    /// Answers a request that was not let in.
+    /// Rejects a request with an error.
     pub(super) fn refuse(&self, id: u64, error: Error, load: &Load) -> Result<(), Repeated> {
         let mut state = self.state();
         if state.in_flight.contains(id) {
@@ -128,15 +128,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Answers a request that was let in; an answer that nobody waits for is dropped. Returns whether the connection's
-    /// task is to be [woken](Self::wake).
+    /// Answers an admitted request; a response without a pending request is dropped. Returns whether to
+    /// [wake](Self::wake) the connection's task.
     pub(super) fn answer(&self, request: u64, response: Result<Response, Error>, load: &Load) -> bool {
         let mut state = self.state();
         if state.in_flight.release(request, &mut load.totals()).is_none() {
             return false;
         }
         if state.ended.is_some() {
-            // All that its task still waits for is the last answer.
+            // Its task only waits for the last response.
             return state.in_flight.is_empty();
         }
         let idle = state.buffer.is_empty();
@@ -144,7 +144,7 @@ impl Outbox {
         idle
     }
 
-    /// Appends an answer, or marks the connection for its end when too much is unread.
+    /// Appends a response, or marks the connection to be closed if too much is unread.
     fn push(&self, state: &mut State, id: u64, response: Result<Response, Error>, load: &Load) {
         if state.ended.is_some() {
             return;
@@ -158,7 +158,7 @@ impl Outbox {
         .is_err()
         {
             let response = Err(Error::LimitExceeded {
-                what: "the answer in bytes".to_owned(),
+                what: "the response in bytes".to_owned(),
                 size: MAX_CLIENT_FRAME as u64 + 1,
                 limit: MAX_CLIENT_FRAME as u64,
                 remedy: "scan with a smaller limit, or put a merged value in place of the key's siblings"
@@ -173,21 +173,21 @@ impl Outbox {
         }
         let all = load.unread.take(state.buffer.len() - before);
         if state.unread() > self.limits.unread_bytes {
-            state.ended = Some("the client does not read its answers");
+            state.ended = Some("the client does not read its responses");
         } else if all > self.limits.all_unread_bytes {
-            state.ended = Some("the clients together read too few of their answers");
+            state.ended = Some("the clients together have too many unread responses");
         }
     }
 
-    /// Swaps the answers for an empty buffer.
+    /// Swaps the pending responses for an empty buffer.
     pub(super) fn take(&self, empty: &mut BytesMut) {
-        assert!(empty.is_empty(), "answers that were not written would be lost");
+        assert!(empty.is_empty(), "unwritten responses would be lost");
         let mut state = self.state();
         std::mem::swap(&mut state.buffer, empty);
         state.taken = empty.len();
     }
 
-    /// So many of the bytes that were taken are written.
+    /// Records that this many of the taken bytes were written.
     pub(super) fn written(&self, bytes: usize, load: &Load) {
         self.state().taken -= bytes;
         load.unread.give_back(bytes);
@@ -202,7 +202,7 @@ impl Outbox {
         }
     }
 
-    /// Answers what should have been answered long ago, so that it does not count for ever.
+    /// Answers overdue requests, so that they do not count forever.
     pub(super) fn sweep(&self, router: &dyn Router, load: &Load) {
         let mut state = self.state();
         for id in state.in_flight.overdue(load.now(), &self.limits.admission) {
@@ -217,7 +217,7 @@ impl Outbox {
         }
     }
 
-    /// The socket is closed: answers go nowhere. What is in flight counts until it is answered.
+    /// The socket is closed: responses are dropped. Requests in flight count until they are answered.
     pub(super) fn end(&self, load: &Load) {
         let mut state = self.state();
         state.ended.get_or_insert("closed");
@@ -226,7 +226,7 @@ impl Outbox {
         state.buffer = BytesMut::new();
     }
 
-    /// Nobody will look after this connection's requests any longer.
+    /// Releases all requests of the connection.
     pub(super) fn forget(&self, load: &Load) {
         self.state().in_flight.release_all(&mut load.totals());
     }

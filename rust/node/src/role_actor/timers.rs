@@ -1,4 +1,4 @@
-//! The timers of one role, behind one timer of the runtime.
+//! The timers of one role, multiplexed on one timer of the runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::inbox::Mailbox;
 
-/// When a role wants to be woken.
+/// The timers that a role has set.
 #[derive(Default)]
 pub(super) struct Timers {
     by_id: BTreeMap<u64, Instant>,
@@ -17,7 +17,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Sets the timer `id`, in place of one that it replaces.
+    /// Sets the timer `id`, replacing an earlier one with this id.
     pub(super) fn set(&mut self, id: u64, at: Instant) {
         if let Some(before) = self.by_id.insert(id, at) {
             self.by_time.remove(&(before, id));
@@ -25,7 +25,7 @@ impl Timers {
         self.by_time.insert((at, id));
     }
 
-    /// Takes a timer whose time has come.
+    /// Takes a timer that is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
         let (at, id) = *self.by_time.first()?;
         if at > now {
@@ -36,8 +36,8 @@ impl Timers {
         Some(id)
     }
 
-    /// Has the actor woken at the earliest timer. An earlier wake that is set already stays: a turn for nothing costs
-    /// less than setting it again and again while timers come and go.
+    /// Schedules a wake of the actor for the earliest timer. An earlier scheduled wake stays: a spurious turn costs less
+    /// than rescheduling on every change of a timer.
     pub(super) fn arm(&mut self, clock: &Clock, mailbox: &Mailbox) {
         let Some((at, _)) = self.by_time.first().copied() else {
             return;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timer_goes_off_once_at_the_time_set_last() {
+    fn a_timer_fires_once_at_the_time_set_last() {
         let mut timers = Timers::default();
         timers.set(1, Instant(10));
         timers.set(2, Instant(20));

@@ -144,7 +144,7 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(Vec<StateWrite>),
+    ApplyRows(Vec<StateWrite>),
     Journal(Vec<StateWrite>),
     Apply(usize),
     Restart,
@@ -162,7 +162,7 @@ fn any_rows(tables: &'static [Table]) -> impl Strategy<Value = Vec<StateWrite>> 
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::Apply),
+        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::ApplyRows),
         2 => any_rows(&[Table::Meta, Table::TokenIndex]).prop_map(Step::Journal),
         3 => (1..300usize).prop_map(Step::Apply),
         1 => Just(Step::Restart),
@@ -195,7 +195,7 @@ pub(crate) fn a_crash_goes_back_to_the_last_flushed_run<T: Bench>() {
             let mut runs = vec![State::new()];
             for step in steps {
                 match step {
-                    Step::Apply(writes) => {
+                    Step::ApplyRows(writes) => {
                         let mut rows = runs.last().unwrap().clone();
                         perform(&mut rows, &writes);
                         runs.push(rows);
