@@ -162,7 +162,7 @@ pub struct RoleState<R> {
     events: VecDeque<Event>,
     /// The receipts of `events`.
     receipts: Vec<Receipt>,
-    /// ClientRequest for and not performed yet.
+    /// Effects that are not performed yet.
     effects: Vec<Effect>,
     /// Whether [`Event::Dropped`] was delivered, or is next.
     dropped: bool,

@@ -1,4 +1,4 @@
-//! Starting, restarting and stopping the transport's actors.
+//! Starts, restarts and stops the transport's actors.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,16 +19,16 @@ use super::peer::Peer;
 use super::sessions::{Subscription, session_name};
 use super::{Core, TransportError};
 
-/// The largest frame that a session takes; a batch has at most a quarter of that.
+/// The largest frame of a session; a batch has at most a quarter of that.
 const MAX_FRAME: u64 = 1 << 20;
 
-/// How long an actor that failed stays away.
+/// The pause before a failed actor is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long stopping waits for each thing that it ends.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout for stopping each actor.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An actor that is started again when it fails.
+/// An actor that is restarted when it fails.
 #[derive(Clone)]
 pub(super) enum Child {
     Listener,
@@ -46,12 +46,12 @@ pub(super) struct Supervisor;
 
 pub(super) struct SupervisorState {
     core: Arc<Core>,
-    /// Kept here so that peers may connect while the actor that accepts them is away.
+    /// Kept here so that peers can connect while the listener actor is restarted.
     listener: Arc<TcpListener>,
     children: HashMap<ActorId, Child>,
 }
 
-/// Starts everything.
+/// Starts all actors.
 pub(super) async fn start(
     core: Arc<Core>,
     listener: TcpListener,
@@ -64,7 +64,7 @@ pub(super) async fn start(
     Ok(supervisor)
 }
 
-/// Stops everything.
+/// Stops all actors.
 pub(super) async fn stop(core: &Core, supervisor: &ActorRef<SupervisorMessage>) {
     core.stopping.store(true, Ordering::Relaxed);
     for session in core.sessions.all() {
@@ -72,10 +72,10 @@ pub(super) async fn stop(core: &Core, supervisor: &ActorRef<SupervisorMessage>) 
     }
     let cell = supervisor.get_cell();
     for child in cell.get_children() {
-        // The listener waits for a connection and a dialler for an answer: neither would hear a polite word.
-        let _gone = child.kill_and_wait(Some(STOP_PATIENCE)).await;
+        // The listener may be waiting for a connection and a dialler for an answer: neither would handle a stop message.
+        let _gone = child.kill_and_wait(Some(STOP_TIMEOUT)).await;
     }
-    let _gone = cell.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+    let _gone = cell.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
 }
 
 impl Actor for Supervisor {
@@ -135,9 +135,9 @@ impl Actor for Supervisor {
             return Ok(());
         }
         let Some(child) = state.children.remove(&who.get_id()) else {
-            return Err(format!("the transport cannot go on without an actor that ended: {reason}").into());
+            return Err(format!("an essential actor of the transport ended: {reason}").into());
         };
-        tracing::error!(actor = %child.name(), reason, "an actor of the transport ended and is started again");
+        tracing::error!(actor = %child.name(), reason, "an actor of the transport ended and is restarted");
         myself.send_after(RESTART_PAUSE, move || SupervisorMessage::Restart(child));
         Ok(())
     }
@@ -185,10 +185,10 @@ impl Child {
     }
 }
 
-/// The node server of ractor_cluster, without the listener that it insists on.
+/// Starts the node server of ractor_cluster, without its listener.
 ///
-/// Its host name carries the boot, which makes the name and the connection string of every boot of every node unique:
-/// two nodes whose strings are equal are taken for one that has connected to itself.
+/// Its host name includes the boot, which makes the name and the connection string of every boot of every node unique:
+/// ractor_cluster takes two nodes with equal strings for one that has connected to itself.
 async fn start_server(
     core: &Arc<Core>,
     supervisor: &ActorCell,
@@ -205,10 +205,10 @@ async fn start_server(
     .with_listen_addr(IpAddr::V4(Ipv4Addr::LOCALHOST))
     .with_max_inbound_frame_size(MAX_FRAME);
     let (server, _) = Actor::spawn_linked(None, server, (), supervisor.clone()).await?;
-    // The only child of a new server is its listener. Cut off from the server, it is not started again.
+    // The only child of a new server is its listener. Unlinked from the server, it is not restarted.
     for listener in server.get_cell().get_children() {
         listener.unlink(server.get_cell());
-        listener.kill_and_wait(Some(STOP_PATIENCE)).await?;
+        listener.kill_and_wait(Some(STOP_TIMEOUT)).await?;
     }
     server.cast(NodeServerMessage::SubscribeToEvents {
         id: "transport".to_owned(),
@@ -217,7 +217,7 @@ async fn start_server(
     Ok(server)
 }
 
-/// What both ends of a session prove to know.
+/// The shared secret of both ends of a session.
 fn cookie(core: &Core) -> String {
     match &core.config.secret {
         Some(secret) => secret.iter().map(|byte| format!("{byte:02x}")).collect(),
