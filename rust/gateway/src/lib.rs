@@ -1,7 +1,6 @@
-//! A node's HTTP side, and the node program as it is shipped: [`run`].
+//! The HTTP server of a node, and the node program: [`run`].
 //!
-//! The arrow points from here to the node: the node knows only that something serves its third door
-//! ([`HttpServer`]).
+//! This crate depends on the node, which knows only the interface [`HttpServer`].
 
 pub mod routes;
 mod server;
@@ -23,8 +22,8 @@ impl HttpServer for Gateway {
     }
 }
 
-/// Runs a node with this gateway until it is told to stop; the exit status for the process. See
-/// [`quorate_node::run`] for the configuration, the conversation with the parent and the exit statuses.
+/// Runs a node with this gateway until it is stopped; returns the exit status for the process. See
+/// [`quorate_node::run`] for the configuration, the protocol with the parent and the exit statuses.
 pub fn run(config: &str) -> i32 {
     quorate_node::run::run(config, Arc::new(Gateway))
 }

@@ -1,4 +1,4 @@
-//! The paths that are served.
+//! The routes of the HTTP server.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ async fn metrics(State(node): State<Arc<NodeStatus>>) -> Response {
         .into_response()
 }
 
-/// Whoever reads this answer knows that the process runs its actors.
+/// Always 200: a response proves that the process runs its actors.
 async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// 200 when the node serves requests, 503 before and while it stops. A node whose disk is full serves reads: it is
-/// ready, and says what it lacks on a second line.
+/// 200 when the node serves requests, 503 before that and while it stops. A node with a full disk serves reads: it is
+/// ready, and a second line reports the full disk.
 async fn readyz(State(node): State<Arc<NodeStatus>>) -> Response {
     if node.is_ready() {
         return match node.storage.complaint() {

@@ -1,4 +1,4 @@
-//! Real sockets against a router that a test plays.
+//! Tests of the client listener on real sockets, with the test as the router.
 
 mod greeting;
 mod leaving;
@@ -28,7 +28,7 @@ use crate::config::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hands every request to the test.
+/// Passes every request to the test.
 struct Tell(mpsc::UnboundedSender<(ClientRef, RequestFrame)>);
 
 impl Router for Tell {
@@ -38,7 +38,7 @@ impl Router for Tell {
         }
     }
 
-    /// Two of them, wherever a keyspace is asked for.
+    /// Two replicas for requests of a keyspace.
     fn required(&self, need: &Need) -> u8 {
         if need.keyspace.is_some() { 2 } else { 1 }
     }
@@ -92,7 +92,7 @@ impl Served {
     async fn request(&mut self) -> (ClientRef, RequestFrame) {
         tokio::time::timeout(PATIENCE, self.requests.recv())
             .await
-            .expect("a request in time")
+            .expect("a request before the timeout")
             .unwrap()
     }
 }
@@ -104,10 +104,10 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr, cluster: Option<ClusterId>) -> (Self, ServerHello) {
-        Self::connect_knowing(address, cluster, b"").await
+        Self::connect_with_secret(address, cluster, b"").await
     }
 
-    async fn connect_knowing(
+    async fn connect_with_secret(
         address: SocketAddr,
         cluster: Option<ClusterId>,
         secret: &'static [u8],
@@ -146,7 +146,7 @@ impl Client {
         };
         tokio::time::timeout(PATIENCE, read)
             .await
-            .expect("an answer in time")
+            .expect("a response before the timeout")
     }
 
     async fn send(&mut self, frames: &[RequestFrame]) {
@@ -154,7 +154,7 @@ impl Client {
         for frame in frames {
             encode(frame, MAX_CLIENT_FRAME, &mut bytes).unwrap();
         }
-        // The node may close before it has taken everything.
+        // The node may close before it has read everything.
         let _ = self.stream.write_all(&bytes).await;
     }
 }

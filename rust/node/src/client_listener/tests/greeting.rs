@@ -1,37 +1,37 @@
-//! Who is let in, and what strangers are told.
+//! The handshake: which clients are admitted, and how others are rejected.
 
 use super::*;
 
 #[tokio::test]
-async fn a_client_of_another_cluster_or_version_is_told_so() {
+async fn a_client_of_another_cluster_or_version_is_rejected() {
     let served = serve(Limits::default()).await;
     let (mut client, hello) = Client::connect(served.address, Some(ClusterId(8))).await;
     assert!(matches!(hello, ServerHello::Refused(Error::Refused(reason)) if reason.contains("cluster")));
     assert!(
         client.next::<ResponseFrame>().await.is_none(),
-        "closed after the refusal"
+        "closed after the rejection"
     );
     served.listener.stop(None);
 }
 
 #[tokio::test]
-async fn a_client_without_the_secret_is_told_so() {
+async fn a_client_without_the_secret_is_rejected() {
     let served = serve_with(Limits::default(), Some(Secret(b"sesame".to_vec()))).await;
     for wrong in [b"".as_slice(), b"sesam", b"sesame!", b"SESAME"] {
-        let (mut client, hello) = Client::connect_knowing(served.address, None, wrong).await;
+        let (mut client, hello) = Client::connect_with_secret(served.address, None, wrong).await;
         assert!(matches!(hello, ServerHello::Refused(Error::Refused(reason)) if reason.contains("secret")));
         assert!(
             client.next::<ResponseFrame>().await.is_none(),
-            "closed after the refusal"
+            "closed after the rejection"
         );
     }
-    let (_, hello) = Client::connect_knowing(served.address, None, b"sesame").await;
+    let (_, hello) = Client::connect_with_secret(served.address, None, b"sesame").await;
     assert!(matches!(hello, ServerHello::Welcome { .. }));
     served.listener.stop(None);
 }
 
 #[tokio::test]
-async fn garbage_closes_its_connection_and_no_other() {
+async fn a_malformed_frame_closes_only_its_connection() {
     let mut served = serve(Limits {
         hello: Duration::from_millis(200),
         ..Limits::default()
@@ -64,12 +64,12 @@ async fn garbage_closes_its_connection_and_no_other() {
     served.replies.reply(client, listed());
     assert!(good.next::<ResponseFrame>().await.is_some());
     let replies = served.replies.clone();
-    until("strangers are forgotten", || replies.connected() == 1).await;
+    until("other connections are closed", || replies.connected() == 1).await;
     served.listener.stop(None);
 }
 
 #[tokio::test]
-async fn a_connection_beyond_the_limit_is_told_so() {
+async fn a_connection_beyond_the_limit_is_rejected() {
     let mut served = serve(Limits {
         connections: 1,
         ..Limits::default()
@@ -88,7 +88,7 @@ async fn a_connection_beyond_the_limit_is_told_so() {
     assert!(first.next::<ResponseFrame>().await.is_some());
     drop(first);
     let replies = served.replies.clone();
-    until("there is room again", || replies.connected() == 0).await;
+    until("the connection is released", || replies.connected() == 0).await;
     let (_third, hello) = Client::connect(served.address, None).await;
     assert!(matches!(hello, ServerHello::Welcome { .. }));
     served.listener.stop(None);

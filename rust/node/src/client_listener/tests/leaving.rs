@@ -1,9 +1,9 @@
-//! Ends: clients that leave, requests that nobody answers, a listener that stops.
+//! Disconnected clients, requests without a response, and the graceful stop of the listener.
 
 use super::*;
 
 #[tokio::test]
-async fn requests_of_a_client_that_left_count_until_they_are_answered() {
+async fn requests_of_a_closed_connection_count_until_they_are_answered() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client
@@ -14,10 +14,10 @@ async fn requests_of_a_client_that_left_count_until_they_are_answered() {
     drop(client);
     let replies = served.replies.clone();
     until("the connection is closed", || replies.connected() == 0).await;
-    assert_eq!(replies.in_flight(), 2, "somebody still works on them");
+    assert_eq!(replies.in_flight(), 2, "they are still being executed");
     replies.reply_all(vec![(first, listed()), (second, listed())]);
     assert_eq!(replies.in_flight(), 0);
-    until("it is forgotten", || {
+    until("the connection is removed", || {
         replies.shared.table.read().unwrap().is_empty()
     })
     .await;
@@ -26,7 +26,7 @@ async fn requests_of_a_client_that_left_count_until_they_are_answered() {
 }
 
 #[tokio::test]
-async fn what_nobody_answers_is_answered_after_its_deadline() {
+async fn overdue_requests_are_answered_by_the_listener() {
     let mut served = serve(admitting(admission::Limits {
         overdue: Duration::from_millis(10),
         ..admission::Limits::default()
@@ -63,7 +63,7 @@ async fn what_nobody_answers_is_answered_after_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_listener_that_stops_lets_nothing_in_and_finishes_what_it_has() {
+async fn a_stopping_listener_rejects_new_requests_and_drains_admitted_ones() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client.send(&[frame(1, put(10))]).await;
@@ -85,13 +85,13 @@ async fn a_listener_that_stops_lets_nothing_in_and_finishes_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_listener_that_stops_waits_for_nobody_who_has_asked_nothing() {
+async fn a_stopping_listener_does_not_wait_for_idle_connections() {
     let served = serve(Limits::default()).await;
     let (_idle, hello) = Client::connect(served.address, None).await;
     assert!(matches!(hello, ServerHello::Welcome { .. }));
     let _silent = TcpStream::connect(served.address).await.unwrap();
     let replies = served.replies.clone();
-    until("both are there", || replies.connected() == 2).await;
+    until("both are connected", || replies.connected() == 2).await;
     let started = std::time::Instant::now();
     served.listener.stop_and_wait(None, None).await.unwrap();
     assert!(started.elapsed() < DRAIN, "{:?}", started.elapsed());

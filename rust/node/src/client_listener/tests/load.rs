@@ -1,4 +1,4 @@
-//! Too much at once: refusals, backpressure, clients that do not read.
+//! Overload: rejection, backpressure, clients that do not read.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn megabyte() -> Result<Response, Error> {
 }
 
 #[tokio::test]
-async fn too_much_work_is_refused_and_admitted_again_later() {
+async fn overload_is_rejected_and_later_requests_are_admitted() {
     let mut served = serve(admitting(admission::Limits {
         requests: 2,
         ..admission::Limits::default()
@@ -53,7 +53,7 @@ async fn a_client_that_does_not_read_is_closed() {
 }
 
 #[tokio::test]
-async fn no_more_is_read_from_a_client_that_does_not_read() {
+async fn no_requests_are_read_from_a_client_that_does_not_read() {
     let mut served = serve(Limits {
         unread_bytes: 64 << 20,
         ..Limits::default()
@@ -64,16 +64,16 @@ async fn no_more_is_read_from_a_client_that_does_not_read() {
     let (mut other, _) = Client::connect(served.address, None).await;
     lazy.send(&[frame(1, Request::ListKeyspaces)]).await;
     let (client, _) = served.request().await;
-    // Far more than the sockets' buffers and a quarter of the limit take.
+    // More than the sockets' buffers and a quarter of the limit.
     replies.reply(client, Ok(Response::Metrics("x".repeat(31 << 20))));
     lazy.send(&[frame(2, Request::ListKeyspaces)]).await;
-    // The listener has every opportunity to read it.
+    // The listener has time to read it.
     for id in 0..20 {
         other.send(&[frame(id, put(10))]).await;
         let (client, request) = served.request().await;
         assert!(
             matches!(request.request, Request::Put { .. }),
-            "the lazy client's turn has not come"
+            "the request of a client with unread responses is not read"
         );
         replies.reply(client, listed());
         assert!(other.next::<ResponseFrame>().await.is_some());
@@ -85,7 +85,7 @@ async fn no_more_is_read_from_a_client_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_stopped_reading_is_closed_after_a_while() {
+async fn a_client_that_stops_reading_times_out() {
     let mut served = serve(Limits {
         stall: Duration::from_millis(50),
         ..Limits::default()

@@ -1,4 +1,4 @@
-//! Single requests: their order, their sizes, their deadlines.
+//! Single requests: order, size, deadline.
 
 use super::*;
 use quorate_core::key::MAX_VALUE_BYTES;
@@ -34,7 +34,7 @@ async fn requests_are_answered_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_value_beyond_the_limit_is_refused_and_the_connection_goes_on() {
+async fn a_value_beyond_the_limit_is_rejected_and_the_connection_stays_open() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client
@@ -67,7 +67,7 @@ async fn expired_requests_are_not_dispatched() {
 }
 
 #[tokio::test]
-async fn large_requests_wait_for_their_turn() {
+async fn large_requests_wait_for_room() {
     let mut served = serve(Limits {
         partial_bytes: 1 << 20,
         ..Limits::default()
@@ -79,14 +79,14 @@ async fn large_requests_wait_for_their_turn() {
     encode(&frame(1, put(900_000)), MAX_CLIENT_FRAME, &mut bytes).unwrap();
     slow.stream.write_all(&bytes[..500_000]).await.unwrap();
     let replies = served.replies.clone();
-    until("it has its turn", || replies.shared.load.partial.used() > 0).await;
+    until("it has its room", || replies.shared.load.partial.used() > 0).await;
     other.send(&[frame(7, Request::ListKeyspaces)]).await;
-    assert_eq!(served.request().await.1.id, 7, "small ones go on");
+    assert_eq!(served.request().await.1.id, 7, "small requests do not wait");
     let sending = tokio::spawn(async move {
         other.send(&[frame(8, put(800_000))]).await;
         other
     });
-    // The other's cannot come in while this one is half there; both do once it is whole.
+    // The other request waits while this one is partial; both are read once it is complete.
     until("the other waits", || {
         replies.shared.load.partial.used() <= 1 << 20
     })
@@ -96,12 +96,12 @@ async fn large_requests_wait_for_their_turn() {
     assert_eq!(served.request().await.1.id, 1);
     assert_eq!(served.request().await.1.id, 8);
     drop(sending.await.unwrap());
-    until("all turns are over", || replies.shared.load.partial.used() == 0).await;
+    until("all room is released", || replies.shared.load.partial.used() == 0).await;
     served.listener.stop(None);
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_come_in_whole_ends_its_connection() {
+async fn a_partial_request_times_out() {
     let served = serve(Limits {
         frame: Duration::from_millis(50),
         ..Limits::default()
@@ -114,7 +114,7 @@ async fn a_request_that_does_not_come_in_whole_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_the_frame_limit_says_so() {
+async fn a_response_beyond_the_frame_limit_becomes_an_error() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client.send(&[frame(1, Request::ListKeyspaces)]).await;
@@ -128,7 +128,7 @@ async fn an_answer_beyond_the_frame_limit_says_so() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_id_ends_the_connection() {
+async fn a_duplicate_request_id_closes_the_connection() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client
@@ -136,13 +136,13 @@ async fn a_repeated_request_id_ends_the_connection() {
         .await;
     assert!(client.next::<ResponseFrame>().await.is_none());
     let replies = served.replies.clone();
-    until("the load is given back", || replies.in_flight() == 0).await;
+    until("the load is released", || replies.in_flight() == 0).await;
     assert!(served.requests.try_recv().is_err(), "neither was dispatched");
     served.listener.stop(None);
 }
 
 #[tokio::test]
-async fn a_request_beyond_the_frame_limit_is_refused_and_the_connection_goes_on() {
+async fn a_request_beyond_the_frame_limit_is_rejected_and_the_connection_stays_open() {
     let mut served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     client
@@ -169,7 +169,7 @@ async fn a_request_beyond_the_frame_limit_is_refused_and_the_connection_goes_on(
 }
 
 #[tokio::test]
-async fn a_frame_of_an_incredible_length_ends_its_connection() {
+async fn a_frame_beyond_the_protocol_limit_closes_the_connection() {
     let served = serve(Limits::default()).await;
     let (mut client, _) = Client::connect(served.address, None).await;
     let length = u32::try_from(MAX_CLIENT_FRAME + 1).unwrap().to_le_bytes();
