@@ -119,7 +119,7 @@ impl Applier for LmdbApplier {
         if let Some(failed) = &self.failed {
             return Err(CommitError::Fatal(failed.clone()));
         }
-        let Some(layer) = self.shared.overlay_mut().freeze() else {
+        let Some(layer) = self.shared.memtable_mut().freeze() else {
             return Ok(false);
         };
         match self.has_space(&layer) {
@@ -143,7 +143,7 @@ impl Applier for LmdbApplier {
                 }
                 self.flushed = layer.derived().unwrap_or(self.flushed);
                 self.shared.state_full.clear();
-                let mut memtable = self.shared.overlay_mut();
+                let mut memtable = self.shared.memtable_mut();
                 let applied = memtable.thaw();
                 // Freeing a large layer takes a while: not under the lock.
                 drop(memtable);

@@ -253,7 +253,7 @@ impl Committer for LmdbJournal {
             (*position, writes.expect("an entry decodes to what was encoded"))
         });
         let decoded: Vec<_> = decoded.collect();
-        let mut memtable = self.shared.overlay_mut();
+        let mut memtable = self.shared.memtable_mut();
         for (position, writes) in decoded {
             memtable.insert(writes, position);
         }

@@ -118,7 +118,7 @@ impl Shared {
         self.memtable.read().expect("no holder of the memtable panics")
     }
 
-    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Memtable> {
+    fn memtable_mut(&self) -> RwLockWriteGuard<'_, Memtable> {
         self.memtable.write().expect("no holder of the memtable panics")
     }
 
@@ -131,7 +131,7 @@ impl Shared {
 impl DerivedRows for Shared {
     fn apply_rows(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.overlay_mut().apply_rows(writes)
+        self.memtable_mut().apply_rows(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {

@@ -17,7 +17,7 @@ use crate::memtable::merge;
 use crate::store::{Bounds, Page, Reader, assert_stream};
 
 /// Rows of the memtable that a page looks at, at least: among them may be many deleted ones.
-const OVERLAY_ROWS: usize = 256;
+const MEMTABLE_ROWS: usize = 256;
 
 pub(super) struct LmdbReader {
     shared: Arc<Shared>,
@@ -34,7 +34,7 @@ impl LmdbReader {
         &self,
         table: Table,
         (start, end): (&[u8], Option<&[u8]>),
-        overlay_rows: usize,
+        memtable_rows: usize,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Page, ReadError> {
@@ -42,7 +42,7 @@ impl LmdbReader {
         let failed = failed(state.path());
         // The memtable and the state at one moment: no row can leave the one before the other is pinned.
         let memtable = self.shared.memtable();
-        let (rows, complete_before) = memtable.range(table, start, end, overlay_rows);
+        let (rows, complete_before) = memtable.range(table, start, end, memtable_rows);
         let txn = state.env.read_txn().map_err(failed)?;
         drop(memtable);
         // LMDB takes no empty key, not even to start from.
@@ -111,15 +111,15 @@ impl Reader for LmdbReader {
         if end.is_some_and(|end| end <= start) {
             return Ok(Page::default());
         }
-        let mut overlay_rows = limit_rows.max(OVERLAY_ROWS);
+        let mut memtable_rows = limit_rows.max(MEMTABLE_ROWS);
         loop {
-            let page = self.page(table, (start, end), overlay_rows, limit_rows, limit_bytes)?;
+            let page = self.page(table, (start, end), memtable_rows, limit_rows, limit_bytes)?;
             if !page.rows.is_empty() || page.next.is_none() {
                 return Ok(page);
             }
             // Nothing but deleted rows so far. What is behind them has to be seen at the same moment as that there is
             // nothing before: anew, with more of them.
-            overlay_rows = overlay_rows.saturating_mul(4);
+            memtable_rows = memtable_rows.saturating_mul(4);
         }
     }
 

@@ -36,7 +36,7 @@ impl View for Shared {
         );
         // One moment: while the memtable is held, no row can come, and none can leave it for the state. What is frozen need
         // not be looked at under the lock; the active layer behind it is as young as the round of applying, or new.
-        let mut memtable = self.overlay_mut();
+        let mut memtable = self.memtable_mut();
         let frozen = memtable.freeze();
         let active = memtable.active_rows(table, bounds);
         let txn: RoTxn<'_, _> = self.state.env.read_txn().map_err(failed)?;
