@@ -37,7 +37,7 @@ async fn livez() -> &'static str {
 /// ready, and a second line reports the full disk.
 async fn readyz(State(node): State<Arc<NodeStatus>>) -> Response {
     if node.is_ready() {
-        return match node.storage.complaint() {
+        return match node.storage.full_reason() {
             None => "ok\n".into_response(),
             Some(why) => format!("ok\nstorage full: {why}\n").into_response(),
         };

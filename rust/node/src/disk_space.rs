@@ -35,7 +35,7 @@ impl CommitPort for DiskSpacePort {
     }
 
     fn why_full(&self) -> Option<String> {
-        self.gauge.complaint()
+        self.gauge.full_reason()
     }
 }
 
@@ -83,7 +83,7 @@ impl DiskSpaceObserver {
         let before = self.was_full.swap(full, Ordering::AcqRel);
         match (before, full) {
             (false, true) => {
-                let why = self.gauge.complaint().unwrap_or_default();
+                let why = self.gauge.full_reason().unwrap_or_default();
                 tracing::error!(why, "the disk is full: writes are rejected");
             }
             (true, false) => self.telemetry.emit(TimelineEvent::StorageRecovered),

@@ -67,10 +67,10 @@ impl Line<'_> {
 
     /// Writes the reason why the node cannot start to both streams.
     pub fn print_error(error: &StartError) {
-        let (report, complaint) = Line::of_error(error.name(), &error.to_string());
+        let (report, stderr_line) = Line::of_error(error.name(), &error.to_string());
         let mut out = io::stdout().lock();
         let _closed = out.write_all(report.as_bytes()).and_then(|()| out.flush());
-        eprint!("{complaint}");
+        eprint!("{stderr_line}");
     }
 
     /// The reason why the node cannot start, as a line for the standard output and one for stderr.
@@ -82,12 +82,12 @@ impl Line<'_> {
             message: &message,
         };
         let report = serde_json::to_string(&line).expect("a line is always valid JSON");
-        (format!("{report}\n"), complaint(&message))
+        (format!("{report}\n"), stderr_line(&message))
     }
 }
 
 /// The line for stderr: why the node ends.
-pub fn complaint(message: &str) -> String {
+pub fn stderr_line(message: &str) -> String {
     format!("quorate node: {}\n", message.replace('\n', " "))
 }
 

@@ -38,7 +38,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::fatal::{EXIT_FATAL, Fatal};
 use crate::listeners::Listeners;
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
-use crate::parent_pipe::{Line, ParentPipe, complaint, reports_formed};
+use crate::parent_pipe::{Line, ParentPipe, reports_formed, stderr_line};
 use crate::role_actor::panic_text;
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
@@ -107,8 +107,8 @@ fn set_map_fault_message(directory: &Path, starting: bool) -> Result<(), StartEr
         "a file of data directory {} is damaged or was cut short: {LOST_DIRECTORY}",
         directory.display()
     );
-    let (report, complaint) = Line::of_error("Corrupt", &message);
-    let stderr = (libc::STDERR_FILENO, complaint);
+    let (report, stderr_line) = Line::of_error("Corrupt", &message);
+    let stderr = (libc::STDERR_FILENO, stderr_line);
     let message = if starting {
         LastWords {
             texts: vec![(libc::STDOUT_FILENO, report), stderr],
@@ -143,7 +143,7 @@ fn exit_on_fatal(log: &SharedLog, ready: &Arc<AtomicBool>) -> Fatal {
     let (log, ready) = (Arc::clone(log), Arc::clone(ready));
     Fatal::new(move |error| {
         let status = if ready.load(Ordering::Acquire) {
-            eprint!("{}", complaint(&error.to_string()));
+            eprint!("{}", stderr_line(&error.to_string()));
             EXIT_FATAL
         } else {
             Line::print_error(&StartError::Fatal(error.to_string()));

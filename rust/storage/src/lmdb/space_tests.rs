@@ -189,11 +189,11 @@ fn the_gauge_says_what_is_full_and_what_to_do() {
     let mut store = folder.open_with(&with_space(&available)).unwrap();
     let gauge = store.gauge();
     store.commit(&[put("key", "value")]).unwrap();
-    assert_eq!(gauge.complaint(), None);
+    assert_eq!(gauge.full_reason(), None);
 
     available.store(1000, Ordering::SeqCst);
     assert!(!gauge.has_refused(), "nobody has asked for room");
-    let complaint = gauge.complaint().unwrap();
+    let complaint = gauge.full_reason().unwrap();
     assert!(
         complaint.contains("1000 bytes left") && complaint.contains("free disk space"),
         "{complaint}"
@@ -213,7 +213,7 @@ fn the_gauge_says_what_is_full_and_what_to_do() {
     assert!(gauge.has_refused(), "a batch that adds nothing proves nothing");
 
     available.store(u64::MAX, Ordering::SeqCst);
-    assert_eq!(gauge.complaint(), None, "the file system is looked at");
+    assert_eq!(gauge.full_reason(), None, "the file system is looked at");
     store.commit(&[put("key", "new")]).unwrap();
     assert!(!gauge.has_refused());
 

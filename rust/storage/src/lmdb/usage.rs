@@ -95,15 +95,15 @@ impl Gauge {
             journal: shared.journal_extent().ok()?,
             state: shared.state_extent().ok()?,
             available_bytes,
-            full: shared.complaint(available_bytes),
+            full: shared.full_reason(available_bytes),
         })
     }
 
     /// Why rows are turned down now, and what to do about it; `None` while there is room.
-    pub fn complaint(&self) -> Option<String> {
+    pub fn full_reason(&self) -> Option<String> {
         let shared = self.0.upgrade()?;
         let available_bytes = shared.available_bytes().ok()?;
-        shared.complaint(available_bytes)
+        shared.full_reason(available_bytes)
     }
 }
 
@@ -121,7 +121,7 @@ impl Shared {
         }
     }
 
-    fn complaint(&self, available_bytes: u64) -> Option<String> {
+    fn full_reason(&self, available_bytes: u64) -> Option<String> {
         let directory = self.dir.path().display();
         let bytes = |map: usize| map as u64;
         Some(match self.full(available_bytes)? {
