@@ -41,7 +41,7 @@ impl FilePort for Files {
             }]),
             Err(FileError::Failed(why)) => fatal.raise(FatalError::Storage(why)),
             Err(error) => {
-                let told = error.told().map(|error| named(error, &directory));
+                let told = error.to_role_error().map(|error| named(error, &directory));
                 mailbox.push(told.map(|error| Event::Files {
                     token,
                     result: Err(error),

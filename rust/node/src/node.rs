@@ -79,7 +79,7 @@ impl Opened {
         let dir = DataDir::open(&config.data_dir)?;
         let incarnation = random()?;
         let claim = if config.forming {
-            dir.lay_anew(config.cluster, config.node, incarnation)?
+            dir.reset(config.cluster, config.node, incarnation)?
         } else {
             dir.claim(config.cluster, config.node, incarnation)?
         };

@@ -27,7 +27,7 @@ use quorate_core::threads::try_threads;
 use quorate_otlp::Exporter;
 use quorate_protocol::topology::Topology;
 use quorate_storage::error::LOST_DIRECTORY;
-use quorate_storage::map_fault::{self, LastWords};
+use quorate_storage::map_fault::{self, FaultMessage};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -110,17 +110,17 @@ fn set_map_fault_message(directory: &Path, starting: bool) -> Result<(), StartEr
     let (report, stderr_line) = Line::of_error("Corrupt", &message);
     let stderr = (libc::STDERR_FILENO, stderr_line);
     let message = if starting {
-        LastWords {
+        FaultMessage {
             texts: vec![(libc::STDOUT_FILENO, report), stderr],
             status: EXIT_START,
         }
     } else {
-        LastWords {
+        FaultMessage {
             texts: vec![stderr],
             status: EXIT_FATAL,
         }
     };
-    map_fault::explain(message).map_err(StartError::system("install a signal handler"))
+    map_fault::install(message).map_err(StartError::system("install a signal handler"))
 }
 
 type SharedLog = Arc<Mutex<Option<LogGuard>>>;

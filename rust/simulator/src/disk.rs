@@ -245,7 +245,8 @@ impl Disk {
         let (instance, token) = (*instance, *token);
         let answer = self.files.step(work, &mut self.store).map(|answer| {
             lane.pop_front();
-            let told = |error: quorate_storage::FileError| error.told().expect("the store does not fail");
+            let told =
+                |error: quorate_storage::FileError| error.to_role_error().expect("the store does not fail");
             (instance, token, answer.map_err(told))
         });
         let idle = lane.is_empty();

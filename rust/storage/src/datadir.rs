@@ -13,7 +13,7 @@
 //!
 //! A cluster is *formed* once all its nodes have served and one of them has led; before that none of them acknowledges
 //! anything. The identity says so, with the cluster's name, size and ring. A directory that is not a part of a formed
-//! cluster may be [laid anew](DataDir::lay_anew), one that is never.
+//! cluster may be [laid anew](DataDir::reset), one that is never.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -149,7 +149,7 @@ impl DataDir {
     ///
     /// # Errors
     /// [`OpenError::AlreadyFormed`] if it is a part of a formed cluster, and those of [`inspect`].
-    pub fn lay_anew(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
+    pub fn reset(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
         match self.read()? {
             None => refuse_data(&self.path)?,
             Some(file) => {

@@ -189,7 +189,7 @@ fn an_identity_of_another_version_says_so() {
     .unwrap();
     for error in [
         dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
-        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.reset(CLUSTER, NodeId(3), 7).unwrap_err(),
     ] {
         let text = error.to_string();
         assert!(text.contains("version 1") && text.contains("reads 3"), "{text}");
@@ -213,16 +213,16 @@ fn a_directory_may_be_laid_anew_until_its_cluster_is_formed() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     assert_eq!(inspect(folder.path()).unwrap(), None);
-    let first = dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap();
+    let first = dir.reset(CLUSTER, NodeId(3), 7).unwrap();
     dir.set_has_data().unwrap();
     // Another cluster, another node: what was never formed is nobody's.
-    let second = dir.lay_anew(ClusterId(1), NodeId(4), 8).unwrap();
+    let second = dir.reset(ClusterId(1), NodeId(4), 8).unwrap();
     assert!(first.fresh && second.fresh);
     assert!(!dir.has_data().unwrap(), "the store begins empty");
     assert_eq!(inspect(folder.path()).unwrap(), Some((second.identity, None)));
     dir.set_formed(formation("ranking")).unwrap();
     dir.set_has_data().unwrap();
-    let error = dir.lay_anew(ClusterId(1), NodeId(4), 9).unwrap_err();
+    let error = dir.reset(ClusterId(1), NodeId(4), 9).unwrap_err();
     assert!(
         matches!(&error, OpenError::AlreadyFormed { name, .. } if name == "ranking"),
         "{error}"
@@ -240,7 +240,7 @@ fn data_without_an_identity_are_not_claimed() {
     fs::create_dir(folder.path().join("journal")).unwrap();
     for error in [
         dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
-        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.reset(CLUSTER, NodeId(3), 7).unwrap_err(),
     ] {
         assert!(
             matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal")),

@@ -116,7 +116,7 @@ impl FileError {
     }
 
     /// What the role is told; `None` if nobody may be told anything, since the node is about to end.
-    pub fn told(&self) -> Option<Error> {
+    pub fn to_role_error(&self) -> Option<Error> {
         let text = self.to_string();
         match self {
             FileError::NotFound(_) => Some(Error::NotFound(text)),

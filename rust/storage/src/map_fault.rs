@@ -1,8 +1,8 @@
-//! A data file that cannot be read where it is mapped, told in words.
+//! A data file that cannot be read where it is mapped, told in message.
 //!
 //! LMDB reads through a memory map. A page that the file does not have (a damaged pointer leads past its end, somebody
 //! cut it), or that the disk does not give back, is no error there but a SIGBUS, which ends the process without a word.
-//! [`explain`] gives it one: what was prepared for that end is written, and the process exits. Nothing is repaired, and
+//! [`install`] gives it one: what was prepared for that end is written, and the process exits. Nothing is repaired, and
 //! no destructor runs: what is on disk is for recovery to find out.
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What a process says and does when a data file faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastWords {
+pub struct FaultMessage {
     /// Texts, and the descriptors that they are written to.
     pub texts: Vec<(RawFd, String)>,
     /// The exit status.
@@ -21,14 +21,14 @@ pub struct LastWords {
 }
 
 /// Never freed: a fault may come at any time.
-static LAST_WORDS: AtomicPtr<LastWords> = AtomicPtr::new(ptr::null_mut());
+static FAULT_MESSAGE: AtomicPtr<FaultMessage> = AtomicPtr::new(ptr::null_mut());
 
-/// From now on a fault ends the process with these words; replaces earlier ones.
+/// From now on a fault ends the process with these message; replaces earlier ones.
 ///
 /// # Errors
 /// If the system refuses the signal's handler.
-pub fn explain(words: LastWords) -> io::Result<()> {
-    LAST_WORDS.store(Box::into_raw(Box::new(words)), Ordering::Release);
+pub fn install(message: FaultMessage) -> io::Result<()> {
+    FAULT_MESSAGE.store(Box::into_raw(Box::new(message)), Ordering::Release);
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeros is a valid sigaction. The handler does only what a signal handler may: it reads what is never
     // changed nor freed, and calls write and _exit. It runs on the stack that the runtime set aside, if there is one.
@@ -48,11 +48,11 @@ pub fn explain(words: LastWords) -> io::Result<()> {
 
 extern "C" fn on_fault(_signal: libc::c_int) {
     // SAFETY: what the pointer was set to is never freed, and set before the handler was installed.
-    let words = unsafe { &*LAST_WORDS.load(Ordering::Acquire) };
-    for (descriptor, text) in &words.texts {
+    let message = unsafe { &*FAULT_MESSAGE.load(Ordering::Acquire) };
+    for (descriptor, text) in &message.texts {
         // SAFETY: the text is as long as it says. Nobody can be told of a failure.
         let _unheard = unsafe { libc::write(*descriptor, text.as_ptr().cast(), text.len()) };
     }
     // SAFETY: ends the process at once.
-    unsafe { libc::_exit(words.status) }
+    unsafe { libc::_exit(message.status) }
 }

@@ -159,7 +159,7 @@ impl StorageHandle {
     pub fn apply_rows(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
         self.unflushed.apply_rows(owner, token, writes);
         self.shared
-            .set_pace(|| self.unflushed.unapplied_bytes(), Instant::now());
+            .set_backlog(|| self.unflushed.unapplied_bytes(), Instant::now());
     }
 
     /// Has the state's thread make a change past the journal, between two rounds of applying, and waits for it. See
@@ -169,12 +169,12 @@ impl StorageHandle {
     /// [`Stopped`] if the threads have ended, or end before the change was made.
     pub fn bulk(&self, change: Bulk) -> Result<Result<bool, CommitError>, Stopped> {
         let (answer, answered) = sync_channel(1);
-        let mut pace = self.shared.pace();
-        if pace.stopped {
+        let mut backlog = self.shared.backlog();
+        if backlog.stopped {
             return Err(Stopped);
         }
-        pace.bulk.push_back((change, answer));
-        drop(pace);
+        backlog.bulk.push_back((change, answer));
+        drop(backlog);
         self.shared.changed.notify_all();
         answered.recv().map_err(|_| Stopped)
     }
@@ -208,7 +208,7 @@ impl StorageThread {
             config,
             on_fatal: Mutex::new(Some(hooks.on_fatal)),
             observer: hooks.observer,
-            pace: Mutex::new(Pace {
+            backlog: Mutex::new(Backlog {
                 unapplied: applier.unapplied_bytes(),
                 last_commit: Instant::now(),
                 no_room: false,
@@ -292,13 +292,13 @@ struct Shared {
     config: Config,
     on_fatal: Mutex<Option<FatalHook>>,
     observer: Arc<dyn Observer>,
-    pace: Mutex<Pace>,
+    backlog: Mutex<Backlog>,
     changed: Condvar,
     commands: Sender<Command>,
 }
 
 /// How far the state is behind the journal.
-struct Pace {
+struct Backlog {
     unapplied: usize,
     last_commit: Instant,
     /// The state has no room: waiting for it is pointless, the store refuses rows itself.
@@ -309,17 +309,17 @@ struct Pace {
 }
 
 impl Shared {
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().expect("no holder of the pace panics")
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().expect("no holder of the backlog panics")
     }
 
     /// Says how far the state is behind, and wakes its thread if it has something to do or to time.
-    fn set_pace(&self, unapplied: impl FnOnce() -> usize, now: Instant) {
-        let mut pace = self.pace();
+    fn set_backlog(&self, unapplied: impl FnOnce() -> usize, now: Instant) {
+        let mut backlog = self.backlog();
         // Under the lock, lest an older figure replace a newer one.
         let unapplied = unapplied();
-        let before = std::mem::replace(&mut pace.unapplied, unapplied);
-        pace.last_commit = now;
+        let before = std::mem::replace(&mut backlog.unapplied, unapplied);
+        backlog.last_commit = now;
         let threshold = self.config.apply_bytes;
         if (before == 0 && unapplied > 0) || (before < threshold && unapplied >= threshold) {
             self.changed.notify_all();
@@ -343,11 +343,11 @@ impl Drop for StopOnExit {
             let name = std::thread::current().name().unwrap_or("storage").to_owned();
             self.0.fail(format!("the thread {name} panicked"));
         }
-        let mut pace = self.0.pace();
-        pace.stopped = true;
+        let mut backlog = self.0.backlog();
+        backlog.stopped = true;
         // Nobody will make them: who waits learns it from this.
-        pace.bulk.clear();
-        drop(pace);
+        backlog.bulk.clear();
+        drop(backlog);
         self.0.changed.notify_all();
         // The journal's thread may be gone already.
         let _ = self.0.commands.send(Command::Stop);
@@ -369,7 +369,7 @@ impl<C: Committer> JournalThread<C> {
         sys::ask_for_short_slice();
         loop {
             self.receive();
-            if self.shared.pace().stopped {
+            if self.shared.backlog().stopped {
                 return;
             }
             if self.queue.is_empty() && self.stopping {
@@ -404,13 +404,13 @@ impl<C: Committer> JournalThread<C> {
 
     fn wait_for_the_state(&self) {
         let limit = self.shared.config.max_unapplied_bytes;
-        let mut pace = self.shared.pace();
-        while pace.unapplied >= limit && !pace.no_room && !pace.stopped {
-            pace = self
+        let mut backlog = self.shared.backlog();
+        while backlog.unapplied >= limit && !backlog.no_room && !backlog.stopped {
+            backlog = self
                 .shared
                 .changed
-                .wait(pace)
-                .expect("no holder of the pace panics");
+                .wait(backlog)
+                .expect("no holder of the backlog panics");
         }
     }
 
@@ -446,7 +446,7 @@ impl<C: Committer> JournalThread<C> {
             outcome,
         });
         self.shared
-            .set_pace(|| self.committer.unapplied_bytes(), started + duration);
+            .set_backlog(|| self.committer.unapplied_bytes(), started + duration);
         true
     }
 }

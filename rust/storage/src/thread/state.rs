@@ -25,11 +25,11 @@ impl<A: Applier> StateThread<A> {
         let mut bulk_first = false;
         while let Some(due) = wait_until_due(&self.shared, bulk_first) {
             bulk_first = matches!(due, Due::Round);
-            let went_on = match due {
+            let continues = match due {
                 Due::Round => self.round(),
                 Due::Bulk(change, answer) => self.bulk(&change, &answer),
             };
-            if !went_on {
+            if !continues {
                 return;
             }
         }
@@ -42,7 +42,7 @@ impl<A: Applier> StateThread<A> {
         let no_room = loop {
             steps += 1;
             match self.applier.apply_step(self.shared.config.apply_step_bytes) {
-                Ok(true) if self.shared.pace().stopped => return false,
+                Ok(true) if self.shared.backlog().stopped => return false,
                 Ok(true) => {}
                 Ok(false) => break false,
                 Err(CommitError::Full) => break true,
@@ -58,7 +58,7 @@ impl<A: Applier> StateThread<A> {
                 duration: started.elapsed(),
             });
         }
-        self.tell(Some(no_room));
+        self.publish(Some(no_room));
         true
     }
 
@@ -69,21 +69,21 @@ impl<A: Applier> StateThread<A> {
             self.shared.fail(detail);
             return false;
         }
-        self.tell(None);
+        self.publish(None);
         // Who asked may be gone.
         let _gone = answer.send(made);
         true
     }
 
     /// Tells what is flushed and how far the state is behind; `no_room` is what a round found.
-    fn tell(&mut self, no_room: Option<bool>) {
+    fn publish(&mut self, no_room: Option<bool>) {
         let flushed = self.unflushed.take_flushed(self.applier.flushed());
         if !flushed.is_empty() {
             (self.on_flushed)(flushed);
         }
-        let mut pace = self.shared.pace();
-        pace.unapplied = self.applier.unapplied_bytes();
-        pace.no_room = no_room.unwrap_or(pace.no_room);
+        let mut backlog = self.shared.backlog();
+        backlog.unapplied = self.applier.unapplied_bytes();
+        backlog.no_room = no_room.unwrap_or(backlog.no_room);
         self.shared.changed.notify_all();
     }
 }
@@ -100,38 +100,41 @@ fn wait_until_due(shared: &Shared, bulk_first: bool) -> Option<Due> {
     let Config {
         apply_bytes, idle, ..
     } = shared.config;
-    let mut pace = shared.pace();
+    let mut backlog = shared.backlog();
     // Room comes back when somebody frees it: ask now and then.
-    let mut earliest = pace.no_room.then(|| Instant::now() + idle);
+    let mut earliest = backlog.no_room.then(|| Instant::now() + idle);
     loop {
-        if pace.stopped {
+        if backlog.stopped {
             return None;
         }
         let now = Instant::now();
         let due = match earliest {
             Some(earliest) => Some(earliest),
-            None if pace.unapplied >= apply_bytes => Some(now),
-            None if pace.unapplied > 0 => Some(pace.last_commit + idle),
+            None if backlog.unapplied >= apply_bytes => Some(now),
+            None if backlog.unapplied > 0 => Some(backlog.last_commit + idle),
             None => None,
         };
         let round_is_due = due.is_some_and(|due| due <= now);
         if (bulk_first || !round_is_due)
-            && let Some((change, answer)) = pace.bulk.pop_front()
+            && let Some((change, answer)) = backlog.bulk.pop_front()
         {
             return Some(Due::Bulk(change, answer));
         }
-        pace = match due {
+        backlog = match due {
             Some(due) if due <= now => {
-                if earliest.take().is_none() || pace.unapplied > 0 {
+                if earliest.take().is_none() || backlog.unapplied > 0 {
                     return Some(Due::Round);
                 }
-                pace
+                backlog
             }
             Some(due) => {
-                let waited = shared.changed.wait_timeout(pace, due - now);
-                waited.expect("no holder of the pace panics").0
+                let waited = shared.changed.wait_timeout(backlog, due - now);
+                waited.expect("no holder of the backlog panics").0
             }
-            None => shared.changed.wait(pace).expect("no holder of the pace panics"),
+            None => shared
+                .changed
+                .wait(backlog)
+                .expect("no holder of the backlog panics"),
         };
     }
 }

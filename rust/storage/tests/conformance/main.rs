@@ -29,7 +29,7 @@ trait Bench {
 }
 
 fn told(error: FileError) -> Error {
-    error.told().unwrap_or_else(|| panic!("{error}"))
+    error.to_role_error().unwrap_or_else(|| panic!("{error}"))
 }
 
 struct Memory(MemoryStore, MemoryFiles);
