@@ -1,21 +1,20 @@
-//! Changes of the state that go past journal and memtable: what loading a file of rows is made of.
+//! Changes of the state that bypass journal and memtable, for loading a file of rows.
 //!
-//! Each is a transaction of its own, durable when it returns. What is unapplied is not touched, so a load begins by
-//! settling it.
+//! Each is a transaction, durable when it returns. Unapplied rows are not changed, so a load starts by flushing them.
 
 use std::ops::Bound;
 
 use quorate_core::store::Table;
 
 use super::applier::LmdbApplier;
-use super::environment::{in_words, is_map_full};
+use super::environment::{describe_error, is_map_full};
 use crate::bulk::Bulk;
 use crate::error::CommitError;
 use crate::files::SLICE_BYTES;
 use crate::files::format::Slice;
 use crate::store::{Applier, prefix_end};
 
-/// What a row counts at least: taking it out costs about as much as that many bytes.
+/// The least that a row counts: removing it costs about as much as that many bytes.
 const MIN_ROW_BYTES: usize = 64;
 
 impl LmdbApplier {
@@ -42,7 +41,7 @@ impl LmdbApplier {
         }
     }
 
-    /// Two rounds: the first may be one that was begun before, the second has the rest.
+    /// Two rounds: the first may be one that was started before, the second has the rest.
     fn flush(&mut self) -> Result<(), CommitError> {
         for _ in 0..2 {
             while self.apply_step(SLICE_BYTES)? {}
@@ -56,7 +55,7 @@ impl LmdbApplier {
         let mut txn = shared.state.env.write_txn()?;
         database.delete(&mut txn, marker)?;
         let end = prefix_end(prefix);
-        // LMDB takes no empty key, not even to start from.
+        // LMDB accepts no empty key, not even as a bound.
         let from = if prefix.is_empty() {
             Bound::Unbounded
         } else {
@@ -103,7 +102,7 @@ impl LmdbApplier {
             Ok(more) => Ok(more),
             Err(error) if is_map_full(&error) => Err(CommitError::Full),
             Err(error) => {
-                let failed = in_words("load rows into", self.shared().state.path(), error);
+                let failed = describe_error("load rows into", self.shared().state.path(), error);
                 Err(self.fail(failed))
             }
         }

@@ -1,4 +1,4 @@
-//! The thread that writes the state: it applies what was journalled or derived, and makes changes past the journal in
+//! The thread that writes the state: it applies journalled and derived rows, and makes changes that bypass the journal in
 //! between.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct StateThread<A> {
 
 impl<A: Applier> StateThread<A> {
     pub(super) fn run(mut self) {
-        // Whoever was not served last goes first, so that neither waits for ever.
+        // Rounds and bulk changes alternate, so that neither starves.
         let mut bulk_first = false;
         while let Some(due) = wait_until_due(&self.shared, bulk_first) {
             bulk_first = matches!(due, Due::Round);
@@ -35,7 +35,7 @@ impl<A: Applier> StateThread<A> {
         }
     }
 
-    /// Applies what is unapplied now; `false` if the thread must end.
+    /// Applies all unapplied rows; `false` if the thread must end.
     fn round(&mut self) -> bool {
         let started = Instant::now();
         let mut steps = 0;
@@ -62,7 +62,7 @@ impl<A: Applier> StateThread<A> {
         true
     }
 
-    /// Makes one change past the journal; `false` if the thread must end.
+    /// Makes one change that bypasses the journal; `false` if the thread must end.
     fn bulk(&mut self, change: &Bulk, answer: &SyncSender<Result<bool, CommitError>>) -> bool {
         let made = self.applier.bulk(change);
         if let Err(CommitError::Fatal(detail)) = made {
@@ -70,12 +70,12 @@ impl<A: Applier> StateThread<A> {
             return false;
         }
         self.publish(None);
-        // Who asked may be gone.
+        // The waiter may have ended.
         let _gone = answer.send(made);
         true
     }
 
-    /// Tells what is flushed and how far the state is behind; `no_room` is what a round found.
+    /// Publishes flushed runs and the backlog; `no_room` is the result of a round.
     fn publish(&mut self, no_room: Option<bool>) {
         let flushed = self.unflushed.take_flushed(self.applier.flushed());
         if !flushed.is_empty() {
@@ -88,20 +88,20 @@ impl<A: Applier> StateThread<A> {
     }
 }
 
-/// What the state's thread has to do.
+/// Work of the state thread.
 enum Due {
     Round,
     Bulk(Bulk, SyncSender<Result<bool, CommitError>>),
 }
 
-/// Waits until there is enough to apply, or something and no commit for a while, or a change past the journal; `None` if
+/// Waits until there is enough to apply, or something to apply and no commit for the idle time, or a bulk change; `None` if
 /// the store stops.
 fn wait_until_due(shared: &Shared, bulk_first: bool) -> Option<Due> {
     let Config {
         apply_bytes, idle, ..
     } = shared.config;
     let mut backlog = shared.backlog();
-    // Room comes back when somebody frees it: ask now and then.
+    // Space may become free at any time: poll for it.
     let mut earliest = backlog.no_room.then(|| Instant::now() + idle);
     loop {
         if backlog.stopped {
