@@ -1,7 +1,7 @@
-//! What the control plane has committed, and what became of each change: the [log model](crate::log_model) of its group.
+//! The committed changes of the control plane, and their outcomes: the [log model](crate::log_model) of its group.
 //!
-//! Whether a change was executed is asked of a state machine of the same kind, which is fed the committed entries. It says
-//! what the log means; that the nodes take the same meaning from it, others watch.
+//! The outcomes come from a state machine of the same kind, which applies the committed entries. Other invariants check
+//! that the nodes reach the same state.
 
 use std::collections::BTreeSet;
 
@@ -16,15 +16,15 @@ use quorate_versions::WriteId;
 /// A change that was executed, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// Its name.
+    /// Its id.
     pub id: WriteId,
-    /// What was to be done.
+    /// The command.
     pub command: Command,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What the control plane has committed.
+/// The model of the control plane's log.
 #[derive(Clone, Debug, Default)]
 pub struct ControlLogModel {
     machine: ControlPlane,
@@ -34,21 +34,21 @@ pub struct ControlLogModel {
 }
 
 impl ControlLogModel {
-    /// All changes, in their order.
+    /// All executed changes, in order.
     pub fn executed(&self) -> &[Executed] {
         &self.executed
     }
 
-    /// Takes over what a server has committed and no other before it.
+    /// Adds the entries that a server is the first to have committed.
     ///
     /// # Errors
-    /// An entry is none that the control plane knows.
+    /// An entry that the control plane does not know.
     pub fn watch(&mut self, raft: &Raft) -> Result<(), String> {
         while self.applied < raft.log().commit() {
             let index = self.applied.next();
             let Some(entry) = raft.log().entry(index) else {
                 return Err(format!(
-                    "nobody was seen to commit entry {index} of the control plane"
+                    "no server was seen to commit entry {index} of the control plane"
                 ));
             };
             self.commit(entry)?;
@@ -56,7 +56,7 @@ impl ControlLogModel {
         Ok(())
     }
 
-    /// The next entry is committed.
+    /// Adds the next committed entry.
     fn commit(&mut self, entry: &Entry) -> Result<(), String> {
         self.applied = entry.index;
         if let EntryKind::Command(bytes) = &entry.kind
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_stands_in_the_log_twice_was_executed_once() {
+    fn a_change_that_is_in_the_log_twice_is_executed_once() {
         let mut log_model = ControlLogModel::default();
         let id = WriteId {
             client: 7,

@@ -1,4 +1,4 @@
-//! Everything that happens in a run, in order: as one hash, and as text, when somebody asks for them.
+//! The events of a run in order: as one hash, and optionally as text.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Display, Write};
@@ -7,23 +7,23 @@ use quorate_core::time::Instant;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-/// The longest line that is kept, in bytes.
+/// The maximum length of a line, in bytes.
 const LONGEST_LINE: usize = 600;
 
-/// The record of a run. Two runs with the same hash took the same events to the same effects, in the same order.
+/// The event log of a run. Two runs with the same hash had the same events with the same effects, in the same order.
 #[derive(Clone)]
 pub struct EventLog {
-    /// `None` saves the time that encoding all entries takes.
+    /// `None` saves the time of encoding all entries.
     digest: Option<Xxh3>,
     entries: u64,
     buffer: Vec<u8>,
     lines: VecDeque<String>,
-    /// How many lines are kept; 0 saves the time that making them takes.
+    /// The number of lines to keep; 0 saves the time of formatting them.
     keep: usize,
 }
 
 impl EventLog {
-    /// An empty record that hashes all entries if `hashed`, and keeps the last `keep` of them as text.
+    /// An empty log that hashes all entries if `hashed`, and keeps the last `keep` of them as text.
     pub fn new(hashed: bool, keep: usize) -> Self {
         EventLog {
             digest: hashed.then(Xxh3::new),
@@ -63,12 +63,12 @@ impl EventLog {
         }
     }
 
-    /// The hash over all entries so far, if they are hashed.
+    /// The hash over all entries so far, if enabled.
     pub fn hash(&self) -> Option<u64> {
         self.digest.as_ref().map(Xxh3::digest)
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_lines_are_kept_and_none_unless_asked() {
+    fn only_the_last_lines_are_kept_and_none_by_default() {
         let mut silent = EventLog::new(true, 0);
         let mut event_log = EventLog::new(true, 2);
         for n in 0..5 {

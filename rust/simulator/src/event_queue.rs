@@ -1,4 +1,4 @@
-//! What is going to happen, in the order in which it will: the heart of virtual time.
+//! The queue of future events in order: the core of virtual time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,11 +6,11 @@ use std::collections::BinaryHeap;
 use quorate_core::time::Instant;
 use slab::Slab;
 
-/// Future happenings, taken out by time and, at the same time, in the order in which they were put in. Ties are
-/// therefore decided by the run itself and never by a heap's inner order: the same run takes the same turns.
+/// Future events, ordered by time and, at the same time, by insertion. So ties are resolved deterministically and not by
+/// the heap's internal order.
 #[derive(Clone, Debug)]
 pub struct EventQueue<T> {
-    /// When, in which order, and where in `slab`: what happens is large, and a heap moves its entries about.
+    /// Time, sequence number, and key in `slab`: events are large, and a heap moves its entries.
     heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     slab: Slab<T>,
     sequence: u64,
@@ -27,30 +27,30 @@ impl<T> Default for EventQueue<T> {
 }
 
 impl<T> EventQueue<T> {
-    /// Puts `what` on the event queue for the moment `at`.
+    /// Schedules `what` at `at`.
     pub fn push(&mut self, at: Instant, what: T) {
         self.sequence += 1;
         let key = self.slab.insert(what);
         self.heap.push(Reverse((at, self.sequence, key)));
     }
 
-    /// When the next thing happens.
+    /// The time of the next event.
     pub fn next_at(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes the next thing.
+    /// Takes the next event.
     pub fn pop(&mut self) -> Option<(Instant, T)> {
         let Reverse((at, _, key)) = self.heap.pop()?;
         Some((at, self.slab.remove(key)))
     }
 
-    /// How much is on it.
+    /// The number of events.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether nothing will happen any more.
+    /// Whether there are no events.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_time_and_then_by_arrival() {
+    fn events_are_ordered_by_time_and_insertion() {
         let mut queue = EventQueue::default();
         for (at, what) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b'), (5, 'e')] {
             queue.push(Instant(at), what);

@@ -1,8 +1,8 @@
-//! The log model: what the shards of consensus keyspaces have committed, and what follows from it.
+//! The log model: the committed logs of consensus keyspaces' shards, and the states that follow from them.
 //!
-//! The world reads the log of every server after each of its steps. What a server takes for committed is written down
-//! here, once, and executed in a model of a shard that has nothing of the real one but the encodings: no rows, no batches,
-//! no snapshots, but every state that ever was. To this model the invariants hold rows, answers and reads.
+//! The world inspects the log of every server after each of its steps. Entries that a server considers committed are
+//! recorded here, once, and executed in a model of a shard that shares only the encodings with the real one: without rows,
+//! batches and snapshots, but with the history of all states. Invariants compare rows, results and reads with this model.
 //! It is for shards what the [write model](crate::write_model) is for quorum keyspaces.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +20,12 @@ use quorate_raft::types::{GroupId, LogPosition};
 
 use crate::servers::Seen;
 
-/// A command that was executed, and its outcome.
+/// An executed command, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
-    /// What was to be done.
+    /// The command.
     pub command: Command,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -36,26 +36,26 @@ impl Execution {
     }
 }
 
-/// A session of a client, as the log has opened and used it.
+/// A session of a client, as of the log.
 #[derive(Clone, Debug)]
 struct Session {
     idle_micros: u64,
     expires: WallTime,
-    /// No command up to here is executed again.
+    /// Commands up to this sequence number are not executed again.
     floor: u64,
     executed: BTreeSet<u64>,
 }
 
-/// What one group has committed.
+/// The committed log of one group.
 #[derive(Clone, Debug, Default)]
 pub struct LogModel {
     commits: Commits<NodeId, Entry>,
-    /// The last of them that was executed.
+    /// The last executed entry.
     last: u64,
     executions: BTreeMap<u64, Execution>,
-    /// Which command of which session each of them was.
+    /// The session and sequence number of each execution.
     calls: BTreeMap<u64, (u64, u64)>,
-    /// What each key was, from which entry on.
+    /// The versions of each key, with the entry from which each is valid.
     records: BTreeMap<Key, Vec<(u64, Option<Record>)>>,
     appended: BTreeMap<u64, LogEntry>,
     clock: WallTime,
@@ -63,7 +63,7 @@ pub struct LogModel {
 }
 
 impl LogModel {
-    /// The last entry that is committed.
+    /// The last committed entry.
     pub fn last(&self) -> u64 {
         self.last
     }
@@ -73,12 +73,12 @@ impl LogModel {
         self.commits.entry(index)
     }
 
-    /// The commands that were executed, by log index. One that a session recognised as a retry is there once.
+    /// The executed commands, by log index. A retry in a session is included once.
     pub fn executions(&self) -> &BTreeMap<u64, Execution> {
         &self.executions
     }
 
-    /// Which command of which session was executed at this entry.
+    /// The session and sequence number of the command executed at this entry.
     pub fn call(&self, index: u64) -> Option<(u64, u64)> {
         self.calls.get(&index).copied()
     }
@@ -88,20 +88,20 @@ impl LogModel {
         &self.appended
     }
 
-    /// What a key was after this entry.
+    /// The record of a key after this entry.
     pub fn record_at(&self, key: &Key, index: u64) -> Option<&Record> {
         let states = self.records.get(key)?;
         let count = states.partition_point(|(from, _)| *from <= index);
         states[..count].last()?.1.as_ref()
     }
 
-    /// All keys that existed after this entry.
+    /// All records after this entry.
     pub fn records_at(&self, index: u64) -> BTreeMap<&Key, &Record> {
         let there = |key| Some((key, self.record_at(key, index)?));
         self.records.keys().filter_map(there).collect()
     }
 
-    /// Compares what a server takes for committed with what others did; what it is the first to have is new.
+    /// Checks that a server's committed entries equal those of others, and adds the entries that it is the first to have.
     fn watch(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
         let mut commits = std::mem::take(&mut self.commits);
         commits.look(&Seen(node, raft))?;
@@ -113,12 +113,12 @@ impl LogModel {
         match last == found {
             true => Ok(()),
             false => Err(format!(
-                "{node} has committed {found}, and nobody was seen to commit what is behind {last}"
+                "{node} has committed {found}, and no server was seen to commit the entries after {last}"
             )),
         }
     }
 
-    /// The next entry is committed.
+    /// Adds the next committed entry.
     fn commit(&mut self, entry: &Entry) -> Result<(), String> {
         self.last = entry.index.0;
         let EntryKind::Command(bytes) = &entry.kind else {
@@ -186,7 +186,7 @@ impl LogModel {
         self.executions.insert(index, Execution { command, outcome });
     }
 
-    /// The first write of a batch whose condition does not hold, and the version that its key has.
+    /// The first write of a batch with a failed condition, and the current version of its key.
     fn refused(&self, writes: &[Write]) -> Option<(u32, Option<u64>)> {
         (0..).zip(writes).find_map(|(place, write)| {
             let current = self.record_at(&write.key, u64::MAX).map(|record| record.version);
@@ -213,7 +213,7 @@ impl LogModel {
 }
 
 impl Session {
-    /// Whether a command in it is executed, and not one that was before.
+    /// Whether a command in the session is new, and so is executed.
     fn takes(&mut self, sequence: u64, acknowledged: u64, clock: WallTime) -> bool {
         self.expires = WallTime(clock.0.saturating_add(self.idle_micros));
         self.floor = self.floor.max(acknowledged);
@@ -228,7 +228,7 @@ pub struct LogModels {
 }
 
 impl LogModels {
-    /// The log model of a group, once something is committed there.
+    /// The log model of a group, once it has committed an entry.
     pub fn get(&self, group: GroupId) -> Option<&LogModel> {
         self.by_group.get(&group)
     }
@@ -238,16 +238,16 @@ impl LogModels {
         self.by_group.iter().map(|(group, log_model)| (*group, log_model))
     }
 
-    /// A server of a group begins.
+    /// A server of a group starts.
     pub fn restarted(&mut self, group: GroupId, node: NodeId) {
         let log_model = self.by_group.entry(group).or_default();
         log_model.commits.restarted(node);
     }
 
-    /// A server of a group has handled something.
+    /// A server of a group has handled an event.
     ///
     /// # Errors
-    /// It takes something else for committed than another server did.
+    /// The server's committed entries differ from those of another server.
     pub fn watch(&mut self, group: GroupId, node: NodeId, raft: &Raft) -> Result<(), String> {
         let log_model = self.by_group.entry(group).or_default();
         log_model

@@ -39,7 +39,7 @@ fn in_session(session: u64, sequence: u64, acknowledged: u64, command: Command) 
 }
 
 #[test]
-fn every_moment_is_remembered() {
+fn the_state_after_every_entry_is_available() {
     let mut log_model = LogModel::default();
     let first = commit(
         &mut log_model,
@@ -78,7 +78,7 @@ fn every_moment_is_remembered() {
 }
 
 #[test]
-fn what_a_session_has_seen_is_not_executed_again() {
+fn a_retry_in_a_session_is_not_executed_again() {
     let mut log_model = LogModel::default();
     let session = commit(&mut log_model, 0, Request::Open { idle_ms: 100 });
     let command = |value| put("a", value, Condition::Any);
@@ -89,16 +89,16 @@ fn what_a_session_has_seen_is_not_executed_again() {
     assert!(executed(&log_model, first) && !executed(&log_model, again) && executed(&log_model, earlier));
     let calls = [first, again, earlier].map(|index| log_model.call(index));
     assert_eq!(calls, [Some((session, 2)), None, Some((session, 1))]);
-    // What is acknowledged is over, answered or not.
+    // Acknowledged commands are not executed again.
     let late = commit(&mut log_model, 4, in_session(session, 3, 4, command("three")));
     assert!(!executed(&log_model, late));
-    // Idle for a moment more than it may be.
+    // One millisecond beyond the idle timeout.
     let expired = commit(&mut log_model, 105, in_session(session, 9, 4, command("nine")));
     assert!(!executed(&log_model, expired));
 }
 
 #[test]
-fn appended_entries_have_the_log_s_time() {
+fn appended_entries_have_logged_time() {
     let mut log_model = LogModel::default();
     let append = |text: &'static str| {
         let (source, data) = ("web".to_owned(), Bytes::from_static(text.as_bytes()));

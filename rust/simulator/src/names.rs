@@ -1,7 +1,8 @@
-//! The names that requests carry: by them it is known from above which operation of a client it was that was executed.
+//! The ids that requests carry, which map executed commands to operations of clients.
 //!
-//! A client names its puts and changes of keyspaces by write ids, and its commands by session and number; all attempts at one
-//! operation have the same name. The world writes down the names of whatever reaches a node, and whose operation it is.
+//! A client identifies its puts and changes of keyspaces by write ids, and its commands by session and sequence number; all
+//! attempts of one operation have the same id. The world records the ids of all requests that reach a node, and their
+//! operations.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +10,18 @@ use quorate_protocol::api::Request;
 use quorate_raft::types::GroupId;
 use quorate_versions::WriteId;
 
-/// What a client asked for.
+/// An operation of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OperationRef {
-    /// An operation of a workload: its number in the history.
+    /// An operation of a workload, by its number in the history.
     Work(usize),
-    /// The creation of a keyspace: its number among them.
+    /// The creation of a keyspace, by its number.
     Creation(usize),
-    /// Another change of a keyspace: its number among them.
+    /// Another change of a keyspace, by its number.
     Change(usize),
 }
 
-/// Who has asked for what goes by these names.
+/// The operations by their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     writes: BTreeMap<WriteId, OperationRef>,
@@ -28,7 +29,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// A request has reached a node.
+    /// Records a request that has reached a node.
     pub fn note(&mut self, request: &Request, asked: OperationRef) {
         match request {
             Request::Put { write_id, .. }
@@ -48,12 +49,12 @@ impl Names {
         }
     }
 
-    /// Whose write has this id.
+    /// The operation of this write id.
     pub fn of_write(&self, id: WriteId) -> Option<OperationRef> {
         self.writes.get(&id).copied()
     }
 
-    /// Whose command has this number in a session of a group.
+    /// The operation of this sequence number in a session of a group.
     pub fn of_command(&self, group: GroupId, (session, sequence): (u64, u64)) -> Option<OperationRef> {
         self.commands.get(&(group, session, sequence)).copied()
     }
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_whose_operation_it_is() {
+    fn ids_map_to_operations() {
         let mut names = Names::default();
         let id = |sequence| WriteId { client: 1, sequence };
         let drop_keyspace = Request::DropKeyspace {

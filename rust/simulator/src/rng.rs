@@ -1,4 +1,4 @@
-//! Randomness, all of it from the seed.
+//! Random numbers, all derived from the seed.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use quorate_core::contract::Rng;
 use rand_core::{Rng as _, SeedableRng};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// A seeded source of decisions. Each part of the world has one of its own ([`SimRng::named`]), so that a change to
-/// what one part draws leaves the decisions of the others as they were.
+/// A seeded random source. Each part of the world has its own ([`SimRng::named`]), so that a change of what one part draws
+/// does not affect the others.
 #[derive(Clone, Debug)]
 pub struct SimRng {
     rng: Rng,
@@ -26,9 +26,9 @@ impl SimRng {
         self.rng.next_u64()
     }
 
-    /// A number below `bound`, 0 when there is none.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // The bias is below bound / 2^64: nothing that an experiment could see.
+        // The bias is below bound / 2^64, which is negligible.
         ((u128::from(self.rng.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
@@ -37,7 +37,7 @@ impl SimRng {
         self.fraction() < probability
     }
 
-    /// From 0 to 1, 1 excluded.
+    /// A number from 0 to 1, exclusive.
     pub fn fraction(&mut self) -> f64 {
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -56,7 +56,7 @@ impl SimRng {
         &choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// Puts `items` into a random order.
+    /// Shuffles `items`.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -64,21 +64,21 @@ impl SimRng {
     }
 }
 
-/// How long something takes: most of the time between `least` and `most`, now and then much longer.
+/// A random delay: usually between `least` and `most`, sometimes much longer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Delay {
-    /// The shortest.
+    /// The minimum.
     pub least: Duration,
-    /// The longest of an ordinary day.
+    /// The usual maximum.
     pub most: Duration,
-    /// How often it is extraordinary, from 0 to 1.
+    /// The probability of a spike, from 0 to 1.
     pub spikes: f64,
-    /// The longest of an extraordinary one.
+    /// The maximum of a spike.
     pub spike: Duration,
 }
 
 impl Delay {
-    /// Between these two, without exceptions.
+    /// Uniform between these two, without spikes.
     pub const fn uniform(least: Duration, most: Duration) -> Self {
         Delay {
             least,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_name_and_seed_decide_alike_and_others_differ() {
+    fn the_same_name_and_seed_give_the_same_numbers() {
         let draw = |seed, name| {
             let mut rng = SimRng::named(seed, name);
             (0..8).map(|_| rng.number()).collect::<Vec<_>>()
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_kept() {
+    fn numbers_are_within_bounds() {
         let mut rng = SimRng::named(7, "bounds");
         let delay = Delay {
             least: Duration::from_micros(10),

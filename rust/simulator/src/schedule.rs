@@ -1,4 +1,4 @@
-//! What goes wrong, and when: a seeded programme of faults that ends with everything healed.
+//! The nemesis: a seeded schedule of faults that ends with all faults healed.
 
 use std::time::Duration;
 
@@ -10,105 +10,105 @@ use crate::rng::SimRng;
 /// How a node stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {
-    /// The program dies (SIGKILL, a panic); its host goes on and tells its peers.
+    /// The process dies (SIGKILL, a panic); its host keeps running and closes its connections.
     Killed,
-    /// The host loses its power; nobody is told.
+    /// The host loses power; its peers are not notified.
     PowerCut,
 }
 
-/// One thing that goes wrong, or right again.
+/// A fault, or its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// A node stops. What its disk had not finished may be lost.
+    /// A node stops. Unfinished disk operations may be lost.
     Crash {
-        /// Which.
+        /// The node.
         node: NodeId,
-        /// How.
+        /// How it stops.
         stop: Stop,
     },
-    /// All nodes lose their power in the same instant.
+    /// All nodes lose power at the same instant.
     Blackout,
-    /// A stopped node starts again.
+    /// A stopped node restarts.
     Restart(NodeId),
-    /// A node stands still (SIGSTOP, a long page fault, a busy hypervisor): it keeps its memory and misses its timers.
+    /// A node is paused (SIGSTOP, a long page fault, a busy hypervisor): it keeps its memory and misses its timers.
     Pause(NodeId),
-    /// It goes on, and all that was meant for it comes at once.
+    /// A paused node resumes, and receives all missed events at once.
     Resume(NodeId),
-    /// Nothing gets from any of these nodes to any of those.
+    /// A partition: blocks the paths from some nodes to others.
     Block {
         /// From.
         from: Vec<NodeId>,
         /// To.
         to: Vec<NodeId>,
-        /// In the other direction neither.
+        /// Whether the other direction is blocked too.
         both_ways: bool,
     },
-    /// Nothing gets through between the node that leads the most groups at this moment and any other node. Clients reach it as
-    /// before, and for a while it does not know that it leads nobody any more.
+    /// Partitions the node that leads the most groups from all other nodes. Clients can still reach it, and for a while it does
+    /// not know that it was deposed.
     IsolateLeader,
-    /// Nothing gets through between a node and any client.
+    /// Blocks all paths between a node and the clients.
     HideFromClients(NodeId),
-    /// A path between two nodes, in one direction, is slow and loses packets.
+    /// Makes a path between two nodes slow and lossy, in one direction.
     Degrade {
         /// From.
         from: NodeId,
         /// To.
         to: NodeId,
-        /// The longest delay in microseconds.
+        /// The maximum delay in microseconds.
         delay_micros: u64,
-        /// How often a packet has to be sent again, in percent.
+        /// The packet loss in percent.
         loss_percent: u8,
     },
-    /// All paths are as they should be.
+    /// Heals all paths.
     HealNetwork,
-    /// Connections break: those between nodes and those of clients.
+    /// Breaks connections between nodes and of clients.
     CutConnections,
-    /// A disk takes this long for a commit.
+    /// Slows down the commits of a disk.
     SlowDisk {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// The longest commit in microseconds.
+        /// The maximum duration of a commit in microseconds.
         sync_micros: u64,
     },
-    /// A disk has no space left.
+    /// Fills a disk.
     FullDisk(NodeId),
-    /// The disk of a leader has no space left: of the node that leads the most groups at this moment, or the control plane.
+    /// Fills the disk of a leader: of the node that leads the most groups, or of the leader of the control plane.
     FullLeader {
-        /// Which of the two.
+        /// Whether to choose the leader of the control plane.
         control: bool,
     },
-    /// A disk is as it should be.
+    /// Heals a disk.
     HealDisk(NodeId),
-    /// All disks are.
+    /// Heals all disks.
     HealDisks,
-    /// A record on a disk rots and cannot be read any more.
+    /// Corrupts a record on a disk.
     Rot(NodeId),
-    /// A wall clock is wrong by so much.
+    /// Skews a wall clock.
     Skew {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// In microseconds, ahead if positive.
+        /// The skew in microseconds, ahead if positive.
         micros: i64,
     },
-    /// A monotonic clock goes faster or slower than time does.
+    /// Makes a monotonic clock run fast or slow.
     Drift {
-        /// Whose.
+        /// The node.
         node: NodeId,
         /// How much faster, in percent; slower if negative.
         percent: i8,
     },
-    /// Single messages between nodes get lost, come twice, or late.
+    /// Drops, duplicates and delays single messages between nodes.
     MessageFaults {
-        /// How often, in percent.
+        /// The probability in percent.
         percent: u8,
-        /// The latest, in microseconds.
+        /// The maximum delay in microseconds.
         late_micros: u64,
     },
-    /// Everything above is over: stopped nodes start, clocks are right, paths and disks are as they should be.
+    /// Heals all faults: stopped nodes start, clocks are correct, paths and disks are healthy.
     HealAll,
 }
 
-/// Faults by the time at which they come, counted from the beginning of the trouble.
+/// Faults by their time since the start of the nemesis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// In order.
@@ -116,7 +116,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A programme for these nodes that lasts `length` and ends with [`Fault::HealAll`].
+    /// The schedule of a seed for these nodes, which lasts `length` and ends with [`Fault::HealAll`].
     pub fn seeded(seed: u64, nodes: &[NodeId], length: Duration) -> Self {
         let mut planner = Planner {
             rng: SimRng::named(seed, "schedule"),
@@ -124,11 +124,11 @@ impl Schedule {
             rotting: None,
             faults: Vec::new(),
         };
-        // Without another copy there is nothing to heal a record with.
+        // Without another copy a record cannot be repaired.
         if nodes.len() > 1 && planner.rng.chance(0.3) {
             planner.rotting = Some(*planner.rng.pick(nodes));
         }
-        // Some runs are calmer than others: bugs hide both in storms and in the calm after a single gust.
+        // The rate of faults varies between runs: some bugs need many faults, others a single one.
         let pause = *planner.rng.pick(&[200, 500, 1_000, 2_500]);
         let mut at = planner.rng.between(Duration::ZERO, Duration::from_millis(500));
         while at < length {
@@ -137,7 +137,7 @@ impl Schedule {
                 .rng
                 .between(Duration::from_millis(pause / 4), Duration::from_millis(pause * 2));
         }
-        // From a source of its own, so that the rest of a seed's programme stays what it was.
+        // From its own source, so that the rest of a seed's schedule does not change.
         planner.rng = SimRng::named(seed, "full disks");
         if planner.rng.chance(0.4) {
             planner.full_disks(length);
@@ -153,13 +153,13 @@ impl Schedule {
 struct Planner {
     rng: SimRng,
     nodes: Vec<NodeId>,
-    /// The node whose disk rots. One at most: what rots on as many disks as a write has copies is gone.
+    /// The node whose disk is corrupted. At most one: a write whose copies are all corrupt is lost.
     rotting: Option<NodeId>,
     faults: Vec<(Duration, Fault)>,
 }
 
 impl Planner {
-    /// Something goes wrong at `at`, and right again some time later.
+    /// A fault at `at`, which is healed later.
     fn episode(&mut self, at: Duration, length: Duration) {
         let shortest = Duration::from_millis(20);
         let end = at
@@ -201,7 +201,7 @@ impl Planner {
                 self.faults.push((end, Fault::HealDisk(node)));
             }
             12 => {
-                // The widest has the logs of groups jump over the time after which sessions expire.
+                // The largest skew makes the logged time of groups exceed the idle timeout of sessions.
                 let span = *self.rng.pick(&[100_000, 1_000_000, 120_000_000]);
                 let micros = self.rng.below(2 * span) as i64 - span as i64;
                 self.faults.push((at, Fault::Skew { node, micros }));
@@ -223,8 +223,8 @@ impl Planner {
         }
     }
 
-    /// Leaders' disks fill up again and again, sometimes while messages go astray: what was refused must stay refused, and what
-    /// has left already may not be called refused.
+    /// Fills leaders' disks repeatedly, sometimes with message faults: a rejected write must not take effect, and a write that
+    /// was already sent must not be reported as rejected.
     fn full_disks(&mut self, length: Duration) {
         let mut at = self.rng.between(Duration::ZERO, Duration::from_secs(1));
         while at < length {
@@ -236,7 +236,7 @@ impl Planner {
             self.faults.push((at, Fault::FullLeader { control }));
             self.faults.push((end, Fault::HealDisks));
             if self.rng.chance(0.7) {
-                // So late that a refusal and what it refuses meet again on the other side of either end.
+                // Delays long enough that a rejection and its request overtake each other.
                 let late_micros = *self.rng.pick(&[50_000, 1_000_000]);
                 self.message_faults(at, end, (20, late_micros));
             }
@@ -247,7 +247,7 @@ impl Planner {
         }
     }
 
-    /// Single messages get lost, come twice, or late.
+    /// Drops, duplicates and delays single messages.
     fn message_faults(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
         self.faults
             .push((at, Fault::MessageFaults { percent, late_micros }));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_everything_heals_at_last() {
+    fn a_seed_determines_the_schedule_which_ends_healed() {
         assert_eq!(plan(1), plan(1));
         assert_ne!(plan(1), plan(2));
         for seed in 0..50 {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_fault_comes_up_within_a_few_seeds() {
+    fn every_kind_of_fault_occurs_within_a_few_seeds() {
         let mut kinds = std::collections::BTreeSet::new();
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));

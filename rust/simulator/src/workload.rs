@@ -1,4 +1,4 @@
-//! What a simulated client wants: operations on a few keys, at mixed levels, some of them in answer to what it read.
+//! The workload of a simulated client: operations on a few keys, at mixed levels, including read-modify-writes.
 
 mod shards;
 
@@ -19,40 +19,40 @@ use crate::history::{Action, Operation};
 use crate::rng::SimRng;
 use shards::Shards;
 
-/// One thing that a client does.
+/// One operation of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// In which keyspace.
+    /// The keyspace.
     pub keyspace: KeyspaceId,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// At which level.
+    /// The level.
     pub level: Level,
     /// Timeout and routing.
     pub options: CallOptions,
 }
 
-/// The habits of one client.
+/// The workload of one client.
 #[derive(Clone, Debug)]
 pub struct Workload {
     client: u32,
     rng: SimRng,
-    /// Those in quorum mode, each with its number of replicas.
+    /// The keyspaces in quorum mode, with their number of replicas.
     keyspaces: Vec<(KeyspaceId, u8)>,
     shards: Shards,
     nodes: Vec<NodeId>,
     keys: Vec<Key>,
-    /// What it last saw of each key: read-modify-writes carry it, even when it is stale by now.
+    /// The context last seen of each key, used in read-modify-writes even if it is stale.
     contexts: BTreeMap<(KeyspaceId, Key), Context>,
     values: u64,
-    /// The node that it asks for everything that concerns shards, if it has chosen one for good.
+    /// The node that receives all its requests to shards, if it is pinned.
     home: Option<NodeId>,
-    /// The longest pause between two operations.
+    /// The maximum pause between two operations.
     pause: Duration,
 }
 
 impl Workload {
-    /// A client that works on `keys` of these keyspaces, which are on a ring with this hash.
+    /// The workload of a client on `keys` of these keyspaces, on a ring with this hash.
     ///
     /// # Panics
     /// If there is no keyspace in quorum mode or no key.
@@ -72,7 +72,7 @@ impl Workload {
             .collect();
         assert!(
             !keyspaces.is_empty() && !keys.is_empty(),
-            "a workload needs something to work on"
+            "a workload needs keyspaces and keys"
         );
         let mut rng = SimRng::named(seed, &format!("client {client}"));
         let pause = *rng.pick(&[
@@ -80,7 +80,7 @@ impl Workload {
             Duration::from_millis(20),
             Duration::from_millis(100),
         ]);
-        // Whoever stays with a follower comes to another leader when that does, others when the old one sends them away.
+        // Clients pinned to a follower switch leaders with it; others when the old leader redirects them.
         let home = rng.chance(0.3).then(|| *rng.pick(&nodes));
         Workload {
             client,
@@ -96,19 +96,21 @@ impl Workload {
         }
     }
 
-    /// What it does next.
-    pub fn think(&mut self) -> Step {
+    /// The next operation.
+    pub fn next_operation(&mut self) -> Step {
         match !self.shards.is_empty() && self.rng.chance(0.5) {
-            true => self.think_of_shards(),
-            false => self.think_of_quorums(),
+            true => self.next_shard_request(),
+            false => self.next_quorum_request(),
         }
     }
 
-    fn think_of_shards(&mut self) -> Step {
+    fn next_shard_request(&mut self) -> Step {
         let (client, values) = (self.client, &mut self.values);
         let value = |rng: &mut SimRng| value(client, values, rng);
         let (of_other_mode, _) = *self.rng.pick(&self.keyspaces);
-        let request = self.shards.think(&self.keys, of_other_mode, &mut self.rng, value);
+        let request = self
+            .shards
+            .next_operation(&self.keys, of_other_mode, &mut self.rng, value);
         let keyspace = request.keyspace().expect("shards are asked for data");
         let timeout = *self.rng.pick(&[200, 1_000, 2_000]);
         let options = self.options(timeout, 0.1);
@@ -120,7 +122,7 @@ impl Workload {
         }
     }
 
-    /// The timeout, and now and then a node that is to be asked.
+    /// The timeout, and sometimes a pinned node.
     fn options(&mut self, timeout_ms: u64, pinned: f64) -> CallOptions {
         let options = CallOptions::timeout(Duration::from_millis(timeout_ms));
         match self.rng.chance(pinned) {
@@ -129,7 +131,7 @@ impl Workload {
         }
     }
 
-    fn think_of_quorums(&mut self) -> Step {
+    fn next_quorum_request(&mut self) -> Step {
         let (keyspace, replicas) = *self.rng.pick(&self.keyspaces);
         let key = self.rng.pick(&self.keys).clone();
         let action = match self.rng.below(100) {
@@ -161,7 +163,7 @@ impl Workload {
         let level = self.level(replicas);
         let timeout = *self.rng.pick(&[50, 500, 500, 2_000]);
         let options = self.options(timeout, 0.2);
-        // Now and then it takes a keyspace of the other mode for this one.
+        // Sometimes it uses a keyspace of the other mode by mistake.
         let mistaken = self
             .rng
             .chance(0.01)
@@ -175,7 +177,7 @@ impl Workload {
         }
     }
 
-    /// Takes note of an answer and says how long it rests.
+    /// Records a result and returns the pause until the next operation.
     pub fn completed(&mut self, operation: &Operation) -> Duration {
         let Operation {
             keyspace,
@@ -231,11 +233,11 @@ impl Workload {
     }
 }
 
-/// The next value of a client, which nobody else uses.
+/// The next value of a client, unique in the run.
 fn value(client: u32, values: &mut u64, rng: &mut SimRng) -> Bytes {
     *values += 1;
     let mut value = format!("c{client}-{values}").into_bytes();
-    // Now and then one that travels in chunks.
+    // Sometimes a value large enough to be sent in chunks.
     if rng.chance(0.005) {
         value.resize(100 << 10, b'.');
     }

@@ -1,15 +1,14 @@
-//! The write model: who wrote what having seen what, known from above.
+//! The write model: all writes of quorum keyspaces, with the causal context of each.
 //!
-//! The write model watches the messages between coordinators and replicas, so it knows every **birth**: the moment at which
-//! a replica made a client's write an event of its key and gave it a dot. A birth comes with what the write had seen:
-//! the context of the client, or, without one, what the replica saw. From births alone follows which values may be
-//! gone: one that some later write had seen, if that write is there itself or may be gone in turn. Everything else
-//! that is gone has been lost ([`WriteModel::lost`]).
+//! The write model observes the messages between coordinators and replicas, so it records every **birth**: the moment at
+//! which a replica assigned a dot to a client's write. A birth includes what the write had seen: the context of the client,
+//! or, without one, the state of the replica. Births determine which values may be absent: those that some later write had
+//! seen, if that write is present or may itself be absent. Any other absent value is lost ([`WriteModel::lost`]).
 //!
-//! That goes for every write, acknowledged or not, wherever its state has been sent: a replica may forget a write in a
-//! crash, but nobody may claim to have seen it who has not. Counters stand for "this and all before it", so a replica
-//! that gave its next dot under the same id would claim just that. (It shows where clients bring contexts. What a plain put
-//! had seen is known from the clock that it left behind, claims included.)
+//! This holds for every write, acknowledged or not, wherever its state was sent: a replica may lose a write in a crash, but
+//! no state may claim to include a write that it has not seen. Counters stand for "this and all before it", so a replica that
+//! assigned its next dot under the same id would make such a claim. (It shows where clients send contexts. What a plain put
+//! had seen is taken from the resulting clock, including false claims.)
 
 use std::collections::BTreeMap;
 
@@ -20,20 +19,20 @@ use quorate_protocol::local::LocalMessage;
 use quorate_protocol::role::{Address, Effect, Event, RoleId};
 use quorate_versions::{Dot, KeyState, VersionVector, WriteId};
 
-/// A write that became an event.
+/// A write with a dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Birth {
-    /// Of which key.
+    /// The key.
     pub key: Key,
-    /// What was written; `None` is a tombstone.
+    /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// Which put it was: the same for all attempts.
+    /// The id of the put, the same for all attempts.
     pub write_id: WriteId,
-    /// Whether the client brought no context.
+    /// Whether the client sent no context.
     pub plain: bool,
-    /// What it replaced: the client's context, or what the replica saw.
+    /// What it replaced: the client's context, or the state of the replica.
     pub seen: VersionVector,
-    /// Whether its only durable copy has rotted. It may be gone without a trace then.
+    /// Whether its only durable copy was corrupted. It may be absent then.
     pub forfeited: bool,
 }
 
@@ -49,7 +48,7 @@ pub struct WriteModel {
 }
 
 impl WriteModel {
-    /// Takes note of what a role was given and did. An error is a dot that is issued twice.
+    /// Observes an event of a role and its effects. Fails if a dot is assigned twice.
     pub fn observe(&mut self, me: Address, event: &Event, effects: &[Effect]) -> Result<(), String> {
         let RoleId::Replica(keyspace) = me.role else {
             return Ok(());
@@ -95,13 +94,13 @@ impl WriteModel {
 
     fn born(&mut self, keyspace: KeyspaceId, dot: Dot, birth: Birth) -> Result<(), String> {
         if let Some(first) = self.births.get(&(keyspace, dot)) {
-            // A repeated attempt of the same put finds the event of the first one.
+            // A retry of the same put finds the dot of the first attempt.
             return if first.write_id == birth.write_id && first.key == birth.key && first.value == birth.value
             {
                 Ok(())
             } else {
                 Err(format!(
-                    "{dot:?} names two writes of {keyspace}: {first:?} and {birth:?}"
+                    "{dot:?} is assigned to two writes of {keyspace}: {first:?} and {birth:?}"
                 ))
             };
         }
@@ -113,7 +112,7 @@ impl WriteModel {
         Ok(())
     }
 
-    /// A copy of the key has rotted; `left` is what the other copies cover.
+    /// A copy of the key was corrupted; `left` is the clock of the other copies.
     pub fn forfeit(&mut self, keyspace: KeyspaceId, key: &Key, left: &VersionVector) {
         for dot in self.dots(keyspace, key).to_vec() {
             if let Some(birth) = self.births.get_mut(&(keyspace, dot)) {
@@ -127,7 +126,7 @@ impl WriteModel {
         self.births.get(&(keyspace, dot))
     }
 
-    /// The keys that were written.
+    /// All written keys.
     pub fn keys(&self) -> impl Iterator<Item = &(KeyspaceId, Key)> {
         self.by_key.keys()
     }
@@ -139,17 +138,17 @@ impl WriteModel {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// Whether anybody ever deleted this key.
+    /// Whether this key was ever deleted.
     pub fn was_deleted(&self, keyspace: KeyspaceId, key: &Key) -> bool {
         self.dots(keyspace, key)
             .iter()
             .any(|dot| self.births[&(keyspace, *dot)].value.is_none())
     }
 
-    /// A write that this state claims to include, although it is neither there nor replaced by a write that had seen it.
+    /// A write that this state claims to include, although it is neither present nor replaced by a write that had seen it.
     pub fn lost(&self, keyspace: KeyspaceId, key: &Key, state: &KeyState) -> Option<Dot> {
-        // From the newest to the oldest, so that whoever had seen a write comes before it. `replaced` is what those that
-        // are there, or were themselves rightly replaced, had seen.
+        // From the newest to the oldest, so that writes that had seen a write come before it. `replaced` is what the writes
+        // had seen that are present, or were themselves replaced.
         let mut replaced = VersionVector::new();
         let mut older = state.clock().clone();
         for &dot in self.dots(keyspace, key).iter().rev() {
@@ -159,7 +158,7 @@ impl WriteModel {
             if !state.clock().contains(dot) {
                 continue;
             }
-            // The numbers of a replica rise, so what is left of it has lower ones.
+            // The counters of a replica increase, so the remaining dots have lower ones.
             older = older
                 .iter()
                 .filter_map(|left| {

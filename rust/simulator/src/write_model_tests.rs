@@ -1,4 +1,4 @@
-//! Which values may be gone, and which were lost.
+//! Which values may be absent, and which were lost.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ fn key() -> Key {
     Key::try_from("k").expect("a short key")
 }
 
-/// A replica, what it holds, and the write model that watches it.
-struct Lab {
+/// A replica and the write model that observes it.
+struct Bench {
     write_model: WriteModel,
     requests: u64,
 }
 
-impl Lab {
+impl Bench {
     fn new() -> Self {
-        Lab {
+        Bench {
             write_model: WriteModel::default(),
             requests: 0,
         }
     }
 
-    /// Replica `node` makes a put an event of the state it holds; gives the state after it, and the dot.
+    /// Replica `node` assigns a dot to a put; returns the new state and the dot.
     fn put(
         &mut self,
         node: u16,
@@ -95,79 +95,84 @@ impl Lab {
 }
 
 #[test]
-fn what_a_later_write_had_seen_may_be_gone() {
-    let mut lab = Lab::new();
-    let (first, _) = lab.put(1, 1, &KeyState::default(), None);
-    let (second, _) = lab.put(2, 1, &first, Some(first.clock()));
-    let (third, _) = lab.put(1, 2, &second, None);
+fn a_write_that_a_later_one_had_seen_may_be_absent() {
+    let mut bench = Bench::new();
+    let (first, _) = bench.put(1, 1, &KeyState::default(), None);
+    let (second, _) = bench.put(2, 1, &first, Some(first.clock()));
+    let (third, _) = bench.put(1, 2, &second, None);
     for state in [&first, &second, &third] {
-        assert_eq!(lab.lost(state), None);
+        assert_eq!(bench.lost(state), None);
     }
 }
 
 #[test]
-fn siblings_may_not_be_gone() {
-    let mut lab = Lab::new();
-    let (first, one) = lab.put(1, 1, &KeyState::default(), None);
-    let (both, two) = lab.put(1, 2, &first, Some(&VersionVector::new()));
-    assert_eq!(lab.lost(&both), None);
-    // The whole vector with only the new value: the first one was dropped without a trace.
+fn siblings_must_not_be_absent() {
+    let mut bench = Bench::new();
+    let (first, one) = bench.put(1, 1, &KeyState::default(), None);
+    let (both, two) = bench.put(1, 2, &first, Some(&VersionVector::new()));
+    assert_eq!(bench.lost(&both), None);
+    // The whole vector with only the new value: the first one was dropped.
     let write_id = WriteId {
         client: 0,
         sequence: 0,
     };
     let only = KeyState::default().put(two, None, Timestamp::default(), write_id, None);
-    assert_eq!(lab.lost(&only.expect("a new dot")), Some(one));
+    assert_eq!(bench.lost(&only.expect("a new dot")), Some(one));
 }
 
 #[test]
-fn a_write_that_is_outnumbered_is_lost() {
-    let mut lab = Lab::new();
-    let (first, _) = lab.put(1, 1, &KeyState::default(), None);
-    // A crash takes the second from n1, whose next one, by a client that knows the first, has a higher number.
-    let (second, two) = lab.put(1, 2, &first, None);
-    let (third, _) = lab.put(1, 3, &first, Some(first.clock()));
-    assert_eq!(lab.lost(&third), Some(two));
-    assert_eq!(lab.lost(&second.merge(&third)), Some(two));
+fn a_write_with_a_lower_counter_than_an_unrelated_one_is_lost() {
+    let mut bench = Bench::new();
+    let (first, _) = bench.put(1, 1, &KeyState::default(), None);
+    // A crash loses the second write of n1, whose next one, with the first as its context, has a higher counter.
+    let (second, two) = bench.put(1, 2, &first, None);
+    let (third, _) = bench.put(1, 3, &first, Some(first.clock()));
+    assert_eq!(bench.lost(&third), Some(two));
+    assert_eq!(bench.lost(&second.merge(&third)), Some(two));
 }
 
 #[test]
-fn a_write_that_is_gone_replaces_nothing() {
-    let mut lab = Lab::new();
-    let (first, one) = lab.put(1, 1, &KeyState::default(), None);
-    // The second had seen the first, and is outnumbered by the third, which has seen neither.
-    let (second, two) = lab.put(1, 2, &first, None);
-    let (third, _) = lab.put(1, 3, &first, Some(&VersionVector::new()));
+fn a_lost_write_replaces_nothing() {
+    let mut bench = Bench::new();
+    let (first, one) = bench.put(1, 1, &KeyState::default(), None);
+    // The second had seen the first; the third, with a higher counter, has seen neither.
+    let (second, two) = bench.put(1, 2, &first, None);
+    let (third, _) = bench.put(1, 3, &first, Some(&VersionVector::new()));
     assert_eq!(third.sibling(one).map(|sibling| sibling.dot), Some(one));
-    assert_eq!(lab.lost(&third), Some(two));
-    assert_eq!(lab.lost(&second.merge(&third)), Some(two));
+    assert_eq!(bench.lost(&third), Some(two));
+    assert_eq!(bench.lost(&second.merge(&third)), Some(two));
 }
 
 #[test]
-fn only_what_rotted_everywhere_is_forfeited() {
-    let mut lab = Lab::new();
-    let (first, one) = lab.put(1, 1, &KeyState::default(), None);
-    let (_, two) = lab.put(1, 2, &first, Some(&VersionVector::new()));
+fn only_writes_without_an_intact_copy_are_forfeited() {
+    let mut bench = Bench::new();
+    let (first, one) = bench.put(1, 1, &KeyState::default(), None);
+    let (_, two) = bench.put(1, 2, &first, Some(&VersionVector::new()));
     // Another replica has the first one only.
-    lab.write_model.forfeit(KEYSPACE, &key(), first.clock());
-    let forfeited = |dot| lab.write_model.birth(KEYSPACE, dot).map(|birth| birth.forfeited);
+    bench.write_model.forfeit(KEYSPACE, &key(), first.clock());
+    let forfeited = |dot| {
+        bench
+            .write_model
+            .birth(KEYSPACE, dot)
+            .map(|birth| birth.forfeited)
+    };
     assert_eq!((forfeited(one), forfeited(two)), (Some(false), Some(true)));
 }
 
 #[test]
-fn a_dot_names_one_write() {
-    let mut lab = Lab::new();
-    let (_, dot) = lab.put(1, 1, &KeyState::default(), None);
-    let first = lab
+fn a_dot_is_assigned_to_one_write() {
+    let mut bench = Bench::new();
+    let (_, dot) = bench.put(1, 1, &KeyState::default(), None);
+    let first = bench
         .write_model
         .birth(KEYSPACE, dot)
         .cloned()
         .expect("it was born");
     assert_eq!(
-        lab.write_model.born(KEYSPACE, dot, first.clone()),
+        bench.write_model.born(KEYSPACE, dot, first.clone()),
         Ok(()),
-        "a repeated attempt"
+        "a retry"
     );
     let other = Birth { value: None, ..first };
-    assert!(lab.write_model.born(KEYSPACE, dot, other).is_err());
+    assert!(bench.write_model.born(KEYSPACE, dot, other).is_err());
 }

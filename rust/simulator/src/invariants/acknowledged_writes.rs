@@ -61,7 +61,7 @@ impl Found {
 fn commands(operations: &[Operation], of: GroupId) -> impl Iterator<Item = (&Operation, &Command)> {
     operations
         .iter()
-        .filter_map(move |operation| match operation.asked()? {
+        .filter_map(move |operation| match operation.shard_request()? {
             (group, Request::Propose { command, .. }) if group == of => Some((operation, command)),
             _ => None,
         })
@@ -95,7 +95,7 @@ impl Invariant<World> for AcknowledgedWrites {
             for &node in &group.members {
                 let found = Found::on(world, node, group.id).map_err(|error| error.to_string())?;
                 for (operation, command) in commands(operations, group.id) {
-                    if let Some(Response::Committed(committed)) = operation.answer()
+                    if let Some(Response::Committed(committed)) = operation.response()
                         && !found.has(committed.index, command, &deleted)
                     {
                         return Err(format!("{node} does not have what it did: {operation:?}"));

@@ -104,7 +104,7 @@ fn is_answer(log_model: &LogModel, index: u64, request: &Request, answer: &Respo
 
 fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLevel) -> Result<(), String> {
     let operation = &world.history().operations()[number];
-    let (Some((_, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+    let (Some((_, request)), Some(answer)) = (operation.shard_request(), operation.response()) else {
         return Ok(());
     };
     let nothing = LogModel::default();
@@ -156,7 +156,7 @@ impl Invariant<World> for CommittedReads {
         };
         let number = operation;
         let operation = &world.history().operations()[number];
-        let (Some((group, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+        let (Some((group, request)), Some(answer)) = (operation.shard_request(), operation.response()) else {
             return Ok(());
         };
         match (request.read_level(), answer.view()) {

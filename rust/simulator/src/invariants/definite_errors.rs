@@ -173,7 +173,7 @@ fn check_creations(world: &World) -> Result<(), String> {
             settings == wanted
                 && match answer {
                     Some(Ok(Response::Keyspace { keyspace: told, .. })) => {
-                        told.id == keyspace.id || world.was_tried_again(number)
+                        told.id == keyspace.id || world.was_retried(number)
                     }
                     Some(Ok(_)) | None => true,
                     Some(Err(error)) => !error.is_definite(),

@@ -34,7 +34,7 @@ fn is_unique(command: &Command) -> bool {
 
 /// The command that an operation was about.
 fn proposed(operation: &Operation) -> Option<(GroupId, &Command)> {
-    match operation.asked()? {
+    match operation.shard_request()? {
         (group, Request::Propose { command, .. }) => Some((group, command)),
         _ => None,
     }
@@ -46,7 +46,7 @@ impl ExactlyOnce {
         let Some((group, command)) = proposed(operation) else {
             return Ok(());
         };
-        let Some(Response::Committed(committed)) = operation.answer() else {
+        let Some(Response::Committed(committed)) = operation.response() else {
             return Ok(());
         };
         let first = *self.told.entry((group, committed.index)).or_insert(number);

@@ -86,7 +86,7 @@ fn written(operation: &Operation, write: &Write) -> Step {
 /// What an operation says about keys; `keys` are all that there are in its shard.
 fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
     let got = |key: &Key, record: Option<&Record>| step(operation, key, Action::Get, found(record));
-    match (request, operation.answer()) {
+    match (request, operation.response()) {
         (
             Request::Propose {
                 command: Command::Write(writes),
@@ -156,7 +156,7 @@ impl Invariant<World> for Linearizability {
 fn check_history(operations: &[Operation]) -> Result<(), String> {
     let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
     for operation in operations {
-        if let Some((group, request)) = operation.asked()
+        if let Some((group, request)) = operation.shard_request()
             && !request.is_stale_read()
         {
             groups.entry(group).or_default().push((operation, request));

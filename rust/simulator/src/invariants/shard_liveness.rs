@@ -31,7 +31,7 @@ impl Invariant<World> for ShardLiveness {
             return Ok(());
         }
         let operation = &world.history().operations()[operation];
-        let (Some(_), Some((at, result))) = (operation.asked(), &operation.completed) else {
+        let (Some(_), Some((at, result))) = (operation.shard_request(), &operation.completed) else {
             return Ok(());
         };
         if let Err(error) = result {
@@ -49,7 +49,7 @@ impl Invariant<World> for ShardLiveness {
         let operations = world.history().operations().iter().enumerate();
         let probes = operations.filter(|(number, _)| world.is_probe(*number));
         let asked: BTreeSet<GroupId> = probes
-            .filter_map(|(_, operation)| Some(operation.asked()?.0))
+            .filter_map(|(_, operation)| Some(operation.shard_request()?.0))
             .collect();
         match world.groups().find(|(_, group)| !asked.contains(&group.id)) {
             Some((_, group)) => Err(format!("nobody has asked {} for anything at the end", group.id)),

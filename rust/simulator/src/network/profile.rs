@@ -1,24 +1,24 @@
-//! How well the network carries what is sent: the conditions of a path, and faults of single messages.
+//! The network profile: conditions of paths, and faults of single messages.
 
 use std::time::Duration;
 
 use crate::rng::Delay;
 
-/// How a path treats what is sent along it.
+/// The conditions of a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conditions {
-    /// How long bytes travel.
+    /// The delay.
     pub delay: Delay,
-    /// How often a packet is lost and sent again, from 0 to 1.
+    /// The probability of packet loss, from 0 to 1.
     pub loss: f64,
-    /// How fast it takes bytes.
+    /// The bandwidth.
     pub bytes_per_second: u64,
-    /// Whether nothing gets through.
+    /// Whether the path is blocked.
     pub blocked: bool,
 }
 
 impl Default for Conditions {
-    /// A quiet datacenter: 50 to 300 microseconds, a gigabit.
+    /// A healthy datacenter: 50 to 300 microseconds, one gigabit per second.
     fn default() -> Self {
         Conditions {
             delay: Delay::uniform(Duration::from_micros(50), Duration::from_micros(300)),
@@ -29,15 +29,15 @@ impl Default for Conditions {
     }
 }
 
-/// What happens to single messages above the links, against all that TCP promises: roles must not mind.
+/// Faults of single messages above the links, beyond those of TCP, which roles must tolerate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MessageFaults {
-    /// How often a message vanishes, from 0 to 1.
+    /// The probability that a message is dropped, from 0 to 1.
     pub loss: f64,
-    /// How often it comes twice.
+    /// The probability that it is duplicated.
     pub repetition: f64,
-    /// How often it is held back, for up to `held_for`, so that later ones overtake it.
+    /// The probability that it is delayed, by up to `held_for`, so that later ones overtake it.
     pub reordering: f64,
-    /// The longest that a message is held back.
+    /// The maximum delay of a message.
     pub held_for: Duration,
 }

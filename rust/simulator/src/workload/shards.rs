@@ -1,5 +1,5 @@
-//! What a simulated client wants of consensus keyspaces: writes with and without conditions, batches, appended entries, and
-//! reads of all kinds, each of one shard.
+//! The workload on consensus keyspaces: writes with and without conditions, batches, appended entries, and reads of all
+//! kinds, each on one shard.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use quorate_ring::HashKind;
 
 use crate::rng::SimRng;
 
-/// The most keys of one batch or read.
+/// The maximum number of keys of one batch or read.
 const MOST_KEYS: usize = 3;
 
-/// What a client knows about consensus keyspaces, and its habits there.
+/// The workload of a client on consensus keyspaces, and its knowledge of them.
 #[derive(Clone, Debug)]
 pub(super) struct Shards {
     keyspaces: Vec<Keyspace>,
     hash: HashKind,
-    /// The versions that it last saw of keys, even when they are outdated by now; `None` for absent ones.
+    /// The versions of keys last seen, possibly outdated; `None` for absent ones.
     versions: BTreeMap<(GroupId, Key), Option<u64>>,
-    /// The last entry that it saw of each shard's log of entries.
+    /// The last seen entry of each shard's log of entries.
     cursors: BTreeMap<GroupId, u64>,
 }
 
@@ -38,20 +38,19 @@ impl Shards {
         }
     }
 
-    /// One of the keyspaces, if there is one.
+    /// A random keyspace, if any.
     pub(super) fn any(&self, rng: &mut SimRng) -> Option<KeyspaceId> {
         let count = self.keyspaces.len() as u64;
         (count > 0).then(|| self.keyspaces[rng.below(count) as usize].id)
     }
 
-    /// Whether there is nothing to work on.
+    /// Whether there are no keyspaces.
     pub(super) fn is_empty(&self) -> bool {
         self.keyspaces.is_empty()
     }
 
-    /// What it does next; `value` makes one that nobody has used. Now and then it takes the keyspace `of_other_mode` for one of
-    /// its own.
-    pub(super) fn think(
+    /// The next request; `value` creates a unique value. Sometimes it uses the keyspace `of_other_mode` by mistake.
+    pub(super) fn next_operation(
         &mut self,
         keys: &[Key],
         of_other_mode: KeyspaceId,
@@ -151,7 +150,7 @@ impl Shards {
         }
     }
 
-    /// Takes note of an answer.
+    /// Records a response.
     pub(super) fn learn(&mut self, request: &Request, answer: &Response) {
         match (request, answer) {
             (
@@ -186,7 +185,7 @@ impl Shards {
     }
 }
 
-/// A few of these, in any order.
+/// A random selection of these, in random order.
 fn some_of(mut keys: Vec<Key>, rng: &mut SimRng) -> Vec<Key> {
     rng.shuffle(&mut keys);
     keys.truncate(1 + rng.below(MOST_KEYS as u64) as usize);

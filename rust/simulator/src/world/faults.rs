@@ -1,4 +1,4 @@
-//! Faults as the world performs them.
+//! Applies the faults of the schedule to the world.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::rng::Delay;
 use crate::schedule::{Fault, Stop};
 
 impl World {
-    /// Something goes wrong, or right again, now.
+    /// Applies a fault now.
     pub fn apply(&mut self, fault: Fault) {
         self.event_log.record(self.now, "world", "fault", &fault);
         match fault {
@@ -124,8 +124,8 @@ impl World {
         }
     }
 
-    /// A deliberate mistake: what failed is started again in the same process, while the disk still works for what was there
-    /// before, and its answers come to the new one.
+    /// A deliberate bug: failed servers are restarted in the same process, while the disk still performs writes of the old
+    /// ones, whose completions are delivered to the new ones.
     fn restart_shards_in_place(&mut self, node: NodeId) {
         let surroundings = self.surroundings(node);
         for spec in self.process_mut(node).specs.clone() {
@@ -166,7 +166,7 @@ impl World {
         self.change_path(from, to, |path| path.blocked = true);
     }
 
-    /// The node that leads the most groups of consensus keyspaces, if any does.
+    /// The node that leads the most groups of consensus keyspaces, if any.
     fn busiest_leader(&self) -> Option<NodeId> {
         let leads = |node: NodeId, group: GroupId| {
             let raft = self.shard(node, group).and_then(Shard::raft);
@@ -176,7 +176,7 @@ impl World {
         self.nodes().filter(|node| led(node) > 0).max_by_key(led)
     }
 
-    /// The node that leads the control plane, if one does.
+    /// The leader of the control plane, if any.
     fn control_leader(&self) -> Option<NodeId> {
         let leads = |node: &NodeId| {
             let raft = self.control(*node).and_then(|control| control.raft());
@@ -203,7 +203,7 @@ impl World {
         let Some((keyspace, key)) = self
             .machines
             .get_mut(&node)
-            .and_then(|machine| machine.disk.rot())
+            .and_then(|machine| machine.disk.corrupt_record())
         else {
             return;
         };
@@ -215,7 +215,7 @@ impl World {
         self.write_model.forfeit(keyspace, &key, left.clock());
     }
 
-    /// Half of all connections break.
+    /// Breaks half of all connections.
     fn cut_connections(&mut self) {
         for node in self.nodes() {
             for (session, _) in self.network.sessions_of(Endpoint::Node(node)) {

@@ -1,4 +1,4 @@
-//! Looking at the world: what tests, invariants and reports may know of it.
+//! Read access to the world, for tests, invariants and reports.
 
 use bytes::Bytes;
 use quorate_consensus::control::Control;
@@ -30,12 +30,12 @@ impl World {
         self.now
     }
 
-    /// A hash over every event and effect so far, if they are hashed.
+    /// The hash over all events and effects so far, if enabled.
     pub fn hash(&self) -> Option<u64> {
         self.event_log.hash()
     }
 
-    /// How many things have happened.
+    /// The number of events so far.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -45,17 +45,17 @@ impl World {
         self.event_log.lines()
     }
 
-    /// The invariant that is broken, if one is.
+    /// The violated invariant, if any.
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
     }
 
-    /// What the clients asked and were told.
+    /// The history of the clients.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Who wrote what, having seen what.
+    /// The model of all writes of quorum keyspaces.
     pub fn write_model(&self) -> &WriteModel {
         &self.write_model
     }
@@ -65,12 +65,12 @@ impl World {
         (1..=self.config.nodes).map(NodeId)
     }
 
-    /// Whether a node's program runs.
+    /// Whether a node is running.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.machines[&node].process.is_some()
     }
 
-    /// The control role of a node, if its program runs.
+    /// The control role of a node, if it is running.
     pub fn control(&self, node: NodeId) -> Option<&Control> {
         let process = self.machines[&node].process.as_ref()?;
         match process.roles.get(&RoleId::Control)?.hosted.role() {
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// A node's server of a group of a consensus keyspace, if its program runs.
+    /// A node's server of a group of a consensus keyspace, if it is running.
     pub fn shard(&self, node: NodeId, group: GroupId) -> Option<&Shard> {
         let process = self.machines[&node].process.as_ref()?;
         match process.roles.get(&RoleId::Shard(group))?.hosted.role() {
@@ -88,34 +88,34 @@ impl World {
         }
     }
 
-    /// All rows of a group that a node has.
+    /// All rows of a group on a node.
     pub fn group_rows(&self, node: NodeId, group: GroupId) -> Vec<(Bytes, Bytes)> {
         self.machines[&node].disk.group_rows(group)
     }
 
-    /// The term and vote of a node's server of a group that its disk has.
+    /// The durable term and vote of a node's server of a group.
     pub fn durable_hard_state(&self, node: NodeId, group: GroupId) -> HardState {
         self.machines[&node].disk.hard_state(group)
     }
 
-    /// Whether a node's disk has an entry of this term at this place of a group's log, or what stands for it.
+    /// Whether an entry of this term is durable on a node at this index of a group's log, or covered by a snapshot.
     pub fn has_durably(&self, node: NodeId, group: GroupId, index: LogIndex, term: Option<Term>) -> bool {
         let disk = &self.machines[&node].disk;
         let found = disk.term_of_entry(group, index);
         found.is_some() && (term.is_none() || found == term) || index <= disk.begins_behind(group)
     }
 
-    /// What the groups of consensus keyspaces have committed.
+    /// The models of the committed logs of consensus keyspaces.
     pub fn log_models(&self) -> &LogModels {
         &self.log_models
     }
 
-    /// What the control plane has committed.
+    /// The model of the committed log of the control plane.
     pub fn control_log_model(&self) -> &ControlLogModel {
         &self.control_log_model
     }
 
-    /// Which operation of a client goes by which name.
+    /// The operations of clients by the ids of their requests.
     pub fn names(&self) -> &Names {
         &self.names
     }
@@ -131,37 +131,37 @@ impl World {
         self.placement.topology().ring.hash
     }
 
-    /// The keyspaces that clients wanted to be created, in the order in which they asked.
+    /// The creations of keyspaces by clients, in order.
     pub fn creations(&self) -> &[Creation] {
         &self.creations
     }
 
-    /// The state of a key that is durable on a node.
+    /// The durable state of a key on a node.
     pub fn durable(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> KeyState {
         self.machines[&node].disk.state(keyspace, key)
     }
 
-    /// Whether a key's record on a node cannot be read.
+    /// Whether a key's record on a node is corrupt.
     pub fn is_rotten(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> bool {
         self.machines[&node].disk.is_rotten(keyspace, key)
     }
 
-    /// Whether any record has rotted so far.
+    /// Whether any record has been corrupted.
     pub fn has_rotted(&self) -> bool {
         self.rotted
     }
 
-    /// Whether a creation, by its number, was attempted several times: each attempt may have created the keyspace.
-    pub fn was_tried_again(&self, creation: usize) -> bool {
-        self.tried_again.contains(&creation)
+    /// Whether a creation, by its number, had several attempts: each may have created the keyspace.
+    pub fn was_retried(&self, creation: usize) -> bool {
+        self.retried.contains(&creation)
     }
 
-    /// The other changes of keyspaces that clients wanted, in the order in which they asked.
+    /// The other changes of keyspaces by clients, in order.
     pub fn changes(&self) -> &[Changing] {
         &self.changes
     }
 
-    /// The keyspaces that clients wanted to be dropped, and what they were told.
+    /// The drops of keyspaces by clients, and their results.
     pub fn drops(&self) -> impl Iterator<Item = (&str, Option<&Result<Response, Error>>)> {
         self.changes.iter().filter_map(|(request, answer)| match request {
             Request::DropKeyspace { name, .. } => Some((name.as_str(), answer.as_ref())),
@@ -169,25 +169,25 @@ impl World {
         })
     }
 
-    /// Whether anybody wanted this keyspace to be altered.
+    /// Whether any client altered this keyspace.
     pub fn is_altered(&self, keyspace: &str) -> bool {
         self.changes
             .iter()
             .any(|(request, _)| matches!(request, Request::AlterKeyspace { name, .. } if name == keyspace))
     }
 
-    /// The keyspaces that some node serves.
+    /// The keyspaces served by any node.
     pub fn keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
         let keyspaces = self.ever_served();
         keyspaces.filter(|keyspace| !self.gone.contains(&keyspace.id))
     }
 
-    /// The keyspaces that some node has served, those that were dropped too.
+    /// The keyspaces ever served by any node, including dropped ones.
     pub fn ever_served(&self) -> impl Iterator<Item = &Keyspace> {
         self.served.values().map(|served| &served.keyspace)
     }
 
-    /// What stands on a node's disk under the ids of a keyspace.
+    /// The data of a keyspace on a node's disk.
     pub fn leftovers(&self, node: NodeId, keyspace: &Keyspace) -> Vec<String> {
         self.machines[&node].disk.leftovers(keyspace)
     }
@@ -202,25 +202,25 @@ impl World {
         self.served[&keyspace].keyspace.settings.replicas
     }
 
-    /// How many replicas a level asks for.
+    /// The number of replicas that a level requires.
     pub fn required(&self, keyspace: KeyspaceId, level: Level) -> u8 {
         level
             .required(self.replicas(keyspace))
-            .expect("clients ask for levels that exist")
+            .expect("clients use valid levels")
     }
 
-    /// The operations of the closing phase, in which everything has to work.
+    /// The operations of the closing phase, which must succeed.
     pub fn closing_operations(&self) -> &[Operation] {
         self.closing
             .map_or(&[], |first| &self.history.operations()[first..])
     }
 
-    /// Whether an operation, by its number, was begun when shards had to answer soon.
+    /// Whether an operation, by its number, belongs to the probing of shards.
     pub fn is_probe(&self, number: usize) -> bool {
         self.probing.is_some_and(|first| first <= number)
     }
 
-    /// Bytes that wait on a node: for its disk, and for its peers.
+    /// Bytes queued on a node: for its disk, and for its peers.
     pub fn queued_bytes(&self, node: NodeId) -> (usize, u64) {
         let machine = &self.machines[&node];
         let links = machine
@@ -230,7 +230,7 @@ impl World {
         (machine.disk.queued_bytes(), links)
     }
 
-    /// Requests of clients that a node has not answered.
+    /// Pending requests of clients on a node.
     pub fn requests_in_flight(&self, node: NodeId) -> usize {
         self.machines[&node]
             .process

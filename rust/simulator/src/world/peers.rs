@@ -1,4 +1,4 @@
-//! Connections between nodes: dialling, hello, and the link that sits on top of them.
+//! Connections between nodes: dialling, handshake, and the link on top.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use super::{QueuedEvent, World};
 use crate::network::{Arrival, Endpoint, SessionId, Side};
 use crate::record::Hosted;
 
-/// How long a connection may take until both have said hello.
+/// The timeout of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(1);
-/// The wait before the next attempt after a failure, at most; doubled with each failure up to 16 times this.
+/// The maximum backoff after the first failure; doubled with each failure up to 16 times this.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// The longest that a role takes to get to its mail.
+/// The maximum delay until a role handles its mail.
 const LONGEST_TAKING: Duration = Duration::from_micros(200);
 
 /// A node's end of the link to one peer.
 pub(super) struct Peer {
     pub(super) link: Hosted<Link>,
-    /// Which setting of the link's timer counts, and when it is due by the node's clock.
+    /// The current setting of the link's timer, and when it is due by the node's clock.
     set: u64,
     due: Instant,
     /// Failures to connect since the last success.
@@ -35,7 +35,7 @@ pub(super) struct Peer {
 }
 
 impl World {
-    /// Makes the links of a new process. Of two nodes, the one with the lower id dials.
+    /// Creates the links of a new process. Of two nodes, the one with the lower id dials.
     pub(super) fn start_peers(&mut self, node: NodeId, boot: BootId) {
         let now = self.clocks(node);
         for peer in self.nodes().filter(|peer| *peer != node) {
@@ -77,7 +77,7 @@ impl World {
         );
     }
 
-    /// Whether there is a connection to a peer, or about to be one.
+    /// Whether there is a connection to a peer, or one is being established.
     fn has_port_to(&mut self, node: NodeId, wanted: NodeId) -> bool {
         self.process_mut(node).ports.values().any(|port| match port {
             Port::Dialling { peer } | Port::Greeting { peer } | Port::Link { peer, .. } => *peer == wanted,
@@ -85,7 +85,7 @@ impl World {
         })
     }
 
-    /// The dialling side tries again after a while.
+    /// The dialling side retries with backoff.
     fn redial(&mut self, node: NodeId, peer: NodeId) {
         if node > peer {
             return;
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// Lets go of a connection and draws the consequences.
+    /// Closes a connection.
     fn end_port(&mut self, node: NodeId, session: SessionId, side: Side, reason: &str) {
         self.with_network(|network, now, flights| network.end(now, session, side, flights));
         self.port_ended(node, session, reason);
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Something arrives at a node.
+    /// Handles an arrival at a node.
     pub(super) fn arrived_at_node(&mut self, node: NodeId, session: SessionId, arrival: Arrival) {
         if !self.is_up(node) {
             return;
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// The connection is open: the dialling side speaks first.
+    /// The connection is open: the dialling side sends the first hello.
     fn say_hello(&mut self, node: NodeId, session: SessionId) {
         let process = self.process_mut(node);
         let boot = process.boot;
@@ -230,7 +230,7 @@ impl World {
         });
     }
 
-    /// Somebody says who it is.
+    /// Handles the hello of a dialling node.
     fn hello(&mut self, node: NodeId, session: SessionId, bytes: &[u8]) {
         let boot = self.process_mut(node).boot;
         let hello = body(bytes).and_then(|body| PeerHello::decode(body).ok());
@@ -286,7 +286,7 @@ impl World {
 
     fn session_up(&mut self, node: NodeId, carrier: SessionId, peer: NodeId, session: LinkSessionId) {
         let process = self.process_mut(node);
-        // The dialler's hello left before it was answered; the listener's answer is leaving now.
+        // The dialler's hello was sent before it was answered; the listener's answer is being sent.
         let hello_out = side_of(node, peer) == Side::Dialler;
         process.ports.insert(
             carrier,
@@ -302,7 +302,7 @@ impl World {
 
     // ---- the link ----
 
-    /// Bytes have left on this connection.
+    /// Bytes were sent on this connection.
     fn left(&mut self, node: NodeId, carrier: SessionId) {
         if let Some(Port::Link {
             peer,
@@ -360,7 +360,7 @@ impl World {
                         header: envelope.header,
                         message: envelope.message,
                     };
-                    for delay in self.fates() {
+                    for delay in self.deliveries() {
                         self.mail(node, envelope.to, event.clone(), delay);
                     }
                 }
@@ -395,24 +395,24 @@ impl World {
         }
     }
 
-    /// What becomes of a message that arrived: when it is delivered, and how often.
-    fn fates(&mut self) -> Vec<Duration> {
+    /// The message faults of an arrived message: the delay of each delivery, none if it is dropped.
+    fn deliveries(&mut self) -> Vec<Duration> {
         let message_faults = self.message_faults;
-        let mut fates = vec![self.mail_time()];
+        let mut deliveries = vec![self.mail_time()];
         if self.rng.chance(message_faults.loss) {
-            fates.clear();
+            deliveries.clear();
         } else if self.rng.chance(message_faults.repetition) {
-            fates.push(self.rng.between(Duration::ZERO, message_faults.held_for));
+            deliveries.push(self.rng.between(Duration::ZERO, message_faults.held_for));
         }
         if self.rng.chance(message_faults.reordering) {
-            for fate in &mut fates {
-                *fate += self.rng.between(Duration::ZERO, message_faults.held_for);
+            for delay in &mut deliveries {
+                *delay += self.rng.between(Duration::ZERO, message_faults.held_for);
             }
         }
-        fates
+        deliveries
     }
 
-    /// Tells all roles.
+    /// Notifies all roles of a change of a peer.
     fn peer_changed(&mut self, node: NodeId, peer: NodeId, up: bool) {
         let roles: Vec<_> = self.process_mut(node).roles.keys().copied().collect();
         for role in roles {
@@ -470,7 +470,7 @@ impl World {
     }
 }
 
-/// Which side of its connections to this peer a node is.
+/// The side of a node on its connections to this peer.
 fn side_of(node: NodeId, peer: NodeId) -> Side {
     if node < peer {
         Side::Dialler
@@ -479,7 +479,7 @@ fn side_of(node: NodeId, peer: NodeId) -> Side {
     }
 }
 
-/// What follows the prefix of a hello that came in one piece.
+/// The body of a hello that arrived in one chunk.
 fn body(bytes: &[u8]) -> Option<&[u8]> {
     let (prefix, rest) = bytes.split_first_chunk::<HELLO_PREFIX>()?;
     rest.get(..hello_body_length(prefix).ok()?)

@@ -1,4 +1,4 @@
-//! What stands on the event queue, and who performs it.
+//! The events in the event queue, and their dispatch.
 
 use quorate_core::ids::{BootId, NodeId};
 use quorate_core::store::Query;
@@ -9,10 +9,10 @@ use super::World;
 use crate::network::{Endpoint, Flight, Network, SessionId};
 use crate::schedule::Fault;
 
-/// Something on the event queue.
+/// An event in the event queue.
 #[derive(Clone, Debug)]
 pub(super) enum QueuedEvent {
-    /// Something arrives, or leaves.
+    /// A flight lands.
     Flight(Flight),
     /// An event for a role of a node.
     Mail {
@@ -21,7 +21,7 @@ pub(super) enum QueuedEvent {
         role: RoleId,
         event: Box<Event>,
     },
-    /// A timer of a role; `set` tells it from one that replaced it.
+    /// A timer of a role; `set` distinguishes it from its replacements.
     RoleTimer {
         node: NodeId,
         boot: BootId,
@@ -45,19 +45,19 @@ pub(super) enum QueuedEvent {
         bytes: u64,
         count: u64,
     },
-    /// Time to dial a peer.
+    /// Dial a peer.
     Dial {
         node: NodeId,
         boot: BootId,
         peer: NodeId,
     },
-    /// A hello should have been answered by now.
+    /// The timeout of a handshake.
     HandshakeDeadline {
         node: NodeId,
         boot: BootId,
         session: SessionId,
     },
-    /// A read of the disk is done.
+    /// A read of the disk completes.
     Read {
         node: NodeId,
         boot: BootId,
@@ -65,20 +65,20 @@ pub(super) enum QueuedEvent {
         token: u64,
         query: Query,
     },
-    /// A step of a task with the files of this owner is done.
+    /// A step of a file task of this owner completes.
     Files { node: NodeId, boot: BootId, owner: u64 },
-    /// A commit is done.
+    /// A commit completes.
     Synced { node: NodeId, boot: BootId },
     /// The timer of a client.
     ClientTimer { client: u32, set: u64 },
-    /// A client thinks of something to do.
+    /// A client invokes its next operation.
     Act { client: u32 },
-    /// Something goes wrong, or right.
+    /// A fault begins or ends.
     Fault(Fault),
 }
 
 impl QueuedEvent {
-    /// The node that cannot take it while it stands still.
+    /// The node that must not be paused to handle the event.
     pub(super) fn node(&self, network: &Network) -> Option<NodeId> {
         match self {
             QueuedEvent::Mail { node, .. }
@@ -100,7 +100,7 @@ impl QueuedEvent {
 }
 
 impl World {
-    /// Performs what was next on the event queue.
+    /// Performs an event.
     pub(super) fn perform_event(&mut self, event: QueuedEvent) {
         match event {
             QueuedEvent::Flight(flight) => self.land(flight),

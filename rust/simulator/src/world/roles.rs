@@ -1,4 +1,4 @@
-//! The shell of the roles of the data plane: events in, effects out.
+//! The shell of the simulated roles: events in, effects out.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::network::{Endpoint, Host};
 use crate::observation::Observation;
 use crate::record::Hosted;
 
-/// The longest that a message takes from mailbox to mailbox.
+/// The maximum delay of a message within a process.
 const LONGEST_MAIL: Duration = Duration::from_micros(30);
 
 impl World {
-    /// A node's program starts.
+    /// Starts the process of a node.
     pub(super) fn start_node(&mut self, node: NodeId) {
         if self.is_up(node) {
             return;
@@ -45,7 +45,7 @@ impl World {
         self.create(node, RoleId::Node, instance);
     }
 
-    /// A node's program ends, at any moment. Returns false if there was none.
+    /// Ends the process of a node, at any moment. Returns false if it was not running.
     pub(super) fn end_process(&mut self, node: NodeId) -> bool {
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let Some(process) = machine.process.take() else {
@@ -68,7 +68,7 @@ impl World {
         true
     }
 
-    /// What a role on this node is created with.
+    /// The surroundings with which a role on this node is created.
     pub(super) fn surroundings(&self, node: NodeId) -> Surroundings {
         let machine = &self.machines[&node];
         let up = |peer: &NodeId| {
@@ -107,7 +107,7 @@ impl World {
         machine.process.as_mut().expect("its program is running")
     }
 
-    /// Puts an event into a role's mailbox. Events put there at the same moment keep their order.
+    /// Delivers an event to a role's mailbox. Events delivered at the same time keep their order.
     pub(super) fn mail(&mut self, node: NodeId, role: RoleId, event: Event, delay: Duration) {
         let boot = self.process_mut(node).boot;
         self.queue.push(
@@ -121,12 +121,12 @@ impl World {
         );
     }
 
-    /// How long a message takes within a process.
+    /// The delay of a message within a process.
     pub(super) fn mail_time(&mut self) -> Duration {
         self.rng.between(Duration::from_micros(1), LONGEST_MAIL)
     }
 
-    /// Gives a role an event and performs its effects. A role that does not exist takes nothing.
+    /// Passes an event to a role and performs its effects. Events for a role that does not exist are dropped.
     pub(super) fn deliver(&mut self, node: NodeId, role: RoleId, event: Event) {
         let now = self.clocks(node);
         let process = self.process_mut(node);
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Writes down what a server of a group takes for committed.
+    /// Updates the log model with the committed entries of a server.
     fn watch_group(&mut self, node: NodeId, role: RoleId, event: &Event) {
         if role == RoleId::Control {
             return self.watch_control(node);
@@ -261,14 +261,14 @@ impl World {
                 };
                 self.mail(node, to, event, delay);
             }
-            // For people and their tools; all of it is in the event_log.
+            // Telemetry; all of it is in the event log.
             Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) | Effect::Group(_) => {}
         }
     }
 
     // ---- instances ----
 
-    /// Ends and creates role instances until they are what the node role asked for.
+    /// Reconciles the role instances with the specs of the node role.
     fn reconcile(&mut self, node: NodeId, specs: Vec<Spec>) {
         let current = std::mem::replace(&mut self.process_mut(node).specs, specs.clone());
         let stays = |spec: &Spec| specs.iter().any(|wanted| wanted.is_same(spec));
@@ -369,7 +369,7 @@ impl World {
 
     // ---- the disk ----
 
-    /// Answers from what is durable at some moment between now and the answer.
+    /// Answers from the durable state at some moment between now and the response.
     fn read(&mut self, node: NodeId, role: RoleId, token: u64, query: Query) {
         let early = self.rng.chance(0.5);
         let process = self.process_mut(node);
@@ -432,7 +432,7 @@ impl World {
         }
     }
 
-    /// Has the disk commit what waits for it.
+    /// Starts a commit of the pending requests.
     fn begin_commit(&mut self, node: NodeId) {
         let boot = self.process_mut(node).boot;
         loop {
@@ -488,7 +488,7 @@ impl World {
     }
 }
 
-/// The role instances that a spec stands for.
+/// The role instances of a spec.
 fn roles_of(spec: &Spec) -> Vec<RoleId> {
     match spec {
         Spec::Control => vec![RoleId::Control],
