@@ -1,4 +1,4 @@
-//! What was recorded of a role in a run replays to the same effects: roles have no hidden inputs.
+//! Recordings of roles replay to the same effects: roles have no hidden inputs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

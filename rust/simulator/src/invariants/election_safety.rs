@@ -13,7 +13,7 @@ use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// Who has led each group in each term.
+/// The leaders of each group by term.
 #[derive(Default)]
 pub(super) struct ElectionSafety {
     leaders: BTreeMap<GroupId, BTreeMap<u64, NodeId>>,
@@ -35,7 +35,7 @@ impl Invariant<World> for ElectionSafety {
 
     fn finish(&mut self, _world: &World) -> Result<(), String> {
         if self.leaders.is_empty() {
-            return Err("nobody ever led".to_owned());
+            return Err("no server was ever a leader".to_owned());
         }
         Ok(())
     }

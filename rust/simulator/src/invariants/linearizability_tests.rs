@@ -29,7 +29,7 @@ fn operation(
     }
 }
 
-/// A batch that puts its number everywhere where a condition holds.
+/// A batch that puts its number to all keys, with a condition.
 fn batch(names: &[&str], condition: shard_command::Condition, number: u64) -> Request {
     let write = |name: &&str| Write {
         key: key(name),
@@ -84,7 +84,7 @@ fn found(version: Option<u64>) -> Result<Response, Error> {
 }
 
 #[test]
-fn an_old_value_is_noticed_unless_it_may_be_old() {
+fn an_old_value_is_detected_except_in_a_stale_read() {
     let any = shard_command::Condition::Any;
     let history = |level| {
         [
@@ -97,12 +97,12 @@ fn an_old_value_is_noticed_unless_it_may_be_old() {
     let result = check_history(&history(ReadLevel::Linearizable));
     assert!(
         result.is_err_and(|what| what.contains("\"b")),
-        "b is the key that is wrong"
+        "the violation is on b"
     );
 }
 
 #[test]
-fn what_a_range_does_not_show_was_absent() {
+fn keys_missing_in_a_range_were_absent() {
     let range = |limit| Request::ReadRange {
         keyspace: KEYSPACE,
         group: GROUP,
@@ -136,12 +136,12 @@ fn what_a_range_does_not_show_was_absent() {
     );
     assert!(
         check_history(&history(page(None))).is_err(),
-        "b was written, and there is no more"
+        "b was written, but there is no next page"
     );
 }
 
 #[test]
-fn a_condition_that_fails_tells_about_its_key_only() {
+fn a_failed_condition_concerns_only_its_key() {
     let absent = shard_command::Condition::Absent;
     let refused = |name: &str| {
         Err(Error::ConditionFailed {

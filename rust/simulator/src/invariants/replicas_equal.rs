@@ -1,4 +1,4 @@
-//! When everything has come to rest, all members of a shard have the same rows, and these are what its log says.
+//! At the end, all members of a shard have the same rows, which are those of the log model.
 //!
 //! (The point of a replicated state machine: Schneider, "Implementing fault-tolerant services using the state machine approach",
 //! 1990.)
@@ -15,10 +15,10 @@ use crate::log_model::LogModel;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the end of the run only.
+/// Checks only the end of the run.
 pub(super) struct ReplicasEqual;
 
-/// Whether the rows are those of the model, sessions aside.
+/// Whether the rows equal those of the model, except for sessions.
 fn are_right(log_model: &LogModel, group: GroupId, found: &[(Bytes, Bytes)]) -> Result<bool, Error> {
     let (mut records, mut entries) = (BTreeMap::new(), Vec::new());
     for (row, value) in found {
@@ -57,17 +57,14 @@ impl Invariant<World> for ReplicasEqual {
                 }
                 if applied.is_none_or(|applied| applied.0 != log_model.last()) {
                     return Err(format!(
-                        "{node} has executed {} up to {applied:?}, and {} is committed",
+                        "{node} has executed {} up to {applied:?}, but {} is committed",
                         group.id,
                         log_model.last()
                     ));
                 }
             }
             if !are_right(log_model, group.id, &first).map_err(|error| error.to_string())? {
-                return Err(format!(
-                    "the rows of {} are not what its log says: {first:?}",
-                    group.id
-                ));
+                return Err(format!("the rows of {} differ from its log: {first:?}", group.id));
             }
         }
         Ok(())
