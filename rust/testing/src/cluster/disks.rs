@@ -1,4 +1,4 @@
-//! What disks do, and when.
+//! The disks of a cluster: operations and their timing.
 
 use crate::cluster::Cluster;
 use crate::cluster::time::Due;
@@ -9,7 +9,7 @@ use crate::trace::TraceEvent;
 type FlightOf<P> = Flight<<<P as Protocol>::Store as Store>::Op, <P as Protocol>::Role>;
 
 impl<P: Protocol> Cluster<P> {
-    /// The first `count` persists in flight become durable, or are refused by a full disk. How many there were.
+    /// Completes the first `count` pending persists, or rejects them if the disk is full. Returns their number.
     pub fn persist(&mut self, node: P::NodeId, count: usize) -> usize {
         let mut done = 0;
         while done < count && self.sync(node) {
@@ -19,7 +19,7 @@ impl<P: Protocol> Cluster<P> {
         done
     }
 
-    /// The disk has no space for the newest persist in flight.
+    /// Rejects the newest pending persist.
     pub fn refuse_newest(&mut self, node: P::NodeId) {
         if let Some(flight) = self.node(node).disk.refuse_newest() {
             self.answer(node, flight, true);
@@ -27,7 +27,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// The disk does everything that it was asked for, and is not held any longer.
+    /// Completes all pending requests, and stops holding writes.
     pub fn release(&mut self, node: P::NodeId) {
         let disk = &mut self.node(node).disk;
         (disk.held, disk.unflushed, disk.files_held) = (false, false, false);
@@ -39,7 +39,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// A step of the first task with someone's files.
+    /// Performs a step of the first task on an owner's files.
     pub fn file_step(&mut self, node: P::NodeId, owner: u64) {
         let step = self.node(node).disk.file_step(owner);
         for (role, token) in step.flushed {
@@ -51,7 +51,7 @@ impl<P: Protocol> Cluster<P> {
         self.settle(node);
     }
 
-    // ---- when ----
+    // ---- timing ----
 
     pub(super) fn plan_sync(&mut self, node: P::NodeId) {
         match self.profile.disk {
@@ -76,7 +76,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// One step after the other, of each owner.
+    /// Schedules the steps of each owner sequentially.
     pub(super) fn plan_file(&mut self, node: P::NodeId, owner: u64) {
         let range = self.profile.disk.unwrap_or((100, 100));
         if self.node(node).filing.insert(owner) {
@@ -85,9 +85,9 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    // ---- what ----
+    // ---- operations ----
 
-    /// Does the next persist; `false` if there is none.
+    /// Performs the next persist; `false` if there is none.
     pub(super) fn sync(&mut self, node: P::NodeId) -> bool {
         let Some((flight, refused)) = self.node(node).disk.sync() else {
             return false;
