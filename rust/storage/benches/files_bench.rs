@@ -1,4 +1,4 @@
-//! How long it takes to save a group's rows to a file and to load them elsewhere, and what commits notice of it:
+//! Benchmark of saving a group's rows to a file and loading them, and of the latency of concurrent commits:
 //! `cargo bench -p quorate-storage --bench files_bench -- [MEGABYTES] [VALUE_BYTES] [FOLDER]`.
 
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ fn commits_for(time: Duration) -> impl FnMut() -> bool {
     move || Instant::now() < until
 }
 
-/// Derives rows of about so many bytes.
+/// Derives rows of about this many bytes.
 fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
     let rows = bytes / (value_bytes + 20);
     for start in (0..rows).step_by(1000) {
@@ -112,7 +112,7 @@ fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
     handle.apply_rows(1, rows as u64, vec![marker]);
 }
 
-/// Small commits, one after the other.
+/// Sequential small commits.
 struct Commits {
     handle: StorageHandle,
     completed: Receiver<quorate_storage::Completion>,
