@@ -156,11 +156,11 @@ fn cpu_micros(child: u32) -> u64 {
 async fn child() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
-    std::io::stdout().flush().expect("the parent listens");
+    std::io::stdout().flush().expect("the parent reads the pipe");
     let mut first = String::new();
     std::io::stdin()
         .read_line(&mut first)
-        .expect("the parent's address");
+        .expect("the parent sends its address");
     let own = listener.local_addr().expect("an address").to_string();
     let _exchange = start(2, listener, [first.trim().to_owned(), own]).await;
     // Ends with the parent.

@@ -41,8 +41,8 @@ impl FilePort for Files {
             }]),
             Err(FileError::Failed(why)) => fatal.raise(FatalError::Storage(why)),
             Err(error) => {
-                let told = error.to_role_error().map(|error| named(error, &directory));
-                mailbox.push(told.map(|error| Event::Files {
+                let error = error.to_role_error().map(|error| named(error, &directory));
+                mailbox.push(error.map(|error| Event::Files {
                     token,
                     result: Err(error),
                 }));

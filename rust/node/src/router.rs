@@ -43,7 +43,7 @@ impl client_listener::Router for Router {
     }
 }
 
-/// Nothing may be acknowledged before the formation of the cluster is durable: until then the cluster may be formed anew.
+/// Nothing may be acknowledged before the formation of the cluster is durable: until then the cluster may be formed again.
 /// Without a keyspace there is nothing to acknowledge.
 fn not_formed() -> Error {
     let reason = "the cluster is being started for the first time and has no keyspaces yet: retry later";

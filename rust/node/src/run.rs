@@ -93,7 +93,7 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     result
 }
 
-/// Logs panics with their location. Whoever catches a panic reports its consequence on stderr.
+/// Logs panics with their location. The code that catches a panic reports its consequence on stderr.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

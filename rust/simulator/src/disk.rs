@@ -243,9 +243,9 @@ impl Disk {
         let (instance, token) = (*instance, *token);
         let answer = self.files.step(work, &mut self.store).map(|answer| {
             lane.pop_front();
-            let told =
+            let to_role_error =
                 |error: quorate_storage::FileError| error.to_role_error().expect("the store does not fail");
-            (instance, token, answer.map_err(told))
+            (instance, token, answer.map_err(to_role_error))
         });
         let idle = lane.is_empty();
         if idle {
@@ -431,7 +431,7 @@ impl Disk {
     }
 
     /// Whether a key's record is corrupt.
-    pub fn is_rotten(&self, keyspace: KeyspaceId, key: &Key) -> bool {
+    pub fn is_corrupt(&self, keyspace: KeyspaceId, key: &Key) -> bool {
         self.reader
             .get(Table::Records, &record_key(keyspace, key))
             .is_err()

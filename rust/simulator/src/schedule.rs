@@ -82,7 +82,7 @@ pub enum Fault {
     /// Heals all disks.
     HealDisks,
     /// Corrupts a record on a disk.
-    Rot(NodeId),
+    CorruptRecord(NodeId),
     /// Skews a wall clock.
     Skew {
         /// The node.
@@ -121,12 +121,12 @@ impl Schedule {
         let mut planner = Planner {
             rng: SimRng::named(seed, "schedule"),
             nodes: nodes.to_vec(),
-            rotting: None,
+            corrupted_node: None,
             faults: Vec::new(),
         };
         // Without another copy a record cannot be repaired.
         if nodes.len() > 1 && planner.rng.chance(0.3) {
-            planner.rotting = Some(*planner.rng.pick(nodes));
+            planner.corrupted_node = Some(*planner.rng.pick(nodes));
         }
         // The rate of faults varies between runs: some bugs need many faults, others a single one.
         let pause = *planner.rng.pick(&[200, 500, 1_000, 2_500]);
@@ -154,7 +154,7 @@ struct Planner {
     rng: SimRng,
     nodes: Vec<NodeId>,
     /// The node whose disk is corrupted. At most one: a write whose copies are all corrupt is lost.
-    rotting: Option<NodeId>,
+    corrupted_node: Option<NodeId>,
     faults: Vec<(Duration, Fault)>,
 }
 
@@ -182,7 +182,7 @@ impl Planner {
             8 => self.faults.push((at, Fault::CutConnections)),
             14 => self
                 .faults
-                .extend(self.rotting.map(|node| (at, Fault::Rot(node)))),
+                .extend(self.corrupted_node.map(|node| (at, Fault::CorruptRecord(node)))),
             13 => {
                 self.faults.push((at, Fault::HideFromClients(node)));
                 self.faults.push((end, Fault::HealNetwork));

@@ -289,7 +289,7 @@ impl Simulation {
 
     /// Reads every key at ALL, so that read repair reaches every replica, then checks the invariants.
     fn close(&mut self) {
-        if self.world.has_rotted() {
+        if self.world.has_corrupt_record() {
             // A read at ALL repairs a corrupt record, or fails if no intact copy exists.
             self.read_everything();
         }

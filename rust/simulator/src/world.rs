@@ -144,7 +144,7 @@ pub struct World {
     control_log_model: ControlLogModel,
     names: Names,
     /// Whether any record was corrupted.
-    rotted: bool,
+    corrupted: bool,
     creations: Vec<Creation>,
     /// The creations with several attempts.
     retried: BTreeSet<usize>,
@@ -208,7 +208,7 @@ impl World {
             log_models: LogModels::default(),
             control_log_model: ControlLogModel::default(),
             names: Names::default(),
-            rotted: false,
+            corrupted: false,
             creations: Vec::new(),
             retried: BTreeSet::new(),
             changes: Vec::new(),

@@ -12,7 +12,7 @@ const STEP_ROWS: usize = 1024;
 
 /// A corrupt row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rotten {
+pub struct CorruptRow {
     /// The table.
     pub table: Table,
     /// Its key.
@@ -29,7 +29,7 @@ pub struct Found {
     /// Bytes of their keys and values.
     pub bytes: usize,
     /// A corrupt row: the step ends there, the next continues after it.
-    pub rotten: Option<Rotten>,
+    pub corrupt: Option<CorruptRow>,
     /// Whether the step reached the end of the last table. The next starts over.
     pub finished: bool,
 }
@@ -65,7 +65,7 @@ impl Scrubber {
             }
             Err(ReadError::Corrupt { table, key, why }) => {
                 self.next = after(&key);
-                found.rotten = Some(Rotten { table, key, why });
+                found.corrupt = Some(CorruptRow { table, key, why });
             }
             Err(error) => return Err(error),
         }

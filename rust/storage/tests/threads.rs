@@ -301,7 +301,7 @@ fn a_failed_commit_completes_no_request_and_ends_the_threads() {
         Err(RecvTimeoutError::Disconnected)
     );
     assert!(stage.batches.try_recv().is_err(), "nothing is retried");
-    assert!(stage.fatal.try_recv().is_err(), "told once");
+    assert!(stage.fatal.try_recv().is_err(), "reported once");
 }
 
 #[test]

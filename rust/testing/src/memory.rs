@@ -161,14 +161,14 @@ impl Memory {
     }
 
     /// Corrupts a byte of every file.
-    pub fn rot(&mut self) {
+    pub fn corrupt_files(&mut self) {
         for file in self.files.values_mut() {
             file.bytes[0] ^= 1;
         }
     }
 
     /// Corrupts a byte of a row, undetected by its checksum.
-    pub fn rot_row(&mut self, table: Table, key: &Bytes) {
+    pub fn corrupt_row(&mut self, table: Table, key: &Bytes) {
         if let Some(value) = self.contents.value(table, key) {
             let mut bytes = value.to_vec();
             bytes[0] ^= 0x80;

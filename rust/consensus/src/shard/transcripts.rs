@@ -70,13 +70,13 @@ impl Script for Play {
             };
             "rot" "n1" "its files are damaged" |play, call| {
                 let node = call.node()?;
-                cluster_of(play)?.node(node).disk.store.rot();
+                cluster_of(play)?.node(node).disk.store.corrupt_files();
                 Ok(String::new())
             };
             "rot_row" "n1 KEY" "the row of a key is damaged" |play, call| {
                 let node = call.node()?;
                 let row = rows::record_key(GROUP, &key(call.required("a key")?)?);
-                cluster_of(play)?.node(node).disk.store.rot_row(Table::Groups, &row);
+                cluster_of(play)?.node(node).disk.store.corrupt_row(Table::Groups, &row);
                 Ok(String::new())
             };
             "drop" "n1" "it hears that the keyspace was dropped" |play, call| {

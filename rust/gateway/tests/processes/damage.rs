@@ -15,7 +15,7 @@ use crate::until;
 const PAGE: usize = 4096;
 
 /// Flips one bit of the last byte of every occurrence of `needle` in the file; returns their number.
-fn rot(file: &std::path::Path, needle: &[u8]) -> usize {
+fn corrupt(file: &std::path::Path, needle: &[u8]) -> usize {
     let mut bytes = std::fs::read(file).unwrap();
     let found: Vec<usize> = bytes
         .windows(needle.len())
@@ -49,7 +49,7 @@ fn a_corrupt_record_is_not_served_and_is_repaired() {
     });
     cluster.nodes[0].signal("TERM");
     cluster.nodes[0].wait();
-    assert!(rot(&state, value.as_bytes()) > 0);
+    assert!(corrupt(&state, value.as_bytes()) > 0);
     cluster.restart(0);
     cluster.await_links();
     let mut client = cluster.nodes[0].client();
@@ -109,7 +109,7 @@ fn a_corrupt_definition_is_rejected_by_name() {
     node.signal("TERM");
     node.wait();
     let journal = path.join("n1/journal/data.mdb");
-    assert!(rot(&journal, b"a-name-like-no-other") > 0);
+    assert!(corrupt(&journal, b"a-name-like-no-other") > 0);
     let (_, message) = refused(path, &NodeOptions::new(1));
     assert!(names_file_and_remedy(&message, &path.join("n1")), "{message}");
 }

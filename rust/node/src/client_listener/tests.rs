@@ -29,9 +29,9 @@ use crate::config::Secret;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Passes every request to the test.
-struct Tell(mpsc::UnboundedSender<(ClientRef, RequestFrame)>);
+struct ForwardRequests(mpsc::UnboundedSender<(ClientRef, RequestFrame)>);
 
-impl Router for Tell {
+impl Router for ForwardRequests {
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>) {
         for request in requests {
             let _ = self.0.send(request);
@@ -65,7 +65,7 @@ async fn serve(limits: Limits) -> Served {
 async fn serve_with(limits: Limits, secret: Option<Secret>) -> Served {
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
-    let (tell, requests) = mpsc::unbounded_channel();
+    let (forward, requests) = mpsc::unbounded_channel();
     let replies = Replies::default();
     let arguments = Arguments {
         socket: Arc::new(socket),
@@ -76,7 +76,7 @@ async fn serve_with(limits: Limits, secret: Option<Secret>) -> Served {
             secret,
         },
         limits,
-        router: Arc::new(Tell(tell)),
+        router: Arc::new(ForwardRequests(forward)),
         replies: replies.clone(),
     };
     let (listener, _) = Actor::spawn(None, Listener, arguments).await.unwrap();

@@ -37,15 +37,15 @@ impl SpanSink for Exporter {
 /// The latest spans of all traces.
 #[derive(Debug)]
 pub struct SpanRing {
-    kept: usize,
+    capacity: usize,
     spans: Mutex<VecDeque<Span>>,
 }
 
 impl SpanRing {
-    /// A ring of at most `kept` spans.
-    pub fn new(kept: usize) -> Self {
+    /// A ring of at most `capacity` spans.
+    pub fn new(capacity: usize) -> Self {
         SpanRing {
-            kept,
+            capacity,
             spans: Mutex::default(),
         }
     }
@@ -54,7 +54,7 @@ impl SpanRing {
     pub fn extend(&self, spans: Vec<Span>) {
         let mut ring = self.spans.lock().expect("spans");
         ring.extend(spans);
-        let excess = ring.len().saturating_sub(self.kept);
+        let excess = ring.len().saturating_sub(self.capacity);
         ring.drain(..excess);
     }
 

@@ -10,15 +10,15 @@ use quorate_protocol::telemetry::{Occurrence, TimelineEvent};
 /// A bounded timeline: when it is full, the oldest event is removed.
 #[derive(Debug)]
 pub struct Timeline {
-    kept: usize,
+    capacity: usize,
     events: Mutex<(u64, VecDeque<Occurrence>)>,
 }
 
 impl Timeline {
-    /// A timeline of at most `kept` events.
-    pub fn new(kept: usize) -> Self {
+    /// A timeline of at most `capacity` events.
+    pub fn new(capacity: usize) -> Self {
         Timeline {
-            kept,
+            capacity,
             events: Mutex::default(),
         }
     }
@@ -28,7 +28,7 @@ impl Timeline {
         let mut guard = self.events.lock().expect("timeline");
         let (last, events) = &mut *guard;
         *last += 1;
-        if events.len() == self.kept {
+        if events.len() == self.capacity {
             events.pop_front();
         }
         events.push_back(Occurrence {

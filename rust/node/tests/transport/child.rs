@@ -67,9 +67,9 @@ async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
         ..TransportConfig::default()
     };
     let node = Node::start(config, listener, &topology(&addresses), identity(id, boot)).await;
-    let mut told = 0;
+    let mut recorded = 0;
     loop {
-        told = report(&node.memory, told);
+        recorded = report(&node.memory, recorded);
         let line = match tokio::time::timeout(Duration::from_millis(2), commands.recv()).await {
             Ok(Some(line)) => line,
             Ok(None) => break,
@@ -126,10 +126,10 @@ fn listening_sockets() -> usize {
         .sum()
 }
 
-/// Prints changes of the peers after the first `told`, and returns their number.
-fn report(memory: &Arc<Memory>, told: usize) -> usize {
-    let peers = memory.told.lock().unwrap().peers.clone();
-    for (node, up, reason) in &peers[told..] {
+/// Prints changes of the peers after the first `recorded`, and returns their number.
+fn report(memory: &Arc<Memory>, recorded: usize) -> usize {
+    let peers = memory.recorded.lock().unwrap().peers.clone();
+    for (node, up, reason) in &peers[recorded..] {
         print_line(&if *up {
             format!("up {node}")
         } else {
@@ -152,7 +152,7 @@ fn execute(node: &Node, line: &str) {
         "keep" => node.memory.keep.store(true, Ordering::Relaxed),
         "release" => {
             node.memory.keep.store(false, Ordering::Relaxed);
-            let messages = std::mem::take(&mut node.memory.told.lock().unwrap().messages);
+            let messages = std::mem::take(&mut node.memory.recorded.lock().unwrap().messages);
             drop(messages);
         }
         "status" => {

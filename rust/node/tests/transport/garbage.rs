@@ -96,8 +96,12 @@ async fn unharmed(nodes: Vec<Node>) {
     })
     .await;
     for node in &nodes {
-        let told = node.memory.told.lock().unwrap();
-        assert!(told.peers.iter().all(|(_, up, _)| *up), "{:?}", told.peers);
+        let recorded = node.memory.recorded.lock().unwrap();
+        assert!(
+            recorded.peers.iter().all(|(_, up, _)| *up),
+            "{:?}",
+            recorded.peers
+        );
     }
     stop(nodes).await;
 }
@@ -179,7 +183,7 @@ async fn a_flood_of_silent_connections_is_bounded() {
 async fn rejections_carry_the_reason() {
     let (nodes, address) = two_of_three(quick()).await;
     type Change = fn(&mut PeerHello);
-    let strangers: [(Change, &str); 7] = [
+    let rejected: [(Change, &str); 7] = [
         (|hello| hello.cluster = ClusterId(8), "cluster"),
         (|hello| hello.expects = NodeId(2), "dialled n2 but reached n3"),
         (|hello| hello.version_min = 9, "upgrade"),
@@ -197,7 +201,7 @@ async fn rejections_carry_the_reason() {
             "its own id",
         ),
     ];
-    for (change, words) in strangers {
+    for (change, words) in rejected {
         let mut hello = hello();
         change(&mut hello);
         let mut stream = TcpStream::connect(&address).await.unwrap();

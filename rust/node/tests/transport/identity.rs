@@ -17,8 +17,8 @@ async fn listener(topology: &Topology, id: u16) -> TcpListener {
 }
 
 fn rejections(node: &Node) -> Vec<String> {
-    let told = node.memory.told.lock().unwrap();
-    let reasons = told.events.iter().filter_map(|event| match event {
+    let recorded = node.memory.recorded.lock().unwrap();
+    let reasons = recorded.events.iter().filter_map(|event| match event {
         TimelineEvent::PeerRefused { reason, .. } => Some(reason.clone()),
         _ => None,
     });
@@ -89,14 +89,14 @@ async fn a_peer_with_another_secret_gets_no_session() {
         identity(1, 1),
     )
     .await;
-    let stranger = Node::start(config(b"two"), second, &topology, identity(2, 2)).await;
-    eventually("several attempts", || stranger.transport.totals().accepted >= 3).await;
+    let other = Node::start(config(b"two"), second, &topology, identity(2, 2)).await;
+    eventually("several attempts", || other.transport.totals().accepted >= 3).await;
     assert_eq!(
-        first.transport.totals().sessions + stranger.transport.totals().sessions,
+        first.transport.totals().sessions + other.transport.totals().sessions,
         0
     );
-    assert!(!first.sees(NodeId(2)) && !stranger.sees(NodeId(1)));
-    stranger.transport.stop().await;
+    assert!(!first.sees(NodeId(2)) && !other.sees(NodeId(1)));
+    other.transport.stop().await;
     let boot = LocalIdentity {
         boot: BootId(3),
         ..identity(2, 3)

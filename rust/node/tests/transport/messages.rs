@@ -22,8 +22,8 @@ async fn messages_arrive_intact_in_both_directions() {
     }
     for node in &nodes {
         eventually("200 messages", || node.memory.received() == 200).await;
-        let told = node.memory.told.lock().unwrap();
-        for message in &told.messages {
+        let recorded = node.memory.recorded.lock().unwrap();
+        for message in &recorded.messages {
             let Message::FetchRange { start, .. } = &message.message else {
                 panic!("{message:?}")
             };

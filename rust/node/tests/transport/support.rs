@@ -33,7 +33,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 
 /// Events recorded by a node.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     pub(crate) messages: Vec<Incoming>,
     pub(crate) peers: Vec<(NodeId, bool, String)>,
     pub(crate) events: Vec<TimelineEvent>,
@@ -42,11 +42,11 @@ pub(crate) struct Told {
 /// A recording node. Messages stay in `messages` (and keep their credit) while `keep` is set.
 #[derive(Default)]
 pub(crate) struct Memory {
-    pub(crate) told: Mutex<Told>,
+    pub(crate) recorded: Mutex<Recorded>,
     pub(crate) keep: std::sync::atomic::AtomicBool,
     pub(crate) received: std::sync::atomic::AtomicU64,
     /// Peers that are admitted only with this data directory.
-    pub(crate) book: Mutex<BTreeMap<NodeId, ReplicaId>>,
+    pub(crate) admitted: Mutex<BTreeMap<NodeId, ReplicaId>>,
 }
 
 impl Inbound for Memory {
@@ -54,12 +54,12 @@ impl Inbound for Memory {
         use std::sync::atomic::Ordering;
         self.received.fetch_add(messages.len() as u64, Ordering::Relaxed);
         if self.keep.load(Ordering::Relaxed) {
-            self.told.lock().unwrap().messages.extend(messages);
+            self.recorded.lock().unwrap().messages.extend(messages);
         }
     }
 
     fn peer(&self, node: NodeId, up: bool, reason: &str) {
-        self.told
+        self.recorded
             .lock()
             .unwrap()
             .peers
@@ -67,7 +67,12 @@ impl Inbound for Memory {
     }
 
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>> {
-        let known = *self.book.lock().unwrap().entry(peer.node).or_insert(peer.replica);
+        let known = *self
+            .admitted
+            .lock()
+            .unwrap()
+            .entry(peer.node)
+            .or_insert(peer.replica);
         Box::pin(async move {
             if known == peer.replica {
                 Ok(())
@@ -81,7 +86,7 @@ impl Inbound for Memory {
     }
 
     fn event(&self, event: TimelineEvent) {
-        self.told.lock().unwrap().events.push(event);
+        self.recorded.lock().unwrap().events.push(event);
     }
 }
 

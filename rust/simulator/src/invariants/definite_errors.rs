@@ -172,9 +172,9 @@ fn check_creations(world: &World) -> Result<(), String> {
         let accounts_for = |(number, (settings, answer)): (usize, &crate::world::Creation)| {
             settings == wanted
                 && match answer {
-                    Some(Ok(Response::Keyspace { keyspace: told, .. })) => {
-                        told.id == keyspace.id || world.was_retried(number)
-                    }
+                    Some(Ok(Response::Keyspace {
+                        keyspace: created, ..
+                    })) => created.id == keyspace.id || world.was_retried(number),
                     Some(Ok(_)) | None => true,
                     Some(Err(error)) => !error.is_definite(),
                 }

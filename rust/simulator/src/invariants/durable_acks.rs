@@ -38,11 +38,11 @@ impl Invariant<World> for DurableAcks {
             ));
         }
         // A record that was corrupted since had been durable; it may be lost if it was the only copy.
-        let rotten = |node: NodeId| world.is_rotten(node, operation.keyspace, &birth.key);
+        let corrupt = |node: NodeId| world.is_corrupt(node, operation.keyspace, &birth.key);
         for &node in written
             .acked
             .iter()
-            .filter(|node| !birth.forfeited && !rotten(**node))
+            .filter(|node| !birth.forfeited && !corrupt(**node))
         {
             let state = world.durable(node, operation.keyspace, &birth.key);
             if !state.clock().contains(written.dot) {

@@ -20,7 +20,7 @@ use crate::world::World;
 /// The operation of each acknowledged log index.
 #[derive(Default)]
 pub(super) struct ExactlyOnce {
-    told: BTreeMap<(GroupId, u64), usize>,
+    acknowledged_by: BTreeMap<(GroupId, u64), usize>,
 }
 
 /// Whether the command is unique in the run, because of its values.
@@ -48,7 +48,10 @@ impl ExactlyOnce {
         let Some(Response::Committed(committed)) = operation.response() else {
             return Ok(());
         };
-        let first = *self.told.entry((group, committed.index)).or_insert(number);
+        let first = *self
+            .acknowledged_by
+            .entry((group, committed.index))
+            .or_insert(number);
         if first != number {
             let first = &world.history().operations()[first];
             return Err(format!(

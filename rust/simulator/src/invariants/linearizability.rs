@@ -111,8 +111,8 @@ fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
                 let begun = start
                     .as_ref()
                     .is_none_or(|start| *key > start || !after_start && *key == start);
-                let told = next.as_ref().is_none_or(|next| *key <= next);
-                begun && told && end.as_ref().is_none_or(|end| *key < end)
+                let before_end = next.as_ref().is_none_or(|next| *key <= next);
+                begun && before_end && end.as_ref().is_none_or(|end| *key < end)
             };
             let records: BTreeMap<&Key, &Record> =
                 entries.iter().map(|(key, record)| (key, record)).collect();

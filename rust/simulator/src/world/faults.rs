@@ -90,7 +90,7 @@ impl World {
                 }
             }
             Fault::HealDisk(node) => self.change_disk(node, |disk| *disk = DiskConditions::default()),
-            Fault::Rot(node) => self.rot(node),
+            Fault::CorruptRecord(node) => self.corrupt_record(node),
             Fault::Skew { node, micros } => {
                 self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
             }
@@ -199,7 +199,7 @@ impl World {
         disk.set_conditions(conditions);
     }
 
-    fn rot(&mut self, node: NodeId) {
+    fn corrupt_record(&mut self, node: NodeId) {
         let Some((keyspace, key)) = self
             .machines
             .get_mut(&node)
@@ -207,7 +207,7 @@ impl World {
         else {
             return;
         };
-        self.rotted = true;
+        self.corrupted = true;
         let others = self.owners(keyspace, &key).iter().filter(|owner| **owner != node);
         let left = others.fold(KeyState::default(), |left, owner| {
             left.merge(&self.durable(*owner, keyspace, &key))

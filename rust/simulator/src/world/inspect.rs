@@ -142,13 +142,13 @@ impl World {
     }
 
     /// Whether a key's record on a node is corrupt.
-    pub fn is_rotten(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> bool {
-        self.machines[&node].disk.is_rotten(keyspace, key)
+    pub fn is_corrupt(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> bool {
+        self.machines[&node].disk.is_corrupt(keyspace, key)
     }
 
     /// Whether any record has been corrupted.
-    pub fn has_rotted(&self) -> bool {
-        self.rotted
+    pub fn has_corrupt_record(&self) -> bool {
+        self.corrupted
     }
 
     /// Whether a creation, by its number, had several attempts: each may have created the keyspace.

@@ -73,11 +73,11 @@ impl MemoryFiles {
     ///
     /// # Panics
     /// If there is no such file, or the place is beyond its end.
-    pub fn rot(&mut self, file: FileId, place: usize) {
+    pub fn corrupt(&mut self, file: FileId, place: usize) {
         let bytes = self.whole.get_mut(&file).expect("the file exists");
-        let mut rotten = bytes.to_vec();
-        rotten[place] ^= 4;
-        *bytes = rotten.into();
+        let mut changed = bytes.to_vec();
+        changed[place] ^= 4;
+        *bytes = changed.into();
     }
 
     /// Performs a step of the task, atomically and durably; returns the result when it is done. All but loads take one step.

@@ -40,7 +40,7 @@ impl Folder {
     }
 
     /// Flips a bit of every occurrence of `text` in a data file.
-    fn rot(&self, part: &str, text: &[u8]) {
+    fn corrupt(&self, part: &str, text: &[u8]) {
         let path = self.file(part);
         let mut bytes = fs::read(&path).unwrap();
         let places: Vec<usize> = (0..bytes.len() - text.len())
@@ -89,7 +89,7 @@ fn a_corrupt_row_is_never_served() {
     }
     apply_all(&mut store);
     drop(store);
-    folder.rot("state", b"a value, the 07th");
+    folder.corrupt("state", b"a value, the 07th");
     let store = folder.open().unwrap();
     let reader = store.reader();
     assert!(reader.get(Table::Records, b"key 06").unwrap().is_some());
@@ -120,17 +120,17 @@ fn a_corrupt_row_is_never_served() {
     );
 
     let mut scrubber = Scrubber::new();
-    let (mut whole, mut rotten) = (0, Vec::new());
+    let (mut whole, mut corrupt) = (0, Vec::new());
     loop {
         let found = scrubber.step(&*reader, 100).unwrap();
         whole += found.rows;
-        rotten.extend(found.rotten);
+        corrupt.extend(found.corrupt);
         if found.finished {
             break;
         }
     }
-    assert_eq!(rotten.len(), 1);
-    assert_eq!(rotten[0].key, "key 07");
+    assert_eq!(corrupt.len(), 1);
+    assert_eq!(corrupt[0].key, "key 07");
     assert_eq!(whole, 19, "continues after the corrupt row");
 }
 
@@ -138,10 +138,10 @@ fn a_corrupt_row_is_never_served() {
 fn a_corrupt_row_is_repaired_by_a_write() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
-    store.commit(&[put("key", "a value that will rot")]).unwrap();
+    store.commit(&[put("key", "a value that is corrupted")]).unwrap();
     apply_all(&mut store);
     drop(store);
-    folder.rot("state", b"a value that will rot");
+    folder.corrupt("state", b"a value that is corrupted");
     let mut store = folder.open().unwrap();
     assert!(store.reader().get(Table::Records, b"key").is_err());
     store.commit(&[put("key", "new")]).unwrap();
@@ -172,8 +172,8 @@ fn corrupt_entries_and_hard_states_are_never_served() {
         .commit(&[append(1, "the first entry"), append(2, "the second entry"), hard])
         .unwrap();
     drop(store);
-    folder.rot("journal", b"the second entry");
-    folder.rot("journal", b"for the third node");
+    folder.corrupt("journal", b"the second entry");
+    folder.corrupt("journal", b"for the third node");
     let store = folder.open().unwrap();
     let reader = store.reader();
     assert_eq!(reader.log(LOG, 1, 9, 99).unwrap().len(), 1, "they end before it");
@@ -201,7 +201,7 @@ fn corrupt_rows_of_the_journal_are_not_replayed() {
     let mut store = folder.open().unwrap();
     store.commit(&[put("key", "on its way to the state")]).unwrap();
     drop(store);
-    folder.rot("journal", b"on its way to the state");
+    folder.corrupt("journal", b"on its way to the state");
     let error = folder.open().err().unwrap();
     assert!(
         matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal/data.mdb")),

@@ -24,7 +24,7 @@ trait Bench {
     /// Makes the first `changes` changes of a load; returns whether it had no others.
     fn load_partly(&mut self, task: FileTask, changes: usize) -> bool;
     /// Flips a bit of a complete file.
-    fn rot(&mut self, file: FileId, place: usize);
+    fn corrupt(&mut self, file: FileId, place: usize);
 }
 
 fn to_role_error(error: FileError) -> Error {
@@ -63,7 +63,7 @@ impl Bench for Memory {
         let mut work = Work::new(task);
         loop {
             if let Some(answer) = self.1.step(&mut work, &mut self.0) {
-                return answer.map_err(told);
+                return answer.map_err(to_role_error);
             }
         }
     }
@@ -73,8 +73,8 @@ impl Bench for Memory {
         (0..changes).any(|_| self.1.step(&mut work, &mut self.0).is_some())
     }
 
-    fn rot(&mut self, file: FileId, place: usize) {
-        self.1.rot(file, place);
+    fn corrupt(&mut self, file: FileId, place: usize) {
+        self.1.corrupt(file, place);
     }
 }
 
@@ -122,7 +122,10 @@ impl Bench for Lmdb {
 
     fn files(&mut self, task: FileTask) -> Result<FileDone, Error> {
         let store = self.store.as_mut().unwrap();
-        store.files().perform(&task, &mut Direct(store)).map_err(told)
+        store
+            .files()
+            .perform(&task, &mut Direct(store))
+            .map_err(to_role_error)
     }
 
     fn load_partly(&mut self, task: FileTask, changes: usize) -> bool {
@@ -138,7 +141,7 @@ impl Bench for Lmdb {
         }
     }
 
-    fn rot(&mut self, file: FileId, place: usize) {
+    fn corrupt(&mut self, file: FileId, place: usize) {
         let name = format!("data/snapshots/{:016x}-{:016x}.rows", file.owner, file.number);
         let path = self.folder.path().join(name);
         let mut bytes = std::fs::read(&path).unwrap();

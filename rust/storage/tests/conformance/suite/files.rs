@@ -306,7 +306,7 @@ pub(crate) fn a_damaged_file_changes_nothing<T: Bench>() {
         .derived()
         .apply_rows(vec![row(3, "younger"), marker("2")]);
     let before = rows(&mut bench);
-    bench.rot(FILE, 5000);
+    bench.corrupt(FILE, 5000);
     let done = bench.files(load(FILE));
     assert!(matches!(done, Err(Error::CorruptRecord(_))), "{done:?}");
     assert_eq!(rows(&mut bench), before);
@@ -398,7 +398,7 @@ pub(crate) fn a_full_store_rejects_a_load_and_stays_usable<T: Bench>() {
     let bytes = content(&mut bench, FILE);
     let mut small = T::small();
     fill(&mut small, 3);
-    // Where files have no more room than rows, they are rejected already.
+    // If files have the same space limit as rows, the write of the file is rejected already.
     for offset in (0..bytes.len()).step_by(1 << 20) {
         let part = bytes.slice(offset..bytes.len().min(offset + (1 << 20)));
         let written = small.files(FileTask::Write {

@@ -295,7 +295,7 @@ pub(crate) fn the_scrubber_reads_every_row<T: Bench>() {
         let mut rows = 0;
         loop {
             let found = scrubber.step(&*reader, 300).unwrap();
-            assert_eq!(found.rotten, None);
+            assert_eq!(found.corrupt, None);
             rows += found.rows;
             if found.finished {
                 break;
