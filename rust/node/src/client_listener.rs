@@ -26,8 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use quorate_core::error::Error;
-use quorate_protocol::admission::Need;
-use quorate_protocol::api::{RequestFrame, Response};
+use quorate_protocol::api::Response;
 use quorate_protocol::role::ClientRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use socket2::{SockRef, TcpKeepalive};
@@ -35,12 +34,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use self::dispatch::Router;
 pub use self::greeting::Identity;
 pub use self::limits::Limits;
 use self::limits::Load;
 use self::outbox::Outbox;
 
 mod connection;
+mod dispatch;
 mod greeting;
 mod limits;
 mod outbox;
@@ -55,17 +56,6 @@ const MAX_REJECTIONS: usize = 64;
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// The keepalive time, after which a vanished client host is detected.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Receives the admitted requests. Each must be answered once, through [`Replies`].
-pub trait Router: Send + Sync {
-    /// Dispatches requests to roles. Never blocks.
-    fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>);
-
-    /// How many replicas must answer such a request; 1 if unknown. Used only in error messages.
-    fn required(&self, _need: &Need) -> u8 {
-        1
-    }
-}
 
 /// Responds to clients. Cheap to clone.
 #[derive(Clone, Default)]
@@ -359,7 +349,7 @@ async fn serve(mut open: Open, mut stream: TcpStream, peer: SocketAddr, argument
     }
     drop(stream);
     open.close();
-    connection::outlive(&outbox, &arguments.replies, &*arguments.router).await;
+    connection::drain(&outbox, &arguments.replies, &*arguments.router).await;
 }
 
 /// Rejects a connection with an error.

@@ -59,7 +59,7 @@ pub(super) async fn run(
 }
 
 /// Waits until the requests of a closed connection are answered: they are still being executed.
-pub(super) async fn outlive(outbox: &Outbox, replies: &Replies, router: &dyn Router) {
+pub(super) async fn drain(outbox: &Outbox, replies: &Replies, router: &dyn Router) {
     let mut watch = tokio::time::interval(WATCH);
     while outbox.standing().in_flight > 0 {
         tokio::select! {

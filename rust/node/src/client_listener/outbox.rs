@@ -10,7 +10,7 @@ use quorate_protocol::frame;
 use quorate_protocol::role::ClientRef;
 use tokio::sync::Notify;
 
-use super::Router;
+use super::dispatch::Router;
 use super::limits::{Limits, Load};
 
 #[derive(Default)]
