@@ -85,7 +85,7 @@ pub enum FileTask {
         marker: Bytes,
     },
     /// Delete all files of the owner except this one, if any.
-    Keep {
+    Retain {
         /// The owner.
         owner: u64,
         /// The file to keep.
@@ -102,7 +102,7 @@ impl FileTask {
             | FileTask::Write { file, .. }
             | FileTask::Seal { file, .. }
             | FileTask::Load { file, .. } => file.owner,
-            FileTask::Keep { owner, .. } => *owner,
+            FileTask::Retain { owner, .. } => *owner,
         }
     }
 }
@@ -131,5 +131,5 @@ pub enum FileDone {
     /// The rows are replaced, durably.
     Loaded,
     /// The other files are deleted.
-    Kept,
+    Retained,
 }

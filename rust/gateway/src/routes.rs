@@ -1,4 +1,4 @@
-//! The paths that are served.
+//! The routes of the HTTP server.
 
 use std::sync::Arc;
 
@@ -7,37 +7,37 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use quorate_node::node_status::NodeStatus;
 use quorate_node::telemetry::metrics::CONTENT_TYPE;
-use quorate_node::view::NodeView;
 
 /// All routes of a node.
-pub fn router(view: Arc<NodeView>) -> Router {
+pub fn router(node: Arc<NodeStatus>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(view)
+        .with_state(node)
 }
 
 /// The metrics, in the OpenMetrics text format.
-async fn metrics(State(view): State<Arc<NodeView>>) -> Response {
+async fn metrics(State(node): State<Arc<NodeStatus>>) -> Response {
     (
         [(header::CONTENT_TYPE, CONTENT_TYPE)],
-        view.telemetry.metrics().render(),
+        node.telemetry.metrics().render(),
     )
         .into_response()
 }
 
-/// Whoever reads this answer knows that the process runs its actors.
+/// Always 200: a response proves that the process runs its actors.
 async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// 200 when the node serves requests, 503 before and while it stops. A node whose disk is full serves reads: it is
-/// ready, and says what it lacks on a second line.
-async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
-    if view.is_ready() {
-        return match view.storage.complaint() {
+/// 200 when the node serves requests, 503 before that and while it stops. A node with a full disk serves reads: it is
+/// ready, and a second line reports the full disk.
+async fn readyz(State(node): State<Arc<NodeStatus>>) -> Response {
+    if node.is_ready() {
+        return match node.storage.full_reason() {
             None => "ok\n".into_response(),
             Some(why) => format!("ok\nstorage full: {why}\n").into_response(),
         };

@@ -1,4 +1,4 @@
-//! The HTTP server around the routes, for a door that anybody may knock on: bounded connections, bounded patience.
+//! The HTTP server of the routes: it bounds the number of connections and times out slow clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Connections at the same time; more wait to be accepted.
+/// The most concurrent connections; further ones wait to be accepted.
 pub(crate) const MAX_CONNECTIONS: usize = 256;
-/// How long the head of a request may take, from the connection or the request before it on.
+/// The timeout of a request's head, from the connection or the previous request on.
 const HEAD: Duration = Duration::from_secs(10);
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 32 << 10;
-/// How long to wait when the system has no descriptor to give.
+/// The pause when the process has no file descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Accepts and serves connections until it is dropped.
@@ -31,7 +31,7 @@ pub(crate) async fn serve(listener: std::net::TcpListener, routes: Router) -> Re
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, "no connection accepted");
+                tracing::debug!(%error, "cannot accept an HTTP connection");
                 tokio::time::sleep(EXHAUSTED).await;
                 continue;
             }
@@ -43,9 +43,9 @@ pub(crate) async fn serve(listener: std::net::TcpListener, routes: Router) -> Re
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // What is not HTTP, or too slow, ends here: it was answered with 400 or 408 where that is possible.
+            // Malformed or slow requests were answered with 400 or 408 where possible.
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP connection ended");
+                tracing::debug!(%error, "an HTTP connection failed");
             }
             drop(permit);
         });
@@ -65,7 +65,7 @@ mod tests {
     fn exchange(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        // The server may close while it is being written to.
+        // The server may close before it has read everything.
         let _closed = stream.write_all(request);
         let mut answer = Vec::new();
         let _reset = stream.read_to_end(&mut answer);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn garbage_is_refused_and_others_are_served() {
+    async fn malformed_requests_are_rejected_and_others_are_served() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

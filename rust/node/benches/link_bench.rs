@@ -1,8 +1,8 @@
-//! How many replications a second the link between two nodes carries, and what one costs.
+//! Benchmark of the link between two nodes: replications per second, and their cost.
 //!
-//! Two processes, this one and a copy of itself, each with a transport. This one keeps so many writes of 100 bytes in
-//! flight; the other one answers each with an acknowledgement, which brings the next write: the traffic of a quorum
-//! write, without disks and coordinators. For each number in flight it prints round trips per second, the mean latency
+//! Two processes, this one and a copy of itself, each with a transport. This one keeps a number of writes of 100 bytes in
+//! flight; the other one acknowledges each, which triggers the next write: the traffic of a quorum write, without disks
+//! and coordinators. For each number in flight it prints round trips per second, the mean latency
 //! and the CPU time of both processes together per round trip.
 //!
 //! ```text
@@ -33,12 +33,12 @@ use tokio::net::TcpListener;
 const CHILD: &str = "QUORATE_LINK_BENCH_CHILD";
 const VALUE: usize = 100;
 
-/// Answers writes, and writes again for each answer.
+/// Acknowledges writes, and sends the next write for each acknowledgement.
 struct Exchange {
     transport: OnceLock<Transport>,
     clock: Arc<Clock>,
     answers: AtomicU64,
-    /// Writes that are not to be followed by another: the number in flight shrinks by so many.
+    /// Acknowledgements that trigger no further write, to reduce the number in flight.
     surplus: AtomicU64,
 }
 
@@ -156,14 +156,14 @@ fn cpu_micros(child: u32) -> u64 {
 async fn child() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
-    std::io::stdout().flush().expect("the parent listens");
+    std::io::stdout().flush().expect("the parent reads the pipe");
     let mut first = String::new();
     std::io::stdin()
         .read_line(&mut first)
-        .expect("the parent's address");
+        .expect("the parent sends its address");
     let own = listener.local_addr().expect("an address").to_string();
     let _exchange = start(2, listener, [first.trim().to_owned(), own]).await;
-    // The parent's end is ours.
+    // Ends with the parent.
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await;
     drop(ended);
 }

@@ -21,7 +21,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that starts at [`Instant`] 0 now.
+    /// Starts a clock whose [`Instant`] 0 is now.
     pub fn start() -> Self {
         Clock {
             origin: Monotonic::now(),
@@ -48,12 +48,12 @@ impl Clock {
         WallTime(real.saturating_add_signed(self.skew_micros.load(Ordering::Relaxed)))
     }
 
-    /// Makes the wall clock show this much more (or less) than the system's from now on.
+    /// Skews the wall clock by this much against the system's.
     pub fn set_wall_skew(&self, micros: i64) {
         self.skew_micros.store(micros, Ordering::Relaxed);
     }
 
-    /// The same moment for timers of the runtime; at most a year ahead, so that [`Instant::NEVER`] is one too.
+    /// Converts an instant for the runtime's timers; at most a year ahead, so that [`Instant::NEVER`] is valid too.
     pub fn monotonic(&self, at: Instant) -> Monotonic {
         const YEAR: u64 = 365 * 24 * 3600 * 1_000_000;
         let limit = self.instant().0.saturating_add(YEAR);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wall_clock_is_skewed_and_the_monotonic_one_is_not() {
+    fn skew_changes_the_wall_clock_only() {
         let clock = Clock::start();
         let before = clock.now();
         clock.set_wall_skew(30_000_000);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_moments_of_the_runtime() {
+    fn instants_convert_to_runtime_instants() {
         let clock = Clock::start();
         let at = clock.instant() + Duration::from_secs(5);
         let ahead = clock.monotonic(at).duration_since(Monotonic::now());

@@ -1,8 +1,8 @@
-//! What a node is started with: [`RawConfig`] as it is written down, [`NodeConfig`] as the node uses it.
+//! The configuration of a node: [`RawConfig`] as written, [`NodeConfig`] as resolved.
 //!
-//! The raw form is a JSON object or a TOML document (both know the same names) in which nearly everything may be left
-//! out. Resolving it fills in the defaults and checks what does not fit together; each error names the settings, their
-//! values and the remedy. Only the members may be missing after that: a parent that binds every port as `:0` learns
+//! The raw form is a JSON object or a TOML document with the same names, in which nearly every setting is
+//! optional. Resolving it fills in the defaults and rejects settings that conflict; each error names the settings, their
+//! values and the remedy. Only the members may be missing after that: a parent that binds every port as `:0` receives
 //! the ports first and sends the list afterwards (see [`crate::run`]).
 
 mod raw;
@@ -21,7 +21,7 @@ use quorate_ring::{HashKind, RingSettings};
 
 pub use raw::{RawConfig, RawListen, RawLog, RawMember};
 
-/// A setting that makes no sense, or two that clash. The text names them and the remedy.
+/// An invalid setting, or two that conflict. The text names them and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
@@ -32,7 +32,7 @@ impl ConfigError {
     }
 }
 
-/// Where the node listens. Port 0 takes any free port; the start-up line says which.
+/// The listening addresses. Port 0 selects a free port, which the start-up line reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// For the other nodes.
@@ -46,7 +46,7 @@ pub struct Listen {
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable lines.
     Text,
     /// One JSON object per line.
     Json,
@@ -55,11 +55,11 @@ pub enum LogFormat {
 /// Where the log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Appended to; `None` logs to stderr.
+    /// The file to append to; `None` logs to stderr.
     pub file: Option<PathBuf>,
     /// `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,quorate_node=debug`.
     pub level: String,
-    /// Of each line.
+    /// The format of each line.
     pub format: LogFormat,
 }
 
@@ -68,7 +68,7 @@ pub struct LogConfig {
 pub struct Secret(pub Vec<u8>);
 
 impl Secret {
-    /// Whether `other` is the same, in a time that does not tell where the two differ.
+    /// Whether `other` is equal, compared in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         let differing = self
             .0
@@ -85,55 +85,55 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Everything that a node needs to know, checked.
+/// A node's resolved and checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The cluster's name, as the operator calls it.
+    /// The cluster's name.
     pub cluster_name: String,
-    /// The cluster.
+    /// The cluster's id.
     pub cluster: ClusterId,
     /// This node.
     pub node: NodeId,
     /// Its data directory, created if it is missing.
     pub data_dir: PathBuf,
-    /// Where it listens.
+    /// Its listening addresses.
     pub listen: Listen,
-    /// The members as they were given; `None` when the parent is to send them.
+    /// The members; `None` when the parent sends them.
     pub members: Option<Vec<Member>>,
     /// The generation of that list.
     pub generation: u64,
     /// How keys become tokens, and how many tokens a node has.
     pub ring: RingSettings,
-    /// Whether the end of the standard input means that the parent has died, so that the node stops.
+    /// Whether the node stops when its standard input closes, which means that the parent has died.
     pub parent_pipe: bool,
-    /// Whether the cluster is yet to be formed: nothing in the data directory counts, and there are no keyspaces until the
-    /// parent says so.
+    /// Whether the cluster is not yet formed: existing data are discarded, and no keyspace can be created until the
+    /// parent reports that the cluster is formed.
     pub forming: bool,
-    /// How long to wait for another process to let go of the data directory.
+    /// How long to wait for another process to release the data directory.
     pub lock_timeout: Duration,
     /// The log.
     pub log: LogConfig,
-    /// The cluster's secret, if it has one: peers and clients must know it.
+    /// The cluster's secret, if any: peers and clients must present it.
     pub secret: Option<Secret>,
-    /// Whether listening beyond loopback without a secret is accepted.
+    /// Whether listening beyond loopback without a secret is allowed.
     pub insecure: bool,
-    /// Whether clients may make faults in what the node sends to its peers.
+    /// Whether clients may inject faults into what the node sends to its peers.
     pub allow_faults: bool,
-    /// How often an idle link says that it is alive.
+    /// The interval between heartbeats on an idle link.
     pub heartbeat: Duration,
-    /// How long a link may be silent before it counts as broken.
+    /// The idle timeout after which a link is considered down.
     pub idle: Duration,
-    /// How long things take in Raft groups.
+    /// The timeouts of Raft groups.
     pub raft_timing: Timing,
-    /// How far the state environment may grow, in bytes; see [`RawConfig::map_size_bytes`].
+    /// The maximum size of the LMDB map of the state, in bytes; see [`RawConfig::map_size_bytes`].
     pub map_size: u64,
-    /// Where the roles' inputs are recorded, for replays; `None` does not record.
+    /// The directory for recordings of the roles' inputs; `None` disables recording.
     pub record_dir: Option<PathBuf>,
     /// Threads that run the actors.
     pub worker_threads: usize,
-    /// Timeline events that are kept.
+    /// Timeline events kept in memory.
     pub timeline_events: usize,
-    /// Spans that are kept.
+    /// Spans kept in memory.
     pub spans: usize,
 }
 
@@ -146,10 +146,10 @@ impl NodeConfig {
         RawConfig::parse(text)?.resolve()
     }
 
-    /// The topology that these members make.
+    /// Builds the topology of these members.
     ///
     /// # Errors
-    /// [`ConfigError`] when the list does not make a cluster with this node in it.
+    /// [`ConfigError`] when the list is not a valid cluster that includes this node.
     pub fn topology(&self, members: Vec<Member>) -> Result<Topology, ConfigError> {
         let topology = Topology::new(self.cluster, self.generation, members, self.ring)
             .map_err(|error| ConfigError::new(error.to_string()))?;
@@ -167,10 +167,10 @@ impl NodeConfig {
         Ok(topology)
     }
 
-    /// Members from the list that a parent sends: a JSON array of objects as in the configuration.
+    /// Parses the list of members that a parent sends: a JSON array of objects as in the configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] when the line is not such a list.
+    /// [`ConfigError`] when the line is not a valid list.
     pub fn parse_members(line: &str) -> Result<Vec<Member>, ConfigError> {
         let raw: Vec<RawMember> = serde_json::from_str(line)
             .map_err(|error| ConfigError::new(format!("the list of members is not valid JSON: {error}")))?;
@@ -179,7 +179,7 @@ impl NodeConfig {
 }
 
 impl RawConfig {
-    /// Fills in the defaults and checks everything.
+    /// Fills in the defaults and validates all settings.
     ///
     /// # Errors
     /// [`ConfigError`], naming the setting and the remedy.
@@ -211,12 +211,12 @@ impl RawConfig {
             secret => secret.map(|secret| Secret(secret.into_bytes())),
         };
         let insecure = self.insecure.unwrap_or(false);
-        listen.refuse_open_doors(secret.is_some(), insecure)?;
+        listen.reject_insecure_addresses(secret.is_some(), insecure)?;
         let heartbeat = millis("heartbeat_ms", self.heartbeat_ms.unwrap_or(100))?;
         let idle = millis("idle_ms", self.idle_ms.unwrap_or(1_000))?;
         if idle < heartbeat * 2 {
             return Err(ConfigError::new(format!(
-                "idle_ms={} but heartbeat_ms={}: a link would be cut between two heartbeats; make idle_ms at least twice \
+                "idle_ms={} but heartbeat_ms={}: a link would time out between two heartbeats; make idle_ms at least twice \
                  heartbeat_ms",
                 idle.as_millis(),
                 heartbeat.as_millis()
@@ -240,7 +240,7 @@ impl RawConfig {
         let forming = self.forming.unwrap_or(false);
         if forming && !parent_pipe {
             return Err(ConfigError::new(
-                "forming=true but parent_pipe=false: nobody could say that the cluster is formed; leave forming out",
+                "forming=true requires parent_pipe=true: only a parent can report that the cluster is formed; leave forming out",
             ));
         }
         let config = NodeConfig {
@@ -283,13 +283,13 @@ impl RawConfig {
 }
 
 impl Listen {
-    fn refuse_open_doors(&self, secret: bool, insecure: bool) -> Result<(), ConfigError> {
-        let doors = [
+    fn reject_insecure_addresses(&self, secret: bool, insecure: bool) -> Result<(), ConfigError> {
+        let addresses = [
             ("listen.peer", self.peer),
             ("listen.client", self.client),
             ("listen.http", self.http),
         ];
-        for (name, address) in doors {
+        for (name, address) in addresses {
             if !address.ip().is_loopback() && !secret && !insecure {
                 return Err(ConfigError::new(format!(
                     "{name}={address} is reachable from other machines and there is no secret: set a secret, listen on \
@@ -297,7 +297,7 @@ impl Listen {
                 )));
             }
         }
-        let ports = doors.map(|(name, address)| (name, address.ip(), address.port()));
+        let ports = addresses.map(|(name, address)| (name, address.ip(), address.port()));
         for (index, (name, ip, port)) in ports.iter().enumerate() {
             let clash = |other: &&(&str, IpAddr, u16)| *port != 0 && other.1 == *ip && other.2 == *port;
             if let Some((other, _, _)) = ports[..index].iter().find(clash) {

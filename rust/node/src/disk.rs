@@ -1,4 +1,4 @@
-//! The store's threads, wired to the roles: who asked for what, and who is told that it is durable.
+//! The store's threads, wired to the roles: requests in, completions to the role that submitted them.
 
 use std::sync::Arc;
 
@@ -7,41 +7,46 @@ use quorate_storage::queue::{Completion, Outcome, Request};
 use quorate_storage::thread::{CommitReport, Hooks, Observer, StorageHandle};
 use quorate_storage::{Flushed, StateWrite};
 
-use crate::directory::{Directory, Owner};
 use crate::fatal::{Fatal, FatalError};
-use crate::peer_book::{PEER_BOOK, PeerBook};
+use crate::peer_registry::{PEER_REGISTRY, PeerRegistry};
+use crate::role_registry::{Owner, RoleRegistry};
 use crate::shell::CommitPort;
 use crate::telemetry::Telemetry;
 
 impl CommitPort for StorageHandle {
     fn submit(&self, requests: Vec<Request>) {
         for request in requests {
-            // The threads end with the node only: then nobody waits for an answer.
+            // The threads end only with the node, when no answer is awaited.
             let _stopped = StorageHandle::submit(self, request);
         }
     }
 
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
-        StorageHandle::derive(self, owner.0, token, writes);
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>) {
+        StorageHandle::apply_rows(self, owner.0, token, writes);
     }
 }
 
-/// What the store's threads call: the owners' mailboxes, the metrics, and the end of the node.
-pub fn hooks(directory: Directory, book: Arc<PeerBook>, telemetry: Arc<Telemetry>, fatal: Fatal) -> Hooks {
+/// The callbacks of the store's threads: they deliver to the owners' mailboxes, update metrics, and end the node.
+pub fn hooks(
+    roles: RoleRegistry,
+    registry: Arc<PeerRegistry>,
+    telemetry: Arc<Telemetry>,
+    fatal: Fatal,
+) -> Hooks {
     let completions = Completions {
-        directory: directory.clone(),
-        book,
+        roles: roles.clone(),
+        registry,
     };
     Hooks {
-        on_settled: Box::new(move |flushed| deliver_settled(&directory, flushed)),
+        on_flushed: Box::new(move |flushed| deliver_flushed(&roles, flushed)),
         on_completed: Box::new(move |ended| completions.deliver(ended)),
         on_fatal: Box::new(move |detail| fatal.raise(FatalError::Storage(detail))),
         observer: Arc::new(Watch(telemetry)),
     }
 }
 
-fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
-    let table = directory.table();
+fn deliver_flushed(roles: &RoleRegistry, flushed: Vec<Flushed>) {
+    let table = roles.table();
     for Flushed { owner, tokens } in flushed {
         if let Some(mailbox) = table.owner(Owner(owner)) {
             mailbox.push([Event::Flushed { tokens }]);
@@ -50,13 +55,13 @@ fn deliver_settled(directory: &Directory, flushed: Vec<Flushed>) {
 }
 
 struct Completions {
-    directory: Directory,
-    book: Arc<PeerBook>,
+    roles: RoleRegistry,
+    registry: Arc<PeerRegistry>,
 }
 
 impl Completions {
     fn deliver(&self, completions: Vec<Completion>) {
-        let table = self.directory.table();
+        let table = self.roles.table();
         for Completion {
             owner,
             tokens,
@@ -64,8 +69,8 @@ impl Completions {
         } in completions
         {
             let owner = Owner(owner);
-            if owner == PEER_BOOK {
-                self.book.completed(&tokens, outcome);
+            if owner == PEER_REGISTRY {
+                self.registry.completed(&tokens, outcome);
                 continue;
             }
             let Some(mailbox) = table.owner(owner) else {

@@ -1,17 +1,17 @@
-//! Crash, don't limp: how a node ends when it must not go on.
+//! Fail fast: how a node ends when it must not continue.
 //!
-//! A role that panicked may have promised what it no longer remembers, and a store whose sync failed may have lost what
-//! it promised. Neither is retried or restarted in place: the process ends at once, answers nobody, and the next one
-//! recovers from disk.
+//! A role that panicked may have made promises that it has lost, and a store whose sync failed may have lost what
+//! it acknowledged. Neither is retried or restarted in place: the process exits immediately without answering, and the
+//! next one recovers from disk.
 
 use std::sync::Arc;
 
 use quorate_protocol::role::RoleId;
 
-/// The exit status of a node that stopped because it must not go on.
+/// The exit status after a fatal error.
 pub const EXIT_FATAL: i32 = 70;
 
-/// Why a node must not go on.
+/// Why a node must not continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FatalError {
     /// A role panicked: one of its invariants does not hold.
@@ -19,24 +19,24 @@ pub enum FatalError {
     Role {
         /// Which.
         role: RoleId,
-        /// What it said.
+        /// The panic message.
         reason: String,
     },
     /// The store failed.
     #[error("storage failed: {0}")]
     Storage(String),
-    /// A peer knows this node by another data directory.
+    /// A peer knows this node with another data directory.
     #[error("{0}")]
     Disowned(String),
-    /// A role that the node cannot create.
+    /// The node cannot create a role.
     #[error("{0}")]
     Wiring(String),
-    /// An actor ended that nobody asked to.
-    #[error("an actor ended by itself: {0}")]
+    /// An actor ended unexpectedly.
+    #[error("an actor ended unexpectedly: {0}")]
     Actor(String),
 }
 
-/// Ends the node. In a node's process this does not return; tests put something in its place that does.
+/// Ends the node. In a node's process this does not return; tests substitute a callback that does.
 #[derive(Clone)]
 pub struct Fatal(Arc<dyn Fn(FatalError) + Send + Sync>);
 
@@ -48,7 +48,7 @@ impl Fatal {
 
     /// Ends the node.
     pub fn raise(&self, error: FatalError) {
-        tracing::error!(%error, "the node must not go on");
+        tracing::error!(%error, "fatal error");
         (self.0)(error);
     }
 }

@@ -15,13 +15,13 @@ use crate::shell::FilePort;
 /// Performs the tasks of roles on the store's files.
 pub struct Files {
     threads: FileThreads,
-    /// The data directory, for the words of errors.
+    /// The data directory, named in errors.
     directory: Arc<Path>,
     fatal: Fatal,
 }
 
 impl Files {
-    /// The files in `directory`. Their threads end with this.
+    /// The files in `directory`. Dropping this ends their threads.
     pub fn new(threads: FileThreads, directory: &Path, fatal: Fatal) -> Self {
         Files {
             threads,
@@ -41,8 +41,8 @@ impl FilePort for Files {
             }]),
             Err(FileError::Failed(why)) => fatal.raise(FatalError::Storage(why)),
             Err(error) => {
-                let told = error.told().map(|error| named(error, &directory));
-                mailbox.push(told.map(|error| Event::Files {
+                let error = error.to_role_error().map(|error| named(error, &directory));
+                mailbox.push(error.map(|error| Event::Files {
                     token,
                     result: Err(error),
                 }));
@@ -52,7 +52,7 @@ impl FilePort for Files {
     }
 }
 
-/// The store knows no directories, who reads the error does.
+/// Names the data directory in an error: the store does not know it.
 fn named(error: Error, directory: &Path) -> Error {
     let name = |text| format!("data directory {}: {text}", directory.display());
     match error {

@@ -1,48 +1,48 @@
 //! Mailboxes of roles: events in, batches out.
 //!
-//! A ractor message costs a microsecond and a turn of its actor; an event should cost neither. So senders put events
-//! into a shared inbox, and only the one that finds the actor asleep wakes it with a message. Whatever has come by
-//! the time the actor runs is one batch. No inbox has a limit of its own: admission at the edge, and the credit that
-//! the receipts of incoming messages return, bound what can be in all of them together.
+//! A ractor message costs a microsecond and a turn of its actor; an event should cost neither. So senders append events
+//! to a shared inbox, and only the sender that finds the actor idle wakes it with a message. All events that arrive before
+//! the actor runs form one batch. An inbox has no limit of its own: admission at the edge, and the credit that
+//! the receipts of incoming messages return, bound the total over all inboxes.
 
 use std::sync::{Arc, Mutex};
 
 use quorate_protocol::role::Event;
 use ractor::ActorRef;
 
-/// The only message of a role's actor: there is something in its inbox.
+/// The only message of a role's actor: its inbox is not empty, or a timer is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Wake;
 
 impl ractor::Message for Wake {}
 
-/// Held while incoming messages wait for their role; dropping it returns the credit that they took.
+/// Held while incoming messages are pending; dropping it returns the credit that they took.
 pub type Receipt = Arc<dyn Send + Sync>;
 
-/// Events that wait for a role.
+/// Pending events of a role.
 #[derive(Default)]
 pub struct Batch {
     /// In order of arrival.
     pub events: Vec<Event>,
-    /// Of those that came from peers.
+    /// Receipts of the messages from peers.
     pub receipts: Vec<Receipt>,
 }
 
 #[derive(Default)]
 struct Pending {
     batch: Batch,
-    /// Whether a [`Wake`] is on its way.
+    /// Whether a [`Wake`] is pending.
     awake: bool,
 }
 
-/// The events that a role's actor has not taken yet.
+/// The events that a role's actor has not taken.
 #[derive(Default)]
 pub struct Inbox {
     pending: Mutex<Pending>,
 }
 
 impl Inbox {
-    /// Takes everything. The next event wakes the actor again.
+    /// Takes all events. The next event wakes the actor again.
     pub fn take(&self) -> Batch {
         let mut pending = self.pending.lock().expect("inbox");
         pending.awake = false;
@@ -50,7 +50,7 @@ impl Inbox {
     }
 }
 
-/// Where to put events for one role.
+/// The sending side of a role's inbox.
 #[derive(Clone)]
 pub struct Mailbox {
     inbox: Arc<Inbox>,
@@ -58,7 +58,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The mailbox of `actor`, which takes from `inbox`.
+    /// The mailbox of `actor`, which drains `inbox`.
     pub fn new(inbox: Arc<Inbox>, actor: ActorRef<Wake>) -> Self {
         Mailbox { inbox, actor }
     }
@@ -73,7 +73,7 @@ impl Mailbox {
         self.deliver(events, []);
     }
 
-    /// Delivers events of a peer; the receipts are dropped once the role has taken all of them.
+    /// Delivers events of a peer; the receipts are dropped once the role has taken all events.
     pub fn deliver(
         &self,
         events: impl IntoIterator<Item = Event>,
@@ -90,8 +90,8 @@ impl Mailbox {
         }
     }
 
-    /// Tells the role that it is not wanted any longer, before everything that waits: what it was asked and has not begun, it
-    /// should not begin. Its actor goes once it has answered.
+    /// Delivers [`Event::Dropped`] ahead of all pending events, so that the role fails them instead of executing them. Its
+    /// actor stops once it has answered.
     pub fn end(&self) {
         {
             let mut pending = self.inbox.pending.lock().expect("inbox");
@@ -101,9 +101,9 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Gives the actor a turn although nothing has come, for its timers.
+    /// Wakes the actor without an event, for its timers.
     pub fn wake(&self) {
-        // An actor that is gone needs no turn; its events and receipts go with the inbox.
+        // The actor has ended: its events and receipts are dropped with the inbox.
         let _gone = self.actor.cast(Wake);
     }
 }

@@ -1,4 +1,4 @@
-//! What a node's data directory says about itself, for a program that starts several nodes.
+//! Inspects a data directory, for a program that starts several nodes.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use crate::start_error::StartError;
 
-/// The identity in a directory, as JSON.
+/// The identity of a directory, as JSON.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Inspection {
-    /// Whose it is.
+    /// Claimed by a node.
     Claimed {
         node: String,
-        /// The cluster, once it was formed.
+        /// The cluster, if it is formed.
         formation: Option<Formation>,
     },
-    /// Why that cannot be told: as on the start-up line of a node that refuses the directory.
+    /// The identity cannot be read; as on the start-up line of a node that rejects the directory.
     Unreadable { error: &'static str, message: String },
 }
 
@@ -29,11 +29,10 @@ struct Formation {
     hash: String,
 }
 
-/// The identity that a node has written into its directory, as JSON; `None` if there is none. Takes no lock: the directory
-/// may be in use.
+/// The identity in a data directory, as JSON; `None` if it has none. Takes no lock: the directory may be in use.
 ///
 /// `{"node":"n1","formation":{"cluster":"ranking","nodes":3,"vnodes":150,"hash":"murmur3"}}`, where the formation is `null`
-/// until the cluster was formed, or `{"error":NAME,"message":...}`.
+/// until the cluster is formed, or `{"error":NAME,"message":...}`.
 pub fn inspect(directory: &Path) -> Option<String> {
     let inspection = match datadir::inspect(directory) {
         Ok(None) => return None,
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_says_whose_it_is() {
+    fn inspecting_a_directory_returns_its_identity() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n3");
         assert_eq!(inspect(&path), None);
@@ -90,10 +89,10 @@ mod tests {
             )
         );
         std::fs::write(path.join("identity"), "quorate-identity 1\n").unwrap();
-        let said = inspect(&path).unwrap();
+        let error = inspect(&path).unwrap();
         assert!(
-            said.starts_with(r#"{"error":"FormatTooOld","message":"#),
-            "{said}"
+            error.starts_with(r#"{"error":"FormatTooOld","message":"#),
+            "{error}"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! The layout that the data were placed with, kept beside them.
+//! The layout by which the data were placed, stored beside them.
 //!
-//! A node that is started with another hash would look for its keys under other tokens and say that they do not exist.
-//! So the first start writes the [`Layout`] into the store, and later ones are held to it. The hash and the tokens per
-//! node never change. Other members are accepted in a higher generation only: an operator's word that it is no mistake.
+//! A node started with another hash would look up its keys under other tokens and report that they do not exist.
+//! So the first start writes the [`Layout`] into the store, and later starts must match it. The hash and the tokens per
+//! node never change. Other members are accepted only in a higher generation, which shows that the operator intends it.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::start_error::StartError;
 
 const KEY: &[u8] = b"layout";
 
-/// Compares `topology` with the one that the store's data were placed by, and writes it down if it is newer.
+/// Compares `topology` with the stored layout, and stores it if it is newer.
 ///
 /// # Errors
 /// [`StartError::Layout`] or [`StartError::OldGeneration`] if the data in `directory` were placed differently,
@@ -31,7 +31,7 @@ pub fn keep(store: &mut dyn Store, topology: &Topology, directory: &Path) -> Res
     if let Some(row) = row {
         let (found, theirs): (u64, Layout) = postcard::from_bytes(&row).map_err(|error| {
             unreadable(ReadError::Failed(format!(
-                "the layout of the data is malformed: {error}"
+                "malformed layout of the data: {error}"
             )))
         })?;
         if given < found {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn data_are_held_to_the_layout_that_placed_them() {
+    fn a_start_must_match_the_stored_layout() {
         let mut store = MemoryStore::new();
         let mut start = |generation, nodes, hash| {
             keep(&mut store, &topology(generation, nodes, hash), Path::new("/d"))
@@ -103,11 +103,11 @@ mod tests {
             "{refused}"
         );
         assert!(start(1, 4, murmur3).unwrap_err().contains("3 members"));
-        // On purpose.
+        // Intended: a higher generation.
         assert_eq!(start(2, 4, murmur3), Ok(()));
         assert!(start(1, 3, murmur3).unwrap_err().contains("generation 2"));
         assert!(start(2, 3, murmur3).unwrap_err().contains("4 members"));
-        // Never.
+        // The hash never changes.
         assert!(start(3, 4, HashKind::Md5).unwrap_err().contains("hash"));
     }
 }

@@ -1,7 +1,7 @@
-//! A running node: its parts, put together and taken apart in order.
+//! A running node: startup and shutdown of its parts, in order.
 //!
-//! Start: store, roles, recovery of the control role; only then the links to the peers and the doors for clients, so that
-//! nobody is told that a keyspace does not exist because it has not been read yet. Stop: the other way round.
+//! Startup: store, roles, recovery of the control role; only then the links to the peers and the client listener, so that
+//! no request fails with a missing keyspace that has not been recovered yet. Shutdown: the reverse order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,41 +26,41 @@ use quorate_storage::thread::{Config as StorageConfig, StorageThread};
 use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
+use crate::client_listener::{self, Listener, Replies};
 use crate::clock::Clock;
+use crate::commit_batcher::CommitBatcher;
 use crate::config::{NodeConfig, Secret};
-use crate::directory::Directory;
-use crate::doors::Doors;
+use crate::disk_space::{DiskSpaceObserver, DiskSpacePort};
 use crate::fatal::Fatal;
-use crate::faults::FaultDesk;
+use crate::fault_control::FaultControl;
 use crate::files::Files;
-use crate::fullness::{Disk, FullWatch};
-use crate::gather::Gather;
-use crate::hops::Hops;
-use crate::internal::Internal;
-use crate::listener::{self, Listener, Replies};
-use crate::peer_book::PeerBook;
+use crate::listeners::Listeners;
+use crate::local_client::LocalClient;
+use crate::node_status::NodeStatus;
+use crate::peer_registry::PeerRegistry;
 use crate::peers::{Delivery, Peers};
 use crate::readers::ReadPort;
-use crate::router::{Asked, Router};
+use crate::role_registry::RoleRegistry;
+use crate::router::{ClientRequest, Router};
+use crate::rpc_spans::RpcSpans;
 use crate::service::{Service, ServiceFuture};
 use crate::shell::{CommitPort, FilePort, ReplyPort, Shell};
 use crate::start_error::StartError;
 use crate::supervisor::{Supervisor, SupervisorArguments, SupervisorMessage};
 use crate::telemetry::Telemetry;
 use crate::transport::{LocalIdentity, Transport, TransportConfig};
-use crate::view::NodeView;
 use crate::{disk, layout};
 
-/// How long the control role may take to read what it knows.
+/// The timeout of the control role's recovery.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// How often it is tried to lock a data directory that another process has.
+/// The pause between attempts to lock a data directory that is in use.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves HTTP on the node's third door. The gateway crate has one.
+/// Serves HTTP on the node's HTTP listener. Implemented by the gateway crate.
 pub trait HttpServer: Send + Sync {
-    /// Accepts connections for as long as the future is polled.
-    fn serve(&self, listener: std::net::TcpListener, view: Arc<NodeView>) -> ServiceFuture;
+    /// Accepts connections while the future is polled.
+    fn serve(&self, listener: std::net::TcpListener, status: Arc<NodeStatus>) -> ServiceFuture;
 }
 
 /// The data directory, locked and claimed, and the store in it.
@@ -71,15 +71,15 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens what `config` names. Reads files and syncs them: not for a thread that runs actors.
+    /// Opens the data directory of `config`. Blocks on I/O: not for a thread that runs actors.
     ///
     /// # Errors
-    /// [`StartError::Open`] when the directory is somebody else's, in use or damaged.
+    /// [`StartError::Open`] when the directory belongs to another node, is in use or damaged.
     pub fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let dir = DataDir::open(&config.data_dir)?;
         let incarnation = random()?;
         let claim = if config.forming {
-            dir.lay_anew(config.cluster, config.node, incarnation)?
+            dir.reset(config.cluster, config.node, incarnation)?
         } else {
             dir.claim(config.cluster, config.node, incarnation)?
         };
@@ -97,18 +97,18 @@ impl Opened {
 }
 
 impl Opened {
-    /// [`open`](Self::open) in a thread of its own, again and again while another process has the directory, for
-    /// `lock_timeout` at most; `None` when it is not `wanted` any more.
+    /// [`open`](Self::open) on a blocking thread, retried for up to `lock_timeout` while another process uses the directory;
+    /// `None` once it is not `wanted` any more.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn open_patiently(
+    pub async fn open_with_retries(
         config: &Arc<NodeConfig>,
         clock: &Clock,
         wanted: impl Fn() -> bool,
     ) -> Result<Option<Self>, StartError> {
         let deadline = clock.instant() + config.lock_timeout;
-        let mut said = false;
+        let mut logged = false;
         while wanted() {
             let config = Arc::clone(config);
             let opened = tokio::task::spawn_blocking(move || Opened::open(&config)).await;
@@ -116,9 +116,9 @@ impl Opened {
                 opened.map_err(|panic| StartError::Fatal(format!("opening the store panicked: {panic}")))?;
             match opened {
                 Err(StartError::Open(OpenError::DirectoryInUse { path })) if clock.instant() < deadline => {
-                    if !std::mem::replace(&mut said, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         let path = path.display();
-                        tracing::info!(%path, "waiting for another process to leave the data directory");
+                        tracing::info!(%path, "waiting for another process to release the data directory");
                     }
                     tokio::time::sleep(LOCK_PAUSE).await;
                 }
@@ -129,25 +129,25 @@ impl Opened {
     }
 }
 
-/// What a node is started from.
+/// The arguments of a node.
 pub struct NodeArguments {
-    /// Its settings.
+    /// Its configuration.
     pub config: Arc<NodeConfig>,
-    /// The members, this node among them.
+    /// The members, including this node.
     pub topology: Topology,
     /// Its data.
     pub opened: Opened,
     /// Its sockets.
-    pub doors: Doors,
-    /// Its time.
+    pub listeners: Listeners,
+    /// Its clock.
     pub clock: Arc<Clock>,
-    /// This run of it.
+    /// Its boot.
     pub boot: BootId,
-    /// What serves HTTP.
+    /// Its HTTP server.
     pub http: Arc<dyn HttpServer>,
-    /// How it ends when it must not go on.
+    /// Ends the node on a fatal error.
     pub fatal: Fatal,
-    /// Where finished spans go besides the node's own ring, if the environment asks for it.
+    /// Exports finished spans, if the environment configures a collector.
     pub exporter: Option<Exporter>,
 }
 
@@ -155,10 +155,10 @@ pub struct NodeArguments {
 pub struct Node {
     dir: DataDir,
     formation: Formation,
-    view: Arc<NodeView>,
+    status: Arc<NodeStatus>,
     supervisor: ActorRef<SupervisorMessage>,
     storage: StorageThread,
-    gather: Arc<Gather>,
+    batcher: Arc<CommitBatcher>,
     router: Router,
     peers: Arc<Peers>,
 }
@@ -166,12 +166,12 @@ pub struct Node {
 /// A random number from the operating system.
 ///
 /// # Errors
-/// [`StartError::System`] when it has none.
+/// [`StartError::System`] when it provides none.
 pub fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::system("read random bits")(error.into()))
 }
 
-/// Writes down in a thread of its own, from now on, that the cluster is formed.
+/// Starts to record durably, on a blocking thread, that the cluster is formed.
 fn write_formation(
     dir: &DataDir,
     formation: &Formation,
@@ -186,16 +186,16 @@ fn write_formation(
 }
 
 impl Node {
-    /// Starts everything, and returns when the node serves requests.
+    /// Starts the node, and returns when it serves requests.
     ///
     /// # Errors
-    /// [`StartError`], naming what is in the way.
+    /// [`StartError`], with the cause and the remedy.
     pub async fn start(arguments: NodeArguments) -> Result<Self, StartError> {
         let NodeArguments {
             config,
             topology,
             opened,
-            doors,
+            listeners,
             clock,
             boot,
             http,
@@ -213,14 +213,14 @@ impl Node {
             nodes: u16::try_from(topology.members.len()).expect("ids of members have 16 bits"),
             ring: topology.ring,
         };
-        // Written down while the rest starts, before clients are served.
+        // Written while the rest starts, before clients are served.
         let writing = (!config.forming).then(|| write_formation(&dir, &formation));
         let reader = store.reader();
-        let book = PeerBook::load(&*reader).map_err(|source| StartError::Read {
+        let registry = PeerRegistry::load(&*reader).map_err(|source| StartError::Read {
             path: dir.path().to_owned(),
             source,
         })?;
-        let book = Arc::new(book);
+        let registry = Arc::new(registry);
         let telemetry = Arc::new(Telemetry::new(
             Arc::clone(&clock),
             config.node,
@@ -231,15 +231,15 @@ impl Node {
         if let Some(exporter) = exporter {
             telemetry.add_sink(Arc::new(exporter));
         }
-        let directory = Directory::default();
+        let roles = RoleRegistry::default();
         let mut hooks = disk::hooks(
-            directory.clone(),
-            Arc::clone(&book),
+            roles.clone(),
+            Arc::clone(&registry),
             Arc::clone(&telemetry),
             fatal.clone(),
         );
         let gauge = store.gauge();
-        hooks.observer = Arc::new(FullWatch::new(
+        hooks.observer = Arc::new(DiskSpaceObserver::new(
             hooks.observer,
             gauge.clone(),
             Arc::clone(&telemetry),
@@ -252,20 +252,24 @@ impl Node {
             .map_err(StartError::system("start the threads of the files"))?;
         let files: Arc<dyn FilePort> = Arc::new(Files::new(files, dir.path(), fatal.clone()));
         let placement = Placement::new(topology)?;
-        let hops = Arc::new(Hops::new(config.node, Arc::clone(&clock), Arc::clone(&telemetry)));
-        let peers = Arc::new(Peers::new(Arc::clone(&hops)));
+        let rpc_spans = Arc::new(RpcSpans::new(
+            config.node,
+            Arc::clone(&clock),
+            Arc::clone(&telemetry),
+        ));
+        let peers = Arc::new(Peers::new(Arc::clone(&rpc_spans)));
         let clients = Replies::default();
-        let view = Arc::new(NodeView {
+        let status = Arc::new(NodeStatus {
             node: config.node,
             boot,
             clock: Arc::clone(&clock),
             topology: Arc::clone(placement.topology()),
-            directory: directory.clone(),
+            roles: roles.clone(),
             telemetry: Arc::clone(&telemetry),
             storage: gauge.clone(),
             data_dir: dir.path().to_owned(),
             links: Arc::clone(&peers) as _,
-            faults: FaultDesk::new(
+            faults: FaultControl::new(
                 config.node,
                 config.allow_faults,
                 placement.topology(),
@@ -276,31 +280,31 @@ impl Node {
             ready: AtomicBool::new(false),
             forming: AtomicBool::new(config.forming),
         });
-        view.register_gauges();
-        let internal = Arc::new(Internal::new(Arc::new(clients.clone())));
-        let replies: Arc<dyn ReplyPort> = Arc::clone(&internal) as _;
-        let gather = Arc::new(Gather::new(storage.handle()));
-        let commits: Arc<dyn CommitPort> = Arc::new(Disk {
-            to: Arc::clone(&gather) as _,
+        status.register_gauges();
+        let local_client = Arc::new(LocalClient::new(Arc::new(clients.clone())));
+        let replies: Arc<dyn ReplyPort> = Arc::clone(&local_client) as _;
+        let batcher = Arc::new(CommitBatcher::new(storage.handle()));
+        let commits: Arc<dyn CommitPort> = Arc::new(DiskSpacePort {
+            to: Arc::clone(&batcher) as _,
             gauge,
         });
         let ending = fatal.clone();
         let shell = {
-            let (view, replies, peers) = (Arc::clone(&view), Arc::clone(&replies), Arc::clone(&peers));
-            let reads = ReadPort::start(reader, &view.data_dir, fatal.clone());
+            let (status, replies, peers) = (Arc::clone(&status), Arc::clone(&replies), Arc::clone(&peers));
+            let reads = ReadPort::start(reader, &status.data_dir, fatal.clone());
             let commits = Arc::clone(&commits);
             move |reconciler| {
                 Arc::new(Shell {
-                    node: view.node,
-                    clock: Arc::clone(&view.clock),
-                    directory: view.directory.clone(),
+                    node: status.node,
+                    clock: Arc::clone(&status.clock),
+                    roles: status.roles.clone(),
                     peers,
                     commits,
                     reads,
                     files,
                     replies,
                     reconciler,
-                    telemetry: Arc::clone(&view.telemetry),
+                    telemetry: Arc::clone(&status.telemetry),
                     fatal,
                 })
             }
@@ -321,36 +325,36 @@ impl Node {
         let (supervisor, _task) = Actor::spawn(None, Supervisor, supervisor)
             .await
             .map_err(|error| StartError::Fatal(format!("the supervisor did not start: {error}")))?;
-        let router = Router::new(Arc::clone(&view), replies);
+        let router = Router::new(Arc::clone(&status), replies);
         let node = Node {
             dir,
             formation,
-            view,
+            status,
             supervisor,
             storage,
-            gather,
+            batcher,
             router,
             peers,
         };
-        node.serve_http(doors.http, http);
-        node.recover(&internal).await?;
+        node.serve_http(listeners.http, http);
+        node.recover(&local_client).await?;
         let delivery = Delivery {
-            directory,
+            roles,
             supervisor: node.supervisor.clone(),
-            book,
+            registry,
             commits,
             telemetry,
-            hops,
+            rpc_spans,
             fatal: ending,
         };
-        node.join(&config, claim.identity.replica, doors.peer, delivery)
+        node.join(&config, claim.identity.replica, listeners.peer, delivery)
             .await?;
         if let Some(written) = writing {
             written.await?;
         }
-        node.serve_clients(config.cluster, config.secret.clone(), doors.client, clients);
-        node.view.ready.store(true, Ordering::Release);
-        node.view.telemetry.emit(TimelineEvent::NodeStarted);
+        node.serve_clients(config.cluster, config.secret.clone(), listeners.client, clients);
+        node.status.ready.store(true, Ordering::Release);
+        node.status.telemetry.emit(TimelineEvent::NodeStarted);
         Ok(node)
     }
 
@@ -378,10 +382,10 @@ impl Node {
             cluster: config.cluster,
             node: config.node,
             replica,
-            boot: self.view.boot,
+            boot: self.status.boot,
         };
-        let clock = Arc::clone(&self.view.clock);
-        let topology = &self.view.topology;
+        let clock = Arc::clone(&self.status.clock);
+        let topology = &self.status.topology;
         let transport = Transport::start(transport, listener, topology, identity, clock, Arc::new(delivery))
             .await
             .map_err(|error| StartError::Fatal(error.to_string()))?;
@@ -396,73 +400,72 @@ impl Node {
         socket: std::net::TcpListener,
         replies: Replies,
     ) {
-        let arguments = listener::Arguments {
+        let arguments = client_listener::Arguments {
             socket: Arc::new(socket),
-            identity: listener::Identity {
+            identity: client_listener::Identity {
                 cluster,
-                node: self.view.node,
-                boot: self.view.boot,
+                node: self.status.node,
+                boot: self.status.boot,
                 secret,
             },
-            limits: listener::Limits::default(),
+            limits: client_listener::Limits::default(),
             router: Arc::new(self.router.clone()),
             replies,
         };
         self.serve(Service::actor("clients", move || (Listener, arguments.clone())));
     }
 
-    /// The cluster is formed: what is in the data directory counts from now on, and there may be keyspaces.
+    /// Records durably that the cluster is formed: its data are kept from now on, and keyspaces can be created.
     ///
     /// # Errors
-    /// [`StartError::Open`] when that cannot be written down.
+    /// [`StartError::Open`] when the record cannot be written.
     pub async fn form(&self) -> Result<(), StartError> {
         write_formation(&self.dir, &self.formation).await?;
-        self.view.forming.store(false, Ordering::Release);
+        self.status.forming.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// What it says about itself.
-    pub fn view(&self) -> &Arc<NodeView> {
-        &self.view
+    /// The node's status.
+    pub fn status(&self) -> &Arc<NodeStatus> {
+        &self.status
     }
 
-    /// Where requests go.
+    /// The router of requests.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
-    /// Waits until every keyspace that this node knows is served.
-    async fn recover(&self, internal: &Internal) -> Result<(), StartError> {
-        self.view
-            .directory
+    /// Waits until every known keyspace is served.
+    async fn recover(&self, local_client: &LocalClient) -> Result<(), StartError> {
+        self.status
+            .roles
             .until(|table| table.role(RoleId::Control).is_some())
             .await;
-        let (client, answer) = internal.expect();
-        let deadline = self.view.clock.instant() + RECOVERY;
+        let (client, answer) = local_client.expect();
+        let deadline = self.status.clock.instant() + RECOVERY;
         let header = Header {
-            generation: self.view.topology.generation,
+            generation: self.status.topology.generation,
             request: 0,
             deadline,
             trace: None,
         };
-        self.router.route(vec![Asked {
+        self.router.route(vec![ClientRequest {
             client,
             header,
             request: Request::ListKeyspaces,
         }]);
-        let late = || {
-            StartError::Fatal("the keyspace definitions were not read in time: the disk is too slow".into())
-        };
+        let late =
+            || StartError::Fatal("timed out reading the keyspace definitions: the disk is too slow".into());
         let recovery = async {
             let Ok(Ok(Response::Keyspaces(keyspaces))) = answer.await else {
                 return Err(late());
             };
-            let served = |table: &crate::directory::Table| {
+            let served = |table: &crate::role_registry::Table| {
                 keyspaces
                     .iter()
                     .all(|keyspace| table.keyspaces().contains_key(&keyspace.id))
             };
-            self.view.directory.until(served).await;
+            self.status.roles.until(served).await;
             Ok(())
         };
         tokio::time::timeout(RECOVERY, recovery)
@@ -471,10 +474,10 @@ impl Node {
     }
 
     fn serve_http(&self, listener: std::net::TcpListener, http: Arc<dyn HttpServer>) {
-        let view = Arc::clone(&self.view);
+        let status = Arc::clone(&self.status);
         let start = move || -> ServiceFuture {
             match listener.try_clone() {
-                Ok(listener) => http.serve(listener, Arc::clone(&view)),
+                Ok(listener) => http.serve(listener, Arc::clone(&status)),
                 Err(error) => Box::pin(async move { Err(format!("share the socket: {error}")) }),
             }
         };
@@ -482,26 +485,26 @@ impl Node {
     }
 
     fn serve(&self, service: Service) {
-        // A supervisor that has ended has ended the node.
+        // If the supervisor has ended, so has the node.
         let _gone = self.supervisor.cast(SupervisorMessage::Serve(service));
     }
 
-    /// Stops taking work, ends the roles, and makes durable what they had asked for.
+    /// Rejects new requests, ends the roles, and makes their submitted writes durable.
     pub async fn stop(self) {
-        self.view.ready.store(false, Ordering::Release);
-        self.view.telemetry.emit(TimelineEvent::NodeStopping);
-        self.tell_supervisor(SupervisorMessage::StopServices).await;
+        self.status.ready.store(false, Ordering::Release);
+        self.status.telemetry.emit(TimelineEvent::NodeStopping);
+        self.call_supervisor(SupervisorMessage::StopServices).await;
         if let Some(transport) = self.peers.transport() {
             transport.stop().await;
         }
-        self.tell_supervisor(SupervisorMessage::Stop).await;
-        self.view.telemetry.flush();
-        self.gather.close();
+        self.call_supervisor(SupervisorMessage::Stop).await;
+        self.status.telemetry.flush();
+        self.batcher.close();
         let storage = self.storage;
         let _panicked = tokio::task::spawn_blocking(move || storage.shutdown()).await;
     }
 
-    async fn tell_supervisor(&self, message: impl FnOnce(oneshot::Sender<()>) -> SupervisorMessage) {
+    async fn call_supervisor(&self, message: impl FnOnce(oneshot::Sender<()>) -> SupervisorMessage) {
         let (done, finished) = oneshot::channel();
         if self.supervisor.cast(message(done)).is_ok() {
             let _gone = finished.await;

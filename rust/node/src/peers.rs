@@ -1,4 +1,4 @@
-//! The transport, wired to the roles: their messages out, those of others in.
+//! The transport, wired to the roles: outgoing and incoming messages.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,36 +10,36 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_protocol::wire::Envelope;
 use ractor::ActorRef;
 
-use crate::directory::Directory;
 use crate::fatal::{Fatal, FatalError};
-use crate::faults::Spoil;
-use crate::hops::Hops;
+use crate::fault_control::FaultInjector;
 use crate::inbox::Receipt;
-use crate::peer_book::PeerBook;
+use crate::node_status::Links;
+use crate::peer_registry::PeerRegistry;
+use crate::role_registry::RoleRegistry;
+use crate::rpc_spans::RpcSpans;
 use crate::shell::{CommitPort, PeerPort};
 use crate::supervisor::SupervisorMessage;
 use crate::telemetry::Telemetry;
 use crate::transport::{BoxFuture, FaultRules, Inbound, Incoming, PeerIdentity, Transport};
-use crate::view::Links;
 
-/// The transport once there is one: roles exist before they can be reached, and until then all peers are down.
+/// The transport, once it is started: roles start before it, and until then all peers are down.
 pub struct Peers {
     transport: OnceLock<Arc<Transport>>,
-    hops: Arc<Hops>,
+    rpc_spans: Arc<RpcSpans>,
 }
 
 impl Peers {
-    /// No transport yet; what is traced is noted in `hops`.
-    pub fn new(hops: Arc<Hops>) -> Self {
+    /// Without a transport yet; RPCs are traced in `rpc_spans`.
+    pub fn new(rpc_spans: Arc<RpcSpans>) -> Self {
         Peers {
             transport: OnceLock::new(),
-            hops,
+            rpc_spans,
         }
     }
 
-    /// From now on messages go out.
+    /// Sets the transport, which starts the sending of messages.
     pub fn open(&self, transport: Arc<Transport>) {
-        // A node has one transport in its life.
+        // A node starts its transport once.
         let _set_once = self.transport.set(transport);
     }
 
@@ -53,7 +53,7 @@ impl PeerPort for Peers {
     fn send(&self, to: NodeId, mut messages: Vec<Envelope>) {
         if let Some(transport) = self.transport.get() {
             for Envelope { header, message, .. } in &mut messages {
-                self.hops.leaves(to, header, message);
+                self.rpc_spans.on_send(to, header, message);
             }
             transport.send(to, messages);
         }
@@ -78,35 +78,35 @@ impl Links for Peers {
     }
 }
 
-impl Spoil for Peers {
-    fn spoil(&self, rules: &FaultRules) {
+impl FaultInjector for Peers {
+    fn inject(&self, rules: &FaultRules) {
         if let Some(transport) = self.transport.get() {
             transport.set_faults(rules);
         }
     }
 }
 
-/// What the transport delivers to.
+/// The receiver of the transport's events.
 pub struct Delivery {
     /// The roles of this node.
-    pub directory: Directory,
-    /// Who is told that a peer came or went.
+    pub roles: RoleRegistry,
+    /// The supervisor, which tracks peers that come up and go down.
     pub supervisor: ActorRef<SupervisorMessage>,
-    /// The peers as they are known on disk.
-    pub book: Arc<PeerBook>,
+    /// The durable registry of peers.
+    pub registry: Arc<PeerRegistry>,
     /// The disk.
     pub commits: Arc<dyn CommitPort>,
     /// The timeline.
     pub telemetry: Arc<Telemetry>,
-    /// What is traced.
-    pub hops: Arc<Hops>,
-    /// How the node ends when its data directory has been lost.
+    /// The spans of RPCs.
+    pub rpc_spans: Arc<RpcSpans>,
+    /// Ends the node when its data directory was lost.
     pub fatal: Fatal,
 }
 
 impl Inbound for Delivery {
     fn deliver(&self, _from: NodeId, messages: Vec<Incoming>) {
-        let table = self.directory.table();
+        let table = self.roles.table();
         let mut by_role: Vec<(RoleId, Vec<Event>, Vec<Receipt>)> = Vec::new();
         let mut last: Option<Arc<crate::transport::Receipt>> = None;
         for Incoming {
@@ -117,7 +117,7 @@ impl Inbound for Delivery {
             receipt,
         } in messages
         {
-            self.hops.comes(from.node, &mut header, &message);
+            self.rpc_spans.on_receive(from.node, &mut header, &message);
             let known = by_role.iter().position(|(role, _, _)| *role == to);
             let index = known.unwrap_or_else(|| {
                 by_role.push((to, Vec::new(), Vec::new()));
@@ -129,7 +129,7 @@ impl Inbound for Delivery {
                 header,
                 message,
             });
-            // The messages of one batch share one receipt: a role holds it once.
+            // The messages of one batch share a receipt: a role holds it once.
             if known.is_none() || last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &receipt)) {
                 receipts.push(Arc::clone(&receipt) as Receipt);
             }
@@ -138,21 +138,21 @@ impl Inbound for Delivery {
         for (role, events, receipts) in by_role {
             match table.role(role) {
                 Some(mailbox) => mailbox.deliver(events, receipts),
-                // As over a network that loses messages: the sender has a deadline.
+                // Dropped, as by a lossy network: the sender has a deadline.
                 None => tracing::debug!(?role, messages = events.len(), "no such role here"),
             }
         }
     }
 
     fn peer(&self, node: NodeId, up: bool, _reason: &str) {
-        // A supervisor that has ended has ended the node.
+        // If the supervisor has ended, so has the node.
         let _gone = self.supervisor.cast(SupervisorMessage::Peer { node, up });
     }
 
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>> {
-        let (book, commits) = (Arc::clone(&self.book), Arc::clone(&self.commits));
+        let (registry, commits) = (Arc::clone(&self.registry), Arc::clone(&self.commits));
         Box::pin(async move {
-            let admitted = book.admit(peer.node, peer.replica, &*commits).await;
+            let admitted = registry.admit(peer.node, peer.replica, &*commits).await;
             if let Err(error) = &admitted {
                 tracing::error!(peer = %peer.node, replica = %peer.replica, %error, "a peer was not admitted");
             }
@@ -161,7 +161,7 @@ impl Inbound for Delivery {
     }
 
     fn known(&self, node: NodeId) -> Option<ReplicaId> {
-        self.book.replica_of(node)
+        self.registry.replica_of(node)
     }
 
     fn disowned(&self, _peer: NodeId, reason: &str) {

@@ -1,7 +1,7 @@
-//! Reads of the store: rows by key at once, ranges on threads of their own.
+//! Reads of the store: rows by key inline, ranges on reader threads.
 //!
-//! A read by key is answered by the memtable or by pages in memory nearly always, in a microsecond or two; handing it
-//! to a thread would cost more. A range may fault in pages for a long time, and must not stall a heartbeat.
+//! A read by key is nearly always answered by the memtable or by pages in memory, in a microsecond or two; passing it to
+//! a thread would cost more. A range may fault in pages for a long time, and must not delay a heartbeat.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,7 +18,7 @@ use quorate_storage::store::Reader;
 use crate::fatal::{Fatal, FatalError};
 use crate::inbox::Mailbox;
 
-/// How many ranges are read at the same time.
+/// The most concurrent range reads.
 const THREADS: usize = 2;
 
 type Job = Box<dyn FnOnce(&ReadPort) + Send>;
@@ -27,18 +27,18 @@ type Job = Box<dyn FnOnce(&ReadPort) + Send>;
 #[derive(Clone)]
 pub struct ReadPort {
     reader: Arc<dyn Reader>,
-    /// The data directory, for the words of errors.
+    /// The data directory, named in errors.
     directory: Arc<Path>,
     fatal: Fatal,
     jobs: Sender<Job>,
 }
 
 impl ReadPort {
-    /// Starts the reader threads of the store in `directory`. They end when the last clone of the port is gone.
+    /// Starts the reader threads of the store in `directory`. They end when the last clone of the port is dropped.
     pub fn start(reader: Arc<dyn Reader>, directory: &Path, fatal: Fatal) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        // The threads hold a port without a sender into their own queue, so that it ends with the last other port.
+        // The threads hold a port without a sender to their own queue, so that the queue closes with the last other port.
         let (no_jobs, _) = channel();
         let threads_port = ReadPort {
             reader,
@@ -56,7 +56,7 @@ impl ReadPort {
         ReadPort { jobs, ..threads_port }
     }
 
-    /// Answers a query now. For those that are quick: [`Query::Get`] and [`Query::Hard`].
+    /// Answers a query inline. For quick queries only: [`Query::Get`] and [`Query::Hard`].
     ///
     /// # Errors
     /// [`Error::CorruptRecord`].
@@ -64,17 +64,17 @@ impl ReadPort {
         query::answer(&*self.reader, query).map_err(|error| self.failed(&error))
     }
 
-    /// Answers `query` to `mailbox` later, under `token`.
+    /// Answers a query on a reader thread; the result is delivered to `mailbox` under `token`.
     pub fn later(&self, token: u64, query: Query, mailbox: Mailbox) {
         let job: Job = Box::new(move |port| {
             let result = port.now(&query);
             mailbox.push([Event::Read { token, result }]);
         });
-        // The threads are there as long as this port is.
+        // The threads live as long as this port.
         self.jobs.send(job).expect("reader threads");
     }
 
-    /// The store itself.
+    /// The reader of the store.
     pub fn store(&self) -> &Arc<dyn Reader> {
         &self.reader
     }

@@ -1,8 +1,8 @@
-//! Recordings: everything that a role was given, so that it can be replayed to the same effects.
+//! Recordings: all inputs of a role, to replay it to the same effects.
 //!
 //! A recording is a file of length-delimited frames (4 bytes, little endian, then postcard). The first is a
-//! [`Heading`]: what the instance was made from. Each of the others is a [`Step`]: one input and a digest of the
-//! effects that it had. Recording is for debugging: it slows the node down and the files grow without bound.
+//! [`Heading`]: the parameters of the instance. Each of the others is a [`Step`]: one input and a digest of its effects.
+//! Recording is for debugging: it slows the node down and the files grow without bound.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -23,32 +23,32 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const FORMAT: u16 = 2;
-/// The longest frame that is read back; nothing that a role is given is larger.
+/// The longest frame that is read back; no input of a role is larger.
 const MAX_FRAME: usize = 64 << 20;
 
-/// What an instance was made from.
+/// The parameters of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heading {
-    /// 1.
+    /// The format version.
     pub format: u16,
-    /// Which role.
+    /// The role.
     pub role: RoleId,
-    /// The spec that it belongs to; `None` for the node role.
+    /// The spec of the role; `None` for the node role.
     pub spec: Option<Spec>,
     /// The data directory.
     pub replica: ReplicaId,
     /// The members.
     pub topology: Topology,
-    /// The nodes that could be reached.
+    /// The reachable nodes.
     pub alive: BTreeSet<NodeId>,
-    /// How long things take in Raft groups.
+    /// The timeouts of Raft groups.
     pub raft: Timing,
-    /// Of its random source.
+    /// The seed of its random source.
     pub seed: u64,
 }
 
 impl Heading {
-    /// Of an instance with these surroundings.
+    /// The heading of an instance with these surroundings.
     pub fn new(role: RoleId, spec: Option<Spec>, surroundings: &Surroundings, seed: u64) -> Self {
         Heading {
             format: FORMAT,
@@ -62,10 +62,10 @@ impl Heading {
         }
     }
 
-    /// The instance as it was when the recording began.
+    /// Creates the instance in its initial state.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when this program cannot make such an instance.
+    /// [`Error::InvalidArgument`] when this program cannot create such an instance.
     pub fn instance(&self) -> Result<Instance, Error> {
         let surroundings = Surroundings {
             replica: self.replica,
@@ -81,30 +81,30 @@ impl Heading {
         let found = instances.into_iter().find(|(role, _)| *role == self.role);
         found
             .map(|(_, instance)| instance)
-            .ok_or_else(|| Error::invalid(format!("{:?} is no role of {spec:?}", self.role)))
+            .ok_or_else(|| Error::invalid(format!("{:?} is not a role of {spec:?}", self.role)))
     }
 }
 
-/// One input and what it led to.
+/// One input and its effects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What the role was given.
+    /// The input.
     pub input: Input<Event>,
     /// [`digest`] of the effects.
     pub effects: u64,
 }
 
-/// A number that differs, nearly always, when effects differ.
+/// A hash of effects.
 pub fn digest(effects: &[Effect]) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     effects.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Gives the instance of a recording its inputs again; the number of steps that had the same effects.
+/// Replays a recording; returns the number of steps, if all had the recorded effects.
 ///
 /// # Errors
-/// The step whose effects differ, or why there is no such instance.
+/// The first step with other effects, or the reason why the instance cannot be created.
 pub fn replay(heading: &Heading, steps: &[Step]) -> Result<usize, String> {
     let mut instance = heading.instance().map_err(|error| error.to_string())?;
     let mut rng = rng_from_seed(heading.seed);
@@ -113,7 +113,7 @@ pub fn replay(heading: &Heading, steps: &[Step]) -> Result<usize, String> {
         instance.handle(step.input.now, &mut rng, step.input.event.clone(), &mut effects);
         if digest(&effects) != step.effects {
             return Err(format!(
-                "step {number} of {:?} had other effects: now {effects:?} after {:?}",
+                "step {number} of {:?} diverged: effects {effects:?} of {:?}",
                 heading.role, step.input
             ));
         }
@@ -127,7 +127,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A new recording in `directory`, named after the role and the boot.
+    /// Creates a recording in `directory`.
     ///
     /// # Errors
     /// When the file cannot be written; the error names it.
@@ -154,7 +154,7 @@ impl Recorder {
         self.frame(step)
     }
 
-    /// Gives what is buffered to the operating system.
+    /// Flushes buffered bytes to the operating system.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -170,7 +170,7 @@ impl Recorder {
     }
 }
 
-/// Reads a recording back. A last step that was cut short, as by a crash, is left out.
+/// Reads a recording. A truncated last step, as after a crash, is omitted.
 ///
 /// # Errors
 /// When the file cannot be read or is not a recording.
@@ -199,7 +199,7 @@ fn next<T: DeserializeOwned>(file: &mut impl Read) -> io::Result<Option<T>> {
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_FRAME {
         return Err(io::Error::other(format!(
-            "a frame of {length} bytes is not of a recording"
+            "not a recording: a frame of {length} bytes"
         )));
     }
     let mut bytes = vec![0; length];
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// The bytes of recordings that people keep. A change of them needs a new format number.
+    /// The bytes of stored recordings. Changing them requires a new format version.
     #[test]
     fn golden_bytes() {
         let member = Member {

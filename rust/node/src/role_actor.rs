@@ -1,17 +1,17 @@
 //! The actor around a role: mailbox in, effects out. It owns no protocol logic.
 //!
-//! A **turn** takes all events that wait, gives them to the role one by one, and performs the effects grouped by where
-//! they go ([`outbox`]). Reads of single rows are answered inside the turn; messages of the role to itself too. A turn
-//! that lasts too long puts the rest off, so that other actors (and heartbeats) have theirs.
+//! A **turn** takes all pending events, passes them to the role one by one, and performs the effects grouped by their
+//! destination ([`outbox`]). Reads of single rows and messages of the role to itself are answered within the turn. A turn
+//! that lasts too long yields, so that other actors (and heartbeats) can run.
 //!
 //! A panic of the role ends the node ([`crate::fatal`]): it is never restarted in place.
 
-mod alarms;
 #[cfg(test)]
 mod files_tests;
 mod outbox;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -29,34 +29,34 @@ use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use self::alarms::Alarms;
 use self::outbox::Outbox;
-use crate::directory::Owner;
+use self::timers::Timers;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox, Receipt, Wake};
 use crate::recording::{Recorder, Step, digest};
+use crate::role_registry::Owner;
 use crate::shell::Shell;
 
-/// How long a turn may last before it lets others have theirs.
+/// How long a turn may last before it yields to other actors.
 const TURN: Duration = Duration::from_millis(2);
-/// After so many events their effects go out although the turn is not over, so that disk and network start early.
+/// After this many events their effects are performed, although the turn continues, so that disk and network start early.
 const FLUSH_EVERY: usize = 64;
 
-/// What an instance is started with.
+/// The arguments of a role's actor.
 pub struct RoleArguments<R> {
     /// Which role.
     pub id: RoleId,
-    /// Its number with the store.
+    /// Its owner id in the store.
     pub owner: Owner,
-    /// Its state.
+    /// The role.
     pub role: R,
-    /// Of its random source.
+    /// The seed of its random source.
     pub seed: u64,
-    /// Where its events wait.
+    /// Its pending events.
     pub inbox: Arc<Inbox>,
-    /// Where its effects go.
+    /// Performs its effects.
     pub shell: Arc<Shell>,
-    /// Its recording, if one is made.
+    /// Its recording, if enabled.
     pub recorder: Option<Recorder>,
 }
 
@@ -98,7 +98,7 @@ where
             match catch_unwind(AssertUnwindSafe(|| state.advance())) {
                 Ok(Pause::Done) => {
                     if state.dropped {
-                        // Everything that it had to say has gone out.
+                        // All its effects have been performed.
                         myself.stop(None);
                     }
                     return Ok(());
@@ -108,7 +108,7 @@ where
                     state.collect();
                 }
                 Ok(Pause::Reconcile(specs)) => {
-                    // Effects after this one may count on the instances being there.
+                    // Effects after this one may rely on the instances.
                     let _ended_with_the_node = state.shell.reconciler.reconcile(specs).await;
                 }
                 Err(panic) => {
@@ -123,7 +123,7 @@ where
         }
     }
 
-    /// What it last claimed of its group is not shown any longer.
+    /// Removes its last claim about its group.
     async fn post_stop(
         &self,
         _myself: ActorRef<Wake>,
@@ -136,17 +136,17 @@ where
     }
 }
 
-/// Why a turn has stopped.
+/// Why a turn has paused.
 enum Pause {
-    /// Nothing is left to do now.
+    /// No event is pending.
     Done,
-    /// Others must have their turn first.
+    /// Other actors must run first.
     TurnOver,
-    /// The instances must match before it goes on.
+    /// The instances must be reconciled before the turn continues.
     Reconcile(Vec<Spec>),
 }
 
-/// A role and what its actor keeps beside it.
+/// The state of a role's actor.
 pub struct RoleState<R> {
     id: RoleId,
     owner: Owner,
@@ -156,15 +156,15 @@ pub struct RoleState<R> {
     inbox: Arc<Inbox>,
     shell: Arc<Shell>,
     recorder: Option<Recorder>,
-    alarms: Alarms,
+    timers: Timers,
     outbox: Outbox,
-    /// Taken from the inbox, or answered by the shell itself.
+    /// Taken from the inbox, or results of effects performed within the turn.
     events: VecDeque<Event>,
-    /// Of events that are still in `events`.
+    /// The receipts of `events`.
     receipts: Vec<Receipt>,
-    /// Asked for and not performed yet.
+    /// Effects that are not performed yet.
     effects: Vec<Effect>,
-    /// It has been told, or is about to be, that it is not wanted any longer.
+    /// Whether [`Event::Dropped`] was delivered, or is next.
     dropped: bool,
 }
 
@@ -182,7 +182,7 @@ where
             inbox: arguments.inbox,
             shell: arguments.shell,
             recorder: arguments.recorder,
-            alarms: Alarms::default(),
+            timers: Timers::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             receipts: Vec::new(),
@@ -191,11 +191,11 @@ where
         }
     }
 
-    /// Takes what waits.
+    /// Takes the pending events and the due timers.
     fn collect(&mut self) {
         let mut batch = self.inbox.take();
         if let Some(Event::Dropped) = batch.events.first() {
-            // Before all that waits here, too: none of it is begun any more.
+            // Ahead of all events pending here, too: they fail instead of being executed.
             self.dropped = true;
             self.events.extend(batch.events.drain(1..));
             self.events.push_front(Event::Dropped);
@@ -204,12 +204,12 @@ where
         }
         self.receipts.extend(batch.receipts);
         let now = self.shell.clock.instant();
-        while let Some(id) = self.alarms.due(now) {
+        while let Some(id) = self.timers.due(now) {
             self.events.push_back(Event::Timer { id });
         }
     }
 
-    /// Works through events and effects until nothing is left, the turn is over, or the instances must change.
+    /// Handles events and performs effects until no event is left, the turn is over, or the instances must be reconciled.
     fn advance(&mut self) -> Pause {
         let started = self.shell.clock.instant();
         let mut unflushed = 0;
@@ -234,7 +234,7 @@ where
         }
         self.receipts.clear();
         self.outbox.flush(&self.shell);
-        self.alarms.arm(&self.shell.clock, &self.mailbox);
+        self.timers.arm(&self.shell.clock, &self.mailbox);
         self.flush_recording();
         Pause::Done
     }
@@ -256,12 +256,12 @@ where
             input,
             effects: digest(&self.effects),
         }) {
-            tracing::warn!(role = ?self.id, %error, "the recording ends here");
+            tracing::warn!(role = ?self.id, %error, "the recording failed and ends here");
             self.recorder = None;
         }
     }
 
-    /// Performs effects; the specs of a reconciliation that the rest has to wait for.
+    /// Performs effects up to a reconciliation, and returns its specs; the remaining effects wait for it.
     fn perform(&mut self) -> Option<Vec<Spec>> {
         let mut effects = std::mem::take(&mut self.effects);
         let mut specs = None;
@@ -288,7 +288,7 @@ where
         } = &mut effect
             && let Some(why) = self.shell.commits.why_full()
         {
-            // The role knows no directories.
+            // The role does not know the data directory.
             *text = format!("{text} ({why})");
         }
         match effect {
@@ -337,7 +337,7 @@ where
                     ops,
                 });
             }
-            Effect::ApplyRows { token, writes } => self.shell.commits.derive(self.owner, token, writes),
+            Effect::ApplyRows { token, writes } => self.shell.commits.apply_rows(self.owner, token, writes),
             Effect::Read {
                 token,
                 query: query @ (Query::Get { .. } | Query::Hard { .. }),
@@ -347,7 +347,7 @@ where
             }
             Effect::Read { token, query } => self.shell.reads.later(token, query, self.mailbox.clone()),
             Effect::Files { token, task } => self.shell.files.perform(token, task, self.mailbox.clone()),
-            Effect::SetTimer { id, at } => self.alarms.set(id, at),
+            Effect::SetTimer { id, at } => self.timers.set(id, at),
             Effect::Emit(event) => self.shell.telemetry.emit(event),
             Effect::Span(span) => self.outbox.span(*span),
             Effect::Measure(measurement) => self.shell.telemetry.measure(&measurement),
@@ -373,13 +373,13 @@ where
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = recorder.flush()
         {
-            tracing::warn!(role = ?self.id, %error, "the recording ends here");
+            tracing::warn!(role = ?self.id, %error, "the recording failed and ends here");
             self.recorder = None;
         }
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())

@@ -1,4 +1,4 @@
-//! Where the requests of clients go: to the role that answers them, or straight back with what the shell knows.
+//! Routes the requests of clients: to the role that answers them, or to the node itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,43 +11,42 @@ use quorate_protocol::message::Header;
 use quorate_protocol::role::{ClientRef, Event, RoleId};
 use quorate_protocol::routing::{Route, route};
 
-use crate::listener;
+use crate::client_listener;
+use crate::node_status::NodeStatus;
 use crate::shell::{Answer, ReplyPort};
-use crate::view::NodeView;
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// Who asks, and under which name.
+pub struct ClientRequest {
+    /// The connection and the request id.
     pub client: ClientRef,
     /// Deadline and trace.
     pub header: Header,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
-impl listener::Router for Router {
+impl client_listener::Router for Router {
     fn dispatch(&self, requests: Vec<(ClientRef, RequestFrame)>) {
         self.route(
             requests
                 .into_iter()
-                .map(|(client, frame)| self.asked(client, frame))
+                .map(|(client, frame)| self.client_request(client, frame))
                 .collect(),
         );
     }
 
     fn required(&self, need: &Need) -> u8 {
-        let table = self.view.directory.table();
+        let table = self.status.roles.table();
         let settings = need.keyspace.and_then(|id| table.keyspaces().get(&id));
-        need.required(self.view.topology.members.len(), settings)
+        need.required(self.status.topology.members.len(), settings)
     }
 }
 
-/// Nothing is acknowledged before it is durable that the cluster is formed: until then it may be laid anew. Without a
-/// keyspace there is nothing to acknowledge.
+/// Nothing may be acknowledged before the formation of the cluster is durable: until then the cluster may be formed again.
+/// Without a keyspace there is nothing to acknowledge.
 fn not_formed() -> Error {
-    let reason =
-        "the cluster is being started for the first time and has no keyspaces yet: try again in a moment";
+    let reason = "the cluster is being started for the first time and has no keyspaces yet: retry later";
     Error::Unavailable {
         required: 1,
         alive: 0,
@@ -58,35 +57,35 @@ fn not_formed() -> Error {
 /// Routes requests.
 #[derive(Clone)]
 pub struct Router {
-    view: Arc<NodeView>,
+    status: Arc<NodeStatus>,
     replies: Arc<dyn ReplyPort>,
 }
 
 impl Router {
-    /// A router of this node, which answers to `replies` what no role is needed for.
-    pub fn new(view: Arc<NodeView>, replies: Arc<dyn ReplyPort>) -> Self {
-        Router { view, replies }
+    /// The router of this node; requests that need no role are answered through `replies`.
+    pub fn new(status: Arc<NodeStatus>, replies: Arc<dyn ReplyPort>) -> Self {
+        Router { status, replies }
     }
 
-    /// Hands requests on, each role's together. Never blocks.
-    pub fn route(&self, requests: Vec<Asked>) {
+    /// Routes requests, batched by role. Never blocks.
+    pub fn route(&self, requests: Vec<ClientRequest>) {
         let mut answers: Vec<Answer> = Vec::new();
         let mut by_role: BTreeMap<RoleId, Vec<Event>> = BTreeMap::new();
-        let table = self.view.directory.table();
-        for Asked {
+        let table = self.status.roles.table();
+        for ClientRequest {
             client,
             header,
             request,
         } in requests
         {
-            if matches!(request, Request::CreateKeyspace(_)) && self.view.is_forming() {
+            if matches!(request, Request::CreateKeyspace(_)) && self.status.is_forming() {
                 answers.push((client, Err(not_formed())));
                 continue;
             }
             let role = match route(&request, |role| table.role(role).is_some()) {
                 Route::Role(role) => role,
                 Route::Node => {
-                    answers.push((client, self.view.answer(request)));
+                    answers.push((client, self.status.answer(request)));
                     continue;
                 }
             };
@@ -97,7 +96,7 @@ impl Router {
             });
         }
         for (role, events) in by_role {
-            // The control role goes only when the node does; a coordinator that has gone takes nothing, and the listener answers.
+            // The control role ends only with the node. If a coordinator has ended, the listener answers its overdue requests.
             if let Some(mailbox) = table.role(role) {
                 mailbox.push(events);
             }
@@ -107,15 +106,15 @@ impl Router {
         }
     }
 
-    /// A request as it came over the wire; its deadline becomes an instant of this process.
-    fn asked(&self, client: ClientRef, frame: RequestFrame) -> Asked {
+    /// Converts a request from the wire; its deadline becomes an instant of this process.
+    fn client_request(&self, client: ClientRef, frame: RequestFrame) -> ClientRequest {
         let header = Header {
-            generation: self.view.topology.generation,
+            generation: self.status.topology.generation,
             request: frame.id,
-            deadline: self.view.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
+            deadline: self.status.clock.instant() + Duration::from_millis(frame.deadline_ms.into()),
             trace: frame.trace,
         };
-        Asked {
+        ClientRequest {
             client,
             header,
             request: frame.request,

@@ -1,21 +1,21 @@
 //! The node program, from its configuration to its exit status.
 //!
-//! # Conversation with the parent
-//! 1. One JSON line on the standard output says which ports are bound: `{"ready":false,"bound":{...}}`.
+//! # Protocol with the parent
+//! 1. One JSON line on the standard output reports the bound addresses: `{"ready":false,"bound":{...}}`.
 //! 2. With `parent_pipe` and no members in the configuration, one JSON line is read from the standard input: the list
 //!    of members, `[{"id":1,"peer":"127.0.0.1:4711","client":...,"http":...,"rack":"","datacenter":""}, ...]`.
-//! 3. `{"ready":true,"node":1,"boot":"..."}` says that the node serves requests.
-//! 4. With `forming`, one JSON line is read from the standard input when the whole cluster is ready, `{"formed":true}`, and
-//!    the same line says that the node has written that down and takes keyspaces.
+//! 3. `{"ready":true,"node":1,"boot":"..."}` reports that the node serves requests.
+//! 4. With `forming`, the parent sends one JSON line when the whole cluster is ready, `{"formed":true}`; the node makes that
+//!    durable, answers with the same line, and accepts keyspaces.
 //!
-//! Instead of any of these lines `{"error":NAME,"message":...}` says why it cannot start.
+//! Instead of any of these lines, `{"error":NAME,"message":...}` reports why the node cannot start.
 //!
 //! # Exit status
 //! | status | why |
 //! |---|---|
-//! | 0 | SIGTERM, SIGINT, or (with `parent_pipe`) the standard input ended: stopped in order |
+//! | 0 | SIGTERM, SIGINT, or (with `parent_pipe`) the standard input was closed: graceful stop |
 //! | 1 | could not start; the reason is on both streams |
-//! | 70 | must not go on: a role broke an invariant, or the store failed; the reason is on stderr, and in the log |
+//! | 70 | fatal error: a role broke an invariant, or the store failed; the reason is on stderr, and in the log |
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use quorate_core::threads::try_threads;
 use quorate_otlp::Exporter;
 use quorate_protocol::topology::Topology;
 use quorate_storage::error::LOST_DIRECTORY;
-use quorate_storage::map_fault::{self, LastWords};
+use quorate_storage::map_fault::{self, FaultMessage};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -35,20 +35,20 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
-use crate::doors::Doors;
 use crate::fatal::{EXIT_FATAL, Fatal};
+use crate::listeners::Listeners;
 use crate::node::{HttpServer, Node, NodeArguments, Opened, random};
-use crate::parent::{Line, ParentPipe, complaint, says_formed};
+use crate::parent_pipe::{Line, ParentPipe, reports_formed, stderr_line};
 use crate::role_actor::panic_text;
 use crate::start_error::StartError;
 use crate::telemetry::log::{self, LogGuard};
 
 /// The exit status of a node that could not start.
 const EXIT_START: i32 = 1;
-/// How long stopping in order may take.
+/// The timeout of a graceful stop.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Runs a node until it is told to stop; the exit status for the process. `config` is JSON or TOML, see
+/// Runs a node until it is stopped; returns the exit status for the process. `config` is JSON or TOML, see
 /// [`crate::config`].
 pub fn run(config: &str, http: Arc<dyn HttpServer>) -> i32 {
     let clock = Arc::new(Clock::start());
@@ -66,18 +66,25 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     let instance = config.node.to_string();
     let exporter = Exporter::from_environment("quorate-node", &[("service.instance.id", &instance)])
         .map_err(ConfigError)?;
-    // What writes the log and what runs tasks panics where it gets no thread; all that starts some later says so itself.
+    // The log writer and the runtime panic if they get no thread; threads started later report errors themselves.
     try_threads(config.worker_threads + 2).map_err(StartError::system("start a thread"))?;
     let log: SharedLog = Arc::new(Mutex::new(Some(
         log::install(&config.log, exporter.as_ref()).map_err(StartError::system("open the log"))?,
     )));
     log_panics();
-    explain_map_faults(&config.data_dir, true)?;
+    set_map_fault_message(&config.data_dir, true)?;
     tracing::info!(node = %config.node, cluster = config.cluster_name, data = %config.data_dir.display(), "starting");
     let runtime = runtime(config.worker_threads)?;
     let ready = Arc::<AtomicBool>::default();
     let fatal = exit_on_fatal(&log, &ready);
-    let result = runtime.block_on(live(Arc::clone(&config), http, clock, fatal, exporter, &ready));
+    let result = runtime.block_on(run_node(
+        Arc::clone(&config),
+        http,
+        clock,
+        fatal,
+        exporter,
+        &ready,
+    ));
     runtime.shutdown_timeout(Duration::from_secs(1));
     match &result {
         Ok(()) => tracing::info!("stopped"),
@@ -86,7 +93,7 @@ fn start_and_wait(text: &str, http: Arc<dyn HttpServer>, clock: Arc<Clock>) -> R
     result
 }
 
-/// Panics go to the log with their place. What they mean for the node is said on stderr by whoever catches them.
+/// Logs panics with their location. The code that catches a panic reports its consequence on stderr.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -94,31 +101,31 @@ fn log_panics() {
     }));
 }
 
-/// Prepares what is said if a data file faults, while the node is `starting` or later.
-fn explain_map_faults(directory: &Path, starting: bool) -> Result<(), StartError> {
+/// Sets the message for a fault of a mapped data file, while the node is `starting` or later.
+fn set_map_fault_message(directory: &Path, starting: bool) -> Result<(), StartError> {
     let message = format!(
         "a file of data directory {} is damaged or was cut short: {LOST_DIRECTORY}",
         directory.display()
     );
-    let (report, complaint) = Line::of_error("Corrupt", &message);
-    let stderr = (libc::STDERR_FILENO, complaint);
-    let words = if starting {
-        LastWords {
+    let (report, stderr_line) = Line::of_error("Corrupt", &message);
+    let stderr = (libc::STDERR_FILENO, stderr_line);
+    let message = if starting {
+        FaultMessage {
             texts: vec![(libc::STDOUT_FILENO, report), stderr],
             status: EXIT_START,
         }
     } else {
-        LastWords {
+        FaultMessage {
             texts: vec![stderr],
             status: EXIT_FATAL,
         }
     };
-    map_fault::explain(words).map_err(StartError::system("install a signal handler"))
+    map_fault::install(message).map_err(StartError::system("install a signal handler"))
 }
 
 type SharedLog = Arc<Mutex<Option<LogGuard>>>;
 
-/// With one worker, the thread that waits is the one that works.
+/// With one worker, the main thread runs all tasks.
 fn runtime(workers: usize) -> Result<Runtime, StartError> {
     let mut builder = match workers {
         1 => Builder::new_current_thread(),
@@ -131,24 +138,24 @@ fn runtime(workers: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::system("start the runtime"))
 }
 
-/// Ends the process at once; the log is written first. A node that was not ready yet could not start.
+/// Ends the process immediately; the log is flushed first. Before the node is ready, the error is a failure to start.
 fn exit_on_fatal(log: &SharedLog, ready: &Arc<AtomicBool>) -> Fatal {
     let (log, ready) = (Arc::clone(log), Arc::clone(ready));
     Fatal::new(move |error| {
         let status = if ready.load(Ordering::Acquire) {
-            eprint!("{}", complaint(&error.to_string()));
+            eprint!("{}", stderr_line(&error.to_string()));
             EXIT_FATAL
         } else {
             Line::print_error(&StartError::Fatal(error.to_string()));
             EXIT_START
         };
-        // Dropping the guard writes what is queued. Another thread that got here first is doing just that.
+        // Dropping the guard flushes the log, unless another thread is doing so.
         drop(log.lock().map(|mut log| log.take()));
         std::process::exit(status);
     })
 }
 
-async fn live(
+async fn run_node(
     config: Arc<NodeConfig>,
     http: Arc<dyn HttpServer>,
     clock: Arc<Clock>,
@@ -157,16 +164,16 @@ async fn live(
     ready: &AtomicBool,
 ) -> Result<(), StartError> {
     let mut signals = Signals::install()?;
-    let doors = Doors::open(&config.listen)?;
-    let bound = doors.bound()?;
+    let listeners = Listeners::open(&config.listen)?;
+    let bound = listeners.bound()?;
     let mut parent = config.parent_pipe.then(ParentPipe::open).transpose()?;
     Line::Bound { ready: false, bound }.print();
     phase(&clock, "bound");
-    // The parent collects the ports of all nodes meanwhile.
-    let (told_to_stop, done) = (AtomicBool::new(false), Notify::new());
+    // Concurrently, the parent collects the ports of all nodes.
+    let (stopping, done) = (AtomicBool::new(false), Notify::new());
     let opening = async {
-        let wanted = || !told_to_stop.load(Ordering::Relaxed);
-        let opened = Opened::open_patiently(&config, &clock, wanted).await;
+        let wanted = || !stopping.load(Ordering::Relaxed);
+        let opened = Opened::open_with_retries(&config, &clock, wanted).await;
         done.notify_one();
         opened
     };
@@ -179,7 +186,7 @@ async fn live(
         tokio::select! {
             topology = both => topology.map(Some),
             () = signals.stop() => {
-                told_to_stop.store(true, Ordering::Relaxed);
+                stopping.store(true, Ordering::Relaxed);
                 Ok(None)
             }
         }
@@ -194,7 +201,7 @@ async fn live(
         config: Arc::clone(&config),
         topology,
         opened,
-        doors,
+        listeners,
         clock: Arc::clone(&clock),
         boot,
         http,
@@ -205,7 +212,7 @@ async fn live(
         .instrument(tracing::info_span!("node.start"))
         .await?;
     ready.store(true, Ordering::Release);
-    explain_map_faults(&config.data_dir, false)?;
+    set_map_fault_message(&config.data_dir, false)?;
     phase(&clock, "ready");
     Line::Ready {
         ready: true,
@@ -213,14 +220,14 @@ async fn live(
         boot: &format!("{:016x}", boot.0),
     }
     .print();
-    let served = serve(&node, &mut signals, parent.as_mut()).await;
+    let result = serve(&node, &mut signals, parent.as_mut()).await;
     if tokio::time::timeout(STOP, node.stop()).await.is_err() {
-        tracing::warn!("stopping in order took too long");
+        tracing::warn!("the graceful stop timed out");
     }
-    served
+    result
 }
 
-/// Waits until the node is to stop, and does what the parent says meanwhile.
+/// Handles lines from the parent until the node is stopped.
 async fn serve(
     node: &Node,
     signals: &mut Signals,
@@ -229,21 +236,21 @@ async fn serve(
     loop {
         let line = tokio::select! {
             () = signals.stop() => {
-                tracing::info!("told to stop");
+                tracing::info!("received a signal to stop");
                 return Ok(());
             }
             line = next_line(parent.as_deref_mut()) => line,
         };
         match line {
             None => {
-                tracing::info!("the parent is gone");
+                tracing::info!("the parent closed the pipe");
                 return Ok(());
             }
-            Some(line) if says_formed(&line) => {
+            Some(line) if reports_formed(&line) => {
                 node.form().await?;
                 Line::Formed { formed: true }.print();
             }
-            Some(line) => tracing::warn!(line, "the parent sent a line that is not understood"),
+            Some(line) => tracing::warn!(line, "unknown line from the parent"),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Stateless services under supervision: actors, or futures that should run as long as the node does. They are started
-//! again when they end.
+//! Supervised stateless services: actors, or futures that run as long as the node. They are restarted when they end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,12 +6,12 @@ use std::sync::Arc;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::AbortHandle;
 
-/// What a service without an actor of its own runs.
+/// The future of a service without its own actor.
 pub type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 type Spawning = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
-/// A service: its name, and how it is started, as often as needed.
+/// A service that can be restarted.
 #[derive(Clone)]
 pub struct Service {
     name: &'static str,
@@ -20,7 +19,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that is an actor; `make` gives a new one and its arguments.
+    /// A service that is an actor; `make` creates the actor and its arguments.
     pub fn actor<A: Actor>(
         name: &'static str,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
@@ -38,12 +37,12 @@ impl Service {
         }
     }
 
-    /// A service that is a future; `make` gives a new one.
+    /// A service that is a future; `make` creates the future.
     pub fn future(name: &'static str, make: impl Fn() -> ServiceFuture + Send + Sync + 'static) -> Self {
         Service::actor(name, move || (FutureActor, make()))
     }
 
-    /// For the log.
+    /// Its name, for the log.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -57,7 +56,7 @@ impl Service {
     }
 }
 
-/// Said by the task of a future: it has ended.
+/// Message from the task of a future: it has ended.
 struct Ended(Result<(), String>);
 
 impl ractor::Message for Ended {}
@@ -79,7 +78,7 @@ impl Actor for FutureActor {
         let abort = running.abort_handle();
         tokio::spawn(async move {
             let result = running.await.unwrap_or_else(|panic| Err(panic.to_string()));
-            // The actor was stopped: then this is how the future ended.
+            // The actor may have been stopped, which ends the future.
             let _stopped = myself.cast(Ended(result));
         });
         Ok(abort)
@@ -91,7 +90,10 @@ impl Actor for FutureActor {
         Ended(result): Ended,
         _running: &mut AbortHandle,
     ) -> Result<(), ActorProcessingErr> {
-        Err(result.err().unwrap_or_else(|| "it returned".to_owned()).into())
+        Err(result
+            .err()
+            .unwrap_or_else(|| "the service returned".to_owned())
+            .into())
     }
 
     async fn post_stop(

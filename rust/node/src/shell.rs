@@ -1,4 +1,4 @@
-//! What the effects of roles are performed through: one [`Shell`] per node, shared by the actors of all its roles.
+//! The ports through which the effects of roles are performed: one [`Shell`] per node, shared by all role actors.
 
 use std::sync::Arc;
 
@@ -13,68 +13,68 @@ use quorate_storage::queue::Request as Commit;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::directory::{Directory, Owner};
 use crate::fatal::Fatal;
 use crate::inbox::Mailbox;
 use crate::readers::ReadPort;
+use crate::role_registry::{Owner, RoleRegistry};
 use crate::telemetry::Telemetry;
 
-/// A finished request and its answer.
+/// A completed request and its response.
 pub type Answer = (ClientRef, Result<Response, Error>);
 
-/// The way to the other nodes.
+/// Sends to the other nodes.
 pub trait PeerPort: Send + Sync {
-    /// Sends messages to one peer: each at most once, in no promised order. Never blocks; drops what it cannot hold.
+    /// Sends messages to one peer: each at most once, in any order. Never blocks; drops messages when its queue is full.
     fn send(&self, to: NodeId, messages: Vec<Envelope>);
 }
 
-/// The way to the disk.
+/// Writes to the store.
 pub trait CommitPort: Send + Sync {
-    /// Makes requests durable; each is answered to its owner. Never blocks.
+    /// Makes requests durable; the owner of each gets its completion. Never blocks.
     fn submit(&self, requests: Vec<Commit>);
 
-    /// Why the disk is full and what can be done about it; `None` while it has room, or where nobody knows.
+    /// Why the disk is full, and the remedy; `None` while it has room or if unknown.
     fn why_full(&self) -> Option<String> {
         None
     }
 
-    /// Makes rows readable before it returns; the owner is told when they survive a crash.
-    fn derive(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
+    /// Makes rows readable before it returns; the owner is notified when they are durable.
+    fn apply_rows(&self, owner: Owner, token: u64, writes: Vec<StateWrite>);
 }
 
-/// The way to the files of rows.
+/// Performs tasks on files of rows.
 pub trait FilePort: Send + Sync {
-    /// Has a task performed, and answers it to `mailbox` under `token`. Never blocks.
+    /// Starts a task; its result is delivered to `mailbox` under `token`. Never blocks.
     fn perform(&self, token: u64, task: FileTask, mailbox: Mailbox);
 }
 
-/// The way to the clients.
+/// Responds to clients.
 pub trait ReplyPort: Send + Sync {
-    /// Sends answers; one whose client is gone is dropped. Never blocks.
+    /// Sends responses; drops those of closed connections. Never blocks.
     fn reply(&self, answers: Vec<Answer>);
 }
 
-/// Makes the role instances of this node match.
+/// Reconciles the role instances of this node.
 pub trait Reconciler: Send + Sync {
-    /// Creates and ends instances; the receiver gets its value when that is done.
+    /// Creates and ends instances to match `specs`; the receiver completes when that is done.
     fn reconcile(&self, specs: Vec<Spec>) -> oneshot::Receiver<()>;
 }
 
-/// Everything that a role's actor needs to perform effects.
+/// The dependencies of a role's actor.
 pub struct Shell {
     /// This node.
     pub node: NodeId,
     /// The node's time.
     pub clock: Arc<Clock>,
     /// The other roles of this node.
-    pub directory: Directory,
+    pub roles: RoleRegistry,
     /// The other nodes.
     pub peers: Arc<dyn PeerPort>,
-    /// The disk, for writing.
+    /// Writes to the store.
     pub commits: Arc<dyn CommitPort>,
-    /// The disk, for reading.
+    /// Reads of the store.
     pub reads: ReadPort,
-    /// The files beside the store.
+    /// Files beside the store.
     pub files: Arc<dyn FilePort>,
     /// The clients.
     pub replies: Arc<dyn ReplyPort>,
@@ -82,6 +82,6 @@ pub struct Shell {
     pub reconciler: Arc<dyn Reconciler>,
     /// The timeline, spans and metrics.
     pub telemetry: Arc<Telemetry>,
-    /// The end.
+    /// Ends the node.
     pub fatal: Fatal,
 }

@@ -1,4 +1,4 @@
-//! Why a node cannot start: each error names the thing and the remedy.
+//! Why a node cannot start: each error names the cause and the remedy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use crate::config::ConfigError;
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration makes no sense.
+    /// The configuration is invalid.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// Somebody else listens there.
+    /// Another program listens there.
     #[error(
-        "{setting}={address}: the port is taken by another program: stop it, choose another port, or 0 for any"
+        "{setting}={address}: the port is in use by another program: stop it, choose another port, or 0 for any"
     )]
     AddressInUse {
         /// Which setting.
@@ -26,8 +26,8 @@ pub enum StartError {
         /// Which address.
         address: SocketAddr,
     },
-    /// The address cannot be listened on.
-    #[error("{setting}={address} cannot be listened on: {source}")]
+    /// Binding the address failed.
+    #[error("{setting}={address}: cannot listen: {source}")]
     Listen {
         /// Which setting.
         setting: &'static str,
@@ -39,17 +39,18 @@ pub enum StartError {
     /// The data directory cannot be opened.
     #[error("{0}")]
     Open(#[from] OpenError),
-    /// What the store holds is not what was written.
+    /// Stored data are damaged.
     #[error("data directory {path}: {source}: {remedy}", remedy = LOST_DIRECTORY)]
     Read {
         /// The data directory.
         path: PathBuf,
-        /// What cannot be read.
+        /// The error.
         source: ReadError,
     },
-    /// The data were placed by other settings than these.
+    /// The data were placed with other settings.
     #[error(
-        "data directory {path} was laid out with {theirs} but the node is started with {ours}:          start it with the {setting} that it had",
+        "data directory {path} was laid out with {theirs} but the node is started with {ours}: \
+         start it with the original {setting}",
         theirs = difference.theirs, ours = difference.ours, setting = difference.setting
     )]
     Layout {
@@ -58,9 +59,10 @@ pub enum StartError {
         /// What differs.
         difference: Difference,
     },
-    /// The list of members is older than the one that the node had.
+    /// The list of members is older than the stored one.
     #[error(
-        "data directory {path} is in generation {found} of the members but the node is started with          generation={given}: start it with the members and the generation that it had"
+        "data directory {path} is in generation {found} of the members but the node is started with \
+         generation={given}: start it with the latest members and generation"
     )]
     OldGeneration {
         /// The data directory.
@@ -70,15 +72,15 @@ pub enum StartError {
         /// The generation of the configuration.
         given: u64,
     },
-    /// What the node's roles need is not there.
+    /// A role cannot be created.
     #[error("{0}")]
     Wiring(#[from] Error),
-    /// The operating system refused something.
+    /// The operating system returned an error.
     #[error("{what}: {source}")]
     System {
-        /// What was attempted.
+        /// The attempted action.
         what: &'static str,
-        /// Why it was refused.
+        /// The error.
         source: io::Error,
     },
     /// The standard input ended before the parent had sent the members.
@@ -90,7 +92,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// An error of the operating system while doing `what`.
+    /// Wraps an error of the operating system during `what`.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
         move |source| StartError::System { what, source }
     }

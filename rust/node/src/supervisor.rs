@@ -5,13 +5,13 @@
 //! ├── role actors: node, control; of each keyspace coordinator and replica, or forwarder and shards
 //! │     a failure ends the process, exit status 70: roles are never restarted in place
 //! ├── services: client listener, HTTP listener, links to the peers
-//! │     stateless: started again after a pause
+//! │     stateless: restarted after a pause
 //! └── threads of their own: storage (two), readers (two), files (three), the log
-//!       a failure of the storage ends the process; the others only end with it
+//!       a failure of the storage ends the process; the others end with it
 //! ```
 //!
-//! The supervisor is the only one that creates and ends role instances and the only one that knows which peers are up,
-//! so that a new instance misses no change: it is created with the peers as they are and told of every later change.
+//! Only the supervisor creates and ends role instances, and only it tracks which peers are up, so that a new instance
+//! misses no change: it is created with the current peers and receives every later change.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,60 +25,60 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::directory::Owner;
 use crate::fatal::FatalError;
 use crate::inbox::{Inbox, Mailbox};
 use crate::recording::{Heading, Recorder};
 use crate::role_actor::{RoleActor, RoleArguments};
+use crate::role_registry::Owner;
 use crate::service::Service;
 use crate::shell::{Reconciler, Shell};
 
-/// How long a service that ended stays away.
+/// The pause before a service is restarted.
 const SERVICE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long an actor may take to stop.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout for an actor to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the supervisor is told.
+/// Messages to the supervisor.
 pub enum SupervisorMessage {
-    /// Make the role instances match, then say so.
+    /// Reconcile the role instances with these specs, then notify.
     Reconcile(Vec<Spec>, oneshot::Sender<()>),
     /// The link to a peer came up or went down.
     Peer {
         /// Which peer.
         node: NodeId,
-        /// Whether it can be reached now.
+        /// Whether it is reachable.
         up: bool,
     },
     /// Keep this service running.
     Serve(Service),
-    /// End the services, so that no more work comes in, then say so. From now on nothing is started again.
+    /// Stop the services, so that no more requests arrive, then notify. Nothing is restarted from now on.
     StopServices(oneshot::Sender<()>),
-    /// End the roles, then say so, and end.
+    /// Stop the roles, then notify, and stop.
     Stop(oneshot::Sender<()>),
 }
 
 impl ractor::Message for SupervisorMessage {}
 
-/// Makes the shell once the supervisor, which is part of it, exists.
+/// Creates the shell once the supervisor, which is part of it, exists.
 pub type MakeShell = Box<dyn FnOnce(Arc<dyn Reconciler>) -> Arc<Shell> + Send>;
 
-/// What the supervisor starts with.
+/// The arguments of the supervisor.
 pub struct SupervisorArguments {
-    /// Makes the shell of the roles.
+    /// Creates the shell of the roles.
     pub shell: MakeShell,
-    /// This node's directory and the members; nobody is up yet but the node itself.
+    /// This node's directory and the members; no peer is up yet.
     pub surroundings: Surroundings,
     /// This boot.
     pub boot: BootId,
-    /// Where recordings go.
+    /// The directory for recordings.
     pub record_dir: Option<PathBuf>,
 }
 
 /// The root of the tree.
 pub struct Supervisor;
 
-/// What the supervisor keeps.
+/// The state of the supervisor.
 pub struct SupervisorState {
     shell: Arc<Shell>,
     surroundings: Surroundings,
@@ -95,7 +95,7 @@ struct Reconcile(ActorRef<SupervisorMessage>);
 impl Reconciler for Reconcile {
     fn reconcile(&self, specs: Vec<Spec>) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
-        // A supervisor that is gone drops the sender: the receiver learns that.
+        // If the supervisor has ended, the sender is dropped and the receiver fails.
         let _gone = self.0.cast(SupervisorMessage::Reconcile(specs, done));
         receiver
     }
@@ -118,7 +118,7 @@ impl Actor for Supervisor {
             record_dir: arguments.record_dir,
             specs: Vec::new(),
             services: BTreeMap::new(),
-            last_owner: crate::peer_book::PEER_BOOK,
+            last_owner: crate::peer_registry::PEER_REGISTRY,
             stopping: false,
         })
     }
@@ -175,11 +175,11 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
-    /// Ends instances that should not exist and creates those that should.
+    /// Ends instances that are not wanted and creates missing ones.
     ///
-    /// One that ends has a last event, to answer whoever waits for it. Servers and replicas go before forwarders and coordinators,
-    /// which still take what they turn away; those of a kind go together. And nothing of an instance is on its way to the store
-    /// when the control role hears that it is gone, and sweeps what it leaves.
+    /// An instance that ends receives a last event, to fail its pending requests. Servers and replicas end before forwarders and
+    /// coordinators, which still receive what the former reject; those of one kind end concurrently. No write of an instance is
+    /// pending in the store when the control role learns that it has ended, and garbage-collects its data.
     async fn reconcile(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
@@ -225,21 +225,21 @@ impl SupervisorState {
             }
             Spec::Control => None,
         });
-        self.shell.directory.serve(served.collect());
+        self.shell.roles.serve(served.collect());
         Ok(())
     }
 
-    /// Ends instances, all at the same time.
+    /// Ends instances concurrently.
     async fn end(&self, myself: &ActorRef<SupervisorMessage>, roles: Vec<RoleId>) {
         let mut ending = JoinSet::new();
         for role in roles {
-            if let Some(mailbox) = self.shell.directory.remove(role) {
+            if let Some(mailbox) = self.shell.roles.remove(role) {
                 mailbox.actor().unlink(myself.get_cell());
                 mailbox.end();
                 let actor = mailbox.actor().clone();
                 ending.spawn(async move {
-                    if actor.wait(Some(PATIENCE)).await.is_err() {
-                        tracing::warn!(?role, "does not end");
+                    if actor.wait(Some(STOP_TIMEOUT)).await.is_err() {
+                        tracing::warn!(?role, "the role did not stop in time");
                         actor.stop(None);
                     }
                 });
@@ -271,7 +271,7 @@ impl SupervisorState {
         };
         let actor = RoleActor::<Instance>::default();
         let (actor, _task) = Actor::spawn_linked(None, actor, arguments, myself.get_cell()).await?;
-        self.shell.directory.insert(id, owner, Mailbox::new(inbox, actor));
+        self.shell.roles.insert(id, owner, Mailbox::new(inbox, actor));
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl SupervisorState {
         if !changed {
             return;
         }
-        for (role, mailbox) in self.shell.directory.table().roles() {
+        for (role, mailbox) in self.shell.roles.table().roles() {
             if !matches!(role, RoleId::Replica(_)) {
                 mailbox.push([Event::Peer { node, up }]);
             }
@@ -320,14 +320,18 @@ impl SupervisorState {
         Ok(())
     }
 
-    /// A child has ended: a service is started again after a pause, anything else ends the node.
+    /// A child has ended: a service is restarted after a pause, any other actor ends the node.
     fn ended(&mut self, myself: &ActorRef<SupervisorMessage>, who: ActorId, reason: String) {
         if self.stopping {
             return;
         }
         match self.services.remove(&who) {
             Some((service, _)) => {
-                tracing::warn!(service = service.name(), reason, "started again");
+                tracing::warn!(
+                    service = service.name(),
+                    reason,
+                    "a service ended and is restarted"
+                );
                 let _timer = myself.send_after(SERVICE_PAUSE, move || SupervisorMessage::Serve(service));
             }
             None => self.shell.fatal.raise(FatalError::Actor(reason)),
@@ -342,20 +346,20 @@ impl SupervisorState {
 
     async fn stop_roles(&mut self) {
         self.stopping = true;
-        let table = self.shell.directory.table();
+        let table = self.shell.roles.table();
         stop_all(table.roles().map(|(_, mailbox)| mailbox.actor().get_cell())).await;
         for (role, _) in table.roles() {
-            self.shell.directory.remove(role);
+            self.shell.roles.remove(role);
         }
     }
 }
 
-/// Stops actors, all at the same time, and waits until they have ended; one that does not in time is left behind.
+/// Stops actors concurrently and waits until they have ended or timed out.
 async fn stop_all(actors: impl Iterator<Item = ActorCell>) {
     let mut ending = JoinSet::new();
     for actor in actors {
         ending.spawn(async move {
-            let _slow = actor.stop_and_wait(None, Some(PATIENCE)).await;
+            let _slow = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
         });
     }
     while ending.join_next().await.is_some() {}
@@ -376,7 +380,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes its time to stop.
+    /// An actor that stops slowly.
     struct Slow;
 
     impl Actor for Slow {
@@ -389,14 +393,14 @@ mod tests {
         }
 
         async fn post_stop(&self, _: ActorRef<Self::Msg>, (): &mut ()) -> Result<(), ActorProcessingErr> {
-            tokio::time::sleep(PATIENCE / 4).await;
+            tokio::time::sleep(STOP_TIMEOUT / 4).await;
             Ok(())
         }
     }
 
     /// A keyspace may have hundreds of servers.
     #[tokio::test]
-    async fn actors_are_stopped_together() {
+    async fn actors_are_stopped_concurrently() {
         let mut actors = Vec::new();
         for _ in 0..32 {
             let (actor, _task) = Actor::spawn(None, Slow, ()).await.expect("it starts");
@@ -405,8 +409,8 @@ mod tests {
         let begun = Instant::now();
         stop_all(actors.into_iter()).await;
         assert!(
-            begun.elapsed() < 4 * PATIENCE,
-            "one after the other takes eight times the patience"
+            begun.elapsed() < 4 * STOP_TIMEOUT,
+            "stopping one after the other takes eight timeouts"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! What a node tells about itself: a timeline, spans, metrics, a log.
+//! Telemetry of a node: timeline, spans, metrics, log.
 //!
-//! Roles only return data ([`TimelineEvent`], [`Span`], [`Measurement`]); here it gets its place and time, is kept in
-//! bounded memory for whoever asks (a client, `/metrics`), and is handed on to exporters ([`SpanSink`]). Nothing here
-//! is needed for correctness, so nothing here may block a role or grow without bound.
+//! Roles only return data ([`TimelineEvent`], [`Span`], [`Measurement`]); this module adds node and time, keeps them in
+//! bounded memory for clients and `/metrics`, and passes them to exporters ([`SpanSink`]). Correctness does not depend on
+//! telemetry, so it must never block a role or grow without bound.
 
 mod claims;
 mod groups;
@@ -27,7 +27,7 @@ pub use metrics::Metrics;
 pub use spans::{SpanRing, SpanSink};
 pub use timeline::Timeline;
 
-/// Everything that a node tells about itself.
+/// The telemetry of a node.
 pub struct Telemetry {
     clock: Arc<Clock>,
     node: NodeId,
@@ -40,7 +40,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Telemetry of `node` in the topology `generation`, keeping at most so many timeline events and spans.
+    /// Telemetry of `node` in the topology `generation`, keeping at most this many timeline events and spans.
     pub fn new(clock: Arc<Clock>, node: NodeId, generation: u64, events: usize, spans: usize) -> Self {
         Telemetry {
             clock,
@@ -54,7 +54,7 @@ impl Telemetry {
         }
     }
 
-    /// Puts an event on the timeline, and into the log.
+    /// Adds an event to the timeline and the log.
     pub fn emit(&self, event: TimelineEvent) {
         match &event {
             TimelineEvent::PeerRefused { .. }
@@ -76,35 +76,35 @@ impl Telemetry {
             .push(self.clock.wall(), self.node, self.generation(), event);
     }
 
-    /// The topology generation that the node is in.
+    /// The current topology generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// This node has no server of the group any longer.
+    /// Removes a group whose server has ended on this node.
     pub fn forget_group(&self, group: GroupId) {
         if let Some(claim) = self.claims.forget(group) {
             self.metrics.forget_group(&claim);
         }
     }
 
-    /// A server of a Raft group claims this now.
+    /// Records the current claim of a server of a Raft group.
     pub fn group(&self, claim: GroupClaim) {
         self.claims.set(claim.clone(), self.clock.instant());
         self.metrics.group(claim);
     }
 
-    /// What this node's servers of Raft groups claim, by group.
+    /// The claims of this node's servers of Raft groups, by group.
     pub fn claims(&self, now: Instant) -> Vec<GroupClaim> {
         self.claims.all(now)
     }
 
-    /// The timeline after `sequence`; 0 for all that is kept.
+    /// The timeline after `sequence`; 0 returns all retained events.
     pub fn events_after(&self, sequence: u64) -> Vec<Occurrence> {
         self.timeline.after(sequence)
     }
 
-    /// Keeps the finished spans of a sampled trace and hands them to the exporters.
+    /// Keeps finished spans of a sampled trace and passes them to the exporters.
     pub fn spans(&self, spans: Vec<Span>) {
         for sink in self.sinks.read().expect("sinks").iter() {
             sink.export(&spans);
@@ -112,7 +112,7 @@ impl Telemetry {
         self.spans.extend(spans);
     }
 
-    /// The spans of a trace that are still kept.
+    /// The retained spans of a trace.
     pub fn spans_of(&self, trace_id: u128) -> Vec<Span> {
         self.spans.of(trace_id)
     }
@@ -127,12 +127,12 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Hands every span from now on to `sink` too.
+    /// Adds an exporter for all later spans.
     pub fn add_sink(&self, sink: Arc<dyn SpanSink>) {
         self.sinks.write().expect("sinks").push(sink);
     }
 
-    /// Gives the exporters time to hand on what they hold. Called once, when the node stops.
+    /// Flushes the exporters. Called once, when the node stops.
     pub fn flush(&self) {
         for sink in self.sinks.read().expect("sinks").iter() {
             sink.flush();

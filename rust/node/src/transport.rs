@@ -1,6 +1,6 @@
-//! The way to the other nodes: ractor_cluster sessions, driven by one link per peer.
+//! The transport between nodes: ractor_cluster sessions, driven by one link per peer.
 //!
-//! A role's message to another node goes: [`Transport::send`], the peer's inbox, its link actor (which runs the pure
+//! The path of a role's message to another node: [`Transport::send`], the peer's inbox, its link actor (which runs the pure
 //! [`Link`](quorate_protocol::link::Link): lanes, credit, batches), ractor_cluster, our own stream; and at the other
 //! end: ractor_cluster, the gateway actor, the link actor, [`Inbound::deliver`].
 //!
@@ -8,32 +8,31 @@
 //! transport supervisor
 //! ├── node server (ractor_cluster, isolated, without a listener of its own)
 //! │   └── node session, one per connection: authentication, the remote gateway
-//! ├── gateway: the one remotable actor of this node; takes batches and hands them to links
-//! ├── listener: accepts, says hello, hands connections over
-//! ├── dialler, one per peer with a higher number: connects, says hello, hands over; again after a pause
+//! ├── gateway: the one remotable actor of this node; dispatches batches to links
+//! ├── listener: accepts connections, performs the handshake, starts sessions
+//! ├── dialler, one per peer with a higher id: connects, performs the handshake, starts the session; retries with backoff
 //! └── link, one per peer
 //! ```
-//! Listener, diallers and links keep no promises, so they are started again when they fail. The failure of another
+//! Listener, diallers and links have no durable state, so they are restarted when they fail. The failure of another
 //! actor ends the supervisor.
 //!
-//! # What ractor_cluster does not do, and where it is done
-//! * It never reconnects: the **dialler** of a pair, the node with the lower number, does, after 10 ms to 1 s.
-//! * Its listener takes anybody and waits for ever: ours demands a **hello** within a deadline, of bounded size, and
-//!   refuses other clusters, unknown nodes, other ring settings and members, foreign data directories and past boots
-//!   in words. The one that it insists on
-//!   starting (on loopback, at a free port) is closed before the transport is ready.
+//! # What ractor_cluster lacks, and where it is implemented
+//! * It never reconnects: the **dialler** of a pair, the node with the lower id, does, after 10 ms to 1 s.
+//! * Its listener accepts anyone and has no timeout: ours requires a **hello** of bounded size within a deadline, and
+//!   rejects other clusters, unknown nodes, other ring settings and members, foreign data directories and past boots with
+//!   an error. The listener that it always starts (on loopback, at a free port) is closed before the transport is ready.
 //! * Authentication has no deadline: a session that is not ready in time is closed.
-//! * It never notices a stopped process: the link closes a session on which nothing arrives; `TCP_USER_TIMEOUT` ends
-//!   a connection whose data nobody confirms.
-//! * A half-open session of the same name may win against the new one: names carry the **boot**, so a restarted node is
-//!   somebody else; and a second connection of the same boot is taken only when the first one has fallen silent.
-//! * All its queues are unbounded: the **stream** is ours, so we know when a batch has left (the link then makes the
-//!   next one) and stop reading while too many batches wait to be handled. So credit and the link's lanes bound everything.
-//! * It decodes messages by panicking: the gateway's only message is bytes, which the link reads fallibly.
+//! * It never detects a stopped process: the link closes a session on its idle timeout; `TCP_USER_TIMEOUT` closes a
+//!   connection with unacknowledged data.
+//! * A half-open session of the same name may win against the new one: names include the **boot**, so a restarted node has
+//!   another name; and a second connection of the same boot is accepted only when the first one is idle.
+//! * All its queues are unbounded: the **stream** is ours, so it reports when a batch is sent (the link then makes the
+//!   next one) and stops reading while too many batches are unhandled. So credit and the link's lanes bound all queues.
+//! * It panics on malformed messages: the gateway's only message is bytes, which the link decodes fallibly.
 //!
 //! # Faults
-//! [`Transport::set_faults`] spoils what this node sends to a peer: nothing passes, messages are lost, everything is
-//! late. Each direction is spoiled by its sender. Clients ask for it through [`crate::faults`].
+//! [`Transport::set_faults`] injects faults into what this node sends to a peer: block, message loss, delay. Each
+//! direction is controlled by its sender. Clients set them through [`crate::fault_control`].
 
 mod config;
 mod dialler;
@@ -46,7 +45,7 @@ mod meter;
 mod peer;
 mod sessions;
 mod stream;
-mod supervisor;
+mod transport_supervisor;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,92 +72,92 @@ use crate::clock::Clock;
 pub use config::TransportConfig;
 use peer::Peer;
 use sessions::Sessions;
-use supervisor::SupervisorMessage;
+use transport_supervisor::SupervisorMessage;
 
 pub use faults::{Fault, FaultRules};
 pub use peer::Receipt;
 
-/// Who this node is.
+/// The identity of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalIdentity {
     /// Its cluster.
     pub cluster: ClusterId,
-    /// Its number.
+    /// Its id.
     pub node: NodeId,
     /// Its data directory.
     pub replica: ReplicaId,
-    /// This run of it.
+    /// Its boot.
     pub boot: BootId,
 }
 
-/// Who a peer says it is.
+/// The identity that a peer presents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// Its number.
+    /// Its id.
     pub node: NodeId,
     /// Its data directory.
     pub replica: ReplicaId,
-    /// This run of it.
+    /// Its boot.
     pub boot: BootId,
-    /// The topology generation it is in.
+    /// Its topology generation.
     pub generation: u64,
 }
 
-/// A future in a box.
+/// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What the transport tells the node. Nothing of it may block.
+/// The receiver of the transport's events. No method may block.
 pub trait Inbound: Send + Sync + 'static {
     /// Messages arrived.
     fn deliver(&self, from: NodeId, messages: Vec<Incoming>);
 
-    /// The peer can be reached from now on (`reason` is empty), or cannot any longer.
+    /// The peer became reachable (`reason` is empty) or unreachable.
     fn peer(&self, node: NodeId, up: bool, reason: &str);
 
-    /// Whether to talk to this peer at all: called at both ends for each connection, before anything is exchanged. The
-    /// durable peer book answers here, refusing a known node that comes with another data directory.
+    /// Admits or rejects a peer: called at both ends for each connection, before messages are exchanged. The durable peer
+    /// registry rejects a known node with another data directory.
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>>;
 
-    /// The data directory that this node knows the peer by, if they have met: from the durable peer book.
+    /// The registered data directory of the peer, if any: from the durable peer registry.
     fn known(&self, _node: NodeId) -> Option<ReplicaId> {
         None
     }
 
-    /// The peer, which this node has not met in its present data directory, knows the node by another one: the node's
-    /// own was lost or replaced, and no peer that has met it will ever have a session with it.
+    /// A peer that is not registered in this node's data directory knows this node with another one: the node's own was
+    /// lost or replaced, and no peer that has registered it will ever accept a session.
     fn disowned(&self, _peer: NodeId, _reason: &str) {}
 
-    /// For the timeline.
+    /// An event for the timeline.
     fn event(&self, event: TimelineEvent);
 }
 
 /// A message that arrived.
 #[derive(Debug)]
 pub struct Incoming {
-    /// Who sent it.
+    /// The sender.
     pub from: Address,
-    /// For which role of this node.
+    /// The role that receives it.
     pub to: RoleId,
-    /// Its deadline is in this process's time.
+    /// The header, with the deadline in this process's time.
     pub header: Header,
-    /// What it says.
+    /// The message.
     pub message: Message,
-    /// To be dropped when the role has taken the message; the messages of one batch share it.
+    /// Dropped when the role has taken the message; the messages of one batch share it.
     pub receipt: Arc<Receipt>,
 }
 
-/// What has happened so far, besides what [`Transport::links`] tells.
+/// Counters of the transport, besides those of [`Transport::links`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransportTotals {
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub accepted: u64,
-    /// Connections that sent something else than a hello, or nothing in time.
+    /// Connections that sent a malformed hello, or timed out.
     pub garbage: u64,
-    /// Hellos that were refused, here or by a peer.
+    /// Hellos that were rejected, here or by a peer.
     pub refused: u64,
     /// Sessions that became ready.
     pub sessions: u64,
-    /// Sessions that were not ready in time.
+    /// Sessions that timed out before they were ready.
     pub unauthenticated: u64,
     /// Batches that belonged to no session.
     pub stray_batches: u64,
@@ -182,7 +181,9 @@ fn count(counter: &AtomicU64) {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// This node is not in the topology.
-    #[error("{0} is not a member of the topology: list it, or start it under an id that is listed")]
+    #[error(
+        "{0} is not a member of the topology: add it to the members, or start it with the id of a member"
+    )]
     NotAMember(NodeId),
     /// An actor did not start.
     #[error("cannot start the transport: {0}")]
@@ -195,7 +196,7 @@ impl From<SpawnErr> for TransportError {
     }
 }
 
-/// What all actors of the transport share.
+/// The shared state of all actors of the transport.
 struct Core {
     config: TransportConfig,
     local: LocalIdentity,
@@ -206,12 +207,12 @@ struct Core {
     peers: BTreeMap<NodeId, Arc<Peer>>,
     sessions: Sessions,
     counters: Counters,
-    /// What strangers are worth: a flood of them must not push everything else out of the log and the timeline.
-    strangers: Limiter,
+    /// Limits events about unauthenticated connections: a flood of them must not displace other events in log and timeline.
+    rejections: Limiter,
     stopping: AtomicBool,
 }
 
-/// Lets one thing pass in each interval.
+/// Rate limiter: passes one event per interval.
 #[derive(Default)]
 struct Limiter {
     last: AtomicU64,
@@ -287,28 +288,28 @@ impl Transport {
             peers,
             sessions: Sessions::default(),
             counters: Counters::default(),
-            strangers: Limiter::default(),
+            rejections: Limiter::default(),
             stopping: AtomicBool::new(false),
         });
-        let supervisor = supervisor::start(core.clone(), listener).await?;
+        let supervisor = transport_supervisor::start(core.clone(), listener).await?;
         Ok(Transport { core, supervisor })
     }
 
-    /// Sends messages to a peer: at most once, in no promised order, and dropped beyond the bounds of its lanes.
-    /// Never waits. Messages to a node that is no peer are dropped.
+    /// Sends messages to a peer: at most once, in any order, and dropped beyond the bounds of its lanes. Never blocks.
+    /// Messages to a node that is not a peer are dropped.
     pub fn send(&self, to: NodeId, envelopes: Vec<Envelope>) {
         match self.core.peers.get(&to) {
             Some(peer) => peer.enqueue(envelopes),
-            None => tracing::warn!(%to, "message to a node that is no peer"),
+            None => tracing::warn!(%to, "message to a node that is not a peer"),
         }
     }
 
-    /// How this node sees its peers, in ascending order.
+    /// The status of the peers, in ascending order.
     pub fn status(&self) -> Vec<PeerStatus> {
         self.core.peers.values().map(|peer| peer.status()).collect()
     }
 
-    /// What each link has done, in ascending order of peers.
+    /// The counters of each link, in ascending order of peers.
     pub fn links(&self) -> Vec<(NodeId, LinkTotals)> {
         self.core
             .peers
@@ -317,7 +318,7 @@ impl Transport {
             .collect()
     }
 
-    /// What the transport has done beside that.
+    /// The counters of the transport.
     pub fn totals(&self) -> TransportTotals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.core.counters;
@@ -331,7 +332,7 @@ impl Transport {
         }
     }
 
-    /// Spoils what this node sends from now on; replaces all earlier rules.
+    /// Injects faults into what this node sends; replaces all earlier rules.
     pub fn set_faults(&self, rules: &FaultRules) {
         for (node, peer) in &self.core.peers {
             peer.faults.set(rules.get(*node));
@@ -341,9 +342,9 @@ impl Transport {
         }
     }
 
-    /// Ends all sessions and actors and closes the listener. Messages that wait are dropped.
+    /// Ends all sessions and actors and closes the listener. Pending messages are dropped.
     pub async fn stop(&self) {
-        supervisor::stop(&self.core, &self.supervisor).await;
+        transport_supervisor::stop(&self.core, &self.supervisor).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client library against the client listener: what a real client sees of admission and of a node that stops.
+//! The client library against the client listener: admission, and a node that stops.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,9 @@ use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_core::level::Level;
-use quorate_node::listener::{Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router};
+use quorate_node::client_listener::{
+    Arguments, Identity, Limits, Listener, ListenerMessage, Replies, Router,
+};
 use quorate_protocol::admission;
 use quorate_protocol::api::{Entry, Request, RequestFrame, Response};
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
@@ -20,7 +22,7 @@ use ractor::{Actor, ActorRef};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Knows one keyspace; answers gets at once unless it is told to hold them.
+/// Serves one keyspace; answers gets immediately, or holds them.
 struct Node {
     replies: Replies,
     topology: Topology,
@@ -129,7 +131,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn overload_is_answered_at_once_and_ends_with_the_load() {
+async fn overload_fails_immediately_and_ends_with_the_load() {
     let limits = Limits {
         admission: admission::Limits {
             requests: 100,
@@ -149,7 +151,7 @@ async fn overload_is_answered_at_once_and_ends_with_the_load() {
             "{:?}",
             outcome.result
         );
-        assert!(outcome.elapsed < PATIENCE / 2, "not at the deadline");
+        assert!(outcome.elapsed < PATIENCE / 2, "before the deadline");
     }
     node.release();
     for call in admitted {
@@ -162,7 +164,7 @@ async fn overload_is_answered_at_once_and_ends_with_the_load() {
 }
 
 #[tokio::test]
-async fn a_burst_beyond_the_limit_is_worked_off_by_retries() {
+async fn a_burst_beyond_the_limit_succeeds_with_retries() {
     let limits = Limits {
         admission: admission::Limits {
             requests: 64,
@@ -176,13 +178,13 @@ async fn a_burst_beyond_the_limit_is_worked_off_by_retries() {
     let answers = users.get_many(keys, &How::default()).await;
     assert!(
         answers.iter().all(Result::is_ok),
-        "256 at a time against a limit of 64"
+        "256 concurrent requests against a limit of 64"
     );
     listener.stop(None);
 }
 
 #[tokio::test]
-async fn a_node_that_stops_answers_what_it_has() {
+async fn a_stopping_node_answers_admitted_requests() {
     let (node, listener, client) = start(Limits::default()).await;
     node.hold();
     let options = CallOptions::timeout(Duration::from_secs(2));

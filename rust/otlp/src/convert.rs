@@ -1,4 +1,4 @@
-//! Quorate's spans as OpenTelemetry's.
+//! Converts Quorate's spans to OpenTelemetry's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use quorate_core::time::WallTime;
 use quorate_protocol::telemetry::Span;
 
-/// The same span for an exporter. Spans of coordinators serve a client's; a client's own are calls.
+/// Converts a span for an exporter. Spans of coordinators have kind server, spans of clients kind client.
 pub(crate) fn span_data(span: &Span) -> SpanData {
     let mut attributes: Vec<KeyValue> = span
         .attributes

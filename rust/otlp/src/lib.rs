@@ -1,7 +1,7 @@
-//! OTLP export: finished spans to a collector, when the environment names one.
+//! OTLP export of finished spans to a collector, if the environment configures one.
 //!
-//! Quorate's own spans ([`Span`]) are finished when they are made: by roles, which are pure, and by clients. They need
-//! no tracer, only the way out. Spans of the `tracing` macros (start-up, storage) go the same way through
+//! Quorate's own spans ([`Span`]) are created when they are finished: by roles, which are pure, and by clients. They need
+//! no tracer, only the export. Spans of the `tracing` macros (start-up, storage) are exported through
 //! [`Exporter::layer`].
 //!
 //! ```text
@@ -9,11 +9,11 @@
 //!                                               ├─▶ bounded queue ─▶ one thread ─▶ OTLP/HTTP (protobuf)
 //!  tracing macros ─▶ Exporter::layer ───────────┘
 //! ```
-//! The standard variables decide: nothing is exported unless `OTEL_EXPORTER_OTLP_ENDPOINT` or
+//! The standard variables configure it: nothing is exported unless `OTEL_EXPORTER_OTLP_ENDPOINT` or
 //! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, or `OTEL_TRACES_EXPORTER=otlp`; `OTEL_SDK_DISABLED=true` and
-//! `OTEL_TRACES_EXPORTER=none` switch it off. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
-//! `OTEL_EXPORTER_OTLP_HEADERS` and `_TIMEOUT` mean what OpenTelemetry says. Whoever calls [`Exporter::export`] never
-//! waits: what the queue cannot hold is dropped and counted.
+//! `OTEL_TRACES_EXPORTER=none` disable it. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
+//! `OTEL_EXPORTER_OTLP_HEADERS` and `_TIMEOUT` have their standard meaning. [`Exporter::export`] never blocks: spans are
+//! dropped and counted when the queue is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,14 +32,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 mod convert;
 
-/// How many spans may wait to be sent.
+/// The capacity of the queue, in batches of spans.
 const QUEUE: usize = 8_192;
-/// How many spans are sent at once.
+/// The most spans per request.
 const BATCH: usize = 512;
-/// How long a span waits for others to be sent with.
+/// How long a span waits for its batch to fill.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Whether the environment asks for export.
+/// Whether the environment enables export.
 pub fn wanted() -> bool {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -53,11 +53,11 @@ pub fn wanted() -> bool {
 
 enum Work {
     Spans(Vec<SpanData>),
-    /// Everything before this is to be sent; then say so.
+    /// Sends everything queued before, then notifies.
     Flush(SyncSender<()>),
 }
 
-/// Sends spans to a collector from a thread of its own. Cheap to clone; the thread ends with the last clone.
+/// Sends spans to a collector on its own thread. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct Exporter {
     queue: SyncSender<Work>,
@@ -66,11 +66,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter for a process that calls itself `service` (unless `OTEL_SERVICE_NAME` says otherwise), with
-    /// attributes for its resource, or `None` when the environment does not ask for one.
+    /// Creates an exporter for the service `service` (unless `OTEL_SERVICE_NAME` overrides it), with attributes for its
+    /// resource; `None` if the environment does not enable export.
     ///
     /// # Errors
-    /// Why the endpoint cannot be used, in words.
+    /// Why the endpoint cannot be used.
     pub fn from_environment(service: &str, attributes: &[(&str, &str)]) -> Result<Option<Self>, String> {
         if !wanted() {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Exporter {
         std::thread::Builder::new()
             .name("otlp".to_owned())
             .spawn(move || run(&work, thread_resource, &started))
-            .map_err(|error| format!("the OTLP exporter's thread cannot be started: {error}"))?;
+            .map_err(|error| format!("cannot start the OTLP exporter's thread: {error}"))?;
         start
             .recv()
             .map_err(|_| "the OTLP exporter's thread ended".to_owned())??;
@@ -119,10 +119,10 @@ impl Exporter {
         );
     }
 
-    /// Waits until what was queued has been sent, or `patience` is over. Whether it was.
-    pub fn flush(&self, patience: Duration) -> bool {
+    /// Waits up to `timeout` until the queued spans are sent. Returns whether they were.
+    pub fn flush(&self, timeout: Duration) -> bool {
         let (done, waiting) = sync_channel(1);
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         let mut flush = Work::Flush(done);
         while let Err(std::sync::mpsc::TrySendError::Full(back)) = self.queue.try_send(flush) {
             if Instant::now() >= end {
@@ -136,12 +136,12 @@ impl Exporter {
             .is_ok()
     }
 
-    /// How many spans were dropped because the collector was too slow or out of reach.
+    /// The number of spans dropped because the collector was slow or unreachable.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// A layer that exports the spans of the `tracing` macros too.
+    /// A layer that exports the spans of the `tracing` macros.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -157,7 +157,7 @@ fn offer(queue: &SyncSender<Work>, dropped: &AtomicU64, spans: Vec<SpanData>) {
     }
 }
 
-/// Hands the spans of a tracer to the queue.
+/// Queues the spans of a tracer.
 #[derive(Debug)]
 struct Forward {
     queue: SyncSender<Work>,
@@ -180,7 +180,7 @@ impl SpanProcessor for Forward {
     }
 }
 
-/// The thread: gathers spans and sends them, until nobody can queue any more.
+/// The exporter's thread: batches spans and sends them until all senders are dropped.
 fn run(work: &Receiver<Work>, resource: Resource, started: &SyncSender<Result<(), String>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -197,9 +197,7 @@ fn run(work: &Receiver<Work>, resource: Resource, started: &SyncSender<Result<()
     let mut exporter = match exporter {
         Ok(exporter) => exporter,
         Err(error) => {
-            let _ = started.send(Err(format!(
-                "OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {error}"
-            )));
+            let _ = started.send(Err(format!("invalid OTEL_EXPORTER_OTLP_ENDPOINT: {error}")));
             return;
         }
     };
@@ -215,7 +213,7 @@ fn run(work: &Receiver<Work>, resource: Resource, started: &SyncSender<Result<()
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(%error, "spans cannot be exported; they are dropped until the collector answers");
+                tracing::warn!(%error, "cannot export spans; they are dropped until the collector is reachable");
             }
             Err(_) => {}
         }

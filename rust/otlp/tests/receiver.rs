@@ -1,6 +1,6 @@
-//! A real OTLP receiver: spans arrive over HTTP as the protocol says.
+//! A real OTLP receiver: spans arrive over HTTP in the standard format.
 //!
-//! One test, since what is exported is decided by the environment of the process.
+//! A single test, because the environment of the process configures the export.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Takes one request per connection and hands its path and body on.
+/// Reads one request per connection and passes on its path and body.
 fn receive(listener: TcpListener, received: Sender<(String, ExportTraceServiceRequest)>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { return };
@@ -55,7 +55,7 @@ fn one(mut stream: &TcpStream) -> Option<(String, ExportTraceServiceRequest)> {
 }
 
 #[test]
-fn spans_reach_a_receiver_and_nothing_is_exported_unasked() {
+fn spans_reach_a_receiver_only_if_export_is_enabled() {
     assert!(
         Exporter::from_environment("quorate", &[]).unwrap().is_none(),
         "no endpoint, no exporter"

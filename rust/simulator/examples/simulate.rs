@@ -1,4 +1,4 @@
-//! Runs seeds of the simulation, shows how far it has come, and explains the first seed that breaks an invariant.
+//! Runs seeds of the simulation, shows progress, and reports the first seed that violates an invariant.
 //!
 //! ```text
 //! cargo run -p quorate-simulator --example simulate -- --seeds 0..1000 --nodes 5
@@ -14,24 +14,24 @@ use quorate_simulator::seeds::{self, deliberate};
 use quorate_simulator::simulation::Config;
 
 const USAGE: &str =
-    "usage: simulate [--seeds FROM..TO] [--nodes N] [--clients N] [--trouble SECONDS] [--threads N]
+    "usage: simulate [--seeds FROM..TO] [--nodes N] [--clients N] [--nemesis SECONDS] [--threads N]
                 [--bug NAME]... [--lines N] [--quiet] [--keep-going [--minutes M]]
 
   --seeds    which seeds to run (0..100)
   --nodes    nodes of each simulated cluster (5)
   --clients  clients of each simulated cluster (4)
-  --trouble  how long things go wrong, in seconds of simulated time (8)
+  --nemesis  how long faults are injected, in seconds of simulated time (8)
   --threads  how many seeds to run at a time (as many as there are processors)
-  --bug      a mistake that the roles are to make: siblings-dropped, counter-restarts, id-kept-after-crash,
+  --bug      a deliberate bug of the roles: siblings-dropped, counter-restarts, id-kept-after-crash,
              ack-before-durable, write-quorum-by-liveness, vote-not-durable, old-term-commit, no-pre-vote,
              stale-read-index, raft-ack-before-durable, restarted-in-place,
              sessions-lost-at-snapshot, age-by-silence, gc-skipped, duplicates-accepted,
              doubt-forgotten
-  --lines    how many of the last events to show when an invariant breaks (60)
+  --lines    how many of the last events to show when an invariant is violated (60)
   --quiet    no progress
-  --keep-going  run all seeds, whatever they come to, and name those that break an invariant instead of explaining the first:
-             a line `regression: NODES CLIENTS TROUBLE SEED INVARIANT`, and the command that replays it
-  --minutes  begin no seed after that long";
+  --keep-going  run all seeds, and list those that violate an invariant instead of reporting the first:
+             a line `regression: NODES CLIENTS NEMESIS SEED INVARIANT`, and the command that replays it
+  --minutes  start no seed after this time";
 
 struct Options {
     config: Config,
@@ -77,13 +77,13 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
                     .ok_or_else(|| format!("--seeds {value}: write FROM..TO"))?;
                 let bound = |text: &str| {
                     text.parse()
-                        .map_err(|_| format!("--seeds {value}: {text:?} is no number"))
+                        .map_err(|_| format!("--seeds {value}: {text:?} is not a number"))
                 };
                 (options.from, options.to) = (bound(from)?, bound(to)?);
             }
             "--nodes" => options.config.nodes = number()?.clamp(1, 64) as u16,
             "--clients" => options.config.clients = number()?.clamp(1, 1_000) as u32,
-            "--trouble" => options.config.trouble = Duration::from_secs(number()?),
+            "--nemesis" => options.config.nemesis = Duration::from_secs(number()?),
             "--minutes" => options.patience = Some(Duration::from_secs(60 * number()?)),
             "--threads" => options.threads = number()? as usize,
             "--lines" => options.config.keep_lines = number()? as usize,
@@ -98,7 +98,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     Ok(options)
 }
 
-/// Shows how far a run of many seeds is.
+/// The progress of a run of many seeds.
 struct Progress {
     seeds: u64,
     done: AtomicU64,
@@ -143,10 +143,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Up to the first seed that breaks an invariant, which is explained.
+/// Runs seeds up to the first that violates an invariant, which is reported.
 fn run(options: Options, progress: &Progress) -> ExitCode {
     let mut config = options.config;
-    // Keeping lines costs time; a seed that fails is run again with them.
+    // Keeping lines costs time; a failing seed is run again with them.
     let lines = std::mem::take(&mut config.keep_lines);
     let result = seeds::run(&config, options.from..options.to, options.threads, |seed, _| {
         progress.note(seed);
@@ -173,7 +173,7 @@ fn run(options: Options, progress: &Progress) -> ExitCode {
     }
 }
 
-/// All seeds, or as many as the time is enough for; those that break an invariant are named.
+/// Runs all seeds, or as many as fit into the time; lists those that violate an invariant.
 fn survey(options: Options, progress: &Progress) -> ExitCode {
     let config = options.config;
     let broken = AtomicU64::new(0);

@@ -1,9 +1,8 @@
-//! A node's disk: slow at times, full at times, and forgetful of whatever was not yet synced when the node stopped.
+//! A simulated disk: it may be slow or full, and loses unsynced data when its node stops.
 //!
-//! The store is the in-memory twin of the real one, the batching of commits is the real [`CommitQueue`]; what is
-//! simulated is the time that a sync takes, and what becomes of a batch that a crash catches in the middle: it is
-//! lost, or, just as well, it is durable although nobody was told. The store survives its node; the queue does not.
-//! A record may also rot: its checksum tells, and what it said is gone.
+//! The store is the in-memory implementation, the batching of commits is the real [`CommitQueue`]. The simulation adds the
+//! duration of a sync, and the fate of a batch that a crash interrupts: it is lost, or it is durable although its commit did
+//! not return. The store survives its node; the queue does not. A record may also be corrupted, which its checksum detects.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,24 +29,24 @@ use quorate_storage::{
 use quorate_versions::KeyState;
 use serde::Deserialize;
 
-use crate::chance::{Chance, Delay};
+use crate::rng::{Delay, SimRng};
 
-/// About how many bytes of rows a load changes in a step: so few that a crash finds many of them half done.
+/// The approximate bytes of rows per step of a load: few, so that crashes interrupt many loads.
 const SLICE_BYTES: usize = 512;
 
-/// How a disk behaves.
+/// The conditions of a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DiskConditions {
     /// How long a commit takes.
     pub sync: Delay,
     /// How long a read takes.
     pub read: Delay,
-    /// Whether there is no space for anything new.
+    /// Whether the disk is full.
     pub full: bool,
 }
 
 impl Default for DiskConditions {
-    /// A solid-state disk, with the hiccups they have.
+    /// A solid-state disk with latency spikes.
     fn default() -> Self {
         DiskConditions {
             sync: Delay {
@@ -79,10 +78,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// Which keyspace and key it is about, and the state that is durable now.
+    /// The keyspace and key, and the durable state.
     ///
     /// # Errors
-    /// If there is no state, or bytes that are none: a replica never deletes a record.
+    /// If the state is missing or malformed: a replica never deletes a record.
     pub fn decode(&self) -> Result<(KeyspaceId, Key, KeyState), String> {
         let (keyspace, key) = decode_record_key(&self.row).map_err(|error| error.to_string())?;
         let bytes = self
@@ -97,32 +96,32 @@ impl Change {
     }
 }
 
-/// What became of the attempt to begin a commit.
+/// The result of starting a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// Nothing waits, or a commit is under way.
+    /// Nothing is pending, or a commit is in progress.
     Nothing,
-    /// It will be durable after this long: call [`Disk::synced`] then.
+    /// The commit is durable after this duration: call [`Disk::synced`] then.
     Syncing(Duration),
-    /// The disk is full: these are to be told so.
+    /// The disk is full: the completions of the rejected requests.
     Refused(Vec<Completion>),
 }
 
-/// What a step of a task with files came to.
+/// The result of a step of a file task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesStep {
-    /// The task is done: instance, its token, and the answer.
+    /// If the task is done: the instance, its token, and the result.
     pub answer: Option<(u32, u64, Result<FileDone, Error>)>,
-    /// Derived rows that are flushed on the way.
+    /// Derived rows flushed by the step.
     pub flushed: Vec<Flushed>,
-    /// After how long to call [`Disk::files_step`] again, if there is something left to do.
+    /// The delay until the next [`Disk::files_step`], if the task is not done.
     pub next: Option<Duration>,
 }
 
-/// Tasks with the files of one owner, with instance and token: the first is under way.
+/// File tasks of one owner, with instance and token: the first is in progress.
 type Lane = VecDeque<(u32, u64, Work)>;
 
-/// A disk and the commits that wait for it.
+/// A disk and its pending commits.
 pub struct Disk {
     store: MemoryStore,
     files: MemoryFiles,
@@ -130,17 +129,17 @@ pub struct Disk {
     reader: Arc<dyn Reader>,
     queue: CommitQueue,
     unflushed: Unflushed,
-    /// The record rows of the batch that is being committed.
+    /// The record rows of the current batch.
     committing: Vec<Bytes>,
-    /// All record rows that were ever to be written.
+    /// All record rows ever submitted.
     known: BTreeSet<Bytes>,
     conditions: DiskConditions,
-    chance: Chance,
+    rng: SimRng,
 }
 
 impl Disk {
     /// An empty disk.
-    pub fn new(chance: Chance) -> Self {
+    pub fn new(rng: SimRng) -> Self {
         let store = MemoryStore::new();
         let reader = store.reader();
         let unflushed = Unflushed::new(store.derived());
@@ -154,30 +153,30 @@ impl Disk {
             committing: Vec::new(),
             known: BTreeSet::new(),
             conditions: DiskConditions::default(),
-            chance,
+            rng,
         }
     }
 
-    /// How it behaves.
+    /// Its conditions.
     pub fn conditions(&self) -> DiskConditions {
         self.conditions
     }
 
-    /// Changes how it behaves, from the next commit on.
+    /// Changes its conditions, from the next commit on.
     pub fn set_conditions(&mut self, conditions: DiskConditions) {
         self.conditions = conditions;
         self.store.set_capacity(conditions.full.then_some(0));
     }
 
-    /// Adds a request to those that wait.
+    /// Queues a request.
     pub fn submit(&mut self, request: Request) {
         self.queue.push(request);
     }
 
-    /// Begins a commit of what waits, if none is under way.
+    /// Starts a commit of the pending requests, if none is in progress.
     ///
     /// # Panics
-    /// If the store fails in a way that must end its node; nothing in a simulation asks for that.
+    /// If the store fails fatally, which is not simulated.
     pub fn begin(&mut self) -> Begun {
         let Some(ops) = self.queue.next_batch() else {
             return Begun::Nothing;
@@ -187,14 +186,14 @@ impl Disk {
             Ok(()) => {
                 self.known.extend(rows.iter().cloned());
                 self.committing = rows;
-                Begun::Syncing(self.conditions.sync.sample(&mut self.chance))
+                Begun::Syncing(self.conditions.sync.sample(&mut self.rng))
             }
             Err(CommitError::Full) => Begun::Refused(self.queue.finish(Outcome::Full)),
             Err(CommitError::Fatal(why)) => panic!("the store failed: {why}"),
         }
     }
 
-    /// The sync returned. Gives whom to tell, and the records that changed.
+    /// The sync returned. Returns the completions, and the changed records.
     pub fn synced(&mut self) -> (Vec<Completion>, Vec<Change>) {
         let rows = std::mem::take(&mut self.committing);
         let mut changes: Vec<Change> = rows
@@ -212,41 +211,41 @@ impl Disk {
         (self.queue.finish(Outcome::Durable), changes)
     }
 
-    /// Derived rows: readable at once, gone with the node unless [`Disk::apply`] settles them before.
-    pub fn derive(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unflushed.derive(owner, token, writes);
+    /// Applies derived rows: readable immediately, lost with the node unless [`Disk::apply`] flushes them before.
+    pub fn apply_rows(&mut self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unflushed.apply_rows(owner, token, writes);
     }
 
-    /// Brings the state up to date now and then. It changes nothing that a reader sees; says which derived rows have
-    /// flushed.
+    /// Sometimes runs a round of applying. It does not change what a reader sees; returns the flushed derived rows.
     pub fn apply(&mut self) -> Vec<Flushed> {
-        if !self.chance.happens(0.25) {
+        if !self.rng.chance(0.25) {
             return Vec::new();
         }
         while let Ok(true) = self.store.apply_step(usize::MAX) {}
-        self.unflushed.settle(self.store.flushed())
+        self.unflushed.take_flushed(self.store.flushed())
     }
 
-    /// Asks for something to be done with files. The tasks of one owner are performed one after the other: if none was
-    /// under way, says after how long [`Disk::files_step`] is to be called for it.
+    /// Queues a file task. The tasks of one owner are performed sequentially: if none was in progress, returns the delay until
+    /// [`Disk::files_step`] must be called for it.
     pub fn ask_files(&mut self, instance: u32, token: u64, task: FileTask) -> Option<Duration> {
         let lane = self.lanes.entry(task.owner()).or_default();
         lane.push_back((instance, token, Work::new(task)));
-        (lane.len() == 1).then(|| self.conditions.sync.sample(&mut self.chance))
+        (lane.len() == 1).then(|| self.conditions.sync.sample(&mut self.rng))
     }
 
-    /// Does a step of the task that is under way with the files of this owner.
+    /// Performs a step of the current file task of this owner.
     ///
     /// # Panics
-    /// If none is, or the store fails in a way that must end its node; nothing in a simulation asks for that.
+    /// If there is none, or the store fails fatally, which is not simulated.
     pub fn files_step(&mut self, owner: u64) -> FilesStep {
         let lane = self.lanes.get_mut(&owner).expect("a task is under way");
         let (instance, token, work) = lane.front_mut().expect("a task is under way");
         let (instance, token) = (*instance, *token);
         let answer = self.files.step(work, &mut self.store).map(|answer| {
             lane.pop_front();
-            let told = |error: quorate_storage::FileError| error.told().expect("the store does not fail");
-            (instance, token, answer.map_err(told))
+            let to_role_error =
+                |error: quorate_storage::FileError| error.to_role_error().expect("the store does not fail");
+            (instance, token, answer.map_err(to_role_error))
         });
         let idle = lane.is_empty();
         if idle {
@@ -254,14 +253,14 @@ impl Disk {
         }
         FilesStep {
             answer,
-            flushed: self.unflushed.settle(self.store.flushed()),
-            next: (!idle).then(|| self.conditions.sync.sample(&mut self.chance)),
+            flushed: self.unflushed.take_flushed(self.store.flushed()),
+            next: (!idle).then(|| self.conditions.sync.sample(&mut self.rng)),
         }
     }
 
-    /// The node stops, whatever its disk is doing. What waited is gone; what was being committed may be durable.
+    /// The node stops. Pending requests are lost; the current batch may be durable.
     pub fn crash(&mut self) {
-        let kept = self.chance.happens(0.5);
+        let kept = self.rng.chance(0.5);
         self.store
             .crash(if kept { InFlight::Kept } else { InFlight::Lost });
         self.files.crash();
@@ -271,8 +270,8 @@ impl Disk {
         self.committing.clear();
     }
 
-    /// A record rots. Says which; `None` if there is nothing to rot.
-    pub fn rot(&mut self) -> Option<(KeyspaceId, Key)> {
+    /// Corrupts a record. Returns which; `None` if there are no records.
+    pub fn corrupt_record(&mut self) -> Option<(KeyspaceId, Key)> {
         let sound: Vec<&Bytes> = self
             .known
             .iter()
@@ -281,22 +280,22 @@ impl Disk {
         if sound.is_empty() {
             return None;
         }
-        let row: &Bytes = self.chance.pick::<&Bytes>(&sound);
+        let row: &Bytes = self.rng.pick::<&Bytes>(&sound);
         self.store.corrupt(Table::Records, row);
         decode_record_key(row).ok()
     }
 
-    /// How long the next read takes.
+    /// The duration of the next read.
     pub fn read_time(&mut self) -> Duration {
-        self.conditions.read.sample(&mut self.chance)
+        self.conditions.read.sample(&mut self.rng)
     }
 
-    /// Bytes that wait or are being committed.
+    /// Bytes that are pending or being committed.
     pub fn queued_bytes(&self) -> usize {
         self.queue.queued_bytes()
     }
 
-    /// Answers a read, from what is durable at this moment.
+    /// Answers a read from the current durable state.
     ///
     /// # Errors
     /// [`Error::CorruptRecord`] if a record fails its checksum.
@@ -304,10 +303,10 @@ impl Disk {
         query::answer(&*self.reader, query).map_err(|error| Error::CorruptRecord(error.to_string()))
     }
 
-    /// The state of a key that is durable here; empty when there is none, or none that can be read.
+    /// The durable state of a key; empty if it is missing or corrupt.
     ///
     /// # Panics
-    /// If what is stored is not a state.
+    /// If the stored state is malformed.
     pub fn state(&self, keyspace: KeyspaceId, key: &Key) -> KeyState {
         match self.row(Table::Records, &record_key(keyspace, key)) {
             Some(bytes) => KeyState::decode(&bytes).expect("only states are stored as records"),
@@ -318,7 +317,7 @@ impl Disk {
     /// All rows of a group of a consensus keyspace, in their order.
     ///
     /// # Panics
-    /// If one cannot be read: only records rot here.
+    /// If one is corrupt: only records are corrupted.
     pub fn group_rows(&self, group: GroupId) -> Vec<(Bytes, Bytes)> {
         let query = Query::Range {
             table: Table::Groups,
@@ -327,13 +326,13 @@ impl Disk {
             limit_rows: u32::MAX,
             limit_bytes: u32::MAX,
         };
-        self.read(&query).expect("rows of groups do not rot").rows
+        self.read(&query).expect("rows of groups are not corrupted").rows
     }
 
-    /// What stands here under the ids of a keyspace, in words: rows, entries of logs, files, hard states, reserved numbers.
+    /// A description of all data of a keyspace: rows, entries of logs, files, hard states, reserved counters.
     ///
     /// # Panics
-    /// If something cannot be read.
+    /// If something is corrupt.
     pub fn leftovers(&self, keyspace: &Keyspace) -> Vec<String> {
         let mut found = Vec::new();
         let id = keyspace.id.0;
@@ -345,19 +344,22 @@ impl Disk {
                 limit_rows: u32::MAX,
                 limit_bytes: u32::MAX,
             };
-            let rows = self
-                .read(&query)
-                .expect("what nobody has written does not rot")
-                .rows;
+            let rows = self.read(&query).expect("missing rows are not corrupt").rows;
             found.extend(rows.first().map(|_| format!("{} rows in {table:?}", rows.len())));
         }
-        let single = |query: &Query| !self.read(query).expect("small states do not rot").rows.is_empty();
+        let single = |query: &Query| {
+            !self
+                .read(query)
+                .expect("hard states and counters are not corrupted")
+                .rows
+                .is_empty()
+        };
         let counter = Query::Get {
             table: Table::Meta,
             key: counter_row(keyspace.id),
         };
         if single(&counter) {
-            found.push("reserved numbers".to_owned());
+            found.push("reserved counters".to_owned());
         }
         for group in keyspace.groups.iter().map(|group| group.id) {
             for key in [group.hard_state_key(), group.log_start_key()] {
@@ -376,7 +378,7 @@ impl Disk {
                 limit_rows: 1,
                 limit_bytes: 1,
             };
-            if !self.read(&query).expect("logs do not rot").rows.is_empty() {
+            if !self.read(&query).expect("logs are not corrupted").rows.is_empty() {
                 found.push(format!("entries in the log of {group}"));
             }
             let files = self.files.count(u64::from(group.0));
@@ -387,19 +389,19 @@ impl Disk {
         found
     }
 
-    /// The term and vote of a server of a group that are durable here.
+    /// The durable term and vote of a server of a group.
     ///
     /// # Panics
-    /// If what is stored is none.
+    /// If the stored value is malformed.
     pub fn hard_state(&self, group: GroupId) -> HardState {
         self.hard("hard state", group.hard_state_key())
             .unwrap_or_default()
     }
 
-    /// The term of an entry of a group's log that is durable here.
+    /// The term of a durable entry of a group's log.
     ///
     /// # Panics
-    /// If what is stored is none.
+    /// If the stored value is malformed.
     pub fn term_of_entry(&self, group: GroupId, index: LogIndex) -> Option<Term> {
         let query = Query::Log {
             stream: group.log_stream(),
@@ -407,13 +409,13 @@ impl Disk {
             limit_rows: 1,
             limit_bytes: 1,
         };
-        let found = self.read(&query).expect("logs do not rot").rows;
+        let found = self.read(&query).expect("logs are not corrupted").rows;
         let (position, bytes) = found.first()?;
         let entry = || format::decode::<Entry>("entry", bytes).expect("it was written by a server");
         (*position == index.0.to_be_bytes()[..]).then(|| entry().term)
     }
 
-    /// The last entry of a group's log that something else stands for here, durably.
+    /// The last entry of a group's log that is durably covered by a snapshot.
     pub fn begins_behind(&self, group: GroupId) -> LogIndex {
         let log_start: Option<LogStart> = self.hard("beginning of a log", group.log_start_key());
         log_start.map_or(LogIndex(0), |log_start| log_start.base.index)
@@ -422,20 +424,20 @@ impl Disk {
     fn hard<T: for<'de> Deserialize<'de>>(&self, what: &'static str, key: Bytes) -> Option<T> {
         let found = self
             .read(&Query::Hard { key })
-            .expect("hard states do not rot")
+            .expect("hard states are not corrupted")
             .rows;
         let (_, bytes) = found.first()?;
         Some(format::decode::<T>(what, bytes).expect("it was written by a server"))
     }
 
-    /// Whether a key's record cannot be read.
-    pub fn is_rotten(&self, keyspace: KeyspaceId, key: &Key) -> bool {
+    /// Whether a key's record is corrupt.
+    pub fn is_corrupt(&self, keyspace: KeyspaceId, key: &Key) -> bool {
         self.reader
             .get(Table::Records, &record_key(keyspace, key))
             .is_err()
     }
 
-    /// A row that can be read.
+    /// The value of a row, if it is intact.
     fn row(&self, table: Table, key: &[u8]) -> Option<Bytes> {
         self.reader.get(table, key).ok().flatten()
     }

@@ -22,8 +22,8 @@ fn stored(disk: &Disk) -> Option<Bytes> {
 }
 
 #[test]
-fn nothing_is_read_before_its_sync_returned() {
-    let mut disk = Disk::new(Chance::named(1, "disk"));
+fn writes_are_visible_only_after_their_sync() {
+    let mut disk = Disk::new(SimRng::named(1, "disk"));
     disk.submit(request(7, "new"));
     assert!(matches!(disk.begin(), Begun::Syncing(_)));
     assert_eq!(stored(&disk), None);
@@ -41,10 +41,10 @@ fn nothing_is_read_before_its_sync_returned() {
 }
 
 #[test]
-fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
+fn a_crash_keeps_or_loses_the_current_batch_and_loses_pending_requests() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..20 {
-        let mut disk = Disk::new(Chance::named(seed, "disk"));
+        let mut disk = Disk::new(SimRng::named(seed, "disk"));
         disk.submit(request(1, "under way"));
         disk.begin();
         disk.submit(request(2, "waiting"));
@@ -57,8 +57,8 @@ fn a_crash_may_keep_or_lose_the_batch_under_way_and_always_loses_what_waits() {
 }
 
 #[test]
-fn a_full_disk_refuses_and_recovers() {
-    let mut disk = Disk::new(Chance::named(1, "disk"));
+fn a_full_disk_rejects_writes_and_recovers() {
+    let mut disk = Disk::new(SimRng::named(1, "disk"));
     disk.set_conditions(DiskConditions {
         full: true,
         ..DiskConditions::default()
@@ -85,14 +85,14 @@ fn group_row(name: &str, value: &str) -> StateWrite {
     }
 }
 
-/// A disk with a file of twenty rows, and other rows in their place.
+/// A disk with a file of twenty rows, which were overwritten since.
 fn disk_with_a_file(seed: u64) -> Disk {
-    let mut disk = Disk::new(Chance::named(seed, "disk"));
-    let derive = |disk: &mut Disk, value: &str| {
+    let mut disk = Disk::new(SimRng::named(seed, "disk"));
+    let apply_rows = |disk: &mut Disk, value: &str| {
         let rows = (0..20).map(|i| group_row(&format!("row {i:02}"), &value.repeat(50)));
-        disk.derive(1, 1, rows.chain([group_row("marker", value)]).collect());
+        disk.apply_rows(1, 1, rows.chain([group_row("marker", value)]).collect());
     };
-    derive(&mut disk, "old");
+    apply_rows(&mut disk, "old");
     let save = FileTask::Save {
         file: FILE,
         table: Table::Groups,
@@ -106,7 +106,7 @@ fn disk_with_a_file(seed: u64) -> Disk {
         Some((1, 2, Ok(FileDone::Saved { marker: Some(_), .. })))
     ));
     assert_eq!(step.next, None);
-    derive(&mut disk, "new");
+    apply_rows(&mut disk, "new");
     disk
 }
 
@@ -131,7 +131,7 @@ fn group_rows(disk: &Disk) -> Vec<(Bytes, Bytes)> {
 }
 
 #[test]
-fn a_load_takes_steps_and_a_crash_between_them_leaves_no_marker() {
+fn a_crash_between_the_steps_of_a_load_leaves_no_marker() {
     let mut seen = BTreeSet::new();
     let steps = {
         let mut disk = disk_with_a_file(1);
@@ -151,7 +151,7 @@ fn a_load_takes_steps_and_a_crash_between_them_leaves_no_marker() {
         assert_eq!(
             flushed.is_empty(),
             crash_after == 0,
-            "the load settles what was derived"
+            "the load flushes derived rows"
         );
         disk.crash();
         let rows = group_rows(&disk);
@@ -169,7 +169,7 @@ fn a_load_takes_steps_and_a_crash_between_them_leaves_no_marker() {
             _ => {
                 assert_eq!(marker, None, "after {crash_after} of {steps} steps");
                 seen.insert(rows.len());
-                // It is loaded again, as if nothing had been.
+                // The load can be repeated.
                 assert!(disk.ask_files(1, 4, load()).is_some());
                 while disk.files_step(FILE.owner).next.is_some() {}
                 assert_eq!(group_rows(&disk).len(), 21);
@@ -180,7 +180,7 @@ fn a_load_takes_steps_and_a_crash_between_them_leaves_no_marker() {
 }
 
 #[test]
-fn tasks_of_one_owner_wait_for_each_other() {
+fn tasks_of_one_owner_are_sequential() {
     let mut disk = disk_with_a_file(1);
     let read = |owner| FileTask::Read {
         file: FileId { owner, ..FILE },
@@ -210,7 +210,7 @@ fn tasks_of_one_owner_wait_for_each_other() {
 }
 
 #[test]
-fn a_crash_takes_files_that_are_not_sealed_and_a_full_disk_refuses() {
+fn a_crash_loses_unsealed_files_and_a_full_disk_rejects_writes() {
     let mut disk = disk_with_a_file(1);
     let answer = |disk: &mut Disk, task: FileTask| {
         disk.ask_files(1, 9, task);

@@ -1,4 +1,4 @@
-//! What the clients asked and what they were told: the only thing that correctness is judged by, as users see it.
+//! The history: the requests of the clients and their results, by which invariants check correctness as clients see it.
 
 use std::collections::BTreeMap;
 
@@ -13,56 +13,56 @@ use quorate_raft::types::GroupId;
 use quorate_versions::Context;
 use serde::{Deserialize, Serialize};
 
-/// What a client asks. Every value that is put is unique in its run, so that a value names its put.
+/// An action of a client. Every value that is put is unique in its run, so that it identifies its put.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// A put, or a delete where `value` is `None`.
     Put {
-        /// Which key.
+        /// The key.
         key: Key,
-        /// What.
+        /// The value.
         value: Option<Bytes>,
-        /// What the client had seen, in a read-modify-write.
+        /// The causal context, in a read-modify-write.
         context: Option<Context>,
     },
     /// A read of one key.
     Get {
-        /// Which.
+        /// The key.
         key: Key,
     },
     /// A page of a scan.
     Scan {
-        /// From here, included.
+        /// The inclusive lower bound.
         start: Option<Key>,
-        /// To here, excluded.
+        /// The exclusive upper bound.
         end: Option<Key>,
-        /// At most so many entries.
+        /// The maximum number of entries.
         limit: u32,
     },
-    /// Something that a shard of a consensus keyspace is asked: a `Propose`, `Read`, `ReadRange` or `ReadLog`.
+    /// A request to a shard of a consensus keyspace: a `Propose`, `Read`, `ReadRange` or `ReadLog`.
     Shard(Request),
 }
 
 /// One operation of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Whose.
+    /// The client.
     pub client: u32,
-    /// Of which keyspace.
+    /// The keyspace.
     pub keyspace: KeyspaceId,
-    /// What it asked.
+    /// The action.
     pub action: Action,
-    /// At which level; of no meaning in a consensus keyspace.
+    /// The level; unused in a consensus keyspace.
     pub level: Level,
-    /// When it asked.
+    /// When it was invoked.
     pub invoked: Instant,
-    /// When it was told what; `None` while it waits.
+    /// When it completed, and its result; `None` while it is pending.
     pub completed: Option<(Instant, Result<Response, Error>)>,
 }
 
 impl Operation {
-    /// Whether it was to change something, and its client was told that it has had no effect and never will. (That a condition
-    /// does not hold is said of a command that was executed.)
+    /// Whether it is a write that failed definitely: it has had no effect and never will. (A failed condition is the result of
+    /// an executed command.)
     pub fn failed_definitely(&self) -> bool {
         let Some((_, Err(error))) = &self.completed else {
             return false;
@@ -76,16 +76,16 @@ impl Operation {
         }
     }
 
-    /// What a shard was asked, if one was, and which.
-    pub fn asked(&self) -> Option<(GroupId, &Request)> {
+    /// The request to a shard and its group, if it is one.
+    pub fn shard_request(&self) -> Option<(GroupId, &Request)> {
         let Action::Shard(request) = &self.action else {
             return None;
         };
         Some((request.group()?, request))
     }
 
-    /// What a shard answered, if one did.
-    pub fn answer(&self) -> Option<&Response> {
+    /// The response, if it succeeded.
+    pub fn response(&self) -> Option<&Response> {
         self.completed.as_ref()?.1.as_ref().ok()
     }
 }
@@ -94,21 +94,21 @@ impl Operation {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     operations: Vec<Operation>,
-    /// The log indexes of shards that clients came to know, each greater than the one before, and when.
+    /// The log indexes of shards that clients have observed, increasing, and when.
     known: BTreeMap<GroupId, Vec<(Instant, u64)>>,
 }
 
 impl History {
-    /// A client asks. Returns the operation's number.
+    /// A client invokes an operation. Returns its number.
     pub fn invoke(&mut self, operation: Operation) -> usize {
         self.operations.push(operation);
         self.operations.len() - 1
     }
 
-    /// A client is told.
+    /// An operation completes.
     ///
     /// # Panics
-    /// If it was told already: an operation completes once.
+    /// If it has completed already.
     pub fn complete(&mut self, number: usize, at: Instant, result: Result<Response, Error>) {
         let operation = &mut self.operations[number];
         assert!(
@@ -116,8 +116,8 @@ impl History {
             "operation {number} completes twice: {operation:?}, now {result:?}"
         );
         operation.completed = Some((at, result));
-        if let Some((group, request)) = operation.asked()
-            && let Some(index) = operation.answer().and_then(|answer| revealed(request, answer))
+        if let Some((group, request)) = operation.shard_request()
+            && let Some(index) = operation.response().and_then(|answer| revealed(request, answer))
         {
             let known = self.known.entry(group).or_default();
             if known.last().is_none_or(|(_, last)| *last < index) {
@@ -126,7 +126,7 @@ impl History {
         }
     }
 
-    /// The last entry of a shard whose effect some client knew before this moment. Whatever is asked then comes after it.
+    /// The last entry of a shard whose effect some client had observed before this moment. Later operations follow it.
     pub fn known_before(&self, group: GroupId, moment: Instant) -> u64 {
         let known = self.known.get(&group).map_or(&[][..], Vec::as_slice);
         let count = known.partition_point(|(at, _)| *at < moment);
@@ -138,7 +138,7 @@ impl History {
         &self.operations
     }
 
-    /// How many succeeded, failed definitely, ended unknown or otherwise, and still wait.
+    /// Counts the operations that succeeded, failed definitely, ended with unknown outcome, and are pending.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for operation in &self.operations {
@@ -153,8 +153,7 @@ impl History {
     }
 }
 
-/// Up to which entry this answer shows the effects of a shard's log. A stale read shows them too, but promises nobody that
-/// later readers will see as much.
+/// The last entry of a shard's log whose effects this response guarantees to later readers. A stale read guarantees none.
 fn revealed(request: &Request, answer: &Response) -> Option<u64> {
     match answer {
         Response::Committed(committed) => Some(committed.index),
@@ -163,16 +162,16 @@ fn revealed(request: &Request, answer: &Response) -> Option<u64> {
     }
 }
 
-/// How the operations of a run ended.
+/// The outcomes of the operations of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// With an answer; that a condition does not hold is one.
+    /// Succeeded; a failed condition counts as success.
     pub succeeded: u64,
-    /// With an error that promises that nothing happened.
+    /// Failed with a definite error.
     pub failed: u64,
-    /// With an error that promises nothing.
+    /// Ended with unknown outcome.
     pub unknown: u64,
-    /// Not yet.
+    /// Still pending.
     pub waiting: u64,
 }
 
@@ -186,8 +185,8 @@ mod tests {
 
     const GROUP: GroupId = GroupId(2);
 
-    /// A client asks at some time and is told at another.
-    fn tell(history: &mut History, request: Request, times: (u64, u64), answer: Response) {
+    /// Adds an operation with its times of invocation and completion.
+    fn complete(history: &mut History, request: Request, times: (u64, u64), answer: Response) {
         let number = history.invoke(Operation {
             client: 0,
             keyspace: KeyspaceId(1),
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_knows_binds_whoever_asks_later() {
+    fn observed_entries_precede_later_operations() {
         let mut history = History::default();
         let append = Request::Propose {
             keyspace: KeyspaceId(1),
@@ -230,13 +229,13 @@ mod tests {
             term: 1,
             leader: NodeId(1),
         });
-        tell(&mut history, append, (10, 20), committed);
+        complete(&mut history, append, (10, 20), committed);
         let (stale, answer) = read(ReadLevel::Stale, 9);
-        tell(&mut history, stale, (21, 22), answer);
+        complete(&mut history, stale, (21, 22), answer);
         let (older, answer) = read(ReadLevel::Linearizable, 4);
-        tell(&mut history, older, (5, 30), answer);
+        complete(&mut history, older, (5, 30), answer);
         let (newer, answer) = read(ReadLevel::Linearizable, 7);
-        tell(&mut history, newer, (31, 40), answer);
+        complete(&mut history, newer, (31, 40), answer);
         let known = |at| history.known_before(GROUP, Instant(at));
         assert_eq!([known(20), known(21), known(40), known(41)], [0, 5, 5, 7]);
         assert_eq!(history.known_before(GroupId(3), Instant(99)), 0);

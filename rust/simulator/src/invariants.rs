@@ -1,8 +1,8 @@
-//! What must hold, whatever happens: one file per property.
+//! The invariants of every run: one file per property.
 //!
-//! An [`Invariant`] watches the run and says so the moment it is broken. *Safety* ("nothing bad ever happens") is
-//! checked all the time, under every fault. *Liveness* ("something good happens at last") is asked for only after the
-//! faults have ended: nobody can promise progress in a partition.
+//! An [`Invariant`] observes the run and reports a violation immediately. *Safety* ("nothing bad ever happens") is checked
+//! continuously, under every fault. *Liveness* ("something good eventually happens") is required only after the faults have
+//! ended: progress is not guaranteed in a partition.
 
 mod acknowledged_writes;
 mod bounded_memory;
@@ -78,7 +78,7 @@ pub fn all() -> Vec<Box<dyn Invariant<World> + Send>> {
     ]
 }
 
-/// The server of a Raft group that has just handled something: the control plane's, or a shard's.
+/// The server of a Raft group that has just handled an event: the control plane's, or a shard's.
 fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Server, &'a Raft)> {
     let Observation::Handled { node, role, .. } = observation else {
         return None;
@@ -91,7 +91,7 @@ fn raft_server<'a>(world: &'a World, observation: Observation<'_>) -> Option<(Se
     Some((Server { group, node }, raft))
 }
 
-/// The servers of a Raft group that run.
+/// The running servers of a Raft group.
 fn raft_servers(world: &World, group: GroupId) -> Vec<Seen<'_>> {
     let raft = |node: NodeId| match group == CONTROL_GROUP {
         true => world.control(node)?.raft(),
@@ -109,9 +109,9 @@ struct Server {
 }
 
 impl Server {
-    /// A verdict on it, with its group named.
-    fn verdict(self, verdict: Result<(), String>) -> Result<(), String> {
-        verdict.map_err(|why| format!("in {}: {why}", self.group))
+    /// Adds the group to an error.
+    fn in_group(self, result: Result<(), String>) -> Result<(), String> {
+        result.map_err(|why| format!("in {}: {why}", self.group))
     }
 }
 

@@ -1,7 +1,8 @@
-//! The names that requests carry: by them it is known from above which operation of a client it was that was executed.
+//! The ids that requests carry, which map executed commands to operations of clients.
 //!
-//! A client names its puts and changes of keyspaces by write ids, and its commands by session and number; all attempts at one
-//! operation have the same name. The world writes down the names of whatever reaches a node, and whose operation it is.
+//! A client identifies its puts and changes of keyspaces by write ids, and its commands by session and sequence number; all
+//! attempts of one operation have the same id. The world records the ids of all requests that reach a node, and their
+//! operations.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +10,27 @@ use quorate_protocol::api::Request;
 use quorate_raft::types::GroupId;
 use quorate_versions::WriteId;
 
-/// What a client asked for.
+/// An operation of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
-    /// An operation of a workload: its number in the history.
+pub enum OperationRef {
+    /// An operation of a workload, by its number in the history.
     Work(usize),
-    /// The creation of a keyspace: its number among them.
+    /// The creation of a keyspace, by its number.
     Creation(usize),
-    /// Another change of a keyspace: its number among them.
+    /// Another change of a keyspace, by its number.
     Change(usize),
 }
 
-/// Who has asked for what goes by these names.
+/// The operations by their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    writes: BTreeMap<WriteId, Asked>,
-    commands: BTreeMap<(GroupId, u64, u64), Asked>,
+    writes: BTreeMap<WriteId, OperationRef>,
+    commands: BTreeMap<(GroupId, u64, u64), OperationRef>,
 }
 
 impl Names {
-    /// A request has reached a node.
-    pub fn note(&mut self, request: &Request, asked: Asked) {
+    /// Records a request that has reached a node.
+    pub fn note(&mut self, request: &Request, asked: OperationRef) {
         match request {
             Request::Put { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
@@ -48,13 +49,13 @@ impl Names {
         }
     }
 
-    /// Whose write has this id.
-    pub fn of_write(&self, id: WriteId) -> Option<Asked> {
+    /// The operation of this write id.
+    pub fn of_write(&self, id: WriteId) -> Option<OperationRef> {
         self.writes.get(&id).copied()
     }
 
-    /// Whose command has this number in a session of a group.
-    pub fn of_command(&self, group: GroupId, (session, sequence): (u64, u64)) -> Option<Asked> {
+    /// The operation of this sequence number in a session of a group.
+    pub fn of_command(&self, group: GroupId, (session, sequence): (u64, u64)) -> Option<OperationRef> {
         self.commands.get(&(group, session, sequence)).copied()
     }
 }
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_whose_operation_it_is() {
+    fn ids_map_to_operations() {
         let mut names = Names::default();
         let id = |sequence| WriteId { client: 1, sequence };
         let drop_keyspace = Request::DropKeyspace {
@@ -85,12 +86,12 @@ mod tests {
                 acknowledged: 8,
             }),
         };
-        names.note(&drop_keyspace, Asked::Change(3));
-        names.note(&propose, Asked::Work(4));
-        names.note(&Request::Status, Asked::Work(5));
-        assert_eq!(names.of_write(id(1)), Some(Asked::Change(3)));
+        names.note(&drop_keyspace, OperationRef::Change(3));
+        names.note(&propose, OperationRef::Work(4));
+        names.note(&Request::Status, OperationRef::Work(5));
+        assert_eq!(names.of_write(id(1)), Some(OperationRef::Change(3)));
         assert_eq!(names.of_write(id(2)), None);
-        assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(Asked::Work(4)));
+        assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(OperationRef::Work(4)));
         assert_eq!(names.of_command(GroupId(3), (5, 9)), None);
     }
 }

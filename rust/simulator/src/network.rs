@@ -1,45 +1,107 @@
-//! A network that misbehaves as TCP lets it misbehave.
+//! A simulated network with the faults that TCP allows.
 //!
-//! What programs see of a network is **sessions**: ordered streams of bytes between two programs. A session never
-//! loses, repeats or reorders a byte while it lives; everything bad shows as *delay*, *silence* or its *end*:
+//! Programs see **sessions**: ordered byte streams between two programs. A session never loses, duplicates or reorders a
+//! byte while it is open; all faults appear as *delay*, *silence* or its *end*:
 //!
-//! * a lost packet is a delay: it is sent again, later each time, and all that follows waits for it;
-//! * a partition is silence: what was sent waits, in order, until the path is open again or an end gives up;
-//! * a session may break at any time. What was in flight is lost, and nobody is told how much of it arrived. If the
-//!   path is blocked, the other side is not even told that the session ended: it is half open;
-//! * a slow receiver or path fills the window, and the sender is not told that its bytes are out.
+//! * a lost packet is a delay: it is retransmitted with backoff, and all later bytes wait for it;
+//! * a partition is silence: sent bytes wait, in order, until the path is healed or an end closes the session;
+//! * a session may break at any time. Bytes in flight are lost, and the sender does not learn how many arrived. If the
+//!   path is blocked, the other side does not learn that the session ended: it is half open;
+//! * a slow receiver or path fills the window, and the sender is not notified that its bytes were sent.
 //!
-//! Paths have a direction, so a partition can be one-way. Loss, repetition and reordering of whole *messages*, which
-//! no TCP shows, are a harsher rule that the world applies above the links (see [`Mischief`]).
+//! Paths are directed, so a partition can be one-way. Loss, duplication and reordering of whole *messages*, which TCP does
+//! not show, are injected by the world above the links (see [`MessageFaults`]).
 //!
-//! The network is driven as roles are: calls return what is to be put on the agenda ([`Flight`]), and when its time
-//! comes [`Network::land`] says what a program sees of it.
+//! The network is driven like a role: calls return the flights to schedule ([`Flight`]), and when a flight is due,
+//! [`Network::land`] returns what a program sees of it.
 
-mod alphabet;
+mod profile;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::ids::NodeId;
 use quorate_core::time::Instant;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
-pub use alphabet::{Arrival, Conditions, Endpoint, Host, Mischief, SessionId, Side};
+use crate::rng::SimRng;
+pub use profile::{Conditions, MessageFaults};
 
-/// Bytes of one direction of a session that may be under way before the sender has to wait, as socket buffers do.
+/// The window of one direction of a session: bytes in flight before the sender must wait, like socket buffers.
 pub const WINDOW_BYTES: usize = 512 << 10;
 
-/// How long a sender waits before it sends a lost packet again; doubled each time.
+/// The retransmission timeout of a lost packet; doubled each time.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// Something under way. Opaque: put it on the agenda and give it to [`Network::land`] when its time comes.
+/// One end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// A simulated client.
+    Client(u32),
+}
+
+/// A session, numbered in the order of dialling and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// A side of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// The side that opened the session.
+    Dialler,
+    /// The side that was dialled.
+    Listener,
+}
+
+impl Side {
+    /// The other side.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Dialler => Side::Listener,
+            Side::Listener => Side::Dialler,
+        }
+    }
+}
+
+/// How a host responds to packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Host {
+    /// The program runs and receives knocks.
+    Serving,
+    /// The program has ended but the host is up: it resets unknown sessions.
+    Refusing,
+    /// The host is down: it answers nothing.
+    Silent,
+}
+
+/// What a program sees of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arrival {
+    /// An incoming session: [`Network::accept`] or [`Network::end`] it, or leave it unanswered.
+    Knock {
+        /// The dialler.
+        from: Endpoint,
+    },
+    /// The dialled side accepted.
+    Opened,
+    /// Bytes, in order.
+    Bytes(Bytes),
+    /// The oldest bytes not yet reported were sent.
+    Out,
+    /// The session ended.
+    Ended,
+}
+
+/// Something in flight. Opaque: schedule it and pass it to [`Network::land`] when it is due.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
     session: SessionId,
-    /// Who sees it when it lands.
+    /// The side that receives it.
     to: Side,
-    /// What was sent before a cut does not land after it.
+    /// The number of cuts when it was sent: it is lost if the session was cut since.
     cuts: u32,
     cargo: Cargo,
 }
@@ -50,30 +112,30 @@ enum Cargo {
     Welcome,
     Chunk(Bytes),
     End,
-    /// Not cargo but the sender's own notice that its bytes have left.
+    /// Not cargo but the sender's notice that its bytes were sent.
     Out,
-    /// Not cargo either: the path is open again, the oldest of what stalled there lands.
+    /// Not cargo either: the path is healed, and the oldest stalled cargo lands.
     Resume,
 }
 
-/// What landed: who sees what.
+/// What landed: the session, the receiver, and the arrival.
 pub type Landed = (SessionId, Side, Endpoint, Arrival);
 
-/// What calls put on the agenda.
+/// Flights to schedule.
 pub type Flights = Vec<(Instant, Flight)>;
 
 /// One direction of a session.
 #[derive(Clone, Debug, Default)]
 struct Direction {
-    /// Bytes that have left the sender and not landed.
+    /// Bytes sent and not landed.
     in_flight: usize,
     /// Bytes that wait for the window.
     waiting: VecDeque<Bytes>,
-    /// What landed while the path was blocked.
+    /// Cargo that landed while the path was blocked.
     stalled: VecDeque<Cargo>,
-    /// Nothing may land before what was sent before it.
+    /// The last landing, before which nothing may land.
     last_landing: Instant,
-    /// When the path is done with what was sent before.
+    /// When the path has transmitted what was sent before.
     idle_at: Instant,
 }
 
@@ -81,7 +143,7 @@ struct Direction {
 struct Session {
     /// The dialler, the listener.
     endpoints: [Endpoint; 2],
-    /// Whether each still holds its end.
+    /// Whether each side holds its end open.
     held: [bool; 2],
     /// To the dialler, to the listener.
     directions: [Direction; 2],
@@ -91,7 +153,7 @@ struct Session {
 /// All hosts, paths and sessions.
 #[derive(Clone, Debug)]
 pub struct Network {
-    chance: Chance,
+    rng: SimRng,
     ordinary: Conditions,
     paths: BTreeMap<(Endpoint, Endpoint), Conditions>,
     hosts: BTreeMap<Endpoint, Host>,
@@ -101,9 +163,9 @@ pub struct Network {
 
 impl Network {
     /// A network on which every path has the `ordinary` conditions and every host is silent.
-    pub fn new(chance: Chance, ordinary: Conditions) -> Self {
+    pub fn new(rng: SimRng, ordinary: Conditions) -> Self {
         Network {
-            chance,
+            rng,
             ordinary,
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -117,7 +179,7 @@ impl Network {
         self.paths.get(&(from, to)).copied().unwrap_or(self.ordinary)
     }
 
-    /// Changes a path. Opening a blocked one sends what waited there on its way, in order.
+    /// Changes a path. Unblocking it delivers stalled cargo, in order.
     pub fn set_conditions(
         &mut self,
         now: Instant,
@@ -136,7 +198,7 @@ impl Network {
                     continue;
                 }
                 if !session.directions[side as usize].stalled.is_empty() {
-                    let at = now + conditions.delay.sample(&mut self.chance);
+                    let at = now + conditions.delay.sample(&mut self.rng);
                     flights.push((
                         at,
                         Flight {
@@ -151,7 +213,7 @@ impl Network {
         }
     }
 
-    /// All paths are ordinary again.
+    /// Heals all paths.
     pub fn heal(&mut self, now: Instant, flights: &mut Flights) {
         for path in self.paths.keys().copied().collect::<Vec<_>>() {
             self.set_conditions(now, path, self.ordinary, flights);
@@ -159,8 +221,8 @@ impl Network {
         self.paths.clear();
     }
 
-    /// A host's program starts (with no sessions) or stops. When it stops, what it has sent still arrives and its
-    /// sessions end, if the host goes on; otherwise they are half open until the other side gives up.
+    /// A host's program starts (without sessions) or stops. When it stops, sent bytes still arrive and its sessions end, if
+    /// the host keeps running; otherwise they are half open until the other side closes them.
     pub fn set_host(&mut self, now: Instant, endpoint: Endpoint, host: Host, flights: &mut Flights) {
         self.hosts.insert(endpoint, host);
         for (session, side) in self.sessions_of(endpoint) {
@@ -173,7 +235,7 @@ impl Network {
         }
     }
 
-    /// All sessions of which this endpoint holds an end, and which end.
+    /// All sessions of an endpoint, and its side.
     pub fn sessions_of(&self, endpoint: Endpoint) -> Vec<(SessionId, Side)> {
         let mut found = Vec::new();
         for (&id, session) in &self.sessions {
@@ -186,7 +248,7 @@ impl Network {
         found
     }
 
-    /// Opens a session. The other side sees a [`Arrival::Knock`], unless the path is blocked or it is not there.
+    /// Opens a session. The other side sees an [`Arrival::Knock`], unless the path is blocked or the host is silent.
     pub fn dial(&mut self, now: Instant, from: Endpoint, to: Endpoint, flights: &mut Flights) -> SessionId {
         self.dialled += 1;
         let id = SessionId(self.dialled);
@@ -201,7 +263,7 @@ impl Network {
         id
     }
 
-    /// The listener takes the session.
+    /// The listener accepts the session.
     pub fn accept(&mut self, now: Instant, session: SessionId, flights: &mut Flights) {
         if let Some(entry) = self.sessions.get_mut(&session) {
             entry.held[Side::Listener as usize] = true;
@@ -209,7 +271,7 @@ impl Network {
         }
     }
 
-    /// Sends bytes. [`Arrival::Out`] tells when they have left. Bytes for a session that is over go nowhere.
+    /// Sends bytes. [`Arrival::Out`] reports when they were sent. Bytes for a closed session are dropped.
     pub fn send(
         &mut self,
         now: Instant,
@@ -224,7 +286,7 @@ impl Network {
         }
     }
 
-    /// `side` lets go of the session: what has left it arrives, then the other side sees the end.
+    /// `side` closes the session: sent bytes arrive, then the other side sees the end.
     pub fn end(&mut self, now: Instant, session: SessionId, side: Side, flights: &mut Flights) {
         let Some(entry) = self.sessions.get_mut(&session) else {
             return;
@@ -236,7 +298,7 @@ impl Network {
         self.forget_if_over(session);
     }
 
-    /// The session breaks: what is in flight is lost both ways, and both sides see the end where the path is open.
+    /// Breaks the session: bytes in flight are lost in both directions, and each side sees the end if the path is open.
     pub fn cut(&mut self, now: Instant, session: SessionId, flights: &mut Flights) {
         let Some(entry) = self.sessions.get_mut(&session) else {
             return;
@@ -248,20 +310,20 @@ impl Network {
         }
     }
 
-    /// Who has dialled a session; `None` when it is over.
+    /// The dialler of a session; `None` if it is closed.
     pub fn dialler(&self, session: SessionId) -> Option<Endpoint> {
         let session = self.sessions.get(&session)?;
         Some(session.endpoints[Side::Dialler as usize])
     }
 
-    /// Who will see it when this lands; `None` when the session is over.
+    /// The receiver of a flight; `None` if the session is closed.
     pub fn receiver(&self, flight: &Flight) -> Option<Endpoint> {
         self.sessions
             .get(&flight.session)
             .map(|session| session.endpoints[flight.to as usize])
     }
 
-    /// What was under way is there. `None`: nobody sees anything of it.
+    /// A flight lands. `None` if no program sees it.
     pub fn land(&mut self, now: Instant, flight: Flight, flights: &mut Flights) -> Option<Landed> {
         let Flight {
             session: id,
@@ -302,7 +364,7 @@ impl Network {
                 ));
             }
         } else if blocked || !direction.stalled.is_empty() {
-            // What comes after something that waits has to wait behind it.
+            // Cargo behind stalled cargo stalls too.
             direction.stalled.push_back(cargo);
             return None;
         }
@@ -336,7 +398,7 @@ impl Network {
         arrival.map(|arrival| (id, to, receiver, arrival))
     }
 
-    /// Sends waiting bytes on their way while the window allows.
+    /// Sends pending bytes while the window allows.
     fn fill_window(&mut self, now: Instant, id: SessionId, to: Side, flights: &mut Flights) {
         while let Some(session) = self.sessions.get_mut(&id) {
             let direction = &mut session.directions[to as usize];
@@ -361,7 +423,7 @@ impl Network {
         }
     }
 
-    /// Puts cargo on its way and says when it has left its sender.
+    /// Sends cargo; returns when it has left the sender.
     fn launch(
         &mut self,
         now: Instant,
@@ -387,7 +449,7 @@ impl Network {
         let transmission = Duration::from_micros(bytes * 1_000_000 / conditions.bytes_per_second.max(1));
         direction.idle_at = direction.idle_at.max(now) + transmission;
         let out = direction.idle_at;
-        let at = direction.landing(out, conditions, &mut self.chance);
+        let at = direction.landing(out, conditions, &mut self.rng);
         flights.push((
             at,
             Flight {
@@ -412,11 +474,11 @@ impl Network {
 }
 
 impl Direction {
-    /// When something that leaves at `out` lands.
-    fn landing(&mut self, out: Instant, conditions: &Conditions, chance: &mut Chance) -> Instant {
-        let mut at = out + conditions.delay.sample(chance);
+    /// The landing time of cargo that leaves at `out`.
+    fn landing(&mut self, out: Instant, conditions: &Conditions, rng: &mut SimRng) -> Instant {
+        let mut at = out + conditions.delay.sample(rng);
         let mut again = RETRANSMISSION;
-        while conditions.loss > 0.0 && again < Duration::from_secs(10) && chance.happens(conditions.loss) {
+        while conditions.loss > 0.0 && again < Duration::from_secs(10) && rng.chance(conditions.loss) {
             at = at + again;
             again *= 2;
         }

@@ -1,4 +1,4 @@
-//! What whoever watches a run is shown of it: each thing that happens, and the world to look at, not to change.
+//! The interface of invariants: observations of a run, with read access to the world.
 
 use std::fmt;
 
@@ -8,25 +8,25 @@ use quorate_protocol::role::{Effect, Event, RoleId};
 
 use crate::disk::Change;
 
-/// Something that just happened.
+/// An observed event.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
-    /// A role took an event, and these are its effects. They have not been performed yet.
+    /// A role handled an event. Its effects have not been performed yet.
     Handled {
-        /// On which node.
+        /// The node.
         node: NodeId,
-        /// Which role.
+        /// The role.
         role: RoleId,
-        /// What it was given.
+        /// The event.
         event: &'a Event,
-        /// What it wants done.
+        /// The effects.
         effects: &'a [Effect],
     },
     /// A commit became durable.
     Committed {
-        /// On which node.
+        /// The node.
         node: NodeId,
-        /// The records that it wrote.
+        /// The changed records.
         changes: &'a [Change],
     },
     /// An operation of a client completed.
@@ -38,30 +38,30 @@ pub enum Observation<'a> {
 
 /// A property of every run.
 pub trait Invariant<World> {
-    /// What it is called.
+    /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Something happened.
+    /// Checks an observation.
     ///
     /// # Errors
-    /// Says in words how the property is broken.
+    /// A description of the violation.
     fn observe(&mut self, world: &World, observation: Observation<'_>) -> Result<(), String>;
 
-    /// The run is over: all faults are healed, everything has come to rest.
+    /// Checks the end of the run: all faults are healed and the cluster is quiescent.
     ///
     /// # Errors
-    /// Says in words how the property is broken.
+    /// A description of the violation.
     fn finish(&mut self, world: &World) -> Result<(), String>;
 }
 
-/// An invariant that does not hold.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which one.
+    /// The invariant.
     pub invariant: &'static str,
-    /// When it was seen.
+    /// When it was detected.
     pub at: Instant,
-    /// How.
+    /// The description.
     pub what: String,
 }
 

@@ -1,8 +1,7 @@
-//! Roles as the simulator keeps them: with their random source and, on demand, a recording of all that they were given.
+//! Hosted roles: a role with its random source and, optionally, a recording of its inputs.
 //!
-//! The contract of a role says that the same inputs with the same seed give the same effects. A [`Recording`] holds
-//! a role to that: it is what the role was when it began, its seed, every input, and a digest of the effects that each
-//! input had.
+//! The contract of a role requires that the same inputs with the same seed give the same effects. A [`Recording`] verifies
+//! that: it contains the initial state of the role, its seed, every input, and a digest of the effects of each input.
 
 use std::fmt::Debug;
 
@@ -10,7 +9,7 @@ use quorate_core::contract::{Input, Rng, Role, rng_from_seed};
 use quorate_core::time::Now;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A role instance and what drives it.
+/// A role instance with its random source.
 pub struct Hosted<R: Role> {
     role: R,
     rng: Rng,
@@ -23,7 +22,7 @@ where
     R::Event: Clone,
     R::Effect: Debug,
 {
-    /// A role that draws from the random source with this seed, recorded if `record` says so.
+    /// Hosts a role with this seed; recorded if `record`.
     pub fn new(role: R, seed: u64, record: bool) -> Self {
         let recording = record.then(|| Recording {
             beginning: role.clone(),
@@ -43,7 +42,7 @@ where
         &self.role
     }
 
-    /// Gives it an event and returns its effects.
+    /// Handles an event and returns the effects.
     pub fn handle(&mut self, now: Now, event: R::Event) -> Vec<R::Effect> {
         let mut effects = Vec::new();
         match &mut self.recording {
@@ -60,13 +59,13 @@ where
         effects
     }
 
-    /// Ends it and returns its recording, if there is one.
+    /// Ends the role and returns its recording, if any.
     pub fn into_recording(self) -> Option<Recording<R>> {
         self.recording
     }
 }
 
-/// All that a role instance was ever given.
+/// All inputs of a role instance.
 pub struct Recording<R: Role> {
     beginning: R,
     seed: u64,
@@ -74,17 +73,17 @@ pub struct Recording<R: Role> {
     digests: Vec<u64>,
 }
 
-/// A replay that went another way than the recording.
+/// A replay that diverged from the recording.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("input {input} of {of}, {event}, has other effects in the replay: {effects}")]
+#[error("input {input} of {of}, {event}, diverged in the replay: effects {effects}")]
 pub struct Divergence {
-    /// Which input, from 0.
+    /// The number of the input, from 0.
     pub input: usize,
-    /// How many there are.
+    /// The number of inputs.
     pub of: usize,
     /// The input.
     pub event: String,
-    /// What it leads to in the replay.
+    /// Its effects in the replay.
     pub effects: String,
 }
 
@@ -94,25 +93,25 @@ where
     R::Event: Clone + Debug,
     R::Effect: Debug,
 {
-    /// What the role was before its first input.
+    /// The initial state of the role.
     pub fn beginning(&self) -> &R {
         &self.beginning
     }
 
-    /// How many inputs it holds.
+    /// The number of inputs.
     pub fn len(&self) -> usize {
         self.inputs.len()
     }
 
-    /// Whether it holds none.
+    /// Whether there are no inputs.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }
 
-    /// Gives a role like the recorded one the same inputs. Returns what it is after the last of them.
+    /// Replays the inputs. Returns the final state of the role.
     ///
     /// # Errors
-    /// The first input with other effects than were recorded.
+    /// The first input with other effects than recorded.
     pub fn replay(&self) -> Result<R, Divergence> {
         let mut role = self.beginning.clone();
         let mut rng = rng_from_seed(self.seed);
@@ -142,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// Adds up what it is given, and a random number; cheats if it can.
+    /// Adds up its inputs and random numbers; has hidden state if `cheat`.
     #[derive(Clone, Debug)]
     struct Sum {
         total: u64,
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pure_role_replays_and_one_with_hidden_state_is_found_out() {
+    fn a_pure_role_replays_and_hidden_state_is_detected() {
         let recording = recorded(false);
         assert_eq!(recording.len(), 5);
         assert!(recording.replay().is_ok());

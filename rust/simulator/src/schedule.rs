@@ -1,114 +1,114 @@
-//! What goes wrong, and when: a seeded programme of faults that ends with everything healed.
+//! The nemesis: a seeded schedule of faults that ends with all faults healed.
 
 use std::time::Duration;
 
 use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
+use crate::rng::SimRng;
 
 /// How a node stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {
-    /// The program dies (SIGKILL, a panic); its host goes on and tells its peers.
+    /// The process dies (SIGKILL, a panic); its host keeps running and closes its connections.
     Killed,
-    /// The host loses its power; nobody is told.
+    /// The host loses power; its peers are not notified.
     PowerCut,
 }
 
-/// One thing that goes wrong, or right again.
+/// A fault, or its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// A node stops. What its disk had not finished may be lost.
+    /// A node stops. Unfinished disk operations may be lost.
     Crash {
-        /// Which.
+        /// The node.
         node: NodeId,
-        /// How.
+        /// How it stops.
         stop: Stop,
     },
-    /// All nodes lose their power in the same instant.
+    /// All nodes lose power at the same instant.
     Blackout,
-    /// A stopped node starts again.
+    /// A stopped node restarts.
     Restart(NodeId),
-    /// A node stands still (SIGSTOP, a long page fault, a busy hypervisor): it keeps its memory and misses its timers.
+    /// A node is paused (SIGSTOP, a long page fault, a busy hypervisor): it keeps its memory and misses its timers.
     Pause(NodeId),
-    /// It goes on, and all that was meant for it comes at once.
+    /// A paused node resumes, and receives all missed events at once.
     Resume(NodeId),
-    /// Nothing gets from any of these nodes to any of those.
+    /// A partition: blocks the paths from some nodes to others.
     Block {
         /// From.
         from: Vec<NodeId>,
         /// To.
         to: Vec<NodeId>,
-        /// In the other direction neither.
+        /// Whether the other direction is blocked too.
         both_ways: bool,
     },
-    /// Nothing gets through between the node that leads the most groups at this moment and any other node. Clients reach it as
-    /// before, and for a while it does not know that it leads nobody any more.
+    /// Partitions the node that leads the most groups from all other nodes. Clients can still reach it, and for a while it does
+    /// not know that it was deposed.
     IsolateLeader,
-    /// Nothing gets through between a node and any client.
+    /// Blocks all paths between a node and the clients.
     HideFromClients(NodeId),
-    /// A path between two nodes, in one direction, is slow and loses packets.
+    /// Makes a path between two nodes slow and lossy, in one direction.
     Degrade {
         /// From.
         from: NodeId,
         /// To.
         to: NodeId,
-        /// The longest delay in microseconds.
+        /// The maximum delay in microseconds.
         delay_micros: u64,
-        /// How often a packet has to be sent again, in percent.
+        /// The packet loss in percent.
         loss_percent: u8,
     },
-    /// All paths are as they should be.
+    /// Heals all paths.
     HealNetwork,
-    /// Connections break: those between nodes and those of clients.
+    /// Breaks connections between nodes and of clients.
     CutConnections,
-    /// A disk takes this long for a commit.
+    /// Slows down the commits of a disk.
     SlowDisk {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// The longest commit in microseconds.
+        /// The maximum duration of a commit in microseconds.
         sync_micros: u64,
     },
-    /// A disk has no space left.
+    /// Fills a disk.
     FullDisk(NodeId),
-    /// The disk of a leader has no space left: of the node that leads the most groups at this moment, or the control plane.
+    /// Fills the disk of a leader: of the node that leads the most groups, or of the leader of the control plane.
     FullLeader {
-        /// Which of the two.
+        /// Whether to choose the leader of the control plane.
         control: bool,
     },
-    /// A disk is as it should be.
+    /// Heals a disk.
     HealDisk(NodeId),
-    /// All disks are.
+    /// Heals all disks.
     HealDisks,
-    /// A record on a disk rots and cannot be read any more.
-    Rot(NodeId),
-    /// A wall clock is wrong by so much.
+    /// Corrupts a record on a disk.
+    CorruptRecord(NodeId),
+    /// Skews a wall clock.
     Skew {
-        /// Whose.
+        /// The node.
         node: NodeId,
-        /// In microseconds, ahead if positive.
+        /// The skew in microseconds, ahead if positive.
         micros: i64,
     },
-    /// A monotonic clock goes faster or slower than time does.
+    /// Makes a monotonic clock run fast or slow.
     Drift {
-        /// Whose.
+        /// The node.
         node: NodeId,
         /// How much faster, in percent; slower if negative.
         percent: i8,
     },
-    /// Single messages between nodes get lost, come twice, or late.
-    Mischief {
-        /// How often, in percent.
+    /// Drops, duplicates and delays single messages between nodes.
+    MessageFaults {
+        /// The probability in percent.
         percent: u8,
-        /// The latest, in microseconds.
+        /// The maximum delay in microseconds.
         late_micros: u64,
     },
-    /// Everything above is over: stopped nodes start, clocks are right, paths and disks are as they should be.
+    /// Heals all faults: stopped nodes start, clocks are correct, paths and disks are healthy.
     HealAll,
 }
 
-/// Faults by the time at which they come, counted from the beginning of the trouble.
+/// Faults by their time since the start of the nemesis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// In order.
@@ -116,30 +116,30 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A programme for these nodes that lasts `length` and ends with [`Fault::HealAll`].
+    /// The schedule of a seed for these nodes, which lasts `length` and ends with [`Fault::HealAll`].
     pub fn seeded(seed: u64, nodes: &[NodeId], length: Duration) -> Self {
         let mut planner = Planner {
-            chance: Chance::named(seed, "schedule"),
+            rng: SimRng::named(seed, "schedule"),
             nodes: nodes.to_vec(),
-            rotting: None,
+            corrupted_node: None,
             faults: Vec::new(),
         };
-        // Without another copy there is nothing to heal a record with.
-        if nodes.len() > 1 && planner.chance.happens(0.3) {
-            planner.rotting = Some(*planner.chance.pick(nodes));
+        // Without another copy a record cannot be repaired.
+        if nodes.len() > 1 && planner.rng.chance(0.3) {
+            planner.corrupted_node = Some(*planner.rng.pick(nodes));
         }
-        // Some runs are calmer than others: bugs hide both in storms and in the calm after a single gust.
-        let pause = *planner.chance.pick(&[200, 500, 1_000, 2_500]);
-        let mut at = planner.chance.between(Duration::ZERO, Duration::from_millis(500));
+        // The rate of faults varies between runs: some bugs need many faults, others a single one.
+        let pause = *planner.rng.pick(&[200, 500, 1_000, 2_500]);
+        let mut at = planner.rng.between(Duration::ZERO, Duration::from_millis(500));
         while at < length {
             planner.episode(at, length);
             at += planner
-                .chance
+                .rng
                 .between(Duration::from_millis(pause / 4), Duration::from_millis(pause * 2));
         }
-        // From a source of its own, so that the rest of a seed's programme stays what it was.
-        planner.chance = Chance::named(seed, "full disks");
-        if planner.chance.happens(0.4) {
+        // From its own source, so that the rest of a seed's schedule does not change.
+        planner.rng = SimRng::named(seed, "full disks");
+        if planner.rng.chance(0.4) {
             planner.full_disks(length);
         }
         let mut faults = planner.faults;
@@ -151,32 +151,29 @@ impl Schedule {
 }
 
 struct Planner {
-    chance: Chance,
+    rng: SimRng,
     nodes: Vec<NodeId>,
-    /// The node whose disk rots. One at most: what rots on as many disks as a write has copies is gone.
-    rotting: Option<NodeId>,
+    /// The node whose disk is corrupted. At most one: a write whose copies are all corrupt is lost.
+    corrupted_node: Option<NodeId>,
     faults: Vec<(Duration, Fault)>,
 }
 
 impl Planner {
-    /// Something goes wrong at `at`, and right again some time later.
+    /// A fault at `at`, which is healed later.
     fn episode(&mut self, at: Duration, length: Duration) {
         let shortest = Duration::from_millis(20);
         let end = at
-            + self.chance.between(
+            + self.rng.between(
                 shortest,
-                *self
-                    .chance
-                    .clone()
-                    .pick(&[shortest * 5, shortest * 50, length / 4]),
+                *self.rng.clone().pick(&[shortest * 5, shortest * 50, length / 4]),
             );
-        let node = *self.chance.pick(&self.nodes);
-        match self.chance.below(18) {
+        let node = *self.rng.pick(&self.nodes);
+        match self.rng.below(18) {
             0..=3 => self.crash(at, end, node),
             4 => {
                 self.faults.push((at, Fault::Blackout));
                 for node in self.nodes.clone() {
-                    let back = self.chance.between(shortest, shortest * 20);
+                    let back = self.rng.between(shortest, shortest * 20);
                     self.faults.push((at + back, Fault::Restart(node)));
                 }
             }
@@ -185,7 +182,7 @@ impl Planner {
             8 => self.faults.push((at, Fault::CutConnections)),
             14 => self
                 .faults
-                .extend(self.rotting.map(|node| (at, Fault::Rot(node)))),
+                .extend(self.corrupted_node.map(|node| (at, Fault::CorruptRecord(node)))),
             13 => {
                 self.faults.push((at, Fault::HideFromClients(node)));
                 self.faults.push((end, Fault::HealNetwork));
@@ -195,7 +192,7 @@ impl Planner {
                 self.faults.push((end, Fault::Resume(node)));
             }
             10 => {
-                let sync_micros = *self.chance.pick(&[10_000, 100_000, 1_000_000]);
+                let sync_micros = *self.rng.pick(&[10_000, 100_000, 1_000_000]);
                 self.faults.push((at, Fault::SlowDisk { node, sync_micros }));
                 self.faults.push((end, Fault::HealDisk(node)));
             }
@@ -204,13 +201,13 @@ impl Planner {
                 self.faults.push((end, Fault::HealDisk(node)));
             }
             12 => {
-                // The widest has the logs of groups jump over the time after which sessions expire.
-                let span = *self.chance.pick(&[100_000, 1_000_000, 120_000_000]);
-                let micros = self.chance.below(2 * span) as i64 - span as i64;
+                // The largest skew makes the logged time of groups exceed the idle timeout of sessions.
+                let span = *self.rng.pick(&[100_000, 1_000_000, 120_000_000]);
+                let micros = self.rng.below(2 * span) as i64 - span as i64;
                 self.faults.push((at, Fault::Skew { node, micros }));
             }
             15 => {
-                let percent = *self.chance.pick(&[-20, -10, -5, 5, 10, 20]);
+                let percent = *self.rng.pick(&[-20, -10, -5, 5, 10, 20]);
                 self.faults.push((at, Fault::Drift { node, percent }));
                 self.faults.push((end, Fault::Drift { node, percent: 0 }));
             }
@@ -219,43 +216,44 @@ impl Planner {
                 self.faults.push((end, Fault::HealNetwork));
             }
             _ => {
-                let percent = *self.chance.pick(&[1, 5, 20]);
-                let late_micros = *self.chance.pick(&[1_000, 50_000, 1_000_000]);
-                self.mischief(at, end, (percent, late_micros));
+                let percent = *self.rng.pick(&[1, 5, 20]);
+                let late_micros = *self.rng.pick(&[1_000, 50_000, 1_000_000]);
+                self.message_faults(at, end, (percent, late_micros));
             }
         }
     }
 
-    /// Leaders' disks fill up again and again, sometimes while messages go astray: what was refused must stay refused, and what
-    /// has left already may not be called refused.
+    /// Fills leaders' disks repeatedly, sometimes with message faults: a rejected write must not take effect, and a write that
+    /// was already sent must not be reported as rejected.
     fn full_disks(&mut self, length: Duration) {
-        let mut at = self.chance.between(Duration::ZERO, Duration::from_secs(1));
+        let mut at = self.rng.between(Duration::ZERO, Duration::from_secs(1));
         while at < length {
             let end = at
                 + self
-                    .chance
+                    .rng
                     .between(Duration::from_millis(20), Duration::from_millis(1_500));
-            let control = self.chance.happens(0.3);
+            let control = self.rng.chance(0.3);
             self.faults.push((at, Fault::FullLeader { control }));
             self.faults.push((end, Fault::HealDisks));
-            if self.chance.happens(0.7) {
-                // So late that a refusal and what it refuses meet again on the other side of either end.
-                let late_micros = *self.chance.pick(&[50_000, 1_000_000]);
-                self.mischief(at, end, (20, late_micros));
+            if self.rng.chance(0.7) {
+                // Delays long enough that a rejection and its request overtake each other.
+                let late_micros = *self.rng.pick(&[50_000, 1_000_000]);
+                self.message_faults(at, end, (20, late_micros));
             }
             at = end
                 + self
-                    .chance
+                    .rng
                     .between(Duration::from_millis(100), Duration::from_secs(2));
         }
     }
 
-    /// Single messages get lost, come twice, or late.
-    fn mischief(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
-        self.faults.push((at, Fault::Mischief { percent, late_micros }));
+    /// Drops, duplicates and delays single messages.
+    fn message_faults(&mut self, at: Duration, end: Duration, (percent, late_micros): (u8, u64)) {
+        self.faults
+            .push((at, Fault::MessageFaults { percent, late_micros }));
         self.faults.push((
             end,
-            Fault::Mischief {
+            Fault::MessageFaults {
                 percent: 0,
                 late_micros: 0,
             },
@@ -263,17 +261,17 @@ impl Planner {
     }
 
     fn crash(&mut self, at: Duration, end: Duration, node: NodeId) {
-        let stop = *self.chance.pick(&[Stop::Killed, Stop::Killed, Stop::PowerCut]);
+        let stop = *self.rng.pick(&[Stop::Killed, Stop::Killed, Stop::PowerCut]);
         self.faults.push((at, Fault::Crash { node, stop }));
         self.faults.push((end, Fault::Restart(node)));
     }
 
     fn partition(&mut self, at: Duration, end: Duration) {
         let mut nodes = self.nodes.clone();
-        self.chance.shuffle(&mut nodes);
-        let cut = 1 + self.chance.below(nodes.len().max(2) as u64 - 1) as usize;
+        self.rng.shuffle(&mut nodes);
+        let cut = 1 + self.rng.below(nodes.len().max(2) as u64 - 1) as usize;
         let to = nodes.split_off(cut.min(nodes.len()));
-        let both_ways = self.chance.happens(0.7);
+        let both_ways = self.rng.chance(0.7);
         self.faults.push((
             at,
             Fault::Block {
@@ -286,11 +284,11 @@ impl Planner {
     }
 
     fn degrade(&mut self, at: Duration, end: Duration) {
-        for _ in 0..=self.chance.below(4) {
-            let from = *self.chance.pick(&self.nodes);
-            let to = *self.chance.pick(&self.nodes);
-            let delay_micros = *self.chance.pick(&[5_000, 50_000, 500_000]);
-            let loss_percent = *self.chance.pick(&[0, 2, 20]);
+        for _ in 0..=self.rng.below(4) {
+            let from = *self.rng.pick(&self.nodes);
+            let to = *self.rng.pick(&self.nodes);
+            let delay_micros = *self.rng.pick(&[5_000, 50_000, 500_000]);
+            let loss_percent = *self.rng.pick(&[0, 2, 20]);
             self.faults.push((
                 at,
                 Fault::Degrade {
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_everything_heals_at_last() {
+    fn a_seed_determines_the_schedule_which_ends_healed() {
         assert_eq!(plan(1), plan(1));
         assert_ne!(plan(1), plan(2));
         for seed in 0..50 {
@@ -325,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_fault_comes_up_within_a_few_seeds() {
+    fn every_kind_of_fault_occurs_within_a_few_seeds() {
         let mut kinds = std::collections::BTreeSet::new();
         for (_, fault) in (0..20).flat_map(|seed| plan(seed).faults) {
             kinds.insert(format!("{fault:?}").split([' ', '(']).next().map(str::to_owned));

@@ -1,4 +1,4 @@
-//! Many seeds, on all processors, until one of them shows something.
+//! Runs many seeds on all processors, until one of them violates an invariant.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -13,17 +13,17 @@ use crate::observation::Violation;
 use crate::schedule::Fault;
 use crate::simulation::{Config, Report, Simulation};
 
-/// How many of the last events a failure shows.
+/// How many of the last events a failure report includes.
 const TAIL: usize = 60;
 
-/// What many runs came to.
+/// The summary of many runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many seeds were run.
+    /// The number of seeds.
     pub seeds: u64,
-    /// How many things happened in all of them.
+    /// The number of events in all runs.
     pub steps: u64,
-    /// How all of their operations ended.
+    /// The outcomes of all operations.
     pub tally: Tally,
 }
 
@@ -54,14 +54,14 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A seed whose run broke an invariant. Shown, it tells what is needed to understand it, and the command to see it again.
+/// A seed whose run violated an invariant. Its display includes the faults, the last events, and the command that replays it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What was run.
+    /// The configuration.
     pub config: Config,
-    /// How it ended, with its last events.
+    /// The report, with the last events.
     pub report: Report,
-    /// What went wrong in it by intention, up to its end.
+    /// The faults injected up to its end.
     pub faults: Vec<(std::time::Duration, Fault)>,
 }
 
@@ -83,21 +83,21 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The one command that runs this configuration again.
+/// The command that replays this configuration.
 pub fn command(config: &Config) -> String {
     let Config {
         seed,
         nodes,
         clients,
-        trouble,
+        nemesis,
         bugs,
         ..
     } = config;
     let mut command = format!(
         "cargo run -p quorate-simulator --example simulate -- --seeds {seed}..{} --nodes {nodes} --clients {clients} \
-         --trouble {}",
+         --nemesis {}",
         seed + 1,
-        trouble.as_secs()
+        nemesis.as_secs()
     );
     for bug in bugs.iter() {
         command.push_str(" --bug ");
@@ -106,19 +106,18 @@ pub fn command(config: &Config) -> String {
     command
 }
 
-/// Has the roles make these mistakes ([`Bug::ALL`] has their names).
+/// Enables these deliberate bugs of the roles (see [`Bug::ALL`]).
 ///
-/// A few hundred seeds notice all but one: `old-term-commit` shows when three leaders in a row die at the right moments
-/// (Figure 8 of the Raft paper), and only where appends are small. The model and the random runs of `quorate-raft` look for that.
+/// A few hundred seeds detect all but one: `old-term-commit` shows when three leaders in a row crash at the right moments
+/// (Figure 8 of the Raft paper), and only with small appends. The model and the random runs of `quorate-raft` cover it.
 pub fn deliberate(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
     Bugs::deliberate(bugs, Permit::for_tests())
 }
 
-/// Runs the seeds, each with this configuration otherwise, on `threads` threads. `progress` is told of every run as it
-/// ends.
+/// Runs the seeds with this configuration on `threads` threads. `progress` is called after every run.
 ///
 /// # Errors
-/// The lowest of the seeds that broke an invariant before the others were called off.
+/// The lowest of the seeds that violated an invariant before the other runs were stopped.
 pub fn run(
     config: &Config,
     seeds: Range<u64>,
@@ -143,13 +142,13 @@ pub fn run(
     }
 }
 
-/// Runs the seeds as [`run`] does, and goes on whatever they come to until `go_on`, which is told of every run as it ends,
-/// says no. Runs that have begun by then end. What all of them came to.
+/// Runs the seeds as [`run`] does, until `continues`, which is called after every run, returns false. Runs in progress are
+/// finished. Returns the summary of all runs.
 pub fn survey(
     config: &Config,
     seeds: Range<u64>,
     threads: usize,
-    go_on: impl Fn(u64, &Report) -> bool + Sync,
+    continues: impl Fn(u64, &Report) -> bool + Sync,
 ) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
@@ -164,7 +163,7 @@ pub fn survey(
                 seed,
                 ..config.clone()
             });
-            if !go_on(seed, &report) {
+            if !continues(seed, &report) {
                 stop.store(true, Ordering::Relaxed);
             }
             outcome
@@ -181,7 +180,7 @@ pub fn survey(
     outcome.into_inner().expect("no thread panics with the lock")
 }
 
-/// Runs a seed again, this time with its events as text: the run is the same.
+/// Repeats a run, this time with its events as text.
 pub fn explain(config: Config) -> Failure {
     let keep_lines = config.keep_lines.max(TAIL);
     let report = Simulation::run(Config {
@@ -198,23 +197,23 @@ pub fn explain(config: Config) -> Failure {
     }
 }
 
-/// A run that broke an invariant, as a line of `tests/regressions.txt`.
+/// A run that violated an invariant, as a line of `tests/regressions.txt`.
 pub fn regression(config: &Config, violation: &Violation) -> String {
     let Config {
         seed,
         nodes,
         clients,
-        trouble,
+        nemesis,
         ..
     } = config;
     format!(
         "{nodes} {clients} {} {seed} {}",
-        trouble.as_secs(),
+        nemesis.as_secs(),
         violation.invariant
     )
 }
 
-/// How many threads to run seeds on: as many as there are processors.
+/// The number of threads for running seeds: the number of processors.
 pub fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

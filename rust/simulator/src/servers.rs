@@ -1,4 +1,4 @@
-//! A server of a Raft group as Figure 3 sees it.
+//! A server of a Raft group, for the properties of Figure 3.
 
 use quorate_checker::figure3;
 use quorate_core::ids::NodeId;

@@ -1,9 +1,9 @@
-//! A simulation: one seed, one run, one verdict.
+//! A simulation: one run of one seed.
 //!
-//! A run has four acts. *Setup*: the nodes start, a client creates keyspaces of both modes. *Trouble*: clients work while
-//! the schedule breaks things. *Quiet*: everything is healed, the clients go on for a while, and then every shard of a
-//! consensus keyspace must answer at once. *Closing*: every key of a quorum keyspace is read at ALL, so that read repair can
-//! make the replicas equal, and then the invariants are asked about the end.
+//! A run has four phases. *Setup*: the nodes start, a client creates keyspaces of both modes. *Nemesis*: clients run their
+//! workloads while the schedule injects faults. *Quiet*: all faults are healed, the clients continue for a while, and then
+//! every shard of a consensus keyspace must respond. *Closing*: every key of a quorum keyspace is read at ALL, so that read
+//! repair makes the replicas equal, and then the invariants check the end of the run.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,35 +23,35 @@ use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_raft::types::GroupId;
 use quorate_ring::HashKind;
 
-use crate::chance::Chance;
 use crate::history::{Action, Tally};
 use crate::invariants::{self};
 use crate::observation::Violation;
+use crate::rng::SimRng;
 use crate::schedule::Schedule;
 use crate::workload::{Step, Workload};
 use crate::world::{Recordings, World, WorldConfig};
 
-/// So many keyspaces are created while things go wrong.
+/// How many keyspaces are created during the nemesis.
 const CREATIONS: u32 = 6;
 
-/// What to simulate. Together with the program, it decides every event of the run.
+/// The configuration of a run. Together with the program, it determines every event of the run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Decides everything that is left to chance.
+    /// The seed of all random decisions.
     pub seed: u64,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: u16,
-    /// How many clients.
+    /// The number of clients.
     pub clients: u32,
-    /// How long things go wrong.
-    pub trouble: Duration,
-    /// Mistakes that the roles are to make; see whether they are noticed.
+    /// How long the nemesis injects faults.
+    pub nemesis: Duration,
+    /// Deliberate bugs of the roles, to verify that they are detected.
     pub bugs: Bugs,
-    /// Whether the inputs of all roles are recorded, to be replayed.
+    /// Whether the inputs of all roles are recorded, for replays.
     pub record: bool,
     /// Whether all events are hashed, to compare two runs.
     pub hash: bool,
-    /// How many of the last events are kept as text.
+    /// The number of last events to keep as text.
     pub keep_lines: usize,
 }
 
@@ -61,7 +61,7 @@ impl Default for Config {
             seed: 0,
             nodes: 5,
             clients: 4,
-            trouble: Duration::from_secs(8),
+            nemesis: Duration::from_secs(8),
             bugs: Bugs::none(),
             record: false,
             hash: false,
@@ -70,42 +70,42 @@ impl Default for Config {
     }
 }
 
-/// How a run ended.
+/// The report of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The hash over all its events, if they were to be hashed. Two runs with the same one were the same.
+    /// The hash over all its events, if enabled. Runs with equal hashes are equal.
     pub hash: Option<u64>,
-    /// How many things happened.
+    /// The number of events.
     pub steps: u64,
-    /// How long it took in its own time.
+    /// Its duration in virtual time.
     pub lasted: Duration,
-    /// How its operations ended.
+    /// The outcomes of its operations.
     pub tally: Tally,
-    /// The invariant that broke, if one did.
+    /// The violated invariant, if any.
     pub violation: Option<Violation>,
-    /// The last events, if they were to be kept.
+    /// The last events, if enabled.
     pub lines: Vec<String>,
 }
 
-/// A run that is under way. The world can be looked at between the acts.
+/// A run in progress. The world can be inspected between the phases.
 pub struct Simulation {
     config: Config,
     world: World,
     schedule: Schedule,
     keyspaces: Vec<KeyspaceSettings>,
     keys: Vec<Key>,
-    /// Whether somebody alters keyspaces.
+    /// Whether clients alter keyspaces.
     alters: bool,
 }
 
 impl Simulation {
-    /// The run with this configuration, at its beginning.
+    /// Creates the run with this configuration.
     ///
     /// # Panics
     /// If there are no nodes or no clients.
     pub fn new(config: Config) -> Self {
         assert!(config.clients > 0, "a simulation needs a client");
-        let mut chance = Chance::named(config.seed, "simulation");
+        let mut rng = SimRng::named(config.seed, "simulation");
         let world = World::new(
             WorldConfig {
                 seed: config.seed,
@@ -120,15 +120,15 @@ impl Simulation {
             invariants::all(),
         );
         let nodes: Vec<NodeId> = world.nodes().collect();
-        let schedule = Schedule::seeded(config.seed, &nodes, config.trouble);
-        // Few keys, so that writes meet.
-        let count = *chance.pick(&[1, 3, 8, 20]);
+        let schedule = Schedule::seeded(config.seed, &nodes, config.nemesis);
+        // Few keys, so that writes conflict.
+        let count = *rng.pick(&[1, 3, 8, 20]);
         let keys = (0..count)
             .map(|n| Key::try_from(format!("key-{n}").as_str()).expect("a short key"))
             .collect();
         Simulation {
-            keyspaces: keyspaces(config.nodes as u8, &mut chance),
-            alters: Chance::named(config.seed, "alterations").happens(0.4),
+            keyspaces: keyspaces(config.nodes as u8, &mut rng),
+            alters: SimRng::named(config.seed, "alterations").chance(0.4),
             config,
             world,
             schedule,
@@ -136,7 +136,7 @@ impl Simulation {
         }
     }
 
-    /// Runs one seed from beginning to end. A panic, of a role above all, is a broken invariant too.
+    /// Runs one seed from beginning to end. A panic, usually of a role, counts as a violation.
     pub fn run(config: Config) -> Report {
         let mut simulation = Simulation::new(config);
         let outcome = catch_unwind(AssertUnwindSafe(|| simulation.play()));
@@ -147,17 +147,17 @@ impl Simulation {
             report.violation = Some(Violation {
                 invariant: "no panic",
                 at: simulation.world.now(),
-                what: what.unwrap_or_else(|| "a panic without words".to_owned()),
+                what: what.unwrap_or_else(|| "a panic without a message".to_owned()),
             });
         }
         report
     }
 
-    /// All four acts. Stops early when an invariant breaks.
+    /// Runs all four phases. Stops at the first violation.
     pub fn play(&mut self) {
-        for act in [Self::set_up, Self::trouble, Self::quiet, Self::close] {
+        for phase in [Self::set_up, Self::nemesis, Self::quiet, Self::close] {
             if self.world.violation().is_none() {
-                act(self);
+                phase(self);
             }
         }
     }
@@ -167,17 +167,17 @@ impl Simulation {
         &self.world
     }
 
-    /// What goes wrong, and when.
+    /// The schedule of faults.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// Ends the run and gives what was recorded.
+    /// Ends the run and returns the recordings.
     pub fn into_recordings(self) -> Recordings {
         self.world.into_recordings()
     }
 
-    /// What can be said about the run so far.
+    /// The report of the run so far.
     pub fn report(&self) -> Report {
         Report {
             hash: self.world.hash(),
@@ -192,7 +192,7 @@ impl Simulation {
     /// Creates the keyspaces.
     ///
     /// # Panics
-    /// If a cluster without faults cannot do that.
+    /// If a cluster without faults fails to do so.
     fn set_up(&mut self) {
         for settings in self.keyspaces.clone() {
             let created = (0..50).any(|_| {
@@ -217,7 +217,7 @@ impl Simulation {
         }
     }
 
-    /// Lets time pass; false, for use in conditions.
+    /// Advances time; returns false, for use in conditions.
     fn wait(&mut self, time: Duration) -> bool {
         self.world.run_until(self.world.now() + time);
         false
@@ -226,12 +226,12 @@ impl Simulation {
     /// The keyspaces that clients work on.
     fn served(&self) -> Vec<Keyspace> {
         let keyspaces = self.world.keyspaces();
-        let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("trouble"));
+        let own = keyspaces.filter(|keyspace| !keyspace.settings.name.starts_with("surplus"));
         own.cloned().collect()
     }
 
-    /// Clients work, things break.
-    fn trouble(&mut self) {
+    /// Runs the workloads and injects the faults.
+    fn nemesis(&mut self) {
         let nodes: Vec<NodeId> = self.world.nodes().collect();
         for client in 0..self.config.clients {
             let workload = Workload::new(
@@ -246,17 +246,17 @@ impl Simulation {
         for (delay, fault) in self.schedule.faults.clone() {
             self.world.plan(delay, fault);
         }
-        // Now and then one of them wants a keyspace more. Nothing else is done with it.
+        // From time to time a client creates another keyspace, which is not used otherwise.
         for number in 0..CREATIONS {
             let client = number % self.config.clients;
             let settings = match number % 3 {
-                2 => KeyspaceSettings::consensus(&format!("trouble-{number}"), 1),
-                _ => KeyspaceSettings::quorum(&format!("trouble-{number}"), 1),
+                2 => KeyspaceSettings::consensus(&format!("surplus-{number}"), 1),
+                _ => KeyspaceSettings::quorum(&format!("surplus-{number}"), 1),
             };
             self.world
                 .create_keyspace(client, settings.clone(), Duration::from_secs(1));
-            self.wait(self.config.trouble / (2 * CREATIONS));
-            // And somebody else wants some of them to go, and to come again under the same name.
+            self.wait(self.config.nemesis / (2 * CREATIONS));
+            // And another client drops some of them, and creates them again under the same name.
             if number % 3 != 1 {
                 let other = (number + 1) % self.config.clients;
                 let patience = Duration::from_secs(1);
@@ -271,11 +271,11 @@ impl Simulation {
                 self.world.drop_keyspace(other, &settings.name, patience);
                 self.world.create_keyspace(client, settings, patience);
             }
-            self.wait(self.config.trouble / (2 * CREATIONS));
+            self.wait(self.config.nemesis / (2 * CREATIONS));
         }
     }
 
-    /// Nothing breaks any more; the clients go on, then stop.
+    /// All faults are healed; the clients continue, then stop.
     fn quiet(&mut self) {
         self.wait(Duration::from_secs(3));
         for client in 0..self.config.clients {
@@ -283,14 +283,14 @@ impl Simulation {
         }
         self.world.begin_probing();
         self.probe_shards();
-        // The longest deadlines, and whatever waits behind them.
+        // Wait for the longest deadlines.
         self.wait(Duration::from_secs(4));
     }
 
-    /// Every key is read at ALL, so that read repair reaches every replica; then the invariants have the last word.
+    /// Reads every key at ALL, so that read repair reaches every replica, then checks the invariants.
     fn close(&mut self) {
-        if self.world.has_rotted() {
-            // A read at ALL heals a rotten record, or fails where there is nothing to heal it with.
+        if self.world.has_corrupt_record() {
+            // A read at ALL repairs a corrupt record, or fails if no intact copy exists.
             self.read_everything();
         }
         self.world.begin_closing();
@@ -300,19 +300,19 @@ impl Simulation {
         }
     }
 
-    /// Reads all keys, one after the other, and leaves time for the repairs.
+    /// Reads all keys sequentially, and waits for the repairs.
     fn read_everything(&mut self) {
         let quorum = |keyspace: &Keyspace| keyspace.settings.mode == Mode::Quorum;
         for keyspace in self.served().into_iter().filter(quorum) {
             for key in self.keys.clone() {
-                self.ask(keyspace.id, Action::Get { key }, Level::All);
+                self.perform(keyspace.id, Action::Get { key }, Level::All);
             }
         }
         self.wait(Duration::from_secs(2));
     }
 
-    /// A client does one thing, and has its answer.
-    fn ask(&mut self, keyspace: KeyspaceId, action: Action, level: Level) {
+    /// Performs one operation of a client and waits for its result.
+    fn perform(&mut self, keyspace: KeyspaceId, action: Action, level: Level) {
         let options = CallOptions::default();
         if self.world.violation().is_some() {
             return;
@@ -333,7 +333,7 @@ impl Simulation {
         });
     }
 
-    /// Every shard takes a write, also one that nobody has asked for anything before, and shows it.
+    /// Checks that every shard, including unused ones, accepts a write and serves it.
     fn probe_shards(&mut self) {
         let shards: Vec<(KeyspaceId, Key, GroupId)> = self
             .world
@@ -366,22 +366,22 @@ impl Simulation {
                 level,
             };
             for request in [propose, read(ReadLevel::Linearizable), read(ReadLevel::Stale)] {
-                self.ask(keyspace, Action::Shard(request), Level::Quorum);
+                self.perform(keyspace, Action::Shard(request), Level::Quorum);
             }
         }
     }
 }
 
-/// The keyspaces of a run: of both modes, and both on some and on all nodes.
-fn keyspaces(nodes: u8, chance: &mut Chance) -> Vec<KeyspaceSettings> {
+/// The keyspaces of a run: of both modes, each on some and on all nodes.
+fn keyspaces(nodes: u8, rng: &mut SimRng) -> Vec<KeyspaceSettings> {
     let replicas: BTreeSet<u8> = [nodes.min(3), nodes].into();
     let quorum = replicas
         .iter()
         .map(|replicas| KeyspaceSettings::quorum(&format!("r{replicas}"), *replicas));
     let mut keyspaces: Vec<KeyspaceSettings> = quorum.collect();
-    // Often so small that logs are compacted, and members need snapshots, all the time.
-    let snapshot_every = *chance.pick(&[10, 30, 200, SNAPSHOT_EVERY]);
-    for (replicas, shards) in [(nodes.min(3), 1), (nodes, 2 + chance.below(2) as u16)] {
+    // Often so small that logs are compacted frequently, and members need snapshots.
+    let snapshot_every = *rng.pick(&[10, 30, 200, SNAPSHOT_EVERY]);
+    for (replicas, shards) in [(nodes.min(3), 1), (nodes, 2 + rng.below(2) as u16)] {
         keyspaces.push(KeyspaceSettings {
             shards,
             snapshot_every,
@@ -411,7 +411,7 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "{} steps in {:.3} s of its own time; operations: {succeeded} succeeded, {failed} failed, \
+            "{} steps in {:.3} s of virtual time; operations: {succeeded} succeeded, {failed} failed, \
              {unknown} unknown, {waiting} waiting",
             self.steps,
             self.lasted.as_secs_f64()

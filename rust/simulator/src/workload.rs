@@ -1,4 +1,4 @@
-//! What a simulated client wants: operations on a few keys, at mixed levels, some of them in answer to what it read.
+//! The workload of a simulated client: operations on a few keys, at mixed levels, including read-modify-writes.
 
 mod shards;
 
@@ -15,44 +15,44 @@ use quorate_protocol::keyspace::{Keyspace, Mode};
 use quorate_ring::HashKind;
 use quorate_versions::{Context, VersionVector};
 
-use crate::chance::Chance;
 use crate::history::{Action, Operation};
+use crate::rng::SimRng;
 use shards::Shards;
 
-/// One thing that a client does.
+/// One operation of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// In which keyspace.
+    /// The keyspace.
     pub keyspace: KeyspaceId,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// At which level.
+    /// The level.
     pub level: Level,
     /// Timeout and routing.
     pub options: CallOptions,
 }
 
-/// The habits of one client.
+/// The workload of one client.
 #[derive(Clone, Debug)]
 pub struct Workload {
     client: u32,
-    chance: Chance,
-    /// Those in quorum mode, each with its number of replicas.
+    rng: SimRng,
+    /// The keyspaces in quorum mode, with their number of replicas.
     keyspaces: Vec<(KeyspaceId, u8)>,
     shards: Shards,
     nodes: Vec<NodeId>,
     keys: Vec<Key>,
-    /// What it last saw of each key: read-modify-writes carry it, even when it is stale by now.
+    /// The context last seen of each key, used in read-modify-writes even if it is stale.
     contexts: BTreeMap<(KeyspaceId, Key), Context>,
     values: u64,
-    /// The node that it asks for everything that concerns shards, if it has chosen one for good.
+    /// The node that receives all its requests to shards, if it is pinned.
     home: Option<NodeId>,
-    /// The longest pause between two operations.
+    /// The maximum pause between two operations.
     pause: Duration,
 }
 
 impl Workload {
-    /// A client that works on `keys` of these keyspaces, which are on a ring with this hash.
+    /// The workload of a client on `keys` of these keyspaces, on a ring with this hash.
     ///
     /// # Panics
     /// If there is no keyspace in quorum mode or no key.
@@ -72,19 +72,19 @@ impl Workload {
             .collect();
         assert!(
             !keyspaces.is_empty() && !keys.is_empty(),
-            "a workload needs something to work on"
+            "a workload needs keyspaces and keys"
         );
-        let mut chance = Chance::named(seed, &format!("client {client}"));
-        let pause = *chance.pick(&[
+        let mut rng = SimRng::named(seed, &format!("client {client}"));
+        let pause = *rng.pick(&[
             Duration::from_millis(2),
             Duration::from_millis(20),
             Duration::from_millis(100),
         ]);
-        // Whoever stays with a follower comes to another leader when that does, others when the old one sends them away.
-        let home = chance.happens(0.3).then(|| *chance.pick(&nodes));
+        // Clients pinned to a follower switch leaders with it; others when the old leader redirects them.
+        let home = rng.chance(0.3).then(|| *rng.pick(&nodes));
         Workload {
             client,
-            chance,
+            rng,
             keyspaces,
             shards: Shards::new(consensus, hash),
             nodes,
@@ -96,23 +96,23 @@ impl Workload {
         }
     }
 
-    /// What it does next.
-    pub fn think(&mut self) -> Step {
-        match !self.shards.is_empty() && self.chance.happens(0.5) {
-            true => self.think_of_shards(),
-            false => self.think_of_quorums(),
+    /// The next operation.
+    pub fn next_operation(&mut self) -> Step {
+        match !self.shards.is_empty() && self.rng.chance(0.5) {
+            true => self.next_shard_request(),
+            false => self.next_quorum_request(),
         }
     }
 
-    fn think_of_shards(&mut self) -> Step {
+    fn next_shard_request(&mut self) -> Step {
         let (client, values) = (self.client, &mut self.values);
-        let value = |chance: &mut Chance| value(client, values, chance);
-        let (of_other_mode, _) = *self.chance.pick(&self.keyspaces);
+        let value = |rng: &mut SimRng| value(client, values, rng);
+        let (of_other_mode, _) = *self.rng.pick(&self.keyspaces);
         let request = self
             .shards
-            .think(&self.keys, of_other_mode, &mut self.chance, value);
+            .next_operation(&self.keys, of_other_mode, &mut self.rng, value);
         let keyspace = request.keyspace().expect("shards are asked for data");
-        let timeout = *self.chance.pick(&[200, 1_000, 2_000]);
+        let timeout = *self.rng.pick(&[200, 1_000, 2_000]);
         let options = self.options(timeout, 0.1);
         Step {
             keyspace,
@@ -122,19 +122,19 @@ impl Workload {
         }
     }
 
-    /// The timeout, and now and then a node that is to be asked.
+    /// The timeout, and sometimes a pinned node.
     fn options(&mut self, timeout_ms: u64, pinned: f64) -> CallOptions {
         let options = CallOptions::timeout(Duration::from_millis(timeout_ms));
-        match self.chance.happens(pinned) {
-            true => options.on(*self.chance.pick(&self.nodes)),
+        match self.rng.chance(pinned) {
+            true => options.on(*self.rng.pick(&self.nodes)),
             false => options,
         }
     }
 
-    fn think_of_quorums(&mut self) -> Step {
-        let (keyspace, replicas) = *self.chance.pick(&self.keyspaces);
-        let key = self.chance.pick(&self.keys).clone();
-        let action = match self.chance.below(100) {
+    fn next_quorum_request(&mut self) -> Step {
+        let (keyspace, replicas) = *self.rng.pick(&self.keyspaces);
+        let key = self.rng.pick(&self.keys).clone();
+        let action = match self.rng.below(100) {
             0..30 => Action::Put {
                 value: Some(self.value()),
                 context: None,
@@ -161,13 +161,13 @@ impl Workload {
             _ => self.scan(key),
         };
         let level = self.level(replicas);
-        let timeout = *self.chance.pick(&[50, 500, 500, 2_000]);
+        let timeout = *self.rng.pick(&[50, 500, 500, 2_000]);
         let options = self.options(timeout, 0.2);
-        // Now and then it takes a keyspace of the other mode for this one.
+        // Sometimes it uses a keyspace of the other mode by mistake.
         let mistaken = self
-            .chance
-            .happens(0.01)
-            .then(|| self.shards.any(&mut self.chance))
+            .rng
+            .chance(0.01)
+            .then(|| self.shards.any(&mut self.rng))
             .flatten();
         Step {
             keyspace: mistaken.unwrap_or(keyspace),
@@ -177,7 +177,7 @@ impl Workload {
         }
     }
 
-    /// Takes note of an answer and says how long it rests.
+    /// Records a result and returns the pause until the next operation.
     pub fn completed(&mut self, operation: &Operation) -> Duration {
         let Operation {
             keyspace,
@@ -191,7 +191,7 @@ impl Workload {
                     self.contexts
                         .insert((*keyspace, key.clone()), entry.context.clone());
                 }
-                (Action::Put { key, .. }, Response::Written(written)) if self.chance.happens(0.5) => {
+                (Action::Put { key, .. }, Response::Written(written)) if self.rng.chance(0.5) => {
                     self.contexts
                         .insert((*keyspace, key.clone()), written.context.clone());
                 }
@@ -205,40 +205,40 @@ impl Workload {
                 _ => {}
             }
         }
-        self.chance.between(Duration::ZERO, self.pause)
+        self.rng.between(Duration::ZERO, self.pause)
     }
 
     fn value(&mut self) -> Bytes {
-        value(self.client, &mut self.values, &mut self.chance)
+        value(self.client, &mut self.values, &mut self.rng)
     }
 
     fn scan(&mut self, key: Key) -> Action {
-        let end = self.chance.pick(&self.keys).clone();
+        let end = self.rng.pick(&self.keys).clone();
         Action::Scan {
-            start: self.chance.happens(0.5).then_some(key),
-            end: self.chance.happens(0.5).then_some(end),
-            limit: 1 + self.chance.below(10) as u32,
+            start: self.rng.chance(0.5).then_some(key),
+            end: self.rng.chance(0.5).then_some(end),
+            limit: 1 + self.rng.below(10) as u32,
         }
     }
 
     fn level(&mut self, replicas: u8) -> Level {
-        match self.chance.below(100) {
+        match self.rng.below(100) {
             0..60 => Level::Quorum,
             60..75 => Level::One,
             75..85 => Level::All,
             85..90 if replicas >= 2 => Level::Two,
             90..95 if replicas >= 3 => Level::Three,
-            _ => Level::Count(1 + self.chance.below(u64::from(replicas)) as u8),
+            _ => Level::Count(1 + self.rng.below(u64::from(replicas)) as u8),
         }
     }
 }
 
-/// The next value of a client, which nobody else uses.
-fn value(client: u32, values: &mut u64, chance: &mut Chance) -> Bytes {
+/// The next value of a client, unique in the run.
+fn value(client: u32, values: &mut u64, rng: &mut SimRng) -> Bytes {
     *values += 1;
     let mut value = format!("c{client}-{values}").into_bytes();
-    // Now and then one that travels in chunks.
-    if chance.happens(0.005) {
+    // Sometimes a value large enough to be sent in chunks.
+    if rng.chance(0.005) {
         value.resize(100 << 10, b'.');
     }
     Bytes::from(value)

@@ -1,14 +1,13 @@
 //! The world: nodes, clients, network and disks, in one thread and virtual time.
 //!
-//! Nothing here runs by itself. Whatever is to happen stands on one [agenda](crate::agenda); [`World::step`] takes the
-//! next thing and performs it, which puts further things on the agenda. Time is the time of the thing just taken, so
-//! an hour of silence costs nothing. Everything random comes from the seed. So the same [`WorldConfig`] and the same
-//! calls give the same run, event by event, and [`World::hash`] says whether they did.
+//! All future events are in one [event queue](crate::event_queue); [`World::step`] takes the next event and performs it,
+//! which schedules further events. The time is that of the last event taken, so an idle hour costs nothing. All random
+//! decisions come from the seed. So the same [`WorldConfig`] and the same calls give the same run, event by event, which
+//! [`World::hash`] verifies.
 //!
-//! A simulated node is what a real one is, with other walls around it: the node role, and the role instances
-//! that it asks for; a [`Link`] to every peer, whose batches travel as bytes; a commit queue before a disk; a listener
-//! that speaks the client protocol. A simulated client is a real `ClientCore`. What is simulated is only what the
-//! programs cannot see into: time, the network, the disk, and death.
+//! A simulated node runs the same code as a real one: the node role, and its role instances; a [`Link`] to every peer,
+//! whose batches are sent as bytes; a commit queue in front of a disk; a listener for the client protocol. A simulated
+//! client is a real `ClientCore`. Only the environment is simulated: time, network, disk, and crashes.
 //!
 //! ```text
 //!              ClientCore            roles ⇄ mail ⇄ roles             Link
@@ -20,11 +19,11 @@
 mod clients;
 mod clock;
 mod faults;
-mod happening;
+mod inspect;
 pub(crate) mod listener;
-mod look;
 mod machine;
 mod peers;
+mod queued_event;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,48 +42,48 @@ use quorate_protocol::topology::{Member, Topology};
 use quorate_ring::RingSettings;
 use quorate_roles::Instance;
 
-use crate::agenda::Agenda;
-use crate::chance::Chance;
-use crate::chronicle::Chronicle;
-use crate::control_ledger::ControlLedger;
+use crate::control_log_model::ControlLogModel;
+use crate::event_log::EventLog;
+use crate::event_queue::EventQueue;
 use crate::history::History;
-use crate::ledger::Ledgers;
+use crate::log_model::LogModels;
 use crate::names::Names;
-use crate::network::{Conditions, Endpoint, Flight, Flights, Mischief, Network};
+use crate::network::{Conditions, Endpoint, Flight, Flights, MessageFaults, Network};
 use crate::observation::{Invariant, Observation, Violation};
-use crate::oracle::Oracle;
 use crate::record::Recording;
+use crate::rng::SimRng;
 use crate::schedule::Fault;
+use crate::write_model::WriteModel;
 
 pub use clients::ClientRole;
 use clients::SimulatedClient;
-use happening::Happening;
 use machine::Machine;
+use queued_event::QueuedEvent;
 
 /// The wall clock at the beginning of every run: 2026-01-01, in microseconds.
 const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
 
-/// More things than this do not happen in the same microsecond, unless something goes round in circles.
+/// The most events in the same microsecond: more indicate an endless loop.
 const MOST_STEPS_NOW: u64 = 100_000;
 
-/// What a world is made of.
+/// The configuration of a world.
 #[derive(Clone, Debug)]
 pub struct WorldConfig {
-    /// Decides everything that is left to chance.
+    /// The seed of all random decisions.
     pub seed: u64,
-    /// How many nodes, from n1 on.
+    /// The number of nodes, from n1 on.
     pub nodes: u16,
-    /// How many clients.
+    /// The number of clients.
     pub clients: u32,
-    /// Tokens of each node; fewer than in real life make rings cheap.
+    /// Tokens of each node; few, so that rings are cheap.
     pub vnodes: u16,
-    /// Mistakes that the roles are to make.
+    /// Deliberate bugs of the roles.
     pub bugs: Bugs,
     /// Whether the inputs of all roles are recorded.
     pub record: bool,
     /// Whether all events are hashed.
     pub hash: bool,
-    /// How many of the last events are kept as text.
+    /// The number of last events to keep as text.
     pub keep_lines: usize,
 }
 
@@ -103,7 +102,7 @@ impl Default for WorldConfig {
     }
 }
 
-/// Recordings of everything that ran as a role.
+/// Recordings of all roles.
 #[derive(Default)]
 pub struct Recordings {
     /// Node, control, coordinator and replica roles.
@@ -120,60 +119,60 @@ struct Served {
     preference: Preference,
 }
 
-/// A keyspace that a client wanted to be created, and what it was told.
+/// The creation of a keyspace by a client, and its result.
 pub type Creation = (KeyspaceSettings, Option<Result<Response, Error>>);
 
-/// Another change of a keyspace that a client wanted (to alter or drop it), and what it was told.
+/// Another change of a keyspace by a client (to alter or drop it), and its result.
 pub type Changing = (Request, Option<Result<Response, Error>>);
 
-/// See the module's text.
+/// The simulated world; see the module documentation.
 pub struct World {
     config: WorldConfig,
     cluster: ClusterId,
     now: Instant,
-    agenda: Agenda<Happening>,
+    queue: EventQueue<QueuedEvent>,
     network: Network,
     machines: BTreeMap<NodeId, Machine>,
     clients: Vec<SimulatedClient>,
     placement: Placement,
     served: BTreeMap<KeyspaceId, Served>,
-    chance: Chance,
-    mischief: Mischief,
+    rng: SimRng,
+    message_faults: MessageFaults,
     history: History,
-    oracle: Oracle,
-    ledgers: Ledgers,
-    control_ledger: ControlLedger,
+    write_model: WriteModel,
+    log_models: LogModels,
+    control_log_model: ControlLogModel,
     names: Names,
-    /// Whether any record has rotted.
-    rotted: bool,
+    /// Whether any record was corrupted.
+    corrupted: bool,
     creations: Vec<Creation>,
-    /// Those of which there were several attempts.
-    tried_again: BTreeSet<usize>,
+    /// The creations with several attempts.
+    retried: BTreeSet<usize>,
     changes: Vec<Changing>,
-    /// Keyspaces that were served and are not any more.
+    /// Keyspaces that are no longer served.
     gone: BTreeSet<KeyspaceId>,
-    /// The first operation that a shard has to answer soon.
+    /// The first operation of the probing of shards.
     probing: Option<usize>,
     /// The first operation of the closing phase.
     closing: Option<usize>,
-    chronicle: Chronicle,
+    event_log: EventLog,
     invariants: Vec<Box<dyn Invariant<World> + Send>>,
     violation: Option<Violation>,
     recordings: Recordings,
     steps: u64,
-    /// How many things have happened at this very moment.
+    /// The number of events at the current time.
     steps_now: u64,
 }
 
 impl World {
-    /// A world in which all nodes start and all clients dial at time zero.
+    /// Creates a world in which all nodes start and all clients connect at time zero.
     ///
     /// # Panics
-    /// If the configuration makes no cluster: no nodes, or no tokens.
+    /// If the configuration has no nodes or no tokens.
     pub fn new(config: WorldConfig, invariants: Vec<Box<dyn Invariant<World> + Send>>) -> Self {
         let seed = config.seed;
         let cluster = ClusterId::from_name(&format!("simulation {seed}"));
-        let mut chance = Chance::named(seed, "world");
+        let mut rng = SimRng::named(seed, "world");
         let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
         let members = nodes.iter().map(|node| member(*node)).collect();
         let ring = RingSettings {
@@ -183,47 +182,47 @@ impl World {
         let placement = Topology::new(cluster, 1, members, ring).and_then(Placement::new);
         let placement = placement.expect("a simulation needs at least one node and one token for each");
         let machine = |node: &NodeId| {
-            let replica = ReplicaId::new(*node, chance.number());
+            let replica = ReplicaId::new(*node, rng.number());
             (
                 *node,
-                Machine::new(*node, replica, Chance::named(seed, &format!("disk of {node}"))),
+                Machine::new(*node, replica, SimRng::named(seed, &format!("disk of {node}"))),
             )
         };
         let machines = nodes.iter().map(machine).collect();
-        let network = Network::new(Chance::named(seed, "network"), Conditions::default());
-        let chronicle = Chronicle::new(config.hash, config.keep_lines);
+        let network = Network::new(SimRng::named(seed, "network"), Conditions::default());
+        let event_log = EventLog::new(config.hash, config.keep_lines);
         let mut world = World {
             config,
             cluster,
             now: Instant(0),
-            agenda: Agenda::default(),
+            queue: EventQueue::default(),
             network,
             machines,
             clients: Vec::new(),
             placement,
             served: BTreeMap::new(),
-            chance,
-            mischief: Mischief::default(),
+            rng,
+            message_faults: MessageFaults::default(),
             history: History::default(),
-            oracle: Oracle::default(),
-            ledgers: Ledgers::default(),
-            control_ledger: ControlLedger::default(),
+            write_model: WriteModel::default(),
+            log_models: LogModels::default(),
+            control_log_model: ControlLogModel::default(),
             names: Names::default(),
-            rotted: false,
+            corrupted: false,
             creations: Vec::new(),
-            tried_again: BTreeSet::new(),
+            retried: BTreeSet::new(),
             changes: Vec::new(),
             gone: BTreeSet::new(),
             probing: None,
             closing: None,
-            chronicle,
+            event_log,
             invariants,
             violation: None,
             recordings: Recordings::default(),
             steps: 0,
             steps_now: 0,
         };
-        world.chronicle.note(
+        world.event_log.record(
             world.now,
             "world",
             "begins",
@@ -240,39 +239,38 @@ impl World {
 
     // ---- running ----
 
-    /// Performs the next thing on the agenda. `false` when there is none, or an invariant is broken.
+    /// Performs the next event. `false` if there is none, or an invariant is violated.
     pub fn step(&mut self) -> bool {
         if self.violation.is_some() {
             return false;
         }
-        let Some((at, happening)) = self.agenda.take() else {
+        let Some((at, event)) = self.queue.pop() else {
             return false;
         };
         assert!(at >= self.now, "time runs backwards: {at:?} after {:?}", self.now);
         self.steps_now = if at > self.now { 0 } else { self.steps_now + 1 };
         if self.steps_now > MOST_STEPS_NOW {
-            let what =
-                format!("{MOST_STEPS_NOW} things happened and time stood still; the next is {happening:?}");
-            self.judge("time passes", Err(what));
+            let what = format!("{MOST_STEPS_NOW} events at the same time; the next is {event:?}");
+            self.check_invariant("time passes", Err(what));
             return false;
         }
         self.now = at;
         self.steps += 1;
-        if let Some(machine) = happening
+        if let Some(machine) = event
             .node(&self.network)
             .and_then(|node| self.machines.get_mut(&node))
             && let Some(backlog) = &mut machine.paused
         {
-            backlog.push(happening);
+            backlog.push(event);
             return true;
         }
-        self.perform_happening(happening);
+        self.perform_event(event);
         true
     }
 
-    /// Steps until `until`; time stands there afterwards, unless an invariant is broken.
+    /// Steps until `until` and sets the time to it, unless an invariant is violated.
     pub fn run_until(&mut self, until: Instant) {
-        while self.violation.is_none() && self.agenda.next_at().is_some_and(|at| at <= until) {
+        while self.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
             self.step();
         }
         if self.violation.is_none() {
@@ -280,11 +278,11 @@ impl World {
         }
     }
 
-    /// Steps until `done` or for `patience`. Says whether it was done.
-    pub fn run_until_done(&mut self, patience: Duration, done: impl Fn(&World) -> bool) -> bool {
-        let until = self.now + patience;
+    /// Steps until `done` or for `timeout`. Returns whether it was done.
+    pub fn run_until_done(&mut self, timeout: Duration, done: impl Fn(&World) -> bool) -> bool {
+        let until = self.now + timeout;
         while !done(self) {
-            if self.violation.is_some() || self.agenda.next_at().is_none_or(|at| at > until) {
+            if self.violation.is_some() || self.queue.next_at().is_none_or(|at| at > until) {
                 return false;
             }
             self.step();
@@ -292,22 +290,22 @@ impl World {
         true
     }
 
-    /// Has a fault happen after `delay`.
+    /// Schedules a fault after `delay`.
     pub fn plan(&mut self, delay: Duration, fault: Fault) {
-        self.agenda.put(self.now + delay, Happening::Fault(fault));
+        self.queue.push(self.now + delay, QueuedEvent::Fault(fault));
     }
 
-    /// Asks the invariants about the end of the run. Call it when everything has come to rest.
+    /// Checks the invariants at the end of the run. Call it when the cluster is quiescent.
     pub fn finish(&mut self) {
         let mut invariants = std::mem::take(&mut self.invariants);
         for invariant in &mut invariants {
-            let verdict = invariant.finish(self);
-            self.judge(invariant.name(), verdict);
+            let result = invariant.finish(self);
+            self.check_invariant(invariant.name(), result);
         }
         self.invariants = invariants;
     }
 
-    /// Something arrives somewhere.
+    /// A flight lands.
     fn land(&mut self, flight: Flight) {
         let landed = self.with_network(|network, now, flights| network.land(now, flight, flights));
         let Some((session, _, endpoint, arrival)) = landed else {
@@ -319,12 +317,12 @@ impl World {
         }
     }
 
-    /// Calls the network and puts on the agenda what it sets off.
+    /// Calls the network and schedules the resulting flights.
     fn with_network<R>(&mut self, call: impl FnOnce(&mut Network, Instant, &mut Flights) -> R) -> R {
         let mut flights = Flights::new();
         let result = call(&mut self.network, self.now, &mut flights);
         for (at, flight) in flights {
-            self.agenda.put(at, Happening::Flight(flight));
+            self.queue.push(at, QueuedEvent::Flight(flight));
         }
         result
     }
@@ -332,15 +330,15 @@ impl World {
     fn observe(&mut self, observation: Observation<'_>) {
         let mut invariants = std::mem::take(&mut self.invariants);
         for invariant in &mut invariants {
-            let verdict = invariant.observe(self, observation);
-            self.judge(invariant.name(), verdict);
+            let result = invariant.observe(self, observation);
+            self.check_invariant(invariant.name(), result);
         }
         self.invariants = invariants;
     }
 
-    /// The first broken invariant counts.
-    fn judge(&mut self, invariant: &'static str, verdict: Result<(), String>) {
-        if let Err(what) = verdict {
+    /// Records the first violation.
+    fn check_invariant(&mut self, invariant: &'static str, result: Result<(), String>) {
+        if let Err(what) = result {
             self.violation.get_or_insert(Violation {
                 invariant,
                 at: self.now,
@@ -349,7 +347,7 @@ impl World {
         }
     }
 
-    /// Ends all roles and gives their recordings, if they were recorded.
+    /// Ends all roles and returns their recordings, if enabled.
     pub fn into_recordings(mut self) -> Recordings {
         for node in self.nodes() {
             self.end_process(node);
@@ -365,7 +363,7 @@ impl World {
     }
 }
 
-/// A member whose addresses name it.
+/// A member whose addresses contain its id.
 fn member(node: NodeId) -> Member {
     Member {
         id: node,

@@ -1,4 +1,4 @@
-//! Runs that once broke an invariant do not break it again.
+//! Runs that once violated an invariant do not violate it again.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_simulator::seeds;
 use quorate_simulator::simulation::{Config, Simulation};
 
-/// A line for each run: nodes, clients, seconds of trouble, seed, and what it broke.
+/// One line per run: nodes, clients, seconds of the nemesis, seed, and the violated invariant.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 fn parse(line: &str) -> Option<Config> {
@@ -17,7 +17,7 @@ fn parse(line: &str) -> Option<Config> {
     Some(Config {
         nodes: number()? as u16,
         clients: number()? as u32,
-        trouble: Duration::from_secs(number()?),
+        nemesis: Duration::from_secs(number()?),
         seed: number()?,
         ..Config::default()
     })
@@ -29,21 +29,21 @@ fn configs() -> Vec<Config> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
-            parse(line).unwrap_or_else(|| panic!("write: nodes clients trouble seed invariant: {line:?}"))
+            parse(line).unwrap_or_else(|| panic!("expected: nodes clients nemesis seed invariant: {line:?}"))
         })
         .collect()
 }
 
 #[test]
-fn what_once_broke_an_invariant_does_not_any_more() {
+fn earlier_violations_do_not_recur() {
     let configs = configs();
-    let (next, broken) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(config) = configs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Some(violation) = Simulation::run(config.clone()).violation {
                 let replay = seeds::command(config);
-                let mut broken = broken.lock().expect("no thread panics with the lock");
-                broken.push(format!("{violation}\nreplay it with: {replay}"));
+                let mut failures = failures.lock().expect("no thread panics with the lock");
+                failures.push(format!("{violation}\nreplay it with: {replay}"));
             }
         }
     };
@@ -52,6 +52,6 @@ fn what_once_broke_an_invariant_does_not_any_more() {
             scope.spawn(work);
         }
     });
-    let broken = broken.into_inner().expect("no thread panics with the lock");
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let failures = failures.into_inner().expect("no thread panics with the lock");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! What was recorded of a role in a run replays to the same effects: roles have no hidden inputs.
+//! Recordings of roles replay to the same effects: roles have no hidden inputs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ fn every_kind_of_role_replays_from_its_recorded_inputs() {
     let config = Config {
         seed: 3,
         record: true,
-        trouble: Duration::from_secs(3),
+        nemesis: Duration::from_secs(3),
         ..Config::default()
     };
     let mut simulation = Simulation::new(config);

@@ -1,4 +1,4 @@
-//! Seeds: the correct program passes them, the same seed is the same run, and every mistake is noticed.
+//! Seeds: the correct program passes, the same seed gives the same run, and every deliberate bug is detected.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use quorate_core::bugs::{Bug, Bugs};
 use quorate_simulator::seeds::{self, Summary};
 use quorate_simulator::simulation::{Config, Simulation};
 
-/// How many seeds to run where `share` of the usual number is wanted; `QUORATE_SEEDS` says how many are usual.
+/// The number of seeds for a `share` of the usual number, which `QUORATE_SEEDS` sets.
 fn seeds(share: f64) -> u64 {
     let usual = std::env::var("QUORATE_SEEDS")
         .ok()
@@ -15,7 +15,7 @@ fn seeds(share: f64) -> u64 {
     f64::max(usual * share, 1.0) as u64
 }
 
-fn survive(config: &Config, seeds: u64) -> Summary {
+fn pass(config: &Config, seeds: u64) -> Summary {
     match seeds::run(config, 0..seeds, seeds::threads(), |_, _| {}) {
         Ok(summary) => summary,
         Err(failure) => panic!("{failure}"),
@@ -23,10 +23,10 @@ fn survive(config: &Config, seeds: u64) -> Summary {
 }
 
 #[test]
-fn no_invariant_breaks_on_five_nodes() {
-    let summary = survive(&Config::default(), seeds(1.0));
+fn all_invariants_hold_on_five_nodes() {
+    let summary = pass(&Config::default(), seeds(1.0));
     let tally = summary.tally;
-    // Trouble enough to be worth the name, and not so much that nothing gets done.
+    // Enough faults to matter, but not so many that no operation succeeds.
     assert!(
         tally.succeeded > 10 * tally.failed && tally.succeeded > 1_000 * summary.seeds,
         "{summary}"
@@ -38,9 +38,9 @@ fn no_invariant_breaks_on_five_nodes() {
 }
 
 #[test]
-fn no_invariant_breaks_on_clusters_of_other_sizes() {
+fn all_invariants_hold_on_clusters_of_other_sizes() {
     for nodes in [1, 2, 3, 7] {
-        survive(
+        pass(
             &Config {
                 nodes,
                 ..Config::default()
@@ -51,21 +51,21 @@ fn no_invariant_breaks_on_clusters_of_other_sizes() {
 }
 
 #[test]
-fn many_clients_do_not_matter() {
-    survive(
+fn all_invariants_hold_with_many_clients() {
+    pass(
         &Config {
             nodes: 3,
             clients: 32,
-            trouble: Duration::from_secs(3),
+            nemesis: Duration::from_secs(3),
             ..Config::default()
         },
         seeds(0.02),
     );
 }
 
-/// Each has shown a definite error of a write that was executed.
+/// Each of these seeds has shown a definite error of an executed write.
 #[test]
-fn seeds_that_have_failed_once_pass() {
+fn seeds_that_failed_once_pass() {
     let runs = [
         (700_682, 5, 4, 8),
         (900_006, 5, 12, 20),
@@ -73,12 +73,12 @@ fn seeds_that_have_failed_once_pass() {
         (25, 5, 4, 8),
         (8, 3, 12, 8),
     ];
-    for (seed, nodes, clients, trouble) in runs {
+    for (seed, nodes, clients, nemesis) in runs {
         let report = Simulation::run(Config {
             seed,
             nodes,
             clients,
-            trouble: Duration::from_secs(trouble),
+            nemesis: Duration::from_secs(nemesis),
             ..Config::default()
         });
         assert_eq!(report.violation, None, "seed {seed}");
@@ -86,13 +86,13 @@ fn seeds_that_have_failed_once_pass() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run_and_another_is_another() {
+fn the_same_seed_gives_the_same_run_and_others_differ() {
     let run = |seed, keep_lines| {
         Simulation::run(Config {
             seed,
             hash: true,
             keep_lines,
-            trouble: Duration::from_secs(3),
+            nemesis: Duration::from_secs(3),
             ..Config::default()
         })
     };
@@ -108,20 +108,20 @@ fn the_same_seed_is_the_same_run_and_another_is_another() {
     assert_ne!(first.hash, run(8, 0).hash);
 }
 
-/// A mistake is noticed within `within` seeds, and not for want of correctness elsewhere: the same seeds pass without it.
-fn notices(name: &str, within: u64, invariants: &[&str]) {
-    notices_on(Config::default(), name, within, invariants);
+/// Asserts that a deliberate bug is detected within `within` seeds, and that the failing seed passes without it.
+fn detects(name: &str, within: u64, invariants: &[&str]) {
+    detects_on(Config::default(), name, within, invariants);
 }
 
-/// As [`notices`], where there is more going on that the mistake shows in.
-fn notices_on(world: Config, name: &str, within: u64, invariants: &[&str]) {
+/// As [`detects`], with a configuration in which the bug shows more often.
+fn detects_on(world: Config, name: &str, within: u64, invariants: &[&str]) {
     let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
     let config = Config {
-        bugs: seeds::deliberate([bug.expect("a known mistake")]),
+        bugs: seeds::deliberate([bug.expect("a known bug")]),
         ..world
     };
     let failure =
-        seeds::run(&config, 0..within, seeds::threads(), |_, _| {}).expect_err("the mistake goes unnoticed");
+        seeds::run(&config, 0..within, seeds::threads(), |_, _| {}).expect_err("the bug is not detected");
     let violation = failure
         .report
         .violation
@@ -146,109 +146,109 @@ fn notices_on(world: Config, name: &str, within: u64, invariants: &[&str]) {
 }
 
 #[test]
-fn a_value_sent_without_its_siblings_is_noticed() {
-    notices("siblings-dropped", 10, &["durability"]);
+fn a_value_sent_without_its_siblings_is_detected() {
+    detects("siblings-dropped", 10, &["durability"]);
 }
 
 #[test]
-fn a_counter_that_restarts_is_noticed() {
-    notices("counter-restarts", 10, &["dots unique"]);
+fn a_restarted_counter_is_detected() {
+    detects("counter-restarts", 10, &["dots unique"]);
 }
 
 #[test]
-fn an_id_that_is_kept_after_a_crash_is_noticed() {
+fn a_replica_id_kept_after_a_crash_is_detected() {
     let many_writers = Config {
         nodes: 3,
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_writers, "id-kept-after-crash", 20, &["durability"]);
+    detects_on(many_writers, "id-kept-after-crash", 20, &["durability"]);
 }
 
 #[test]
-fn an_election_that_nobody_was_asked_about_is_noticed() {
-    notices("no-pre-vote", 10, &["stability"]);
+fn an_election_without_a_pre_vote_is_detected() {
+    detects("no-pre-vote", 10, &["stability"]);
 }
 
 #[test]
-fn a_leader_that_does_not_ask_whether_it_still_is_one_is_noticed() {
-    let laws = ["reads of committed states", "linearizability"];
+fn a_read_index_without_a_quorum_is_detected() {
+    let invariants = ["reads of committed states", "linearizability"];
     let many_readers = Config {
         nodes: 3,
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_readers, "stale-read-index", 40, &laws);
+    detects_on(many_readers, "stale-read-index", 40, &invariants);
 }
 
 #[test]
-fn what_stays_of_a_dropped_keyspace_is_noticed() {
-    notices("gc-skipped", 10, &["no leftovers"]);
+fn leftovers_of_a_dropped_keyspace_are_detected() {
+    detects("gc-skipped", 10, &["no leftovers"]);
 }
 
-/// What a server has heard of its leader says nothing of what it has applied.
+/// Contact with the leader does not bound the age of what a server has applied.
 #[test]
-fn an_age_that_counts_from_the_leaders_last_word_is_noticed() {
+fn a_staleness_measured_from_contact_with_the_leader_is_detected() {
     let many_readers = Config {
         nodes: 3,
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_readers, "age-by-silence", 20, &["reads of committed states"]);
+    detects_on(many_readers, "age-by-silence", 20, &["reads of committed states"]);
 }
 
 #[test]
-fn a_vote_that_leaves_before_the_disk_has_it_is_noticed() {
-    notices("vote-not-durable", 10, &["durable promises"]);
+fn a_vote_sent_before_it_is_durable_is_detected() {
+    detects("vote-not-durable", 10, &["durable promises"]);
 }
 
-/// The role itself finds out mostly: the disk tells it of things that it has never asked for.
+/// The role itself usually detects it: it receives completions of writes that it has not submitted.
 #[test]
-fn a_server_that_is_restarted_in_its_process_is_noticed() {
-    let laws = [
+fn a_server_restarted_in_its_process_is_detected() {
+    let invariants = [
         "no panic",
         "election safety",
         "leader completeness",
         "state machine safety",
-        // What the failed server was asked is asked of its successor by nobody.
+        // The requests of the failed server are lost with it, and never answered.
         "bounded memory",
     ];
-    notices("restarted-in-place", 20, &laws);
+    detects("restarted-in-place", 20, &invariants);
 }
 
 #[test]
-fn sessions_that_a_snapshot_lacks_are_noticed() {
-    notices("sessions-lost-at-snapshot", 40, &["rows follow the log"]);
+fn sessions_missing_in_a_snapshot_are_detected() {
+    detects("sessions-lost-at-snapshot", 40, &["rows follow the log"]);
 }
 
 #[test]
-fn an_entry_that_is_acknowledged_before_the_disk_is_noticed() {
-    notices("raft-ack-before-durable", 10, &["durable promises"]);
+fn an_entry_acknowledged_before_it_is_durable_is_detected() {
+    detects("raft-ack-before-durable", 10, &["durable promises"]);
 }
 
 #[test]
-fn an_acknowledgement_before_the_disk_is_noticed() {
-    notices("ack-before-durable", 10, &["durable before acknowledged"]);
+fn a_write_acknowledged_before_it_is_durable_is_detected() {
+    detects("ack-before-durable", 10, &["durable before acknowledged"]);
 }
 
 #[test]
-fn counting_the_living_instead_of_acknowledgements_is_noticed() {
-    notices("write-quorum-by-liveness", 10, &["durable before acknowledged"]);
+fn counting_reachable_replicas_instead_of_acknowledgements_is_detected() {
+    detects("write-quorum-by-liveness", 10, &["durable before acknowledged"]);
 }
 
-/// A message that comes twice is refused the one time and executed the other.
+/// A duplicated message is rejected once and executed once.
 #[test]
-fn a_request_of_another_node_that_counts_twice_is_noticed() {
+fn a_duplicated_forwarded_request_is_detected() {
     let many_writers = Config {
         nodes: 3,
         clients: 12,
         ..Config::default()
     };
-    notices_on(many_writers, "duplicates-accepted", 20, &["definite errors"]);
+    detects_on(many_writers, "duplicates-accepted", 20, &["definite errors"]);
 }
 
-/// An attempt without an answer may have been executed, and a later one is refused.
+/// An attempt without a response may have been executed, and a later one is rejected.
 #[test]
-fn an_attempt_without_an_answer_that_is_forgotten_is_noticed() {
-    notices("doubt-forgotten", 80, &["definite errors"]);
+fn a_forgotten_attempt_without_a_response_is_detected() {
+    detects("doubt-forgotten", 80, &["definite errors"]);
 }

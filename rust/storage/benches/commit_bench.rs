@@ -1,8 +1,8 @@
-//! How many durable commits a second the store makes, through its threads:
+//! Benchmark of durable commits per second of the store, through its threads:
 //! `cargo bench -p quorate-storage --bench commit_bench -- [SECONDS] [ZERO_FILL_BYTES] [FOLDER]`.
 //!
-//! Each producer keeps a number of small writes in flight, as the coordinators of a node do: with one in flight every
-//! write waits for a sync of its own; with many they share.
+//! Each producer keeps a number of small writes in flight, like the coordinators of a node: with one in flight every write
+//! waits for its own sync; with many they share syncs.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +71,7 @@ fn request(owner: u32, token: u64, seed: &mut u64) -> Request {
     }
 }
 
-/// Random reads a second on one thread, of rows that may be applied or not, or missing.
+/// Random reads per second on one thread, of applied, unapplied and missing rows.
 fn read(reader: &dyn Reader) -> f64 {
     const READS: u32 = 200_000;
     let mut seed = 7;
@@ -107,11 +107,11 @@ fn measure(producers: usize, in_flight: usize, time: Duration, zero_fill: u64, f
     let hooks = Hooks {
         on_completed: Box::new(move |completions| {
             for completion in completions {
-                // A producer that has ended does not count its last ones.
+                // The last completions of an ended producer are not counted.
                 let _ = done[completion.owner as usize].send(completion.tokens.len());
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::clone(&watch) as Arc<dyn Observer>,
     };

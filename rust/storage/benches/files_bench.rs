@@ -1,4 +1,4 @@
-//! How long it takes to save a group's rows to a file and to load them elsewhere, and what commits notice of it:
+//! Benchmark of saving a group's rows to a file and loading them, and of the latency of concurrent commits:
 //! `cargo bench -p quorate-storage --bench files_bench -- [MEGABYTES] [VALUE_BYTES] [FOLDER]`.
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ fn main() {
     let (to_completed, completed) = channel();
     let hooks = Hooks {
         on_completed: Box::new(move |all| all.into_iter().for_each(|one| drop(to_completed.send(one)))),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|why| panic!("{why}")),
         observer: Arc::new(()),
     };
@@ -89,7 +89,7 @@ fn commits_for(time: Duration) -> impl FnMut() -> bool {
     move || Instant::now() < until
 }
 
-/// Derives rows of about so many bytes.
+/// Derives rows of about this many bytes.
 fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
     let rows = bytes / (value_bytes + 20);
     for start in (0..rows).step_by(1000) {
@@ -98,7 +98,7 @@ fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
             key: format!("g7/row {number:012}").into(),
             value: Some(vec![number as u8; value_bytes].into()),
         };
-        handle.derive(
+        handle.apply_rows(
             1,
             start as u64,
             (start..rows.min(start + 1000)).map(row).collect(),
@@ -109,10 +109,10 @@ fn fill(handle: &StorageHandle, bytes: usize, value_bytes: usize) {
         key: "g7/applied".into(),
         value: Some("1".into()),
     };
-    handle.derive(1, rows as u64, vec![marker]);
+    handle.apply_rows(1, rows as u64, vec![marker]);
 }
 
-/// Small commits, one after the other.
+/// Sequential small commits.
 struct Commits {
     handle: StorageHandle,
     completed: Receiver<quorate_storage::Completion>,

@@ -1,19 +1,19 @@
-//! The data directory: who may use it, and whose it is.
+//! The data directory: its lock, and the node that owns it.
 //!
 //! ```text
 //! DIR/LOCK        locked (flock) by the process that uses the directory
-//! DIR/identity    whose directory this is, as text with a checksum; replaced atomically
+//! DIR/identity    the owner of the directory, as text with a checksum; replaced atomically
 //! DIR/journal/    an LMDB environment
 //! DIR/state/      an LMDB environment
 //! DIR/snapshots/  files of rows, see `crate::files`
 //! ```
 //!
-//! The id of a node lives here and nowhere else. A node that finds its directory empty has lost its memory: it gets a
-//! new replica id and never resumes the old one, whose counters it no longer knows.
+//! The replica id of a node is stored only here. A node that finds its directory empty has lost its data: it gets a new
+//! replica id and never resumes the old one, whose counters are lost.
 //!
-//! A cluster is *formed* once all its nodes have served and one of them has led; before that none of them acknowledges
-//! anything. The identity says so, with the cluster's name, size and ring. A directory that is not a part of a formed
-//! cluster may be [laid anew](DataDir::lay_anew), one that is never.
+//! A cluster is *formed* once all its nodes have served and one of them has led; before that no node acknowledges a write.
+//! The identity records the formation, with the cluster's name, size and ring. A directory that is not part of a formed
+//! cluster can be [reset](DataDir::reset); others never can.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -33,42 +33,42 @@ const IDENTITY_VERSION: u32 = 3;
 
 const IDENTITY_FILE: &str = "identity";
 
-/// Whose data a directory holds.
+/// The owner of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
     /// The node, which owns the directory.
     pub node: NodeId,
-    /// The replica: this directory, in this life.
+    /// The replica id of this directory.
     pub replica: ReplicaId,
 }
 
-/// The formed cluster that a directory is a part of.
+/// The formed cluster of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Formation {
     /// The cluster's name.
     pub name: String,
-    /// How many nodes it has.
+    /// The number of nodes.
     pub nodes: u16,
     /// How keys become tokens, and how many tokens a node has.
     pub ring: RingSettings,
 }
 
-/// What [`DataDir::claim`] found.
+/// The result of [`DataDir::claim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose directory it is, now in any case.
+    /// The owner of the directory.
     pub identity: Identity,
-    /// Whether it was empty: the node starts without a memory.
+    /// Whether it was empty, so that the node starts without data.
     pub fresh: bool,
 }
 
-/// A data directory, locked for this process for as long as a clone of this is kept.
+/// A data directory, locked by this process until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// It was made just now, durably.
+    /// Whether it was just created, durably.
     created: bool,
     _lock: Arc<File>,
 }
@@ -100,12 +100,12 @@ impl DataDir {
         })
     }
 
-    /// Where it is, as an absolute path.
+    /// Its absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whose directory it is; `None` if nobody has claimed it.
+    /// The owner of the directory; `None` if it is not claimed.
     ///
     /// # Errors
     /// Those of [`inspect`].
@@ -113,14 +113,14 @@ impl DataDir {
         Ok(self.read()?.map(|file| file.identity))
     }
 
-    /// Makes sure that the directory is `node`'s of `cluster`: an empty one becomes so, with a new replica id whose
-    /// random bits are `incarnation`; one that is already keeps the replica id it has.
+    /// Claims the directory for `node` of `cluster`: an empty one gets a new replica id with the random bits `incarnation`;
+    /// one that the node owns already keeps its replica id.
     ///
     /// # Errors
-    /// [`OpenError::ForeignCluster`] or [`OpenError::ForeignNode`] if it is somebody else's, and those of [`inspect`].
+    /// [`OpenError::ForeignCluster`] or [`OpenError::ForeignNode`] if it has another owner, and those of [`inspect`].
     pub fn claim(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
         let Some(IdentityFile { identity, .. }) = self.read()? else {
-            refuse_data(&self.path)?;
+            reject_data(&self.path)?;
             return self.take(cluster, node, incarnation);
         };
         let path = || self.path.clone();
@@ -144,14 +144,14 @@ impl DataDir {
         })
     }
 
-    /// Makes the directory `node`'s of `cluster`, without a memory, whatever an attempt to form a cluster has left in
-    /// it: nothing of that was acknowledged. The store that is opened next begins empty.
+    /// Claims the directory for `node` of `cluster` and discards what an attempt to form a cluster left in it, of which
+    /// nothing was acknowledged. The store that is opened next is empty.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyFormed`] if it is a part of a formed cluster, and those of [`inspect`].
-    pub fn lay_anew(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
+    /// [`OpenError::AlreadyFormed`] if it is part of a formed cluster, and those of [`inspect`].
+    pub fn reset(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
         match self.read()? {
-            None => refuse_data(&self.path)?,
+            None => reject_data(&self.path)?,
             Some(file) => {
                 if let Some(Formation { name, .. }) = file.formation {
                     let path = self.path.clone();
@@ -162,14 +162,14 @@ impl DataDir {
         self.take(cluster, node, incarnation)
     }
 
-    /// Writes a new identity. Without a store that was created, as the next one to open it understands.
+    /// Writes a new identity, which marks the store as not created, so that the next open creates it.
     fn take(&self, cluster: ClusterId, node: NodeId, incarnation: u64) -> Result<Claim, OpenError> {
         let identity = Identity {
             cluster,
             node,
             replica: ReplicaId::new(node, incarnation),
         };
-        // Who made the directory may have been killed before its entry was durable.
+        // The process that created the directory may have been killed before its entry was durable.
         if !self.created
             && let Some(parent) = self.path.parent()
         {
@@ -191,10 +191,10 @@ impl DataDir {
         })
     }
 
-    /// Remembers durably that the directory is a part of this formed cluster: it cannot be laid anew from now on.
+    /// Records durably that the directory is part of this formed cluster, so that it cannot be reset.
     ///
     /// # Errors
-    /// [`OpenError::Io`] if it cannot be written, [`OpenError::Corrupt`] if nobody has claimed it, and those of [`inspect`].
+    /// [`OpenError::Io`] if it cannot be written, [`OpenError::Corrupt`] if it is not claimed, and those of [`inspect`].
     pub fn set_formed(&self, formation: Formation) -> Result<(), OpenError> {
         let file = self.read()?.ok_or_else(|| OpenError::Corrupt {
             path: self.path.join(IDENTITY_FILE),
@@ -209,12 +209,12 @@ impl DataDir {
         })
     }
 
-    /// Whether the store was created in this directory: from then on, its absence is a loss.
+    /// Whether the store was created in this directory: from then on, a missing store is an error.
     pub(crate) fn has_data(&self) -> Result<bool, OpenError> {
         Ok(self.read()?.is_some_and(|file| file.has_data))
     }
 
-    /// Remembers durably that the store was created. Does nothing in a directory that nobody has claimed.
+    /// Records durably that the store was created. Does nothing in an unclaimed directory.
     pub(crate) fn set_has_data(&self) -> Result<(), OpenError> {
         match self.read()? {
             Some(file) if !file.has_data => self.write(&IdentityFile {
@@ -229,7 +229,7 @@ impl DataDir {
         read(&self.path)
     }
 
-    /// Replaces the file so that after a power cut there is the old one or the new one, whole.
+    /// Replaces the file atomically: after a power failure either the old or the new file is intact.
     fn write(&self, file: &IdentityFile) -> Result<(), OpenError> {
         let path = self.path.join(IDENTITY_FILE);
         let temporary = self.path.join("identity.new");
@@ -244,15 +244,15 @@ impl DataDir {
     }
 }
 
-/// What the identity in a node's directory says, whoever uses that directory at the moment; `None` if nobody has claimed
-/// it, or there is none. A cluster that it is no part of yet is `None` too.
+/// Reads the identity of a directory, which may be in use; `None` if it is missing or not claimed. The formation is `None`
+/// until the cluster is formed.
 ///
 /// # Errors
-/// [`OpenError::Corrupt`], [`OpenError::FormatTooOld`] or [`OpenError::FormatTooNew`] if the file is not a whole identity
+/// [`OpenError::Corrupt`], [`OpenError::FormatTooOld`] or [`OpenError::FormatTooNew`] if the file is not a valid identity
 /// of this version, or is missing beside data.
 pub fn inspect(directory: &Path) -> Result<Option<(Identity, Option<Formation>)>, OpenError> {
     let Some(file) = read(directory)? else {
-        refuse_data(directory)?;
+        reject_data(directory)?;
         return Ok(None);
     };
     Ok(Some((file.identity, file.formation)))
@@ -267,12 +267,12 @@ fn read(directory: &Path) -> Result<Option<IdentityFile>, OpenError> {
     }
 }
 
-/// Refuses a directory without an identity that has data all the same.
-fn refuse_data(directory: &Path) -> Result<(), OpenError> {
+/// Rejects a directory that has data but no identity.
+fn reject_data(directory: &Path) -> Result<(), OpenError> {
     for part in ["journal", "state"] {
         let path = directory.join(part);
         if path.try_exists().map_err(io_error("inspect", &path))? {
-            let detail = "there are data, but the identity file that says whose is missing".to_owned();
+            let detail = "there are data, but the identity file is missing".to_owned();
             return Err(OpenError::Corrupt { path, detail });
         }
     }
@@ -353,9 +353,9 @@ impl IdentityFile {
                 },
             })
         })();
-        // Written back, the fields must give the file, byte for byte: that covers the checksum too.
+        // Rendering the fields must reproduce the file byte for byte, which covers the checksum too.
         file.filter(|file| file.render().as_bytes() == bytes)
-            .ok_or_else(|| corrupt("not as it was written"))
+            .ok_or_else(|| corrupt("checksum or format mismatch"))
     }
 }
 
@@ -370,7 +370,7 @@ fn formation(lines: &mut std::str::Lines<'_>) -> Option<Formation> {
     })
 }
 
-/// A name on one line, whatever is in it.
+/// Escapes a name to a single line.
 fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\")
         .replace('\n', "\\n")
@@ -385,7 +385,7 @@ fn unescaped(text: &str) -> String {
             '\\' => match letters.next() {
                 Some('n') => '\n',
                 Some('r') => '\r',
-                // Anything else than a backslash was not written so: it is found out when it is written back.
+                // Anything but a backslash is invalid, which the comparison with the rendered file detects.
                 other => other.unwrap_or_default(),
             },
             plain => plain,
@@ -402,7 +402,7 @@ fn field<T: FromStr>(lines: &mut std::str::Lines<'_>, name: &str) -> Option<T> {
     value(lines, name)?.parse().ok()
 }
 
-/// Creates a directory and its missing parents, each durably entered in its parent.
+/// Creates a directory and its missing parents, each with a durable entry in its parent.
 pub(crate) fn create_dir_durably(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());

@@ -97,7 +97,7 @@ fn an_empty_directory_gets_another_replica() {
 }
 
 #[test]
-fn a_foreign_directory_is_refused() {
+fn a_foreign_directory_is_rejected() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     dir.claim(CLUSTER, NodeId(3), 7).unwrap();
@@ -130,7 +130,7 @@ fn a_foreign_directory_is_refused() {
 }
 
 #[test]
-fn a_directory_is_used_once_at_a_time() {
+fn a_directory_is_locked_exclusively() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     let error = DataDir::open(folder.path()).unwrap_err();
@@ -143,7 +143,7 @@ fn a_directory_is_used_once_at_a_time() {
 }
 
 #[test]
-fn every_damage_to_the_identity_is_found_out() {
+fn every_flipped_bit_of_the_identity_is_detected() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     dir.claim(CLUSTER, NodeId(3), 7).unwrap();
@@ -166,7 +166,7 @@ fn every_damage_to_the_identity_is_found_out() {
 }
 
 #[test]
-fn an_identity_of_another_version_says_so() {
+fn an_identity_of_another_version_is_rejected() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     fs::write(folder.path().join("identity"), "quorate-identity 4\nmore\n").unwrap();
@@ -189,7 +189,7 @@ fn an_identity_of_another_version_says_so() {
     .unwrap();
     for error in [
         dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
-        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.reset(CLUSTER, NodeId(3), 7).unwrap_err(),
     ] {
         let text = error.to_string();
         assert!(text.contains("version 1") && text.contains("reads 3"), "{text}");
@@ -197,7 +197,7 @@ fn an_identity_of_another_version_says_so() {
 }
 
 #[test]
-fn a_name_of_any_letters_is_read_back() {
+fn a_name_of_any_characters_is_read_back() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     dir.claim(CLUSTER, NodeId(3), 7).unwrap();
@@ -209,20 +209,20 @@ fn a_name_of_any_letters_is_read_back() {
 }
 
 #[test]
-fn a_directory_may_be_laid_anew_until_its_cluster_is_formed() {
+fn a_directory_can_be_reset_until_its_cluster_is_formed() {
     let folder = folder();
     let dir = DataDir::open(folder.path()).unwrap();
     assert_eq!(inspect(folder.path()).unwrap(), None);
-    let first = dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap();
+    let first = dir.reset(CLUSTER, NodeId(3), 7).unwrap();
     dir.set_has_data().unwrap();
-    // Another cluster, another node: what was never formed is nobody's.
-    let second = dir.lay_anew(ClusterId(1), NodeId(4), 8).unwrap();
+    // Another cluster, another node: an unformed directory has no owner to protect.
+    let second = dir.reset(ClusterId(1), NodeId(4), 8).unwrap();
     assert!(first.fresh && second.fresh);
-    assert!(!dir.has_data().unwrap(), "the store begins empty");
+    assert!(!dir.has_data().unwrap(), "the store is empty");
     assert_eq!(inspect(folder.path()).unwrap(), Some((second.identity, None)));
     dir.set_formed(formation("ranking")).unwrap();
     dir.set_has_data().unwrap();
-    let error = dir.lay_anew(ClusterId(1), NodeId(4), 9).unwrap_err();
+    let error = dir.reset(ClusterId(1), NodeId(4), 9).unwrap_err();
     assert!(
         matches!(&error, OpenError::AlreadyFormed { name, .. } if name == "ranking"),
         "{error}"
@@ -240,7 +240,7 @@ fn data_without_an_identity_are_not_claimed() {
     fs::create_dir(folder.path().join("journal")).unwrap();
     for error in [
         dir.claim(CLUSTER, NodeId(3), 7).unwrap_err(),
-        dir.lay_anew(CLUSTER, NodeId(3), 7).unwrap_err(),
+        dir.reset(CLUSTER, NodeId(3), 7).unwrap_err(),
     ] {
         assert!(
             matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal")),
@@ -250,7 +250,7 @@ fn data_without_an_identity_are_not_claimed() {
 }
 
 #[test]
-fn a_file_is_no_directory() {
+fn a_file_is_not_a_directory() {
     let folder = folder();
     let path = folder.path().join("file");
     fs::write(&path, "").unwrap();

@@ -1,4 +1,4 @@
-//! What can go wrong, told apart by what the caller must do next.
+//! Errors of the store, by what the caller must do next.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use thiserror::Error;
 
 use crate::frame::RecordError;
 
-/// What to do about a data directory that cannot be used any more. An old copy of it must not go on as the node: it has
-/// forgotten what the node acknowledged since, and the peers count on that.
+/// The remedy for a data directory that can no longer be used. An old copy must not be used for the same node: it lacks
+/// what the node has acknowledged since, on which the peers rely.
 pub const LOST_DIRECTORY: &str = "start the node under a new id with an empty directory, the other replicas have its \
      data; or put a copy of the whole directory in its place, if the node has not run since the copy was made";
 
-/// Why a data directory or the store in it cannot be opened. Each names the path and the remedy.
+/// Why a data directory or its store cannot be opened. Each error names the path and the remedy.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process (or this one) has the directory open.
@@ -34,9 +34,9 @@ pub enum OpenError {
     ForeignCluster {
         /// The directory.
         path: PathBuf,
-        /// The cluster that wrote it.
+        /// The cluster that owns it.
         found: ClusterId,
-        /// The cluster that was to open it.
+        /// The cluster of the node.
         expected: ClusterId,
     },
     /// The directory belongs to another node of the cluster.
@@ -47,12 +47,12 @@ pub enum OpenError {
     ForeignNode {
         /// The directory.
         path: PathBuf,
-        /// The node that wrote it.
+        /// The node that owns it.
         found: NodeId,
-        /// The node that was to open it.
+        /// The node that tried to open it.
         expected: NodeId,
     },
-    /// A file is shorter than what was durably written to it.
+    /// A file is shorter than what was written durably.
     #[error(
         "{path} is truncated: {found} bytes, at least {expected} were written: {remedy}",
         remedy = LOST_DIRECTORY
@@ -65,21 +65,21 @@ pub enum OpenError {
         /// Bytes it has.
         found: u64,
     },
-    /// A file is not what it should be.
+    /// A file is malformed.
     #[error("{path} is corrupt ({detail}): {remedy}", remedy = LOST_DIRECTORY)]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The details.
         detail: String,
     },
-    /// The directory has an identity, but its data are gone.
+    /// The directory has an identity, but its data are missing.
     #[error("data directory {path} has lost its data: {remedy}", remedy = LOST_DIRECTORY)]
     DataMissing {
         /// What is missing.
         path: PathBuf,
     },
-    /// The directory is to be laid anew, but it is a part of a formed cluster.
+    /// The directory is to be reset, but it is part of a formed cluster.
     #[error(
         "data directory {path} holds data of cluster {name:?}, which is formed: start that cluster, or give this node \
          an empty directory"
@@ -113,22 +113,22 @@ pub enum OpenError {
         /// The newest version that this program reads.
         supported: u32,
     },
-    /// The system refused.
+    /// The operating system returned an error.
     #[error("{action} {path}: {source}")]
     Io {
-        /// What was attempted, such as "create".
+        /// The attempted action, such as "create".
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// Why it was refused.
+        /// The error.
         source: io::Error,
     },
-    /// LMDB refused.
+    /// LMDB returned an error.
     #[error("{path} cannot be opened ({detail}): if it is damaged, {remedy}", remedy = LOST_DIRECTORY)]
     Lmdb {
         /// The environment.
         path: PathBuf,
-        /// What LMDB said.
+        /// LMDB's message.
         detail: String,
     },
 }
@@ -136,46 +136,46 @@ pub enum OpenError {
 /// Why a batch did not become durable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommitError {
-    /// No space, found before the commit: nothing was written, the store goes on, reads work.
+    /// No space, detected before the commit: nothing was written, and the store stays usable.
     #[error("no space left for the data: free disk space, or raise map_size_bytes")]
     Full,
     /// The commit or its sync failed: what is on disk is unknown. The node must stop; nothing is retried or answered.
-    #[error("the store failed and must not be used any more: {0}")]
+    #[error("the store failed and must not be used any longer: {0}")]
     Fatal(String),
 }
 
-/// Why a read has no answer.
+/// Why a read failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReadError {
-    /// The row is there but is not what was written.
+    /// A stored row is corrupt.
     #[error("corrupt record in table {table:?} under key {key:?}: {why}")]
     Corrupt {
-        /// Where.
+        /// The table.
         table: Table,
         /// Its key.
         key: Bytes,
-        /// What is wrong with it.
+        /// The details.
         why: RecordError,
     },
-    /// A log entry is there but is not what was written.
+    /// A stored log entry is corrupt.
     #[error("corrupt entry {position} of stream {stream:?}: {why}")]
     CorruptEntry {
-        /// Whose log.
+        /// The stream of the log.
         stream: StreamId,
-        /// Where in it.
+        /// The position of the entry.
         position: u64,
-        /// What is wrong with it.
+        /// The details.
         why: RecordError,
     },
-    /// A hard state is there but is not what was written.
+    /// A stored hard state is corrupt.
     #[error("corrupt hard state {key:?}: {why}")]
     CorruptHard {
         /// Its name.
         key: Bytes,
-        /// What is wrong with it.
+        /// The details.
         why: RecordError,
     },
-    /// The store could not be read at all.
+    /// The store could not be read.
     #[error("the store cannot be read: {0}")]
     Failed(String),
 }

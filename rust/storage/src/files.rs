@@ -1,26 +1,26 @@
-//! Files of rows: a consistent copy of a group's rows, sent to a node that lacks them and put in place there.
+//! Files of rows: a consistent copy of a group's rows, which is sent to another node and loaded there.
 //!
 //! ```text
-//! a role ── task ──► [files-quick]  Read, Write, Keep             one after the other
-//!               └──► [files-slow-n] Save, Seal, Load              two side by side
+//! a role ── task ──► [files-quick]  Read, Write, Retain           sequential
+//!               └──► [files-slow-n] Save, Seal, Load              two threads
 //!                        │ 1 MiB at a time
 //!                        ▼
 //!                    [storage-state]  between two rounds of applying
 //! ```
 //!
-//! What each task does stands on [`FileTask`]. The tasks of one owner are performed in their order, those of different
-//! owners side by side ([`FileThreads`]). Nothing of this runs on the thread that commits the journal, and a load takes
-//! the state's one writer for a slice at a time: commits, votes, and the applying of other groups' rows go on in between.
+//! [`FileTask`] documents each task. The tasks of one owner are performed in order, those of different owners
+//! concurrently ([`FileThreads`]). No task runs on the thread that commits the journal, and a load uses the state's single
+//! writer one slice at a time: commits, votes, and the applying of other groups' rows continue in between.
 //!
-//! * **Save** pins one moment of state and memtable ([`LmdbFiles`] says how) and copies it at the speed of memory: while
-//!   the read transaction is open, no page that it sees can be used again. Only then the file is synced.
-//! * A file is written under another name and gets its own when it is whole and durable. What a crash leaves of the
-//!   others is removed when the store is opened.
-//! * **Load** checks the whole file first, so a damaged one changes nothing. Then it goes past journal and memtable:
-//!   every slice is a transaction of the state, durable in order. The marker row is deleted with the first and written by
-//!   the last one: if it is there, all rows are.
+//! * **Save** pins a snapshot of state and memtable (see [`LmdbFiles`]) and copies it at memory speed: while the read
+//!   transaction is open, no page that it sees can be reused. Only then the file is synced.
+//! * A file is written under a temporary name and renamed when it is complete and durable. Partial files left by a crash
+//!   are removed when the store is opened.
+//! * **Load** checks the whole file first, so a damaged file changes nothing. Then it bypasses journal and memtable: every
+//!   slice is a transaction of the state, durable in order. The first transaction deletes the marker row and the last one
+//!   writes it: if it exists, so do all rows.
 //!
-//! The format is described in [`format`]. [`MemoryFiles`] is the same for the simulator, step by step.
+//! The format is described in [`format`]. [`MemoryFiles`] is the implementation for the simulator, in single steps.
 
 pub mod folder;
 pub mod format;
@@ -41,24 +41,24 @@ use crate::bulk::Bulk;
 use crate::error::{CommitError, ReadError};
 use crate::store::Store;
 
-/// About how many bytes of rows one transaction of a load changes.
+/// The approximate size of one transaction of a load, in bytes of rows.
 pub const SLICE_BYTES: usize = 1 << 20;
 
-/// Whoever brings bulk changes to the state's writer.
+/// Passes bulk changes to the state's writer.
 pub trait BulkWriter {
-    /// Has the change made; `true` if it must be asked for again to be complete.
+    /// Makes a change; `true` if it must be repeated to be complete.
     ///
     /// # Errors
-    /// [`FileError::Full`], and nothing was changed; [`FileError::Failed`]; [`FileError::Stopped`].
+    /// [`FileError::Full`] if nothing was changed; [`FileError::Failed`]; [`FileError::Stopped`].
     fn bulk(&mut self, change: &Bulk) -> Result<bool, FileError>;
 
-    /// Whether there is no point in going on, since the store is being closed.
+    /// Whether the store is being closed, so that the task is to be aborted.
     fn is_stopped(&self) -> bool {
         false
     }
 }
 
-/// A store that this thread drives itself.
+/// A store driven by the current thread.
 pub struct Direct<'a>(pub &'a mut dyn Store);
 
 impl BulkWriter for Direct<'_> {
@@ -67,33 +67,33 @@ impl BulkWriter for Direct<'_> {
     }
 }
 
-/// Why a task was not done.
+/// Why a task failed.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum FileError {
-    /// There is no such file, or it is not sealed, or it has not begun.
-    #[error("file {} of group {:#x} is not there: begin it again", .0.number, .0.owner)]
+    /// The file does not exist, is not sealed, or has not been started.
+    #[error("file {} of group {:#x} not found: start it again", .0.number, .0.owner)]
     NotFound(FileId),
-    /// There is no room. A load may have been cut short by this: its marker row is absent then.
+    /// No space. A load may be incomplete: its marker row is absent then.
     #[error("no space left for the file or its rows: free disk space, or raise map_size_bytes")]
     Full,
-    /// A file is not what was written.
-    #[error("file {} of group {:#x} is damaged ({why}): have it sent again", file.number, file.owner)]
+    /// A file is corrupt.
+    #[error("file {} of group {:#x} is damaged ({why}): request it again", file.number, file.owner)]
     Damaged {
         /// The file.
         file: FileId,
-        /// What is wrong with it.
+        /// The details.
         why: String,
     },
-    /// A row is not what was written.
+    /// A row is corrupt.
     #[error("{0}")]
     Corrupt(ReadError),
-    /// The task makes no sense.
+    /// The task is invalid.
     #[error("{0}")]
     Invalid(String),
     /// The disk or the store failed: the node must stop.
     #[error("{0}")]
     Failed(String),
-    /// The store is being closed: nobody is to be told anything.
+    /// The store is being closed: the task is not answered.
     #[error("the store is being closed")]
     Stopped,
 }
@@ -111,12 +111,12 @@ impl FileError {
     fn out_of_order(file: FileId, offset: u64, length: u64) -> Self {
         let FileId { owner, number } = file;
         FileError::Invalid(format!(
-            "a part at {offset}, but file {number} of group {owner:#x} has {length} bytes: write its parts in their order"
+            "a part at {offset}, but file {number} of group {owner:#x} has {length} bytes: write its parts in order"
         ))
     }
 
-    /// What the role is told; `None` if nobody may be told anything, since the node is about to end.
-    pub fn told(&self) -> Option<Error> {
+    /// The error for the role; `None` if the task must not be answered because the node is about to end.
+    pub fn to_role_error(&self) -> Option<Error> {
         let text = self.to_string();
         match self {
             FileError::NotFound(_) => Some(Error::NotFound(text)),
@@ -146,17 +146,17 @@ impl From<CommitError> for FileError {
     }
 }
 
-/// How a task ended.
+/// The result of a task.
 pub type Answer = Result<FileDone, FileError>;
 
-/// Refuses a task whose marker is not one of its rows: then nothing would tell a load that was cut short.
+/// Rejects a task whose marker is not one of its rows, because an incomplete load would not be detected.
 fn check(task: &FileTask) -> Result<(), FileError> {
     match task {
         FileTask::Save { prefix, marker, .. } | FileTask::Load { prefix, marker, .. }
             if marker.is_empty() || !marker.starts_with(prefix) =>
         {
             Err(FileError::Invalid(format!(
-                "the marker {marker:?} is not a key with prefix {prefix:?}: name a row of the group's own"
+                "the marker {marker:?} does not have the prefix {prefix:?}: use a row of the group"
             )))
         }
         _ => Ok(()),

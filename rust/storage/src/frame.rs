@@ -1,7 +1,6 @@
-//! The frame around every stored value: what it is, how long it is, and a checksum over it *and its place*.
+//! The frame around every stored value: its kind, its length, and a checksum over it *and its key*.
 //!
-//! LMDB does not checksum its pages, so a byte that rots in a value would be served as if it were true. Each value
-//! is therefore stored as
+//! LMDB does not checksum its pages, so a corrupt byte of a value would be served. Each value is therefore stored as
 //!
 //! ```text
 //! offset  size  field
@@ -12,12 +11,12 @@
 //!     10     -  content
 //! ```
 //!
-//! The key is covered although it is stored beside the value, not in it: a key that rots, or a value that turns up
-//! under another key, is found out as well.
+//! The checksum covers the key although it is stored outside the value: a corrupt key, or a value under another key, is
+//! detected as well.
 
 use thiserror::Error;
 
-/// The version that this program writes. Older ones stay readable; a newer one is refused.
+/// The version that this program writes. Older versions stay readable; newer ones are rejected.
 pub const FORMAT_VERSION: u8 = 1;
 
 /// Bytes that the frame adds to a value.
@@ -29,13 +28,13 @@ pub const HEADER_BYTES: usize = 10;
 pub enum Kind {
     /// A row of the state.
     Row = 1,
-    /// Rows of the state on their way: an entry of the node's own stream in the journal.
+    /// Unapplied rows of the state: an entry of the node's own stream in the journal.
     Writes = 2,
     /// An entry of another stream of the journal.
     Entry = 3,
     /// A hard state in the journal.
     Hard = 4,
-    /// The store's own bookkeeping.
+    /// The store's metadata.
     Own = 5,
 }
 
@@ -45,13 +44,13 @@ pub enum RecordError {
     /// Shorter than a frame's header.
     #[error("{0} bytes are too short for a record")]
     Short(usize),
-    /// Written by a later program, or rotten.
+    /// Written by a later version, or corrupt.
     #[error("format version {0} is unknown to this program, which knows version {FORMAT_VERSION}")]
     Version(u8),
-    /// Another kind than its place should hold.
+    /// An unexpected kind.
     #[error("record kind {found}, where kind {expected} belongs")]
     Kind {
-        /// The kind that its place should hold.
+        /// The expected kind.
         expected: u8,
         /// The kind found.
         found: u8,
@@ -61,7 +60,7 @@ pub enum RecordError {
     Length {
         /// The length that the header states.
         stated: u32,
-        /// The bytes that are there.
+        /// The stored bytes.
         found: usize,
     },
     /// The checksum does not match.
@@ -69,10 +68,10 @@ pub enum RecordError {
     Checksum {
         /// The checksum that the header states.
         stated: u32,
-        /// The checksum of what is there.
+        /// The checksum of the stored bytes.
         found: u32,
     },
-    /// The frame is whole, but what it holds cannot be decoded.
+    /// The frame is valid, but its content cannot be decoded.
     #[error("the content cannot be decoded")]
     Content,
 }
@@ -84,7 +83,7 @@ fn checksum(header: &[u8], tag: u8, key: &[u8], content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, content)
 }
 
-/// Appends the frame of `content`, which will be stored under `key` of the table `tag`, to `out`.
+/// Appends the frame of `content`, to be stored under `key` of the table `tag`, to `out`.
 ///
 /// # Panics
 /// If the content is 4 GiB or longer.
@@ -113,7 +112,7 @@ pub fn seal(framed: &mut [u8], kind: Kind, tag: u8, key: &[u8]) {
 /// The content of the frame `stored`, found under `key` of the table `tag`.
 ///
 /// # Errors
-/// Says what is wrong with it; nothing of it may be used then.
+/// Why the frame is invalid; its content must not be used.
 pub fn decode<'a>(kind: Kind, tag: u8, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], RecordError> {
     let Some((header, content)) = stored.split_at_checked(HEADER_BYTES) else {
         return Err(RecordError::Short(stored.len()));
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_moved_to_another_key_is_found_out() {
+    fn a_frame_under_another_key_is_detected() {
         let stored = framed(Kind::Row, 1, b"key", b"value");
         assert!(decode(Kind::Row, 1, b"key", &stored).is_ok());
         assert!(matches!(
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_by_name() {
+    fn a_newer_version_is_rejected_by_number() {
         let mut stored = framed(Kind::Row, 1, b"key", b"value");
         stored[0] = 2;
         assert_eq!(
@@ -212,7 +211,7 @@ mod tests {
         }
 
         #[test]
-        fn every_flipped_bit_is_found_out(
+        fn every_flipped_bit_is_detected(
             key in proptest::collection::vec(any::<u8>(), 1..40),
             content in proptest::collection::vec(any::<u8>(), 0..200),
             at: prop::sample::Index,
@@ -225,7 +224,7 @@ mod tests {
         }
 
         #[test]
-        fn any_cut_is_found_out(
+        fn any_truncation_is_detected(
             content in proptest::collection::vec(any::<u8>(), 0..200),
             at: prop::sample::Index,
         ) {

@@ -1,14 +1,15 @@
 //! Quorate's durable storage.
 //!
-//! A store makes [operations](quorate_core::store::JournalOp) durable, a batch at a time, and answers reads from
-//! what is durable. The contract stands in [`store`]; there are two stores, and one conformance suite for both:
+//! A store makes [operations](quorate_core::store::JournalOp) durable, a batch at a time, and serves reads from durable
+//! state. The contract is in [`store`]; there are two implementations, and one conformance suite for both:
 //!
 //! * [`LmdbStore`], on disk: a journal and a state, see [`lmdb`];
-//! * [`MemoryStore`], for the simulator: the same, with disks that misbehave on command.
+//! * [`MemoryStore`], for the simulator: in memory, with injected disk faults.
 //!
 //! Around them: [`queue`] decides which requests share a sync (pure, so the simulator runs it too); [`thread`] drives
-//! queue and store on threads of their own in a node; [`datadir`] says whose data a directory holds and keeps
-//! others out; [`files`] copies a group's rows to a file, and puts them in place elsewhere; [`map_fault`] says why, should a data file fault; [`frame`] is the checksummed frame around every stored value; [`scrub`] looks for frames that rotted.
+//! queue and store on dedicated threads in a node; [`datadir`] records which node owns a directory and locks it; [`files`]
+//! copies a group's rows to a file, and loads them elsewhere; [`map_fault`] reports faults of mapped data files; [`frame`]
+//! is the checksummed frame around every stored value; [`scrub`] looks for corrupt frames.
 
 pub mod bulk;
 pub mod datadir;

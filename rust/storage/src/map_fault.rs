@@ -1,9 +1,9 @@
-//! A data file that cannot be read where it is mapped, told in words.
+//! Reports faults of mapped data files (SIGBUS).
 //!
-//! LMDB reads through a memory map. A page that the file does not have (a damaged pointer leads past its end, somebody
-//! cut it), or that the disk does not give back, is no error there but a SIGBUS, which ends the process without a word.
-//! [`explain`] gives it one: what was prepared for that end is written, and the process exits. Nothing is repaired, and
-//! no destructor runs: what is on disk is for recovery to find out.
+//! LMDB reads through a memory map. A page beyond the end of the file (because of a damaged pointer or truncation), or one
+//! that the disk cannot read, is not an error but a SIGBUS, which ends the process without a message. [`install`] sets a
+//! handler that writes a prepared message and exits. Nothing is repaired, and no destructor runs: recovery inspects what is
+//! on disk.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,24 +11,24 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// What a process says and does when a data file faults.
+/// The output and exit status of a process whose data file faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastWords {
-    /// Texts, and the descriptors that they are written to.
+pub struct FaultMessage {
+    /// Texts, and the file descriptors to write them to.
     pub texts: Vec<(RawFd, String)>,
     /// The exit status.
     pub status: i32,
 }
 
-/// Never freed: a fault may come at any time.
-static LAST_WORDS: AtomicPtr<LastWords> = AtomicPtr::new(ptr::null_mut());
+/// Never freed: a fault can happen at any time.
+static FAULT_MESSAGE: AtomicPtr<FaultMessage> = AtomicPtr::new(ptr::null_mut());
 
-/// From now on a fault ends the process with these words; replaces earlier ones.
+/// Sets the message with which a fault ends the process; replaces an earlier one.
 ///
 /// # Errors
-/// If the system refuses the signal's handler.
-pub fn explain(words: LastWords) -> io::Result<()> {
-    LAST_WORDS.store(Box::into_raw(Box::new(words)), Ordering::Release);
+/// If the signal handler cannot be installed.
+pub fn install(message: FaultMessage) -> io::Result<()> {
+    FAULT_MESSAGE.store(Box::into_raw(Box::new(message)), Ordering::Release);
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeros is a valid sigaction. The handler does only what a signal handler may: it reads what is never
     // changed nor freed, and calls write and _exit. It runs on the stack that the runtime set aside, if there is one.
@@ -48,11 +48,11 @@ pub fn explain(words: LastWords) -> io::Result<()> {
 
 extern "C" fn on_fault(_signal: libc::c_int) {
     // SAFETY: what the pointer was set to is never freed, and set before the handler was installed.
-    let words = unsafe { &*LAST_WORDS.load(Ordering::Acquire) };
-    for (descriptor, text) in &words.texts {
-        // SAFETY: the text is as long as it says. Nobody can be told of a failure.
-        let _unheard = unsafe { libc::write(*descriptor, text.as_ptr().cast(), text.len()) };
+    let message = unsafe { &*FAULT_MESSAGE.load(Ordering::Acquire) };
+    for (descriptor, text) in &message.texts {
+        // SAFETY: the pointer and the length are those of the text. A failure cannot be reported.
+        let _failed = unsafe { libc::write(*descriptor, text.as_ptr().cast(), text.len()) };
     }
-    // SAFETY: ends the process at once.
-    unsafe { libc::_exit(words.status) }
+    // SAFETY: ends the process immediately.
+    unsafe { libc::_exit(message.status) }
 }

@@ -1,10 +1,10 @@
-//! The store's twin in memory, for the simulator: the same contract, and disks that misbehave on command.
+//! The in-memory store, for the simulator: the same contract, with injected disk faults.
 //!
-//! A commit has two moments, so that a simulated crash can fall between them:
-//! [`begin_commit`](MemoryStore::begin_commit) hands the batch to the disk, [`finish_commit`](MemoryStore::finish_commit)
-//! is the sync returning. Only then do readers see it. At a [`crash`](MemoryStore::crash) a batch that was begun
-//! is there whole or not at all, as with the store on disk. Derived rows that no finished round of
-//! [`apply_step`](Store::apply_step) is flushed are gone after a crash.
+//! A commit has two steps, so that a simulated crash can happen between them:
+//! [`begin_commit`](MemoryStore::begin_commit) submits the batch to the disk, [`finish_commit`](MemoryStore::finish_commit)
+//! is the return of the sync, which makes it visible to readers. After a [`crash`](MemoryStore::crash) a batch that was
+//! begun is durable as a whole or not at all, as with the store on disk. A crash loses derived rows that no finished round
+//! of [`apply_step`](Store::apply_step) has flushed.
 
 mod reader;
 
@@ -20,44 +20,44 @@ use crate::error::{CommitError, ReadError};
 use crate::frame::{HEADER_BYTES, RecordError};
 use crate::store::{DerivedRows, Reader, Store, assert_contract, assert_writes, op_bytes, write_bytes};
 
-/// What happens to the batch that was begun but not finished when the power goes.
+/// What a power failure does to a batch that was begun but not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InFlight {
-    /// It had not reached the disk.
+    /// It is lost.
     Lost,
-    /// It had, although nobody was told.
+    /// It is durable, although the commit has not returned.
     Kept,
 }
 
-/// A store in memory. A clone is a snapshot: it shares nothing with the original.
+/// A store in memory. A clone is an independent snapshot.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     durable: Arc<RwLock<Durable>>,
     begun: Option<Vec<JournalOp>>,
     capacity_bytes: Option<usize>,
     unapplied_bytes: usize,
-    /// Of these, what the round of applying that was begun has left to do.
+    /// The part of these that the current round of applying has left.
     round_bytes: usize,
     failed: Option<String>,
 }
 
-/// What is durable and visible, and how far applying is.
+/// The durable and visible contents, and the progress of applying.
 #[derive(Clone, Debug, Default)]
 struct Durable {
     contents: Contents,
-    /// Bytes of derived rows that wait for a round of applying.
+    /// Bytes of derived rows that are not in a round of applying yet.
     derived_bytes: usize,
-    /// The last run of the round that was begun.
+    /// The last run of the current round.
     round: u64,
 }
 
 impl Durable {
-    fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.derived_bytes += writes.iter().map(write_bytes).sum::<usize>();
         self.contents.apply_rows(writes)
     }
 
-    /// Deletes the row `marker`, and rows with the prefix within the budget; whether there are more.
+    /// Deletes the row `marker`, and rows with the prefix within the budget; returns whether there are more.
     fn clear(&mut self, table: Table, prefix: &[u8], marker: &Bytes, budget: usize) -> bool {
         let mut keys = vec![marker.clone()];
         let mut spent = 0;
@@ -105,24 +105,24 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Bounds what the store takes, in bytes of keys and values; `None` lifts the bound.
+    /// Sets the capacity of the store, in bytes of keys and values; `None` removes the limit.
     pub fn set_capacity(&mut self, bytes: Option<usize>) {
         self.capacity_bytes = bytes;
     }
 
-    /// Makes every later commit fail as a broken disk would.
+    /// Makes every later commit fail, like a broken disk.
     pub fn fail(&mut self, detail: &str) {
         self.failed = Some(detail.to_owned());
     }
 
-    /// Makes a row unreadable, as a byte that rots would, until it is written again.
+    /// Makes a row unreadable, like a corrupt byte, until it is written again.
     pub fn corrupt(&mut self, table: Table, key: &[u8]) {
         self.durable_mut()
             .contents
             .corrupt(table, Bytes::copy_from_slice(key));
     }
 
-    /// Hands a batch to the disk. Nothing of it is visible, or safe, before [`finish_commit`](Self::finish_commit).
+    /// Submits a batch to the disk. It is neither visible nor durable before [`finish_commit`](Self::finish_commit).
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -169,7 +169,7 @@ impl MemoryStore {
         self.begun.is_some()
     }
 
-    /// The power goes, and comes back. Readers from before still see the disk as it is now.
+    /// Power failure and restart. Existing readers see the disk after the crash.
     pub fn crash(&mut self, in_flight: InFlight) {
         match in_flight {
             InFlight::Kept if self.begun.is_some() => self.finish_commit(),
@@ -182,13 +182,13 @@ impl MemoryStore {
         (self.unapplied_bytes, self.round_bytes) = (0, 0);
     }
 
-    /// Derived rows; see [`DerivedRows::derive`].
-    pub fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    /// Derived rows; see [`DerivedRows::apply_rows`].
+    pub fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.durable_mut().derive(writes)
+        self.durable_mut().apply_rows(writes)
     }
 
-    /// All rows with a prefix, as they are now.
+    /// All current rows with a prefix.
     pub(crate) fn rows(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
         let contents = &self.durable().contents;
         let rows = contents
@@ -198,7 +198,7 @@ impl MemoryStore {
         rows.collect::<Result<_, _>>().map_err(unreadable)
     }
 
-    /// Whether so many bytes more would fit.
+    /// Whether this many more bytes fit.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.capacity_bytes
             .is_none_or(|capacity| self.bytes() + bytes <= capacity)
@@ -251,8 +251,8 @@ impl Store for MemoryStore {
             return Err(CommitError::Fatal(failed.clone()));
         }
         match change {
-            Bulk::Settle => {
-                // The first round may be one that was begun before, the second has the rest.
+            Bulk::Flush => {
+                // The first round may be one that was started before, the second has the rest.
                 for _ in 0..2 {
                     while self.apply_step(usize::MAX)? {}
                 }
@@ -308,10 +308,10 @@ struct MemoryRows {
 }
 
 impl DerivedRows for MemoryRows {
-    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
         let mut durable = self.durable.write().expect("no holder of the contents panics");
-        durable.derive(writes)
+        durable.apply_rows(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {

@@ -1,4 +1,4 @@
-//! What differs from a real disk: syncs and crashes on command.
+//! The differences from a real disk: syncs and crashes on command.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn a_batch_is_invisible_until_its_sync_returns() {
 }
 
 #[test]
-fn a_crash_keeps_what_was_synced_and_the_rest_whole_or_not_at_all() {
+fn a_crash_keeps_synced_batches_and_the_current_one_atomically() {
     for (in_flight, kept) in [(InFlight::Lost, false), (InFlight::Kept, true)] {
         let mut store = MemoryStore::new();
         store.commit(&put("old")).unwrap();
@@ -58,7 +58,7 @@ fn a_clone_is_a_snapshot() {
 }
 
 #[test]
-fn a_broken_disk_fails_for_good() {
+fn a_broken_disk_fails_permanently() {
     let mut store = MemoryStore::new();
     store.fail("broken");
     for _ in 0..2 {

@@ -1,10 +1,10 @@
-//! What is not yet in the state, kept in memory for readers: rows that are durable in the journal, and rows that their
-//! owner derived from its own log and could derive again.
+//! The memtable: rows that are not yet in the state, held in memory for readers. They are durable in the journal, or were
+//! derived by their owner from its own log and can be derived again.
 //!
-//! Two layers, as in a log-structured tree: the **active** one takes what was just committed; to apply, it becomes the
-//! **frozen** one, which is sorted by key already and does not change while it is being written to the state. When
-//! the state's commit has returned, the frozen layer is dropped whole. A key's newest value is in the active layer if
-//! it is there, else in the frozen one, else in the state.
+//! Two layers, as in an LSM tree: the **active** one receives committed rows; to be applied, it becomes the **frozen** one,
+//! which is sorted by key and immutable while it is being written to the state. When the state's commit has returned, the
+//! frozen layer is dropped. A key's newest value is in the active layer if present, else in the frozen one, else in the
+//! state.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use quorate_core::store::{StateWrite, Table};
 
 use crate::store::{Page, TABLES};
 
-/// Memory that a row costs beside its bytes: an entry of a B-tree and two handles.
+/// Memory of a row beside its bytes: an entry of a B-tree and two handles.
 const ROW_OVERHEAD_BYTES: usize = 96;
 
 /// `None` deletes the row.
@@ -98,14 +98,14 @@ impl Memtable {
         memtable
     }
 
-    /// Rows of one journal position.
+    /// Inserts the rows of one journal position.
     pub(crate) fn insert(&mut self, writes: Vec<StateWrite>, position: u64) {
         self.active.through = position;
         self.active.insert(writes);
     }
 
-    /// Derived rows. They reach the state together. Gives the number of this run.
-    pub(crate) fn derive(&mut self, writes: Vec<StateWrite>) -> u64 {
+    /// Inserts derived rows, which are flushed together. Returns the number of this run.
+    pub(crate) fn apply_rows(&mut self, writes: Vec<StateWrite>) -> u64 {
         self.runs += 1;
         self.active.derived = self.runs;
         for write in &writes {
@@ -120,10 +120,10 @@ impl Memtable {
         self.active.bytes + self.frozen.as_ref().map_or(0, |layer| layer.bytes)
     }
 
-    /// The layer to apply, frozen now if none is.
+    /// The frozen layer to apply; freezes the active one if there is none.
     pub(crate) fn freeze(&mut self) -> Option<Arc<Layer>> {
         if self.frozen.is_none() && !self.active.is_empty() {
-            // A layer without rows of the journal ends where the one before it did.
+            // A layer without rows of the journal ends at the position of the previous one.
             let next = Layer {
                 through: self.active.through,
                 ..Layer::default()
@@ -133,12 +133,12 @@ impl Memtable {
         self.frozen.clone()
     }
 
-    /// Drops the frozen layer, whose rows the state has now.
+    /// Removes the frozen layer, whose rows are in the state now.
     pub(crate) fn thaw(&mut self) -> Option<Arc<Layer>> {
         self.frozen.take()
     }
 
-    /// What the memtable says about a row: nothing, that it is deleted, or its value.
+    /// The memtable's entry for a row: none, deleted, or its value.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Option<Bytes>> {
         let in_layer = |layer: &Layer| layer.table(table).get(key).cloned();
         in_layer(&self.active).or_else(|| self.frozen.as_deref().and_then(in_layer))
@@ -150,8 +150,8 @@ impl Memtable {
         rows.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// The memtable's rows in the range, at most `limit`, and the key before which they are all of them
-    /// (`None`: the whole range).
+    /// The memtable's rows in the range, at most `limit`, and the key before which they are complete (`None`: the whole
+    /// range).
     pub(crate) fn range(
         &self,
         table: Table,
@@ -184,8 +184,8 @@ impl Memtable {
     }
 }
 
-/// Puts the rows of the memtable over those of the state, both in key order, into a page. `value_of` makes the value
-/// of a state row from its key and what is stored; a row that the memtable replaces is not looked at.
+/// Merges the rows of the memtable over those of the state, both in key order, into a page. `value_of` decodes the value
+/// of a state row from its key and the stored bytes; rows that the memtable replaces are not decoded.
 ///
 /// # Errors
 /// An error of the state, or that of `value_of` if its row would be the first of the page; a later one ends the page.

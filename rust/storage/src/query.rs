@@ -1,4 +1,4 @@
-//! A role's [`Query`], answered by a [`Reader`]: the same for a node and for the simulator.
+//! Answers a role's [`Query`] with a [`Reader`], both in a node and in the simulator.
 
 use bytes::Bytes;
 use quorate_core::store::{Query, Rows, StreamId, Table};
@@ -9,7 +9,7 @@ use crate::store::Reader;
 /// Answers a query. May fault pages in; only [`Query::Get`] and [`Query::Hard`] are quick.
 ///
 /// # Errors
-/// [`ReadError`], if the first row is not what was written or the store cannot be read.
+/// [`ReadError`], if the first row is corrupt or the store cannot be read.
 pub fn answer(reader: &dyn Reader, query: &Query) -> Result<Rows, ReadError> {
     match query {
         Query::Get { table, key } => Ok(single(key, reader.get(*table, key)?)),
@@ -37,7 +37,7 @@ fn single(key: &Bytes, value: Option<Bytes>) -> Rows {
     }
 }
 
-/// One page, so one moment's view.
+/// One page, which is a consistent snapshot.
 fn range(
     reader: &dyn Reader,
     table: Table,
@@ -65,7 +65,7 @@ fn log(
         .map(|(position, entry)| (Bytes::copy_from_slice(&position.to_be_bytes()), entry));
     Ok(Rows {
         rows: rows.collect(),
-        // An entry that is not what was written ends them early: asking for it says so.
+        // A corrupt entry ends the page early: a query from there reports it.
         more: last.is_some() && last < end,
     })
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_says_whether_it_goes_on() {
+    fn a_log_page_reports_whether_there_is_more() {
         assert_eq!(entries(0, 2), (vec![3, 4], true));
         assert_eq!(entries(5, 2), (vec![5, 6], false));
         assert_eq!(entries(0, 9), (vec![3, 4, 5, 6], false));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_row_is_there_or_not() {
+    fn a_single_row_exists_or_not() {
         let store = store();
         let hard = |key: &'static str| {
             answer(&*store.reader(), &Query::Hard { key: key.into() })

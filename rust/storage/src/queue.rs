@@ -1,20 +1,20 @@
-//! The batching of commits: which waiting requests share the next sync, and whom to tell when it is done.
+//! Group commit: which pending requests share the next sync, and the completions when it is done.
 //!
-//! A sync costs the same for one request as for hundreds, so whatever waits while one batch is being committed goes
-//! into the next: group commit, without lingering. The queue is pure: the storage thread drives it in a node, the
-//! simulator drives it in virtual time.
+//! A sync costs the same for one request as for hundreds, so all requests that are pending while one batch is being
+//! committed go into the next: group commit, without lingering. The queue is pure: the storage thread drives it in a node,
+//! the simulator in virtual time.
 //!
 //! ```text
 //! loop: push(request)*  ->  next_batch() = Some(ops)  ->  commit them  ->  finish(outcome) = completions
 //! ```
 //!
-//! * One batch is in flight at a time: [`next_batch`](CommitQueue::next_batch) answers `None` until
+//! * One batch is in flight at a time: [`next_batch`](CommitQueue::next_batch) returns `None` until
 //!   [`finish`](CommitQueue::finish).
-//! * A batch holds at most [`Limits::batch_bytes`], counted by [`Limits::weight`]; a single larger request goes alone.
-//! * Urgent requests come first, then normal, then bulk; within a priority, first come, first served. Each waiting
-//!   priority is kept a share of the batch, so that none starves. An owner whose requests must keep their order
-//!   gives them the same priority.
-//! * A request is in one batch, whole, unless it is bulk: that one is cut, between operations, into slices.
+//! * A batch holds at most [`Limits::batch_bytes`], counted by [`Limits::weight`]; a larger request forms its own batch.
+//! * Urgent requests come first, then normal, then bulk; within a priority, first come, first served. Each pending
+//!   priority gets a share of the batch, so that none starves. An owner whose requests must keep their order gives them
+//!   the same priority.
+//! * A request is in one batch, whole, unless it is bulk: bulk requests are split, between operations, into slices.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,53 +22,53 @@ use quorate_core::store::{JournalOp, Priority};
 
 use crate::store::op_bytes;
 
-/// Something to make durable, and whom to tell.
+/// Operations to make durable, and their owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// Who asks. Opaque to the queue; completions are grouped by it.
+    /// The owner. Opaque to the queue; completions are grouped by it.
     pub owner: u32,
-    /// The owner's name for the request. Opaque to the queue.
+    /// The owner's id of the request. Opaque to the queue.
     pub token: u64,
-    /// What goes first.
+    /// The priority.
     pub priority: Priority,
-    /// What becomes durable: together, unless the priority is [`Priority::Bulk`].
+    /// The operations, which become durable together unless the priority is [`Priority::Bulk`].
     pub ops: Vec<JournalOp>,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It is durable.
+    /// The request is durable.
     Durable,
-    /// No space: nothing of it was written (of a bulk request: not all of it).
+    /// No space: nothing was written (of a bulk request: not all of it).
     Full,
 }
 
-/// The requests of one owner that ended together.
+/// The requests of one owner that completed together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Completion {
-    /// Who asked.
+    /// The owner.
     pub owner: u32,
     /// Its tokens, in the order of the batch.
     pub tokens: Vec<u64>,
-    /// How they ended.
+    /// Their outcome.
     pub outcome: Outcome,
 }
 
 /// The sizes that bound a queue, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// The most that a batch holds, except for a single larger request.
+    /// The maximum size of a batch, except for a single larger request.
     pub batch_bytes: usize,
-    /// The most of a bulk request that goes into one batch.
+    /// The maximum size of a slice of bulk requests in one batch.
     pub slice_bytes: usize,
-    /// What a row or an entry counts at least. However small it is, it costs the committing thread a third of a
-    /// microsecond or so: with 160 bytes, a batch of 1 MiB is about 2 ms of work, and so is what an urgent request waits for.
+    /// The least that a row or an entry counts. Each costs the committing thread about a third of a microsecond, however
+    /// small: with 160 bytes, a batch of 1 MiB takes about 2 ms, which bounds the wait of an urgent request.
     pub row_bytes: usize,
 }
 
 impl Limits {
-    /// What an operation counts: its bytes, or its rows' share of the work if that is more.
+    /// The weight of an operation: its bytes, or the minimum of its rows if that is more.
     pub fn weight(&self, op: &JournalOp) -> usize {
         let rows = match op {
             JournalOp::Write(writes) => writes.len(),
@@ -77,7 +77,7 @@ impl Limits {
         op_bytes(op).max(rows * self.row_bytes)
     }
 
-    /// What a request counts.
+    /// The weight of a request.
     pub fn request_weight(&self, request: &Request) -> usize {
         request.ops.iter().map(|op| self.weight(op)).sum()
     }
@@ -94,17 +94,17 @@ impl Default for Limits {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Waiting {
+struct Pending {
     owner: u32,
     token: u64,
     bytes: usize,
     ops: VecDeque<JournalOp>,
 }
 
-impl Waiting {
+impl Pending {
     fn new(request: Request, limits: &Limits) -> Self {
         let bytes = limits.request_weight(&request);
-        Waiting {
+        Pending {
             owner: request.owner,
             token: request.token,
             bytes,
@@ -113,14 +113,14 @@ impl Waiting {
     }
 }
 
-/// Requests that wait for a commit. See the module's text for the order of calls.
+/// Requests that wait for a commit. The module documentation defines the order of calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitQueue {
     limits: Limits,
-    urgent: VecDeque<Waiting>,
-    normal: VecDeque<Waiting>,
-    bulk: VecDeque<Waiting>,
-    /// Bytes of everything that waits, without the batch in flight.
+    urgent: VecDeque<Pending>,
+    normal: VecDeque<Pending>,
+    bulk: VecDeque<Pending>,
+    /// Bytes of all pending requests, without the batch in flight.
     queued_bytes: usize,
     in_flight: Option<InFlight>,
     normal_passed_over: bool,
@@ -152,25 +152,24 @@ impl CommitQueue {
         }
     }
 
-    /// Adds a request. All are taken: what may be on its way through a node is bounded where requests are admitted, and by the
-    /// windows of replication.
+    /// Adds a request. The queue is unbounded: admission and the windows of replication bound the requests in a node.
     pub fn push(&mut self, request: Request) {
         let lane = match request.priority {
             Priority::Urgent => &mut self.urgent,
             Priority::Normal => &mut self.normal,
             Priority::Bulk => &mut self.bulk,
         };
-        let waiting = Waiting::new(request, &self.limits);
-        self.queued_bytes += waiting.bytes;
-        lane.push_back(waiting);
+        let pending = Pending::new(request, &self.limits);
+        self.queued_bytes += pending.bytes;
+        lane.push_back(pending);
     }
 
-    /// Bytes that wait or are being committed.
+    /// Bytes that are pending or being committed.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes + self.in_flight_bytes()
     }
 
-    /// Whether nothing waits and nothing is in flight.
+    /// Whether nothing is pending or in flight.
     pub fn is_empty(&self) -> bool {
         self.in_flight.is_none() && self.urgent.is_empty() && self.normal.is_empty() && self.bulk.is_empty()
     }
@@ -187,7 +186,7 @@ impl CommitQueue {
         self.in_flight.as_ref().map_or(0, |batch| batch.bytes)
     }
 
-    /// The operations to commit next; `None` if nothing waits or a batch is in flight.
+    /// The operations to commit next; `None` if nothing is pending or a batch is in flight.
     pub fn next_batch(&mut self) -> Option<Vec<JournalOp>> {
         if self.in_flight.is_some() || self.is_empty() {
             return None;
@@ -197,7 +196,7 @@ impl CommitQueue {
         let for_bulk = if self.bulk.is_empty() { 0 } else { slice };
         let for_normal = if self.normal.is_empty() { 0 } else { limit / 4 };
         let mut batch = Batch::default();
-        // Who was passed over last time, because something large left no room, goes first now.
+        // A priority that was passed over last time, because a large request left no room, goes first now.
         let mut bulk_done = false;
         if self.bulk_passed_over {
             bulk_done = batch.take_slice(&mut self.bulk, &self.limits);
@@ -218,7 +217,7 @@ impl CommitQueue {
         Some(batch.ops)
     }
 
-    /// Ends the batch in flight and says whom to tell, in the order of owners.
+    /// Completes the batch in flight; returns the completions in the order of owners.
     ///
     /// # Panics
     /// If no batch is in flight.
@@ -227,11 +226,11 @@ impl CommitQueue {
         if outcome == Outcome::Full
             && let Some(partial) = batch.partial
         {
-            // The rest of a bulk request is pointless without this slice.
+            // The rest of a bulk request is dropped without this slice.
             let rest = self
                 .bulk
                 .pop_front()
-                .expect("the rest of a cut request waits first");
+                .expect("the rest of a split request is first");
             self.queued_bytes -= rest.bytes;
             batch.completes.push(partial);
         }
@@ -250,7 +249,7 @@ impl CommitQueue {
     }
 }
 
-/// A batch that is being put together.
+/// A batch under construction.
 #[derive(Default)]
 struct Batch {
     in_flight: InFlight,
@@ -258,14 +257,14 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether `bytes` more stay within `limit`. The first request of a batch goes at any size.
+    /// Whether `bytes` more stay within `limit`. The first request of a batch may have any size.
     fn has_room(&self, bytes: usize, limit: usize) -> bool {
         self.in_flight.bytes + bytes <= limit
             || (self.in_flight.completes.is_empty() && self.in_flight.partial.is_none())
     }
 
-    /// Moves the first request of the lane into the batch if there is room, and says whether it did.
-    fn take_one(&mut self, lane: &mut VecDeque<Waiting>, limit: usize) -> bool {
+    /// Moves the first request of the lane into the batch if there is room; returns whether it did.
+    fn take_one(&mut self, lane: &mut VecDeque<Pending>, limit: usize) -> bool {
         if !lane.front().is_some_and(|next| self.has_room(next.bytes, limit)) {
             return false;
         }
@@ -278,8 +277,8 @@ impl Batch {
         true
     }
 
-    /// Moves requests of the lane into the batch while there is room, and says whether any was.
-    fn take_whole(&mut self, lane: &mut VecDeque<Waiting>, limit: usize) -> bool {
+    /// Moves requests of the lane into the batch while there is room; returns whether it moved any.
+    fn take_whole(&mut self, lane: &mut VecDeque<Pending>, limit: usize) -> bool {
         let mut any = false;
         while self.take_one(lane, limit) {
             any = true;
@@ -287,8 +286,8 @@ impl Batch {
         any
     }
 
-    /// Moves operations of the lane into the batch, up to a slice of them, or one larger one if the batch has room.
-    fn take_slice(&mut self, lane: &mut VecDeque<Waiting>, limits: &Limits) -> bool {
+    /// Moves operations of the lane into the batch, up to a slice, or one larger operation if the batch has room.
+    fn take_slice(&mut self, lane: &mut VecDeque<Pending>, limits: &Limits) -> bool {
         let (slice, limit) = (limits.slice_bytes, limits.batch_bytes);
         let mut taken = 0;
         while let Some(next) = lane.front_mut() {

@@ -4,7 +4,7 @@ use quorate_core::store::{StateWrite, StreamId, Table};
 
 use super::*;
 
-/// A request whose every operation counts `bytes` bytes.
+/// A request whose operations count `bytes` bytes each.
 fn request(owner: u32, token: u64, priority: Priority, ops: usize, bytes: usize) -> Request {
     let op = JournalOp::Append {
         stream: StreamId(1),
@@ -37,7 +37,7 @@ fn tokens(ops: &[JournalOp]) -> Vec<u64> {
 }
 
 #[test]
-fn many_small_rows_are_as_much_work_as_a_few_large_ones() {
+fn small_rows_count_a_minimum_weight() {
     let mut queue = CommitQueue::new(Limits {
         row_bytes: 100,
         ..limits()
@@ -66,7 +66,7 @@ fn many_small_rows_are_as_much_work_as_a_few_large_ones() {
 }
 
 #[test]
-fn what_waits_during_a_commit_shares_the_next_one() {
+fn requests_during_a_commit_share_the_next_one() {
     let mut queue = CommitQueue::new(limits());
     queue.push(request(7, 1, Priority::Normal, 1, 100));
     assert_eq!(tokens(&queue.next_batch().unwrap()), [1]);
@@ -133,7 +133,7 @@ fn urgent_goes_first_and_bulk_in_slices() {
 }
 
 #[test]
-fn a_full_store_ends_a_cut_request_at_once() {
+fn a_full_store_ends_a_split_request_immediately() {
     let mut queue = CommitQueue::new(limits());
     queue.push(request(1, 10, Priority::Bulk, 5, 100));
     queue.push(request(1, 11, Priority::Bulk, 1, 100));
@@ -152,7 +152,7 @@ fn a_full_store_ends_a_cut_request_at_once() {
 }
 
 #[test]
-fn a_large_request_goes_alone() {
+fn a_large_request_forms_its_own_batch() {
     let mut queue = CommitQueue::new(limits());
     queue.push(request(1, 1, Priority::Normal, 1, 300));
     queue.push(request(1, 2, Priority::Normal, 1, 5000));
@@ -165,7 +165,7 @@ fn a_large_request_goes_alone() {
 }
 
 #[test]
-fn nobody_starves_behind_large_requests() {
+fn no_priority_starves_behind_large_requests() {
     let mut queue = CommitQueue::new(limits());
     queue.push(request(1, 1, Priority::Normal, 1, 900));
     queue.push(request(1, 2, Priority::Bulk, 1, 900));
@@ -201,7 +201,7 @@ fn any_priority() -> impl Strategy<Value = Priority> {
 }
 
 proptest! {
-    /// Every request completes once, in the order of its priority, within the bounds, and the bytes add up.
+/// Every request completes once, in the order of its priority and within the bounds, and the byte counts are consistent.
     #[test]
     fn every_request_completes_once(
         requests in prop::collection::vec((any_priority(), 0..6usize, 32..700usize), 1..60),

@@ -1,4 +1,4 @@
-//! The scrubber: reads every row, a little at a time, so that rot is found before the last good copy is gone.
+//! The scrubber: reads every row, in small steps, so that corruption is detected before the last good copy is lost.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::store::Table;
@@ -7,34 +7,34 @@ use crate::error::ReadError;
 use crate::frame::RecordError;
 use crate::store::{Reader, TABLES};
 
-/// Rows that a step reads at most.
+/// The most rows per step.
 const STEP_ROWS: usize = 1024;
 
-/// A row that is not what was written.
+/// A corrupt row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rotten {
-    /// Where.
+pub struct CorruptRow {
+    /// The table.
     pub table: Table,
     /// Its key.
     pub key: Bytes,
-    /// What is wrong with it.
+    /// The details.
     pub why: RecordError,
 }
 
-/// What one step found.
+/// The result of one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Rows that were read and are whole.
+    /// Valid rows that were read.
     pub rows: usize,
     /// Bytes of their keys and values.
     pub bytes: usize,
-    /// A row that is not: the step ends there, the next goes on after it.
-    pub rotten: Option<Rotten>,
-    /// Whether the step reached the end of the last table. The next begins anew.
+    /// A corrupt row: the step ends there, the next continues after it.
+    pub corrupt: Option<CorruptRow>,
+    /// Whether the step reached the end of the last table. The next starts over.
     pub finished: bool,
 }
 
-/// A position in a walk over all rows of all tables.
+/// A position in the scan of all rows of all tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubber {
     table: usize,
@@ -42,15 +42,15 @@ pub struct Scrubber {
 }
 
 impl Scrubber {
-    /// A walk that starts at the first row.
+    /// Starts at the first row.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads on, about `budget` bytes, within one table.
+    /// Reads about `budget` bytes, within one table.
     ///
     /// # Errors
-    /// [`ReadError::Failed`] if the store cannot be read at all; the next step tries again.
+    /// [`ReadError::Failed`] if the store cannot be read; the next step retries.
     pub fn step(&mut self, reader: &dyn Reader, budget: usize) -> Result<Found, ReadError> {
         let table = TABLES[self.table];
         let mut found = Found::default();
@@ -65,14 +65,14 @@ impl Scrubber {
             }
             Err(ReadError::Corrupt { table, key, why }) => {
                 self.next = after(&key);
-                found.rotten = Some(Rotten { table, key, why });
+                found.corrupt = Some(CorruptRow { table, key, why });
             }
             Err(error) => return Err(error),
         }
         Ok(found)
     }
 
-    /// Moves to the next table, around after the last; whether it was the last.
+    /// Moves to the next table, cyclically; returns whether it was the last.
     fn enter_next_table(&mut self) -> bool {
         self.next = Bytes::new();
         self.table = (self.table + 1) % TABLES.len();

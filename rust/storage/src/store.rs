@@ -1,4 +1,4 @@
-//! The contract that both stores keep: what a commit promises and what a read may see.
+//! The contract of both stores: what a commit guarantees and what a read may see.
 
 use std::sync::Arc;
 
@@ -15,55 +15,54 @@ pub const NODE_STREAM: StreamId = StreamId(0);
 /// The tables of the state, in the order of their tags.
 pub const TABLES: [Table; 4] = [Table::Meta, Table::Records, Table::TokenIndex, Table::Groups];
 
-/// A store, as the one thread that owns its writes sees it.
+/// A store, for the single thread that owns its writes.
 ///
-/// A batch given to [`commit`](Store::commit) is durable, whole, when the call returns `Ok`; from then on, and not
-/// before, reads see it. [`apply_step`](Store::apply_step) moves rows from the journal to the state in the background:
-/// it changes what a restart has to replay, never what a read sees.
+/// A batch given to [`commit`](Store::commit) is durable as a whole when the call returns `Ok`; reads see it from then on,
+/// and not before. [`apply_step`](Store::apply_step) moves rows from the journal to the state in the background: it
+/// changes what a restart has to replay, never what a read sees.
 ///
-/// After a [`CommitError::Fatal`] every later commit and step answers the same error.
+/// After a [`CommitError::Fatal`] every later commit and step returns the same error.
 pub trait Store: Send {
-    /// Makes all operations durable, in their order, or none.
+    /// Makes all operations durable, in order, or none.
     ///
     /// # Errors
-    /// [`CommitError::Full`]: nothing was written, the store goes on. [`CommitError::Fatal`]: the node must stop.
+    /// [`CommitError::Full`]: nothing was written, the store stays usable. [`CommitError::Fatal`]: the node must stop.
     ///
     /// # Panics
     /// If an operation breaks the contract: a key that is empty or too long, an entry for [`NODE_STREAM`].
     fn commit(&mut self, batch: &[JournalOp]) -> Result<(), CommitError>;
 
-    /// Applies about `budget` bytes of journalled rows to the state. A round takes what is unapplied when it begins;
-    /// `true` while there is more of it to do.
+    /// Applies about `budget` bytes of journalled rows to the state. A round applies what is unapplied when it begins; `true`
+    /// while the round is incomplete.
     ///
     /// # Errors
-    /// [`CommitError::Full`]: the rows stay in the journal and visible; try again later. [`CommitError::Fatal`]: the
-    /// node must stop.
+    /// [`CommitError::Full`]: the rows stay in the journal and visible; retry later. [`CommitError::Fatal`]: the node must
+    /// stop.
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
 
-    /// Changes the state past the journal: part of putting the rows of a file in the place of others. Durable when it
-    /// returns, and visible to reads, except for rows of which something is unapplied. `true` if there is more
-    /// of it to do.
+    /// Changes the state directly, bypassing the journal, as part of loading a file of rows. Durable and visible to reads when
+    /// it returns, except for rows with unapplied changes. `true` if it must be repeated.
     ///
     /// # Errors
-    /// [`CommitError::Full`]: this change was not made, the store goes on. [`CommitError::Fatal`]: the node must stop.
+    /// [`CommitError::Full`]: the change was not made, the store stays usable. [`CommitError::Fatal`]: the node must stop.
     fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError>;
 
-    /// Where derived rows go.
+    /// The receiver of derived rows.
     fn derived(&self) -> Arc<dyn DerivedRows>;
 
-    /// The last run of derived rows that survives a crash; 0 before the first.
+    /// The last run of derived rows that is durable; 0 before the first.
     fn flushed(&self) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied. They are held in memory.
     fn unapplied_bytes(&self) -> usize;
 
-    /// A view for reading, usable on any thread, for as long as it is kept.
+    /// A reader, usable on any thread.
     fn reader(&self) -> Arc<dyn Reader>;
 }
 
-/// The half of a store that makes batches durable, for a thread of its own. Methods as in [`Store`].
+/// The half of a store that makes batches durable, for its own thread. Methods as in [`Store`].
 pub trait Committer: Send {
-    /// Makes all operations durable, in their order, or none.
+    /// Makes all operations durable, in order, or none.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -72,46 +71,45 @@ pub trait Committer: Send {
     /// Bytes of rows that are durable but not yet applied.
     fn unapplied_bytes(&self) -> usize;
 
-    /// A view for reading.
+    /// A reader.
     fn reader(&self) -> Arc<dyn Reader>;
 }
 
-/// The half of a store that applies journalled rows, for a thread of its own. Methods as in [`Store`].
+/// The half of a store that applies journalled rows, for its own thread. Methods as in [`Store`].
 pub trait Applier: Send {
-    /// Applies about `budget` bytes of journalled rows to the state; `true` while the round has more to do.
+    /// Applies about `budget` bytes of journalled rows to the state; `true` while the round is incomplete.
     ///
     /// # Errors
     /// As [`Store::apply_step`].
     fn apply_step(&mut self, budget: usize) -> Result<bool, CommitError>;
 
-    /// Changes the state past the journal; `true` if there is more of it to do.
+    /// Changes the state directly, bypassing the journal; `true` if it must be repeated.
     ///
     /// # Errors
     /// As [`Store::bulk`].
     fn bulk(&mut self, change: &Bulk) -> Result<bool, CommitError>;
 
-    /// Where derived rows go.
+    /// The receiver of derived rows.
     fn derived(&self) -> Arc<dyn DerivedRows>;
 
-    /// The last run of derived rows that survives a crash; 0 before the first.
+    /// The last run of derived rows that is durable; 0 before the first.
     fn flushed(&self) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied.
     fn unapplied_bytes(&self) -> usize;
 }
 
-/// Takes rows that their owner derives from its own log: what a Raft group's committed entries make of its state.
+/// Receives rows that their owner derives from its own log: the state that a Raft group's committed entries produce.
 ///
-/// Journalling them again would double every write. So they are visible to reads at once and reach the state with the
-/// next round of applying; a crash before that takes them, and the owner derives them again. It may trim its log
-/// only up to what [`Store::flushed`] covers. Each call is one *run*: a crash keeps a run whole or not at all, and
-/// never a later one without an earlier one.
+/// Journalling them again would double every write. So they are visible to reads immediately and are flushed to the state
+/// by the next round of applying; a crash before that loses them, and the owner derives them again. The owner may trim its
+/// log only up to what [`Store::flushed`] covers. Each call is one *run*: runs are flushed atomically and in order.
 pub trait DerivedRows: Send + Sync {
-    /// Takes a run; gives its number, which counts from 1.
+    /// Applies a run; returns its number, from 1.
     ///
     /// # Panics
     /// As [`Store::commit`].
-    fn derive(&self, writes: Vec<StateWrite>) -> u64;
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64;
 
     /// Bytes of rows that are durable, or derived, but not yet applied.
     fn unapplied_bytes(&self) -> usize;
@@ -140,16 +138,15 @@ pub trait Reader: Send + Sync {
     /// The value of a row.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] if the stored bytes are not what was written.
+    /// [`ReadError::Corrupt`] if the stored bytes are corrupt.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
 
-    /// The rows from `start` (included) to `end` (excluded; `None`: to the end of the table), at most `limit_rows`
-    /// rows and about `limit_bytes` bytes of keys and values, at least one row. The page is one moment's view: of a run of
-    /// derived rows, and of a batch, it has all that is in its range or nothing. It ends before a row that is not what was
-    /// written.
+    /// The rows from `start` to `end` (exclusive; `None`: to the end of the table), at most `limit_rows` rows and about
+    /// `limit_bytes` bytes of keys and values, at least one row. The page is a consistent snapshot: of a run of derived rows,
+    /// and of a batch, it has all rows in its range or none. It ends before a corrupt row.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] if the first row of the page is not what was written; go on after its key.
+    /// [`ReadError::Corrupt`] if the first row of the page is corrupt; continue after its key.
     fn range(
         &self,
         table: Table,
@@ -162,17 +159,17 @@ pub trait Reader: Send + Sync {
     /// A hard state.
     ///
     /// # Errors
-    /// [`ReadError::CorruptHard`] if the stored bytes are not what was written.
+    /// [`ReadError::CorruptHard`] if the stored bytes are corrupt.
     fn get_hard(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
 
-    /// Entries of a stream from position `from` on, at most `limit_rows` and about `limit_bytes`, at least one. They end
-    /// before one that is not what was written.
+    /// Entries of a stream from position `from` on, at most `limit_rows` and about `limit_bytes`, at least one. They end before
+    /// a corrupt entry.
     ///
     /// # Errors
-    /// [`ReadError::CorruptEntry`] if the first of them is not what was written.
+    /// [`ReadError::CorruptEntry`] if the first entry is corrupt.
     ///
     /// # Panics
-    /// For [`NODE_STREAM`], whose entries are the store's own business.
+    /// For [`NODE_STREAM`], whose entries are internal.
     fn log(
         &self,
         stream: StreamId,
@@ -191,7 +188,7 @@ pub trait Reader: Send + Sync {
     fn log_bounds(&self, stream: StreamId) -> Result<Option<Bounds>, ReadError>;
 }
 
-/// Bytes that an operation adds to a batch: keys, values and a few for each row.
+/// The size of an operation in a batch: keys, values and an overhead per row.
 pub fn op_bytes(op: &JournalOp) -> usize {
     match op {
         JournalOp::Write(writes) => 16 + writes.iter().map(write_bytes).sum::<usize>(),
@@ -206,7 +203,7 @@ pub(crate) fn write_bytes(write: &StateWrite) -> usize {
     8 + write.key.len() + write.value.as_ref().map_or(0, Bytes::len)
 }
 
-/// The first key behind those that begin with the prefix; `None` if there is none.
+/// The exclusive upper bound of the keys with the prefix; `None` if unbounded.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
     let mut end = prefix[..=last].to_vec();
@@ -214,7 +211,7 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// Asserts what a commit demands of its operations. Roles check client input long before: a breach is a bug.
+/// Asserts the contract of a commit's operations. Roles validate client input, so a violation is a bug.
 pub(crate) fn assert_contract(batch: &[JournalOp]) {
     for op in batch {
         match op {
@@ -224,7 +221,7 @@ pub(crate) fn assert_contract(batch: &[JournalOp]) {
             | JournalOp::Trim { stream, .. } => assert_stream(*stream),
             JournalOp::PutHard { key, .. } | JournalOp::DeleteHard { key } => assert!(
                 !key.is_empty() && key.len() <= MAX_HARD_KEY_BYTES,
-                "the name of a hard state has {} bytes, 1 to {MAX_HARD_KEY_BYTES} are possible",
+                "the name of a hard state has {} bytes, must have 1 to {MAX_HARD_KEY_BYTES}",
                 key.len()
             ),
         }
@@ -235,7 +232,7 @@ pub(crate) fn assert_writes(writes: &[StateWrite]) {
     for StateWrite { table, key, .. } in writes {
         assert!(
             !key.is_empty() && key.len() <= MAX_KEY_BYTES,
-            "a key of {table:?} has {} bytes, 1 to {MAX_KEY_BYTES} are possible",
+            "a key of {table:?} has {} bytes, must have 1 to {MAX_KEY_BYTES}",
             key.len()
         );
     }
@@ -244,6 +241,6 @@ pub(crate) fn assert_writes(writes: &[StateWrite]) {
 pub(crate) fn assert_stream(stream: StreamId) {
     assert!(
         stream != NODE_STREAM,
-        "stream 0 is the store's own: write rows with JournalOp::Write"
+        "stream 0 is reserved: write rows with JournalOp::Write"
     );
 }

@@ -1,5 +1,5 @@
-//! The system calls that the standard library does not offer. The only unsafe code besides opening LMDB
-//! and the end of a process whose data files fault.
+//! System calls that the standard library does not offer. The only unsafe code besides opening LMDB and the handler of
+//! map faults.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Takes the exclusive lock of an open file, which ends with the file or the process; `false` if another has it.
+/// Takes the exclusive lock of an open file, until the file is closed or the process exits; `false` if it is held.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: the descriptor is open for as long as the borrow of `file` lasts.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
@@ -23,7 +23,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Bytes that an ordinary user can still write to the file system of `path`.
+/// Bytes available to an ordinary user in the file system of `path`.
 pub(crate) fn available_bytes(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -37,17 +37,17 @@ pub(crate) fn available_bytes(path: &Path) -> io::Result<u64> {
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
-/// The size of a page of memory, which LMDB takes for its own.
+/// The size of a page of memory, which LMDB uses as its page size.
 pub(crate) fn page_bytes() -> u64 {
     // SAFETY: sysconf only reads a constant of the system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(bytes).unwrap_or(4096)
 }
 
-/// Asks for a short scheduler slice for the calling thread, so that it runs as soon as its sync returns instead of
-/// waiting out the tick of a busy neighbour. A wish: kernels without it, and containers that forbid it, go on as is.
+/// Requests a short scheduler slice for the calling thread, so that it runs as soon as its sync returns instead of waiting
+/// for the tick of a busy neighbour. A hint: it has no effect on kernels without it, and in containers that forbid it.
 #[cfg(target_os = "linux")]
-pub(crate) fn ask_for_short_slice() {
+pub(crate) fn request_short_slice() {
     /// `struct sched_attr` of the kernel, version 0.
     #[repr(C)]
     #[derive(Default)]
@@ -76,17 +76,17 @@ pub(crate) fn ask_for_short_slice() {
     let _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
 }
 
-/// Other systems have no such wish to grant.
+/// Not available on other systems.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn ask_for_short_slice() {}
+pub(crate) fn request_short_slice() {}
 
-/// Asks the system to begin bringing what was written to a file to the disk, so that the sync in the end is short. A wish.
+/// Starts writeback of a file, so that the final sync is short. A hint.
 #[cfg(target_os = "linux")]
 pub(crate) fn begin_writeback(file: &File) {
     // SAFETY: the descriptor is open for as long as the borrow of `file` lasts; no memory is involved.
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-/// Other systems do it when they please.
+/// Not available on other systems.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn begin_writeback(_file: &File) {}

@@ -1,23 +1,23 @@
 //! The threads that own the store in a node.
 //!
 //! ```text
-//! handle.submit(request) ──► [storage-journal]  queue, commit, tell the owners   one transaction at a time
+//! handle.submit(request) ──► [storage-journal]  queue, commit, complete          one transaction at a time
 //!                                   │ unapplied bytes         ▲ room
 //!                                   ▼                         │
 //!                            [storage-state]    apply in the background
 //! ```
 //!
-//! Each environment's write transactions belong to one thread for good, and applying never delays a commit. Whatever
-//! is submitted during a commit shares the next one. Derived rows ([`StorageHandle::derive`]) pass the journal by: they
-//! are readable when the call returns, and the applying thread says when they are flushed. Rows of files are put in place
-//! ([`StorageHandle::bulk`]) by that thread, between two rounds of applying. If the state falls far behind, commits
-//! wait for it; if it has no room, they answer [`Outcome::Full`].
+//! Each environment's write transactions belong to one thread, and applying never delays a commit. Requests submitted
+//! during a commit share the next one. Derived rows ([`StorageHandle::apply_rows`]) bypass the journal: they are readable
+//! when the call returns, and the state thread reports when they are flushed. That thread also loads rows of files
+//! ([`StorageHandle::bulk`]), between two rounds of applying. If the state falls behind, commits wait for it; if it has no
+//! room, they end with [`Outcome::Full`].
 //!
-//! **Bounds.** The handle takes everything, so that no effect of a role is lost half way. What may be on its way through a
-//! node is bounded where requests are admitted, and by the windows of replication.
+//! **Bounds.** The handle accepts all requests, so that no effect of a role is lost. Admission and the windows of
+//! replication bound the requests in a node.
 //!
-//! **Failure.** After a fatal error, and after a panic, `on_fatal` is called and both threads end. Nobody is answered
-//! any more: what is on disk is for recovery to find out.
+//! **Failure.** After a fatal error or a panic, `on_fatal` is called and both threads end. Pending requests are not
+//! answered: recovery determines what is on disk.
 
 mod state;
 
@@ -39,18 +39,18 @@ use crate::store::{Applier, Committer, op_bytes};
 use crate::sys;
 use crate::unflushed::{Flushed, Unflushed};
 
-/// When to apply, and how much may wait.
+/// When to apply, and how much may be unapplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Sizes of batches and of the queue.
     pub limits: Limits,
-    /// Unapplied bytes from which on the state is brought up to date.
+    /// Unapplied bytes that trigger a round of applying.
     pub apply_bytes: usize,
     /// Bytes of one transaction of the state.
     pub apply_step_bytes: usize,
     /// Unapplied bytes at which commits wait for the state. They are held in memory.
     pub max_unapplied_bytes: usize,
-    /// Time without a commit after which the state is brought up to date anyway.
+    /// Time without a commit that triggers a round of applying.
     pub idle: Duration,
 }
 
@@ -66,7 +66,7 @@ impl Default for Config {
     }
 }
 
-/// What one commit did.
+/// Report of one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitReport {
     /// Requests in the batch.
@@ -75,49 +75,49 @@ pub struct CommitReport {
     pub bytes: usize,
     /// When it began.
     pub started: Instant,
-    /// How long it took, syncs included.
+    /// How long it took, including syncs.
     pub duration: Duration,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What one round of applying did.
+/// Report of one round of applying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApplyReport {
     /// Transactions of the state.
     pub steps: usize,
-    /// How long it took, syncs included.
+    /// How long it took, including syncs.
     pub duration: Duration,
 }
 
-/// Watches the store at work, for metrics and spans. Called on the store's threads: be quick.
+/// Observes the store, for metrics and spans. Called on the store's threads: must not block.
 pub trait Observer: Send + Sync {
-    /// A batch was committed, or refused for want of space.
+    /// A batch was committed, or rejected for lack of space.
     fn committed(&self, _report: &CommitReport) {}
 
-    /// The state was brought up to date.
+    /// A round of applying is complete.
     fn applied(&self, _report: &ApplyReport) {}
 }
 
-/// Watches nothing.
+/// Ignores all reports.
 impl Observer for () {}
 
-/// Told, at most once, that the store failed.
+/// Called at most once, when the store fails.
 pub type FatalHook = Box<dyn Fn(String) + Send + Sync>;
 
-/// What the threads call.
+/// The callbacks of the threads.
 pub struct Hooks {
-    /// Once per commit, with the requests that it ended, grouped by owner. On the journal's thread: be quick.
+    /// Called once per commit, with the completed requests, grouped by owner. On the journal thread: must not block.
     pub on_completed: Box<dyn Fn(Vec<Completion>) + Send>,
-    /// Derived rows that are flushed, grouped by owner, oldest first. On the state's thread: be quick.
-    pub on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
-    /// At most once: the store failed, the node must stop.
+    /// Called with flushed derived rows, grouped by owner, oldest first. On the state thread: must not block.
+    pub on_flushed: Box<dyn Fn(Vec<Flushed>) + Send>,
+    /// Called at most once: the store failed, the node must stop.
     pub on_fatal: FatalHook,
     /// Metrics and spans.
     pub observer: Arc<dyn Observer>,
 }
 
-/// The store's threads have ended: nothing can be made durable any more.
+/// The store's threads have ended: nothing can be made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the storage thread has stopped")]
 pub struct Stopped;
@@ -138,10 +138,10 @@ pub struct StorageHandle {
 }
 
 impl StorageHandle {
-    /// Puts a request in the queue; `on_completed` tells how it ended.
+    /// Queues a request; `on_completed` reports its outcome.
     ///
     /// # Errors
-    /// [`Stopped`] if the threads have ended. A request that is queued when they end after a failure is never answered.
+    /// [`Stopped`] if the threads have ended. Requests queued when the threads fail are never answered.
     pub fn submit(&self, request: Request) -> Result<(), Stopped> {
         let bytes = self.limits.request_weight(&request);
         self.queued.fetch_add(bytes, Ordering::Relaxed);
@@ -151,35 +151,35 @@ impl StorageHandle {
         })
     }
 
-    /// Makes rows readable that `owner` derives from its own log; `on_settled` tells when they survive a crash. See
+    /// Makes rows readable that `owner` derives from its own log; `on_flushed` reports when they are durable. See
     /// [`DerivedRows`](crate::store::DerivedRows).
     ///
     /// # Panics
-    /// If a row breaks the store's contract: a key that is empty or too long.
-    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        self.unflushed.derive(owner, token, writes);
+    /// If a row violates the store's contract: a key that is empty or too long.
+    pub fn apply_rows(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        self.unflushed.apply_rows(owner, token, writes);
         self.shared
-            .set_pace(|| self.unflushed.unapplied_bytes(), Instant::now());
+            .set_backlog(|| self.unflushed.unapplied_bytes(), Instant::now());
     }
 
-    /// Has the state's thread make a change past the journal, between two rounds of applying, and waits for it. See
-    /// [`Store::bulk`](crate::store::Store::bulk), whose answer it gives.
+    /// Makes a change that bypasses the journal, on the state thread between two rounds of applying, and waits for it. Returns
+    /// the result of [`Store::bulk`](crate::store::Store::bulk).
     ///
     /// # Errors
-    /// [`Stopped`] if the threads have ended, or end before the change was made.
+    /// [`Stopped`] if the threads have ended, or end before the change is made.
     pub fn bulk(&self, change: Bulk) -> Result<Result<bool, CommitError>, Stopped> {
         let (answer, answered) = sync_channel(1);
-        let mut pace = self.shared.pace();
-        if pace.stopped {
+        let mut backlog = self.shared.backlog();
+        if backlog.stopped {
             return Err(Stopped);
         }
-        pace.bulk.push_back((change, answer));
-        drop(pace);
+        backlog.bulk.push_back((change, answer));
+        drop(backlog);
         self.shared.changed.notify_all();
         answered.recv().map_err(|_| Stopped)
     }
 
-    /// Bytes that wait or are being committed.
+    /// Bytes that are pending or being committed.
     pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
@@ -195,7 +195,7 @@ impl StorageThread {
     /// Starts the threads.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If a thread cannot be started.
     pub fn start(
         committer: impl Committer + 'static,
         applier: impl Applier + 'static,
@@ -208,7 +208,7 @@ impl StorageThread {
             config,
             on_fatal: Mutex::new(Some(hooks.on_fatal)),
             observer: hooks.observer,
-            pace: Mutex::new(Pace {
+            backlog: Mutex::new(Backlog {
                 unapplied: applier.unapplied_bytes(),
                 last_commit: Instant::now(),
                 no_room: false,
@@ -243,14 +243,14 @@ impl StorageThread {
         let state = StateThread {
             applier,
             unflushed,
-            on_settled: hooks.on_settled,
+            on_flushed: hooks.on_flushed,
             shared: Arc::clone(&shared),
         };
         started.spawn("storage-state", shared, move || state.run())?;
         Ok(started)
     }
 
-    /// Where requests go.
+    /// A handle to submit requests.
     pub fn handle(&self) -> StorageHandle {
         self.handle.clone()
     }
@@ -278,7 +278,7 @@ impl StorageThread {
 
 impl Drop for StorageThread {
     fn drop(&mut self) {
-        // A thread that has ended already does not listen, which is as good.
+        // The thread may have ended already.
         let _ = self.handle.commands.send(Command::Stop);
         for thread in self.threads.drain(..) {
             // A panic has been reported as fatal.
@@ -287,39 +287,39 @@ impl Drop for StorageThread {
     }
 }
 
-/// What the threads share.
+/// The shared state of the threads.
 struct Shared {
     config: Config,
     on_fatal: Mutex<Option<FatalHook>>,
     observer: Arc<dyn Observer>,
-    pace: Mutex<Pace>,
+    backlog: Mutex<Backlog>,
     changed: Condvar,
     commands: Sender<Command>,
 }
 
-/// How far the state is behind the journal.
-struct Pace {
+/// The backlog of the state behind the journal.
+struct Backlog {
     unapplied: usize,
     last_commit: Instant,
-    /// The state has no room: waiting for it is pointless, the store refuses rows itself.
+    /// Whether the state has no room: commits do not wait for it, since the store rejects rows itself.
     no_room: bool,
-    /// Changes of the state past the journal, and who waits for them.
+    /// Pending changes that bypass the journal, and their waiters.
     bulk: VecDeque<(Bulk, SyncSender<Result<bool, CommitError>>)>,
     stopped: bool,
 }
 
 impl Shared {
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().expect("no holder of the pace panics")
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().expect("no holder of the backlog panics")
     }
 
-    /// Says how far the state is behind, and wakes its thread if it has something to do or to time.
-    fn set_pace(&self, unapplied: impl FnOnce() -> usize, now: Instant) {
-        let mut pace = self.pace();
-        // Under the lock, lest an older figure replace a newer one.
+    /// Updates the backlog, and wakes the state thread if it has work or a timeout to wait for.
+    fn set_backlog(&self, unapplied: impl FnOnce() -> usize, now: Instant) {
+        let mut backlog = self.backlog();
+        // Under the lock, so that an older value cannot replace a newer one.
         let unapplied = unapplied();
-        let before = std::mem::replace(&mut pace.unapplied, unapplied);
-        pace.last_commit = now;
+        let before = std::mem::replace(&mut backlog.unapplied, unapplied);
+        backlog.last_commit = now;
         let threshold = self.config.apply_bytes;
         if (before == 0 && unapplied > 0) || (before < threshold && unapplied >= threshold) {
             self.changed.notify_all();
@@ -343,13 +343,13 @@ impl Drop for StopOnExit {
             let name = std::thread::current().name().unwrap_or("storage").to_owned();
             self.0.fail(format!("the thread {name} panicked"));
         }
-        let mut pace = self.0.pace();
-        pace.stopped = true;
-        // Nobody will make them: who waits learns it from this.
-        pace.bulk.clear();
-        drop(pace);
+        let mut backlog = self.0.backlog();
+        backlog.stopped = true;
+        // Dropping them fails their waiters.
+        backlog.bulk.clear();
+        drop(backlog);
         self.0.changed.notify_all();
-        // The journal's thread may be gone already.
+        // The journal thread may have ended already.
         let _ = self.0.commands.send(Command::Stop);
     }
 }
@@ -366,10 +366,10 @@ struct JournalThread<C> {
 
 impl<C: Committer> JournalThread<C> {
     fn run(mut self) {
-        sys::ask_for_short_slice();
+        sys::request_short_slice();
         loop {
             self.receive();
-            if self.shared.pace().stopped {
+            if self.shared.backlog().stopped {
                 return;
             }
             if self.queue.is_empty() && self.stopping {
@@ -382,7 +382,7 @@ impl<C: Committer> JournalThread<C> {
         }
     }
 
-    /// Takes all that is waiting; waits for something if nothing is queued.
+    /// Takes all pending commands; waits for one if nothing is queued.
     fn receive(&mut self) {
         if self.queue.is_empty() && !self.stopping {
             match self.incoming.recv() {
@@ -404,17 +404,17 @@ impl<C: Committer> JournalThread<C> {
 
     fn wait_for_the_state(&self) {
         let limit = self.shared.config.max_unapplied_bytes;
-        let mut pace = self.shared.pace();
-        while pace.unapplied >= limit && !pace.no_room && !pace.stopped {
-            pace = self
+        let mut backlog = self.shared.backlog();
+        while backlog.unapplied >= limit && !backlog.no_room && !backlog.stopped {
+            backlog = self
                 .shared
                 .changed
-                .wait(pace)
-                .expect("no holder of the pace panics");
+                .wait(backlog)
+                .expect("no holder of the backlog panics");
         }
     }
 
-    /// Commits the next batch and tells its owners; `false` after a failure.
+    /// Commits the next batch and completes its requests; `false` after a failure.
     fn commit_next(&mut self) -> bool {
         let Some(batch) = self.queue.next_batch() else {
             return true;
@@ -446,7 +446,7 @@ impl<C: Committer> JournalThread<C> {
             outcome,
         });
         self.shared
-            .set_pace(|| self.committer.unapplied_bytes(), started + duration);
+            .set_backlog(|| self.committer.unapplied_bytes(), started + duration);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! Derived rows on their way to the state: whose they are, and who is to be told when they are flushed.
+//! Derived rows that are not flushed to the state yet, by owner.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,16 +7,16 @@ use quorate_core::store::StateWrite;
 
 use crate::store::DerivedRows;
 
-/// Derived rows that survive a crash from now on.
+/// Derived rows that are durable in the state from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flushed {
-    /// Who derived them.
+    /// The owner.
     pub owner: u32,
-    /// The owner's names for them, in the order in which they were derived.
+    /// The owner's tokens, in order.
     pub tokens: Vec<u64>,
 }
 
-/// Derived rows on their way to the state.
+/// Derived rows that are not flushed yet.
 pub struct Unflushed {
     rows: Arc<dyn DerivedRows>,
     /// Number of the run, owner, the owner's token.
@@ -24,7 +24,7 @@ pub struct Unflushed {
 }
 
 impl Unflushed {
-    /// For rows that go there.
+    /// Tracks rows applied to `rows`.
     pub fn new(rows: Arc<dyn DerivedRows>) -> Self {
         Unflushed {
             rows,
@@ -41,16 +41,16 @@ impl Unflushed {
         self.runs.lock().expect("no holder of the runs panics")
     }
 
-    /// Makes rows readable; `token` is the owner's name for them.
-    pub fn derive(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
-        // Under the lock, so that the runs stand in their order.
+    /// Makes rows readable, under the owner's `token`.
+    pub fn apply_rows(&self, owner: u32, token: u64, writes: Vec<StateWrite>) {
+        // Under the lock, so that the runs are in order.
         let mut runs = self.runs();
-        let number = self.rows.derive(writes);
+        let number = self.rows.apply_rows(writes);
         runs.push_back((number, owner, token));
     }
 
-    /// Takes the runs up to this one: they survive a crash now.
-    pub fn settle(&self, through: u64) -> Vec<Flushed> {
+    /// Removes the runs up to this one, which are flushed.
+    pub fn take_flushed(&self, through: u64) -> Vec<Flushed> {
         let mut runs = self.runs();
         let mut flushed: Vec<Flushed> = Vec::new();
         while let Some((_, owner, token)) = runs.front().copied().filter(|(number, ..)| *number <= through) {

@@ -1,5 +1,4 @@
-//! The threads of the files, on a real store: what goes on beside a long task, in which order tasks are performed, and
-//! that a store can be closed in the middle of one.
+//! The file threads, on a real store: concurrency with a long task, the order of tasks, and closing a store during a task.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -32,7 +31,7 @@ where
 {
     Box::new(move |all| {
         for one in all {
-            // The test may be over.
+            // The test may have ended.
             let _ = to.send((Instant::now(), one));
         }
     })
@@ -45,14 +44,14 @@ impl Stage {
         let (reader, files) = (store.reader(), store.files());
         let (journal, applier) = store.split();
         let (to_completed, completed) = channel();
-        let (to_settled, flushed) = channel();
+        let (flushed_sender, flushed) = channel();
         let hooks = Hooks {
             on_completed: send_all(to_completed),
-            on_settled: send_all(to_settled),
+            on_flushed: send_all(flushed_sender),
             on_fatal: Box::new(|why| panic!("{why}")),
             observer: Arc::new(()),
         };
-        // Bulk loads must not depend on how soon what was derived is applied.
+        // Bulk loads must not depend on when derived rows are applied.
         let config = Config {
             idle: Duration::from_millis(20),
             ..Config::default()
@@ -71,7 +70,7 @@ impl Stage {
     fn submit(&self, task: FileTask) -> Receiver<(Instant, Result<FileDone, FileError>)> {
         let (to, answer) = channel();
         let on_answer = move |done| {
-            // The test may be over.
+            // The test may have ended.
             let _ = to.send((Instant::now(), done));
         };
         self.threads.as_ref().unwrap().submit(task, Box::new(on_answer));
@@ -80,10 +79,10 @@ impl Stage {
 
     fn perform(&self, task: FileTask) -> FileDone {
         let answer = self.submit(task).recv_timeout(DEADLINE);
-        answer.expect("an answer in time").1.expect("the task is done")
+        answer.expect("a result in time").1.expect("the task is done")
     }
 
-    /// Makes a small entry durable, and says how long that took.
+    /// Persists a small entry; returns how long it took.
     fn commit(&self, token: u64) -> Duration {
         let started = Instant::now();
         let op = JournalOp::Append {
@@ -103,8 +102,8 @@ impl Stage {
         started.elapsed()
     }
 
-    fn derive(&self, token: u64, writes: Vec<StateWrite>) {
-        self.storage.handle().derive(1, token, writes);
+    fn apply_rows(&self, token: u64, writes: Vec<StateWrite>) {
+        self.storage.handle().apply_rows(1, token, writes);
     }
 }
 
@@ -116,13 +115,13 @@ fn put(key: String, value: Vec<u8>) -> StateWrite {
     }
 }
 
-/// Derives rows of a group of about so many megabytes.
+/// Derives rows of a group of about this many megabytes.
 fn fill(stage: &Stage, megabytes: u64) {
     for part in 0..megabytes {
         let row = |number| put(format!("g7/{part:04}/{number:04}"), vec![number as u8; 4000]);
-        stage.derive(part, (0..250).map(row).collect());
+        stage.apply_rows(part, (0..250).map(row).collect());
     }
-    stage.derive(megabytes, vec![put("g7/applied".to_owned(), b"1".to_vec())]);
+    stage.apply_rows(megabytes, vec![put("g7/applied".to_owned(), b"1".to_vec())]);
 }
 
 fn save() -> FileTask {
@@ -159,7 +158,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
     }
     let started = Instant::now();
     let loaded = stage.submit(load());
-    // All of this is answered while the load goes on, not after it.
+    // All of these complete during the load.
     let other = FileId { owner: 8, number: 1 };
     let missing = stage.submit(FileTask::Read {
         file: other,
@@ -168,8 +167,11 @@ fn a_load_delays_neither_commits_nor_other_groups() {
     });
     let (read_at, missing) = missing.recv_timeout(DEADLINE).unwrap();
     assert_eq!(missing, Err(FileError::NotFound(other)));
-    stage.derive(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
-    let (settled_at, flushed) = stage.flushed.recv_timeout(DEADLINE).expect("it settles in time");
+    stage.apply_rows(1000, vec![put("g8/row".to_owned(), b"derived".to_vec())]);
+    let (flushed_at, flushed) = stage
+        .flushed
+        .recv_timeout(DEADLINE)
+        .expect("the rows are flushed in time");
     assert_eq!(flushed.tokens, [1000]);
     assert_eq!(stage.reader.get(TABLE, b"g8/row").unwrap().unwrap(), "derived");
     let mut commits = Vec::new();
@@ -182,7 +184,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
         }
     };
     assert_eq!(done, Ok(FileDone::Loaded));
-    assert!(read_at < loaded_at && settled_at < loaded_at);
+    assert!(read_at < loaded_at && flushed_at < loaded_at);
     let took = loaded_at - started;
     let longest = commits.iter().max().unwrap();
     // A commit that waited for the load, or for a large part of it, would take as long.
@@ -195,7 +197,7 @@ fn a_load_delays_neither_commits_nor_other_groups() {
 }
 
 #[test]
-fn tasks_of_an_owner_are_performed_in_their_order() {
+fn tasks_of_an_owner_are_performed_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::open(folder.path());
     fill(&stage, 1);
@@ -204,7 +206,7 @@ fn tasks_of_an_owner_are_performed_in_their_order() {
         offset: 0,
         length: 7,
     };
-    let keep = |number| FileTask::Keep {
+    let keep = |number| FileTask::Retain {
         owner: FILE.owner,
         number,
     };
@@ -221,20 +223,20 @@ fn tasks_of_an_owner_are_performed_in_their_order() {
         ];
         let answers = tasks.map(|task| stage.submit(task));
         let [saved, first, kept, loaded, second, forgotten, third, nothing] =
-            answers.map(|answer| answer.recv_timeout(DEADLINE).expect("an answer in time").1);
+            answers.map(|answer| answer.recv_timeout(DEADLINE).expect("a result in time").1);
         assert!(matches!(saved, Ok(FileDone::Saved { .. })), "{saved:?}");
         assert_eq!(first, Ok(FileDone::Chunk("quorate".into())));
-        assert_eq!(kept, Ok(FileDone::Kept));
+        assert_eq!(kept, Ok(FileDone::Retained));
         assert_eq!(loaded, Ok(FileDone::Loaded));
         assert_eq!(second, first);
-        assert_eq!(forgotten, Ok(FileDone::Kept));
+        assert_eq!(forgotten, Ok(FileDone::Retained));
         assert_eq!(third, Err(FileError::NotFound(FILE)));
         assert_eq!(nothing, Err(FileError::NotFound(FILE)));
     }
 }
 
 #[test]
-fn a_store_can_be_closed_in_the_middle_of_a_load() {
+fn a_store_can_be_closed_during_a_load() {
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::open(folder.path());
     fill(&stage, 20);
@@ -248,7 +250,7 @@ fn a_store_can_be_closed_in_the_middle_of_a_load() {
     }
     stage.threads = None;
     drop(stage);
-    assert!(loaded.recv_timeout(DEADLINE).is_err(), "nobody is answered");
+    assert!(loaded.recv_timeout(DEADLINE).is_err(), "the task is not answered");
     // The directory is free once the last thread has ended.
     let stage = loop {
         match DataDir::open(folder.path()) {

@@ -1,4 +1,4 @@
-//! The storage threads, over a store that waits for commands: what is batched, who is told, how failure ends it all.
+//! The storage threads, over a store controlled by the test: batching, completions, failures.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -16,7 +16,7 @@ use quorate_storage::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A committer that reports each batch and waits to be told how it ends.
+/// A committer that reports each batch and waits for its outcome from the test.
 struct Puppet {
     batches: Sender<Vec<u64>>,
     verdicts: Receiver<Result<(), CommitError>>,
@@ -32,7 +32,7 @@ impl Committer for Puppet {
         self.batches.send(batch.iter().map(position).collect()).unwrap();
         self.verdicts
             .recv_timeout(DEADLINE)
-            .expect("the test says how the commit ends")
+            .expect("the test sends the outcome of the commit")
     }
 
     fn unapplied_bytes(&self) -> usize {
@@ -44,7 +44,7 @@ impl Committer for Puppet {
     }
 }
 
-/// An applier that reports each step and waits to be told how it ends, and what is left.
+/// An applier that reports each step and waits for its result from the test.
 struct PuppetApplier {
     steps: Sender<()>,
     verdicts: Receiver<(Result<bool, CommitError>, usize)>,
@@ -58,7 +58,7 @@ impl Applier for PuppetApplier {
         let (verdict, left) = self
             .verdicts
             .recv_timeout(DEADLINE)
-            .expect("the test says how the step ends");
+            .expect("the test sends the result of the step");
         self.unapplied.store(left, Ordering::SeqCst);
         verdict
     }
@@ -80,7 +80,7 @@ impl Applier for PuppetApplier {
     }
 }
 
-/// Counts runs, and settles as many as the test says.
+/// Counts runs, and flushes as many as the test says.
 #[derive(Default)]
 struct PuppetRows {
     runs: AtomicU64,
@@ -88,7 +88,7 @@ struct PuppetRows {
 }
 
 impl DerivedRows for PuppetRows {
-    fn derive(&self, _writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, _writes: Vec<StateWrite>) -> u64 {
         self.runs.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -113,7 +113,7 @@ impl Observer for Reports {
     }
 }
 
-/// The threads, and the strings of the puppets. In the order in which the test may let go of them.
+/// The threads and the channels to control them, in the order in which they may be dropped.
 struct Stage {
     thread: Option<StorageThread>,
     batches: Receiver<Vec<u64>>,
@@ -152,7 +152,7 @@ impl Stage {
         let (fatal_to, fatal) = mpsc::channel();
         let unapplied = Arc::new(AtomicUsize::new(0));
         let derived = Arc::new(PuppetRows::default());
-        let (settled_to, flushed) = mpsc::channel();
+        let (flushed_sender, flushed) = mpsc::channel();
         let reports = Arc::new(Reports::default());
         let committer = Puppet {
             batches: batches_to,
@@ -171,7 +171,7 @@ impl Stage {
                     .into_iter()
                     .for_each(|completion| completed_to.send(completion).unwrap());
             }),
-            on_settled: Box::new(move |ended| settled_to.send(ended).unwrap()),
+            on_flushed: Box::new(move |ended| flushed_sender.send(ended).unwrap()),
             on_fatal: Box::new(move |detail| fatal_to.send(detail).unwrap()),
             observer: Arc::clone(&reports) as Arc<dyn Observer>,
         };
@@ -206,13 +206,13 @@ impl Stage {
             .expect("requests are completed")
     }
 
-    /// Waits until the threads take no more requests.
+    /// Waits until the threads accept no more requests.
     fn await_stop(&self) {
         let handle = self.thread.as_ref().unwrap().handle();
         let deadline = Instant::now() + DEADLINE;
         while handle.submit(request(3, 0, Priority::Normal, 100)).is_ok() {
-            assert!(Instant::now() < deadline, "the threads go on");
-            // The thread may be committing this very request and not know yet that the other one has failed.
+            assert!(Instant::now() < deadline, "the threads still run");
+            // The thread may be committing this request, before it detects the failure of the other one.
             let _ended = self.commits.send(Ok(()));
             std::thread::yield_now();
         }
@@ -243,7 +243,7 @@ fn durable(tokens: &[u64]) -> Completion {
 }
 
 #[test]
-fn what_arrives_during_a_commit_shares_the_next_one_urgent_first() {
+fn requests_during_a_commit_share_the_next_one_urgent_first() {
     let stage = Stage::new(config());
     stage.submit(1, Priority::Normal, 100);
     assert_eq!(stage.batch(), [1]);
@@ -253,7 +253,7 @@ fn what_arrives_during_a_commit_shares_the_next_one_urgent_first() {
     stage.submit(5, Priority::Normal, 100);
     assert!(
         stage.completed.try_recv().is_err(),
-        "nobody is told before the commit returns"
+        "no request completes before the commit returns"
     );
     stage.commits.send(Ok(())).unwrap();
     assert_eq!(stage.completion(), durable(&[1]));
@@ -268,7 +268,7 @@ fn what_arrives_during_a_commit_shares_the_next_one_urgent_first() {
 }
 
 #[test]
-fn no_space_is_an_answer_and_the_store_goes_on() {
+fn a_full_store_rejects_requests_and_stays_usable() {
     let stage = Stage::new(config());
     stage.submit(1, Priority::Normal, 100);
     stage.commits.send(Err(CommitError::Full)).unwrap();
@@ -285,7 +285,7 @@ fn no_space_is_an_answer_and_the_store_goes_on() {
 }
 
 #[test]
-fn a_failed_commit_answers_nobody_and_ends_it_all() {
+fn a_failed_commit_completes_no_request_and_ends_the_threads() {
     let stage = Stage::new(config());
     stage.submit(1, Priority::Normal, 100);
     assert_eq!(stage.batch(), [1]);
@@ -301,11 +301,11 @@ fn a_failed_commit_answers_nobody_and_ends_it_all() {
         Err(RecvTimeoutError::Disconnected)
     );
     assert!(stage.batches.try_recv().is_err(), "nothing is retried");
-    assert!(stage.fatal.try_recv().is_err(), "told once");
+    assert!(stage.fatal.try_recv().is_err(), "reported once");
 }
 
 #[test]
-fn a_failed_step_of_applying_ends_it_all() {
+fn a_failed_step_of_applying_ends_the_threads() {
     let stage = Stage::new(config());
     stage.unapplied.store(200, Ordering::SeqCst);
     stage.submit(1, Priority::Normal, 100);
@@ -326,7 +326,7 @@ fn a_failed_step_of_applying_ends_it_all() {
 fn a_panic_is_a_failure() {
     let stage = Stage::new(config());
     let handle = stage.thread.as_ref().unwrap().handle();
-    // The puppet knows no such operation.
+    // The test committer panics on this operation.
     let ops = vec![JournalOp::Trim {
         stream: StreamId(1),
         through: 1,
@@ -345,7 +345,7 @@ fn a_panic_is_a_failure() {
 }
 
 #[test]
-fn what_is_being_committed_counts_as_queued() {
+fn the_batch_in_flight_counts_as_queued() {
     let stage = Stage::new(config());
     let handle = stage.thread.as_ref().unwrap().handle();
     stage.submit(1, Priority::Normal, 900);
@@ -353,7 +353,7 @@ fn what_is_being_committed_counts_as_queued() {
     for token in 2..=6 {
         stage.submit(token, Priority::Normal, 900);
     }
-    assert!(handle.queued_bytes() >= 6 * 900, "what is being committed counts");
+    assert!(handle.queued_bytes() >= 6 * 900, "the batch in flight counts");
     for token in 1..=6 {
         stage.commits.send(Ok(())).unwrap();
         assert_eq!(stage.completion(), durable(&[token]));
@@ -385,7 +385,7 @@ fn shutdown_commits_what_is_queued() {
 }
 
 #[test]
-fn commits_wait_for_a_state_that_is_far_behind() {
+fn commits_wait_while_the_state_is_far_behind() {
     let stage = Stage::new(config());
     stage.unapplied.store(2000, Ordering::SeqCst);
     stage.submit(1, Priority::Normal, 100);
@@ -398,7 +398,7 @@ fn commits_wait_for_a_state_that_is_far_behind() {
         .expect("there is enough to apply");
     stage.submit(2, Priority::Normal, 100);
     stage.applies.send((Ok(true), 1500)).unwrap();
-    stage.steps.recv_timeout(DEADLINE).expect("the round goes on");
+    stage.steps.recv_timeout(DEADLINE).expect("the round continues");
     assert!(stage.batches.try_recv().is_err(), "the state is still far behind");
     stage.applies.send((Ok(false), 0)).unwrap();
     assert_eq!(stage.batch(), [2]);
@@ -425,10 +425,7 @@ fn commits_do_not_wait_for_a_state_without_room() {
             ..durable(&[2])
         }
     );
-    stage
-        .steps
-        .recv_timeout(DEADLINE)
-        .expect("room is asked for again");
+    stage.steps.recv_timeout(DEADLINE).expect("the step is retried");
     stage.applies.send((Ok(false), 0)).unwrap();
     stage.submit(3, Priority::Normal, 100);
     stage.commits.send(Ok(())).unwrap();
@@ -436,7 +433,7 @@ fn commits_do_not_wait_for_a_state_without_room() {
 }
 
 #[test]
-fn a_little_is_applied_when_nothing_else_happens() {
+fn an_idle_store_applies_small_amounts() {
     let stage = Stage::new(config());
     stage.unapplied.store(10, Ordering::SeqCst);
     stage.submit(1, Priority::Normal, 100);
@@ -447,7 +444,7 @@ fn a_little_is_applied_when_nothing_else_happens() {
 
 /// The real store, from several threads.
 #[test]
-fn every_producer_reads_what_it_wrote() {
+fn every_producer_reads_its_writes() {
     const PRODUCERS: u32 = 4;
     const WRITES: u64 = 200;
     let folder = tempfile::tempdir().unwrap();
@@ -465,7 +462,7 @@ fn every_producer_reads_what_it_wrote() {
                     .unwrap();
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
     };
@@ -519,13 +516,13 @@ fn every_producer_reads_what_it_wrote() {
 }
 
 #[test]
-fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
+fn owners_are_notified_when_derived_rows_are_flushed() {
     let stage = Stage::new(config());
     let handle = stage.thread.as_ref().unwrap().handle();
     for (owner, token) in [(1, 10), (2, 20), (1, 11), (2, 21)] {
-        handle.derive(owner, token, Vec::new());
+        handle.apply_rows(owner, token, Vec::new());
     }
-    // Nothing is committed: that something waits is enough to have it applied.
+    // Derived rows are applied even without a commit.
     stage.steps.recv_timeout(DEADLINE).unwrap();
     stage.derived.flushed.store(3, Ordering::SeqCst);
     stage.applies.send((Ok(false), 0)).unwrap();
@@ -535,7 +532,7 @@ fn derived_rows_are_told_to_their_owners_when_they_have_settled() {
         tokens: tokens.to_vec(),
     };
     assert_eq!(flushed, [of(1, &[10, 11]), of(2, &[20])]);
-    handle.derive(1, 12, Vec::new());
+    handle.apply_rows(1, 12, Vec::new());
     stage.steps.recv_timeout(DEADLINE).unwrap();
     stage.derived.flushed.store(5, Ordering::SeqCst);
     stage.applies.send((Ok(false), 0)).unwrap();

@@ -1,4 +1,4 @@
-//! The cluster: nodes, a network, a clock, and what a test does with them.
+//! The cluster: nodes, a network, a clock, and their control by a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,26 +18,26 @@ mod time;
 
 use time::Due;
 
-/// The wall clocks' time at the beginning.
+/// The initial time of the wall clocks.
 pub const EPOCH: u64 = 1_700_000_000_000_000;
 
-/// How long things take, and how often messages go astray. Times are microseconds, from and to.
+/// Latencies and message faults. Times are ranges in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// How long a message takes. `None`: it waits on the wire until it is delivered by hand.
+    /// The latency of a message. `None`: it stays on the wire until it is delivered manually.
     pub latency: Option<(u64, u64)>,
-    /// Of a thousand messages so many are lost.
+    /// The number of dropped messages per thousand.
     pub lost: u64,
-    /// Of a thousand messages so many come twice.
+    /// The number of duplicated messages per thousand.
     pub repeated: u64,
-    /// How long persists, reads and steps with files take. `None` is at once.
+    /// The latency of persists, reads and steps of file tasks. `None` is immediate.
     pub disk: Option<(u64, u64)>,
-    /// How long until derived rows survive a crash. `None` is at once.
+    /// The delay until derived rows are flushed. `None` is immediate.
     pub flushing: Option<(u64, u64)>,
 }
 
 impl Profile {
-    /// Messages are delivered by hand, and disks answer at once.
+    /// Messages are delivered manually, and disks answer immediately.
     pub const MANUAL: Profile = Profile {
         latency: None,
         lost: 0,
@@ -46,37 +46,37 @@ impl Profile {
         flushing: None,
     };
 
-    /// Every message takes half a millisecond, and disks answer at once.
+    /// Every message takes half a millisecond, and disks answer immediately.
     pub const STEADY: Profile = Profile {
         latency: Some((500, 500)),
         ..Profile::MANUAL
     };
 }
 
-/// What is to happen, on which node, in which of its lives (in any, for most messages): by time, and in the order of planning.
+/// Future events, with their node and boot (any boot for most messages), by time and insertion.
 type Queue<P> = BTreeMap<(u64, u64), (<P as Protocol>::NodeId, Option<u64>, Due<P>)>;
 
 /// A cluster of a protocol's nodes.
 pub struct Cluster<P: Protocol> {
-    /// What the test keeps beside it.
+    /// The protocol, with the state of the test.
     pub protocol: P,
     /// The time, in microseconds.
     pub now: u64,
     /// The nodes.
     pub nodes: BTreeMap<P::NodeId, Node<P>>,
-    /// Messages that wait to be delivered by hand, in the order in which they were sent.
+    /// Messages to be delivered manually, in the order in which they were sent.
     pub wire: Vec<EnvelopeOf<P>>,
     /// Pairs of nodes whose messages stay on the wire.
     pub blocked: BTreeSet<(P::NodeId, P::NodeId)>,
-    /// Pairs of nodes whose messages are lost.
+    /// Pairs of nodes whose messages are dropped.
     pub cut: BTreeSet<(P::NodeId, P::NodeId)>,
-    /// What goes over connections comes again after this time.
+    /// Messages over connections are duplicated after this time.
     pub repeat: Option<Duration>,
-    /// What has happened since a test took it.
+    /// The trace since the test last took it.
     pub trace: Vec<TraceEvent<P>>,
-    /// How long things take.
+    /// Latencies and message faults.
     pub profile: Profile,
-    /// How many operations clients have begun.
+    /// The number of operations of clients.
     pub operations: u64,
     /// Whether instances that start are recorded.
     pub record: bool,
@@ -87,7 +87,7 @@ pub struct Cluster<P: Protocol> {
 }
 
 impl<P: Protocol> Cluster<P> {
-    /// A cluster of which no node runs, at this time.
+    /// Creates a cluster whose nodes are not running, at this time.
     pub fn new(
         protocol: P,
         nodes: impl IntoIterator<Item = P::NodeId>,
@@ -114,7 +114,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// From now on what goes on inside a node happens in any order that a shell is free to choose.
+    /// Randomizes the order of events within nodes, as far as a shell may choose it.
     pub fn scramble(&mut self, seed: u64) {
         self.scrambler = Some(rng_from_seed(seed));
     }
@@ -127,17 +127,17 @@ impl<P: Protocol> Cluster<P> {
     /// A node.
     ///
     /// # Panics
-    /// If there is none of this name.
+    /// If it does not exist.
     pub fn node(&mut self, node: P::NodeId) -> &mut Node<P> {
         self.nodes.get_mut(&node).expect("a node of the cluster")
     }
 
-    /// Whether a node's process runs.
+    /// Whether a node is running.
     pub fn is_up(&self, node: P::NodeId) -> bool {
         self.nodes[&node].is_up()
     }
 
-    /// An instance that runs.
+    /// A running instance.
     pub fn instance(&self, node: P::NodeId, role: P::Role) -> Option<&P::Instance> {
         self.nodes[&node].instance(role)
     }
@@ -152,12 +152,12 @@ impl<P: Protocol> Cluster<P> {
 
     // ---- processes ----
 
-    /// A node starts, with what its disk has, and with links to all that run and are not cut off.
+    /// Starts a node from its disk, with links to all running nodes that are not partitioned from it.
     ///
     /// # Panics
-    /// If it runs.
+    /// If it is running.
     pub fn start(&mut self, node: P::NodeId) {
-        assert!(!self.is_up(node), "{node} runs already");
+        assert!(!self.is_up(node), "{node} is running already");
         let record = self.record;
         let found = self.node(node);
         found.boots += 1;
@@ -165,7 +165,7 @@ impl<P: Protocol> Cluster<P> {
         let boot = found.boots;
         found.process = Some(Process::new(node, boot));
         let hosted = self.protocol.start(node, boot);
-        let process = self.node(node).process.as_mut().expect("it runs");
+        let process = self.node(node).process.as_mut().expect("it is running");
         let roles: Vec<P::Role> = hosted.iter().map(|hosted| hosted.role).collect();
         for hosted in hosted {
             process.host(hosted, record);
@@ -186,14 +186,14 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// Every node starts, one after the other.
+    /// Starts all nodes, one after the other.
     pub fn start_all(&mut self) {
         for node in self.names() {
             self.start(node);
         }
     }
 
-    /// A process ends at once. Nobody hears of what its disk has done of the things it was asked for.
+    /// A process crashes. The completions of its pending writes are dropped.
     pub fn crash(&mut self, node: P::NodeId, crash: Crash) {
         let found = self.node(node);
         found.end();
@@ -221,13 +221,13 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// The mistake of a supervisor: the process is replaced, while its disk goes on with what it was asked for.
+    /// A deliberate bug of a supervisor: the process is replaced, while its disk continues with its pending writes.
     pub fn restart_in_place(&mut self, node: P::NodeId) {
         self.node(node).end();
         self.start(node);
     }
 
-    /// The other nodes that run.
+    /// The other running nodes.
     fn others(&self, node: P::NodeId) -> Vec<P::NodeId> {
         let running = self.nodes.iter().filter(|(_, found)| found.is_up());
         running
@@ -236,7 +236,7 @@ impl<P: Protocol> Cluster<P> {
             .collect()
     }
 
-    /// The cluster ends: what was recorded of every instance.
+    /// Ends the cluster and returns the recordings of all instances.
     pub fn into_recordings(self) -> Vec<Recording<P>> {
         self.nodes
             .into_values()
@@ -247,7 +247,7 @@ impl<P: Protocol> Cluster<P> {
             .collect()
     }
 
-    // ---- chance ----
+    // ---- random numbers ----
 
     pub(crate) fn draw(&mut self, (from, to): (u64, u64)) -> Duration {
         Duration::from_micros(from + self.rng.next_u64() % (to - from + 1))
@@ -265,8 +265,7 @@ impl<P: Protocol> Cluster<P> {
         self.operations
     }
 
-    /// Gives a role an event, and lets the node work until nothing is left in its mailboxes. Nothing happens on a node that does
-    /// not run.
+    /// Passes an event to a role, and runs the node until its mailboxes are empty. Does nothing if the node is not running.
     pub fn input(&mut self, node: P::NodeId, role: P::Role, event: P::Event) {
         if self.is_up(node) {
             self.post(node, role, event, false);

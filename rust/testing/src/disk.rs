@@ -1,74 +1,73 @@
-//! A disk in memory whose every write becomes durable only when it is told so.
+//! A disk in memory whose writes become durable on command.
 //!
-//! What a disk stores is a [`Store`]; what it was asked for and has not done waits here. It may be slow ([`Disk::held`]), full
-//! ([`Disk::full`]), stuck in the background ([`Disk::background`]), and a [`Crash`] takes what it has not done, or leaves
-//! some of it.
+//! A disk holds a [`Store`] and pending requests. It may be slow ([`Disk::held`]), full ([`Disk::full`]), or stalled in the
+//! background ([`Disk::background`]), and a [`Crash`] loses all or some of the pending requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// What a disk stores.
+/// The contents of a disk.
 pub trait Store: Default {
-    /// Something to make durable.
+    /// An operation to make durable.
     type Op: Clone + PartialEq + Eq + Hash + Debug;
-    /// Rows that are seen at once, and survive a crash once they are flushed.
+    /// Derived rows: visible immediately, durable once flushed.
     type Rows;
-    /// Something to read.
+    /// A query.
     type Query: Clone;
-    /// What was there.
+    /// The result of a query.
     type Answer;
-    /// Something to do with files, and how far it is.
+    /// A file task and its progress.
     type Task: Clone + PartialEq + Eq + Hash + Debug;
-    /// What came of it.
+    /// The result of a file task.
     type Done;
 
     /// Makes an operation durable.
     fn apply(&mut self, op: &Self::Op);
-    /// Whether an operation only takes away: it needs no space.
+    /// Whether an operation only removes data, so that it needs no space.
     fn takes_away(_op: &Self::Op) -> bool {
         false
     }
-    /// Shows rows.
-    fn derive(&mut self, rows: Self::Rows);
-    /// The rows that were derived first, of those that a crash would take, survive one from now on.
-    fn settle(&mut self);
-    /// Power is lost: what is not flushed, and is in no whole file, goes.
+    /// Makes derived rows visible.
+    fn apply_rows(&mut self, rows: Self::Rows);
+    /// Flushes the oldest unflushed run of derived rows.
+    fn flush(&mut self);
+    /// Power failure: unflushed rows and incomplete files are lost.
     fn crash(&mut self);
-    /// Reads.
+    /// Answers a query.
     fn read(&self, query: &Self::Query) -> Self::Answer;
-    /// Does some of a task; the answer when it is done. `full` says that there is no space for anything new.
+    /// Performs a step of a task; returns the result when it is done. `full`: the disk has no space.
     fn step(&mut self, task: &mut Self::Task, full: bool) -> Option<Self::Done>;
-    /// Whether a task begins with everything that was derived being flushed.
-    fn settles(task: &Self::Task) -> bool;
+    /// Whether a task starts by flushing all derived rows.
+    fn flushes(task: &Self::Task) -> bool;
 }
 
-/// A persist that has not been answered.
+/// A pending persist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flight<P, O> {
-    /// Who asked.
+    /// The role.
     pub owner: O,
-    /// To be returned in the answer.
+    /// The role's token.
     pub token: u64,
-    /// Others go before it.
+    /// Whether it has low priority.
     pub background: bool,
-    /// What is to become durable.
+    /// The operations.
     pub ops: Vec<P>,
 }
 
-/// What a crash leaves of what was in flight.
+/// What a crash leaves of pending requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crash {
-    /// So many persists have reached the disk.
+    /// The number of persists that are durable.
     pub synced: usize,
-    /// And, if the next one is a background one, so many of its operations.
+    /// The number of durable operations of the next persist, if it is a background one.
     pub torn: usize,
-    /// So many of the derived runs are flushed.
+    /// The number of flushed runs of derived rows.
     pub flushed: usize,
 }
 
 impl Crash {
-    /// So many persists have reached the disk, and nothing else.
+    /// This many persists are durable, and nothing else.
     pub fn synced(synced: usize) -> Self {
         Crash {
             synced,
@@ -80,23 +79,23 @@ impl Crash {
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Disk<S: Store, O> {
-    /// What it has.
+    /// Its contents.
     pub store: S,
-    /// It answers persists only when told to.
+    /// Persists complete only on command.
     pub held: bool,
-    /// It refuses everything.
+    /// Rejects all writes.
     pub full: bool,
-    /// When it is full, it still does what only takes away.
+    /// A full disk still accepts operations that only remove data.
     pub reclaims: bool,
-    /// What is derived does not settle until it is told to.
+    /// Derived rows are flushed only on command.
     pub unflushed: bool,
-    /// Tasks with files wait until it is told to do them.
+    /// File tasks are performed only on command.
     pub files_held: bool,
-    /// It performs so many persists in the background, and none after those.
+    /// The number of background persists that it still performs, if limited.
     pub background: Option<u64>,
-    /// Reads with this token take longer than the test.
+    /// Reads with this token never complete.
     pub slow: Option<u64>,
-    /// Asked for by a role that has ended, and done before anything that is asked for later, but what is in the background.
+    /// Pending operations of ended roles: performed before later requests, except background ones.
     late: Vec<S::Op>,
     flights: VecDeque<Flight<S::Op, O>>,
     derived: VecDeque<(O, u64)>,
@@ -122,23 +121,23 @@ impl<S: Store, O> Default for Disk<S, O> {
     }
 }
 
-/// What came of a step of a task.
+/// The result of a step of a file task.
 pub struct FileStep<S: Store, O> {
-    /// Whose task is done: token and answer.
+    /// The completed task, if any: role, token and result.
     pub done: Option<(O, u64, S::Done)>,
-    /// What is flushed on the way.
+    /// The runs flushed by the step.
     pub flushed: Vec<(O, u64)>,
 }
 
 impl<S: Store, O: Copy> Disk<S, O> {
     // ---- persists ----
 
-    /// Takes a request.
+    /// Queues a request.
     pub fn submit(&mut self, owner: O, token: u64, background: bool, ops: Vec<S::Op>) {
         if !background {
             self.catch_up();
         }
-        // A persist without operations only waits for those before it.
+        // A persist without operations only waits for earlier ones.
         if background
             && !ops.is_empty()
             && let Some(left) = &mut self.background
@@ -156,12 +155,12 @@ impl<S: Store, O: Copy> Disk<S, O> {
         });
     }
 
-    /// The requests that were not answered.
+    /// The pending requests.
     pub fn flights(&self) -> impl ExactSizeIterator<Item = &Flight<S::Op, O>> {
         self.flights.iter()
     }
 
-    /// Does what waits longest, those in the background last. Whether it was refused.
+    /// Performs the oldest request, background ones last. Returns it and whether it was rejected.
     pub fn sync(&mut self) -> Option<(Flight<S::Op, O>, bool)> {
         let place = self.flights.iter().position(|flight| !flight.background);
         let flight = self.flights.remove(place.unwrap_or(0))?;
@@ -172,18 +171,18 @@ impl<S: Store, O: Copy> Disk<S, O> {
         Some((flight, refused))
     }
 
-    /// A role that has ended had asked for operations, which are still on their way.
+    /// Delays operations of a role that has ended.
     pub fn delay(&mut self, ops: impl IntoIterator<Item = S::Op>) {
         self.late.extend(ops);
     }
 
-    /// Does what was [on its way](Self::delay).
+    /// Performs the [delayed](Self::delay) operations.
     pub fn catch_up(&mut self) {
         let late = std::mem::take(&mut self.late);
         self.apply(&late);
     }
 
-    /// Takes the newest request out, undone.
+    /// Removes the newest request without performing it.
     pub fn refuse_newest(&mut self) -> Option<Flight<S::Op, O>> {
         self.flights.pop_back()
     }
@@ -197,24 +196,24 @@ impl<S: Store, O: Copy> Disk<S, O> {
 
     // ---- derived rows ----
 
-    /// Shows rows.
-    pub fn derive(&mut self, owner: O, token: u64, rows: S::Rows) {
-        self.store.derive(rows);
+    /// Makes derived rows visible.
+    pub fn apply_rows(&mut self, owner: O, token: u64, rows: S::Rows) {
+        self.store.apply_rows(rows);
         self.derived.push_back((owner, token));
     }
 
-    /// The first so many derived runs survive a crash from now on: whose they are.
-    pub fn settle(&mut self, count: usize) -> Vec<(O, u64)> {
+    /// Flushes the oldest `count` runs of derived rows; returns their owners.
+    pub fn flush(&mut self, count: usize) -> Vec<(O, u64)> {
         let count = count.min(self.derived.len());
         for _ in 0..count {
-            self.store.settle();
+            self.store.flush();
         }
         self.derived.drain(..count).collect()
     }
 
     // ---- files ----
 
-    /// Takes a task.
+    /// Queues a task.
     pub fn ask_file(&mut self, owner: O, token: u64, files: u64, task: S::Task) {
         self.tasks
             .entry(files)
@@ -222,12 +221,12 @@ impl<S: Store, O: Copy> Disk<S, O> {
             .push_back((owner, token, task));
     }
 
-    /// Whose files there are tasks with.
+    /// The owners of files with pending tasks.
     pub fn file_owners(&self) -> Vec<u64> {
         self.tasks.keys().copied().collect()
     }
 
-    /// Does a step of the first task with someone's files.
+    /// Performs a step of the first task on an owner's files.
     pub fn file_step(&mut self, files: u64) -> FileStep<S, O> {
         let mut step = FileStep {
             done: None,
@@ -236,8 +235,8 @@ impl<S: Store, O: Copy> Disk<S, O> {
         let Some((owner, token, mut task)) = self.tasks.get_mut(&files).and_then(VecDeque::pop_front) else {
             return step;
         };
-        if S::settles(&task) {
-            step.flushed = self.settle(usize::MAX);
+        if S::flushes(&task) {
+            step.flushed = self.flush(usize::MAX);
         }
         match self.store.step(&mut task, self.full) {
             Some(done) => step.done = Some((owner, token, done)),
@@ -253,7 +252,7 @@ impl<S: Store, O: Copy> Disk<S, O> {
 
     // ---- crashes ----
 
-    /// Power is lost; nobody hears of what is there. What is, persist by persist.
+    /// Power failure; no request completes. Returns the operations that are durable, by persist.
     pub fn crash(&mut self, crash: Crash) -> Vec<Vec<S::Op>> {
         let mut there = Vec::new();
         let full = std::mem::take(&mut self.full);
@@ -267,7 +266,7 @@ impl<S: Store, O: Copy> Disk<S, O> {
             there.extend((!ops.is_empty()).then_some(ops));
         }
         self.full = full;
-        self.settle(crash.flushed);
+        self.flush(crash.flushed);
         self.late.clear();
         self.flights.clear();
         self.derived.clear();

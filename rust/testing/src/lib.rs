@@ -1,27 +1,27 @@
 //! An in-memory cluster with a manual clock, for tests of protocols that are pure state machines.
 //!
-//! A test says what a protocol is with a [`Protocol`]: how an instance of a role is given an event, and what its effects mean.
-//! A [`Cluster`] does the rest, as a shell would: mailboxes, timers, a network, disks, crashes and restarts. Nothing moves by
-//! itself: time passes when the test says so, and what takes how long, gets lost or comes twice is the test's
-//! [`Profile`]. Everything is seeded, so that a run can be repeated exactly.
+//! A test defines a protocol with a [`Protocol`]: how an instance of a role handles an event, and the meaning of its effects.
+//! A [`Cluster`] is the shell: mailboxes, timers, a network, disks, crashes and restarts. Time advances only when the test
+//! advances it, and the test's [`Profile`] sets latencies, message loss and duplication. All runs are seeded and
+//! reproducible.
 //!
-//! | what can go wrong | how |
+//! | fault | interface |
 //! |---|---|
-//! | messages are late, overtake each other, get lost, come twice | [`Profile`], or by hand on [`Cluster::wire`] |
-//! | nodes cannot reach each other, in one direction or both, noticed or not | [`Cluster::cut`], [`Cluster::link`] |
-//! | a disk is slow, or answers only when it is told to | [`Profile::disk`], [`Disk::held`], [`Disk::slow`] |
-//! | a role has ended, and what it asked for is still on its way | [`Disk::delay`] |
-//! | what goes over connections comes twice | [`Cluster::repeat`] |
+//! | messages are delayed, reordered, dropped, duplicated | [`Profile`], or manually on [`Cluster::wire`] |
+//! | nodes are partitioned, in one or both directions, detected or not | [`Cluster::cut`], [`Cluster::link`] |
+//! | a disk is slow, or answers only on command | [`Profile::disk`], [`Disk::held`], [`Disk::slow`] |
+//! | writes of a role that has ended are still in flight | [`Disk::delay`] |
+//! | messages over connections are duplicated | [`Cluster::repeat`] |
 //! | a disk is full | [`Disk::full`], [`Disk::reclaims`], [`Cluster::refuse_newest`] |
-//! | a process ends, and some of what it asked its disk for is there | [`Cluster::crash`] |
-//! | the events within a node come in another order | [`Cluster::scramble`] |
+//! | a process crashes, and some of its unfinished writes are durable | [`Cluster::crash`] |
+//! | the events within a node are reordered | [`Cluster::scramble`] |
 //! | clocks differ | [`Node::skew_micros`] |
 //!
-//! What a person would want to see is kept as a [`TraceEvent`]. [`transcript`] plays files of commands with the output that
-//! they must have; [`verbs`] has the commands that all clusters understand. What every instance was given and did can be
-//! recorded and replayed ([`Recording`]).
+//! Events of interest are kept as [`TraceEvent`]s. [`transcript`] runs files of commands with their expected output;
+//! [`verbs`] has the commands of all clusters. The events and effects of every instance can be recorded and replayed
+//! ([`Recording`]).
 //!
-//! The crate knows no protocol. What a disk stores is a [`Store`]; [`memory`] is the one that Quorate's roles ask.
+//! The crate knows no protocol. A disk holds a [`Store`]; [`memory`] is the one of Quorate's roles.
 
 use quorate_core::bugs::{Bug, Bugs};
 use quorate_permit::Permit;
@@ -47,16 +47,16 @@ pub use protocol::{Action, Address, Clock, Envelope, Hosted, Input, Protocol, Rn
 pub use recording::Recording;
 pub use trace::{Loss, TraceEvent};
 
-/// A value after its way through the encoding of the wire.
+/// A value after encoding and decoding it as on the wire.
 ///
 /// # Panics
-/// It cannot be encoded, or not decoded again.
+/// If it cannot be encoded or decoded.
 pub fn encoded<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     let bytes = postcard::to_stdvec(value).expect("messages can be encoded");
     postcard::from_bytes(&bytes).expect("and decoded")
 }
 
-/// Deliberate mistakes.
+/// Deliberate bugs.
 pub fn bugs(bugs: impl IntoIterator<Item = Bug>) -> Bugs {
     Bugs::deliberate(bugs, Permit::for_tests())
 }

@@ -1,4 +1,4 @@
-//! What the disks of tests store: the [contents](Contents) of a store, and files of rows.
+//! The in-memory store of tests: the [contents](Contents) of a store, and files of rows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,9 +11,9 @@ use xxhash_rust::xxh3::xxh3_64 as checksum;
 
 use crate::Store;
 
-/// A few entries of a log at a time, so that pages are tested.
+/// The most entries per page of a log: few, so that paging is tested.
 const PAGE_ENTRIES: u32 = 50;
-/// A few rows of a file at a time, so that crashes find loads half done.
+/// The most rows per step of a load: few, so that crashes interrupt loads.
 const LOADED_ROWS: usize = 5;
 
 /// A store and its files.
@@ -24,14 +24,14 @@ pub struct Memory {
     files: BTreeMap<FileId, File>,
 }
 
-/// A file, and whether it would survive a crash.
+/// A file, and whether it is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct File {
     bytes: Vec<u8>,
     sealed: bool,
 }
 
-/// A task, and how far it is.
+/// A task and its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Work {
     task: FileTask,
@@ -44,7 +44,7 @@ impl From<FileTask> for Work {
     }
 }
 
-/// The rows of a file on their way into the table.
+/// The rows of a file that is being loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Loading {
     rows: VecDeque<(Bytes, Bytes)>,
@@ -67,11 +67,11 @@ impl Store for Memory {
         op.takes_away()
     }
 
-    fn derive(&mut self, rows: Vec<StateWrite>) {
+    fn apply_rows(&mut self, rows: Vec<StateWrite>) {
         self.contents.apply_rows(rows);
     }
 
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         self.contents.flush(self.contents.flushed() + 1);
     }
 
@@ -112,11 +112,11 @@ impl Store for Memory {
             FileTask::Save { .. } | FileTask::Write { .. } if full => {
                 Some(Err(Error::StorageFull("no room for a file".to_owned())))
             }
-            task => Some(self.at_once(task)),
+            task => Some(self.perform(task)),
         }
     }
 
-    fn settles(work: &Work) -> bool {
+    fn flushes(work: &Work) -> bool {
         matches!(work.task, FileTask::Load { .. })
     }
 }
@@ -126,7 +126,7 @@ fn missing() -> Error {
 }
 
 impl Memory {
-    /// The contents that a crash would leave.
+    /// The contents after a crash.
     pub fn flushed(&self) -> Contents {
         let mut contents = self.contents.clone();
         contents.drop_unflushed();
@@ -138,13 +138,13 @@ impl Memory {
         self.files.keys().map(|file| file.number).collect()
     }
 
-    /// Puts a file there that nobody will read.
+    /// Adds an unused file.
     pub fn litter(&mut self, file: FileId) {
         let bytes = Vec::new();
         self.files.insert(file, File { bytes, sealed: true });
     }
 
-    /// An entry of a stream cannot be found any more.
+    /// Removes an entry of a stream, to simulate data loss.
     pub fn lose_entry(&mut self, stream: StreamId, position: u64) {
         let others = self.contents.log(stream, position, usize::MAX, usize::MAX);
         self.contents.perform(JournalOp::Truncate {
@@ -160,15 +160,15 @@ impl Memory {
         }
     }
 
-    /// A byte of every file rots.
-    pub fn rot(&mut self) {
+    /// Corrupts a byte of every file.
+    pub fn corrupt_files(&mut self) {
         for file in self.files.values_mut() {
             file.bytes[0] ^= 1;
         }
     }
 
-    /// A byte of a row rots, which its checksum does not tell.
-    pub fn rot_row(&mut self, table: Table, key: &Bytes) {
+    /// Corrupts a byte of a row, undetected by its checksum.
+    pub fn corrupt_row(&mut self, table: Table, key: &Bytes) {
         if let Some(value) = self.contents.value(table, key) {
             let mut bytes = value.to_vec();
             bytes[0] ^= 0x80;
@@ -181,7 +181,7 @@ impl Memory {
         file.ok_or_else(missing)
     }
 
-    fn at_once(&mut self, task: &FileTask) -> Result<FileDone, Error> {
+    fn perform(&mut self, task: &FileTask) -> Result<FileDone, Error> {
         match task {
             FileTask::Save {
                 file,
@@ -240,16 +240,16 @@ impl Memory {
                 }
                 Ok(FileDone::Sealed { intact })
             }
-            FileTask::Keep { owner, number } => {
+            FileTask::Retain { owner, number } => {
                 self.files
                     .retain(|file, _| file.owner != *owner || Some(file.number) == *number);
-                Ok(FileDone::Kept)
+                Ok(FileDone::Retained)
             }
             FileTask::Load { .. } => unreachable!("takes several steps"),
         }
     }
 
-    /// Takes the marker and all rows away.
+    /// Starts a load: removes the marker and all rows.
     fn begin_load(
         &mut self,
         file: FileId,
@@ -271,7 +271,7 @@ impl Memory {
         })
     }
 
-    /// Puts a few rows there; after all others the marker. Whether that was the last.
+    /// Loads a few rows, and the marker last. Returns whether it is done.
     fn load(&mut self, table: Table, loading: &mut Loading) -> bool {
         let count = loading.rows.len().min(LOADED_ROWS);
         let last = count == 0;

@@ -1,4 +1,4 @@
-//! One node: a disk that stays, and a process that comes and goes.
+//! One node: a persistent disk, and a process that may crash and restart.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,24 +12,24 @@ use crate::recording::Recording;
 pub struct Node<P: Protocol> {
     /// Its disk.
     pub disk: Disk<P::Store, P::Role>,
-    /// Added to the wall clock.
+    /// The skew of its wall clock.
     pub skew_micros: i64,
-    /// What the instances of earlier lives were given and did, if that is recorded.
+    /// The recordings of the instances of earlier boots, if enabled.
     pub recordings: Vec<Recording<P>>,
     pub(crate) process: Option<Process<P>>,
     pub(crate) boots: u64,
-    /// When its disk is done with what it was asked for: it answers in order.
+    /// When its disk has completed all requests, which it does in order.
     pub(crate) syncs_at: u64,
-    /// Owners of files of which a step is planned.
+    /// Owners of files with a scheduled step.
     pub(crate) filing: BTreeSet<u64>,
 }
 
-/// What runs on a node.
+/// The process of a node.
 pub struct Process<P: Protocol> {
     pub(crate) roles: BTreeMap<P::Role, Running<P>>,
     pub(crate) timers: BTreeMap<(P::Role, u64), u64>,
     mailbox: VecDeque<Mail<P>>,
-    /// The persists in flight that it has asked for. Nobody hears of those of an earlier process.
+    /// Its pending persists. Those of an earlier process are not answered.
     awaited: BTreeSet<(P::Role, u64)>,
     pub(crate) alive: Alive<P>,
     boot: u64,
@@ -38,7 +38,7 @@ pub struct Process<P: Protocol> {
 struct Mail<P: Protocol> {
     role: P::Role,
     event: P::Event,
-    /// Nothing overtakes it.
+    /// Whether it must not be overtaken.
     fixed: bool,
 }
 
@@ -61,7 +61,7 @@ impl<P: Protocol> Node<P> {
         }
     }
 
-    /// Whether its process runs.
+    /// Whether its process is running.
     pub fn is_up(&self) -> bool {
         self.process.is_some()
     }
@@ -71,18 +71,18 @@ impl<P: Protocol> Node<P> {
         self.boots
     }
 
-    /// Its process, if it runs.
+    /// Its process, if running.
     pub fn process(&self) -> Option<&Process<P>> {
         self.process.as_ref()
     }
 
-    /// An instance that runs here.
+    /// A running instance.
     pub fn instance(&self, role: P::Role) -> Option<&P::Instance> {
         let running = self.process.as_ref()?.roles.get(&role)?;
         Some(&running.instance)
     }
 
-    /// The process ends; what was recorded is kept.
+    /// Ends the process and keeps the recordings.
     pub(crate) fn end(&mut self) {
         let Some(process) = self.process.take() else {
             return;
@@ -122,12 +122,12 @@ impl<P: Protocol> Process<P> {
         &self.alive
     }
 
-    /// In which of its node's lives it runs, from 1.
+    /// The number of its boot, from 1.
     pub fn boot(&self) -> u64 {
         self.boot
     }
 
-    /// A role asks for something to become durable.
+    /// Records a pending persist of a role.
     pub(crate) fn awaits(&mut self, role: P::Role, token: u64) {
         assert!(
             self.awaited.insert((role, token)),
@@ -135,7 +135,7 @@ impl<P: Protocol> Process<P> {
         );
     }
 
-    /// Whether a role has asked for it and was not told.
+    /// Whether a role has this pending persist; removes it.
     pub(crate) fn is_told(&mut self, role: P::Role, token: u64) -> bool {
         self.awaited.remove(&(role, token))
     }
@@ -150,7 +150,7 @@ impl<P: Protocol> Process<P> {
         self.roles.insert(role, running);
     }
 
-    /// Puts an event into a role's mailbox: behind the others, or anywhere behind what nothing overtakes.
+    /// Delivers an event to a role's mailbox: at the end, or at a random place behind fixed events.
     pub(crate) fn mail(&mut self, role: P::Role, event: P::Event, fixed: bool, scrambler: Option<&mut Rng>) {
         let place = match scrambler {
             Some(rng) if !fixed => {

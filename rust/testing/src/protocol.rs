@@ -1,4 +1,4 @@
-//! What a cluster has to know of the protocol that it runs.
+//! The interface between a cluster and the protocol that it runs.
 
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
@@ -21,47 +21,47 @@ pub fn rng_from_seed(seed: u64) -> Rng {
 /// Both clocks of a node, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Clock {
-    /// Never runs backwards: for timers and deadlines.
+    /// Monotonic time, for timers and deadlines.
     pub instant: u64,
-    /// Since the Unix epoch; may be skewed.
+    /// Time since the Unix epoch; may be skewed.
     pub wall: u64,
 }
 
 /// A role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address<N, R> {
-    /// On which node.
+    /// The node.
     pub node: N,
-    /// Which of its roles.
+    /// The role.
     pub role: R,
 }
 
 /// The address of a protocol's role.
 pub type AddressOf<P> = Address<<P as Protocol>::NodeId, <P as Protocol>::Role>;
 
-/// A message with its way.
+/// A message with its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope<N, R, M> {
-    /// Who sent it.
+    /// The sender.
     pub from: Address<N, R>,
-    /// To whom.
+    /// The receiver.
     pub to: Address<N, R>,
-    /// What.
+    /// The message.
     pub message: M,
 }
 
 impl<N: Copy, R, M> Envelope<N, R, M> {
-    /// From which node to which.
+    /// The sending and the receiving node.
     pub fn pair(&self) -> (N, N) {
         (self.from.node, self.to.node)
     }
 }
 
-/// A protocol's message with its way.
+/// A protocol's message with its addresses.
 pub type EnvelopeOf<P> = Envelope<<P as Protocol>::NodeId, <P as Protocol>::Role, <P as Protocol>::Message>;
 
-/// A protocol: what its roles are given, and what their effects mean. The value is whatever a test keeps beside the cluster:
-/// how it was set up, what it has of the world that is not played.
+/// A protocol: the events of its roles, and the meaning of their effects. The value is the state that a test keeps beside the
+/// cluster, such as its configuration.
 pub trait Protocol: Sized {
     /// Names a node.
     type NodeId: Copy + Ord + Hash + Debug + Display + FromStr<Err: Display>;
@@ -69,32 +69,32 @@ pub trait Protocol: Sized {
     type Role: Copy + Ord + Hash + Debug;
     /// An instance of a role.
     type Instance: Clone + PartialEq + Debug;
-    /// What an instance can be given.
+    /// An event.
     type Event: Clone + Debug;
-    /// What it can ask for.
+    /// An effect.
     type Effect: Clone + PartialEq + Debug;
-    /// What goes from node to node.
+    /// A message between nodes.
     type Message: Clone + Debug;
-    /// What tests see of effects beside messages and disks: answers, notices.
+    /// Other output of effects for tests: responses, notices.
     type Output;
-    /// What disks store.
+    /// The contents of disks.
     type Store: Store;
 
-    /// Whether nodes know of links: who is not known to be reachable is sent nothing, and a crash is noticed. If not, every
-    /// message goes onto the wire, and tests say what servers hear of links.
+    /// Whether nodes track links: nothing is sent to unreachable nodes, and a crash is detected. If not, every message is sent,
+    /// and tests notify servers about links.
     const LINKS: bool;
-    /// Whether a crash takes the messages that are on their way to the node: they were on connections that broke.
+    /// Whether a crash loses the messages in flight to the node, because their connections break.
     const SESSIONS: bool;
 
-    /// The instances that a node begins with, in the order in which they are started. `boot` counts the node's starts from 1.
+    /// The initial instances of a node, in the order in which they are started. `boot` counts the node's starts from 1.
     fn start(&mut self, node: Self::NodeId, boot: u64) -> Vec<Hosted<Self>>;
 
-    /// What instances are told once they have started.
+    /// The events of instances after they have started.
     fn started(&mut self, _node: Self::NodeId) -> Vec<(Self::Role, Self::Event)> {
         Vec::new()
     }
 
-    /// Gives an instance an event.
+    /// Passes an event to an instance.
     fn handle(
         instance: &mut Self::Instance,
         clock: Clock,
@@ -103,7 +103,7 @@ pub trait Protocol: Sized {
         effects: &mut Vec<Self::Effect>,
     );
 
-    /// What an effect means.
+    /// Converts an effect to an action.
     fn action(
         &mut self,
         from: AddressOf<Self>,
@@ -111,15 +111,15 @@ pub trait Protocol: Sized {
         process: &Process<Self>,
     ) -> Action<Self>;
 
-    /// The event that says this.
+    /// Converts an input to an event.
     fn event(input: Input<Self>) -> Self::Event;
 
-    /// Whether a message is worth delivering at this time; links lose those that are not.
+    /// Whether a message has expired at this time, so that links drop it.
     fn is_expired(_message: &Self::Message, _now: u64) -> bool {
         false
     }
 
-    /// Whether a message goes over a connection: a second copy of it comes as long as the receiver lives, or never.
+    /// Whether a message is sent over a connection: a duplicate is delivered only within the same boot of the receiver.
     fn has_connection(_message: &Self::Message) -> bool {
         false
     }
@@ -127,28 +127,28 @@ pub trait Protocol: Sized {
 
 /// An instance to be hosted.
 pub struct Hosted<P: Protocol> {
-    /// In which role.
+    /// The role.
     pub role: P::Role,
-    /// What its random source begins with.
+    /// The seed of its random source.
     pub seed: u64,
     /// The instance.
     pub instance: P::Instance,
 }
 
-/// What can happen to an instance by the cluster's doing.
+/// The inputs of an instance from the cluster.
 pub enum Input<P: Protocol> {
-    /// It exists now.
+    /// The instance was started.
     Start,
-    /// A message came.
+    /// A message arrived.
     Message {
-        /// Who sent it.
+        /// The sender.
         from: AddressOf<P>,
-        /// What it says.
+        /// The message.
         message: P::Message,
     },
-    /// A timer went off.
+    /// A timer fired.
     Timer {
-        /// The one that was set.
+        /// The timer.
         id: u64,
     },
     /// A persist is durable.
@@ -156,101 +156,101 @@ pub enum Input<P: Protocol> {
         /// Its token.
         token: u64,
     },
-    /// A persist was refused.
+    /// A persist was rejected.
     Refused {
         /// Its token.
         token: u64,
     },
-    /// Derived rows survive a crash from now on.
+    /// Derived rows were flushed.
     Flushed {
         /// Their token.
         token: u64,
     },
-    /// A read answered.
+    /// A read completed.
     Read {
         /// Its token.
         token: u64,
-        /// What was there.
+        /// The result.
         answer: <P::Store as Store>::Answer,
     },
-    /// A task with files is done.
+    /// A file task completed.
     File {
         /// Its token.
         token: u64,
-        /// What came of it.
+        /// The result.
         done: <P::Store as Store>::Done,
     },
-    /// A link came up or broke.
+    /// A link came up or went down.
     Peer {
-        /// To which node.
+        /// The peer.
         node: P::NodeId,
-        /// Whether it can be reached now.
+        /// Whether it is reachable.
         up: bool,
     },
 }
 
-/// What an effect means to a cluster.
+/// The meaning of an effect for a cluster.
 pub enum Action<P: Protocol> {
-    /// A message leaves; to a role of the same node it goes from mailbox to mailbox.
+    /// Send a message; to a role of the same node it is delivered to the mailbox.
     Send {
-        /// To whom.
+        /// The receiver.
         to: AddressOf<P>,
-        /// What.
+        /// The message.
         message: P::Message,
     },
-    /// Make durable, then say so.
+    /// Persist operations, then notify.
     Persist {
-        /// Returned in the answer.
+        /// Returned with the result.
         token: u64,
-        /// Others go before it, and a crash may leave a part of it.
+        /// Whether it has low priority; a crash may leave a part of it.
         background: bool,
-        /// What.
+        /// The message.
         ops: Vec<<P::Store as Store>::Op>,
     },
-    /// Show rows at once, and say when they survive a crash.
+    /// Make derived rows visible, and notify when they are flushed.
     ApplyRows {
-        /// Returned in the answer.
+        /// Returned with the result.
         token: u64,
         /// The rows.
         rows: <P::Store as Store>::Rows,
     },
-    /// Read, then say what is there.
+    /// Read, then return the result.
     Read {
-        /// Returned in the answer.
+        /// Returned with the result.
         token: u64,
         /// What to read.
         query: <P::Store as Store>::Query,
     },
-    /// Do something with files, one task of an owner after the other.
+    /// Perform a file task; those of one owner are sequential.
     File {
-        /// Returned in the answer.
+        /// Returned with the result.
         token: u64,
-        /// Whose files.
+        /// The owner of the files.
         owner: u64,
-        /// What to do.
+        /// The task.
         task: <P::Store as Store>::Task,
     },
-    /// Wake the role; replaces a timer of the same id.
+    /// Set a timer; replaces one with the same id.
     SetTimer {
-        /// Its name within the role.
+        /// Its id within the role.
         id: u64,
         /// When.
         at: u64,
     },
-    /// Give another role of the node an event.
+    /// Pass an event to another role of the node.
     Post {
-        /// Which role.
+        /// The role.
         role: P::Role,
-        /// What.
+        /// The message.
         event: P::Event,
     },
-    /// Host these, but those whose role is there already.
+    /// Host these instances, except those whose role exists already.
     Host(Vec<Hosted<P>>),
-    /// Something for the test.
+    /// Output for the test.
     Output(P::Output),
-    /// Nothing that a test cares about.
+    /// No action.
     Nothing,
 }
 
-/// The nodes that a node can reach.
+/// The reachable nodes of a node.
 pub type Alive<P> = BTreeSet<<P as Protocol>::NodeId>;

@@ -1,15 +1,15 @@
-//! What an instance was given and what it did, and whether it would do the same again.
+//! Recordings of the events and effects of an instance, and their replay.
 
 use crate::protocol::{Clock, Protocol, rng_from_seed};
 
-/// An event with its time, and the effects that it had.
+/// An event with its time and effects.
 pub type Step<P> = (Clock, <P as Protocol>::Event, Vec<<P as Protocol>::Effect>);
 
-/// The life of an instance.
+/// The recording of an instance.
 pub struct Recording<P: Protocol> {
-    /// In which role.
+    /// The role.
     pub role: P::Role,
-    /// What it was given and did.
+    /// The events and effects.
     pub steps: Vec<Step<P>>,
     beginning: P::Instance,
     seed: u64,
@@ -32,20 +32,20 @@ impl<P: Protocol> Recording<P> {
         self
     }
 
-    /// What became of the instance.
+    /// The final state of the instance.
     ///
     /// # Panics
-    /// If it still runs.
+    /// If it is still running.
     pub fn end(&self) -> &P::Instance {
         self.end
             .as_ref()
-            .expect("recordings are given out when they have ended")
+            .expect("recordings are returned when they have ended")
     }
 
-    /// Gives the recorded events to a new instance.
+    /// Replays the recorded events on a new instance.
     ///
     /// # Panics
-    /// Where it does anything else than the first one did, or ends in another state.
+    /// If its effects or its final state differ.
     pub fn replay(&self) -> P::Instance {
         let mut instance = self.beginning.clone();
         let mut rng = rng_from_seed(self.seed);
@@ -54,7 +54,7 @@ impl<P: Protocol> Recording<P> {
             P::handle(&mut instance, *clock, &mut rng, event.clone(), &mut effects);
             assert_eq!(&effects, expected, "after {event:?}");
         }
-        assert_eq!(&instance, self.end(), "the same effects but another state");
+        assert_eq!(&instance, self.end(), "the same effects but another final state");
         instance
     }
 }

@@ -1,4 +1,4 @@
-//! Random runs: which seeds, and what came of one.
+//! Random runs: their seeds and outcomes.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// The seeds of a property: so many, or as many as the environment's `NAME_SEEDS` says, or the one that `NAME_SEED` says.
+/// The seeds of a property: the default number, or `NAME_SEEDS` from the environment, or the single seed `NAME_SEED`.
 pub fn seeds(name: &str, default: u64) -> Range<u64> {
     match number(&format!("{name}_SEED")) {
         Some(seed) => seed..seed + 1,
@@ -15,10 +15,10 @@ pub fn seeds(name: &str, default: u64) -> Range<u64> {
     }
 }
 
-/// What a run comes to: an assertion that fails in it is a violation as any other.
+/// The outcome of a run; a failed assertion is converted to an error.
 ///
 /// # Errors
-/// What the run says, or the assertion.
+/// The error of the run, or the failed assertion.
 pub fn outcome<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -1,5 +1,5 @@
-//! A protocol of a few lines, and what the cluster does with it: every node keeps a list of numbers; one that it is given it
-//! makes durable and sends to the others.
+//! Tests of the cluster with a toy protocol: every node keeps a list of numbers; it persists a new one and sends it to the
+//! others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Lists {
 enum Event {
     Start,
     Add(u64),
-    Derive(u64),
+    Apply(u64),
     Read,
     Received(u64),
     Timer(u64),
@@ -37,7 +37,7 @@ enum Event {
 enum Effect {
     Tell(u8, u64),
     Keep(u64, bool),
-    Derive(u64),
+    Apply(u64),
     Read,
     Wake(u64, u64),
     Say(String),
@@ -64,10 +64,10 @@ impl Store for Numbers {
     fn takes_away(op: &u64) -> bool {
         *op == 0
     }
-    fn derive(&mut self, row: u64) {
+    fn apply_rows(&mut self, row: u64) {
         self.derived.push(row);
     }
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         self.flushed += 1;
     }
     fn crash(&mut self) {
@@ -79,7 +79,7 @@ impl Store for Numbers {
     fn step(&mut self, (): &mut (), _full: bool) -> Option<()> {
         Some(())
     }
-    fn settles((): &()) -> bool {
+    fn flushes((): &()) -> bool {
         false
     }
 }
@@ -115,12 +115,12 @@ impl Protocol for Toy {
         match event {
             Event::Start => effects.push(Effect::Wake(1, clock.instant + 5_000)),
             Event::Add(number) => {
-                // Large ones take their time, and those of a thousand are two.
+                // Large numbers use timers, and multiples of a thousand two.
                 effects.push(Effect::Keep(number, number >= 100));
                 let others = (1..=3).filter(|node| *node != lists.node);
                 effects.extend(others.map(|node| Effect::Tell(node, number)));
             }
-            Event::Derive(number) => effects.push(Effect::Derive(number)),
+            Event::Apply(number) => effects.push(Effect::Apply(number)),
             Event::Read => effects.push(Effect::Read),
             Event::Received(number) => lists.seen.push(number),
             Event::Persisted(number) => lists.durable.push(number),
@@ -146,7 +146,7 @@ impl Protocol for Toy {
                     vec![token]
                 },
             },
-            Effect::Derive(row) => Action::ApplyRows {
+            Effect::Apply(row) => Action::ApplyRows {
                 token: row,
                 rows: row,
             },
@@ -170,7 +170,7 @@ impl Protocol for Toy {
             Input::Flushed { token } => Event::Flushed(token),
             Input::Read { answer, .. } => Event::Found(answer),
             Input::Peer { node, up } => Event::Peer(node, up),
-            Input::File { .. } => unreachable!("it has no files"),
+            Input::File { .. } => unreachable!("the toy protocol has no files"),
         }
     }
 }
@@ -187,7 +187,7 @@ fn started(profile: Profile) -> Cluster<Toy> {
 }
 
 fn lists(cluster: &Cluster<Toy>, node: u8) -> &Lists {
-    cluster.instance(node, ()).expect("it runs")
+    cluster.instance(node, ()).expect("it is running")
 }
 
 fn said(cluster: &mut Cluster<Toy>) -> Vec<String> {
@@ -206,7 +206,7 @@ fn add(cluster: &mut Cluster<Toy>, node: u8, numbers: impl IntoIterator<Item = u
 }
 
 #[test]
-fn messages_wait_until_they_are_delivered_dropped_or_repeated() {
+fn messages_stay_on_the_wire_until_delivered_dropped_or_duplicated() {
     let mut cluster = started(Profile::MANUAL);
     add(&mut cluster, 1, [7, 8]);
     cluster.advance(MS * 100);
@@ -231,16 +231,16 @@ fn messages_wait_until_they_are_delivered_dropped_or_repeated() {
 }
 
 #[test]
-fn links_are_known_and_crashes_break_them() {
+fn links_are_tracked_and_broken_by_crashes() {
     let mut cluster = stopped(Profile::MANUAL);
     cluster.start(1);
     cluster.start(2);
     assert_eq!(said(&mut cluster), ["2 Peer(1, true)", "1 Peer(2, true)"]);
     add(&mut cluster, 1, [7]);
-    assert_eq!(cluster.wire.len(), 1, "nobody knows 3");
+    assert_eq!(cluster.wire.len(), 1, "no link to 3 exists");
     cluster.crash(2, Crash::default());
     assert_eq!(said(&mut cluster), ["1 Peer(2, false)"]);
-    assert_eq!(cluster.wire.len(), 0, "it was on the connection");
+    assert_eq!(cluster.wire.len(), 0, "it is lost with the connection");
     cluster.part(1, 2, true, true);
     cluster.start(2);
     assert_eq!(said(&mut cluster), Vec::<String>::new());
@@ -249,7 +249,7 @@ fn links_are_known_and_crashes_break_them() {
 }
 
 #[test]
-fn timers_go_off_in_their_order() {
+fn timers_fire_in_order() {
     let mut cluster = stopped(Profile::MANUAL);
     cluster.start(2);
     cluster.advance(MS * 2);
@@ -265,13 +265,13 @@ fn timers_go_off_in_their_order() {
 }
 
 #[test]
-fn a_held_disk_answers_when_it_is_told_to_and_a_crash_leaves_what_it_leaves() {
+fn a_held_disk_completes_on_command_and_a_crash_leaves_a_part() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.held = true;
     add(&mut cluster, 1, [100, 1, 2, 3]);
     assert_eq!(lists(&cluster, 1).durable, []);
     cluster.persist(1, 2);
-    assert_eq!(lists(&cluster, 1).durable, [1, 2], "the background comes last");
+    assert_eq!(lists(&cluster, 1).durable, [1, 2], "background writes come last");
     let mut torn = BTreeMap::new();
     for crash in [
         Crash::default(),
@@ -298,14 +298,14 @@ fn a_held_disk_answers_when_it_is_told_to_and_a_crash_leaves_what_it_leaves() {
         );
         cluster.start(1);
         assert_eq!(cluster.persist(1, 9), 0, "nothing is in flight");
-        assert_eq!(lists(&cluster, 1).durable, [], "nobody hears of it");
+        assert_eq!(lists(&cluster, 1).durable, [], "it is not completed");
     }
     let torn: Vec<Vec<u64>> = torn.into_values().collect();
     assert_eq!(torn, [vec![], vec![], vec![3], vec![3, 100], vec![3, 100, 101]]);
 }
 
 #[test]
-fn a_full_disk_refuses_and_one_that_is_stuck_does_nothing_in_the_background() {
+fn a_full_disk_rejects_writes_and_a_stalled_one_performs_no_background_writes() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.full = true;
     add(&mut cluster, 1, [1]);
@@ -323,11 +323,11 @@ fn a_full_disk_refuses_and_one_that_is_stuck_does_nothing_in_the_background() {
 }
 
 #[test]
-fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
+fn derived_rows_are_visible_immediately_and_durable_when_flushed() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.unflushed = true;
     for number in [5, 6, 7] {
-        cluster.input(1, (), Event::Derive(number));
+        cluster.input(1, (), Event::Apply(number));
     }
     cluster.input(1, (), Event::Read);
     assert_eq!(said(&mut cluster), ["1 Found([5, 6, 7])"]);
@@ -340,12 +340,12 @@ fn derived_rows_are_seen_at_once_and_survive_a_crash_when_they_have_settled() {
     cluster.node(1).disk.unflushed = false;
     cluster.start(1);
     said(&mut cluster);
-    cluster.input(1, (), Event::Derive(8));
+    cluster.input(1, (), Event::Apply(8));
     assert_eq!(said(&mut cluster), ["1 Flushed(8)"]);
 }
 
 #[test]
-fn what_takes_how_long_is_drawn_and_the_same_seed_draws_the_same() {
+fn latencies_are_random_and_reproducible() {
     let run = |seed| {
         let profile = Profile {
             latency: Some((100, 9_000)),
@@ -365,14 +365,14 @@ fn what_takes_how_long_is_drawn_and_the_same_seed_draws_the_same() {
     let seen = run(1);
     assert_eq!(seen, run(1));
     assert_ne!(seen, run(2));
-    assert!(!seen.is_sorted(), "they overtake each other");
+    assert!(!seen.is_sorted(), "messages are reordered");
     let different: std::collections::BTreeSet<u64> = seen.iter().copied().collect();
-    assert!(different.len() < 49, "some are lost");
-    assert!(different.len() < seen.len(), "some come twice");
+    assert!(different.len() < 49, "some are dropped");
+    assert!(different.len() < seen.len(), "some are duplicated");
 }
 
 #[test]
-fn a_scrambled_node_takes_its_mail_in_another_order() {
+fn a_scrambled_node_reorders_its_mail() {
     let order = |seed: Option<u64>| {
         let mut cluster = started(Profile::MANUAL);
         if let Some(seed) = seed {
@@ -380,7 +380,7 @@ fn a_scrambled_node_takes_its_mail_in_another_order() {
         }
         cluster.node(1).disk.held = true;
         add(&mut cluster, 1, 1..20);
-        // Several answers are in the mailbox at once when a disk catches up during a turn.
+        // Several results are in the mailbox at once when a disk catches up during a turn.
         cluster.node(1).disk.held = false;
         add(&mut cluster, 1, [20]);
         lists(&cluster, 1).durable.clone()
@@ -401,14 +401,14 @@ fn a_recording_replays_and_one_with_a_step_missing_does_not() {
     cluster.crash(2, Crash::default());
     cluster.start(2);
     let mut recordings = cluster.into_recordings();
-    assert_eq!(recordings.len(), 4, "one of each life");
+    assert_eq!(recordings.len(), 4, "one per boot");
     for recording in &recordings {
         recording.replay();
     }
     let changed = recordings
         .iter_mut()
         .find(|recording| !recording.end().seen.is_empty());
-    let steps = &mut changed.expect("somebody was told").steps;
+    let steps = &mut changed.expect("a recording with steps").steps;
     steps.retain(|(_, event, _)| !matches!(event, Event::Received(1)));
     let replayed = seeds::outcome(|| {
         recordings.iter().for_each(|recording| drop(recording.replay()));
@@ -417,12 +417,12 @@ fn a_recording_replays_and_one_with_a_step_missing_does_not() {
     assert!(
         replayed
             .unwrap_err()
-            .contains("the same effects but another state")
+            .contains("the same effects but another final state")
     );
 }
 
 #[test]
-fn persists_of_a_process_that_was_replaced_are_done_and_not_told() {
+fn persists_of_a_replaced_process_are_performed_but_not_completed() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.held = true;
     add(&mut cluster, 1, [1]);
@@ -434,7 +434,7 @@ fn persists_of_a_process_that_was_replaced_are_done_and_not_told() {
 }
 
 #[test]
-fn what_goes_over_connections_comes_twice_but_not_to_another_life() {
+fn messages_over_connections_are_duplicated_only_within_a_boot() {
     let mut cluster = started(Profile::STEADY);
     cluster.repeat = Some(MS * 10);
     add(&mut cluster, 1, [7, 50]);
@@ -448,7 +448,7 @@ fn what_goes_over_connections_comes_twice_but_not_to_another_life() {
 }
 
 #[test]
-fn a_full_disk_may_still_do_what_takes_away() {
+fn a_full_disk_may_accept_removals() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.full = true;
     add(&mut cluster, 1, [0]);
@@ -460,7 +460,7 @@ fn a_full_disk_may_still_do_what_takes_away() {
 }
 
 #[test]
-fn what_is_late_is_there_before_what_is_asked_for_after_it() {
+fn delayed_operations_are_performed_before_later_ones() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.delay([8, 9]);
     add(&mut cluster, 1, [100]);
@@ -475,7 +475,7 @@ fn what_is_late_is_there_before_what_is_asked_for_after_it() {
 }
 
 #[test]
-fn a_slow_read_is_not_answered() {
+fn a_slow_read_does_not_complete() {
     let mut cluster = started(Profile::MANUAL);
     cluster.node(1).disk.slow = Some(0);
     cluster.input(1, (), Event::Read);

@@ -1,47 +1,47 @@
-//! What has happened, for tests and for people.
+//! Trace events, for tests and transcripts.
 
 use crate::disk::Store;
 use crate::protocol::{EnvelopeOf, Protocol};
 
-/// Why a message reached nobody.
+/// Why a message was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The sender had no link.
     NoLink,
-    /// The network lost it.
+    /// The network dropped it.
     Network,
-    /// The node does not run.
+    /// The node is not running.
     Down,
     /// The node has no such role.
     NoRole,
-    /// It came too late to be of use.
+    /// It had expired.
     Expired,
 }
 
-/// Something that a test may want to see.
+/// An event of interest for tests.
 pub enum TraceEvent<P: Protocol> {
     /// A message from another node reached a role.
     Delivered(EnvelopeOf<P>),
-    /// A message reached nobody: why.
+    /// A message was not delivered, and why.
     Lost(EnvelopeOf<P>, Loss),
     /// A message from one role to another of the same node.
     Local(EnvelopeOf<P>),
-    /// A role asked for this to become durable.
+    /// A role submitted a persist.
     Submitted {
-        /// On which node.
+        /// The node.
         node: P::NodeId,
-        /// What.
+        /// The operations.
         ops: Vec<<P::Store as Store>::Op>,
     },
-    /// A disk made this durable, or refused to.
+    /// A disk completed or rejected a persist.
     Disk {
-        /// On which node.
+        /// The node.
         node: P::NodeId,
-        /// What.
+        /// The operations.
         ops: Vec<<P::Store as Store>::Op>,
-        /// Whether it was refused.
+        /// Whether it was rejected.
         refused: bool,
     },
-    /// An effect that only tests and people see.
+    /// Output of an effect for tests.
     Output(P::NodeId, P::Output),
 }

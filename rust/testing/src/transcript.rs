@@ -1,5 +1,4 @@
-//! Transcript tests: commands and the output they must give, side by side in files that a person can read. (Others call them
-//! golden scripts.)
+//! Transcript tests (golden scripts): commands and their expected output, side by side in readable files.
 //!
 //! The files are goldenscripts (see the `goldenscript` crate for the whole syntax): blocks of commands, `---`, the
 //! output, a blank line; `#` begins a comment. A command is a name with arguments (`put a`, `put a context=alice`), a
@@ -7,14 +6,14 @@
 //!
 //! To test a module with them:
 //!
-//! 1. Implement [`Script`] for a struct that holds the state of one file: its table of [`Verb`]s, and what has happened since
-//!    the last command. A cluster brings most verbs along ([`crate::verbs`]).
-//! 2. Write files, without output at first, into a folder, one for the module.
-//! 3. Call [`run`] from a `#[test]`. Each file begins with a new state.
-//! 4. `UPDATE_TRANSCRIPTS=1 cargo test transcripts` writes the output into the files. Read the difference before committing
-//!    it: what is in the file is what the test demands from then on.
+//! 1. Implement [`Script`] for a struct that holds the state of one file: its table of [`Verb`]s, and the events since the
+//!    last command. A cluster provides most verbs ([`crate::verbs`]).
+//! 2. Write files, initially without output, in a folder of the module.
+//! 3. Call [`run`] from a `#[test]`. Each file starts with a new state.
+//! 4. `UPDATE_TRANSCRIPTS=1 cargo test transcripts` writes the output into the files. Review the difference before committing
+//!    it: the test requires this output from then on.
 //!
-//! When a command is not known, the error lists the verbs with what they do; `help` in a file does, too.
+//! The error for an unknown command lists the verbs with their descriptions; so does the command `help`.
 
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -25,42 +24,42 @@ use std::time::Duration;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
-/// What a command comes to: its output.
+/// The result of a command: its output.
 pub type Outcome = Result<String, Box<dyn Error>>;
 
-/// A command that transcripts can have.
+/// A command of transcripts.
 pub struct Verb<S> {
     /// The command's name.
     pub name: &'static str,
-    /// Its arguments, as a reader should know them.
+    /// Its arguments, for the help.
     pub usage: &'static str,
-    /// What it does.
+    /// Its description.
     pub meaning: &'static str,
-    /// Does it.
+    /// Its implementation.
     pub run: fn(&mut S, &mut Call<'_>) -> Outcome,
 }
 
-/// What one file of commands plays with.
+/// The state of one file of commands.
 pub trait Script: Default {
-    /// The commands without a prefix. Of two with one name the first counts.
+    /// The commands without a prefix. Of two with one name the first is used.
     fn verbs() -> Vec<Verb<Self>>;
 
-    /// The commands with a prefix, which says whose they are: `n1: put a`.
+    /// The commands with a prefix, which names the client: `n1: put a`.
     fn client_verbs() -> Vec<Verb<Self>> {
         Vec::new()
     }
 
-    /// What has happened since the last command, a line each; `verb` is the one that was just performed.
+    /// The events since the last command, one per line; `verb` was just performed.
     fn happened(&mut self, _verb: &str) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// A command with its arguments. Each method takes out what it returns; what is left in the end is an error.
+/// A command with its arguments. Each method consumes what it returns; unconsumed arguments are an error.
 pub struct Call<'a> {
     /// The command's name.
     pub verb: &'a str,
-    /// What stands before it: `n1`.
+    /// Its prefix: `n1`.
     pub prefix: &'a str,
     arguments: ArgumentConsumer<'a>,
 }
@@ -71,10 +70,10 @@ impl<'a> Call<'a> {
         self.arguments.next_pos()
     }
 
-    /// The next argument without a name, which must be there: `what` is missing if not.
+    /// The next argument without a name, which is required; `what` describes it.
     ///
     /// # Errors
-    /// It is not there.
+    /// If it is missing.
     pub fn required(&mut self, what: &str) -> Result<&'a str, Box<dyn Error>> {
         let verb = self.verb;
         self.word()
@@ -96,18 +95,18 @@ impl<'a> Call<'a> {
         self.arguments.take_key(name)
     }
 
-    /// The same, understood.
+    /// The value of the argument of this name, parsed.
     ///
     /// # Errors
-    /// It is there and cannot be understood.
+    /// If it cannot be parsed.
     pub fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, Box<dyn Error>> {
-        self.key(name).map(|text| understood(name, text)).transpose()
+        self.key(name).map(|text| parsed_as(name, text)).transpose()
     }
 
     /// The argument of this name as a duration, or this many milliseconds.
     ///
     /// # Errors
-    /// It is no duration.
+    /// If it is not a duration.
     pub fn time(&mut self, name: &str, default_ms: u64) -> Result<Duration, Box<dyn Error>> {
         self.key(name)
             .map_or(Ok(Duration::from_millis(default_ms)), duration)
@@ -116,56 +115,56 @@ impl<'a> Call<'a> {
     /// The next argument without a name as a duration.
     ///
     /// # Errors
-    /// It is none, or is missing.
+    /// If it is missing or invalid.
     pub fn duration(&mut self) -> Result<Duration, Box<dyn Error>> {
         duration(self.required("a duration")?)
     }
 
-    /// The node before the command.
+    /// The node of the prefix.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// If there is no such node.
     pub fn client<N: FromStr<Err: Display>>(&self) -> Result<N, Box<dyn Error>> {
-        understood("the node", self.prefix)
+        parsed_as("the node", self.prefix)
     }
 
     /// The next argument without a name as that of a node.
     ///
     /// # Errors
-    /// It is none, or is missing.
+    /// If it is missing or invalid.
     pub fn node<N: FromStr<Err: Display>>(&mut self) -> Result<N, Box<dyn Error>> {
-        understood("a node", self.required("a node")?)
+        parsed_as("a node", self.required("a node")?)
     }
 
-    /// Two nodes, if any are named.
+    /// Two nodes, if given.
     ///
     /// # Errors
-    /// One is named, or a name is none.
+    /// If only one is given, or a name is invalid.
     pub fn pair<N: FromStr<Err: Display>>(&mut self) -> Result<Option<(N, N)>, Box<dyn Error>> {
         let Some(from) = self.word() else {
             return Ok(None);
         };
-        Ok(Some((understood("a node", from)?, self.node()?)))
+        Ok(Some((parsed_as("a node", from)?, self.node()?)))
     }
 }
 
-fn understood<T: FromStr<Err: Display>>(what: &str, text: &str) -> Result<T, Box<dyn Error>> {
+fn parsed_as<T: FromStr<Err: Display>>(what: &str, text: &str) -> Result<T, Box<dyn Error>> {
     text.parse()
-        .map_err(|error| format!("{what}: {text:?} is not understood: {error}").into())
+        .map_err(|error| format!("{what}: cannot parse {text:?}: {error}").into())
 }
 
 /// A duration: `50us`, `10ms` or `2s`.
 ///
 /// # Errors
-/// It is none.
+/// If it is invalid.
 pub fn duration(text: &str) -> Result<Duration, Box<dyn Error>> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = understood("a duration", number)?;
+    let number: u64 = parsed_as("a duration", number)?;
     match unit {
         "us" => Ok(Duration::from_micros(number)),
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
-        _ => Err(format!("{text:?} is no duration: write 50us, 10ms or 2s").into()),
+        _ => Err(format!("{text:?} is not a duration: write 50us, 10ms or 2s").into()),
     }
 }
 
@@ -218,7 +217,7 @@ impl<S: Script> Runner for Play<S> {
     }
 }
 
-/// The verbs and what they do.
+/// The verbs and their descriptions.
 struct Help<'a, S>(&'a [Verb<S>], &'a [Verb<S>]);
 
 impl<S> Display for Help<'_, S> {
@@ -236,10 +235,10 @@ impl<S> Display for Help<'_, S> {
     }
 }
 
-/// Runs all files of a folder (`*.txt`), each with a script of its own.
+/// Runs all files of a folder (`*.txt`), each with its own script.
 ///
 /// # Panics
-/// If a file's output differs, a command fails that was not expected to, or there are no files; names all such files.
+/// If a file's output differs, a command fails unexpectedly, or there are no files; names all such files.
 pub fn run<S: Script>(folder: impl AsRef<Path>) {
     let update = std::env::var_os("UPDATE_TRANSCRIPTS").is_some_and(|value| value == "1");
     run_or_update(folder.as_ref(), Play::<S>::new, update);
@@ -250,7 +249,7 @@ fn run_or_update<R: Runner>(folder: &Path, new_runner: impl Fn() -> R, update: b
     assert!(!files.is_empty(), "no *.txt in {}", folder.display());
     let mut failures = Vec::new();
     for path in files {
-        // Shown when the runner panics, since the panic does not know the file.
+        // Printed for panics of the runner, which do not name the file.
         println!("transcript {}", path.display());
         let script = fs::read_to_string(&path).expect("the transcript is readable");
         match goldenscript::generate(&mut new_runner(), &script) {
@@ -277,7 +276,7 @@ fn transcripts_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The first line at which the two differ, with a few lines of each.
+/// The first different line, with a few lines of both.
 fn difference(expected: &str, actual: &str) -> String {
     let same = expected
         .lines()

@@ -1,26 +1,26 @@
-//! The commands that transcripts of every cluster understand.
+//! The commands of the transcripts of all clusters.
 
 use crate::cluster::Cluster;
 use crate::disk::Crash;
 use crate::protocol::{EnvelopeOf, Protocol};
 use crate::transcript::{Call, Outcome, Script, Verb, duration};
 
-/// A script that plays with a cluster.
+/// A script on a cluster.
 pub trait OnCluster: Script {
-    /// Of which protocol.
+    /// The protocol.
     type Protocol: Protocol;
 
-    /// The cluster, once there is one.
+    /// The cluster, once it is created.
     fn cluster(&mut self) -> Option<&mut Cluster<Self::Protocol>>;
 
-    /// A message as people see it.
+    /// A readable form of a message.
     fn show(envelope: &EnvelopeOf<Self::Protocol>) -> String;
 }
 
 /// The script's cluster.
 ///
 /// # Errors
-/// There is none.
+/// If it is not created yet.
 pub fn cluster_of<S: OnCluster>(
     script: &mut S,
 ) -> Result<&mut Cluster<S::Protocol>, Box<dyn std::error::Error>> {
@@ -29,7 +29,7 @@ pub fn cluster_of<S: OnCluster>(
         .ok_or_else(|| "begin with: cluster nodes=3".into())
 }
 
-/// A table of verbs: for each its name, its arguments, what it does, and the function that does it.
+/// A table of verbs: name, arguments, description, and implementation of each.
 #[macro_export]
 macro_rules! verbs {
     ($($name:literal $usage:literal $meaning:literal $run:expr;)*) => {
@@ -37,7 +37,7 @@ macro_rules! verbs {
     };
 }
 
-/// What all clusters understand: of the network, of links, of disks, of processes, of time.
+/// The verbs of all clusters: network, links, disks, processes, time.
 pub fn cluster_verbs<S: OnCluster>() -> Vec<Verb<S>> {
     let mut all = by_hand();
     all.extend(links());
@@ -48,35 +48,35 @@ pub fn cluster_verbs<S: OnCluster>() -> Vec<Verb<S>> {
 
 fn by_hand<S: OnCluster>() -> Vec<Verb<S>> {
     verbs! {
-        "wire" "" "what is on its way between nodes" |script, _| {
+        "wire" "" "list messages in flight between nodes" |script, _| {
             let wire = cluster_of(script)?.wire.iter().map(S::show);
             Ok(wire.collect::<Vec<_>>().join("\n"))
         };
-        "deliver" "[n1 n2] [count=1]" "deliver what is on the wire now (from n1 to n2): one hop" |script, call| {
+        "deliver" "[n1 n2] [count=1]" "deliver the messages now on the wire (from n1 to n2): one hop" |script, call| {
             let between = call.pair()?;
             let count = call.parsed("count")?.unwrap_or(usize::MAX);
             cluster_of(script)?.deliver_round(between, count);
             done()
         };
-        "run" "" "deliver until nothing moves any more" |script, _| {
+        "run" "" "deliver messages until the wire is empty" |script, _| {
             cluster_of(script)?.run();
             done()
         };
-        "drop" "[n1 n2]" "lose what is on the wire (from n1 to n2)" |script, call| {
+        "drop" "[n1 n2]" "drop the messages on the wire (from n1 to n2)" |script, call| {
             let cluster = cluster_of(script)?;
             for place in cluster.places(call.pair()?).into_iter().rev() {
                 cluster.wire.remove(place);
             }
             done()
         };
-        "duplicate" "[n1 n2]" "put a second copy of it on the wire" |script, call| {
+        "duplicate" "[n1 n2]" "duplicate the messages on the wire" |script, call| {
             let cluster = cluster_of(script)?;
             for place in cluster.places(call.pair()?) {
                 cluster.wire.push(cluster.wire[place].clone());
             }
             done()
         };
-        "reorder" "n1 n2" "the last message from n1 to n2 overtakes the others" |script, call| {
+        "reorder" "n1 n2" "move the last message from n1 to n2 before the others" |script, call| {
             let cluster = cluster_of(script)?;
             let places = cluster.places(call.pair()?);
             let (first, last) = (places.first(), places.last());
@@ -84,12 +84,12 @@ fn by_hand<S: OnCluster>() -> Vec<Verb<S>> {
             cluster.wire[*first..=*last].rotate_right(1);
             done()
         };
-        "block" "n1 n2" "what n1 sends to n2 stays on the wire until: unblock n1 n2" |script, call| {
+        "block" "n1 n2" "hold messages from n1 to n2 on the wire until: unblock n1 n2" |script, call| {
             let pair = call.pair()?.ok_or("between which nodes?")?;
             cluster_of(script)?.blocked.insert(pair);
             done()
         };
-        "unblock" "n1 n2" "it may be delivered again" |script, call| {
+        "unblock" "n1 n2" "allow their delivery again" |script, call| {
             let pair = call.pair()?.ok_or("between which nodes?")?;
             cluster_of(script)?.blocked.remove(&pair);
             done()
@@ -99,15 +99,15 @@ fn by_hand<S: OnCluster>() -> Vec<Verb<S>> {
 
 fn links<S: OnCluster>() -> Vec<Verb<S>> {
     verbs! {
-        "peer-down" "n1 n2" "n1's link to n2 breaks" |script, call| link(script, call, false);
-        "peer-up" "n1 n2" "n1's link to n2 comes back" |script, call| link(script, call, true);
-        "cut" "n1 n2 [noticed]" "nothing passes between them, in either direction; both notice at once, or do not" |script, call| {
+        "peer-down" "n1 n2" "break n1's link to n2" |script, call| link(script, call, false);
+        "peer-up" "n1 n2" "restore n1's link to n2" |script, call| link(script, call, true);
+        "cut" "n1 n2 [noticed]" "partition two nodes in both directions; detected immediately or not" |script, call| {
             let (one, other) = call.pair()?.ok_or("between which nodes?")?;
             let noticed = call.word() == Some("noticed");
             cluster_of(script)?.part(one, other, true, noticed);
             done()
         };
-        "heal" "[n1 n2]" "everything passes between them again; between all" |script, call| {
+        "heal" "[n1 n2]" "heal the partition of two nodes, or all partitions" |script, call| {
             let cluster = cluster_of(script)?;
             match call.pair()? {
                 Some((one, other)) => cluster.part(one, other, false, true),
@@ -115,9 +115,9 @@ fn links<S: OnCluster>() -> Vec<Verb<S>> {
             }
             done()
         };
-        "isolate" "n1 [noticed]" "cut it off from all others" |script, call| with_others(script, call, true);
-        "rejoin" "n1" "heal it with all others" |script, call| with_others(script, call, false);
-        "repeat" "100ms" "what goes over connections comes a second time, so much later; repeat off" |script, call| {
+        "isolate" "n1 [noticed]" "partition a node from all others" |script, call| with_others(script, call, true);
+        "rejoin" "n1" "heal its partition from all others" |script, call| with_others(script, call, false);
+        "repeat" "100ms" "duplicate messages over connections after this time; repeat off" |script, call| {
             let time = call.word().filter(|word| *word != "off");
             cluster_of(script)?.repeat = time.map(duration).transpose()?;
             done()
@@ -127,30 +127,30 @@ fn links<S: OnCluster>() -> Vec<Verb<S>> {
 
 fn disks<S: OnCluster>() -> Vec<Verb<S>> {
     verbs! {
-        "hold" "n1" "its disk makes nothing durable until: persist n1 [COUNT], or release n1" |script, call| {
+        "hold" "n1" "hold writes of its disk until: persist n1 [COUNT], or release n1" |script, call| {
             let node = call.node()?;
             cluster_of(script)?.node(node).disk.held = true;
             done()
         };
-        "persist" "n1 [COUNT]" "so many of the writes in flight become durable, or all" |script, call| {
+        "persist" "n1 [COUNT]" "make COUNT pending writes durable, or all" |script, call| {
             let node = call.node()?;
             let count = call.word().map_or(Ok(usize::MAX), str::parse)?;
             cluster_of(script)?.persist(node, count);
             done()
         };
-        "release" "n1" "its disk does all that it was asked for, and goes on" |script, call| {
+        "release" "n1" "complete all pending requests of its disk, and resume it" |script, call| {
             let node = call.node()?;
             cluster_of(script)?.release(node);
             done()
         };
-        "full" "n1" "its disk has no space until: space n1" |script, call| full(script, call, true);
-        "space" "n1" "its disk has space again" |script, call| full(script, call, false);
-        "refuse" "n1" "its disk has no space for the newest of the writes that it holds" |script, call| {
+        "full" "n1" "fill its disk until: space n1" |script, call| full(script, call, true);
+        "space" "n1" "free space on its disk" |script, call| full(script, call, false);
+        "refuse" "n1" "reject the newest pending write of its disk" |script, call| {
             let node = call.node()?;
             cluster_of(script)?.refuse_newest(node);
             done()
         };
-        "stall" "n1 [slices=2]" "its disk does only so many things in the background; without a number all" |script, call| {
+        "stall" "n1 [slices=2]" "limit the background writes of its disk; without a number no limit" |script, call| {
             let node = call.node()?;
             cluster_of(script)?.node(node).disk.background = call.parsed("slices")?;
             done()
@@ -160,7 +160,7 @@ fn disks<S: OnCluster>() -> Vec<Verb<S>> {
 
 fn processes<S: OnCluster>() -> Vec<Verb<S>> {
     verbs! {
-        "crash" "n1 [synced=0] [torn=0] [flushed=0]" "it ends at once; so much of what it asked its disk for is there" |script, call| {
+        "crash" "n1 [synced=0] [torn=0] [flushed=0]" "crash a node; this much of its pending writes is durable" |script, call| {
             let node = call.node()?;
             let crash = Crash {
                 synced: call.parsed("synced")?.unwrap_or(0),
@@ -170,19 +170,19 @@ fn processes<S: OnCluster>() -> Vec<Verb<S>> {
             cluster_of(script)?.crash(node, crash);
             done()
         };
-        "start" "n1" "it starts (again) with what its disk has" |script, call| start(script, call);
-        "restart" "n1" "the same" |script, call| start(script, call);
-        "advance" "50ms" "let time pass" |script, call| {
+        "start" "n1" "start or restart a node from its disk" |script, call| start(script, call);
+        "restart" "n1" "same as start" |script, call| start(script, call);
+        "advance" "50ms" "advance time" |script, call| {
             let by = call.duration()?;
             cluster_of(script)?.advance(by);
             done()
         };
-        "live" "500ms" "let time pass while messages arrive" |script, call| {
+        "live" "500ms" "advance time while messages are delivered" |script, call| {
             let by = call.duration()?;
             cluster_of(script)?.live(by);
             done()
         };
-        "skew" "n1 2s" "set its wall clock ahead" |script, call| {
+        "skew" "n1 2s" "skew its wall clock" |script, call| {
             let node = call.node()?;
             let ahead = call.duration()?;
             cluster_of(script)?.node(node).skew_micros = ahead.as_micros().try_into()?;

@@ -179,7 +179,7 @@ impl GarbageCollector {
                 self.pending = Pending::Files(dropped);
                 return effects.push(Effect::Files {
                     token: FILES_TOKEN,
-                    task: FileTask::Keep { owner, number: None },
+                    task: FileTask::Retain { owner, number: None },
                 });
             }
             Part::Rows(table) => {

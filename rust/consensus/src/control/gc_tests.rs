@@ -21,7 +21,7 @@ fn requested(effect: &Effect) -> Option<(&'static str, u32)> {
     let number = |start: &Bytes| u32::from_be_bytes(start[..4].try_into().expect("four bytes"));
     match effect {
         Effect::Files {
-            task: FileTask::Keep { owner, number: None },
+            task: FileTask::Retain { owner, number: None },
             ..
         } => Some(("files", *owner as u32)),
         Effect::Read {

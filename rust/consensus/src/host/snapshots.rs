@@ -113,7 +113,7 @@ impl<M: Machine> SnapshotManager<M> {
     }
 
     pub(super) fn delete_others(&mut self, turn: &mut Turn<'_>) {
-        let task = FileTask::Keep {
+        let task = FileTask::Retain {
             owner: u64::from(self.group.0),
             number: self.current,
         };

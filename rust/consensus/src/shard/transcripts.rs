@@ -71,13 +71,13 @@ impl Script for Play {
             };
             "damage_files" "n1" "damages its files" |play, call| {
                 let node = call.node()?;
-                cluster_of(play)?.node(node).disk.store.rot();
+                cluster_of(play)?.node(node).disk.store.corrupt_files();
                 Ok(String::new())
             };
             "damage_row" "n1 KEY" "damages the row of a key" |play, call| {
                 let node = call.node()?;
                 let row = rows::record_key(GROUP, &key(call.required("a key")?)?);
-                cluster_of(play)?.node(node).disk.store.rot_row(Table::Groups, &row);
+                cluster_of(play)?.node(node).disk.store.corrupt_row(Table::Groups, &row);
                 Ok(String::new())
             };
             "drop" "n1" "n1 learns that the keyspace was dropped" |play, call| {

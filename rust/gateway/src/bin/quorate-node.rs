@@ -1,10 +1,10 @@
-//! The node program without Python, for tests and for looking at a node with the tools of the operating system.
+//! The node program without Python, for tests and for profiling with the tools of the operating system.
 //! Not shipped: users start `python -m quorate node`.
 
 use std::process::ExitCode;
 
-/// Most of what a node allocates is small and freed by another thread: the C library's allocator spends a tenth of the
-/// node's time on that.
+/// Most allocations of a node are small and freed by another thread, which costs a tenth of its time with the C library's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! A client of one node that blocks, straight on the frames: what the node does shows here unfiltered.
+//! A blocking client of one node, directly on the frames, without retries.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ pub(crate) struct Client {
     stream: TcpStream,
     decoder: Decoder,
     last: u64,
-    /// The trace of what it asks from now on.
+    /// The trace of later requests.
     pub(crate) trace: Option<TraceContext>,
 }
 
@@ -57,7 +57,7 @@ impl Client {
         Client::try_connect(address).expect("a connection")
     }
 
-    /// `None` when nobody listens, or the connection breaks before the welcome.
+    /// `None` if nothing listens, or the connection fails before the welcome.
     pub(crate) fn try_connect(address: SocketAddr) -> Option<Client> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// Sends requests without waiting; their ids.
+    /// Sends requests without waiting; returns their ids.
     pub(crate) fn send(&mut self, requests: impl IntoIterator<Item = Request>) -> Option<Vec<u64>> {
         let mut bytes = BytesMut::new();
         let mut ids = Vec::new();
@@ -103,7 +103,7 @@ impl Client {
         Some(ids)
     }
 
-    /// The next answer; `None` when the connection has ended.
+    /// The next response; `None` if the connection is closed.
     pub(crate) fn receive(&mut self) -> Option<ResponseFrame> {
         self.next()
     }
@@ -117,13 +117,15 @@ impl Client {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(n) => self.decoder.extend(&buffer[..n]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer in time"),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("timed out waiting for a response")
+                }
                 Err(_) => return None,
             }
         }
     }
 
-    /// Asks and waits; `None` when the connection has ended.
+    /// Sends a request and waits for its response; `None` if the connection is closed.
     pub(crate) fn try_ask(&mut self, request: Request) -> Option<Result<Response, Error>> {
         let ids = self.send([request])?;
         let answer = self.receive()?;

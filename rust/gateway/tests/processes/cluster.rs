@@ -1,4 +1,4 @@
-//! Three processes, read and written through their real doors.
+//! Clusters of three processes, over real sockets.
 
 use quorate_core::ids::NodeId;
 use quorate_core::level::Level;
@@ -10,7 +10,7 @@ use crate::process::Cluster;
 use crate::until;
 
 #[test]
-fn what_is_put_at_one_node_is_read_at_another_and_survives_a_restart() {
+fn a_put_at_one_node_is_read_at_another_and_survives_a_restart() {
     let mut cluster = Cluster::start(3);
     let keyspace = cluster.nodes[1].client().create("users", 3);
     let answer = cluster.nodes[0]
@@ -38,7 +38,7 @@ fn what_is_put_at_one_node_is_read_at_another_and_survives_a_restart() {
     );
 }
 
-/// The spans of a trace, once there are so many.
+/// The spans of a trace, once there are `count` of them.
 fn spans(cluster: &Cluster, trace_id: u128, count: usize) -> Vec<Span> {
     until(&format!("{count} spans"), || {
         let spans: Vec<Span> = cluster
@@ -50,20 +50,20 @@ fn spans(cluster: &Cluster, trace_id: u128, count: usize) -> Vec<Span> {
     })
 }
 
-/// What a span belongs to: `name@node` from the coordinator down to it.
+/// The path of a span: `name@node` from the coordinator down to it.
 fn path(spans: &[Span], span: &Span) -> String {
     let own = format!("{}@{}", span.name, span.node.unwrap_or(NodeId(0)));
     match spans.iter().find(|other| other.span_id == span.parent_id) {
         Some(parent) => format!("{} {own}", path(spans, parent)),
         None => {
-            assert_eq!(span.parent_id, 1, "{own} belongs to nothing");
+            assert_eq!(span.parent_id, 1, "{own} has no parent");
             own
         }
     }
 }
 
 #[test]
-fn a_trace_leads_from_the_coordinator_to_the_disk_of_every_replica() {
+fn a_trace_spans_the_coordinator_and_the_disk_of_every_replica() {
     let cluster = Cluster::start(3);
     let mut client = cluster.nodes[0].client();
     let keyspace = client.create("traced", 3).id;

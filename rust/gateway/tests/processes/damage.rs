@@ -1,4 +1,4 @@
-//! Files that rot, are cut short or go missing: what a node says, and what it never says.
+//! Corrupt, truncated and missing files: the node reports them and never serves damaged data.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::until;
 
 const PAGE: usize = 4096;
 
-/// Finds `needle` in the file and flips one bit of its last byte; how often it was there.
-fn rot(file: &std::path::Path, needle: &[u8]) -> usize {
+/// Flips one bit of the last byte of every occurrence of `needle` in the file; returns their number.
+fn corrupt(file: &std::path::Path, needle: &[u8]) -> usize {
     let mut bytes = std::fs::read(file).unwrap();
     let found: Vec<usize> = bytes
         .windows(needle.len())
@@ -31,7 +31,7 @@ fn rot(file: &std::path::Path, needle: &[u8]) -> usize {
 }
 
 #[test]
-fn a_record_that_rots_is_never_served_but_healed() {
+fn a_corrupt_record_is_not_served_and_is_repaired() {
     let mut cluster = Cluster::start(2);
     let keyspace = cluster.nodes[0].client().create("old", 2).id;
     let value = "a value that has lain on the disk for years";
@@ -49,13 +49,13 @@ fn a_record_that_rots_is_never_served_but_healed() {
     });
     cluster.nodes[0].signal("TERM");
     cluster.nodes[0].wait();
-    assert!(rot(&state, value.as_bytes()) > 0);
+    assert!(corrupt(&state, value.as_bytes()) > 0);
     cluster.restart(0);
     cluster.await_links();
     let mut client = cluster.nodes[0].client();
     let answer = client.ask(get(keyspace, "key", Level::All));
     let Ok(Response::Entry(entry)) = &answer else {
-        panic!("the read has healed the record: {answer:?}");
+        panic!("the read repaired the record: {answer:?}");
     };
     let values: Vec<_> = entry.versions.iter().map(|version| &version.value[..]).collect();
     assert_eq!((values, entry.answered.len()), (vec![value.as_bytes()], 2));
@@ -63,16 +63,16 @@ fn a_record_that_rots_is_never_served_but_healed() {
         .events()
         .into_iter()
         .any(|occurrence| matches!(occurrence.event, TimelineEvent::CorruptRecord { .. }));
-    assert!(noted, "the timeline says so");
+    assert!(noted, "the timeline reports it");
 }
 
-/// Whether a message names the file and says what to do.
-fn helps(message: &str, file: &Path) -> bool {
+/// Whether a message names the file and the remedy.
+fn names_file_and_remedy(message: &str, file: &Path) -> bool {
     message.contains(&file.display().to_string()) && message.contains("new id with an empty directory")
 }
 
 #[test]
-fn a_truncated_or_damaged_file_is_refused_by_name() {
+fn a_truncated_or_damaged_file_is_rejected_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let mut node = lone(path);
@@ -83,22 +83,25 @@ fn a_truncated_or_damaged_file_is_refused_by_name() {
         std::fs::write(&file, &whole[..3 * PAGE]).unwrap();
         let (error, message) = refused(path, &NodeOptions::new(1));
         assert_eq!(error, "Truncated");
-        assert!(helps(&message, &file), "{message}");
+        assert!(names_file_and_remedy(&message, &file), "{message}");
         std::fs::write(&file, vec![0x5a; whole.len()]).unwrap();
         let (error, message) = refused(path, &NodeOptions::new(1));
         assert_eq!(error, "Corrupt");
-        assert!(helps(&message, &file), "{message}");
+        assert!(names_file_and_remedy(&message, &file), "{message}");
         std::fs::remove_file(&file).unwrap();
         let (error, message) = refused(path, &NodeOptions::new(1));
         assert_eq!(error, "DataMissing");
-        assert!(helps(&message, file.parent().unwrap()), "{message}");
+        assert!(
+            names_file_and_remedy(&message, file.parent().unwrap()),
+            "{message}"
+        );
         std::fs::write(&file, whole).unwrap();
     }
     lone(path).kill();
 }
 
 #[test]
-fn a_definition_that_rots_is_refused_by_name() {
+fn a_corrupt_definition_is_rejected_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let mut node = lone(path);
@@ -106,13 +109,13 @@ fn a_definition_that_rots_is_refused_by_name() {
     node.signal("TERM");
     node.wait();
     let journal = path.join("n1/journal/data.mdb");
-    assert!(rot(&journal, b"a-name-like-no-other") > 0);
+    assert!(corrupt(&journal, b"a-name-like-no-other") > 0);
     let (_, message) = refused(path, &NodeOptions::new(1));
-    assert!(helps(&message, &path.join("n1")), "{message}");
+    assert!(names_file_and_remedy(&message, &path.join("n1")), "{message}");
 }
 
 #[test]
-fn a_page_that_leads_out_of_its_file_is_an_end_in_words() {
+fn a_page_reference_beyond_the_file_ends_the_node_with_a_message() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     lone(path).kill();
@@ -130,11 +133,11 @@ fn a_page_that_leads_out_of_its_file_is_an_end_in_words() {
     }
     let (error, message) = refused(path, &NodeOptions::new(1));
     assert_eq!(error, "Corrupt");
-    assert!(helps(&message, &path.join("n1")), "{message}");
+    assert!(names_file_and_remedy(&message, &path.join("n1")), "{message}");
 }
 
 #[test]
-fn a_file_that_is_cut_under_a_running_node_is_an_end_in_words() {
+fn truncating_a_file_of_a_running_node_ends_it_with_a_message() {
     let directory = tempfile::tempdir().unwrap();
     let mut node = lone(directory.path());
     let mut client = node.client();
@@ -145,6 +148,9 @@ fn a_file_that_is_cut_under_a_running_node_is_an_end_in_words() {
     assert!(client.try_ask(get(keyspace, "absent", Level::One)).is_none());
     let (status, errors) = node.wait_with_errors();
     assert_eq!(status, Some(70), "{errors}");
-    assert!(helps(&errors, &directory.path().join("n1")), "{errors}");
+    assert!(
+        names_file_and_remedy(&errors, &directory.path().join("n1")),
+        "{errors}"
+    );
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }

@@ -1,4 +1,4 @@
-//! What was acknowledged is there, whatever happens to the processes.
+//! Acknowledged writes survive the death of processes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,22 +21,22 @@ use crate::until;
 
 /// Requests in flight per writer.
 const PIPELINE: usize = 32;
-/// Acknowledged writes between two rounds of killing.
+/// Acknowledged writes between two kills.
 const BETWEEN: usize = 200;
 
-/// What the writers share.
+/// The shared state of the writers.
 struct Load {
     keyspace: KeyspaceId,
-    doors: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     stop: AtomicBool,
     count: AtomicUsize,
     acknowledged: Mutex<Vec<String>>,
 }
 
-/// Writes unique keys through one node after the other, as long as it is not told to stop.
+/// Writes unique keys through one node after the other until it is stopped.
 fn write(load: &Load, writer: usize) {
     let mut next = 0;
-    for door in load.doors.iter().cycle().skip(writer) {
+    for door in load.addresses.iter().cycle().skip(writer) {
         if load.stop.load(Ordering::Relaxed) {
             return;
         }
@@ -73,7 +73,7 @@ fn write_through(load: &Load, writer: usize, next: &mut u64, mut client: Client)
                 load.acknowledged.lock().unwrap().push(key);
                 load.count.fetch_add(1, Ordering::Relaxed);
             }
-            // The other nodes are dead or not yet connected; the outcome does not matter here.
+            // The other nodes are dead or not yet connected; this outcome is expected.
             Err(Error::Unavailable { .. } | Error::OutcomeUnknown { .. } | Error::NotFound(_)) => {}
             other => panic!("{other:?}"),
         }
@@ -86,7 +86,7 @@ fn twenty_rounds_of_sigkill_lose_no_acknowledged_write() {
     let keyspace = cluster.nodes[0].client().create("kept", 3).id;
     let load = Arc::new(Load {
         keyspace,
-        doors: cluster.nodes.iter().map(|node| node.address("client")).collect(),
+        addresses: cluster.nodes.iter().map(|node| node.address("client")).collect(),
         stop: AtomicBool::new(false),
         count: AtomicUsize::new(0),
         acknowledged: Mutex::default(),
@@ -99,10 +99,10 @@ fn twenty_rounds_of_sigkill_lose_no_acknowledged_write() {
         .collect();
     for round in 0..20 {
         let wanted = load.count.load(Ordering::Relaxed) + BETWEEN;
-        until("writes go on", || {
+        until("writes continue", || {
             (load.count.load(Ordering::Relaxed) >= wanted).then_some(())
         });
-        // One at a time, two at once, and now and then the whole cluster.
+        // One node, two nodes, and sometimes the whole cluster.
         let victims = match round % 5 {
             3 => vec![round % 3, (round + 1) % 3],
             4 => vec![0, 1, 2],
@@ -143,7 +143,7 @@ fn twenty_rounds_of_sigkill_lose_no_acknowledged_write() {
 }
 
 #[test]
-fn a_full_store_refuses_writes_and_goes_on_reading() {
+fn a_full_store_rejects_writes_and_serves_reads() {
     let directory = tempfile::tempdir().unwrap();
     let options = NodeOptions::new(1).with(json!({"map_size_bytes": 16 << 20}));
     let mut node = Node::spawn(directory.path(), &options);
@@ -164,7 +164,7 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
         )) {
             Ok(Response::Written(_)) => written += 1,
             Ok(other) => panic!("{other:?}"),
-            // It was on its way when the disk turned out to be full: the role that gave it a dot cannot take that back.
+            // It was in flight when the disk became full: the role has assigned a dot and cannot revoke it.
             Err(Error::OutcomeUnknown { acked: 0, .. }) => {}
             Err(error) => break error,
         }
@@ -187,9 +187,9 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
         .events()
         .into_iter()
         .any(|occurrence| occurrence.event == TimelineEvent::StorageFull);
-    assert!(full, "the timeline says so");
+    assert!(full, "the timeline reports it");
     let storage = client.status().storage;
-    let why = storage.full.expect("the status says so");
+    let why = storage.full.expect("the status reports it");
     assert!(
         why.contains(&data_dir) && why.contains("map_size_bytes=16777216"),
         "{why}"
@@ -220,7 +220,7 @@ fn a_full_store_refuses_writes_and_goes_on_reading() {
         "{ready}"
     );
 
-    // The remedy that it names is one.
+    // The named remedy works.
     node.signal("TERM");
     node.wait();
     let options = NodeOptions::new(1).with(json!({"map_size_bytes": 64 << 20}));

@@ -1,4 +1,4 @@
-//! How a node starts, how it does not, and how it ends.
+//! Startup, failures to start, and shutdown of a node.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::client::{Client, get, put};
 use crate::process::{Cluster, Node, NodeOptions};
 use crate::until;
 
-/// A node that is ready, alone in its cluster.
+/// A ready node, alone in its cluster.
 pub(crate) fn lone(directory: &std::path::Path) -> Node {
     let mut node = Node::spawn(directory, &NodeOptions::new(1));
     let member = node.member();
@@ -24,7 +24,7 @@ pub(crate) fn lone(directory: &std::path::Path) -> Node {
     node
 }
 
-/// Starts a node that must refuse to; the error's name and message.
+/// Starts a node that must fail to start; returns the error's name and message.
 pub(crate) fn refused(directory: &std::path::Path, options: &NodeOptions) -> (String, String) {
     let mut node = Node::spawn(directory, options);
     let mut line = node.line();
@@ -45,7 +45,7 @@ pub(crate) fn refused(directory: &std::path::Path, options: &NodeOptions) -> (St
 }
 
 #[test]
-fn signals_and_a_closed_pipe_end_it_in_order() {
+fn signals_and_a_closed_pipe_stop_it_gracefully() {
     let directory = tempfile::tempdir().unwrap();
     for signal in ["TERM", "INT"] {
         let mut node = lone(directory.path());
@@ -54,24 +54,24 @@ fn signals_and_a_closed_pipe_end_it_in_order() {
     }
     let mut node = lone(directory.path());
     node.close_stdin();
-    assert_eq!(node.wait().code(), Some(0), "the parent is gone");
+    assert_eq!(node.wait().code(), Some(0), "the parent closed the pipe");
     let mut early = Node::spawn(directory.path(), &NodeOptions::new(1));
     early.member();
     early.signal("TERM");
-    assert_eq!(early.wait().code(), Some(0), "before it knew the members");
+    assert_eq!(early.wait().code(), Some(0), "before it has the members");
 }
 
 #[test]
-fn an_end_is_quick_whoever_is_connected() {
+fn a_stop_is_quick_with_any_clients() {
     for end in ["the parent's", "SIGTERM"] {
         let mut cluster = Cluster::start(3);
         let keyspace = cluster.nodes[0].client().create("busy", 3).id;
-        let door = |node: &Node| node.address("client");
-        // Some who say nothing, and some who have much to say.
+        let address = |node: &Node| node.address("client");
+        // Idle clients, and busy ones.
         let _silent: Vec<TcpStream> = cluster
             .nodes
             .iter()
-            .map(|node| TcpStream::connect(door(node)).unwrap())
+            .map(|node| TcpStream::connect(address(node)).unwrap())
             .collect();
         let mut busy: Vec<Client> = cluster.nodes.iter().map(Node::client).collect();
         for client in &mut busy {
@@ -104,7 +104,7 @@ fn a_parent_that_dies_before_it_has_sent_the_members_is_an_error() {
 }
 
 #[test]
-fn a_directory_that_is_in_use_or_foreign_is_refused_by_name() {
+fn a_directory_in_use_or_of_another_node_is_rejected_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let mut node = lone(path);
@@ -129,14 +129,14 @@ fn a_directory_that_is_in_use_or_foreign_is_refused_by_name() {
 }
 
 #[test]
-fn a_node_waits_for_another_one_to_leave_its_directory() {
+fn a_node_waits_for_another_one_to_release_its_directory() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = lone(directory.path());
     let patient = NodeOptions::new(1).with(json!({"lock_timeout_ms": 60_000}));
     let mut second = Node::spawn(directory.path(), &patient);
     let member = second.member();
     second.send_members(&[member]);
-    // It does not wait for longer than it is wanted.
+    // A signal ends the wait.
     for knows_members in [false, true] {
         let mut third = Node::spawn(directory.path(), &patient);
         let member = third.member();
@@ -152,7 +152,7 @@ fn a_node_waits_for_another_one_to_leave_its_directory() {
 }
 
 #[test]
-fn a_cluster_may_be_laid_anew_until_it_is_formed() {
+fn a_cluster_can_be_formed_anew_until_it_is_formed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let options = |cluster: &str, forming: bool| NodeOptions {
@@ -193,7 +193,7 @@ fn a_cluster_may_be_laid_anew_until_it_is_formed() {
 }
 
 #[test]
-fn a_taken_port_and_bad_settings_are_refused_by_name() {
+fn a_port_in_use_and_invalid_settings_are_rejected_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -213,7 +213,7 @@ fn a_taken_port_and_bad_settings_are_refused_by_name() {
 }
 
 #[test]
-fn keyspaces_outlive_the_node_and_unknown_ones_are_named() {
+fn keyspaces_survive_a_restart_and_unknown_ones_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let mut node = lone(directory.path());
     let keyspace = node.client().create("logs", 1);
@@ -230,13 +230,13 @@ fn keyspaces_outlive_the_node_and_unknown_ones_are_named() {
 }
 
 #[test]
-fn every_door_takes_garbage() {
+fn every_listener_survives_malformed_input() {
     let directory = tempfile::tempdir().unwrap();
     let node = lone(directory.path());
     let mut client = node.client();
-    for door in ["peer", "client", "http"] {
+    for listener in ["peer", "client", "http"] {
         for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0xff; 70_000], &[0; 5], b""] {
-            let mut stream = TcpStream::connect(node.address(door)).unwrap();
+            let mut stream = TcpStream::connect(node.address(listener)).unwrap();
             let _closed = stream.write_all(garbage);
         }
     }
@@ -248,7 +248,7 @@ fn every_door_takes_garbage() {
     );
 }
 
-/// Loses the directory of one of two nodes: that one ends and says why, the other one goes on and says so too.
+/// Loses the directory of one of two nodes: that node exits with the reason, the other keeps running and reports it.
 fn lose_directory(lost: usize) {
     let mut cluster = Cluster::start(2);
     cluster.nodes[lost].kill();
@@ -257,13 +257,13 @@ fn lose_directory(lost: usize) {
     let mut node = cluster.spawn_again(lost);
     node.send_members(&cluster.members);
     let (status, errors) = node.wait_with_errors();
-    // Before it was ready, or after.
+    // Before or after it was ready.
     assert!(matches!(status, Some(1 | 70)), "{status:?}");
     let explained =
         |reason: &str| reason.contains(&name) && reason.contains("directory was lost or replaced");
     assert!(explained(&errors), "{errors}");
     let mut client = cluster.nodes[1 - lost].client();
-    let reason = until("the refusal", || {
+    let reason = until("the rejection", || {
         client
             .events()
             .into_iter()
@@ -277,18 +277,18 @@ fn lose_directory(lost: usize) {
 }
 
 #[test]
-fn a_dialling_peer_that_lost_its_directory_is_refused() {
+fn a_dialling_peer_that_lost_its_directory_is_rejected() {
     lose_directory(0);
 }
 
 #[test]
-fn a_peer_that_lost_its_directory_is_refused() {
+fn a_peer_that_lost_its_directory_is_rejected() {
     lose_directory(1);
 }
 
-/// One of two nodes is started with another setting: they say so and do not talk.
+/// One of two nodes is started with another setting: both report it and reject the connection.
 #[test]
-fn nodes_that_would_have_keys_elsewhere_do_not_talk() {
+fn nodes_with_another_hash_reject_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let mut nodes = [1, 2].map(|id| {
         let hash = if id == 1 { "murmur3" } else { "md5" };
@@ -303,7 +303,7 @@ fn nodes_that_would_have_keys_elsewhere_do_not_talk() {
     }
     for node in &nodes {
         let mut client = node.client();
-        let reason = until("the refusal", || {
+        let reason = until("the rejection", || {
             client
                 .events()
                 .into_iter()
@@ -321,7 +321,7 @@ fn nodes_that_would_have_keys_elsewhere_do_not_talk() {
 }
 
 #[test]
-fn a_directory_is_not_started_with_other_settings_than_its_data() {
+fn a_node_does_not_start_with_other_settings_than_its_data() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let mut node = lone(path);

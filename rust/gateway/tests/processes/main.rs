@@ -1,4 +1,4 @@
-//! Nodes as processes: their start, their end, and what they do together.
+//! Tests of node processes: startup, shutdown, and clusters.
 
 mod client;
 mod cluster;
@@ -10,17 +10,17 @@ mod sessions;
 
 use std::time::{Duration, Instant};
 
-/// How long anything in these tests may take.
+/// The timeout of all waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` answers something.
+/// Waits until `condition` returns a value.
 fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "timed out after {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes as child processes; they end with the test, however it ends.
+//! Nodes as child processes, which are killed when the test ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::{PATIENCE, until};
 
-/// What differs from node to node.
+/// The options of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeOptions {
-    /// Its number.
+    /// Its id.
     pub(crate) id: u16,
     /// The cluster's name.
     pub(crate) cluster: String,
-    /// Settings beside the usual ones, or in their place.
+    /// Settings that extend or override the defaults.
     pub(crate) extra: Value,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Node {
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     errors: Option<thread::JoinHandle<String>>,
-    /// Where it listens, once it has said so.
+    /// Its addresses, once reported.
     pub(crate) bound: Option<Value>,
 }
 
@@ -98,14 +98,14 @@ impl Node {
         }
     }
 
-    /// The next line that it prints.
+    /// The next line of its output.
     pub(crate) fn line(&mut self) -> Value {
         self.lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|error| panic!("n{}: no line: {error}", self.id))
     }
 
-    /// Waits until its ports are bound; its entry in the list of members.
+    /// Waits until its ports are bound; returns its entry in the list of members.
     pub(crate) fn member(&mut self) -> Value {
         let line = self.line();
         assert_eq!(line["ready"], false, "{line}");
@@ -114,7 +114,7 @@ impl Node {
         json!({"id": self.id, "peer": bound["peer"], "client": bound["client"], "http": bound["http"]})
     }
 
-    /// Sends the members and waits until it serves.
+    /// Sends the members and waits until it is ready.
     pub(crate) fn join(&mut self, members: &[Value]) {
         self.send_members(members);
         self.await_ready();
@@ -126,7 +126,7 @@ impl Node {
 
     /// Sends a line to its standard input.
     pub(crate) fn send_line(&mut self, line: &Value) {
-        // A node that cannot start may be gone before it reads it; what it says about that is read next.
+        // A node that cannot start may have exited; its error is read next.
         let _gone = writeln!(self.stdin.as_mut().unwrap(), "{line}");
     }
 
@@ -137,15 +137,15 @@ impl Node {
     }
 
     /// One of its addresses: `peer`, `client` or `http`.
-    pub(crate) fn address(&self, door: &str) -> SocketAddr {
-        self.bound.as_ref().expect("bound")[door]
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        self.bound.as_ref().expect("bound")[listener]
             .as_str()
             .unwrap()
             .parse()
             .unwrap()
     }
 
-    /// The whole answer to a GET of `path` at its HTTP door.
+    /// The full response to a GET of `path` at its HTTP listener.
     pub(crate) fn http(&self, path: &str) -> String {
         let mut http = TcpStream::connect(self.address("http")).unwrap();
         http.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -173,25 +173,25 @@ impl Node {
         assert!(status.unwrap().success(), "kill -{name}");
     }
 
-    /// Kills it at once and waits until it is gone.
+    /// Kills it and waits until it has exited.
     pub(crate) fn kill(&mut self) {
         let _already_gone = self.child.kill();
         let _status = self.child.wait();
     }
 
-    /// Lets go of its standard input, as a parent that dies does.
+    /// Closes its standard input, like a parent that dies.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        until(&format!("the end of n{}", self.id), || {
+        until(&format!("the exit of n{}", self.id), || {
             self.child.try_wait().unwrap()
         })
     }
 
-    /// Waits for its end; its exit status and what it wrote to stderr.
+    /// Waits until it exits; returns its exit status and its stderr.
     pub(crate) fn wait_with_errors(&mut self) -> (Option<i32>, String) {
         let status = self.wait();
         (status.code(), self.errors.take().expect("once").join().unwrap())
@@ -204,7 +204,7 @@ impl Drop for Node {
     }
 }
 
-/// Several nodes that know each other.
+/// A cluster of node processes.
 pub(crate) struct Cluster {
     pub(crate) directory: TempDir,
     pub(crate) nodes: Vec<Node>,
@@ -213,12 +213,12 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `n` nodes and waits until all see each other.
+    /// Starts `n` nodes and waits until all are connected.
     pub(crate) fn start(n: u16) -> Cluster {
         Cluster::start_with(n, json!({}))
     }
 
-    /// The same with settings beside the usual ones.
+    /// As [`start`](Self::start), with extra settings.
     pub(crate) fn start_with(n: u16, extra: Value) -> Cluster {
         let directory = tempfile::tempdir().unwrap();
         let options = |id| NodeOptions::new(id).with(extra.clone());
@@ -242,7 +242,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node sees every other.
+    /// Waits until all links are up.
     pub(crate) fn await_links(&self) {
         for node in &self.nodes {
             let mut client = node.client();
@@ -252,14 +252,14 @@ impl Cluster {
         }
     }
 
-    /// Starts a node again, on the same data and ports, and waits until it serves.
+    /// Restarts a node on the same data and ports, and waits until it is ready.
     pub(crate) fn restart(&mut self, index: usize) {
         let mut node = self.spawn_again(index);
         node.join(&self.members);
         self.nodes[index] = node;
     }
 
-    /// Starts a node again, on the same data and ports, up to where it needs the members.
+    /// Restarts a node on the same data and ports, up to the point where it needs the members.
     pub(crate) fn spawn_again(&mut self, index: usize) -> Node {
         let id = self.nodes[index].id;
         let member = &self.members[index];

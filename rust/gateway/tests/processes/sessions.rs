@@ -1,5 +1,5 @@
-//! Commands that are sent again in their session, after all that can happen in between: each is executed once, or it is
-//! said that nobody can tell.
+//! Retries of commands in a session, after failovers, snapshots and expiry: each command is executed once, or the retry
+//! reports that the outcome is unknown.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -15,10 +15,10 @@ use serde_json::json;
 use crate::process::Cluster;
 use crate::until;
 
-/// A session that lives as long as these tests.
+/// The idle timeout of a session that outlives these tests.
 const LONG: u64 = 600_000;
 
-/// A consensus keyspace of one shard on three nodes whose links can be broken.
+/// A consensus keyspace of one shard on three nodes with fault injection.
 struct Shard {
     cluster: Cluster,
     keyspace: KeyspaceId,
@@ -48,7 +48,7 @@ impl Shard {
         }
     }
 
-    /// Asks one node, again and again while nobody leads.
+    /// Sends a request to one node, retrying while there is no leader.
     fn ask(&self, node: NodeId, request: &Request) -> Result<Response, Error> {
         let mut client = self.node(node).client();
         until("an answer", || match client.ask(request.clone()) {
@@ -101,7 +101,7 @@ impl Shard {
         }
     }
 
-    /// All entries, as they are now.
+    /// All current entries.
     fn entries(&self, node: NodeId) -> Vec<LogEntry> {
         let (mut found, mut after) = (Vec::new(), Some(0));
         while let Some(last) = after {
@@ -128,7 +128,7 @@ impl Shard {
         entries.filter(|entry| entry.data == text).count()
     }
 
-    /// Who leads, as soon as somebody does who is heard: in the newest term that is claimed.
+    /// The leader of the latest term, once it is known.
     fn leader(&self) -> NodeId {
         until("a leader", || {
             let claims = self
@@ -153,7 +153,7 @@ impl Shard {
         }
     }
 
-    /// Cuts a node off from the others.
+    /// Partitions a node from the others.
     fn isolate(&self, node: NodeId) {
         self.change_faults(&FaultChange::Add(vec![LinkFault {
             id: 1,
@@ -171,7 +171,7 @@ impl Shard {
         self.cluster.await_links();
     }
 
-    /// Has another node lead, which is not cut off; tells which.
+    /// Waits until another node, which is not partitioned, leads; returns it.
     fn depose(&self, leader: NodeId) -> NodeId {
         self.isolate(leader);
         until("another leader", || {
@@ -179,7 +179,7 @@ impl Shard {
         })
     }
 
-    /// The bytes of a node's rows that are safe without its log.
+    /// The bytes of a node's flushed rows.
     fn applied_bytes(&self, node: NodeId) -> u64 {
         let Ok(Response::Metrics(text)) = self.node(node).client().ask(Request::Metrics) else {
             panic!("no metrics");
@@ -191,7 +191,7 @@ impl Shard {
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64
     }
 
-    /// Keeps a node away until it needs a snapshot to follow, and lets it have that.
+    /// Isolates a node until it needs a snapshot to catch up, then heals it.
     fn overtake(&self, behind: NodeId) {
         until("a snapshot that is installed", || {
             self.isolate(behind);
@@ -203,7 +203,7 @@ impl Shard {
             for _ in 0..200 {
                 self.committed(leader, &filler);
             }
-            // The log is only forgotten once the rows are safe without it.
+            // The log is compacted only once the rows are flushed.
             until("rows", || (self.applied_bytes(leader) > before).then_some(()));
             let last = self.committed(leader, &filler).index;
             self.heal();
@@ -224,7 +224,7 @@ impl Shard {
 }
 
 #[test]
-fn a_retry_after_a_failover_is_answered_as_the_first_attempt_was() {
+fn a_retry_after_a_failover_returns_the_original_result() {
     let shard = Shard::start();
     let session = shard.open(LONG);
     let command = shard.append("once", Some((session, 1)));
@@ -239,14 +239,14 @@ fn a_retry_after_a_failover_is_answered_as_the_first_attempt_was() {
 }
 
 #[test]
-fn a_retry_at_a_leader_that_was_sent_a_snapshot_is_answered_as_the_first_attempt_was() {
+fn a_retry_at_a_leader_restored_from_a_snapshot_returns_the_original_result() {
     let shard = Shard::start();
     let session = shard.open(LONG);
     let command = shard.append("once", Some((session, 1)));
     let first = shard.committed(NodeId(1), &command);
     let behind = shard.nodes().find(|node| *node != first.leader).unwrap();
     shard.overtake(behind);
-    // Its log begins after the command: only the snapshot can tell that it was executed.
+    // Its log begins after the command: only the snapshot records that it was executed.
     let mut leader = shard.leader();
     while leader != behind {
         leader = shard.depose(leader);
@@ -260,7 +260,7 @@ fn a_retry_at_a_leader_that_was_sent_a_snapshot_is_answered_as_the_first_attempt
 }
 
 #[test]
-fn a_retry_after_its_session_has_expired_is_told_so_and_not_executed() {
+fn a_retry_in_an_expired_session_fails_and_is_not_executed() {
     let shard = Shard::start();
     let idle_ms = 200;
     let session = shard.open(idle_ms);
@@ -269,9 +269,9 @@ fn a_retry_after_its_session_has_expired_is_told_so_and_not_executed() {
     assert_eq!(
         shard.committed(NodeId(2), &command).index,
         first.index,
-        "it lives as yet"
+        "the session is alive"
     );
-    // Time is what the log says: entries of others let it pass.
+    // Logged time advances with the entries of others.
     let begun = shard.entries(NodeId(1)).last().expect("the entry").time;
     until("logged time beyond the session's", || {
         shard.committed(NodeId(1), &shard.append("tick", None));

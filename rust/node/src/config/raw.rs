@@ -1,4 +1,4 @@
-//! The configuration as it is written down: every field optional, nothing checked but its type.
+//! The configuration as written: every field is optional and only its type is checked.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::{ConfigError, LogConfig, LogFormat};
 
-/// A node's configuration as written. A name that is not listed here is an error.
+/// A node's configuration as written. Unknown names are rejected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
-    /// The cluster's name. Required. Nodes, data directories and clients of other names are refused.
+    /// The cluster's name. Required. Nodes, data directories and clients of other clusters are rejected.
     pub cluster: Option<String>,
     /// This node's number, 1 to 65535 (or `"n1"`). Required.
     pub node_id: Option<RawNodeId>,
@@ -20,43 +20,44 @@ pub struct RawConfig {
     pub data_dir: Option<PathBuf>,
     /// Where to listen.
     pub listen: RawListen,
-    /// All members, this node included. May be left out with `parent_pipe`: then one line on the standard input has it.
+    /// All members, including this node. Optional with `parent_pipe`: then one line on the standard input carries the list.
     pub members: Option<Vec<RawMember>>,
-    /// Tokens per node on the ring. 150; the same on every node.
+    /// Tokens per node on the ring. 150. Must be the same on every node.
     pub vnodes: Option<u16>,
-    /// `murmur3` (default), `md5` or `xxh3`; the same on every node, and never changed afterwards.
+    /// `murmur3` (default), `md5` or `xxh3`. Must be the same on every node, and can never be changed.
     pub hash: Option<String>,
-    /// Stop when the standard input ends, because the parent that held it has died. False.
+    /// Stop when the standard input closes, which means that the parent has died. False.
     pub parent_pipe: Option<bool>,
-    /// The cluster has never been ready: the node begins without what such an attempt has left in its directory, and
-    /// creates no keyspace before the parent says that the cluster is formed. Needs `parent_pipe`. False.
+    /// The cluster has never been ready: the node discards what an earlier attempt left in its directory, and
+    /// rejects the creation of keyspaces until the parent reports that the cluster is formed. Requires `parent_pipe`. False.
     pub forming: Option<bool>,
-    /// Milliseconds to wait for another process to let go of the data directory, as one that is ending does. 0.
+    /// Milliseconds to wait for another process to release the data directory. 0.
     pub lock_timeout_ms: Option<u64>,
     /// The log.
     pub log: RawLog,
-    /// Accept listening beyond loopback without a secret. False.
+    /// Allow listening beyond loopback without a secret. False.
     pub insecure: Option<bool>,
-    /// Let clients make faults in what this node sends to its peers: block, lose or delay it. False; for laboratories.
+    /// Allow clients to inject faults into what this node sends to its peers: block, drop or delay it. For testing. False.
     pub allow_faults: Option<bool>,
-    /// A secret that peers and clients must know. None.
+    /// A secret that peers and clients must present. None.
     pub secret: Option<String>,
     /// Milliseconds between heartbeats on an idle link. 100.
     pub heartbeat_ms: Option<u64>,
-    /// Milliseconds of silence after which a link counts as broken; at least twice `heartbeat_ms`. 1000.
+    /// Idle timeout in milliseconds after which a link is considered down; at least twice `heartbeat_ms`. 1000.
     pub idle_ms: Option<u64>,
-    /// How soon a Raft group elects another leader: `default` (after 150 to 300 ms of silence, heartbeats every 50 ms),
-    /// `conservative` (300 to 600 ms, for slow or busy machines) or `aggressive` (100 to 200 ms). The same on every node.
+    /// Election timeout of Raft groups: `default` (150 to 300 ms, heartbeats every 50 ms),
+    /// `conservative` (300 to 600 ms, for slow or busy machines) or `aggressive` (100 to 200 ms). Must be the same on every
+    /// node.
     pub raft_timing: Option<String>,
-    /// How many bytes of rows the node may store: the size of the map of the state environment, of which only what is
-    /// used takes disk. At the limit writes are refused. The journal beside it is not counted: it has room of its own,
-    /// and needs about 200 MB at times. 64 GiB.
+    /// Maximum size of the LMDB map of the state environment, and so of the rows that the node can store. Only what is
+    /// used takes disk. At the limit writes are rejected. The journal is not counted: it has a map of its own,
+    /// and takes up to about 200 MB. 64 GiB.
     pub map_size_bytes: Option<u64>,
-    /// Record the inputs of every role into files of this directory. None. For debugging: the files grow without bound.
+    /// Record the inputs of every role in this directory. For debugging: the files grow without bound. None.
     pub record_dir: Option<PathBuf>,
     /// The generation of the list of members. 1.
     pub generation: Option<u64>,
-    /// Threads that run the node's actors. 1: several nodes on one machine would only take turns.
+    /// Threads that run the node's actors. 1, for several nodes on one machine.
     pub worker_threads: Option<u64>,
     /// Timeline events kept in memory. 4096.
     pub timeline_events: Option<u64>,
@@ -68,7 +69,7 @@ impl RawConfig {
     /// Reads a JSON object, or a TOML document where the text does not begin with `{`.
     ///
     /// # Errors
-    /// [`ConfigError`] with the place of what cannot be read or is not known.
+    /// [`ConfigError`] with the position of what cannot be parsed or is unknown.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         if text.trim_start().starts_with('{') {
             serde_json::from_str(text)
@@ -80,7 +81,7 @@ impl RawConfig {
     }
 }
 
-/// Addresses to listen on, `host:port`. Each is `127.0.0.1:0` unless given; port 0 takes any free port.
+/// Addresses to listen on, `host:port`. Default `127.0.0.1:0`; port 0 selects a free port.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawListen {
@@ -96,7 +97,7 @@ pub struct RawListen {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawLog {
-    /// A file that is appended to; stderr when left out.
+    /// The file to append to. Default: stderr.
     pub file: Option<PathBuf>,
     /// `error`, `warn`, `info` (default), `debug` or `trace`, or directives such as `info,quorate_node=debug`.
     pub level: Option<String>,
@@ -121,11 +122,11 @@ impl RawLog {
     }
 }
 
-/// Levels as they may be written; `off` logs nothing.
+/// Valid levels; `off` logs nothing.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// A bare word that is no level would be taken for the name of a module whose every word is logged, and all others
-/// would fall silent.
+/// A bare word that is not a level would be parsed as the name of a module to log at every level, and all other
+/// modules would be silenced.
 fn check_level(level: &str) -> Result<(), ConfigError> {
     let known = |part: &str| LEVELS.iter().any(|level| part.trim().eq_ignore_ascii_case(level));
     let understood = level
@@ -172,11 +173,11 @@ impl RawNodeId {
 pub struct RawMember {
     /// Its number.
     pub id: RawNodeId,
-    /// Where its peers reach it, `host:port`.
+    /// The address for peers, `host:port`.
     pub peer: String,
-    /// Where clients reach it, `host:port`.
+    /// The address for clients, `host:port`.
     pub client: String,
-    /// Where it serves HTTP, `host:port`; may be left out.
+    /// The address for HTTP, `host:port`; optional.
     #[serde(default)]
     pub http: String,
     /// For placement over racks; empty is a rack of its own name.

@@ -6,12 +6,12 @@ fn config(extra: &str) -> Result<NodeConfig, ConfigError> {
     ))
 }
 
-fn refused(extra: &str) -> String {
-    config(extra).expect_err("refused").0
+fn rejected(extra: &str) -> String {
+    config(extra).expect_err("rejected").0
 }
 
 #[test]
-fn everything_but_the_essentials_has_a_default() {
+fn all_but_the_required_settings_have_defaults() {
     let config = config("").unwrap();
     assert_eq!(config.node, NodeId(1));
     assert_eq!(config.cluster, ClusterId::from_name("test"));
@@ -29,7 +29,7 @@ fn everything_but_the_essentials_has_a_default() {
 }
 
 #[test]
-fn toml_and_json_say_the_same() {
+fn toml_and_json_are_equivalent() {
     let toml = NodeConfig::parse(
         "cluster = 'test'\nnode_id = 'n1'\ndata_dir = '/data/n1'\nparent_pipe = true\nvnodes = 7\nallow_faults = true\n[listen]\npeer = '127.0.0.1:7000'",
     );
@@ -93,7 +93,7 @@ fn errors_name_the_setting_and_the_remedy() {
             &["vnodes=0"],
         ),
     ] {
-        let text = refused(extra);
+        let text = rejected(extra);
         for word in wanted {
             assert!(text.contains(word), "{extra}: {word:?} is not in {text:?}");
         }
@@ -115,11 +115,11 @@ fn errors_name_the_setting_and_the_remedy() {
     )
     .unwrap_err()
     .0;
-    assert!(text.contains("forming=true but parent_pipe=false"), "{text}");
+    assert!(text.contains("forming=true requires parent_pipe=true"), "{text}");
 }
 
 #[test]
-fn doors_may_be_open_with_a_secret_or_on_request() {
+fn listening_beyond_loopback_needs_a_secret_or_insecure() {
     assert!(
         config(r#", "listen": {"peer": "0.0.0.0:0"}, "secret": "s3cret"}"#.trim_end_matches('}')).is_ok()
     );
@@ -129,7 +129,7 @@ fn doors_may_be_open_with_a_secret_or_on_request() {
 }
 
 #[test]
-fn members_come_by_line() {
+fn members_are_parsed_from_a_line() {
     let members = NodeConfig::parse_members(
         r#"[{"id":1,"peer":"127.0.0.1:1","client":"127.0.0.1:2","http":"127.0.0.1:3","rack":"r","datacenter":"d"}]"#,
     );

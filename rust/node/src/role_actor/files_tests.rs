@@ -1,5 +1,5 @@
-//! The actor around a toy role on a real store: what it derives is seen by what it asks for next, and its rows travel
-//! through a file and back.
+//! The actor of a toy role on a real store: derived rows are visible to later reads, and rows are saved to a file and
+//! loaded again.
 
 use bytes::Bytes;
 use quorate_core::files::{FileDone, FileId, FileTask};
@@ -17,8 +17,8 @@ const FILE: FileId = FileId { owner: 7, number: 1 };
 const PREFIX: Bytes = Bytes::from_static(b"group");
 const MARKER: Bytes = Bytes::from_static(b"group applied");
 
-/// One effect: a row, and how far the log is applied.
-fn derive(token: u64, row: &'static str, applied: &'static str) -> Effect {
+/// One effect: a row, and the applied index.
+fn apply_row(token: u64, row: &'static str, applied: &'static str) -> Effect {
     let write = |key: Bytes, value: &'static str| StateWrite {
         table: Table::Groups,
         key,
@@ -64,10 +64,10 @@ fn is_first(rows: &Result<quorate_core::store::Rows, Error>) -> bool {
 }
 
 #[tokio::test]
-async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
+async fn derived_rows_are_read_saved_and_loaded() {
     let behaviour: Behaviour = |event, effects| match event {
         Event::Start => effects.extend([
-            derive(1, "group row 1", "1"),
+            apply_row(1, "group row 1", "1"),
             read(1),
             files(
                 2,
@@ -85,7 +85,7 @@ async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
                 panic!("{result:?}");
             };
             assert_eq!(marker, Some("1".into()));
-            effects.extend([derive(3, "group row 2", "2"), files(4, load(FILE))]);
+            effects.extend([apply_row(3, "group row 2", "2"), files(4, load(FILE))]);
         }
         Event::Files { token: 4, result } => {
             assert_eq!(result, Ok(FileDone::Loaded));
@@ -109,7 +109,7 @@ async fn rows_that_were_derived_are_read_and_saved_and_loaded() {
     let (journal, applier) = store.split();
     let hooks = Hooks {
         on_completed: Box::new(|_| {}),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|why| panic!("{why}")),
         observer: Arc::new(()),
     };

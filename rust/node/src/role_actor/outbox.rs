@@ -1,4 +1,4 @@
-//! The effects of one turn, grouped by where they go, so that each destination hears from the role once.
+//! The effects of one turn, grouped by destination, so that each destination gets one batch.
 
 use quorate_core::ids::NodeId;
 use quorate_protocol::role::{Event, RoleId};
@@ -8,7 +8,7 @@ use quorate_storage::queue::Request as Commit;
 
 use crate::shell::{Answer, Shell};
 
-/// What a role has asked for and has not gone out yet.
+/// Effects that are not performed yet.
 #[derive(Default)]
 pub(super) struct Outbox {
     local: Vec<(RoleId, Vec<Event>)>,
@@ -39,7 +39,7 @@ impl Outbox {
         self.spans.push(span);
     }
 
-    /// Sends everything on its way: first what takes longest.
+    /// Performs all effects, those with the longest latency first.
     pub(super) fn flush(&mut self, shell: &Shell) {
         if !self.commits.is_empty() {
             shell.commits.submit(std::mem::take(&mut self.commits));
@@ -48,9 +48,9 @@ impl Outbox {
             shell.peers.send(node, messages);
         }
         if !self.local.is_empty() {
-            let table = shell.directory.table();
+            let table = shell.roles.table();
             for (role, events) in self.local.drain(..) {
-                // A role that is not there loses its messages, as over the network.
+                // Messages to a role that does not exist are dropped, as by the network.
                 if let Some(mailbox) = table.role(role) {
                     mailbox.push(events);
                 }
@@ -65,7 +65,7 @@ impl Outbox {
     }
 }
 
-/// The group of `key`. A turn has a handful of destinations, so a search beats a map.
+/// The group of `key`. A turn has few destinations, so a linear search beats a map.
 fn group<K: PartialEq, T>(groups: &mut Vec<(K, Vec<T>)>, key: K) -> &mut Vec<T> {
     let index = match groups.iter().position(|(found, _)| *found == key) {
         Some(index) => index,

@@ -1,4 +1,4 @@
-//! The actor around toy roles, with everything beyond it replaced by recorders.
+//! The actor of toy roles; all ports are replaced by recorders.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,16 +18,16 @@ use tokio::sync::{Notify, oneshot};
 
 use super::*;
 use crate::clock::Clock;
-use crate::directory::Directory;
 use crate::fatal::Fatal;
 use crate::readers::ReadPort;
+use crate::role_registry::RoleRegistry;
 use crate::shell::{Answer, CommitPort, FilePort, PeerPort, Reconciler, ReplyPort};
 use crate::telemetry::Telemetry;
 
 const ME: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
 
-/// Sees everything that leaves the actor.
+/// Records everything that leaves the actor.
 #[derive(Default)]
 pub(super) struct Outside {
     sent: Mutex<Vec<Vec<Envelope>>>,
@@ -67,7 +67,7 @@ impl CommitPort for Port {
         self.0.changed.notify_one();
     }
 
-    fn derive(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
+    fn apply_rows(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
 }
 
 impl FilePort for Port {
@@ -126,7 +126,7 @@ async fn run(behaviour: Behaviour, before: impl IntoIterator<Item = Event>) -> R
     .await
 }
 
-/// The ways to a disk.
+/// The ports to a disk.
 pub(super) struct Ports {
     pub(super) commits: Arc<dyn CommitPort>,
     pub(super) files: Arc<dyn FilePort>,
@@ -157,7 +157,7 @@ pub(super) async fn run_on(
     let shell = Arc::new(Shell {
         node: ME,
         clock,
-        directory: Directory::default(),
+        roles: RoleRegistry::default(),
         peers: port(),
         commits,
         reads: ReadPort::start(reader, "data".as_ref(), fatal.clone()),
@@ -177,7 +177,7 @@ pub(super) async fn run_on(
         shell,
         recorder: None,
     };
-    // The runtime of a test has one thread: nothing runs before the test waits, so all of these are one batch.
+    // The runtime of a test has one thread: nothing runs before the test waits, so these events are one batch.
     let (actor, ended) = Actor::spawn(None, RoleActor::default(), arguments).await.unwrap();
     let mailbox = Mailbox::new(inbox, actor);
     mailbox.push(before);
@@ -231,7 +231,7 @@ pub(super) fn requests(outside: &Outside) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn what_waits_together_goes_out_together() {
+async fn effects_of_one_batch_are_performed_in_one_batch() {
     let behaviour: Behaviour = |event, effects| {
         if let Event::Timer { id } = event {
             effects.push(send(PEER, RoleId::Control, id));
@@ -255,9 +255,9 @@ async fn what_waits_together_goes_out_together() {
     assert!(commits[0].iter().all(|request| request.owner == 7));
 }
 
-/// What it is told last comes before all that waits, and what it says to that goes out before its actor ends.
+/// `Dropped` is delivered before all pending events, and its effects are performed before the actor ends.
 #[tokio::test]
-async fn a_role_that_is_not_wanted_any_longer_answers_before_it_goes() {
+async fn a_dropped_role_answers_before_its_actor_ends() {
     let behaviour: Behaviour = |event, effects| match event {
         Event::Dropped => effects.push(reply(1_000)),
         Event::Timer { id } => effects.push(reply(id)),
@@ -310,7 +310,7 @@ async fn rows_and_messages_to_itself_are_answered_in_the_turn() {
 }
 
 #[tokio::test]
-async fn ranges_are_answered_later() {
+async fn ranges_are_answered_asynchronously() {
     let behaviour: Behaviour = |event, effects| match event {
         Event::Start => {
             let (start, end) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
@@ -334,7 +334,7 @@ async fn ranges_are_answered_later() {
 }
 
 #[tokio::test]
-async fn timers_go_off_in_order() {
+async fn timers_fire_in_order() {
     let behaviour: Behaviour = |event, effects| match event {
         Event::Start => {
             effects.push(Effect::SetTimer {
@@ -426,12 +426,12 @@ async fn a_role_that_panics_ends_the_node_and_is_not_restarted() {
     assert_eq!(
         requests(&running.outside),
         [0u64; 0],
-        "nobody is answered by a broken role"
+        "a broken role answers no request"
     );
 }
 
 #[tokio::test]
-async fn a_long_turn_lets_others_have_theirs() {
+async fn a_long_turn_yields_to_others() {
     static TAKEN: AtomicUsize = AtomicUsize::new(0);
     let behaviour: Behaviour = |event, _| {
         if matches!(event, Event::Timer { .. }) {

@@ -1,4 +1,4 @@
-//! What this node's servers of Raft groups last claimed.
+//! The latest claims of this node's servers of Raft groups.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,8 +7,8 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::GroupClaim;
 use quorate_raft::types::GroupId;
 
-/// The newest claim of each server, and when it was made. A server claims anew whenever its leader or term changes, and
-/// with every tick of its protocol's timer.
+/// The latest claim of each server, and when it was made. A server sends a claim when its leader or term changes, and
+/// with every tick of its timer.
 #[derive(Default)]
 pub(super) struct Claims {
     table: Mutex<BTreeMap<GroupId, (GroupClaim, Instant)>>,
@@ -20,13 +20,13 @@ impl Claims {
         table.insert(claim.group, (claim, now));
     }
 
-    /// There is no such server any longer: its last claim.
+    /// Removes a server that has ended; returns its last claim.
     pub(super) fn forget(&self, group: GroupId) -> Option<GroupClaim> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.remove(&group).map(|(claim, _)| claim)
     }
 
-    /// All of them, as they are by `now`: the leader was heard of that much longer ago.
+    /// All claims, with the time since the leader was heard advanced to `now`.
     pub(super) fn all(&self, now: Instant) -> Vec<GroupClaim> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let aged = |(claim, at): &(GroupClaim, Instant)| {

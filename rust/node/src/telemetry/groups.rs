@@ -27,7 +27,7 @@ fn election_duration() -> Histogram {
     Histogram::new(exponential_buckets(1e-3, 2.0, 15))
 }
 
-/// Set whenever a server claims something new.
+/// Updated with every claim of a server.
 pub(super) struct Groups {
     term: Values,
     is_leader: Values,
@@ -41,7 +41,7 @@ pub(super) struct Groups {
     heartbeats_answered: Counts,
     commands: Counts,
     leader_changes: Counts,
-    /// Whom each group followed last.
+    /// The last leader of each group.
     leaders: Mutex<BTreeMap<String, NodeId>>,
 }
 
@@ -65,7 +65,7 @@ impl Default for Groups {
     }
 }
 
-/// A count of a server's own, that begins again with it.
+/// Raises a counter to the server's own count, which restarts with the server.
 fn raise(counts: &Counts, label: &Group, now: u64) {
     let counter = counts.get_or_create(label);
     counter.inc_by(now.saturating_sub(counter.get()));
@@ -73,53 +73,61 @@ fn raise(counts: &Counts, label: &Group, now: u64) {
 
 impl Groups {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("raft_term", "The latest term that it has seen", self.term.clone());
-        registry.register("raft_is_leader", "1 while it leads", self.is_leader.clone());
+        registry.register("raft_term", "Current term of the server", self.term.clone());
+        registry.register(
+            "raft_is_leader",
+            "1 while the server leads",
+            self.is_leader.clone(),
+        );
         registry.register(
             "raft_commit_index",
-            "Committed, as far as it knows",
+            "Commit index known to the server",
             self.commit.clone(),
         );
-        registry.register("raft_applied_index", "Applied here", self.applied.clone());
+        registry.register(
+            "raft_applied_index",
+            "Index of the last applied entry",
+            self.applied.clone(),
+        );
         registry.register(
             "raft_lag_entries",
-            "If it leads: entries that the member farthest behind is not known to have",
+            "Entries that the slowest follower lags behind, on the leader",
             self.lag.clone(),
         );
         registry.register(
             "raft_leader_changes",
-            "How often it has followed another leader than before",
+            "Changes of the leader that the server followed",
             self.leader_changes.clone(),
         );
         registry.register(
             "elections",
-            "Elections that it has called for",
+            "Elections started by the server",
             self.elections.clone(),
         );
         registry.register(
             "elections_won",
-            "Elections after which it has led",
+            "Elections won by the server",
             self.elections_won.clone(),
         );
         registry.register_with_unit(
             "election_duration",
-            "Of elections that it has won, from when it found that nobody leads",
+            "Duration of elections won by the server, from the election timeout to leadership",
             Unit::Seconds,
             self.election_duration.clone(),
         );
         registry.register(
             "raft_heartbeats_sent",
-            "Heartbeats that it has sent as a leader, each to one member",
+            "Heartbeats sent by the server as a leader, each to one member",
             self.heartbeats_sent.clone(),
         );
         registry.register(
             "raft_heartbeats_answered",
-            "Heartbeats that it has sent as a leader and that were answered",
+            "Heartbeats sent by the server as a leader that were answered",
             self.heartbeats_answered.clone(),
         );
         registry.register(
             "raft_commands",
-            "Commands that it has proposed and seen committed as a leader: the writes of a group are the sum over its nodes",
+            "Commands proposed by the server as a leader and committed: sum over the nodes for the writes of a group",
             self.commands.clone(),
         );
     }
@@ -163,7 +171,7 @@ impl Groups {
         }
     }
 
-    /// The server that claimed this last is gone: it must not be shown as if it still led.
+    /// Removes the metrics of a server that has ended, so that it is not shown as the leader.
     pub(super) fn forget(&self, claim: &GroupClaim) {
         let label = Group {
             group: claim.name.clone(),
@@ -231,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_rise_with_the_claims_and_each_election_is_observed_once() {
+    fn counters_follow_the_claims_and_each_election_is_observed_once() {
         let metrics = Metrics::new(NodeId(1));
         let mut activity = Activity {
             heartbeats_sent: 100,

@@ -1,4 +1,4 @@
-//! The log: one file per node, written by a thread of its own so that a slow disk delays no actor.
+//! The log: one file per node, written by its own thread so that a slow disk does not delay actors.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -12,14 +12,15 @@ use quorate_otlp::Exporter;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Keeps the log going; what is still queued is written when it is dropped.
+/// Keeps the log open; dropping it writes what is queued.
 #[must_use]
 pub struct LogGuard(#[allow(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Installs the log for this process; with an exporter, spans of the `tracing` macros go there. A second call in one process leaves the first one's log in place.
+/// Installs the log for this process; with an exporter, spans of the `tracing` macros are exported. Further calls in one
+/// process keep the first log.
 ///
 /// # Errors
-/// When the file cannot be opened for appending, or the level cannot be read; the error names it.
+/// When the file cannot be opened for appending, or the level is invalid; the error names it.
 pub fn install(config: &LogConfig, exporter: Option<&Exporter>) -> io::Result<LogGuard> {
     let (writer, guard) = match &config.file {
         Some(path) => {
@@ -40,7 +41,7 @@ pub fn install(config: &LogConfig, exporter: Option<&Exporter>) -> io::Result<Lo
 }
 
 fn subscribe(config: &LogConfig, writer: NonBlocking, exporter: Option<&Exporter>) -> io::Result<()> {
-    // The actor runtime opens a span per actor and logs each of its steps at debug: of use to its own authors only.
+    // The actor runtime opens a span per actor and logs each of its steps at debug: useful only to its authors.
     let directives = format!("ractor=warn,ractor_cluster=warn,{}", config.level);
     let filter = EnvFilter::builder().parse(directives).map_err(io::Error::other)?;
     let lines = tracing_subscriber::fmt::layer()

@@ -1,7 +1,7 @@
 //! Metrics in the Prometheus text format, with small label sets.
 //!
-//! What changes with each request is counted as it happens; what is a state (links, stored bytes, memory) is asked for
-//! when somebody scrapes, through [`Metrics::add_gauges`].
+//! Events are counted as they happen; state (links, stored bytes, memory) is collected at each scrape, through
+//! [`Metrics::add_gauges`].
 
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
@@ -51,22 +51,22 @@ struct Kind {
     event: &'static str,
 }
 
-/// What is a state rather than a count, asked for at each scrape.
+/// State that is collected at each scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
     /// The links to the peers.
     pub peers: Vec<PeerStatus>,
     /// Bytes of the data files.
     pub stored_bytes: u64,
-    /// How full the disk is.
+    /// The usage of the disk.
     pub storage: StorageStatus,
     /// Requests of clients in flight.
     pub in_flight: u64,
-    /// Messages that were dropped for want of room or credit, since the start.
+    /// Messages dropped since the start for lack of room or credit.
     pub shed_messages: u64,
 }
 
-type Gather = Box<dyn Fn(&mut Gauges) + Send + Sync>;
+type Collect = Box<dyn Fn(&mut Gauges) + Send + Sync>;
 
 /// A node's metrics.
 pub struct Metrics {
@@ -78,14 +78,14 @@ pub struct Metrics {
     commits: Histogram,
     commit_requests: Histogram,
     commit_bytes: Counter,
-    gathered: Mutex<Gathered>,
-    gather: RwLock<Vec<Gather>>,
+    collected: Mutex<Collected>,
+    collect: RwLock<Vec<Collect>>,
     groups: Groups,
 }
 
 /// The metrics behind [`Gauges`].
 #[derive(Default)]
-struct Gathered {
+struct Collected {
     in_flight: Gauge,
     stored: Gauge,
     full: Gauge,
@@ -118,8 +118,8 @@ impl Metrics {
             commits: latency(),
             commit_requests: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             commit_bytes: Counter::default(),
-            gathered: Mutex::default(),
-            gather: RwLock::default(),
+            collected: Mutex::default(),
+            collect: RwLock::default(),
             groups: Groups::default(),
             registry: Registry::default(),
         };
@@ -130,7 +130,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "operation_duration",
-            "From arrival at the coordinator to its reply",
+            "Duration from arrival at the coordinator to its response",
             Unit::Seconds,
             metrics.durations.clone(),
         );
@@ -141,27 +141,27 @@ impl Metrics {
         );
         registry.register(
             "timeline_events",
-            "State changes, by kind",
+            "Timeline events, by kind",
             metrics.events.clone(),
         );
         registry.register_with_unit(
             "commit_duration",
-            "Commits to disk",
+            "Duration of commits to disk",
             Unit::Seconds,
             metrics.commits.clone(),
         );
         registry.register(
             "commit_requests",
-            "Requests that shared a commit",
+            "Requests per commit",
             metrics.commit_requests.clone(),
         );
         registry.register_with_unit(
             "commit",
-            "Written by commits",
+            "Bytes written by commits",
             Unit::Bytes,
             metrics.commit_bytes.clone(),
         );
-        metrics.gathered.lock().expect("gauges").register(&mut registry);
+        metrics.collected.lock().expect("gauges").register(&mut registry);
         metrics.groups.register(&mut registry);
         Metrics { registry, ..metrics }
     }
@@ -203,35 +203,35 @@ impl Metrics {
             .inc();
     }
 
-    /// A server of a Raft group claims this now.
+    /// Records the current claim of a server of a Raft group.
     pub fn group(&self, claim: GroupClaim) {
         self.groups.set(claim);
     }
 
-    /// The server that claimed this last is gone.
+    /// Removes the metrics of a server that has ended.
     pub fn forget_group(&self, claim: &GroupClaim) {
         self.groups.forget(claim);
     }
 
-    /// Asks `gather` at each scrape.
-    pub fn add_gauges(&self, gather: impl Fn(&mut Gauges) + Send + Sync + 'static) {
-        self.gather.write().expect("gauges").push(Box::new(gather));
+    /// Calls `collect` at each scrape.
+    pub fn add_gauges(&self, collect: impl Fn(&mut Gauges) + Send + Sync + 'static) {
+        self.collect.write().expect("gauges").push(Box::new(collect));
     }
 
-    /// Everything, in the OpenMetrics text format.
+    /// All metrics, in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut gauges = Gauges::default();
-        for gather in self.gather.read().expect("gauges").iter() {
-            gather(&mut gauges);
+        for collect in self.collect.read().expect("gauges").iter() {
+            collect(&mut gauges);
         }
-        self.gathered.lock().expect("gauges").set(&gauges);
+        self.collected.lock().expect("gauges").set(&gauges);
         let mut text = String::with_capacity(16 << 10);
         text::encode(&mut text, &self.registry).expect("a string takes everything");
         text
     }
 }
 
-impl Gathered {
+impl Collected {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "requests_in_flight",
@@ -246,7 +246,7 @@ impl Gathered {
         );
         registry.register(
             "storage_full",
-            "1 while writes are refused because the disk or the map of an environment is full",
+            "1 while writes are rejected because the disk or the map of an environment is full",
             self.full.clone(),
         );
         registry.register_with_unit(
@@ -257,38 +257,43 @@ impl Gathered {
         );
         registry.register_with_unit(
             "storage_used",
-            "Used of an environment of the store",
+            "Used space of an environment of the store",
             Unit::Bytes,
             self.used.clone(),
         );
         registry.register_with_unit(
             "storage_limit",
-            "The most that can be used of an environment of the store",
+            "Maximum size of an environment of the store",
             Unit::Bytes,
             self.limit.clone(),
         );
         registry.register(
             "link_shed_messages",
-            "Messages dropped for want of room or credit",
+            "Messages dropped for lack of room or credit",
             self.shed.clone(),
         );
         registry.register("link_up", "Whether the link to the peer is up", self.up.clone());
         registry.register_with_unit(
             "link_round_trip",
-            "Of the last heartbeat",
+            "Round trip of the last heartbeat",
             Unit::Seconds,
             self.round_trip.clone(),
         );
         registry.register_with_unit(
             "link_queued",
-            "Waiting to be sent",
+            "Bytes queued for the peer",
             Unit::Bytes,
             self.queued.clone(),
         );
-        registry.register_with_unit("process_cpu", "Time on the CPU", Unit::Seconds, self.cpu.clone());
+        registry.register_with_unit(
+            "process_cpu",
+            "CPU time of the process",
+            Unit::Seconds,
+            self.cpu.clone(),
+        );
         registry.register_with_unit(
             "process_resident_memory",
-            "Memory in use",
+            "Resident memory of the process",
             Unit::Bytes,
             self.resident.clone(),
         );
@@ -329,7 +334,7 @@ fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Numeric levels share one label: how many there are is the user's choice, and labels must be few.
+/// Numeric levels share one label: their number is up to the user, and the number of labels must be small.
 fn consistency_label(consistency: Consistency) -> &'static str {
     match consistency {
         Consistency::Level(Level::One) => "ONE",
@@ -343,7 +348,7 @@ fn consistency_label(consistency: Consistency) -> &'static str {
     }
 }
 
-/// The outcome as a label: `ok` or a name of [`quorate_core::error::Error`].
+/// The outcome as a label: `ok` or the name of an [`quorate_core::error::Error`].
 fn outcome_label(outcome: &str) -> &'static str {
     const NAMES: [&str; 18] = [
         "ConnectionRefused",
@@ -407,7 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scrape_shows_what_was_counted() {
+    fn a_scrape_includes_all_counters() {
         let metrics = Metrics::new(NodeId(3));
         for outcome in ["ok", "ok", "Unavailable"] {
             metrics.operation(&Measurement {
@@ -447,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_has_its_own_outcome() {
+    fn every_error_has_its_own_label() {
         for error in [
             Error::Closed(String::new()),
             Error::OutcomeUnknown {

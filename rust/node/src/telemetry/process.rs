@@ -1,6 +1,6 @@
-//! What the operating system says about this process.
+//! Resource usage of this process, from the operating system.
 
-/// Seconds of CPU that the process has used, and bytes of memory that it holds.
+/// CPU time in seconds, and resident memory in bytes.
 pub(crate) fn usage() -> (f64, u64) {
     (cpu_seconds().unwrap_or(0.0), resident_bytes().unwrap_or(0))
 }
@@ -8,7 +8,7 @@ pub(crate) fn usage() -> (f64, u64) {
 /// User and system time, from the 14th and 15th field of `/proc/self/stat`, in ticks of 10 ms.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name and may hold spaces: count from its closing parenthesis.
+    // The second field is the program's name and may contain spaces: count from its closing parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     Some(ticks / 100.0)

@@ -1,5 +1,4 @@
-//! The span ring: the last spans of sampled traces, so that a trace can be drawn with no collector; and the seam for
-//! exporters.
+//! The span ring: the latest spans of sampled traces, to show a trace without a collector; and the interface of exporters.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -8,15 +7,15 @@ use std::time::Duration;
 use quorate_otlp::Exporter;
 use quorate_protocol::telemetry::Span;
 
-/// How long a stopping node waits for its last spans to leave.
+/// How long a stopping node waits for the export of its last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Something that takes finished spans elsewhere, such as an OTLP exporter.
+/// An exporter of finished spans, such as OTLP.
 pub trait SpanSink: Send + Sync {
-    /// Takes spans. Called on the threads that run the actors: it must not block, and drops what it cannot hold.
+    /// Exports spans. Called on the threads that run the actors: it must not block, and drops spans when its queue is full.
     fn export(&self, spans: &[Span]);
 
-    /// Hands on what it still holds, within a second or so. Called once, when the node stops.
+    /// Exports queued spans, within about a second. Called once, when the node stops.
     fn flush(&self);
 }
 
@@ -29,37 +28,37 @@ impl SpanSink for Exporter {
         if !Exporter::flush(self, FLUSH) {
             tracing::warn!(
                 dropped = self.dropped(),
-                "the collector did not take the last spans in time"
+                "timed out exporting the last spans to the collector"
             );
         }
     }
 }
 
-/// The last spans, whatever their traces.
+/// The latest spans of all traces.
 #[derive(Debug)]
 pub struct SpanRing {
-    kept: usize,
+    capacity: usize,
     spans: Mutex<VecDeque<Span>>,
 }
 
 impl SpanRing {
-    /// A ring of at most `kept` spans.
-    pub fn new(kept: usize) -> Self {
+    /// A ring of at most `capacity` spans.
+    pub fn new(capacity: usize) -> Self {
         SpanRing {
-            kept,
+            capacity,
             spans: Mutex::default(),
         }
     }
 
-    /// Adds spans; the oldest make room.
+    /// Adds spans and removes the oldest beyond the limit.
     pub fn extend(&self, spans: Vec<Span>) {
         let mut ring = self.spans.lock().expect("spans");
         ring.extend(spans);
-        let excess = ring.len().saturating_sub(self.kept);
+        let excess = ring.len().saturating_sub(self.capacity);
         ring.drain(..excess);
     }
 
-    /// The spans of one trace that are still there, in the order in which they ended.
+    /// The retained spans of one trace, in the order in which they ended.
     pub fn of(&self, trace_id: u128) -> Vec<Span> {
         let ring = self.spans.lock().expect("spans");
         ring.iter()
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_is_bounded_and_found_by_trace() {
+    fn the_ring_is_bounded_and_searchable_by_trace() {
         let ring = SpanRing::new(4);
         for id in 1..=6 {
             ring.extend(vec![span(u128::from(id % 2), id)]);

@@ -1,4 +1,4 @@
-//! The timeline: the last state changes of this node, numbered from 1 within its boot.
+//! The timeline: the latest state changes of this node, numbered from 1 within its boot.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -7,28 +7,28 @@ use quorate_core::ids::NodeId;
 use quorate_core::time::WallTime;
 use quorate_protocol::telemetry::{Occurrence, TimelineEvent};
 
-/// A bounded timeline: when it is full, the oldest event makes room.
+/// A bounded timeline: when it is full, the oldest event is removed.
 #[derive(Debug)]
 pub struct Timeline {
-    kept: usize,
+    capacity: usize,
     events: Mutex<(u64, VecDeque<Occurrence>)>,
 }
 
 impl Timeline {
-    /// A timeline of at most `kept` events.
-    pub fn new(kept: usize) -> Self {
+    /// A timeline of at most `capacity` events.
+    pub fn new(capacity: usize) -> Self {
         Timeline {
-            kept,
+            capacity,
             events: Mutex::default(),
         }
     }
 
-    /// Adds an event under the next number.
+    /// Adds an event with the next number.
     pub fn push(&self, at: WallTime, node: NodeId, generation: u64, event: TimelineEvent) {
         let mut guard = self.events.lock().expect("timeline");
         let (last, events) = &mut *guard;
         *last += 1;
-        if events.len() == self.kept {
+        if events.len() == self.capacity {
             events.pop_front();
         }
         events.push_back(Occurrence {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_events_make_room_and_numbers_go_on() {
+    fn the_oldest_events_are_removed_and_numbers_continue() {
         let timeline = Timeline::new(3);
         for generation in 1..=5 {
             timeline.push(WallTime(0), NodeId(1), generation, TimelineEvent::NodeStarted);

@@ -1,30 +1,30 @@
-//! How connections between nodes behave.
+//! Configuration of the connections between nodes.
 
 use std::time::Duration;
 
 use quorate_protocol::link::LinkSettings;
 use ractor::ActorCell;
 
-/// How the transport behaves.
+/// The configuration of the transport.
 #[derive(Clone)]
 pub struct TransportConfig {
     /// Heartbeats, windows, lanes.
     pub link: LinkSettings,
-    /// What both ends of a session must know; `None` takes the cluster id, which keeps clusters apart but nobody out.
+    /// The secret of both ends of a session; `None` uses the cluster id, which separates clusters but is not secret.
     pub secret: Option<Vec<u8>>,
-    /// From the connection to the end of the hello, and for connecting itself.
+    /// The timeout of connecting, and of the handshake.
     pub handshake: Duration,
-    /// From the end of the hello to a session that carries messages.
+    /// The timeout from the end of the handshake until the session is ready.
     pub authentication: Duration,
-    /// The first pause before dialling again.
+    /// The initial backoff before dialling again.
     pub backoff_min: Duration,
-    /// The longest pause before dialling again.
+    /// The maximum backoff before dialling again.
     pub backoff_max: Duration,
-    /// Connections that have not said hello yet, at most; more are closed at once.
+    /// The most pending handshakes; further connections are closed immediately.
     pub pending_hellos: usize,
-    /// How long data that was sent may stay unconfirmed before the kernel ends the connection.
+    /// How long sent data may stay unacknowledged before the kernel closes the connection.
     pub user_timeout: Duration,
-    /// To whom the transport's supervisor is linked.
+    /// The actor to which the transport's supervisor is linked.
     pub supervisor: Option<ActorCell>,
 }
 

@@ -1,4 +1,4 @@
-//! The dialler: keeps trying to have a session with one peer of a higher number.
+//! The dialler: keeps a session with one peer of a higher id, and retries with backoff.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::faults::Dice;
-use super::handshake::{HandshakeError, prepare, say_hello};
+use super::handshake::{HandshakeError, prepare, send_hello};
 use super::peer::{Attempt, Peer};
 use super::{Core, PeerIdentity, count};
 
@@ -25,10 +25,10 @@ pub(super) struct Dialler;
 pub(super) struct DiallerState {
     core: Arc<Core>,
     peer: Arc<Peer>,
-    /// The pause after the next failure, before jitter.
+    /// The backoff after the next failure, before jitter.
     pause: Duration,
     dice: Dice,
-    /// When the last session was begun.
+    /// When the last session began.
     begun: Option<Instant>,
     retry: Option<JoinHandle<Result<(), MessagingErr<Attempt>>>>,
     last_failure: Option<String>,
@@ -63,7 +63,7 @@ impl Actor for Dialler {
         _: Attempt,
         state: &mut DiallerState,
     ) -> Result<(), ActorProcessingErr> {
-        // The end of a session brings the next attempt.
+        // The end of a session triggers the next attempt.
         if state.core.stopping() || !state.peer.sessions().is_empty() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Actor for Dialler {
             .take()
             .is_some_and(|begun| now.since(begun) > state.core.config.backoff_max)
         {
-            // The last session lasted. One that ends at once, again and again, must not make a busy loop of this.
+            // The last session was long enough. Sessions that end immediately must not cause a busy loop.
             state.pause = state.core.config.backoff_min;
         }
         match state.dial().await {
@@ -84,7 +84,7 @@ impl Actor for Dialler {
                 state.last_failure = None;
                 state.begun = Some(now);
             }
-            Err(error) => state.note(&error),
+            Err(error) => state.log_failure(&error),
         }
         state.pause_before_next(myself);
         Ok(())
@@ -103,15 +103,15 @@ impl Actor for Dialler {
 }
 
 impl DiallerState {
-    /// Sets the time of the next attempt. It comes to nothing if there is a session by then.
+    /// Schedules the next attempt, which does nothing if there is a session by then.
     fn pause_before_next(&mut self, myself: ActorRef<Attempt>) {
         let pause = self.pause.mul_f64(0.5 + self.dice.roll() / 2.0);
         self.pause = (self.pause * 2).min(self.core.config.backoff_max);
         self.retry = Some(myself.send_after(pause, || Attempt));
     }
 
-    /// Logs a failure the first time only: while a peer is down, the same one repeats.
-    fn note(&mut self, error: &HandshakeError) {
+    /// Logs a failure, unless it repeats the last one.
+    fn log_failure(&mut self, error: &HandshakeError) {
         let text = error.to_string();
         if self.last_failure.as_ref() == Some(&text) {
             return;
@@ -137,8 +137,8 @@ impl DiallerState {
         let mut stream = timeout(config.handshake, TcpStream::connect(&self.peer.address))
             .await
             .map_err(std::io::Error::from)??;
-        // A port of the ephemeral range at which nobody listens may be given to the dialling end itself, and TCP
-        // connects it with itself.
+        // If nothing listens at a port of the ephemeral range, the kernel may assign it to the dialling end, which then
+        // connects to itself.
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
         }
@@ -185,7 +185,7 @@ impl DiallerState {
         stream: &mut TcpStream,
         hello: &PeerHello,
     ) -> Result<PeerWelcome, HandshakeError> {
-        let welcome = match say_hello(stream, hello).await? {
+        let welcome = match send_hello(stream, hello).await? {
             PeerAnswer::Welcome(welcome) => welcome,
             PeerAnswer::Refused(error) => return Err(HandshakeError::Refused(error)),
             PeerAnswer::Disowned(reason) => {
@@ -206,7 +206,7 @@ impl DiallerState {
             .map_err(HandshakeError::Refused)?;
         if self.core.sessions.get(SessionId(welcome.session)).is_some() {
             return Err(HandshakeError::Refused(Error::Refused(format!(
-                "node {} named a session that exists already: try again",
+                "node {} proposed the id of an existing session: retry",
                 welcome.node
             ))));
         }
@@ -215,20 +215,20 @@ impl DiallerState {
 }
 
 impl Core {
-    /// Whether to have a session with this boot of the peer at all.
+    /// Admits or rejects this boot of the peer.
     pub(super) async fn admit(&self, peer: &Peer, identity: PeerIdentity) -> Result<(), Error> {
         if peer.is_past(identity.boot) {
             return Err(Error::Refused(format!(
-                "node {} was here with a later boot than {:x}: stop the older process",
+                "node {} has had a later boot than {:x}: stop the older process",
                 identity.node, identity.boot.0
             )));
         }
         self.inbound.admit(identity).await
     }
 
-    /// The peer says that this node had another data directory. Whoever says so has proved nothing yet. So it counts
-    /// only while this directory has never met the peer: a directory that was lost has not, and a running cluster
-    /// cannot be ended by a stranger's word.
+    /// The peer claims that this node had another data directory. The peer is not authenticated yet, so the claim is ignored
+    /// if it is registered in this directory: a directory that was lost has no registrations, and an unauthenticated
+    /// connection cannot stop a running cluster.
     pub(super) fn disowned(&self, peer: NodeId, reason: &str) {
         if self.inbound.known(peer).is_none() {
             self.inbound.disowned(peer, reason);

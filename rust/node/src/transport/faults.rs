@@ -1,4 +1,4 @@
-//! Faults of the network, made on purpose, in what this node sends.
+//! Fault injection into what this node sends.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,16 +8,16 @@ use std::time::Duration;
 use quorate_core::ids::NodeId;
 use quorate_protocol::faults::Effect;
 
-/// What is wrong with the way to a peer. The default is nothing.
+/// The faults on the path to a peer. The default has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fault {
-    /// Nothing passes: no bytes, and no new connection.
+    /// Blocks all bytes and new connections.
     pub block: bool,
-    /// How many of a hundred messages are lost, 0.0 to 100.0. Heartbeats are not, as TCP would send them again.
+    /// The percentage of messages that are dropped, 0.0 to 100.0. Heartbeats are not dropped, as TCP would retransmit them.
     pub loss_percent: f64,
-    /// Everything arrives this much later.
+    /// The added delay.
     pub delay: Duration,
-    /// And up to this much later still; the order stays.
+    /// The most additional random delay; the order is kept.
     pub jitter: Duration,
 }
 
@@ -32,12 +32,12 @@ impl From<Effect> for Fault {
     }
 }
 
-/// Faults by the peer that is sent to.
+/// Faults by destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultRules(BTreeMap<NodeId, Fault>);
 
 impl FaultRules {
-    /// Nothing reaches `to`.
+    /// Blocks the path to `to`.
     #[must_use]
     pub fn block(self, to: NodeId) -> Self {
         let fault = Fault {
@@ -47,20 +47,20 @@ impl FaultRules {
         self.with(to, fault)
     }
 
-    /// This is wrong with the way to `to`.
+    /// Sets the faults on the path to `to`.
     #[must_use]
     pub fn with(mut self, to: NodeId, fault: Fault) -> Self {
         self.0.insert(to, fault);
         self
     }
 
-    /// What is wrong with the way to `to`.
+    /// The faults on the path to `to`.
     pub fn get(&self, to: NodeId) -> Fault {
         self.0.get(&to).copied().unwrap_or_default()
     }
 }
 
-/// The fault on the way to one peer, as its streams and its link look at it: often, and mostly in vain.
+/// The faults on the path to one peer. Checked often, and cheap to check when there are none.
 #[derive(Debug, Default)]
 pub(super) struct PeerFaults {
     any: AtomicBool,
@@ -84,27 +84,27 @@ impl PeerFaults {
         self.get().is_some_and(|fault| fault.block)
     }
 
-    /// How late the next bytes are to be.
+    /// The delay of the next bytes.
     pub(super) fn delay(&self) -> Duration {
         self.get().map_or(Duration::ZERO, |fault| {
             fault.delay + fault.jitter.mul_f64(self.dice.roll())
         })
     }
 
-    /// The chance that a message is lost, if there is one.
+    /// The probability that a message is dropped, if any.
     pub(super) fn loss(&self) -> Option<f64> {
         self.get()
             .map(|fault| fault.loss_percent / 100.0)
             .filter(|loss| *loss > 0.0)
     }
 
-    /// Whether the next message is lost.
-    pub(super) fn loses(&self, chance: f64) -> bool {
-        self.dice.roll() < chance
+    /// Whether the next message is dropped.
+    pub(super) fn drops(&self, probability: f64) -> bool {
+        self.dice.roll() < probability
     }
 }
 
-/// Numbers from 0 to 1 that need not be good (SplitMix64).
+/// Random numbers from 0 to 1 of low quality (SplitMix64).
 #[derive(Debug)]
 pub(super) struct Dice(AtomicU64);
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_per_peer_and_add_up() {
+    fn rules_are_per_peer_and_are_combined() {
         let slow = Fault {
             delay: Duration::from_millis(5),
             ..Fault::default()
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_ask_for_is_what_happens() {
+    fn effects_convert_to_faults() {
         let fault = Fault::from(Effect {
             block: true,
             loss_ppm: 25_000,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_come_as_often_as_asked() {
+    fn messages_are_dropped_with_the_given_probability() {
         let faults = PeerFaults::default();
         assert_eq!(
             (faults.loss(), faults.blocked(), faults.delay()),
@@ -168,8 +168,8 @@ mod tests {
             loss_percent: 25.0,
             ..Fault::default()
         });
-        let chance = faults.loss().unwrap();
-        let lost = (0..10_000).filter(|_| faults.loses(chance)).count();
+        let probability = faults.loss().unwrap();
+        let lost = (0..10_000).filter(|_| faults.drops(probability)).count();
         assert!((2_200..2_800).contains(&lost), "{lost} of 10000");
     }
 

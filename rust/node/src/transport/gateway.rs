@@ -1,4 +1,4 @@
-//! The gateway: the one actor of this node that peers can send to.
+//! The gateway: the only actor of this node that peers can send to.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 
 use super::{Core, count};
 
-/// A batch of one link for its counterpart. What it says is the links' own business: whatever bytes arrive make a
-/// frame, and the receiving link closes its session if they are not a batch.
+/// A batch of one link for its counterpart. The gateway does not parse it: any bytes make a frame, and the receiving link
+/// closes its session if they are not a valid batch.
 pub(super) struct PeerFrame(pub(super) Vec<u8>);
 
 impl Message for PeerFrame {
@@ -32,7 +32,7 @@ impl Message for PeerFrame {
     }
 }
 
-/// A batch as it is cast to a remote gateway.
+/// The message that casts a batch to a remote gateway.
 pub(super) fn cast(batch: Vec<u8>) -> SerializedMessage {
     SerializedMessage::Cast {
         variant: String::new(),
@@ -41,7 +41,7 @@ pub(super) fn cast(batch: Vec<u8>) -> SerializedMessage {
     }
 }
 
-/// Hands each batch to the link of its session.
+/// Passes each batch to the link of its session.
 pub(super) struct Gateway;
 
 impl Actor for Gateway {
@@ -66,7 +66,7 @@ impl Actor for Gateway {
         let session = session_of_batch(&bytes).ok().and_then(|id| core.sessions.get(id));
         match session {
             Some(session) => session.peer.received(session.id, Bytes::from(bytes)),
-            // Of a session that has just ended, or of a peer that has lost its mind; its own session shows the gap.
+            // Of a session that has just ended, or of a faulty peer, whose own session shows the gap.
             None => count(&core.counters.stray_batches),
         }
         Ok(())

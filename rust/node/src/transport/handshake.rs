@@ -1,4 +1,4 @@
-//! The hello on the bare connection, at both ends, and what the kernel is told about the connection.
+//! The hello on the raw connection, at both ends, and the socket options.
 
 use std::io;
 
@@ -11,33 +11,33 @@ use tokio::net::TcpStream;
 
 use super::config::TransportConfig;
 
-/// Bytes that the kernel takes beyond what it has sent: a heartbeat would wait behind them.
+/// The most unsent bytes in the kernel's buffer, which delay a heartbeat.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 
-/// How a handshake fails.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
-    /// The connection did not last, or took too long.
+    /// The connection failed or timed out.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What arrived is not a hello.
+    /// Malformed hello.
     #[error("{0}")]
     Garbage(#[from] WireError),
-    /// The other end does not want this one, or not now.
+    /// The other end rejected this one, possibly temporarily.
     #[error("{0}")]
     Refused(Error),
-    /// This end does not want the other, which is a peer if it was right about that.
+    /// This end rejected the other; `peer` is the id it presented, if that is a member.
     #[error("{error}")]
     Objected {
-        /// Which peer.
+        /// The peer.
         peer: Option<NodeId>,
-        /// Why not.
+        /// The reason.
         error: Error,
     },
 }
 
-/// No delays, and an end to connections whose data nobody confirms.
+/// Sets `TCP_NODELAY`, and a timeout for unacknowledged data.
 pub(super) fn prepare(stream: &TcpStream, config: &TransportConfig) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -51,7 +51,7 @@ pub(super) fn prepare(stream: &TcpStream, config: &TransportConfig) -> io::Resul
     Ok(())
 }
 
-/// Reads exactly a hello or an answer, and not a byte more.
+/// Reads exactly one hello or answer.
 async fn read_body(stream: &mut TcpStream) -> Result<Vec<u8>, HandshakeError> {
     let mut prefix = [0; HELLO_PREFIX];
     stream.read_exact(&mut prefix).await?;
@@ -68,8 +68,8 @@ pub(super) async fn write_answer(stream: &mut TcpStream, answer: &PeerAnswer) ->
     Ok(stream.write_all(&answer.encode()).await?)
 }
 
-/// Says hello and returns what is answered.
-pub(super) async fn say_hello(
+/// Sends a hello and returns the answer.
+pub(super) async fn send_hello(
     stream: &mut TcpStream,
     hello: &PeerHello,
 ) -> Result<PeerAnswer, HandshakeError> {

@@ -18,11 +18,11 @@ use super::peer::{Change, Peer, Receipt, Unseen, Wake};
 use super::sessions::Session;
 use super::{Core, Incoming};
 
-/// Batches that may arrive before this end knows that the session is ready. The peer has no credit by then, so there is
-/// only its first word.
+/// The most batches that may arrive before this end knows that the session is ready. The peer has no credit by then, so
+/// it can send only its first batch.
 const MAX_EARLY: usize = 16;
 
-/// A session that the link uses.
+/// The session that the link uses.
 struct Live {
     session: Arc<Session>,
     gateway: ActorCell,
@@ -51,12 +51,12 @@ impl Actor for LinkActor {
         myself: ActorRef<Wake>,
         (core, peer): Self::Arguments,
     ) -> Result<LinkState, ActorProcessingErr> {
-        // After a failure: the sessions of the link before this one mean nothing to it.
+        // After a failure: this link does not know the sessions of the previous one.
         for session in peer.sessions() {
-            session.close("the link was started again");
+            session.close("the link was restarted");
         }
         if peer.is_up() {
-            core.inbound.peer(peer.node, false, "the link was started again");
+            core.inbound.peer(peer.node, false, "the link was restarted");
         }
         peer.attach(myself.clone());
         let link = Link::new(core.config.link.clone(), core.clock.instant());
@@ -81,7 +81,7 @@ impl Actor for LinkActor {
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
         let unseen = state.peer.take();
-        state.look_at(unseen);
+        state.process(unseen);
         state.peer.publish(&state.link);
         Ok(())
     }
@@ -95,8 +95,8 @@ impl Actor for LinkActor {
 }
 
 impl LinkState {
-    fn look_at(&mut self, unseen: Unseen) {
-        // What has arrived comes before the end of its session and before the timer, which judges silence.
+    fn process(&mut self, unseen: Unseen) {
+        // Batches come before the end of their session, and before the timer, which checks the idle timeout.
         for (session, batch) in unseen.batches {
             self.batch(session, batch);
         }
@@ -105,7 +105,7 @@ impl LinkState {
                 Change::Ready(session, gateway) => self.ready(session, gateway),
                 Change::Ended(session, reason) => {
                     self.early.retain(|(early, _)| *early != session);
-                    self.tell(LinkEvent::SessionDown { session, reason });
+                    self.handle_event(LinkEvent::SessionDown { session, reason });
                     if self.live.as_ref().is_some_and(|live| live.session.id == session) {
                         self.live = None;
                     }
@@ -113,23 +113,23 @@ impl LinkState {
             }
         }
         for returned in unseen.returned {
-            self.tell(LinkEvent::Taken {
+            self.handle_event(LinkEvent::Taken {
                 session: returned.session,
                 bytes: returned.bytes,
                 count: returned.count,
             });
         }
         if !unseen.envelopes.is_empty() {
-            self.tell(LinkEvent::Enqueue(unseen.envelopes));
+            self.handle_event(LinkEvent::Enqueue(unseen.envelopes));
         }
         for session in unseen.sent {
-            self.tell(LinkEvent::Sent { session });
+            self.handle_event(LinkEvent::Sent { session });
         }
         if let Some((at, _)) = &self.timer
             && *at <= self.core.clock.instant()
         {
             self.timer = None;
-            self.tell(LinkEvent::Timer);
+            self.handle_event(LinkEvent::Timer);
         }
     }
 
@@ -138,24 +138,24 @@ impl LinkState {
             if let Some(live) = &self.live {
                 live.session.stream.handled();
             }
-            self.tell(LinkEvent::Received { session, batch });
+            self.handle_event(LinkEvent::Received { session, batch });
             return;
         }
-        // Of a session that is about to be ready; or else of one that is over.
+        // Of a session that is about to be ready, or of one that has ended.
         let Some(coming) = self.core.sessions.get(session).filter(|coming| coming.is_open()) else {
             return;
         };
         if self.early.len() < MAX_EARLY {
             self.early.push((session, batch));
         } else {
-            coming.close("it sent more before its session was ready than it has credit for");
+            coming.close("the peer exceeded its credit before the session was ready");
         }
     }
 
     fn ready(&mut self, session: Arc<Session>, gateway: ActorCell) {
         let id = session.id;
         self.live = Some(Live { session, gateway });
-        self.tell(LinkEvent::SessionUp { session: id });
+        self.handle_event(LinkEvent::SessionUp { session: id });
         for (session, batch) in std::mem::take(&mut self.early) {
             if session == id {
                 self.batch(session, batch);
@@ -163,7 +163,7 @@ impl LinkState {
         }
     }
 
-    fn tell(&mut self, event: LinkEvent) {
+    fn handle_event(&mut self, event: LinkEvent) {
         let mut effects = std::mem::take(&mut self.effects);
         self.link
             .handle(self.core.clock.now(), &mut self.rng, event, &mut effects);
@@ -178,7 +178,7 @@ impl LinkState {
         match effect {
             LinkEffect::Transmit { session, batch } => {
                 if let Some(live) = self.live.as_ref().filter(|live| live.session.id == session) {
-                    // If the remote gateway's stand-in is gone, so is the session, as we are about to hear.
+                    // If the proxy of the remote gateway has ended, so has the session, whose end is reported next.
                     let _gone = live.gateway.send_serialized(cast(batch.into()));
                 }
             }
@@ -236,7 +236,7 @@ impl LinkState {
         let due = self.core.clock.monotonic(at);
         let peer = self.peer.clone();
         let task = tokio::spawn(async move {
-            // Never early: the link ignores a timer before its time.
+            // Never early: the link ignores a timer that is not due.
             tokio::time::sleep_until(tokio::time::Instant::from_std(due) + Duration::from_micros(1)).await;
             peer.wake();
         });

@@ -1,4 +1,4 @@
-//! The listener: lets peers in that say a proper hello, and nobody else.
+//! The listener for peers: accepts connections and admits peers with a valid hello.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use super::handshake::{HandshakeError, prepare, read_hello, write_answer};
 use super::peer::Peer;
 use super::{Core, PeerIdentity, count};
 
-/// Sessions of one peer that are not ready yet, at most.
+/// The most sessions of one peer that are not ready yet.
 const MAX_UNREADY: usize = 4;
 
-/// How long to pause when the process has no file descriptors left.
+/// The pause when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The only message of the listener: accept the next connection.
@@ -67,8 +67,8 @@ impl Actor for Listener {
                 match state.pending.clone().try_acquire_owned() {
                     Ok(permit) => drop(tokio::spawn(greet(state.core.clone(), stream, from, permit))),
                     Err(_) => {
-                        let error = io::Error::other("too many connections have not said hello yet");
-                        state.core.turned_away(from, &error.into());
+                        let error = io::Error::other("too many pending handshakes");
+                        state.core.log_rejected(from, &error.into());
                     }
                 }
             }
@@ -82,7 +82,7 @@ impl Actor for Listener {
     }
 }
 
-/// Receives one connection. The permit is held until it is a session or closed.
+/// Performs the handshake on one connection. The permit is held until it is done.
 async fn greet(core: Arc<Core>, mut stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
     let result = timeout(core.config.handshake, welcome(&core, &mut stream)).await;
     drop(permit);
@@ -94,22 +94,22 @@ async fn greet(core: Arc<Core>, mut stream: TcpStream, from: SocketAddr, permit:
         Ok(Err(error)) => error,
         Err(elapsed) => HandshakeError::Io(elapsed.into()),
     };
-    core.turned_away(from, &error);
+    core.log_rejected(from, &error);
 }
 
 impl Core {
-    /// Counts a connection that came to nothing, and says so if that has not just been said of another.
-    fn turned_away(&self, from: SocketAddr, error: &HandshakeError) {
+    /// Counts a rejected connection, and logs it, with a rate limit.
+    fn log_rejected(&self, from: SocketAddr, error: &HandshakeError) {
         let (counter, peer) = match error {
             HandshakeError::Refused(_) => (&self.counters.refused, None),
             HandshakeError::Objected { peer, .. } => (&self.counters.refused, *peer),
             HandshakeError::Io(_) | HandshakeError::Garbage(_) => (&self.counters.garbage, None),
         };
         count(counter);
-        if !self.strangers.passes(self.clock.instant()) {
+        if !self.rejections.passes(self.clock.instant()) {
             return;
         }
-        tracing::info!(%from, %error, "turned a connection away");
+        tracing::info!(%from, %error, "rejected connection");
         if let HandshakeError::Objected { error, .. } = error {
             self.inbound.event(TimelineEvent::PeerRefused {
                 peer,
@@ -119,7 +119,7 @@ impl Core {
     }
 }
 
-/// A peer that has been let in.
+/// An admitted peer.
 struct Opening {
     peer: Arc<Peer>,
     identity: PeerIdentity,
@@ -149,17 +149,17 @@ async fn welcome(core: &Arc<Core>, stream: &mut TcpStream) -> Result<Opening, Ha
     Err(HandshakeError::Objected { peer, error })
 }
 
-/// Why a peer is not let in.
+/// Why a peer is rejected.
 enum Objection {
-    /// It is told so, and it is worth an event.
+    /// Rejected with an error, and recorded as an event.
     Spoken(Error),
-    /// It is told so: its data directory is not the one that it is known by here.
+    /// Rejected: the peer's data directory is not the registered one.
     Disown(Error),
-    /// It is told so: it knows this node by another data directory.
+    /// Rejected: the peer has registered this node with another data directory.
     Disowned(Error),
-    /// It is told so, but it may come again.
+    /// Rejected temporarily: the peer may retry.
     Later(Error),
-    /// It hears nothing: a fault says so.
+    /// Dropped without an answer, because of an injected fault.
     Silent(io::Error),
 }
 
@@ -173,7 +173,7 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
     let (version, features) = hello.negotiate(core.local.cluster, core.local.node)?;
     let Some(peer) = core.peers.get(&hello.node) else {
         return Err(Objection::Spoken(Error::Refused(format!(
-            "node {} is not a member of the cluster that {} knows: start every node with the same members",
+            "node {} is not a member of the cluster of {}: start every node with the same members",
             hello.node, core.local.node
         ))));
     };
@@ -182,7 +182,7 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
     }
     if core.local.node < hello.node {
         return Err(Objection::Spoken(Error::Refused(format!(
-            "node {} dialled {} but it is {} that dials: run the same version everywhere",
+            "node {} dialled {}, but {} must dial: run the same version on all nodes",
             hello.node, core.local.node, core.local.node
         ))));
     }
@@ -203,7 +203,7 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
             Objection::Spoken(error)
         });
     }
-    make_way(core, peer, hello)?;
+    replace_idle_session(core, peer, hello)?;
     let session = getrandom::u64().map_err(|error| Objection::Silent(io::Error::other(error.to_string())))?;
     Ok(Opening {
         peer: peer.clone(),
@@ -223,30 +223,30 @@ async fn consider(core: &Arc<Core>, hello: &PeerHello) -> Result<Opening, Object
     })
 }
 
-/// A second connection of the same boot: the peer has given the first one up, or somebody only says that it is the
-/// peer. So the first one is closed if it has fallen silent, and the peer told to come again if not.
-fn make_way(core: &Core, peer: &Peer, hello: &PeerHello) -> Result<(), Objection> {
+/// Handles a second connection of the same boot: either the peer has abandoned the first one, or an impostor uses its id.
+/// So the first one is closed if it is idle; otherwise the second is rejected and may retry.
+fn replace_idle_session(core: &Core, peer: &Peer, hello: &PeerHello) -> Result<(), Objection> {
     let sessions = peer.sessions();
     if sessions.iter().filter(|session| !session.ready()).count() >= MAX_UNREADY {
         return Err(Objection::Later(Error::Overloaded(format!(
-            "{} has too many sessions with {} that are not authenticated: come again",
+            "{} has too many unauthenticated sessions with {}: retry later",
             core.local.node, hello.node
         ))));
     }
-    let silent = core.clock.instant().since(peer.heard()) > core.config.link.heartbeat * 3;
-    let mut in_the_way = false;
+    let idle = core.clock.instant().since(peer.heard()) > core.config.link.heartbeat * 3;
+    let mut has_session = false;
     for session in sessions
         .iter()
         .filter(|session| session.ready() && session.boot == hello.boot)
     {
-        in_the_way = true;
-        if silent {
+        has_session = true;
+        if idle {
             session.close("the peer has connected again");
         }
     }
-    if in_the_way {
+    if has_session {
         return Err(Objection::Later(Error::Overloaded(format!(
-            "{} still has a session with {}: come again",
+            "{} still has a session with {}: retry later",
             core.local.node, hello.node
         ))));
     }

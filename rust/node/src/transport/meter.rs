@@ -1,4 +1,4 @@
-//! Counting batches in a stream of ractor_cluster's frames, without knowing more of them than must be known.
+//! Counts batches in a stream of ractor_cluster's frames, with minimal parsing.
 //!
 //! A frame is a length of eight bytes (big-endian) and a protobuf message whose first byte names its kind: a cast or a
 //! call to an actor is field 2 of `NetworkMessage`. The only actor that is ever cast to is the gateway, so those frames
@@ -9,7 +9,7 @@ const NODE_MESSAGE: u8 = 2 << 3 | 2;
 
 const LENGTH_BYTES: usize = 8;
 
-/// Follows one direction of one stream.
+/// The meter of one direction of one stream.
 #[derive(Debug, Default)]
 pub(super) struct FrameMeter {
     /// Bytes of the current frame's length that have been seen.
@@ -21,7 +21,7 @@ pub(super) struct FrameMeter {
 }
 
 impl FrameMeter {
-    /// Takes the next bytes of the stream, however they are cut, and says how many batches end in them.
+    /// Feeds the next bytes of the stream, in chunks of any size; returns how many batches end in them.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u64 {
         let mut batches = 0;
         while let Some(first) = bytes.first() {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_counted_however_the_stream_is_cut() {
+    fn batches_are_counted_in_chunks_of_any_size() {
         let long = [&[NODE_MESSAGE][..], &[0x12; 3000]].concat();
         let frames = [
             frame(&[0x0a, 1, 2, 3]),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_counts_when_its_last_byte_is_there() {
+    fn a_batch_counts_when_its_last_byte_arrives() {
         let mut meter = FrameMeter::default();
         let frame = frame(&[NODE_MESSAGE, 1, 2]);
         assert_eq!(meter.feed(&frame[..frame.len() - 1]), 0);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_giant_length_is_only_a_number() {
+    fn a_huge_length_is_harmless() {
         let mut meter = FrameMeter::default();
         assert_eq!(meter.feed(&[0xff; 100]), 0);
         assert_eq!(meter.feed(&[NODE_MESSAGE; 10_000]), 0);

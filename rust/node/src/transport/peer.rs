@@ -1,4 +1,4 @@
-//! What is known of one peer, shared by its dialler, its sessions, its link and everybody who sends to it.
+//! The state of one peer, shared by its dialler, its sessions, its link and all senders.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,63 +16,63 @@ use ractor::{ActorCell, ActorRef};
 use super::faults::PeerFaults;
 use super::sessions::Session;
 
-/// Envelopes that wait for the link to look at them, at most; more are shed.
+/// The most envelopes in the inbox; further ones are shed.
 const MAX_UNSEEN: usize = 64 << 10;
-/// About how many bytes they have, at most: a burst that the lanes behind would hold (by default) gets that far.
+/// The most bytes of envelopes in the inbox, approximately: enough for a burst that fits into the (default) lanes.
 const MAX_UNSEEN_BYTES: usize = 72 << 20;
 
-/// Credit that is handed back wakes the link when it amounts to this many bytes; less waits for the next occasion.
+/// Returned credit wakes the link when it reaches this many bytes; less waits for the next wake.
 const RETURNED_BYTES: u64 = 512 << 10;
-/// Or to this many envelopes.
+/// Or this many envelopes.
 const RETURNED_COUNT: u64 = 2 << 10;
 
-/// Boots of a peer that are remembered as past.
+/// The number of past boots remembered per peer.
 const PAST_BOOTS: usize = 16;
 
-/// The only message of a link actor: there is something in the inbox, or a timer is due.
+/// The only message of a link actor: the inbox is not empty, or a timer is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wake;
 
 impl ractor::Message for Wake {}
 
-/// The only message of a dialler: there may be reason to dial.
+/// The only message of a dialler: check whether to dial.
 pub(super) struct Attempt;
 
 impl ractor::Message for Attempt {}
 
 /// A session began or ended.
 pub(super) enum Change {
-    /// Ready; batches go to this remote gateway.
+    /// The session is ready; batches are sent to this remote gateway.
     Ready(Arc<Session>, ActorCell),
     Ended(SessionId, String),
 }
 
-/// Credit on its way back.
+/// Returned credit.
 pub(super) struct Returned {
     pub(super) session: SessionId,
     pub(super) bytes: u64,
     pub(super) count: u64,
 }
 
-/// What a link actor has not looked at yet.
+/// The contents of a link actor's inbox.
 #[derive(Default)]
 pub(super) struct Unseen {
     pub(super) changes: Vec<Change>,
     pub(super) batches: Vec<(SessionId, Bytes)>,
-    /// Sessions on which a batch is out.
+    /// Sessions on which a batch was sent.
     pub(super) sent: Vec<SessionId>,
     pub(super) returned: Vec<Returned>,
     pub(super) envelopes: Vec<Envelope>,
-    /// About how many bytes these have.
+    /// The approximate size of `envelopes` in bytes.
     envelope_bytes: usize,
-    /// Envelopes that did not fit.
+    /// Envelopes that were shed.
     shed: u64,
 }
 
 impl Unseen {
     fn enqueue(&mut self, envelope: Envelope) {
         let bytes = envelope.message.bytes();
-        // Small, and others' timeouts wait for them.
+        // Small, and timeouts depend on them.
         let urgent = envelope.message.lane(0) == Lane::Control;
         let fits = urgent || self.envelope_bytes + bytes <= MAX_UNSEEN_BYTES;
         let fits = fits && self.envelopes.len() < MAX_UNSEEN;
@@ -88,26 +88,26 @@ impl Unseen {
 #[derive(Default)]
 struct Inbox {
     unseen: Unseen,
-    /// A [`Wake`] is on its way.
+    /// Whether a [`Wake`] is pending.
     awake: bool,
     link: Option<ActorRef<Wake>>,
 }
 
-/// What the link says of itself.
+/// Published state of the link.
 #[derive(Default)]
 struct Gauges {
     up: AtomicBool,
     round_trip_micros: AtomicU64,
     queued_bytes: AtomicU64,
-    /// When something arrived last.
+    /// When a batch last arrived.
     heard_micros: AtomicU64,
     totals: Mutex<LinkTotals>,
-    /// Envelopes shed before the link saw them.
+    /// Envelopes shed in the inbox.
     shed_unseen: AtomicU64,
 }
 
 #[derive(Default)]
-struct Book {
+struct Connections {
     current: Option<BootId>,
     past: VecDeque<BootId>,
     sessions: Vec<Arc<Session>>,
@@ -117,12 +117,12 @@ struct Book {
 /// One peer.
 pub(super) struct Peer {
     pub(super) node: NodeId,
-    /// Where it listens, `host:port`.
+    /// Its address, `host:port`.
     pub(super) address: String,
     pub(super) faults: Arc<PeerFaults>,
     inbox: Mutex<Inbox>,
     gauges: Gauges,
-    book: Mutex<Book>,
+    connections: Mutex<Connections>,
 }
 
 impl Peer {
@@ -133,26 +133,26 @@ impl Peer {
             faults: Arc::default(),
             inbox: Mutex::default(),
             gauges: Gauges::default(),
-            book: Mutex::default(),
+            connections: Mutex::default(),
         }
     }
 
-    /// Changes the inbox and, if `change` says so, wakes the link.
+    /// Changes the inbox and wakes the link if `change` returns true.
     fn post(&self, change: impl FnOnce(&mut Unseen) -> bool) {
         let mut inbox = self.inbox.lock().expect("inbox");
         if change(&mut inbox.unseen)
             && !std::mem::replace(&mut inbox.awake, true)
             && let Some(link) = &inbox.link
         {
-            // A link that is gone is about to be started again, and looks into the inbox then.
+            // A link that has ended is about to be restarted, and takes the inbox then.
             let _gone = link.cast(Wake);
         }
     }
 
-    /// Takes messages for the peer, less what a fault loses.
+    /// Enqueues messages for the peer, except those that a fault drops.
     pub(super) fn enqueue(&self, envelopes: Vec<Envelope>) {
         let loss = self.faults.loss();
-        let kept = |_: &Envelope| loss.is_none_or(|chance| !self.faults.loses(chance));
+        let kept = |_: &Envelope| loss.is_none_or(|probability| !self.faults.drops(probability));
         self.post(|unseen| {
             envelopes
                 .into_iter()
@@ -196,12 +196,12 @@ impl Peer {
         });
     }
 
-    /// Gives the link a turn although nothing has come: for its timer.
+    /// Wakes the link without an event, for its timer.
     pub(super) fn wake(&self) {
         self.post(|_| true);
     }
 
-    /// Everything that has come since the last call.
+    /// Takes the contents of the inbox.
     pub(super) fn take(&self) -> Unseen {
         let mut inbox = self.inbox.lock().expect("inbox");
         inbox.awake = false;
@@ -211,7 +211,7 @@ impl Peer {
         unseen
     }
 
-    /// A new link serves this peer. Its sessions are those that begin from now on.
+    /// Attaches a new link. Its sessions are those that begin from now on.
     pub(super) fn attach(&self, link: ActorRef<Wake>) {
         let mut inbox = self.inbox.lock().expect("inbox");
         inbox.unseen.batches.clear();
@@ -240,7 +240,7 @@ impl Peer {
         Instant(self.gauges.heard_micros.load(Ordering::Relaxed))
     }
 
-    /// The totals of the link that serves now, and what was shed before any link saw it.
+    /// The totals of the current link, and the envelopes shed in the inbox.
     pub(super) fn totals(&self) -> LinkTotals {
         let mut totals = *self.gauges.totals.lock().expect("totals");
         totals.shed_envelopes += self.gauges.shed_unseen.load(Ordering::Relaxed);
@@ -256,33 +256,33 @@ impl Peer {
         }
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().expect("book")
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().expect("connections")
     }
 
     pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
-        self.book().sessions.clone()
+        self.connections().sessions.clone()
     }
 
     pub(super) fn is_past(&self, boot: BootId) -> bool {
-        self.book().past.contains(&boot)
+        self.connections().past.contains(&boot)
     }
 
     pub(super) fn add_session(&self, session: Arc<Session>) {
-        self.book().sessions.push(session);
+        self.connections().sessions.push(session);
     }
 
-    /// The session is authenticated and complete; an earlier boot of the peer is past for good.
+    /// The session is authenticated and ready; earlier boots of the peer are past.
     pub(super) fn session_ready(&self, session: &Arc<Session>, gateway: ActorCell) {
-        let mut book = self.book();
-        if book.current != Some(session.boot) {
-            let past = book.current.replace(session.boot);
-            book.past.extend(past);
-            if book.past.len() > PAST_BOOTS {
-                book.past.pop_front();
+        let mut connections = self.connections();
+        if connections.current != Some(session.boot) {
+            let past = connections.current.replace(session.boot);
+            connections.past.extend(past);
+            if connections.past.len() > PAST_BOOTS {
+                connections.past.pop_front();
             }
         }
-        drop(book);
+        drop(connections);
         self.post(|unseen| {
             unseen.changes.push(Change::Ready(session.clone(), gateway));
             true
@@ -290,10 +290,10 @@ impl Peer {
     }
 
     pub(super) fn session_ended(&self, session: SessionId, reason: String) {
-        let mut book = self.book();
-        book.sessions.retain(|known| known.id != session);
-        let dialler = book.dialler.clone();
-        drop(book);
+        let mut connections = self.connections();
+        connections.sessions.retain(|known| known.id != session);
+        let dialler = connections.dialler.clone();
+        drop(connections);
         self.post(|unseen| {
             unseen.changes.push(Change::Ended(session, reason));
             true
@@ -304,11 +304,11 @@ impl Peer {
     }
 
     pub(super) fn set_dialler(&self, dialler: ActorRef<Attempt>) {
-        self.book().dialler = Some(dialler);
+        self.connections().dialler = Some(dialler);
     }
 }
 
-/// Credit that a delivered batch has taken from its sender. It goes back when the last clone is dropped.
+/// The credit that a delivered batch took from its sender. It is returned when the last clone is dropped.
 pub struct Receipt {
     peer: Arc<Peer>,
     session: SessionId,

@@ -1,8 +1,8 @@
-//! The connections that have said hello, and what ractor_cluster tells about them.
+//! The connections after their handshake, and the events of ractor_cluster about them.
 //!
-//! The node server knows a session by the label of its stream, which is the session's name in hexadecimal. Its events
-//! come here: a session that has authenticated and learnt of the peer's actors is **ready**, and its link is told where
-//! the peer's gateway is; one that is gone is removed.
+//! The node server identifies a session by the label of its stream, which is the session id in hexadecimal. Its events
+//! arrive here: a session that is authenticated and has the peer's actors is **ready**, and its link receives the peer's
+//! gateway; a session that has ended is removed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,21 +19,21 @@ use super::peer::Peer;
 use super::stream::{PeerStream, StreamControl};
 use super::{Core, PeerIdentity, count};
 
-/// One connection on which both have said hello.
+/// One connection after its handshake.
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) boot: BootId,
     pub(super) peer: Arc<Peer>,
-    /// The number of the peer's gateway actor.
+    /// The id of the peer's gateway actor.
     gateway: u64,
     pub(super) stream: Arc<StreamControl>,
-    /// The actor that runs it; known a little later.
+    /// The actor that runs it; set once ractor_cluster reports it.
     actor: OnceLock<ActorRef<NodeSessionMessage>>,
     ready: AtomicBool,
 }
 
 impl Session {
-    /// Ends it. The peer's book and its link hear of it when it is gone.
+    /// Closes the session. The peer and its link are notified when it has ended.
     pub(super) fn close(&self, reason: &str) {
         self.stream.close(reason);
         if let Some(actor) = self.actor.get() {
@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// Whether nobody on this side has closed it.
+    /// Whether this side has not closed it.
     pub(super) fn is_open(&self) -> bool {
         self.stream.reason().is_none()
     }
@@ -68,18 +68,18 @@ impl Sessions {
         self.all.read().expect("sessions").values().cloned().collect()
     }
 
-    /// Where connections and batches go from now on.
+    /// Sets the node server and the gateway.
     pub(super) fn serve(&self, server: ActorRef<NodeServerMessage>, gateway: &ActorCell) {
         let set = self.server.set(server).is_ok() && self.gateway.set(gateway.get_id().pid()).is_ok();
         assert!(set, "the transport starts once");
     }
 
-    /// The number of this node's gateway actor.
+    /// The id of this node's gateway actor.
     pub(super) fn gateway(&self) -> u64 {
         *self
             .gateway
             .get()
-            .expect("the gateway starts before anybody says hello")
+            .expect("the gateway starts before the first handshake")
     }
 
     fn of(&self, information: &NodeServerSessionInformation) -> Option<Arc<Session>> {
@@ -88,14 +88,14 @@ impl Sessions {
     }
 }
 
-/// The name under which a node takes part in authentication, here and at its peers.
+/// The name of a node in ractor_cluster's authentication.
 pub(super) fn session_name(node: quorate_core::ids::NodeId, boot: BootId) -> (String, String) {
     (node.to_string(), format!("{:016x}", boot.0))
 }
 
 impl Core {
-    /// Registers the session `id` to `identity` on this connection, which [`Core::run_session`] is to start. Batches of
-    /// it are expected from here on.
+    /// Registers the session `id` with `identity` on this connection; [`Core::run_session`] starts it. Its batches are
+    /// accepted from now on.
     pub(super) fn open_session(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -126,7 +126,7 @@ impl Core {
         Ok((stream, session))
     }
 
-    /// Hands the connection to ractor_cluster, and ends it if that does not make a session of it in time.
+    /// Passes the connection to ractor_cluster, and closes it if the session is not ready in time.
     pub(super) fn run_session(self: &Arc<Self>, stream: PeerStream, session: Arc<Session>, accepted: bool) {
         let opened = NodeServerMessage::ConnectionOpenedExternal {
             stream: Box::new(stream) as Box<dyn ClusterBidiStream>,
@@ -142,13 +142,13 @@ impl Core {
             tokio::time::sleep(core.config.authentication).await;
             if !session.ready() && core.sessions.get(session.id).is_some() {
                 count(&core.counters.unauthenticated);
-                tracing::warn!(peer = %session.peer.node, "a session was not authenticated in time: compare the secrets");
-                core.end_session(&session, "not authenticated in time");
+                tracing::warn!(peer = %session.peer.node, "authentication of a session timed out: check that the secrets match");
+                core.end_session(&session, "authentication timed out");
             }
         });
     }
 
-    /// Ends a session and forgets it.
+    /// Closes a session and removes it.
     pub(super) fn end_session(&self, session: &Session, reason: &str) {
         session.close(reason);
         self.forget_session(session.id, reason);
@@ -164,7 +164,7 @@ impl Core {
     }
 }
 
-/// Listens to the node server.
+/// Receives the events of the node server.
 pub(super) struct Subscription(pub(super) Arc<Core>);
 
 impl NodeEventSubscription for Subscription {
@@ -176,14 +176,14 @@ impl NodeEventSubscription for Subscription {
                     information.actor.stop(None);
                 }
             }
-            // Whoever it is, it did not come through our hello.
+            // A connection without our handshake.
             None => information.actor.stop(Some("unknown".to_owned())),
         }
     }
 
     fn node_session_disconnected(&self, information: NodeServerSessionInformation) {
         if let Some(session) = self.0.sessions.of(&information) {
-            // The stream may be in the hands of somebody who has not noticed.
+            // Another owner of the stream may not have noticed.
             session.stream.close("the connection was closed");
             self.0.forget_session(session.id, "the connection was closed");
         }
@@ -217,7 +217,7 @@ impl NodeEventSubscription for Subscription {
                 session.ready.store(true, Ordering::Release);
                 session.peer.session_ready(&session, gateway);
             }
-            None => session.close("the peer is not who it said it is, or has no gateway"),
+            None => session.close("the peer's name does not match its hello, or it has no gateway"),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Our own stream under a ractor_cluster session.
 //!
-//! ractor_cluster hands everything that it is given to the stream and reads everything that arrives, with queues of
-//! any length in between. The stream is where that is put right:
-//! * the writer says when a batch has been taken by the kernel; only then does the link make the next one;
-//! * the reader stops while too many batches that it has read are still on their way to the link;
-//! * either can be blocked, and bytes can be made late: the faults of the laboratory;
-//! * anybody who holds the [`StreamControl`] can end the stream, whatever ractor_cluster is waiting for.
+//! ractor_cluster writes everything that it is given to the stream and reads everything that arrives, with unbounded
+//! queues in between. The stream adds flow control:
+//! * the writer reports when the kernel has accepted a batch; only then does the link make the next one;
+//! * the reader stops while too many batches that it has read are not handled by the link;
+//! * fault injection can block either direction, and delay bytes;
+//! * the holder of the [`StreamControl`] can close the stream, whatever ractor_cluster is waiting for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,38 +26,38 @@ use tokio::time::Instant;
 use super::faults::PeerFaults;
 use super::meter::FrameMeter;
 
-/// ractor_cluster reads eight bytes, then pieces of 8 KiB; the kernel is asked for this much at a time.
+/// Bytes per read from the kernel; ractor_cluster reads eight bytes, then chunks of 8 KiB.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Batches that were read and that the link has not handled: reading stops here ...
+/// The number of unhandled batches at which reading stops ...
 const MAX_UNHANDLED: i64 = 128;
-/// ... and goes on here.
+/// ... and at which it resumes.
 const RESUME_UNHANDLED: i64 = MAX_UNHANDLED / 2;
 
-/// Bytes that a delay holds back, at most.
+/// The most delayed bytes.
 const MAX_DELAYED: usize = 4 << 20;
 
-/// How often a delayed writer looks whether it is still blocked.
+/// The interval at which a delayed writer checks whether it is still blocked.
 const BLOCKED_POLL: Duration = Duration::from_millis(10);
 
-/// Is called when a batch has been taken by the kernel.
+/// Called when the kernel has accepted a batch.
 type OnSent = Box<dyn Fn() + Send + Sync>;
 
 /// The handle of one stream.
 pub(super) struct StreamControl {
     faults: Arc<PeerFaults>,
     on_sent: OnSent,
-    /// A second handle of the socket, to end it with. Dropped with the rest of this.
+    /// A second handle of the socket, to shut it down.
     socket: std::net::TcpStream,
     closed: AtomicBool,
-    /// Wakes the task that waits for delayed bytes to be due: it must not outlive the stream until then.
+    /// Wakes the task that flushes delayed bytes, so that it does not outlive the stream.
     ended: Notify,
     reason: OnceLock<String>,
     unhandled: AtomicI64,
     parked: Mutex<Parked>,
 }
 
-/// Who waits for a fault to pass, or for batches to be handled.
+/// Tasks that wait for the end of a fault, or for batches to be handled.
 #[derive(Default)]
 struct Parked {
     reader: Option<Waker>,
@@ -65,17 +65,17 @@ struct Parked {
 }
 
 impl StreamControl {
-    /// Ends the stream, in both directions. The first reason counts.
+    /// Closes the stream in both directions. The first reason is kept.
     pub(super) fn close(&self, reason: &str) {
         let _later = self.reason.set(reason.to_owned());
         self.closed.store(true, Ordering::Release);
-        // It may have ended by itself.
+        // It may have ended already.
         let _ended = self.socket.shutdown(Shutdown::Both);
         self.ended.notify_one();
         self.unpark();
     }
 
-    /// Why it was closed from this side, if it was.
+    /// The reason why this side closed it, if it did.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
     }
@@ -91,7 +91,7 @@ impl StreamControl {
         }
     }
 
-    /// Lets whoever waits look again.
+    /// Wakes the parked tasks.
     pub(super) fn unpark(&self) {
         let mut parked = self.parked.lock().expect("parked");
         let wakers = [parked.reader.take(), parked.writer.take()];
@@ -99,7 +99,7 @@ impl StreamControl {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Whether `holds` still does, the waker being in its place.
+    /// Registers the waker and returns whether `holds` is still true.
     fn park(
         &self,
         context: &Context<'_>,
@@ -114,7 +114,7 @@ impl StreamControl {
     }
 }
 
-/// A connection on which both have said hello.
+/// A connection after its handshake.
 pub(super) struct PeerStream {
     label: String,
     reader: PeerReader,
@@ -122,7 +122,7 @@ pub(super) struct PeerStream {
 }
 
 impl PeerStream {
-    /// Prepares `stream`; `label` is what the node server's events will call it.
+    /// Wraps `stream`; `label` identifies it in the node server's events.
     pub(super) fn new(
         stream: TcpStream,
         label: String,
@@ -206,7 +206,7 @@ impl AsyncRead for PeerReader {
     }
 }
 
-/// Bytes that a delay holds back.
+/// Delayed bytes.
 struct Delayed {
     due: Instant,
     bytes: Vec<u8>,
@@ -217,7 +217,7 @@ struct WriteSide {
     half: OwnedWriteHalf,
     delayed: VecDeque<Delayed>,
     delayed_bytes: usize,
-    /// A task is at work on `delayed`.
+    /// Whether a task is flushing `delayed`.
     flushing: bool,
 }
 
@@ -228,7 +228,7 @@ struct PeerWriter {
 }
 
 impl PeerWriter {
-    /// Takes all of `bytes` in, to be written later.
+    /// Queues all of `bytes`, to be written later.
     fn hold_back(&self, side: &mut WriteSide, bytes: &[u8], delay: Duration) -> usize {
         let earliest = side.delayed.back().map(|last| last.due);
         let due = Instant::now() + delay;
@@ -286,7 +286,7 @@ impl AsyncWrite for PeerWriter {
     }
 }
 
-/// Writes what a delay has held back, each piece when it is due, until nothing is left or the stream is closed.
+/// Writes delayed bytes when they are due, until none are left or the stream is closed.
 async fn flush_delayed(side: Arc<Mutex<WriteSide>>, control: Arc<StreamControl>) {
     loop {
         let due = {
@@ -301,7 +301,7 @@ async fn flush_delayed(side: Arc<Mutex<WriteSide>>, control: Arc<StreamControl>)
                 }
             }
         };
-        // A delay may be an hour, and a link that is so slow is closed every second.
+        // A delay may be an hour, while a link that slow is closed every second.
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             () = control.ended.notified() => continue,
@@ -344,7 +344,7 @@ mod tests {
     use super::super::faults::Fault;
     use super::*;
 
-    /// A stream whose way out is late by `delay`, and the other end.
+    /// A stream with a `delay` on what it sends, and the other end.
     async fn slow_stream(delay: Duration) -> (PeerStream, Arc<StreamControl>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -365,7 +365,7 @@ mod tests {
         let PeerStream { mut writer, .. } = stream;
         writer.write_all(&[0; 100_000]).await.unwrap();
         let side = Arc::downgrade(&writer.side);
-        // The task waits by now.
+        // The task is waiting now.
         tokio::task::yield_now().await;
         assert!(side.upgrade().is_some_and(|side| side.lock().unwrap().flushing));
         control.close("the link was idle");
@@ -378,6 +378,6 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(20), gone)
             .await
-            .expect("the task that waits for the delay keeps socket and bytes");
+            .expect("the task that waits for the delay must release socket and bytes");
     }
 }

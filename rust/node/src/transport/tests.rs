@@ -1,4 +1,4 @@
-//! What only the inside can do: ending actors that nobody outside can reach.
+//! Failures of internal actors of the transport.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +9,7 @@ use ractor::ActorCell;
 
 use super::*;
 
-/// Counts messages and remembers why the peer went down.
+/// Counts messages and records why the peer went down.
 #[derive(Default)]
 struct Counting(AtomicU64, std::sync::Mutex<Vec<String>>);
 
@@ -34,7 +34,7 @@ impl Inbound for Counting {
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !condition() {
-        assert!(std::time::Instant::now() < end, "never happened: {what}");
+        assert!(std::time::Instant::now() < end, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -99,7 +99,7 @@ async fn exchange(nodes: &[(Transport, Arc<Counting>)]) {
     }
 }
 
-/// Ends the oldest restartable actor of the first node and waits until another has taken its place.
+/// Kills the oldest restartable actor of the first node and waits until it is restarted.
 async fn replace_oldest(nodes: &[(Transport, Arc<Counting>)]) {
     let transport = &nodes[0].0;
     let children = || transport.supervisor.get_cell().get_children();
@@ -112,7 +112,7 @@ async fn replace_oldest(nodes: &[(Transport, Arc<Counting>)]) {
         .find(|child| child.get_id() == ids[2])
         .unwrap();
     victim.kill();
-    eventually("it is started again", || {
+    eventually("the actor is restarted", || {
         let now = children();
         now.len() == before.len() && now.iter().all(|child| child.get_id() != ids[2])
     })
@@ -120,7 +120,7 @@ async fn replace_oldest(nodes: &[(Transport, Arc<Counting>)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_a_dialler_and_a_listener_that_fail_are_started_again() {
+async fn failed_links_diallers_and_listeners_are_restarted() {
     let nodes = pair().await;
     for _actor in ["link", "dialler", "listener"] {
         replace_oldest(&nodes).await;
@@ -133,11 +133,11 @@ async fn a_link_a_dialler_and_a_listener_that_fail_are_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_open_session_makes_way_for_the_same_boot() {
+async fn a_half_open_session_is_replaced_by_one_of_the_same_boot() {
     let nodes = pair().await;
     let sessions = |at: usize| nodes[at].0.core.sessions.all();
     let old = sessions(1)[0].id;
-    // n1 loses its end, as if the network had swallowed the news; n2 still has a session that looks well.
+    // n1 loses its end without notifying n2, which still has a session that looks healthy.
     nodes[0].0.core.forget_session(old, "lost");
     eventually("another session on both sides", || {
         let replaced = |at| {
@@ -174,7 +174,7 @@ async fn the_transport_ends_with_its_gateway() {
 }
 
 #[test]
-fn one_stranger_in_an_interval_is_worth_a_word() {
+fn one_event_per_interval_passes_the_limiter() {
     let limiter = Limiter::default();
     let start = Instant(0);
     let passed = (0..1000)

@@ -1,8 +1,9 @@
-//! A node in a process of its own: this test binary again, told by an environment variable to be one.
+//! A node in its own process: this test binary, started with an environment variable.
 //!
-//! It talks in lines. It prints `@ port N`, reads `members 1=address 2=address`, then prints `@ up n2` and `@ down n2 reason`
-//! as they happen, and obeys: `send TO COUNT SIZE`, `keep` (the role takes nothing from now on), `release` (it takes all),
-//! `status` (answered by `@ status ...`), `stop` (answered by `@ stopped ...`, with what is left). The end of its input ends it, so no child outlives its test.
+//! Its protocol is line-based. It prints `@ port N`, reads `members 1=address 2=address`, then prints `@ up n2` and
+//! `@ down n2 reason` as they happen, and executes: `send TO COUNT SIZE`, `keep` (the role stops taking messages),
+//! `release` (it takes all), `status` (answered by `@ status ...`), `stop` (answered by `@ stopped ...`, with leaked
+//! resources). It ends when its input closes, so no child outlives its test.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -19,13 +20,13 @@ use crate::support::{Memory, Node, PATIENCE, identity, topology};
 /// `id boot port idle_ms`
 pub(crate) const SPEC: &str = "QUORATE_TEST_TRANSPORT_CHILD";
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
-    // The parent may be gone; then so are we, soon.
+    // The parent may have exited; then this process ends soon.
     let _gone = writeln!(out, "@ {line}").and_then(|()| out.flush());
 }
 
-/// Does nothing unless this process was started to be a node.
+/// Does nothing unless this process was started as a child.
 #[test]
 fn run_as_a_child() {
     let Ok(spec) = std::env::var(SPEC) else { return };
@@ -41,7 +42,7 @@ fn run_as_a_child() {
 
 async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    say(&format!("port {}", listener.local_addr().unwrap().port()));
+    print_line(&format!("port {}", listener.local_addr().unwrap().port()));
     let (lines, mut commands) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -66,9 +67,9 @@ async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
         ..TransportConfig::default()
     };
     let node = Node::start(config, listener, &topology(&addresses), identity(id, boot)).await;
-    let mut told = 0;
+    let mut recorded = 0;
     loop {
-        told = report(&node.memory, told);
+        recorded = report(&node.memory, recorded);
         let line = match tokio::time::timeout(Duration::from_millis(2), commands.recv()).await {
             Ok(Some(line)) => line,
             Ok(None) => break,
@@ -76,15 +77,15 @@ async fn run(id: u16, boot: u64, port: u16, idle_ms: u64) {
         };
         if line == "stop" {
             node.transport.stop().await;
-            say(&format!("stopped {}", left_behind().await));
+            print_line(&format!("stopped {}", left_behind().await));
             return;
         }
-        obey(&node, &line);
+        execute(&node, &line);
     }
     node.transport.stop().await;
 }
 
-/// What is left of the transport when it has had time to end.
+/// The resources left by the transport after it had time to end.
 async fn left_behind() -> String {
     let left = || (ractor::registry::get_all_pids().len(), listening_sockets());
     let end = Instant::now() + PATIENCE;
@@ -95,7 +96,7 @@ async fn left_behind() -> String {
     format!("actors={actors} listening={listening}")
 }
 
-/// How many TCP sockets of this process listen.
+/// The number of listening TCP sockets of this process.
 fn listening_sockets() -> usize {
     let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
         .unwrap()
@@ -125,11 +126,11 @@ fn listening_sockets() -> usize {
         .sum()
 }
 
-/// Prints the peers' ups and downs after the first `told`, and returns how many there are now.
-fn report(memory: &Arc<Memory>, told: usize) -> usize {
-    let peers = memory.told.lock().unwrap().peers.clone();
-    for (node, up, reason) in &peers[told..] {
-        say(&if *up {
+/// Prints changes of the peers after the first `recorded`, and returns their number.
+fn report(memory: &Arc<Memory>, recorded: usize) -> usize {
+    let peers = memory.recorded.lock().unwrap().peers.clone();
+    for (node, up, reason) in &peers[recorded..] {
+        print_line(&if *up {
             format!("up {node}")
         } else {
             format!("down {node} {reason}")
@@ -138,7 +139,7 @@ fn report(memory: &Arc<Memory>, told: usize) -> usize {
     peers.len()
 }
 
-fn obey(node: &Node, line: &str) {
+fn execute(node: &Node, line: &str) {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |at: usize| -> u64 { words[at].parse().unwrap() };
     match words[0] {
@@ -151,7 +152,7 @@ fn obey(node: &Node, line: &str) {
         "keep" => node.memory.keep.store(true, Ordering::Relaxed),
         "release" => {
             node.memory.keep.store(false, Ordering::Relaxed);
-            let messages = std::mem::take(&mut node.memory.told.lock().unwrap().messages);
+            let messages = std::mem::take(&mut node.memory.recorded.lock().unwrap().messages);
             drop(messages);
         }
         "status" => {
@@ -164,7 +165,7 @@ fn obey(node: &Node, line: &str) {
                 .sum();
             let queued: u64 = peers.iter().map(|peer| peer.queued_bytes).sum();
             let slowest = peers.iter().map(|peer| peer.round_trip_micros).max().unwrap_or(0);
-            say(&format!(
+            print_line(&format!(
                 "status received={} queued={queued} shed={shed} round_trip={slowest} resident={} listening={}",
                 node.memory.received(),
                 resident_bytes(),

@@ -1,4 +1,4 @@
-//! Faults made on purpose: each direction is spoiled by its sender.
+//! Fault injection: each direction is controlled by its sender.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn a_blocked_direction_takes_the_link_down_and_healing_brings_it_back() {
         .await;
         assert!(
             nodes[2].sees(NodeId(1)) && nodes[2].sees(NodeId(2)),
-            "the others are not concerned"
+            "other links are not affected"
         );
         nodes[blocking].transport.set_faults(&FaultRules::default());
         eventually("the link is up again", || {
@@ -33,7 +33,7 @@ async fn a_blocked_direction_takes_the_link_down_and_healing_brings_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_messages_are_lost_and_the_others_arrive() {
+async fn loss_drops_some_messages_and_delivers_the_others() {
     let nodes = cluster(2, &TransportConfig::default()).await;
     let lossy = Fault {
         loss_percent: 50.0,
@@ -51,12 +51,12 @@ async fn lost_messages_are_lost_and_the_others_arrive() {
     eventually("about half", || nodes[1].memory.received() > 700).await;
     let before = nodes[1].memory.received();
     assert!(before < 1300, "{before} of 2000");
-    assert!(nodes[0].sees(NodeId(2)), "heartbeats are not lost");
+    assert!(nodes[0].sees(NodeId(2)), "heartbeats are not dropped");
     stop(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_delays_without_slowing_the_stream_down() {
+async fn a_delay_does_not_reduce_throughput() {
     let nodes = cluster(2, &TransportConfig::default()).await;
     let slow = Fault {
         delay: Duration::from_millis(60),
@@ -76,7 +76,7 @@ async fn a_delay_delays_without_slowing_the_stream_down() {
         .collect();
     nodes[0].transport.send(NodeId(2), envelopes);
     eventually("2 MiB", || nodes[1].memory.received() == 20).await;
-    // Eight chunks are under way at a time, so this takes a few round trips, not one for each batch.
+    // Eight chunks are in flight at a time, so this takes a few round trips, not one per batch.
     assert!(begun.elapsed() >= Duration::from_millis(60));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     nodes[0].transport.set_faults(&FaultRules::default());

@@ -1,4 +1,4 @@
-//! Whatever strangers do to the port for peers costs them their connection, and nobody else anything.
+//! Malformed or unauthenticated connections to the peer port are closed, and do not affect others.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::{Node, PATIENCE, eventually, identity, listeners, stop, topology};
 
-/// n2 and n3 are connected; n1 is a member that does not run, which strangers pretend to be.
+/// n2 and n3 are connected; n1 is a member that does not run, which the test impersonates.
 async fn two_of_three(config: TransportConfig) -> (Vec<Node>, String) {
     let (listeners, addresses) = listeners(3).await;
     let topology = topology(&addresses);
@@ -53,7 +53,7 @@ fn hello() -> PeerHello {
         expects: NodeId(3),
         credentials: Bytes::new(),
         knows: None,
-        // The port of nobody: addresses are no part of a layout.
+        // An unused port: addresses are not part of a layout.
         layout: Layout::of(&topology(&[1, 2, 3].map(|id| (id, String::new())))),
     }
 }
@@ -63,7 +63,7 @@ async fn closed(stream: &mut TcpStream) {
     let end = timeout(PATIENCE, stream.read_to_end(&mut rest))
         .await
         .expect("the connection is closed");
-    // Reset or ended: closed is closed.
+    // Either reset or closed.
     drop(end);
 }
 
@@ -87,7 +87,7 @@ async fn welcomed(address: &str) -> (TcpStream, PeerWelcome) {
     }
 }
 
-/// The healthy session has not noticed anything, and still carries messages.
+/// The healthy session is not affected, and still carries messages.
 async fn unharmed(nodes: Vec<Node>) {
     let before = nodes[1].memory.received();
     nodes[0].transport.send(NodeId(3), vec![nodes[0].envelope(1, 10)]);
@@ -96,14 +96,18 @@ async fn unharmed(nodes: Vec<Node>) {
     })
     .await;
     for node in &nodes {
-        let told = node.memory.told.lock().unwrap();
-        assert!(told.peers.iter().all(|(_, up, _)| *up), "{:?}", told.peers);
+        let recorded = node.memory.recorded.lock().unwrap();
+        assert!(
+            recorded.peers.iter().all(|(_, up, _)| *up),
+            "{:?}",
+            recorded.peers
+        );
     }
     stop(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_hello_close_the_connection() {
+async fn a_malformed_hello_closes_the_connection() {
     let (nodes, address) = two_of_three(quick()).await;
     let whole = hello().encode();
     let mut giant = whole.clone();
@@ -121,7 +125,7 @@ async fn bytes_that_are_no_hello_close_the_connection() {
     ];
     for bytes in attempts {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        // The other end may have had enough before it has everything.
+        // The other end may close before it has read everything.
         let _enough = stream.write_all(bytes).await;
         closed(&mut stream).await;
     }
@@ -130,7 +134,7 @@ async fn bytes_that_are_no_hello_close_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_hello_and_silence_are_closed_at_the_deadline() {
+async fn incomplete_hellos_time_out() {
     let (nodes, address) = two_of_three(quick()).await;
     let whole = hello().encode();
     let mut streams = Vec::new();
@@ -142,7 +146,7 @@ async fn half_a_hello_and_silence_are_closed_at_the_deadline() {
     for stream in &mut streams {
         closed(stream).await;
     }
-    // One byte now and then does not buy more time.
+    // Single bytes do not extend the deadline.
     let mut slow = TcpStream::connect(&address).await.unwrap();
     let begun = tokio::time::Instant::now();
     for byte in whole {
@@ -157,7 +161,7 @@ async fn half_a_hello_and_silence_are_closed_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_silent_connections_is_bounded_and_passes() {
+async fn a_flood_of_silent_connections_is_bounded() {
     let (nodes, address) = two_of_three(TransportConfig {
         pending_hellos: 8,
         ..quick()
@@ -176,10 +180,10 @@ async fn a_flood_of_silent_connections_is_bounded_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_are_told_why() {
+async fn rejections_carry_the_reason() {
     let (nodes, address) = two_of_three(quick()).await;
     type Change = fn(&mut PeerHello);
-    let strangers: [(Change, &str); 7] = [
+    let rejected: [(Change, &str); 7] = [
         (|hello| hello.cluster = ClusterId(8), "cluster"),
         (|hello| hello.expects = NodeId(2), "dialled n2 but reached n3"),
         (|hello| hello.version_min = 9, "upgrade"),
@@ -197,7 +201,7 @@ async fn strangers_are_told_why() {
             "its own id",
         ),
     ];
-    for (change, words) in strangers {
+    for (change, words) in rejected {
         let mut hello = hello();
         change(&mut hello);
         let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -215,15 +219,15 @@ async fn strangers_are_told_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hello_without_the_secret_gets_no_session() {
     let (nodes, address) = two_of_three(quick()).await;
-    // Says hello properly, then nothing.
+    // A valid hello, then nothing.
     let (mut silent, _) = welcomed(&address).await;
     closed(&mut silent).await;
-    // Or a frame that ractor_cluster must not make room for.
+    // A frame for which ractor_cluster must not allocate a buffer.
     let (mut giant, _) = welcomed(&address).await;
     giant.write_all(&(1u64 << 30).to_be_bytes()).await.unwrap();
     let _enough = giant.write_all(&vec![0x12; 4 << 20]).await;
     closed(&mut giant).await;
-    // Or messages to actors before it has authenticated.
+    // Messages to actors before authentication.
     let (mut eager, welcome) = welcomed(&address).await;
     let mut frame = 6u64.to_be_bytes().to_vec();
     frame.extend_from_slice(&[0x12, 4, 0x0a, 2, 0x08, welcome.gateway as u8]);
@@ -233,7 +237,7 @@ async fn a_hello_without_the_secret_gets_no_session() {
         }
     }
     closed(&mut eager).await;
-    eventually("all of them gone", || {
+    eventually("all are closed", || {
         nodes[1].transport.totals().unauthenticated >= 2
     })
     .await;
@@ -242,7 +246,7 @@ async fn a_hello_without_the_secret_gets_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_unauthenticated_sessions_are_told_to_come_again() {
+async fn too_many_unauthenticated_sessions_are_rejected_temporarily() {
     let (nodes, address) = two_of_three(quick()).await;
     let mut streams = Vec::new();
     for _ in 0..4 {

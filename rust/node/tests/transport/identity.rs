@@ -1,4 +1,4 @@
-//! Who is let in under a known number: the same data directory, and never an earlier boot.
+//! Admission of a known node: only with the same data directory, and never with an earlier boot.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ async fn listener(topology: &Topology, id: u16) -> TcpListener {
         .unwrap()
 }
 
-fn refusals(node: &Node) -> Vec<String> {
-    let told = node.memory.told.lock().unwrap();
-    let reasons = told.events.iter().filter_map(|event| match event {
+fn rejections(node: &Node) -> Vec<String> {
+    let recorded = node.memory.recorded.lock().unwrap();
+    let reasons = recorded.events.iter().filter_map(|event| match event {
         TimelineEvent::PeerRefused { reason, .. } => Some(reason.clone()),
         _ => None,
     });
     reasons.collect()
 }
 
-/// n1 stays; n2 is started again as `again`, which n1 must refuse for a reason with these words.
-async fn refused_again(again: LocalIdentity, between: &[LocalIdentity], words: &str) {
+/// n1 keeps running; n2 is restarted as `again`, which n1 must reject with an error that contains these words.
+async fn is_rejected(again: LocalIdentity, between: &[LocalIdentity], words: &str) {
     let (mut listeners, addresses) = listeners(2).await;
     let topology = topology(&addresses);
     let config = TransportConfig::default();
@@ -42,16 +42,16 @@ async fn refused_again(again: LocalIdentity, between: &[LocalIdentity], words: &
     for identity in between {
         eventually("n1 sees n2", || first.sees(NodeId(2))).await;
         other.transport.stop().await;
-        // Else its last session could be taken for the next node's.
-        eventually("n1 sees that n2 is gone", || !first.sees(NodeId(2))).await;
+        // Otherwise its last session could be taken for the next node's.
+        eventually("n1 sees that n2 is down", || !first.sees(NodeId(2))).await;
         other = Node::start(config.clone(), listener(&topology, 2).await, &topology, *identity).await;
     }
     eventually("n1 sees n2", || first.sees(NodeId(2))).await;
     other.transport.stop().await;
-    eventually("n1 sees that n2 is gone", || !first.sees(NodeId(2))).await;
+    eventually("n1 sees that n2 is down", || !first.sees(NodeId(2))).await;
     let again = Node::start(config, listener(&topology, 2).await, &topology, again).await;
-    eventually("the refusal", || {
-        refusals(&first).iter().any(|reason| reason.contains(words))
+    eventually("the rejection", || {
+        rejections(&first).iter().any(|reason| reason.contains(words))
     })
     .await;
     assert!(!first.sees(NodeId(2)));
@@ -59,17 +59,17 @@ async fn refused_again(again: LocalIdentity, between: &[LocalIdentity], words: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_data_directory_is_refused() {
+async fn another_data_directory_is_rejected() {
     let foreign = LocalIdentity {
         replica: ReplicaId::new(NodeId(2), 99),
         ..identity(2, 11)
     };
-    refused_again(foreign, &[], "another data directory").await;
+    is_rejected(foreign, &[], "another data directory").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_past_boot_is_refused() {
-    refused_again(identity(2, 10), &[identity(2, 11)], "later boot").await;
+async fn a_past_boot_is_rejected() {
+    is_rejected(identity(2, 10), &[identity(2, 11)], "later boot").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,14 +89,14 @@ async fn a_peer_with_another_secret_gets_no_session() {
         identity(1, 1),
     )
     .await;
-    let stranger = Node::start(config(b"two"), second, &topology, identity(2, 2)).await;
-    eventually("several attempts", || stranger.transport.totals().accepted >= 3).await;
+    let other = Node::start(config(b"two"), second, &topology, identity(2, 2)).await;
+    eventually("several attempts", || other.transport.totals().accepted >= 3).await;
     assert_eq!(
-        first.transport.totals().sessions + stranger.transport.totals().sessions,
+        first.transport.totals().sessions + other.transport.totals().sessions,
         0
     );
-    assert!(!first.sees(NodeId(2)) && !stranger.sees(NodeId(1)));
-    stranger.transport.stop().await;
+    assert!(!first.sees(NodeId(2)) && !other.sees(NodeId(1)));
+    other.transport.stop().await;
     let boot = LocalIdentity {
         boot: BootId(3),
         ..identity(2, 3)

@@ -1,4 +1,4 @@
-//! The transport on real sessions: in one process where that is enough, in child processes where nodes are killed,
+//! The transport on real sessions: in one process where possible, in child processes where nodes are killed,
 //! stopped and restarted.
 
 mod child;

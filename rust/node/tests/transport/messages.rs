@@ -9,7 +9,7 @@ use quorate_protocol::message::Message;
 use crate::support::{cluster, eventually, stop};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_arrive_whole_in_both_directions() {
+async fn messages_arrive_intact_in_both_directions() {
     let nodes = cluster(3, &TransportConfig::default()).await;
     for node in &nodes {
         node.memory.keep.store(true, Ordering::Relaxed);
@@ -22,8 +22,8 @@ async fn messages_arrive_whole_in_both_directions() {
     }
     for node in &nodes {
         eventually("200 messages", || node.memory.received() == 200).await;
-        let told = node.memory.told.lock().unwrap();
-        for message in &told.messages {
+        let recorded = node.memory.recorded.lock().unwrap();
+        for message in &recorded.messages {
             let Message::FetchRange { start, .. } = &message.message else {
                 panic!("{message:?}")
             };
@@ -35,7 +35,7 @@ async fn messages_arrive_whole_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_values_arrive_and_the_round_trip_is_known() {
+async fn large_values_arrive_and_the_round_trip_is_measured() {
     let nodes = cluster(2, &TransportConfig::default()).await;
     let envelopes = (0..20)
         .map(|request| nodes[0].envelope(request, 1 << 20))

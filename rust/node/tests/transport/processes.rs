@@ -1,4 +1,4 @@
-//! Nodes in processes of their own are killed, stopped and restarted; the others notice, and heal.
+//! Nodes in their own processes are killed, stopped and restarted; the others detect it and reconnect.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have been killed by the test.
+        // The test may have killed it.
         let _gone = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -60,7 +60,7 @@ impl Process {
         process
     }
 
-    fn tell(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.input, "{line}").unwrap();
     }
 
@@ -88,7 +88,7 @@ impl Process {
     }
 
     fn status(&mut self) -> BTreeMap<String, u64> {
-        self.tell("status");
+        self.send("status");
         let line = self.expect("status ");
         let pairs = line.split(' ').map(|pair| pair.split_once('=').unwrap());
         pairs
@@ -103,7 +103,7 @@ impl Process {
             if condition(&status) {
                 return;
             }
-            assert!(Instant::now() < end, "never happened: {what}: {status:?}");
+            assert!(Instant::now() < end, "timed out: {what}: {status:?}");
         }
     }
 
@@ -123,13 +123,13 @@ fn members(ports: &[u16]) -> String {
     format!("members {}", members.join(" "))
 }
 
-/// n1 and n2, each of which sees the other.
+/// n1 and n2, connected.
 fn pair(idle_ms: u64) -> (Process, Process) {
     let mut first = Process::start(1, 1, 0, idle_ms);
     let mut second = Process::start(2, 2, 0, idle_ms);
     let members = members(&[first.port, second.port]);
-    first.tell(&members);
-    second.tell(&members);
+    first.send(&members);
+    second.send(&members);
     first.expect("up n2");
     second.expect("up n1");
     (first, second)
@@ -137,14 +137,14 @@ fn pair(idle_ms: u64) -> (Process, Process) {
 
 fn exchange(first: &mut Process, second: &mut Process) {
     let before = (first.status()["received"], second.status()["received"]);
-    first.tell("send 2 10 100");
-    second.tell("send 1 10 100");
+    first.send("send 2 10 100");
+    second.send("send 1 10 100");
     first.eventually("messages of n2", |status| status["received"] >= before.0 + 10);
     second.eventually("messages of n1", |status| status["received"] >= before.1 + 10);
 }
 
 #[test]
-fn a_killed_peer_is_noticed_at_once_and_healed_when_it_is_back() {
+fn a_killed_peer_is_detected_immediately_and_reconnects() {
     let (mut first, mut second) = pair(1000);
     let members = members(&[first.port, second.port]);
     for boot in 3..6 {
@@ -152,12 +152,12 @@ fn a_killed_peer_is_noticed_at_once_and_healed_when_it_is_back() {
         let reason = first.expect("down n2 ");
         assert!(
             !reason.contains("nothing heard"),
-            "noticed by its silence only: {reason}"
+            "detected only by the idle timeout: {reason}"
         );
         let port = second.port;
         drop(second);
         second = Process::start(2, boot, port, 1000);
-        second.tell(&members);
+        second.send(&members);
         first.expect("up n2");
         second.expect("up n1");
         exchange(&mut first, &mut second);
@@ -165,7 +165,7 @@ fn a_killed_peer_is_noticed_at_once_and_healed_when_it_is_back() {
 }
 
 #[test]
-fn the_dialling_end_may_be_killed_just_as_well() {
+fn a_killed_dialling_end_reconnects() {
     let (mut first, mut second) = pair(1000);
     let members = members(&[first.port, second.port]);
     first.signal("KILL");
@@ -173,14 +173,14 @@ fn the_dialling_end_may_be_killed_just_as_well() {
     let port = first.port;
     drop(first);
     first = Process::start(1, 3, port, 1000);
-    first.tell(&members);
+    first.send(&members);
     first.expect("up n2");
     second.expect("up n1");
     exchange(&mut first, &mut second);
 }
 
 #[test]
-fn a_stopped_peer_is_noticed_by_its_silence_and_healed_when_it_goes_on() {
+fn a_stopped_peer_is_detected_by_the_idle_timeout_and_reconnects() {
     let (mut first, mut second) = pair(1000);
     for (stopped, other, name) in [(1, 0, "n2"), (0, 1, "n1")] {
         let pair = [&mut first, &mut second];
@@ -208,16 +208,16 @@ fn a_stream_of_large_values_does_not_delay_heartbeats() {
     while Instant::now() < end {
         let status = first.status();
         if status["queued"] < 20 << 20 {
-            first.tell("send 2 20 1048576");
+            first.send("send 2 20 1048576");
         }
         if round_trips.last() != Some(&status["round_trip"]) {
             round_trips.push(status["round_trip"]);
         }
     }
-    first.eventually("everything has left", |status| status["queued"] == 0);
+    first.eventually("everything was sent", |status| status["queued"] == 0);
     assert!(second.status()["received"] > 100);
-    // The link asserts that there is never more than half a mebibyte ahead of a heartbeat; this is what comes of it.
-    // Unpaced, it was 150 to 500 ms.
+    // The link asserts that there is never more than half a mebibyte ahead of a heartbeat, which bounds the round trip.
+    // Without pacing it was 150 to 500 ms.
     round_trips.sort_unstable();
     assert!(round_trips.len() > 5, "{round_trips:?}");
     assert!(round_trips[round_trips.len() / 2] < 100_000, "{round_trips:?}");
@@ -227,34 +227,34 @@ fn a_stream_of_large_values_does_not_delay_heartbeats() {
 }
 
 #[test]
-fn a_stopped_transport_leaves_nothing_behind() {
+fn a_stopped_transport_leaks_nothing() {
     let (mut first, mut second) = pair(1000);
     exchange(&mut first, &mut second);
     assert_eq!(
         first.status()["listening"],
         1,
-        "not the port that ractor_cluster opens too"
+        "ractor_cluster's own listener is closed"
     );
-    first.tell("stop");
+    first.send("stop");
     let left = first.expect("stopped ");
     assert_eq!(left, "actors=0 listening=0");
     second.expect("down n1");
 }
 
 #[test]
-fn a_stopped_peer_costs_bounded_memory() {
+fn memory_is_bounded_while_a_peer_is_stopped() {
     let (mut first, mut second) = pair(30_000);
     exchange(&mut first, &mut second);
     let before = first.status()["resident"];
     second.signal("STOP");
     for _ in 0..40 {
-        first.tell("send 2 5000 1000");
-        first.tell("send 2 10 1048576");
+        first.send("send 2 5000 1000");
+        first.send("send 2 10 1048576");
     }
     first.eventually("everything is queued or shed", |status| status["shed"] > 150_000);
     let status = first.status();
     second.signal("CONT");
-    // 200 MB and 400 MiB were to be sent.
+    // 200 MB and 400 MiB were enqueued.
     assert!(status["queued"] <= (8 + 64) << 20, "{status:?}");
     assert!(
         status["resident"] - before < 320 << 20,
@@ -268,13 +268,13 @@ fn a_stopped_peer_costs_bounded_memory() {
 }
 
 #[test]
-fn a_role_that_takes_nothing_costs_bounded_memory_at_both_ends() {
+fn memory_is_bounded_at_both_ends_while_a_role_takes_no_messages() {
     let (mut first, mut second) = pair(1000);
     exchange(&mut first, &mut second);
     let before = second.status()["resident"];
-    second.tell("keep");
+    second.send("keep");
     for _ in 0..40 {
-        first.tell("send 2 5000 1000");
+        first.send("send 2 5000 1000");
     }
     first.eventually("everything is queued or shed", |status| status["shed"] > 150_000);
     let status = second.status();
@@ -283,7 +283,7 @@ fn a_role_that_takes_nothing_costs_bounded_memory_at_both_ends() {
         status["resident"] - before < 64 << 20,
         "{before} before, {status:?}"
     );
-    second.tell("release");
+    second.send("release");
     first.eventually("the lanes are empty again", |status| status["queued"] == 0);
     exchange(&mut first, &mut second);
 }

@@ -1,4 +1,4 @@
-//! Transports with a node that remembers what it was told.
+//! Transports with a recording node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,34 +19,34 @@ use quorate_protocol::wire::Envelope;
 use quorate_ring::RingSettings;
 use tokio::net::TcpListener;
 
-/// Longer than anything here takes.
+/// The timeout of all waits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < end, "never happened: {what}");
+        assert!(Instant::now() < end, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// What a node has been told.
+/// Events recorded by a node.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     pub(crate) messages: Vec<Incoming>,
     pub(crate) peers: Vec<(NodeId, bool, String)>,
     pub(crate) events: Vec<TimelineEvent>,
 }
 
-/// A node that remembers. Messages stay in `messages` (and their credit with them) while `keep` is set.
+/// A recording node. Messages stay in `messages` (and keep their credit) while `keep` is set.
 #[derive(Default)]
 pub(crate) struct Memory {
-    pub(crate) told: Mutex<Told>,
+    pub(crate) recorded: Mutex<Recorded>,
     pub(crate) keep: std::sync::atomic::AtomicBool,
     pub(crate) received: std::sync::atomic::AtomicU64,
-    /// Peers that are admitted with this data directory only.
-    pub(crate) book: Mutex<BTreeMap<NodeId, ReplicaId>>,
+    /// Peers that are admitted only with this data directory.
+    pub(crate) admitted: Mutex<BTreeMap<NodeId, ReplicaId>>,
 }
 
 impl Inbound for Memory {
@@ -54,12 +54,12 @@ impl Inbound for Memory {
         use std::sync::atomic::Ordering;
         self.received.fetch_add(messages.len() as u64, Ordering::Relaxed);
         if self.keep.load(Ordering::Relaxed) {
-            self.told.lock().unwrap().messages.extend(messages);
+            self.recorded.lock().unwrap().messages.extend(messages);
         }
     }
 
     fn peer(&self, node: NodeId, up: bool, reason: &str) {
-        self.told
+        self.recorded
             .lock()
             .unwrap()
             .peers
@@ -67,13 +67,18 @@ impl Inbound for Memory {
     }
 
     fn admit(&self, peer: PeerIdentity) -> BoxFuture<Result<(), Error>> {
-        let known = *self.book.lock().unwrap().entry(peer.node).or_insert(peer.replica);
+        let known = *self
+            .admitted
+            .lock()
+            .unwrap()
+            .entry(peer.node)
+            .or_insert(peer.replica);
         Box::pin(async move {
             if known == peer.replica {
                 Ok(())
             } else {
                 Err(Error::Refused(format!(
-                    "{} came with another data directory",
+                    "{} presented another data directory",
                     peer.node
                 )))
             }
@@ -81,7 +86,7 @@ impl Inbound for Memory {
     }
 
     fn event(&self, event: TimelineEvent) {
-        self.told.lock().unwrap().events.push(event);
+        self.recorded.lock().unwrap().events.push(event);
     }
 }
 
@@ -176,7 +181,7 @@ impl Node {
     }
 }
 
-/// Free ports on loopback and the listeners at them.
+/// Listeners at free ports on loopback, and their addresses.
 pub(crate) async fn listeners(count: u16) -> (Vec<TcpListener>, Vec<(u16, String)>) {
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();

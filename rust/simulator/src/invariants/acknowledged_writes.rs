@@ -1,7 +1,7 @@
-//! What a shard has acknowledged is there at the end, on every member.
+//! Writes acknowledged by a shard are present at the end, on every member.
 //!
-//! An entry that was appended is there. A key that was put is there, as that value or a later one; it is gone only if somebody
-//! asked for its removal. This is read from the disks and from what clients were told, and knows nothing of logs.
+//! An appended entry is present. A key that was put has that value or a later one; it is absent only if a client deleted it.
+//! This compares the disks with the history of the clients, independently of the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use crate::history::Operation;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the end of the run only.
+/// Checks only the end of the run.
 pub(super) struct AcknowledgedWrites;
 
-/// What is on a disk of a group.
+/// The rows of a group on a disk.
 #[derive(Default)]
 struct Found {
     records: BTreeMap<Key, Record>,
@@ -42,7 +42,7 @@ impl Found {
         Ok(found)
     }
 
-    /// Whether it has what this command did at this log index. `deleted`: keys that may have been removed.
+    /// Whether it has the effects of this command at this log index. `deleted`: keys that may have been deleted.
     fn has(&self, index: u64, command: &Command, deleted: &BTreeSet<&Key>) -> bool {
         match command {
             Command::Append { source, data } => {
@@ -61,13 +61,13 @@ impl Found {
 fn commands(operations: &[Operation], of: GroupId) -> impl Iterator<Item = (&Operation, &Command)> {
     operations
         .iter()
-        .filter_map(move |operation| match operation.asked()? {
+        .filter_map(move |operation| match operation.shard_request()? {
             (group, Request::Propose { command, .. }) if group == of => Some((operation, command)),
             _ => None,
         })
 }
 
-/// The keys that somebody wanted to remove.
+/// The keys that clients deleted, or tried to.
 fn deleted(operations: &[Operation], group: GroupId) -> BTreeSet<&Key> {
     let writes = commands(operations, group).flat_map(|(_, command)| match command {
         Command::Write(writes) => &writes[..],
@@ -95,10 +95,10 @@ impl Invariant<World> for AcknowledgedWrites {
             for &node in &group.members {
                 let found = Found::on(world, node, group.id).map_err(|error| error.to_string())?;
                 for (operation, command) in commands(operations, group.id) {
-                    if let Some(Response::Committed(committed)) = operation.answer()
+                    if let Some(Response::Committed(committed)) = operation.response()
                         && !found.has(committed.index, command, &deleted)
                     {
-                        return Err(format!("{node} does not have what it did: {operation:?}"));
+                        return Err(format!("{node} lacks the effects of {operation:?}"));
                     }
                 }
             }

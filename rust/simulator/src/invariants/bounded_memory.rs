@@ -1,8 +1,7 @@
 //! Queues are bounded.
 //!
-//! Whatever the network and the disks do, what waits in a node stays within the bounds that its parts promise: the
-//! lanes of each link, the commit queue, the requests of clients. A queue without a bound is an outage that has not
-//! happened yet.
+//! Under all faults of network and disks, the queues of a node stay within their documented bounds: the lanes of each link,
+//! the commit queue, the requests of clients.
 
 use quorate_protocol::link::LinkSettings;
 
@@ -10,10 +9,10 @@ use crate::observation::{Invariant, Observation};
 use crate::world::World;
 use crate::world::listener::LIMITS;
 
-/// Waiting for the disk: what the clients that a node admits can cause, with room to spare.
+/// The bound of the commit queue: what the admitted requests of a node can cause, with a margin.
 const MOST_FOR_DISK: usize = 64 << 20;
 
-/// Looks at the queues of a node whenever one of its roles has done something.
+/// Checks the queues of a node after each event of its roles.
 pub(super) struct BoundedMemory;
 
 impl Invariant<World> for BoundedMemory {
@@ -31,30 +30,30 @@ impl Invariant<World> for BoundedMemory {
         let (disk, links) = world.queued_bytes(node);
         if links > (lanes * peers) as u64 {
             return Err(format!(
-                "{links} bytes wait on {node} for {peers} peers, at most {lanes} may for each"
+                "{links} bytes are queued on {node} for {peers} peers, the limit is {lanes} for each"
             ));
         }
         if disk > MOST_FOR_DISK {
-            return Err(format!("{disk} bytes wait on {node} for its disk"));
+            return Err(format!("{disk} bytes are queued on {node} for its disk"));
         }
         let requests = world.requests_in_flight(node);
         if requests > LIMITS.requests {
             let most = LIMITS.requests;
             return Err(format!(
-                "{requests} requests are in progress on {node}, at most {most} may"
+                "{requests} requests are in flight on {node}, the limit is {most}"
             ));
         }
         Ok(())
     }
 
-    /// At rest, nothing waits.
+    /// At the end, all queues are empty.
     fn finish(&mut self, world: &World) -> Result<(), String> {
         for node in world.nodes() {
             let queued = world.queued_bytes(node);
             if queued != (0, 0) || world.requests_in_flight(node) > 0 {
                 let requests = world.requests_in_flight(node);
                 return Err(format!(
-                    "{node} is at rest and yet {queued:?} bytes and {requests} requests wait"
+                    "{node} is idle, but {queued:?} bytes and {requests} requests are pending"
                 ));
             }
         }

@@ -1,42 +1,48 @@
-//! Every read of a shard shows a state that was committed, and not an older one than it claims.
+//! Every read of a shard shows a committed state, which is not older than it claims.
 //!
-//! Whatever a read returns, stale or linearizable, several keys, a range or a page of the log of entries: there is one moment
-//! at which the shard was like that, at or after the entry that the answer names, and everything up to that entry is
-//! committed. Nothing that may yet be taken back is ever shown. A linearizable read also sees all that any client knew before
-//! it was asked; that is checked here at once, and in full by [`super::linearizability`] at the end. A stale read may miss
-//! that. It says how old it may be: everything is in it that was acknowledged longer before the answer left than that. This
-//! holds whatever the network does, whoever was deposed and whoever slept, since it is counted from the sending of a question
-//! that a quorum has confirmed (`rust/raft/src/staleness.rs`); so every claim is held against it, in trouble too. Only its clock may
-//! go wrong, as a drifting one does, by a quarter at most.
+//! For the result of any read, stale or linearizable, of several keys, a range or a page of the log of entries, there is one
+//! state of the shard that it shows, at or after the entry that the response names, and all entries up to that entry are
+//! committed. A linearizable read also sees everything that any client had observed before it was invoked; that is checked
+//! here immediately, and completely by [`super::linearizability`] at the end. A stale read may miss that, but states its
+//! staleness: it includes everything acknowledged earlier than that before the response was sent. This holds under all
+//! partitions, depositions and pauses, since staleness is measured from the sending of a heartbeat that a quorum has
+//! confirmed (`rust/raft/src/staleness.rs`); so every claim is checked, also during the nemesis. Only a drifting clock may
+//! distort it, by a quarter at most.
 
 use quorate_core::key::Key;
 use quorate_core::time::Instant;
 use quorate_protocol::api::{LogEntry, ReadLevel, Record, Request, Response, View};
 use quorate_raft::types::GroupId;
 
-use crate::ledger::Ledger;
+use crate::log_model::LogModel;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// So many microseconds may have passed, and a few more, while the server's clock shows this many.
+/// The most microseconds that may have passed while the server's clock shows this many.
 fn most_micros(shown: u64) -> u64 {
     shown.saturating_add(shown / 4).saturating_add(CLOCK_GRAIN)
 }
 
-/// What the rounding of drifting clocks comes to.
+/// The rounding error of drifting clocks.
 const CLOCK_GRAIN: u64 = 10;
 
-/// See the module's text.
+/// See the module documentation.
 pub(super) struct CommittedReads;
 
 /// Whether these are the records of these keys after this entry.
-fn are_records(ledger: &Ledger, index: u64, keys: &[Key], records: &[Option<Record>]) -> bool {
-    let same = |(key, record): (&Key, &Option<Record>)| ledger.record_at(key, index) == record.as_ref();
+fn are_records(log_model: &LogModel, index: u64, keys: &[Key], records: &[Option<Record>]) -> bool {
+    let same = |(key, record): (&Key, &Option<Record>)| log_model.record_at(key, index) == record.as_ref();
     keys.len() == records.len() && keys.iter().zip(records).all(same)
 }
 
 /// Whether this is the first page of such a range after this entry.
-fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Record)], more: bool) -> bool {
+fn is_page(
+    log_model: &LogModel,
+    index: u64,
+    request: &Request,
+    entries: &[(Key, Record)],
+    more: bool,
+) -> bool {
     let Request::ReadRange {
         start,
         end,
@@ -53,7 +59,7 @@ fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Reco
             .is_none_or(|start| key > start || !after_start && key == start);
         begun && end.as_ref().is_none_or(|end| key < end)
     };
-    let mut all = ledger.records_at(index);
+    let mut all = log_model.records_at(index);
     all.retain(|key, _| within(key));
     let page = all
         .iter()
@@ -62,9 +68,16 @@ fn is_page(ledger: &Ledger, index: u64, request: &Request, entries: &[(Key, Reco
     page.eq(entries.iter().map(|(key, record)| (key, record))) && more == (all.len() > *limit as usize)
 }
 
-/// Whether these are the first entries behind `after`, at the moment after this entry.
-fn is_log(ledger: &Ledger, index: u64, after: u64, limit: u32, entries: &[LogEntry], more: bool) -> bool {
-    let later = ledger.appended().iter().skip_while(|(id, _)| **id <= after);
+/// Whether these are the first entries after `after`, in the state after this entry.
+fn is_log(
+    log_model: &LogModel,
+    index: u64,
+    after: u64,
+    limit: u32,
+    entries: &[LogEntry],
+    more: bool,
+) -> bool {
+    let later = log_model.appended().iter().skip_while(|(id, _)| **id <= after);
     let all: Vec<&LogEntry> = later
         .take_while(|(id, _)| **id <= index)
         .map(|(_, entry)| entry)
@@ -73,17 +86,17 @@ fn is_log(ledger: &Ledger, index: u64, after: u64, limit: u32, entries: &[LogEnt
     all.iter().take(limit).copied().eq(entries) && more == (all.len() > limit)
 }
 
-/// Whether a shard answers like this after this entry.
-fn is_answer(ledger: &Ledger, index: u64, request: &Request, answer: &Response) -> bool {
+/// Whether this is the response of a shard after this entry.
+fn is_answer(log_model: &LogModel, index: u64, request: &Request, answer: &Response) -> bool {
     match (request, answer) {
         (Request::Read { keys, .. }, Response::Records { records, .. }) => {
-            are_records(ledger, index, keys, records)
+            are_records(log_model, index, keys, records)
         }
         (Request::ReadRange { .. }, Response::RecordPage { entries, next, .. }) => {
-            is_page(ledger, index, request, entries, next.is_some())
+            is_page(log_model, index, request, entries, next.is_some())
         }
         (Request::ReadLog { after, limit, .. }, Response::LogPage { entries, next, .. }) => {
-            is_log(ledger, index, *after, *limit, entries, next.is_some())
+            is_log(log_model, index, *after, *limit, entries, next.is_some())
         }
         _ => false,
     }
@@ -91,31 +104,33 @@ fn is_answer(ledger: &Ledger, index: u64, request: &Request, answer: &Response) 
 
 fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLevel) -> Result<(), String> {
     let operation = &world.history().operations()[number];
-    let (Some((_, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+    let (Some((_, request)), Some(answer)) = (operation.shard_request(), operation.response()) else {
         return Ok(());
     };
-    let nothing = Ledger::default();
-    let ledger = world.ledgers().get(group).unwrap_or(&nothing);
-    if view.applied > ledger.last() {
+    let nothing = LogModel::default();
+    let log_model = world.log_models().get(group).unwrap_or(&nothing);
+    if view.applied > log_model.last() {
         return Err(format!(
             "only {} entries are committed: {operation:?}",
-            ledger.last()
+            log_model.last()
         ));
     }
-    if !(view.applied..=ledger.last()).any(|index| is_answer(ledger, index, request, answer)) {
+    if !(view.applied..=log_model.last()).any(|index| is_answer(log_model, index, request, answer)) {
         return Err(format!(
-            "{group} was never like that from {} to {}: {operation:?}",
+            "{group} never had that state from {} to {}: {operation:?}",
             view.applied,
-            ledger.last()
+            log_model.last()
         ));
     }
-    // Up to when it claims to have seen everything.
+    // The time up to which it claims to include everything.
     let since = match (level, view.staleness_micros) {
         (ReadLevel::Linearizable, Some(0)) => Some(operation.invoked),
         (ReadLevel::Linearizable, other) => {
-            return Err(format!("a linearizable read is {other:?} us old: {operation:?}"));
+            return Err(format!(
+                "a linearizable read claims a staleness of {other:?} us: {operation:?}"
+            ));
         }
-        // When the answer left nobody but the server knows: not before it was asked.
+        // Only the server knows when the response was sent: not before the invocation.
         (ReadLevel::Stale, Some(micros)) => {
             let since = operation.invoked.0.saturating_sub(most_micros(micros));
             Some(Instant(since))
@@ -125,7 +140,7 @@ fn check(world: &World, group: GroupId, number: usize, view: View, level: ReadLe
     let known = since.map_or(0, |since| world.history().known_before(group, since));
     if view.applied < known {
         return Err(format!(
-            "entry {known} was known by then, and it has seen {}: {operation:?}",
+            "entry {known} had been observed by then, but the read includes only {}: {operation:?}",
             view.applied
         ));
     }
@@ -143,13 +158,13 @@ impl Invariant<World> for CommittedReads {
         };
         let number = operation;
         let operation = &world.history().operations()[number];
-        let (Some((group, request)), Some(answer)) = (operation.asked(), operation.answer()) else {
+        let (Some((group, request)), Some(answer)) = (operation.shard_request(), operation.response()) else {
             return Ok(());
         };
         match (request.read_level(), answer.view()) {
             (Some(level), Some(view)) => check(world, group, number, view, level),
             (None, None) => Ok(()),
-            _ => Err(format!("that is no answer to it: {operation:?}")),
+            _ => Err(format!("unexpected response type: {operation:?}")),
         }
     }
 

@@ -1,7 +1,7 @@
-//! A keyspace whose creation was acknowledged exists, for good and everywhere; one whose creation failed for certain does not.
+//! A keyspace whose creation was acknowledged exists on every node; one whose creation failed definitely does not.
 //!
-//! Nothing is said about a creation whose outcome was unknown, nor of a name that somebody wanted to be dropped, but that it was
-//! answered. A keyspace whose end was acknowledged does not exist, whatever has its name now.
+//! Creations with unknown outcome, and names that a client tried to drop, are only checked to have completed. A keyspace
+//! whose drop was acknowledged does not exist, even if another one has its name.
 
 use quorate_core::error::Error;
 use quorate_protocol::api::Response;
@@ -9,7 +9,7 @@ use quorate_protocol::api::Response;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// See the module's text.
+/// See the module documentation.
 pub(super) struct Creations;
 
 /// Whether any attempt to create a keyspace of this name may have succeeded.
@@ -42,11 +42,11 @@ impl Invariant<World> for Creations {
                 match answer {
                     Some(Ok(Response::Keyspace { keyspace, .. })) => {
                         if known.values().any(|known| known.id == keyspace.id) {
-                            return Err(format!("{keyspace:?} was dropped, and {node} has it"));
+                            return Err(format!("{keyspace:?} was dropped, but {node} has it"));
                         }
                     }
                     Some(_) => {}
-                    None => return Err(format!("nobody has said whether {name:?} was dropped")),
+                    None => return Err(format!("the drop of {name:?} never completed")),
                 }
             }
             for (settings, answer) in world.creations() {
@@ -60,15 +60,15 @@ impl Invariant<World> for Creations {
                     (Some(Ok(Response::Keyspace { keyspace, .. })), here)
                         if here != Some(keyspace) && !world.is_altered(&settings.name) =>
                     {
-                        return Err(format!("{keyspace:?} was created, but {node} knows {here:?}"));
+                        return Err(format!("{keyspace:?} was created, but {node} has {here:?}"));
                     }
                     (Some(Err(error)), Some(keyspace)) if !may_exist(world, &settings.name) => {
                         return Err(format!(
-                            "{keyspace:?} exists on {node}, but its creation was answered {error:?}"
+                            "{keyspace:?} exists on {node}, but its creation failed with {error:?}"
                         ));
                     }
                     (None, _) => {
-                        return Err(format!("the creation of {:?} was never answered", settings.name));
+                        return Err(format!("the creation of {:?} never completed", settings.name));
                     }
                     _ => {}
                 }

@@ -1,16 +1,16 @@
-//! A definite error means what it says.
+//! An operation with a definite error has no effect.
 //!
-//! A client that is told `Unavailable`, `StorageFull` or any other definite error has been promised that its operation has
-//! had no effect and never will. So what it was to write must not be anywhere. (Kingsbury's Jepsen and Maelstrom tell definite
-//! from indefinite errors for this reason: a checker may drop the former.)
+//! `Unavailable`, `StorageFull` or any other definite error guarantees the client that its operation has had no effect and
+//! never will. So its write must not appear anywhere. (Kingsbury's Jepsen and Maelstrom distinguish definite from indefinite
+//! errors for this reason: a checker may ignore the former.)
 //!
-//! | of | is found by | where nothing of it may be |
+//! | operation | identified by | must not appear in |
 //! |---|---|---|
-//! | a put | its value, which is unique in a run | in no answer, in no message, on no disk |
-//! | a put or a delete | its write id | among the events that replicas have made |
-//! | a command, also one without a value | its session and number | among those that a group has executed |
-//! | an alteration or a drop of a keyspace | its write id | among the changes that the control plane has executed |
-//! | a creation | the keyspace's name | likewise, unless another creation accounts for it |
+//! | a put | its value, which is unique in a run | responses, messages, disks |
+//! | a put or a delete | its write id | the writes with dots |
+//! | a command, with or without a value | its session and sequence number | the executed commands of a group |
+//! | an alteration or a drop of a keyspace | its write id | the executed changes of the control plane |
+//! | a creation | the keyspace's name | the same, unless another creation accounts for it |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,22 +24,22 @@ use quorate_raft::types::GroupId;
 use quorate_versions::{KeyState, WriteId};
 
 use super::states_sent;
-use crate::control_ledger::Executed;
+use crate::control_log_model::Executed;
 use crate::history::Action;
-use crate::names::Asked;
+use crate::names::OperationRef;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// The operations that have failed for certain, and what was executed.
+/// The operations that failed definitely, and the executed ones.
 #[derive(Default)]
 pub(super) struct DefiniteErrors {
-    /// By what they were to write.
+    /// By the value that they tried to write.
     failed: BTreeMap<Bytes, usize>,
-    /// Puts and deletes that became events.
+    /// Puts and deletes with dots.
     born: BTreeSet<WriteId>,
-    /// So many entries of each group were looked at.
+    /// The number of checked entries of each group.
     seen: BTreeMap<GroupId, u64>,
-    /// Operations of which something was executed.
+    /// Executed operations.
     executed: BTreeMap<usize, String>,
 }
 
@@ -57,7 +57,7 @@ impl DefiniteErrors {
             .try_for_each(|value| self.check_value(world, value, place))
     }
 
-    /// The moment of failure: is it there already?
+    /// Checks at the time of failure whether the value is present already.
     fn failed(&mut self, world: &World, number: usize, keyspace: KeyspaceId) -> Result<(), String> {
         if let Some(place) = self.executed.get(&number) {
             return lie(world, number, place);
@@ -82,9 +82,9 @@ impl DefiniteErrors {
         Ok(())
     }
 
-    /// Something of an operation was executed: was its client told that it never would be?
-    fn executed(&mut self, world: &World, asked: Option<Asked>, place: String) -> Result<(), String> {
-        let Some(Asked::Work(number)) = asked else {
+    /// Records that an operation was executed; fails if it had failed definitely.
+    fn executed(&mut self, world: &World, asked: Option<OperationRef>, place: String) -> Result<(), String> {
+        let Some(OperationRef::Work(number)) = asked else {
             return Ok(());
         };
         if world.history().operations()[number].failed_definitely() {
@@ -94,7 +94,7 @@ impl DefiniteErrors {
         Ok(())
     }
 
-    /// A replica has made events of writes.
+    /// Checks the writes to which a replica has assigned dots.
     fn made_events(&mut self, world: &World, effects: &[Effect]) -> Result<(), String> {
         for effect in effects {
             if let Effect::SendLocal {
@@ -105,20 +105,20 @@ impl DefiniteErrors {
                 && self.born.insert(event.write_id)
             {
                 let asked = world.names().of_write(event.write_id);
-                self.executed(world, asked, format!("the event {dot:?}"))?;
+                self.executed(world, asked, format!("the write {dot:?}"))?;
             }
         }
         Ok(())
     }
 
-    /// A server of a group has executed something, maybe.
+    /// Checks the newly executed commands of a group.
     fn committed(&mut self, world: &World, group: GroupId) -> Result<(), String> {
-        let Some(ledger) = world.ledgers().get(group) else {
+        let Some(log_model) = world.log_models().get(group) else {
             return Ok(());
         };
-        let seen = self.seen.insert(group, ledger.last()).unwrap_or(0);
-        for index in seen + 1..=ledger.last() {
-            if let Some(call) = ledger.call(index) {
+        let seen = self.seen.insert(group, log_model.last()).unwrap_or(0);
+        for index in seen + 1..=log_model.last() {
+            if let Some(call) = log_model.call(index) {
                 let asked = world.names().of_command(group, call);
                 self.executed(world, asked, format!("entry {index} of {group}"))?;
             }
@@ -127,7 +127,7 @@ impl DefiniteErrors {
     }
 }
 
-/// A write that failed for certain is there.
+/// The error for a write that failed definitely but is present.
 fn lie(world: &World, number: usize, place: &str) -> Result<(), String> {
     let operation = &world.history().operations()[number];
     Err(format!(
@@ -135,7 +135,7 @@ fn lie(world: &World, number: usize, place: &str) -> Result<(), String> {
     ))
 }
 
-/// Whether a change of keyspaces has changed any.
+/// Whether a change of keyspaces had an effect.
 fn took_effect(executed: &Executed) -> bool {
     match &executed.outcome {
         Outcome::Keyspace { created, .. } => {
@@ -145,10 +145,10 @@ fn took_effect(executed: &Executed) -> bool {
     }
 }
 
-/// An alteration or a drop that failed for certain did not happen.
+/// Checks that alterations and drops that failed definitely were not executed.
 fn check_changes(world: &World) -> Result<(), String> {
-    for executed in world.control_ledger().executed() {
-        if let Some(Asked::Change(number)) = world.names().of_write(executed.id)
+    for executed in world.control_log_model().executed() {
+        if let Some(OperationRef::Change(number)) = world.names().of_write(executed.id)
             && let change @ (_, Some(Err(error))) = &world.changes()[number]
             && error.is_definite()
             && took_effect(executed)
@@ -161,9 +161,9 @@ fn check_changes(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// A keyspace that was created is one that somebody was told of, or may have created without having been told.
+/// Checks that every created keyspace has a creation that succeeded, or whose outcome is unknown.
 fn check_creations(world: &World) -> Result<(), String> {
-    for executed in world.control_ledger().executed() {
+    for executed in world.control_log_model().executed() {
         let (Command::CreateKeyspace(wanted), Outcome::Keyspace { keyspace, .. }) =
             (&executed.command, &executed.outcome)
         else {
@@ -172,9 +172,9 @@ fn check_creations(world: &World) -> Result<(), String> {
         let accounts_for = |(number, (settings, answer)): (usize, &crate::world::Creation)| {
             settings == wanted
                 && match answer {
-                    Some(Ok(Response::Keyspace { keyspace: told, .. })) => {
-                        told.id == keyspace.id || world.was_tried_again(number)
-                    }
+                    Some(Ok(Response::Keyspace {
+                        keyspace: created, ..
+                    })) => created.id == keyspace.id || world.was_retried(number),
                     Some(Ok(_)) | None => true,
                     Some(Err(error)) => !error.is_definite(),
                 }
@@ -186,7 +186,7 @@ fn check_creations(world: &World) -> Result<(), String> {
                 .filter(|(settings, _)| settings == wanted);
             let attempts: Vec<_> = attempts.map(|(_, answer)| answer).collect();
             return Err(format!(
-                "{keyspace:?} was created, but whoever wanted it was told: {attempts:?}"
+                "{keyspace:?} was created, but all of its creations failed definitely: {attempts:?}"
             ));
         }
     }
@@ -231,7 +231,9 @@ impl Invariant<World> for DefiniteErrors {
                 entries
                     .iter()
                     .flat_map(|entry| &entry.versions)
-                    .try_for_each(|version| self.check_value(world, &version.value, "the answer to a client"))
+                    .try_for_each(|version| {
+                        self.check_value(world, &version.value, "the response to a client")
+                    })
             }
         }
     }

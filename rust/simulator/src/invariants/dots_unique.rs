@@ -1,7 +1,7 @@
-//! A dot names one write, for ever.
+//! A dot identifies one write, forever.
 //!
-//! Everything else about versions rests on this: a version vector says "seen up to 7", and a second write with the
-//! number 7 would be taken for one that was seen and dropped without a trace. (Preguiça et al., "Dotted version
+//! All version vectors depend on this: a vector says "seen up to 7", and a second write with the counter 7 would be taken
+//! for one that was seen, and dropped. (Preguiça et al., "Dotted version
 //! vectors", 2012, section 3: events are identified by globally unique dots. Almeida et al., "Scalable and accurate
 //! causality tracking for eventually consistent stores", 2014, section 6, on what a replica that loses its counter does.)
 
@@ -14,7 +14,7 @@ use super::states_sent;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Every sibling that was ever seen anywhere, by its dot.
+/// All observed siblings, by their dots.
 #[derive(Default)]
 pub(super) struct DotsUnique {
     seen: BTreeMap<(KeyspaceId, Dot), Sibling>,
@@ -29,7 +29,7 @@ impl DotsUnique {
                 .or_insert_with(|| sibling.clone());
             if first != sibling {
                 return Err(format!(
-                    "{:?} names two writes: {first:?} and {sibling:?}",
+                    "{:?} identifies two writes: {first:?} and {sibling:?}",
                     sibling.dot
                 ));
             }
@@ -51,7 +51,7 @@ impl Invariant<World> for DotsUnique {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             for node in world.nodes() {
                 self.check(*keyspace, &world.durable(node, *keyspace, key))?;
             }

@@ -1,12 +1,12 @@
 //! No write is lost.
 //!
-//! A write that W replicas acknowledged is on W disks for ever after, as itself or as part of the past of a write that
-//! had seen it. Which replicas these are does not matter; the one that gave it its dot may have lost it in a crash.
-//! Hence any R replicas with R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
-//! "In its past" is meant strictly: the vector covering the dot is not enough, since a value that was dropped by
-//! mistake is covered too. There must be a write, still there or itself rightly replaced, that had *seen* it
-//! ([`crate::oracle`]). That goes for writes that were not acknowledged as well: a crash may take all copies of one, but
-//! as long as there is one, nobody may claim to have replaced it who has not seen it.
+//! A write that W replicas acknowledged stays on W disks, as itself or in the causal past of a write that had seen it. It
+//! need not be the same replicas; the one that assigned its dot may have lost it in a crash. Hence any R replicas with
+//! R + W > N find it (Gifford, "Weighted voting for replicated data", 1979).
+//! The causal past is meant strictly: a vector that covers the dot is not enough, since it also covers a value that was
+//! dropped by mistake. There must be a write, present or itself replaced, that had *seen* it ([`crate::write_model`]). This
+//! holds for unacknowledged writes as well: a crash may lose all copies of one, but as long as there is one, no write may
+//! replace it that has not seen it.
 
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
@@ -17,7 +17,7 @@ use super::states_sent;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Checks every state that is sent or made durable for silent losses, and at the end every read quorum.
+/// Checks every state that is sent or made durable for lost writes, and at the end every read quorum.
 pub(super) struct Durability;
 
 fn nothing_lost(
@@ -27,12 +27,12 @@ fn nothing_lost(
     state: &KeyState,
     place: &str,
 ) -> Result<(), String> {
-    match world.oracle().lost(keyspace, key, state) {
+    match world.write_model().lost(keyspace, key, state) {
         None => Ok(()),
         Some(dot) => Err(format!(
-            "{place} of {key} has dropped the write {dot:?} ({:?}), and no write that it holds had seen \
+            "{place} of {key} has lost the write {dot:?} ({:?}), and no write in it had seen \
              it: {state:?}",
-            world.oracle().birth(keyspace, dot)
+            world.write_model().birth(keyspace, dot)
         )),
     }
 }
@@ -46,12 +46,12 @@ impl Invariant<World> for Durability {
         match observation {
             Observation::Handled { effects, .. } => {
                 for (key, keyspace, state) in states_sent(effects) {
-                    // A state that comes without its key names it by the writes in it.
-                    let of = |dot| world.oracle().birth(keyspace, dot).map(|birth| &birth.key);
+                    // The key of a state that is sent without it is that of its writes.
+                    let of = |dot| world.write_model().birth(keyspace, dot).map(|birth| &birth.key);
                     if let Some(key) =
                         key.or_else(|| state.siblings().iter().find_map(|sibling| of(sibling.dot)))
                     {
-                        nothing_lost(world, keyspace, key, state, "the state that is sent")?;
+                        nothing_lost(world, keyspace, key, state, "a sent state")?;
                     }
                 }
                 Ok(())
@@ -77,9 +77,9 @@ impl Invariant<World> for Durability {
             };
             let keyspace = operation.keyspace;
             let birth = world
-                .oracle()
+                .write_model()
                 .birth(keyspace, written.dot)
-                .ok_or("an acknowledged write was never born")?;
+                .ok_or("an acknowledged write has no dot")?;
             if birth.forfeited {
                 continue;
             }
@@ -99,7 +99,7 @@ impl Invariant<World> for Durability {
                 ));
             }
         }
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             let merged = world
                 .owners(*keyspace, key)
                 .iter()

@@ -1,8 +1,8 @@
-//! What a server of a Raft group promises is on its disk when it says so.
+//! The promises of a server of a Raft group are durable when they are sent.
 //!
-//! A vote binds its voter for ever, an acknowledgement of entries too, and no message but the questions that come before an
-//! election leaves in a term that a crash could make its sender forget. Checked of each message when it leaves, so no crash
-//! has to come at the right moment to show a promise that is none. (Ongaro and Ousterhout, "In Search of an Understandable
+//! A vote or an acknowledgement of entries binds its sender, and no message but a pre-vote request is sent in a term that a
+//! crash could make its sender forget. Each message is checked when it is sent, so that no crash at the right moment is
+//! needed to detect a violation. (Ongaro and Ousterhout, "In Search of an Understandable
 //! Consensus Algorithm", 2014, figure 2: "updated on stable storage before responding to RPCs".)
 
 use quorate_core::ids::NodeId;
@@ -16,10 +16,10 @@ use super::{Server, raft_server};
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the disk of whoever sends a message to another server of its group.
+/// Checks the disk of every server that sends a message to another server of its group.
 pub(super) struct DurablePromises;
 
-/// What must be on the disk for an acknowledgement; `None` for a message that is none.
+/// The entry that must be durable for an acknowledgement; `None` for other messages.
 fn acknowledged(body: &Body) -> Option<LogIndex> {
     match body {
         Body::Accepted { through } => Some(*through),
@@ -28,7 +28,7 @@ fn acknowledged(body: &Body) -> Option<LogIndex> {
     }
 }
 
-/// Whom a message tells that it has its sender's vote.
+/// The candidate that a message grants its sender's vote.
 fn voted(me: NodeId, to: NodeId, body: &Body) -> Option<NodeId> {
     match body {
         Body::Vote { .. } => Some(me),
@@ -49,19 +49,19 @@ fn check(
         return Ok(());
     }
     let HardState { term: known, vote } = world.durable_hard_state(me, group);
-    let broken = |why: String| Err(format!("{server} says {message:?} to {to}, and {why}"));
+    let broken = |why: String| Err(format!("{server} sends {message:?} to {to}, but {why}"));
     if known < *term {
-        return broken(format!("its disk knows of no term after {known}"));
+        return broken(format!("the latest term on its disk is {known}"));
     }
     if let Some(candidate) = voted(me, to, body)
         && (known, vote) != (*term, Some(candidate))
     {
-        return broken(format!("its disk has, in {known}, the vote {vote:?}"));
+        return broken(format!("its disk has in {known} the vote {vote:?}"));
     }
     if let Some(through) = acknowledged(body)
         && !world.has_durably(me, group, through, raft.log().term_at(through))
     {
-        return broken("its disk does not have that entry, or another in its place".to_owned());
+        return broken("its disk does not have that entry".to_owned());
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// Who has led each group in each term.
+/// The leaders of each group by term.
 #[derive(Default)]
 pub(super) struct ElectionSafety {
     leaders: BTreeMap<GroupId, BTreeMap<u64, NodeId>>,
@@ -30,12 +30,12 @@ impl Invariant<World> for ElectionSafety {
             return Ok(());
         };
         let leaders = self.leaders.entry(server.group).or_default();
-        server.verdict(figure3::election_safety(&Seen(server.node, raft), leaders))
+        server.in_group(figure3::election_safety(&Seen(server.node, raft), leaders))
     }
 
     fn finish(&mut self, _world: &World) -> Result<(), String> {
         if self.leaders.is_empty() {
-            return Err("nobody ever led".to_owned());
+            return Err("no server was ever a leader".to_owned());
         }
         Ok(())
     }

@@ -1,10 +1,9 @@
-//! A command is executed once, however often it was sent; and its number in the log says when.
+//! A command is executed once, however often it is retried, at the log index that its client received.
 //!
-//! A command that was acknowledged was executed at the log index that its client was told, and nowhere else. One that failed
-//! for certain was never executed, and one of unknown outcome once at most: the client core repeats it as often as it must,
-//! to whichever node, and the session that it stands in makes one of all these attempts (Ongaro, "Consensus: Bridging Theory
-//! and Practice", 2014, section 6.3). Log indexes rise in real time: what was asked after a client knew of an entry
-//! stands behind that entry.
+//! An acknowledged command was executed at the log index in its response, and nowhere else. A command that failed definitely
+//! was never executed, and one with unknown outcome at most once: the client core retries it, at any node, and its session
+//! deduplicates these attempts (Ongaro, "Consensus: Bridging Theory and Practice", 2014, section 6.3). Log indexes increase
+//! in real time: a command invoked after a client has observed an entry is after that entry.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +17,13 @@ use crate::history::Operation;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// The operation that was told of each log index.
+/// The operation of each acknowledged log index.
 #[derive(Default)]
 pub(super) struct ExactlyOnce {
-    told: BTreeMap<(GroupId, u64), usize>,
+    acknowledged_by: BTreeMap<(GroupId, u64), usize>,
 }
 
-/// Whether no other command of the run is like it: values are unique.
+/// Whether the command is unique in the run, because of its values.
 fn is_unique(command: &Command) -> bool {
     match command {
         Command::Append { .. } => true,
@@ -32,9 +31,9 @@ fn is_unique(command: &Command) -> bool {
     }
 }
 
-/// The command that an operation was about.
+/// The command of an operation.
 fn proposed(operation: &Operation) -> Option<(GroupId, &Command)> {
-    match operation.asked()? {
+    match operation.shard_request()? {
         (group, Request::Propose { command, .. }) => Some((group, command)),
         _ => None,
     }
@@ -46,29 +45,34 @@ impl ExactlyOnce {
         let Some((group, command)) = proposed(operation) else {
             return Ok(());
         };
-        let Some(Response::Committed(committed)) = operation.answer() else {
+        let Some(Response::Committed(committed)) = operation.response() else {
             return Ok(());
         };
-        let first = *self.told.entry((group, committed.index)).or_insert(number);
+        let first = *self
+            .acknowledged_by
+            .entry((group, committed.index))
+            .or_insert(number);
         if first != number {
             let first = &world.history().operations()[first];
             return Err(format!(
-                "two operations were told of one entry: {first:?} and {operation:?}"
+                "two operations have the same log index: {first:?} and {operation:?}"
             ));
         }
         let done = Outcome::Done {
             index: committed.index,
             term: committed.term,
         };
-        let ledger = world.ledgers().get(group);
-        let execution = ledger.and_then(|ledger| ledger.executions().get(&committed.index));
+        let log_model = world.log_models().get(group);
+        let execution = log_model.and_then(|log_model| log_model.executions().get(&committed.index));
         if execution.is_none_or(|execution| execution.command != *command || execution.outcome != done) {
-            return Err(format!("what was executed there is {execution:?}: {operation:?}"));
+            return Err(format!(
+                "the executed command at its index is {execution:?}: {operation:?}"
+            ));
         }
         let known = world.history().known_before(group, operation.invoked);
         if committed.index <= known {
             return Err(format!(
-                "entry {known} was known before it was asked: {operation:?}"
+                "entry {known} had been observed before the invocation: {operation:?}"
             ));
         }
         Ok(())
@@ -89,8 +93,8 @@ impl Invariant<World> for ExactlyOnce {
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
         let mut executed: BTreeMap<(GroupId, bytes::Bytes), Vec<(u64, bool)>> = BTreeMap::new();
-        for (group, ledger) in world.ledgers().iter() {
-            for (index, execution) in ledger.executions() {
+        for (group, log_model) in world.log_models().iter() {
+            for (index, execution) in log_model.executions() {
                 let name = (group, format::encode_inner(&execution.command));
                 executed
                     .entry(name)
@@ -114,7 +118,7 @@ impl Invariant<World> for ExactlyOnce {
             };
             if !right {
                 return Err(format!(
-                    "executed at these entries (and to an effect, or not): {times:?}: {operation:?}"
+                    "executed at these entries (with or without an effect): {times:?}: {operation:?}"
                 ));
             }
         }

@@ -1,7 +1,7 @@
-//! What is durable only grows.
+//! Durable states only grow.
 //!
-//! Key states form a lattice, and a replica only ever moves up in it: what it makes durable includes what it had
-//! made durable before. This is what lets replicas merge in any order, any number of times, and agree at last
+//! Key states form a lattice, and the durable state of a replica only moves up in it: every durable state includes the
+//! earlier ones. So replicas can merge states in any order, any number of times, and converge
 //! (Shapiro, Preguiça, Baquero, Zawirski, "Conflict-free replicated data types", 2011: states that grow monotonically in a
 //! join semilattice converge).
 
@@ -10,7 +10,7 @@ use quorate_versions::KeyState;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Compares each record with the one that it replaces.
+/// Compares each durable record with the previous one.
 pub(super) struct Growth;
 
 impl Invariant<World> for Growth {
@@ -30,7 +30,7 @@ impl Invariant<World> for Growth {
             };
             if !after.includes(&before) {
                 return Err(format!(
-                    "{node} replaced the state of {key} by one without it: {before:?} by {after:?}"
+                    "{node} replaced the state of {key} with one that does not include it: {before:?} with {after:?}"
                 ));
             }
         }

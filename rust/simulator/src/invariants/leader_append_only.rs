@@ -1,4 +1,4 @@
-//! A leader never changes its log but by adding to it.
+//! A leader only appends to its log.
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3.)
 
@@ -13,7 +13,7 @@ use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// The logs of each group's leaders as they were seen.
+/// The observed logs of each group's leaders.
 #[derive(Default)]
 pub(super) struct LeaderAppendOnly {
     led: BTreeMap<GroupId, figure3::LeaderAppendOnly>,
@@ -30,10 +30,10 @@ impl Invariant<World> for LeaderAppendOnly {
             return Ok(());
         };
         let led = self.led.entry(server.group).or_default();
-        server.verdict(led.check(&Seen(server.node, raft)))
+        server.in_group(led.check(&Seen(server.node, raft)))
     }
 
-    /// Those that lead in the end have all that was ever seen of them.
+    /// The final leaders have all of their observed entries.
     fn finish(&mut self, world: &World) -> Result<(), String> {
         for (group, led) in &self.led {
             for leader in raft_servers(world, *group) {

@@ -1,4 +1,4 @@
-//! What is committed is in the log of every later leader.
+//! Committed entries are in the logs of all later leaders.
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.4.)
 
@@ -13,12 +13,12 @@ use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// What a group has committed, by index.
+/// The committed entries of a group, by index.
 #[derive(Default)]
 struct Positions(BTreeMap<u64, Commit>);
 
 impl Committed<Entry> for Positions {
-    /// Whether two servers commit different entries is a matter of state machine safety.
+    /// Different committed entries of two servers violate state machine safety instead.
     fn note(&mut self, commit: Commit, _entry: &Entry) -> Option<String> {
         let known = self.0.entry(commit.index).or_insert(commit);
         known.committed_in = known.committed_in.min(commit.committed_in);
@@ -30,11 +30,11 @@ impl Committed<Entry> for Positions {
     }
 }
 
-/// What was committed, and who was looked at as a leader.
+/// The committed entries, and the checked leaders.
 #[derive(Default)]
 pub(super) struct LeaderCompleteness {
     committed: BTreeMap<GroupId, Positions>,
-    /// How far each server's word was noted.
+    /// The last recorded commit index of each server.
     noted: BTreeMap<Server, u64>,
     leaders: BTreeSet<(Server, Term)>,
 }
@@ -51,7 +51,7 @@ impl Invariant<World> for LeaderCompleteness {
         let seen = Seen(server.node, raft);
         let committed = self.committed.entry(server.group).or_default();
         if raft.is_leader() && self.leaders.insert((server, raft.term())) {
-            server.verdict(figure3::leader_completeness(&seen, committed))?;
+            server.in_group(figure3::leader_completeness(&seen, committed))?;
         }
         let noted = self.noted.entry(server).or_default();
         figure3::state_machine_safety(&seen, *noted + 1, committed)?;

@@ -1,11 +1,11 @@
-//! Of a keyspace that was dropped nothing is left on any disk: no rows, no entries of logs, no snapshots, no votes.
+//! A dropped keyspace leaves nothing on any disk: no rows, log entries, snapshots or votes.
 //!
-//! Whatever the crashes cut short, garbage collection ends at last.
+//! Garbage collection completes eventually, despite crashes.
 
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// See the module's text.
+/// See the module documentation.
 pub(super) struct Leftovers;
 
 impl Invariant<World> for Leftovers {
@@ -29,9 +29,7 @@ impl Invariant<World> for Leftovers {
                 }
                 let left = world.leftovers(node, keyspace);
                 if !left.is_empty() {
-                    return Err(format!(
-                        "of {keyspace:?}, which is gone, {node} still has {left:?}"
-                    ));
+                    return Err(format!("{keyspace:?} was dropped, but {node} still has {left:?}"));
                 }
             }
         }

@@ -1,9 +1,9 @@
-//! What the clients of a shard's keys saw, a single copy could have shown them.
+//! The operations on the keys of a shard are linearizable.
 //!
-//! The whole history of every key is given to the checker: writes with their conditions, their versions, and outcomes that
-//! nobody knows; keys that were read alone, together, or in a range, also those that were absent. Stale reads are left out.
-//! (Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects", 1990; how it is checked is told in
-//! `rust/checker`.)
+//! The checker gets the whole history of every key: writes with their conditions, versions, and unknown outcomes; reads of
+//! single keys, several keys, and ranges, including absent keys. Stale reads are excluded.
+//! (Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects", 1990; see `rust/checker` for the
+//! algorithm.)
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use crate::history::Operation;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// What may be spent on the keys of one shard: many times what they need.
+/// The budget for the keys of one shard, which is ample.
 const BUDGET: Budget = Budget {
     steps: 1_000_000,
     time: None,
 };
 
-/// Looks at the end of the run only.
+/// Checks only the end of the run.
 pub(super) struct Linearizability;
 
 fn condition(condition: shard_command::Condition) -> Condition {
@@ -35,7 +35,7 @@ fn condition(condition: shard_command::Condition) -> Condition {
     }
 }
 
-/// An operation on one of the keys that a request was about.
+/// The part of an operation that concerns one key.
 fn step(operation: &Operation, key: &Key, action: Action, outcome: Outcome) -> Step {
     let returned = operation.completed.as_ref().map(|(at, _)| at.0);
     Step {
@@ -58,13 +58,13 @@ fn found(record: Option<&Record>) -> Outcome {
     }
 }
 
-/// What a batch says about one of its keys.
+/// The part of a batch that concerns one of its keys.
 fn written(operation: &Operation, write: &Write) -> Step {
     let outcome = match operation.completed.as_ref().map(|(_, result)| result) {
         Some(Ok(Response::Committed(committed))) => Outcome::Done {
             version: Some(committed.index),
         },
-        // The others of the batch were not written either, whatever their conditions.
+        // The other keys of the batch were not written either, regardless of their conditions.
         Some(Err(Error::ConditionFailed { key, current })) => match *key == write.key.to_string() {
             true => Outcome::ConditionFailed { current: *current },
             false => Outcome::Failed,
@@ -83,10 +83,10 @@ fn written(operation: &Operation, write: &Write) -> Step {
     step(operation, &write.key, action, outcome)
 }
 
-/// What an operation says about keys; `keys` are all that there are in its shard.
+/// The parts of an operation by key; `keys` are all keys of its shard.
 fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
     let got = |key: &Key, record: Option<&Record>| step(operation, key, Action::Get, found(record));
-    match (request, operation.answer()) {
+    match (request, operation.response()) {
         (
             Request::Propose {
                 command: Command::Write(writes),
@@ -111,8 +111,8 @@ fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
                 let begun = start
                     .as_ref()
                     .is_none_or(|start| *key > start || !after_start && *key == start);
-                let told = next.as_ref().is_none_or(|next| *key <= next);
-                begun && told && end.as_ref().is_none_or(|end| *key < end)
+                let before_end = next.as_ref().is_none_or(|next| *key <= next);
+                begun && before_end && end.as_ref().is_none_or(|end| *key < end)
             };
             let records: BTreeMap<&Key, &Record> =
                 entries.iter().map(|(key, record)| (key, record)).collect();
@@ -123,7 +123,7 @@ fn steps(operation: &Operation, request: &Request, keys: &[Key]) -> Vec<Step> {
     }
 }
 
-/// The keys that anybody wrote in a shard.
+/// The keys ever written in a shard.
 fn keys(operations: &[(&Operation, &Request)]) -> Vec<Key> {
     let writes = operations.iter().flat_map(|(_, request)| match request {
         Request::Propose {
@@ -148,15 +148,15 @@ impl Invariant<World> for Linearizability {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        judge(world.history().operations())
+        check_history(world.history().operations())
     }
 }
 
-/// Asks the checker about all shards.
-fn judge(operations: &[Operation]) -> Result<(), String> {
+/// Runs the checker on all shards.
+fn check_history(operations: &[Operation]) -> Result<(), String> {
     let mut groups: BTreeMap<GroupId, Vec<(&Operation, &Request)>> = BTreeMap::new();
     for operation in operations {
-        if let Some((group, request)) = operation.asked()
+        if let Some((group, request)) = operation.shard_request()
             && !request.is_stale_read()
         {
             groups.entry(group).or_default().push((operation, request));
@@ -173,7 +173,7 @@ fn judge(operations: &[Operation]) -> Result<(), String> {
             Verdict::NotLinearizable(violation) => return Err(format!("in {group}, {violation}")),
             Verdict::Unknown { keys } => {
                 return Err(format!(
-                    "{BUDGET:?} is too little to judge these keys of {group}: {keys:?}"
+                    "{BUDGET:?} is too little to check these keys of {group}: {keys:?}"
                 ));
             }
         }

@@ -5,7 +5,7 @@ use quorate_core::time::{Instant, WallTime};
 use quorate_protocol::api::{Committed, ReadLevel, View};
 
 use super::*;
-use crate::history::Action as Asked;
+use crate::history::Action as OperationRef;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
 const GROUP: GroupId = GroupId(2);
@@ -22,14 +22,14 @@ fn operation(
     Operation {
         client: 1,
         keyspace: KEYSPACE,
-        action: Asked::Shard(request),
+        action: OperationRef::Shard(request),
         level: Level::Quorum,
         invoked: Instant(invoked),
         completed: Some((Instant(completed), result)),
     }
 }
 
-/// A batch that puts its number everywhere where a condition holds.
+/// A batch that puts its number to all keys, with a condition.
 fn batch(names: &[&str], condition: shard_command::Condition, number: u64) -> Request {
     let write = |name: &&str| Write {
         key: key(name),
@@ -84,7 +84,7 @@ fn found(version: Option<u64>) -> Result<Response, Error> {
 }
 
 #[test]
-fn an_old_value_is_noticed_unless_it_may_be_old() {
+fn an_old_value_is_detected_except_in_a_stale_read() {
     let any = shard_command::Condition::Any;
     let history = |level| {
         [
@@ -93,16 +93,16 @@ fn an_old_value_is_noticed_unless_it_may_be_old() {
             operation(read("b", level), (40, 50), found(Some(1))),
         ]
     };
-    assert_eq!(judge(&history(ReadLevel::Stale)), Ok(()));
-    let verdict = judge(&history(ReadLevel::Linearizable));
+    assert_eq!(check_history(&history(ReadLevel::Stale)), Ok(()));
+    let result = check_history(&history(ReadLevel::Linearizable));
     assert!(
-        verdict.is_err_and(|what| what.contains("\"b")),
-        "b is the key that is wrong"
+        result.is_err_and(|what| what.contains("\"b")),
+        "the violation is on b"
     );
 }
 
 #[test]
-fn what_a_range_does_not_show_was_absent() {
+fn keys_missing_in_a_range_were_absent() {
     let range = |limit| Request::ReadRange {
         keyspace: KEYSPACE,
         group: GROUP,
@@ -129,15 +129,19 @@ fn what_a_range_does_not_show_was_absent() {
             operation(range(1), (20, 30), answer),
         ]
     };
-    assert_eq!(judge(&history(page(Some("a")))), Ok(()), "b is on the next page");
+    assert_eq!(
+        check_history(&history(page(Some("a")))),
+        Ok(()),
+        "b is on the next page"
+    );
     assert!(
-        judge(&history(page(None))).is_err(),
-        "b was written, and there is no more"
+        check_history(&history(page(None))).is_err(),
+        "b was written, but there is no next page"
     );
 }
 
 #[test]
-fn a_condition_that_fails_tells_about_its_key_only() {
+fn a_failed_condition_concerns_only_its_key() {
     let absent = shard_command::Condition::Absent;
     let refused = |name: &str| {
         Err(Error::ConditionFailed {
@@ -152,6 +156,6 @@ fn a_condition_that_fails_tells_about_its_key_only() {
             operation(read("b", ReadLevel::Linearizable), (40, 50), found(None)),
         ]
     };
-    assert_eq!(judge(&history(refused("a"))), Ok(()));
-    assert!(judge(&history(refused("b"))).is_err(), "b was absent");
+    assert_eq!(check_history(&history(refused("a"))), Ok(()));
+    assert!(check_history(&history(refused("b"))).is_err(), "b was absent");
 }

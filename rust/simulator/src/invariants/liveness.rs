@@ -1,13 +1,12 @@
-//! After the storm, everything works and everyone agrees.
+//! After the faults are healed, all operations succeed and all replicas converge.
 //!
-//! With the faults healed, every operation that was ever begun has been answered, and once every key has been read at
-//! ALL (which repairs whoever is stale), all replicas of a key hold the same state: strong eventual consistency
-//! (Shapiro et al., 2011). What is not promised under faults is demanded after them.
+//! After healing, every operation has completed, and once every key has been read at ALL (which repairs stale replicas), all
+//! replicas of a key have the same state: strong eventual consistency (Shapiro et al., 2011).
 
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the end of the run only.
+/// Checks only the end of the run.
 pub(super) struct Liveness;
 
 impl Invariant<World> for Liveness {
@@ -26,21 +25,21 @@ impl Invariant<World> for Liveness {
             .iter()
             .find(|operation| operation.completed.is_none())
         {
-            return Err(format!("never answered: {operation:?}"));
+            return Err(format!("never completed: {operation:?}"));
         }
         for operation in world.closing_operations() {
             if let Some((_, Err(error))) = &operation.completed {
-                return Err(format!("all is well, and yet {operation:?} failed: {error}"));
+                return Err(format!("{operation:?} failed without faults: {error}"));
             }
         }
-        for (keyspace, key) in world.oracle().keys() {
+        for (keyspace, key) in world.write_model().keys() {
             let owners = world.owners(*keyspace, key);
             let first = world.durable(owners[0], *keyspace, key);
             for &node in &owners[1..] {
                 let state = world.durable(node, *keyspace, key);
                 if state != first {
                     return Err(format!(
-                        "{} and {node} disagree about {key}: {first:?} and {state:?}",
+                        "{} and {node} have different states of {key}: {first:?} and {state:?}",
                         owners[0]
                     ));
                 }

@@ -1,4 +1,4 @@
-//! Logs that have an entry in common, the same index with the same term, are the same up to there.
+//! If two logs have an entry with the same index and term, they are identical up to that entry.
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.3.)
 
@@ -13,7 +13,7 @@ use crate::observation::{Invariant, Observation};
 use crate::servers::Seen;
 use crate::world::World;
 
-/// Every entry that ever stood in a log of each group.
+/// All observed log entries of each group.
 #[derive(Default)]
 pub(super) struct LogMatching {
     seen: BTreeMap<GroupId, figure3::LogMatching<Entry>>,
@@ -29,10 +29,10 @@ impl Invariant<World> for LogMatching {
             return Ok(());
         };
         let seen = self.seen.entry(server.group).or_default();
-        server.verdict(seen.check(&Seen(server.node, raft)))
+        server.in_group(seen.check(&Seen(server.node, raft)))
     }
 
-    /// At the end the logs are compared entry by entry.
+    /// Compares the final logs entry by entry.
     fn finish(&mut self, world: &World) -> Result<(), String> {
         for group in self.seen.keys() {
             figure3::log_matching(&raft_servers(world, *group))

@@ -1,8 +1,8 @@
-//! What was acknowledged stays visible.
+//! Acknowledged writes stay visible.
 //!
-//! A read that begins after a write was acknowledged sees that write, or what replaced it, when their levels overlap
-//! (R + W > N). This is what people buy with a quorum: a register that is regular (Lamport, "On interprocess
-//! communication", 1986), so that the set of acknowledged writes that reads cover only ever grows.
+//! A read invoked after the acknowledgement of a write sees that write, or one that replaced it, if their levels overlap
+//! (R + W > N). So quorums implement a regular register (Lamport, "On interprocess communication", 1986): the set of
+//! acknowledged writes that reads cover only grows.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use quorate_versions::Dot;
 
 use crate::history::{Action, Operation};
 use crate::observation::{Invariant, Observation};
-use crate::oracle::Birth;
 use crate::world::World;
+use crate::write_model::Birth;
 
 /// An acknowledged write.
 struct Acknowledged {
@@ -38,13 +38,13 @@ impl MonotoneAcks {
             .acknowledged
             .get(&(read.keyspace, key.clone()))
             .map_or(&[][..], Vec::as_slice);
-        // Scans leave deleted keys out, and who is to say whether a delete won.
-        let deleted = || world.oracle().was_deleted(read.keyspace, key);
+        // Scans omit deleted keys, and it is undetermined whether a delete won.
+        let deleted = || world.write_model().was_deleted(read.keyspace, key);
         for write in writes {
             let overlap = write.required + required > replicas && write.at < read.invoked;
             let visible = || entry.map_or_else(deleted, |entry| entry.context.contains(write.dot));
             let forfeited = || {
-                let birth = world.oracle().birth(read.keyspace, write.dot);
+                let birth = world.write_model().birth(read.keyspace, write.dot);
                 birth.is_some_and(|birth: &Birth| birth.forfeited)
             };
             if overlap && !visible() && !forfeited() {
@@ -87,7 +87,7 @@ impl Invariant<World> for MonotoneAcks {
                 });
                 Ok(())
             }
-            // Shards promise more: see `super::linearizability`.
+            // Shards are linearizable: see `super::linearizability`.
             (Action::Shard(_), _) => Ok(()),
             (Action::Get { key }, Response::Entry(entry)) => self.check(world, operation, key, Some(entry)),
             (Action::Scan { start, end, .. }, Response::Page(page)) => {
@@ -110,7 +110,7 @@ impl Invariant<World> for MonotoneAcks {
                 }
                 Ok(())
             }
-            (action, response) => Err(format!("{action:?} was answered with {response:?}")),
+            (action, response) => Err(format!("unexpected response type for {action:?}: {response:?}")),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Siblings are concurrent writes and nothing else.
+//! Only concurrent writes become siblings.
 //!
-//! A plain put, one without a context, replaces everything that its coordinating replica sees. So it leaves one value
-//! there, and puts that follow each other through the same replica never pile up. Plain version vectors fail at this
+//! A plain put, without a context, replaces everything in its coordinating replica. So it leaves one value there, and
+//! sequential puts through the same replica never accumulate siblings. Plain version vectors fail at this
 //! ("sibling explosion"); dots are what prevents it (Preguiça et al., "Dotted version vectors", 2012, section 1).
 
 use std::collections::BTreeSet;
@@ -14,12 +14,12 @@ use quorate_versions::Dot;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the state that each plain put leaves at the replica which makes it an event.
+/// Checks the state after each plain put at the replica that assigns its dot.
 #[derive(Default)]
 pub(super) struct NoFalseSiblings {
-    /// Exchanges of plain puts that have no event yet.
+    /// Pending plain puts without a dot.
     plain: BTreeSet<(NodeId, u64)>,
-    /// Events so far. A retry is answered with the event of the first attempt, and later writes beside it.
+    /// Dots so far. A retry is answered with the dot of the first attempt, and the state may include later writes.
     born: BTreeSet<(KeyspaceId, Dot)>,
 }
 

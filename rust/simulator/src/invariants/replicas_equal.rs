@@ -1,4 +1,4 @@
-//! When everything has come to rest, all members of a shard have the same rows, and these are what its log says.
+//! At the end, all members of a shard have the same rows, which are those of the log model.
 //!
 //! (The point of a replicated state machine: Schneider, "Implementing fault-tolerant services using the state machine approach",
 //! 1990.)
@@ -11,15 +11,15 @@ use quorate_core::error::Error;
 use quorate_protocol::api::LogEntry;
 use quorate_raft::types::GroupId;
 
-use crate::ledger::Ledger;
+use crate::log_model::LogModel;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Looks at the end of the run only.
+/// Checks only the end of the run.
 pub(super) struct ReplicasEqual;
 
-/// Whether the rows are those of the model, sessions aside.
-fn are_right(ledger: &Ledger, group: GroupId, found: &[(Bytes, Bytes)]) -> Result<bool, Error> {
+/// Whether the rows equal those of the model, except for sessions.
+fn are_right(log_model: &LogModel, group: GroupId, found: &[(Bytes, Bytes)]) -> Result<bool, Error> {
     let (mut records, mut entries) = (BTreeMap::new(), Vec::new());
     for (row, value) in found {
         if rows::records(group, None, None).contains(row) {
@@ -28,8 +28,8 @@ fn are_right(ledger: &Ledger, group: GroupId, found: &[(Bytes, Bytes)]) -> Resul
             entries.push(rows::decode_entry(row, value)?);
         }
     }
-    let appended: Vec<&LogEntry> = ledger.appended().values().collect();
-    Ok(ledger.records_at(u64::MAX).into_iter().eq(&records) && appended.into_iter().eq(&entries))
+    let appended: Vec<&LogEntry> = log_model.appended().values().collect();
+    Ok(log_model.records_at(u64::MAX).into_iter().eq(&records) && appended.into_iter().eq(&entries))
 }
 
 impl Invariant<World> for ReplicasEqual {
@@ -42,9 +42,9 @@ impl Invariant<World> for ReplicasEqual {
     }
 
     fn finish(&mut self, world: &World) -> Result<(), String> {
-        let nothing = Ledger::default();
+        let nothing = LogModel::default();
         for (_, group) in world.groups() {
-            let ledger = world.ledgers().get(group.id).unwrap_or(&nothing);
+            let log_model = world.log_models().get(group.id).unwrap_or(&nothing);
             let first = world.group_rows(group.members[0], group.id);
             for &node in &group.members {
                 let found = world.group_rows(node, group.id);
@@ -55,19 +55,16 @@ impl Invariant<World> for ReplicasEqual {
                         group.id, group.members[0]
                     ));
                 }
-                if applied.is_none_or(|applied| applied.0 != ledger.last()) {
+                if applied.is_none_or(|applied| applied.0 != log_model.last()) {
                     return Err(format!(
-                        "{node} has executed {} up to {applied:?}, and {} is committed",
+                        "{node} has executed {} up to {applied:?}, but {} is committed",
                         group.id,
-                        ledger.last()
+                        log_model.last()
                     ));
                 }
             }
-            if !are_right(ledger, group.id, &first).map_err(|error| error.to_string())? {
-                return Err(format!(
-                    "the rows of {} are not what its log says: {first:?}",
-                    group.id
-                ));
+            if !are_right(log_model, group.id, &first).map_err(|error| error.to_string())? {
+                return Err(format!("the rows of {} differ from its log: {first:?}", group.id));
             }
         }
         Ok(())

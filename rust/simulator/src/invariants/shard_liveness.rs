@@ -1,8 +1,7 @@
-//! When the faults have been healed for a while, every shard answers, and soon.
+//! Some time after all faults are healed, every shard responds in time.
 //!
-//! Each is asked for a write, a linearizable read and a stale one, by clients that remember how things were before. None may
-//! fail, and none may take longer than an election would. (Fischer, Lynch and Paterson, 1985, say that nobody can
-//! promise this while things go wrong. Afterwards it is what a majority is for.)
+//! Each gets a write, a linearizable read and a stale read, from clients with outdated routing information. None may fail, or
+//! take longer than an election. (Fischer, Lynch and Paterson, 1985: this cannot be guaranteed under faults.)
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +11,10 @@ use quorate_raft::types::GroupId;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// The longest that an answer may take: far more than a round trip, and time for one election.
+/// The deadline of a response: enough for one election.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Looks at what shards are asked when they have to answer soon.
+/// Checks the operations of the probing.
 pub(super) struct ShardLiveness;
 
 impl Invariant<World> for ShardLiveness {
@@ -31,28 +30,30 @@ impl Invariant<World> for ShardLiveness {
             return Ok(());
         }
         let operation = &world.history().operations()[operation];
-        let (Some(_), Some((at, result))) = (operation.asked(), &operation.completed) else {
+        let (Some(_), Some((at, result))) = (operation.shard_request(), &operation.completed) else {
             return Ok(());
         };
         if let Err(error) = result {
-            return Err(format!("all is well, and yet {operation:?} failed: {error}"));
+            return Err(format!("{operation:?} failed without faults: {error}"));
         }
         let took = at.since(operation.invoked);
         if took > SOON {
-            return Err(format!("all is well, and yet it took {took:?}: {operation:?}"));
+            return Err(format!(
+                "an operation without faults took {took:?}: {operation:?}"
+            ));
         }
         Ok(())
     }
 
-    /// Every shard has been asked.
+    /// Checks that every shard was probed.
     fn finish(&mut self, world: &World) -> Result<(), String> {
         let operations = world.history().operations().iter().enumerate();
         let probes = operations.filter(|(number, _)| world.is_probe(*number));
         let asked: BTreeSet<GroupId> = probes
-            .filter_map(|(_, operation)| Some(operation.asked()?.0))
+            .filter_map(|(_, operation)| Some(operation.shard_request()?.0))
             .collect();
         match world.groups().find(|(_, group)| !asked.contains(&group.id)) {
-            Some((_, group)) => Err(format!("nobody has asked {} for anything at the end", group.id)),
+            Some((_, group)) => Err(format!("{} was not probed", group.id)),
             None => Ok(()),
         }
     }

@@ -1,8 +1,8 @@
-//! The rows of a shard are what its log says.
+//! The rows of a shard follow from its log.
 //!
-//! Rows are derived from the log, many entries at a time. Whatever a server derives is checked against a model that executes
-//! the same log: each row that is written is as it is after the last of these entries, and each that they change is written.
-//! So no server executes other commands than another, or the same ones to another effect. (State machine safety: Ongaro and
+//! Rows are derived from the log, many entries at a time. The derived rows of a server are compared with a model that
+//! executes the same log: each written row equals that of the model after the last of these entries, and each row that they
+//! change is written. So all servers execute the same commands with the same effects. (State machine safety: Ongaro and
 //! Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3.)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,19 +18,19 @@ use quorate_raft::format;
 use quorate_raft::types::GroupId;
 
 use super::Server;
-use crate::ledger::Ledger;
+use crate::log_model::LogModel;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// How far the rows of each server are; unknown when it has just started, or takes those of a snapshot.
+/// The applied index of each server's rows; unknown after a start, or while it loads a snapshot.
 #[derive(Default)]
 pub(super) struct ShardRows {
     applied: BTreeMap<Server, u64>,
 }
 
-/// The rows of records and entries that these entries of the log have changed.
-fn changed(ledger: &Ledger, group: GroupId, behind: u64, through: u64) -> BTreeSet<Bytes> {
-    let executions = ledger.executions().range(behind + 1..=through);
+/// The rows of records and entries changed by these log entries.
+fn changed(log_model: &LogModel, group: GroupId, behind: u64, through: u64) -> BTreeSet<Bytes> {
+    let executions = log_model.executions().range(behind + 1..=through);
     let done = executions.filter(|(_, execution)| execution.is_done());
     done.flat_map(|(index, execution)| match &execution.command {
         Command::Append { .. } => vec![rows::entry_key(group, *index)],
@@ -42,45 +42,47 @@ fn changed(ledger: &Ledger, group: GroupId, behind: u64, through: u64) -> BTreeS
     .collect()
 }
 
-/// Whether a row that is written is as it is after this entry.
-fn is_right(ledger: &Ledger, group: GroupId, index: u64, write: &StateWrite) -> Result<bool, String> {
+/// Whether a written row equals that of the model after this entry.
+fn is_right(log_model: &LogModel, group: GroupId, index: u64, write: &StateWrite) -> Result<bool, String> {
     let text = |error: Error| error.to_string();
     let row = &write.key;
     if rows::records(group, None, None).contains(row) {
         let key = rows::decode_record_key(row).map_err(text)?;
         let record = write.value.as_ref().map(|value| rows::decode_record(value));
-        return Ok(ledger.record_at(&key, index) == record.transpose().map_err(text)?.as_ref());
+        return Ok(log_model.record_at(&key, index) == record.transpose().map_err(text)?.as_ref());
     }
     if rows::entries(group, 0).contains(row) {
-        let value = write.value.as_ref().ok_or("an appended entry is removed")?;
+        let value = write.value.as_ref().ok_or("an appended entry is deleted")?;
         let entry = rows::decode_entry(row, value).map_err(text)?;
-        return Ok(entry.id <= index && ledger.appended().get(&entry.id) == Some(&entry));
+        return Ok(entry.id <= index && log_model.appended().get(&entry.id) == Some(&entry));
     }
     if *row == rows::marker_key(group) {
-        let value = write.value.as_ref().ok_or("the marker is removed")?;
+        let value = write.value.as_ref().ok_or("the marker is deleted")?;
         let marker: Marker = format::decode("marker", value).map_err(|error| error.to_string())?;
-        let entry = ledger.entry(index);
+        let entry = log_model.entry(index);
         return Ok(entry.is_some_and(|entry| entry.position() == marker.applied));
     }
-    // A session's row: what matters of it is what is executed.
+    // The row of a session, which is checked by the executed commands.
     Ok(true)
 }
 
 fn check(
-    ledger: &Ledger,
+    log_model: &LogModel,
     server: Server,
     before: Option<u64>,
     index: u64,
     writes: &[StateWrite],
 ) -> Result<(), String> {
     for write in writes {
-        if !is_right(ledger, server.group, index, write)? {
-            return Err(format!("{server} writes, after entry {index}, {write:?}"));
+        if !is_right(log_model, server.group, index, write)? {
+            return Err(format!(
+                "{server} writes a wrong row after entry {index}: {write:?}"
+            ));
         }
     }
     let written: BTreeSet<&Bytes> = writes.iter().map(|write| &write.key).collect();
     let Some(before) = before else { return Ok(()) };
-    match changed(ledger, server.group, before, index)
+    match changed(log_model, server.group, before, index)
         .iter()
         .find(|row| !written.contains(row))
     {
@@ -120,11 +122,11 @@ impl Invariant<World> for ShardRows {
             }
             if let Effect::ApplyRows { token, writes } = effect {
                 let before = self.applied.insert(server, *token);
-                let ledger = world
-                    .ledgers()
+                let log_model = world
+                    .log_models()
                     .get(group)
-                    .ok_or("nothing is committed, and yet executed")?;
-                check(ledger, server, before, *token, writes)?;
+                    .ok_or("executed without a committed entry")?;
+                check(log_model, server, before, *token, writes)?;
             }
         }
         Ok(())

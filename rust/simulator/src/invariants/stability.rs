@@ -1,7 +1,7 @@
-//! Whoever cannot win an election does not disturb others with one.
+//! A server that cannot win an election does not start one.
 //!
-//! A server that was cut off, or that others cannot hear, must not come back with a later term and depose a leader that
-//! everyone else is content with. So it asks first: when it takes a new term, a majority has told it that it might win.
+//! A server that was partitioned, in one or both directions, must not return with a later term and depose a healthy leader. So
+//! it runs a pre-vote: before it takes a new term, a majority has granted it a pre-vote.
 //! (Ongaro, "Consensus: Bridging Theory and Practice", 2014, sections 4.2.3 and 9.6: the pre-vote.)
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +16,10 @@ use super::{Server, raft_server};
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// Who has encouraged each server since it last called an election.
+/// The pre-votes granted to each server since its last election.
 #[derive(Default)]
 pub(super) struct Stability {
-    encouraged: BTreeMap<Server, BTreeSet<NodeId>>,
+    granted: BTreeMap<Server, BTreeSet<NodeId>>,
 }
 
 impl Invariant<World> for Stability {
@@ -41,19 +41,19 @@ impl Invariant<World> for Stability {
         } = event
             && message.body == (Body::PreVoteAnswer { granted: true })
         {
-            self.encouraged.entry(server).or_default().insert(from.node);
+            self.granted.entry(server).or_default().insert(from.node);
         }
         let calls = |effect: &Effect| matches!(effect, Effect::Emit(TimelineEvent::ElectionStarted { group, .. }) if *group == server.group);
         if !effects.iter().any(calls) {
             return Ok(());
         }
-        let encouraged = self.encouraged.remove(&server).unwrap_or_default();
-        let reached = |voter: NodeId| voter == server.node || encouraged.contains(&voter);
+        let granted = self.granted.remove(&server).unwrap_or_default();
+        let reached = |voter: NodeId| voter == server.node || granted.contains(&voter);
         if raft.configuration().agreed(reached) == Some(true) {
             return Ok(());
         }
         Err(format!(
-            "{server} calls an election in {}, and only {encouraged:?} said that it might win",
+            "{server} starts an election in {} with pre-votes only of {granted:?}",
             raft.term()
         ))
     }

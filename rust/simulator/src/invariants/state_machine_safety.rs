@@ -1,7 +1,7 @@
-//! No two servers apply different entries at the same index; and where they have applied the same, they are in the same state.
+//! No two servers apply different entries at the same index, and after the same entries they have the same state.
 //!
-//! The control plane's state is in memory, and compared as a whole. Of a shard the committed entries are compared, in the
-//! [ledger](crate::ledger), and what becomes of them in its rows by [`super::shard_rows`].
+//! The control plane's state is in memory, and compared as a whole. For shards, the [log model](crate::log_model) compares the
+//! committed entries, and [`super::shard_rows`] the resulting rows.
 //!
 //! (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014, figure 3 and section 5.4.3.)
 
@@ -15,11 +15,11 @@ use quorate_raft::types::LogIndex;
 use crate::observation::{Invariant, Observation};
 use crate::world::World;
 
-/// The state after each entry, as the first server had it that was seen there.
+/// The state after each entry, of the first server observed there.
 #[derive(Default)]
 pub(super) struct StateMachineSafety {
     states: BTreeMap<LogIndex, (NodeId, ControlPlane)>,
-    /// Where each server was seen last.
+    /// The last observed index of each server.
     seen: BTreeMap<NodeId, LogIndex>,
 }
 
@@ -37,7 +37,7 @@ impl StateMachineSafety {
             .or_insert_with(|| (node, state.clone()));
         if known != state {
             return Err(format!(
-                "after entry {applied}, {node} is in another state than {first} was: {state:?}, not {known:?}"
+                "after entry {applied}, {node} has another state than {first}: {state:?}, not {known:?}"
             ));
         }
         Ok(())
@@ -60,7 +60,7 @@ impl Invariant<World> for StateMachineSafety {
         }
     }
 
-    /// When everything has come to rest, all have applied the same.
+    /// At the end, all servers have applied the same entries.
     fn finish(&mut self, world: &World) -> Result<(), String> {
         let state = |node: NodeId| {
             let (applied, state) = world.control(node)?.applied()?;

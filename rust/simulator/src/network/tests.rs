@@ -1,34 +1,34 @@
-//! What programs see of sessions, on good days and bad ones.
+//! Sessions with and without faults.
 
 use quorate_core::ids::NodeId;
 
 use super::*;
-use crate::agenda::Agenda;
-use crate::chance::Delay;
+use crate::event_queue::EventQueue;
+use crate::rng::Delay;
 
 const A: Endpoint = Endpoint::Node(NodeId(1));
 const B: Endpoint = Endpoint::Node(NodeId(2));
 
 /// Two hosts, and a record of what they see.
-struct Lab {
+struct Bench {
     network: Network,
-    agenda: Agenda<Flight>,
+    queue: EventQueue<Flight>,
     now: Instant,
     seen: Vec<(Endpoint, Arrival)>,
 }
 
-impl Lab {
+impl Bench {
     fn new(seed: u64, ordinary: Conditions) -> Self {
-        let mut lab = Lab {
-            network: Network::new(Chance::named(seed, "network"), ordinary),
-            agenda: Agenda::default(),
+        let mut bench = Bench {
+            network: Network::new(SimRng::named(seed, "network"), ordinary),
+            queue: EventQueue::default(),
             now: Instant(0),
             seen: Vec::new(),
         };
         for host in [A, B] {
-            lab.act(|network, now, flights| network.set_host(now, host, Host::Serving, flights));
+            bench.act(|network, now, flights| network.set_host(now, host, Host::Serving, flights));
         }
-        lab
+        bench
     }
 
     fn act<R>(&mut self, action: impl FnOnce(&mut Network, Instant, &mut Flights) -> R) -> R {
@@ -36,14 +36,14 @@ impl Lab {
         let result = action(&mut self.network, self.now, &mut flights);
         for (at, flight) in flights {
             assert!(at >= self.now);
-            self.agenda.put(at, flight);
+            self.queue.push(at, flight);
         }
         result
     }
 
-    /// Lets everything land; every knock is accepted.
+    /// Lands all flights; every knock is accepted.
     fn settle(&mut self) {
-        while let Some((at, flight)) = self.agenda.take() {
+        while let Some((at, flight)) = self.queue.pop() {
             self.now = at;
             let landed = self.act(|network, now, flights| network.land(now, flight, flights));
             if let Some((session, _, endpoint, arrival)) = landed {
@@ -70,7 +70,7 @@ impl Lab {
         self.act(|network, now, flights| network.send(now, session, Side::Dialler, bytes, flights));
     }
 
-    /// What B has seen since the last call, notices about what is out left out.
+    /// What B has seen since the last call, without notices about sent bytes.
     fn seen_by_b(&mut self) -> Vec<Arrival> {
         let seen = std::mem::take(&mut self.seen);
         seen.into_iter()
@@ -100,7 +100,7 @@ fn a_session_keeps_its_order_on_a_lossy_path_of_varying_delay() {
             spike: Duration::from_secs(1),
             ..Conditions::default().delay
         };
-        let mut lab = Lab::new(
+        let mut bench = Bench::new(
             seed,
             Conditions {
                 delay,
@@ -108,43 +108,43 @@ fn a_session_keeps_its_order_on_a_lossy_path_of_varying_delay() {
                 ..Conditions::default()
             },
         );
-        let session = lab.open();
+        let session = bench.open();
         let sent: Vec<Arrival> = (0..50u8)
             .map(|n| Arrival::Bytes(Bytes::copy_from_slice(&[n])))
             .collect();
         for n in 0..50u8 {
-            lab.send(session, vec![n]);
+            bench.send(session, vec![n]);
         }
-        lab.settle();
-        assert_eq!(lab.seen_by_b(), sent);
+        bench.settle();
+        assert_eq!(bench.seen_by_b(), sent);
     }
 }
 
 #[test]
 fn a_blocked_path_delays_and_then_delivers_in_order() {
     for seed in 0..20 {
-        let mut lab = Lab::new(seed, Conditions::default());
-        let session = lab.open();
-        lab.send(session, "one");
-        lab.block(A, B, true);
-        lab.send(session, "two");
-        lab.settle();
-        assert_eq!(lab.seen_by_b(), []);
-        lab.send(session, "three");
-        lab.block(A, B, false);
-        lab.send(session, "four");
-        lab.settle();
-        assert_eq!(lab.seen_by_b(), ["one", "two", "three", "four"].map(bytes));
+        let mut bench = Bench::new(seed, Conditions::default());
+        let session = bench.open();
+        bench.send(session, "one");
+        bench.block(A, B, true);
+        bench.send(session, "two");
+        bench.settle();
+        assert_eq!(bench.seen_by_b(), []);
+        bench.send(session, "three");
+        bench.block(A, B, false);
+        bench.send(session, "four");
+        bench.settle();
+        assert_eq!(bench.seen_by_b(), ["one", "two", "three", "four"].map(bytes));
     }
 }
 
 #[test]
 fn one_direction_can_be_blocked_alone() {
-    let mut lab = Lab::new(1, Conditions::default());
-    let session = lab.open();
-    lab.block(B, A, true);
-    lab.send(session, "hello");
-    lab.act(|network, now, flights| {
+    let mut bench = Bench::new(1, Conditions::default());
+    let session = bench.open();
+    bench.block(B, A, true);
+    bench.send(session, "hello");
+    bench.act(|network, now, flights| {
         network.send(
             now,
             session,
@@ -153,21 +153,21 @@ fn one_direction_can_be_blocked_alone() {
             flights,
         )
     });
-    lab.settle();
-    assert!(lab.seen.contains(&(B, bytes("hello"))));
-    assert!(!lab.seen.contains(&(A, bytes("silence"))));
+    bench.settle();
+    assert!(bench.seen.contains(&(B, bytes("hello"))));
+    assert!(!bench.seen.contains(&(A, bytes("silence"))));
 }
 
 #[test]
-fn a_cut_loses_what_is_in_flight_and_tells_both() {
-    let mut lab = Lab::new(1, Conditions::default());
-    let session = lab.open();
-    lab.send(session, "lost");
-    lab.act(|network, now, flights| network.cut(now, session, flights));
-    lab.send(session, "too late");
-    lab.settle();
+fn a_cut_loses_bytes_in_flight_and_notifies_both_sides() {
+    let mut bench = Bench::new(1, Conditions::default());
+    let session = bench.open();
+    bench.send(session, "lost");
+    bench.act(|network, now, flights| network.cut(now, session, flights));
+    bench.send(session, "too late");
+    bench.settle();
     let mut ended: Vec<Endpoint> = Vec::new();
-    for (endpoint, arrival) in &lab.seen {
+    for (endpoint, arrival) in &bench.seen {
         assert!(!matches!(arrival, Arrival::Bytes(_)), "{arrival:?}");
         ended.extend((*arrival == Arrival::Ended).then_some(*endpoint));
     }
@@ -176,43 +176,44 @@ fn a_cut_loses_what_is_in_flight_and_tells_both() {
 }
 
 #[test]
-fn a_program_that_ends_is_noticed_and_a_host_without_power_is_not() {
+fn the_end_of_a_program_is_visible_and_that_of_a_host_is_not() {
     for (host, noticed) in [(Host::Refusing, true), (Host::Silent, false)] {
-        let mut lab = Lab::new(1, Conditions::default());
-        let session = lab.open();
-        lab.act(|network, now, flights| network.set_host(now, B, host, flights));
-        lab.settle();
-        assert_eq!(lab.seen.contains(&(A, Arrival::Ended)), noticed);
-        lab.send(session, "anybody there?");
-        lab.settle();
-        assert_eq!(lab.seen.contains(&(A, Arrival::Ended)), noticed);
-        // Back again, the host knows nothing of the session and says so.
-        lab.act(|network, now, flights| network.set_host(now, B, Host::Serving, flights));
-        lab.send(session, "and now?");
-        lab.settle();
-        assert!(lab.seen.contains(&(A, Arrival::Ended)));
+        let mut bench = Bench::new(1, Conditions::default());
+        let session = bench.open();
+        bench.act(|network, now, flights| network.set_host(now, B, host, flights));
+        bench.settle();
+        assert_eq!(bench.seen.contains(&(A, Arrival::Ended)), noticed);
+        bench.send(session, "anybody there?");
+        bench.settle();
+        assert_eq!(bench.seen.contains(&(A, Arrival::Ended)), noticed);
+        // After a restart, the host resets the unknown session.
+        bench.act(|network, now, flights| network.set_host(now, B, Host::Serving, flights));
+        bench.send(session, "and now?");
+        bench.settle();
+        assert!(bench.seen.contains(&(A, Arrival::Ended)));
     }
 }
 
 #[test]
-fn a_full_window_holds_the_sender_back() {
-    let mut lab = Lab::new(1, Conditions::default());
-    let session = lab.open();
-    lab.block(A, B, true);
+fn a_full_window_blocks_the_sender() {
+    let mut bench = Bench::new(1, Conditions::default());
+    let session = bench.open();
+    bench.block(A, B, true);
     let quarter = Bytes::from(vec![0; WINDOW_BYTES / 4]);
     for _ in 0..10 {
-        lab.send(session, quarter.clone());
+        bench.send(session, quarter.clone());
     }
-    lab.settle();
-    let outs = |lab: &Lab| {
-        lab.seen
+    bench.settle();
+    let outs = |bench: &Bench| {
+        bench
+            .seen
             .iter()
             .filter(|(_, arrival)| *arrival == Arrival::Out)
             .count()
     };
-    assert_eq!(outs(&lab), 4);
-    lab.block(A, B, false);
-    lab.settle();
-    assert_eq!(outs(&lab), 10);
-    assert_eq!(lab.seen_by_b().len(), 10);
+    assert_eq!(outs(&bench), 4);
+    bench.block(A, B, false);
+    bench.settle();
+    assert_eq!(outs(&bench), 10);
+    assert_eq!(bench.seen_by_b().len(), 10);
 }

@@ -1,5 +1,5 @@
-//! What a simulated client wants of consensus keyspaces: writes with and without conditions, batches, appended entries, and
-//! reads of all kinds, each of one shard.
+//! The workload on consensus keyspaces: writes with and without conditions, batches, appended entries, and reads of all
+//! kinds, each on one shard.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_raft::types::GroupId;
 use quorate_ring::HashKind;
 
-use crate::chance::Chance;
+use crate::rng::SimRng;
 
-/// The most keys of one batch or read.
+/// The maximum number of keys of one batch or read.
 const MOST_KEYS: usize = 3;
 
-/// What a client knows about consensus keyspaces, and its habits there.
+/// The workload of a client on consensus keyspaces, and its knowledge of them.
 #[derive(Clone, Debug)]
 pub(super) struct Shards {
     keyspaces: Vec<Keyspace>,
     hash: HashKind,
-    /// The versions that it last saw of keys, even when they are outdated by now; `None` for absent ones.
+    /// The versions of keys last seen, possibly outdated; `None` for absent ones.
     versions: BTreeMap<(GroupId, Key), Option<u64>>,
-    /// The last entry that it saw of each shard's log of entries.
+    /// The last seen entry of each shard's log of entries.
     cursors: BTreeMap<GroupId, u64>,
 }
 
@@ -38,34 +38,33 @@ impl Shards {
         }
     }
 
-    /// One of the keyspaces, if there is one.
-    pub(super) fn any(&self, chance: &mut Chance) -> Option<KeyspaceId> {
+    /// A random keyspace, if any.
+    pub(super) fn any(&self, rng: &mut SimRng) -> Option<KeyspaceId> {
         let count = self.keyspaces.len() as u64;
-        (count > 0).then(|| self.keyspaces[chance.below(count) as usize].id)
+        (count > 0).then(|| self.keyspaces[rng.below(count) as usize].id)
     }
 
-    /// Whether there is nothing to work on.
+    /// Whether there are no keyspaces.
     pub(super) fn is_empty(&self) -> bool {
         self.keyspaces.is_empty()
     }
 
-    /// What it does next; `value` makes one that nobody has used. Now and then it takes the keyspace `of_other_mode` for one of
-    /// its own.
-    pub(super) fn think(
+    /// The next request; `value` creates a unique value. Sometimes it uses the keyspace `of_other_mode` by mistake.
+    pub(super) fn next_operation(
         &mut self,
         keys: &[Key],
         of_other_mode: KeyspaceId,
-        chance: &mut Chance,
-        mut value: impl FnMut(&mut Chance) -> Bytes,
+        rng: &mut SimRng,
+        mut value: impl FnMut(&mut SimRng) -> Bytes,
     ) -> Request {
-        let place = chance.below(self.keyspaces.len() as u64) as usize;
+        let place = rng.below(self.keyspaces.len() as u64) as usize;
         let keyspace = &self.keyspaces[place];
-        let id = match chance.happens(0.01) {
+        let id = match rng.chance(0.01) {
             true => of_other_mode,
             false => keyspace.id,
         };
         let shard_of = |bytes: &[u8]| keyspace.shard_of(self.hash.token_of(bytes));
-        let key = chance.pick(keys).clone();
+        let key = rng.pick(keys).clone();
         let shard = shard_of(key.partition());
         let group = keyspace.groups[shard].id;
         let propose = |group, command| Request::Propose {
@@ -74,7 +73,7 @@ impl Shards {
             command,
             session: None,
         };
-        let level = match chance.happens(0.25) {
+        let level = match rng.chance(0.25) {
             true => ReadLevel::Stale,
             false => ReadLevel::Linearizable,
         };
@@ -83,29 +82,29 @@ impl Shards {
                 .filter(|key| shard_of(key.partition()) == shard)
                 .cloned()
         };
-        match chance.below(100) {
+        match rng.below(100) {
             0..30 => {
-                let write = self.write(group, key, chance, &mut value);
+                let write = self.write(group, key, rng, &mut value);
                 propose(group, Command::Write(vec![write]))
             }
             30..38 => {
-                let keys = some_of(neighbours().collect(), chance);
+                let keys = some_of(neighbours().collect(), rng);
                 let writes = keys
                     .into_iter()
-                    .map(|key| self.write(group, key, chance, &mut value));
+                    .map(|key| self.write(group, key, rng, &mut value));
                 propose(group, Command::Write(writes.collect()))
             }
             38..50 => {
-                let source = format!("source-{}", chance.below(4));
+                let source = format!("source-{}", rng.below(4));
                 let group = keyspace.groups[shard_of(source.as_bytes())].id;
-                let data = value(chance);
+                let data = value(rng);
                 propose(group, Command::Append { source, data })
             }
             50..85 => Request::Read {
                 keyspace: id,
                 group,
-                keys: match chance.happens(0.3) {
-                    true => some_of(neighbours().collect(), chance),
+                keys: match rng.chance(0.3) {
+                    true => some_of(neighbours().collect(), rng),
                     false => vec![key],
                 },
                 level,
@@ -113,20 +112,20 @@ impl Shards {
             85..93 => Request::ReadRange {
                 keyspace: id,
                 group,
-                end: chance.happens(0.5).then(|| chance.pick(keys).clone()),
-                start: chance.happens(0.5).then_some(key),
-                after_start: chance.happens(0.3),
-                limit: 1 + chance.below(8) as u32,
+                end: rng.chance(0.5).then(|| rng.pick(keys).clone()),
+                start: rng.chance(0.5).then_some(key),
+                after_start: rng.chance(0.3),
+                limit: 1 + rng.below(8) as u32,
                 level,
             },
             _ => Request::ReadLog {
                 keyspace: id,
                 group,
-                after: match chance.happens(0.7) {
+                after: match rng.chance(0.7) {
                     true => self.cursors.get(&group).copied().unwrap_or(0),
                     false => 0,
                 },
-                limit: 1 + chance.below(8) as u32,
+                limit: 1 + rng.below(8) as u32,
                 level,
             },
         }
@@ -136,22 +135,22 @@ impl Shards {
         &self,
         group: GroupId,
         key: Key,
-        chance: &mut Chance,
-        value: &mut impl FnMut(&mut Chance) -> Bytes,
+        rng: &mut SimRng,
+        value: &mut impl FnMut(&mut SimRng) -> Bytes,
     ) -> Write {
-        let condition = match (chance.below(10), self.versions.get(&(group, key.clone()))) {
+        let condition = match (rng.below(10), self.versions.get(&(group, key.clone()))) {
             (0..4, Some(Some(version))) => Condition::Version(*version),
             (0..4, Some(None)) | (4, _) => Condition::Absent,
             _ => Condition::Any,
         };
         Write {
-            value: (!chance.happens(0.15)).then(|| value(chance)),
+            value: (!rng.chance(0.15)).then(|| value(rng)),
             key,
             condition,
         }
     }
 
-    /// Takes note of an answer.
+    /// Records a response.
     pub(super) fn learn(&mut self, request: &Request, answer: &Response) {
         match (request, answer) {
             (
@@ -186,9 +185,9 @@ impl Shards {
     }
 }
 
-/// A few of these, in any order.
-fn some_of(mut keys: Vec<Key>, chance: &mut Chance) -> Vec<Key> {
-    chance.shuffle(&mut keys);
-    keys.truncate(1 + chance.below(MOST_KEYS as u64) as usize);
+/// A random selection of these, in random order.
+fn some_of(mut keys: Vec<Key>, rng: &mut SimRng) -> Vec<Key> {
+    rng.shuffle(&mut keys);
+    keys.truncate(1 + rng.below(MOST_KEYS as u64) as usize);
     keys
 }

@@ -13,25 +13,25 @@ use quorate_protocol::api::Request;
 use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_versions::WriteId;
 
-use super::{EPOCH_MICROS, Happening, World};
+use super::{EPOCH_MICROS, QueuedEvent, World};
 use crate::history::{Action, Operation};
-use crate::names::Asked;
+use crate::names::OperationRef;
 use crate::network::{Arrival, Endpoint, Host, SessionId, Side};
 use crate::observation::Observation;
 use crate::record::{Hosted, Recording};
 use crate::workload::{Step, Workload};
 
-/// The role that a client is.
+/// The role of a client.
 pub type ClientRole = ClientCore;
 
-/// A client, its connections, and what it is up to.
+/// A client, its connections and operations.
 pub(super) struct SimulatedClient {
     core: Hosted<ClientCore>,
-    /// By the names that the core gives them. `true` once established.
+    /// By the core's connection ids. `true` once established.
     connections: BTreeMap<u64, (SessionId, bool)>,
     set: u64,
-    /// What its operations are for, also of those that are over: a request may arrive late.
-    asked: BTreeMap<u64, Asked>,
+    /// Its operations, including completed ones: a request may arrive late.
+    operations: BTreeMap<u64, OperationRef>,
     in_flight: BTreeSet<u64>,
     last_op: u64,
     workload: Option<Workload>,
@@ -52,14 +52,14 @@ impl World {
             .iter()
             .map(|member| member.client_address.clone())
             .collect();
-        self.chance.shuffle(&mut endpoints);
-        let core = ClientCore::new(ClientConfig::new(endpoints, self.chance.number()));
+        self.rng.shuffle(&mut endpoints);
+        let core = ClientCore::new(ClientConfig::new(endpoints, self.rng.number()));
         let core = core.expect("a simulation has at least one node");
         self.clients.push(SimulatedClient {
-            core: Hosted::new(core, self.chance.number(), self.config.record),
+            core: Hosted::new(core, self.rng.number(), self.config.record),
             connections: BTreeMap::new(),
             set: 0,
-            asked: BTreeMap::new(),
+            operations: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             last_op: 0,
             workload: None,
@@ -70,9 +70,9 @@ impl World {
         self.client_event(client, ClientEvent::Start);
     }
 
-    // ---- what clients do ----
+    // ---- operations of clients ----
 
-    /// Has a client create a keyspace; its number is the last among [`World::creations`].
+    /// Creates a keyspace by a client; its number is the last among [`World::creations`].
     pub fn create_keyspace(&mut self, client: u32, settings: KeyspaceSettings, timeout: Duration) {
         let number = self.creations.len();
         self.creations.push((settings.clone(), None));
@@ -80,21 +80,21 @@ impl World {
             client,
             Request::CreateKeyspace(settings),
             CallOptions::timeout(timeout),
-            Asked::Creation(number),
+            OperationRef::Creation(number),
         );
     }
 
-    /// Has a client drop a keyspace; its number is the last among [`World::changes`].
+    /// Drops a keyspace by a client; its number is the last among [`World::changes`].
     pub fn drop_keyspace(&mut self, client: u32, name: &str, timeout: Duration) {
         let request = Request::DropKeyspace {
             name: name.to_owned(),
-            // The client gives it one.
+            // The client sets it.
             write_id: WriteId::default(),
         };
         self.change_keyspace(client, request, timeout);
     }
 
-    /// Has a client alter a keyspace; its number is the last among [`World::changes`].
+    /// Alters a keyspace by a client; its number is the last among [`World::changes`].
     pub fn alter_keyspace(&mut self, client: u32, name: &str, change: KeyspaceChange, timeout: Duration) {
         let request = Request::AlterKeyspace {
             name: name.to_owned(),
@@ -108,25 +108,25 @@ impl World {
         let number = self.changes.len();
         self.changes.push((request.clone(), None));
         let options = CallOptions::timeout(timeout);
-        self.submit(client, request, options, Asked::Change(number));
+        self.submit(client, request, options, OperationRef::Change(number));
     }
 
-    /// What a client has asked for by a request with this id; `None` if it was by itself.
-    pub(super) fn asked_by(&self, client: u32, request: u64) -> Option<Asked> {
+    /// The operation of a client's request; `None` if the client made the request by itself.
+    pub(super) fn operation_of_request(&self, client: u32, request: u64) -> Option<OperationRef> {
         let (op, _) = operation_of(request)?;
-        self.clients[client as usize].asked.get(&op).copied()
+        self.clients[client as usize].operations.get(&op).copied()
     }
 
-    /// Gives a client something to do from now on. Without a workload it stops when what it has begun is complete.
+    /// Sets the workload of a client. Without a workload it stops after its pending operation.
     pub fn set_workload(&mut self, client: u32, workload: Option<Workload>) {
         let idle = self.clients[client as usize].workload.is_none();
         self.clients[client as usize].workload = workload;
         if idle {
-            self.agenda.put(self.now, Happening::Act { client });
+            self.queue.push(self.now, QueuedEvent::Act { client });
         }
     }
 
-    /// From here on, shards have to answer soon, those that the control plane has.
+    /// Starts the probing: from now on, all shards of existing keyspaces must respond.
     pub fn begin_probing(&mut self) {
         for node in self.nodes() {
             let Some(control) = self.control(node) else {
@@ -144,12 +144,12 @@ impl World {
         self.probing = Some(self.history.operations().len());
     }
 
-    /// From here on, everything has to work.
+    /// Starts the closing phase: from now on, all operations must succeed.
     pub fn begin_closing(&mut self) {
         self.closing = Some(self.history.operations().len());
     }
 
-    /// Has a client do one thing. Its number in the history is the last one.
+    /// Invokes an operation of a client. Its number in the history is the last one.
     pub fn invoke(&mut self, client: u32, step: Step) {
         let Step {
             keyspace,
@@ -195,25 +195,25 @@ impl World {
             invoked: self.now,
             completed: None,
         };
-        self.chronicle
-            .note(self.now, format_args!("client {client}"), "invokes", &operation);
+        self.event_log
+            .record(self.now, format_args!("client {client}"), "invokes", &operation);
         let number = self.history.invoke(operation);
-        self.submit(client, request, options, Asked::Work(number));
+        self.submit(client, request, options, OperationRef::Work(number));
     }
 
-    fn submit(&mut self, client: u32, request: Request, options: CallOptions, asked: Asked) {
+    fn submit(&mut self, client: u32, request: Request, options: CallOptions, reference: OperationRef) {
         let simulated = &mut self.clients[client as usize];
         simulated.last_op += 1;
         let op = simulated.last_op;
-        simulated.asked.insert(op, asked);
+        simulated.operations.insert(op, reference);
         simulated.in_flight.insert(op);
         self.client_event(client, ClientEvent::Submit { op, request, options });
     }
 
-    /// A client thinks of something to do.
+    /// A client invokes the next operation of its workload.
     pub(super) fn act(&mut self, client: u32) {
         if let Some(workload) = &mut self.clients[client as usize].workload {
-            let step = workload.think();
+            let step = workload.next_operation();
             self.invoke(client, step);
         }
     }
@@ -224,24 +224,24 @@ impl World {
             simulated.in_flight.remove(&op),
             "operation {op} of client {client} completes twice"
         );
-        let asked = simulated.asked[&op];
+        let reference = simulated.operations[&op];
         let who = format_args!("client {client}");
-        self.chronicle.note(self.now, who, "is told", &outcome.result);
-        match asked {
-            Asked::Creation(number) => {
+        self.event_log.record(self.now, who, "is told", &outcome.result);
+        match reference {
+            OperationRef::Creation(number) => {
                 self.creations[number].1 = Some(outcome.result);
                 if outcome.attempts > 1 {
-                    self.tried_again.insert(number);
+                    self.retried.insert(number);
                 }
             }
-            Asked::Change(number) => self.changes[number].1 = Some(outcome.result),
-            Asked::Work(number) => {
+            OperationRef::Change(number) => self.changes[number].1 = Some(outcome.result),
+            OperationRef::Work(number) => {
                 self.history.complete(number, self.now, outcome.result);
                 self.observe(Observation::Completed { operation: number });
                 let operation = &self.history.operations()[number];
                 if let Some(workload) = &mut self.clients[client as usize].workload {
                     let pause = workload.completed(operation);
-                    self.agenda.put(self.now + pause, Happening::Act { client });
+                    self.queue.push(self.now + pause, QueuedEvent::Act { client });
                 }
             }
         }
@@ -279,7 +279,7 @@ impl World {
                 let Some(&(session, _)) = self.clients[client as usize].connections.get(&connection) else {
                     return;
                 };
-                self.chronicle.note(
+                self.event_log.record(
                     self.now,
                     format_args!("client {client}"),
                     "sends",
@@ -306,8 +306,8 @@ impl World {
         let simulated = &mut self.clients[client as usize];
         simulated.set += 1;
         let set = simulated.set;
-        self.agenda
-            .put(at.max(self.now), Happening::ClientTimer { client, set });
+        self.queue
+            .push(at.max(self.now), QueuedEvent::ClientTimer { client, set });
     }
 
     pub(super) fn client_timer(&mut self, client: u32, set: u64) {
@@ -336,7 +336,7 @@ impl World {
                 }
             }
             Arrival::Ended => {
-                // How much of what was sent has left, a socket does not say. Before it was open, nothing was sent.
+                // A socket does not report how much was sent. Before it was open, nothing was.
                 let written = if entry.1 { u64::MAX } else { 0 };
                 connections.remove(&connection);
                 let error = Error::ConnectionLost("the connection ended".to_owned());

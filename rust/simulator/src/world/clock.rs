@@ -1,8 +1,9 @@
-//! The clocks of nodes: the monotonic one that timers go by, and the one on the wall.
+//! The clocks of nodes: a monotonic clock for timers, and a wall clock.
 //!
-//! Neither is the world's time. Every process begins to count somewhere near zero, so that an instant of one means nothing
-//! in another. A monotonic clock may *drift*: a second of it is not quite a second, which is what timeouts must bear.
-//! A wall clock may be *skewed*: it is ahead or behind, and jumps when it is set. No safety may depend on either.
+//! Both differ from the world's time. The monotonic clock of every process starts at a random instant near zero, so that
+//! instants of different processes are not comparable. A monotonic clock may *drift*: it runs fast or slow, which timeouts
+//! must tolerate. A wall clock may be *skewed*: it is ahead or behind, and jumps when it is set. Safety must not depend on
+//! either.
 
 use quorate_core::ids::{BootId, NodeId};
 use quorate_core::time::{Instant, Now, WallTime};
@@ -14,14 +15,14 @@ use super::{EPOCH_MICROS, World};
 pub(super) struct Clock {
     /// When its rate was last set, in the world's time.
     since: Instant,
-    /// What it said then.
+    /// Its reading at that time.
     reading: Instant,
-    /// How much faster it goes than time does, in percent; slower if negative.
+    /// How much faster it runs, in percent; slower if negative.
     drift_percent: i8,
 }
 
 impl Clock {
-    /// A clock that says `reading` at `now`.
+    /// A clock that reads `reading` at `now`.
     pub(super) fn new(now: Instant, reading: Instant, drift_percent: i8) -> Self {
         Clock {
             since: now,
@@ -30,17 +31,17 @@ impl Clock {
         }
     }
 
-    /// So many hundredths of a second pass on it in a second.
+    /// Its rate, in hundredths of a second per second.
     fn rate(self) -> u64 {
         100u64.saturating_add_signed(i64::from(self.drift_percent)).max(1)
     }
 
-    /// What it says.
+    /// Its reading.
     pub(super) fn read(self, now: Instant) -> Instant {
         Instant(self.reading.0 + (now.0 - self.since.0) * self.rate() / 100)
     }
 
-    /// When it says `at` for the first time, if its rate stays as it is.
+    /// When it first reads `at`, if its rate does not change.
     pub(super) fn when(self, at: Instant) -> Instant {
         let left = at.0.saturating_sub(self.reading.0);
         Instant(
@@ -50,7 +51,7 @@ impl Clock {
         )
     }
 
-    /// It goes at another rate from now on, without a jump.
+    /// Changes its rate, without a jump.
     pub(super) fn set_drift(&mut self, now: Instant, drift_percent: i8) {
         *self = Clock::new(now, self.read(now), drift_percent);
     }
@@ -68,18 +69,18 @@ impl World {
         }
     }
 
-    /// When the clock of a node's process will say `at`; `None` for never.
+    /// When the clock of a node's process reads `at`; `None` for never.
     pub(super) fn when(&self, node: NodeId, at: Instant) -> Option<Instant> {
         let clock = self.machines[&node].process.as_ref()?.clock;
         (at != Instant::NEVER).then(|| clock.when(at).max(self.now))
     }
 
-    /// Whether the clock of a node's process has come to `at`. A timer whose clock has slowed down comes too early.
+    /// Whether the clock of a node's process has reached `at`. After a slow-down, a timer fires too early.
     pub(super) fn is_due(&self, node: NodeId, at: Instant) -> bool {
         self.clocks(node).instant >= at
     }
 
-    /// From now on a node's monotonic clock goes faster or slower than time does.
+    /// Changes the rate of a node's monotonic clock.
     pub(super) fn drift(&mut self, node: NodeId, percent: i8) {
         let machine = self.machines.get_mut(&node).expect("the node exists");
         machine.drift_percent = percent;
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_has_come_to_an_instant_exactly_when_it_was_to() {
+    fn a_clock_reaches_an_instant_exactly_when_predicted() {
         for percent in [-20, -7, 0, 5, 20] {
             let mut clock = Clock::new(Instant(1_000), Instant(77), percent);
             clock.set_drift(Instant(5_001), percent);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_is_no_jump() {
+    fn a_change_of_rate_does_not_jump() {
         let mut clock = Clock::new(Instant(0), Instant(500), 0);
         assert_eq!(clock.read(Instant(1_000)), Instant(1_500));
         clock.set_drift(Instant(1_000), 10);

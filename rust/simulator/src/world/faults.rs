@@ -1,4 +1,4 @@
-//! Faults as the world performs them.
+//! Applies the faults of the schedule to the world.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use quorate_roles::Instance;
 use quorate_versions::KeyState;
 
 use super::World;
-use crate::chance::Delay;
 use crate::disk::DiskConditions;
-use crate::network::{Conditions, Endpoint, Host, Mischief};
+use crate::network::{Conditions, Endpoint, Host, MessageFaults};
 use crate::record::Hosted;
+use crate::rng::Delay;
 use crate::schedule::{Fault, Stop};
 
 impl World {
-    /// Something goes wrong, or right again, now.
+    /// Applies a fault now.
     pub fn apply(&mut self, fault: Fault) {
-        self.chronicle.note(self.now, "world", "fault", &fault);
+        self.event_log.record(self.now, "world", "fault", &fault);
         match fault {
             Fault::Crash { node, stop } => self.crash(node, stop),
             Fault::Blackout => {
@@ -90,15 +90,15 @@ impl World {
                 }
             }
             Fault::HealDisk(node) => self.change_disk(node, |disk| *disk = DiskConditions::default()),
-            Fault::Rot(node) => self.rot(node),
+            Fault::CorruptRecord(node) => self.corrupt_record(node),
             Fault::Skew { node, micros } => {
                 self.machines.get_mut(&node).expect("the node exists").skew_micros = micros;
             }
             Fault::Drift { node, percent } => self.drift(node, percent),
-            Fault::Mischief { percent, late_micros } => {
+            Fault::MessageFaults { percent, late_micros } => {
                 let often = f64::from(percent) / 100.0;
                 let held_for = Duration::from_micros(late_micros);
-                self.mischief = Mischief {
+                self.message_faults = MessageFaults {
                     loss: often / 2.0,
                     repetition: often,
                     reordering: often * 2.0,
@@ -124,14 +124,14 @@ impl World {
         }
     }
 
-    /// A deliberate mistake: what failed is started again in the same process, while the disk still works for what was there
-    /// before, and its answers come to the new one.
+    /// A deliberate bug: failed servers are restarted in the same process, while the disk still performs writes of the old
+    /// ones, whose completions are delivered to the new ones.
     fn restart_shards_in_place(&mut self, node: NodeId) {
         let surroundings = self.surroundings(node);
         for spec in self.process_mut(node).specs.clone() {
             let created = Instance::create(&spec, &surroundings).expect("it was created before");
             for (role, instance) in created {
-                let seed = self.chance.number();
+                let seed = self.rng.number();
                 if matches!(role, RoleId::Shard(_))
                     && let Some(host) = self.process_mut(node).roles.get_mut(&role)
                 {
@@ -157,8 +157,8 @@ impl World {
             .expect("the node exists")
             .paused
             .take();
-        for happening in missed.into_iter().flatten() {
-            self.agenda.put(self.now, happening);
+        for event in missed.into_iter().flatten() {
+            self.queue.push(self.now, event);
         }
     }
 
@@ -166,7 +166,7 @@ impl World {
         self.change_path(from, to, |path| path.blocked = true);
     }
 
-    /// The node that leads the most groups of consensus keyspaces, if any does.
+    /// The node that leads the most groups of consensus keyspaces, if any.
     fn busiest_leader(&self) -> Option<NodeId> {
         let leads = |node: NodeId, group: GroupId| {
             let raft = self.shard(node, group).and_then(Shard::raft);
@@ -176,7 +176,7 @@ impl World {
         self.nodes().filter(|node| led(node) > 0).max_by_key(led)
     }
 
-    /// The node that leads the control plane, if one does.
+    /// The leader of the control plane, if any.
     fn control_leader(&self) -> Option<NodeId> {
         let leads = |node: &NodeId| {
             let raft = self.control(*node).and_then(|control| control.raft());
@@ -199,27 +199,27 @@ impl World {
         disk.set_conditions(conditions);
     }
 
-    fn rot(&mut self, node: NodeId) {
+    fn corrupt_record(&mut self, node: NodeId) {
         let Some((keyspace, key)) = self
             .machines
             .get_mut(&node)
-            .and_then(|machine| machine.disk.rot())
+            .and_then(|machine| machine.disk.corrupt_record())
         else {
             return;
         };
-        self.rotted = true;
+        self.corrupted = true;
         let others = self.owners(keyspace, &key).iter().filter(|owner| **owner != node);
         let left = others.fold(KeyState::default(), |left, owner| {
             left.merge(&self.durable(*owner, keyspace, &key))
         });
-        self.oracle.forfeit(keyspace, &key, left.clock());
+        self.write_model.forfeit(keyspace, &key, left.clock());
     }
 
-    /// Half of all connections break.
+    /// Breaks half of all connections.
     fn cut_connections(&mut self) {
         for node in self.nodes() {
             for (session, _) in self.network.sessions_of(Endpoint::Node(node)) {
-                if self.chance.happens(0.5) {
+                if self.rng.chance(0.5) {
                     self.with_network(|network, now, flights| network.cut(now, session, flights));
                 }
             }
@@ -227,7 +227,7 @@ impl World {
     }
 
     fn heal_all(&mut self) {
-        self.mischief = Mischief::default();
+        self.message_faults = MessageFaults::default();
         self.with_network(|network, now, flights| network.heal(now, flights));
         for node in self.nodes() {
             let machine = self.machines.get_mut(&node).expect("the node exists");

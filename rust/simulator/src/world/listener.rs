@@ -1,4 +1,4 @@
-//! A node's side of its clients' connections: frames in, requests to roles, answers out.
+//! The client listener of a simulated node: frames in, requests to roles, responses out.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::World;
 use super::machine::Port;
 use crate::network::{Endpoint, SessionId, Side};
 
-/// What a node takes on at a time: less than a real one, so that clients meet the limits.
+/// The limits of admission: lower than those of a real node, so that clients reach them.
 pub(crate) const LIMITS: Limits = Limits {
     requests: 4096,
     request_bytes: 64 << 20,
@@ -36,7 +36,7 @@ pub(super) struct Connection {
     stage: Stage,
 }
 
-/// How far its opening has come.
+/// The stage of its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Magic,
@@ -44,16 +44,16 @@ enum Stage {
     Ready,
 }
 
-/// Something that a client said.
-enum Said {
+/// A message of a client.
+enum Incoming {
     Hello,
     /// With the bytes of its frame.
     Request(Box<RequestFrame>, usize),
 }
 
 impl Connection {
-    /// The next thing that was said, if all of it has come.
-    fn next(&mut self) -> Result<Option<Said>, FrameError> {
+    /// The next message, if it is complete.
+    fn next(&mut self) -> Result<Option<Incoming>, FrameError> {
         if self.stage == Stage::Magic {
             if !self.decoder.magic()? {
                 return Ok(None);
@@ -66,17 +66,17 @@ impl Connection {
                 self.stage = Stage::Ready;
                 self.decoder.set_limit(MAX_REQUEST_FRAME);
             }
-            return Ok(hello.map(|_| Said::Hello));
+            return Ok(hello.map(|_| Incoming::Hello));
         }
         Ok(self
             .decoder
             .decode_sized::<RequestFrame>()?
-            .map(|(request, size)| Said::Request(Box::new(request), size)))
+            .map(|(request, size)| Incoming::Request(Box::new(request), size)))
     }
 }
 
 impl World {
-    /// A client dials a node.
+    /// A client connects to a node.
     pub(super) fn new_connection(&mut self, node: NodeId, session: SessionId) -> Connection {
         let process = self.process_mut(node);
         process.last_connection += 1;
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// Bytes of a client, which come in whatever pieces the network makes of them.
+    /// Handles bytes of a client, in random chunks.
     pub(super) fn client_bytes(&mut self, node: NodeId, session: SessionId, bytes: &Bytes) {
         for piece in self.pieces(bytes) {
             let Some(Port::Client(connection)) = self.process_mut(node).ports.get_mut(&session) else {
@@ -99,20 +99,20 @@ impl World {
                 let number = connection.number;
                 match connection.next() {
                     Ok(None) => break,
-                    Ok(Some(Said::Hello)) => self.welcome(node, session),
-                    Ok(Some(Said::Request(request, size))) => self.request(node, number, *request, size),
-                    Err(error) => panic!("a client of ours broke the protocol: {error}"),
+                    Ok(Some(Incoming::Hello)) => self.welcome(node, session),
+                    Ok(Some(Incoming::Request(request, size))) => self.request(node, number, *request, size),
+                    Err(error) => panic!("a simulated client violated the protocol: {error}"),
                 }
             }
         }
     }
 
-    /// Cuts bytes as a stream may be cut: mostly not at all.
+    /// Splits bytes as a stream may be split: usually not at all.
     pub(super) fn pieces(&mut self, bytes: &Bytes) -> Vec<Bytes> {
-        if bytes.len() < 2 || self.chance.happens(0.8) {
+        if bytes.len() < 2 || self.rng.chance(0.8) {
             return vec![bytes.clone()];
         }
-        let cut = 1 + self.chance.below(bytes.len() as u64 - 1) as usize;
+        let cut = 1 + self.rng.below(bytes.len() as u64 - 1) as usize;
         vec![bytes.slice(..cut), bytes.slice(cut..)]
     }
 
@@ -136,7 +136,7 @@ impl World {
 
     fn request(&mut self, node: NodeId, connection: u64, frame: RequestFrame, size: usize) {
         let now = self.clocks(node);
-        self.chronicle.note(
+        self.event_log.record(
             self.now,
             format_args!("{node} listener"),
             "takes",
@@ -152,7 +152,7 @@ impl World {
             deadline: now.instant + Duration::from_millis(u64::from(frame.deadline_ms)),
             trace: frame.trace,
         };
-        self.note_name(node, connection, &frame);
+        self.record_request_id(node, connection, &frame);
         let members = self.placement.topology().members.len();
         let served = &self.served;
         let required = |need: &Need| {
@@ -166,7 +166,7 @@ impl World {
         match in_flight.admit(&frame, size, now.instant, &LIMITS, totals, required) {
             Ok(()) => {}
             Err(Refusal::Error(error)) => return self.answer(node, client, Err(error)),
-            Err(Refusal::Repeated) => panic!("a client of ours has given an id twice: {frame:?}"),
+            Err(Refusal::Repeated) => panic!("a simulated client reused a request id: {frame:?}"),
         }
         let roles = &self.process_mut(node).roles;
         match route(&frame.request, |role| roles.contains_key(&role)) {
@@ -190,17 +190,17 @@ impl World {
         }
     }
 
-    /// Takes note of whose operation it is.
-    fn note_name(&mut self, node: NodeId, connection: u64, frame: &RequestFrame) {
+    /// Records the operation of a request.
+    fn record_request_id(&mut self, node: NodeId, connection: u64, frame: &RequestFrame) {
         let session = self.process_mut(node).connections.get(&connection).copied();
         if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session))
-            && let Some(asked) = self.asked_by(client, frame.id)
+            && let Some(asked) = self.operation_of_request(client, frame.id)
         {
             self.names.note(&frame.request, asked);
         }
     }
 
-    /// What the node answers without any role.
+    /// The response of the node without a role.
     fn own_answer(&self, node: NodeId, request: &Request) -> Response {
         let machine = &self.machines[&node];
         let process = machine.process.as_ref().expect("it was asked something");
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    /// A role has answered. Each request is answered once; an answer to a connection that is gone goes nowhere.
+    /// Handles the response of a role. Each request is answered once; responses to closed connections are dropped.
     pub(super) fn reply(&mut self, node: NodeId, client: ClientRef, response: Result<Response, Error>) {
         let process = self.process_mut(node);
         let in_flight = process.in_flight.get_mut(&client.connection);
@@ -254,8 +254,8 @@ impl World {
             .connections
             .contains_key(&client.connection)
         {
-            let verdict = Err(format!("{node} answered {client:?} twice, now with {response:?}"));
-            self.judge("one answer", verdict);
+            let result = Err(format!("{node} answered {client:?} twice, now with {response:?}"));
+            self.check_invariant("one answer", result);
         }
     }
 

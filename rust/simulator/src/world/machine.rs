@@ -1,4 +1,4 @@
-//! A host, its disk, and the process that may be running on it.
+//! A host, its disk, and its process.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,34 @@ use quorate_protocol::link::{Link, SessionId as LinkSessionId};
 use quorate_protocol::role::{RoleId, Spec};
 use quorate_roles::Instance;
 
-use super::Happening;
+use super::QueuedEvent;
 use super::clock::Clock;
 use super::listener::Connection;
 use super::peers::Peer;
-use crate::chance::Chance;
 use crate::disk::Disk;
 use crate::network::SessionId;
 use crate::record::Hosted;
+use crate::rng::SimRng;
 
-/// What survives a crash, and what does not.
+/// The state of a host, which survives a crash, and its process, which does not.
 pub(super) struct Machine {
     pub(super) replica: ReplicaId,
     pub(super) disk: Disk,
     /// How far the wall clock is ahead, in microseconds.
     pub(super) skew_micros: i64,
-    /// How much faster the monotonic clock goes than time does, in percent.
+    /// How much faster the monotonic clock runs, in percent.
     pub(super) drift_percent: i8,
     pub(super) process: Option<Process>,
-    /// While the process stands still: what it has missed.
-    pub(super) paused: Option<Vec<Happening>>,
+    /// The missed events, while the process is paused.
+    pub(super) paused: Option<Vec<QueuedEvent>>,
 }
 
 impl Machine {
-    pub(super) fn new(node: NodeId, replica: ReplicaId, chance: Chance) -> Self {
+    pub(super) fn new(node: NodeId, replica: ReplicaId, rng: SimRng) -> Self {
         assert_eq!(replica.node(), node);
         Machine {
             replica,
-            disk: Disk::new(chance),
+            disk: Disk::new(rng),
             skew_micros: 0,
             drift_percent: 0,
             process: None,
@@ -45,24 +45,24 @@ impl Machine {
     }
 }
 
-/// One run of a node's program: all that a crash takes.
+/// A process of a node: the state that a crash loses.
 pub(super) struct Process {
     pub(super) boot: BootId,
     pub(super) clock: Clock,
     pub(super) roles: BTreeMap<RoleId, RoleHost>,
-    /// What the node role last asked for.
+    /// The specs of the last reconciliation.
     pub(super) specs: Vec<Spec>,
     pub(super) last_instance: u32,
     pub(super) peers: BTreeMap<NodeId, Peer>,
-    /// Which connection carries a link's session.
+    /// The connection of each link session.
     pub(super) carriers: BTreeMap<LinkSessionId, SessionId>,
     pub(super) ports: BTreeMap<SessionId, Port>,
     pub(super) connections: BTreeMap<u64, SessionId>,
     pub(super) last_connection: u64,
-    /// Requests of clients that have not been answered, by connection.
+    /// Pending requests of clients, by connection.
     pub(super) in_flight: BTreeMap<u64, InFlight>,
     pub(super) totals: Totals,
-    /// For timers: tells one from another that replaced it.
+    /// The last number of a timer setting, to detect replaced timers.
     pub(super) last_set: u64,
 }
 
@@ -97,7 +97,7 @@ impl Process {
         self.peers.get(&peer).map(|peer| peer.link.role())
     }
 
-    /// Bytes that wait for peers.
+    /// Bytes queued for peers.
     pub(super) fn queued_bytes(&self) -> u64 {
         self.peers
             .values()
@@ -116,23 +116,23 @@ pub(super) struct RoleHost {
     /// Never reused within a process.
     pub(super) instance: u32,
     pub(super) hosted: Hosted<Instance>,
-    /// Which setting of each timer counts, and when it is due by the node's clock.
+    /// The current setting of each timer, and when it is due by the node's clock.
     pub(super) timers: BTreeMap<u64, (u64, Instant)>,
 }
 
-/// What a connection of a node is for.
+/// The state of a connection of a node.
 pub(super) enum Port {
     /// Dialled; not yet accepted.
     Dialling { peer: NodeId },
-    /// Our hello is out.
+    /// The hello was sent.
     Greeting { peer: NodeId },
-    /// Accepted from a node that has not said hello yet.
+    /// Accepted; the hello is awaited.
     Arriving,
     /// Carries a session of the link to this peer.
     Link {
         peer: NodeId,
         session: LinkSessionId,
-        /// Whether our hello has left it. That notice comes before those of the batches and is not for the link.
+        /// Whether the hello was sent. Its notice precedes those of the batches and is not for the link.
         hello_out: bool,
     },
     /// A client's.

@@ -1,4 +1,4 @@
-//! Connections between nodes: dialling, hello, and the link that sits on top of them.
+//! Connections between nodes: dialling, handshake, and the link on top.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use quorate_protocol::wire::{
 };
 
 use super::machine::Port;
-use super::{Happening, World};
+use super::{QueuedEvent, World};
 use crate::network::{Arrival, Endpoint, SessionId, Side};
 use crate::record::Hosted;
 
-/// How long a connection may take until both have said hello.
+/// The timeout of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(1);
-/// The wait before the next attempt after a failure, at most; doubled with each failure up to 16 times this.
+/// The maximum backoff after the first failure; doubled with each failure up to 16 times this.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// The longest that a role takes to get to its mail.
+/// The maximum delay until a role handles its mail.
 const LONGEST_TAKING: Duration = Duration::from_micros(200);
 
 /// A node's end of the link to one peer.
 pub(super) struct Peer {
     pub(super) link: Hosted<Link>,
-    /// Which setting of the link's timer counts, and when it is due by the node's clock.
+    /// The current setting of the link's timer, and when it is due by the node's clock.
     set: u64,
     due: Instant,
     /// Failures to connect since the last success.
@@ -35,11 +35,11 @@ pub(super) struct Peer {
 }
 
 impl World {
-    /// Makes the links of a new process. Of two nodes, the one with the lower id dials.
+    /// Creates the links of a new process. Of two nodes, the one with the lower id dials.
     pub(super) fn start_peers(&mut self, node: NodeId, boot: BootId) {
         let now = self.clocks(node);
         for peer in self.nodes().filter(|peer| *peer != node) {
-            let seed = self.chance.number();
+            let seed = self.rng.number();
             let link = Hosted::new(
                 Link::new(LinkSettings::default(), now.instant),
                 seed,
@@ -55,9 +55,9 @@ impl World {
                 },
             );
             if node < peer {
-                let delay = self.chance.between(Duration::ZERO, Duration::from_millis(5));
-                self.agenda
-                    .put(self.now + delay, Happening::Dial { node, boot, peer });
+                let delay = self.rng.between(Duration::ZERO, Duration::from_millis(5));
+                self.queue
+                    .push(self.now + delay, QueuedEvent::Dial { node, boot, peer });
             }
         }
     }
@@ -71,13 +71,13 @@ impl World {
         self.process_mut(node)
             .ports
             .insert(session, Port::Dialling { peer });
-        self.agenda.put(
+        self.queue.push(
             self.now + HANDSHAKE,
-            Happening::HandshakeDeadline { node, boot, session },
+            QueuedEvent::HandshakeDeadline { node, boot, session },
         );
     }
 
-    /// Whether there is a connection to a peer, or about to be one.
+    /// Whether there is a connection to a peer, or one is being established.
     fn has_port_to(&mut self, node: NodeId, wanted: NodeId) -> bool {
         self.process_mut(node).ports.values().any(|port| match port {
             Port::Dialling { peer } | Port::Greeting { peer } | Port::Link { peer, .. } => *peer == wanted,
@@ -85,7 +85,7 @@ impl World {
         })
     }
 
-    /// The dialling side tries again after a while.
+    /// The dialling side retries with backoff.
     fn redial(&mut self, node: NodeId, peer: NodeId) {
         if node > peer {
             return;
@@ -99,9 +99,9 @@ impl World {
             .failures;
         let most = BACKOFF * (1 << (*failures).min(4));
         *failures += 1;
-        let delay = self.chance.between(most / 2, most);
-        self.agenda
-            .put(self.now + delay, Happening::Dial { node, boot, peer });
+        let delay = self.rng.between(most / 2, most);
+        self.queue
+            .push(self.now + delay, QueuedEvent::Dial { node, boot, peer });
     }
 
     pub(super) fn handshake_deadline(&mut self, node: NodeId, boot: BootId, session: SessionId) {
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// Lets go of a connection and draws the consequences.
+    /// Closes a connection.
     fn end_port(&mut self, node: NodeId, session: SessionId, side: Side, reason: &str) {
         self.with_network(|network, now, flights| network.end(now, session, side, flights));
         self.port_ended(node, session, reason);
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Something arrives at a node.
+    /// Handles an arrival at a node.
     pub(super) fn arrived_at_node(&mut self, node: NodeId, session: SessionId, arrival: Arrival) {
         if !self.is_up(node) {
             return;
@@ -165,9 +165,9 @@ impl World {
                 };
                 self.process_mut(node).ports.insert(session, port);
                 self.with_network(|network, now, flights| network.accept(now, session, flights));
-                self.agenda.put(
+                self.queue.push(
                     self.now + HANDSHAKE,
-                    Happening::HandshakeDeadline { node, boot, session },
+                    QueuedEvent::HandshakeDeadline { node, boot, session },
                 );
             }
             Arrival::Opened => self.say_hello(node, session),
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// The connection is open: the dialling side speaks first.
+    /// The connection is open: the dialling side sends the first hello.
     fn say_hello(&mut self, node: NodeId, session: SessionId) {
         let process = self.process_mut(node);
         let boot = process.boot;
@@ -230,7 +230,7 @@ impl World {
         });
     }
 
-    /// Somebody says who it is.
+    /// Handles the hello of a dialling node.
     fn hello(&mut self, node: NodeId, session: SessionId, bytes: &[u8]) {
         let boot = self.process_mut(node).boot;
         let hello = body(bytes).and_then(|body| PeerHello::decode(body).ok());
@@ -253,7 +253,7 @@ impl World {
                 boot,
                 generation: self.placement.topology().generation,
                 gateway: 0,
-                session: self.chance.number() | 1,
+                session: self.rng.number() | 1,
             }),
         };
         let bytes = Bytes::from(answer.encode());
@@ -286,7 +286,7 @@ impl World {
 
     fn session_up(&mut self, node: NodeId, carrier: SessionId, peer: NodeId, session: LinkSessionId) {
         let process = self.process_mut(node);
-        // The dialler's hello left before it was answered; the listener's answer is leaving now.
+        // The dialler's hello was sent before it was answered; the listener's answer is being sent.
         let hello_out = side_of(node, peer) == Side::Dialler;
         process.ports.insert(
             carrier,
@@ -302,7 +302,7 @@ impl World {
 
     // ---- the link ----
 
-    /// Bytes have left on this connection.
+    /// Bytes were sent on this connection.
     fn left(&mut self, node: NodeId, carrier: SessionId) {
         if let Some(Port::Link {
             peer,
@@ -321,7 +321,7 @@ impl World {
     pub(super) fn link_event(&mut self, node: NodeId, peer: NodeId, event: LinkEvent) {
         let now = self.clocks(node);
         let who = format_args!("{node} link to {peer}");
-        self.chronicle.note(self.now, who, "takes", &event);
+        self.event_log.record(self.now, who, "takes", &event);
         let port = self
             .process_mut(node)
             .peers
@@ -329,7 +329,7 @@ impl World {
             .expect("every node is a peer");
         let effects = port.link.handle(now, event);
         for effect in effects {
-            self.chronicle.note(self.now, who, "wants", &effect);
+            self.event_log.record(self.now, who, "wants", &effect);
             self.perform_link(node, peer, effect);
         }
     }
@@ -360,14 +360,14 @@ impl World {
                         header: envelope.header,
                         message: envelope.message,
                     };
-                    for delay in self.fates() {
+                    for delay in self.deliveries() {
                         self.mail(node, envelope.to, event.clone(), delay);
                     }
                 }
-                let delay = self.chance.between(Duration::ZERO, LONGEST_TAKING);
-                self.agenda.put(
+                let delay = self.rng.between(Duration::ZERO, LONGEST_TAKING);
+                self.queue.push(
                     self.now + delay,
-                    Happening::Taken {
+                    QueuedEvent::Taken {
                         node,
                         boot,
                         peer,
@@ -395,24 +395,24 @@ impl World {
         }
     }
 
-    /// What becomes of a message that arrived: when it is delivered, and how often.
-    fn fates(&mut self) -> Vec<Duration> {
-        let mischief = self.mischief;
-        let mut fates = vec![self.mail_time()];
-        if self.chance.happens(mischief.loss) {
-            fates.clear();
-        } else if self.chance.happens(mischief.repetition) {
-            fates.push(self.chance.between(Duration::ZERO, mischief.held_for));
+    /// The message faults of an arrived message: the delay of each delivery, none if it is dropped.
+    fn deliveries(&mut self) -> Vec<Duration> {
+        let message_faults = self.message_faults;
+        let mut deliveries = vec![self.mail_time()];
+        if self.rng.chance(message_faults.loss) {
+            deliveries.clear();
+        } else if self.rng.chance(message_faults.repetition) {
+            deliveries.push(self.rng.between(Duration::ZERO, message_faults.held_for));
         }
-        if self.chance.happens(mischief.reordering) {
-            for fate in &mut fates {
-                *fate += self.chance.between(Duration::ZERO, mischief.held_for);
+        if self.rng.chance(message_faults.reordering) {
+            for delay in &mut deliveries {
+                *delay += self.rng.between(Duration::ZERO, message_faults.held_for);
             }
         }
-        fates
+        deliveries
     }
 
-    /// Tells all roles.
+    /// Notifies all roles of a change of a peer.
     fn peer_changed(&mut self, node: NodeId, peer: NodeId, up: bool) {
         let roles: Vec<_> = self.process_mut(node).roles.keys().copied().collect();
         for role in roles {
@@ -423,9 +423,9 @@ impl World {
     fn await_link_timer(&mut self, node: NodeId, boot: BootId, peer: NodeId) {
         let Peer { set, due, .. } = self.process_mut(node).peers[&peer];
         if let Some(at) = self.when(node, due) {
-            self.agenda.put(
+            self.queue.push(
                 at,
-                Happening::LinkTimer {
+                QueuedEvent::LinkTimer {
                     node,
                     boot,
                     peer,
@@ -470,7 +470,7 @@ impl World {
     }
 }
 
-/// Which side of its connections to this peer a node is.
+/// The side of a node on its connections to this peer.
 fn side_of(node: NodeId, peer: NodeId) -> Side {
     if node < peer {
         Side::Dialler
@@ -479,7 +479,7 @@ fn side_of(node: NodeId, peer: NodeId) -> Side {
     }
 }
 
-/// What follows the prefix of a hello that came in one piece.
+/// The body of a hello that arrived in one chunk.
 fn body(bytes: &[u8]) -> Option<&[u8]> {
     let (prefix, rest) = bytes.split_first_chunk::<HELLO_PREFIX>()?;
     rest.get(..hello_body_length(prefix).ok()?)

@@ -1,4 +1,4 @@
-//! The shell of the roles of the data plane: events in, effects out.
+//! The shell of the simulated roles: events in, effects out.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use quorate_storage::{Completion, Flushed, Outcome, Request};
 
 use super::clock::Clock;
 use super::machine::{Process, RoleHost};
-use super::{Happening, Served, World};
+use super::{QueuedEvent, Served, World};
 use crate::disk::{Begun, FilesStep};
 use crate::network::{Endpoint, Host};
 use crate::observation::Observation;
 use crate::record::Hosted;
 
-/// The longest that a message takes from mailbox to mailbox.
+/// The maximum delay of a message within a process.
 const LONGEST_MAIL: Duration = Duration::from_micros(30);
 
 impl World {
-    /// A node's program starts.
+    /// Starts the process of a node.
     pub(super) fn start_node(&mut self, node: NodeId) {
         if self.is_up(node) {
             return;
         }
-        let boot = BootId(self.chance.number());
-        let reading = Instant(self.chance.below(1_000_000));
-        self.chronicle.note(self.now, node, "starts", &boot);
+        let boot = BootId(self.rng.number());
+        let reading = Instant(self.rng.below(1_000_000));
+        self.event_log.record(self.now, node, "starts", &boot);
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let clock = Clock::new(self.now, reading, machine.drift_percent);
         machine.process = Some(Process::new(boot, clock));
@@ -45,7 +45,7 @@ impl World {
         self.create(node, RoleId::Node, instance);
     }
 
-    /// A node's program ends, at any moment. Returns false if there was none.
+    /// Ends the process of a node, at any moment. Returns false if it was not running.
     pub(super) fn end_process(&mut self, node: NodeId) -> bool {
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let Some(process) = machine.process.take() else {
@@ -68,7 +68,7 @@ impl World {
         true
     }
 
-    /// What a role on this node is created with.
+    /// The surroundings with which a role on this node is created.
     pub(super) fn surroundings(&self, node: NodeId) -> Surroundings {
         let machine = &self.machines[&node];
         let up = |peer: &NodeId| {
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn create(&mut self, node: NodeId, role: RoleId, instance: Instance) {
-        let seed = self.chance.number();
+        let seed = self.rng.number();
         let record = self.config.record;
         let process = self.process_mut(node);
         process.last_instance += 1;
@@ -107,12 +107,12 @@ impl World {
         machine.process.as_mut().expect("its program is running")
     }
 
-    /// Puts an event into a role's mailbox. Events put there at the same moment keep their order.
+    /// Delivers an event to a role's mailbox. Events delivered at the same time keep their order.
     pub(super) fn mail(&mut self, node: NodeId, role: RoleId, event: Event, delay: Duration) {
         let boot = self.process_mut(node).boot;
-        self.agenda.put(
+        self.queue.push(
             self.now + delay,
-            Happening::Mail {
+            QueuedEvent::Mail {
                 node,
                 boot,
                 role,
@@ -121,12 +121,12 @@ impl World {
         );
     }
 
-    /// How long a message takes within a process.
+    /// The delay of a message within a process.
     pub(super) fn mail_time(&mut self) -> Duration {
-        self.chance.between(Duration::from_micros(1), LONGEST_MAIL)
+        self.rng.between(Duration::from_micros(1), LONGEST_MAIL)
     }
 
-    /// Gives a role an event and performs its effects. A role that does not exist takes nothing.
+    /// Passes an event to a role and performs its effects. Events for a role that does not exist are dropped.
     pub(super) fn deliver(&mut self, node: NodeId, role: RoleId, event: Event) {
         let now = self.clocks(node);
         let process = self.process_mut(node);
@@ -135,12 +135,12 @@ impl World {
         };
         let effects = host.hosted.handle(now, event.clone());
         let who = format_args!("{node} {role:?}");
-        self.chronicle.note(self.now, who, "takes", &event);
+        self.event_log.record(self.now, who, "takes", &event);
         for effect in &effects {
-            self.chronicle.note(self.now, who, "wants", effect);
+            self.event_log.record(self.now, who, "wants", effect);
         }
-        let verdict = self.oracle.observe(Address { node, role }, &event, &effects);
-        self.judge("dots unique", verdict);
+        let result = self.write_model.observe(Address { node, role }, &event, &effects);
+        self.check_invariant("dots unique", result);
         self.watch_group(node, role, &event);
         self.observe(Observation::Handled {
             node,
@@ -153,30 +153,30 @@ impl World {
         }
     }
 
-    /// Writes down what a server of a group takes for committed.
+    /// Updates the log model with the committed entries of a server.
     fn watch_group(&mut self, node: NodeId, role: RoleId, event: &Event) {
         if role == RoleId::Control {
             return self.watch_control(node);
         }
         let RoleId::Shard(group) = role else { return };
         if matches!(event, Event::Start) {
-            self.ledgers.restarted(group, node);
+            self.log_models.restarted(group, node);
         }
-        let mut ledgers = std::mem::take(&mut self.ledgers);
+        let mut log_models = std::mem::take(&mut self.log_models);
         if let Some(raft) = self.shard(node, group).and_then(Shard::raft) {
-            let verdict = ledgers.watch(group, node, raft);
-            self.judge("state machine safety", verdict);
+            let result = log_models.watch(group, node, raft);
+            self.check_invariant("state machine safety", result);
         }
-        self.ledgers = ledgers;
+        self.log_models = log_models;
     }
 
     fn watch_control(&mut self, node: NodeId) {
-        let mut ledger = std::mem::take(&mut self.control_ledger);
+        let mut log_model = std::mem::take(&mut self.control_log_model);
         if let Some(raft) = self.control(node).and_then(|control| control.raft()) {
-            let verdict = ledger.watch(raft);
-            self.judge("state machine safety", verdict);
+            let result = log_model.watch(raft);
+            self.check_invariant("state machine safety", result);
         }
-        self.control_ledger = ledger;
+        self.control_log_model = log_model;
     }
 
     fn perform(&mut self, node: NodeId, role: RoleId, effect: Effect) {
@@ -232,7 +232,7 @@ impl World {
             Effect::ApplyRows { token, writes } => {
                 let owner = self.process_mut(node).roles[&role].instance;
                 let machine = self.machines.get_mut(&node).expect("the node exists");
-                machine.disk.derive(owner, token, writes);
+                machine.disk.apply_rows(owner, token, writes);
             }
             Effect::Read { token, query } => self.read(node, role, token, query),
             Effect::Files { token, task } => {
@@ -241,8 +241,8 @@ impl World {
                 let owner = task.owner();
                 let machine = self.machines.get_mut(&node).expect("the node exists");
                 if let Some(time) = machine.disk.ask_files(instance, token, task) {
-                    self.agenda
-                        .put(self.now + time, Happening::Files { node, boot, owner });
+                    self.queue
+                        .push(self.now + time, QueuedEvent::Files { node, boot, owner });
                 }
             }
             Effect::SetTimer { id, at } => self.set_role_timer(node, role, id, at),
@@ -261,14 +261,14 @@ impl World {
                 };
                 self.mail(node, to, event, delay);
             }
-            // For people and their tools; all of it is in the chronicle.
+            // Telemetry; all of it is in the event log.
             Effect::Emit(_) | Effect::Span(_) | Effect::Measure(_) | Effect::Group(_) => {}
         }
     }
 
     // ---- instances ----
 
-    /// Ends and creates role instances until they are what the node role asked for.
+    /// Reconciles the role instances with the specs of the node role.
     fn reconcile(&mut self, node: NodeId, specs: Vec<Spec>) {
         let current = std::mem::replace(&mut self.process_mut(node).specs, specs.clone());
         let stays = |spec: &Spec| specs.iter().any(|wanted| wanted.is_same(spec));
@@ -334,9 +334,9 @@ impl World {
         set: u64,
     ) {
         if let Some(at) = self.when(node, due) {
-            self.agenda.put(
+            self.queue.push(
                 at,
-                Happening::RoleTimer {
+                QueuedEvent::RoleTimer {
                     node,
                     boot,
                     instance,
@@ -369,9 +369,9 @@ impl World {
 
     // ---- the disk ----
 
-    /// Answers from what is durable at some moment between now and the answer.
+    /// Answers from the durable state at some moment between now and the response.
     fn read(&mut self, node: NodeId, role: RoleId, token: u64, query: Query) {
-        let early = self.chance.happens(0.5);
+        let early = self.rng.chance(0.5);
         let process = self.process_mut(node);
         let (boot, instance) = (process.boot, process.roles[&role].instance);
         let machine = self.machines.get_mut(&node).expect("the node exists");
@@ -380,9 +380,9 @@ impl World {
             let result = machine.disk.read(&query);
             self.mail(node, role, Event::Read { token, result }, delay);
         } else {
-            self.agenda.put(
+            self.queue.push(
                 self.now + delay,
-                Happening::Read {
+                QueuedEvent::Read {
                     node,
                     boot,
                     instance,
@@ -412,19 +412,19 @@ impl World {
             flushed,
             next,
         } = machine.disk.files_step(owner);
-        self.mail_settled(node, flushed);
+        self.mail_flushed(node, flushed);
         if let Some((instance, token, result)) = answer
             && let Some(role) = self.process_mut(node).role_of(instance)
         {
             self.mail(node, role, Event::Files { token, result }, Duration::ZERO);
         }
         if let Some(time) = next {
-            self.agenda
-                .put(self.now + time, Happening::Files { node, boot, owner });
+            self.queue
+                .push(self.now + time, QueuedEvent::Files { node, boot, owner });
         }
     }
 
-    fn mail_settled(&mut self, node: NodeId, flushed: Vec<Flushed>) {
+    fn mail_flushed(&mut self, node: NodeId, flushed: Vec<Flushed>) {
         for Flushed { owner, tokens } in flushed {
             if let Some(role) = self.process_mut(node).role_of(owner) {
                 self.mail(node, role, Event::Flushed { tokens }, Duration::ZERO);
@@ -432,7 +432,7 @@ impl World {
         }
     }
 
-    /// Has the disk commit what waits for it.
+    /// Starts a commit of the pending requests.
     fn begin_commit(&mut self, node: NodeId) {
         let boot = self.process_mut(node).boot;
         loop {
@@ -440,7 +440,9 @@ impl World {
             match machine.disk.begin() {
                 Begun::Nothing => return,
                 Begun::Syncing(time) => {
-                    return self.agenda.put(self.now + time, Happening::Synced { node, boot });
+                    return self
+                        .queue
+                        .push(self.now + time, QueuedEvent::Synced { node, boot });
                 }
                 Begun::Refused(completions) => self.complete_commits(node, completions),
             }
@@ -460,7 +462,7 @@ impl World {
         self.complete_commits(node, completions);
         let machine = self.machines.get_mut(&node).expect("the node exists");
         let flushed = machine.disk.apply();
-        self.mail_settled(node, flushed);
+        self.mail_flushed(node, flushed);
         self.begin_commit(node);
     }
 
@@ -486,7 +488,7 @@ impl World {
     }
 }
 
-/// The role instances that a spec stands for.
+/// The role instances of a spec.
 fn roles_of(spec: &Spec) -> Vec<RoleId> {
     match spec {
         Spec::Control => vec![RoleId::Control],

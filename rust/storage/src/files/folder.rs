@@ -1,7 +1,7 @@
-//! The folder of a data directory in which the files are.
+//! The folder of the files in a data directory.
 //!
 //! ```text
-//! DIR/snapshots/OWNER-NUMBER.rows   whole and durable
+//! DIR/snapshots/OWNER-NUMBER.rows   complete and durable
 //! DIR/snapshots/OWNER-NUMBER.part   being written; removed when the store is opened
 //! ```
 //!
@@ -22,7 +22,7 @@ use crate::error::OpenError;
 use crate::lmdb::SpaceProbe;
 use crate::sys;
 
-/// Bytes that are written before the system is asked to begin bringing them to the disk, and about its room.
+/// Bytes after which writeback is started and free space is checked.
 const WRITEBACK_BYTES: u64 = 4 << 20;
 
 const WHOLE: &str = "rows";
@@ -32,15 +32,15 @@ const PART: &str = "part";
 pub struct Folder {
     path: PathBuf,
     space: SpaceProbe,
-    /// Free bytes of the file system that are left alone.
+    /// Free bytes of the file system that are reserved.
     reserve_bytes: u64,
 }
 
 impl Folder {
-    /// Opens the folder, or creates it, and removes what was not whole.
+    /// Opens or creates the folder, and removes partial files.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the operating system returns an error.
     pub fn open(path: PathBuf, space: SpaceProbe, reserve_bytes: u64) -> Result<Self, OpenError> {
         create_dir_durably(&path)?;
         for entry in fs::read_dir(&path).map_err(io_error("read", &path))? {
@@ -61,12 +61,12 @@ impl Folder {
         self.path.join(format!("{owner:016x}-{number:016x}.{extension}"))
     }
 
-    /// Opens a whole file for reading.
+    /// Opens a complete file for reading.
     pub(super) fn whole(&self, file: FileId) -> Result<File, FileError> {
         open(File::options().read(true), &self.place(file, WHOLE), file)
     }
 
-    /// A part of a whole file.
+    /// Reads a part of a complete file.
     pub(super) fn read(&self, file: FileId, offset: u64, length: u32) -> Result<Bytes, FileError> {
         let whole = self.whole(file)?;
         let read = || -> io::Result<Vec<u8>> {
@@ -84,7 +84,7 @@ impl Folder {
         }
     }
 
-    /// Begins a file anew.
+    /// Starts a file, discarding an earlier one.
     pub(super) fn create(&self, file: FileId) -> Result<Part<'_>, FileError> {
         let place = self.place(file, PART);
         self.check_room(0)?;
@@ -100,7 +100,7 @@ impl Folder {
         })
     }
 
-    /// Puts a part into a file that is being written.
+    /// Writes a part of a partial file.
     pub(super) fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         let place = self.place(file, PART);
         let target = match offset {
@@ -122,11 +122,11 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes a file whole and durable if it is what it should be, and says whether; else it is forgotten.
+    /// Completes a file durably if it has the expected size and checksum, otherwise removes it; returns whether it matched.
     pub(super) fn seal(&self, file: FileId, wanted: Sum) -> Result<bool, FileError> {
         let place = self.place(file, PART);
         let part = match open(File::options().read(true).write(true), &place, file) {
-            // Sealed already, and the answer was lost in a crash.
+            // Sealed already; the response was lost in a crash.
             Err(FileError::NotFound(_)) => return Ok(self.sum(&self.whole(file)?)? == wanted),
             other => other?,
         };
@@ -142,7 +142,7 @@ impl Folder {
         format::sum(file).map_err(failed("read", &self.path))
     }
 
-    /// Makes a file durable and gives it its name.
+    /// Syncs a file and renames it to its final name.
     pub(super) fn publish(&self, file: FileId, part: &File) -> Result<(), FileError> {
         let (from, to) = (self.place(file, PART), self.place(file, WHOLE));
         part.sync_all().map_err(failed("sync", &from))?;
@@ -150,7 +150,7 @@ impl Folder {
         self.sync()
     }
 
-    /// Forgets what was written of a file.
+    /// Removes a partial file.
     pub(super) fn forget(&self, file: FileId) -> Result<(), FileError> {
         let place = self.place(file, PART);
         match fs::remove_file(&place) {
@@ -159,8 +159,8 @@ impl Folder {
         }
     }
 
-    /// Forgets all files of an owner but one.
-    pub(super) fn keep(&self, owner: u64, number: Option<u64>) -> Result<(), FileError> {
+    /// Removes all files of an owner but one.
+    pub(super) fn retain(&self, owner: u64, number: Option<u64>) -> Result<(), FileError> {
         let owned = format!("{owner:016x}-");
         let kept = number.map(|number| format!("{owned}{number:016x}."));
         let mut removed = false;
@@ -182,7 +182,7 @@ impl Folder {
             .map_err(failed("sync", &self.path))
     }
 
-    /// Refuses to use the bytes that the journal and the state are to have.
+    /// Fails if the space reserved for journal and state would be used.
     fn check_room(&self, bytes: u64) -> Result<(), FileError> {
         let available = (self.space)(&self.path).map_err(failed("inspect the file system of", &self.path))?;
         if available < self.reserve_bytes.saturating_add(bytes) {
@@ -192,7 +192,7 @@ impl Folder {
     }
 }
 
-/// A file that is being written from beginning to end.
+/// A file that is being written sequentially.
 pub(super) struct Part<'a> {
     folder: &'a Folder,
     pub(super) target: File,
@@ -225,7 +225,7 @@ fn open(options: &OpenOptions, path: &Path, file: FileId) -> Result<File, FileEr
     })
 }
 
-/// What the system refused: no room is an answer, anything else ends the node.
+/// Converts an error of the operating system: no space is an answer, anything else ends the node.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> FileError {
     move |error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::Full,

@@ -5,20 +5,20 @@
 //!    7  "quorate"
 //!    1  format version (1)
 //!    1  tag of the table
-//!       then for each row, in the order of keys:
+//!       then for each row, in key order:
 //!    1  1
 //!    2  length of the key, little endian
 //!    4  length of the frame, little endian
 //!    -  key
-//!    -  value, in the frame that the state keeps it in (see `frame`): its checksum covers the key, too
-//!       and in the end:
+//!    -  value, framed as in the state (see `frame`): the checksum covers the key, too
+//!       and at the end:
 //!    1  0
 //!    8  number of rows, little endian
 //!    4  CRC-32C of the nine bytes before, little endian
 //! ```
 //!
-//! Rows go from the state to a file and back without being coded anew. Nothing may follow the end. Who sends a file
-//! also sends its size and XXH3 over all of it; the checksums in it find out what rots later.
+//! Rows are copied from the state to a file and back without re-encoding. Nothing may follow the end. The sender of a file
+//! also sends its size and XXH3; the checksums in the file detect later corruption.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -38,25 +38,25 @@ const ROW: u8 = 1;
 const END: u8 = 0;
 const END_BYTES: usize = 13;
 
-/// Bytes that are written at a time.
+/// Bytes per write.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Bytes that a row counts beside its key and frame.
+/// The overhead of a row beside its key and frame, in bytes.
 const ROW_WEIGHT: usize = 64;
 
 /// Size and checksum of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// XXH3, 64 bits, over all of them.
+    /// XXH3, 64 bits, of the content.
     pub checksum: u64,
 }
 
-/// Size and checksum of all that can be read.
+/// Reads to the end; returns size and checksum.
 ///
 /// # Errors
-/// Those of the reader.
+/// The errors of the reader.
 pub fn sum(mut from: impl Read) -> io::Result<Sum> {
     let mut hash = Xxh3::new();
     let mut size = 0;
@@ -84,7 +84,7 @@ pub struct RowWriter<W> {
 }
 
 impl<W: Write> RowWriter<W> {
-    /// Begins a file of rows of this table.
+    /// Starts a file of rows of this table.
     pub fn new(to: W, table: Table) -> Self {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 4);
         buffer.extend_from_slice(MAGIC);
@@ -98,13 +98,13 @@ impl<W: Write> RowWriter<W> {
         }
     }
 
-    /// Adds a row behind those that are there; `framed` is its value in the frame of its table.
+    /// Appends a row; `framed` is its framed value.
     ///
     /// # Errors
-    /// Those of what it writes to.
+    /// The errors of the writer.
     ///
     /// # Panics
-    /// If the key is longer than a store takes, or the value 4 GiB.
+    /// If the key is longer than the store's limit, or the value has 4 GiB or more.
     pub fn row(&mut self, key: &[u8], framed: &[u8]) -> io::Result<()> {
         let key_bytes = u16::try_from(key.len()).expect("the contract bounds keys");
         let framed_bytes = u32::try_from(framed.len()).expect("a value is shorter than 4 GiB");
@@ -120,10 +120,10 @@ impl<W: Write> RowWriter<W> {
         Ok(())
     }
 
-    /// Ends the file; gives back what it was written to.
+    /// Finishes the file; returns the underlying writer.
     ///
     /// # Errors
-    /// Those of what it writes to.
+    /// The errors of the writer.
     pub fn finish(mut self) -> io::Result<(W, Sum)> {
         let mut end = [END; END_BYTES];
         end[1..9].copy_from_slice(&self.rows.to_le_bytes());
@@ -147,7 +147,7 @@ impl<W: Write> RowWriter<W> {
     }
 }
 
-/// Rows in the order of keys, framed, in one piece of memory.
+/// Framed rows in key order, in one buffer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     bytes: Bytes,
@@ -190,19 +190,19 @@ impl Slice {
     }
 }
 
-/// Why a file cannot be read on.
+/// Why a file cannot be read.
 #[derive(Debug)]
 pub enum Damage {
-    /// It is not what was written.
+    /// The file is malformed or corrupt.
     Content(String),
-    /// The disk failed.
+    /// I/O failed.
     Io(io::Error),
 }
 
 impl From<io::Error> for Damage {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            Damage::Content("it ends too early".to_owned())
+            Damage::Content("it is truncated".to_owned())
         } else {
             Damage::Io(error)
         }
@@ -213,7 +213,7 @@ fn content<T>(why: impl Into<String>) -> Result<T, Damage> {
     Err(Damage::Content(why.into()))
 }
 
-/// Reads a file of rows, and checks it all.
+/// Reads and checks a file of rows.
 pub struct RowReader<R> {
     from: R,
     table: Table,
@@ -222,16 +222,16 @@ pub struct RowReader<R> {
     last: Vec<u8>,
     rows: u64,
     ended: bool,
-    /// The row that is kept apart, and its framed value.
+    /// The key of the row that is kept apart, and its framed value.
     apart: (Bytes, Option<Bytes>),
 }
 
 impl<R: Read> RowReader<R> {
-    /// Begins to read a file of rows of this table with this prefix. The row `apart` is not among the
-    /// [slices](Self::slice) but [kept apart](Self::apart). `from` is asked for a few bytes at a time.
+    /// Starts to read a file of rows of this table with this prefix. The row `apart` is not among the
+    /// [slices](Self::slice) but [kept apart](Self::apart). `from` is read in small pieces.
     ///
     /// # Errors
-    /// [`Damage`], also if it was saved from another table or by a later program.
+    /// [`Damage`], also if it was saved from another table or by a later version.
     pub fn new(mut from: R, table: Table, prefix: Bytes, apart: Bytes) -> Result<Self, Damage> {
         let mut header = [0; MAGIC.len() + 2];
         from.read_exact(&mut header)?;
@@ -239,7 +239,7 @@ impl<R: Read> RowReader<R> {
             .split_last_chunk::<2>()
             .expect("the header is longer than two bytes");
         if magic != MAGIC {
-            return content("it is no file of rows");
+            return content("it is not a file of rows");
         }
         if *version != FORMAT_VERSION {
             return content(format!(
@@ -286,13 +286,13 @@ impl<R: Read> RowReader<R> {
         }))
     }
 
-    /// The framed value of the row that is kept apart; known at the end of the file.
+    /// The framed value of the row that is kept apart; available at the end of the file.
     pub fn apart(&self) -> Option<Slice> {
         let (key, framed) = &self.apart;
         Some(Slice::single(key, framed.as_ref()?))
     }
 
-    /// Appends the next row to `to`, key and frame; the length of the key, or `None` at the end of the file.
+    /// Appends key and frame of the next row to `to`; returns the length of the key, or `None` at the end of the file.
     fn row(&mut self, to: &mut Vec<u8>) -> Result<Option<usize>, Damage> {
         let mut kind = [0];
         self.from.read_exact(&mut kind)?;
@@ -309,16 +309,13 @@ impl<R: Read> RowReader<R> {
         let key_bytes = usize::from(u16::from_le_bytes([lengths[0], lengths[1]]));
         let framed_bytes = u32::from_le_bytes([lengths[2], lengths[3], lengths[4], lengths[5]]) as usize;
         if !(1..=MAX_KEY_BYTES).contains(&key_bytes) || framed_bytes < HEADER_BYTES {
-            return content(format!(
-                "after {} rows there is one of no possible length",
-                self.rows
-            ));
+            return content(format!("the row after {} rows has an invalid length", self.rows));
         }
         let start = to.len();
-        // As long as it says only if the file has so many bytes.
+        // The stated length is trusted only as far as the file has bytes.
         let row_bytes = key_bytes + framed_bytes;
         if self.from.by_ref().take(row_bytes as u64).read_to_end(to)? < row_bytes {
-            return content("it ends too early");
+            return content("it is truncated");
         }
         let (key, framed) = to[start..].split_at(key_bytes);
         self.check(key, framed)
@@ -333,11 +330,11 @@ impl<R: Read> RowReader<R> {
         frame::decode(Kind::Row, self.table as u8, key, framed)
             .map_err(|why: RecordError| why.to_string())?;
         if key <= &self.last[..] {
-            return Err("the rows are not in the order of their keys".to_owned());
+            return Err("the rows are not in key order".to_owned());
         }
         if !key.starts_with(&self.prefix) {
             return Err(format!(
-                "its key does not begin with {:?}: the file is another group's",
+                "its key does not have the prefix {:?}: the file is another group's",
                 self.prefix
             ));
         }
@@ -355,7 +352,7 @@ impl<R: Read> RowReader<R> {
             return content(format!("it has {} rows, its end says otherwise", self.rows));
         }
         if self.from.read(&mut [0])? > 0 {
-            return content("something follows its end");
+            return content("there are bytes after its end");
         }
         self.ended = true;
         Ok(())

@@ -62,7 +62,7 @@ fn one_row_is_kept_apart() {
 }
 
 #[test]
-fn rows_that_do_not_belong_are_found_out() {
+fn rows_of_another_group_or_format_are_detected() {
     let damage = |bytes: &[u8], prefix: &'static [u8]| match read(bytes, prefix, 100) {
         Err(Damage::Content(why)) => why,
         other => panic!("{other:?}"),
@@ -70,7 +70,7 @@ fn rows_that_do_not_belong_are_found_out() {
     let whole = file(&some_rows());
     assert!(damage(&whole, b"q").contains("another group's"));
     assert!(damage(&[&whole[..], b"!"].concat(), b"p").contains("follows"));
-    assert!(damage(b"hello, world", b"p").contains("no file of rows"));
+    assert!(damage(b"hello, world", b"p").contains("not a file of rows"));
     let mut later = whole.clone();
     later[7] = 2;
     assert!(damage(&later, b"p").contains("format version 2"));
@@ -92,14 +92,14 @@ fn any_rows() -> impl Strategy<Value = Rows> {
 
 proptest! {
     #[test]
-    fn rows_come_back_in_slices_of_any_size(rows in any_rows(), budget in 0..2000usize) {
+    fn rows_are_read_in_slices_of_any_size(rows in any_rows(), budget in 0..2000usize) {
         let (found, apart) = read(&file(&rows), b"p", budget).unwrap();
         prop_assert_eq!(found.len() + usize::from(apart.is_some()), rows.len());
         prop_assert!(found.iter().all(|row| rows.contains(row)));
     }
 
     #[test]
-    fn every_flipped_bit_is_found_out(rows in any_rows(), at: prop::sample::Index, bit in 0..8u8) {
+    fn every_flipped_bit_is_detected(rows in any_rows(), at: prop::sample::Index, bit in 0..8u8) {
         let mut bytes = file(&rows);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn every_cut_is_found_out(rows in any_rows(), at: prop::sample::Index) {
+    fn every_truncation_is_detected(rows in any_rows(), at: prop::sample::Index) {
         let bytes = file(&rows);
         prop_assert!(read(&bytes[..at.index(bytes.len())], b"p", 500).is_err());
     }

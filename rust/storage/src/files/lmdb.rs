@@ -1,4 +1,4 @@
-//! The tasks, performed on files of a data directory and the store on LMDB in it.
+//! Performs the tasks on files of a data directory and its LMDB store.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -15,17 +15,17 @@ use super::{Answer, BulkWriter, FileError, SLICE_BYTES, check};
 use crate::frame::{self, HEADER_BYTES, Kind};
 use crate::lmdb::View;
 
-/// Bytes that are read from a file at a time.
+/// Bytes per read of a file.
 const READ_BYTES: usize = 256 << 10;
 
-/// Bytes that a copy takes between two looks at whether it should go on.
-const LOOK_BYTES: usize = 4 << 20;
+/// Bytes that are copied between two checks whether the store is being closed.
+const STOP_CHECK_BYTES: usize = 4 << 20;
 
 /// Performs tasks, on any thread.
 ///
-/// A copy begins by freezing the memtable's active layer, which takes no time, and pins the state while the memtable
-/// cannot change. So it sees state, frozen layer and the few rows after it as they were at one moment, and holds
-/// nobody up while it copies them.
+/// A copy first freezes the memtable's active layer, which is cheap, and pins the state while the memtable is locked. So
+/// it sees a consistent snapshot of the state, the frozen layer and the few rows after it, and copies them without
+/// blocking others.
 pub struct LmdbFiles {
     rows: Arc<dyn View>,
     folder: Folder,
@@ -36,7 +36,7 @@ impl LmdbFiles {
         LmdbFiles { rows, folder }
     }
 
-    /// Performs a task to its end. Two of one owner must not be performed at the same time.
+    /// Performs a task to completion. Tasks of one owner must not be performed concurrently.
     ///
     /// # Errors
     /// [`FileError`]; after [`FileError::Failed`] the node must stop.
@@ -75,9 +75,9 @@ impl LmdbFiles {
             } => self
                 .load(*file, *table, prefix, marker, state)
                 .map(|()| FileDone::Loaded),
-            FileTask::Keep { owner, number } => {
-                self.folder.keep(*owner, *number)?;
-                Ok(FileDone::Kept)
+            FileTask::Retain { owner, number } => {
+                self.folder.retain(*owner, *number)?;
+                Ok(FileDone::Retained)
             }
         }
     }
@@ -92,7 +92,7 @@ impl LmdbFiles {
     ) -> Answer {
         let mut writer = RowWriter::new(self.folder.create(file)?, table);
         let mut found = None;
-        let mut unlooked = 0;
+        let mut unchecked = 0;
         self.rows.copy(table, prefix, &mut |key, framed| {
             let content = frame::decode(Kind::Row, table as u8, key, framed);
             let content = content.map_err(|why| crate::error::ReadError::Corrupt {
@@ -103,9 +103,9 @@ impl LmdbFiles {
             if key == marker {
                 found = Some(Bytes::copy_from_slice(content));
             }
-            unlooked += HEADER_BYTES + key.len() + content.len();
-            if unlooked > LOOK_BYTES {
-                unlooked = 0;
+            unchecked += HEADER_BYTES + key.len() + content.len();
+            if unchecked > STOP_CHECK_BYTES {
+                unchecked = 0;
                 if state.is_stopped() {
                     return Err(FileError::Stopped);
                 }

@@ -1,4 +1,4 @@
-//! The changes that put the rows of a file in the place of others, one at a time.
+//! The sequence of changes that loads the rows of a file in place of existing ones.
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use quorate_core::store::Table;
 use super::format::{Damage, RowReader};
 use crate::bulk::Bulk;
 
-/// Says what has to be done to the state, step by step.
+/// Produces the changes of the state, step by step.
 pub(super) struct Loader<R> {
     rows: RowReader<R>,
     table: Table,
@@ -19,8 +19,8 @@ pub(super) struct Loader<R> {
 }
 
 enum Step {
-    /// Rows that were derived before would otherwise reach the state over those of the file.
-    Settle,
+    /// Earlier derived rows would otherwise overwrite those of the file.
+    Flush,
     Clear,
     Put,
     Marker,
@@ -28,7 +28,7 @@ enum Step {
 }
 
 impl<R: Read> Loader<R> {
-    /// Begins to load the file that `from` reads.
+    /// Starts to load the file that `from` reads.
     pub(super) fn new(
         from: R,
         table: Table,
@@ -42,17 +42,17 @@ impl<R: Read> Loader<R> {
             prefix,
             marker,
             slice_bytes,
-            next: Step::Settle,
+            next: Step::Flush,
         })
     }
 
-    /// The next change, to be made before it is asked again; `None`: all is done.
+    /// The next change, to be made before the next call; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Bulk>, Damage> {
         loop {
             match self.next {
-                Step::Settle => {
+                Step::Flush => {
                     self.next = Step::Clear;
-                    return Ok(Some(Bulk::Settle));
+                    return Ok(Some(Bulk::Flush));
                 }
                 Step::Clear => {
                     self.next = Step::Put;

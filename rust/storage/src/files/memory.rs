@@ -1,4 +1,4 @@
-//! The tasks in memory, for the simulator: step by step, so that a simulated crash can fall between two of them.
+//! The tasks in memory, for the simulator: in single steps, so that a simulated crash can happen between them.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -15,7 +15,7 @@ use crate::frame::{self, Kind};
 use crate::memory::MemoryStore;
 use crate::store::Store;
 
-/// The files of a disk, beside its store. A clone shares nothing with the original but bytes that do not change.
+/// The files of a disk, beside its store. A clone shares only immutable bytes with the original.
 #[derive(Clone, Debug)]
 pub struct MemoryFiles {
     slice_bytes: usize,
@@ -23,7 +23,7 @@ pub struct MemoryFiles {
     parts: BTreeMap<FileId, Vec<u8>>,
 }
 
-/// A task under way.
+/// A task in progress.
 pub struct Work {
     task: FileTask,
     load: Option<Load>,
@@ -31,12 +31,12 @@ pub struct Work {
 
 struct Load {
     loader: Loader<Cursor<Bytes>>,
-    /// What is to be asked of the store until it is complete.
+    /// The change to repeat until it is complete.
     change: Option<Bulk>,
 }
 
 impl Work {
-    /// A task of which nothing is done.
+    /// A task that has not started.
     pub fn new(task: FileTask) -> Self {
         Work { task, load: None }
     }
@@ -48,7 +48,7 @@ impl Work {
 }
 
 impl MemoryFiles {
-    /// No files. A load changes about `slice_bytes` of rows in a step.
+    /// Without files. A load changes about `slice_bytes` of rows per step.
     pub fn new(slice_bytes: usize) -> Self {
         MemoryFiles {
             slice_bytes,
@@ -57,30 +57,30 @@ impl MemoryFiles {
         }
     }
 
-    /// How many files an owner has, whole or not.
+    /// The number of files of an owner, complete or partial.
     pub fn count(&self, owner: u64) -> usize {
         let whole = self.whole.keys().filter(|file| file.owner == owner);
         let parts = self.parts.keys().filter(|file| file.owner == owner);
         whole.count() + parts.count()
     }
 
-    /// The power goes: files that are not whole go with it.
+    /// Power failure: partial files are lost.
     pub fn crash(&mut self) {
         self.parts.clear();
     }
 
-    /// Changes a bit of a whole file, as a byte that rots would.
+    /// Flips a bit of a complete file, to simulate corruption.
     ///
     /// # Panics
-    /// If there is no such file, or the place is behind its end.
-    pub fn rot(&mut self, file: FileId, place: usize) {
-        let bytes = self.whole.get_mut(&file).expect("the file is there");
-        let mut rotten = bytes.to_vec();
-        rotten[place] ^= 4;
-        *bytes = rotten.into();
+    /// If there is no such file, or the place is beyond its end.
+    pub fn corrupt(&mut self, file: FileId, place: usize) {
+        let bytes = self.whole.get_mut(&file).expect("the file exists");
+        let mut changed = bytes.to_vec();
+        changed[place] ^= 4;
+        *bytes = changed.into();
     }
 
-    /// Does some of the task, all at once and durably; the answer when it is done. All but loads take one step.
+    /// Performs a step of the task, atomically and durably; returns the result when it is done. All but loads take one step.
     pub fn step(&mut self, work: &mut Work, store: &mut MemoryStore) -> Option<Answer> {
         if let Err(error) = check(&work.task) {
             return Some(Err(error));
@@ -99,7 +99,7 @@ impl MemoryFiles {
                         Err(error) => return Some(Err(error)),
                     }
                 }
-                let load = work.load.as_mut().expect("it has begun");
+                let load = work.load.as_mut().expect("the load has started");
                 match load.step(store) {
                     Ok(true) => None,
                     Ok(false) => Some(Ok(FileDone::Loaded)),
@@ -146,11 +146,11 @@ impl MemoryFiles {
                 };
                 Ok(FileDone::Sealed { intact })
             }
-            FileTask::Keep { owner, number } => {
+            FileTask::Retain { owner, number } => {
                 let kept = |file: &FileId| file.owner != *owner || Some(file.number) == *number;
                 self.whole.retain(|file, _| kept(file));
                 self.parts.retain(|file, _| kept(file));
-                Ok(FileDone::Kept)
+                Ok(FileDone::Retained)
             }
             FileTask::Load { .. } => unreachable!("a load takes several steps"),
         }
@@ -170,9 +170,9 @@ impl MemoryFiles {
         for (key, value) in &rows {
             framed.clear();
             frame::encode(&mut framed, Kind::Row, table as u8, key, value);
-            writer.row(key, &framed).expect("memory takes all");
+            writer.row(key, &framed).expect("writing to memory succeeds");
         }
-        let (bytes, Sum { size, checksum }) = writer.finish().expect("memory takes all");
+        let (bytes, Sum { size, checksum }) = writer.finish().expect("writing to memory succeeds");
         if !store.has_room(bytes.len()) {
             return Err(FileError::Full);
         }
@@ -239,7 +239,7 @@ enum StepError {
 }
 
 impl Load {
-    /// Makes one change; `false` if there was none left to make.
+    /// Makes one change; `false` if none was left.
     fn step(&mut self, store: &mut MemoryStore) -> Result<bool, StepError> {
         if self.change.is_none() {
             self.change = self.loader.next().map_err(StepError::Damage)?;

@@ -1,4 +1,4 @@
-//! The threads that perform tasks in a node, and the way from there to the thread that writes the state.
+//! The threads that perform tasks in a node, and their calls to the thread that writes the state.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,21 +11,21 @@ use super::{Answer, BulkWriter, FileError, LmdbFiles};
 use crate::bulk::Bulk;
 use crate::thread::StorageHandle;
 
-/// Tasks that may take seconds and are performed side by side.
+/// Threads for tasks that may take seconds.
 const SLOW_THREADS: usize = 2;
 
-/// Called once with the answer, on a thread of the files: be quick.
+/// Called once with the result, on a file thread. Must not block.
 pub type OnAnswer = Box<dyn FnOnce(Answer) + Send>;
 
-/// Takes tasks, from any thread. When it is dropped the threads end, within a slice of what they are at; tasks that are
-/// not done then are never answered.
+/// Accepts tasks from any thread. Dropping it ends the threads within one slice of their tasks; unfinished tasks are never
+/// answered.
 pub struct FileThreads(Arc<Shared>);
 
 impl FileThreads {
     /// Starts the threads.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If a thread cannot be started.
     pub fn start(files: Arc<LmdbFiles>, state: &StorageHandle) -> std::io::Result<Self> {
         let threads = FileThreads(Arc::default());
         let spawn = |name: String, pace| {
@@ -47,7 +47,7 @@ impl FileThreads {
         Ok(threads)
     }
 
-    /// Has a task performed after those of the same owner that wait.
+    /// Queues a task behind the pending tasks of the same owner.
     pub fn submit(&self, task: FileTask, on_answer: OnAnswer) {
         let owner = task.owner();
         let mut queue = self.0.queue();
@@ -72,7 +72,7 @@ impl Drop for FileThreads {
     }
 }
 
-/// How long a task may take, and so who performs it.
+/// How long a task may take, which selects the thread.
 #[derive(Clone, Copy)]
 enum Pace {
     Quick,
@@ -82,7 +82,7 @@ enum Pace {
 impl Pace {
     fn of(task: &FileTask) -> Self {
         match task {
-            FileTask::Read { .. } | FileTask::Write { .. } | FileTask::Keep { .. } => Pace::Quick,
+            FileTask::Read { .. } | FileTask::Write { .. } | FileTask::Retain { .. } => Pace::Quick,
             FileTask::Save { .. } | FileTask::Seal { .. } | FileTask::Load { .. } => Pace::Slow,
         }
     }
@@ -94,10 +94,10 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The tasks that wait.
+/// The pending tasks.
 #[derive(Default)]
 struct Queue {
-    /// Of each owner in their order. An owner is in here as long as one of its tasks waits or is being performed.
+    /// By owner, in order. An owner is present while one of its tasks is pending or being performed.
     owners: BTreeMap<u64, VecDeque<(FileTask, OnAnswer)>>,
     /// Owners whose next task can be performed now, by its pace.
     ready: [VecDeque<u64>; 2],
@@ -109,7 +109,7 @@ impl Shared {
         self.queue.lock().expect("no holder of the queue panics")
     }
 
-    /// The next task of this pace; `None` when the threads are to end.
+    /// The next task of this pace; `None` if the threads must end.
     fn next(&self, pace: Pace) -> Option<(u64, FileTask, OnAnswer)> {
         let mut queue = self.queue();
         loop {
@@ -117,21 +117,21 @@ impl Shared {
                 return None;
             }
             if let Some(owner) = queue.ready[pace as usize].pop_front() {
-                let tasks = queue.owners.get_mut(&owner).expect("who is ready is there");
-                let (task, on_answer) = tasks.pop_front().expect("who is ready has a task");
+                let tasks = queue.owners.get_mut(&owner).expect("a ready owner is present");
+                let (task, on_answer) = tasks.pop_front().expect("a ready owner has a task");
                 return Some((owner, task, on_answer));
             }
             queue = self.changed.wait(queue).expect("no holder of the queue panics");
         }
     }
 
-    /// The owner's task is done: its next one can be performed.
+    /// Marks the owner's task as done: its next one can be performed.
     fn done(&self, owner: u64) {
         let mut queue = self.queue();
         let tasks = queue
             .owners
             .get_mut(&owner)
-            .expect("it is there until it is done");
+            .expect("an owner is present until its task is done");
         match tasks.front() {
             None => {
                 queue.owners.remove(&owner);

@@ -1,4 +1,4 @@
-//! The writer of the state: moves the memtable's rows there, in large batches sorted by key.
+//! The writer of the state: flushes the memtable's rows, in large batches sorted by key.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::store::Table;
 
 use super::Shared;
-use super::environment::{in_words, is_map_full};
+use super::environment::{describe_error, is_map_full};
 use super::usage::Full;
 use crate::bulk::Bulk;
 use crate::error::CommitError;
@@ -16,19 +16,19 @@ use crate::frame::{self, Kind};
 use crate::memtable::Layer;
 use crate::store::{Applier, DerivedRows};
 
-/// What a row counts at least against the budget: in a large table each dirties a page, kept in memory until the commit.
+/// The least that a row counts against the budget: in a large table each dirties a page, held in memory until the commit.
 const MIN_ROW_BYTES: usize = 512;
 
-/// The half of the store that applies journalled rows. All its write transactions begin and end inside one call.
+/// The half of the store that applies journalled rows. Its write transactions begin and end within one call.
 pub struct LmdbApplier {
     shared: Arc<Shared>,
-    /// The last row applied of the frozen layer, if a budget cut it.
+    /// The last applied row of the frozen layer, if the budget ended there.
     done: Option<(Table, Bytes)>,
-    /// The position up to which the state has the rows, durably.
+    /// The position up to which the rows are durable in the state.
     applied: u64,
-    /// The last run of derived rows that the state has durably.
+    /// The last run of derived rows that is durable in the state.
     flushed: u64,
-    /// Why the store may not be used any more.
+    /// Why the store failed.
     failed: Option<String>,
     scratch: Vec<u8>,
 }
@@ -45,11 +45,11 @@ impl LmdbApplier {
         }
     }
 
-    /// Applies rows of the layer after the last one done; where to go on, or `None` at its end.
+    /// Applies rows of the layer after the last one done; returns where to continue, or `None` at the end.
     ///
-    /// Derived rows are applied first and in one transaction, whatever the budget: they are not in the journal, so a crash must
-    /// find all of a run or nothing. The others are applied in as many steps as it takes, so that a layer for which there is no
-    /// room is applied in part.
+    /// Derived rows are applied first and in one transaction, regardless of the budget: they are not in the journal, so a run
+    /// must be applied atomically. The others are applied in several steps, so that a layer is applied in part if there is not
+    /// enough space for all of it.
     fn apply(&mut self, layer: &Layer, budget: usize) -> heed::Result<Option<(Table, Bytes)>> {
         let shared = Arc::clone(&self.shared);
         let state = &shared.state;
@@ -119,7 +119,7 @@ impl Applier for LmdbApplier {
         if let Some(failed) = &self.failed {
             return Err(CommitError::Fatal(failed.clone()));
         }
-        let Some(layer) = self.shared.overlay_mut().freeze() else {
+        let Some(layer) = self.shared.memtable_mut().freeze() else {
             return Ok(false);
         };
         match self.has_space(&layer) {
@@ -135,24 +135,24 @@ impl Applier for LmdbApplier {
             }
             Ok(None) => {
                 self.done = None;
-                // The round before this one has now been followed by a sync of the state. One of derived rows only
-                // has no entry of its own: then the last entry stays, by which opening tells that the two belong together.
+                // The previous round has now been followed by a sync of the state. A round of derived rows only has no entry:
+                // then the last entry stays, by which opening verifies that journal and state belong together.
                 if layer.through() > self.applied {
                     self.shared.trimmable.store(self.applied, Ordering::Release);
                     self.applied = layer.through();
                 }
                 self.flushed = layer.derived().unwrap_or(self.flushed);
                 self.shared.state_full.clear();
-                let mut memtable = self.shared.overlay_mut();
+                let mut memtable = self.shared.memtable_mut();
                 let applied = memtable.thaw();
-                // Freeing a large layer takes a while: not under the lock.
+                // Freeing a large layer is slow: not under the lock.
                 drop(memtable);
                 drop((applied, layer));
                 Ok(false)
             }
             Err(error) if is_map_full(&error) => Err(self.full(Full::State)),
             Err(error) => {
-                let failed = in_words("apply to", self.shared.state.path(), error);
+                let failed = describe_error("apply to", self.shared.state.path(), error);
                 Err(self.fail(failed))
             }
         }

@@ -1,28 +1,27 @@
-//! Changes of the state that go past journal and memtable: what loading a file of rows is made of.
+//! Changes of the state that bypass journal and memtable, for loading a file of rows.
 //!
-//! Each is a transaction of its own, durable when it returns. What is unapplied is not touched, so a load begins by
-//! settling it.
+//! Each is a transaction, durable when it returns. Unapplied rows are not changed, so a load starts by flushing them.
 
 use std::ops::Bound;
 
 use quorate_core::store::Table;
 
 use super::applier::LmdbApplier;
-use super::environment::{in_words, is_map_full};
+use super::environment::{describe_error, is_map_full};
 use crate::bulk::Bulk;
 use crate::error::CommitError;
 use crate::files::SLICE_BYTES;
 use crate::files::format::Slice;
 use crate::store::{Applier, prefix_end};
 
-/// What a row counts at least: taking it out costs about as much as that many bytes.
+/// The least that a row counts: removing it costs about as much as that many bytes.
 const MIN_ROW_BYTES: usize = 64;
 
 impl LmdbApplier {
     /// Makes the change; see [`Store::bulk`](crate::store::Store::bulk).
     pub(super) fn change(&mut self, change: &Bulk) -> Result<bool, CommitError> {
         match change {
-            Bulk::Settle => self.settle().map(|()| false),
+            Bulk::Flush => self.flush().map(|()| false),
             Bulk::Clear {
                 table,
                 prefix,
@@ -30,20 +29,20 @@ impl LmdbApplier {
                 budget,
             } => {
                 let cleared = self.clear(*table, prefix, marker, *budget);
-                self.judge(cleared)
+                self.check_write(cleared)
             }
             Bulk::Put { table, rows } => {
                 if !self.has_room_for(rows)? {
                     return Err(CommitError::Full);
                 }
                 let put = self.put(*table, rows);
-                self.judge(put.map(|()| false))
+                self.check_write(put.map(|()| false))
             }
         }
     }
 
-    /// Two rounds: the first may be one that was begun before, the second has the rest.
-    fn settle(&mut self) -> Result<(), CommitError> {
+    /// Two rounds: the first may be one that was started before, the second has the rest.
+    fn flush(&mut self) -> Result<(), CommitError> {
         for _ in 0..2 {
             while self.apply_step(SLICE_BYTES)? {}
         }
@@ -56,7 +55,7 @@ impl LmdbApplier {
         let mut txn = shared.state.env.write_txn()?;
         database.delete(&mut txn, marker)?;
         let end = prefix_end(prefix);
-        // LMDB takes no empty key, not even to start from.
+        // LMDB accepts no empty key, not even as a bound.
         let from = if prefix.is_empty() {
             Bound::Unbounded
         } else {
@@ -98,12 +97,12 @@ impl LmdbApplier {
         }
     }
 
-    fn judge(&mut self, changed: heed::Result<bool>) -> Result<bool, CommitError> {
+    fn check_write(&mut self, changed: heed::Result<bool>) -> Result<bool, CommitError> {
         match changed {
             Ok(more) => Ok(more),
             Err(error) if is_map_full(&error) => Err(CommitError::Full),
             Err(error) => {
-                let failed = in_words("load rows into", self.shared().state.path(), error);
+                let failed = describe_error("load rows into", self.shared().state.path(), error);
                 Err(self.fail(failed))
             }
         }

@@ -1,8 +1,8 @@
-//! The keys of the journal and the coding of rows on their way to the state.
+//! The keys of the journal and the encoding of unapplied rows.
 //!
 //! ```text
 //! key of the journal                              value (in a frame)
-//! 01 name                                         the store's own bookkeeping
+//! 01 name                                         the store's metadata
 //! 02 name                                         a hard state
 //! 03 stream (8, big endian) position (8, b. e.)   an entry
 //! ```
@@ -23,10 +23,10 @@ const ENTRY: u8 = 3;
 
 const ROW_HEADER: usize = 8;
 
-/// The tag that stands for the journal in the checksums of its frames.
+/// The tag of the journal in the checksums of its frames.
 pub(super) const JOURNAL_TAG: u8 = 0xff;
 
-/// The tag of the state's own bookkeeping.
+/// The tag of the state's metadata.
 pub(super) const OWN_TAG: u8 = 0xfe;
 
 pub(super) fn own_key(name: &str) -> Vec<u8> {
@@ -174,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn cut_rows_are_refused_or_fewer(
+        fn truncated_rows_are_rejected_or_fewer(
             writes in prop::collection::vec(any_write(), 1..5),
             at: prop::sample::Index,
         ) {

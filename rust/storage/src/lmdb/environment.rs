@@ -1,4 +1,4 @@
-//! The two LMDB environments: opened, checked, and with the databases in them.
+//! The two LMDB environments: opening, checks, and their databases.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -27,7 +27,7 @@ const APPLIED_KEY: &[u8] = b"applied";
 /// The names of the state's databases, in the order of [`TABLES`].
 const TABLE_NAMES: [&str; TABLES.len()] = ["meta", "records", "token_index", "groups"];
 
-/// Reads that may be open at once.
+/// The most concurrent read transactions.
 const MAX_READERS: u32 = 1024;
 
 pub(super) type Db = Database<'static, Raw, Raw>;
@@ -39,7 +39,7 @@ pub(super) struct JournalEnv {
     path: PathBuf,
 }
 
-/// The state: a database for each table, and one for the store's own bookkeeping.
+/// The state: a database for each table, and one for the store's metadata.
 pub(super) struct StateEnv {
     pub(super) env: Env<WithoutTls>,
     pub(super) tables: [Db; TABLES.len()],
@@ -50,9 +50,9 @@ pub(super) struct StateEnv {
 /// The positions of the node's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// The first that is still in the journal, or the next if none is.
+    /// The first position in the journal, or the next one if it is empty.
     pub(super) first: u64,
-    /// That of the next entry.
+    /// The position of the next entry.
     pub(super) next: u64,
 }
 
@@ -84,7 +84,7 @@ impl JournalEnv {
         self.path.join(DATA_FILE)
     }
 
-    /// The last page in use, as a length of the file in bytes.
+    /// The end of the last page in use, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
         (self.env.info().last_page_number as u64 + 1) * sys::page_bytes()
     }
@@ -121,7 +121,7 @@ impl JournalEnv {
         let last = last.unwrap_or(0);
         if last < applied {
             return Err(corrupt(format!(
-                "it ends at entry {last} of the node's stream, but the state beside it has entry {applied}"
+                "it ends at entry {last} of the node's stream, but the state has applied entry {applied}"
             )));
         }
         Ok(Positions {
@@ -164,7 +164,7 @@ impl StateEnv {
         })
     }
 
-    /// The position of the node's stream up to which the rows are in the state; 0 if none are.
+    /// The position of the node's stream up to which the rows are applied; 0 if none are.
     pub(super) fn applied(&self) -> Result<u64, OpenError> {
         let failed = |error| lmdb_error(&self.path, error);
         let txn = self.env.read_txn().map_err(failed)?;
@@ -203,7 +203,7 @@ impl StateEnv {
     }
 }
 
-/// Opens an environment whose data file is whole, or makes a new one.
+/// Opens an environment after checking its data file, or creates one.
 #[allow(unsafe_code)]
 fn open(
     path: &Path,
@@ -219,11 +219,11 @@ fn open(
         .max_dbs(databases)
         .max_readers(MAX_READERS);
     if without_sync {
-        // SAFETY: only a test that wants to lose data asks for this.
+        // SAFETY: only a test of data loss sets this.
         unsafe { options.flags(EnvFlags::NO_SYNC) };
     }
-    // SAFETY: the lock of the data directory keeps other processes away from the file that is mapped, and its length
-    // was checked just now.
+    // SAFETY: the lock of the data directory excludes other processes from the mapped file, and its length was just
+    // checked.
     let env = unsafe { options.open(path) }.map_err(|error| lmdb_error(path, error))?;
     if !exists {
         sync_dir(path)?;
@@ -231,7 +231,7 @@ fn open(
     Ok(env)
 }
 
-/// Removes an environment's folder with all that is in it.
+/// Removes an environment's folder and its contents.
 pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
@@ -239,7 +239,7 @@ pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Writes the layout's version into a new environment; checks it in one that has it.
+/// Writes the layout's version to a new environment, or checks it.
 fn check_layout(
     txn: &mut RwTxn<'_>,
     db: &Database<'_, Raw, Raw>,
@@ -304,13 +304,13 @@ impl LayoutError {
     }
 }
 
-/// What LMDB said while the environment at `path` was being opened.
+/// Converts an error of LMDB while the environment at `path` was being opened.
 pub(super) fn lmdb_error(path: &Path, error: heed::Error) -> OpenError {
     error_while("open", path, error)
 }
 
-/// The same in words, for one that is open.
-pub(super) fn in_words(action: &'static str, path: &Path, error: heed::Error) -> String {
+/// Describes an error of LMDB on an open environment.
+pub(super) fn describe_error(action: &'static str, path: &Path, error: heed::Error) -> String {
     match error_while(action, path, error) {
         OpenError::Lmdb { path, detail } => format!("{action} {}: {detail}", path.display()),
         error => error.to_string(),
@@ -340,7 +340,7 @@ fn error_while(action: &'static str, path: &Path, error: heed::Error) -> OpenErr
     }
 }
 
-/// Whether an error says that the map has no room; a transaction that ends with it has changed nothing.
+/// Whether the map is full; the transaction with this error has changed nothing.
 pub(super) fn is_map_full(error: &heed::Error) -> bool {
     matches!(error, heed::Error::Mdb(MdbError::MapFull))
 }

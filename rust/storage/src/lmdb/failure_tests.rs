@@ -1,4 +1,4 @@
-//! Damaged files, and data directories that do not fit.
+//! Damaged files, and mismatched data directories.
 
 use std::fs;
 use std::path::PathBuf;
@@ -39,8 +39,8 @@ impl Folder {
         self.0.path().join(part).join("data.mdb")
     }
 
-    /// Flips a bit in every place of a data file where `text` stands.
-    fn rot(&self, part: &str, text: &[u8]) {
+    /// Flips a bit of every occurrence of `text` in a data file.
+    fn corrupt(&self, part: &str, text: &[u8]) {
         let path = self.file(part);
         let mut bytes = fs::read(&path).unwrap();
         let places: Vec<usize> = (0..bytes.len() - text.len())
@@ -79,7 +79,7 @@ pub(super) fn apply_all(store: &mut LmdbStore) {
 }
 
 #[test]
-fn a_rotten_row_is_never_served() {
+fn a_corrupt_row_is_never_served() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     for i in 0..20 {
@@ -89,7 +89,7 @@ fn a_rotten_row_is_never_served() {
     }
     apply_all(&mut store);
     drop(store);
-    folder.rot("state", b"a value, the 07th");
+    folder.corrupt("state", b"a value, the 07th");
     let store = folder.open().unwrap();
     let reader = store.reader();
     assert!(reader.get(Table::Records, b"key 06").unwrap().is_some());
@@ -120,28 +120,28 @@ fn a_rotten_row_is_never_served() {
     );
 
     let mut scrubber = Scrubber::new();
-    let (mut whole, mut rotten) = (0, Vec::new());
+    let (mut whole, mut corrupt) = (0, Vec::new());
     loop {
         let found = scrubber.step(&*reader, 100).unwrap();
         whole += found.rows;
-        rotten.extend(found.rotten);
+        corrupt.extend(found.corrupt);
         if found.finished {
             break;
         }
     }
-    assert_eq!(rotten.len(), 1);
-    assert_eq!(rotten[0].key, "key 07");
-    assert_eq!(whole, 19, "goes on behind the rotten row");
+    assert_eq!(corrupt.len(), 1);
+    assert_eq!(corrupt[0].key, "key 07");
+    assert_eq!(whole, 19, "continues after the corrupt row");
 }
 
 #[test]
-fn a_row_written_again_is_whole_again() {
+fn a_corrupt_row_is_repaired_by_a_write() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
-    store.commit(&[put("key", "a value that will rot")]).unwrap();
+    store.commit(&[put("key", "a value that is corrupted")]).unwrap();
     apply_all(&mut store);
     drop(store);
-    folder.rot("state", b"a value that will rot");
+    folder.corrupt("state", b"a value that is corrupted");
     let mut store = folder.open().unwrap();
     assert!(store.reader().get(Table::Records, b"key").is_err());
     store.commit(&[put("key", "new")]).unwrap();
@@ -161,7 +161,7 @@ fn a_row_written_again_is_whole_again() {
 }
 
 #[test]
-fn rotten_entries_and_hard_states_are_never_served() {
+fn corrupt_entries_and_hard_states_are_never_served() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     let hard = JournalOp::PutHard {
@@ -172,8 +172,8 @@ fn rotten_entries_and_hard_states_are_never_served() {
         .commit(&[append(1, "the first entry"), append(2, "the second entry"), hard])
         .unwrap();
     drop(store);
-    folder.rot("journal", b"the second entry");
-    folder.rot("journal", b"for the third node");
+    folder.corrupt("journal", b"the second entry");
+    folder.corrupt("journal", b"for the third node");
     let store = folder.open().unwrap();
     let reader = store.reader();
     assert_eq!(reader.log(LOG, 1, 9, 99).unwrap().len(), 1, "they end before it");
@@ -196,12 +196,12 @@ fn rotten_entries_and_hard_states_are_never_served() {
 }
 
 #[test]
-fn rows_that_rot_in_the_journal_are_not_replayed() {
+fn corrupt_rows_of_the_journal_are_not_replayed() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     store.commit(&[put("key", "on its way to the state")]).unwrap();
     drop(store);
-    folder.rot("journal", b"on its way to the state");
+    folder.corrupt("journal", b"on its way to the state");
     let error = folder.open().err().unwrap();
     assert!(
         matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("journal/data.mdb")),
@@ -211,7 +211,7 @@ fn rows_that_rot_in_the_journal_are_not_replayed() {
 }
 
 #[test]
-fn a_truncated_file_is_an_error_and_no_crash() {
+fn a_truncated_file_is_an_error_without_a_crash() {
     for part in ["journal", "state"] {
         let folder = Folder::new();
         let mut store = folder.open().unwrap();
@@ -252,7 +252,7 @@ fn a_truncated_file_is_an_error_and_no_crash() {
 }
 
 #[test]
-fn garbage_is_no_store() {
+fn a_malformed_file_is_rejected() {
     for part in ["journal", "state"] {
         let folder = Folder::new();
         drop(folder.open().unwrap());
@@ -266,7 +266,7 @@ fn garbage_is_no_store() {
 }
 
 #[test]
-fn a_journal_and_a_state_of_different_ages_are_told_apart() {
+fn a_journal_and_a_state_of_different_ages_are_rejected() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     store.commit(&[put("key", "0")]).unwrap();
@@ -288,7 +288,7 @@ fn a_journal_and_a_state_of_different_ages_are_told_apart() {
     fs::write(folder.file("journal"), &old_journal).unwrap();
     let error = folder.open().err().unwrap();
     assert!(
-        error.to_string().contains("the state beside it has entry 9"),
+        error.to_string().contains("the state has applied entry 9"),
         "{error}"
     );
     fs::write(folder.file("journal"), &new_journal).unwrap();
@@ -297,7 +297,7 @@ fn a_journal_and_a_state_of_different_ages_are_told_apart() {
 }
 
 #[test]
-fn a_creation_that_a_crash_cut_is_begun_again() {
+fn an_interrupted_creation_is_repeated() {
     let folder = Folder::new();
     DataDir::open(folder.0.path())
         .unwrap()
@@ -325,7 +325,7 @@ fn a_store_is_opened_once() {
 }
 
 #[test]
-fn a_newer_layout_is_refused() {
+fn a_newer_layout_is_rejected() {
     let folder = Folder::new();
     let store = folder.open().unwrap();
     let shared = store.journal.shared();
@@ -357,7 +357,7 @@ fn a_newer_layout_is_refused() {
 }
 
 #[test]
-fn golden_bytes_of_the_bookkeeping() {
+fn golden_bytes_of_the_metadata() {
     let folder = Folder::new();
     let mut store = folder.open().unwrap();
     store.commit(&[put("key", "value")]).unwrap();
@@ -399,14 +399,14 @@ fn rounds_of_derived_rows_leave_the_last_entry_in_the_journal() {
     store.commit(&[put("key", "value")]).unwrap();
     apply_all(&mut store);
     for _ in 0..3 {
-        store.derived().derive(vec![StateWrite {
+        store.derived().apply_rows(vec![StateWrite {
             table: Table::Meta,
             key: "derived".into(),
             value: Some("row".into()),
         }]);
         apply_all(&mut store);
     }
-    // Nothing of the node's stream: only what it may drop is dropped.
+    // Entries of another stream: only trimmable entries are removed.
     store.commit(&[append(1, "entry")]).unwrap();
     drop(store);
     let mut store = folder.open().expect("the journal and the state belong together");

@@ -10,7 +10,7 @@ use heed::RwTxn;
 use quorate_core::store::{JournalOp, StateWrite, StreamId};
 
 use super::coding::{self, EntryRange, JOURNAL_TAG};
-use super::environment::{Positions, in_words, is_map_full};
+use super::environment::{Positions, describe_error, is_map_full};
 use super::reader::LmdbReader;
 use super::usage::Full;
 use super::{Options, Shared};
@@ -19,23 +19,23 @@ use crate::error::{CommitError, OpenError};
 use crate::frame::{self, HEADER_BYTES, Kind};
 use crate::store::{Committer, NODE_STREAM, Reader, assert_contract, op_bytes};
 
-/// Rows of a batch are cut into entries of about this many bytes, since LMDB looks for as many pages in a row.
+/// Rows of a batch are split into entries of about this many bytes, since LMDB needs contiguous pages for an entry.
 const ENTRY_BYTES: usize = 256 << 10;
 
-/// Entries that one commit trims at most.
+/// The most entries that one commit trims.
 const TRIM_ENTRIES: u64 = 64;
 
-/// The half of the store that makes batches durable. All its write transactions begin and end inside one call.
+/// The half of the store that makes batches durable. Its write transactions begin and end within one call.
 pub struct LmdbJournal {
     shared: Arc<Shared>,
     positions: Positions,
     fill: ZeroFill,
-    /// Why the store may not be used any more.
+    /// Why the store failed.
     failed: Option<String>,
     scratch: Vec<u8>,
 }
 
-/// Why a transaction was given up. Nothing of it is on disk if there was no room.
+/// Why a transaction was aborted. Nothing was written if there was no room.
 enum Abort {
     NoRoom,
     Failed(heed::Error),
@@ -77,7 +77,7 @@ impl LmdbJournal {
         CommitError::Fatal(failed)
     }
 
-    /// Whether there is too little space for a batch that adds something, and for applying what is in memory.
+    /// Whether there is too little space for a growing batch, and for applying what is in memory.
     fn is_full(&self, batch: &[JournalOp]) -> Result<bool, String> {
         let writes = |op: &JournalOp| matches!(op, JournalOp::Write(_));
         if self.shared.state_full.get().is_some() && batch.iter().any(writes) {
@@ -92,7 +92,7 @@ impl LmdbJournal {
         Ok(scarce)
     }
 
-    /// The rows of the batch as entries of the node's stream, framed, in their order.
+    /// The rows of the batch as framed entries of the node's stream, in order.
     fn node_entries(&self, batch: &[JournalOp]) -> Vec<(u64, Bytes)> {
         let mut entries = Vec::new();
         let mut position = self.positions.next;
@@ -171,7 +171,7 @@ impl LmdbJournal {
         self.shared.journal.entries.delete_range(txn, &range).map(drop)
     }
 
-    /// Removes some entries that the state has for certain; the first position that is left.
+    /// Removes some entries that are durably applied; returns the first position left.
     fn trim(&self, txn: &mut RwTxn<'_>) -> heed::Result<u64> {
         let first = self.positions.first;
         let end = self
@@ -189,9 +189,9 @@ impl LmdbJournal {
         Ok(end.max(first))
     }
 
-    /// After a batch found no room: writes it again if a transaction that only trims makes some.
+    /// After a batch found no room: retries it if a transaction that only trims makes room.
     ///
-    /// Pages that a transaction frees can be used by the second one after it, hence two.
+    /// Pages that a transaction frees can be reused by the second one after it, hence two.
     fn write_after_trimming(&mut self, batch: &[JournalOp], entries: &[(u64, Bytes)]) -> Result<(), Abort> {
         let before = self.positions.first;
         self.write(&[], &[])?;
@@ -243,17 +243,17 @@ impl Committer for LmdbJournal {
                 return Err(CommitError::Full);
             }
             Err(Abort::Failed(error)) => {
-                let failed = in_words("commit to", self.shared.journal.path(), error);
+                let failed = describe_error("commit to", self.shared.journal.path(), error);
                 return Err(self.fail(failed));
             }
         }
-        // The memtable keeps slices of the entries, as it does after recovery: no row keeps a network buffer alive.
+        // The memtable holds slices of the entries, as after recovery, so that no row keeps a network buffer alive.
         let decoded = entries.iter().map(|(position, framed)| {
             let writes = coding::decode_writes(framed.slice(HEADER_BYTES..));
-            (*position, writes.expect("an entry decodes to what was encoded"))
+            (*position, writes.expect("an encoded entry decodes"))
         });
         let decoded: Vec<_> = decoded.collect();
-        let mut memtable = self.shared.overlay_mut();
+        let mut memtable = self.shared.memtable_mut();
         for (position, writes) in decoded {
             memtable.insert(writes, position);
         }
@@ -271,11 +271,11 @@ impl Committer for LmdbJournal {
     }
 }
 
-/// Keeps zeros written ahead of the pages in use, so that a sync writes pages and nothing about the file.
+/// Writes zeros ahead of the pages in use, so that a sync writes pages and no file metadata.
 struct ZeroFill {
-    /// `None`: not wanted, or given up.
+    /// `None` if disabled, or after an error.
     file: Option<File>,
-    /// Written that many bytes from the start.
+    /// The end of the written zeros.
     filled: u64,
     step: u64,
     limit: u64,
@@ -300,8 +300,8 @@ impl ZeroFill {
         Ok(fill)
     }
 
-    /// Writes the next zeros if the pages in use have come close to the end. Called between transactions, by the
-    /// thread that alone extends the file. Failing is not an error: the zeros only save time.
+    /// Writes more zeros if the pages in use are close to the end. Called between transactions, by the only thread that
+    /// extends the file. A failure is ignored: the zeros only save time.
     fn grow(&mut self, shared: &Shared) {
         static CHUNK: [u8; 64 << 10] = [0; 64 << 10];
         let Some(file) = &self.file else { return };

@@ -1,9 +1,9 @@
-//! Is a data file as long as what was written to it? Reading a memory map past the end of its file kills the process
-//! with SIGBUS, so this is asked before LMDB maps it.
+//! Checks that a data file is not truncated. Reading a memory map past the end of its file kills the process with SIGBUS,
+//! so the length is checked before LMDB maps the file.
 //!
-//! LMDB's two meta pages say which page is the last one used. A file may honestly be shorter than that: pages that
-//! were taken and given back within one transaction are never written, only entered in the free list. So a short
-//! file is looked into: it is whole if the free list has every page that it lacks.
+//! LMDB's two meta pages record the last page in use. A valid file may be shorter than that: pages that were allocated and
+//! freed within one transaction are never written, only entered in the free list. So a short file is intact if the free
+//! list contains every missing page.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,13 +21,13 @@ const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const BIG_DATA: u16 = 0x01;
 const NO_ROOT: u64 = u64::MAX;
-/// Deeper than any tree of 2^63 pages.
+/// More than the depth of any tree of 2^63 pages.
 const MAX_DEPTH: usize = 64;
 
-/// Whether there is a data file that LMDB would read; without one it makes a new one.
+/// Whether there is a data file; otherwise LMDB creates one.
 ///
 /// # Errors
-/// [`OpenError::Truncated`] if pages are missing at its end, [`OpenError::Corrupt`] if it is not LMDB's.
+/// [`OpenError::Truncated`] if pages are missing at its end, [`OpenError::Corrupt`] if it is not an LMDB file.
 pub(super) fn check(path: &Path) -> Result<bool, OpenError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -114,10 +114,10 @@ impl Pages<'_> {
                 transaction: u64_at(&page, 144)?,
             })
         })();
-        meta.ok_or_else(|| self.corrupt("its meta pages are not LMDB's"))
+        meta.ok_or_else(|| self.corrupt("malformed meta pages"))
     }
 
-    /// Removes the pages that the free list below `root` names from `missing`.
+    /// Removes the pages in the free list below `root` from `missing`.
     fn remove_free(
         &self,
         root: u64,
@@ -128,7 +128,7 @@ impl Pages<'_> {
         if root == NO_ROOT {
             return Ok(());
         }
-        let malformed = || self.corrupt("its free list is not LMDB's");
+        let malformed = || self.corrupt("malformed free list");
         if depth > MAX_DEPTH {
             return Err(malformed());
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::lmdb::{LmdbStore, Options};
 use crate::{DataDir, Store};
 
-/// A store with some history: rows written, replaced and deleted, so that the free lists have pages.
+/// A store with rows written, replaced and deleted, so that the free lists have pages.
 fn aged(folder: &Path) {
     let dir = DataDir::open(folder).unwrap();
     let mut store = LmdbStore::open(
@@ -40,7 +40,7 @@ fn cut(path: &Path, bytes: u64) {
 }
 
 #[test]
-fn a_whole_file_is_whole() {
+fn an_intact_file_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     assert!(!check(&folder.path().join("none")).unwrap());
     aged(folder.path());
@@ -49,9 +49,9 @@ fn a_whole_file_is_whole() {
     }
 }
 
-/// Whatever is cut off: the check refuses the file, or everything in use is still there.
+/// For every truncation, the check rejects the file, or all pages in use are present.
 #[test]
-fn a_truncated_file_is_refused() {
+fn a_truncated_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     aged(folder.path());
     let path = folder.path().join("state/data.mdb");
@@ -64,7 +64,7 @@ fn a_truncated_file_is_refused() {
                 assert!(expected > found && expected <= length, "{expected} {found}");
                 refused += 1;
             }
-            other => assert!(other.unwrap(), "only a file without a byte counts as none"),
+            other => assert!(other.unwrap(), "only an empty file counts as missing"),
         }
     }
     assert!(refused > length / 4096 / 2, "{refused} of {length} bytes");
@@ -73,7 +73,7 @@ fn a_truncated_file_is_refused() {
 }
 
 #[test]
-fn a_file_that_lacks_only_free_pages_is_whole() {
+fn a_file_that_lacks_only_free_pages_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     aged(folder.path());
     let path = folder.path().join("state/data.mdb");
@@ -96,7 +96,7 @@ fn a_file_that_lacks_only_free_pages_is_whole() {
     pages
         .remove_free(newest.free_root, newest.page_size, &mut in_use, 0)
         .unwrap();
-    assert!(in_use.len() < all.len(), "an aged store has free pages");
+    assert!(in_use.len() < all.len(), "the store has free pages");
     let last_in_use = in_use.last().unwrap();
     cut(&path, (last_in_use + 1) * newest.page_size);
     assert!(check(&path).unwrap());
@@ -105,7 +105,7 @@ fn a_file_that_lacks_only_free_pages_is_whole() {
 }
 
 #[test]
-fn garbage_is_corrupt() {
+fn a_malformed_file_is_corrupt() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.mdb");
     std::fs::write(&path, vec![b'x'; 10_000]).unwrap();

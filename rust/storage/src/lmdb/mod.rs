@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!  commit ──► journal/   default sync flags, pre-zeroed file; an entry per batch of rows, entries of other streams,
-//!     │                  hard states. What an acknowledgement waits for: one transaction, two syncs.
+//!     │                  hard states. An acknowledgement waits for one transaction with two syncs.
 //!     ▼
-//!  memtable    in memory: rows that are durable but not yet applied; readers look here first
+//!  memtable    in memory: rows that are durable but not yet applied; readers check it first
 //!     │
 //!     ▼  apply_step, in the background, in large batches sorted by key
-//!  state/     the rows, and up to which position of the journal they are applied, in the same transaction
+//!  state/     the rows, and the applied position of the journal, in the same transaction
 //! ```
 //!
-//! **Recovery** loads into the memtable what the journal has beyond the state's applied position. **Trimming** lags one
-//! round: an entry leaves the journal once a *later* round of applying has been synced. So the journal always
-//! reaches back before the state's newest transaction, and opening can tell a journal and a state that do not belong
+//! **Recovery** loads the journal's entries beyond the state's applied position into the memtable. **Trimming** lags one
+//! round: an entry is removed from the journal once a *later* round of applying has been synced. So the journal always
+//! reaches back before the state's newest transaction, and opening detects a journal and a state that do not belong
 //! together.
 //!
-//! Applying is idempotent: rows carry whole values, so a round that a crash cut is simply repeated.
+//! Applying is idempotent: rows carry whole values, so a round interrupted by a crash is repeated.
 
 mod applier;
 mod bulk;
@@ -49,25 +49,25 @@ use crate::memtable::Memtable;
 use crate::store::{Applier, Committer, DerivedRows, Reader, Store, assert_writes};
 use crate::sys;
 
-/// Answers how many bytes can still be written to the file system of a path.
+/// Returns the free bytes of the file system of a path.
 pub type SpaceProbe = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
-/// How to open a store.
+/// Options for opening a store.
 #[derive(Clone)]
 pub struct Options {
-    /// The most that the state may grow to, in bytes; a multiple of the page size. Costs address space only. Rows are
-    /// turned down when it is reached.
+    /// The maximum size of the LMDB map of the state, in bytes; a multiple of the page size. Costs only address space. Rows
+    /// are rejected when it is full.
     pub map_size: usize,
-    /// The most that the journal may grow to, in bytes; a multiple of the page size. Costs address space only.
+    /// The maximum size of the LMDB map of the journal, in bytes; a multiple of the page size. Costs only address space.
     pub journal_map_size: usize,
-    /// Bytes of the journal's file that are written with zeros when it is created, and again ahead of its growth
-    /// (0: never), so that a commit's sync need not make the file longer.
+    /// Bytes of zeros written to the journal's file when it is created, and ahead of its growth (0 disables this), so that a
+    /// commit's sync need not extend the file.
     pub zero_fill: u64,
-    /// Free bytes of the file system below which commits answer [`CommitError::Full`].
+    /// Free bytes of the file system below which commits fail with [`CommitError::Full`].
     pub reserve_bytes: u64,
-    /// Where the free bytes are learned from.
+    /// Returns the free bytes.
     pub space: SpaceProbe,
-    /// Leaves out every sync: for the test that proves that the power-cut test can fail.
+    /// Omits every sync, to verify that the power-failure test detects it.
     #[doc(hidden)]
     pub without_sync: bool,
 }
@@ -96,16 +96,16 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What the journal, the applier and the readers share.
+/// The shared state of journal, applier and readers.
 struct Shared {
     journal: JournalEnv,
     state: StateEnv,
     memtable: RwLock<Memtable>,
-    /// Entries of the node's stream up to here may leave the journal.
+    /// Entries of the node's stream up to here can be trimmed.
     trimmable: AtomicU64,
-    /// The last round of applying found no room: no rows are taken until one succeeds.
+    /// Set while the last round of applying found no room: rows are rejected until one succeeds.
     state_full: Mark,
-    /// The last batch that adds anything found no room, whatever the state has.
+    /// Set while the last growing batch found no room in journal or file system.
     commit_full: Mark,
     reserve_bytes: u64,
     space: SpaceProbe,
@@ -118,7 +118,7 @@ impl Shared {
         self.memtable.read().expect("no holder of the memtable panics")
     }
 
-    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Memtable> {
+    fn memtable_mut(&self) -> RwLockWriteGuard<'_, Memtable> {
         self.memtable.write().expect("no holder of the memtable panics")
     }
 
@@ -129,9 +129,9 @@ impl Shared {
 }
 
 impl DerivedRows for Shared {
-    fn derive(&self, writes: Vec<StateWrite>) -> u64 {
+    fn apply_rows(&self, writes: Vec<StateWrite>) -> u64 {
         assert_writes(&writes);
-        self.overlay_mut().derive(writes)
+        self.memtable_mut().apply_rows(writes)
     }
 
     fn unapplied_bytes(&self) -> usize {
@@ -139,7 +139,7 @@ impl DerivedRows for Shared {
     }
 }
 
-/// The store on disk. One thread drives it whole, or two its [halves](LmdbStore::split).
+/// The store on disk. Driven by one thread, or by two threads through its [halves](LmdbStore::split).
 pub struct LmdbStore {
     journal: LmdbJournal,
     applier: LmdbApplier,
@@ -147,10 +147,10 @@ pub struct LmdbStore {
 }
 
 impl LmdbStore {
-    /// Opens the store in a data directory, or creates it, and recovers what the journal has beyond the state.
+    /// Opens or creates the store in a data directory, and recovers the journal's unapplied entries.
     ///
     /// # Errors
-    /// Whatever keeps it from being opened whole, see [`OpenError`]: nothing is repaired silently.
+    /// [`OpenError`]; nothing is repaired silently.
     pub fn open(dir: &DataDir, options: &Options) -> Result<Self, OpenError> {
         let created_before = dir.has_data()?;
         let claimed = dir.identity()?.is_some();
@@ -164,7 +164,7 @@ impl LmdbStore {
                 }
             }
         } else if claimed {
-            // A crash cut the creation: nothing was committed yet, so there is nothing to keep.
+            // A crash interrupted the creation: nothing was committed yet.
             environment::remove(&journal_path)?;
             environment::remove(&state_path)?;
             environment::remove(&files_path)?;
@@ -198,7 +198,7 @@ impl LmdbStore {
         })
     }
 
-    /// What performs tasks with files of rows.
+    /// Performs tasks on files of rows.
     pub fn files(&self) -> Arc<LmdbFiles> {
         Arc::clone(&self.files)
     }

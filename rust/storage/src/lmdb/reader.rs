@@ -1,4 +1,4 @@
-//! Reads: the memtable over the state, and the journal's entries. Each is a short transaction of its own.
+//! Reads: the memtable over the state, and the journal's entries. Each is a short transaction.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -9,15 +9,15 @@ use quorate_core::store::{StreamId, Table};
 
 use super::Shared;
 use super::coding::{self, EntryRange, JOURNAL_TAG};
-use super::environment::in_words;
+use super::environment::describe_error;
 use crate::error::ReadError;
 use crate::frame::{self, Kind};
 use crate::limits::{MAX_HARD_KEY_BYTES, MAX_KEY_BYTES};
 use crate::memtable::merge;
 use crate::store::{Bounds, Page, Reader, assert_stream};
 
-/// Rows of the memtable that a page looks at, at least: among them may be many deleted ones.
-const OVERLAY_ROWS: usize = 256;
+/// The least number of memtable rows that a page reads, among which may be many deleted ones.
+const MEMTABLE_ROWS: usize = 256;
 
 pub(super) struct LmdbReader {
     shared: Arc<Shared>,
@@ -28,24 +28,24 @@ impl LmdbReader {
         LmdbReader { shared }
     }
 
-    /// One moment's view of the range's beginning, of which at most so many rows are in the memtable. May be empty although
+    /// A consistent page of the range's beginning, with at most `memtable_rows` rows of the memtable. May be empty although
     /// the range is not.
     fn page(
         &self,
         table: Table,
         (start, end): (&[u8], Option<&[u8]>),
-        overlay_rows: usize,
+        memtable_rows: usize,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Page, ReadError> {
         let state = &self.shared.state;
         let failed = failed(state.path());
-        // The memtable and the state at one moment: no row can leave the one before the other is pinned.
+        // A consistent snapshot of memtable and state: no row can be flushed before the state is pinned.
         let memtable = self.shared.memtable();
-        let (rows, complete_before) = memtable.range(table, start, end, overlay_rows);
+        let (rows, complete_before) = memtable.range(table, start, end, memtable_rows);
         let txn = state.env.read_txn().map_err(failed)?;
         drop(memtable);
-        // LMDB takes no empty key, not even to start from.
+        // LMDB accepts no empty key, not even as a bound.
         let from = if start.is_empty() {
             Bound::Unbounded
         } else {
@@ -66,9 +66,9 @@ impl LmdbReader {
     }
 }
 
-/// What LMDB could not read, with the file's name.
+/// Converts an error of LMDB, with the file's name.
 fn failed(path: &Path) -> impl Fn(heed::Error) -> ReadError + Copy + '_ {
-    move |error| ReadError::Failed(in_words("read", path, error))
+    move |error| ReadError::Failed(describe_error("read", path, error))
 }
 
 /// The value of a row of the state.
@@ -88,7 +88,7 @@ impl Reader for LmdbReader {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
-        // A row leaves the memtable only after the state has it: looking here first and there second misses nothing.
+        // A row leaves the memtable only after the state has it: reading the memtable first misses nothing.
         let found = self.shared.memtable().get(table, key);
         if let Some(value) = found {
             return Ok(value);
@@ -111,15 +111,14 @@ impl Reader for LmdbReader {
         if end.is_some_and(|end| end <= start) {
             return Ok(Page::default());
         }
-        let mut overlay_rows = limit_rows.max(OVERLAY_ROWS);
+        let mut memtable_rows = limit_rows.max(MEMTABLE_ROWS);
         loop {
-            let page = self.page(table, (start, end), overlay_rows, limit_rows, limit_bytes)?;
+            let page = self.page(table, (start, end), memtable_rows, limit_rows, limit_bytes)?;
             if !page.rows.is_empty() || page.next.is_none() {
                 return Ok(page);
             }
-            // Nothing but deleted rows so far. What is behind them has to be seen at the same moment as that there is
-            // nothing before: anew, with more of them.
-            overlay_rows = overlay_rows.saturating_mul(4);
+            // Only deleted rows so far. The rows behind them must be read in the same snapshot: retry with more rows.
+            memtable_rows = memtable_rows.saturating_mul(4);
         }
     }
 

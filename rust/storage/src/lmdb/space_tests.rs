@@ -7,7 +7,7 @@ use quorate_core::store::Table;
 use super::failure_tests::{Folder, LOG, append, apply_all, put};
 use super::*;
 
-/// Options whose disk has as much space as the test says.
+/// Options with a disk whose free space the test sets.
 fn with_space(available: &Arc<AtomicU64>) -> Options {
     let available = Arc::clone(available);
     Options {
@@ -18,7 +18,7 @@ fn with_space(available: &Arc<AtomicU64>) -> Options {
 }
 
 #[test]
-fn a_full_disk_is_found_before_the_commit() {
+fn a_full_disk_is_detected_before_the_commit() {
     let folder = Folder::new();
     let available = Arc::new(AtomicU64::new(u64::MAX));
     let mut store = folder.open_with(&with_space(&available)).unwrap();
@@ -64,7 +64,7 @@ fn a_full_disk_is_found_before_the_commit() {
 }
 
 #[test]
-fn a_disk_that_does_not_answer_is_fatal() {
+fn an_error_of_the_space_probe_is_fatal() {
     let folder = Folder::new();
     let space: SpaceProbe = Arc::new(|_| Err(io::Error::from_raw_os_error(libc::EIO)));
     let mut store = folder
@@ -76,14 +76,14 @@ fn a_disk_that_does_not_answer_is_fatal() {
     for _ in 0..2 {
         assert!(
             matches!(store.commit(&[put("key", "value")]), Err(CommitError::Fatal(_))),
-            "never used again"
+            "the store stays failed"
         );
     }
     assert!(store.reader().get(Table::Records, b"key").unwrap().is_none());
 }
 
 #[test]
-fn what_the_state_has_no_room_for_is_kept_until_it_has() {
+fn rows_stay_in_the_memtable_until_the_state_has_room() {
     let folder = Folder::new();
     let small = Options {
         map_size: 256 << 10,
@@ -123,9 +123,9 @@ fn what_the_state_has_no_room_for_is_kept_until_it_has() {
     store.commit(&[put("more", "goes")]).unwrap();
 }
 
-/// Derived rows are applied whole; what was journalled beside them is applied as far as there is room.
+/// Derived rows are applied atomically; journalled rows as far as there is room.
 #[test]
-fn derived_rows_do_not_keep_journalled_ones_from_the_state() {
+fn journalled_rows_are_applied_beside_derived_ones() {
     let folder = Folder::new();
     let small = Options {
         map_size: 256 << 10,
@@ -137,7 +137,7 @@ fn derived_rows_do_not_keep_journalled_ones_from_the_state() {
         key: "row".into(),
         value: Some("derived".into()),
     };
-    store.derived().derive(vec![derived]);
+    store.derived().apply_rows(vec![derived]);
     for number in 0..1000 {
         if store
             .commit(&[put(format!("{number:04}"), vec![b'v'; 2000])])
@@ -161,9 +161,9 @@ fn derived_rows_do_not_keep_journalled_ones_from_the_state() {
     assert_eq!(row.as_deref(), Some(&b"derived"[..]));
 }
 
-/// Entries leave the journal as fast as they come, however small its map is.
+/// Entries are trimmed as fast as they are written, with a small map.
 #[test]
-fn a_small_journal_goes_round_and_round() {
+fn a_small_journal_is_reused() {
     let folder = Folder::new();
     let options = Options {
         journal_map_size: 1 << 20,
@@ -183,24 +183,24 @@ fn a_small_journal_goes_round_and_round() {
 }
 
 #[test]
-fn the_gauge_says_what_is_full_and_what_to_do() {
+fn the_gauge_reports_what_is_full_and_the_remedy() {
     let folder = Folder::new();
     let available = Arc::new(AtomicU64::new(u64::MAX));
     let mut store = folder.open_with(&with_space(&available)).unwrap();
     let gauge = store.gauge();
     store.commit(&[put("key", "value")]).unwrap();
-    assert_eq!(gauge.complaint(), None);
+    assert_eq!(gauge.full_reason(), None);
 
     available.store(1000, Ordering::SeqCst);
-    assert!(!gauge.has_refused(), "nobody has asked for room");
-    let complaint = gauge.complaint().unwrap();
+    assert!(!gauge.has_refused(), "no row was rejected yet");
+    let reason = gauge.full_reason().unwrap();
     assert!(
-        complaint.contains("1000 bytes left") && complaint.contains("free disk space"),
-        "{complaint}"
+        reason.contains("1000 bytes left") && reason.contains("free disk space"),
+        "{reason}"
     );
     assert!(
-        complaint.contains(&store.journal.shared().dir.path().display().to_string()),
-        "{complaint}"
+        reason.contains(&store.journal.shared().dir.path().display().to_string()),
+        "{reason}"
     );
     assert_eq!(store.commit(&[put("key", "new")]), Err(CommitError::Full));
     assert!(gauge.has_refused());
@@ -210,10 +210,13 @@ fn the_gauge_says_what_is_full_and_what_to_do() {
             through: 1,
         }])
         .unwrap();
-    assert!(gauge.has_refused(), "a batch that adds nothing proves nothing");
+    assert!(
+        gauge.has_refused(),
+        "a batch that does not grow does not clear the mark"
+    );
 
     available.store(u64::MAX, Ordering::SeqCst);
-    assert_eq!(gauge.complaint(), None, "the file system is looked at");
+    assert_eq!(gauge.full_reason(), None, "the file system is checked again");
     store.commit(&[put("key", "new")]).unwrap();
     assert!(!gauge.has_refused());
 

@@ -1,7 +1,7 @@
-//! How full the store is, and what can be done about it.
+//! The usage of the store, and why it is full.
 //!
-//! Three things can run out, each with its own remedy: the space of the file system, and the map of either environment.
-//! What was found when rows were last turned down is remembered in a [`Mark`], one for each writer.
+//! Three resources can run out, each with its own remedy: the space of the file system, and the map of either environment.
+//! Each writer records in a [`Mark`] what was full when rows were last rejected.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::{LmdbStore, Shared};
 use crate::sys;
 
-/// What has run out.
+/// The resource that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// The file system of the data directory.
@@ -21,7 +21,7 @@ pub enum Full {
     State,
 }
 
-/// Whether one of the writers last found no room, and where. Readable from any thread at no cost.
+/// Whether a writer last found no room, and where. Cheap to read from any thread.
 #[derive(Debug, Default)]
 pub(super) struct Mark(AtomicU8);
 
@@ -42,16 +42,16 @@ impl Mark {
     }
 }
 
-/// How much of something is used, in bytes.
+/// The used space and the limit of an environment, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Used now. Pages that wait to be used again do not count.
+    /// Used now, without free pages.
     pub used_bytes: u64,
-    /// The most that can be used.
+    /// The maximum size.
     pub limit_bytes: u64,
 }
 
-/// How full a store is at one moment.
+/// The usage of a store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The journal.
@@ -60,11 +60,11 @@ pub struct Usage {
     pub state: Extent,
     /// Bytes that can still be written to the file system.
     pub available_bytes: u64,
-    /// Why rows are turned down, and what to do about it; `None` while there is room.
+    /// Why rows are rejected, and the remedy; `None` while there is room.
     pub full: Option<String>,
 }
 
-/// Answers how full a store is, for as long as the store is open.
+/// Reports the usage of a store while it is open.
 #[derive(Clone)]
 pub struct Gauge(Weak<Shared>);
 
@@ -75,19 +75,19 @@ impl fmt::Debug for Gauge {
 }
 
 impl LmdbStore {
-    /// Answers how full the store is, on any thread.
+    /// A gauge of the store's usage, for any thread.
     pub fn gauge(&self) -> Gauge {
         Gauge(Arc::downgrade(&self.applier.shared()))
     }
 }
 
 impl Gauge {
-    /// Whether rows were turned down when they last came. Costs nothing.
+    /// Whether the last rows were rejected. Cheap.
     pub fn has_refused(&self) -> bool {
         self.0.upgrade().is_some_and(|shared| shared.marked().is_some())
     }
 
-    /// Looks at the environments and the file system. `None` when the store is closed, or cannot be asked.
+    /// Reads the usage of the environments and the file system. `None` if the store is closed or cannot be read.
     pub fn read(&self) -> Option<Usage> {
         let shared = self.0.upgrade()?;
         let available_bytes = shared.available_bytes().ok()?;
@@ -95,15 +95,15 @@ impl Gauge {
             journal: shared.journal_extent().ok()?,
             state: shared.state_extent().ok()?,
             available_bytes,
-            full: shared.complaint(available_bytes),
+            full: shared.full_reason(available_bytes),
         })
     }
 
-    /// Why rows are turned down now, and what to do about it; `None` while there is room.
-    pub fn complaint(&self) -> Option<String> {
+    /// Why rows are rejected now, and the remedy; `None` while there is room.
+    pub fn full_reason(&self) -> Option<String> {
         let shared = self.0.upgrade()?;
         let available_bytes = shared.available_bytes().ok()?;
-        shared.complaint(available_bytes)
+        shared.full_reason(available_bytes)
     }
 }
 
@@ -112,7 +112,7 @@ impl Shared {
         self.state_full.get().or_else(|| self.commit_full.get())
     }
 
-    /// What is full now. The file system is looked at: others use it too, and nobody may have written since it changed.
+    /// What is full now. The file system is checked again, since others use it and its state may have changed.
     fn full(&self, available_bytes: u64) -> Option<Full> {
         let scarce = available_bytes < self.reserve_bytes;
         match self.marked() {
@@ -121,23 +121,23 @@ impl Shared {
         }
     }
 
-    fn complaint(&self, available_bytes: u64) -> Option<String> {
+    fn full_reason(&self, available_bytes: u64) -> Option<String> {
         let directory = self.dir.path().display();
         let bytes = |map: usize| map as u64;
         Some(match self.full(available_bytes)? {
             Full::FileSystem => format!(
-                "the file system of data directory {directory} has {available_bytes} bytes left and {} are kept in \
-                 reserve: free disk space there",
+                "the file system of data directory {directory} has {available_bytes} bytes left and {} are \
+                 reserved: free disk space there",
                 self.reserve_bytes
             ),
             Full::State => format!(
-                "data directory {directory} holds as many rows as map_size_bytes={} lets it: raise that setting and \
-                 start the node again",
+                "data directory {directory} has reached the limit map_size_bytes={}: raise that setting and \
+                 restart the node",
                 bytes(self.state.env.info().map_size)
             ),
             Full::Journal => format!(
-                "the journal in data directory {directory} has reached its {} bytes: wait until its rows are in the \
-                 state",
+                "the journal in data directory {directory} has reached its limit of {} bytes: wait until its rows are \
+                 applied",
                 bytes(self.journal.env.info().map_size)
             ),
         })

@@ -1,4 +1,4 @@
-//! A copy of many rows as they were at one moment, for files of rows ([`crate::files`]).
+//! Consistent copies of many rows, for files of rows ([`crate::files`]).
 
 use std::ops::Bound;
 
@@ -6,37 +6,43 @@ use heed::RoTxn;
 use quorate_core::store::Table;
 
 use super::Shared;
-use super::environment::in_words;
+use super::environment::describe_error;
 use crate::error::ReadError;
 use crate::files::FileError;
 use crate::frame::{self, Kind};
 use crate::memtable::Rows;
 use crate::store::prefix_end;
 
-/// What takes a row: its key, and its value in the frame of the state.
+/// A callback for a row: its key, and its framed value.
 pub(crate) type TakeRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), FileError>;
 
-/// Rows that can be copied as they are at one moment.
+/// Rows that can be copied in a consistent snapshot.
 pub(crate) trait View: Send + Sync {
-    /// Gives all rows with the prefix in the order of keys, as they were at one moment of the call. What the state
-    /// has is given as it is stored, unchecked.
+    /// Passes all rows with the prefix in key order to `take`, as of one moment during the call. Rows of the state are passed
+    /// as stored, unchecked.
     ///
     /// # Errors
-    /// Those of `take`, which end it; [`FileError::Failed`] if the store cannot be read.
+    /// The first error of `take`; [`FileError::Failed`] if the store cannot be read.
     fn copy(&self, table: Table, prefix: &[u8], take: TakeRow<'_>) -> Result<(), FileError>;
 }
 
 impl View for Shared {
     fn copy(&self, table: Table, prefix: &[u8], take: TakeRow<'_>) -> Result<(), FileError> {
-        let failed = |error| FileError::from(ReadError::Failed(in_words("read", self.state.path(), error)));
+        let failed = |error| {
+            FileError::from(ReadError::Failed(describe_error(
+                "read",
+                self.state.path(),
+                error,
+            )))
+        };
         let end = prefix_end(prefix);
         let bounds = (
             Bound::Included(prefix),
             end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
         );
-        // One moment: while the memtable is held, no row can come, and none can leave it for the state. What is frozen need
-        // not be looked at under the lock; the active layer behind it is as young as the round of applying, or new.
-        let mut memtable = self.overlay_mut();
+        // A consistent snapshot: while the memtable is locked, no row can be added or flushed. The frozen layer need not be
+        // read under the lock; the active layer is as recent as the round of applying, or new.
+        let mut memtable = self.memtable_mut();
         let frozen = memtable.freeze();
         let active = memtable.active_rows(table, bounds);
         let txn: RoTxn<'_, _> = self.state.env.read_txn().map_err(failed)?;
@@ -46,7 +52,7 @@ impl View for Shared {
         let frozen = frozen.as_deref().map_or(&empty, |layer| layer.table(table));
         let mut active = active.iter().peekable();
         let mut frozen = frozen.range::<[u8], _>(bounds).peekable();
-        // LMDB takes no empty key, not even to start from.
+        // LMDB accepts no empty key, not even as a bound.
         let from = if prefix.is_empty() {
             Bound::Unbounded
         } else {

@@ -1,4 +1,4 @@
-//! The thread that writes the state: it applies what was journalled or derived, and makes changes past the journal in
+//! The thread that writes the state: it applies journalled and derived rows, and makes changes that bypass the journal in
 //! between.
 
 use std::sync::Arc;
@@ -15,34 +15,34 @@ use crate::unflushed::{Flushed, Unflushed};
 pub(super) struct StateThread<A> {
     pub(super) applier: A,
     pub(super) unflushed: Arc<Unflushed>,
-    pub(super) on_settled: Box<dyn Fn(Vec<Flushed>) + Send>,
+    pub(super) on_flushed: Box<dyn Fn(Vec<Flushed>) + Send>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl<A: Applier> StateThread<A> {
     pub(super) fn run(mut self) {
-        // Whoever was not served last goes first, so that neither waits for ever.
+        // Rounds and bulk changes alternate, so that neither starves.
         let mut bulk_first = false;
         while let Some(due) = wait_until_due(&self.shared, bulk_first) {
             bulk_first = matches!(due, Due::Round);
-            let went_on = match due {
+            let continues = match due {
                 Due::Round => self.round(),
                 Due::Bulk(change, answer) => self.bulk(&change, &answer),
             };
-            if !went_on {
+            if !continues {
                 return;
             }
         }
     }
 
-    /// Applies what is unapplied now; `false` if the thread must end.
+    /// Applies all unapplied rows; `false` if the thread must end.
     fn round(&mut self) -> bool {
         let started = Instant::now();
         let mut steps = 0;
         let no_room = loop {
             steps += 1;
             match self.applier.apply_step(self.shared.config.apply_step_bytes) {
-                Ok(true) if self.shared.pace().stopped => return false,
+                Ok(true) if self.shared.backlog().stopped => return false,
                 Ok(true) => {}
                 Ok(false) => break false,
                 Err(CommitError::Full) => break true,
@@ -58,80 +58,83 @@ impl<A: Applier> StateThread<A> {
                 duration: started.elapsed(),
             });
         }
-        self.tell(Some(no_room));
+        self.publish(Some(no_room));
         true
     }
 
-    /// Makes one change past the journal; `false` if the thread must end.
+    /// Makes one change that bypasses the journal; `false` if the thread must end.
     fn bulk(&mut self, change: &Bulk, answer: &SyncSender<Result<bool, CommitError>>) -> bool {
         let made = self.applier.bulk(change);
         if let Err(CommitError::Fatal(detail)) = made {
             self.shared.fail(detail);
             return false;
         }
-        self.tell(None);
-        // Who asked may be gone.
+        self.publish(None);
+        // The waiter may have ended.
         let _gone = answer.send(made);
         true
     }
 
-    /// Tells what is flushed and how far the state is behind; `no_room` is what a round found.
-    fn tell(&mut self, no_room: Option<bool>) {
-        let flushed = self.unflushed.settle(self.applier.flushed());
+    /// Publishes flushed runs and the backlog; `no_room` is the result of a round.
+    fn publish(&mut self, no_room: Option<bool>) {
+        let flushed = self.unflushed.take_flushed(self.applier.flushed());
         if !flushed.is_empty() {
-            (self.on_settled)(flushed);
+            (self.on_flushed)(flushed);
         }
-        let mut pace = self.shared.pace();
-        pace.unapplied = self.applier.unapplied_bytes();
-        pace.no_room = no_room.unwrap_or(pace.no_room);
+        let mut backlog = self.shared.backlog();
+        backlog.unapplied = self.applier.unapplied_bytes();
+        backlog.no_room = no_room.unwrap_or(backlog.no_room);
         self.shared.changed.notify_all();
     }
 }
 
-/// What the state's thread has to do.
+/// Work of the state thread.
 enum Due {
     Round,
     Bulk(Bulk, SyncSender<Result<bool, CommitError>>),
 }
 
-/// Waits until there is enough to apply, or something and no commit for a while, or a change past the journal; `None` if
+/// Waits until there is enough to apply, or something to apply and no commit for the idle time, or a bulk change; `None` if
 /// the store stops.
 fn wait_until_due(shared: &Shared, bulk_first: bool) -> Option<Due> {
     let Config {
         apply_bytes, idle, ..
     } = shared.config;
-    let mut pace = shared.pace();
-    // Room comes back when somebody frees it: ask now and then.
-    let mut earliest = pace.no_room.then(|| Instant::now() + idle);
+    let mut backlog = shared.backlog();
+    // Space may become free at any time: poll for it.
+    let mut earliest = backlog.no_room.then(|| Instant::now() + idle);
     loop {
-        if pace.stopped {
+        if backlog.stopped {
             return None;
         }
         let now = Instant::now();
         let due = match earliest {
             Some(earliest) => Some(earliest),
-            None if pace.unapplied >= apply_bytes => Some(now),
-            None if pace.unapplied > 0 => Some(pace.last_commit + idle),
+            None if backlog.unapplied >= apply_bytes => Some(now),
+            None if backlog.unapplied > 0 => Some(backlog.last_commit + idle),
             None => None,
         };
         let round_is_due = due.is_some_and(|due| due <= now);
         if (bulk_first || !round_is_due)
-            && let Some((change, answer)) = pace.bulk.pop_front()
+            && let Some((change, answer)) = backlog.bulk.pop_front()
         {
             return Some(Due::Bulk(change, answer));
         }
-        pace = match due {
+        backlog = match due {
             Some(due) if due <= now => {
-                if earliest.take().is_none() || pace.unapplied > 0 {
+                if earliest.take().is_none() || backlog.unapplied > 0 {
                     return Some(Due::Round);
                 }
-                pace
+                backlog
             }
             Some(due) => {
-                let waited = shared.changed.wait_timeout(pace, due - now);
-                waited.expect("no holder of the pace panics").0
+                let waited = shared.changed.wait_timeout(backlog, due - now);
+                waited.expect("no holder of the backlog panics").0
             }
-            None => shared.changed.wait(pace).expect("no holder of the pace panics"),
+            None => shared
+                .changed
+                .wait(backlog)
+                .expect("no holder of the backlog panics"),
         };
     }
 }

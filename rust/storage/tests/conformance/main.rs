@@ -1,5 +1,4 @@
-//! The contract of a store, run against both: the one on LMDB and its twin in memory. They differ in how a store is
-//! opened and how it is restarted, in nothing else.
+//! The contract of a store, run against both implementations: LMDB and memory. Only opening and restarting a store differ.
 
 mod suite;
 
@@ -11,25 +10,25 @@ use quorate_storage::memory::InFlight;
 use quorate_storage::{DataDir, LmdbStore, MemoryStore, Options, Store};
 use tempfile::TempDir;
 
-/// A store under test and what keeps its contents.
+/// A store under test and its persistent contents.
 trait Bench {
     /// An empty store.
     fn new() -> Self;
     /// An empty store with room for about a megabyte.
     fn small() -> Self;
     fn store(&mut self) -> &mut dyn Store;
-    /// Stops without ceremony and starts again from what is durable.
+    /// Crashes and restarts from the durable state.
     fn restart(&mut self);
-    /// Performs a task with files to its end.
+    /// Performs a file task to completion.
     fn files(&mut self, task: FileTask) -> Result<FileDone, Error>;
-    /// Makes the first `changes` changes of a load, no more; whether it had no others.
+    /// Makes the first `changes` changes of a load; returns whether it had no others.
     fn load_partly(&mut self, task: FileTask, changes: usize) -> bool;
-    /// Changes a bit of a whole file.
-    fn rot(&mut self, file: FileId, place: usize);
+    /// Flips a bit of a complete file.
+    fn corrupt(&mut self, file: FileId, place: usize);
 }
 
-fn told(error: FileError) -> Error {
-    error.told().unwrap_or_else(|| panic!("{error}"))
+fn to_role_error(error: FileError) -> Error {
+    error.to_role_error().unwrap_or_else(|| panic!("{error}"))
 }
 
 struct Memory(MemoryStore, MemoryFiles);
@@ -64,7 +63,7 @@ impl Bench for Memory {
         let mut work = Work::new(task);
         loop {
             if let Some(answer) = self.1.step(&mut work, &mut self.0) {
-                return answer.map_err(told);
+                return answer.map_err(to_role_error);
             }
         }
     }
@@ -74,8 +73,8 @@ impl Bench for Memory {
         (0..changes).any(|_| self.1.step(&mut work, &mut self.0).is_some())
     }
 
-    fn rot(&mut self, file: FileId, place: usize) {
-        self.1.rot(file, place);
+    fn corrupt(&mut self, file: FileId, place: usize) {
+        self.1.corrupt(file, place);
     }
 }
 
@@ -123,7 +122,10 @@ impl Bench for Lmdb {
 
     fn files(&mut self, task: FileTask) -> Result<FileDone, Error> {
         let store = self.store.as_mut().unwrap();
-        store.files().perform(&task, &mut Direct(store)).map_err(told)
+        store
+            .files()
+            .perform(&task, &mut Direct(store))
+            .map_err(to_role_error)
     }
 
     fn load_partly(&mut self, task: FileTask, changes: usize) -> bool {
@@ -139,7 +141,7 @@ impl Bench for Lmdb {
         }
     }
 
-    fn rot(&mut self, file: FileId, place: usize) {
+    fn corrupt(&mut self, file: FileId, place: usize) {
         let name = format!("data/snapshots/{:016x}-{:016x}.rows", file.owner, file.number);
         let path = self.folder.path().join(name);
         let mut bytes = std::fs::read(&path).unwrap();
@@ -148,7 +150,7 @@ impl Bench for Lmdb {
     }
 }
 
-/// Makes so many changes, then no more.
+/// Makes this many changes, then stops.
 struct Few<'a>(&'a mut LmdbStore, usize);
 
 impl BulkWriter for Few<'_> {
@@ -177,7 +179,7 @@ conformance!(
     tables_do_not_mix,
     later_operations_of_a_batch_win,
     a_range_is_in_key_order_and_paged,
-    a_range_passes_over_many_deleted_rows,
+    a_range_skips_many_deleted_rows,
     a_range_is_bounded_by_bytes,
     the_longest_key_fits,
     large_values_fit,
@@ -186,24 +188,24 @@ conformance!(
     streams_do_not_mix,
     hard_states_are_replaced,
     hard_states_are_deleted,
-    a_full_store_writes_nothing_and_goes_on,
+    a_full_store_writes_nothing_and_stays_usable,
     a_full_store_lets_logs_shrink,
     random_operations_match_a_model,
     a_reader_outlives_changes,
-    the_scrubber_walks_every_row,
-    derived_rows_are_visible_at_once_and_settle_with_a_round,
-    a_crash_takes_derived_rows_that_no_round_has_settled,
+    the_scrubber_reads_every_row,
+    derived_rows_are_visible_immediately_and_flushed_with_a_round,
+    a_crash_loses_unflushed_derived_rows,
     the_journal_is_trimmed_though_only_derived_rows_follow,
-    a_crash_goes_back_to_the_last_run_that_settled,
-    a_range_is_one_moments_view,
-    a_file_has_what_was_derived_before_and_nothing_else,
-    a_file_without_rows_is_one_too,
+    a_crash_goes_back_to_the_last_flushed_run,
+    a_range_is_a_consistent_snapshot,
+    a_file_has_exactly_the_rows_derived_before,
+    a_file_without_rows_is_valid,
     a_file_is_read_in_parts,
-    a_file_that_is_not_what_was_announced_is_forgotten,
-    a_restart_keeps_whole_files_only,
-    all_files_of_an_owner_but_one_are_forgotten,
+    a_file_with_another_checksum_is_removed,
+    a_restart_keeps_only_complete_files,
+    all_files_of_an_owner_but_one_are_removed,
     a_damaged_file_changes_nothing,
-    a_load_that_is_cut_short_leaves_no_marker,
-    a_store_without_room_refuses_a_load_and_goes_on,
-    random_groups_survive_a_file,
+    an_interrupted_load_leaves_no_marker,
+    a_full_store_rejects_a_load_and_stays_usable,
+    random_groups_are_saved_and_loaded,
 );

@@ -1,7 +1,7 @@
-//! A disk that may lose, at a power cut, whatever was not synced: the durable content of every file, and what was done
-//! since. A crash image has any subset of the latter, in units of a sector.
+//! A disk that may lose unsynced data in a power failure: the durable content of every file, and the pending changes. A
+//! crash image includes any subset of the latter, in units of a sector.
 //!
-//! Folders count too: a file that was created, or renamed, is under its name only once the folder was synced.
+//! The same holds for folders: the name of a created or renamed file is durable only once the folder is synced.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::trace::Event;
 
 const SECTOR: usize = 512;
 
-/// A file, whatever its name.
+/// A file, independent of its name.
 type FileId = usize;
 
-/// Something done to a file that no sync has covered yet.
+/// A change of a file that is not synced yet.
 #[derive(Clone)]
 struct Pending {
     id: u64,
@@ -27,7 +27,7 @@ enum Change {
     Truncate { length: u64 },
 }
 
-/// An entry of a folder that no sync of the folder has covered yet.
+/// A change of a folder that is not synced yet.
 #[derive(Clone)]
 struct PendingEntry {
     id: u64,
@@ -38,13 +38,13 @@ struct PendingEntry {
     file: Option<FileId>,
 }
 
-/// Which of what is pending reaches the disk.
+/// Which pending changes reach the disk.
 pub(crate) enum Fate<'a> {
     Lost,
     Kept,
-    /// So many sectors and entries, in the order in which they were written.
+    /// The first sectors and entries, in the order in which they were written.
     First(usize),
-    /// Each sector and each entry by the toss of a coin.
+    /// Each sector and each entry at random.
     Mixed(&'a mut Coin),
 }
 
@@ -63,7 +63,7 @@ impl Fate<'_> {
     }
 }
 
-/// Seeded chance.
+/// A seeded random source.
 pub(crate) struct Coin(pub(crate) u64);
 
 impl Coin {
@@ -83,13 +83,13 @@ pub(crate) struct Disk {
     durable: Vec<Vec<u8>>,
     pending: Vec<Pending>,
     pending_entries: Vec<PendingEntry>,
-    /// What a sync that has begun will make durable when it returns.
+    /// The changes that a sync in progress makes durable when it returns.
     covered: BTreeMap<u64, Vec<u64>>,
     next_entry: u64,
 }
 
 impl Disk {
-    /// Does what the process did.
+    /// Applies an event of the process.
     pub(crate) fn perform(&mut self, event: &Event) {
         match event {
             Event::Create(path) => {
@@ -159,7 +159,7 @@ impl Disk {
     }
 
     fn enter(&mut self, removed: Option<PathBuf>, path: &Path, file: Option<FileId>) {
-        // Counted apart from the ids of writes, which a sync of a file covers.
+        // Counted separately from the ids of writes, which a sync of a file covers.
         self.next_entry += 1;
         self.pending_entries.push(PendingEntry {
             id: u64::MAX - self.next_entry,
@@ -170,7 +170,7 @@ impl Disk {
         });
     }
 
-    /// Sectors and entries that a power cut may lose.
+    /// Sectors and entries that a power failure may lose.
     pub(crate) fn pending(&self) -> usize {
         let sectors = |pending: &Pending| match &pending.change {
             Change::Write { data, .. } => data.len().div_ceil(SECTOR),
@@ -179,7 +179,7 @@ impl Disk {
         self.pending.iter().map(sectors).sum::<usize>() + self.pending_entries.len()
     }
 
-    /// Writes what the disk has after a power cut to `target`, which stands for `root`.
+    /// Writes the disk's content after a power failure to `target`, in place of `root`.
     pub(crate) fn write_image(&self, root: &Path, target: &Path, fate: &mut Fate<'_>) {
         let mut files = self.durable.clone();
         for pending in &self.pending {
@@ -192,7 +192,7 @@ impl Disk {
             }
         }
         std::fs::create_dir(target).unwrap();
-        // In the order of names a folder comes before what is in it; what is in a lost folder is lost.
+        // In name order a folder comes before its contents; the contents of a lost folder are lost.
         for (path, file) in &names {
             let path = target.join(path.strip_prefix(root).unwrap());
             if !path.parent().unwrap().is_dir() {
@@ -200,7 +200,7 @@ impl Disk {
             }
             match file {
                 None => std::fs::create_dir_all(&path).unwrap(),
-                // Not a disk's business: the lock file is made anew.
+                // The lock file is created again.
                 Some(_) if path.ends_with("lock.mdb") => {}
                 Some(file) => std::fs::write(&path, &files[*file]).unwrap(),
             }
@@ -221,7 +221,7 @@ fn extract<T>(all: &mut Vec<T>, taken: impl Fn(&T) -> bool) -> Vec<T> {
     taken
 }
 
-/// Applies a change to a file's content, or those sectors of it that the disk keeps.
+/// Applies a change to a file's content, or those sectors of it that reach the disk.
 fn apply(content: &mut Vec<u8>, change: &Change, fate: &mut Fate<'_>) {
     match change {
         Change::Truncate { length } => {

@@ -1,7 +1,7 @@
-//! Files of rows in a process that is going to crash: saved, received and loaded, between changes of the rows.
+//! Files of rows in a process that will crash: saved, received and loaded, between changes of the rows.
 //!
-//! It goes through numbered steps and acknowledges each. Whatever a crash leaves, the rows are those of one
-//! version as soon as the marker is there, a file that is there is whole, and nothing acknowledged is lost.
+//! It performs numbered steps and acknowledges each. After any crash, the rows are those of one version if the marker
+//! exists, every file is complete, and nothing acknowledged is lost.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::workload::{CLUSTER, NODE};
 const PREFIX: &str = "g/";
 const MARKER: &str = "g/applied";
 
-/// What the process acknowledges, with the version of the rows that are in place then, and the files that are there.
+/// The acknowledged steps, with the version of the rows and the files after each.
 const STEPS: [(u64, &[u64]); 8] = [
     (0, &[]),
     (1, &[]),
@@ -31,14 +31,14 @@ const STEPS: [(u64, &[u64]); 8] = [
     (3, &[1, 2, 3]),
 ];
 
-/// The version of the rows that a file has.
+/// The version of the rows of a file.
 const VERSIONS: [u64; 4] = [0, 1, 1, 3];
 
 fn file(number: u64) -> FileId {
     FileId { owner: 1, number }
 }
 
-/// The rows of a version; some take more than a page, and each version has some that others have not.
+/// The rows of a version; some are larger than a page, and each version has rows that others do not have.
 fn rows(version: u64) -> Vec<(Bytes, Bytes)> {
     let value = |number: u64| {
         let length = if number.is_multiple_of(13) { 9000 } else { 300 };
@@ -50,7 +50,7 @@ fn rows(version: u64) -> Vec<(Bytes, Bytes)> {
     rows
 }
 
-/// What makes one version of another.
+/// The changes from one version to another.
 fn change(from: u64, to: u64) -> Vec<StateWrite> {
     let write = |key: Bytes, value| StateWrite {
         table: Table::Groups,
@@ -96,8 +96,8 @@ struct Process {
 }
 
 impl Process {
-    fn derive(&self, from: u64, to: u64) {
-        self.storage.handle().derive(0, to, change(from, to));
+    fn apply_rows(&self, from: u64, to: u64) {
+        self.storage.handle().apply_rows(0, to, change(from, to));
         while !self.flushed.recv().unwrap().contains(&to) {}
     }
 
@@ -109,7 +109,7 @@ impl Process {
     }
 }
 
-/// Goes through the steps, and writes the number of each to `acks`.
+/// Performs the steps, and writes the number of each to `acks`.
 pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     let dir = DataDir::open(folder).unwrap();
     dir.claim(CLUSTER, NODE, 0).unwrap();
@@ -121,12 +121,12 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     let store = LmdbStore::open(&dir, &options).unwrap();
     let files = store.files();
     let (journal, applier) = store.split();
-    let (to_settled, flushed) = channel();
+    let (flushed_sender, flushed) = channel();
     let hooks = Hooks {
         on_completed: Box::new(|_| {}),
-        on_settled: Box::new(move |all| {
+        on_flushed: Box::new(move |all| {
             all.into_iter()
-                .for_each(|one| to_settled.send(one.tokens).unwrap())
+                .for_each(|one| flushed_sender.send(one.tokens).unwrap())
         }),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
@@ -141,15 +141,15 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
         storage,
         flushed,
     };
-    // In one piece, which is one record of the trace.
+    // In one write, which is one record of the trace.
     let mut acknowledge = |step: usize| acks.write_all(format!("{step}\n").as_bytes()).unwrap();
-    process.derive(0, 1);
+    process.apply_rows(0, 1);
     acknowledge(1);
     let FileDone::Saved { size, checksum, .. } = process.perform(save(1)) else {
         panic!("not saved");
     };
     acknowledge(2);
-    process.derive(1, 2);
+    process.apply_rows(1, 2);
     acknowledge(3);
     let FileDone::Chunk(bytes) = process.perform(read(1)) else {
         panic!("not read");
@@ -170,7 +170,7 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     acknowledge(4);
     process.perform(load(2));
     acknowledge(5);
-    process.derive(1, 3);
+    process.apply_rows(1, 3);
     acknowledge(6);
     process.perform(save(3));
     acknowledge(7);
@@ -178,7 +178,7 @@ pub(crate) fn run(folder: &Path, without_sync: bool, mut acks: impl Write) {
     process.storage.shutdown();
 }
 
-/// Opens what a crash left, and says what is wrong with it, if anything. What was acknowledged must be there.
+/// Opens the store after a crash, and checks that acknowledged steps are present; returns an error otherwise.
 pub(crate) fn check(folder: &Path, acknowledged: u64, options: &Options) -> Result<(), String> {
     let acknowledged = acknowledged as usize;
     let dir = DataDir::open(folder).map_err(|error| error.to_string())?;
@@ -194,10 +194,10 @@ pub(crate) fn check(folder: &Path, acknowledged: u64, options: &Options) -> Resu
     let version = match marker {
         Some(marker) => (1..=3)
             .find(|version| marker == &version.to_string())
-            .ok_or("a strange marker")?,
+            .ok_or("a malformed marker")?,
         None => 0,
     };
-    // While a load is under way there is no marker, and any part of the rows.
+    // During a load there is no marker, and any part of the rows.
     let loading = acknowledged == 4 && version == 0;
     if !loading && !possible.contains(&version) {
         return Err(format!(

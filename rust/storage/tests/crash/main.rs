@@ -1,9 +1,9 @@
-//! Crashes of the store on disk: killed processes and power cuts.
+//! Crashes of the store on disk: killed processes and power failures.
 //!
-//! The **power cut** runs the real store in a process of its own whose writes and syncs are recorded (`shim.c`, loaded
-//! before the C library), and then, at every moment just before a sync returns and just after an acknowledgement,
-//! rebuilds the files as a power cut could have left them: with all, none, or a random part of what was not synced.
-//! Each is opened and must hold exactly what some number of requests left, and no fewer than were acknowledged.
+//! The **power failure** test runs the real store in its own process, whose writes and syncs are recorded (`shim.c`, loaded
+//! before the C library). Then, for every moment just before a sync returns and just after an acknowledgement, it rebuilds
+//! the files as a power failure could have left them: with all, none, or a random part of the unsynced data. Each image is
+//! opened and must have the content after some number of requests, and no fewer than were acknowledged.
 #![cfg(target_os = "linux")]
 
 mod disk;
@@ -26,7 +26,7 @@ const ROLE: &str = "CRASH_ROLE";
 const ROOT: &str = "CRASH_ROOT";
 const REQUESTS: &str = "CRASH_REQUESTS";
 
-/// Not a test: what the other process of the tests below runs. Without its orders it does nothing.
+/// Not a test: the child process of the tests below. Does nothing without its environment variables.
 #[test]
 fn other_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -62,7 +62,7 @@ fn other(role: &str, root: &Path, requests: u64) -> Command {
     command
 }
 
-/// Compiles the shim with the C compiler that building LMDB takes, too.
+/// Compiles the shim with the C compiler that builds LMDB.
 fn compile_shim(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/shim.c");
     let library = folder.join("shim.so");
@@ -99,7 +99,7 @@ fn record(role: &str, requests: u64, folder: &Path) -> Vec<Event> {
     trace::read(&trace)
 }
 
-/// What becomes of the writes that no sync has covered.
+/// The fate of unsynced writes.
 #[derive(Clone, Copy, Debug)]
 enum How {
     Lost,
@@ -108,7 +108,7 @@ enum How {
     Mixed,
 }
 
-/// What the images of power cuts showed.
+/// The results of all crash images.
 #[derive(Default)]
 struct Verdict {
     acknowledged: u64,
@@ -116,19 +116,19 @@ struct Verdict {
     losses: Vec<String>,
 }
 
-/// Says what is wrong with what a crash left, if anything, given what was acknowledged.
+/// Checks the data after a crash, given what was acknowledged.
 type Check = fn(&Path, u64, &Options) -> Result<(), String>;
 
-/// Tries a power cut before the end of every sync and after every acknowledgement, several ways.
+/// Simulates a power failure before the end of every sync and after every acknowledgement, in several ways.
 fn cut_everywhere(events: &[Event], folder: &Path, hows: &[How], check: Check) -> Verdict {
     let root = folder.join("root");
-    // An image is opened to be looked at, not to be kept.
+    // An image is only inspected, so its syncs are omitted.
     let options = Options {
         without_sync: true,
         zero_fill: 0,
         ..Options::default()
     };
-    // In memory where there is such a folder: there are many images, and their own syncs prove nothing.
+    // In memory if possible: there are many images, and their own syncs are irrelevant.
     let memory = Path::new("/dev/shm");
     let images = TempDir::new_in(if memory.is_dir() { memory } else { folder }).unwrap();
     let mut disk = Disk::default();
@@ -163,7 +163,7 @@ fn cut_everywhere(events: &[Event], folder: &Path, hows: &[How], check: Check) -
 }
 
 #[test]
-fn a_power_cut_loses_nothing_acknowledged() {
+fn a_power_failure_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let events = record("recorded", 150, folder.path());
     let hows = [How::Lost, How::Kept, How::HalfInOrder, How::Mixed, How::Mixed];
@@ -179,7 +179,7 @@ fn a_power_cut_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_power_cut_leaves_whole_files_and_whole_groups() {
+fn a_power_failure_leaves_complete_files_and_groups() {
     let folder = tempfile::tempdir().unwrap();
     let events = record("recorded files", 0, folder.path());
     let mut hows = vec![How::Lost, How::Kept, How::HalfInOrder];
@@ -195,12 +195,12 @@ fn a_power_cut_leaves_whole_files_and_whole_groups() {
     );
 }
 
-/// The first test above can fail.
+/// Verifies that the first test above can fail.
 #[test]
 fn without_its_syncs_the_store_loses_what_it_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let events = record("without sync", 30, folder.path());
-    // Not mixed: LMDB trusts its pages, and would crash this process over what its syncs keep from happening.
+    // Not mixed: LMDB trusts its pages, and would crash this process on images that its syncs prevent.
     let verdict = cut_everywhere(
         &events,
         folder.path(),
@@ -217,7 +217,7 @@ fn without_its_syncs_the_store_loses_what_it_acknowledged() {
     );
 }
 
-/// Kills the process in the middle of its work, again and again in the same directory.
+/// Kills the process during its work, repeatedly in the same directory.
 #[test]
 fn a_killed_process_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
@@ -232,7 +232,7 @@ fn a_killed_process_loses_nothing_acknowledged() {
             let line = line.unwrap();
             acknowledged = line
                 .parse()
-                .unwrap_or_else(|_| panic!("the killed process said {line:?}"));
+                .unwrap_or_else(|_| panic!("unexpected line of the killed process: {line:?}"));
             seen += 1;
             if seen == 40 + 37 * round {
                 child.kill().unwrap();

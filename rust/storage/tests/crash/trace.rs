@@ -1,8 +1,8 @@
-//! Reads what the shim recorded.
+//! Reads the trace of the shim.
 
 use std::path::{Path, PathBuf};
 
-/// One thing that the process did to its files, in the order in which it began.
+/// An operation of the process on its files, in the order in which operations began.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Create(PathBuf),
@@ -25,11 +25,11 @@ pub(crate) enum Event {
     },
     /// A sync, or a write that syncs itself, has returned.
     End(u64),
-    /// The process was told that this is durable: not a file's content, but a message in the trace.
+    /// The process acknowledged that this is durable: not a file's content, but a message in the trace.
     Acknowledged(u64),
 }
 
-/// Reads a trace. What is written to the file `acks` are numbers, a line each.
+/// Reads a trace. The file `acks` has numbers, one per line.
 pub(crate) fn read(trace: &Path) -> Vec<Event> {
     let bytes = std::fs::read(trace).unwrap();
     let mut rest = &bytes[..];

@@ -1,8 +1,8 @@
-//! What the process that is going to crash does, and what must be found of it afterwards.
+//! The workload of the process that will crash, and the check of its data afterwards.
 //!
-//! It makes numbered requests. Each changes a few rows, a log and a hard state, so that after any number of them
-//! the whole content of the store is known: whatever a crash leaves must be that of *some* number, and of no
-//! smaller one than was acknowledged.
+//! It submits numbered requests. Each changes a few rows, a log and a hard state, so that the content of the store after
+//! any number of them is known: after a crash it must be that after *some* number, which is not less than the acknowledged
+//! one.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -60,7 +60,7 @@ fn operations(number: u64) -> Vec<JournalOp> {
     ops
 }
 
-/// Small mostly, at times more than a page.
+/// Usually small, sometimes larger than a page.
 fn value(number: u64) -> Bytes {
     let length = if number.is_multiple_of(11) {
         9000
@@ -74,7 +74,7 @@ fn value_of_entry(number: u64) -> Bytes {
     format!("entry {number}").into()
 }
 
-/// The whole content after the requests up to `number`.
+/// The content after the requests up to `number`.
 fn expected(number: u64) -> (BTreeMap<Bytes, Bytes>, Vec<u64>) {
     let mut rows = BTreeMap::new();
     let mut log = Vec::new();
@@ -96,7 +96,7 @@ fn expected(number: u64) -> (BTreeMap<Bytes, Bytes>, Vec<u64>) {
     (rows, log)
 }
 
-/// Makes `requests` requests, several at a time, and writes the number of each to `acks` when it is durable.
+/// Submits `requests` requests, several at a time, and writes the number of each to `acks` when it is durable.
 pub(crate) fn run(folder: &Path, requests: u64, without_sync: bool, acks: impl Write + Send + 'static) {
     let dir = DataDir::open(folder).unwrap();
     dir.claim(CLUSTER, NODE, 0).unwrap();
@@ -123,11 +123,11 @@ pub(crate) fn run(folder: &Path, requests: u64, without_sync: bool, acks: impl W
                 done.send(completion.tokens.len()).unwrap();
             }
         }),
-        on_settled: Box::new(|_| {}),
+        on_flushed: Box::new(|_| {}),
         on_fatal: Box::new(|detail| panic!("{detail}")),
         observer: Arc::new(()),
     };
-    // Applies all the time, in small transactions.
+    // Applies continuously, in small transactions.
     let config = Config {
         apply_bytes: 3000,
         apply_step_bytes: 1500,
@@ -157,13 +157,13 @@ fn number(reader: &dyn Reader) -> u64 {
     stored.map_or(0, |bytes| u64::from_be_bytes(bytes[..].try_into().unwrap()))
 }
 
-/// Opens what a crash left, and says what is wrong with it, if anything. Requests up to `acknowledged` must be there.
+/// Opens the store after a crash and checks its content. Requests up to `acknowledged` must be present.
 pub(crate) fn check(folder: &Path, acknowledged: u64, options: &Options) -> Result<(), String> {
     let dir = DataDir::open(folder).map_err(|error| error.to_string())?;
     dir.claim(CLUSTER, NODE, 1).map_err(|error| error.to_string())?;
     let mut store = LmdbStore::open(&dir, options).map_err(|error| error.to_string())?;
     check_content(&*store.reader(), acknowledged)?;
-    // What was recovered is a store like any other: it takes the next request and applies all.
+    // A recovered store is fully usable: it accepts the next request and applies all rows.
     let next = number(&*store.reader()) + 1;
     store
         .commit(&operations(next))

@@ -1,4 +1,4 @@
-//! What disks do, and when.
+//! The disks of a cluster: operations and their timing.
 
 use crate::cluster::Cluster;
 use crate::cluster::time::Due;
@@ -9,7 +9,7 @@ use crate::trace::TraceEvent;
 type FlightOf<P> = Flight<<<P as Protocol>::Store as Store>::Op, <P as Protocol>::Role>;
 
 impl<P: Protocol> Cluster<P> {
-    /// The first `count` persists in flight become durable, or are refused by a full disk. How many there were.
+    /// Completes the first `count` pending persists, or rejects them if the disk is full. Returns their number.
     pub fn persist(&mut self, node: P::NodeId, count: usize) -> usize {
         let mut done = 0;
         while done < count && self.sync(node) {
@@ -19,7 +19,7 @@ impl<P: Protocol> Cluster<P> {
         done
     }
 
-    /// The disk has no space for the newest persist in flight.
+    /// Rejects the newest pending persist.
     pub fn refuse_newest(&mut self, node: P::NodeId) {
         if let Some(flight) = self.node(node).disk.refuse_newest() {
             self.answer(node, flight, true);
@@ -27,19 +27,19 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// The disk does everything that it was asked for, and is not held any longer.
+    /// Completes all pending requests, and stops holding writes.
     pub fn release(&mut self, node: P::NodeId) {
         let disk = &mut self.node(node).disk;
         (disk.held, disk.unflushed, disk.files_held) = (false, false, false);
         self.persist(node, usize::MAX);
-        self.settle_rows(node, usize::MAX);
+        self.flush_rows(node, usize::MAX);
         self.settle(node);
         while let Some(owner) = self.nodes[&node].disk.file_owners().first().copied() {
             self.file_step(node, owner);
         }
     }
 
-    /// A step of the first task with someone's files.
+    /// Performs a step of the first task on an owner's files.
     pub fn file_step(&mut self, node: P::NodeId, owner: u64) {
         let step = self.node(node).disk.file_step(owner);
         for (role, token) in step.flushed {
@@ -51,7 +51,7 @@ impl<P: Protocol> Cluster<P> {
         self.settle(node);
     }
 
-    // ---- when ----
+    // ---- timing ----
 
     pub(super) fn plan_sync(&mut self, node: P::NodeId) {
         match self.profile.disk {
@@ -70,13 +70,13 @@ impl<P: Protocol> Cluster<P> {
     pub(super) fn plan_flushing(&mut self, node: P::NodeId) {
         if let Some(range) = self.profile.flushing {
             let (after, boot) = (self.draw(range), self.nodes[&node].boots);
-            self.plan(after, node, Some(boot), Due::Settle);
+            self.plan(after, node, Some(boot), Due::Flush);
         } else if !self.nodes[&node].disk.unflushed {
-            self.settle_rows(node, usize::MAX);
+            self.flush_rows(node, usize::MAX);
         }
     }
 
-    /// One step after the other, of each owner.
+    /// Schedules the steps of each owner sequentially.
     pub(super) fn plan_file(&mut self, node: P::NodeId, owner: u64) {
         let range = self.profile.disk.unwrap_or((100, 100));
         if self.node(node).filing.insert(owner) {
@@ -85,9 +85,9 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    // ---- what ----
+    // ---- operations ----
 
-    /// Does the next persist; `false` if there is none.
+    /// Performs the next persist; `false` if there is none.
     pub(super) fn sync(&mut self, node: P::NodeId) -> bool {
         let Some((flight, refused)) = self.node(node).disk.sync() else {
             return false;
@@ -109,8 +109,8 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    pub(super) fn settle_rows(&mut self, node: P::NodeId, count: usize) {
-        for (role, token) in self.node(node).disk.settle(count) {
+    pub(super) fn flush_rows(&mut self, node: P::NodeId, count: usize) {
+        for (role, token) in self.node(node).disk.flush(count) {
             self.post(node, role, P::event(Input::Flushed { token }), false);
         }
     }

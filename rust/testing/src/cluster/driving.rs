@@ -1,4 +1,4 @@
-//! From events to effects: what a shell does with the roles of a node, one event at a time.
+//! The shell of a node's roles: from events to effects, one event at a time.
 
 use crate::cluster::Cluster;
 use crate::cluster::time::Due;
@@ -7,7 +7,7 @@ use crate::protocol::{Action, Address, AddressOf, Envelope, Input, Protocol};
 use crate::trace::TraceEvent;
 
 impl<P: Protocol> Cluster<P> {
-    /// Puts an event into a mailbox.
+    /// Delivers an event to a mailbox.
     pub(super) fn post(&mut self, node: P::NodeId, role: P::Role, event: P::Event, fixed: bool) {
         let found = self.nodes.get_mut(&node).expect("a node of the cluster");
         if let Some(process) = &mut found.process {
@@ -15,7 +15,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// Handles what is in the mailboxes of a node until they are empty.
+    /// Handles the events of a node until its mailboxes are empty.
     pub(super) fn settle(&mut self, node: P::NodeId) {
         let clock = self.clock(node);
         while let Some(process) = &mut self.node(node).process
@@ -29,7 +29,7 @@ impl<P: Protocol> Cluster<P> {
 
     fn perform(&mut self, from: AddressOf<P>, effect: P::Effect) {
         let Address { node, role } = from;
-        let process = self.nodes[&node].process.as_ref().expect("it runs");
+        let process = self.nodes[&node].process.as_ref().expect("it is running");
         let boot = process.boot();
         match self.protocol.action(from, effect, process) {
             Action::Send { to, message } if to.node == node => {
@@ -51,12 +51,12 @@ impl<P: Protocol> Cluster<P> {
                     ops: ops.clone(),
                 });
                 let found = self.node(node);
-                found.process.as_mut().expect("it runs").awaits(role, token);
+                found.process.as_mut().expect("it is running").awaits(role, token);
                 found.disk.submit(role, token, background, ops);
                 self.plan_sync(node);
             }
             Action::ApplyRows { token, rows } => {
-                self.node(node).disk.derive(role, token, rows);
+                self.node(node).disk.apply_rows(role, token, rows);
                 self.plan_flushing(node);
             }
             Action::Read { token, .. } if self.nodes[&node].disk.slow == Some(token) => {}
@@ -67,7 +67,7 @@ impl<P: Protocol> Cluster<P> {
                 }
                 Some(range) => {
                     let after = self.draw(range);
-                    // As of some moment until then.
+                    // As of some moment before the response.
                     let early = self
                         .chance(500)
                         .then(|| self.nodes[&node].disk.store.read(&query));
@@ -96,7 +96,7 @@ impl<P: Protocol> Cluster<P> {
                 }
             }
             Action::SetTimer { id, at } => {
-                let process = self.node(node).process.as_mut().expect("it runs");
+                let process = self.node(node).process.as_mut().expect("it is running");
                 process.timers.insert((role, id), at);
             }
             Action::Post { role, event } => self.post(node, role, event, false),
@@ -104,7 +104,7 @@ impl<P: Protocol> Cluster<P> {
                 let record = self.record;
                 for hosted in hosted {
                     let role = hosted.role;
-                    let process = self.node(node).process.as_mut().expect("it runs");
+                    let process = self.node(node).process.as_mut().expect("it is running");
                     if !process.has(role) {
                         process.host(hosted, record);
                         self.post(node, role, P::event(Input::Start), true);

@@ -1,4 +1,4 @@
-//! Messages between nodes, and what nodes know of their links.
+//! Messages between nodes, and the links of nodes.
 
 use crate::cluster::Cluster;
 use crate::cluster::time::Due;
@@ -6,7 +6,7 @@ use crate::protocol::{EnvelopeOf, Input, Protocol};
 use crate::trace::{Loss, TraceEvent};
 
 impl<P: Protocol> Cluster<P> {
-    /// A message leaves.
+    /// Sends a message.
     pub(super) fn send(&mut self, envelope: EnvelopeOf<P>) {
         let process = self.nodes[&envelope.from.node].process.as_ref();
         let linked = process.is_some_and(|process| process.alive.contains(&envelope.to.node));
@@ -25,7 +25,7 @@ impl<P: Protocol> Cluster<P> {
         let repeated = self.chance(self.profile.repeated);
         let again = repeated.then(|| self.draw(latency));
         let to = envelope.to.node;
-        // A copy may come in a later life of the receiver, unless it goes with the connection.
+        // A duplicate may arrive in a later boot of the receiver, unless it is lost with its connection.
         let (again, boot) = match P::has_connection(&envelope.message) {
             true => (again.or(self.repeat), Some(self.nodes[&to].boots)),
             false => (again, None),
@@ -37,7 +37,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// A message comes to the end of its way.
+    /// A message arrives.
     pub(super) fn arrive(&mut self, envelope: EnvelopeOf<P>) {
         let to = envelope.to;
         let found = &self.nodes[&to.node];
@@ -59,15 +59,15 @@ impl<P: Protocol> Cluster<P> {
         self.input(to.node, to.role, P::event(Input::Message { from, message }));
     }
 
-    // ---- by hand ----
+    // ---- manual delivery ----
 
-    /// Delivers the message at this place of the wire.
+    /// Delivers the message at this index of the wire.
     pub fn deliver(&mut self, place: usize) {
         let envelope = self.wire.remove(place);
         self.arrive(envelope);
     }
 
-    /// The places on the wire of the messages between two nodes, or between all.
+    /// The indexes on the wire of the messages between two nodes, or between all.
     pub fn places(&self, between: Option<(P::NodeId, P::NodeId)>) -> Vec<usize> {
         let wanted = |envelope: &EnvelopeOf<P>| between.is_none_or(|pair| pair == envelope.pair());
         (0..self.wire.len())
@@ -75,26 +75,26 @@ impl<P: Protocol> Cluster<P> {
             .collect()
     }
 
-    /// Delivers what is on the wire now and may pass, at most so many; says how many.
+    /// Delivers unblocked messages now on the wire, up to a number; returns how many.
     pub fn deliver_round(&mut self, between: Option<(P::NodeId, P::NodeId)>, at_most: usize) -> usize {
         let mut places = self.places(between);
         places.retain(|place| !self.blocked.contains(&self.wire[*place].pair()));
         places.truncate(at_most);
-        // Later messages join at the end, so the places of the others only move down by those taken before them.
+        // New messages are appended, so the indexes of the others only decrease by the delivered ones.
         for (taken, place) in places.iter().enumerate() {
             self.deliver(place - taken);
         }
         places.len()
     }
 
-    /// Delivers until nothing is left that may pass.
+    /// Delivers messages until no unblocked ones are left.
     pub fn run(&mut self) {
         while self.deliver_round(None, usize::MAX) > 0 {}
     }
 
     // ---- links ----
 
-    /// The link from one node to another comes up or breaks, as the first one sees it.
+    /// Sets the link from one node to another up or down, as seen by the first.
     pub fn link(&mut self, from: P::NodeId, to: P::NodeId, up: bool) {
         let Some(process) = &mut self.node(from).process else {
             return;
@@ -113,7 +113,7 @@ impl<P: Protocol> Cluster<P> {
         self.settle(from);
     }
 
-    /// What two nodes send each other is lost, or passes again. They notice it at once, or by themselves.
+    /// Partitions two nodes or heals their partition. They are notified, or must detect it.
     pub fn part(&mut self, one: P::NodeId, other: P::NodeId, apart: bool, noticed: bool) {
         for pair in [(one, other), (other, one)] {
             match apart {

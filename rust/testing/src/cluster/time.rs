@@ -1,4 +1,4 @@
-//! Time: what is to happen, and when.
+//! Time: scheduled events.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::disk::Store;
 use crate::protocol::{EnvelopeOf, Input, Protocol};
 use crate::trace::{Loss, TraceEvent};
 
-/// How often messages that wait on the wire are delivered while time passes.
+/// The interval at which messages on the wire are delivered while time advances.
 const ROUND: Duration = Duration::from_micros(500);
 
-/// What is to happen on a node.
+/// A scheduled event on a node.
 pub(super) enum Due<P: Protocol> {
     Arrive(EnvelopeOf<P>),
     Sync,
-    Settle,
+    Flush,
     Read {
         role: P::Role,
         token: u64,
@@ -26,14 +26,14 @@ pub(super) enum Due<P: Protocol> {
 }
 
 impl<P: Protocol> Cluster<P> {
-    /// Lets time pass; what is due happens in its order.
+    /// Advances time, and performs due events in order.
     pub fn advance(&mut self, by: Duration) {
         let until = self.now + by.as_micros() as u64;
         while self.step(until) {}
         self.now = until;
     }
 
-    /// Lets time pass. Where messages wait on a wire, they are delivered every half millisecond.
+    /// Advances time, and delivers messages on the wire every half millisecond.
     pub fn live(&mut self, by: Duration) {
         if self.profile.latency.is_some() {
             return self.advance(by);
@@ -45,7 +45,7 @@ impl<P: Protocol> Cluster<P> {
         }
     }
 
-    /// The next thing that is due until then happens; `false` if there is none.
+    /// Performs the next event that is due by then; `false` if there is none.
     pub fn step(&mut self, until: u64) -> bool {
         let next = self.queue.keys().next().copied();
         let timer = self.next_timer();
@@ -105,9 +105,9 @@ impl<P: Protocol> Cluster<P> {
                 let answer = early.unwrap_or_else(|| self.nodes[&node].disk.store.read(&query));
                 self.input(node, role, P::event(Input::Read { token, answer }));
             }
-            Due::Settle => {
+            Due::Flush => {
                 let count = self.draw((1, 4)).as_micros() as usize;
-                self.settle_rows(node, count);
+                self.flush_rows(node, count);
                 self.settle(node);
             }
             Due::File(owner) => {

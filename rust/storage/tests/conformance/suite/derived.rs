@@ -1,4 +1,4 @@
-//! Rows that their owner derives from its own log: visible at once, kept by a crash in whole runs and in their order.
+//! Derived rows: visible immediately, flushed in whole runs and in order.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use quorate_storage::{StateWrite, Table};
 use super::{apply_all, delete, get, put, scan, write};
 use crate::Bench;
 
-pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>() {
+pub(crate) fn derived_rows_are_visible_immediately_and_flushed_with_a_round<T: Bench>() {
     let mut bench = T::new();
     let store = bench.store();
     let derived = store.derived();
     write(store, [put(Table::Records, "a", "journalled")]);
-    assert_eq!(derived.derive(vec![put(Table::Records, "a", "derived")]), 1);
+    assert_eq!(derived.apply_rows(vec![put(Table::Records, "a", "derived")]), 1);
     assert_eq!(
-        derived.derive(vec![
+        derived.apply_rows(vec![
             put(Table::Groups, "applied", "2"),
             delete(Table::Records, "a")
         ]),
@@ -39,7 +39,7 @@ pub(crate) fn derived_rows_are_visible_at_once_and_settle_with_a_round<T: Bench>
     assert_eq!(get(bench.store(), Table::Groups, "applied").unwrap(), "2");
 }
 
-pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_settled<T: Bench>() {
+pub(crate) fn a_crash_loses_unflushed_derived_rows<T: Bench>() {
     let mut bench = T::new();
     let store = bench.store();
     let derived = store.derived();
@@ -50,12 +50,12 @@ pub(crate) fn a_crash_takes_derived_rows_that_no_round_has_settled<T: Bench>() {
             put(Table::Records, "b", "1"),
         ],
     );
-    derived.derive(vec![
+    derived.apply_rows(vec![
         put(Table::Records, "a", "derived"),
         put(Table::Groups, "applied", "1"),
     ]);
-    // A row that is journalled later is durable by itself, whatever becomes of the derived one under it.
-    derived.derive(vec![put(Table::Records, "b", "2")]);
+    // A row that is journalled later is durable by itself, even if the derived one under it is lost.
+    derived.apply_rows(vec![put(Table::Records, "b", "2")]);
     write(store, [put(Table::Records, "b", "3")]);
     drop(derived);
     bench.restart();
@@ -73,7 +73,7 @@ pub(crate) fn the_journal_is_trimmed_though_only_derived_rows_follow<T: Bench>()
         bench
             .store()
             .derived()
-            .derive(vec![put(Table::Groups, "applied", format!("{run}"))]);
+            .apply_rows(vec![put(Table::Groups, "applied", format!("{run}"))]);
         apply_all(bench.store());
         bench.restart();
         assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "1");
@@ -87,13 +87,13 @@ pub(crate) fn the_journal_is_trimmed_though_only_derived_rows_follow<T: Bench>()
     assert_eq!(get(bench.store(), Table::Records, "a").unwrap(), "2");
 }
 
-/// One answer to a query sees all rows of a derived run, or none, however much lies between them.
-pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
+/// A page includes all rows of a derived run or none, regardless of their distance.
+pub(crate) fn a_range_is_a_consistent_snapshot<T: Bench>() {
     let mut bench = T::new();
     let store = bench.store();
     let key = |number: u32| format!("{number:05}");
-    // Deleted rows that are not applied yet, in the way of whoever walks over the range.
-    store.derived().derive(
+    // Unapplied deleted rows within the range.
+    store.derived().apply_rows(
         (1..2000)
             .map(|number| delete(Table::Groups, key(number)))
             .collect(),
@@ -113,8 +113,8 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
             let mut run = 0;
             while !done.load(Ordering::Relaxed) {
                 run += 1;
-                derived.derive(both(Some(format!("{run}").into())));
-                derived.derive(both(None));
+                derived.apply_rows(both(Some(format!("{run}").into())));
+                derived.apply_rows(both(None));
             }
         });
         let query = Query::Range {
@@ -126,7 +126,7 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
         };
         for _ in 0..3000 {
             let Rows { rows, more } = answer(&*reader, &query).unwrap();
-            // An answer that says that there is more ends anywhere; what it covers has no hole.
+            // An incomplete page may end anywhere, but has no gaps.
             let whole = match &rows[..] {
                 [] => !more,
                 [first] => more && first.0 == key(0),
@@ -144,7 +144,7 @@ pub(crate) fn a_range_is_one_moments_view<T: Bench>() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Derive(Vec<StateWrite>),
+    ApplyRows(Vec<StateWrite>),
     Journal(Vec<StateWrite>),
     Apply(usize),
     Restart,
@@ -162,7 +162,7 @@ fn any_rows(tables: &'static [Table]) -> impl Strategy<Value = Vec<StateWrite>> 
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::Derive),
+        5 => any_rows(&[Table::Records, Table::Groups]).prop_map(Step::ApplyRows),
         2 => any_rows(&[Table::Meta, Table::TokenIndex]).prop_map(Step::Journal),
         3 => (1..300usize).prop_map(Step::Apply),
         1 => Just(Step::Restart),
@@ -180,7 +180,7 @@ fn perform(rows: &mut State, writes: &[StateWrite]) {
     }
 }
 
-pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
+pub(crate) fn a_crash_goes_back_to_the_last_flushed_run<T: Bench>() {
     let mut runner = TestRunner::new(Config {
         cases: 24,
         failure_persistence: None,
@@ -191,15 +191,15 @@ pub(crate) fn a_crash_goes_back_to_the_last_run_that_settled<T: Bench>() {
         .run(&steps, |steps| {
             let mut bench = T::new();
             let mut journalled = State::new();
-            // What derived rows say after each run.
+            // The derived rows after each run.
             let mut runs = vec![State::new()];
             for step in steps {
                 match step {
-                    Step::Derive(writes) => {
+                    Step::ApplyRows(writes) => {
                         let mut rows = runs.last().unwrap().clone();
                         perform(&mut rows, &writes);
                         runs.push(rows);
-                        let number = bench.store().derived().derive(writes);
+                        let number = bench.store().derived().apply_rows(writes);
                         assert_eq!(number, runs.len() as u64 - 1);
                     }
                     Step::Journal(writes) => {

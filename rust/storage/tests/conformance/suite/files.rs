@@ -1,4 +1,4 @@
-//! Files of rows: what is saved at one moment, sent in parts, and put in the place of other rows.
+//! Files of rows: saved in a snapshot, sent in parts, and loaded in place of other rows.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ use crate::Bench;
 const TABLE: Table = Table::Groups;
 const FILE: FileId = FileId { owner: 7, number: 1 };
 const PREFIX: &[u8] = b"g7/";
-/// The last key of the group: it goes first although it is not.
+/// The last key of the group: it is deleted first nevertheless.
 const MARKER: &str = "g7/zz applied";
 
 fn row(number: usize, value: impl Into<Bytes>) -> StateWrite {
@@ -44,7 +44,7 @@ fn load(file: FileId) -> FileTask {
 }
 
 fn keep(number: Option<u64>) -> FileTask {
-    FileTask::Keep {
+    FileTask::Retain {
         owner: FILE.owner,
         number,
     }
@@ -54,7 +54,7 @@ fn read(file: FileId, offset: u64, length: u32) -> FileTask {
     FileTask::Read { file, offset, length }
 }
 
-/// Saves the rows; size, checksum, and the marker in the copy.
+/// Saves the rows; returns size, checksum, and the marker in the copy.
 fn saved(bench: &mut impl Bench, file: FileId) -> (u64, u64, Option<Bytes>) {
     match bench.files(save(file)) {
         Ok(FileDone::Saved {
@@ -81,7 +81,7 @@ fn is_there(bench: &mut impl Bench, file: FileId) -> bool {
     }
 }
 
-/// Puts a file together from its content, in parts.
+/// Writes a file from its content, in parts.
 fn receive(bench: &mut impl Bench, file: FileId, bytes: &Bytes, part: usize) {
     for offset in (0..bytes.len()).step_by(part) {
         let written = bench.files(FileTask::Write {
@@ -114,20 +114,20 @@ fn fill(bench: &mut impl Bench, count: usize) {
     write(store, [put(Table::Records, "g7/applied", "another table's")]);
     apply_all(store);
     let rows = (0..count).map(|number| row(number, format!("value {number}")));
-    store.derived().derive(rows.chain([marker("1")]).collect());
+    store.derived().apply_rows(rows.chain([marker("1")]).collect());
 }
 
-pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
+pub(crate) fn a_file_has_exactly_the_rows_derived_before<T: Bench>() {
     for applied in [false, true] {
         let mut bench = T::new();
         fill(&mut bench, 30);
         if applied {
             apply_all(bench.store());
         }
-        // A younger value, a row that is gone, and one that is new: in the active layer over the frozen or applied.
+        // A newer value, a deleted row, and a new row: in the active layer over the frozen one or the state.
         bench.store().apply_step(1).unwrap();
         let derived = bench.store().derived();
-        derived.derive(vec![
+        derived.apply_rows(vec![
             row(3, "younger"),
             delete(TABLE, "g7/row 0004"),
             row(99, "new"),
@@ -147,7 +147,7 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
             (size, checksum),
             (bytes.len() as u64, sum(&bytes[..]).unwrap().checksum)
         );
-        // Elsewhere, over other rows.
+        // In another store, over other rows.
         let mut other = T::new();
         write(
             other.store(),
@@ -160,7 +160,7 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
         other
             .store()
             .derived()
-            .derive(vec![row(3, "of old"), row(51, "of old"), marker("of old")]);
+            .apply_rows(vec![row(3, "of old"), row(51, "of old"), marker("of old")]);
         receive(&mut other, FILE, &bytes, 100);
         assert_eq!(
             other.files(seal(FILE, &bytes)),
@@ -172,12 +172,12 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
             assert_eq!(
                 rows(&mut other).len(),
                 before.len(),
-                "the neighbours are as they were"
+                "the neighbours are unchanged"
             );
             assert_eq!(
                 saved(&mut other, FILE).1,
                 checksum,
-                "the same rows are the same file"
+                "the same rows give the same file"
             );
             apply_all(other.store());
             other.restart();
@@ -186,7 +186,7 @@ pub(crate) fn a_file_has_what_was_derived_before_and_nothing_else<T: Bench>() {
     }
 }
 
-pub(crate) fn a_file_without_rows_is_one_too<T: Bench>() {
+pub(crate) fn a_file_without_rows_is_valid<T: Bench>() {
     let mut bench = T::new();
     assert_eq!(saved(&mut bench, FILE).2, None);
     fill(&mut bench, 3);
@@ -211,7 +211,7 @@ pub(crate) fn a_file_is_read_in_parts<T: Bench>() {
     assert!(missing.to_string().contains("file 2 of group 0x7"), "{missing}");
 }
 
-pub(crate) fn a_file_that_is_not_what_was_announced_is_forgotten<T: Bench>() {
+pub(crate) fn a_file_with_another_checksum_is_removed<T: Bench>() {
     let mut bench = T::new();
     fill(&mut bench, 20);
     saved(&mut bench, FILE);
@@ -238,7 +238,7 @@ pub(crate) fn a_file_that_is_not_what_was_announced_is_forgotten<T: Bench>() {
         Ok(FileDone::Sealed { intact: false })
     );
     not_found(bench.files(seal(other, &bytes)));
-    // Anew, with a part that comes twice.
+    // Again, with a duplicated part.
     receive(&mut bench, other, &bytes.slice(..100), 30);
     receive(&mut bench, other, &bytes.slice(..50), 50);
     assert_eq!(bench.files(write(40, &bytes.slice(40..))), Ok(FileDone::Written));
@@ -252,7 +252,7 @@ pub(crate) fn a_file_that_is_not_what_was_announced_is_forgotten<T: Bench>() {
     }
 }
 
-pub(crate) fn a_restart_keeps_whole_files_only<T: Bench>() {
+pub(crate) fn a_restart_keeps_only_complete_files<T: Bench>() {
     let mut bench = T::new();
     fill(&mut bench, 20);
     saved(&mut bench, FILE);
@@ -273,23 +273,23 @@ pub(crate) fn a_restart_keeps_whole_files_only<T: Bench>() {
     assert!(matches!(done, Err(Error::NotFound(_))), "{done:?}");
 }
 
-pub(crate) fn all_files_of_an_owner_but_one_are_forgotten<T: Bench>() {
+pub(crate) fn all_files_of_an_owner_but_one_are_removed<T: Bench>() {
     let mut bench = T::new();
     fill(&mut bench, 2);
     let files = [(7, 1), (7, 2), (7, 18), (70, 2)].map(|(owner, number)| FileId { owner, number });
     for file in files {
         saved(&mut bench, file);
     }
-    assert_eq!(bench.files(keep(Some(2))), Ok(FileDone::Kept));
+    assert_eq!(bench.files(keep(Some(2))), Ok(FileDone::Retained));
     assert_eq!(
         files.map(|file| is_there(&mut bench, file)),
         [false, true, false, true]
     );
-    assert_eq!(bench.files(keep(None)), Ok(FileDone::Kept));
+    assert_eq!(bench.files(keep(None)), Ok(FileDone::Retained));
     assert_eq!(
         bench.files(keep(None)),
-        Ok(FileDone::Kept),
-        "there is nothing left to forget"
+        Ok(FileDone::Retained),
+        "there is nothing left to remove"
     );
     assert_eq!(
         files.map(|file| is_there(&mut bench, file)),
@@ -304,13 +304,13 @@ pub(crate) fn a_damaged_file_changes_nothing<T: Bench>() {
     bench
         .store()
         .derived()
-        .derive(vec![row(3, "younger"), marker("2")]);
+        .apply_rows(vec![row(3, "younger"), marker("2")]);
     let before = rows(&mut bench);
-    bench.rot(FILE, 5000);
+    bench.corrupt(FILE, 5000);
     let done = bench.files(load(FILE));
     assert!(matches!(done, Err(Error::CorruptRecord(_))), "{done:?}");
     assert_eq!(rows(&mut bench), before);
-    // Of another group: its rows do not belong there.
+    // A file of another group.
     saved(&mut bench, FILE);
     let done = bench.files(FileTask::Load {
         file: FILE,
@@ -320,7 +320,7 @@ pub(crate) fn a_damaged_file_changes_nothing<T: Bench>() {
     });
     assert!(matches!(done, Err(Error::CorruptRecord(_))), "{done:?}");
     assert_eq!(rows(&mut bench), before);
-    // Nor does a marker that is no row of the group.
+    // A marker that is not a row of the group.
     let done = bench.files(FileTask::Load {
         file: FILE,
         table: TABLE,
@@ -331,7 +331,7 @@ pub(crate) fn a_damaged_file_changes_nothing<T: Bench>() {
     assert_eq!(rows(&mut bench), before);
 }
 
-pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
+pub(crate) fn an_interrupted_load_leaves_no_marker<T: Bench>() {
     let mut after = 0;
     let mut seen = std::collections::BTreeSet::new();
     loop {
@@ -343,9 +343,9 @@ pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
         bench
             .store()
             .derived()
-            .derive((0..6).map(|number| large(number, b'o')).collect());
+            .apply_rows((0..6).map(|number| large(number, b'o')).collect());
         saved(&mut bench, FILE);
-        bench.store().derived().derive(
+        bench.store().derived().apply_rows(
             (0..9)
                 .map(|number| large(number, b'n'))
                 .chain([marker("2")])
@@ -358,13 +358,13 @@ pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
         if after == 0 {
             assert_eq!(found, None, "nothing was flushed");
         } else if after == 1 {
-            assert_eq!(found, Some("2".into()), "what was derived is flushed, no more");
+            assert_eq!(found, Some("2".into()), "only the derived rows are flushed");
             assert_eq!(rows.len(), 12);
         } else if ended {
             assert_eq!(found, Some("1".into()));
             assert_eq!(rows.len(), 9);
         } else if found.is_some() {
-            // The last change, of which the answer was lost.
+            // The last change, whose result was lost.
             assert_eq!(rows.len(), 9);
         } else {
             seen.insert(rows.len());
@@ -383,22 +383,22 @@ pub(crate) fn a_load_that_is_cut_short_leaves_no_marker<T: Bench>() {
     }
     assert!(
         seen.into_iter().eq([2, 5, 8]),
-        "it was cut in the middle of either half"
+        "it was interrupted in the middle of either half"
     );
 }
 
-pub(crate) fn a_store_without_room_refuses_a_load_and_goes_on<T: Bench>() {
+pub(crate) fn a_full_store_rejects_a_load_and_stays_usable<T: Bench>() {
     let mut bench = T::new();
     let rows = (0..40).map(|number| row(number, vec![b'v'; 50_000]));
     bench
         .store()
         .derived()
-        .derive(rows.chain([marker("1")]).collect());
+        .apply_rows(rows.chain([marker("1")]).collect());
     saved(&mut bench, FILE);
     let bytes = content(&mut bench, FILE);
     let mut small = T::small();
     fill(&mut small, 3);
-    // Where files have no more room than rows, they are refused already.
+    // If files have the same space limit as rows, the write of the file is rejected already.
     for offset in (0..bytes.len()).step_by(1 << 20) {
         let part = bytes.slice(offset..bytes.len().min(offset + (1 << 20)));
         let written = small.files(FileTask::Write {
@@ -423,7 +423,7 @@ pub(crate) fn a_store_without_room_refuses_a_load_and_goes_on<T: Bench>() {
     write(small.store(), [put(Table::Meta, "goes", "on")]);
 }
 
-pub(crate) fn random_groups_survive_a_file<T: Bench>() {
+pub(crate) fn random_groups_are_saved_and_loaded<T: Bench>() {
     let mut runner = TestRunner::new(Config {
         cases: 20,
         failure_persistence: None,
@@ -443,7 +443,7 @@ pub(crate) fn random_groups_survive_a_file<T: Bench>() {
             let [mut bench, mut other] = [runs, others].map(|runs| {
                 let mut bench = T::new();
                 for (rows, budget) in runs {
-                    bench.store().derived().derive(rows);
+                    bench.store().derived().apply_rows(rows);
                     bench.store().apply_step(budget).unwrap();
                 }
                 bench

@@ -122,7 +122,7 @@ pub(crate) fn hard_states_are_deleted<T: Bench>() {
     let delete = JournalOp::DeleteHard { key: "vote".into() };
     bench.store().commit(&[put("vote"), put("votes")]).unwrap();
     for _ in 0..2 {
-        // What is not there is gone, too.
+        // Deleting a missing hard state is valid.
         bench.store().commit(std::slice::from_ref(&delete)).unwrap();
         bench.restart();
         let reader = bench.store().reader();
@@ -132,6 +132,6 @@ pub(crate) fn hard_states_are_deleted<T: Bench>() {
     bench.store().commit(&[delete, put("vote")]).unwrap();
     assert!(
         bench.store().reader().get_hard(b"vote").unwrap().is_some(),
-        "in their order"
+        "in order"
     );
 }

@@ -5,11 +5,11 @@ use quorate_storage::{CommitError, JournalOp, Table};
 use super::{A, append, put, scan};
 use crate::Bench;
 
-pub(crate) fn a_full_store_writes_nothing_and_goes_on<T: Bench>() {
+pub(crate) fn a_full_store_writes_nothing_and_stays_usable<T: Bench>() {
     let mut bench = T::small();
     let mut written = 0;
     let refused = loop {
-        assert!(written < 1000, "a small store takes no end of rows");
+        assert!(written < 1000, "a small store becomes full of rows");
         let batch = [
             JournalOp::Write(vec![put(
                 Table::Records,
@@ -50,7 +50,7 @@ pub(crate) fn a_full_store_lets_logs_shrink<T: Bench>() {
     let mut position = 0;
     while store.commit(&[append(A, position, vec![b'e'; 10_000])]).is_ok() {
         position += 1;
-        assert!(position < 1000, "a small store takes no end of entries");
+        assert!(position < 1000, "a small store becomes full of entries");
     }
     store
         .commit(&[JournalOp::Trim {

@@ -166,7 +166,7 @@ pub(crate) fn a_range_is_in_key_order_and_paged<T: Bench>() {
     assert_eq!(scan(&*reader, Table::Meta, b"", None, 9), []);
 }
 
-pub(crate) fn a_range_passes_over_many_deleted_rows<T: Bench>() {
+pub(crate) fn a_range_skips_many_deleted_rows<T: Bench>() {
     let mut bench = T::new();
     let key = |i: u32| i.to_be_bytes().to_vec();
     write(bench.store(), (0..3000).map(|i| put(Table::Records, key(i), "v")));
@@ -264,7 +264,7 @@ pub(crate) fn a_reader_outlives_changes<T: Bench>() {
                 let (each, even) = (number(each), number(even));
                 assert!(
                     each == even || each == even + 1,
-                    "a page is one moment's view, not {each} and {even}"
+                    "a page is a consistent snapshot, not {each} and {even}"
                 );
             }
         }
@@ -280,7 +280,7 @@ pub(crate) fn a_reader_outlives_changes<T: Bench>() {
     seen.join().unwrap();
 }
 
-pub(crate) fn the_scrubber_walks_every_row<T: Bench>() {
+pub(crate) fn the_scrubber_reads_every_row<T: Bench>() {
     let mut bench = T::new();
     for table in TABLES {
         write(
@@ -295,7 +295,7 @@ pub(crate) fn the_scrubber_walks_every_row<T: Bench>() {
         let mut rows = 0;
         loop {
             let found = scrubber.step(&*reader, 300).unwrap();
-            assert_eq!(found.rotten, None);
+            assert_eq!(found.corrupt, None);
             rows += found.rows;
             if found.finished {
                 break;
