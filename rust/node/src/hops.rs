@@ -72,8 +72,10 @@ fn part(message: &Message) -> Part {
         | Message::FetchedRange { .. }
         | Message::Failed(_)
         | Message::Forwarded(_) => Part::Answer,
-        // Groups have spans of their own.
-        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Part::Neither,
+        // Groups have spans of their own; what is sampled is no part of others.
+        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } | Message::Parts(_) => {
+            Part::Neither
+        }
     }
 }
 

@@ -41,7 +41,9 @@
 pub mod coordinator;
 mod instance;
 mod key_lock;
+mod many;
 mod operation;
+mod outgoing;
 mod progress;
 mod read;
 pub mod replica;
