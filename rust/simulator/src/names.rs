@@ -28,8 +28,14 @@ pub struct Names {
 }
 
 impl Names {
-    /// A request has reached a node.
-    pub fn note(&mut self, request: &Request, asked: Asked) {
+    /// A request has reached a node. A request for many keys is as many operations, which are `asked` for in their order.
+    pub fn note(&mut self, request: &Request, asked: &[Asked]) {
+        if let Request::PutMany { items, write_id, .. } = request {
+            assert_eq!(items.len(), asked.len(), "{request:?}");
+            let ids = (0..items.len()).map(|place| write_id.nth(place));
+            return self.writes.extend(ids.zip(asked.iter().copied()));
+        }
+        let Some(&asked) = asked.first() else { return };
         match request {
             Request::Put { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
@@ -62,7 +68,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use quorate_core::ids::KeyspaceId;
-    use quorate_protocol::api::Stamp;
+    use quorate_protocol::api::{PutItem, Stamp};
     use quorate_protocol::shard_command::Command;
 
     use super::*;
@@ -85,9 +91,23 @@ mod tests {
                 acknowledged: 8,
             }),
         };
-        names.note(&drop_keyspace, Asked::Change(3));
-        names.note(&propose, Asked::Work(4));
-        names.note(&Request::Status, Asked::Work(5));
+        names.note(&drop_keyspace, &[Asked::Change(3)]);
+        names.note(&propose, &[Asked::Work(4)]);
+        names.note(&Request::Status, &[Asked::Work(5)]);
+        let item = |key: &str| PutItem {
+            key: key.try_into().expect("a key"),
+            value: None,
+            context: None,
+        };
+        let put_many = Request::PutMany {
+            keyspace: KeyspaceId(1),
+            items: vec![item("a"), item("b")],
+            level: None,
+            write_id: id(7),
+        };
+        names.note(&put_many, &[Asked::Work(6), Asked::Work(9)]);
+        assert_eq!(names.of_write(id(7)), Some(Asked::Work(6)));
+        assert_eq!(names.of_write(id(8)), Some(Asked::Work(9)));
         assert_eq!(names.of_write(id(1)), Some(Asked::Change(3)));
         assert_eq!(names.of_write(id(2)), None);
         assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(Asked::Work(4)));

@@ -193,10 +193,11 @@ impl World {
     /// Takes note of whose operation it is.
     fn note_name(&mut self, node: NodeId, connection: u64, frame: &RequestFrame) {
         let session = self.process_mut(node).connections.get(&connection).copied();
-        if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session))
-            && let Some(asked) = self.asked_by(client, frame.id)
-        {
-            self.names.note(&frame.request, asked);
+        if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session)) {
+            let asked = self.asked_by(client, frame.id);
+            if !asked.is_empty() {
+                self.names.note(&frame.request, &asked);
+            }
         }
     }
 
