@@ -150,12 +150,9 @@ pub enum PartBody {
 }
 
 impl PartBody {
-    /// The same as a message of its own; `Err` for a message that never is a part.
-    ///
-    /// # Errors
-    /// The message, as it was.
-    pub fn of(message: Message) -> Result<PartBody, Message> {
-        Ok(match message {
+    /// What a message says as a part of others; one that never is a part is given to `whole`, as it was.
+    pub fn of(message: Message, whole: impl FnOnce(Message)) -> Option<PartBody> {
+        Some(match message {
             Message::Store { key, state } => PartBody::Store { key, state },
             Message::Stored => PartBody::Stored,
             Message::Fetch { key } => PartBody::Fetch { key },
@@ -170,7 +167,10 @@ impl PartBody {
             | Message::Heal { .. }
             | Message::Raft { .. }
             | Message::Propose(_)
-            | Message::Parts(_) => return Err(message),
+            | Message::Parts(_) => {
+                whole(message);
+                return None;
+            }
         })
     }
 

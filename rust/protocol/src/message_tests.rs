@@ -261,12 +261,13 @@ fn parts_are_what_they_were() {
 #[test]
 fn what_is_a_part_is_its_message() {
     for message in every_message() {
-        match PartBody::of(message.clone()) {
-            Ok(body) => {
+        let mut whole = None;
+        match PartBody::of(message.clone(), |same| whole = Some(same)) {
+            Some(body) => {
                 assert_eq!(body.bytes(), message.bytes());
-                assert_eq!(Message::from(body), message);
+                assert_eq!((Message::from(body), whole), (message, None));
             }
-            Err(same) => assert_eq!(same, message),
+            None => assert_eq!(whole, Some(message)),
         }
     }
 }

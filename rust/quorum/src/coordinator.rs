@@ -59,7 +59,8 @@ pub struct Coordinator {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    pending: BTreeMap<u64, PendingRequest>,
+    /// Boxed: a map moves what it holds.
+    pending: BTreeMap<u64, Box<PendingRequest>>,
     /// Requests for many keys, each of which has an exchange of its own.
     many: BTreeMap<u64, Many>,
     /// What is said at the end of this turn.
@@ -138,13 +139,13 @@ impl Coordinator {
             early,
             lingers: 0,
         };
-        self.pending.insert(id, pending);
+        self.pending.insert(id, Box::new(pending));
         id
     }
 
     /// Takes an exchange out of the table.
     fn remove(&mut self, id: u64) -> Option<PendingRequest> {
-        let pending = self.pending.remove(&id)?;
+        let pending = *self.pending.remove(&id)?;
         self.wakes.remove(&(pending.ask.deadline, id));
         if let Some(early) = pending.early {
             self.wakes.remove(&(early, id));
@@ -273,7 +274,7 @@ impl Coordinator {
         let Some(PendingRequest {
             kind: Kind::Write(write),
             ..
-        }) = self.pending.get_mut(&id)
+        }) = self.pending.get_mut(&id).map(|pending| &mut **pending)
         else {
             return;
         };

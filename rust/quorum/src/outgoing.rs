@@ -43,14 +43,13 @@ impl Outgoing {
     /// Sends a message, now or at the end of the turn.
     pub(super) fn send(&mut self, to: Address, header: Header, message: Message, effects: &mut Vec<Effect>) {
         let traced = header.trace.is_some_and(|trace| trace.sampled);
-        let body = match PartBody::of(message) {
-            Ok(body) if !traced && body.bytes() + PART <= MAX_BYTES => body,
-            Ok(body) => {
-                let message = body.into();
-                return effects.push(Effect::Send { to, header, message });
-            }
-            Err(message) => return effects.push(Effect::Send { to, header, message }),
+        let mut at_once = |message| effects.push(Effect::Send { to, header, message });
+        let Some(body) = PartBody::of(message, &mut at_once) else {
+            return;
         };
+        if traced || body.bytes() + PART > MAX_BYTES {
+            return at_once(body.into());
+        }
         let place = match self.0.iter().position(|(receiver, _)| *receiver == to) {
             Some(place) => place,
             None => {

@@ -225,7 +225,7 @@ impl ClientCore {
         request: Request,
         options: CallOptions,
         step: &mut Step<'_>,
-    ) -> Result<(), Request> {
+    ) -> Option<Request> {
         let bytes = request.bytes();
         let (keyspace, level, keys, count) = match request {
             Request::PutMany {
@@ -246,12 +246,12 @@ impl ClientCore {
                 let count = keys.len();
                 (keyspace, level, Keys::Get(keys, vec![None; count]), count)
             }
-            other => return Err(other),
+            other => return Some(other),
         };
         if let Err(error) = self.admit(bytes) {
             let outcome = unsent(error);
             step.effects.push(ClientEffect::Complete { op, outcome });
-            return Ok(());
+            return None;
         }
         let mut many = Many {
             keyspace,
@@ -283,7 +283,7 @@ impl ClientCore {
         self.bytes_in_flight += bytes;
         self.many.insert(op, many);
         self.ready_many.insert(op);
-        Ok(())
+        None
     }
 
     /// Sends what may be sent of operations on many keys, and completes those that have all results.

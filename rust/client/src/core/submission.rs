@@ -16,9 +16,8 @@ impl ClientCore {
             !self.operations.contains_key(&op) && !self.many.contains_key(&op),
             "operation {op} is in flight already"
         );
-        let mut request = match self.submit_many(op, request, options, step) {
-            Ok(()) => return,
-            Err(request) => request,
+        let Some(mut request) = self.submit_many(op, request, options, step) else {
+            return;
         };
         let bytes = request.bytes();
         if let Err(error) = self.admit(bytes).and_then(|()| request.validate()) {

@@ -53,7 +53,9 @@ pub(crate) fn every_kind() -> Vec<Request> {
     let item = |number: u16| PutItem {
         key: Key::of(Bytes::copy_from_slice(&number.to_be_bytes())).expect("a key"),
         value: Some(large(10)),
-        context: (number % 100 == 0).then(|| Context::new(keyspace, &key(), seen.clone().collect())),
+        context: number
+            .is_multiple_of(100)
+            .then(|| Context::new(keyspace, &key(), seen.clone().collect())),
     };
     let fault = LinkFault {
         id: u64::MAX,

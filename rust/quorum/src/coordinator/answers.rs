@@ -76,7 +76,7 @@ impl Coordinator {
             ask,
             kind: Kind::Write(write),
             ..
-        }) = self.pending.get(&id)
+        }) = self.pending.get(&id).map(|pending| &**pending)
         else {
             return;
         };
