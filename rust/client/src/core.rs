@@ -43,6 +43,7 @@ mod endpoint;
 mod links;
 mod many;
 mod operation;
+mod parts;
 mod requests;
 mod routing;
 mod sessions;

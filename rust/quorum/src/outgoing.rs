@@ -79,3 +79,7 @@ impl Outgoing {
         self.0.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;

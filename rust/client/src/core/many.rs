@@ -19,10 +19,8 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{Entry, PutItem, Request, Response, Written};
 use quorate_versions::WriteId;
 
-use super::operation::{Draft, Operation};
-use super::sessions::OWN_OPERATIONS;
-use super::submission::draft;
-use super::{CallOptions, ClientCore, ClientEffect, Outcome, Step, Trace, closed, unsent};
+use super::alphabet::{CallOptions, Outcome};
+use super::operation::Draft;
 
 /// The most keys of a part.
 pub const PART_KEYS: usize = 256;
@@ -32,11 +30,11 @@ pub const PART_BYTES: usize = 256 << 10;
 pub const WINDOW: usize = 4;
 
 /// The parts have ids from here on, up to those of the client's own operations; the application's are below.
-pub(super) const PARTS: u64 = OWN_OPERATIONS >> 1;
+pub(super) const PARTS: u64 = 1 << 54;
 
 /// What is asked for, in the order of the keys, and what has become of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Keys {
+pub(super) enum Keys {
     /// An item is gone once it is part of a request.
     Put(Vec<Option<PutItem>>, Vec<Option<Result<Written, Error>>>),
     /// A key stays: it may have to be read again.
@@ -44,21 +42,21 @@ enum Keys {
 }
 
 impl Keys {
-    fn key(&self, place: usize) -> &Key {
+    pub(super) fn key(&self, place: usize) -> &Key {
         match self {
             Keys::Put(items, _) => &items[place].as_ref().expect("it is not under way").key,
             Keys::Get(keys, _) => &keys[place],
         }
     }
 
-    fn size(&self, place: usize) -> usize {
+    pub(super) fn size(&self, place: usize) -> usize {
         match self {
             Keys::Put(items, _) => items[place].as_ref().map_or(0, PutItem::size),
             Keys::Get(keys, _) => keys[place].size(),
         }
     }
 
-    fn open(&self) -> Vec<usize> {
+    pub(super) fn open(&self) -> Vec<usize> {
         fn missing<T>(results: &[Option<T>]) -> Vec<usize> {
             let missing = results.iter().enumerate().filter(|(_, result)| result.is_none());
             missing.map(|(place, _)| place).collect()
@@ -72,12 +70,12 @@ impl Keys {
 
 /// The keys that one node is to be asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Group {
-    queue: VecDeque<usize>,
+pub(super) struct Group {
+    pub(super) queue: VecDeque<usize>,
     /// Each of these goes by itself.
-    alone: VecDeque<usize>,
+    pub(super) alone: VecDeque<usize>,
     /// How many parts are under way.
-    parts: usize,
+    pub(super) parts: usize,
 }
 
 /// An operation on many keys.
@@ -85,34 +83,34 @@ struct Group {
 /// Invariants: a key that has no result is in one queue, or in one part that is under way; `open` keys have none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Many {
-    keyspace: KeyspaceId,
-    level: Option<Level>,
-    options: CallOptions,
-    submitted: Instant,
-    keys: Keys,
-    open: usize,
+    pub(super) keyspace: KeyspaceId,
+    pub(super) level: Option<Level>,
+    pub(super) options: CallOptions,
+    pub(super) submitted: Instant,
+    pub(super) keys: Keys,
+    pub(super) open: usize,
     /// By the node that a request for the key would go to; `None` while that is not known.
-    groups: BTreeMap<Option<NodeId>, Group>,
+    pub(super) groups: BTreeMap<Option<NodeId>, Group>,
     /// Of keys and values, as it was submitted.
     pub(super) bytes: usize,
     /// Who has answered.
-    answered: BTreeSet<(NodeId, Option<BootId>)>,
-    attempts: u8,
-    draft: Option<Draft>,
+    pub(super) answered: BTreeSet<(NodeId, Option<BootId>)>,
+    pub(super) attempts: u8,
+    pub(super) draft: Option<Draft>,
 }
 
 /// A part under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Part {
-    many: u64,
-    group: Option<NodeId>,
+    pub(super) many: u64,
+    pub(super) group: Option<NodeId>,
     /// Which of its keys.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
 }
 
 impl Many {
     /// The keys of the next part for a node, if one may be under way.
-    fn next(&mut self, of: Option<NodeId>) -> Option<Vec<usize>> {
+    pub(super) fn next(&mut self, of: Option<NodeId>) -> Option<Vec<usize>> {
         let group = self.groups.get_mut(&of)?;
         if group.parts >= WINDOW {
             return None;
@@ -138,7 +136,7 @@ impl Many {
     }
 
     /// What a node is asked for these keys. The puts are named from `write_id` on.
-    fn request(&mut self, places: &[usize], write_id: WriteId) -> Request {
+    pub(super) fn request(&mut self, places: &[usize], write_id: WriteId) -> Request {
         let (keyspace, level) = (self.keyspace, self.level);
         match &mut self.keys {
             Keys::Put(items, _) => Request::PutMany {
@@ -155,7 +153,7 @@ impl Many {
         }
     }
 
-    fn fail(&mut self, place: usize, error: Error) {
+    pub(super) fn fail(&mut self, place: usize, error: Error) {
         let before = match &mut self.keys {
             Keys::Put(_, results) => results[place].replace(Err(error)).is_some(),
             Keys::Get(_, results) => results[place].replace(Err(error)).is_some(),
@@ -165,7 +163,7 @@ impl Many {
     }
 
     /// Takes what a part has come to.
-    fn take(&mut self, part: &Part, result: Result<Response, Error>) {
+    pub(super) fn take(&mut self, part: &Part, result: Result<Response, Error>) {
         let group = self.groups.get_mut(&part.group).expect("a part has a group");
         group.parts -= 1;
         let places = part.places.iter().copied();
@@ -198,7 +196,7 @@ impl Many {
     }
 
     /// The answer to the whole of it.
-    fn into_outcome(self, now: Instant) -> Outcome {
+    pub(super) fn into_outcome(self, now: Instant) -> Outcome {
         let response = match self.keys {
             Keys::Put(_, results) => Response::WrittenMany(results.into_iter().flatten().collect()),
             Keys::Get(_, results) => Response::Entries(results.into_iter().flatten().collect()),
@@ -213,195 +211,6 @@ impl Many {
             attempts: self.attempts,
             elapsed: now.since(self.submitted),
             trace_id: self.draft.map(|draft| draft.trace_id),
-        }
-    }
-}
-
-impl ClientCore {
-    /// Takes an operation on many keys; gives the request back if it is another.
-    pub(super) fn submit_many(
-        &mut self,
-        op: u64,
-        request: Request,
-        options: CallOptions,
-        step: &mut Step<'_>,
-    ) -> Option<Request> {
-        let bytes = request.bytes();
-        let (keyspace, level, keys, count) = match request {
-            Request::PutMany {
-                keyspace,
-                items,
-                level,
-                ..
-            } => {
-                let count = items.len();
-                let items = items.into_iter().map(Some).collect();
-                (keyspace, level, Keys::Put(items, vec![None; count]), count)
-            }
-            Request::GetMany {
-                keyspace,
-                keys,
-                level,
-            } => {
-                let count = keys.len();
-                (keyspace, level, Keys::Get(keys, vec![None; count]), count)
-            }
-            other => return Some(other),
-        };
-        if let Err(error) = self.admit(bytes) {
-            let outcome = unsent(error);
-            step.effects.push(ClientEffect::Complete { op, outcome });
-            return None;
-        }
-        let mut many = Many {
-            keyspace,
-            level,
-            options,
-            submitted: step.instant(),
-            keys,
-            open: count,
-            groups: BTreeMap::new(),
-            bytes,
-            answered: BTreeSet::new(),
-            attempts: 0,
-            draft: draft(options.trace, step),
-        };
-        for place in 0..count {
-            let too_large = match &many.keys {
-                Keys::Put(items, _) => items[place].as_ref().and_then(|item| item.validate().err()),
-                Keys::Get(..) => None,
-            };
-            if let Some(error) = too_large {
-                many.fail(place, error);
-                continue;
-            }
-            let node = options
-                .node
-                .or_else(|| self.first_to_ask(keyspace, many.keys.key(place)));
-            many.groups.entry(node).or_default().queue.push_back(place);
-        }
-        self.bytes_in_flight += bytes;
-        self.many.insert(op, many);
-        self.ready_many.insert(op);
-        None
-    }
-
-    /// Sends what may be sent of operations on many keys, and completes those that have all results.
-    pub(super) fn advance_many(&mut self, step: &mut Step<'_>) {
-        while let Some(op) = self.ready_many.pop_first() {
-            let groups: Vec<Option<NodeId>> = self.many[&op].groups.keys().copied().collect();
-            for group in groups {
-                while let Some(places) = self.many.get_mut(&op).and_then(|many| many.next(group)) {
-                    self.begin_part(op, group, places, step);
-                }
-            }
-            if self.many[&op].open == 0 {
-                self.finish_many(op, step);
-            }
-        }
-    }
-
-    fn begin_part(&mut self, op: u64, group: Option<NodeId>, places: Vec<usize>, step: &mut Step<'_>) {
-        let write_id = WriteId {
-            client: self.config.client_id,
-            sequence: self.write_sequence + 1,
-        };
-        let many = self.many.get_mut(&op).expect("it has parts");
-        let request = many.request(&places, write_id);
-        let mut options = many.options;
-        if let Some(draft) = &many.draft {
-            options.trace = Trace::Child(draft.context());
-        }
-        if !request.is_read() {
-            self.write_sequence += places.len() as u64;
-        }
-        self.last_part += 1;
-        let part = PARTS + self.last_part;
-        let operation = Operation::new(request, options, step.instant(), draft(options.trace, step));
-        self.parts.insert(
-            part,
-            Part {
-                many: op,
-                group,
-                places,
-            },
-        );
-        self.timers.insert((operation.timer, part));
-        self.operations.insert(part, operation);
-        self.route(part, step);
-    }
-
-    /// A part is finished.
-    pub(super) fn part_ended(&mut self, part: u64, outcome: Outcome) {
-        let part = self.parts.remove(&part).expect("a part ends once");
-        let many = self.many.get_mut(&part.many).expect("it waits for its parts");
-        many.attempts = many.attempts.max(outcome.attempts);
-        many.answered
-            .extend(outcome.node.map(|node| (node, outcome.boot)));
-        many.take(&part, outcome.result);
-        self.ready_many.insert(part.many);
-    }
-
-    fn finish_many(&mut self, op: u64, step: &mut Step<'_>) {
-        let many = self.many.remove(&op).expect("it is finished once");
-        self.bytes_in_flight -= many.bytes;
-        if let Some(draft) = &many.draft {
-            let name = match many.keys {
-                Keys::Put(..) => "put_many",
-                Keys::Get(..) => "get_many",
-            };
-            let collection = self.directory.keyspace(many.keyspace);
-            let collection = collection.map(|keyspace| keyspace.settings.name.as_str());
-            let attributes = vec![("quorate.parts".to_owned(), many.groups.len().to_string())];
-            let span = draft.span(step.now.wall, (name, collection), attributes, None);
-            step.effects.push(ClientEffect::Span(Box::new(span)));
-        }
-        let outcome = many.into_outcome(step.instant());
-        step.effects.push(ClientEffect::Complete { op, outcome });
-    }
-
-    /// The client is being closed, and no part is under way any longer.
-    pub(super) fn close_many(&mut self, step: &mut Step<'_>) {
-        self.ready_many.clear();
-        for op in self.many.keys().copied().collect::<Vec<u64>>() {
-            let many = self.many.get_mut(&op).expect("it is there");
-            for place in many.keys.open() {
-                many.fail(place, closed());
-            }
-            self.finish_many(op, step);
-        }
-    }
-
-    /// The parts that are under way: of each the id, that of the operation that it is part of, and which of its keys it has.
-    pub fn parts(&self) -> impl Iterator<Item = (u64, u64, &[usize])> {
-        self.parts
-            .iter()
-            .map(|(id, part)| (*id, part.many, &part.places[..]))
-    }
-
-    /// What holds of them between any two events.
-    #[cfg(test)]
-    pub(super) fn check_many(&self) {
-        assert!(self.ready_many.is_empty() || self.closed);
-        for (op, many) in &self.many {
-            let parts: Vec<&Part> = self.parts.values().filter(|part| part.many == *op).collect();
-            let queued = many
-                .groups
-                .values()
-                .flat_map(|group| group.queue.iter().chain(&group.alone));
-            let under_way = parts.iter().flat_map(|part| &part.places);
-            let mut places: Vec<usize> = queued.chain(under_way).copied().collect();
-            places.sort_unstable();
-            assert_eq!(places, many.keys.open(), "operation {op}");
-            assert_eq!(places.len(), many.open, "operation {op}");
-            for (node, group) in &many.groups {
-                let count = parts.iter().filter(|part| part.group == *node).count();
-                assert_eq!(group.parts, count, "operation {op} at {node:?}");
-                assert!(count <= WINDOW);
-            }
-        }
-        for part in self.parts.keys() {
-            assert!(self.operations.contains_key(part), "part {part} is no operation");
         }
     }
 }
