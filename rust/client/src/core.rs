@@ -41,7 +41,9 @@ mod connection;
 mod directory;
 mod endpoint;
 mod links;
+mod many;
 mod operation;
+mod parts;
 mod requests;
 mod routing;
 mod sessions;
@@ -63,12 +65,14 @@ use rand_core::Rng as _;
 pub use sessions::{IDLE as SESSION_IDLE, WINDOW as SESSION_WINDOW};
 
 pub use links::operation_of;
+pub use many::{PART_BYTES, PART_KEYS, WINDOW as PARTS_AT_ONCE};
 pub use operation::unanswered;
 
 pub use alphabet::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
 use connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Stage};
 use directory::Directory;
 use endpoint::{Endpoint, Link};
+use many::{Many, Part};
 use operation::Operation;
 use sessions::Sessions;
 
@@ -95,6 +99,13 @@ pub struct ClientCore {
     connections: BTreeMap<u64, Connection>,
     last_connection: u64,
     operations: BTreeMap<u64, Operation>,
+    /// The operations on many keys.
+    many: BTreeMap<u64, Many>,
+    /// Those of them that may go on.
+    ready_many: BTreeSet<u64>,
+    /// Their parts, which are operations too.
+    parts: BTreeMap<u64, Part>,
+    last_part: u64,
     /// Who leads a Raft group, as far as answers have told.
     leaders: BTreeMap<GroupId, NodeId>,
     sessions: Sessions,
@@ -157,6 +168,7 @@ impl Role for ClientCore {
             ClientEvent::Close => self.close(step),
         }
         if !self.closed {
+            self.advance_many(step);
             self.wake_sessions(step);
             self.open(step);
             self.arm(step);
@@ -189,6 +201,10 @@ impl ClientCore {
             connections: BTreeMap::new(),
             last_connection: 0,
             operations: BTreeMap::new(),
+            many: BTreeMap::new(),
+            ready_many: BTreeSet::new(),
+            parts: BTreeMap::new(),
+            last_part: 0,
             leaders: BTreeMap::new(),
             sessions: Sessions::default(),
             waiting: BTreeSet::new(),
@@ -203,9 +219,9 @@ impl ClientCore {
         })
     }
 
-    /// How many operations are in flight.
+    /// How many operations are in flight; of those on many keys, each part counts as well.
     pub fn in_flight(&self) -> usize {
-        self.operations.len()
+        self.operations.len() + self.many.len()
     }
 
     /// The members as far as they are known.
@@ -287,6 +303,7 @@ impl ClientCore {
         while let Some(op) = self.operations.keys().next().copied() {
             self.interrupt(op, step);
         }
+        self.close_many(step);
         self.leave_sessions(step);
         for connection in std::mem::take(&mut self.connections).into_keys() {
             step.effects.push(ClientEffect::Disconnect { connection });
@@ -342,8 +359,13 @@ impl ClientCore {
         }
         assert_eq!(
             self.bytes_in_flight,
-            self.operations.values().map(|operation| operation.bytes).sum()
+            self.operations
+                .values()
+                .map(|operation| operation.bytes)
+                .sum::<usize>()
+                + self.many.values().map(|many| many.bytes).sum::<usize>()
         );
+        self.check_many();
         for (connection, count) in in_flight {
             assert_eq!(
                 self.connections[&connection].in_flight, count,

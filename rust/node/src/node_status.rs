@@ -78,6 +78,8 @@ impl NodeStatus {
             Request::ChangeFaults(change) => Response::Faults(self.faults.change(&change)?),
             Request::Put { .. }
             | Request::Get { .. }
+            | Request::PutMany { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }

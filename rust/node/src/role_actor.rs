@@ -23,7 +23,7 @@ use quorate_core::contract::{Input, Rng, Role, rng_from_seed};
 use quorate_core::error::Error;
 use quorate_core::store::Query;
 use quorate_core::time::Now;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Message, PartBody};
 use quorate_protocol::role::{Address, Effect, Event, RoleId, Spec};
 use quorate_protocol::wire::Envelope;
 use quorate_storage::queue::Request as Commit;
@@ -282,14 +282,8 @@ where
     }
 
     fn perform_one(&mut self, mut effect: Effect) {
-        if let Effect::Send {
-            message: Message::Failed(Error::StorageFull(text)),
-            ..
-        } = &mut effect
-            && let Some(why) = self.shell.commits.why_full()
-        {
-            // The role does not know the data directory.
-            *text = format!("{text} ({why})");
+        if let Effect::Send { message, .. } = &mut effect {
+            self.say_why_full(message);
         }
         match effect {
             Effect::Send { to, header, message } if to.node == self.shell.node => {
@@ -366,6 +360,25 @@ where
             ),
             Effect::Group(claim) => self.shell.telemetry.group(*claim),
             Effect::Reconcile(_) => unreachable!("held back by perform"),
+        }
+    }
+
+    /// The role knows no directories.
+    fn say_why_full(&self, message: &mut Message) {
+        let errors: &mut dyn Iterator<Item = &mut Error> = match message {
+            Message::Failed(error) => &mut std::iter::once(error),
+            Message::Parts(parts) => &mut parts.iter_mut().filter_map(|part| match &mut part.body {
+                PartBody::Failed(error) => Some(error),
+                _ => None,
+            }),
+            _ => return,
+        };
+        for error in errors {
+            if let Error::StorageFull(text) = error
+                && let Some(why) = self.shell.commits.why_full()
+            {
+                *text = format!("{text} ({why})");
+            }
         }
     }
 

@@ -72,8 +72,10 @@ fn rpc(message: &Message) -> Rpc {
         | Message::FetchedRange { .. }
         | Message::Failed(_)
         | Message::Forwarded(_) => Rpc::Response,
-        // Groups have their own spans.
-        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } => Rpc::Neither,
+        // Groups have their own spans; sampled messages are not gathered with others.
+        Message::Redirect { .. } | Message::Defined | Message::Raft { .. } | Message::Parts(_) => {
+            Rpc::Neither
+        }
     }
 }
 

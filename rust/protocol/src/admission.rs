@@ -9,7 +9,7 @@
 //!                  └──▶ answered at once
 //! ```
 //! A request **weighs** what its frame has in bytes, or what it takes in memory if that is more ([`Request::bytes`]): whatever
-//! kind it is. It counts for its connection ([`InFlight`]) and for the node ([`Totals`]) until it is answered.
+//! kind it is. One for many keys counts as one for each ([`Request::count`]). It counts for its connection ([`InFlight`]) and for the node ([`Totals`]) until it is answered.
 //!
 //! This is pure: time comes in, and who drives it (a node's listener, the simulator) keeps one [`Totals`] for the node and one
 //! [`InFlight`] for each connection.
@@ -129,6 +129,8 @@ pub struct Totals {
 pub struct Pending {
     /// What it weighs.
     pub bytes: usize,
+    /// As how many requests it counts.
+    pub count: usize,
     /// Nobody waits for it any longer after this.
     pub deadline: Instant,
     /// What it needs.
@@ -146,10 +148,12 @@ pub enum Refusal {
 
 /// The requests of one connection that are in flight.
 ///
-/// Invariant: its bytes are the sum of what its requests weigh, and both are in the node's [`Totals`].
+/// Invariant: its count is the sum of what its requests count as, its bytes are the sum of what they weigh, and both are in
+/// the node's [`Totals`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct InFlight {
     requests: BTreeMap<u64, Pending>,
+    count: usize,
     bytes: usize,
 }
 
@@ -208,17 +212,20 @@ impl InFlight {
             }));
         }
         let bytes = weight(&frame.request, size);
-        if let Some(full) = self.full(bytes, limits, totals) {
+        let count = frame.request.count();
+        if let Some(full) = self.full((count, bytes), limits, totals) {
             totals.refused += 1;
             return Err(Refusal::Error(Error::Overloaded(format!(
                 "{full}: nothing was done about this one; wait a moment and try again, or use fewer clients"
             ))));
         }
+        self.count += count;
         self.bytes += bytes;
-        totals.requests += 1;
+        totals.requests += count;
         totals.bytes += bytes;
         let pending = Pending {
             bytes,
+            count,
             deadline: now + Duration::from_millis(u64::from(frame.deadline_ms)),
             need,
         };
@@ -226,16 +233,18 @@ impl InFlight {
         Ok(())
     }
 
-    /// What there is too much of for another request of so many bytes.
-    fn full(&self, bytes: usize, limits: &Limits, totals: &Totals) -> Option<String> {
-        let (requests, held) = (self.requests.len(), self.bytes);
-        if requests >= limits.connection_requests {
+    /// What there is too much of for another request that counts as so many, of so many bytes. One for many keys that is alone
+    /// is not too many.
+    fn full(&self, (count, bytes): (usize, usize), limits: &Limits, totals: &Totals) -> Option<String> {
+        let (requests, held) = (self.count, self.bytes);
+        let over = |held: usize, limit: usize| held >= limit || held > 0 && held + count > limit;
+        if over(requests, limits.connection_requests) {
             Some(format!("{requests} requests are in flight on this connection"))
         } else if held + bytes > limits.connection_bytes {
             Some(format!(
                 "requests of {held} bytes are in flight on this connection"
             ))
-        } else if totals.requests >= limits.requests {
+        } else if over(totals.requests, limits.requests) {
             Some(format!("{} requests are in flight on this node", totals.requests))
         } else if totals.bytes + bytes > limits.request_bytes {
             Some(format!(
@@ -250,8 +259,9 @@ impl InFlight {
     /// A request is in flight no longer, if it was.
     pub fn release(&mut self, id: u64, totals: &mut Totals) -> Option<Pending> {
         let pending = self.requests.remove(&id)?;
+        self.count -= pending.count;
         self.bytes -= pending.bytes;
-        totals.requests -= 1;
+        totals.requests -= pending.count;
         totals.bytes -= pending.bytes;
         Some(pending)
     }

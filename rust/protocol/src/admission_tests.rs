@@ -165,3 +165,42 @@ fn a_request_needs_what_its_keyspace_or_the_control_plane_says() {
     };
     assert!(!Need::of(&read).writes);
 }
+
+/// A request for many keys is as much work, and as many answers in memory, as one for each.
+#[test]
+fn a_request_for_many_keys_counts_as_many() {
+    let many = |keys: usize| Request::GetMany {
+        keyspace: KeyspaceId(1),
+        keys: vec!["k".try_into().expect("a key"); keys],
+        level: None,
+    };
+    let limits = Limits {
+        requests: 12,
+        connection_requests: 10,
+        ..Limits::default()
+    };
+    let mut node = Node::new(limits, 2);
+    assert_eq!(node.admit(0, &frame(1, many(6))), Ok(()));
+    assert!(overloaded(
+        node.admit(0, &frame(2, many(5))),
+        "6 requests are in flight on this connection"
+    ));
+    assert_eq!(node.admit(0, &frame(2, many(4))), Ok(()));
+    assert!(overloaded(
+        node.admit(1, &frame(1, many(3))),
+        "10 requests are in flight on this node"
+    ));
+    assert_eq!(node.admit(1, &frame(1, many(2))), Ok(()));
+    node.connections[0].release_all(&mut node.totals);
+    assert_eq!(node.totals.requests, 2);
+    node.connections[1].release_all(&mut node.totals);
+    assert_eq!(node.admit(0, &frame(3, many(1_000))), Ok(()), "one that is alone");
+    let too_many = node.admit(1, &frame(2, many(1_001)));
+    assert!(
+        matches!(
+            too_many,
+            Err(Refusal::Error(Error::LimitExceeded { size: 1_001, .. }))
+        ),
+        "{too_many:?}"
+    );
+}

@@ -39,6 +39,12 @@ pub const CLIENT_VERSION_MIN: u16 = 1;
 pub const CLIENT_VERSION_MAX: u16 = 1;
 /// The largest frame of the client protocol, in bytes: a key with a few siblings of the largest value.
 pub const MAX_CLIENT_FRAME: usize = 32 << 20;
+/// The most keys of a request for many of them ([`Request::PutMany`], [`Request::GetMany`]). Its bytes are bounded by
+/// [`MAX_REQUEST_FRAME`](crate::frame::MAX_REQUEST_FRAME), those of its answer by [`MAX_MANY_BYTES`].
+pub const MAX_MANY_KEYS: usize = 1_000;
+/// About how many bytes of entries the answer to a [`Request::GetMany`] has; a single entry may be larger. A key whose entry
+/// does not fit any longer has [`Error::LimitExceeded`] in its place, and is to be read by itself.
+pub const MAX_MANY_BYTES: usize = 4 << 20;
 
 /// What a client says first, after the magic bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +260,39 @@ pub enum Request {
     ChangeFaults(FaultChange),
     /// The topology that the node knows, and what the control plane is made of.
     Membership,
+    /// Write many keys of a keyspace in quorum mode. Each write is one of its own, as if it had been asked for by a
+    /// [`Request::Put`]: there is no all or nothing, and no order among them.
+    PutMany {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// At most [`MAX_MANY_KEYS`].
+        items: Vec<PutItem>,
+        /// Of each write; `None` takes the keyspace's write level.
+        level: Option<Level>,
+        /// That of the first write. The others follow it in their order ([`WriteId::nth`]).
+        write_id: WriteId,
+    },
+    /// Read many keys of a keyspace in quorum mode, each by itself, as if it had been asked for by a [`Request::Get`]: they
+    /// are not read as of one moment.
+    GetMany {
+        /// Of which keyspace.
+        keyspace: KeyspaceId,
+        /// At most [`MAX_MANY_KEYS`].
+        keys: Vec<Key>,
+        /// Of each read; `None` takes the keyspace's read level.
+        level: Option<Level>,
+    },
+}
+
+/// One write of a [`Request::PutMany`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PutItem {
+    /// Which key.
+    pub key: Key,
+    /// The value; `None` deletes.
+    pub value: Option<Bytes>,
+    /// What the client has seen of this very key; `None` supersedes whatever the coordinating replica sees.
+    pub context: Option<Context>,
 }
 
 /// Which command of a session this is (see [`quorate_raft::sessions`]).
@@ -337,6 +376,12 @@ pub enum Response {
     Faults(Vec<LinkFault>),
     /// To `Membership`.
     Membership(Box<Membership>),
+    /// To a `PutMany`: what became of each write, in the order of the items. An error that all of them have in common is the
+    /// answer to the request instead.
+    WrittenMany(Vec<Result<Written, Error>>),
+    /// To a `GetMany`: what was found of each key, in their order. An error that all of them have in common is the answer to
+    /// the request instead.
+    Entries(Vec<Result<Entry, Error>>),
 }
 
 /// The cluster, as a node knows it.

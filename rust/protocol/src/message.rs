@@ -3,6 +3,7 @@
 //! Messages may be lost, repeated and reordered. Variants are only ever appended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -106,6 +107,129 @@ pub enum Message {
     /// A control role asks the leader's to have this change committed; `Forwarded` answers what became of it. The same
     /// change may be sent again, to the same leader or another: it is executed once.
     Propose(Change),
+    /// Several messages of one role of a quorum keyspace to another, in one envelope: what a turn of the sender has for the
+    /// receiver. Each counts as if it had come by itself. The header has the latest of their deadlines, and names no request.
+    Parts(Vec<Part>),
+}
+
+/// One message of [`Message::Parts`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Part {
+    /// What its own header would have had as the request.
+    pub request: u64,
+    /// How many milliseconds before that of the envelope its own deadline is; rounded up, so that nobody gains time.
+    pub earlier_ms: u32,
+    /// What it says.
+    pub body: PartBody,
+}
+
+/// What comes in crowds, for which an envelope each is a waste: see the messages of the same names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PartBody {
+    /// [`Message::Store`].
+    Store {
+        /// Which key.
+        key: Key,
+        /// What to merge.
+        state: Arc<KeyState>,
+    },
+    /// [`Message::Stored`].
+    Stored,
+    /// [`Message::Fetch`].
+    Fetch {
+        /// Which key.
+        key: Key,
+    },
+    /// [`Message::Fetched`].
+    Fetched {
+        /// Whole.
+        state: Arc<KeyState>,
+    },
+    /// [`Message::Failed`].
+    Failed(Error),
+}
+
+impl PartBody {
+    /// What a message says as a part of others; one that never is a part is given to `whole`, as it was.
+    pub fn of(message: Message, whole: impl FnOnce(Message)) -> Option<PartBody> {
+        Some(match message {
+            Message::Store { key, state } => PartBody::Store { key, state },
+            Message::Stored => PartBody::Stored,
+            Message::Fetch { key } => PartBody::Fetch { key },
+            Message::Fetched { state } => PartBody::Fetched { state },
+            Message::Failed(error) => PartBody::Failed(error),
+            Message::FetchRange { .. }
+            | Message::FetchedRange { .. }
+            | Message::Forward(_)
+            | Message::Forwarded(_)
+            | Message::Redirect { .. }
+            | Message::Defined
+            | Message::Heal { .. }
+            | Message::Raft { .. }
+            | Message::Propose(_)
+            | Message::Parts(_) => {
+                whole(message);
+                return None;
+            }
+        })
+    }
+
+    /// About how many bytes it takes in memory beside its own size.
+    pub fn bytes(&self) -> usize {
+        match self {
+            PartBody::Store { key, state } => key.size() + state.size(),
+            PartBody::Fetch { key } => key.size(),
+            PartBody::Fetched { state } => state.size(),
+            PartBody::Failed(error) => error.size(),
+            PartBody::Stored => 0,
+        }
+    }
+}
+
+impl From<PartBody> for Message {
+    fn from(body: PartBody) -> Message {
+        match body {
+            PartBody::Store { key, state } => Message::Store { key, state },
+            PartBody::Stored => Message::Stored,
+            PartBody::Fetch { key } => Message::Fetch { key },
+            PartBody::Fetched { state } => Message::Fetched { state },
+            PartBody::Failed(error) => Message::Failed(error),
+        }
+    }
+}
+
+impl Part {
+    /// The header and the message that it stands for in an envelope with this header.
+    pub fn unpack(self, header: &Header) -> (Header, Message) {
+        let own = Header {
+            request: self.request,
+            deadline: header.deadline - Duration::from_millis(u64::from(self.earlier_ms)),
+            ..*header
+        };
+        (own, self.body.into())
+    }
+
+    /// The parts of these messages, and the header of the envelope that they share; `None` if there are none. All have the
+    /// same generation, and no trace.
+    pub fn pack(messages: Vec<(Header, PartBody)>) -> Option<(Header, Message)> {
+        let latest = messages.iter().map(|(header, _)| header.deadline).max()?;
+        let generation = messages.first()?.0.generation;
+        let part = |(header, body): (Header, PartBody)| {
+            let earlier = latest.since(header.deadline).as_micros().div_ceil(1000);
+            Part {
+                request: header.request,
+                earlier_ms: u32::try_from(earlier).unwrap_or(u32::MAX),
+                body,
+            }
+        };
+        let header = Header {
+            generation,
+            request: 0,
+            deadline: latest,
+            trace: None,
+        };
+        Some((header, Message::Parts(messages.into_iter().map(part).collect())))
+    }
 }
 
 /// An envelope with more encoded bytes than this is bulk.
@@ -143,6 +267,7 @@ impl Message {
             | Message::Forward(_)
             | Message::Forwarded(_)
             | Message::Propose(_)
+            | Message::Parts(_)
             | Message::Raft { .. } => Lane::Data,
         }
     }
@@ -178,6 +303,9 @@ impl Message {
             Message::Forwarded(Ok(response)) => response.bytes(),
             Message::Raft { message, .. } => message.body.size(),
             Message::Propose(change) => change.size(),
+            Message::Parts(parts) => {
+                parts.iter().map(|part| part.body.bytes()).sum::<usize>() + size_of_val(&parts[..])
+            }
             Message::Stored | Message::Redirect { .. } | Message::Defined => 0,
         }
     }

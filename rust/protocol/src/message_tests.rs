@@ -11,7 +11,7 @@ use quorate_versions::{Context, Dot, VersionVector, WriteId};
 
 use super::*;
 use crate::api::request_samples::{encoded_len, every_kind, large};
-use crate::api::{Entry, LogEntry, Record, View};
+use crate::api::{Entry, LogEntry, Record, View, Written};
 use crate::control_command::Command;
 
 /// The parts of fixed size of a message on the wire.
@@ -75,6 +75,14 @@ fn responses() -> Vec<Response> {
         coordinator: NodeId(1),
         level: Level::One,
     };
+    let written = Written {
+        dot: dot(1),
+        context: Context::new(KeyspaceId(1), &key(), vector()),
+        timestamp: Timestamp::default(),
+        acked: (1..100).map(NodeId).collect(),
+        coordinator: NodeId(1),
+        level: Level::One,
+    };
     let log_entry = LogEntry {
         id: u64::MAX,
         term: u64::MAX,
@@ -84,6 +92,8 @@ fn responses() -> Vec<Response> {
     };
     vec![
         Response::Entry(entry.clone()),
+        Response::WrittenMany(vec![Ok(written), Err(Error::NotFound("w".repeat(1_000)))]),
+        Response::Entries(vec![Ok(entry.clone()), Err(Error::NotFound("w".repeat(1_000)))]),
         Response::Page(crate::api::Page {
             entries: vec![(key(), entry); 100],
             next: Some(key()),
@@ -128,6 +138,22 @@ fn every_message() -> Vec<Message> {
         id: WriteId::default(),
         command: Command::DropKeyspace { name: "n".repeat(64) },
     };
+    let bodies = [
+        PartBody::Store {
+            key: key(),
+            state: state(),
+        },
+        PartBody::Stored,
+        PartBody::Fetch { key: key() },
+        PartBody::Fetched { state: state() },
+        PartBody::Failed(Error::NotFound("w".repeat(1_000))),
+    ];
+    let part = |body: &PartBody| Part {
+        request: u64::MAX,
+        earlier_ms: u32::MAX,
+        body: body.clone(),
+    };
+    let parts = bodies.iter().cycle().map(part).take(500).collect();
     let mut messages = vec![
         Message::Store {
             key: key(),
@@ -165,6 +191,7 @@ fn every_message() -> Vec<Message> {
         }),
         raft(Body::Outdated),
         Message::Propose(change),
+        Message::Parts(parts),
     ];
     messages.extend(every_kind().into_iter().map(Message::Forward));
     messages.extend(
@@ -187,7 +214,8 @@ fn every_message() -> Vec<Message> {
             | Message::Defined
             | Message::Heal { .. }
             | Message::Raft { .. }
-            | Message::Propose(_) => {}
+            | Message::Propose(_)
+            | Message::Parts(_) => {}
         }
     }
     messages
@@ -204,6 +232,43 @@ fn no_message_is_smaller_than_it_says() {
             "{}: {has} bytes, says {says}",
             &name[..name.len().min(60)]
         );
+    }
+}
+
+/// A part has the header that its message would have had by itself: but for its deadline, which is never later.
+#[test]
+fn parts_are_what_they_were() {
+    let header = |request: u64, deadline: u64| Header {
+        generation: 3,
+        request,
+        deadline: Instant(deadline),
+        trace: None,
+    };
+    let stored = |request, deadline| (header(request, deadline), PartBody::Stored);
+    let messages = vec![stored(7, 9_000_500), stored(8, 9_500_000), stored(9, 9_000_000)];
+    let (envelope, packed) = Part::pack(messages).expect("there are some");
+    assert_eq!(envelope, header(0, 9_500_000));
+    let Message::Parts(parts) = packed else {
+        panic!("{packed:?}");
+    };
+    let unpacked: Vec<_> = parts.into_iter().map(|part| part.unpack(&envelope)).collect();
+    let expected = [header(7, 9_000_000), header(8, 9_500_000), header(9, 9_000_000)];
+    assert_eq!(unpacked, expected.map(|header| (header, Message::Stored)));
+    assert_eq!(Part::pack(Vec::new()), None);
+}
+
+/// What can be a part is the same message again, and nothing contains itself: whoever reads it needs no more stack than that.
+#[test]
+fn what_is_a_part_is_its_message() {
+    for message in every_message() {
+        let mut whole = None;
+        match PartBody::of(message.clone(), |same| whole = Some(same)) {
+            Some(body) => {
+                assert_eq!(body.bytes(), message.bytes());
+                assert_eq!((Message::from(body), whole), (message, None));
+            }
+            None => assert_eq!(whole, Some(message)),
+        }
     }
 }
 

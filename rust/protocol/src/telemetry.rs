@@ -298,6 +298,10 @@ pub enum Operation {
     Scan,
     /// An appended entry.
     Append,
+    /// Puts of many keys, asked for together.
+    PutMany,
+    /// Gets of many keys, asked for together.
+    GetMany,
 }
 
 impl Operation {
@@ -309,6 +313,8 @@ impl Operation {
             Operation::Delete => "delete",
             Operation::Scan => "scan",
             Operation::Append => "append",
+            Operation::PutMany => "put_many",
+            Operation::GetMany => "get_many",
         }
     }
 }

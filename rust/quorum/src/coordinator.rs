@@ -33,7 +33,9 @@ use quorate_protocol::role::{Address, Effect, Event, RoleId, Surroundings};
 use quorate_protocol::telemetry::TraceContext;
 use rand_core::Rng as _;
 
-use crate::operation::{Kind, Origin, PendingRequest, RequestDetails};
+use crate::many::Many;
+use crate::operation::{Kind, ManyAnswer, Origin, PendingRequest, RequestDetails};
+use crate::outgoing::Outgoing;
 use crate::progress::Progress;
 use repair::Repairs;
 
@@ -57,7 +59,14 @@ pub struct Coordinator {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    pending: BTreeMap<u64, PendingRequest>,
+    /// Boxed: a map moves what it holds.
+    pending: BTreeMap<u64, Box<PendingRequest>>,
+    /// Requests for many keys, each of which has an exchange of its own.
+    many: BTreeMap<u64, Many>,
+    /// What is said at the end of this turn.
+    outgoing: Outgoing,
+    /// It was asked to be told of that end.
+    turn_ends: bool,
     /// When to look at which exchange: at its deadline, and once before that if it says so.
     wakes: BTreeSet<(Instant, u64)>,
     timer: Option<Instant>,
@@ -82,6 +91,9 @@ impl Coordinator {
             keyspace: keyspace.clone(),
             preference: surroundings.placement.preference(keyspace.settings.replicas)?,
             pending: BTreeMap::new(),
+            many: BTreeMap::new(),
+            outgoing: Outgoing::default(),
+            turn_ends: false,
             wakes: BTreeSet::new(),
             timer: None,
             last_exchange: 0,
@@ -127,13 +139,13 @@ impl Coordinator {
             early,
             lingers: 0,
         };
-        self.pending.insert(id, pending);
+        self.pending.insert(id, Box::new(pending));
         id
     }
 
     /// Takes an exchange out of the table.
     fn remove(&mut self, id: u64) -> Option<PendingRequest> {
-        let pending = self.pending.remove(&id)?;
+        let pending = *self.pending.remove(&id)?;
         self.wakes.remove(&(pending.ask.deadline, id));
         if let Some(early) = pending.early {
             self.wakes.remove(&(early, id));
@@ -154,12 +166,37 @@ impl Coordinator {
         Address { node, role }
     }
 
-    /// Sends a message about an exchange.
-    fn send(&self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
+    /// Sends a message about an exchange, at the end of the turn if others go with it.
+    fn send(&mut self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
         if let Some(pending) = self.pending.get(&id) {
             let header = self.header(id, pending.ask.deadline, pending.ask.trace);
-            effects.push(Effect::Send { to, header, message });
+            self.outgoing.send(to, header, message, effects);
         }
+    }
+
+    /// What one key of a request for many has come to, if that is what was answered; with the last one goes the answer to all.
+    fn many_answer(&mut self, answer: Option<ManyAnswer>, now: Now, effects: &mut Vec<Effect>) {
+        let Some(ManyAnswer {
+            request,
+            place,
+            result,
+        }) = answer
+        else {
+            return;
+        };
+        let many = self.many.get_mut(&request).expect("it waits for all its keys");
+        many.take(place, result);
+        if many.is_complete() {
+            let many = self.many.remove(&request).expect("it is there");
+            self.finish_many(many, now, effects);
+        }
+    }
+
+    fn finish_many(&mut self, many: Many, now: Now, effects: &mut Vec<Effect>) {
+        let (mut ask, answer) = many.finish();
+        let name = &self.keyspace.settings.name;
+        let none = ask.answer(answer, self.me(), name, now, effects);
+        debug_assert!(none.is_none(), "a request for many keys is no part of another");
     }
 
     fn header(&self, request: u64, deadline: Instant, trace: Option<TraceContext>) -> Header {
@@ -237,7 +274,7 @@ impl Coordinator {
         let Some(PendingRequest {
             kind: Kind::Write(write),
             ..
-        }) = self.pending.get_mut(&id)
+        }) = self.pending.get_mut(&id).map(|pending| &mut **pending)
         else {
             return;
         };
@@ -323,20 +360,36 @@ impl Role for Coordinator {
             Event::Message {
                 from,
                 header,
+                message: Message::Parts(parts),
+            } => {
+                for part in parts {
+                    let (header, message) = part.unpack(&header);
+                    self.answer(from, header.request, message, now, effects);
+                }
+            }
+            Event::Message {
+                from,
+                header,
                 message,
             } => self.answer(from, header.request, message, now, effects),
             Event::Timer { .. } => self.wake(now, effects),
+            Event::TurnEnded => {
+                self.turn_ends = false;
+                self.outgoing.flush(effects);
+            }
             Event::Peer { node, up } => self.peer(node, up, now, effects),
             Event::Local {
                 message: LocalMessage::Assign { .. },
                 ..
             }
-            | Event::TurnEnded
             | Event::Persisted { .. }
             | Event::PersistRefused { .. }
             | Event::Read { .. }
             | Event::Flushed { .. }
             | Event::Files { .. } => {}
+        }
+        if !self.outgoing.is_empty() && !std::mem::replace(&mut self.turn_ends, true) {
+            effects.push(Effect::EndTurn);
         }
         self.set_timer(effects);
     }

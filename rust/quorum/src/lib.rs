@@ -17,6 +17,10 @@
 //! A read asks the replicas for their states, merges what comes, replies at R answers, and afterwards sends the
 //! merged state to those that lacked something (read repair).
 //!
+//! What a turn of a role has to say to another goes in one message, whoever it is for: what has come together is answered
+//! together, and becomes durable together. A request for many keys is as many reads or writes, each by itself, that come
+//! together.
+//!
 //! # The rules that keep it right
 //! * **A write is an event.** Its dot (replica, counter) is given by one replica of the key, which sends its *whole*
 //!   merged state, never the bare value. That is what makes a vector entry mean "everything up to here".
@@ -41,7 +45,9 @@
 pub mod coordinator;
 mod instance;
 mod key_lock;
+mod many;
 mod operation;
+mod outgoing;
 mod progress;
 mod read;
 pub mod replica;

@@ -21,6 +21,22 @@ pub(super) enum Origin {
     Client(ClientRef),
     /// Another node's coordinator, which has forwarded a client's request.
     Peer(Address, Header),
+    /// A request for many keys, one of which this is for: which one.
+    Many {
+        /// The name of that request ([`crate::many`]).
+        request: u64,
+        /// The place of the key among its keys.
+        place: usize,
+    },
+}
+
+/// The answer to one key of a request for many, to be put to the others.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct ManyAnswer {
+    pub(super) request: u64,
+    pub(super) place: usize,
+    pub(super) result: Result<Response, Error>,
 }
 
 /// What was asked, by whom, and what its level comes to.
@@ -91,6 +107,18 @@ impl RequestDetails {
         }
     }
 
+    /// One key's part of this request, which is for many. It has no span of its own: what others do for it is part of this
+    /// one's.
+    pub(super) fn part(&self, request: u64, place: usize, operation: Operation) -> Self {
+        RequestDetails {
+            origin: Some(Origin::Many { request, place }),
+            operation,
+            attempts: Attempts::default(),
+            parent: None,
+            ..self.clone()
+        }
+    }
+
     /// One that nobody waits for.
     pub(super) fn own(
         operation: Operation,
@@ -120,7 +148,9 @@ impl RequestDetails {
         self.origin.is_none()
     }
 
-    /// Sends the answer, once, with its measurement and span. The only way out of what has begun.
+    /// Sends the answer, once, with its measurement and span. The only way out of what has begun. What is returned, if
+    /// anything, is for [`Coordinator::many_answer`](crate::coordinator::Coordinator).
+    #[must_use]
     pub(super) fn answer(
         &mut self,
         result: Result<Response, Error>,
@@ -128,8 +158,8 @@ impl RequestDetails {
         keyspace: &str,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) {
-        let Some(origin) = self.origin.take() else { return };
+    ) -> Option<ManyAnswer> {
+        let origin = self.origin.take()?;
         let result = result.map_err(|error| self.attempts.final_error(error, self.required));
         self.end_span(result.as_ref().err(), node, keyspace, now, effects);
         if matches!(origin, Origin::Client(_)) {
@@ -141,7 +171,7 @@ impl RequestDetails {
                 siblings: siblings(&result),
             }));
         }
-        reply(origin, result, effects);
+        reply(origin, result, effects)
     }
 
     fn end_span(
@@ -177,7 +207,12 @@ impl RequestDetails {
 }
 
 /// The answer, to whoever waits for it.
-pub(super) fn reply(origin: Origin, response: Result<Response, Error>, effects: &mut Vec<Effect>) {
+#[must_use]
+pub(super) fn reply(
+    origin: Origin,
+    response: Result<Response, Error>,
+    effects: &mut Vec<Effect>,
+) -> Option<ManyAnswer> {
     effects.push(match origin {
         Origin::Client(client) => Effect::Reply { client, response },
         Origin::Peer(to, header) => Effect::Send {
@@ -185,12 +220,24 @@ pub(super) fn reply(origin: Origin, response: Result<Response, Error>, effects: 
             header,
             message: Message::Forwarded(response),
         },
+        Origin::Many { request, place } => {
+            return Some(ManyAnswer {
+                request,
+                place,
+                result: response,
+            });
+        }
     });
+    None
 }
 
 fn siblings(result: &Result<Response, Error>) -> u32 {
     match result {
         Ok(Response::Entry(entry)) => entry.versions.len() as u32,
+        Ok(Response::Entries(entries)) => {
+            let found = entries.iter().flatten().map(|entry| entry.versions.len());
+            found.max().unwrap_or(0) as u32
+        }
         _ => 0,
     }
 }

@@ -11,7 +11,7 @@ use quorate_core::bugs::{Bug, Bugs};
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_core::level::Level;
-use quorate_protocol::api::Request;
+use quorate_protocol::api::{PutItem, Request};
 use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_testing::Crash;
 use quorate_versions::WriteId;
@@ -41,6 +41,15 @@ enum Ask {
     },
     /// The last put of the key again, with the same write id.
     Retry,
+    /// So many puts at once, of this key and the following ones, and of this one again.
+    PutMany {
+        count: usize,
+        with_context: bool,
+    },
+    /// So many gets at once, likewise.
+    GetMany {
+        count: usize,
+    },
 }
 
 /// Something that happens to the cluster. `pick` chooses among the messages on the wire.
@@ -97,6 +106,8 @@ fn ask() -> impl Strategy<Value = Ask> {
         3 => Just(Ask::Get),
         1 => (1..4u32).prop_map(|limit| Ask::Scan { limit }),
         1 => Just(Ask::Retry),
+        2 => (1..6usize, any::<bool>()).prop_map(|(count, with_context)| Ask::PutMany { count, with_context }),
+        1 => (1..6usize).prop_map(|count| Ask::GetMany { count }),
     ]
 }
 
@@ -152,7 +163,9 @@ impl Run {
         }
         let number = self.cluster.operations + 1;
         let level = Some(level);
-        let (keyspace, key) = (KEYSPACE, Key::try_from(KEYS[key]).expect("a short key"));
+        let first = key;
+        let nth = |place: usize| Key::try_from(KEYS[(first + place) % KEYS.len()]).expect("a short key");
+        let (keyspace, key) = (KEYSPACE, nth(0));
         let put = |value: Option<String>, context, sequence| Request::Put {
             keyspace,
             key: key.clone(),
@@ -172,6 +185,32 @@ impl Run {
                 None => return,
             },
             Ask::Get => Request::Get { keyspace, key, level },
+            Ask::GetMany { count } => Request::GetMany {
+                keyspace,
+                keys: (0..count).map(nth).collect(),
+                level,
+            },
+            Ask::PutMany { count, with_context } => {
+                let item = |place: usize| {
+                    let key = nth(place);
+                    PutItem {
+                        // Now and then a delete.
+                        value: (place != 2).then(|| format!("v{number}.{place}").into()),
+                        context: self.invariants.context(&key).filter(|_| with_context),
+                        key,
+                    }
+                };
+                Request::PutMany {
+                    keyspace,
+                    items: (0..count).map(item).collect(),
+                    level,
+                    // Not one of those that single puts have.
+                    write_id: WriteId {
+                        client: 2,
+                        sequence: number * 16,
+                    },
+                }
+            }
             Ask::Scan { limit } => Request::Scan {
                 keyspace,
                 start: None,

@@ -46,6 +46,7 @@ use quorate_protocol::telemetry::TimelineEvent;
 use quorate_versions::{DotCounter, KeyState, Reservation};
 
 use crate::key_lock::{KeyLock, Work, WorkKind};
+use crate::outgoing::Outgoing;
 
 /// How many dots are reserved at once.
 const COUNTER_BLOCK: u64 = 1 << 16;
@@ -57,6 +58,9 @@ pub const MAX_STATE_BYTES: usize = 8 << 20;
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// How long the same complaint about a clock or a record is not put on the timeline again.
 const EVENT_PAUSE: Duration = Duration::from_secs(10);
+/// About how many bytes of keys and states one persist has, at most: the store does one persist after the other, and votes wait
+/// for them.
+const PERSIST_BYTES: usize = 256 << 10;
 /// About how many bytes of keys and states a node's share of a page has; a single row may be larger.
 const SHARE_BYTES: u32 = 1 << 20;
 /// The token of the read of the recorded reservation.
@@ -67,8 +71,8 @@ const COUNTER_READ: u64 = 0;
 enum Persist {
     /// A block of counters.
     Counter(Reservation),
-    /// A key's state; then these are told.
-    State { key: Key, tell: Vec<Told> },
+    /// What a turn has made of these keys; then those with each are told.
+    States(BTreeMap<Key, Vec<Told>>),
 }
 
 /// Someone who is told when a persist is durable.
@@ -137,6 +141,12 @@ pub struct Replica {
     clock: HybridClock,
     locks: BTreeMap<Key, KeyLock>,
     persists: BTreeMap<u64, Persist>,
+    /// The persist of this turn, which has not been asked for yet, and about how many bytes it has.
+    gathered: Option<(u64, usize)>,
+    /// What is said at the end of this turn.
+    outgoing: Outgoing,
+    /// It was asked to be told of that end.
+    turn_ends: bool,
     reads: BTreeMap<u64, Read>,
     last_token: u64,
     /// Until when writes are refused because the disk was full.
@@ -166,6 +176,9 @@ impl Replica {
             clock: HybridClock::default(),
             locks: BTreeMap::new(),
             persists: BTreeMap::new(),
+            gathered: None,
+            outgoing: Outgoing::default(),
+            turn_ends: false,
             reads: BTreeMap::new(),
             last_token: COUNTER_READ,
             full_until: Instant(0),
@@ -200,10 +213,10 @@ impl Replica {
     /// Takes work on a key: at once when its state is known, else after a read.
     fn admit(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
         if !self.owns(&key) {
-            return refuse(&work, self.foreign(&key), effects);
+            return self.refuse(&work, self.foreign(&key), effects);
         }
         if now.instant < self.full_until {
-            return refuse(&work, self.full(), effects);
+            return self.refuse(&work, self.full(), effects);
         }
         match self.locks.get_mut(&key) {
             Some(lock) if lock.state.is_none() => lock.waiting.push_back(work),
@@ -327,9 +340,25 @@ impl Replica {
             Message::FetchRange { start, end, limit } => {
                 self.fetch_range(start..end, limit, (from, header), effects);
             }
+            Message::Parts(parts) => {
+                for part in parts {
+                    let (header, message) = part.unpack(&header);
+                    self.message(from, header, message, now, effects);
+                }
+            }
             // Everything else is said to coordinators and control roles.
             _ => {}
         }
+    }
+
+    /// Answers, at the end of the turn if others go with it.
+    fn send(&mut self, to: Address, header: Header, message: Message, effects: &mut Vec<Effect>) {
+        self.outgoing.send(to, header, message, effects);
+    }
+
+    /// This replica does not do it, and has not begun to.
+    fn refuse(&mut self, work: &Work, error: Error, effects: &mut Vec<Effect>) {
+        self.send(work.from, work.header, Message::Failed(error), effects);
     }
 }
 
@@ -374,25 +403,22 @@ impl Role for Replica {
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
-            Event::TurnEnded
-            | Event::Timer { .. }
-            | Event::Peer { .. }
-            | Event::Flushed { .. }
-            | Event::Files { .. } => {}
+            Event::TurnEnded => {
+                self.turn_ends = false;
+                self.persist_gathered(effects);
+                self.outgoing.flush(effects);
+            }
+            Event::Timer { .. } | Event::Peer { .. } | Event::Flushed { .. } | Event::Files { .. } => {}
         }
-        if !self.dropped {
-            self.number(rng, effects);
+        if self.dropped {
+            return;
+        }
+        self.number(rng, effects);
+        let waits = self.gathered.is_some() || !self.outgoing.is_empty();
+        if waits && !std::mem::replace(&mut self.turn_ends, true) {
+            effects.push(Effect::EndTurn);
         }
     }
-}
-
-/// This replica does not do it, and has not begun to.
-fn refuse(work: &Work, error: Error, effects: &mut Vec<Effect>) {
-    effects.push(Effect::Send {
-        to: work.from,
-        header: work.header,
-        message: Message::Failed(error),
-    });
 }
 
 fn corrupt(key: &Key) -> Error {

@@ -11,7 +11,7 @@ use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::{Key, record_key};
 use quorate_core::level::Level;
 use quorate_core::store::{JournalOp, StateWrite, Table};
-use quorate_protocol::api::{Request, Response};
+use quorate_protocol::api::{PutItem, Request, Response};
 use quorate_protocol::keyspace::{KeyspaceSettings, ReadRepair};
 use quorate_protocol::role::RoleId;
 use quorate_role_testing::{Envelope, Instance, Output, Roles};
@@ -90,6 +90,8 @@ impl Script for Play {
                 "a client asks; context=NAME forged=N pretends to have read it, and N later writes of each replica" request;
             "delete" "KEY [level=ALL] [context=NAME [forged=N]] [write=N]" "likewise" request;
             "get" "KEY [level=ONE] [as=NAME]" "likewise; NAME keeps the context it read" request;
+            "put_many" "'KEY:VALUE ...' [level=ALL] [write=N]" "a client asks for many puts at once" request;
+            "get_many" "'KEY ...' [level=ONE]" "a client asks for many keys at once" request;
             "scan" "[from=KEY] [to=KEY] [after=KEY] [limit=N] [level=ONE]" "likewise" request;
         }
     }
@@ -188,6 +190,32 @@ fn data_request(play: &mut Play, call: &mut Call<'_>) -> Result<Request, Box<dyn
             end: to,
             limit: call.parsed("limit")?.unwrap_or(100),
             level,
+        });
+    }
+    if call.verb == "get_many" {
+        let keys: Result<_, _> = call.required("keys")?.split(' ').map(Key::try_from).collect();
+        let keys = keys?;
+        return Ok(Request::GetMany {
+            keyspace,
+            keys,
+            level,
+        });
+    }
+    if call.verb == "put_many" {
+        let item = |item: &str| -> Result<PutItem, Box<dyn Error>> {
+            let (key, value) = item.split_once(':').ok_or("key:value")?;
+            Ok(PutItem {
+                key: Key::try_from(key)?,
+                value: Some(Bytes::copy_from_slice(value.as_bytes())),
+                context: None,
+            })
+        };
+        let items: Result<_, _> = call.required("items")?.split(' ').map(item).collect();
+        return Ok(Request::PutMany {
+            keyspace,
+            items: items?,
+            level,
+            write_id,
         });
     }
     let key = Key::try_from(call.required("a key")?)?;

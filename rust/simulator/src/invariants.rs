@@ -37,7 +37,7 @@ use quorate_consensus::control::CONTROL_GROUP;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_protocol::local::LocalMessage;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Message, PartBody};
 use quorate_protocol::role::{Effect, RoleId};
 use quorate_raft::Raft;
 use quorate_raft::types::GroupId;
@@ -143,6 +143,13 @@ fn states_sent<'a>(
                     states.push((Some(key), keyspace, &**state))
                 }
                 Message::Fetched { state } => states.push((None, keyspace, &**state)),
+                Message::Parts(parts) => {
+                    states.extend(parts.iter().filter_map(|part| match &part.body {
+                        PartBody::Store { key, state } => Some((Some(key), keyspace, &**state)),
+                        PartBody::Fetched { state } => Some((None, keyspace, &**state)),
+                        PartBody::Stored | PartBody::Fetch { .. } | PartBody::Failed(_) => None,
+                    }));
+                }
                 Message::FetchedRange { rows, .. } => {
                     states.extend(rows.iter().map(|(key, state)| (Some(key), keyspace, &**state)));
                 }

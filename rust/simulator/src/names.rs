@@ -29,8 +29,14 @@ pub struct Names {
 }
 
 impl Names {
-    /// Records a request that has reached a node.
-    pub fn note(&mut self, request: &Request, asked: OperationRef) {
+    /// Records a request that has reached a node. A request for many keys is as many operations, in their order.
+    pub fn note(&mut self, request: &Request, asked: &[OperationRef]) {
+        if let Request::PutMany { items, write_id, .. } = request {
+            assert_eq!(items.len(), asked.len(), "{request:?}");
+            let ids = (0..items.len()).map(|place| write_id.nth(place));
+            return self.writes.extend(ids.zip(asked.iter().copied()));
+        }
+        let Some(&asked) = asked.first() else { return };
         match request {
             Request::Put { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
@@ -63,7 +69,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use quorate_core::ids::KeyspaceId;
-    use quorate_protocol::api::Stamp;
+    use quorate_protocol::api::{PutItem, Stamp};
     use quorate_protocol::shard_command::Command;
 
     use super::*;
@@ -86,9 +92,23 @@ mod tests {
                 acknowledged: 8,
             }),
         };
-        names.note(&drop_keyspace, OperationRef::Change(3));
-        names.note(&propose, OperationRef::Work(4));
-        names.note(&Request::Status, OperationRef::Work(5));
+        names.note(&drop_keyspace, &[OperationRef::Change(3)]);
+        names.note(&propose, &[OperationRef::Work(4)]);
+        names.note(&Request::Status, &[OperationRef::Work(5)]);
+        let item = |key: &str| PutItem {
+            key: key.try_into().expect("a key"),
+            value: None,
+            context: None,
+        };
+        let put_many = Request::PutMany {
+            keyspace: KeyspaceId(1),
+            items: vec![item("a"), item("b")],
+            level: None,
+            write_id: id(7),
+        };
+        names.note(&put_many, &[OperationRef::Work(6), OperationRef::Work(9)]);
+        assert_eq!(names.of_write(id(7)), Some(OperationRef::Work(6)));
+        assert_eq!(names.of_write(id(8)), Some(OperationRef::Work(9)));
         assert_eq!(names.of_write(id(1)), Some(OperationRef::Change(3)));
         assert_eq!(names.of_write(id(2)), None);
         assert_eq!(names.of_command(GroupId(2), (5, 9)), Some(OperationRef::Work(4)));

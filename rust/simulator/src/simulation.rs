@@ -324,6 +324,7 @@ impl Simulation {
             Step {
                 keyspace,
                 action,
+                more: Vec::new(),
                 level,
                 options,
             },

@@ -26,6 +26,8 @@ pub struct Step {
     pub keyspace: KeyspaceId,
     /// The action.
     pub action: Action,
+    /// Further actions of the same request: puts beside a put, or gets beside a get.
+    pub more: Vec<Action>,
     /// The level.
     pub level: Level,
     /// Timeout and routing.
@@ -117,6 +119,7 @@ impl Workload {
         Step {
             keyspace,
             action: Action::Shard(request),
+            more: Vec::new(),
             level: Level::Quorum,
             options: self.home.map_or(options, |home| options.on(home)),
         }
@@ -135,31 +138,11 @@ impl Workload {
         let (keyspace, replicas) = *self.rng.pick(&self.keyspaces);
         let key = self.rng.pick(&self.keys).clone();
         let action = match self.rng.below(100) {
-            0..30 => Action::Put {
-                value: Some(self.value()),
-                context: None,
-                key,
-            },
-            30..50 => {
-                let context = self
-                    .contexts
-                    .get(&(keyspace, key.clone()))
-                    .cloned()
-                    .unwrap_or_else(|| Context::new(keyspace, &key, VersionVector::new()));
-                Action::Put {
-                    value: Some(self.value()),
-                    context: Some(context),
-                    key,
-                }
-            }
-            50..55 => Action::Put {
-                value: None,
-                context: self.contexts.get(&(keyspace, key.clone())).cloned(),
-                key,
-            },
+            0..55 => self.put(keyspace, key),
             55..95 => Action::Get { key },
             _ => self.scan(key),
         };
+        let more = self.more(keyspace, &action);
         let level = self.level(replicas);
         let timeout = *self.rng.pick(&[50, 500, 500, 2_000]);
         let options = self.options(timeout, 0.2);
@@ -172,6 +155,7 @@ impl Workload {
         Step {
             keyspace: mistaken.unwrap_or(keyspace),
             action,
+            more,
             level,
             options,
         }
@@ -210,6 +194,55 @@ impl Workload {
 
     fn value(&mut self) -> Bytes {
         value(self.client, &mut self.values, &mut self.rng)
+    }
+
+    /// A put without a context, with one, or a delete.
+    fn put(&mut self, keyspace: KeyspaceId, key: Key) -> Action {
+        match self.rng.below(55) {
+            0..30 => Action::Put {
+                value: Some(self.value()),
+                context: None,
+                key,
+            },
+            30..50 => {
+                let context = self
+                    .contexts
+                    .get(&(keyspace, key.clone()))
+                    .cloned()
+                    .unwrap_or_else(|| Context::new(keyspace, &key, VersionVector::new()));
+                Action::Put {
+                    value: Some(self.value()),
+                    context: Some(context),
+                    key,
+                }
+            }
+            _ => Action::Put {
+                value: None,
+                context: self.contexts.get(&(keyspace, key.clone())).cloned(),
+                key,
+            },
+        }
+    }
+
+    /// Now and then it asks for many keys at once, the same one twice, too.
+    fn more(&mut self, keyspace: KeyspaceId, action: &Action) -> Vec<Action> {
+        let puts = match action {
+            Action::Put { .. } => true,
+            Action::Get { .. } => false,
+            Action::Scan { .. } | Action::Shard(_) => return Vec::new(),
+        };
+        if !self.rng.chance(0.25) {
+            return Vec::new();
+        }
+        let count = 1 + self.rng.below(12);
+        let another = |_| {
+            let key = self.rng.pick(&self.keys).clone();
+            match puts {
+                true => self.put(keyspace, key),
+                false => Action::Get { key },
+            }
+        };
+        (0..count).map(another).collect()
     }
 
     fn scan(&mut self, key: Key) -> Action {

@@ -18,6 +18,17 @@ pub struct WriteId {
     pub sequence: u64,
 }
 
+impl WriteId {
+    /// The write that the same client numbered so many later.
+    #[must_use]
+    pub fn nth(self, later: usize) -> WriteId {
+        WriteId {
+            client: self.client,
+            sequence: self.sequence.wrapping_add(later as u64),
+        }
+    }
+}
+
 /// A value of a key that no other write has replaced.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sibling {

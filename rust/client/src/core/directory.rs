@@ -96,11 +96,15 @@ impl Directory {
 
     /// The nodes that store the request's key, most preferred first; none when it has no key or not enough is known.
     pub(super) fn replicas(&self, request: &Request) -> &[NodeId] {
-        let lookup = |(id, key): (KeyspaceId, &Key)| {
-            let replicas = self.keyspaces.get(&id)?.settings.replicas;
-            Some(self.preferences.get(&replicas)?.of(key))
-        };
-        request.key().and_then(lookup).unwrap_or(&[])
+        let lookup = |(keyspace, key)| self.replicas_of(keyspace, key);
+        request.key().map_or(&[], lookup)
+    }
+
+    /// The nodes that store a key of a keyspace in quorum mode, likewise.
+    pub(super) fn replicas_of(&self, keyspace: KeyspaceId, key: &Key) -> &[NodeId] {
+        let replicas = self.keyspaces.get(&keyspace).map(|known| known.settings.replicas);
+        let preference = replicas.and_then(|replicas| self.preferences.get(&replicas));
+        preference.map_or(&[], |preference| preference.of(key))
     }
 
     /// How many acknowledgements or answers the request asks for; 1 where nobody can say.

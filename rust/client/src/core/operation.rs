@@ -11,6 +11,8 @@ use quorate_protocol::api::{ReadLevel, Request, Response};
 use quorate_protocol::telemetry::{Span, TraceContext};
 use quorate_raft::types::GroupId;
 
+use super::{CallOptions, GRACE};
+
 /// After this many attempts the last definite error is the answer.
 const MAX_ATTEMPTS: u8 = 6;
 /// The same for requests to a Raft group: between two leaders there may be many.
@@ -89,6 +91,38 @@ impl Draft {
             sampled: true,
         }
     }
+
+    /// The finished span of an operation on a keyspace, if it is on one. `more`: what is to be said beside that.
+    pub(super) fn span(
+        &self,
+        end: WallTime,
+        (operation, collection): (&str, Option<&str>),
+        more: Vec<(String, String)>,
+        error: Option<&Error>,
+    ) -> Span {
+        let mut attributes = vec![
+            ("db.system.name".to_owned(), "quorate".to_owned()),
+            ("db.operation.name".to_owned(), operation.to_owned()),
+        ];
+        if let Some(collection) = collection {
+            attributes.push(("db.collection.name".to_owned(), collection.to_owned()));
+        }
+        attributes.extend(more);
+        Span {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            parent_id: self.parent_id,
+            name: match collection {
+                Some(collection) => format!("{operation} {collection}"),
+                None => operation.to_owned(),
+            },
+            node: None,
+            start: self.start,
+            end: end.max(self.start),
+            attributes,
+            error: error.map(|error| error.name().to_owned()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +139,7 @@ pub(super) struct Operation {
     /// Its entry in the timers.
     pub(super) timer: Instant,
     pub(super) stage: Stage,
-    /// Of its key and value.
+    /// Of its key and value; 0 for a part of an operation on many keys, which has them.
     pub(super) bytes: usize,
     /// How often it was sent, and what is known of that.
     pub(super) attempts: Attempts,
@@ -133,6 +167,27 @@ pub(super) enum Disposition {
 }
 
 impl Operation {
+    /// One that has not been sent, of no bytes.
+    pub(super) fn new(request: Request, options: CallOptions, now: Instant, draft: Option<Draft>) -> Self {
+        let deadline = now + options.timeout;
+        Operation {
+            kind: Kind::of(&request),
+            group: request.group(),
+            ticket: None,
+            request,
+            target: options.node,
+            submitted: now,
+            deadline,
+            timer: deadline + GRACE,
+            stage: Stage::Backoff,
+            bytes: 0,
+            attempts: Attempts::default(),
+            tried: Vec::new(),
+            last_error: None,
+            draft,
+        }
+    }
+
     /// What to do about `error`, a node's answer to the latest attempt. `keyspace_exists`: the client has seen the
     /// keyspace that it is about on some node. `another_replica`: one that was not asked can be.
     pub(super) fn disposition(
@@ -255,14 +310,7 @@ impl Operation {
         error: Option<&Error>,
     ) -> Option<Span> {
         let draft = self.draft.as_ref()?;
-        let operation = self.request.operation_name();
-        let mut attributes = vec![
-            ("db.system.name".to_owned(), "quorate".to_owned()),
-            ("db.operation.name".to_owned(), operation.to_owned()),
-        ];
-        if let Some(collection) = collection {
-            attributes.push(("db.collection.name".to_owned(), collection.to_owned()));
-        }
+        let mut attributes = Vec::new();
         if let Some(level) = self.request.level() {
             attributes.push(("quorate.consistency".to_owned(), level.to_string()));
         }
@@ -280,19 +328,11 @@ impl Operation {
         if let Some(error) = error {
             attributes.push(("error.type".to_owned(), error.name().to_owned()));
         }
-        Some(Span {
-            trace_id: draft.trace_id,
-            span_id: draft.span_id,
-            parent_id: draft.parent_id,
-            name: match collection {
-                Some(collection) => format!("{operation} {collection}"),
-                None => operation.to_owned(),
-            },
-            node: None,
-            start: draft.start,
-            end: end.max(draft.start),
+        Some(draft.span(
+            end,
+            (self.request.operation_name(), collection),
             attributes,
-            error: error.map(|error| error.name().to_owned()),
-        })
+            error,
+        ))
     }
 }

@@ -12,6 +12,7 @@ use quorate_protocol::telemetry::TraceContext;
 use serde::Serialize;
 
 use super::links::{operation_of, wire_id};
+use super::many::PARTS;
 use super::operation::{Disposition, Draft, Kind, Stage};
 use super::routing::Choice;
 use super::sessions::OWN_OPERATIONS;
@@ -416,6 +417,9 @@ impl ClientCore {
             elapsed: step.instant().since(operation.submitted),
             trace_id: operation.draft.map(|draft| draft.trace_id),
         };
+        if op >= PARTS {
+            return self.part_ended(op, outcome);
+        }
         step.effects.push(ClientEffect::Complete { op, outcome });
     }
 }

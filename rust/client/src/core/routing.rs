@@ -13,6 +13,7 @@ use std::borrow::Cow;
 
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::key::Key;
 use quorate_core::time::Instant;
 use quorate_protocol::api::Response;
 use quorate_raft::types::GroupId;
@@ -148,6 +149,14 @@ impl ClientCore {
                     .is_some_and(|(other, state)| other != connection && !state.suspect)
         };
         self.preferred(operation).iter().any(usable)
+    }
+
+    /// The node that a request for this key would go to: the first of its replicas that answers, or the first of all when none
+    /// does. `None` while too little is known.
+    pub(super) fn first_to_ask(&self, keyspace: KeyspaceId, key: &Key) -> Option<NodeId> {
+        let replicas = self.directory.replicas_of(keyspace, key);
+        let answers = |node: &&NodeId| self.ready(**node).is_some_and(|(_, state)| !state.suspect);
+        replicas.iter().find(answers).or(replicas.first()).copied()
     }
 
     /// The nodes that are to be asked, most preferred first.

@@ -1,33 +1,24 @@
 //! How operations begin: what is refused at once, and what the client adds to a request.
 
-use quorate_core::attempts::Attempts;
 use quorate_core::error::Error;
 use quorate_protocol::api::Request;
 use quorate_versions::WriteId;
 use rand_core::Rng as _;
 
-use super::operation::{Draft, Kind, Operation, Stage};
-use super::sessions::OWN_OPERATIONS;
-use super::{
-    CallOptions, ClientCore, ClientEffect, GRACE, MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Step, Trace, unsent,
-};
+use super::many::PARTS;
+use super::operation::{Draft, Operation};
+use super::{CallOptions, ClientCore, ClientEffect, MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Step, Trace, unsent};
 
 impl ClientCore {
-    pub(super) fn submit(
-        &mut self,
-        op: u64,
-        mut request: Request,
-        options: CallOptions,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn submit(&mut self, op: u64, request: Request, options: CallOptions, step: &mut Step<'_>) {
+        assert!(op > 0 && op < PARTS, "operation {op}: ids are 1 to 2^54 - 1");
         assert!(
-            op > 0 && op < OWN_OPERATIONS,
-            "operation {op}: ids are 1 to 2^55 - 1"
-        );
-        assert!(
-            !self.operations.contains_key(&op),
+            !self.operations.contains_key(&op) && !self.many.contains_key(&op),
             "operation {op} is in flight already"
         );
+        let Some(mut request) = self.submit_many(op, request, options, step) else {
+            return;
+        };
         let bytes = request.bytes();
         if let Err(error) = self.admit(bytes).and_then(|()| request.validate()) {
             let outcome = unsent(error);
@@ -40,9 +31,6 @@ impl ClientCore {
                 sequence: self.write_sequence,
             };
         }
-        let now = step.instant();
-        let deadline = now + options.timeout;
-        let group = request.group();
         // A command without a session gets one of the client's.
         let queued = match &request {
             Request::Propose {
@@ -54,20 +42,8 @@ impl ClientCore {
             _ => None,
         };
         let operation = Operation {
-            kind: Kind::of(&request),
-            group,
-            ticket: None,
-            request,
-            target: options.node,
-            submitted: now,
-            deadline,
-            timer: deadline + GRACE,
-            stage: Stage::Backoff,
             bytes,
-            attempts: Attempts::default(),
-            tried: Vec::new(),
-            last_error: None,
-            draft: draft(options.trace, step),
+            ..Operation::new(request, options, step.instant(), draft(options.trace, step))
         };
         self.timers.insert((operation.timer, op));
         self.operations.insert(op, operation);
@@ -79,10 +55,10 @@ impl ClientCore {
     }
 
     /// Whether there is room for an operation of so many bytes.
-    fn admit(&self, bytes: usize) -> Result<(), Error> {
-        let full = if self.operations.len() >= MAX_IN_FLIGHT {
+    pub(super) fn admit(&self, bytes: usize) -> Result<(), Error> {
+        let full = if self.operations.len() + self.many.len() >= MAX_IN_FLIGHT {
             format!("{MAX_IN_FLIGHT} operations")
-        } else if !self.operations.is_empty() && self.bytes_in_flight + bytes > MAX_BYTES_IN_FLIGHT {
+        } else if self.bytes_in_flight > 0 && self.bytes_in_flight + bytes > MAX_BYTES_IN_FLIGHT {
             format!("{} MiB", self.bytes_in_flight >> 20)
         } else {
             return Ok(());
@@ -94,7 +70,7 @@ impl ClientCore {
 }
 
 /// The beginning of an operation's span, if it is sampled.
-fn draft(trace: Trace, step: &mut Step<'_>) -> Option<Draft> {
+pub(super) fn draft(trace: Trace, step: &mut Step<'_>) -> Option<Draft> {
     let (trace_id, parent_id) = match trace {
         Trace::Off => return None,
         Trace::New => {

@@ -6,6 +6,7 @@ mod exactly_once;
 mod groups;
 mod harness;
 mod links;
+mod many;
 mod outcomes;
 mod routing;
 mod sessions;

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use quorate_core::error::Error;
-use quorate_core::ids::KeyspaceId;
+use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_core::key::Key;
 use quorate_core::level::Level;
-use quorate_protocol::api::{Entry, Page, Request, Response, Written};
+use quorate_protocol::api::{Entry, Page, PutItem, Request, Response, Written};
 use quorate_protocol::keyspace::{Keyspace as Definition, KeyspaceChange, KeyspaceSettings, Mode};
 use quorate_versions::{Context, WriteId};
 
-use super::{Call, Client, Reply, pipeline, reply};
+use super::{Call, Client, Reply, reply};
 use crate::core::CallOptions;
 
 /// How an operation on a keyspace is to be carried out.
@@ -166,6 +166,43 @@ fn entry(response: Response) -> Option<Entry> {
     }
 }
 
+fn written_many(response: Response) -> Option<Vec<Result<Written, Error>>> {
+    match response {
+        Response::WrittenMany(all) => Some(all),
+        _ => None,
+    }
+}
+
+fn entries(response: Response) -> Option<Vec<Result<Entry, Error>>> {
+    match response {
+        Response::Entries(all) => Some(all),
+        _ => None,
+    }
+}
+
+/// The outcome of each of `count` keys. What has failed as a whole has failed for each of them. Who has answered for a key, its
+/// answer says; the boot of that node is known only if it has answered for all.
+fn each<T>(
+    all: Result<Reply<Vec<Result<T, Error>>>, Error>,
+    count: usize,
+    coordinator: impl Fn(&T) -> NodeId,
+) -> Vec<Result<Reply<T>, Error>> {
+    let mut reply = match all {
+        Ok(reply) => reply,
+        Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
+    };
+    let results = std::mem::take(&mut reply.value);
+    let results = results.into_iter().map(|result| {
+        let value = result?;
+        let node = Some(coordinator(&value));
+        Ok(Reply {
+            node,
+            ..reply.with(value)
+        })
+    });
+    results.collect()
+}
+
 fn page(response: Response) -> Option<Page> {
     match response {
         Response::Page(page) => Some(page),
@@ -233,26 +270,46 @@ impl Keyspace {
         self.client.ask(self.read(key, how), how.call, entry).await
     }
 
-    /// Writes many values, pipelined; each has an outcome of its own, in the order of the items.
+    /// Writes many values; each has an outcome of its own, in the order of the items. They are sent in parts, each to the node
+    /// that its keys prefer; the timeout is that of each part.
     pub async fn put_many(
         &self,
         items: impl IntoIterator<Item = (Key, Bytes)>,
         how: &How,
     ) -> Vec<Result<Reply<Written>, Error>> {
-        let requests = items
-            .into_iter()
-            .map(|(key, value)| self.write(key, Some(value), how));
-        pipeline::run(&self.client, requests, how.call, written).await
+        let item = |(key, value)| PutItem {
+            key,
+            value: Some(value),
+            context: how.context.clone(),
+        };
+        let items: Vec<PutItem> = items.into_iter().map(item).collect();
+        let count = items.len();
+        let request = Request::PutMany {
+            keyspace: self.id(),
+            items,
+            level: how.level,
+            write_id: WriteId::default(),
+        };
+        let all = self.client.ask(request, how.call, written_many).await;
+        each(all, count, |written| written.coordinator)
     }
 
-    /// Reads many keys, pipelined; each has an outcome of its own, in the order of the keys.
+    /// Reads many keys; each has an outcome of its own, in the order of the keys. They are asked for in parts, each at the node
+    /// that its keys prefer; the timeout is that of each part.
     pub async fn get_many(
         &self,
         keys: impl IntoIterator<Item = Key>,
         how: &How,
     ) -> Vec<Result<Reply<Entry>, Error>> {
-        let requests = keys.into_iter().map(|key| self.read(key, how));
-        pipeline::run(&self.client, requests, how.call, entry).await
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let count = keys.len();
+        let request = Request::GetMany {
+            keyspace: self.id(),
+            keys,
+            level: how.level,
+        };
+        let all = self.client.ask(request, how.call, entries).await;
+        each(all, count, |entry| entry.coordinator)
     }
 
     /// One page of the keyspace, in key order.

@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     counter: AtomicU64,
     /// Requests are taken and not answered.
     pub(crate) mute: AtomicBool,
-    /// How many requests each node has had.
+    /// How many requests each node has had; one for many keys is as many.
     pub(crate) requests: Mutex<BTreeMap<NodeId, u64>>,
 }
 
@@ -142,7 +142,7 @@ async fn serve(mut stream: TcpStream, node: NodeId, shared: Arc<Shared>, topolog
         while let Some(frame) = decoder.decode::<RequestFrame>().unwrap() {
             let own = matches!(frame.request, Request::Topology | Request::ListKeyspaces);
             if !own {
-                *shared.requests.lock().unwrap().entry(node).or_default() += 1;
+                *shared.requests.lock().unwrap().entry(node).or_default() += frame.request.count() as u64;
             }
             if !own && shared.mute.load(Ordering::Relaxed) {
                 held.push(frame);
@@ -183,23 +183,47 @@ fn entry(node: NodeId, value: Option<&Bytes>) -> Entry {
 
 fn answer(node: NodeId, shared: &Shared, topology: &Topology, request: Request) -> Result<Response, Error> {
     let mut data = shared.data.lock().unwrap();
+    let mut write = |key, value| {
+        match value {
+            Some(value) => data.insert(key, value),
+            None => data.remove(&key),
+        };
+        Written {
+            dot: Dot {
+                replica: ReplicaId::new(node, 1),
+                counter: 1 + shared.counter.fetch_add(1, Ordering::Relaxed),
+            },
+            context: Context::default(),
+            timestamp: Timestamp::default(),
+            acked: vec![node],
+            coordinator: node,
+            level: Level::One,
+        }
+    };
     Ok(match request {
-        Request::Put { key, value, .. } => {
-            match value {
-                Some(value) => data.insert(key, value),
-                None => data.remove(&key),
-            };
-            Response::Written(Written {
-                dot: Dot {
-                    replica: ReplicaId::new(node, 1),
-                    counter: 1 + shared.counter.fetch_add(1, Ordering::Relaxed),
-                },
-                context: Context::default(),
-                timestamp: Timestamp::default(),
-                acked: vec![node],
-                coordinator: node,
-                level: Level::One,
-            })
+        Request::Put { key, value, .. } => Response::Written(write(key, value)),
+        Request::PutMany { items, .. } => Response::WrittenMany(
+            items
+                .into_iter()
+                .map(|item| Ok(write(item.key, item.value)))
+                .collect(),
+        ),
+        Request::GetMany { keys, .. } => {
+            let mut bytes = 0;
+            let found = keys.iter().map(|key| {
+                let before = bytes;
+                bytes += data.get(key).map_or(0, Bytes::len);
+                match before == 0 || bytes <= MAX_MANY_BYTES {
+                    true => Ok(entry(node, data.get(key))),
+                    false => Err(Error::LimitExceeded {
+                        what: "the answer".to_owned(),
+                        size: bytes as u64,
+                        limit: MAX_MANY_BYTES as u64,
+                        remedy: "read it by itself".to_owned(),
+                    }),
+                }
+            });
+            Response::Entries(found.collect())
         }
         Request::Get { key, .. } => Response::Entry(entry(node, data.get(&key))),
         Request::Scan {

@@ -53,6 +53,8 @@ pub(super) fn misdirected(
         | Request::ReadLog { .. }
         | Request::Put { .. }
         | Request::Get { .. }
+        | Request::PutMany { .. }
+        | Request::GetMany { .. }
         | Request::Scan { .. }
         | Request::CreateKeyspace(_)
         | Request::AlterKeyspace { .. }

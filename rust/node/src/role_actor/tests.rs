@@ -9,7 +9,7 @@ use quorate_core::ids::NodeId;
 use quorate_core::store::{Priority, Rows, Table};
 use quorate_core::time::Instant;
 use quorate_protocol::api::Response;
-use quorate_protocol::message::{Header, Message};
+use quorate_protocol::message::{Header, Message, Part, PartBody};
 use quorate_protocol::role::ClientRef;
 use quorate_storage::StateWrite;
 use quorate_storage::memory::MemoryStore;
@@ -68,6 +68,10 @@ impl CommitPort for Port {
     }
 
     fn apply_rows(&self, _owner: Owner, _token: u64, _writes: Vec<StateWrite>) {}
+
+    fn why_full(&self) -> Option<String> {
+        Some("in the directory".to_owned())
+    }
 }
 
 impl FilePort for Port {
@@ -449,4 +453,51 @@ async fn a_long_turn_yields_to_others() {
     while TAKEN.load(Ordering::SeqCst) < 1_000 {
         tokio::task::yield_now().await;
     }
+}
+
+/// A role knows no directories. Whoever is told that its disk is full is told which, be it one of many parts.
+#[tokio::test]
+async fn a_full_disk_has_a_directory() {
+    let running = run(
+        |event, effects| {
+            if let Event::TurnEnded = event {
+                let full = || Error::StorageFull("full".to_owned());
+                let part = |body| Part {
+                    request: 1,
+                    earlier_ms: 0,
+                    body,
+                };
+                let parts = vec![part(PartBody::Stored), part(PartBody::Failed(full()))];
+                for message in [Message::Failed(full()), Message::Parts(parts)] {
+                    effects.push(Effect::Send {
+                        to: Address {
+                            node: PEER,
+                            role: RoleId::Control,
+                        },
+                        header: header(1),
+                        message,
+                    });
+                }
+            }
+        },
+        [Event::TurnEnded],
+    )
+    .await;
+    running
+        .outside
+        .until(|outside| !outside.sent.lock().unwrap().is_empty())
+        .await;
+    let sent = running.outside.sent.lock().unwrap().concat();
+    let told = |error: &Error| *error == Error::StorageFull("full (in the directory)".to_owned());
+    assert!(
+        matches!(&sent[0].message, Message::Failed(error) if told(error)),
+        "{sent:?}"
+    );
+    let Message::Parts(parts) = &sent[1].message else {
+        panic!("{sent:?}");
+    };
+    assert!(
+        matches!(&parts[1].body, PartBody::Failed(error) if told(error)),
+        "{sent:?}"
+    );
 }

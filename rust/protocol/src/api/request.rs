@@ -12,7 +12,7 @@ use quorate_core::level::Level;
 use quorate_raft::types::GroupId;
 use quorate_versions::WriteId;
 
-use crate::api::{ReadLevel, Request, Response};
+use crate::api::{MAX_MANY_KEYS, PutItem, ReadLevel, Request, Response};
 use crate::shard_command::Command;
 use crate::telemetry::{Consistency, Operation};
 
@@ -46,6 +46,8 @@ impl Request {
         match self {
             Request::Put { keyspace, .. }
             | Request::Get { keyspace, .. }
+            | Request::PutMany { keyspace, .. }
+            | Request::GetMany { keyspace, .. }
             | Request::Scan { keyspace, .. } => Target::Keyspace(*keyspace),
             Request::Propose { keyspace, group, .. }
             | Request::OpenSession { keyspace, group, .. }
@@ -85,10 +87,13 @@ impl Request {
         }
     }
 
-    /// The one key that it is about, and its keyspace in quorum mode: who stores that is the best to coordinate it.
+    /// The one key that it is about, or the first of many, and its keyspace in quorum mode: who stores that is the best to
+    /// coordinate it. Whoever asks for many keys asks for those that have the same node to prefer.
     pub fn key(&self) -> Option<(KeyspaceId, &Key)> {
         match self {
             Request::Put { keyspace, key, .. } | Request::Get { keyspace, key, .. } => Some((*keyspace, key)),
+            Request::PutMany { keyspace, items, .. } => items.first().map(|item| (*keyspace, &item.key)),
+            Request::GetMany { keyspace, keys, .. } => keys.first().map(|key| (*keyspace, key)),
             // Any node is as good as another, or the group is asked.
             Request::Scan { .. }
             | Request::Propose { .. }
@@ -117,6 +122,7 @@ impl Request {
     pub fn class(&self) -> Class {
         match self {
             Request::Put { .. }
+            | Request::PutMany { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }
             | Request::CloseSession { .. } => Class::Write,
@@ -125,6 +131,7 @@ impl Request {
             | Request::DropKeyspace { .. }
             | Request::ChangeFaults(_) => Class::Admin,
             Request::Get { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::Read { .. }
             | Request::ReadRange { .. }
@@ -154,7 +161,7 @@ impl Request {
     pub fn is_repeatable(&self) -> bool {
         match self {
             Request::Propose { session, .. } => session.is_some(),
-            Request::Put { .. } => false,
+            Request::Put { .. } | Request::PutMany { .. } => false,
             Request::OpenSession { .. }
             | Request::CloseSession { .. }
             | Request::CreateKeyspace(_)
@@ -162,6 +169,7 @@ impl Request {
             | Request::DropKeyspace { .. }
             | Request::ChangeFaults(_)
             | Request::Get { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::Read { .. }
             | Request::ReadRange { .. }
@@ -181,7 +189,11 @@ impl Request {
     /// The level that it asks a keyspace in quorum mode for; `None` takes the keyspace's own.
     pub fn level(&self) -> Option<Level> {
         match self {
-            Request::Put { level, .. } | Request::Get { level, .. } | Request::Scan { level, .. } => *level,
+            Request::Put { level, .. }
+            | Request::Get { level, .. }
+            | Request::PutMany { level, .. }
+            | Request::GetMany { level, .. }
+            | Request::Scan { level, .. } => *level,
             Request::Propose { .. }
             | Request::OpenSession { .. }
             | Request::CloseSession { .. }
@@ -212,6 +224,8 @@ impl Request {
             | Request::ReadLog { level, .. } => Some(*level),
             Request::Put { .. }
             | Request::Get { .. }
+            | Request::PutMany { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }
@@ -237,16 +251,49 @@ impl Request {
         self.read_level() == Some(ReadLevel::Stale)
     }
 
-    /// The name by which a retry is recognised, for those that carry one themselves. The client gives it.
+    /// How many requests for one key it stands for: admission counts it as so many.
+    pub fn count(&self) -> usize {
+        match self {
+            Request::PutMany { items, .. } => items.len().max(1),
+            Request::GetMany { keys, .. } => keys.len().max(1),
+            Request::Put { .. }
+            | Request::Get { .. }
+            | Request::Scan { .. }
+            | Request::Propose { .. }
+            | Request::OpenSession { .. }
+            | Request::CloseSession { .. }
+            | Request::Read { .. }
+            | Request::ReadRange { .. }
+            | Request::ReadLog { .. }
+            | Request::CreateKeyspace(_)
+            | Request::AlterKeyspace { .. }
+            | Request::DropKeyspace { .. }
+            | Request::ListKeyspaces
+            | Request::Topology
+            | Request::Membership
+            | Request::Status
+            | Request::Events { .. }
+            | Request::Spans { .. }
+            | Request::Metrics
+            | Request::Groups
+            | Request::Faults
+            | Request::ChangeFaults(_) => 1,
+        }
+    }
+
+    /// The name by which a retry is recognised, for those that carry one themselves. The client gives it, and as many of those
+    /// that follow it to the same request as it [counts](Request::count) for.
     pub fn write_id(&mut self) -> Option<&mut WriteId> {
         match self {
             Request::Put { write_id, .. }
+            | Request::PutMany { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
             | Request::DropKeyspace { write_id, .. } => Some(write_id),
             // A command goes by its number in a session; a creation by the keyspace's name.
             Request::Propose { .. }
             | Request::CreateKeyspace(_)
             | Request::Get { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::OpenSession { .. }
             | Request::CloseSession { .. }
@@ -278,6 +325,12 @@ impl Request {
                 key.size() + value.as_ref().map_or(0, Bytes::len) + context
             }
             Request::Get { key, .. } => key.size(),
+            Request::PutMany { items, .. } => {
+                items.iter().map(PutItem::size).sum::<usize>() + size_of_val(&items[..])
+            }
+            Request::GetMany { keys, .. } => {
+                keys.iter().map(Key::size).sum::<usize>() + size_of_val(&keys[..])
+            }
             Request::Scan { start, end, .. } | Request::ReadRange { start, end, .. } => {
                 of_key(start) + of_key(end)
             }
@@ -315,17 +368,14 @@ impl Request {
     /// [`Error::LimitExceeded`] and [`Error::InvalidArgument`].
     pub fn validate(&self) -> Result<(), Error> {
         match self {
-            Request::Put {
-                value: Some(value), ..
-            } if value.len() > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
-                what: "the value's length in bytes".to_owned(),
-                size: value.len() as u64,
-                limit: MAX_VALUE_BYTES as u64,
-                remedy: "split it over several keys".to_owned(),
-            }),
+            Request::Put { value, .. } => fits(value.as_ref()),
+            Request::PutMany { items, .. } => {
+                few_enough(items.len())?;
+                items.iter().try_for_each(PutItem::validate)
+            }
+            Request::GetMany { keys, .. } => few_enough(keys.len()),
             Request::Propose { command, .. } => command.validate(),
-            Request::Put { .. }
-            | Request::Get { .. }
+            Request::Get { .. }
             | Request::Scan { .. }
             | Request::OpenSession { .. }
             | Request::CloseSession { .. }
@@ -353,6 +403,12 @@ impl Request {
         match self {
             Request::Put { .. } => matches!(response, Response::Written(_)),
             Request::Get { .. } => matches!(response, Response::Entry(_)),
+            Request::PutMany { items, .. } => {
+                matches!(response, Response::WrittenMany(all) if all.len() == items.len())
+            }
+            Request::GetMany { keys, .. } => {
+                matches!(response, Response::Entries(all) if all.len() == keys.len())
+            }
             Request::Scan { .. } => matches!(response, Response::Page(_)),
             Request::CreateKeyspace(_) | Request::AlterKeyspace { .. } | Request::DropKeyspace { .. } => {
                 matches!(response, Response::Keyspace { .. })
@@ -383,6 +439,8 @@ impl Request {
             Request::Put { value: Some(_), .. } => "put",
             Request::Put { value: None, .. } => "delete",
             Request::Get { .. } => "get",
+            Request::PutMany { .. } => "put_many",
+            Request::GetMany { .. } => "get_many",
             Request::Scan { .. } | Request::ReadRange { .. } => "scan",
             Request::Propose {
                 command: Command::Append { .. },
@@ -419,6 +477,8 @@ impl Request {
             Request::ReadLog { .. } => Some("raft.read_log"),
             Request::Put { .. }
             | Request::Get { .. }
+            | Request::PutMany { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::CreateKeyspace(_)
             | Request::AlterKeyspace { .. }
@@ -442,6 +502,8 @@ impl Request {
             Request::Put { value: Some(_), .. } => Some(Operation::Put),
             Request::Put { value: None, .. } => Some(Operation::Delete),
             Request::Get { .. } | Request::Read { .. } => Some(Operation::Get),
+            Request::PutMany { .. } => Some(Operation::PutMany),
+            Request::GetMany { .. } => Some(Operation::GetMany),
             Request::Scan { .. } | Request::ReadRange { .. } | Request::ReadLog { .. } => {
                 Some(Operation::Scan)
             }
@@ -480,6 +542,48 @@ impl Request {
             true => Consistency::Stale,
             false => Consistency::Linearizable,
         }
+    }
+}
+
+impl PutItem {
+    /// About how many bytes it takes in memory beside its own size.
+    pub fn size(&self) -> usize {
+        let context = self.context.as_ref().map_or(0, |context| context.size());
+        self.key.size() + self.value.as_ref().map_or(0, Bytes::len) + context
+    }
+
+    /// Refuses what every node would refuse.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`].
+    pub fn validate(&self) -> Result<(), Error> {
+        fits(self.value.as_ref())
+    }
+}
+
+/// Whether a value is not too large.
+fn fits(value: Option<&Bytes>) -> Result<(), Error> {
+    match value.map_or(0, Bytes::len) {
+        size if size > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
+            what: "the value's length in bytes".to_owned(),
+            size: size as u64,
+            limit: MAX_VALUE_BYTES as u64,
+            remedy: "split it over several keys".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether so many keys may be asked for at once.
+fn few_enough(keys: usize) -> Result<(), Error> {
+    match keys {
+        keys if keys > MAX_MANY_KEYS => Err(Error::LimitExceeded {
+            what: "the number of keys of one request".to_owned(),
+            size: keys as u64,
+            limit: MAX_MANY_KEYS as u64,
+            remedy: "split them over several requests".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

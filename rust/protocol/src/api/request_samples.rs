@@ -7,7 +7,7 @@ use quorate_raft::types::GroupId;
 use quorate_versions::{Context, Dot, WriteId};
 use serde::Serialize;
 
-use crate::api::{ReadLevel, Request};
+use crate::api::{MAX_MANY_KEYS, PutItem, ReadLevel, Request};
 use crate::faults::{Effect, FaultChange, LinkFault};
 use crate::keyspace::{KeyspaceChange, KeyspaceSettings};
 use crate::shard_command::{Command, Condition, Write};
@@ -50,6 +50,13 @@ pub(crate) fn every_kind() -> Vec<Request> {
         value: Some(large(10)),
         condition: Condition::Any,
     };
+    let item = |number: u16| PutItem {
+        key: Key::of(Bytes::copy_from_slice(&number.to_be_bytes())).expect("a key"),
+        value: Some(large(10)),
+        context: number
+            .is_multiple_of(100)
+            .then(|| Context::new(keyspace, &key(), seen.clone().collect())),
+    };
     let fault = LinkFault {
         id: u64::MAX,
         groups: vec![(1..50).map(NodeId).collect(), (50..99).map(NodeId).collect()],
@@ -64,13 +71,24 @@ pub(crate) fn every_kind() -> Vec<Request> {
             keyspace,
             key: key(),
             value: Some(large(1 << 20)),
-            context: Some(Context::new(keyspace, &key(), seen.collect())),
+            context: Some(Context::new(keyspace, &key(), seen.clone().collect())),
             level: None,
             write_id,
         },
         Request::Get {
             keyspace,
             key: key(),
+            level: None,
+        },
+        Request::PutMany {
+            keyspace,
+            items: (0..1_000).map(item).collect(),
+            level: None,
+            write_id,
+        },
+        Request::GetMany {
+            keyspace,
+            keys: vec![key(); MAX_MANY_KEYS],
             level: None,
         },
         Request::Scan {
@@ -146,6 +164,8 @@ pub(crate) fn every_kind() -> Vec<Request> {
         match kind {
             Request::Put { .. }
             | Request::Get { .. }
+            | Request::PutMany { .. }
+            | Request::GetMany { .. }
             | Request::Scan { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }

@@ -1,8 +1,9 @@
 //! What an answer *is*: how large, and what it tells of who leads.
 
+use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 
-use crate::api::{Entry, GroupClaim, LogEntry, PeerStatus, Record, Response, Status, View};
+use crate::api::{Entry, GroupClaim, LogEntry, PeerStatus, Record, Response, Status, View, Written};
 use crate::faults::LinkFault;
 use crate::telemetry::{Occurrence, Span};
 
@@ -14,6 +15,14 @@ fn list<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
 fn entry(entry: &Entry) -> usize {
     let versions = list(&entry.versions, |version| version.value.len());
     versions + entry.context.size() + size_of_val(&entry.answered[..])
+}
+
+fn written(written: &Written) -> usize {
+    written.context.size() + size_of_val(&written.acked[..])
+}
+
+fn either<T>(result: &Result<T, Error>, bytes: impl Fn(&T) -> usize) -> usize {
+    result.as_ref().map_or_else(Error::size, bytes)
 }
 
 fn record(record: &Record) -> usize {
@@ -62,7 +71,9 @@ impl Response {
     /// the wire.
     pub fn bytes(&self) -> usize {
         match self {
-            Response::Written(written) => written.context.size() + size_of_val(&written.acked[..]),
+            Response::Written(done) => written(done),
+            Response::WrittenMany(all) => list(all, |result| either(result, written)),
+            Response::Entries(all) => list(all, |result| either(result, entry)),
             Response::Entry(found) => entry(found),
             Response::Page(page) => {
                 let next = page.next.as_ref().map_or(0, quorate_core::key::Key::size);
@@ -99,6 +110,8 @@ impl Response {
             | Response::LogPage { view, .. } => Some(*view),
             Response::Written(_)
             | Response::Entry(_)
+            | Response::WrittenMany(_)
+            | Response::Entries(_)
             | Response::Page(_)
             | Response::Keyspace { .. }
             | Response::Keyspaces(_)

@@ -17,7 +17,7 @@ use quorate_versions::{Dot, KeyState, WriteId};
 use super::*;
 use crate::api::Request;
 use crate::control_command::{Change, Command};
-use crate::message::{Header, Message};
+use crate::message::{Header, Message, Part, PartBody};
 use crate::role::RoleId;
 use crate::telemetry::TraceContext;
 use crate::topology::{Member, Topology};
@@ -56,6 +56,28 @@ fn state() -> KeyState {
     old.merge(&other)
 }
 
+/// One of each kind.
+fn parts() -> Vec<Part> {
+    let bodies = [
+        PartBody::Store {
+            key: key(),
+            state: state().into(),
+        },
+        PartBody::Stored,
+        PartBody::Fetch { key: key() },
+        PartBody::Fetched {
+            state: state().into(),
+        },
+        PartBody::Failed(Error::unavailable(2, 1)),
+    ];
+    let part = |(number, body): (u32, PartBody)| Part {
+        request: (1 << 20) + u64::from(number),
+        earlier_ms: 300 * number,
+        body,
+    };
+    (0..).zip(bodies).map(part).collect()
+}
+
 fn write_id() -> WriteId {
     WriteId {
         client: 300,
@@ -82,6 +104,7 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Heal { .. } => "Heal",
             Message::Raft { .. } => "Raft",
             Message::Propose(_) => "Propose",
+            Message::Parts(_) => "Parts",
         }
     }
     let get = Request::Get {
@@ -143,6 +166,7 @@ fn samples() -> Vec<(&'static str, Message)> {
                 name: "logs".to_owned(),
             },
         }),
+        Message::Parts(parts()),
     ];
     messages
         .into_iter()

@@ -40,6 +40,17 @@ fn timestamp() -> Timestamp {
     }
 }
 
+fn written() -> Written {
+    Written {
+        dot: dot(),
+        context: context(),
+        timestamp: timestamp(),
+        acked: vec![NodeId(2)],
+        coordinator: NodeId(2),
+        level: Level::One,
+    }
+}
+
 fn entry() -> Entry {
     Entry {
         versions: vec![Version {
@@ -231,6 +242,28 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
         Request::ChangeFaults(FaultChange::Heal(vec![300])),
         Request::ChangeFaults(FaultChange::Replace(vec![link_fault()])),
         Request::Membership,
+        Request::PutMany {
+            keyspace: KeyspaceId(7),
+            items: vec![
+                PutItem {
+                    key: key("user-1"),
+                    value: Some(Bytes::from_static(b"value")),
+                    context: None,
+                },
+                PutItem {
+                    key: key("gone"),
+                    value: None,
+                    context: Some(context()),
+                },
+            ],
+            level: Some(Level::Quorum),
+            write_id: write_id(),
+        },
+        Request::GetMany {
+            keyspace: KeyspaceId(7),
+            keys: vec![key("user-1"), key("user-123")],
+            level: None,
+        },
     ];
     let trace = TraceContext {
         trace_id: 0xf00d << 64,
@@ -242,6 +275,8 @@ pub(crate) fn requests() -> Vec<(&'static str, RequestFrame)> {
             let name = match request {
                 Request::Put { .. } => "request.put",
                 Request::Get { .. } => "request.get",
+                Request::PutMany { .. } => "request.put_many",
+                Request::GetMany { .. } => "request.get_many",
                 Request::Scan { .. } => "request.scan",
                 Request::CreateKeyspace(_) => "request.create_keyspace",
                 Request::ListKeyspaces => "request.list_keyspaces",
@@ -297,14 +332,7 @@ fn topology() -> Topology {
 
 fn answers() -> Vec<Response> {
     vec![
-        Response::Written(Written {
-            dot: dot(),
-            context: context(),
-            timestamp: timestamp(),
-            acked: vec![NodeId(2)],
-            coordinator: NodeId(2),
-            level: Level::One,
-        }),
+        Response::Written(written()),
         Response::Entry(entry()),
         Response::Page(Page {
             entries: vec![(key("user-1"), entry())],
@@ -426,6 +454,8 @@ fn answers() -> Vec<Response> {
             voters: vec![NodeId(1), NodeId(2)],
             learners: vec![NodeId(3)],
         })),
+        Response::WrittenMany(vec![Ok(written()), Err(Error::unavailable(2, 1))]),
+        Response::Entries(vec![Ok(entry()), Err(Error::NotFound("no such".to_owned()))]),
     ]
 }
 
@@ -490,6 +520,8 @@ pub(crate) fn responses() -> Vec<(String, ResponseFrame)> {
                 Ok(Response::LogPage { .. }) => "response.log_page".to_owned(),
                 Ok(Response::Faults(_)) => "response.faults".to_owned(),
                 Ok(Response::Membership(_)) => "response.membership".to_owned(),
+                Ok(Response::WrittenMany(_)) => "response.written_many".to_owned(),
+                Ok(Response::Entries(_)) => "response.entries".to_owned(),
                 Err(error) => format!("error.{}", error.name()),
             };
             (name, ResponseFrame { id: 1000, response })

@@ -10,7 +10,7 @@ use quorate_protocol::role::{Address, Effect};
 use quorate_versions::{Dot, KeyState};
 
 use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
-use crate::operation::Kind;
+use crate::operation::{Kind, PendingRequest};
 use crate::progress::Progress;
 
 impl Coordinator {
@@ -71,14 +71,22 @@ impl Coordinator {
     }
 
     /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
-    fn store(&self, id: u64, effects: &mut Vec<Effect>) {
-        let Some(Kind::Write(write)) = self.pending.get(&id).map(|pending| &pending.kind) else {
+    fn store(&mut self, id: u64, effects: &mut Vec<Effect>) {
+        let Some(PendingRequest {
+            ask,
+            kind: Kind::Write(write),
+            ..
+        }) = self.pending.get(&id).map(|pending| &**pending)
+        else {
             return;
         };
         let Some(state) = write.state() else { return };
+        let header = self.header(id, ask.deadline, ask.trace);
         for node in write.targets() {
             let (key, state) = (write.key.clone(), state.clone());
-            self.send(id, self.replica(node), Message::Store { key, state }, effects);
+            let to = self.replica(node);
+            self.outgoing
+                .send(to, header, Message::Store { key, state }, effects);
         }
     }
 
@@ -127,12 +135,14 @@ impl Coordinator {
         match progress {
             Progress::Waiting => {}
             Progress::Answered(result) => {
-                pending.ask.answer(result, me, name, now, effects);
+                let answer = pending.ask.answer(result, me, name, now, effects);
                 self.linger(id, now, effects);
+                self.many_answer(answer, now, effects);
             }
             Progress::Done(result) => {
-                pending.ask.answer(result, me, name, now, effects);
+                let answer = pending.ask.answer(result, me, name, now, effects);
                 self.end(id, now, effects);
+                self.many_answer(answer, now, effects);
             }
             Progress::Over => self.end(id, now, effects),
         }

@@ -33,7 +33,8 @@ impl Coordinator {
                     reason: Some(self.keyspace.was_dropped()),
                 },
             );
-            pending.ask.answer(Err(error), me, &name, now, effects);
+            let answer = pending.ask.answer(Err(error), me, &name, now, effects);
+            self.many_answer(answer, now, effects);
         }
     }
 
@@ -48,6 +49,7 @@ impl Coordinator {
             } if !self.is_repeated(from, header, now) => Origin::Peer(from, header),
             _ => return,
         };
-        reply(origin, Err(self.keyspace.no_longer_there()), effects);
+        let none = reply(origin, Err(self.keyspace.no_longer_there()), effects);
+        debug_assert!(none.is_none(), "what comes from outside is whole");
     }
 }

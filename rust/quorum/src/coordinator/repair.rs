@@ -82,7 +82,7 @@ impl Coordinator {
                 false => Message::Store { key, state },
             };
             let to = self.replica(*node);
-            effects.push(Effect::Send { to, header, message });
+            self.outgoing.send(to, header, message, effects);
         }
         let replicas: Vec<NodeId> = targets.into_iter().map(|(node, _)| node).collect();
         let quiet_until = now.instant + EVENT_PAUSE;

@@ -12,15 +12,17 @@ use quorate_core::key::{Key, MAX_VALUE_BYTES, record_key, record_range};
 use quorate_core::level::Level;
 use quorate_core::time::Now;
 use quorate_protocol::api::request::Target;
-use quorate_protocol::api::{Page, Request, Response};
+use quorate_protocol::api::{Page, PutItem, Request, Response};
 use quorate_protocol::keyspace::ReadRepair;
 use quorate_protocol::local::LocalMessage;
 use quorate_protocol::message::{Header, Message};
 use quorate_protocol::role::{Address, Effect};
 use quorate_protocol::telemetry::Operation;
+use quorate_versions::WriteId;
 use rand_core::Rng as _;
 
 use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_PATIENCE, SCAN_PATIENCE};
+use crate::many::Many;
 use crate::operation::{Kind, Origin, RequestDetails, reply};
 use crate::progress::Progress;
 use crate::read::Read;
@@ -73,9 +75,15 @@ impl Coordinator {
                 request.operation_name()
             ))
         };
+        let many = matches!(request, Request::PutMany { .. } | Request::GetMany { .. });
         let operation = match request.operation() {
-            Some(operation) if matches!(request.target(), Target::Keyspace(_)) => operation,
-            _ => return reply(origin, Err(unsupported(&request)), effects),
+            // Requests for many keys are not handed on as such.
+            Some(_) if many && matches!(origin, Origin::Peer(..)) => None,
+            operation => operation.filter(|_| matches!(request.target(), Target::Keyspace(_))),
+        };
+        let Some(operation) = operation else {
+            let answer = reply(origin, Err(unsupported(&request)), effects);
+            return self.many_answer(answer, now, effects);
         };
         let usual = match request.is_read() {
             true => settings.read_level,
@@ -84,7 +92,10 @@ impl Coordinator {
         let level = request.level().unwrap_or(usual);
         let required = match level.required(settings.replicas) {
             Ok(required) => required,
-            Err(error) => return reply(origin, Err(error), effects),
+            Err(error) => {
+                let answer = reply(origin, Err(error), effects);
+                return self.many_answer(answer, now, effects);
+            }
         };
         let ask = RequestDetails::new(origin, &header, operation, (level, required), now, rng);
         if ask.deadline <= now.instant {
@@ -108,10 +119,13 @@ impl Coordinator {
                 self.put(ask, change, now, effects);
             }
             Request::Get { key, .. } => {
-                let repair = self.keyspace.settings.read_repair == ReadRepair::Async;
-                let all = repair && (required > 1 || rng.next_u32().is_multiple_of(REPAIR_ONE_IN));
-                self.get(ask, key, (repair, all), now, effects);
+                let how = self.how_to_read(required, rng);
+                self.get(ask, key, how, now, effects);
             }
+            Request::PutMany { items, write_id, .. } => {
+                self.put_many(ask, items, write_id, now, effects);
+            }
+            Request::GetMany { keys, .. } => self.get_many(ask, keys, now, rng, effects),
             Request::Scan {
                 start,
                 end,
@@ -127,8 +141,88 @@ impl Coordinator {
     }
 
     /// Answers without having done anything.
-    fn refuse(&self, mut ask: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
-        ask.answer(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
+    fn refuse(&mut self, mut ask: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
+        let answer = ask.answer(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
+        self.many_answer(answer, now, effects);
+    }
+
+    /// Whether a read repairs what it finds wanting, and whether it asks all replicas because of that.
+    fn how_to_read(&self, required: u8, rng: &mut Rng) -> (bool, bool) {
+        let repair = self.keyspace.settings.read_repair == ReadRepair::Async;
+        let all = repair && (required > 1 || rng.next_u32().is_multiple_of(REPAIR_ONE_IN));
+        (repair, all)
+    }
+
+    // ---- many keys ----
+
+    /// Begins as many exchanges as there are keys; `begin` is given each with what it is to be asked as.
+    fn each<T>(
+        &mut self,
+        many: Many,
+        keys: Vec<T>,
+        operation: Operation,
+        (now, effects): (Now, &mut Vec<Effect>),
+        mut begin: impl FnMut(&mut Self, RequestDetails, (usize, T), &mut Vec<Effect>),
+    ) {
+        if keys.is_empty() {
+            return self.finish_many(many, now, effects);
+        }
+        self.last_exchange += 1;
+        let request = self.last_exchange;
+        let ask = many.ask.clone();
+        self.many.insert(request, many);
+        for (place, key) in keys.into_iter().enumerate() {
+            let part = ask.part(request, place, operation);
+            begin(self, part, (place, key), effects);
+        }
+    }
+
+    fn put_many(
+        &mut self,
+        ask: RequestDetails,
+        items: Vec<PutItem>,
+        write_id: WriteId,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let many = Many::puts(ask, items.len());
+        self.each(
+            many,
+            items,
+            Operation::Put,
+            (now, effects),
+            |role, part, (place, item), effects| {
+                let PutItem { key, value, context } = item;
+                let change = Change {
+                    key,
+                    value,
+                    context,
+                    write_id: write_id.nth(place),
+                };
+                role.put(part, change, now, effects);
+            },
+        );
+    }
+
+    fn get_many(
+        &mut self,
+        ask: RequestDetails,
+        keys: Vec<Key>,
+        now: Now,
+        rng: &mut Rng,
+        effects: &mut Vec<Effect>,
+    ) {
+        let how = self.how_to_read(ask.required, rng);
+        let many = Many::gets(ask, keys.len());
+        self.each(
+            many,
+            keys,
+            Operation::Get,
+            (now, effects),
+            |role, part, (_, key), effects| {
+                role.get(part, key, how, now, effects);
+            },
+        );
     }
 
     /// What to say to a request whose deadline was over before it was looked at.
@@ -225,7 +319,7 @@ impl Coordinator {
         self.send_forward(id, change, to, effects);
     }
 
-    fn send_forward(&self, id: u64, change: Change, to: NodeId, effects: &mut Vec<Effect>) {
+    fn send_forward(&mut self, id: u64, change: Change, to: NodeId, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get(&id) else {
             return;
         };
@@ -334,7 +428,8 @@ impl Coordinator {
             };
             let (me, mut ask) = (self.me(), ask);
             let name = &self.keyspace.settings.name;
-            return ask.answer(Ok(Response::Page(page)), me, name, now, effects);
+            let answer = ask.answer(Ok(Response::Page(page)), me, name, now, effects);
+            return self.many_answer(answer, now, effects);
         }
         let scan = Scan::new(
             self.keyspace.id,

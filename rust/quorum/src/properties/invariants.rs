@@ -10,6 +10,7 @@
 //! 7. In the end all replicas of a key are alike.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
@@ -25,14 +26,16 @@ use crate::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
 /// A request and what came of it.
 struct Operation {
     node: NodeId,
-    put: Option<(Key, WriteId)>,
+    /// The puts that it asks for, each with whether it was refused with a definite error.
+    puts: Vec<(Key, WriteId, bool)>,
     required: u8,
     answers: usize,
     /// Its node crashed before it had answered.
     orphaned: bool,
-    /// It was refused with a definite error.
-    refused: bool,
 }
+
+/// The events that a replica has made of a key since it last submitted it, each with the state that it has sent.
+type Assigned = Vec<(Dot, Arc<KeyState>)>;
 
 pub(super) struct Invariants {
     replicas: u8,
@@ -56,6 +59,9 @@ pub(super) struct Invariants {
     traces: BTreeSet<WriteId>,
     /// What a replica has in memory of a key while persists of it are in flight, and how many those are.
     memory: BTreeMap<(NodeId, Key), (KeyState, usize)>,
+    /// The keys of events that replicas were asked to make.
+    asked: BTreeMap<(NodeId, u64), Key>,
+    assigned: BTreeMap<(NodeId, Key), Assigned>,
     durable: BTreeMap<(NodeId, Key), KeyState>,
     broken: Vec<String>,
 }
@@ -75,6 +81,8 @@ impl Invariants {
             given: BTreeMap::new(),
             traces: BTreeSet::new(),
             memory: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             durable: BTreeMap::new(),
             broken: Vec::new(),
         }
@@ -91,7 +99,7 @@ impl Invariants {
     }
 
     pub(super) fn asked(&mut self, number: u64, node: NodeId, request: &Request) {
-        let (put, level) = match request {
+        let (puts, level) = match request {
             Request::Put {
                 key,
                 level,
@@ -108,25 +116,43 @@ impl Invariants {
                 } else if value.is_some() {
                     self.last_puts.insert(key.clone(), number);
                 }
-                (Some((key.clone(), *write_id)), level)
+                (vec![(key.clone(), *write_id, false)], level)
             }
-            Request::Get { level, .. } | Request::Scan { level, .. } => (None, level),
+            Request::PutMany {
+                items,
+                level,
+                write_id,
+                ..
+            } => {
+                let mut puts = Vec::new();
+                for (place, item) in items.iter().enumerate() {
+                    let write_id = write_id.nth(place);
+                    if let (Some(_), Some((_, shown))) = (&item.context, self.contexts.get(&item.key)) {
+                        self.shown.insert(write_id, shown.clone());
+                    }
+                    puts.push((item.key.clone(), write_id, false));
+                }
+                (puts, level)
+            }
+            Request::Get { level, .. } | Request::GetMany { level, .. } | Request::Scan { level, .. } => {
+                (Vec::new(), level)
+            }
             other => panic!("nobody asks {other:?} here"),
         };
         let level = level.expect("every request names its level");
         let operation = Operation {
             node,
-            put,
+            puts,
             required: level.required(self.replicas).expect("a level that there is"),
             answers: 0,
             orphaned: false,
-            refused: false,
         };
         self.operations.insert(number, operation);
     }
 
     pub(super) fn crashed(&mut self, node: NodeId) {
         self.memory.retain(|(of, _), _| *of != node);
+        self.assigned.retain(|(of, _), _| *of != node);
         for operation in self.operations.values_mut() {
             operation.orphaned |= operation.node == node && operation.answers == 0;
         }
@@ -134,17 +160,25 @@ impl Invariants {
 
     /// Takes note of what has happened since the last time.
     pub(super) fn look(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
-        let mut assigned = None;
         for event in std::mem::take(&mut cluster.trace) {
             match event {
                 TraceEvent::Local(sent) => {
-                    if let Content::Local(LocalMessage::Assigned { dot, .. }) = sent.message.content {
-                        assigned = Some(dot);
+                    let exchange = (sent.from.node, sent.message.header.request);
+                    match sent.message.content {
+                        Content::Local(LocalMessage::Assign { key, .. }) => {
+                            self.asked.insert(exchange, key);
+                        }
+                        Content::Local(LocalMessage::Assigned { dot, state, .. }) => {
+                            let key = self.asked[&exchange].clone();
+                            let place = (sent.from.node, key);
+                            self.assigned.entry(place).or_default().push((dot, state));
+                        }
+                        _ => {}
                     }
                 }
                 TraceEvent::Submitted { node, ops } => {
                     for (key, state) in records(&ops) {
-                        self.submitted(node, key, state, assigned.take());
+                        self.submitted(node, key, state);
                     }
                 }
                 TraceEvent::Disk { node, ops, refused } => {
@@ -155,21 +189,24 @@ impl Invariants {
                 TraceEvent::Output(_, Output::Reply(operation, response)) => {
                     self.answered(cluster, keyspace, operation, response);
                 }
-                // The event of a retry is not followed by a new state.
-                _ => assigned = None,
+                _ => {}
             }
         }
     }
 
-    /// A replica has a new state of a key: it is on its way to the disk. `assigned` is the dot that it has just given.
-    fn submitted(&mut self, node: NodeId, key: Key, state: KeyState, assigned: Option<Dot>) {
+    /// A replica has a new state of a key: it is on its way to the disk.
+    fn submitted(&mut self, node: NodeId, key: Key, state: KeyState) {
         let writes = state.siblings().iter().map(|sibling| sibling.write_id);
         self.traces.extend(writes);
         let place = (node, key.clone());
         let durable = self.durable.get(&place).cloned().unwrap_or_default();
         let (before, in_flight) = self.memory.get(&place).cloned().unwrap_or((durable, 0));
-        let new = |dot: &Dot| !before.clock().contains(*dot);
-        if let Some(sibling) = assigned.filter(new).and_then(|dot| state.sibling(dot)) {
+        // Those of retries are there already.
+        let assigned = self.assigned.remove(&place).unwrap_or_default();
+        let new = |(dot, _): &(Dot, Arc<KeyState>)| !before.clock().contains(*dot);
+        let mut there: Vec<Dot> = before.siblings().iter().map(|sibling| sibling.dot).collect();
+        for (dot, sent) in assigned.into_iter().filter(new) {
+            let sibling = sent.sibling(dot).expect("what was just written is there");
             if sibling.is_tombstone() {
                 self.deletes.insert((key.clone(), sibling.dot));
             }
@@ -177,13 +214,13 @@ impl Invariants {
             if first != sibling.write_id {
                 self.broken.push(format!("{:?} was given twice", sibling.dot));
             }
-            let gone = before
-                .siblings()
-                .iter()
-                .filter(|old| state.sibling(old.dot).is_none());
+            // What it has sent without saying so is not gone.
+            let is_gone = |old: &Dot| sent.sibling(*old).is_none() && state.sibling(*old).is_none();
+            let gone = there.iter().copied().filter(is_gone);
             let shown = self.shown.get(&sibling.write_id).into_iter().flatten();
-            let replaced = gone.map(|old| old.dot).chain(shown.copied());
-            self.replaced.entry(sibling.dot).or_default().extend(replaced);
+            let replaced = gone.chain(shown.copied());
+            self.replaced.entry(dot).or_default().extend(replaced);
+            there.push(dot);
         }
         self.memory.insert(place, (state, in_flight + 1));
     }
@@ -221,31 +258,54 @@ impl Invariants {
             .expect("only what was asked is answered");
         operation.answers += 1;
         let required = usize::from(operation.required);
-        match (&operation.put, response) {
-            (Some((key, _)), Ok(Response::Written(written))) => {
-                let key = key.clone();
-                self.acknowledged(cluster, keyspace, (number, required), &key, &written);
+        let asked = cluster.protocol.0.asked.get(&number).map(|(_, request)| request);
+        let wanted = operation.puts.len();
+        match (asked, response) {
+            (Some(Request::Put { key, .. }), Ok(Response::Written(written))) => {
+                self.acknowledged(cluster, keyspace, (number, required), key, &written);
             }
-            (Some(_), Err(error)) => operation.refused = error.is_definite(),
-            (None, Ok(Response::Entry(entry))) => {
-                if entry.answered.len() < required {
-                    let count = entry.answered.len();
-                    self.broken.push(format!(
-                        "op{number} was answered by {count} of {required} required"
-                    ));
-                }
-                if let Some((_, Request::Get { key, .. })) = cluster.protocol.0.asked.get(&number) {
-                    self.read(key, &entry);
+            (Some(Request::PutMany { items, .. }), Ok(Response::WrittenMany(all))) if all.len() == wanted => {
+                for (place, result) in all.into_iter().enumerate() {
+                    match result {
+                        Ok(written) => {
+                            let key = &items[place].key;
+                            self.acknowledged(cluster, keyspace, (number, required), key, &written);
+                        }
+                        Err(error) => {
+                            let operation = self.operations.get_mut(&number).expect("it was just found");
+                            operation.puts[place].2 = error.is_definite();
+                        }
+                    }
                 }
             }
-            (None, Ok(Response::Page(_)) | Err(_)) => {}
+            (Some(Request::Put { .. } | Request::PutMany { .. }), Err(error)) => {
+                for (_, _, refused) in &mut operation.puts {
+                    *refused = error.is_definite();
+                }
+            }
+            (Some(Request::Get { key, .. }), Ok(Response::Entry(entry))) => {
+                self.read(number, required, key, &entry);
+            }
+            (Some(Request::GetMany { keys, .. }), Ok(Response::Entries(all))) if all.len() == keys.len() => {
+                for (key, entry) in keys.iter().zip(all.iter().flatten()) {
+                    self.read(number, required, key, entry);
+                }
+            }
+            (Some(Request::Scan { .. }), Ok(Response::Page(_)))
+            | (Some(Request::Get { .. } | Request::GetMany { .. } | Request::Scan { .. }), Err(_)) => {}
             (_, other) => self.broken.push(format!("op{number} was answered {other:?}")),
         }
     }
 
     /// A client has read the key. What it is not shown of what it has seen are deletes, and the other dots of a write
     /// that was retried.
-    fn read(&mut self, key: &Key, entry: &Entry) {
+    fn read(&mut self, number: u64, required: usize, key: &Key, entry: &Entry) {
+        if entry.answered.len() < required {
+            let count = entry.answered.len();
+            self.broken.push(format!(
+                "op{number} was answered by {count} of {required} required"
+            ));
+        }
         let versions = entry.versions.iter().map(|version| version.dot);
         let mut shown: BTreeSet<Dot> = versions.collect();
         let writes: BTreeSet<WriteId> = shown.iter().map(|dot| self.given[dot]).collect();
@@ -296,13 +356,11 @@ impl Invariants {
                 self.broken
                     .push(format!("op{number} was answered {} times", operation.answers));
             }
-            if let Some((_, write)) = &operation.put
-                && operation.refused
-                && self.traces.contains(write)
-                && !self.retried.contains(write)
-            {
-                self.broken
-                    .push(format!("op{number} was refused but has left a trace"));
+            for (_, write, refused) in &operation.puts {
+                if *refused && self.traces.contains(write) && !self.retried.contains(write) {
+                    self.broken
+                        .push(format!("op{number} was refused but has left a trace"));
+                }
             }
         }
         let gone = self.rightly_gone();

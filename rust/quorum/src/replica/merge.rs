@@ -1,5 +1,6 @@
 //! Merging events and states into keys, and making the result durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::bugs::Bug;
@@ -16,7 +17,7 @@ use quorate_protocol::telemetry::{Span, TimelineEvent};
 use quorate_versions::{DotCounter, KeyState};
 
 use super::{
-    EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, Persist, Replica, Told, corrupt, refuse,
+    EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, PERSIST_BYTES, Persist, Replica, Told, corrupt,
 };
 use crate::key_lock::{Work, WorkKind};
 
@@ -33,7 +34,7 @@ impl Replica {
         let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
         if lock.corrupt {
             let error = corrupt(&key);
-            return refuse(&work, error, effects);
+            return self.refuse(&work, error, effects);
         }
         let state = lock.state.as_ref().expect("work is executed on a loaded lock");
         // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
@@ -67,11 +68,11 @@ impl Replica {
             Ok(next) => next,
             Err(error) => {
                 let error = Error::invalid(format!("the context was not issued for this key: {error}"));
-                return refuse(&work, error, effects);
+                return self.refuse(&work, error, effects);
             }
         };
         if let Err(error) = within_limits(&key, &next) {
-            return refuse(&work, error, effects);
+            return self.refuse(&work, error, effects);
         }
         let next = Arc::new(next);
         let sent = if self.surroundings.bugs.has(Bug::SiblingsDropped) {
@@ -103,7 +104,7 @@ impl Replica {
     ) {
         let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
         if lock.corrupt && !heals {
-            return refuse(work, corrupt(&key), effects);
+            return self.refuse(work, corrupt(&key), effects);
         }
         let state = lock.state.clone().expect("work is executed on a loaded lock");
         let healed = std::mem::take(&mut lock.corrupt);
@@ -141,53 +142,78 @@ impl Replica {
         let state = lock.state.clone().expect("work is executed on a loaded lock");
         match lock.newest {
             Some(token) => match self.persists.get_mut(&token) {
-                Some(Persist::State { tell, .. }) => tell.push(Told::new(work, now)),
-                other => panic!("a lock's newest persist is a state in flight, not {other:?}"),
+                Some(Persist::States(states)) => {
+                    let tell = states.get_mut(key).expect("a lock's newest persist has its key");
+                    tell.push(Told::new(work, now));
+                }
+                other => panic!("a lock's newest persist is one of states in flight, not {other:?}"),
             },
             // The disk refused the state, but not yet all that it was made of: try again.
             None if lock.in_flight > 0 => self.persist(key, state, work, now, effects),
-            None => effects.push(Effect::Send {
-                to: work.from,
-                header: work.header,
-                message: Message::Stored,
-            }),
+            None => self.send(work.from, work.header, Message::Stored, effects),
         }
     }
 
+    /// Makes a key's state durable, with those of other keys that this turn has: the last of each key, since that includes
+    /// the others.
     fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
-        let token = self.token();
+        let bytes = key.size() + state.size();
+        if self
+            .gathered
+            .is_some_and(|(_, gathered)| gathered + bytes > PERSIST_BYTES)
+        {
+            self.persist_gathered(effects);
+        }
+        let (token, gathered) = match self.gathered {
+            Some(gathered) => gathered,
+            None => {
+                let token = self.token();
+                self.persists.insert(token, Persist::States(BTreeMap::new()));
+                (token, 0)
+            }
+        };
+        self.gathered = Some((token, gathered + bytes));
         let lock = self.locks.get_mut(key).expect("work is executed on a lock");
-        let mut writes = vec![StateWrite {
-            table: Table::Records,
-            key: record_key(self.keyspace.id, key),
-            value: Some(state.encode()),
-        }];
-        if !lock.indexed {
-            writes.push(StateWrite {
-                table: Table::TokenIndex,
-                key: index_key(self.keyspace.id, self.preference.token(key).0, key),
-                value: Some(bytes::Bytes::new()),
-            });
-        }
         lock.state = Some(state);
-        lock.in_flight += 1;
-        lock.newest = Some(token);
-        let mut tell = vec![Told::new(work, now)];
-        if self.surroundings.bugs.has(Bug::AckBeforeDurable) {
-            effects.push(Effect::Send {
-                to: work.from,
-                header: work.header,
-                message: Message::Stored,
-            });
-            tell.clear();
+        if lock.newest.replace(token) != Some(token) {
+            lock.in_flight += 1;
         }
-        self.persists.insert(
-            token,
-            Persist::State {
-                key: key.clone(),
-                tell,
-            },
-        );
+        let Some(Persist::States(states)) = self.persists.get_mut(&token) else {
+            panic!("what is gathered is a persist of states");
+        };
+        let tell = states.entry(key.clone()).or_default();
+        if self.surroundings.bugs.has(Bug::AckBeforeDurable) {
+            self.send(work.from, work.header, Message::Stored, effects);
+        } else {
+            tell.push(Told::new(work, now));
+        }
+    }
+
+    /// Asks for the persist that has been gathered.
+    pub(super) fn persist_gathered(&mut self, effects: &mut Vec<Effect>) {
+        let Some((token, _)) = self.gathered.take() else {
+            return;
+        };
+        let Some(Persist::States(states)) = self.persists.get(&token) else {
+            panic!("what is gathered is a persist of states");
+        };
+        let mut writes = Vec::with_capacity(states.len());
+        for key in states.keys() {
+            let lock = &self.locks[key];
+            let state = lock.state.as_ref().expect("what is gathered has a loaded lock");
+            writes.push(StateWrite {
+                table: Table::Records,
+                key: record_key(self.keyspace.id, key),
+                value: Some(state.encode()),
+            });
+            if !lock.indexed {
+                writes.push(StateWrite {
+                    table: Table::TokenIndex,
+                    key: index_key(self.keyspace.id, self.preference.token(key).0, key),
+                    value: Some(bytes::Bytes::new()),
+                });
+            }
+        }
         effects.push(Effect::Persist {
             token,
             priority: Priority::Normal,
@@ -199,16 +225,14 @@ impl Replica {
         self.full = false;
         match self.persists.remove(&token) {
             Some(Persist::Counter(reservation)) => self.reserved(reservation, now, effects),
-            Some(Persist::State { key, tell }) => {
-                for told in tell {
-                    self.commit_span(&told, now, rng, None, effects);
-                    effects.push(Effect::Send {
-                        to: told.to,
-                        header: told.header,
-                        message: Message::Stored,
-                    });
+            Some(Persist::States(states)) => {
+                for (key, tell) in states {
+                    for told in tell {
+                        self.commit_span(&told, now, rng, None, effects);
+                        self.send(told.to, told.header, Message::Stored, effects);
+                    }
+                    self.settle(&key, token, true);
                 }
-                self.settle(&key, token, true);
             }
             None => panic!("token {token} was not in flight"),
         }
@@ -234,27 +258,26 @@ impl Replica {
                     counter.reservation_failed(reservation);
                 }
                 for (_, work) in std::mem::take(&mut self.stalled) {
-                    refuse(&work, self.full(), effects);
+                    self.refuse(&work, self.full(), effects);
                 }
             }
-            Some(Persist::State { key, tell }) => {
+            Some(Persist::States(states)) => {
                 self.retire_replica_id();
                 let full = self.full();
-                for told in tell {
-                    self.commit_span(&told, now, rng, Some(&full), effects);
-                    // Not a definite refusal: others may have it, and later persists that are in flight carry it.
-                    let unknown = Error::OutcomeUnknown {
-                        acked: 0,
-                        required: 1,
-                        reason: Some(format!("the disk of {} is full", self.surroundings.me())),
-                    };
-                    effects.push(Effect::Send {
-                        to: told.to,
-                        header: told.header,
-                        message: Message::Failed(unknown),
-                    });
+                // Not a definite refusal: others may have it, and later persists that are in flight carry it.
+                let unknown = Error::OutcomeUnknown {
+                    acked: 0,
+                    required: 1,
+                    reason: Some(format!("the disk of {} is full", self.surroundings.me())),
+                };
+                for (key, tell) in states {
+                    for told in tell {
+                        self.commit_span(&told, now, rng, Some(&full), effects);
+                        let failed = Message::Failed(unknown.clone());
+                        self.send(told.to, told.header, failed, effects);
+                    }
+                    self.settle(&key, token, false);
                 }
-                self.settle(&key, token, false);
             }
             None => panic!("token {token} was not in flight"),
         }

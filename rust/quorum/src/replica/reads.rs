@@ -27,11 +27,7 @@ impl Replica {
     ) {
         if !self.owns(&key) {
             let message = Message::Failed(self.foreign(&key));
-            return effects.push(Effect::Send {
-                to: from,
-                header,
-                message,
-            });
+            return self.send(from, header, message, effects);
         }
         let purpose = Purpose::Fetch(from, header, now.wall);
         self.look(key, Look::Record, purpose, effects);
@@ -64,11 +60,7 @@ impl Replica {
         let me = self.surroundings.me();
         if !self.preference.lists().any(|list| list.contains(&me)) {
             let message = Message::Failed(self.foreign("any key"));
-            return effects.push(Effect::Send {
-                to: from,
-                header,
-                message,
-            });
+            return self.send(from, header, message, effects);
         }
         if range.is_empty() || limit == 0 {
             let message = Message::FetchedRange {
@@ -132,7 +124,7 @@ impl Replica {
                     Ok((rows, more)) => Message::FetchedRange { rows, more },
                     Err(error) => Message::Failed(error),
                 };
-                effects.push(Effect::Send { to, header, message });
+                self.send(to, header, message, effects);
             }
         }
     }
@@ -161,7 +153,7 @@ impl Replica {
                 Message::Failed(error)
             }
         };
-        effects.push(Effect::Send { to, header, message });
+        self.send(to, header, message, effects);
     }
 }
 
@@ -270,6 +262,9 @@ mod tests {
                 message,
             };
             replica.handle(now, &mut rng, event, &mut effects);
+            assert_eq!(effects, [Effect::EndTurn]);
+            effects.clear();
+            replica.handle(now, &mut rng, Event::TurnEnded, &mut effects);
             let refused = |effect: &Effect| matches!(effect, Effect::Send { to, message: Message::Failed(Error::Refused(_)), .. } if *to == from);
             assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
         }

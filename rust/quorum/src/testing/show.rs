@@ -88,8 +88,8 @@ fn local(message: &LocalMessage) -> String {
     }
 }
 
-fn message(message: &Message) -> String {
-    match message {
+fn message(said: &Message) -> String {
+    match said {
         Message::Store { key, state: new } => format!("Store {key} {}", state(new)),
         Message::Heal { key, state: new } => format!("Heal {key} {}", state(new)),
         Message::Stored => "Stored".to_owned(),
@@ -104,6 +104,10 @@ fn message(message: &Message) -> String {
         Message::Failed(reason) => format!("Failed {}", error(reason)),
         Message::Forward(asked) => format!("Forward {}", request(asked)),
         Message::Forwarded(answer) => format!("Forwarded {}", response(answer)),
+        Message::Parts(parts) => {
+            let parts = parts.iter().map(|part| message(&part.body.clone().into()));
+            format!("Parts [{}]", parts.collect::<Vec<_>>().join("; "))
+        }
         Message::Defined | Message::Redirect { .. } | Message::Raft { .. } | Message::Propose(_) => {
             unreachable!("control roles only")
         }
@@ -124,13 +128,17 @@ pub(crate) fn request(request: &Request) -> String {
         } => format!("put {key} {}", text(value)),
         Request::Put { key, value: None, .. } => format!("delete {key}"),
         Request::Get { key, .. } => format!("get {key}"),
+        Request::GetMany { keys, .. } => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            format!("get_many {}", keys.join(" "))
+        }
         Request::Scan { .. } => "scan".to_owned(),
         other => format!("{other:?}"),
     }
 }
 
-pub(crate) fn response(response: &Result<Response, Error>) -> String {
-    match response {
+pub(crate) fn response(answer: &Result<Response, Error>) -> String {
+    match answer {
         Err(reason) => error(reason),
         Ok(Response::Written(written)) => {
             format!("written as {}, durable on {}", written.dot, nodes(&written.acked))
@@ -153,8 +161,20 @@ pub(crate) fn response(response: &Result<Response, Error>) -> String {
                 .map_or("the end".to_owned(), |key| format!("more after {key}"));
             format!("[{}], {next}", entries.join(" "))
         }
+        Ok(Response::WrittenMany(all)) => {
+            each(all, |written| response(&Ok(Response::Written(written.clone()))))
+        }
+        Ok(Response::Entries(all)) => each(all, |found| response(&Ok(Response::Entry(found.clone())))),
         Ok(other) => format!("{other:?}"),
     }
+}
+
+fn each<T>(results: &[Result<T, Error>], show: impl Fn(&T) -> String) -> String {
+    let lines = results.iter().map(|result| match result {
+        Ok(done) => show(done),
+        Err(reason) => error(reason),
+    });
+    lines.collect::<Vec<_>>().join("\n    ")
 }
 
 fn values(entry: &Entry) -> String {

@@ -8,8 +8,9 @@ use quorate_client::core::{
 };
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
+use quorate_core::level::Level;
 use quorate_core::time::{Instant, Now, WallTime};
-use quorate_protocol::api::Request;
+use quorate_protocol::api::{PutItem, Request, Response};
 use quorate_protocol::keyspace::{KeyspaceChange, KeyspaceSettings};
 use quorate_versions::WriteId;
 
@@ -32,6 +33,8 @@ pub(super) struct SimulatedClient {
     set: u64,
     /// Its operations, including completed ones: a request may arrive late.
     operations: BTreeMap<u64, OperationRef>,
+    /// Likewise for operations on many keys, and for the parts of them: the numbers in the history.
+    many: BTreeMap<u64, Vec<usize>>,
     in_flight: BTreeSet<u64>,
     last_op: u64,
     workload: Option<Workload>,
@@ -60,6 +63,7 @@ impl World {
             connections: BTreeMap::new(),
             set: 0,
             operations: BTreeMap::new(),
+            many: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             last_op: 0,
             workload: None,
@@ -111,10 +115,16 @@ impl World {
         self.submit(client, request, options, OperationRef::Change(number));
     }
 
-    /// The operation of a client's request; `None` if the client made the request by itself.
-    pub(super) fn operation_of_request(&self, client: u32, request: u64) -> Option<OperationRef> {
-        let (op, _) = operation_of(request)?;
-        self.clients[client as usize].operations.get(&op).copied()
+    /// The operations of a client's request, one for each key of it; none if the client made the request by itself.
+    pub(super) fn operations_of_request(&self, client: u32, request: u64) -> Vec<OperationRef> {
+        let Some((op, _)) = operation_of(request) else {
+            return Vec::new();
+        };
+        let simulated = &self.clients[client as usize];
+        let one = simulated.operations.get(&op).copied().into_iter();
+        let many = simulated.many.get(&op).into_iter().flatten();
+        one.chain(many.map(|number| OperationRef::Work(*number)))
+            .collect()
     }
 
     /// Sets the workload of a client. Without a workload it stops after its pending operation.
@@ -151,11 +161,15 @@ impl World {
 
     /// Invokes an operation of a client. Its number in the history is the last one.
     pub fn invoke(&mut self, client: u32, step: Step) {
+        if !step.more.is_empty() {
+            return self.invoke_many(client, step);
+        }
         let Step {
             keyspace,
             action,
             level,
             options,
+            ..
         } = step;
         let request = match action.clone() {
             Action::Put { key, value, context } => {
@@ -187,6 +201,12 @@ impl World {
                 level: Some(level),
             },
         };
+        let number = self.invoked(client, (keyspace, level), action);
+        self.submit(client, request, options, OperationRef::Work(number));
+    }
+
+    /// Writes down that a client asks. Returns the operation's number.
+    fn invoked(&mut self, client: u32, (keyspace, level): (KeyspaceId, Level), action: Action) -> usize {
         let operation = Operation {
             client,
             keyspace,
@@ -197,15 +217,59 @@ impl World {
         };
         self.event_log
             .record(self.now, format_args!("client {client}"), "invokes", &operation);
-        let number = self.history.invoke(operation);
-        self.submit(client, request, options, OperationRef::Work(number));
+        self.history.invoke(operation)
+    }
+
+    /// Invokes a request for many keys: puts, or gets. Each is an operation in the history.
+    fn invoke_many(&mut self, client: u32, step: Step) {
+        let Step {
+            keyspace,
+            action,
+            more,
+            level,
+            options,
+        } = step;
+        let (mut items, mut keys, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for action in std::iter::once(action).chain(more) {
+            match action.clone() {
+                Action::Put { key, value, context } => items.push(PutItem { key, value, context }),
+                Action::Get { key } => keys.push(key),
+                other => panic!("there is no request for many of {other:?}"),
+            }
+            numbers.push(self.invoked(client, (keyspace, level), action));
+        }
+        let level = Some(level);
+        let request = match items.is_empty() {
+            true => Request::GetMany {
+                keyspace,
+                keys,
+                level,
+            },
+            false => {
+                assert!(keys.is_empty(), "puts and gets are not asked for together");
+                Request::PutMany {
+                    keyspace,
+                    items,
+                    level,
+                    write_id: WriteId::default(),
+                }
+            }
+        };
+        let simulated = &mut self.clients[client as usize];
+        simulated.many.insert(simulated.last_op + 1, numbers);
+        self.submit_next(client, request, options);
     }
 
     fn submit(&mut self, client: u32, request: Request, options: CallOptions, reference: OperationRef) {
         let simulated = &mut self.clients[client as usize];
+        simulated.operations.insert(simulated.last_op + 1, reference);
+        self.submit_next(client, request, options);
+    }
+
+    fn submit_next(&mut self, client: u32, request: Request, options: CallOptions) {
+        let simulated = &mut self.clients[client as usize];
         simulated.last_op += 1;
         let op = simulated.last_op;
-        simulated.operations.insert(op, reference);
         simulated.in_flight.insert(op);
         self.client_event(client, ClientEvent::Submit { op, request, options });
     }
@@ -224,9 +288,13 @@ impl World {
             simulated.in_flight.remove(&op),
             "operation {op} of client {client} completes twice"
         );
-        let reference = simulated.operations[&op];
+        let numbers = simulated.many.get(&op).cloned();
         let who = format_args!("client {client}");
         self.event_log.record(self.now, who, "is told", &outcome.result);
+        if let Some(numbers) = numbers {
+            return self.completed_many(client, &numbers, outcome.result);
+        }
+        let reference = self.clients[client as usize].operations[&op];
         match reference {
             OperationRef::Creation(number) => {
                 self.creations[number].1 = Some(outcome.result);
@@ -236,14 +304,46 @@ impl World {
             }
             OperationRef::Change(number) => self.changes[number].1 = Some(outcome.result),
             OperationRef::Work(number) => {
-                self.history.complete(number, self.now, outcome.result);
-                self.observe(Observation::Completed { operation: number });
-                let operation = &self.history.operations()[number];
-                if let Some(workload) = &mut self.clients[client as usize].workload {
-                    let pause = workload.completed(operation);
-                    self.queue.push(self.now + pause, QueuedEvent::Act { client });
-                }
+                let pause = self.worked(client, number, outcome.result);
+                self.act_after(client, pause);
             }
+        }
+    }
+
+    /// Each key of many has a result of its own, or that of the whole.
+    fn completed_many(&mut self, client: u32, numbers: &[usize], result: Result<Response, Error>) {
+        let results: Vec<Result<Response, Error>> = match result {
+            Ok(Response::WrittenMany(all)) => all
+                .into_iter()
+                .map(|result| result.map(Response::Written))
+                .collect(),
+            Ok(Response::Entries(all)) => all
+                .into_iter()
+                .map(|result| result.map(Response::Entry))
+                .collect(),
+            Ok(other) => panic!("many keys were answered with {other:?}"),
+            Err(error) => vec![Err(error); numbers.len()],
+        };
+        assert_eq!(results.len(), numbers.len(), "each key has a result");
+        let mut pause = None;
+        for (number, result) in numbers.iter().zip(results) {
+            pause = self.worked(client, *number, result);
+        }
+        self.act_after(client, pause);
+    }
+
+    /// An operation of a workload is over. How long its client rests, if it goes on.
+    fn worked(&mut self, client: u32, number: usize, result: Result<Response, Error>) -> Option<Duration> {
+        self.history.complete(number, self.now, result);
+        self.observe(Observation::Completed { operation: number });
+        let operation = &self.history.operations()[number];
+        let workload = self.clients[client as usize].workload.as_mut();
+        workload.map(|workload| workload.completed(operation))
+    }
+
+    fn act_after(&mut self, client: u32, pause: Option<Duration>) {
+        if let Some(pause) = pause {
+            self.queue.push(self.now + pause, QueuedEvent::Act { client });
         }
     }
 
@@ -258,7 +358,14 @@ impl World {
 
     fn client_event(&mut self, client: u32, event: ClientEvent) {
         let now = self.client_now();
-        let effects = self.clients[client as usize].core.handle(now, event);
+        let simulated = &mut self.clients[client as usize];
+        let effects = simulated.core.handle(now, event);
+        for (part, many, places) in simulated.core.role().parts() {
+            let numbers = &simulated.many[&many];
+            let of_part = places.iter().map(|place| numbers[*place]).collect();
+            // One that was there before is still the same.
+            simulated.many.insert(part, of_part);
+        }
         for effect in effects {
             self.perform_client(client, effect);
         }

@@ -193,10 +193,11 @@ impl World {
     /// Records the operation of a request.
     fn record_request_id(&mut self, node: NodeId, connection: u64, frame: &RequestFrame) {
         let session = self.process_mut(node).connections.get(&connection).copied();
-        if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session))
-            && let Some(asked) = self.operation_of_request(client, frame.id)
-        {
-            self.names.note(&frame.request, asked);
+        if let Some(Endpoint::Client(client)) = session.and_then(|session| self.network.dialler(session)) {
+            let asked = self.operations_of_request(client, frame.id);
+            if !asked.is_empty() {
+                self.names.note(&frame.request, &asked);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quorate_core::contract::{Rng, Role, rng_from_seed};
 use quorate_core::error::Error;
 use quorate_core::time::Instant;
-use quorate_protocol::api::Request;
+use quorate_protocol::api::{PutItem, Request, Response};
 use rand_core::Rng as _;
 
 use super::super::{CallOptions, ClientCore, ClientEffect, ClientEvent, GRACE};
@@ -17,6 +17,25 @@ use super::harness::*;
 #[derive(Default)]
 struct Seen {
     open: bool,
+}
+
+/// The numbers of the puts that a request has.
+fn sequences(request: &Request) -> Vec<u64> {
+    match request {
+        Request::Put { write_id, .. } => vec![write_id.sequence],
+        Request::PutMany { items, write_id, .. } => (0..items.len())
+            .map(|place| write_id.nth(place).sequence)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn item(text: &str) -> PutItem {
+    PutItem {
+        key: key(text),
+        value: Some("v".into()),
+        context: None,
+    }
 }
 
 struct Run {
@@ -40,12 +59,11 @@ impl Run {
     /// Looks at what has arrived since the last time.
     fn collect(&mut self) {
         for arrived in std::mem::take(&mut self.cluster.arrived) {
-            if let Request::Put { write_id, .. } = &arrived.frame.request {
-                let seen = self.seen.entry(write_id.sequence).or_default();
+            for sequence in sequences(&arrived.frame.request) {
+                let seen = self.seen.entry(sequence).or_default();
                 assert!(
                     !seen.open,
-                    "put {} was sent again while it may be under way",
-                    write_id.sequence
+                    "put {sequence} was sent again while it may be under way"
                 );
                 seen.open = true;
             }
@@ -62,19 +80,38 @@ impl Run {
         if !self.cluster.open.contains_key(&arrived.connection) {
             return;
         }
-        let is_put = matches!(arrived.frame.request, Request::Put { .. });
+        let own = |place: usize| match place % 3 {
+            0 => Err(Error::unavailable(2, 1)),
+            _ => Ok(()),
+        };
         let response = match self.pick(10) {
             0 => Err(Error::Overloaded("busy".to_owned())),
             1 => Err(Error::Closed("stopping".to_owned())),
             2 => Err(Error::NotFound("no keyspace".to_owned())),
             3 => Err(Error::unavailable(2, 1)),
-            _ if is_put => Ok(written()),
-            _ => Ok(entry()),
+            _ => Ok(match &arrived.frame.request {
+                Request::Put { .. } => written(),
+                Request::PutMany { items, .. } => {
+                    let Response::Written(written) = written() else {
+                        panic!("a write");
+                    };
+                    let all = (0..items.len()).map(|place| own(place).map(|()| written.clone()));
+                    Response::WrittenMany(all.collect())
+                }
+                Request::GetMany { keys, .. } => {
+                    let Response::Entry(entry) = entry() else {
+                        panic!("an entry");
+                    };
+                    let all = (0..keys.len()).map(|place| own(place).map(|()| entry.clone()));
+                    Response::Entries(all.collect())
+                }
+                _ => entry(),
+            }),
         };
-        if let Request::Put { write_id, .. } = &arrived.frame.request
-            && response.is_err()
-        {
-            self.seen.get_mut(&write_id.sequence).unwrap().open = false;
+        if response.is_err() {
+            for sequence in sequences(&arrived.frame.request) {
+                self.seen.get_mut(&sequence).unwrap().open = false;
+            }
         }
         self.cluster.reply(&arrived, response);
     }
@@ -98,8 +135,8 @@ impl Run {
                     .pending
                     .extract_if(.., |arrived| arrived.connection == connection)
                 {
-                    if let Request::Put { write_id, .. } = &arrived.frame.request {
-                        self.seen.get_mut(&write_id.sequence).unwrap().open = false;
+                    for sequence in sequences(&arrived.frame.request) {
+                        self.seen.get_mut(&sequence).unwrap().open = false;
                     }
                 }
             }
@@ -113,9 +150,12 @@ impl Run {
 
     fn submit(&mut self) {
         let text = format!("k{}", self.pick(50));
-        let request = match self.pick(3) {
+        let many = self.pick(30) as usize;
+        let request = match self.pick(5) {
             0 => get(&text),
             1 => Request::Status,
+            2 => get_many(&(0..many).map(|number| format!("k{number}")).collect::<Vec<_>>()),
+            3 => put_many((0..many).map(|number| item(&format!("k{number}"))).collect()),
             _ => put(&text),
         };
         let timeout = Duration::from_millis(1 + self.pick(3000));

@@ -12,7 +12,7 @@ use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_core::time::{Instant, Now, WallTime};
 use quorate_protocol::api::{
-    ClientHello, Committed, Entry, MAX_CLIENT_FRAME, ReadLevel, Request, RequestFrame, Response,
+    ClientHello, Committed, Entry, MAX_CLIENT_FRAME, PutItem, ReadLevel, Request, RequestFrame, Response,
     ResponseFrame, ServerHello, View, Written,
 };
 use quorate_protocol::frame::{Decoder, encode};
@@ -123,6 +123,23 @@ pub(super) fn get(text: &str) -> Request {
         keyspace: USERS,
         key: key(text),
         level: None,
+    }
+}
+
+pub(super) fn get_many(names: &[String]) -> Request {
+    Request::GetMany {
+        keyspace: USERS,
+        keys: names.iter().map(|name| key(name)).collect(),
+        level: None,
+    }
+}
+
+pub(super) fn put_many(items: Vec<PutItem>) -> Request {
+    Request::PutMany {
+        keyspace: USERS,
+        items,
+        level: None,
+        write_id: WriteId::default(),
     }
 }
 
