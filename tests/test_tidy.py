@@ -84,19 +84,6 @@ def test_a_crate_imports_only_allowed_crates(crate):
     assert dependencies(crate, "build-dependencies") == set()
 
 
-def built(*options):
-    """The crates of a build, each with its features."""
-    command = ["cargo", "tree", *options, "--prefix", "none", "--format", "{p} {f}"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return {line.removesuffix(" (*)") for line in done.stdout.splitlines()}
-
-
-def test_one_build_serves_the_wheel_and_the_tests():
-    """A feature for tests only makes Cargo build its crate and all dependents twice: see `rust/python/Cargo.toml`."""
-    wheel = built("--package", "quorate-python", "--edges", "normal")
-    assert wheel - built("--workspace", "--edges", "normal,dev") == set()
-
-
 def test_only_tests_and_the_simulator_can_enable_bugs():
     permitted = {crate for crate in crates() if "permit" in dependencies(crate, "dependencies")}
     assert permitted == {"core", "simulator", "testing"}

@@ -207,6 +207,7 @@ class ConsensusKeyspace(EntryLog):
         *,
         if_version: Mapping[KeyT, int] | None = None,
         if_absent: bool | Iterable[KeyT] = False,
+        atomic: bool = True,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
         """Write many values: those of one shard all or none, in one step. Shards do not wait for each other.
@@ -217,11 +218,14 @@ class ConsensusKeyspace(EntryLog):
         Parameters
         ----------
         items : mapping, or iterable of pairs
-            Keys and values, each key once. Those of one shard have up to 1.25 MiB together.
+            Keys and values, each key once. Those of one shard have up to 1.25 MiB together, unless ``atomic=False``.
         if_version : mapping, optional
             Versions that some of the keys must have (``entry.version``); 0 for one that must be absent.
         if_absent : bool or iterable of keys
             Whether all keys must be absent, or which.
+        atomic : bool
+            Whether all values of one shard are written or none. ``False`` writes them in parts, so that there may be any
+            number of them; each part is written entirely or not at all, and a condition holds for its part only.
         timeout : float, optional
             Seconds.
 
@@ -256,7 +260,7 @@ class ConsensusKeyspace(EntryLog):
         """
         pairs, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = await self._calls.put_many(coded, limit)
+        raws = await self._calls.put_many(coded, arguments.switch(atomic, "atomic"), limit)
         return answers.batch("writes", Commit, pairs, raws, self._connection)
 
     async def get(

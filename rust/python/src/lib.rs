@@ -7,6 +7,7 @@ mod call;
 mod client;
 mod consensus;
 mod context;
+mod documents;
 mod errors;
 mod node;
 mod operations;

@@ -2,14 +2,14 @@
 //! it holds nothing of Python.
 
 use quorate_client::shell::Driver;
-use quorate_client::{CallOptions, ConnectOptions, Outcome};
+use quorate_client::{CallOptions, ConnectOptions};
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
-use quorate_protocol::api::{Request, Response};
-use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::api::Request;
 use serde::Serialize;
 
 use crate::answers::Each;
+use crate::documents::Document;
 use crate::requests::{duration, plain};
 use crate::sampling::Sampling;
 
@@ -34,13 +34,13 @@ pub(crate) fn open(
     Ok((driver, async move { Ok((opening.await?, sampling)) }))
 }
 
-/// What Python reads as JSON.
+/// What a node tells about the cluster.
 pub(crate) async fn describe(
     client: quorate_client::Client,
     request: Request,
     timeout: f64,
-) -> Result<String, Error> {
-    description(client.call(request, plain(timeout)).await)
+) -> Result<Document, Error> {
+    Document::of(client.call(request, plain(timeout)).await)
 }
 
 /// The same question to each of these nodes.
@@ -49,10 +49,10 @@ pub(crate) async fn ask(
     nodes: Vec<u16>,
     question: Request,
     timeout: f64,
-) -> Result<Vec<Each<String>>, Error> {
+) -> Result<Vec<Each<Document>>, Error> {
     let call = |node: &u16| (Ok(question.clone()), plain(timeout).on(NodeId(*node)));
     let calls = nodes.iter().map(call).collect();
-    let answers = client.call_each(calls, description).await;
+    let answers = client.call_each(calls, Document::of).await;
     Ok(answers.into_iter().map(Each).collect())
 }
 
@@ -64,39 +64,8 @@ pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     }
 }
 
-/// A keyspace, and whether it is new.
-#[derive(Serialize)]
-struct Created {
-    #[serde(flatten)]
-    keyspace: Keyspace,
-    created: bool,
-}
-
-/// An answer that Python reads as JSON, or the metrics as they are.
-fn description(outcome: Outcome) -> Result<String, Error> {
-    match outcome.result? {
-        Response::Keyspace { keyspace, created } => json(&Created { keyspace, created }),
-        Response::Keyspaces(keyspaces) => json(&keyspaces),
-        Response::Membership(membership) => json(&membership),
-        Response::Status(status) => json(&status),
-        Response::Events(events) => json(&events),
-        Response::Spans(spans) => json(&spans),
-        Response::Metrics(text) => Ok(text),
-        Response::Groups(claims) => json(&claims),
-        Response::Faults(faults) => json(&faults),
-        Response::Done => Ok(String::new()),
-        _ => Err(unexpected()),
-    }
-}
-
 /// An answer as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value)
         .map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
-}
-
-fn unexpected() -> Error {
-    Error::Refused(
-        "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
-    )
 }

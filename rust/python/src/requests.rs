@@ -12,6 +12,8 @@ use quorate_core::level::Level;
 use quorate_protocol::api::Request;
 use quorate_versions::WriteId;
 
+use crate::documents::read;
+
 /// How to carry out requests about the cluster, which are never traced.
 pub(crate) fn plain(timeout: f64) -> CallOptions {
     CallOptions::timeout(duration(timeout))
@@ -89,17 +91,14 @@ pub(crate) fn range_of(
     })
 }
 
-/// The creation of a keyspace, from its settings as JSON.
-pub(crate) fn create_request(settings: &str) -> Result<Request, Error> {
-    serde_json::from_str(settings)
-        .map(Request::CreateKeyspace)
-        .map_err(|error| Error::invalid(format!("these are not a keyspace's settings: {error}")))
+/// The creation of a keyspace, from its settings.
+pub(crate) fn create_request(settings: &Bound<'_, PyAny>) -> Result<Request, Error> {
+    read(settings, "a keyspace's settings").map(Request::CreateKeyspace)
 }
 
-/// The alteration of a keyspace, from what is to change as JSON.
-pub(crate) fn alter_request(name: &str, change: &str) -> Result<Request, Error> {
-    let change = serde_json::from_str(change)
-        .map_err(|error| Error::invalid(format!("this is not a change of a keyspace's settings: {error}")))?;
+/// The alteration of a keyspace, from what is to change.
+pub(crate) fn alter_request(name: &str, change: &Bound<'_, PyAny>) -> Result<Request, Error> {
+    let change = read(change, "a change of a keyspace's settings")?;
     Ok(Request::AlterKeyspace {
         name: name.to_owned(),
         change,
@@ -115,14 +114,12 @@ pub(crate) fn drop_request(name: &str) -> Request {
     }
 }
 
-/// A change of a node's faults, as JSON; without one, the question which there are.
-pub(crate) fn faults_request(change: Option<&str>) -> Result<Request, Error> {
-    let Some(change) = change else {
-        return Ok(Request::Faults);
-    };
-    serde_json::from_str(change)
-        .map(Request::ChangeFaults)
-        .map_err(|error| Error::invalid(format!("this is not a change of faults: {error}")))
+/// A change of a node's faults; without one, the question which there are.
+pub(crate) fn faults_request(change: Option<&Bound<'_, PyAny>>) -> Result<Request, Error> {
+    match change {
+        None => Ok(Request::Faults),
+        Some(change) => read(change, "a change of faults").map(Request::ChangeFaults),
+    }
 }
 
 /// What is asked of single nodes, by name.

@@ -35,6 +35,14 @@ impl Turns {
         true
     }
 
+    /// Acts if no thread leads, while none can begin to.
+    pub(super) fn without_leader(&self, act: impl FnOnce()) {
+        let lead = self.lock();
+        if !lead.taken {
+            act();
+        }
+    }
+
     /// Leaves, with the lead if it was taken; somebody else may have to drive now.
     pub(super) fn leave(&self, sleeper: &Arc<Sleeper>, leads: bool) {
         let mut lead = self.lock();
