@@ -48,7 +48,7 @@ class LinkFault:
     block : bool
         Whether nothing passes.
     percent : float
-        How many of a hundred messages are lost. Heartbeats are not, as TCP would send them again.
+        Percentage of messages that are dropped. Heartbeats are not, as TCP would send them again.
     delay : float
         Seconds that everything arrives later.
     jitter : float
