@@ -96,12 +96,12 @@ def test_reports_of_nodes_are_combined():
         (lambda: faults.slow("n1", "n2", -1, 0, False), "delay=-1: give seconds, from 0 to 3600"),
         (lambda: faults.slow("n1", "n2", 0, float("nan"), False), "jitter=nan: give seconds"),
         (lambda: faults.slow("n1", "n2", "1", 0, False), "delay='1': give seconds"),
-        (lambda: faults.slow("n1", "n2", 0, 0, False), "nothing would be late"),
+        (lambda: faults.slow("n1", "n2", 0, 0, False), "no message would be delayed"),
         (
             lambda: faults.lossy("n1", "n2", 101, False),
             "percent=101: give of a hundred messages, from 0 to 100",
         ),
-        (lambda: faults.lossy("n1", "n2", 0, False), "nothing would be lost"),
+        (lambda: faults.lossy("n1", "n2", 0, False), "no message would be dropped"),
     ],
 )
 def test_invalid_faults_are_rejected_with_an_explanation(make, words):
@@ -110,7 +110,7 @@ def test_invalid_faults_are_rejected_with_an_explanation(make, words):
 
 
 def test_a_single_node_cannot_be_isolated():
-    with pytest.raises(InvalidArgument, match="nobody to cut it off from"):
+    with pytest.raises(InvalidArgument, match="no node to isolate it from"):
         faults.isolate("n1")(["n1"])
 
 
