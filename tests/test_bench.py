@@ -66,7 +66,7 @@ def test_misses_and_errors_are_shown(cluster):
     assert "reads at QUORUM found nothing: leave out --no-load" in drawn
     cluster["n2"].kill()
     drawn = run(*short, "--keyspace", "empty", "-c", "ALL", endpoints=cluster.endpoints, check=1)
-    assert "reads at ALL failed, the first one: 3 replica(s) required but only 2 alive" in drawn
+    assert "reads at ALL failed, first error: 3 replica(s) required but only 2 alive" in drawn
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_reports_of_nodes_are_combined():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: faults.partition(("n1",), False), "two groups of nodes or more"),
+        (lambda: faults.partition(("n1",), False), "at least two groups of nodes"),
         (lambda: faults.partition(("n1", "n2", "n3"), True), "name two groups, not 3"),
         (lambda: faults.partition(("n1", "n2"), 1), "one_way=1: use True or False"),
         (lambda: faults.partition(("n1", "n9"), False), "no node 'n9': this cluster has n1, n2, n3, n4, n5"),
@@ -96,12 +96,12 @@ def test_reports_of_nodes_are_combined():
         (lambda: faults.slow("n1", "n2", -1, 0, False), "delay=-1: give seconds, from 0 to 3600"),
         (lambda: faults.slow("n1", "n2", 0, float("nan"), False), "jitter=nan: give seconds"),
         (lambda: faults.slow("n1", "n2", "1", 0, False), "delay='1': give seconds"),
-        (lambda: faults.slow("n1", "n2", 0, 0, False), "nothing would be late"),
+        (lambda: faults.slow("n1", "n2", 0, 0, False), "no message would be delayed"),
         (
             lambda: faults.lossy("n1", "n2", 101, False),
             "percent=101: give of a hundred messages, from 0 to 100",
         ),
-        (lambda: faults.lossy("n1", "n2", 0, False), "nothing would be lost"),
+        (lambda: faults.lossy("n1", "n2", 0, False), "no message would be dropped"),
     ],
 )
 def test_invalid_faults_are_rejected_with_an_explanation(make, words):
@@ -110,7 +110,7 @@ def test_invalid_faults_are_rejected_with_an_explanation(make, words):
 
 
 def test_a_single_node_cannot_be_isolated():
-    with pytest.raises(InvalidArgument, match="nobody to cut it off from"):
+    with pytest.raises(InvalidArgument, match="no node to isolate it from"):
         faults.isolate("n1")(["n1"])
 
 
@@ -213,7 +213,7 @@ def test_a_client_that_does_not_know_which_nodes_are_up_skips_unresponsive_ones(
     assert nodes.run(board.begin(faults.isolate("n1"), 1)).nodes == ("n1", "n2")
     assert nodes.run(board.report(1)).missing == ("n3",)
     nodes.down |= {1: OutcomeUnknown("late"), 2: ConnectionLost("gone")}
-    with pytest.raises(ConnectionLost, match="no node answers"):
+    with pytest.raises(ConnectionLost, match="no node responds"):
         nodes.run(board.begin(faults.isolate("n1"), 1))
     board.awake = lambda: {"n1"}
     with pytest.raises(OutcomeUnknown):

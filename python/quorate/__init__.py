@@ -1,4 +1,4 @@
-"""Quorate: a real replicated storage cluster to start, break, watch and judge from Python.
+"""Quorate: a real replicated storage cluster to start, break, observe and test from Python.
 
 >>> import quorate
 >>> from quorate import ALL, ONE
@@ -8,7 +8,7 @@
 ...     users.get("user-123", consistency=ONE).text
 'Ada'
 
-`quorate.aio` has the same for asyncio. Names are imported when they are first used, because every node of a cluster
+`quorate.aio` is the same API for asyncio. Names are imported when they are first used, because every node of a cluster
 imports this package when it starts.
 """
 

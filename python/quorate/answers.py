@@ -1,9 +1,8 @@
-"""What operations return: one family of answers, for both modes, synchronous or not.
+"""Results of operations: one class hierarchy for both modes and for both clients.
 
-An answer holds what the extension returned, and computes its attributes from that when they are read. Answers are
-immutable, are equal when all their attributes are, and draw themselves in terminals and notebooks.
-`quorate.quorum_answers` and `quorate.consensus_answers` have those of the two modes; `quorate.results` adds ``trace``,
-which is awaited or not.
+An answer wraps the extension's result and computes its attributes on access. Answers are immutable, compare by their
+attributes, and render in terminals and notebooks. `quorate.quorum_answers` and `quorate.consensus_answers` define those
+of the two modes; `quorate.results` adds ``trace``, which is synchronous or awaitable.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Answer:
-    """What all answers have in common.
+    """Base class of all answers.
 
     Parameters
     ----------
     raw : object
-        What the extension returned.
+        The extension's result.
     connection : object
-        Whose ``trace`` method collects spans.
+        Collects spans with its ``trace`` method.
     """
 
     __slots__ = ("_connection", "_raw")
@@ -45,12 +44,12 @@ class Answer:
 
     @property
     def latency(self) -> float:
-        """Seconds from the call to the answer."""
+        """Seconds from the call to the response."""
         return self._raw.seconds
 
     @property
     def trace_id(self) -> str | None:
-        """The operation's trace, 32 hexadecimal digits, when it was traced."""
+        """The operation's trace id, 32 hexadecimal digits, if it was traced."""
         found = self._raw.trace_id
         return None if found is None else f"{found:032x}"
 
@@ -67,7 +66,7 @@ class Answer:
         return timing
 
     def _facts(self) -> tuple[Any, ...]:
-        """List what makes answers equal."""
+        """List the attributes that answers are compared by."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -86,16 +85,16 @@ class Answer:
 
 
 class KeyAnswer(Answer):
-    """What all answers about one key have in common.
+    """Base class of answers about one key.
 
     Parameters
     ----------
     raw : object
-        What the extension returned.
+        The extension's result.
     key : bytes or tuple
         The key, or its partition and its sort part.
     connection : object
-        Whose ``trace`` method collects spans.
+        Collects spans with its ``trace`` method.
     """
 
     __slots__ = ("_key",)
@@ -131,12 +130,12 @@ def key_text(key: bytes) -> str:
 
 
 def moment(micros: int) -> datetime:
-    """Turn microseconds since the Unix epoch into a date and time in UTC."""
+    """Convert microseconds since the Unix epoch to a date and time in UTC."""
     return datetime.fromtimestamp(micros / 1e6, tz=timezone.utc)
 
 
 def shorten(value: bytes, limit: int = 60) -> str:
-    """Show a value on one line: as text where it is text."""
+    """Format a value on one line: as text if it is UTF-8."""
     try:
         shown = repr(value.decode())
     except UnicodeDecodeError:
@@ -147,7 +146,7 @@ def shorten(value: bytes, limit: int = 60) -> str:
 
 
 def plain_bytes(name: str, value: bytes) -> dict[str, str]:
-    """Describe bytes as plain data: as text where they are text."""
+    """Describe bytes as plain data: as text if they are UTF-8."""
     try:
         return {name: value.decode()}
     except UnicodeDecodeError:
@@ -155,14 +154,14 @@ def plain_bytes(name: str, value: bytes) -> dict[str, str]:
 
 
 def escaped(shown: str) -> str:
-    """Show text as it is, square brackets too."""
+    """Escape text for rich, so that square brackets are shown."""
     from rich.markup import escape
 
     return escape(shown)
 
 
 def card(title: str, rows: list[tuple[str, str]]) -> RenderableType:
-    """Draw what there is to say about one thing."""
+    """Draw a table of attributes and values."""
     from rich import box
     from rich.table import Table
 
@@ -181,12 +180,12 @@ def batch(
     raws: Iterable[object],
     connection: object,
 ) -> dict[KeyT, AnswerT]:
-    """Make the answers of a batch, by key as it was given.
+    """Collect the answers of a batch, by key as given.
 
     Raises
     ------
     PartialFailure
-        When anything failed, holding both what succeeded and what failed.
+        If any operation failed; it holds the results and the errors.
     """
     succeeded: dict[KeyT, AnswerT] = {}
     failed: dict[KeyT, QuorateError] = {}

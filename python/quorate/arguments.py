@@ -1,6 +1,6 @@
-"""What callers give, checked and coded: keys, values, contexts, timeouts, addresses, ranges, batches.
+"""Validation and encoding of arguments: keys, values, contexts, timeouts, addresses, ranges, batches.
 
-Everything that a caller may get wrong is refused here with `InvalidArgument`, before anything is sent.
+Invalid arguments are rejected here with `InvalidArgument`, before anything is sent.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_PORT = 7400
-"""Where clients are expected when an address names no port."""
+"""Default port for clients."""
 DEFAULT_TIMEOUT = 5.0
-"""Seconds that an operation may take when nothing else is said."""
+"""Default timeout of an operation, in seconds."""
 PROBE_TIMEOUT = 1.0
-"""Seconds that a node has to tell its status before it counts as down."""
+"""Seconds to wait for a node's status before it counts as down."""
 SHORTEST_TIMEOUT = 0.001
-"""Seconds: deadlines travel in milliseconds, so a shorter one has passed before it is sent."""
+"""Seconds: deadlines are sent in milliseconds, so a shorter one has passed before it is sent."""
 LONGEST_TIMEOUT = 86_400.0
-"""Seconds: a day. What is longer was meant to be something else, milliseconds for example."""
+"""Seconds: a day. A longer timeout is probably a mistake, for example milliseconds."""
 BATCH = 512
-"""Operations handed to the extension at once: often enough for a progress bar, seldom enough to cost nothing."""
+"""Operations per call of the extension: few enough for a smooth progress bar, enough to make calls cheap."""
 MAX_PAGE = 10_000
-"""Entries that a scan may fetch at once."""
+"""Maximum page size of a scan."""
 
 RAFT_TIMINGS = ("default", "conservative", "aggressive")
-"""How soon a Raft group may elect another leader."""
+"""Presets for the election timeout of Raft groups."""
 
 LOG_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
-"""What a node can be told to log: this, and what is worse."""
+"""Log levels of a node, from none to all."""
 
 RawKey: TypeAlias = bytes | tuple[bytes, bytes | None]
-"""A key as the extension takes it: a partition, or that and a sort part."""
+"""A key in the form that the extension accepts: a partition, or a partition and a sort part."""
 
 KeyT = TypeVar("KeyT", str, bytes, "str | bytes")
 
 
 def key_bytes(key: str | bytes) -> bytes:
-    """Code a key the way every operation does: text as UTF-8, and bytes that are not text survive the way back."""
+    """Encode a key: text as UTF-8, with surrogate escapes so that bytes that are not UTF-8 round-trip."""
     if isinstance(key, str):
         try:
             return key.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             raise InvalidArgument(
-                f"key {key!r} cannot be coded as UTF-8 ({error.reason}): give bytes"
+                f"key {key!r} cannot be encoded as UTF-8 ({error.reason}): pass bytes"
             ) from error
     if isinstance(key, (bytes, bytearray, memoryview)):
         return bytes(key)
@@ -56,13 +56,13 @@ def key_bytes(key: str | bytes) -> bytes:
 
 
 def value_bytes(value: str | bytes) -> bytes:
-    """Code a value: text as UTF-8, bytes as they are."""
+    """Encode a value: text as UTF-8, bytes unchanged."""
     if isinstance(value, str):
         try:
             return value.encode()
         except UnicodeEncodeError as error:
             raise InvalidArgument(
-                f"the value cannot be coded as UTF-8 ({error.reason} at {error.start}): give bytes"
+                f"the value cannot be encoded as UTF-8 ({error.reason} at {error.start}): pass bytes"
             ) from error
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
@@ -74,33 +74,33 @@ def seen(context: Context | None) -> Context | None:
     if context is None or isinstance(context, Context):
         return context
     raise InvalidArgument(
-        f"context is what a read or a write answered, entry.context, not {_kind(context)}: bytes that were made of"
+        f"context is the context of a read or a write, entry.context, not {_kind(context)}: bytes that were made of"
         " one are read by Context.from_bytes"
     )
 
 
 def switch(value: bool, name: str) -> bool:
-    """Check what is on or off."""
+    """Check a boolean."""
     if isinstance(value, bool):
         return value
     raise InvalidArgument(f"{name}={value!r}: use True or False")
 
 
 def text(value: str, name: str) -> str:
-    """Check what has to be text that can be sent."""
+    """Check text that is sent as UTF-8."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} is a str, not {_kind(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgument(
-            f"{name} cannot be coded as UTF-8 ({error.reason}): use other characters"
+            f"{name} cannot be encoded as UTF-8 ({error.reason}): use other characters"
         ) from error
     return value
 
 
 def log_filter(level: str, name: str = "log_level") -> str:
-    """Check what a node is to log: a level, or directives, which the node itself understands."""
+    """Check a node's log level; directives are parsed by the node."""
     parts = text(level, name).split(",")
     if not all("=" in part or "[" in part or part.strip().lower() in LOG_LEVELS for part in parts):
         raise InvalidArgument(
@@ -117,7 +117,7 @@ def timing(preset: str, name: str = "raft_timing") -> str:
 
 
 def secret_text(secret: str | None) -> str | None:
-    """Check a secret, without ever showing it."""
+    """Check a secret; the error never shows it."""
     return None if secret is None else text(secret, "secret")
 
 
@@ -127,7 +127,7 @@ def seconds(timeout: float | None, default: float) -> float:
     Raises
     ------
     InvalidArgument
-        When it is not a positive number of seconds, too short for anything to be sent in it, or longer than a day.
+        If it is not a positive number of seconds, shorter than a millisecond, or longer than a day.
     """
     if timeout is None:
         return default
@@ -145,7 +145,7 @@ def seconds(timeout: float | None, default: float) -> float:
 
 
 def whole_number(value: int, name: str, least: int, most: int) -> int:
-    """Check a number that has limits."""
+    """Check a number against its bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidArgument(f"{name}={value!r}: give a number from {least} to {most}")
     return value
@@ -157,7 +157,7 @@ def node_number(name: str) -> int:
     Raises
     ------
     InvalidArgument
-        When the name is not that of a node.
+        If it is not the name of a node.
     """
     digits = name[1:] if isinstance(name, str) and name.startswith("n") else ""
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 5 and 0 < int(digits) < 65536):
@@ -171,7 +171,7 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
     Raises
     ------
     InvalidArgument
-        When there is none, or one that is no address.
+        If there is no address, or an invalid one.
     """
     if isinstance(endpoints, (bytes, bytearray, memoryview)) or not isinstance(endpoints, Iterable):
         raise InvalidArgument(
@@ -194,7 +194,7 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
 
 
 def elements(values: Iterable[Any], name: str) -> list[Any]:
-    """List what is in a collection; a single str or bytes is none, though Python can iterate over it."""
+    """List the items of a collection; reject a single str or bytes, though it is iterable."""
     if isinstance(values, (str, bytes, bytearray, memoryview)):
         raise InvalidArgument(f"{name} is a list, not {_kind(values)}: write [{values!r:.40}]")
     if not isinstance(values, Iterable):
@@ -203,7 +203,7 @@ def elements(values: Iterable[Any], name: str) -> list[Any]:
 
 
 def mapping(values: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Copy a mapping whose keys are text; nothing is an empty one."""
+    """Copy a mapping whose keys are text; ``None`` becomes an empty one."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -215,7 +215,7 @@ def mapping(values: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
 
 
 def prefix_end(prefix: bytes) -> bytes | None:
-    """Find the first key after all that begin with a prefix; ``None`` when there is none."""
+    """Compute the exclusive upper bound of all keys with a prefix; ``None`` if there is none."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None
 
@@ -223,12 +223,12 @@ def prefix_end(prefix: bytes) -> bytes | None:
 def scan_range(
     start: str | bytes | None, end: str | bytes | None, prefix: str | bytes | None
 ) -> tuple[bytes | None, bytes | None]:
-    """Turn what a scan was given into its first key and the first key that is too far.
+    """Compute the bounds of a scan: the first key, and the exclusive upper bound.
 
     Raises
     ------
     InvalidArgument
-        When a prefix is combined with a range.
+        If a prefix is combined with a range.
     """
     if prefix is not None:
         if start is not None or end is not None:
@@ -239,23 +239,23 @@ def scan_range(
 
 
 def scan_limit(limit: int | None) -> int | None:
-    """Check how many entries a scan is to yield at most."""
+    """Check the maximum number of entries of a scan."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
         raise InvalidArgument(f"limit={limit!r}: give a whole number, 0 or more")
     return limit
 
 
 class Pages:
-    """How a scan is cut into pages, and where its next page begins.
+    """The pages of a scan: size, bounds and position of the next one.
 
     Parameters
     ----------
     start, end, prefix : str or bytes, optional
-        As `scan_range` takes them.
+        As in `scan_range`.
     limit : int, optional
-        Entries in all; no limit by default.
+        Maximum number of entries; unlimited by default.
     page_size : int
-        Entries of one page.
+        Entries per page.
     """
 
     def __init__(
@@ -274,16 +274,16 @@ class Pages:
 
     @property
     def wanted(self) -> bool:
-        """Whether the limit asks for anything more."""
+        """Whether the limit allows more entries."""
         return self._left != 0
 
     def request(self) -> tuple[RawKey | None, bytes | None, bool, int]:
-        """Tell the next page's beginning, the end, whether the beginning itself is left out, and the size."""
+        """Return the next page's start, the end, whether the start is exclusive, and the size."""
         size = self._page_size if self._left is None else min(self._page_size, self._left)
         return self._cursor, self._stop, self._after, size
 
     def advance(self, entries: int, following: RawKey | None) -> bool:
-        """Note what a page held and where it ended; tells whether there is another one to ask for."""
+        """Advance past a page; returns whether there is another one."""
         if self._left is not None:
             self._left -= entries
         self._cursor, self._after = following, True
@@ -296,8 +296,8 @@ class Pages:
 def put_batches(
     items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
 ) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[tuple[bytes, bytes]]]]:
-    """Code the pairs of a put_many, and cut them into batches."""
-    pairs = list(items.items()) if isinstance(items, Mapping) else elements(items, "what put_many writes")
+    """Encode the pairs of a put_many, and split them into batches."""
+    pairs = list(items.items()) if isinstance(items, Mapping) else elements(items, "the argument of put_many")
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
@@ -307,15 +307,15 @@ def put_batches(
 
 
 def get_batches(keys: Iterable[KeyT]) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[bytes]]]:
-    """Code the keys of a get_many, each once, and cut them into batches."""
-    coded = ((key, key_bytes(key)) for key in elements(keys, "what get_many reads"))
+    """Encode the keys of a get_many, each once, and split them into batches."""
+    coded = ((key, key_bytes(key)) for key in elements(keys, "the argument of get_many"))
     named = list({_named(key, raw): raw for key, raw in coded}.items())
     raws = [raw for _, raw in named]
     return named, (raws[i : i + BATCH] for i in range(0, len(raws), BATCH))
 
 
 def _named(key: KeyT, raw: bytes) -> Any:
-    """Name a key in a batch's results: as it was given, or as bytes where that cannot be a dictionary's key."""
+    """Return the key of a batch's results: as given, or as bytes if that is not hashable."""
     return key if isinstance(key, (str, bytes)) else raw
 
 

@@ -1,8 +1,8 @@
-"""Blocking work in a thread of its own, which ends before its caller does, even one that is interrupted or cancelled.
+"""Blocking work in a separate thread, which ends before its caller, even if that is interrupted or cancelled.
 
-So processes are started and ended. In the calling thread, Ctrl-C could strike between the moment when a process exists
-and the moment when somebody knows of it; and a task that awaits a thread can be cancelled while the thread goes on. The
-work runs where neither can reach it; a caller who is to stop asks it to give up, and waits until it has.
+Processes are started and stopped this way. In the calling thread, Ctrl-C could strike after a process was created and
+before it is registered; and a task that awaits a thread can be cancelled while the thread still runs. The work runs
+where neither can interrupt it; an interrupted caller requests it to give up, and waits until it has ended.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["Patience", "run", "run_async"]
 Result = TypeVar("Result")
 
 SLICE = 0.05
-"""Seconds after which work that waits looks again whether it is still wanted."""
+"""Seconds between checks of waiting work for cancellation."""
 
 
 class Patience:
-    """How long work may wait: until a moment, and only as long as the work is wanted.
+    """A deadline for work, which also ends when the work is given up.
 
     Parameters
     ----------
     seconds : float
         From now on.
     given_up : threading.Event
-        Any of them ends it.
+        Setting any of them ends the wait.
     """
 
     def __init__(self, seconds: float, *given_up: threading.Event) -> None:
@@ -43,28 +43,28 @@ class Patience:
         self._given_up = given_up
 
     def left(self) -> float:
-        """Tell how many seconds are left, none or fewer when the time is up.
+        """Return the seconds left; zero or negative after the deadline.
 
         Raises
         ------
         Closed
-            The work is not wanted any more.
+            The work was given up.
         """
         if any(event.is_set() for event in self._given_up):
-            raise Closed("this was given up before it was done: do it again")
+            raise Closed("this operation was cancelled before it completed: repeat it")
         return self._deadline - time.monotonic()
 
     def slice(self) -> float:
-        """Tell how many seconds to wait before asking again; 0 when the time is up."""
+        """Return the seconds to wait before the next check; 0 after the deadline."""
         return min(SLICE, max(0.0, self.left()))
 
 
 class _NoThread(Exception):
-    """The system has no room for another thread, or the interpreter is ending."""
+    """The system cannot start another thread, or the interpreter is shutting down."""
 
 
 class _Job(Generic[Result]):
-    """A call in a thread, and what came of it."""
+    """A call in a thread, and its outcome."""
 
     def __init__(self, work: Callable[[], Result], ended: Callable[[], None]) -> None:
         self._work = work
@@ -77,7 +77,8 @@ class _Job(Generic[Result]):
     def start(self) -> None:
         """Start the thread.
 
-        `threading.Thread` would note the thread in several steps, between which an interruption leaves it half known.
+        `threading.Thread` registers the thread in several steps; an interruption between them leaves it half
+        registered.
         """
         try:
             _thread.start_new_thread(self._run, ())
@@ -85,7 +86,7 @@ class _Job(Generic[Result]):
             raise _NoThread(str(error)) from None
 
     def revoke(self) -> bool:
-        """Whether the call has not begun, and now never will: a caller that was interrupted cannot know."""
+        """Prevent the call if it has not begun; returns whether it was prevented. An interrupted caller cannot know."""
         return self._owner.setdefault("is", "caller") == "caller"
 
     def _run(self) -> None:
@@ -100,30 +101,30 @@ class _Job(Generic[Result]):
             self._ended()
 
     def result(self) -> Result:
-        """Return what the call returned, or raise what it raised."""
+        """Return the result of the call, or raise its error."""
         if self._error is not None:
             try:
                 raise self._error
             finally:
-                # An error has the frames that it passed, and they have this.
+                # Break the cycle: the error's traceback holds frames that refer to this object.
                 self._error = None
         return self._result
 
 
 def run(work: Callable[[], Result], give_up: Callable[[], None] = lambda: None) -> Result:
-    """Call in a thread, and return or raise what the call does. Where no thread can be started, call here.
+    """Call in a thread, and return its result or raise its error. If no thread can be started, call here.
 
     Parameters
     ----------
     work : callable
-        What to do. Ends soon after ``give_up``.
+        The work. Ends soon after ``give_up``.
     give_up : callable
-        What to do when the caller is interrupted: does not block. By default the work is done to its end.
+        Called when the caller is interrupted; does not block. By default the work runs to completion.
 
     Raises
     ------
     KeyboardInterrupt
-        The caller was interrupted; the work has ended all the same. So does whatever else a handler of signals raises.
+        The caller was interrupted; the work has ended. Other exceptions of signal handlers are raised likewise.
     """
     job = _Job(work, lambda: None)
     interruption: BaseException | None = None
@@ -137,7 +138,7 @@ def run(work: Callable[[], Result], give_up: Callable[[], None] = lambda: None) 
             elif not begun:
                 begun = True
                 job.start()
-            # Not every interruption wakes a thread that waits; each finds one that looks around.
+            # Not every interruption wakes a waiting thread; polling notices all of them.
             while not job.done.wait(SLICE):
                 pass
             break
@@ -152,27 +153,27 @@ def run(work: Callable[[], Result], give_up: Callable[[], None] = lambda: None) 
 
 
 async def run_async(work: Callable[[], Result], give_up: Callable[[], None] = lambda: None) -> Result:
-    """Call in a thread, and return or raise what the call does; meanwhile the event loop runs.
+    """Call in a thread, and return its result or raise its error; the event loop keeps running.
 
     Parameters
     ----------
     work : callable
-        What to do. Ends soon after ``give_up``.
+        The work. Ends soon after ``give_up``.
     give_up : callable
-        What to do when the task is cancelled: does not block. By default the work is done to its end.
+        Called when the task is cancelled; does not block. By default the work runs to completion.
 
     Raises
     ------
     asyncio.CancelledError
-        The task was cancelled, once or more often; the work has ended all the same.
+        The task was cancelled, once or more often; the work has ended.
     Overloaded
-        The system has no room for another thread; nothing was done.
+        The system cannot start another thread; nothing was done.
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
 
     def wake() -> None:
-        # A loop that is closed has nobody left to wake.
+        # A closed loop has no waiters.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(ended.set)
 
@@ -181,7 +182,7 @@ async def run_async(work: Callable[[], Result], give_up: Callable[[], None] = la
         job.start()
     except _NoThread as error:
         raise Overloaded(
-            f"no thread can be started ({error}): end other programs, or raise the limit (ulimit -u)"
+            f"no thread can be started ({error}): stop other programs, or raise the limit (ulimit -u)"
         ) from error
     cancellation: asyncio.CancelledError | None = None
     while not job.done.is_set():
@@ -191,7 +192,7 @@ async def run_async(work: Callable[[], Result], give_up: Callable[[], None] = la
             cancellation = error
             give_up()
         except BaseException:
-            # The loop is gone, or goes: nothing can be awaited any more.
+            # The loop is closed or closing: nothing can be awaited.
             give_up()
             job.done.wait()
             raise

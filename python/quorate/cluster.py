@@ -22,42 +22,42 @@ __all__ = ["Cluster", "Node"]
 class Cluster(Connection):
     """Start a cluster: every node is a process of its own, with its own durable storage.
 
-    It is ready when the constructor returns: all nodes see each other and one of them leads. It ends with the ``with``
-    block, with `close`, with the interpreter, with the garbage collector or when this process is killed: no process is
+    It is ready when the constructor returns: all nodes see each other and one of them leads. It stops at the end of the
+    ``with`` block, on `close`, when it is garbage-collected, and when this process exits or is killed: no process is
     left, and no file unless ``data_dir`` was given.
 
     Parameters
     ----------
     nodes : int
-        How many; they are called ``n1``, ``n2``, …
+        Number of nodes; they are named ``n1``, ``n2``, …
     data_dir : path, optional
-        Where to keep data and logs, for one program at a time. Started again with the same directory, the cluster has
-        its data again; its settings are fixed once it has been ready. By default a temporary directory that is removed
-        at the end.
+        Directory for data and logs, used by one program at a time. A cluster that is started again with the same
+        directory keeps its data; its settings are fixed once it has been ready. Default: a temporary directory that is
+        removed on close.
     name : str, optional
-        The cluster's name; nodes and data directories of other names are refused.
+        The cluster's name; nodes and data directories of other clusters are rejected.
     vnodes : int
         Tokens per node on the ring.
     hash : str
-        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+        Hash function from keys to tokens: ``murmur3``, ``md5`` or ``xxh3``.
     raft_timing : str
-        How soon a Raft group elects another leader when it hears nothing from the last: ``default`` (after 150 to 300
-        ms), ``conservative`` (300 to 600 ms, for slow or busy machines) or ``aggressive`` (100 to 200 ms).
+        Election timeout of Raft groups: ``default`` (150 to 300 ms), ``conservative`` (300 to 600 ms, for slow or busy
+        machines) or ``aggressive`` (100 to 200 ms).
     racks, datacenters : mapping, optional
-        Where nodes stand, by name; copies are spread over them.
+        Locations of nodes, by node name; copies are spread over them.
     host : str
         The address to listen on.
     port : int, optional
-        Take ten ports per node from here on (n1: ``port``, n2: ``port + 10``, …); any free ports by default.
+        First port; each node has ten (n1: ``port``, n2: ``port + 10``, …). Default: any free ports.
     timeout : float
-        Seconds that an operation may take when it names no timeout.
+        Default timeout of an operation, in seconds.
     start_timeout : float
-        Seconds within which the cluster must be ready.
+        Seconds until the cluster must be ready.
     log_level : str
         ``off``, ``error``, ``warn``, ``info``, ``debug`` or ``trace``, or directives such as
         ``info,quorate_node=debug``.
     secret : str, optional
-        What peers and clients must know.
+        Secret that peers and clients must present.
     insecure : bool
         Accept a ``host`` beyond loopback without a secret.
     settings : mapping, optional
@@ -66,9 +66,10 @@ class Cluster(Connection):
     Raises
     ------
     ClusterStartError
-        A node does not start; the message says which and why. `DataDirectoryError` and `AddressInUse` are kinds of it.
+        A node fails to start; the message names it and the reason. `DataDirectoryError` and `AddressInUse` are
+        subclasses.
     InvalidArgument
-        A parameter makes no sense.
+        A parameter is invalid.
 
     Examples
     --------
@@ -120,7 +121,7 @@ class Cluster(Connection):
             settings=settings,
         )
         self._processes = processes = Processes(plan)
-        # Known here before there is anything to end.
+        # Registered before the first process exists.
         weakref.finalize(self, processes.close)
         client = None
         try:
@@ -145,12 +146,12 @@ class Cluster(Connection):
 
     @property
     def endpoints(self) -> str:
-        """Where clients reach the nodes, as `connect` takes it."""
+        """Client addresses of the nodes, in the form that `connect` accepts."""
         return ",".join(self._processes.endpoints)
 
     @property
     def directory(self) -> Path:
-        """Where data and logs are."""
+        """Directory of data and logs."""
         return self._processes.directory
 
     @property
@@ -172,7 +173,7 @@ class Cluster(Connection):
         return name in self._processes.names
 
     def close(self) -> None:
-        """End all processes and remove what is temporary. Closing twice is no error."""
+        """Stop all processes and remove temporary files. Closing twice is no error."""
         try:
             super().close()
         finally:

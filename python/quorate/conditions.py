@@ -1,4 +1,4 @@
-"""The conditions of writes to consensus keyspaces: which version a key must have."""
+"""Conditions of writes to consensus keyspaces: the required version of a key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _VERSIONS = 2**63 - 1
 
 
 def expected(if_version: int | None, if_absent: bool) -> int | None:
-    """Turn the condition of a write into the version that the key must have: 0 if it must be absent, ``None`` for any.
+    """Convert the condition of a write to the key's required version: 0 if it must be absent, ``None`` for any.
 
     Raises
     ------
     InvalidArgument
-        For both conditions, or a version that cannot be one.
+        For both conditions, or an invalid version.
     """
     if arguments.switch(if_absent, "if_absent"):
         if if_version is not None:
@@ -38,12 +38,12 @@ def conditional(
     if_version: Mapping[KeyT, int] | None,
     if_absent: bool | Iterable[KeyT],
 ) -> tuple[list[tuple[KeyT, bytes]], list[tuple[bytes, bytes, int | None]]]:
-    """Code the pairs of a put_many, each with the version that its key must have, as of `expected`.
+    """Encode the pairs of a put_many, each with the required version of its key, as in `expected`.
 
     Raises
     ------
     InvalidArgument
-        For a condition on a key that is not written, two on one key, or a version that cannot be one.
+        For a condition on a key that is not written, two on one key, or an invalid version.
     """
     pairs, batches = arguments.put_batches(items)
     coded = [pair for batch in batches for pair in batch]

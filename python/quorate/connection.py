@@ -1,5 +1,5 @@
 # Generated from aio/connection.py by python/generate_sync.py: change that file, then run it.
-"""A connection to a running cluster: its keyspaces, and everything that can be asked about it."""
+"""A connection to a running cluster: its keyspaces, status, metrics, events and traces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Connection", "connect"]
 
 
 class Connection(FaultControl):
-    """A client of a cluster; got from `connect`. It goes straight to the replicas and finds other nodes by itself.
+    """A client of a cluster, returned by `connect`. It sends requests directly to replicas and discovers other nodes.
 
     It may be shared by threads. It does not survive a fork: connect again in the child.
 
@@ -39,7 +39,7 @@ class Connection(FaultControl):
     client : _quorate.Client
         The extension's client.
     timeout : float
-        Seconds that an operation may take when it names no timeout.
+        Default timeout of an operation, in seconds.
     """
 
     def __init__(self, client: _quorate.Client, timeout: float) -> None:
@@ -50,7 +50,7 @@ class Connection(FaultControl):
 
     @property
     def timeout(self) -> float:
-        """Seconds that an operation may take when it names no timeout."""
+        """Default timeout of an operation, in seconds."""
         return self._timeout
 
     @overload
@@ -102,7 +102,7 @@ class Connection(FaultControl):
         shards: int | None = None,
         snapshot_every: int | None = None,
     ) -> Keyspace | ConsensusKeyspace:
-        """Create a keyspace, or find it. With a name alone it must exist already.
+        """Create a keyspace, or open an existing one. With a name alone it must exist.
 
         Parameters
         ----------
@@ -112,32 +112,32 @@ class Connection(FaultControl):
             ``"quorum"`` (the default): leaderless, with a consistency level per operation. ``"consensus"``:
             linearizable, with conditional writes, on Raft groups.
         replicas : int, optional
-            N, how many nodes store each key; 3 by default, or as many as there are nodes.
+            N, the number of nodes that store each key; by default 3, or the number of nodes if that is smaller.
         read, write : Level, str or int, optional
-            In mode quorum, the levels of operations that name none; QUORUM by default.
+            In mode quorum, the default levels of operations; QUORUM unless given.
         read_repair : str, optional
-            In mode quorum, what a read does about stale replicas: ``"async"`` (sends them what they lack, the
-            default) or ``"off"``.
+            In mode quorum, whether reads repair stale replicas: ``"async"`` (in the background, the default) or
+            ``"off"``.
         shards : int, optional
-            In mode consensus, how many Raft groups share the keys, 1 to 256; 1 by default.
+            In mode consensus, the number of Raft groups that share the keys, 1 to 256; 1 by default.
         snapshot_every : int, optional
-            In mode consensus, a group's log is compacted every so many entries; 10,000 by default.
+            In mode consensus, the number of entries after which a group's log is compacted; 10,000 by default.
 
         Returns
         -------
         Keyspace or ConsensusKeyspace
-            To be read and written; which one, the mode decides.
+            The keyspace; its class depends on the mode.
 
         Raises
         ------
         KeyspaceExists
-            There is one of this name with other settings.
+            A keyspace of this name exists with other settings.
         NotFound
-            No setting was given and there is none of this name.
+            No setting was given and no keyspace has this name.
         InvalidArgument
-            Settings that cannot be, for example more replicas than nodes.
+            A setting is invalid, for example more replicas than nodes.
         Unavailable
-            No majority of the nodes could be reached: they agree on the keyspaces.
+            No majority of the nodes is reachable; keyspaces are agreed on by a majority.
         """
         info = flow.run(
             self._client,
@@ -166,30 +166,30 @@ class Connection(FaultControl):
         write: Consistency | None = None,
         read_repair: str | None = None,
     ) -> KeyspaceInfo:
-        """Change settings of a keyspace; what is not given stays.
+        """Change settings of a keyspace; settings that are not given stay.
 
         Parameters
         ----------
         name : str
             The keyspace.
         read, write : Level, str or int, optional
-            The levels of operations that name none.
+            The default levels of operations.
         read_repair : str, optional
-            What a read does about stale replicas: ``"async"`` or ``"off"``.
+            Whether reads repair stale replicas: ``"async"`` or ``"off"``.
 
         Returns
         -------
         KeyspaceInfo
-            As it is now. `Keyspace` objects from before show what was; their operations follow what is.
+            The new settings. Existing `Keyspace` objects show the old settings; their operations use the new ones.
 
         Raises
         ------
         NotFound
-            There is none of this name.
+            No keyspace has this name.
         InvalidArgument
-            Nothing is to change, or to a level that the keyspace does not have.
+            No setting was given, or a level that the keyspace does not have.
         Unavailable
-            No majority of the nodes could be reached: they agree on the keyspaces.
+            No majority of the nodes is reachable; keyspaces are agreed on by a majority.
 
         Examples
         --------
@@ -203,9 +203,9 @@ class Connection(FaultControl):
         return flow.run(self._client, change)
 
     def drop_keyspace(self, name: str) -> KeyspaceInfo:
-        """Have a keyspace no more. What is in it cannot be reached any longer, also not by a new one of this name.
+        """Drop a keyspace. Its data becomes unreachable, also through a new keyspace of this name.
 
-        It is removed from the disks in the background.
+        It is deleted from the disks in the background.
 
         Parameters
         ----------
@@ -215,14 +215,14 @@ class Connection(FaultControl):
         Returns
         -------
         KeyspaceInfo
-            What it was.
+            Its last settings.
 
         Raises
         ------
         NotFound
-            There is none of this name.
+            No keyspace has this name.
         Unavailable
-            No majority of the nodes could be reached: they agree on the keyspaces.
+            No majority of the nodes is reachable; keyspaces are agreed on by a majority.
 
         Examples
         --------
@@ -236,17 +236,18 @@ class Connection(FaultControl):
         return flow.run(self._client, operations.drop_keyspace(name, self._timeout))
 
     def groups(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Groups:
-        """Ask every node what it claims about the Raft groups that it belongs to. Nobody answers for another.
+        """Ask every node about the Raft groups that it belongs to. Each reports only its own view.
 
         Parameters
         ----------
         timeout : float
-            Seconds until a node that does not answer is left out.
+            Seconds to wait for the nodes; those that do not respond are left out.
 
         Returns
         -------
         Groups
-            State, term, leader and progress by each node's own account; ``missing`` names who did not answer.
+            State, term, leader and progress as each node reports them; ``missing`` names the nodes that did not
+            respond.
 
         Examples
         --------
@@ -267,7 +268,7 @@ class Connection(FaultControl):
         shard: int | None = None,
         timeout: float = arguments.PROBE_TIMEOUT,
     ) -> str | None:
-        """Find out who leads: the control plane, or a shard of a keyspace with ``mode="consensus"``.
+        """Find the leader of the control plane, or of a shard of a keyspace with ``mode="consensus"``.
 
         Parameters
         ----------
@@ -278,19 +279,19 @@ class Connection(FaultControl):
         shard : int, optional
             The shard of this number; 0 by default.
         timeout : float
-            Seconds until a node that does not answer is left out.
+            Seconds to wait for the nodes; those that do not respond are left out.
 
         Returns
         -------
         str or None
-            The node that claims to lead in the newest term, or ``None`` while none does. It may be another in a moment.
+            The node that claims to lead in the newest term, or ``None`` if there is none. It may change at any time.
 
         Raises
         ------
         NotFound
-            There is no such keyspace.
+            The keyspace does not exist.
         InvalidArgument
-            The keyspace has ``mode="quorum"``, or there is no such shard.
+            The keyspace has ``mode="quorum"``, or the shard does not exist.
 
         Examples
         --------
@@ -303,7 +304,7 @@ class Connection(FaultControl):
         return flow.run(self._client, observation.leader(self._member_cache, keyspace, key, shard, limit))
 
     def topology(self) -> Topology:
-        """Ask who the members are.
+        """Fetch the cluster's members and ring settings.
 
         Returns
         -------
@@ -318,7 +319,7 @@ class Connection(FaultControl):
         Returns
         -------
         Ring
-            The same as on every node.
+            The same ring as on every node.
         """
         return Ring.of(self.topology())
 
@@ -335,12 +336,12 @@ class Connection(FaultControl):
         Returns
         -------
         tuple of str
-            As many names as the keyspace has replicas.
+            One name per replica.
 
         Raises
         ------
         NotFound
-            There is no such keyspace.
+            The keyspace does not exist.
         """
         return flow.run(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
 
@@ -350,7 +351,7 @@ class Connection(FaultControl):
         Parameters
         ----------
         keyspace : str, optional
-            With this keyspace's number of replicas; with up to three by default.
+            Use this keyspace's number of replicas; by default up to three.
 
         Returns
         -------
@@ -360,35 +361,35 @@ class Connection(FaultControl):
         Raises
         ------
         NotFound
-            There is no such keyspace.
+            The keyspace does not exist.
         """
         return flow.run(self._client, operations.distribution(keyspace, self._timeout))
 
     def status(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> ClusterStatus:
-        """Ask every node how it is and whom it sees. A node that does not answer is down; all of them may be.
+        """Fetch the status of every node. A node that does not respond counts as down; all of them may be.
 
         Parameters
         ----------
         timeout : float
-            Seconds until a node that does not answer counts as down.
+            Seconds to wait for the nodes; those that do not respond count as down.
 
         Returns
         -------
         ClusterStatus
-            Each node in its own words.
+            The status that each node reports.
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.status(self._member_cache, limit))
 
     def health(self, keyspace: str | None = None, *, timeout: float = arguments.PROBE_TIMEOUT) -> Health:
-        """Judge whether a keyspace can serve.
+        """Check whether a keyspace is available.
 
         Parameters
         ----------
         keyspace : str, optional
-            With this keyspace's number of replicas; with up to three by default.
+            Use this keyspace's number of replicas; by default up to three.
         timeout : float
-            Seconds until a node that does not answer counts as down.
+            Seconds to wait for the nodes; those that do not respond count as down.
 
         Returns
         -------
@@ -398,39 +399,39 @@ class Connection(FaultControl):
         Raises
         ------
         NotFound
-            There is no such keyspace.
+            The keyspace does not exist.
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.health(self._member_cache, keyspace, limit))
 
     def metrics(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Metrics:
-        """Read the metrics of all nodes that answer; ``missing`` names the others.
+        """Read the metrics of all nodes that respond; ``missing`` names the others.
 
         Parameters
         ----------
         timeout : float
-            Seconds until a node that does not answer is left out.
+            Seconds to wait for the nodes; those that do not respond are left out.
 
         Returns
         -------
         Metrics
-            What each node serves at ``/metrics``.
+            The metrics that each node serves at ``/metrics``.
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.metrics(self._member_cache, limit))
 
     def events(self, *, timeout: float = arguments.PROBE_TIMEOUT) -> Timeline:
-        """Collect what happened on all nodes that answer; ``missing`` names the others.
+        """Collect the events of all nodes that respond; ``missing`` names the others.
 
         Parameters
         ----------
         timeout : float
-            Seconds until a node that does not answer is left out.
+            Seconds to wait for the nodes; those that do not respond are left out.
 
         Returns
         -------
         Timeline
-            Events in the order of their time.
+            Events in order of time.
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.events(self._member_cache, limit))
@@ -446,19 +447,19 @@ class Connection(FaultControl):
         Returns
         -------
         Trace
-            A waterfall: it draws itself when printed or shown in a notebook.
+            A waterfall of spans; drawn when printed or shown in a notebook.
 
         Raises
         ------
         NotFound
-            Nobody keeps spans of it (any more).
+            No node keeps spans of this trace.
         """
         client = self._client
         limit = min(arguments.PROBE_TIMEOUT, self._timeout)
         return flow.run(client, observation.trace(self._member_cache, trace_id, client.spans, limit))
 
     def close(self) -> None:
-        """Close the connections; operations raise `Closed` from now on. Closing twice is no error."""
+        """Close the connections; later operations raise `Closed`. Closing twice is no error."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -482,9 +483,9 @@ def connect(
     Parameters
     ----------
     endpoints : str or iterable of str
-        ``"host1:7400,host2:7400"``; one node that is up is enough. The port is 7400 when left out.
+        ``"host1:7400,host2:7400"``; one reachable node is enough. The default port is 7400.
     timeout : float
-        Seconds to wait for a connection, and for each operation that names no timeout.
+        Connect timeout and default timeout of operations, in seconds.
     secret : str, optional
         The cluster's secret, if it has one.
 
@@ -496,9 +497,9 @@ def connect(
     Raises
     ------
     ConnectionLost
-        None of the nodes could be reached.
+        None of the nodes is reachable.
     Refused
-        What answers there speaks another protocol or version, or asks for a secret.
+        The server speaks another protocol or version, or requires a secret.
 
     Examples
     --------
@@ -520,7 +521,7 @@ def _connect(addresses: list[str], timeout: float, secret: str | None) -> Connec
         connection = Connection(client, timeout)
         flow.run(client, connection._member_cache.learn(timeout))
     except BaseException:
-        # Nobody else knows of it.
+        # No other reference to it exists.
         client.close()
         raise
     return connection

@@ -21,17 +21,17 @@ __all__ = ["ConsensusKeyspace"]
 
 
 class ConsensusKeyspace(EntryLog):
-    """A keyspace whose writes are agreed on; got from ``cluster.keyspace(name, mode="consensus")``.
+    """A linearizable keyspace on Raft groups, returned by ``cluster.keyspace(name, mode="consensus")``.
 
-    Its keys are shared out over ``shards`` Raft groups. A write counts when a majority of its group has it durably. A
-    read sees every write that was acknowledged before it began, unless it is asked to be STALE. Operations on one
-    key, and on the keys of one shard, are linearizable; what spans several shards is as of one moment within each of
-    them only.
+    Its keys are distributed over ``shards`` Raft groups. A write is committed when a majority of its group has stored
+    it durably. A read sees every write that was acknowledged before it began, unless its level is STALE. Operations on
+    one key, and on the keys of one shard, are linearizable; an operation across several shards is consistent within
+    each of them only.
 
-    A client retries by itself while its deadline lasts, over a change of leaders too, and a write is executed once
-    however often it is sent.
+    A client retries until the deadline, also across leader changes, and a write is executed once however often it is
+    sent.
 
-    Keys are text (coded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB.
+    Keys are text (encoded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB.
 
     Examples
     --------
@@ -56,12 +56,12 @@ class ConsensusKeyspace(EntryLog):
 
     @property
     def replicas(self) -> int:
-        """How many nodes are members of each shard's group."""
+        """Number of members of each shard's group."""
         return self._info.replicas
 
     @property
     def shards(self) -> int:
-        """How many Raft groups share the keys."""
+        """Number of Raft groups that share the keys."""
         return self._info.shards
 
     @property
@@ -70,7 +70,7 @@ class ConsensusKeyspace(EntryLog):
         return self._info
 
     def shard_of(self, key: str | bytes) -> int:
-        """Tell the shard that a key belongs to.
+        """Compute the shard of a key.
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class ConsensusKeyspace(EntryLog):
         Returns
         -------
         int
-            From 0; its group is ``info.groups[shard]``.
+            The shard's number, from 0; its group is ``info.groups[shard]``.
         """
         return self._calls.shard_of(key_bytes(key))
 
@@ -95,7 +95,7 @@ class ConsensusKeyspace(EntryLog):
         timeout: float | None = None,
         trace: bool = False,
     ) -> Commit:
-        """Write a value. Returns when a majority of the key's group has it durably and it has been executed.
+        """Write a value. Returns when a majority of the key's group has stored it durably and it was executed.
 
         Parameters
         ----------
@@ -108,9 +108,9 @@ class ConsensusKeyspace(EntryLog):
         if_absent : bool
             Write only if the key is absent.
         timeout : float, optional
-            Seconds, in all; changes of leaders within it are ridden over.
+            Seconds, including retries; retried across leader changes.
         trace : bool
-            Whether to record what every process does for it; see `Commit.trace`.
+            Record the spans of this operation in every process; see `Commit.trace`.
 
         Returns
         -------
@@ -120,13 +120,13 @@ class ConsensusKeyspace(EntryLog):
         Raises
         ------
         ConditionFailed
-            The condition does not hold; it names the key's version. Nothing was written.
+            The condition does not hold; the error names the key's version. Nothing was written.
         Unavailable
-            No majority of the group can be reached; nothing was written.
+            No majority of the group is reachable; nothing was written.
         OutcomeUnknown
-            The time was up; the write may or may not take effect.
+            The operation timed out; the write may or may not take effect.
         SessionExpired
-            The write was not answered, and nobody remembers what became of it; it will not be executed again.
+            The response was lost and the group no longer keeps it; the write will not be executed again.
         LimitExceeded
             The key or the value is too large.
 
@@ -161,7 +161,7 @@ class ConsensusKeyspace(EntryLog):
         timeout: float | None = None,
         trace: bool = False,
     ) -> Commit:
-        """Delete a key; deleting what is not there is no error.
+        """Delete a key; deleting an absent key is no error.
 
         Parameters
         ----------
@@ -170,25 +170,25 @@ class ConsensusKeyspace(EntryLog):
         if_version : int, optional
             Delete only if this is the key's version (``entry.version``).
         timeout : float, optional
-            Seconds, in all.
+            Seconds, including retries.
         trace : bool
-            Whether to record what every process does for it.
+            Record the spans of this operation in every process.
 
         Returns
         -------
         Commit
-            As of a put.
+            As in `put`.
 
         Raises
         ------
         ConditionFailed
             The key has another version; nothing was deleted.
         Unavailable
-            No majority of the group can be reached; nothing was deleted.
+            No majority of the group is reachable; nothing was deleted.
         OutcomeUnknown
-            The time was up; the delete may or may not take effect.
+            The operation timed out; the delete may or may not take effect.
         SessionExpired
-            As of a put.
+            As in `put`.
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -208,21 +208,25 @@ class ConsensusKeyspace(EntryLog):
         *,
         if_version: Mapping[KeyT, int] | None = None,
         if_absent: bool | Iterable[KeyT] = False,
+        atomic: bool = True,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
-        """Write many values: those of one shard all or none, in one step. Shards do not wait for each other.
+        """Write many values: atomic within each shard, independent across shards.
 
-        A condition that does not hold keeps all values of its key's shard from being written, and no others: where all
-        must hold together, use one shard.
+        A condition that does not hold rejects all values of its key's shard, and no others: for conditions that must
+        hold together, use one shard.
 
         Parameters
         ----------
         items : mapping, or iterable of pairs
-            Keys and values, each key once. Those of one shard have up to 1.25 MiB together.
+            Keys and values, each key once; up to 1.25 MiB in total per shard if ``atomic``.
         if_version : mapping, optional
-            Versions that some of the keys must have (``entry.version``); 0 for one that must be absent.
+            Required versions of some of the keys (``entry.version``); 0 for a key that must be absent.
         if_absent : bool or iterable of keys
-            Whether all keys must be absent, or which.
+            Whether all keys must be absent, or the keys that must be absent.
+        atomic : bool
+            Whether all values of one shard are written or none. If false, they are written in parts, each of which is
+            atomic and rejected by its own conditions, so that any number of values can be written.
         timeout : float, optional
             Seconds.
 
@@ -257,7 +261,7 @@ class ConsensusKeyspace(EntryLog):
         """
         pairs, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = self._calls.put_many(coded, limit).wait()
+        raws = self._calls.put_many(coded, arguments.switch(atomic, "atomic"), limit).wait()
         return answers.batch("writes", Commit, pairs, raws, self._connection)
 
     def get(
@@ -276,26 +280,26 @@ class ConsensusKeyspace(EntryLog):
         key : str or bytes
             Up to 1 KiB.
         consistency : ReadLevel or str, optional
-            LINEARIZABLE (the default) sees every write that was acknowledged before; STALE asks one member for what
-            it has, which works without a majority too, and the entry tells how old that may be.
+            LINEARIZABLE (the default) sees every write that was acknowledged before; STALE reads the state of one
+            member, also without a majority, and the entry has a bound on its age.
         timeout : float, optional
-            Seconds, in all.
+            Seconds, including retries.
         trace : bool
-            Whether to record what every process does for it; see `ConsensusEntry.trace`.
+            Record the spans of this operation in every process; see `ConsensusEntry.trace`.
         node : str, optional
-            Ask this node and no other. It hands on what it cannot answer itself.
+            Send the request to this node only. It forwards requests that it cannot answer itself.
 
         Returns
         -------
         ConsensusEntry
-            Its value, version, and who was read.
+            Its value, its version, and the node that was read.
 
         Raises
         ------
         Unavailable
-            No majority of the group can be reached.
+            No majority of the group is reachable.
         ReadTimeout
-            The time was up.
+            The operation timed out.
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -316,18 +320,18 @@ class ConsensusKeyspace(EntryLog):
         timeout: float | None = None,
         node: str | None = None,
     ) -> dict[KeyT, ConsensusEntry]:
-        """Read many keys, many at a time.
+        """Read many keys concurrently.
 
         Parameters
         ----------
         keys : iterable of str or bytes
             The keys.
         consistency : ReadLevel or str, optional
-            As of a get.
+            As in `get`.
         timeout : float, optional
             Seconds for each read.
         node : str, optional
-            As of a get.
+            As in `get`.
 
         Returns
         -------
@@ -359,27 +363,27 @@ class ConsensusKeyspace(EntryLog):
         limit: int | None = None,
         page_size: int = 256,
     ) -> Iterator[tuple[str, ConsensusEntry]]:
-        """Walk the keys of all shards in the order of their bytes.
+        """Iterate over the keys of all shards in byte order.
 
-        Each page is as of one moment within each shard. Keys that are not UTF-8 come with lone surrogates in place of
-        the offending bytes, and are taken back as such.
+        Each page is a consistent snapshot within each shard. Keys that are not UTF-8 have lone surrogates in place of
+        the invalid bytes, and are accepted in this form.
 
         Parameters
         ----------
         start : str or bytes, optional
-            The first key; the beginning by default.
+            Inclusive lower bound; unbounded by default.
         end : str or bytes, optional
-            The first key that is too far; the end by default.
+            Exclusive upper bound; unbounded by default.
         prefix : str or bytes, optional
-            Only keys that begin with this, in place of ``start`` and ``end``.
+            Only keys with this prefix; excludes ``start`` and ``end``.
         consistency : ReadLevel or str, optional
-            As of a get.
+            As in `get`.
         timeout : float, optional
             Seconds for each page.
         limit : int, optional
-            At most so many entries; all by default.
+            Maximum number of entries; unlimited by default.
         page_size : int
-            Entries fetched at once, of all shards together.
+            Entries per page, across all shards.
 
         Yields
         ------
@@ -389,9 +393,9 @@ class ConsensusKeyspace(EntryLog):
         Raises
         ------
         Unavailable
-            No majority of a shard's group can be reached.
+            No majority of a shard's group is reachable.
         ReadTimeout
-            The time was up.
+            The operation timed out.
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         stale = levels.is_stale(consistency)
@@ -408,7 +412,7 @@ class ConsensusKeyspace(EntryLog):
             more = pages.advance(len(page.entries), page.next)
 
     def nodes_for_key(self, key: str | bytes) -> tuple[str, ...]:
-        """List the members of a key's group, the one that the ring prefers first.
+        """List the members of a key's group, in the ring's order of preference.
 
         Parameters
         ----------
@@ -418,7 +422,7 @@ class ConsensusKeyspace(EntryLog):
         Returns
         -------
         tuple of str
-            As many names as the keyspace has replicas.
+            One name per replica.
         """
         return self._info.groups[self.shard_of(key)].members
 

@@ -1,4 +1,4 @@
-"""What reads, writes and appends of consensus keyspaces return."""
+"""Results of reads, writes and appends in consensus keyspaces."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["AppendedData", "CommitData", "ConsensusEntryData", "LogEntry"]
 
 
 class Committed(Answer):
-    """What the answers to writes and to appends have in common."""
+    """Base class of the results of writes and appends."""
 
     __slots__ = ()
     _raw: RawCommit
 
     @property
     def term(self) -> int:
-        """The leader's term when the command got into the log."""
+        """The leader's term when the command was appended to the log."""
         return self._raw.term
 
     @property
@@ -52,7 +52,7 @@ class Committed(Answer):
 
 
 class CommitData(KeyAnswer, Committed):
-    """A write that a majority has agreed on."""
+    """The result of a committed write."""
 
     __slots__ = ()
     _raw: RawCommit
@@ -78,16 +78,16 @@ class CommitData(KeyAnswer, Committed):
 
 
 class AppendedData(Committed):
-    """An entry that a majority has agreed on.
+    """The result of a committed append.
 
     Parameters
     ----------
     raw : object
-        What the extension returned.
+        The extension's result.
     source : str
-        Where the entry comes from.
+        Origin of the entry.
     connection : object
-        Whose ``trace`` method collects spans.
+        Collects spans with its ``trace`` method.
     """
 
     __slots__ = ("_source",)
@@ -99,12 +99,12 @@ class AppendedData(Committed):
 
     @property
     def source(self) -> str:
-        """Where it comes from; may be empty."""
+        """Origin of the entry; may be empty."""
         return self._source
 
     @property
     def entry_id(self) -> int:
-        """Its log index in its shard: a later entry of the shard has a greater one."""
+        """Its log index in its shard; later entries of the shard have greater ones."""
         return self._raw.index
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,27 +124,27 @@ class AppendedData(Committed):
 
 
 class ConsensusEntryData(KeyAnswer):
-    """A key of a consensus keyspace as a read saw it."""
+    """The result of a read in a consensus keyspace."""
 
     __slots__ = ()
     _raw: RawRecord
 
     @property
     def value(self) -> bytes | None:
-        """The value; ``None`` when the key is absent."""
+        """The value; ``None`` if the key is absent."""
         return self._raw.value
 
     @property
     def version(self) -> int:
         """The log index of the write that made it, in its shard; 0 when the key is absent.
 
-        As ``if_version`` it makes a write conditional: it is rejected if the key was written since.
+        Passed as ``if_version``, it makes a write conditional: the write is rejected if the key was written since.
         """
         return self._raw.version or 0
 
     @property
     def timestamp(self) -> datetime | None:
-        """When it was written, by the clock of the leader."""
+        """Time of the write, by the clock of the leader."""
         micros = self._raw.micros
         return None if micros is None else moment(micros)
 
@@ -155,21 +155,21 @@ class ConsensusEntryData(KeyAnswer):
 
     @property
     def leader(self) -> str | None:
-        """The leader of the shard, as far as that node knows."""
+        """The shard's leader as known to that node."""
         return None if self._raw.leader is None else f"n{self._raw.leader}"
 
     @property
     def applied(self) -> int:
-        """The last entry of the shard's log that the read has seen."""
+        """Index of the last applied entry of the shard's log that the read reflects."""
         return self._raw.applied
 
     @property
     def staleness(self) -> float | None:
         """Seconds: an upper bound on the age of the state that was read.
 
-        It contains every write that was acknowledged longer ago than that, counted from the node's answer. 0 for a
-        linearizable read. For a stale one it is between one and two heartbeat periods in a healthy group, more where
-        entries arrive late or no leader is known; ``None`` if the node has not heard of a leader since it started.
+        The state contains every write that was acknowledged earlier than this, counted from the node's response. 0 for
+        a linearizable read. For a stale read it is between one and two heartbeat periods in a healthy group, more if
+        entries arrive late or no leader is known; ``None`` if the node has not known a leader since it started.
         """
         return self._raw.staleness
 
@@ -179,7 +179,7 @@ class ConsensusEntryData(KeyAnswer):
         return self._raw.version is not None
 
     def __bool__(self) -> bool:
-        """Whether the key has a value; an empty value is one."""
+        """Whether the key has a value, even an empty one."""
         return self.found
 
     @property
@@ -189,7 +189,7 @@ class ConsensusEntryData(KeyAnswer):
         Raises
         ------
         UnicodeDecodeError
-            When the value is not UTF-8.
+            If the value is not UTF-8.
         """
         value = self.value
         return None if value is None else value.decode()
@@ -197,7 +197,7 @@ class ConsensusEntryData(KeyAnswer):
     def to_dict(self) -> dict[str, Any]:
         """Describe the entry as plain data, as ``--json`` prints it.
 
-        A value that is not UTF-8 is in ``value_base64`` in place of ``value``.
+        A value that is not UTF-8 is in ``value_base64`` instead of ``value``.
         """
         plain: dict[str, Any] = {
             **self._plain_key(),
@@ -242,22 +242,22 @@ class ConsensusEntryData(KeyAnswer):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LogEntry:
-    """An entry that was appended.
+    """An entry of a keyspace's log.
 
     Attributes
     ----------
     entry_id : int
-        Its place in its shard's log: a later entry of the shard has a greater one.
+        Its log index in its shard; later entries of the shard have greater ones.
     shard : int
-        Which shard it is in.
+        Its shard.
     term : int
-        The leader's term when it got into the log.
+        The leader's term when it was appended.
     timestamp : datetime
-        When it was appended, by the clock of the leader; never earlier than that of the entry before it in the shard.
+        Time of the append, by the clock of the leader; never earlier than that of the previous entry of the shard.
     source : str
-        Where it comes from; may be empty.
+        Its origin; may be empty.
     data : bytes
-        What it says.
+        Its content.
     """
 
     entry_id: int
@@ -269,19 +269,19 @@ class LogEntry:
 
     @property
     def text(self) -> str:
-        """What it says, as text.
+        """The content as text.
 
         Raises
         ------
         UnicodeDecodeError
-            When it is not UTF-8.
+            If it is not UTF-8.
         """
         return self.data.decode()
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the entry as plain data, as ``--json`` prints it.
 
-        Data that is not UTF-8 is in ``data_base64`` in place of ``data``.
+        Data that is not UTF-8 is in ``data_base64`` instead of ``data``.
         """
         return {
             "entry_id": self.entry_id,

@@ -1,4 +1,4 @@
-"""The directory of a cluster's data: whose it is, who uses it, and whether the cluster in it was ever ready.
+"""A cluster's data directory: its identity, its lock, and whether its cluster was ever ready.
 
 ::
 
@@ -6,13 +6,13 @@
     DIR/cluster.json    the mark: the cluster's name and settings, and whether it is ``forming`` or ``formed``
     DIR/n1/ ...         one directory per node; its ``identity`` names the cluster once that is formed
 
-A cluster is *forming* until all its nodes serve and one of them leads, and *formed* from then on. The mark says so
-before any node is told, and a node creates no keyspace before it is told. Hence two promises: of a forming cluster
-nothing was ever acknowledged, so its directory may be laid anew with other settings, whatever a start that failed has
-left there; and a formed cluster is found again with its data even if the mark is lost, by the nodes' identities.
+A cluster is *forming* until all its nodes serve and one of them leads, and *formed* from then on. The mark records this
+before any node is notified, and a node creates no keyspace before it is notified. Hence two promises: a forming cluster
+has never acknowledged anything, so its directory may be reinitialized with other settings, whatever a failed start has
+left there; and a formed cluster is recovered with its data even if the mark is lost, from the nodes' identities.
 
-`decide` is that logic, without any access to files. `DataDirectory` applies it. It reaches the operating system through
-a `Disk`, so that tests can cut the power between any two calls.
+`decide` is that logic, without any file access. `DataDirectory` applies it. It accesses the operating system through a
+`Disk`, so that tests can simulate a power cut between any two calls.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OTHER_VERSION = ("FormatTooOld", "FormatTooNew")
 
 
 class Shape(NamedTuple):
-    """What decides where a cluster's keys are."""
+    """The settings that determine the placement of a cluster's keys."""
 
     nodes: int
     vnodes: int
@@ -50,7 +50,7 @@ class Shape(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What a data directory says about its cluster."""
+    """The recorded identity of a cluster in its data directory."""
 
     formed: bool
     """Whether the cluster was ever ready."""
@@ -58,19 +58,19 @@ class Mark(NamedTuple):
     shape: Shape
 
     def render(self) -> bytes:
-        """Write it as the file has it."""
+        """Encode it in the file's format."""
         state = "formed" if self.formed else "forming"
         found = {"version": VERSION, "state": state, "cluster": self.name, **self.shape._asdict()}
         return json.dumps(found).encode() + b"\n"
 
     @classmethod
     def parse(cls, content: bytes) -> Mark | None:
-        """Read a file; ``None`` for what is not a whole mark of this version or a later one.
+        """Decode a file; ``None`` if it is not a complete mark of this version or a later one.
 
         Raises
         ------
         DataDirectoryError
-            A later version of this program has written it.
+            A later version of this program wrote it.
         """
         try:
             found: dict[str, Any] = json.loads(content)
@@ -90,45 +90,45 @@ class Mark(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What the identity in a node's directory says."""
+    """The content of the identity in a node's directory."""
 
     formed: tuple[str, Shape] | None = None
-    """The formed cluster that the node is a part of, by its name and shape."""
+    """Name and shape of the formed cluster that the node belongs to."""
     problem: str | None = None
-    """Why the identity cannot be read, when it cannot."""
+    """Why the identity cannot be read, if it cannot."""
     other_version: bool = False
-    """Whether that is because another version of this program has written it."""
+    """Whether that is because another version of this program wrote it."""
 
 
 def decide(
     mark: Mark | None, claims: Mapping[str, Claim], name: str | None, fresh: str, shape: Shape
 ) -> Mark:
-    """Decide what a start makes of a data directory.
+    """Decide how a start uses a data directory.
 
-    What the nodes say counts for more than the mark: they have the data.
+    The nodes' identities take precedence over the mark: the nodes have the data.
 
     Parameters
     ----------
     mark : Mark or None
-        The mark, if there is one that can be read.
+        The mark, if it is present and readable.
     claims : mapping of str to Claim
-        What the identities say, by node.
+        The nodes' identities, by node.
     name : str or None
-        The name that the cluster is to have, if that was given.
+        The requested name of the cluster, if one was given.
     fresh : str
-        The name that it gets otherwise, when it is new.
+        The name of a new cluster if none was given.
     shape : Shape
-        What it is to be.
+        The requested shape.
 
     Returns
     -------
     Mark
-        The mark to start under. One that is not formed: the nodes are to begin without what is there.
+        The mark to start with. If it is not formed, the nodes discard existing data.
 
     Raises
     ------
     DataDirectoryError
-        What is there is not what is to be started.
+        The directory does not match the requested cluster.
     """
     for claim in claims.values():
         if claim.other_version:
@@ -139,7 +139,7 @@ def decide(
     elif formed and not (mark and mark.formed):
         told = ", ".join(f"{node} {claim.formed[0]!r}" for node, claim in claims.items() if claim.formed)
         raise DataDirectoryError(
-            f"its nodes are not of one cluster ({told}): move those that do not belong there"
+            f"its nodes belong to different clusters ({told}): move those that do not belong there"
         )
     if mark is None:
         problem = next((claim.problem for claim in claims.values() if claim.problem), None)
@@ -163,10 +163,10 @@ def decide(
 
 
 class Disk:
-    """What is asked of the file system. A file's content and a folder's entries are durable once they are synced."""
+    """The file system. A file's content and a folder's entries are durable once they are synced."""
 
     def lock(self, path: Path) -> DirectoryLock:
-        """Take the lock of a directory."""
+        """Lock a directory."""
         return DirectoryLock(path)
 
     def claims(self, directory: Path) -> dict[str, Claim]:
@@ -181,27 +181,27 @@ class Disk:
         return claims
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder in one that exists; none if it is there already."""
+        """Create a folder in an existing one; no error if it exists."""
         with contextlib.suppress(FileExistsError):
             path.mkdir()
 
     def is_folder(self, path: Path) -> bool:
-        """Whether there is a folder."""
+        """Whether the folder exists."""
         return path.is_dir()
 
     def read(self, path: Path) -> bytes | None:
-        """Read a file; ``None`` if there is none."""
+        """Read a file; ``None`` if it does not exist."""
         try:
             return path.read_bytes()
         except FileNotFoundError:
             return None
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file, in the place of what it was."""
+        """Write a file; replaces its content."""
         path.write_bytes(content)
 
     def rename(self, path: Path, target: Path) -> None:
-        """Put a file in the place of another one."""
+        """Replace a file with another one."""
         path.replace(target)
 
     def remove(self, path: Path) -> None:
@@ -209,7 +209,7 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def sync(self, path: Path) -> None:
-        """Make a file's content or a folder's entries durable."""
+        """Sync a file's content or a folder's entries."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -218,7 +218,7 @@ class Disk:
 
 
 def make_folders(disk: Disk, path: Path) -> None:
-    """Make a folder and those above it that are missing."""
+    """Create a folder and its missing parents."""
     if not disk.is_folder(path):
         if path.parent != path:
             make_folders(disk, path.parent)
@@ -226,18 +226,18 @@ def make_folders(disk: Disk, path: Path) -> None:
 
 
 def sync_above(disk: Disk, path: Path) -> None:
-    """Make it durable that there is a folder, and those above it: who made them may have been killed just then."""
+    """Sync a folder and its parents: their creator may have been killed before it synced them."""
     for folder in path.parents:
         try:
             disk.sync(folder)
         except OSError as error:
-            # In folders that may not be read, and on file systems that do not sync folders, somebody else made them.
+            # Folders that cannot be read or synced were not created by this program.
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
                 raise
 
 
 def replace(disk: Disk, path: Path, content: bytes) -> None:
-    """Write a file so that after a power cut there is the old one or the new one, whole."""
+    """Write a file atomically: after a power cut there is the old one or the new one, complete."""
     temporary = path.with_name(f"{path.name}.new")
     try:
         disk.write(temporary, content)
@@ -254,22 +254,21 @@ _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
 class DirectoryLock:
-    """The right to use a data directory, which one program has at a time.
+    """The lock of a data directory, held by one program at a time.
 
-    It ends with `release` or with the process, however that ends. No other process inherits it, neither one that is
-    started nor one that is forked.
+    It ends with `release` or with the process, however that ends. Neither a spawned nor a forked process inherits it.
 
     Parameters
     ----------
     path : Path
-        The file to lock; it is made, and never removed.
+        The file to lock; it is created, and never removed.
 
     Raises
     ------
     DataDirectoryError
-        Another program has it, or this one has it already.
+        Another program holds it, or this one already does.
     OSError
-        The file cannot be made or locked.
+        The file cannot be created or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -290,20 +289,20 @@ class DirectoryLock:
             raise
 
     def release(self) -> None:
-        """Let others have it, also if a child that was forked a moment ago has a copy still."""
+        """Release the lock, also if a child that was just forked still has a copy."""
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self.disown()
 
     def disown(self) -> None:
-        """In a forked child: let go of the copy. The parent keeps the lock."""
+        """In a forked child: close the copy. The parent keeps the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
 def _holder(content: bytes) -> str:
-    """Word who has a lock, by what is in its file: nothing yet, if it was taken a moment ago."""
+    """Describe the holder of a lock by the file's content, which is empty if the lock was just taken."""
     number = content.strip()
     if not number.isdigit():
         return "another program"
@@ -324,14 +323,14 @@ class DataDirectory:
     Parameters
     ----------
     path : Path
-        Where it is; it is made if it is missing.
+        Its path; created if missing.
     disk : Disk
-        How the file system is reached.
+        The file system.
 
     Raises
     ------
     DataDirectoryError
-        It cannot be used, or is in use.
+        It is not usable, or is in use.
     """
 
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
@@ -343,17 +342,17 @@ class DataDirectory:
             self._lock = self._disk.lock(path / _LOCK)
 
     def claim(self, name: str | None, fresh: str, shape: Shape) -> Mark:
-        """Find out what the directory is, and make it what it is to be, as `decide` says.
+        """Read the directory, and prepare it for a start as `decide` says.
 
         Returns
         -------
         Mark
-            The mark that is there durably now.
+            The mark, which is durable.
 
         Raises
         ------
         DataDirectoryError
-            What is there is not what is to be started, or cannot be read or written.
+            The directory does not match the requested cluster, or cannot be read or written.
         """
         with self._named():
             content = self._disk.read(self.path / _MARK)
@@ -366,18 +365,18 @@ class DataDirectory:
         return wanted
 
     def form(self, mark: Mark) -> None:
-        """Note durably that the cluster was ready.
+        """Record durably that the cluster was ready.
 
         Raises
         ------
         DataDirectoryError
-            It cannot be written.
+            The mark cannot be written.
         """
         with self._named():
             self._write(mark._replace(formed=True))
 
     def release(self) -> None:
-        """Let another program use the directory."""
+        """Release the directory for other programs."""
         if self._lock is not None:
             self._lock.release()
 
@@ -386,20 +385,20 @@ class DataDirectory:
 
     @contextlib.contextmanager
     def _named(self) -> Any:
-        """Have every error name the directory."""
+        """Add the directory's path to every error."""
         try:
             yield
         except DataDirectoryError as error:
             raise DataDirectoryError(f"data_dir={str(self.path)!r}: {error}") from error.__cause__
         except OSError as error:
             raise DataDirectoryError(
-                f"data_dir={str(self.path)!r} cannot be used ({error.strerror}: {error.filename or self.path}): give a"
-                " directory that can be written to, or leave data_dir out"
+                f"data_dir={str(self.path)!r} cannot be used ({error.strerror}: {error.filename or self.path}): use a"
+                " writable directory, or leave data_dir out"
             ) from error
 
 
 def read_claim(said: str) -> Claim:
-    """Read an identity as the extension describes it."""
+    """Convert an identity from the extension's form."""
     found = json.loads(said)
     if "error" in found:
         return Claim(problem=found["message"], other_version=found["error"] in _OTHER_VERSION)

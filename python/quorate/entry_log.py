@@ -20,7 +20,7 @@ __all__ = ["EntryLog"]
 
 
 class EntryLog:
-    """What a `quorate.ConsensusKeyspace` does with entries: it appends and lists them."""
+    """The log operations of a `quorate.ConsensusKeyspace`: append and list entries."""
 
     def __init__(self, connection: Owner, info: KeyspaceInfo, ring_hash: str) -> None:
         self._connection = connection
@@ -36,32 +36,32 @@ class EntryLog:
         timeout: float | None = None,
         trace: bool = False,
     ) -> Appended:
-        """Add an entry to the keyspace's log of entries, beside its keys. Entries cannot be changed.
+        """Append an entry to the keyspace's log, which is separate from its keys. Entries are immutable.
 
         Parameters
         ----------
         data : str or bytes
-            What it says, up to 1 MiB.
+            The content, up to 1 MiB.
         source : str
-            Where it comes from, up to 256 bytes. It decides on the shard: entries of one source are in one order.
+            Origin of the entry, up to 256 bytes. It determines the shard: entries of one source are totally ordered.
         timeout : float, optional
-            Seconds, in all.
+            Seconds, including retries.
         trace : bool
-            Whether to record what every process does for it; see `Appended.trace`.
+            Record the spans of this operation in every process; see `Appended.trace`.
 
         Returns
         -------
         Appended
-            Its id, which is greater than that of every entry of the shard before it; the term; the leader.
+            Its id, greater than the ids of all earlier entries of the shard; the term; the leader.
 
         Raises
         ------
         Unavailable
-            No majority of the group can be reached; nothing was appended.
+            No majority of the group is reachable; nothing was appended.
         OutcomeUnknown
-            The time was up; the entry may or may not be there later.
+            The operation timed out; the entry may or may not be appended.
         SessionExpired
-            As of a put.
+            As in `put`.
 
         Examples
         --------
@@ -93,26 +93,26 @@ class EntryLog:
         timeout: float | None = None,
         page_size: int = 256,
     ) -> Iterator[LogEntry]:
-        """Walk the entries that were appended.
+        """Iterate over the log's entries.
 
-        Those of one shard, and so those of one source, come in the order of their ids; several shards are merged by
-        time, then shard, then id.
+        Entries of one shard, and so of one source, are ordered by id; several shards are merged by time, then shard,
+        then id.
 
         Parameters
         ----------
         after : int or mapping
-            Only entries with greater ids. Shards count by themselves: to go on where a listing of several has ended,
-            give the last id of each by shard, as in ``{0: 17, 1: 4}``.
+            Only entries with greater ids. Ids are per shard: to continue a listing of several shards, pass the last id
+            of each, as in ``{0: 17, 1: 4}``.
         source : str, optional
-            Only entries from there; only its shard is asked.
+            Only entries of this source; only its shard is read.
         limit : int, optional
-            At most so many; all by default.
+            Maximum number of entries; unlimited by default.
         consistency : ReadLevel or str, optional
-            As of a get.
+            As in `get`.
         timeout : float, optional
             Seconds for each page.
         page_size : int
-            Entries fetched at once from each shard.
+            Entries per page, from each shard.
 
         Yields
         ------
@@ -122,9 +122,9 @@ class EntryLog:
         Raises
         ------
         Unavailable
-            No majority of a shard's group can be reached.
+            No majority of a shard's group is reachable.
         ReadTimeout
-            The time was up.
+            The operation timed out.
         """
         if source is None:
             wanted = list(range(self._info.shards))

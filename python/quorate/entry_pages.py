@@ -23,23 +23,23 @@ _VERSIONS = 2**63 - 1
 
 
 class EntryPages:
-    """How entries of several shards become one sequence: by time, then shard, then id.
+    """Merges entries of several shards by time, then shard, then id.
 
-    Within a shard that is the order of the ids. Pages are fetched for the shards of which none is at hand; whatever is
-    certainly earlier than all that is still to come is handed out.
+    Within a shard this is the order of the ids. Pages are fetched for shards without buffered entries; entries that are
+    certainly earlier than all pending ones are returned.
 
     Parameters
     ----------
     shards : sequence of int
-        Which shards.
+        The shards.
     after : int or mapping
-        Only entries with greater ids: for all shards, or by shard.
+        Only entries with greater ids: one bound for all shards, or one per shard.
     source : str, optional
-        Only entries from there.
+        Only entries of this source.
     limit : int, optional
-        Entries in all.
+        Maximum number of entries.
     page_size : int
-        Entries of one page.
+        Entries per page.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class EntryPages:
         self._heads: list[tuple[Any, int, int]] = []
 
     def request(self) -> tuple[list[tuple[int, int]], int] | None:
-        """Tell the shards to fetch a page of, each with the last id that is known, and the size; ``None`` at the end.
+        """Return the shards to fetch a page from, each with its last known id, and the size; ``None`` at the end.
 
-        Pages are asked for where nothing is at hand any longer, so that no more is fetched than is used.
+        Pages are requested only for shards without buffered entries, so that no more is fetched than used.
         """
         wanted = [(shard, last) for shard, last in self._cursors.items() if not self._buffers.get(shard)]
         return (wanted, self._page_size) if wanted and self._left != 0 else None
 
     def feed(self, asked: list[tuple[int, int]], pages: list[RawLogPage]) -> Iterator[LogEntry]:
-        """Take the pages that were asked for, and hand out what is in order by now."""
+        """Add the requested pages, and return the entries whose order is final."""
         for (shard, _), page in zip(asked, pages, strict=True):
             found = (
                 LogEntry(number, shard, term, moment(micros), source, data)

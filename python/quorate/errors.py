@@ -1,9 +1,9 @@
-"""What can go wrong, as one tree of exceptions.
+"""The exceptions of Quorate.
 
-Every error is *definite* (nothing was written and nothing will be) or *unknown* (it may have been, or may yet be):
-``error.definite`` tells which, so that a program knows whether it may simply try again. Below `QuorateError` there is
-one class per error of the protocol, with the same name, and a few that only Python can raise: a cluster that does not
-start, a batch of which a part failed, a value asked for where there are several.
+Every error is *definite* (nothing was written and nothing will be) or *unknown* (it may have been, or may yet be), as
+``error.definite`` says: a definite error may simply be retried. Below `QuorateError` there is one class per error of
+the protocol, with the same name, and a few that only Python raises: a cluster that fails to start, a batch that failed
+in part, a single value requested from several.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 
 class QuorateError(Exception):
-    """The root of all errors that Quorate raises.
+    """Base class of all errors that Quorate raises.
 
     Attributes
     ----------
     definite : bool
-        Whether it is certain that the operation has had and will have no effect.
+        Whether the operation certainly has had and will have no effect.
     """
 
     definite: bool = True
@@ -96,14 +96,14 @@ def _rebuild(kind: type[QuorateError], message: str, fields: dict[str, Any]) -> 
 
 
 class Unavailable(QuorateError):
-    """Fewer replicas are alive than the level requires, or a Raft group has no leader; nothing was written.
+    """Fewer replicas are reachable than the level requires, or a Raft group has no leader; nothing was written.
 
     Attributes
     ----------
     required : int
-        How many replicas the level asks for, or how many of the group's voters are a majority.
+        The number of replicas that the level requires, or of voters that are a majority of the group.
     alive : int
-        How many of the key's replicas, or of those voters, can be reached.
+        The number of reachable replicas of the key, or of reachable voters.
     """
 
     required: int
@@ -112,18 +112,18 @@ class Unavailable(QuorateError):
 
 
 class Overloaded(QuorateError):
-    """The node has more work than it admits; nothing was written. Wait a little and try again."""
+    """The node rejected the request because it has too much work; nothing was written. Retry after a pause."""
 
 
 class OutcomeUnknown(QuorateError, TimeoutError):
-    """Fewer acknowledgements than required came in time, or can come at all: the write may or may not take effect.
+    """Too few acknowledgements arrived before the deadline, or can arrive: the write may or may not take effect.
 
     Attributes
     ----------
     acked : int
-        How many replicas have it durably, for certain.
+        The number of replicas that certainly have it durably.
     required : int
-        How many the level asks for.
+        The number that the level requires.
     """
 
     definite = False
@@ -133,14 +133,14 @@ class OutcomeUnknown(QuorateError, TimeoutError):
 
 
 class ReadTimeout(QuorateError, TimeoutError):
-    """The time was up before enough replicas answered a read.
+    """A read timed out before enough replicas responded.
 
     Attributes
     ----------
     answered : int
-        How many replicas answered.
+        The number of replicas that responded.
     required : int
-        How many the level asks for.
+        The number that the level requires.
     """
 
     answered: int
@@ -149,20 +149,20 @@ class ReadTimeout(QuorateError, TimeoutError):
 
 
 class InvalidArgument(QuorateError, ValueError):
-    """An argument makes no sense; the message names it and the remedy."""
+    """An argument is invalid; the message names it and the remedy."""
 
 
 class LimitExceeded(QuorateError, ValueError):
-    """A key, a value or a number of siblings is beyond the limit.
+    """A key, a value or a number of siblings exceeds its limit.
 
     Attributes
     ----------
     what : str
-        Of what.
+        The limited quantity.
     size : int
-        How large it is.
+        The actual size.
     limit : int
-        How large it may be.
+        The maximum size.
     """
 
     what: str
@@ -172,7 +172,7 @@ class LimitExceeded(QuorateError, ValueError):
 
 
 class NotFound(QuorateError, LookupError):
-    """There is no such keyspace or node."""
+    """The keyspace or node does not exist."""
 
 
 class KeyspaceExists(QuorateError):
@@ -180,11 +180,11 @@ class KeyspaceExists(QuorateError):
 
 
 class StopTimeout(QuorateError, TimeoutError):
-    """A node still runs when the time that it was given to stop is up; it goes on stopping."""
+    """A node still runs after the timeout for its stop; it continues to stop."""
 
 
 class StorageFull(QuorateError):
-    """A node's disk is full; that replica wrote nothing."""
+    """A node's disk is full; its replica wrote nothing."""
 
 
 class CorruptRecord(QuorateError):
@@ -192,15 +192,15 @@ class CorruptRecord(QuorateError):
 
 
 class ConnectionLost(QuorateError, ConnectionError):
-    """No connection to any node, or it broke before the request was sent; nothing was written."""
+    """No node is reachable, or the connection failed before the request was sent; nothing was written."""
 
 
 class ConnectionRefused(ConnectionLost, ConnectionRefusedError):
-    """Nobody listens at a node's address: its program does not run; nothing was written."""
+    """A node's address refuses connections, so the node does not run; nothing was written."""
 
 
 class Refused(QuorateError):
-    """The other side speaks another protocol version or belongs to another cluster."""
+    """The peer speaks another protocol version or belongs to another cluster."""
 
 
 class Closed(QuorateError):
@@ -208,7 +208,7 @@ class Closed(QuorateError):
 
 
 class ConditionFailed(QuorateError):
-    """A conditional write found another version than it asked for; nothing of its batch was written.
+    """A conditional write found another version than required; nothing of its batch was written.
 
     Read the key and decide again.
 
@@ -226,20 +226,20 @@ class ConditionFailed(QuorateError):
 
 
 class PermissionDenied(QuorateError):
-    """The node's configuration does not allow it; nothing was done."""
+    """The node's configuration does not permit the request; nothing was done."""
 
 
 class SessionExpired(QuorateError):
-    """A write was not answered, and its group does not keep the answer any longer: what became of it is not known.
+    """The response to a write was lost, and its group no longer keeps it: the outcome is unknown.
 
-    It was executed once or not at all, and will not be executed again. Read before writing again.
+    The write was executed at most once, and will not be executed again. Read before writing again.
     """
 
     definite = False
 
 
 class Conflict(QuorateError, ValueError):
-    """One value was asked for, but concurrent writes left several.
+    """A single value was requested, but concurrent writes left several.
 
     Choose or merge one and write it with ``context=entry.context``; ``entry.latest`` is the newest by its timestamp.
 
@@ -248,7 +248,7 @@ class Conflict(QuorateError, ValueError):
     siblings : tuple of bytes
         All the values.
     context : Context
-        What to give to the put that replaces them.
+        The context for the put that replaces them.
     """
 
     siblings: tuple[bytes, ...]
@@ -278,14 +278,14 @@ class PartialFailure(QuorateError):
 
 
 class ClusterStartError(QuorateError):
-    """A node does not start; the message says which and why.
+    """A node failed to start; the message names it and the reason.
 
     Attributes
     ----------
     node : str
         The node, for example ``n1``.
     log : str
-        The end of what the node wrote to its log.
+        The end of the node's log.
     """
 
     node: str
@@ -298,4 +298,4 @@ class DataDirectoryError(ClusterStartError):
 
 
 class AddressInUse(ClusterStartError):
-    """An address that a node is to listen on is taken."""
+    """An address that a node should listen on is in use."""

@@ -1,11 +1,10 @@
-"""Awaiting calls: each event loop has an executor, which drives its calls on the loop's own thread.
+"""Awaitable calls: each event loop has an executor, which drives its calls on the loop's own thread.
 
-The loop watches the descriptor of its executor and gives it a turn when there is something to do; what its tasks
-submit in one iteration is sent together at the end of it. No other thread takes part: a native thread that touches
-Python while the interpreter ends aborts the process.
+The loop polls the executor's descriptor and runs it when it is ready; the requests that tasks submit in one iteration
+are sent together at its end. No other thread is involved: a native thread that touches Python while the interpreter
+shuts down aborts the process.
 
-The loop's selector owns the executor. When the loop is closed, the executor goes, and with it the calls that are still
-pending.
+The loop's selector owns the executor. When the loop is closed, the executor and its pending calls are dropped.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ class LoopExecutor:
 
 
 _executors: dict[int, tuple[weakref.ref[AbstractEventLoop], weakref.ref[LoopExecutor]]] = {}
-"""By the loop's id, which is that of another loop once the loop is gone."""
+"""By the loop's id, which may be reused after the loop is gone."""
 
 
 def executor_of(loop: AbstractEventLoop) -> LoopExecutor:
-    """Find the executor of an event loop, or make it."""
+    """Get the executor of an event loop, or create it."""
     known = _executors.get(id(loop))
     if known is not None and known[0]() is loop:
         executor = known[1]()
@@ -72,7 +71,7 @@ def executor_of(loop: AbstractEventLoop) -> LoopExecutor:
 
 
 def awaited(call: PendingCall[Any]) -> Generator[Any, None, Any]:
-    """Carry a call out in the running event loop: what awaiting it iterates over.
+    """Run a call in the running event loop: the iterator behind ``await``.
 
     When the waiting task is cancelled, the call is dropped; a node may still execute its request.
     """

@@ -1,4 +1,4 @@
-"""Packages that only notebooks need: imported when they are used, and named when they are missing."""
+"""Optional packages for notebooks: imported on first use, and named if they are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def require(module: str, purpose: str) -> Any:
     module : str
         Its full name, for example ``matplotlib.pyplot``.
     purpose : str
-        What needs it, for example ``metrics.to_pandas``.
+        The feature that needs it, for example ``metrics.to_pandas``.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def require(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # Something else may be missing inside a package that is there: that is another fault, with another remedy.
+        # A missing dependency of an installed package is another error, with another remedy.
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise ModuleNotFoundError(

@@ -1,4 +1,4 @@
-"""What there is to see of a fault that was made here, without asking anybody."""
+"""The local view of an injected fault, without requests to nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["FaultView"]
 
 
 class FaultView:
-    """What there is to see of a fault that was made here."""
+    """The local view of an injected fault."""
 
     def __init__(self, made: LinkFault) -> None:
         self._made = made
@@ -19,22 +19,22 @@ class FaultView:
 
     @property
     def id(self) -> str:
-        """Names the fault, on every node and in ``faults()``."""
+        """The fault's id, the same on every node and in ``faults()``."""
         return self._made.id
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Between whom it is, by name."""
+        """The groups of nodes, by name."""
         return self._made.groups
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The nodes that took it; one that was down then learns of it by ``restart()``."""
+        """The nodes that applied it; ``restart()`` applies it to nodes that were down."""
         return self._made.nodes
 
     @property
     def healed(self) -> bool:
-        """Whether it was healed here."""
+        """Whether it was healed through this object."""
         return self._healed
 
     def to_dict(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Faults of the links between nodes: what they are, how they are made, and how they are written for nodes.
+"""Faults of the links between nodes: definition, validation, and wire form.
 
-A fault says what is wrong between groups of nodes, in the same words to every node; each node takes from it what
-concerns the messages that it sends itself. `quorate.faults_client` sends them to nodes.
+A fault describes the links between groups of nodes, identically for every node; each node applies the part that
+concerns the messages that it sends. `quorate.faults_client` sends faults to nodes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Faults", "Healed", "LinkFault", "Maker", "isolate", "lossy", "partition", "slow"]
 
 MAX_DELAY = 3600.0
-"""Seconds: the longest delay, and the longest jitter."""
+"""Maximum delay and maximum jitter, in seconds."""
 IDLE = 1.0
-"""Seconds of silence after which a link counts as broken, where no ``idle_ms`` is set."""
+"""Default idle timeout of a link (``idle_ms``), in seconds."""
 
 Way: TypeAlias = tuple[str, str]
 """From one node to another."""
@@ -34,26 +34,26 @@ Way: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LinkFault:
-    """Something that is wrong between groups of nodes. Within a group, and with all other nodes, all is well.
+    """A fault of the links between groups of nodes. Links within a group and to other nodes are not affected.
 
     Attributes
     ----------
     id : str
-        Names the fault, on every node.
+        The fault's id, the same on every node.
     groups : tuple of tuple of str
-        The nodes, by name; two groups or more.
+        The nodes, by name; at least two groups.
     one_way : bool
-        Whether only the way from the first group to the second is concerned.
+        Whether only the direction from the first group to the second is affected.
     block : bool
-        Whether nothing passes.
+        Whether all messages are dropped.
     percent : float
-        How many of a hundred messages are lost. Heartbeats are not, as TCP would send them again.
+        Percentage of messages that are dropped. Heartbeats are not, as TCP would retransmit them.
     delay : float
-        Seconds that everything arrives later.
+        Delay of every message, in seconds.
     jitter : float
-        Seconds, at most, that it arrives later still.
+        Maximum random additional delay, in seconds.
     nodes : tuple of str
-        The nodes that have it in force, of those that were asked and answered.
+        The nodes on which it is active, among those that responded.
     """
 
     id: str
@@ -67,17 +67,17 @@ class LinkFault:
 
     @property
     def kind(self) -> str:
-        """``partition``, ``lossy`` or ``slow``: the worst that is wrong."""
+        """``partition``, ``lossy`` or ``slow``: the most severe effect."""
         return "partition" if self.block else "lossy" if self.percent else "slow"
 
     @property
     def between(self) -> str:
-        """Between whom, as in ``n1,n2 <-> n3``, or from whom to whom, as in ``n1 -> n2``."""
+        """The groups and the direction, as in ``n1,n2 <-> n3`` or ``n1 -> n2``."""
         return (" -> " if self.one_way else " <-> ").join(",".join(group) for group in self.groups)
 
     @property
     def effect(self) -> str:
-        """What is wrong, in words."""
+        """The effect in words."""
         parts = ["blocked"] if self.block else []
         if self.percent:
             parts.append(f"{self.percent:g} % lost")
@@ -89,12 +89,12 @@ class LinkFault:
 
     @property
     def blocked(self) -> frozenset[Way]:
-        """The ways that nothing passes, from node to node."""
+        """The directed links that are blocked, as pairs of nodes."""
         return self.ways if self.block else frozenset()
 
     @property
     def ways(self) -> frozenset[Way]:
-        """The ways on which something is wrong, from node to node."""
+        """The directed links that are affected, as pairs of nodes."""
         return frozenset(
             (sender, receiver)
             for first, senders in enumerate(self.groups)
@@ -111,14 +111,14 @@ class LinkFault:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Faults(Rendered):
-    """The faults that are in force, as the nodes say.
+    """The active faults, as the nodes report them.
 
     Attributes
     ----------
     faults : tuple of LinkFault
-        By their ids.
+        Sorted by id.
     missing : tuple of str
-        The nodes that did not answer.
+        The nodes that did not respond.
     """
 
     faults: tuple[LinkFault, ...]
@@ -144,16 +144,16 @@ class Faults(Rendered):
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """What came of healing.
+    """The outcome of healing.
 
     Attributes
     ----------
     ids : tuple of str
-        The faults that are in force no longer on any node that answered.
+        The faults that are no longer active on any node that responded.
     down : tuple of str
-        Nodes that do not run: a node that ends has no faults when it starts again.
+        Nodes that do not run: a node has no faults after a restart.
     missing : tuple of str
-        Nodes that did not answer and may run: they may still have the faults in force.
+        Nodes that did not respond and may run: the faults may still be active there.
     """
 
     ids: tuple[str, ...]
@@ -162,21 +162,21 @@ class Healed:
 
     @property
     def doubt(self) -> str:
-        """What is not certain, and the remedy; nothing when all is."""
+        """The uncertainty and the remedy; empty if there is none."""
         if not self.missing:
             return ""
         return (
-            f"{unanswered(self.missing)}, which may have faults in force still: resume or restart what does not"
-            " answer, then heal again"
+            f"{unanswered(self.missing)}, where faults may still be active: resume or restart the nodes that do not"
+            " respond, then heal again"
         )
 
     def checked(self) -> tuple[str, ...]:
-        """Tell the ids of the faults that were healed.
+        """Return the ids of the healed faults.
 
         Raises
         ------
         OutcomeUnknown
-            When a node may have them still.
+            If they may still be active on a node.
         """
         if self.missing:
             raise OutcomeUnknown(self.doubt)
@@ -186,15 +186,15 @@ class Healed:
 # Making faults --------------------------------------------------------------------------------------------------------
 
 Maker: TypeAlias = Callable[[Sequence[str]], LinkFault]
-"""Makes a fault among these members, or says why it cannot be."""
+"""Creates faults among these members; rejects invalid ones."""
 Group: TypeAlias = str | Iterable[str]
 
 
 def partition(groups: Sequence[Group], one_way: bool) -> Maker:
-    """Let nothing pass between groups."""
+    """Drop all messages between groups."""
     switch(one_way, "one_way")
     if len(groups) < 2:
-        raise InvalidArgument("a partition has two groups of nodes or more: partition({'n1'}, {'n2', 'n3'})")
+        raise InvalidArgument("a partition has at least two groups of nodes: partition({'n1'}, {'n2', 'n3'})")
     if one_way and len(groups) != 2:
         raise InvalidArgument(
             f"one_way=True is from the first group to the second: name two groups, not {len(groups)}"
@@ -203,14 +203,14 @@ def partition(groups: Sequence[Group], one_way: bool) -> Maker:
 
 
 def isolate(node: str) -> Maker:
-    """Let nothing pass between a node and all others."""
+    """Drop all messages between a node and all others."""
 
     def make(members: Sequence[str]) -> LinkFault:
         ((alone,),) = _groups([_single(node)], members)
         others = tuple(member for member in members if member != alone)
         if not others:
             raise InvalidArgument(
-                f"{alone} is the only node of this cluster: there is nobody to cut it off from"
+                f"{alone} is the only node of this cluster: there is no node to isolate it from"
             )
         return _made(((alone,), others), one_way=False, block=True)
 
@@ -218,24 +218,24 @@ def isolate(node: str) -> Maker:
 
 
 def slow(first: Group, second: Group, delay: float, jitter: float, one_way: bool) -> Maker:
-    """Let everything between two groups be late."""
+    """Delay all messages between two groups."""
     switch(one_way, "one_way")
     late = _amount(delay, "delay", "seconds", MAX_DELAY)
     later = _amount(jitter, "jitter", "seconds", MAX_DELAY)
-    # What is shorter than the unit in which nodes are told would be nothing.
+    # A delay below the unit of the wire form would be zero.
     if max(late, later) < 1e-6:
         raise InvalidArgument(
-            f"delay={delay!r} and jitter={jitter!r}: nothing would be late, give seconds above 0"
+            f"delay={delay!r} and jitter={jitter!r}: no message would be delayed, give seconds above 0"
         )
     return lambda members: _made(_groups((first, second), members), one_way, delay=late, jitter=later)
 
 
 def lossy(first: Group, second: Group, percent: float, one_way: bool) -> Maker:
-    """Lose some messages between two groups."""
+    """Drop some messages between two groups."""
     switch(one_way, "one_way")
     lost = _amount(percent, "percent", "of a hundred messages", 100.0)
     if lost < 1e-4:
-        raise InvalidArgument(f"percent={percent!r}: nothing would be lost, give more than 0")
+        raise InvalidArgument(f"percent={percent!r}: no message would be dropped, give more than 0")
     return lambda members: _made(_groups((first, second), members), one_way, percent=lost)
 
 
@@ -250,7 +250,7 @@ def _single(node: str) -> str:
 
 
 def _groups(groups: Iterable[Group], members: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Check groups of nodes; a name alone is a group of one."""
+    """Check groups of nodes; a single name is a group of one."""
     found: list[tuple[str, ...]] = []
     seen: set[str] = set()
     for group in groups:
@@ -278,7 +278,7 @@ def _amount(value: float, name: str, unit: str, most: float) -> float:
 
 
 def to_wire(fault: LinkFault) -> dict[str, Any]:
-    """Write a fault as nodes are told it."""
+    """Encode a fault for nodes."""
     return {
         "id": int(fault.id, 16),
         "groups": [[node_number(name) for name in group] for group in fault.groups],
@@ -293,7 +293,7 @@ def to_wire(fault: LinkFault) -> dict[str, Any]:
 
 
 def from_wire(found: Mapping[str, Any], nodes: Sequence[str] = ()) -> LinkFault:
-    """Read a fault as nodes tell it."""
+    """Decode a fault that a node reported."""
     effect = found["effect"]
     return LinkFault(
         f"{found['id']:08x}",
@@ -308,7 +308,7 @@ def from_wire(found: Mapping[str, Any], nodes: Sequence[str] = ()) -> LinkFault:
 
 
 def merged(told: Mapping[str, list[dict[str, Any]]]) -> tuple[LinkFault, ...]:
-    """Put together what nodes tell, by name."""
+    """Merge the reports of nodes, by name."""
     found: dict[int, tuple[dict[str, Any], list[str]]] = {}
     for node, answer in told.items():
         for fault in answer:
@@ -317,7 +317,7 @@ def merged(told: Mapping[str, list[dict[str, Any]]]) -> tuple[LinkFault, ...]:
 
 
 def severed(faults: Iterable[LinkFault], idle: float = IDLE) -> frozenset[frozenset[str]]:
-    """Find the pairs of nodes that cannot keep a connection: it needs both ways, and a sign of life within ``idle``."""
+    """Find the pairs of nodes without both directions, or without a heartbeat within ``idle``: they cannot connect."""
     late: dict[Way, float] = {}
     for fault in faults:
         latest = math.inf if fault.block else fault.delay + fault.jitter

@@ -1,7 +1,7 @@
-"""How the nodes of a cluster are told of faults, and asked for those in force.
+"""Sends faults to the nodes of a cluster, and lists the active ones.
 
-What is in force is what the nodes say: a shell and a program that break the same cluster see, and do not undo, what the
-other does. Nothing here runs a process or a client: the operations are `quorate.flow.Flow` bodies that
+The nodes' reports are the truth: a shell and a program that inject faults into the same cluster see, and do not undo,
+each other's faults. Nothing here runs a process or a client: the operations are `quorate.flow.Flow` bodies that
 `quorate.fault_api` and `quorate.aio.fault_api` share.
 """
 
@@ -37,46 +37,46 @@ __all__ = ["FaultsClient"]
 Answer: TypeAlias = list[dict[str, Any]]
 """The active faults of a node, as `quorate.faults.from_wire` reads them."""
 
-MEND_PATIENCE = 5.0
-"""Seconds, at most, that nodes are given to find each other again when a fault is healed."""
+RECONNECT_PATIENCE = 5.0
+"""Maximum wait for nodes to reconnect after a fault is healed, in seconds."""
 _PAUSE = 0.004
 _NO_ANSWER = (Closed, ConnectionLost, OutcomeUnknown, Overloaded, ReadTimeout, Unavailable)
 
 
 def _effects(faults: Iterable[LinkFault]) -> frozenset[str]:
-    """Write faults so that they can be compared: one that has the id of another may be another in effect."""
+    """Encode faults for comparison: faults of the same id may differ in effect."""
     return frozenset(json.dumps(to_wire(fault), sort_keys=True) for fault in faults)
 
 
 def _ended(error: QuorateError) -> bool:
-    """Whether an answer says that the node does not run, and not only that it was not heard of."""
+    """Whether an answer proves that the node does not run, and not only that it did not respond."""
     return isinstance(error, (Closed, ConnectionRefused))
 
 
 class FaultsClient:
-    """The faults of one cluster, as one of its clients makes and heals them.
+    """The faults of one cluster, injected and healed by one of its clients.
 
     Parameters
     ----------
     cache : MemberCache
-        Who the members are.
+        The cluster's members.
     """
 
     def __init__(self, cache: MemberCache) -> None:
         self._cache = cache
         self._own: dict[str, LinkFault] = {}
-        """What was made here and not healed since: it counts when no node can tell, as all of them have ended."""
+        """Faults that were injected here and not healed since: used when all nodes have ended and none can report."""
         self._fresh: set[str] = set()
-        """Nodes that are being started: that they have no faults says nothing."""
+        """Nodes that are being started: their lack of faults is not evidence."""
         self.awake: Callable[[], Collection[str]] | None = None
-        """Which nodes must answer, where that is known; otherwise any may be down."""
+        """The nodes that must respond, if known; otherwise any may be down."""
         self.idle = IDLE
-        """Seconds of silence after which the links of this cluster count as broken."""
+        """Idle timeout of this cluster's links, in seconds."""
 
     def begin(self, make: Maker, timeout: float) -> Flow[LinkFault]:
-        """Put a fault in force on all nodes that answer; one that any of them refuses is in force on none.
+        """Activate a fault on all nodes that respond; if any of them rejects it, it is active on none.
 
-        Nor is one whose making was broken off, by Ctrl-C or by the cancellation of a task: nobody could heal it.
+        Nor is it if this was interrupted, by Ctrl-C or by the cancellation of a task: no one could heal it.
         """
         members = yield from self._members(timeout)
         fault = make([member.name for member in members])
@@ -84,11 +84,11 @@ class FaultsClient:
             told = yield from self._tell(members, {"Add": [to_wire(fault)]}, timeout)
             if not told:
                 raise ConnectionLost("no node of this cluster runs: restart() one first")
-            # Not before nodes have it: meanwhile another thread would take it for one that somebody has healed.
+            # Only after nodes have it: before, another thread would take it for a fault that another client has healed.
             self._own[fault.id] = fault
             return replace(fault, nodes=tuple(told))
         except GeneratorExit:
-            # Nothing can be asked any more.
+            # The client is closed.
             self._own.pop(fault.id, None)
             raise
         except BaseException:
@@ -98,12 +98,12 @@ class FaultsClient:
             raise
 
     def end(self, ids: Sequence[str] | None, timeout: float) -> Flow[Healed]:
-        """Heal these faults, or all; give the nodes that they kept apart some time to see each other.
+        """Heal these faults, or all; wait for the nodes that they partitioned to reconnect.
 
         Raises
         ------
         ConnectionLost
-            When no node answers.
+            If no node responds.
         """
         members = yield from self._members(timeout)
         before = yield from self._known(members, timeout)
@@ -132,40 +132,42 @@ class FaultsClient:
         return Healed(tuple(ids), tuple(down), tuple(missing))
 
     def named(self, ids: Sequence[str], timeout: float) -> Flow[None]:
-        """Check that faults of these ids are in force.
+        """Check that faults with these ids are active.
 
         Raises
         ------
         NotFound
-            When one of them is not.
+            If one of them is not.
         """
         found = yield from self.report(timeout)
-        # One that all nodes have forgotten, as they have ended, is in force again when they are back.
+        # A fault that all nodes lost because they ended is active again after their restart.
         known = sorted({fault.id for fault in found} | self._own.keys())
         for fault in ids:
             if fault not in known:
-                raise NotFound(f"no fault {fault!r:.40} is in force: there are {', '.join(known) or 'none'}")
+                raise NotFound(
+                    f"fault {fault!r:.40} is not active: active faults are {', '.join(known) or 'none'}"
+                )
 
     def report(self, timeout: float) -> Flow[Faults]:
-        """Ask every node which faults are in force."""
+        """List the active faults, as reported by all nodes."""
         members = yield from self._members(timeout)
         told, missing = yield from self._listen(members, len(members), timeout)
         return Faults(merged(told), tuple(missing))
 
     def severed(self, timeout: float) -> Flow[frozenset[frozenset[str]]]:
-        """Find the pairs of nodes that faults keep apart now."""
+        """Find the pairs of nodes that active faults partition."""
         if self.awake is not None and not self.awake():
             return frozenset()
         members = yield from self._members(timeout)
         return severed((yield from self._known(members, timeout)), self.idle)
 
     def starting(self, name: str) -> None:
-        """Take note that a node is about to be started: until it is told which faults there are, it has none."""
+        """Record that a node is about to start: until it receives the active faults, it has none."""
         self._fresh.add(name)
 
     @contextlib.contextmanager
     def restarting(self, name: str) -> Iterator[None]:
-        """Take note that a node is started now: if it fails, a later start of it by others is their affair."""
+        """Record that the start of a node is over: if it failed, a later start by others is not handled here."""
         self.starting(name)
         try:
             yield
@@ -173,10 +175,10 @@ class FaultsClient:
             self._fresh.discard(name)
 
     def restore(self, name: str, timeout: float, *, fresh: bool) -> Flow[None]:
-        """Tell a node that was restarted, or was paused when others were told, which faults are in force now.
+        """Send the active faults to a node that was restarted or paused.
 
-        A fresh one has none. Somebody may heal or make one between asking the others and telling this one: they are
-        asked again until they say what it was told.
+        A restarted node has none. Another client may heal or inject one between the read from the others and the write
+        to this one: both are repeated until they agree.
         """
         members = yield from self._members(timeout)
         (self_,) = (member for member in members if member.name == name)
@@ -197,10 +199,10 @@ class FaultsClient:
             self._fresh.discard(name)
 
     def _replace(self, member: Member, wanted: Sequence[LinkFault], deadline: float) -> Flow[bool]:
-        """Tell a node that it has these faults and no others; returns whether it is there."""
+        """Replace the faults of a node with these; returns whether it responded."""
         change = {"Replace": [to_wire(fault) for fault in wanted]}
         while True:
-            # A node that allows no faults has none, and would refuse to be told so: it is asked first.
+            # A node that does not allow fault injection has no faults, and would reject even an empty list: read first.
             answers = yield from self._ask([member], None, PROBE_TIMEOUT)
             if not answers:
                 return False
@@ -225,9 +227,10 @@ class FaultsClient:
     def _listen(
         self, asked: Sequence[Member], members: int, timeout: float
     ) -> Flow[tuple[dict[str, Answer], list[str]]]:
-        """Ask nodes which faults are in force; returns what they answer, by name, and who does not.
+        """Read the active faults of nodes; returns their responses, by name, and the nodes that did not respond.
 
-        What was made here, and none of them has where most of the members answer, somebody else has healed.
+        A fault that was injected here, and that no node reports while most members respond, was healed by another
+        client.
         """
         own = set(self._own)
         answers = yield from self._ask(asked, None, timeout)
@@ -239,11 +242,11 @@ class FaultsClient:
         return told, [member.name for member, answer in answers if isinstance(answer, QuorateError)]
 
     def _down(self, member: Member, answer: QuorateError) -> bool:
-        """Whether a node that gives no answer does not run."""
+        """Whether a node that does not respond does not run."""
         return _ended(answer) if self.awake is None else member.name not in self.awake()
 
     def _there(self, members: Sequence[Member]) -> Sequence[Member]:
-        """Leave out those that are known to answer nothing."""
+        """Exclude nodes that are known not to respond."""
         if self.awake is None:
             return members
         awake = set(self.awake())
@@ -260,7 +263,7 @@ class FaultsClient:
     def _tell(
         self, members: Sequence[Member], change: dict[str, Any], timeout: float
     ) -> Flow[dict[str, Answer]]:
-        """Have all nodes that are there make a change; returns what they answer, by name."""
+        """Send a change to all nodes that may respond; returns their responses, by name."""
         answers = yield from self._ask(members, change, timeout)
         told: dict[str, Answer] = {}
         missing: list[str] = []
@@ -279,17 +282,17 @@ class FaultsClient:
 
 
 def _nobody(missing: Sequence[str]) -> ConnectionLost:
-    return ConnectionLost(f"no node answers ({', '.join(missing)}): start one, or name other endpoints")
+    return ConnectionLost(f"no node responds ({', '.join(missing)}): start one, or use other endpoints")
 
 
 def _mended(members: Sequence[Member], pairs: Collection[frozenset[str]], timeout: float) -> Flow[None]:
-    """Wait until the nodes of these pairs, as far as they answer, see each other again, or `MEND_PATIENCE` is over.
+    """Wait until the nodes of these pairs that respond see each other again, for at most `RECONNECT_PATIENCE`.
 
-    No fault keeps them apart any more; what else does, for example a link that is down, is not for healing to wait for.
+    No fault partitions them any more; other causes, for example a node that is down, are not waited for.
     """
     names = {name for pair in pairs for name in pair}
     asked = [member for member in members if member.name in names]
-    deadline = (yield from now()) + MEND_PATIENCE
+    deadline = (yield from now()) + RECONNECT_PATIENCE
     while asked and (yield from now()) < deadline:
         limit = min(timeout, PROBE_TIMEOUT)
         answers = yield Call("ask", ([member.number for member in asked], "status", 0, limit))

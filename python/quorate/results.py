@@ -1,5 +1,5 @@
 # Generated from aio/results.py by python/generate_sync.py: change that file, then run it.
-"""What operations return, with their traces."""
+"""Results of operations, with their traces."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["Appended", "Commit", "ConsensusEntry", "Entry", "WriteResult"]
 
 
 class Traced(Answer):
-    """An answer whose trace can be collected."""
+    """A result whose trace can be collected."""
 
     __slots__ = ()
 
     def trace(self) -> Trace:
-        """Collect the spans of this operation from all nodes that it touched.
+        """Collect the spans of this operation from all nodes that took part.
 
         Returns
         -------
         Trace
-            A waterfall: it draws itself when printed or shown in a notebook.
+            A waterfall of spans; drawn when printed or shown in a notebook.
 
         Raises
         ------
         InvalidArgument
-            When the operation was not traced.
+            The operation was not traced.
 
         Examples
         --------
@@ -47,30 +47,30 @@ class Traced(Answer):
 
 
 class Entry(EntryData, Traced):
-    """A key as a read at some level saw it."""
+    """The result of a read in a quorum keyspace."""
 
     __slots__ = ()
 
 
 class WriteResult(WriteData, Traced):
-    """A write that reached its level."""
+    """The result of a write that reached its level."""
 
     __slots__ = ()
 
 
 class Commit(CommitData, Traced):
-    """A write that a majority has agreed on."""
+    """The result of a committed write."""
 
     __slots__ = ()
 
 
 class Appended(AppendedData, Traced):
-    """An entry that a majority has agreed on."""
+    """The result of a committed append."""
 
     __slots__ = ()
 
 
 class ConsensusEntry(ConsensusEntryData, Traced):
-    """A key of a consensus keyspace as a read saw it."""
+    """The result of a read in a consensus keyspace."""
 
     __slots__ = ()

@@ -76,7 +76,7 @@ class Topology(Rendered):
     vnodes : int
         Tokens per node on the ring.
     hash : str
-        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+        Hash function from keys to tokens: ``murmur3``, ``md5`` or ``xxh3``.
     version : int
         Which version of the control plane's commands may be used: all members know it. 0 before the members have agreed
         for the first time.

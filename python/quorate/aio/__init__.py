@@ -1,6 +1,6 @@
-"""The asynchronous twin of `quorate`: the same names, operations to be awaited.
+"""The asynchronous twin of `quorate`: the same names, with awaitable operations.
 
-What is not an operation (levels, errors, reports) is the same object in both. This is the source of both: see
+Levels, errors and reports are the same objects in both. The synchronous client is generated from this one: see
 ``python/generate_sync.py``. Examples in docstrings await at the top level, as ``python -m asyncio`` and notebooks do.
 
 >>> import asyncio

@@ -1,6 +1,6 @@
-"""A cluster of real processes whose operations are awaited.
+"""A cluster of real processes, with awaitable operations.
 
-What blocks runs in threads that end before the awaiting task, even one that is cancelled: see `quorate.background`.
+Blocking work runs in threads that end before the awaiting task, even if it is cancelled: see `quorate.background`.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ __all__ = ["Cluster", "Node"]
 
 
 class Cluster(Connection):
-    """A cluster whose operations are awaited: every node is a process of its own, with its own durable storage.
+    """A cluster with awaitable operations: every node is a process of its own, with its own durable storage.
 
-    ``async with`` or ``await cluster.start()`` starts it: then all nodes see each other and one of them leads. A start
-    that fails or is cancelled leaves nothing behind and may be repeated, and so may one after `close`. The cluster ends
-    with the ``async with`` block, with `close`, with the interpreter, with the garbage collector or when this process
-    is killed: no process is left, and no file unless ``data_dir`` was given.
+    ``async with`` or ``await cluster.start()`` starts it; it is ready when all nodes see each other and one of them
+    leads. A start that fails or is cancelled leaves nothing behind and may be repeated, also after `close`. The cluster
+    stops at the end of the ``async with`` block, on `close`, when it is garbage-collected, and when this process exits
+    or is killed: no process is left, and no file unless ``data_dir`` was given.
 
     Parameters
     ----------
     nodes : int
-        How many; they are called ``n1``, ``n2``, …
+        Number of nodes; they are named ``n1``, ``n2``, …
     data_dir : path, optional
-        Where to keep data and logs, for one program at a time. Started again with the same directory, the cluster has
-        its data again; its settings are fixed once it has been ready. By default a temporary directory that is removed
-        at the end.
+        Directory for data and logs, used by one program at a time. A cluster that is started again with the same
+        directory keeps its data; its settings are fixed once it has been ready. Default: a temporary directory that is
+        removed on close.
     name : str, optional
-        The cluster's name; nodes and data directories of other names are refused.
+        The cluster's name; nodes and data directories of other clusters are rejected.
     vnodes : int
         Tokens per node on the ring.
     hash : str
-        How keys become tokens: ``murmur3``, ``md5`` or ``xxh3``.
+        Hash function from keys to tokens: ``murmur3``, ``md5`` or ``xxh3``.
     raft_timing : str
-        How soon a Raft group elects another leader when it hears nothing from the last: ``default`` (after 150 to 300
-        ms), ``conservative`` (300 to 600 ms, for slow or busy machines) or ``aggressive`` (100 to 200 ms).
+        Election timeout of Raft groups: ``default`` (150 to 300 ms), ``conservative`` (300 to 600 ms, for slow or busy
+        machines) or ``aggressive`` (100 to 200 ms).
     racks, datacenters : mapping, optional
-        Where nodes stand, by name; copies are spread over them.
+        Locations of nodes, by node name; copies are spread over them.
     host : str
         The address to listen on.
     port : int, optional
-        Take ten ports per node from here on (n1: ``port``, n2: ``port + 10``, …); any free ports by default.
+        First port; each node has ten (n1: ``port``, n2: ``port + 10``, …). Default: any free ports.
     timeout : float
-        Seconds that an operation may take when it names no timeout.
+        Default timeout of an operation, in seconds.
     start_timeout : float
-        Seconds within which the cluster must be ready.
+        Seconds until the cluster must be ready.
     log_level : str
         ``off``, ``error``, ``warn``, ``info``, ``debug`` or ``trace``, or directives such as
         ``info,quorate_node=debug``.
     secret : str, optional
-        What peers and clients must know.
+        Secret that peers and clients must present.
     insecure : bool
         Accept a ``host`` beyond loopback without a secret.
     settings : mapping, optional
@@ -76,9 +76,10 @@ class Cluster(Connection):
     Raises
     ------
     ClusterStartError
-        A node does not start; the message says which and why. `DataDirectoryError` and `AddressInUse` are kinds of it.
+        A node fails to start; the message names it and the reason. `DataDirectoryError` and `AddressInUse` are
+        subclasses.
     InvalidArgument
-        A parameter makes no sense.
+        A parameter is invalid.
 
     Examples
     --------
@@ -131,7 +132,7 @@ class Cluster(Connection):
         self._timeout = arguments.seconds(timeout, arguments.DEFAULT_TIMEOUT)
         self._starting = threading.Lock()
         self._launched: Processes | None = None
-        """Those that run or are being started: whoever closes the cluster ends them."""
+        """Processes that run or are starting; closing the cluster ends them."""
         self._ready: _quorate.Client | None = None
         self._reset()
 
@@ -140,19 +141,21 @@ class Cluster(Connection):
         self._faults_client = FaultsClient(self._member_cache)
 
     async def start(self) -> Self:
-        """Start the processes; returns when all nodes see each other and a leader. Started already, it does nothing.
+        """Start the processes; returns when all nodes see each other and a leader. No effect if already started.
 
-        Cancelled, it ends what it has started before it returns, which takes as long as the nodes take to stop.
+        If cancelled, it stops the started nodes before it returns.
 
         Raises
         ------
         ClusterStartError
-            A node does not start, or another task is starting this cluster.
+            A node fails to start, or another task is starting this cluster.
         Closed
-            The cluster was closed meanwhile.
+            The cluster was closed during the start.
         """
         if not self._starting.acquire(blocking=False):
-            raise ClusterStartError("this cluster is being started already: await that, or make another one")
+            raise ClusterStartError(
+                "this cluster is already being started: await that, or create another one"
+            )
         try:
             if self._ready is None or self._launched is None or self._launched.closed:
                 await self._start()
@@ -163,7 +166,7 @@ class Cluster(Connection):
     async def _start(self) -> None:
         plan, limit = self._plan, self._plan.start_timeout
         processes = Processes(plan)
-        # Known here before there is anything to end.
+        # Registered before the first process exists.
         self._launched, self._ready = processes, None
         finalizer = weakref.finalize(self, processes.close)
         self._reset()
@@ -178,7 +181,7 @@ class Cluster(Connection):
             await flow.run_async(client, self._member_cache.learn(limit))
             self._ready = client
         except GeneratorExit:
-            # The event loop is gone: nothing can be awaited.
+            # The event loop is closed: nothing can be awaited.
             finalizer()
             raise
         except BaseException:
@@ -211,12 +214,12 @@ class Cluster(Connection):
 
     @property
     def endpoints(self) -> str:
-        """Where clients reach the nodes, as `connect` takes it."""
+        """Client addresses of the nodes, in the form that `connect` accepts."""
         return ",".join(self._processes.endpoints)
 
     @property
     def directory(self) -> Path:
-        """Where data and logs are."""
+        """Directory of data and logs."""
         return self._processes.directory
 
     @property
@@ -238,9 +241,9 @@ class Cluster(Connection):
         return name in self._plan.names
 
     async def close(self) -> None:
-        """End all processes and remove what is temporary. Closing twice is no error.
+        """Stop all processes and remove temporary files. Closing twice is no error.
 
-        A start that is under way fails with `Closed`. Cancelled, it goes on to its end before it returns.
+        A pending start fails with `Closed`; a cancelled `close` still completes before it returns.
         """
         processes, client = self._launched, self._ready
         try:
@@ -265,9 +268,9 @@ class Cluster(Connection):
 
 
 async def _ended(processes: Processes) -> None:
-    """End the processes, whatever comes."""
+    """Stop the processes in any case."""
     try:
         await background.run_async(processes.close)
     except Overloaded:
-        # No thread for it: rather is the event loop kept waiting.
+        # Not in a thread: blocking the event loop is the lesser evil.
         processes.close()

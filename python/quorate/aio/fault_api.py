@@ -1,4 +1,4 @@
-"""Breaking the links between nodes, and healing them: what `Cluster` and `Connection` have for it."""
+"""Fault injection on the links between nodes: the operations of `Cluster` and `Connection`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Fault", "FaultControl"]
 
 
 class Fault(FaultView):
-    """A fault that was made, by `Cluster.partition` for example: heal it, or let the end of a ``with`` block do that.
+    """An injected fault, returned by `Cluster.partition` for example. `heal` or the end of a ``with`` block ends it.
 
     Examples
     --------
@@ -42,15 +42,15 @@ class Fault(FaultView):
         self._control = control
 
     async def heal(self) -> None:
-        """End it; other faults stay. Healing twice is no error.
+        """Heal this fault; other faults stay. Healing twice is no error.
 
-        Returns when the nodes see each other again, after five seconds at most.
+        Returns when the nodes see each other again, after at most five seconds.
 
         Raises
         ------
         OutcomeUnknown
-            A node did not answer, and may have it in force still; a node of a `Cluster` that was paused here does not
-            count, as ``resume()`` tells it.
+            A node did not respond, and the fault may still be active there. Paused nodes of a `Cluster` are excluded:
+            ``resume()`` updates their faults.
         """
         if not self._healed:
             await self._control._end([self.id])
@@ -60,43 +60,43 @@ class Fault(FaultView):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # A client that was closed meanwhile cannot heal anything.
+        # A closed client cannot heal anything.
         with contextlib.suppress(Closed):
             await self.heal()
 
 
 class FaultControl:
-    """Makes and heals faults of the links between nodes."""
+    """Injects and heals faults of the links between nodes."""
 
     _client: _quorate.Client
     _timeout: float
     _faults_client: FaultsClient
 
     def partition(self, *groups: str | Iterable[str], one_way: bool = False) -> Opening[Fault]:
-        """Cut groups of nodes off from each other: nothing that one sends arrives at another.
+        """Partition groups of nodes: no message between two groups is delivered.
 
-        Clients still reach all nodes. Within a group, and between a group and nodes that are in none, all is well.
-        Nodes notice as they would notice a broken network: after a second of silence (``idle_ms``).
+        Clients still reach all nodes. Links within a group, and to nodes in no group, are not affected. Nodes detect
+        the partition like a broken network: after a second without messages (``idle_ms``).
 
         Parameters
         ----------
         *groups : str or iterable of str
-            Names of nodes, two groups or more; a name alone is a group of one.
+            Names of nodes, at least two groups; a single name is a group of one.
         one_way : bool
-            Of two groups, only what the first sends to the second is lost. A connection needs both ways, so that after
-            ``idle_ms`` nothing passes the other way either.
+            Drop only messages from the first of two groups to the second. A connection needs both directions: after
+            ``idle_ms`` the other direction fails too.
 
         Returns
         -------
         Fault
-            It is in force. To be healed, or used by ``with``.
+            The active fault; heal it, or use it as a context manager.
 
         Raises
         ------
         InvalidArgument
-            There is no such node, or groups overlap.
+            A node does not exist, or groups overlap.
         PermissionDenied
-            The nodes allow no faults (``quorate node`` without ``--allow-faults``).
+            The nodes do not allow fault injection (``quorate node`` without ``--allow-faults``).
 
         Examples
         --------
@@ -111,7 +111,7 @@ class FaultControl:
         return Opening(lambda: self._begin(make))
 
     def isolate(self, node: str) -> Opening[Fault]:
-        """Cut one node off from all others, in both directions; clients still reach it.
+        """Partition one node from all others, in both directions; clients still reach it.
 
         Parameters
         ----------
@@ -121,14 +121,14 @@ class FaultControl:
         Returns
         -------
         Fault
-            It is in force. To be healed, or used by ``with``.
+            The active fault; heal it, or use it as a context manager.
 
         Raises
         ------
         InvalidArgument
-            There is no such node.
+            The node does not exist.
         PermissionDenied
-            The nodes allow no faults.
+            The nodes do not allow fault injection.
 
         Examples
         --------
@@ -152,30 +152,30 @@ class FaultControl:
         jitter: float = 0.0,
         one_way: bool = False,
     ) -> Opening[Fault]:
-        """Let everything between nodes arrive late; its order stays, and nothing is lost.
+        """Delay all messages between nodes; they stay in order, and none is lost.
 
         Parameters
         ----------
         first, second : str or iterable of str
             Names of nodes.
         delay : float
-            Seconds that everything is late. Beyond ``idle_ms`` the link counts as broken, again and again.
+            Seconds that each message is delayed. Above ``idle_ms`` the link is repeatedly considered down.
         jitter : float
-            Seconds that it is later still, at most, by chance.
+            Maximum random additional delay, in seconds.
         one_way : bool
-            Only what ``first`` sends to ``second``.
+            Only messages from ``first`` to ``second``.
 
         Returns
         -------
         Fault
-            It is in force. To be healed, or used by ``with``.
+            The active fault; heal it, or use it as a context manager.
 
         Raises
         ------
         InvalidArgument
-            There is no such node, or a delay makes no sense.
+            A node does not exist, or a delay is invalid.
         PermissionDenied
-            The nodes allow no faults.
+            The nodes do not allow fault injection.
 
         Examples
         --------
@@ -198,28 +198,28 @@ class FaultControl:
         percent: float,
         one_way: bool = False,
     ) -> Opening[Fault]:
-        """Lose some of the messages between nodes, by chance. Heartbeats of links arrive: the link stays up.
+        """Drop messages between nodes at random. Heartbeats of links are delivered: the link stays up.
 
         Parameters
         ----------
         first, second : str or iterable of str
             Names of nodes.
         percent : float
-            How many of a hundred messages are lost.
+            Percentage of messages that are dropped.
         one_way : bool
-            Only what ``first`` sends to ``second``.
+            Only messages from ``first`` to ``second``.
 
         Returns
         -------
         Fault
-            It is in force. To be healed, or used by ``with``.
+            The active fault; heal it, or use it as a context manager.
 
         Raises
         ------
         InvalidArgument
-            There is no such node, or the percentage makes no sense.
+            A node does not exist, or the percentage is invalid.
         PermissionDenied
-            The nodes allow no faults.
+            The nodes do not allow fault injection.
 
         Examples
         --------
@@ -235,15 +235,15 @@ class FaultControl:
         return Opening(lambda: self._begin(make))
 
     async def heal(self, *ids: str) -> tuple[str, ...]:
-        """End all faults, whoever has made them, or only some.
+        """Heal all faults, including those of other clients, or only some.
 
-        Returns when the nodes see each other again, after five seconds at most. Nodes that do not run have no faults
-        when they are back; nodes of a `Cluster` that were paused are told by ``resume()``.
+        Returns when the nodes see each other again, after at most five seconds. Nodes that do not run have no faults
+        when they restart; faults of paused nodes of a `Cluster` are updated by ``resume()``.
 
         Parameters
         ----------
         *ids : str
-            Only the faults of these ids, as `faults` lists them.
+            Heal only the faults with these ids, as listed by `faults`.
 
         Returns
         -------
@@ -253,11 +253,12 @@ class FaultControl:
         Raises
         ------
         NotFound
-            No fault of such an id is in force.
+            No active fault has such an id.
         OutcomeUnknown
-            A node did not answer, and may have them in force still; the message names it. All others have healed them.
+            A node, named in the message, did not respond, and the faults may still be active there. They are healed on
+            all others.
         ConnectionLost
-            No node answers.
+            No node responds.
 
         Examples
         --------
@@ -270,12 +271,12 @@ class FaultControl:
         return (await self._heal(ids)).checked()
 
     async def faults(self) -> Faults:
-        """Ask every node which faults are in force.
+        """List the active faults, as reported by all nodes.
 
         Returns
         -------
         Faults
-            A table; ``missing`` names the nodes that did not answer.
+            A table; ``missing`` names the nodes that did not respond.
 
         Examples
         --------

@@ -21,9 +21,9 @@ __all__ = ["Keyspace"]
 
 
 class Keyspace:
-    """A keyspace of a cluster; got from ``cluster.keyspace(name)``.
+    """A leaderless keyspace with tunable consistency, returned by ``cluster.keyspace(name)``.
 
-    Keys are text (coded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB. Every operation takes
+    Keys are text (encoded as UTF-8) or bytes, up to 1 KiB; values are text or bytes, up to 1 MiB. Every operation takes
     a consistency level or a number of replicas, and a timeout in seconds.
 
     Examples
@@ -49,17 +49,17 @@ class Keyspace:
 
     @property
     def replicas(self) -> int:
-        """N, how many nodes store each key."""
+        """N, the number of nodes that store each key."""
         return self._info.replicas
 
     @property
     def read(self) -> Level | int:
-        """The level of reads that name none."""
+        """The default level of reads."""
         return self._info.read
 
     @property
     def write(self) -> Level | int:
-        """The level of writes that name none."""
+        """The default level of writes."""
         return self._info.write
 
     @property
@@ -78,7 +78,7 @@ class Keyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> WriteResult:
-        """Write a value. It goes to all replicas; the call returns when as many as the level asks for have it durably.
+        """Write a value to all replicas. Returns when as many as the level requires have stored it durably.
 
         Parameters
         ----------
@@ -87,14 +87,15 @@ class Keyspace:
         value : str or bytes
             Up to 1 MiB.
         context : Context, optional
-            What the writer has seen (``entry.context``): the put replaces exactly that, and becomes a sibling of what
-            was written concurrently. Without it, it replaces what its coordinating replica sees; see the notes.
+            The versions that the writer has read (``entry.context``): the put replaces exactly these, and becomes a
+            sibling of concurrent writes. Without a context it replaces the versions in its coordinating replica's copy;
+            see the notes.
         consistency : Level, str or int, optional
             How many replicas to wait for; the keyspace's write level by default.
         timeout : float, optional
             Seconds.
         trace : bool
-            Whether to record what every process does for it; see `WriteResult.trace`.
+            Record the spans of this operation in every process; see `WriteResult.trace`.
 
         Returns
         -------
@@ -104,17 +105,17 @@ class Keyspace:
         Raises
         ------
         Unavailable
-            Too few replicas are alive; nothing was written.
+            Too few replicas are reachable; nothing was written.
         OutcomeUnknown
-            The time was up; the write may or may not take effect.
+            The operation timed out; the write may or may not take effect.
         LimitExceeded
             The key or the value is too large.
 
         Notes
         -----
-        A put without a context replaces what its coordinating replica sees in its own copy, and nothing else. A replica
-        that has missed writes, for example because it was down, does not know of them: they stay, as siblings of what
-        is put, whatever the level. To replace what the cluster has, read at QUORUM and pass the entry's context.
+        A put without a context replaces the versions in its coordinating replica's own copy, and no others. Writes that
+        this replica has missed, for example because it was down, stay as siblings of the new value, whatever the level.
+        To replace all versions in the cluster, read at QUORUM and pass the entry's context.
 
         Examples
         --------
@@ -149,7 +150,7 @@ class Keyspace:
         trace: bool = False,
         node: str | None = None,
     ) -> Entry:
-        """Read a key from as many replicas as the level asks for.
+        """Read a key from as many replicas as the level requires.
 
         Parameters
         ----------
@@ -160,21 +161,21 @@ class Keyspace:
         timeout : float, optional
             Seconds.
         trace : bool
-            Whether to record what every process does for it; see `Entry.trace`.
+            Record the spans of this operation in every process; see `Entry.trace`.
         node : str, optional
-            Ask this node and no other; at ONE it answers with what it has itself, if it stores the key.
+            Send the request to this node only; at ONE it returns its own copy, if it stores the key.
 
         Returns
         -------
         Entry
-            Its value (or siblings), version, and the replicas that answered.
+            Its value (or siblings), its version, and the replicas that responded.
 
         Raises
         ------
         Unavailable
-            Too few replicas are alive.
+            Too few replicas are reachable.
         ReadTimeout
-            The time was up.
+            The operation timed out.
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -197,40 +198,40 @@ class Keyspace:
         timeout: float | None = None,
         trace: bool = False,
     ) -> WriteResult:
-        """Delete a key by writing a tombstone; deleting what is not there is no error.
+        """Delete a key by writing a tombstone; deleting an absent key is no error.
 
         Parameters
         ----------
         key : str or bytes
             Up to 1 KiB.
         context : Context, optional
-            What the writer has seen (``entry.context``): the delete removes exactly that. Without it, it removes what
-            its coordinating replica sees; see the notes.
+            The versions that the writer has read (``entry.context``): the delete removes exactly these. Without a
+            context it removes the versions in its coordinating replica's copy; see the notes.
         consistency : Level, str or int, optional
             How many replicas to wait for; the keyspace's write level by default.
         timeout : float, optional
             Seconds.
         trace : bool
-            Whether to record what every process does for it.
+            Record the spans of this operation in every process.
 
         Returns
         -------
         WriteResult
-            As of a put.
+            As in `put`.
 
         Raises
         ------
         Unavailable
-            Too few replicas are alive; nothing was written.
+            Too few replicas are reachable; nothing was written.
         OutcomeUnknown
-            The time was up; the delete may or may not take effect.
+            The operation timed out; the delete may or may not take effect.
 
         Notes
         -----
-        A delete without a context removes what its coordinating replica sees in its own copy, and nothing else. If that
-        replica has missed a write, for example because it was down, the value of that write is still there afterwards,
-        even when QUORUM or ALL has acknowledged the delete. To delete what the cluster has, read at QUORUM and pass the
-        entry's context.
+        A delete without a context removes the versions in its coordinating replica's own copy, and no others. If that
+        replica has missed a write, for example because it was down, the value of that write remains, even if the delete
+        was acknowledged at QUORUM or ALL. To delete all versions in the cluster, read at QUORUM and pass the entry's
+        context.
 
         Examples
         --------
@@ -265,18 +266,18 @@ class Keyspace:
         timeout: float | None = None,
         progress: bool | None = None,
     ) -> dict[KeyT, WriteResult]:
-        """Write many values, many at a time. Each is a put of its own, without a context: there is no all or nothing.
+        """Write many values concurrently. Each is an independent put without a context; the batch is not atomic.
 
         Parameters
         ----------
         items : mapping, or iterable of pairs
             Keys and values.
         consistency : Level, str or int, optional
-            As of a put.
+            As in `put`.
         timeout : float, optional
             Seconds for each write.
         progress : bool, optional
-            Whether a progress bar may appear after a second; by default when stderr is a terminal.
+            Whether to show a progress bar after one second; by default if stderr is a terminal.
 
         Returns
         -------
@@ -307,20 +308,20 @@ class Keyspace:
         node: str | None = None,
         progress: bool | None = None,
     ) -> dict[KeyT, Entry]:
-        """Read many keys, many at a time.
+        """Read many keys concurrently.
 
         Parameters
         ----------
         keys : iterable of str or bytes
             The keys.
         consistency : Level, str or int, optional
-            As of a get.
+            As in `get`.
         timeout : float, optional
             Seconds for each read.
         node : str, optional
-            As of a get.
+            As in `get`.
         progress : bool, optional
-            Whether a progress bar may appear after a second; by default when stderr is a terminal.
+            Whether to show a progress bar after one second; by default if stderr is a terminal.
 
         Returns
         -------
@@ -354,26 +355,26 @@ class Keyspace:
         limit: int | None = None,
         page_size: int = 256,
     ) -> AsyncIterator[tuple[str, Entry]]:
-        """Walk the live keys in the order of their bytes.
+        """Iterate over the live keys in byte order.
 
-        Keys that are not UTF-8 come with lone surrogates in place of the offending bytes, and are taken back as such.
+        Keys that are not UTF-8 have lone surrogates in place of the invalid bytes, and are accepted in this form.
 
         Parameters
         ----------
         start : str or bytes, optional
-            The first key; the beginning by default.
+            Inclusive lower bound; unbounded by default.
         end : str or bytes, optional
-            The first key that is too far; the end by default.
+            Exclusive upper bound; unbounded by default.
         prefix : str or bytes, optional
-            Only keys that begin with this, in place of ``start`` and ``end``.
+            Only keys with this prefix; excludes ``start`` and ``end``.
         consistency : Level, str or int, optional
-            As of a get.
+            As in `get`.
         timeout : float, optional
             Seconds for each page.
         limit : int, optional
-            At most so many entries; all by default.
+            Maximum number of entries; unlimited by default.
         page_size : int
-            Entries fetched at once.
+            Entries per page.
 
         Yields
         ------
@@ -383,9 +384,9 @@ class Keyspace:
         Raises
         ------
         Unavailable
-            Too few replicas are alive for a part of the keys.
+            Too few replicas are reachable for some of the keys.
         ReadTimeout
-            The time was up.
+            The operation timed out.
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         level = levels.checked(consistency)
@@ -412,7 +413,7 @@ class Keyspace:
         Returns
         -------
         tuple of str
-            As many names as the keyspace has replicas.
+            One name per replica.
         """
         return await self._connection.nodes_for_key(self.name, key)
 

@@ -1,6 +1,6 @@
-"""A node of a `Cluster`: its process ends, starts, is paused and resumed.
+"""A node of a `Cluster`: stop, kill, restart, pause and resume its process.
 
-What blocks runs in a thread that ends before its caller does, even one that is interrupted or cancelled: see
+Blocking work runs in a thread that ends before its caller, even if that is interrupted or cancelled: see
 `quorate.background`.
 """
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 NOTICE_TIMEOUT = 2.0
-"""Seconds that the other nodes are given to notice that one has ended."""
+"""Seconds to wait for the other nodes to detect that a node has ended."""
 RESUME_TIMEOUT = 5.0
-"""Seconds that a node has to answer when it has been let go on."""
+"""Seconds to wait for the response of a node that was resumed."""
 STOP_TIMEOUT = 10.0
-"""Seconds that a node may take to stop, when nothing else is said."""
+"""Default timeout of a stop, in seconds."""
 RESTART_TIMEOUT = 30.0
-"""Seconds that a node may take to be back, when nothing else is said."""
+"""Default timeout of a restart, in seconds."""
 
 
 class NodeOwner(Protocol):
-    """What a node needs of its cluster, so that it need not know clusters."""
+    """The part of a cluster that a node depends on."""
 
     _faults_client: FaultsClient
 
@@ -44,38 +44,38 @@ class NodeOwner(Protocol):
 
 
 class Node(NodeView):
-    """One node of a `Cluster`: a process to look at and to break; got from ``cluster["n1"]``."""
+    """One node of a `Cluster`, returned by ``cluster["n1"]``: controls its process."""
 
     def __init__(self, cluster: NodeOwner, name: str) -> None:
         super().__init__(cluster._processes, name)
         self._cluster = cluster
 
     async def kill(self, *, wait: bool = True) -> None:
-        """End it with SIGKILL.
+        """Kill it with SIGKILL.
 
         Parameters
         ----------
         wait : bool
-            Whether to return only when the other nodes have noticed, which takes milliseconds.
+            Return only when the other nodes have detected it, which takes milliseconds.
         """
         await background.run_async(lambda: self._processes.kill(self._name))
         if wait:
             await self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
     async def stop(self, *, timeout: float = STOP_TIMEOUT, wait: bool = True) -> None:
-        """End it cleanly with SIGTERM.
+        """Stop it cleanly with SIGTERM.
 
         Parameters
         ----------
         timeout : float
-            Seconds that it may take.
+            Timeout in seconds.
         wait : bool
-            Whether to return only when the other nodes have noticed.
+            Return only when the other nodes have detected it.
 
         Raises
         ------
         StopTimeout
-            It still runs then; it goes on stopping.
+            It still runs after the timeout; it continues to stop.
         """
         limit, given_up = arguments.seconds(timeout, STOP_TIMEOUT), threading.Event()
         await background.run_async(lambda: self._processes.stop(self._name, limit, given_up), given_up.set)
@@ -83,23 +83,23 @@ class Node(NodeView):
             await self._cluster._await_links((self._name,), NOTICE_TIMEOUT)
 
     async def restart(self, *, timeout: float = RESTART_TIMEOUT, wait: bool = True) -> None:
-        """Start it again with the same data and the same addresses, ending it first if it runs.
+        """Restart it with the same data and the same addresses; a running node is stopped first.
 
-        Faults that are in force are in force there too, from a moment after its start.
+        Active faults are applied to it shortly after its start.
 
         Parameters
         ----------
         timeout : float
-            Seconds that it may take.
+            Timeout in seconds.
         wait : bool
-            Whether to return only when it and the other running nodes see each other again, as far as faults let them.
+            Return only when it and the other running nodes see each other again, except across partitions.
 
         Raises
         ------
         AddressInUse
-            Somebody has taken one of its ports meanwhile.
+            Another process uses one of its ports.
         ClusterStartError
-            It does not start; the message says why.
+            It fails to start; the message says why.
         """
         timeout, given_up = arguments.seconds(timeout, RESTART_TIMEOUT), threading.Event()
         client, faults_client = self._cluster._client, self._cluster._faults_client
@@ -116,12 +116,12 @@ class Node(NodeView):
                 raise readiness.unlinked(self._processes, names, timeout)
 
     async def pause(self) -> None:
-        """Stop its clock with SIGSTOP: it keeps its connections and answers nothing, as a long stall does."""
-        # Another thread may hold the processes for as long as a node takes to start.
+        """Pause it with SIGSTOP: it keeps its connections and does not respond, like a long stall."""
+        # Another thread may hold the lock for as long as a node takes to start.
         await background.run_async(lambda: self._processes.pause(self._name))
 
     async def resume(self) -> None:
-        """Let it go on after `pause`. It learns of the faults that were made or healed meanwhile."""
+        """Resume it after `pause`, and update its faults to those that are active now."""
         await background.run_async(lambda: self._processes.resume(self._name))
         faults_client = self._cluster._faults_client
         await flow.run_async(

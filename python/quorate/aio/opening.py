@@ -1,4 +1,4 @@
-"""What is to be: await it, or enter it with ``async with``, which also ends it."""
+"""A resource that is opened by ``await``, or by ``async with``, which also closes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T", bound=AbstractAsyncContextManager[Any, Any])
 
 
 class Opening(Generic[T]):
-    """A connection or a fault to be. Awaited, it is that; entered, it ends with the block.
+    """A connection or a fault that is not open yet: ``await`` opens it, ``async with`` also closes it.
 
     Parameters
     ----------

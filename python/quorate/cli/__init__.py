@@ -1,7 +1,7 @@
 """The command line: ``quorate`` and ``python -m quorate``.
 
 Every command takes ``--json`` and then prints JSON on standard output, errors included. The exit status is 0 when it
-did what was asked, 1 when the operation failed, 2 when it was asked wrongly.
+succeeded, 1 when the operation failed, 2 on wrong usage.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has seen enough; keep the interpreter from complaining when it flushes.
+        # The reader closed the pipe; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except QuorateError as error:

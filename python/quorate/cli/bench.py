@@ -1,11 +1,11 @@
 """``quorate bench``: operations per second and latencies, measured by a loop in Rust over the client protocol.
 
 The loop runs in this process and the nodes in theirs. Without ``--rate`` the number of operations in flight is held
-constant (a closed loop). With it, operations start on a schedule (an open loop), and the latency of each counts from
-its scheduled start: what had to wait because the cluster stalled is not left out. Leaving it out is what Gil Tene calls
-coordinated omission; see wrk2 (https://github.com/giltene/wrk2) and HdrHistogram (http://hdrhistogram.org).
+constant (a closed loop). With it, operations start on a schedule (an open loop), and latency is measured from the
+scheduled start, so that the wait during a stall of the cluster counts. Omitting it is what Gil Tene calls coordinated
+omission; see wrk2 (https://github.com/giltene/wrk2) and HdrHistogram (http://hdrhistogram.org).
 
-With ``--json`` each run is one line in the format of the peers that Quorate is compared with.
+With ``--json`` each run is one line in the format of the systems that Quorate is compared with.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _STEPS = 1000
 
 
 def bench(arguments: Namespace, settings: Settings) -> int:
-    """Measure every combination that was asked for; the exit status is 1 when any operation failed."""
+    """Measure every requested combination; the exit status is 1 if any operation failed."""
     workload = resolve(arguments)
     remote = settings.given("endpoints") and arguments.nodes is None
     nodes = settings["nodes"] if settings.given("nodes") else workload.nodes or settings["nodes"]
     runs = _runs(arguments, workload)
     _check_sizes(arguments, workload)
     if arguments.keep and not remote:
-        raise InvalidArgument("--keep: only with --endpoints: a cluster that is started here leaves nothing")
+        raise InvalidArgument("--keep: only with --endpoints: a cluster started by this command is removed")
     replicas = workload.replicas
     if replicas is None and not remote:
         replicas = min(_REPLICAS, nodes)
@@ -95,14 +95,14 @@ def bench(arguments: Namespace, settings: Settings) -> int:
                 if arguments.json:
                     document(row)
     finally:
-        # Also what was measured before an interruption or a failure.
+        # Include the measurements before an interruption or a failure.
         if rows and not arguments.json:
             show_rows(rows, f"preset {arguments.preset}: {workload}" if arguments.preset else "")
     return 1 if any(row["errors"] for row in rows) else 0
 
 
 def _runs(arguments: Namespace, workload: Workload) -> list[dict[str, Any]]:
-    """List what is to be measured: each operation at each level, each number in flight and each rate."""
+    """List the runs: each operation at each level, concurrency and rate."""
     operations = _listed(workload.operations, _OPERATIONS, "--operations")
     concurrencies = [_whole(text, "--concurrency") for text in workload.concurrency.split(",")]
     rates = [None] if arguments.rate is None else [_rate(text) for text in arguments.rate.split(",")]
@@ -124,24 +124,24 @@ def _runs(arguments: Namespace, workload: Workload) -> list[dict[str, Any]]:
         dict(zip(keys, run, strict=True)) for run in product(consistencies, operations, concurrencies, rates)
     ]
     if consensus:
-        # The level is one of reads.
+        # The level applies to reads.
         first = consistencies[0]
         runs = [run for run in runs if run["level"] == first or run["op"] in ("read", "mixed")]
     for run in runs:
         run["arrivals"] = arguments.arrivals or "even"
-    # One load is enough: it writes every key, at the highest concurrency, as fast as it can be.
+    # One load is enough: it writes every key, at the highest concurrency and without a rate.
     loads = sorted((run for run in runs if run["op"] == "load"), key=itemgetter("concurrency"))
     return [{**run, "rate": None} for run in loads[-1:]] + [run for run in runs if run["op"] != "load"]
 
 
 def _wire(run: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
-    """Put a run as the loop takes it."""
+    """Convert a run to the loop's options."""
     wire = {"operation": run["op"], **{name: run[name] for name in ("concurrency", "rate", "arrivals")}}
     return {**wire, "reads" if workload.mode == "consensus" else "level": run["level"]}
 
 
 def _name(arguments: Namespace, workload: Workload) -> str:
-    """Name the keyspace; those of presets have names of their own, because their settings differ."""
+    """Name the keyspace; each preset has its own, because their settings differ."""
     if arguments.keyspace is not None:
         return str(arguments.keyspace)
     parts = ["bench", *(["consensus"] if workload.mode == "consensus" else [])]
@@ -149,7 +149,7 @@ def _name(arguments: Namespace, workload: Workload) -> str:
 
 
 def _level(text: str, *, consensus: bool) -> str | None:
-    """Check a level, and name it as the loop takes it."""
+    """Check a level, and convert it to the loop's form."""
     if consensus:
         return "stale" if levels.is_stale(text) else "linearizable"
     level = levels.checked(text)
@@ -157,7 +157,7 @@ def _level(text: str, *, consensus: bool) -> str | None:
 
 
 def _check_sizes(arguments: Namespace, workload: Workload) -> None:
-    """Refuse what no cluster would take, before one is started or loaded."""
+    """Reject invalid options before a cluster is started or loaded."""
     for name, value in (
         ("keys", arguments.keys),
         ("connections", arguments.connections),
@@ -186,13 +186,13 @@ def _check_sizes(arguments: Namespace, workload: Workload) -> None:
 
 
 def _check_levels(runs: Sequence[Mapping[str, Any]], replicas: int) -> None:
-    """Refuse levels that no operation could reach."""
+    """Reject levels that no operation could reach."""
     for name in {run["level"] for run in runs} - {"linearizable", "stale"}:
         level = None if name is None else levels.from_wire(name)
         required = level.required(replicas) if isinstance(level, levels.Level) else level or 1
         if required > replicas:
             raise InvalidArgument(
-                f"--consistency {name}: {required} replicas are asked for, but each key has {replicas}: use at most"
+                f"--consistency {name} requires {required} replicas, but each key has {replicas}: use at most"
                 " ALL, or more --replicas"
             )
 
@@ -227,7 +227,7 @@ def _rate(text: str) -> float:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP interrupt as Ctrl-C does; all of them once, so that cleaning up is not interrupted."""
+    """Make SIGTERM and SIGHUP interrupt like Ctrl-C; each once, so that the cleanup is not interrupted."""
     interrupted = False
 
     def interrupt(*_: object) -> None:
@@ -239,7 +239,7 @@ def _interruptible() -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # What is ignored, as under nohup, stays so.
+            # Signals that are ignored, as under nohup, stay ignored.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, interrupt)
     try:
@@ -253,7 +253,7 @@ def _interruptible() -> Iterator[None]:
 def _cluster(
     settings: Settings, nodes: int, *, remote: bool
 ) -> Iterator[tuple[Connection, list[str], list[int]]]:
-    """Connect to the cluster that is named, or start one here."""
+    """Connect to the given cluster, or start one here."""
     from quorate.cluster import Cluster
 
     if remote:
@@ -268,7 +268,7 @@ def _cluster(
 def _keyspace(
     client: Connection, name: str, workload: Workload, replicas: int | None, *, keep: bool
 ) -> Iterator[KeyspaceInfo]:
-    """Open the keyspace; one that is created here is dropped at the end, whatever ends it."""
+    """Open the keyspace; if it is created here, it is dropped at the end in any case."""
     made: list[tuple[KeyspaceInfo, bool]] = []
 
     def make() -> None:
@@ -276,8 +276,8 @@ def _keyspace(
         made.append(flow.run(client._client, operations.create_keyspace(name, *settings, client.timeout)))
 
     try:
-        # An interruption must not come between the creation and the answer that it is new. A list of keyspaces is no
-        # substitute: a node may lag behind, and list what is gone or miss what is there.
+        # An interruption must not come between the creation and the response that it is new. A list of keyspaces is no
+        # substitute: a node may lag behind, and list dropped keyspaces or miss new ones.
         background.run(make)
         yield made[0][0]
     finally:
@@ -286,9 +286,9 @@ def _keyspace(
 
 
 def _drop(client: Connection, made: KeyspaceInfo) -> None:
-    """Drop the keyspace, unless another one has its name by now."""
+    """Drop the keyspace, unless its name now belongs to another one."""
     try:
-        # Ids rise: a smaller one is of a keyspace that is gone, on a node that lags behind.
+        # Ids increase: a smaller one is of a dropped keyspace, on a node that lags behind.
         if all(info.name != made.name or info.id <= made.id for info in client.keyspaces()):
             client.drop_keyspace(made.name)
     except NotFound:
@@ -300,7 +300,7 @@ def _drop(client: Connection, made: KeyspaceInfo) -> None:
 def _measure(
     endpoints: list[str], options: Mapping[str, Any], pids: Sequence[int], bar: str, *, show: bool
 ) -> dict[str, Any]:
-    """Run once, and add what the nodes of this machine spent on it."""
+    """Run once, and add the resources that the nodes on this machine used."""
     before = [_cpu_seconds(pid) for pid in pids]
     begun = time.monotonic()
     run = _quorate.BenchRun(endpoints, json.dumps(options))

@@ -1,4 +1,4 @@
-"""How ``quorate bench`` shows to people what it measured."""
+"""The tables of ``quorate bench``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def named(row: Mapping[str, Any]) -> str:
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Print the table, and below it what is to be known about some of its rows."""
+    """Print the table, and below it remarks on some of its rows."""
     if title:
         show(title)
     show(_table(rows))
@@ -35,7 +35,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
     for row in rows:
         if row["errors"]:
-            yield f"[red]{row['errors']:,} {named(row)} failed[/], the first one: {escape(row['first_error'])}"
+            yield f"[red]{row['errors']:,} {named(row)} failed[/], first error: {escape(row['first_error'])}"
         if row["misses"]:
             yield f"[yellow]{row['misses']:,} {named(row)} found nothing[/]: leave out --no-load"
         if row["rate_held"] is False:
@@ -51,7 +51,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     batched = any(row["batch"] > 1 for row in rows)
     table = listing("operation", "level")
     names = ["in flight", "rate", "ops/s", "keys/s", "p50 ms", "p99 ms", "p99.9 ms", "misses", "errors"]
-    # What is the same in all rows and says nothing has no column: with all of them, 80 columns are too few.
+    # Columns with the same default in all rows are left out: all of them do not fit into 80 characters.
     idle = {
         "rate": not paced,
         "keys/s": not batched,
@@ -69,7 +69,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    """Write what stands in the columns."""
+    """Format the cells of a row."""
     measured = max(row["ops_per_s"], row["unstarted"]) > 0
     colour = "bold yellow" if row["rate_held"] is False else "bold"
     quantiles = {"p50 ms": "p50_us", "p99 ms": "p99_us", "p99.9 ms": "p999_us"}

@@ -1,4 +1,4 @@
-"""Commands that run nodes: ``up`` (a whole cluster here) and ``node`` (one node, as an operator does)."""
+"""Commands that run nodes: ``up`` (a local cluster) and ``node`` (a single node)."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def _announce(cluster: Cluster, *, as_json: bool) -> None:
         )
     show(f"[bold green]ready[/]: cluster [bold]{cluster.name}[/], {len(cluster)} nodes")
     show(table)
-    # On one line however long it is, to be copied.
+    # On one line whatever its length, for copying.
     print(f"export QUORATE_ENDPOINTS={cluster.endpoints}")
     show("Ctrl-C stops it")
 
 
 def _watch(cluster: Cluster, done: threading.Event) -> None:
-    """Wait for the end, and say when a node ends before."""
+    """Wait for the end, and report nodes that end before it."""
     running = {node.name for node in cluster}
     while not done.wait(_LOOK):
         for name in sorted(running):
@@ -114,7 +114,7 @@ def node_config(settings: Settings) -> dict[str, Any]:
     if members is None:
         if any(_host_port(address)[1] == 0 for address in listen.values()):
             raise InvalidArgument(
-                "port 0 cannot be told to others: name the ports that the node is to listen on"
+                "port 0 cannot be announced to other nodes: give the ports that the node should listen on"
             )
         listed = [{"id": node_number(name), **listen}]
     else:
@@ -143,7 +143,7 @@ def parse_member(text: str) -> dict[str, Any]:
     Raises
     ------
     InvalidArgument
-        When it is written differently.
+        If it has another form.
     """
     name, equals, rest = text.strip().partition("=")
     host, *ports = rest.rsplit(":", 3)

@@ -30,7 +30,7 @@ __all__ = ["append", "delete", "entries", "get", "keyspace", "put", "scan"]
 
 
 def connection(settings: Settings) -> Connection:
-    """Connect as the settings say."""
+    """Connect with the endpoints, timeout and secret of the settings."""
     return connect(settings["endpoints"], timeout=settings["timeout"], secret=settings["secret"])
 
 
@@ -66,7 +66,7 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
     if arguments.json:
         document(_plain(info))
     elif arguments.action == "drop":
-        show(f"keyspace [bold]{info.name}[/] is gone")
+        show(f"keyspace [bold]{info.name}[/] dropped")
     elif info.mode == "quorum":
         show(f"keyspace [bold]{info.name}[/]: {info.replicas} replicas, read {info.read}, write {info.write}")
     else:
@@ -76,13 +76,13 @@ def keyspace(arguments: Namespace, settings: Settings) -> int:
 
 
 def _refuse_idle_flags(arguments: Namespace) -> None:
-    """Refuse flags that would do nothing: whoever gave them expects otherwise."""
+    """Reject flags that would have no effect."""
     fixed, changeable = ("mode", "replicas", "shards", "snapshot_every"), ("read", "write", "read_repair")
     idle = {"create": (), "alter": fixed}.get(arguments.action, fixed + changeable)
     for name in idle:
         if getattr(arguments, name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise InvalidArgument(f"{flag} does nothing for `keyspace {arguments.action}`: leave it out")
+            raise InvalidArgument(f"{flag} has no effect on `keyspace {arguments.action}`: leave it out")
 
 
 def _list_keyspaces(client: Connection, *, as_json: bool) -> int:
@@ -150,9 +150,9 @@ def put(arguments: Namespace, settings: Settings) -> int:
 
 
 def get(arguments: Namespace, settings: Settings) -> int:
-    """Read a key; the exit status is 1 when it has no value."""
+    """Read a key; the exit status is 1 if it has no value."""
     if arguments.raw and (arguments.json or arguments.trace):
-        raise InvalidArgument("--raw prints the value alone: leave out --json and --trace, or --raw")
+        raise InvalidArgument("--raw prints only the value: leave out --json and --trace, or --raw")
     level = _level(arguments, settings)
     with connection(settings) as client:
         entry = client.keyspace(arguments.keyspace).get(
@@ -161,7 +161,10 @@ def get(arguments: Namespace, settings: Settings) -> int:
         if arguments.raw and entry.found:
             sys.stdout.buffer.write(entry.value or b"")
         elif arguments.raw:
-            print(f"quorate: {arguments.key!r} is not in {arguments.keyspace!r}", file=sys.stderr)
+            print(
+                f"quorate: key {arguments.key!r} not found in keyspace {arguments.keyspace!r}",
+                file=sys.stderr,
+            )
         else:
             _print(entry, arguments)
     return 0 if entry.found else 1
@@ -200,7 +203,7 @@ def scan(arguments: Namespace, settings: Settings) -> int:
 
 
 def append(arguments: Namespace, settings: Settings) -> int:
-    """Add an entry to a consensus keyspace's log of entries."""
+    """Append an entry to a consensus keyspace's log."""
     data = _value(arguments.data)
     with connection(settings) as client:
         opened = _consensus(client, arguments.keyspace)
@@ -209,7 +212,7 @@ def append(arguments: Namespace, settings: Settings) -> int:
 
 
 def entries(arguments: Namespace, settings: Settings) -> int:
-    """List the entries that were appended; as JSON one document per line."""
+    """List the entries of a consensus keyspace's log; as JSON one document per line."""
     level, limit = _level(arguments, settings), scan_limit(arguments.limit)
     with connection(settings) as client:
         opened = _consensus(client, arguments.keyspace)
@@ -258,7 +261,7 @@ def _only_in_consensus(arguments: Namespace, *names: str) -> None:
 
 
 def _level(arguments: Namespace, settings: Settings) -> str | None:
-    """Check the consistency level before anything else is done; which ones there are depends on the keyspace's mode."""
+    """Check the consistency level before any request; the valid levels depend on the keyspace's mode."""
     name = arguments.consistency or settings["consistency"]
     if isinstance(name, str) and name.upper() in ReadLevel.__members__:
         return name.upper()
@@ -272,7 +275,9 @@ def _context(text: str | None) -> Context | None:
     try:
         return Context.from_bytes(base64.b64decode(text, validate=True))
     except ValueError as error:
-        raise InvalidArgument(f"--context {text!r} is not a context: give what get --json printed") from error
+        raise InvalidArgument(
+            f"--context {text!r} is not a context: pass the context that get --json printed"
+        ) from error
 
 
 def _print(result: Entry | WriteResult | ConsensusEntry | Commit | Appended, arguments: Namespace) -> None:

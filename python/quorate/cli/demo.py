@@ -1,6 +1,6 @@
-"""``quorate demo``: load a text, lose a node, get it back, lose nothing.
+"""``quorate demo``: load a text, kill a node, restart it, verify that no acknowledged write is lost.
 
-Each act is a method of `Demo` that does one thing to the cluster, notes what came of it in the report, and draws it.
+Each act is a method of `Demo` that performs one step, records its outcome in the report, and draws it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Demo", "demo"]
 NODES = 5
 REPLICAS = 3
 VICTIM = "n3"
-"""Who is killed, unless the text is so short that it stores none of it."""
+"""The node to kill, unless the text is so short that this node stores none of it."""
 LEVELS = (ONE, QUORUM, ALL)
 _TEXTS = ("pydoc_data.topics", "typing", "argparse")
 _BATCH = 512
@@ -46,7 +46,7 @@ _CATCH_UP = 5.0
 
 
 def demo(arguments: Namespace, settings: Settings) -> int:
-    """Run the demonstration; the exit status is 1 when anything acknowledged is missing."""
+    """Run the demonstration; the exit status is 1 if an acknowledged write is missing."""
     del settings
     path = Path(arguments.file) if arguments.file else default_text()
     lines = read_lines(path)
@@ -54,21 +54,21 @@ def demo(arguments: Namespace, settings: Settings) -> int:
 
 
 def default_text() -> Path:
-    """Find a text that every CPython installation carries."""
+    """Find a text that every CPython installation has."""
     for module in _TEXTS:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
             return Path(spec.origin)
-    raise InvalidArgument("this Python carries none of its own sources: name a text, `quorate demo FILE`")
+    raise InvalidArgument("this Python has no sources of its own: name a text, `quorate demo FILE`")
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Read a file line by line; what goes on for longer than 16 KiB, as binary files do, is taken in pieces.
+    """Read a file line by line; lines longer than 16 KiB, as in binary files, are split.
 
     Raises
     ------
     InvalidArgument
-        When it cannot be read, or has no lines.
+        If it cannot be read, or has no lines.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -104,7 +104,7 @@ class Demo:
     def run(self) -> int:
         """Play all acts; returns the exit status."""
         begun = time.perf_counter()
-        self._say("[bold]quorate demo[/] · a replicated store, broken and mended on this machine\n")
+        self._say("[bold]quorate demo[/] · failure and recovery of a replicated store on this machine\n")
         cluster = Cluster(NODES)
         with cluster:
             self._started(cluster, time.perf_counter() - begun)
@@ -120,9 +120,9 @@ class Demo:
         if self._as_json:
             document(self._report)
         verdict = (
-            "[bold green]nothing acknowledged was lost[/]" if not lost else f"[bold red]{lost} lines lost[/]"
+            "[bold green]no acknowledged write was lost[/]" if not lost else f"[bold red]{lost} lines lost[/]"
         )
-        self._say(f"\n{verdict} · all processes and files are gone again · {seconds:.1f} s")
+        self._say(f"\n{verdict} · all processes and files are removed · {seconds:.1f} s")
         return 1 if lost else 0
 
     # Acts -------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Demo:
         self._act(
             "1",
             "start",
-            f"{NODES} nodes see each other after [bold]{milliseconds(seconds)}[/] [dim](pids {pids})[/]",
+            f"{NODES} nodes are connected after [bold]{milliseconds(seconds)}[/] [dim](pids {pids})[/]",
         )
 
     def _load(self, keyspace: Keyspace) -> None:
@@ -163,7 +163,7 @@ class Demo:
             )
 
     def _kill(self, cluster: Cluster, keyspace: Keyspace) -> None:
-        """Lose a node; see which levels go on, and revise lines that it should have had."""
+        """Kill a node; try which levels are available, and revise lines that it stores."""
         ring = cluster.ring()
         stored = {key: ring.nodes_for_key(key, REPLICAS) for key in self._acknowledged}
         if all(VICTIM not in nodes for nodes in stored.values()):
@@ -174,7 +174,9 @@ class Demo:
         cluster[victim].kill()
         noticed = time.perf_counter() - begun
         self._act(
-            "3", "kill", f"SIGKILL to {victim}; the others noticed within [bold]{milliseconds(noticed)}[/]"
+            "3",
+            "kill",
+            f"SIGKILL to {victim}; detected by the others within [bold]{milliseconds(noticed)}[/]",
         )
         rows = [self._attempt(keyspace, level, its_own[0]) for level in LEVELS]
         revised = [(key, _MARK + self._acknowledged[key]) for key in its_own[:_REVISED]]
@@ -186,14 +188,16 @@ class Demo:
             "revised": revisions,
         }
         self._draw(_attempt_table(rows))
-        self._say(f"   {revisions:,} of its lines are revised at QUORUM while it is away")
+        self._say(f"   {revisions:,} of its lines are revised at QUORUM while it is down")
 
     def _restart(self, cluster: Cluster, keyspace: Keyspace) -> None:
-        """Get the node back, and watch reads bring it up to date."""
+        """Restart the node, and measure how reads repair it."""
         begun = time.perf_counter()
         cluster[self._victim].restart()
         back = time.perf_counter() - begun
-        self._act("4", "restart", f"{self._victim} is back with its data after [bold]{milliseconds(back)}[/]")
+        self._act(
+            "4", "restart", f"{self._victim} restarted with its data after [bold]{milliseconds(back)}[/]"
+        )
         revised = [key for key, line in self._acknowledged.items() if line.startswith(_MARK)]
         counts = list(self._catch_up(keyspace, revised))
         self._report["recovery"] = {"seconds": round(back, 3), "stale_lines": counts}
@@ -206,7 +210,7 @@ class Demo:
         self._say(f"   ALL is available again: {'[green]yes[/]' if row['write'] == 'ok' else '[red]no[/]'}")
 
     def _catch_up(self, keyspace: Keyspace, keys: Sequence[str]) -> Iterator[int]:
-        """Count what the victim has not heard of, before and after reads that repair it."""
+        """Count the victim's stale lines before and after reads that repair them."""
         yield self._stale(keyspace, keys)
         for first in range(0, len(keys), _BATCH):
             keyspace.get_many(keys[first : first + _BATCH], consistency=ALL)
@@ -216,7 +220,7 @@ class Demo:
         yield stale
 
     def _stale(self, keyspace: Keyspace, keys: Sequence[str]) -> int:
-        """Count the lines that are not as last written in the victim's own copy."""
+        """Count the lines whose last write is missing in the victim's own copy."""
         entries = keyspace.get_many(keys, consistency=ONE, node=self._victim)
         return sum(entry.siblings != (self._acknowledged[key],) for key, entry in entries.items())
 
@@ -229,22 +233,22 @@ class Demo:
                 wrong += entry.found and entry.siblings != (self._acknowledged[key],)
         count = len(self._acknowledged)
         self._report["verification"] = {"acknowledged": count, "lost": lost, "wrong": wrong}
-        good = f"[bold green]{count - lost - wrong:,}[/] of {count:,} acknowledged lines are there, as last written"
+        good = f"[bold green]{count - lost - wrong:,}[/] of {count:,} acknowledged lines are present, as last written"
         self._act("5", "verify", good)
 
     def _balance(self, cluster: Cluster) -> None:
-        """Show how evenly the ring spread all that."""
+        """Show how evenly the ring spread the lines."""
         report = cluster.distribution("text")
         self._report["ring"] = report.to_dict()
-        self._act("6", "ring", "who stores what")
+        self._act("6", "ring", "data by node")
         self._draw(report)
 
-    # What acts are made of --------------------------------------------------------------------------------------------
+    # Parts of acts ----------------------------------------------------------------------------------------------------
 
     def _put(
         self, keyspace: Keyspace, level: Level, some: Sequence[tuple[str, bytes]]
     ) -> Iterable[WriteData]:
-        """Write lines and remember which were acknowledged; it is an error when none was."""
+        """Write lines and record which were acknowledged; it is an error if none was."""
         lines = dict(some)
         try:
             results: Mapping[str, WriteData] = keyspace.put_many(lines, consistency=level)
@@ -277,7 +281,7 @@ class Demo:
     def _measure(
         self, what: str, items: Sequence[Any], run: Callable[[Sequence[Any]], Iterable[EntryData | WriteData]]
     ) -> _Run:
-        """Run batches until they are done or the time is up."""
+        """Run batches until they are done or the deadline passes."""
         latencies: list[float] = []
         begun = time.perf_counter()
         for some in self._batches(what, items):
@@ -287,7 +291,7 @@ class Demo:
         return _Run(latencies, time.perf_counter() - begun)
 
     def _batches(self, what: str, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """Cut items into batches, with a progress bar that goes when they are done."""
+        """Split items into batches, with a progress bar that disappears when they are done."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = (TextColumn(f"   {what:<16}"), BarColumn(bar_width=50), MofNCompleteColumn())
@@ -323,7 +327,7 @@ def _get(keyspace: Keyspace, level: Level, keys: Sequence[str]) -> Iterable[Entr
 
 
 class _Run:
-    """How long operations took."""
+    """Latencies of operations."""
 
     def __init__(self, latencies: list[float], seconds: float) -> None:
         self.latencies = latencies
@@ -340,7 +344,7 @@ class _Run:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Take the smallest value that at least this share of all is not above; 0 when there is none."""
+    """Return the smallest value that is at or above this share of all values; 0 if there are none."""
     if not ordered:
         return 0.0
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
@@ -376,7 +380,7 @@ def _attempt_table(rows: Sequence[Mapping[str, str]]) -> RenderableType:
         table.add_column(what, overflow="fold")
     for row in rows:
         cells = (
-            "[green]✓ goes on[/]" if row[what] == "ok" else f"[red]✗ {escape(row[what])}[/]"
+            "[green]✓ available[/]" if row[what] == "ok" else f"[red]✗ {escape(row[what])}[/]"
             for what in ("write", "read")
         )
         table.add_row(f"[bold]{row['level']}[/]", *cells)

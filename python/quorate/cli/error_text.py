@@ -1,7 +1,7 @@
-"""Errors in the words of the shell.
+"""Error messages for the command line.
 
-The package names its parameters and calls; whoever types commands knows flags and commands. The messages are the same
-otherwise, so they are turned here, in one place, and not written twice.
+The package's messages name parameters and calls, the command line has flags and commands. The messages are otherwise
+the same, so they are translated here, in one place.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _PHRASES = (
 
 
 def shell_words(message: str) -> str:
-    """Say what an error says with flags in place of parameters, and commands in place of calls."""
+    """Translate a message: flags instead of parameters, commands instead of calls."""
     for pattern, words in _PHRASES:
         message = pattern.sub(words, message)
     return message

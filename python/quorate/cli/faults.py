@@ -1,4 +1,4 @@
-"""The command that breaks links between nodes, lists what is broken, and heals it: ``fault``."""
+"""The command ``fault``: inject, list and heal faults of the links between nodes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GROUPS = {"isolate": 1, "slow": 2, "lossy": 2, "list": 0}
 
 
 def fault(arguments: Namespace, settings: Settings) -> int:
-    """Make, list or heal faults. They are the cluster's: they stay when the command ends."""
+    """Inject, list or heal faults. They belong to the cluster and stay when the command ends."""
     _check(arguments)
     with connection(settings) as client:
         match arguments.action:
@@ -50,7 +50,7 @@ def fault(arguments: Namespace, settings: Settings) -> int:
 
 
 def _check(arguments: Namespace) -> None:
-    """Refuse what would do nothing: whoever gave it expects otherwise."""
+    """Reject arguments that would have no effect."""
     for name, actions in _FLAGS.items():
         if getattr(arguments, name) not in (None, False) and arguments.action not in actions:
             flag = "--" + name.replace("_", "-")
@@ -69,9 +69,9 @@ def _check(arguments: Namespace) -> None:
             f"write it like {usage[arguments.action]}: {len(arguments.names)} name(s) were given"
         )
     if arguments.action == "lossy" and arguments.percent is None:
-        raise InvalidArgument("how many messages are to be lost? give --percent N")
+        raise InvalidArgument("no percentage of messages to drop: give --percent N")
     if arguments.action == "slow" and arguments.delay is None and arguments.jitter is None:
-        raise InvalidArgument("how late is everything to be? give --delay SECONDS, --jitter SECONDS or both")
+        raise InvalidArgument("no delay: give --delay SECONDS, --jitter SECONDS or both")
 
 
 def _make(client: Connection, arguments: Namespace) -> Fault:
@@ -102,14 +102,14 @@ def _list(client: Connection, *, as_json: bool) -> int:
 
 
 def _heal(client: Connection, ids: list[str], *, as_json: bool) -> int:
-    """Heal; the exit status is 1 when a node that may run did not answer, as it may have the faults in force still."""
+    """Heal; the exit status is 1 if a node that may run did not respond: the faults may still be active there."""
     healed = client._heal(ids)
     if as_json:
         document({"healed": list(healed.ids)})
     elif healed.ids:
         show(f"healed: {', '.join(healed.ids)}")
     elif not healed.missing:
-        show("nothing was broken")
+        show("no active faults")
     _warn(healed.down)
     if healed.missing:
         print(f"quorate: warning: {shell_words(healed.doubt)}", file=sys.stderr)

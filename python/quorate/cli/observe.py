@@ -1,4 +1,4 @@
-"""Commands that look: ``status``, ``topology``, ``groups``, ``leader``, ``ring``, ``events``, ..."""
+"""Commands that observe: ``status``, ``topology``, ``groups``, ``leader``, ``ring``, ``events``, ..."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def status(arguments: Namespace, settings: Settings) -> int:
-    """Show how the nodes are; the exit status is 1 when not every key has its quorum."""
+    """Show the status of the nodes; the exit status is 1 unless every key has its quorum."""
     with connection(settings) as client:
         health = client.health(arguments.keyspace)
         view = client.status()
@@ -49,7 +49,7 @@ def status(arguments: Namespace, settings: Settings) -> int:
 
 
 def topology(arguments: Namespace, settings: Settings) -> int:
-    """Show who the members are."""
+    """Show the members."""
     with connection(settings) as client:
         shape = client.topology()
     if arguments.json:
@@ -60,7 +60,7 @@ def topology(arguments: Namespace, settings: Settings) -> int:
 
 
 def groups(arguments: Namespace, settings: Settings) -> int:
-    """Show what each node claims about its Raft groups; as JSON one document per line."""
+    """Show each node's claims about its Raft groups; as JSON one document per line."""
     with connection(settings) as client:
         everything = client.groups()
     found = everything.where(arguments.name)
@@ -76,20 +76,20 @@ def groups(arguments: Namespace, settings: Settings) -> int:
 
 
 def leader(arguments: Namespace, settings: Settings) -> int:
-    """Show who leads; the exit status is 1 while nobody does."""
+    """Show the leader; the exit status is 1 if there is none."""
     with connection(settings) as client:
         found = client.leader(arguments.keyspace, key=arguments.key, shard=arguments.shard)
     if arguments.json:
         document({"leader": found})
     elif found is None:
-        print("quorate: nobody leads at the moment", file=sys.stderr)
+        print("quorate: no leader", file=sys.stderr)
     else:
         print(found)
     return 0 if found else 1
 
 
 def ring(arguments: Namespace, settings: Settings) -> int:
-    """Show how evenly a ring is divided: that of a cluster, or one computed here."""
+    """Show the balance of a ring: a cluster's, or one computed here."""
     if arguments.nodes is not None:
         computed = Ring(arguments.nodes, vnodes=settings["vnodes"], hash=settings["hash"])
     elif arguments.vnodes is not None or arguments.hash is not None:
@@ -111,7 +111,7 @@ def ring(arguments: Namespace, settings: Settings) -> int:
 
 
 def distribution(arguments: Namespace, settings: Settings) -> int:
-    """Show how evenly a keyspace is spread."""
+    """Show the balance of a keyspace."""
     with connection(settings) as client:
         report = client.distribution(arguments.keyspace)
     if arguments.json:
@@ -122,7 +122,7 @@ def distribution(arguments: Namespace, settings: Settings) -> int:
 
 
 def nodes_for_key(arguments: Namespace, settings: Settings) -> int:
-    """Show which nodes store a key, the most preferred one first."""
+    """Show the nodes that store a key, in order of preference."""
     with connection(settings) as client:
         nodes = client.nodes_for_key(arguments.keyspace, arguments.key)
     if arguments.json:
@@ -133,7 +133,7 @@ def nodes_for_key(arguments: Namespace, settings: Settings) -> int:
 
 
 def events(arguments: Namespace, settings: Settings) -> int:
-    """Show what happened; as JSON one document per line."""
+    """Show the events; as JSON one document per line."""
     if arguments.name not in (None, *EVENTS):
         raise InvalidArgument(f"--name {arguments.name!r}: there are {', '.join(EVENTS)}")
     with connection(settings) as client:
@@ -176,7 +176,7 @@ def trace(arguments: Namespace, settings: Settings) -> int:
 
 
 def _warn(missing: Sequence[str]) -> None:
-    """Say on standard error what the documents on standard output cannot: whose are not among them."""
+    """Report missing nodes on standard error, as the documents on standard output cannot."""
     if missing:
         print(f"quorate: warning: {unanswered(missing)}", file=sys.stderr)
 

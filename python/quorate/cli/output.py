@@ -1,4 +1,4 @@
-"""How commands print."""
+"""Output of commands."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["console", "document", "forgive", "show"]
 
 @lru_cache(maxsize=1)
 def console() -> Console:
-    """Make the console on standard output; wide when it is not a terminal, so that tables are not folded."""
+    """Create the console on standard output; wide if it is not a terminal, so that tables are not folded."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
-    # What commands print goes to standard output in a notebook too, where the rest of their output goes.
+    # In a notebook too, commands print to standard output, like the rest of their output.
     return Console(width=width, highlight=False, force_jupyter=False)
 
 
 def forgive() -> None:
-    """Let standard output take any key: bytes that are not text as they are, or escaped where it speaks no UTF-8."""
+    """Let standard output accept any key: bytes that are not UTF-8 unchanged, or escaped if it is not UTF-8."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         speaks_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
         sys.stdout.reconfigure(errors="surrogateescape" if speaks_utf8 else "backslashreplace")
@@ -37,11 +37,11 @@ def document(value: Any) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # A key that is not text: its bytes stand as escapes, as Python's own keys have them.
+        # A key that is not UTF-8: its bytes are escaped, as in Python keys.
         text = json.dumps(value)
     print(text)
 
 
 def show(renderable: RenderableType) -> None:
-    """Print for people."""
+    """Print for human readers."""
     console().print(renderable)

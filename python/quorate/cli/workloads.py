@@ -1,4 +1,4 @@
-"""What ``quorate bench`` measures: the presets, and what explicit arguments change about them."""
+"""Workloads of ``quorate bench``: the presets, and explicit arguments, which override them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["PRESETS", "Workload", "preset_lines", "resolve"]
 
 @dataclass(frozen=True)
 class Workload:
-    """Everything that a preset decides.
+    """The options of a preset.
 
     Parameters
     ----------
     title : str
-        Which system this is the load of.
+        The system that has this workload.
     mode : str
         Of the keyspace: ``"quorum"`` or ``"consensus"``.
     operations : str
-        What is measured, one after the other.
+        The operations, measured one after the other.
     consistency : str, optional
         The levels; QUORUM by default, or LINEARIZABLE.
     read_percent : int
-        Of a hundred mixed operations, how many are reads.
+        Percentage of reads among mixed operations.
     value_size : int
         Bytes of each value or entry.
     batch : int
@@ -108,12 +108,12 @@ PRESETS: Mapping[str, Workload] = {
         nodes=5,
     ),
 }
-"""The loads of five kinds of systems that a cluster may stand for.
+"""The workloads of five kinds of systems.
 
-A: a store that files are replicated in; twice as many reads as writes. B: a log that a leader replicates. C: a
-key-value store that writes batches, all or nothing, to a majority, and reads there or from any member's copy. D: a log
-whose readers and writers choose the level of every operation. E: log records that come in batches, from many sources,
-and are spread over nodes by a ring.
+A: a store of replicated files; twice as many reads as writes. B: a log that a leader replicates. C: a key-value store
+that writes batches, all or nothing, to a majority, and reads there or from any member's copy. D: a log whose readers
+and writers choose the level of every operation. E: log records that come in batches, from many sources, and are spread
+over nodes by a ring.
 """
 
 
@@ -123,11 +123,11 @@ def preset_lines() -> str:
 
 
 def resolve(arguments: Namespace) -> Workload:
-    """Take what is given from the arguments, the rest from the preset, and what is in neither from the defaults."""
+    """Take each option from the arguments, else from the preset, else from the defaults."""
     preset = PRESETS[arguments.preset] if arguments.preset else Workload()
     mode = arguments.mode or preset.mode
     if mode != preset.mode:
-        # Levels and shards are of a mode, and those of the other one would be refused.
+        # Levels and shards belong to a mode, and would be rejected in the other one.
         preset = replace(preset, mode=mode, consistency=None, shards=None)
     given = {
         name: getattr(arguments, name)
