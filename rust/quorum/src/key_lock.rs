@@ -49,5 +49,5 @@ pub(super) struct KeyLock {
     /// The persist that makes `state` durable; `None` when there is none in flight or the disk refused it.
     pub(super) newest: Option<u64>,
     /// Until the read answers.
-    pub(super) waiting: VecDeque<Work>,
+    pub(super) pending: VecDeque<Work>,
 }

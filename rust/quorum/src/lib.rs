@@ -48,7 +48,6 @@ mod key_lock;
 mod many;
 mod operation;
 mod outgoing;
-mod progress;
 mod read;
 pub mod replica;
 mod scan;

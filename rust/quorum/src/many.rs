@@ -10,7 +10,7 @@ use quorate_protocol::api::{Entry, MAX_MANY_BYTES, Response, Written};
 use crate::operation::RequestDetails;
 
 /// The result of each key, in their order; `None` until there is one.
-type Results<T> = Vec<Option<Result<T, Error>>>;
+type PerKey<T> = Vec<Option<Result<T, Error>>>;
 
 /// A request for many keys in progress.
 ///
@@ -18,34 +18,34 @@ type Results<T> = Vec<Option<Result<T, Error>>>;
 /// [`MAX_MANY_BYTES`] unless there is only one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Many {
-    pub(super) ask: RequestDetails,
-    results: Either,
-    open: usize,
+    pub(super) details: RequestDetails,
+    results: Results,
+    missing: usize,
     bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Either {
-    Written(Results<Written>),
-    Entries(Results<Entry>),
+enum Results {
+    Written(PerKey<Written>),
+    Entries(PerKey<Entry>),
 }
 
 impl Many {
     /// Puts of so many keys.
-    pub(super) fn puts(ask: RequestDetails, keys: usize) -> Self {
-        Many::new(ask, Either::Written(vec![None; keys]), keys)
+    pub(super) fn puts(details: RequestDetails, keys: usize) -> Self {
+        Many::new(details, Results::Written(vec![None; keys]), keys)
     }
 
     /// Gets of so many keys.
-    pub(super) fn gets(ask: RequestDetails, keys: usize) -> Self {
-        Many::new(ask, Either::Entries(vec![None; keys]), keys)
+    pub(super) fn gets(details: RequestDetails, keys: usize) -> Self {
+        Many::new(details, Results::Entries(vec![None; keys]), keys)
     }
 
-    fn new(ask: RequestDetails, results: Either, open: usize) -> Self {
+    fn new(details: RequestDetails, results: Results, missing: usize) -> Self {
         Many {
-            ask,
+            details,
             results,
-            open,
+            missing,
             bytes: 0,
         }
     }
@@ -54,13 +54,13 @@ impl Many {
     pub(super) fn take(&mut self, place: usize, result: Result<Response, Error>) {
         let result = self.bounded(result);
         let before = match &mut self.results {
-            Either::Written(results) => {
+            Results::Written(results) => {
                 let written = result.and_then(|response| match response {
                     Response::Written(written) => Ok(written),
                     // Of the node that the put was handed to.
                     other => Err(Error::OutcomeUnknown {
                         acked: 0,
-                        required: self.ask.required,
+                        required: self.details.required,
                         reason: Some(format!(
                             "it was answered with {} bytes of another kind",
                             other.bytes()
@@ -69,7 +69,7 @@ impl Many {
                 });
                 results[place].replace(written).is_some()
             }
-            Either::Entries(results) => {
+            Results::Entries(results) => {
                 let entry = result.map(|response| match response {
                     Response::Entry(entry) => entry,
                     other => panic!("a read ended with {other:?}"),
@@ -78,7 +78,7 @@ impl Many {
             }
         };
         assert!(!before, "a key has one result");
-        self.open -= 1;
+        self.missing -= 1;
     }
 
     /// The result, or an error in its place if it makes the answer too large.
@@ -101,22 +101,22 @@ impl Many {
 
     /// Whether every key has its result.
     pub(super) fn is_complete(&self) -> bool {
-        self.open == 0
+        self.missing == 0
     }
 
     /// Who has asked, and the answer.
     pub(super) fn finish(self) -> (RequestDetails, Result<Response, Error>) {
         let answer = match self.results {
-            Either::Written(results) => together(results).map(Response::WrittenMany),
-            Either::Entries(results) => together(results).map(Response::Entries),
+            Results::Written(results) => combine(results).map(Response::WrittenMany),
+            Results::Entries(results) => combine(results).map(Response::Entries),
         };
-        (self.ask, answer)
+        (self.details, answer)
     }
 }
 
 /// All results. An error that they have in common is that of the request: it is as one for a single key then, and its client may
 /// ask another node.
-fn together<T>(results: Results<T>) -> Result<Vec<Result<T, Error>>, Error> {
+fn combine<T>(results: PerKey<T>) -> Result<Vec<Result<T, Error>>, Error> {
     let results: Vec<Result<T, Error>> = results.into_iter().flatten().collect();
     if let Some(Err(first)) = results.first() {
         let common = |result: &Result<T, Error>| result.as_ref().is_err_and(|error| error == first);

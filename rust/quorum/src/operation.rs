@@ -33,7 +33,7 @@ pub(super) enum Origin {
 /// The answer to one key of a request for many, to be put to the others.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct ManyAnswer {
+pub(super) struct KeyResult {
     pub(super) request: u64,
     pub(super) place: usize,
     pub(super) result: Result<Response, Error>,
@@ -58,13 +58,26 @@ pub(super) struct RequestDetails {
     pub(super) trace: Option<TraceContext>,
 }
 
+/// The effect of an event on an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Progress {
+    /// The operation waits for more responses.
+    Pending,
+    /// Respond and remove the operation.
+    Done(Result<Response, Error>),
+    /// Respond, but keep the operation.
+    Answered(Result<Response, Error>),
+    /// Remove the operation; it was answered before.
+    Finished,
+}
+
 /// A request in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {
-    pub(super) ask: RequestDetails,
+    pub(super) details: RequestDetails,
     pub(super) kind: Kind,
     /// When it is looked at before its deadline.
-    pub(super) early: Option<Instant>,
+    pub(super) soft_deadline: Option<Instant>,
     /// The bytes that it keeps in memory although it has been answered.
     pub(super) lingers: usize,
 }
@@ -149,16 +162,16 @@ impl RequestDetails {
     }
 
     /// Sends the answer, once, with its measurement and span. The only way out of what has begun. What is returned, if
-    /// anything, is for [`Coordinator::many_answer`](crate::coordinator::Coordinator).
+    /// anything, is for [`Coordinator::finish_key`](crate::coordinator::Coordinator).
     #[must_use]
-    pub(super) fn answer(
+    pub(super) fn respond(
         &mut self,
         result: Result<Response, Error>,
         node: NodeId,
         keyspace: &str,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Option<ManyAnswer> {
+    ) -> Option<KeyResult> {
         let origin = self.origin.take()?;
         let result = result.map_err(|error| self.attempts.final_error(error, self.required));
         self.end_span(result.as_ref().err(), node, keyspace, now, effects);
@@ -212,7 +225,7 @@ pub(super) fn reply(
     origin: Origin,
     response: Result<Response, Error>,
     effects: &mut Vec<Effect>,
-) -> Option<ManyAnswer> {
+) -> Option<KeyResult> {
     effects.push(match origin {
         Origin::Client(client) => Effect::Reply { client, response },
         Origin::Peer(to, header) => Effect::Send {
@@ -221,7 +234,7 @@ pub(super) fn reply(
             message: Message::Forwarded(response),
         },
         Origin::Many { request, place } => {
-            return Some(ManyAnswer {
+            return Some(KeyResult {
                 request,
                 place,
                 result: response,

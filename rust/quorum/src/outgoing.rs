@@ -17,12 +17,12 @@ const PART: usize = size_of::<Part>();
 
 /// What is for one receiver. All of it has the same generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Gathered {
+struct Batch {
     messages: Vec<(Header, PartBody)>,
     bytes: usize,
 }
 
-impl Gathered {
+impl Batch {
     fn send(&mut self, to: Address, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.messages);
         self.bytes = 0;
@@ -37,40 +37,40 @@ impl Gathered {
 /// What waits for the end of the turn, in the order in which the receivers were first spoken to. They are a handful, so a search
 /// beats a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Outgoing(Vec<(Address, Gathered)>);
+pub(super) struct Outgoing(Vec<(Address, Batch)>);
 
 impl Outgoing {
     /// Sends a message, now or at the end of the turn.
     pub(super) fn send(&mut self, to: Address, header: Header, message: Message, effects: &mut Vec<Effect>) {
         let traced = header.trace.is_some_and(|trace| trace.sampled);
-        let mut at_once = |message| effects.push(Effect::Send { to, header, message });
-        let Some(body) = PartBody::of(message, &mut at_once) else {
+        let mut send_now = |message| effects.push(Effect::Send { to, header, message });
+        let Some(body) = PartBody::of(message, &mut send_now) else {
             return;
         };
         if traced || body.bytes() + PART > MAX_BYTES {
-            return at_once(body.into());
+            return send_now(body.into());
         }
         let place = match self.0.iter().position(|(receiver, _)| *receiver == to) {
             Some(place) => place,
             None => {
-                self.0.push((to, Gathered::default()));
+                self.0.push((to, Batch::default()));
                 self.0.len() - 1
             }
         };
-        let gathered = &mut self.0[place].1;
-        let first = gathered.messages.first();
-        let fits = gathered.bytes + body.bytes() + PART <= MAX_BYTES;
+        let batch = &mut self.0[place].1;
+        let first = batch.messages.first();
+        let fits = batch.bytes + body.bytes() + PART <= MAX_BYTES;
         if first.is_some_and(|(first, _)| first.generation != header.generation) || !fits {
-            gathered.send(to, effects);
+            batch.send(to, effects);
         }
-        gathered.bytes += body.bytes() + PART;
-        gathered.messages.push((header, body));
+        batch.bytes += body.bytes() + PART;
+        batch.messages.push((header, body));
     }
 
     /// The turn is over: everything goes.
     pub(super) fn flush(&mut self, effects: &mut Vec<Effect>) {
-        for (to, mut gathered) in std::mem::take(&mut self.0) {
-            gathered.send(to, effects);
+        for (to, mut batch) in std::mem::take(&mut self.0) {
+            batch.send(to, effects);
         }
     }
 

@@ -18,16 +18,16 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Response, Version};
 use quorate_versions::{Context, KeyState, Sibling};
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 
 /// What is known of one replica's copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Copy {
     /// It was out of reach from the beginning, or went out of reach unasked.
-    OutOfReach,
+    Unreachable,
     /// It could be asked.
-    Unasked,
-    Asked,
+    Unsent,
+    Pending,
     /// It answered, with all that is known so far.
     Current,
     /// It answered, and lacks something.
@@ -37,7 +37,7 @@ enum Copy {
     /// Its record was corrupt, as this error says; it was sent all that the others have, and this read waits for it.
     Healing(Error),
     /// It could not make that durable.
-    Unhealed(Error),
+    HealFailed(Error),
 }
 
 impl Copy {
@@ -88,8 +88,8 @@ impl Read {
         repair: bool,
     ) -> Self {
         let copy = |(node, reachable): &(NodeId, bool)| match reachable {
-            true => (*node, Copy::Unasked),
-            false => (*node, Copy::OutOfReach),
+            true => (*node, Copy::Unsent),
+            false => (*node, Copy::Unreachable),
         };
         Read {
             keyspace,
@@ -103,25 +103,25 @@ impl Read {
     }
 
     /// Asks at most this many more, and says who they are.
-    pub(super) fn ask(&mut self, count: usize) -> Vec<NodeId> {
-        let unasked = self.copies.iter_mut().filter(|(_, copy)| *copy == Copy::Unasked);
-        unasked
+    pub(super) fn send_more(&mut self, count: usize) -> Vec<NodeId> {
+        let unsent = self.copies.iter_mut().filter(|(_, copy)| *copy == Copy::Unsent);
+        unsent
             .take(count)
             .map(|(node, copy)| {
-                *copy = Copy::Asked;
+                *copy = Copy::Pending;
                 *node
             })
             .collect()
     }
 
     /// Whether there is anybody left to ask.
-    pub(super) fn can_ask(&self) -> bool {
-        self.count(|copy| *copy == Copy::Unasked) > 0
+    pub(super) fn has_unsent(&self) -> bool {
+        self.count(|copy| *copy == Copy::Unsent) > 0
     }
 
     /// A replica's state.
     pub(super) fn fetched(&mut self, by: NodeId, state: Arc<KeyState>) {
-        let waiting = |copy: &Copy| matches!(copy, Copy::Asked | Copy::Failed(_));
+        let waiting = |copy: &Copy| matches!(copy, Copy::Pending | Copy::Failed(_));
         let Some(place) = self
             .copies
             .iter()
@@ -164,15 +164,15 @@ impl Read {
     }
 
     /// A replica will not answer.
-    pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
+    pub(super) fn failed(&mut self, node: NodeId, error: Option<Error>) {
         for (of, copy) in &mut self.copies {
             match copy {
-                Copy::Unasked if *of == node => *copy = Copy::OutOfReach,
-                Copy::Asked if *of == node => *copy = Copy::Failed(error.clone()),
+                Copy::Unsent if *of == node => *copy = Copy::Unreachable,
+                Copy::Pending if *of == node => *copy = Copy::Failed(error.clone()),
                 // A repeated answer from before it was sent what heals it.
                 Copy::Healing(_) if matches!(error, Some(Error::CorruptRecord(_))) => {}
                 // What its disk says of a write tells the reader less than that the record is corrupt.
-                Copy::Healing(corrupt) if *of == node => *copy = Copy::Unhealed(corrupt.clone()),
+                Copy::Healing(corrupt) if *of == node => *copy = Copy::HealFailed(corrupt.clone()),
                 _ => {}
             }
         }
@@ -188,36 +188,36 @@ impl Read {
 
     /// How many answers there can be in the end.
     fn possible(&self) -> usize {
-        self.answers() + self.count(|copy| matches!(copy, Copy::Asked | Copy::Unasked | Copy::Healing(_)))
+        self.answers() + self.count(|copy| matches!(copy, Copy::Pending | Copy::Unsent | Copy::Healing(_)))
     }
 
-    fn settled(&self) -> bool {
-        self.count(|copy| *copy == Copy::Asked) == 0
+    fn is_settled(&self) -> bool {
+        self.count(|copy| *copy == Copy::Pending) == 0
     }
 
-    fn damaged(&self) -> bool {
+    fn has_corrupt(&self) -> bool {
         self.count(Copy::corrupt) > 0
     }
 
     /// Whether more replicas must be asked: to get `required` answers, or to heal a corrupt record, for which all
     /// others are needed.
-    pub(super) fn short(&self, required: u8) -> bool {
-        let expected = self.answers() + self.count(|copy| *copy == Copy::Asked);
-        self.damaged() || !self.answered && expected < usize::from(required)
+    pub(super) fn needs_more(&self, required: u8) -> bool {
+        let expected = self.answers() + self.count(|copy| *copy == Copy::Pending);
+        self.has_corrupt() || !self.answered && expected < usize::from(required)
     }
 
     /// Whether corrupt records can be healed in the end: all the other replicas have answered, or may yet.
     fn healable(&self) -> bool {
         let gone = |copy: &Copy| {
-            matches!(copy, Copy::OutOfReach | Copy::Failed(_) | Copy::Unhealed(_)) && !copy.corrupt()
+            matches!(copy, Copy::Unreachable | Copy::Failed(_) | Copy::HealFailed(_)) && !copy.corrupt()
         };
-        self.damaged() && self.count(gone) == 0
+        self.has_corrupt() && self.count(gone) == 0
     }
 
     /// Whether all the replicas whose records are not corrupt have answered.
     fn complete(&self) -> bool {
-        let told = |copy: &Copy| copy.answered() || copy.corrupt() || matches!(copy, Copy::Healing(_));
-        self.count(told) == self.copies.len()
+        let known = |copy: &Copy| copy.answered() || copy.corrupt() || matches!(copy, Copy::Healing(_));
+        self.count(known) == self.copies.len()
     }
 
     /// What those with a corrupt record must be sent now, since the level cannot be met without them; the read goes
@@ -245,27 +245,27 @@ impl Read {
     /// Answers at R; is over when everyone asked has settled.
     pub(super) fn progress(&mut self, required: u8, level: Level) -> Progress {
         if self.answered {
-            return match self.settled() {
-                true => Progress::Over,
-                false => Progress::Waiting,
+            return match self.is_settled() {
+                true => Progress::Finished,
+                false => Progress::Pending,
             };
         }
         if self.answers() >= usize::from(required) {
             self.answered = true;
             let entry = Ok(Response::Entry(self.entry(level)));
-            let over = self.settled() || !(self.repair || self.damaged());
+            let over = self.is_settled() || !(self.repair || self.has_corrupt());
             return match over {
                 true => Progress::Done(entry),
                 false => Progress::Answered(entry),
             };
         }
         let alive = self.possible();
-        let may_heal = self.healable() && !self.settled();
+        let may_heal = self.healable() && !self.is_settled();
         if alive < usize::from(required) && !may_heal {
             let alive = alive as u8;
             return Progress::Done(Err(self.reason().unwrap_or(Error::unavailable(required, alive))));
         }
-        Progress::Waiting
+        Progress::Pending
     }
 
     /// What to say at the deadline.
@@ -278,7 +278,7 @@ impl Read {
     fn reason(&self) -> Option<Error> {
         self.copies.iter().find_map(|(_, copy)| match copy {
             Copy::Failed(error) => error.clone(),
-            Copy::Healing(error) | Copy::Unhealed(error) => Some(error.clone()),
+            Copy::Healing(error) | Copy::HealFailed(error) => Some(error.clone()),
             _ => None,
         })
     }

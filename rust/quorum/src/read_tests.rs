@@ -67,14 +67,14 @@ proptest! {
     ) {
         let states = seen.map(state);
         let mut read = read([true; 3], true);
-        prop_assert_eq!(read.ask(9).len(), 3);
+        prop_assert_eq!(read.send_more(9).len(), 3);
         let mut answered = false;
         for (count, place) in order.iter().enumerate() {
             read.fetched(NodeId(*place as u16 + 1), states[*place].clone());
             let progress = read.progress(required, Level::Count(required));
             let so_far = order[..=count].iter().fold(KeyState::default(), |all, place| all.merge(&states[*place]));
             if count + 1 < usize::from(required) {
-                prop_assert_eq!(progress, Progress::Waiting);
+                prop_assert_eq!(progress, Progress::Pending);
             } else if !answered {
                 answered = true;
                 let entry = entry_of(progress);
@@ -99,13 +99,13 @@ proptest! {
 #[test]
 fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
     let mut read = read([true; 3], false);
-    assert_eq!(read.ask(2), [NodeId(1), NodeId(2)]);
-    assert!(!read.short(2) && read.can_ask());
-    read.lost(NodeId(2), None);
-    assert!(read.short(2));
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
-    assert_eq!(read.progress(2, Level::Two), Progress::Waiting);
-    read.lost(NodeId(3), None);
+    assert_eq!(read.send_more(2), [NodeId(1), NodeId(2)]);
+    assert!(!read.needs_more(2) && read.has_unsent());
+    read.failed(NodeId(2), None);
+    assert!(read.needs_more(2));
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
+    assert_eq!(read.progress(2, Level::Two), Progress::Pending);
+    read.failed(NodeId(3), None);
     let unavailable = Error::unavailable(2, 1);
     assert_eq!(read.progress(2, Level::Two), Progress::Done(Err(unavailable)));
 }
@@ -113,13 +113,13 @@ fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
 #[test]
 fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
     let mut read = read([true; 3], false);
-    read.ask(1);
-    read.lost(NodeId(2), None);
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.send_more(1);
+    read.failed(NodeId(2), None);
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert_eq!(
         read.progress(1, Level::One),
-        Progress::Waiting,
+        Progress::Pending,
         "it was not asked"
     );
 }
@@ -127,8 +127,8 @@ fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
 #[test]
 fn a_late_answer_of_one_that_was_given_up_counts() {
     let mut read = read([true; 3], true);
-    read.ask(3);
-    read.lost(NodeId(2), None);
+    read.send_more(3);
+    read.failed(NodeId(2), None);
     read.fetched(NodeId(2), state([1, 0, 0]));
     read.fetched(NodeId(2), state([2, 0, 0]));
     read.fetched(NodeId(3), state([1, 0, 0]));
@@ -144,9 +144,9 @@ fn a_late_answer_of_one_that_was_given_up_counts() {
 #[test]
 fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
     let mut read = read([true; 3], true);
-    read.ask(3);
+    read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
-    read.lost(NodeId(3), corrupt());
+    read.failed(NodeId(3), corrupt());
     assert_eq!(read.repair(), None);
     read.fetched(NodeId(2), state([0, 1, 0]));
     let repair = read.repair().unwrap();
@@ -158,23 +158,23 @@ fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
 #[test]
 fn a_corrupt_record_is_not_healed_while_a_replica_is_out_of_reach() {
     let mut read = read([true, true, false], true);
-    read.ask(3);
+    read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
-    read.lost(NodeId(2), corrupt());
+    read.failed(NodeId(2), corrupt());
     assert_eq!(read.repair(), None);
 }
 
 #[test]
 fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
     let mut read = read([true; 3], false);
-    read.ask(2);
-    read.lost(NodeId(1), corrupt());
-    assert!(read.short(1));
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.send_more(2);
+    read.failed(NodeId(1), corrupt());
+    assert!(read.needs_more(1));
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert!(matches!(read.progress(1, Level::One), Progress::Answered(Ok(_))));
     read.fetched(NodeId(3), state([0, 0, 0]));
-    assert_eq!(read.progress(1, Level::One), Progress::Over);
+    assert_eq!(read.progress(1, Level::One), Progress::Finished);
     let repair = read.repair().unwrap();
     assert_eq!((repair.stale, repair.corrupt), (vec![], vec![NodeId(1)]));
 }
@@ -182,8 +182,8 @@ fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
 #[test]
 fn a_replica_that_says_why_it_cannot_is_heard() {
     let mut read = read([true, false, false], true);
-    read.ask(1);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(1);
+    read.failed(NodeId(1), corrupt());
     assert_eq!(
         read.progress(1, Level::One),
         Progress::Done(Err(corrupt().unwrap()))
@@ -194,7 +194,7 @@ fn a_replica_that_says_why_it_cannot_is_heard() {
 #[test]
 fn a_key_that_nobody_has_needs_no_repair() {
     let mut read = read([true; 3], true);
-    read.ask(3);
+    read.send_more(3);
     for node in 1..=3 {
         read.fetched(NodeId(node), Arc::default());
     }
@@ -206,20 +206,20 @@ fn a_key_that_nobody_has_needs_no_repair() {
 #[test]
 fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
     let mut read = read([true; 3], false);
-    read.ask(3);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(3);
+    read.failed(NodeId(1), corrupt());
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert_eq!(read.heal(3), None);
-    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.progress(3, Level::All), Progress::Pending);
     read.fetched(NodeId(3), state([1, 1, 0]));
     let heal = read.heal(3).unwrap();
     assert_eq!((heal.state, heal.corrupt), (state([1, 1, 0]), vec![NodeId(1)]));
-    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.progress(3, Level::All), Progress::Pending);
     assert_eq!(read.timed_out(3), corrupt().unwrap());
-    read.lost(NodeId(1), corrupt());
+    read.failed(NodeId(1), corrupt());
     assert_eq!(
         (read.heal(3), read.progress(3, Level::All)),
-        (None, Progress::Waiting)
+        (None, Progress::Pending)
     );
     read.healed(NodeId(1));
     assert_eq!(entry_of(read.progress(3, Level::All)).answered.len(), 3);
@@ -229,10 +229,10 @@ fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
 fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
     for error in [None, Some(Error::StorageFull("full".to_owned()))] {
         let mut read = read([true; 3], true);
-        read.ask(3);
-        read.lost(NodeId(1), corrupt());
+        read.send_more(3);
+        read.failed(NodeId(1), corrupt());
         read.fetched(NodeId(2), state([1, 0, 0]));
-        read.lost(NodeId(3), error);
+        read.failed(NodeId(3), error);
         assert_eq!(read.heal(3), None);
         assert_eq!(
             read.progress(3, Level::All),
@@ -245,11 +245,11 @@ fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
 fn a_replica_that_cannot_be_healed_now_is_corrupt_still() {
     let mut read = read([true, true, false], true);
     read.copies.pop();
-    read.ask(2);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(2);
+    read.failed(NodeId(1), corrupt());
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert!(read.heal(2).is_some());
-    read.lost(NodeId(1), Some(Error::StorageFull("full".to_owned())));
+    read.failed(NodeId(1), Some(Error::StorageFull("full".to_owned())));
     assert_eq!(read.heal(2), None);
     assert_eq!(
         read.progress(2, Level::All),

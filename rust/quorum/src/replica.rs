@@ -55,9 +55,9 @@ pub const MAX_SIBLINGS: usize = 64;
 /// The largest state of a key that a write may make, in bytes.
 pub const MAX_STATE_BYTES: usize = 8 << 20;
 /// How long a replica whose disk was full refuses writes before it tries the disk again.
-const FULL_PAUSE: Duration = Duration::from_millis(500);
+const FULL_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long the same complaint about a clock or a record is not put on the timeline again.
-const EVENT_PAUSE: Duration = Duration::from_secs(10);
+const EVENT_INTERVAL: Duration = Duration::from_secs(10);
 /// About how many bytes of keys and states one persist has, at most: the store does one persist after the other, and votes wait
 /// for them.
 const PERSIST_BYTES: usize = 256 << 10;
@@ -72,20 +72,20 @@ enum Persist {
     /// A block of counters.
     Counter(Reservation),
     /// What a turn has made of these keys; then those with each are told.
-    States(BTreeMap<Key, Vec<Told>>),
+    States(BTreeMap<Key, Vec<Waiter>>),
 }
 
 /// Someone who is told when a persist is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Told {
+struct Waiter {
     to: Address,
     header: Header,
     since: WallTime,
 }
 
-impl Told {
+impl Waiter {
     fn new(work: &Work, now: Now) -> Self {
-        Told {
+        Waiter {
             to: work.from,
             header: work.header,
             since: now.wall,
@@ -97,7 +97,7 @@ impl Told {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Read {
     /// One key's state.
-    Point(Key, Look, Purpose),
+    Point(Key, Lookup, Purpose),
     /// The answer to a `FetchRange`.
     Range(Address, Header),
 }
@@ -115,7 +115,7 @@ enum Purpose {
 /// that was never written. The key's row in the token index tells: it was written with the record, and neither is
 /// ever removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Look {
+enum Lookup {
     /// It looks for the record.
     Record,
     /// There was none: it looks for the row in the token index.
@@ -142,11 +142,11 @@ pub struct Replica {
     locks: BTreeMap<Key, KeyLock>,
     persists: BTreeMap<u64, Persist>,
     /// The persist of this turn, which has not been asked for yet, and about how many bytes it has.
-    gathered: Option<(u64, usize)>,
+    batch: Option<(u64, usize)>,
     /// What is said at the end of this turn.
     outgoing: Outgoing,
     /// It was asked to be told of that end.
-    turn_ends: bool,
+    end_turn_requested: bool,
     reads: BTreeMap<u64, Read>,
     last_token: u64,
     /// Until when writes are refused because the disk was full.
@@ -154,9 +154,9 @@ pub struct Replica {
     /// The disk refused the last persist that it answered.
     full: bool,
     /// Nodes whose clocks were found ahead.
-    clocks_told: Dedup<NodeId>,
+    clocks_reported: Dedup<NodeId>,
     /// Keys whose records were found corrupt.
-    corrupt_told: Dedup<Key>,
+    corrupt_reported: Dedup<Key>,
 }
 
 impl Replica {
@@ -176,15 +176,15 @@ impl Replica {
             clock: HybridClock::default(),
             locks: BTreeMap::new(),
             persists: BTreeMap::new(),
-            gathered: None,
+            batch: None,
             outgoing: Outgoing::default(),
-            turn_ends: false,
+            end_turn_requested: false,
             reads: BTreeMap::new(),
             last_token: COUNTER_READ,
             full_until: Instant(0),
             full: false,
-            clocks_told: Dedup::default(),
-            corrupt_told: Dedup::default(),
+            clocks_reported: Dedup::default(),
+            corrupt_reported: Dedup::default(),
         })
     }
 
@@ -198,7 +198,7 @@ impl Replica {
     }
 
     /// What to say to whoever takes this node for a replica of `of`.
-    fn foreign(&self, of: impl std::fmt::Display) -> Error {
+    fn misdirected(&self, of: impl std::fmt::Display) -> Error {
         Error::Refused(format!(
             "{} holds no replica of {of} in generation {}: refresh the topology",
             self.surroundings.me(),
@@ -213,21 +213,21 @@ impl Replica {
     /// Takes work on a key: at once when its state is known, else after a read.
     fn admit(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
         if !self.owns(&key) {
-            return self.refuse(&work, self.foreign(&key), effects);
+            return self.reject(&work, self.misdirected(&key), effects);
         }
         if now.instant < self.full_until {
-            return self.refuse(&work, self.full(), effects);
+            return self.reject(&work, self.full(), effects);
         }
         match self.locks.get_mut(&key) {
-            Some(lock) if lock.state.is_none() => lock.waiting.push_back(work),
+            Some(lock) if lock.state.is_none() => lock.pending.push_back(work),
             Some(_) => self.execute(key, work, now, effects),
             None => {
                 let lock = KeyLock {
-                    waiting: [work].into(),
+                    pending: [work].into(),
                     ..KeyLock::default()
                 };
                 self.locks.insert(key.clone(), lock);
-                self.look(key, Look::Record, Purpose::KeyLock, effects);
+                self.lookup(key, Lookup::Record, Purpose::KeyLock, effects);
             }
         }
     }
@@ -250,11 +250,11 @@ impl Replica {
                 lock.indexed = true;
                 lock.corrupt = true;
                 lock.state = Some(Arc::default());
-                self.tell_corrupt(&key, &error, now, effects);
+                self.report_corrupt(&key, &error, now, effects);
             }
         }
         let lock = self.locks.get_mut(&key).expect("a lock outlives its read");
-        for work in std::mem::take(&mut lock.waiting) {
+        for work in std::mem::take(&mut lock.pending) {
             self.execute(key.clone(), work, now, effects);
         }
         self.release(&key);
@@ -262,7 +262,7 @@ impl Replica {
 
     /// A lock that is not needed any longer goes.
     fn release(&mut self, key: &Key) {
-        let idle = |lock: &KeyLock| lock.in_flight == 0 && lock.state.is_some() && lock.waiting.is_empty();
+        let idle = |lock: &KeyLock| lock.in_flight == 0 && lock.state.is_some() && lock.pending.is_empty();
         if self.locks.get(key).is_some_and(idle) {
             self.locks.remove(key);
         }
@@ -278,9 +278,12 @@ impl Replica {
         }
     }
 
-    fn tell_corrupt(&mut self, key: &Key, error: &Error, now: Now, effects: &mut Vec<Effect>) {
-        let quiet_until = now.instant + EVENT_PAUSE;
-        if self.corrupt_told.is_new(key.clone(), quiet_until, now.instant) {
+    fn report_corrupt(&mut self, key: &Key, error: &Error, now: Now, effects: &mut Vec<Effect>) {
+        let quiet_until = now.instant + EVENT_INTERVAL;
+        if self
+            .corrupt_reported
+            .is_new(key.clone(), quiet_until, now.instant)
+        {
             let record = error.to_string();
             effects.push(Effect::Emit(TimelineEvent::CorruptRecord { record }));
         }
@@ -357,7 +360,7 @@ impl Replica {
     }
 
     /// This replica does not do it, and has not begun to.
-    fn refuse(&mut self, work: &Work, error: Error, effects: &mut Vec<Effect>) {
+    fn reject(&mut self, work: &Work, error: Error, effects: &mut Vec<Effect>) {
         self.send(work.from, work.header, Message::Failed(error), effects);
     }
 }
@@ -395,7 +398,7 @@ impl Role for Replica {
                     self.persisted(token, now, rng, effects);
                 }
             }
-            Event::PersistRefused { token } => self.refused(token, now, rng, effects),
+            Event::PersistRefused { token } => self.persist_refused(token, now, rng, effects),
             Event::Request { client, .. } => effects.push(Effect::Reply {
                 client,
                 response: Err(Error::invalid(format!(
@@ -404,8 +407,8 @@ impl Role for Replica {
                 ))),
             }),
             Event::TurnEnded => {
-                self.turn_ends = false;
-                self.persist_gathered(effects);
+                self.end_turn_requested = false;
+                self.persist_batch(effects);
                 self.outgoing.flush(effects);
             }
             Event::Timer { .. } | Event::Peer { .. } | Event::Flushed { .. } | Event::Files { .. } => {}
@@ -413,9 +416,9 @@ impl Role for Replica {
         if self.dropped {
             return;
         }
-        self.number(rng, effects);
-        let waits = self.gathered.is_some() || !self.outgoing.is_empty();
-        if waits && !std::mem::replace(&mut self.turn_ends, true) {
+        self.ensure_replica_id(rng, effects);
+        let waits = self.batch.is_some() || !self.outgoing.is_empty();
+        if waits && !std::mem::replace(&mut self.end_turn_requested, true) {
             effects.push(Effect::EndTurn);
         }
     }

@@ -18,7 +18,7 @@ use quorate_protocol::api::{Page, Response};
 use quorate_protocol::placement::Preference;
 use quorate_versions::KeyState;
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 use crate::read::entry;
 
 /// About how many bytes of keys and values a page has; a single entry may be larger.
@@ -42,7 +42,7 @@ pub(super) struct Scan {
     keyspace: KeyspaceId,
     me: NodeId,
     limit: usize,
-    asked: BTreeSet<NodeId>,
+    requested: BTreeSet<NodeId>,
     shares: BTreeMap<NodeId, Share>,
     failed: BTreeSet<NodeId>,
     /// Those of the failed whose share begins with a corrupt record.
@@ -52,12 +52,12 @@ pub(super) struct Scan {
 
 impl Scan {
     /// A scan of `limit` keys that asks these nodes.
-    pub(super) fn new(keyspace: KeyspaceId, me: NodeId, limit: usize, asked: BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(keyspace: KeyspaceId, me: NodeId, limit: usize, requested: BTreeSet<NodeId>) -> Self {
         Scan {
             keyspace,
             me,
             limit,
-            asked,
+            requested,
             shares: BTreeMap::new(),
             failed: BTreeSet::new(),
             corrupt: BTreeSet::new(),
@@ -66,13 +66,13 @@ impl Scan {
     }
 
     /// Those that were asked.
-    pub(super) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.asked.iter().copied()
+    pub(super) fn requested(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.requested.iter().copied()
     }
 
     /// A node's share.
     pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, Arc<KeyState>)>, more: bool) {
-        if self.asked.contains(&by) {
+        if self.requested.contains(&by) {
             self.failed.remove(&by);
             self.corrupt.remove(&by);
             self.shares.insert(by, Share { rows, more });
@@ -80,8 +80,8 @@ impl Scan {
     }
 
     /// A node will not answer.
-    pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
-        if self.asked.contains(&node) && !self.shares.contains_key(&node) {
+    pub(super) fn failed(&mut self, node: NodeId, error: Option<Error>) {
+        if self.requested.contains(&node) && !self.shares.contains_key(&node) {
             self.failed.insert(node);
             if matches!(error, Some(Error::CorruptRecord(_))) {
                 self.corrupt.insert(node);
@@ -102,11 +102,11 @@ impl Scan {
         &self,
         preference: &Preference,
         (required, level): (u8, Level),
-        impatient: bool,
+        soft_deadline_passed: bool,
     ) -> Progress {
-        let settled = self.shares.len() + self.failed.len() == self.asked.len();
-        if !settled && !impatient {
-            return Progress::Waiting;
+        let settled = self.shares.len() + self.failed.len() == self.requested.len();
+        if !settled && !soft_deadline_passed {
+            return Progress::Pending;
         }
         let answered = self.shares.keys().copied().collect();
         match Self::covers(&answered, preference, required) {
@@ -115,7 +115,7 @@ impl Scan {
                 let unavailable = Error::unavailable(required, alive);
                 Progress::Done(Err(self.error.clone().unwrap_or(unavailable)))
             }
-            Err(_) => Progress::Waiting,
+            Err(_) => Progress::Pending,
         }
     }
 

@@ -156,11 +156,11 @@ fn a_node_that_was_given_up_and_answers_settles_nothing_for_the_others() {
     let preference = preference(3, 2);
     let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
-    scan.lost(NodeId(2), None);
+    scan.failed(NodeId(2), None);
     scan.fetched(NodeId(2), Vec::new(), false);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
-        Progress::Waiting
+        Progress::Pending
     );
     scan.fetched(NodeId(3), Vec::new(), false);
     assert_eq!(
@@ -174,7 +174,7 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
     let preference = preference(3, 3);
     let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
-    scan.lost(NodeId(2), None);
+    scan.failed(NodeId(2), None);
     let timeout = Error::ReadTimeout {
         answered: 1,
         required: 2,
@@ -182,10 +182,10 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
     assert_eq!(scan.timed_out(&preference, 2), timeout);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), true),
-        Progress::Waiting,
+        Progress::Pending,
         "n3 may yet answer"
     );
-    scan.lost(NodeId(3), None);
+    scan.failed(NodeId(3), None);
     let unavailable = Error::unavailable(2, 1);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
@@ -205,7 +205,7 @@ fn an_impatient_scan_does_without_those_that_are_not_needed() {
     scan.fetched(NodeId(3), Vec::new(), false);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
-        Progress::Waiting
+        Progress::Pending
     );
     assert!(matches!(
         scan.progress(&preference, (2, Level::Two), true),

@@ -50,7 +50,7 @@ impl Setup {
         let scene = Quorum {
             placement: placement.expect("a ring of small numbers"),
             keyspaces: Vec::new(),
-            asked: BTreeMap::new(),
+            requests: BTreeMap::new(),
             setup: self.clone(),
         };
         let mut cluster = Cluster::new(Roles(scene), nodes, Profile::MANUAL, self.seed, 0);
@@ -67,7 +67,7 @@ impl Setup {
 pub(super) struct Quorum {
     pub(super) placement: Placement,
     /// Every request so far, and where it was asked.
-    pub(super) asked: BTreeMap<u64, (NodeId, Request)>,
+    pub(super) requests: BTreeMap<u64, (NodeId, Request)>,
     /// What the control plane would have agreed on.
     keyspaces: Vec<Keyspace>,
     setup: Setup,
@@ -153,7 +153,7 @@ pub(super) trait Keyspaces {
     /// Has a keyspace with these settings served on every node.
     fn create_keyspace(&mut self, settings: KeyspaceSettings);
     /// A client asks a coordinator. Gives the number that the reply will carry.
-    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64;
+    fn submit(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64;
     /// Whether a node serves a keyspace.
     fn serves(&self, node: NodeId, keyspace: KeyspaceId) -> bool;
     /// What the node's disk has of a key.
@@ -174,9 +174,9 @@ impl Keyspaces for Cluster {
         }
     }
 
-    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
-        let asked = &mut self.protocol.0.asked;
-        asked.insert(self.operations + 1, (node, request.clone()));
+    fn submit(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
+        let requests = &mut self.protocol.0.requests;
+        requests.insert(self.operations + 1, (node, request.clone()));
         self.send_request(node, RoleId::Coordinator(keyspace), request, timeout)
     }
 

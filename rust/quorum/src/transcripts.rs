@@ -155,7 +155,7 @@ fn request(play: &mut Play, call: &mut Call<'_>) -> Outcome {
     if !cluster.serves(node, KEYSPACE) {
         return Err(format!("{node} does not serve that").into());
     }
-    let operation = cluster.ask(node, KEYSPACE, request, timeout);
+    let operation = cluster.submit(node, KEYSPACE, request, timeout);
     if let Some(reader) = reader {
         play.readers.insert(operation, reader);
     }

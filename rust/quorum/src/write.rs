@@ -14,11 +14,11 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Response, Written};
 use quorate_versions::{Context, Dot, KeyState, WriteId};
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 
 /// What a client wants to change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Change {
+pub(super) struct Mutation {
     pub(super) key: Key,
     /// `None` deletes.
     pub(super) value: Option<Bytes>,
@@ -30,11 +30,11 @@ pub(super) struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Copy {
     /// It may answer yet.
-    Awaited,
+    Pending,
     /// It said that it has the write durably.
     Durable,
     /// It refused, or is out of reach.
-    Lost,
+    Failed,
 }
 
 /// A write in progress.
@@ -52,7 +52,7 @@ pub(super) struct Write {
     /// Why copies were lost.
     reasons: BTreeMap<NodeId, String>,
     /// What was asked, as long as another replica may be asked to do it: until there is an event.
-    change: Option<Change>,
+    mutation: Option<Mutation>,
 }
 
 impl Write {
@@ -71,40 +71,40 @@ impl Write {
             keyspace,
             key,
             me,
-            copies: replicas.iter().map(|node| (*node, Copy::Awaited)).collect(),
+            copies: replicas.iter().map(|node| (*node, Copy::Pending)).collect(),
             event: None,
             reasons: BTreeMap::new(),
-            change: None,
+            mutation: None,
         };
         for node in replicas.iter().filter(|node| !alive.contains(node)) {
-            write.lost(*node);
+            write.unreachable(*node);
         }
         write
     }
 
     /// Keeps what was asked, in case that the own replica cannot do it.
-    pub(super) fn keep(&mut self, change: Change) {
-        self.change = Some(change);
+    pub(super) fn keep_mutation(&mut self, mutation: Mutation) {
+        self.mutation = Some(mutation);
     }
 
     /// What was asked, to ask another replica instead.
-    pub(super) fn forget(&mut self) -> Option<Change> {
-        self.change.take()
+    pub(super) fn take_mutation(&mut self) -> Option<Mutation> {
+        self.mutation.take()
     }
 
     /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] are to be sent it.
     pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
-        let news = self.event.is_none();
-        self.change = None;
+        let first = self.event.is_none();
+        self.mutation = None;
         self.event.get_or_insert((dot, timestamp, state));
-        news
+        first
     }
 
     /// The other replicas that can be reached.
     pub(super) fn targets(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.copies
             .iter()
-            .filter(|(node, copy)| *node != self.me && *copy != Copy::Lost)
+            .filter(|(node, copy)| *node != self.me && *copy != Copy::Failed)
             .map(|(node, _)| *node)
     }
 
@@ -128,13 +128,13 @@ impl Write {
     }
 
     /// A replica went out of reach.
-    pub(super) fn lost(&mut self, node: NodeId) {
-        self.lose(node, || format!("{node} is out of reach"));
+    pub(super) fn unreachable(&mut self, node: NodeId) {
+        self.fail(node, || format!("{node} is out of reach"));
     }
 
     /// A replica refused it.
-    pub(super) fn refused(&mut self, node: NodeId, error: &Error) {
-        self.lose(node, || match error {
+    pub(super) fn rejected(&mut self, node: NodeId, error: &Error) {
+        self.fail(node, || match error {
             Error::StorageFull(_) => format!("the disk of {node} is full"),
             Error::CorruptRecord(_) => format!("the record on {node} is corrupt"),
             Error::OutcomeUnknown {
@@ -144,21 +144,21 @@ impl Write {
         });
     }
 
-    fn lose(&mut self, node: NodeId, why: impl FnOnce() -> String) {
+    fn fail(&mut self, node: NodeId, why: impl FnOnce() -> String) {
         if let Some(copy) = self.copy(node)
-            && *copy == Copy::Awaited
+            && *copy == Copy::Pending
         {
-            *copy = Copy::Lost;
+            *copy = Copy::Failed;
             self.reasons.insert(node, why());
         }
     }
 
     /// A replica can be reached (again): whether it must be sent the state now.
-    pub(super) fn back(&mut self, node: NodeId) -> bool {
+    pub(super) fn reachable_again(&mut self, node: NodeId) -> bool {
         let sent = self.event.is_some();
         match self.copy(node) {
-            Some(copy @ Copy::Lost) => {
-                *copy = Copy::Awaited;
+            Some(copy @ Copy::Failed) => {
+                *copy = Copy::Pending;
                 self.reasons.remove(&node);
                 sent
             }
@@ -176,7 +176,7 @@ impl Write {
         if self.event.is_some() && self.count(Copy::Durable) >= required {
             return Progress::Done(Ok(self.written(level)));
         }
-        if self.copies.len() - self.count(Copy::Lost) < required {
+        if self.copies.len() - self.count(Copy::Failed) < required {
             let reasons: Vec<&str> = self.reasons.values().map(String::as_str).collect();
             return Progress::Done(Err(Error::OutcomeUnknown {
                 acked: self.count(Copy::Durable) as u8,
@@ -184,12 +184,12 @@ impl Write {
                 reason: Some(reasons.join(" and ")),
             }));
         }
-        Progress::Waiting
+        Progress::Pending
     }
 
     /// The same with the mistake that [`quorate_core::bugs::Bug::WriteQuorumByLiveness`] makes.
     pub(super) fn progress_by_liveness(&self, required: u8, level: Level) -> Progress {
-        let alive = self.copies.len() - self.count(Copy::Lost);
+        let alive = self.copies.len() - self.count(Copy::Failed);
         if self.event.is_some() && alive >= usize::from(required) {
             return Progress::Done(Ok(self.written(level)));
         }

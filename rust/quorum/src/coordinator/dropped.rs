@@ -19,7 +19,7 @@ impl Coordinator {
             let Some(mut pending) = self.remove(id) else {
                 continue;
             };
-            let required = pending.ask.required;
+            let required = pending.details.required;
             let acked = match &pending.kind {
                 Kind::Read(_) | Kind::Scan(_) => None,
                 Kind::Write(write) => Some(write.acked()),
@@ -33,20 +33,20 @@ impl Coordinator {
                     reason: Some(self.keyspace.was_dropped()),
                 },
             );
-            let answer = pending.ask.answer(Err(error), me, &name, now, effects);
-            self.many_answer(answer, now, effects);
+            let answer = pending.details.respond(Err(error), me, &name, now, effects);
+            self.finish_key(answer, now, effects);
         }
     }
 
     /// Answers what comes after that.
-    pub(super) fn turn_away(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn reject_after_drop(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         let origin = match event {
             Event::Request { client, .. } => Origin::Client(client),
             Event::Message {
                 from,
                 header,
                 message: Message::Forward(_),
-            } if !self.is_repeated(from, header, now) => Origin::Peer(from, header),
+            } if !self.is_duplicate(from, header, now) => Origin::Peer(from, header),
             _ => return,
         };
         let none = reply(origin, Err(self.keyspace.no_longer_there()), effects);

@@ -12,13 +12,13 @@ use quorate_protocol::role::Effect;
 use quorate_protocol::telemetry::{TimelineEvent, TraceContext};
 use quorate_versions::VersionVector;
 
-use super::{Coordinator, REPAIR_PATIENCE};
+use super::{Coordinator, REPAIR_TIMEOUT};
 use crate::read::Repair;
 
 /// How long the same repair of the same key is not sent again: a hot key is read far more often than a repair takes.
-const REPAIR_PAUSE: Duration = Duration::from_millis(500);
+const REPAIR_INTERVAL: Duration = Duration::from_millis(500);
 /// How long repairs of the same replicas go on without another event on the timeline.
-const EVENT_PAUSE: Duration = Duration::from_secs(1);
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// The most keys whose repairs are remembered.
 const MAX_REMEMBERED: usize = 1_024;
 
@@ -34,7 +34,7 @@ struct Sent {
 pub(super) struct Repairs {
     /// What a key's replicas were sent, and until when that counts.
     sent: BTreeMap<Key, (Sent, Instant)>,
-    told: Dedup<Vec<NodeId>>,
+    reported: Dedup<Vec<NodeId>>,
 }
 
 impl Repairs {
@@ -47,7 +47,7 @@ impl Repairs {
         if self.sent.len() >= MAX_REMEMBERED {
             self.sent.clear();
         }
-        self.sent.insert(key.clone(), (repair, now + REPAIR_PAUSE));
+        self.sent.insert(key.clone(), (repair, now + REPAIR_INTERVAL));
         true
     }
 }
@@ -74,7 +74,7 @@ impl Coordinator {
         if targets.is_empty() || !due {
             return;
         }
-        let header = self.header(id, now.instant + REPAIR_PATIENCE, trace);
+        let header = self.header(id, now.instant + REPAIR_TIMEOUT, trace);
         for (node, corrupt) in &targets {
             let (key, state) = (key.clone(), repair.state.clone());
             let message = match corrupt {
@@ -85,10 +85,10 @@ impl Coordinator {
             self.outgoing.send(to, header, message, effects);
         }
         let replicas: Vec<NodeId> = targets.into_iter().map(|(node, _)| node).collect();
-        let quiet_until = now.instant + EVENT_PAUSE;
+        let quiet_until = now.instant + EVENT_INTERVAL;
         if self
             .repairs
-            .told
+            .reported
             .is_new(replicas.clone(), quiet_until, now.instant)
         {
             let keyspace = self.keyspace.settings.name.clone();

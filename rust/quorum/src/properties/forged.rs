@@ -38,9 +38,9 @@ impl Play {
         Play { cluster, key }
     }
 
-    fn ask(&mut self, node: u16, request: Request) -> Result<Response, Error> {
+    fn submit(&mut self, node: u16, request: Request) -> Result<Response, Error> {
         self.cluster.trace.clear();
-        self.cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+        self.cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
         self.cluster.run();
         let answers = std::mem::take(&mut self.cluster.trace).into_iter();
         let mut answers = answers.filter_map(|event| match event {
@@ -62,13 +62,13 @@ impl Play {
                 sequence: self.cluster.operations,
             },
         };
-        self.ask(node, request)
+        self.submit(node, request)
     }
 
     /// All dots that a reader has seen.
     fn seen(&mut self) -> Vec<Dot> {
         let (keyspace, key, level) = (KEYSPACE, self.key.clone(), Some(Level::All));
-        match self.ask(1, Request::Get { keyspace, key, level }) {
+        match self.submit(1, Request::Get { keyspace, key, level }) {
             Ok(Response::Entry(entry)) => entry.context.iter().collect(),
             other => panic!("the key can be read, not {other:?}"),
         }

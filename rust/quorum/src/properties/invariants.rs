@@ -60,7 +60,7 @@ pub(super) struct Invariants {
     /// What a replica has in memory of a key while persists of it are in flight, and how many those are.
     memory: BTreeMap<(NodeId, Key), (KeyState, usize)>,
     /// The keys of events that replicas were asked to make.
-    asked: BTreeMap<(NodeId, u64), Key>,
+    assigning: BTreeMap<(NodeId, u64), Key>,
     assigned: BTreeMap<(NodeId, Key), Assigned>,
     durable: BTreeMap<(NodeId, Key), KeyState>,
     broken: Vec<String>,
@@ -81,7 +81,7 @@ impl Invariants {
             given: BTreeMap::new(),
             traces: BTreeSet::new(),
             memory: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            assigning: BTreeMap::new(),
             assigned: BTreeMap::new(),
             durable: BTreeMap::new(),
             broken: Vec::new(),
@@ -98,7 +98,7 @@ impl Invariants {
         self.last_puts.get(key).copied()
     }
 
-    pub(super) fn asked(&mut self, number: u64, node: NodeId, request: &Request) {
+    pub(super) fn requested(&mut self, number: u64, node: NodeId, request: &Request) {
         let (puts, level) = match request {
             Request::Put {
                 key,
@@ -137,7 +137,7 @@ impl Invariants {
             Request::Get { level, .. } | Request::GetMany { level, .. } | Request::Scan { level, .. } => {
                 (Vec::new(), level)
             }
-            other => panic!("nobody asks {other:?} here"),
+            other => panic!("unexpected request {other:?}"),
         };
         let level = level.expect("every request names its level");
         let operation = Operation {
@@ -159,17 +159,17 @@ impl Invariants {
     }
 
     /// Takes note of what has happened since the last time.
-    pub(super) fn look(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
+    pub(super) fn observe(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
         for event in std::mem::take(&mut cluster.trace) {
             match event {
                 TraceEvent::Local(sent) => {
-                    let exchange = (sent.from.node, sent.message.header.request);
+                    let operation = (sent.from.node, sent.message.header.request);
                     match sent.message.content {
                         Content::Local(LocalMessage::Assign { key, .. }) => {
-                            self.asked.insert(exchange, key);
+                            self.assigning.insert(operation, key);
                         }
                         Content::Local(LocalMessage::Assigned { dot, state, .. }) => {
-                            let key = self.asked[&exchange].clone();
+                            let key = self.assigning[&operation].clone();
                             let place = (sent.from.node, key);
                             self.assigned.entry(place).or_default().push((dot, state));
                         }
@@ -255,12 +255,17 @@ impl Invariants {
         let operation = self
             .operations
             .get_mut(&number)
-            .expect("only what was asked is answered");
+            .expect("only pending requests are answered");
         operation.answers += 1;
         let required = usize::from(operation.required);
-        let asked = cluster.protocol.0.asked.get(&number).map(|(_, request)| request);
+        let requested = cluster
+            .protocol
+            .0
+            .requests
+            .get(&number)
+            .map(|(_, request)| request);
         let wanted = operation.puts.len();
-        match (asked, response) {
+        match (requested, response) {
             (Some(Request::Put { key, .. }), Ok(Response::Written(written))) => {
                 self.acknowledged(cluster, keyspace, (number, required), key, &written);
             }
@@ -363,9 +368,9 @@ impl Invariants {
                 }
             }
         }
-        let gone = self.rightly_gone();
+        let gone = self.superseded();
         for key in keys {
-            self.at_rest(cluster, keyspace, &key, &gone);
+            self.check_converged(cluster, keyspace, &key, &gone);
         }
         for (node, found) in &cluster.nodes {
             let contents = &found.disk.store.contents;
@@ -386,7 +391,7 @@ impl Invariants {
     }
 
     /// All that was replaced by a write which was durable somewhere, or was replaced by one that was, and so on.
-    fn rightly_gone(&self) -> BTreeSet<Dot> {
+    fn superseded(&self) -> BTreeSet<Dot> {
         let mut gone = BTreeSet::new();
         let mut next: Vec<Dot> = self.synced.iter().map(|(_, dot)| *dot).collect();
         while let Some(dot) = next.pop() {
@@ -399,7 +404,7 @@ impl Invariants {
         gone
     }
 
-    fn at_rest(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
+    fn check_converged(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
         let preference = cluster
             .protocol
             .0

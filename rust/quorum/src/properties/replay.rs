@@ -32,7 +32,7 @@ fn put(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
             sequence: cluster.operations,
         },
     };
-    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+    cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
 fn get(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
@@ -41,7 +41,7 @@ fn get(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
         key: Key::try_from(key).unwrap(),
         level: Some(level),
     };
-    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+    cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
 /// Four nodes with a bit of everything: all roles, all kinds of requests, a crash, a full disk, deadlines that pass.
@@ -81,7 +81,7 @@ fn scenario(seed: u64) -> Vec<Recording> {
         limit: 3,
         level: None,
     };
-    cluster.ask(NodeId(4), KEYSPACE, scan, TIMEOUT);
+    cluster.submit(NodeId(4), KEYSPACE, scan, TIMEOUT);
     cluster.run();
     put(&mut cluster, 1, "h", Level::All);
     cluster.advance(Duration::from_secs(5));

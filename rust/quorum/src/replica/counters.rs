@@ -51,7 +51,7 @@ impl Replica {
     }
 
     /// Sees to it that there is an id to give dots under.
-    pub(super) fn number(&mut self, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    pub(super) fn ensure_replica_id(&mut self, rng: &mut Rng, effects: &mut Vec<Effect>) {
         if self.started && self.counter.is_none() {
             let replica = ReplicaId::new(self.surroundings.me(), rng.next_u64());
             self.counter = Some(DotCounter::recover(replica, 0, COUNTER_BLOCK));

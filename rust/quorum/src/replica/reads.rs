@@ -14,7 +14,7 @@ use quorate_protocol::role::{Address, Effect};
 use quorate_protocol::telemetry::Span;
 use quorate_versions::KeyState;
 
-use super::{COUNTER_READ, Look, Purpose, Read, Replica, SHARE_BYTES, corrupt};
+use super::{COUNTER_READ, Lookup, Purpose, Read, Replica, SHARE_BYTES, corrupt};
 
 impl Replica {
     pub(super) fn fetch(
@@ -26,27 +26,27 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         if !self.owns(&key) {
-            let message = Message::Failed(self.foreign(&key));
+            let message = Message::Failed(self.misdirected(&key));
             return self.send(from, header, message, effects);
         }
         let purpose = Purpose::Fetch(from, header, now.wall);
-        self.look(key, Look::Record, purpose, effects);
+        self.lookup(key, Lookup::Record, purpose, effects);
     }
 
     /// Takes a step of the read of a key's state.
-    pub(super) fn look(&mut self, key: Key, look: Look, purpose: Purpose, effects: &mut Vec<Effect>) {
-        let query = match look {
-            Look::Record | Look::RecordAgain => Query::Get {
+    pub(super) fn lookup(&mut self, key: Key, lookup: Lookup, purpose: Purpose, effects: &mut Vec<Effect>) {
+        let query = match lookup {
+            Lookup::Record | Lookup::RecordAgain => Query::Get {
                 table: Table::Records,
                 key: record_key(self.keyspace.id, &key),
             },
-            Look::Index => Query::Get {
+            Lookup::Index => Query::Get {
                 table: Table::TokenIndex,
                 key: index_key(self.keyspace.id, self.preference.token(&key).0, &key),
             },
         };
         let token = self.token();
-        self.reads.insert(token, Read::Point(key, look, purpose));
+        self.reads.insert(token, Read::Point(key, lookup, purpose));
         effects.push(Effect::Read { token, query });
     }
 
@@ -59,7 +59,7 @@ impl Replica {
     ) {
         let me = self.surroundings.me();
         if !self.preference.lists().any(|list| list.contains(&me)) {
-            let message = Message::Failed(self.foreign("any key"));
+            let message = Message::Failed(self.misdirected("any key"));
             return self.send(from, header, message, effects);
         }
         if range.is_empty() || limit == 0 {
@@ -101,9 +101,9 @@ impl Replica {
             // Nobody waits for it any longer.
             Read::Point(_, _, Purpose::Fetch(_, header, _)) | Read::Range(_, header)
                 if header.deadline <= now.instant => {}
-            Read::Point(key, look, purpose) => match found(&key, look, result) {
-                Found::Next(look) => self.look(key, look, purpose, effects),
-                Found::State(state) => match purpose {
+            Read::Point(key, lookup, purpose) => match lookup_step(&key, lookup, result) {
+                LookupStep::Next(lookup) => self.lookup(key, lookup, purpose, effects),
+                LookupStep::State(state) => match purpose {
                     Purpose::KeyLock => self.loaded(key, state, now, effects),
                     Purpose::Fetch(to, header, since) => {
                         self.fetched(key, state, (to, header, since), now, rng, effects);
@@ -149,7 +149,7 @@ impl Replica {
                 state: Arc::new(state.unwrap_or_default()),
             },
             Err(error) => {
-                self.tell_corrupt(&key, &error, now, effects);
+                self.report_corrupt(&key, &error, now, effects);
                 Message::Failed(error)
             }
         };
@@ -158,20 +158,20 @@ impl Replica {
 }
 
 /// What a step of the read of a key has come to.
-enum Found {
-    Next(Look),
+enum LookupStep {
+    Next(Lookup),
     State(Result<Option<KeyState>, Error>),
 }
 
-fn found(key: &Key, look: Look, result: Result<Rows, Error>) -> Found {
+fn lookup_step(key: &Key, lookup: Lookup, result: Result<Rows, Error>) -> LookupStep {
     let absent = matches!(&result, Ok(rows) if rows.rows.is_empty());
-    match look {
-        Look::Record if absent => Found::Next(Look::Index),
-        Look::Index if absent => Found::State(Ok(None)),
+    match lookup {
+        Lookup::Record if absent => LookupStep::Next(Lookup::Index),
+        Lookup::Index if absent => LookupStep::State(Ok(None)),
         // Damaged or not, it is there.
-        Look::Index => Found::Next(Look::RecordAgain),
-        Look::RecordAgain if absent => Found::State(Err(corrupt(key))),
-        Look::Record | Look::RecordAgain => Found::State(decode_state(key, result)),
+        Lookup::Index => LookupStep::Next(Lookup::RecordAgain),
+        Lookup::RecordAgain if absent => LookupStep::State(Err(corrupt(key))),
+        Lookup::Record | Lookup::RecordAgain => LookupStep::State(decode_state(key, result)),
     }
 }
 
