@@ -191,7 +191,7 @@ def test_faults_are_set_on_all_nodes_and_healed_one_by_one_or_all():
     assert nodes.run(board.severed(1)) == {frozenset(("n1", "n2")), frozenset(("n1", "n3"))}
     assert nodes.run(board.end([one.id], 1)).checked() == (one.id,)
     assert {fault.id for fault in nodes.run(board.report(1))} == {two.id}
-    with pytest.raises(NotFound, match=f"there are {two.id}"):
+    with pytest.raises(NotFound, match=f"active faults are {two.id}"):
         nodes.run(board.named([one.id], 1))
     assert nodes.run(board.end(None, 1)).checked() == (two.id,)
     assert not nodes.run(board.report(1)).faults
