@@ -551,7 +551,7 @@ def test_two_clients_do_not_undo_each_others_faults(cluster):
     assert [fault.id for fault in cluster.faults()] == [mine.id]
     with quorate.connect(cluster.endpoints) as other:
         assert other.heal(mine.id) == (mine.id,)
-        with pytest.raises(NotFound, match="there are none"):
+        with pytest.raises(NotFound, match="active faults are none"):
             other.heal(mine.id)
     mine.heal()
 
