@@ -72,7 +72,7 @@ def test_misses_and_errors_are_shown(cluster):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["-c", "9"], "--consistency 9: 9 replicas are asked for, but each key has 3"),
+        (["-c", "9"], "--consistency 9 requires 9 replicas, but each key has 3"),
         (["-c", "ONE,THREE", "--replicas", "2"], "--consistency THREE: 3 replicas are asked for"),
         (["--value-size", "2000000"], "--value-size 2000000: a value has 1 to 1048576 bytes"),
         (["--value-size", "0"], "1 to 1048576 bytes"),

@@ -228,7 +228,7 @@ def test_a_failed_start_reports_the_node_and_the_reason():
 def test_a_removed_log_is_named():
     with quorate.Cluster(nodes=1) as cluster:
         (cluster.directory / "n1.log").unlink()
-        with pytest.raises(quorate.NotFound, match=r"log of n1 is gone .*somebody has removed"):
+        with pytest.raises(quorate.NotFound, match=r"log of n1 is missing .*was removed"):
             cluster["n1"].log()
 
 

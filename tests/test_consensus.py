@@ -227,7 +227,7 @@ def test_arguments_of_the_other_mode_are_rejected_with_a_remedy(shared, keyspace
         (lambda: keyspace.put("a", "1", if_version="7"), "if_version='7'"),
         (lambda: keyspace.append("a", source="s" * 300), "source"),
         (lambda: keyspace.entries({1: 0}), "there is no shard 1"),
-        (lambda: shared.keyspace("x", mode="consensus", read=QUORUM), "LINEARIZABLE and STALE"),
+        (lambda: shared.keyspace("x", mode="consensus", read=QUORUM), "LINEARIZABLE or STALE"),
         (lambda: shared.keyspace("x", shards=4), 'mode="consensus"'),
         (lambda: shared.keyspace("x", mode="consensus", shards=0), "shards=0"),
         (lambda: shared.keyspace("x", mode="both"), '"quorum" or "consensus"'),

@@ -191,7 +191,7 @@ def test_faults_are_set_on_all_nodes_and_healed_one_by_one_or_all():
     assert nodes.run(board.severed(1)) == {frozenset(("n1", "n2")), frozenset(("n1", "n3"))}
     assert nodes.run(board.end([one.id], 1)).checked() == (one.id,)
     assert {fault.id for fault in nodes.run(board.report(1))} == {two.id}
-    with pytest.raises(NotFound, match=f"there are {two.id}"):
+    with pytest.raises(NotFound, match=f"active faults are {two.id}"):
         nodes.run(board.named([one.id], 1))
     assert nodes.run(board.end(None, 1)).checked() == (two.id,)
     assert not nodes.run(board.report(1)).faults
@@ -551,7 +551,7 @@ def test_two_clients_do_not_undo_each_others_faults(cluster):
     assert [fault.id for fault in cluster.faults()] == [mine.id]
     with quorate.connect(cluster.endpoints) as other:
         assert other.heal(mine.id) == (mine.id,)
-        with pytest.raises(NotFound, match="there are none"):
+        with pytest.raises(NotFound, match="active faults are none"):
             other.heal(mine.id)
     mine.heal()
 

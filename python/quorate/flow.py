@@ -1,12 +1,11 @@
-"""One body for every operation of several calls: blocking, on asyncio, or on a stepper.
+"""Operations of several calls, written once: run blocking, on asyncio, or on a stepper.
 
-Such an operation is a generator: it yields the call it needs, is sent the answer, and returns its result. `run` drives
-it with blocking calls, `run_async` with awaited ones. Operations of one call are coroutines of ``quorate.aio``, from
-which ``generate_sync.py`` makes the blocking ones.
+Such an operation is a generator: it yields a call, receives the response, and returns its result. `run` drives it with
+blocking calls, `run_async` with awaited ones. Operations of one call are coroutines of ``quorate.aio``, from which
+``generate_sync.py`` generates the blocking ones.
 
-Nothing here reads a clock or waits by itself. A client that is a
-`Stepper` has its own, for example a virtual one: what it returns to calls is awaited, and whoever drives the coroutine
-decides when that is ready.
+Nothing here reads a clock or waits by itself. A client that is a `Stepper` has its own clock, for example a virtual
+one: the results of its calls are awaited, and the driver of the coroutine decides when they are ready.
 """
 
 from __future__ import annotations
@@ -33,23 +32,23 @@ class Call(NamedTuple):
     """One call of the extension's client."""
 
     method: str
-    """The name of a method that makes a `quorate._quorate.PendingCall`."""
+    """The name of a method that returns a `quorate._quorate.PendingCall`."""
     arguments: tuple[Any, ...]
 
 
 class Pause(NamedTuple):
-    """A moment to wait before asking again."""
+    """A pause before the next poll."""
 
     seconds: float
 
 
 class Now(NamedTuple):
-    """The question for the time, in seconds from any origin."""
+    """A request for the time, in seconds from any origin."""
 
 
 Step: TypeAlias = Call | Pause | Now
 Flow: TypeAlias = Generator[Step, Any, Result]
-"""An operation: yields steps, is sent their answers, returns a result."""
+"""An operation: yields steps, receives their responses, returns a result."""
 
 
 @runtime_checkable
@@ -66,13 +65,13 @@ class Stepper(Protocol):
 
 
 def now() -> Flow[float]:
-    """Ask for the time, in seconds from any origin."""
+    """Get the time, in seconds from any origin."""
     moment: float = yield Now()
     return moment
 
 
 def run(client: Client, flow: Flow[Result]) -> Result:
-    """Drive an operation to its end, blocking in each call; one that is interrupted may yet undo what it has done."""
+    """Drive an operation with blocking calls; an interrupted one may still undo its effects."""
     try:
         step = next(flow)
         while True:
@@ -88,14 +87,14 @@ def run(client: Client, flow: Flow[Result]) -> Result:
 
 
 async def run_async(client: Client, flow: Flow[Result]) -> Result:
-    """Drive an operation to its end, awaiting each call; one that is cancelled may yet undo what it has done."""
+    """Drive an operation with awaited calls; a cancelled one may still undo its effects."""
     try:
         step = next(flow)
         while True:
             try:
                 answer = await _call_async(client, step)
             except GeneratorExit as error:
-                # The event loop is gone: nothing can be awaited, but the client can still be called.
+                # The event loop is closed: nothing can be awaited, but the client can still be called.
                 with contextlib.suppress(QuorateError):
                     run(client, _thrown(flow, error))
                 raise
@@ -112,11 +111,11 @@ async def run_async(client: Client, flow: Flow[Result]) -> Result:
 
 
 _undoing: set[asyncio.Task[None]] = set()
-"""What goes on although its task is gone; the event loop alone would not keep it."""
+"""Cleanups that outlive their task; the event loop holds only weak references."""
 
 
 async def _undone(client: Client, flow: Flow[Any], error: BaseException) -> None:
-    """Let an operation undo what it has done, to the end even if its task is cancelled again."""
+    """Let an operation undo its effects, to the end even if its task is cancelled again."""
     if isinstance(client, Stepper):
         await run_async(client, _thrown(flow, error))
         return
@@ -127,8 +126,8 @@ async def _undone(client: Client, flow: Flow[Any], error: BaseException) -> None
 
 
 def _thrown(flow: Flow[Any], error: BaseException) -> Flow[None]:
-    """Do what an operation still does when it is interrupted; that it ends by the interruption is no news."""
-    # An operation that is closed may ask nothing; one that is cancelled may.
+    """Run the cleanup of an interrupted operation; ignore the interruption that it re-raises."""
+    # A closed generator cannot yield; one into which an exception is thrown can.
     cause = asyncio.CancelledError() if isinstance(error, GeneratorExit) else error
     try:
         step = flow.throw(cause)

@@ -1,4 +1,4 @@
-"""Raft groups as their members see them: who claims to lead, how far each has come."""
+"""Raft groups as their members report them: leaders, terms and progress."""
 
 from __future__ import annotations
 
@@ -17,51 +17,52 @@ __all__ = ["CONTROL", "CONTROL_GROUP", "GroupClaim", "Groups"]
 CONTROL = "control"
 """The name of the control plane's group."""
 CONTROL_GROUP = 1
-"""Its number; all others have greater ones."""
+"""Its number; all other groups have greater ones."""
 _STYLES = {"leader": "bold green", "candidate": "yellow", "recovering": "yellow", "broken": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
 class GroupClaim:
-    """What one node says of one Raft group that it belongs to. Another node may say otherwise at the same time.
+    """One node's report on a Raft group that it belongs to. Reports of other nodes may differ at the same time.
 
     Attributes
     ----------
     group : int
         The group's number.
     name : str
-        What it is for: ``control``, or a keyspace and the number of its shard as in ``accounts/0``.
+        The group's name: ``control``, or a keyspace and the number of its shard as in ``accounts/0``.
     node : str
-        Who says so.
+        The reporting node.
     state : str
-        ``leader``, ``follower``, ``learner`` (it follows and has no vote), ``candidate``, ``recovering`` (it reads its
-        log) or ``broken`` (it takes no part).
+        ``leader``, ``follower``, ``learner`` (no vote), ``candidate``, ``recovering`` (it reads its log) or ``broken``
+        (it does not participate).
     term : int
         The latest term that it has seen.
     leader : str or None
-        Whom it takes for the leader.
+        The leader that it knows.
     heard : float or None
         Seconds since it heard from the leader; 0 if it leads, ``None`` if it knows none.
     commit, applied, last, snapshot : int
-        The last entry of the log that it knows to be committed, that it has applied, that it has, and that is in its
-        snapshot.
+        Indexes of the last entry of the log that it knows to be committed, that it has applied, that it has stored, and
+        that its snapshot includes.
     voters, learners : tuple of str
-        The group's members: those that vote, and those that only follow.
+        The group's members, with and without a vote.
     lag : mapping of str to int
-        If it leads: how many entries each other member is not known to have durably.
+        If it leads: the number of entries that each other member is not known to have durably.
     elections : int
-        The elections that it has called for since it started.
+        The number of elections that it has started since its own start.
     problem : str or None
-        Why it takes no part, if it is broken.
+        Why it does not participate, if it is broken.
     heartbeats_sent, heartbeats_answered : int
-        Heartbeats that it has sent as a leader since it started, each to one member, and those that were answered.
+        Numbers of heartbeats that it has sent as a leader since its start, each to one member, and of those that were
+        answered.
     commands : int
-        Commands that it has proposed and seen committed as a leader since it started: writes, and the opening and
+        Number of commands that it has proposed and committed as a leader since its start: writes, and the opening and
         closing of sessions.
     elections_won : int
-        How many of its elections it has won.
+        The number of elections that it has won.
     election : float
-        Seconds that the last one took, from when it found that nobody leads.
+        Duration of the last one in seconds, from its detection that there is no leader.
     """
 
     group: int
@@ -90,7 +91,7 @@ class GroupClaim:
     def heartbeat_ratio(self) -> float | None:
         """The share of its heartbeats that were answered; ``None`` if it has sent none.
 
-        The last ones may still be under way, and a member that is down answers none.
+        The last ones may be in flight, and a member that is down answers none.
         """
         return self.heartbeats_answered / self.heartbeats_sent if self.heartbeats_sent else None
 
@@ -101,14 +102,14 @@ class GroupClaim:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Groups(Rendered):
-    """The claims of all nodes about their Raft groups, each in its own words.
+    """The claims of all nodes about their Raft groups.
 
     Attributes
     ----------
     claims : tuple of GroupClaim
-        By group, then by node.
+        Sorted by group, then by node.
     missing : tuple of str
-        The nodes that did not answer.
+        The nodes that did not respond.
     """
 
     claims: tuple[GroupClaim, ...]
@@ -129,16 +130,16 @@ class Groups(Rendered):
         Parameters
         ----------
         name : str, optional
-            Only those about ``control``, the groups of a keyspace, or one of them as in ``accounts/0``.
+            Only claims about ``control``, the groups of a keyspace, or one of them as in ``accounts/0``.
         group : int, optional
-            Only those about the group of this number.
+            Only claims about the group with this number.
         node : str, optional
-            Only those of this node.
+            Only claims of this node.
 
         Returns
         -------
         Groups
-            The claims that fit.
+            The matching claims.
         """
         chosen = (
             claim
@@ -151,10 +152,10 @@ class Groups(Rendered):
 
     @property
     def leader(self) -> str | None:
-        """The node that claims to lead in the newest term; ``None`` while nobody does.
+        """The node that claims to lead in the newest term; ``None`` if there is none.
 
-        A node that was cut off may still claim an older term: only the newest counts. Meant for the claims of one
-        group, as `where` selects them.
+        A partitioned node may still claim an older term: only the newest counts. Meant for the claims of one group, as
+        `where` selects them.
         """
         leaders = [claim for claim in self.claims if claim.state == "leader"]
         return max(leaders, key=lambda claim: claim.term).node if leaders else None

@@ -1,11 +1,11 @@
-"""Consistency levels: how many replicas must answer before an operation counts.
+"""Consistency levels: the number of replicas that must respond before an operation succeeds.
 
 With N replicas, a read that waits for R of them and a write that waited for W of them have at least one replica in
-common exactly when ``R + W > N``. QUORUM, a majority, is the smallest level that overlaps with itself.
+common if and only if ``R + W > N``. QUORUM, a majority, is the smallest level that overlaps with itself.
 
-That is how keyspaces with ``mode="quorum"`` work. In those with ``mode="consensus"`` every write is agreed on by a
-majority, and a reader chooses between LINEARIZABLE, which sees every acknowledged write, and STALE, which asks one
-member for what it has.
+This applies to keyspaces with ``mode="quorum"``. In those with ``mode="consensus"`` every write is committed by a
+majority, and a read is either LINEARIZABLE, which sees every acknowledged write, or STALE, which returns the state of
+one member.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Level(str, Enum):
-    """A consistency level by name. Wherever one is taken, a number of replicas is too.
+    """A consistency level by name. A number of replicas is accepted wherever a level is.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class Level(str, Enum):
         return self.value
 
     def required(self, replicas: int) -> int:
-        """Count the replicas that must answer.
+        """Compute the number of replicas that must respond.
 
         Parameters
         ----------
@@ -63,14 +63,14 @@ class Level(str, Enum):
         Returns
         -------
         int
-            How many of them this level waits for.
+            The number of replicas that this level requires.
         """
         fixed = {Level.ONE: 1, Level.TWO: 2, Level.THREE: 3, Level.ALL: replicas}
         return fixed.get(self, replicas // 2 + 1)
 
 
 ONE = Level.ONE
-"""One replica: fastest, available while any replica is, may read stale values."""
+"""One replica: fastest, available while any replica is, reads may be stale."""
 TWO = Level.TWO
 """Two replicas."""
 THREE = Level.THREE
@@ -78,14 +78,14 @@ THREE = Level.THREE
 QUORUM = Level.QUORUM
 """A majority of the replicas."""
 ALL = Level.ALL
-"""All replicas: one that is down makes the operation unavailable."""
+"""All replicas: unavailable if any of them is down."""
 
 Consistency: TypeAlias = Level | str | int
-"""What is taken as a consistency level: a `Level`, its name, or a number of replicas."""
+"""Accepted forms of a consistency level: a `Level`, its name, or a number of replicas."""
 
 
 class ReadLevel(str, Enum):
-    """How much a read of a consensus keyspace must see.
+    """The consistency of a read in a consensus keyspace.
 
     Examples
     --------
@@ -105,21 +105,21 @@ class ReadLevel(str, Enum):
 
 
 LINEARIZABLE = ReadLevel.LINEARIZABLE
-"""Everything that was acknowledged before the read began; needs a majority of the shard's members."""
+"""Sees every write that was acknowledged before the read began; needs a majority of the shard's members."""
 STALE = ReadLevel.STALE
-"""Whatever one member has applied, at once and without asking the others; the entry tells how old that may be."""
+"""Returns the applied state of one member, without contacting others; the entry has a bound on its age."""
 
 ReadConsistency: TypeAlias = ReadLevel | str
-"""What is taken as the consistency of a read of a consensus keyspace: a `ReadLevel` or its name."""
+"""Accepted forms of the consistency of a read in a consensus keyspace: a `ReadLevel` or its name."""
 
 
 def is_stale(consistency: ReadConsistency | None) -> bool:
-    """Read what a read of a consensus keyspace must see; ``None`` is LINEARIZABLE.
+    """Check the consistency of a read in a consensus keyspace; ``None`` is LINEARIZABLE.
 
     Raises
     ------
     InvalidArgument
-        For anything else.
+        For any other value.
     """
     if consistency is None:
         return False
@@ -139,12 +139,12 @@ def _counts(consistency: object) -> bool:
 
 
 def checked(consistency: Consistency | None) -> str | int | None:
-    """Check a level, and give it as the extension takes it; ``None`` is the keyspace's own.
+    """Check a level, and convert it to the extension's form; ``None`` is the keyspace's default.
 
     Raises
     ------
     InvalidArgument
-        For anything that is neither a name nor a positive number.
+        If it is neither a name nor a positive number.
     """
     if consistency is None or isinstance(consistency, Level):
         return consistency
@@ -164,5 +164,5 @@ def checked(consistency: Consistency | None) -> str | int | None:
 
 
 def from_wire(level: str | int) -> Level | int:
-    """Read a level as the extension gives it."""
+    """Convert a level from the extension's form."""
     return Level(level) if level in Level.__members__ else int(level)

@@ -25,18 +25,18 @@ _ESCAPE = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One number of one node.
+    """One sample of one node.
 
     Attributes
     ----------
     node : str
-        Whose.
+        The node.
     name : str
-        Which metric; counters end in ``_total``, histograms have ``_bucket``, ``_sum`` and ``_count``.
+        The metric; counters end in ``_total``, histograms have ``_bucket``, ``_sum`` and ``_count``.
     labels : dict
         The metric's labels.
     value : float
-        The number.
+        The value.
     """
 
     node: str
@@ -47,14 +47,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Metrics(Rendered):
-    """The metrics of all nodes that answered.
+    """The metrics of all nodes that responded.
 
     Attributes
     ----------
     samples : tuple of Sample
-        Every number.
+        All samples.
     missing : tuple of str
-        The nodes that could not be asked.
+        The nodes that did not respond.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class Metrics(Rendered):
         Returns
         -------
         Metrics
-            The samples that fit.
+            The matching samples.
         """
         chosen = (
             sample
@@ -105,7 +105,7 @@ class Metrics(Rendered):
         return Metrics(tuple(chosen), self.missing)
 
     def value(self, name: str, *, node: str | None = None, **labels: str) -> float:
-        """Add up the samples that fit; 0 when there are none.
+        """Sum the matching samples; 0 if there are none.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ def parse(node: str, text: str) -> Metrics:
     node : str
         The node that served it.
     text : str
-        What it served.
+        The served text.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Arguments that belong to the other mode of keyspaces, rejected with a remedy."""
+"""Rejection of arguments that belong to the other mode of keyspaces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _rejecting(remedies: Mapping[str, str]) -> Callable[[MethodT], MethodT]:
             try:
                 return method(*given, **named)
             except TypeError:
-                # Arguments of the other mode are no arguments of the method.
+                # The method does not accept arguments of the other mode.
                 for name in remedies.keys() & named.keys():
                     raise InvalidArgument(f"{name}={named[name]!r:.40}: {remedies[name]}") from None
                 raise

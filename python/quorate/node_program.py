@@ -1,6 +1,6 @@
-"""The program of one node: what ``quorate node`` and the processes of a `Cluster` run.
+"""The program of one node, run by ``quorate node`` and by the processes of a `Cluster`.
 
-Imported on every start of a node, so it imports nothing but the extension.
+Imported on every start of a node, so it imports only the extension.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What there is to see of a node of a `Cluster`, without asking anybody."""
+"""The local view of a node of a `Cluster`, without requests to nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NodeView"]
 
 
 class NodeView:
-    """What there is to see of a node."""
+    """The local view of a node."""
 
     def __init__(self, processes: Processes, name: str) -> None:
         self._processes = processes
@@ -29,27 +29,27 @@ class NodeView:
 
     @property
     def pid(self) -> int:
-        """The id of its process, the last one if it has ended."""
+        """The id of its current or last process."""
         return self._processes.process(self._name).pid
 
     @property
     def address(self) -> str:
-        """Where clients reach it."""
+        """Its address for clients."""
         return str(self._processes.member(self._name)["client"])
 
     @property
     def peer_address(self) -> str:
-        """Where the other nodes reach it."""
+        """Its address for the other nodes."""
         return str(self._processes.member(self._name)["peer"])
 
     @property
     def http_address(self) -> str:
-        """Where it serves ``/metrics``."""
+        """Its address for ``/metrics``."""
         return str(self._processes.member(self._name)["http"])
 
     @property
     def data_dir(self) -> Path:
-        """Where its data is."""
+        """Its data directory."""
         return self._processes.data_dir(self._name)
 
     @property
@@ -64,11 +64,11 @@ class NodeView:
 
     @property
     def exit_code(self) -> int | None:
-        """How its process ended: ``None`` while it runs, 0 after `stop`, -9 after `kill`."""
+        """The exit code of its process: ``None`` while it runs, 0 after `stop`, -9 after `kill`."""
         return self._processes.process(self._name).exit_code
 
     def log(self, lines: int | None = None) -> str:
-        """Read its log, which goes on through restarts.
+        """Read its log, which spans restarts.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class NodeView:
         Raises
         ------
         NotFound
-            The file is gone.
+            The file does not exist.
         """
         if lines is not None:
             arguments.whole_number(lines, "lines", 1, 2**31)
@@ -92,7 +92,7 @@ class NodeView:
             text = path.read_text(errors="replace")
         except OSError as error:
             raise NotFound(
-                f"the log of {self._name} is gone ({error}): somebody has removed {path.parent}, where its data was"
+                f"the log of {self._name} is missing ({error}): it was removed from {path.parent}"
             ) from error
         return text if lines is None else "\n".join(text.splitlines()[-lines:])
 

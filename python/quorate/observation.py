@@ -1,6 +1,6 @@
-"""What is asked of every node: status, metrics, events, spans, links.
+"""Requests to every node: status, metrics, events, spans, links.
 
-Nodes that do not answer are part of the answer. Each is a `quorate.flow.Flow`, so that the synchronous and the
+Results include the nodes that do not respond. Each is a `quorate.flow.Flow`, so that the synchronous and the
 asynchronous client share it.
 """
 
@@ -39,7 +39,7 @@ def _ask(
 
 
 def status(cache: MemberCache, timeout: float) -> Flow[ClusterStatus]:
-    """Ask every member for its status; one that does not answer in time is down."""
+    """Fetch the status of every member; one that does not respond in time is down."""
     members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "status", 0, timeout)
     return ClusterStatus(tuple(_node_status(member, answer) for member, answer in answers))
@@ -64,17 +64,17 @@ def _node_status(member: Member, answer: Any) -> NodeStatus:
         keyspaces=tuple(sorted(found["keyspaces"])),
         data_directory=found["data_directory"],
         stored_bytes=found["stored_bytes"],
-        # The question that this answers is one of them.
+        # This request is one of them.
         in_flight=max(0, found["in_flight"] - 1),
         full=found["storage"]["full"],
     )
 
 
 def health(cache: MemberCache, keyspace: str | None, timeout: float) -> Flow[Health]:
-    """Judge whether a keyspace (or a key with three copies) can serve.
+    """Check whether a keyspace (or a key with three copies) is available.
 
-    A key of a consensus keyspace is in one of its groups, whose members were chosen when it was created. Any other one
-    is on one of the ring's sets of replicas.
+    A key of a consensus keyspace is in one of its groups, whose members were chosen at its creation. Any other key is
+    on one of the ring's sets of replicas.
     """
     shape = yield from cache.topology(timeout)
     info = None if keyspace is None else (yield from find_keyspace(keyspace, timeout))
@@ -103,7 +103,7 @@ def health(cache: MemberCache, keyspace: str | None, timeout: float) -> Flow[Hea
 
 
 def _sights(nodes: Iterable[NodeStatus]) -> dict[str, set[str]]:
-    """Map the nodes that are up to those that they see and are seen by, themselves among them."""
+    """Map each node that is up to the nodes with which it has links in both directions, including itself."""
     sees = {node.name: {peer.name for peer in node.peers if peer.up} for node in nodes if node.up}
     return {
         name: {name, *(other for other in seen if name in sees.get(other, ()))} for name, seen in sees.items()
@@ -111,7 +111,7 @@ def _sights(nodes: Iterable[NodeStatus]) -> dict[str, set[str]]:
 
 
 def metrics(cache: MemberCache, timeout: float) -> Flow[Metrics]:
-    """Ask every member for its metrics."""
+    """Fetch the metrics of every member."""
     members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "metrics", 0, timeout)
     samples: list[Sample] = []
@@ -125,7 +125,7 @@ def metrics(cache: MemberCache, timeout: float) -> Flow[Metrics]:
 
 
 def groups(cache: MemberCache, timeout: float) -> Flow[Groups]:
-    """Ask every member what it claims about its Raft groups."""
+    """Fetch every member's claims about its Raft groups."""
     members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "groups", 0, timeout)
     claims: list[GroupClaim] = []
@@ -173,9 +173,9 @@ def _claim(found: dict[str, Any]) -> GroupClaim:
 
 
 def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lambda: None) -> Flow[bool]:
-    """Wait until one of these nodes leads the control plane and all of them say so.
+    """Wait until one of these nodes leads the control plane and all of them report it.
 
-    Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
+    Returns whether this happened in time. Stops waiting when ``hopeless`` returns true.
     """
     awake = [node_number(name) for name in up]
     deadline = (yield from now()) + timeout
@@ -195,17 +195,17 @@ def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lamb
 def leader(
     cache: MemberCache, keyspace: str | None, key: str | bytes | None, shard: int | None, timeout: float
 ) -> Flow[str | None]:
-    """Find who leads the control plane, or a shard of a keyspace, by the nodes' own claims."""
+    """Find the leader of the control plane, or of a shard of a keyspace, by the nodes' claims."""
     if keyspace is None:
         if key is not None or shard is not None:
-            raise InvalidArgument("key and shard are of a keyspace: name the keyspace too")
+            raise InvalidArgument("key and shard need a keyspace: name the keyspace too")
         return (yield from groups(cache, timeout)).where(CONTROL).leader
     if key is not None and shard is not None:
         raise InvalidArgument("give key or shard, not both: a key is in one shard")
     info = yield from find_keyspace(keyspace, timeout)
     if info.mode == "quorum":
         raise InvalidArgument(
-            f'keyspace {keyspace!r} has mode="quorum": nobody leads there, every replica takes writes'
+            f'keyspace {keyspace!r} has mode="quorum": it has no leader, every replica accepts writes'
         )
     if key is None:
         chosen = whole_number(0 if shard is None else shard, "shard", 0, info.shards - 1)
@@ -216,7 +216,7 @@ def leader(
 
 
 def events(cache: MemberCache, timeout: float) -> Flow[Timeline]:
-    """Ask every member for its events and put them in the order of their time."""
+    """Fetch the events of every member, sorted by time."""
     members = (yield from cache.topology(timeout)).members
     answers = yield from _ask(members, "events", 0, timeout)
     names = yield from _group_names(timeout)
@@ -232,7 +232,7 @@ def events(cache: MemberCache, timeout: float) -> Flow[Timeline]:
 
 
 def _group_names(timeout: float) -> Flow[dict[int, str]]:
-    """Name the Raft groups that exist now, as their members' claims do."""
+    """Map the numbers of existing Raft groups to their names, from their members' claims."""
     names = {CONTROL_GROUP: CONTROL}
     try:
         known = yield from keyspaces(timeout)
@@ -265,7 +265,7 @@ def trace(
 ) -> Flow[Trace]:
     """Collect the spans of a trace from every member and from this client.
 
-    Replicas report their spans a little after the answer; it is asked again until every span's parent is there.
+    Replicas report their spans shortly after the response; this polls until every span's parent is present.
     """
     try:
         number = int(text(trace_id, "a trace id"), 16)
@@ -311,7 +311,7 @@ def links(
 ) -> Flow[bool]:
     """Wait until all nodes of ``up`` see each other, except for pairs that are ``severed``, and none of ``down``.
 
-    Tells whether that came in time. Does not wait any longer once ``hopeless`` says so.
+    Returns whether this happened in time. Stops waiting when ``hopeless`` returns true.
     """
     awake = [node_number(name) for name in up]
     gone = {node_number(name) for name in down}

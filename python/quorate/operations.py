@@ -1,4 +1,4 @@
-"""What can be asked of a cluster as a whole: its members, its keyspaces, where keys are.
+"""Operations on a cluster as a whole: its members, its keyspaces, the placement of keys.
 
 Each is a `quorate.flow.Flow`, so that the synchronous and the asynchronous client share it.
 """
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from quorate.levels import Consistency
 
 MAX_REPLICAS = 255
-"""Copies of a key that the protocol can count."""
+"""Maximum number of replicas in the protocol."""
 MAX_SHARDS = 256
-"""Raft groups that share the keys of one keyspace."""
+"""Maximum number of shards of one keyspace."""
 SNAPSHOT_EVERY = 10_000
-"""Entries after which a group's log is compacted, unless something else is asked for."""
+"""Default number of entries after which a group's log is compacted."""
 _NAMED = 10
 _UNANSWERED = (ConnectionLost, Overloaded, ReadTimeout, Unavailable)
 
 
 def topology(timeout: float) -> Flow[Topology]:
-    """Ask any node for the topology."""
+    """Fetch the topology from any node."""
     membership = yield Call("topology", (timeout,))
     found = membership["topology"]
     roles = dict.fromkeys(membership["voters"], "voter") | dict.fromkeys(membership["learners"], "learner")
@@ -57,21 +57,21 @@ def topology(timeout: float) -> Flow[Topology]:
 
 
 class MemberCache:
-    """Who the members were when they were last heard of.
+    """Caches the last known topology.
 
-    What is asked about nodes must not need a node that is up: when nobody tells the topology, the last one counts.
+    Queries about nodes must not need a node that is up: if none returns the topology, the cached one is used.
     """
 
     def __init__(self) -> None:
         self._last: Topology | None = None
 
     def topology(self, timeout: float) -> Flow[Topology]:
-        """Ask any node for the topology, and remember it.
+        """Fetch the topology from any node, and cache it.
 
         Raises
         ------
         ConnectionLost, ReadTimeout
-            When no node answers, and none ever has.
+            If no node responds, and none ever has.
         """
         try:
             self._last = yield from topology(timeout)
@@ -81,13 +81,13 @@ class MemberCache:
         return self._last
 
     def learn(self, timeout: float) -> Flow[None]:
-        """Ask for the topology before it is needed; nothing is wrong when nobody tells it yet."""
+        """Prefetch the topology; ignores errors."""
         with contextlib.suppress(*_UNANSWERED):
             yield from self.topology(min(timeout, PROBE_TIMEOUT))
 
 
 def keyspace_info(found: dict[str, Any]) -> KeyspaceInfo:
-    """Read a keyspace as the protocol describes it."""
+    """Convert a keyspace from the protocol's form."""
     settings = found["settings"]
     return KeyspaceInfo(
         settings["name"],
@@ -122,7 +122,7 @@ def find_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
     Raises
     ------
     NotFound
-        When there is none of this name.
+        If no keyspace has this name.
     """
     known = yield from keyspaces(timeout)
     for info in known:
@@ -146,16 +146,16 @@ def open_keyspace(
     snapshot_every: int | None,
     timeout: float,
 ) -> Flow[KeyspaceInfo]:
-    """Create a keyspace, or find the same one; without any setting only find it.
+    """Create a keyspace, or open an identical one; without any setting only open it.
 
     Raises
     ------
     InvalidArgument
-        For settings that make no sense.
+        For invalid settings.
     KeyspaceExists
-        When there is one with other settings.
+        If one exists with other settings.
     NotFound
-        When no setting is given and there is none of this name.
+        If no setting is given and no keyspace has this name.
     """
     if not isinstance(name, str):
         raise InvalidArgument(f"a keyspace's name is a str, not {type(name).__name__}")
@@ -177,22 +177,22 @@ def create_keyspace(
     snapshot_every: int | None,
     timeout: float,
 ) -> Flow[tuple[KeyspaceInfo, bool]]:
-    """Create a keyspace, or find the same one; returns whether it is new, too.
+    """Create a keyspace, or open an identical one; also returns whether it is new.
 
     Raises
     ------
     InvalidArgument
-        For settings that make no sense.
+        For invalid settings.
     KeyspaceExists
-        When there is one with other settings.
+        If one exists with other settings.
     """
     if mode not in (None, "quorum", "consensus"):
         raise InvalidArgument(f'mode {mode!r}: use "quorum" or "consensus"')
     consensus = mode == "consensus"
     if consensus and (read, write, read_repair) != (None, None, None):
         raise InvalidArgument(
-            'read, write and read_repair are settings of mode="quorum": in mode="consensus" every write is agreed on by'
-            " a majority, and each read chooses between LINEARIZABLE and STALE"
+            'read, write and read_repair are settings of mode="quorum": in mode="consensus" every write is committed by'
+            " a majority, and each read chooses LINEARIZABLE or STALE"
         )
     if not consensus and (shards, snapshot_every) != (None, None):
         given_name, value = ("shards", shards) if shards is not None else ("snapshot_every", snapshot_every)
@@ -222,7 +222,7 @@ def create_keyspace(
 
 
 def ring_hash(info: KeyspaceInfo, timeout: float) -> Flow[str | None]:
-    """Ask how keys become tokens, if the client must know it to find the shards of a keyspace."""
+    """Fetch the hash function, if the client needs it to find the shards of a keyspace."""
     return (yield from topology(timeout)).hash if info.mode == "consensus" else None
 
 
@@ -233,17 +233,17 @@ def alter_keyspace(
     read_repair: str | None,
     timeout: float,
 ) -> Flow[KeyspaceInfo]:
-    """Change the settings of a keyspace that are given.
+    """Change the given settings of a keyspace.
 
     Raises
     ------
     InvalidArgument
-        When nothing is to change, or for settings that make no sense.
+        If no setting is given, or for invalid settings.
     NotFound
-        When there is none of this name.
+        If no keyspace has this name.
     """
     if read is None and write is None and read_repair is None:
-        raise InvalidArgument("nothing is to change: give read, write or read_repair")
+        raise InvalidArgument("no setting to change: give read, write or read_repair")
     change = {
         "read_level": None if read is None else _wire_level(read),
         "write_level": None if write is None else _wire_level(write),
@@ -254,12 +254,12 @@ def alter_keyspace(
 
 
 def drop_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
-    """Have a keyspace no more; tells what it was.
+    """Drop a keyspace; returns its last settings.
 
     Raises
     ------
     NotFound
-        When there is none of this name.
+        If no keyspace has this name.
     """
     return keyspace_info((yield Call("drop_keyspace", (text(name, "a keyspace's name"), timeout))))
 
@@ -277,7 +277,7 @@ def _wire_level(consistency: Consistency | None) -> str | dict[str, int]:
 
 
 def nodes_for_key(keyspace: str, key: str | bytes, timeout: float) -> Flow[tuple[str, ...]]:
-    """Compute which nodes store a key, the most preferred one first."""
+    """Compute the nodes that store a key, in order of preference."""
     info = yield from find_keyspace(keyspace, timeout)
     ring = Ring.of((yield from topology(timeout)))
     if info.groups:
@@ -286,7 +286,7 @@ def nodes_for_key(keyspace: str, key: str | bytes, timeout: float) -> Flow[tuple
 
 
 def distribution(keyspace: str | None, timeout: float) -> Flow[Distribution]:
-    """Compute how evenly the ring spreads the keys of a keyspace."""
+    """Compute the balance of a keyspace's keys on the ring."""
     shape = yield from topology(timeout)
     if keyspace is None:
         replicas = min(3, len(shape.members))

@@ -1,4 +1,4 @@
-"""What a keyspace needs of the connection that it belongs to, so that it need not know connections."""
+"""The part of a connection that its keyspaces depend on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Owner(_AnyOwner, Protocol):
         ...
 
     def nodes_for_key(self, keyspace: str, key: str | bytes) -> tuple[str, ...]:
-        """Name the nodes that store a key."""
+        """List the nodes that store a key."""
         ...
 
 
@@ -42,5 +42,5 @@ class AsyncOwner(_AnyOwner, Protocol):
         ...
 
     def nodes_for_key(self, keyspace: str, key: str | bytes) -> Coroutine[Any, Any, tuple[str, ...]]:
-        """Name the nodes that store a key."""
+        """List the nodes that store a key."""
         ...

@@ -1,4 +1,4 @@
-"""What a cluster of processes is to be, checked before anything is started."""
+"""The configuration of a cluster of processes, validated before any process starts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Plan"]
 
 
 class Plan:
-    """What a cluster is to be: checked before anything is started.
+    """The configuration of a cluster, validated before any process starts.
 
-    Parameters are those of `quorate.Cluster`.
+    The parameters are those of `quorate.Cluster`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Plan:
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
         self.racks = mapping(racks, "racks")
         self.datacenters = mapping(datacenters, "datacenters")
-        # A ring that cannot be is an error here, not of every node.
+        # An invalid ring fails here, not on every node.
         Ring(self.names, vnodes=vnodes, hash=hash, racks=self.racks, datacenters=self.datacenters)
         self.data_dir = None if data_dir is None else _directory(data_dir)
         self.name = None if name is None else text(name, "name")
@@ -74,12 +74,12 @@ class Plan:
 
     @property
     def idle(self) -> float:
-        """Seconds of silence after which a link counts as broken."""
+        """Idle timeout of links, in seconds."""
         milliseconds = self.settings.get("idle_ms")
         return IDLE if milliseconds is None else float(milliseconds) / 1e3
 
     def listen(self, name: str) -> dict[str, str]:
-        """Tell where a node is to listen."""
+        """Return the listen addresses of a node."""
         if self.port is None:
             return dict.fromkeys(("client", "peer", "http"), f"{self.host}:0")
         first = self.port + 10 * (node_number(name) - 1)
@@ -87,7 +87,7 @@ class Plan:
 
 
 def _directory(given: str | os.PathLike[str]) -> Path:
-    """Read what was given as a data directory."""
+    """Check the path of a data directory."""
     try:
         path = os.fspath(given)
         if isinstance(path, str) and path and "\0" not in path:

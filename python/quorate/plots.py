@@ -1,4 +1,4 @@
-"""Plots for notebooks: latencies by consistency level, and who led a Raft group when.
+"""Plots for notebooks: latencies by consistency level, and the leaders of a Raft group over time.
 
 They are drawn with matplotlib, which the extra ``quorate[notebook]`` installs.
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Timed", "latency_by_level", "leadership"]
 
-# Okabe and Ito: they can be told apart by those who see fewer colours, too.
+# Okabe and Ito: distinguishable with colour blindness.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK, _PALE, _FAINT, _NOBODY = "#333333", "#888888", "#E4E4E4", "#F0F0F0"
 _WIDTH = 8.6
 _LABELLED = 0.12
-"""The share of the width from which on a bar says what it stands for."""
+"""The minimum width of a bar with a label, as a share of the plot's width."""
 _SPREAD = 0.34
 _GOLDEN = 0.6180339887498949
 _ENDED = ""
-"""What a node that has ended takes for the leader."""
+"""The leader in the row of a node that has ended."""
 
 
 class Timed(Protocol):
-    """The answer to a read or write in a keyspace with ``mode="quorum"``: an `Entry` or a `WriteResult`."""
+    """The result of a read or write in a keyspace with ``mode="quorum"``: an `Entry` or a `WriteResult`."""
 
     @property
     def level(self) -> Level | int:
@@ -56,21 +56,21 @@ class Timed(Protocol):
 
     @property
     def latency(self) -> float:
-        """Seconds from the call to the answer."""
+        """Seconds from the call to the response."""
 
 
 def latency_by_level(
     results: Iterable[Timed] | Mapping[str, Iterable[Timed]], *, ax: Axes | None = None
 ) -> Axes:
-    """Plot how long operations took at each consistency level: every one as a dot, and the medians in figures.
+    """Plot the latencies of operations by consistency level: each as a dot, and the medians as numbers.
 
     Parameters
     ----------
     results : iterable of Entry or WriteResult, or mapping of str to such
-        What reads and writes returned; by name where several kinds are to be compared, as in
-        ``{"write": writes, "read": reads}``. Levels stand in the order in which they first appear.
+        Results of reads and writes; a mapping compares several kinds by name, as in
+        ``{"write": writes, "read": reads}``. Levels are in order of first appearance.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
+        The axes to draw on; a new figure by default.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def latency_by_level(
     Raises
     ------
     InvalidArgument
-        There is nothing to draw, or something is no answer to a read or write with a level.
+        There are no results, or one of them has no consistency level.
     ModuleNotFoundError
         matplotlib is not installed.
 
@@ -99,7 +99,7 @@ def latency_by_level(
     found = {name: _by_level(some) for name, some in kinds.items()}
     levels = list(dict.fromkeys(level for some in found.values() for level in some))
     if not levels:
-        raise InvalidArgument("there are no results to draw: pass what reads and writes returned")
+        raise InvalidArgument("no results to draw: pass the results of reads and writes")
     ax = _axes(ax, 0.9 + 0.55 * len(levels))
     lane = 0.8 / len(found)
     for place, (name, by_level) in enumerate(found.items()):
@@ -133,8 +133,8 @@ def _by_level(results: Iterable[Timed]) -> dict[str, list[float]]:
             level, seconds = str(result.level), result.latency
         except AttributeError:
             raise InvalidArgument(
-                f"{result!r:.60} has no consistency level: pass what put and get of a keyspace with"
-                " mode='quorum' returned"
+                f"{result!r:.60} has no consistency level: pass results of put and get in a keyspace with"
+                " mode='quorum'"
             ) from None
         found.setdefault(level, []).append(seconds)
     return found
@@ -151,28 +151,28 @@ def leadership(
     ended: Mapping[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot whom each member of a Raft group took for its leader, and when it called for an election.
+    """Plot the leader that each member of a Raft group knew over time, and the elections that it started.
 
-    A bar has the colour of the node that its row takes for the leader, and is light grey where it knows none. A
-    vertical stroke is an election that the row's node called for, with its term.
+    A bar has the colour of the leader that the row's node knows, and is light grey if it knows none. A vertical stroke
+    is an election that the row's node started, with its term.
 
     Parameters
     ----------
     timeline : Timeline
-        What ``cluster.events()`` returned.
+        The result of ``cluster.events()``.
     group : int or str
         The group, as in `Timeline.where`.
     since, until : float
-        From when to when, in seconds since the Unix epoch, as ``time.time()`` tells it.
+        Start and end of the plot, in seconds since the Unix epoch, as returned by ``time.time()``.
     writes : iterable of pairs
-        Writes to the group: when each began, in seconds since the Unix epoch, and what it returned. They are drawn
-        above the members, each in the colour of the node that led when it was answered.
+        Writes to the group: the start of each, in seconds since the Unix epoch, and its result. They are drawn above
+        the members, each in the colour of the leader that executed it.
     marks : mapping of str to float, optional
-        Moments to be marked, by what happened then, in seconds since the Unix epoch.
+        Times to mark, by label, in seconds since the Unix epoch.
     ended : mapping of str to float, optional
-        Nodes that ended, with the time. Their own events are lost with them; that they led is known from the others.
+        Nodes that ended, with the time. Their own events are lost; their leadership is known from the other nodes.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
+        The axes to draw on; a new figure by default.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def leadership(
     Raises
     ------
     InvalidArgument
-        The timeline has no events of this group, or the times make no sense.
+        The timeline has no events of this group, or the times are invalid.
     ModuleNotFoundError
         matplotlib is not installed.
 
@@ -202,7 +202,7 @@ def leadership(
     ended = ended or {}
     events = timeline.where(group=group).events
     if not events:
-        raise InvalidArgument(f"there are no events of group {group!r} in this timeline")
+        raise InvalidArgument(f"no events of group {group!r} in this timeline")
     if not since < until:
         raise InvalidArgument(
             f"since={since!r} and until={until!r}: the end must be later than the beginning"
@@ -240,7 +240,7 @@ def leadership(
 
 
 class _Scale:
-    """Milliseconds since the beginning of a plot; what is outside of it is moved to its edge."""
+    """Milliseconds since the start of a plot, clamped to its range."""
 
     def __init__(self, since: float, until: float) -> None:
         self._since = since
@@ -255,7 +255,7 @@ class _Scale:
 
 
 def _elections(node: str, events: Iterable[Event], since: float, until: float) -> list[tuple[float, int]]:
-    """Find when a node called for elections, and in which terms."""
+    """Find the times and terms of elections that a node started."""
     called = ((event.time.timestamp(), event) for event in events if event.node == node)
     return [
         (moment, event.detail["term"])
@@ -267,12 +267,12 @@ def _elections(node: str, events: Iterable[Event], since: float, until: float) -
 def _beliefs(
     node: str, events: Sequence[Event], until: float, ended: float | None
 ) -> list[tuple[float, float, str | None]]:
-    """Find from when to when a node took whom for the leader."""
+    """Find the leaders that a node knew, each with start and end."""
     changes: list[tuple[float, str | None]] = []
     for event in events:
         moment = event.time.timestamp()
         if event.node != node:
-            # Whoever follows a node that has ended was told by that node that it led.
+            # A follower of a node that has ended knew it as the leader from its own messages.
             if ended is not None and moment < ended and event.detail.get("leader") == node:
                 changes.append((moment, node))
         elif event.name == "LeaderElected":
@@ -290,7 +290,7 @@ def _beliefs(
 
 
 def _axes(ax: Axes | None, height: float) -> Axes:
-    """Take axes, or make them, with nothing in them that says nothing."""
+    """Prepare the given axes or new ones, without superfluous lines."""
     if ax is None:
         pyplot = require("matplotlib.pyplot", "quorate.plots")
         ax = pyplot.subplots(figsize=(_WIDTH, height), layout="constrained")[1]

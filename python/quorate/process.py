@@ -1,4 +1,4 @@
-"""One node as an operating-system process: starting it, waiting until it serves, ending it."""
+"""One node as an operating-system process: start it, wait until it is ready, stop it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["NodeProcess"]
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from quorate.node_program import child; sys.exit(child())"
 _LOG_TAIL = 4000
-# Seconds that a node has to end by itself after it has said why it cannot start.
+# Seconds to wait for a node's exit after it has reported why it cannot start.
 _LAST_WORDS = 2.0
 
-# What a process dies of that reads a mapped file whose pages are damaged or gone.
+# Signals that kill a process that reads a mapped file whose pages are damaged or missing.
 _MAP_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 
-# What the node program calls its errors, and what they are here; all others are a plain ClusterStartError.
+# Exceptions by the node program's names of errors; all others are a plain ClusterStartError.
 _KINDS: dict[str, type[ClusterStartError]] = {
     "AddressInUse": AddressInUse,
     "DirectoryInUse": DataDirectoryError,
@@ -53,9 +53,9 @@ def _package_root() -> str:
 class NodeProcess:
     """A running node program.
 
-    The interpreter is started isolated (``-I -S``): the node needs nothing but the standard library and this package,
-    and neither the working directory nor the user's environment can get in its way. The configuration goes through the
-    standard input, which stays open: its end tells the node that the parent is gone.
+    The interpreter is started isolated (``-I -S``): the node needs only the standard library and this package, and
+    neither the working directory nor the user's environment can interfere. The configuration is sent over the standard
+    input, which stays open: its end signals the node that the parent is gone.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class NodeProcess:
     config : mapping
         Its configuration, see the node's documentation.
     log : Path
-        What it writes is appended to this file.
+        The file that its output is appended to.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], log: Path) -> None:
@@ -116,11 +116,11 @@ class NodeProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; ``None`` while it runs, negative for a signal."""
+        """Its exit code; ``None`` while it runs, negative for a signal."""
         return self._process.poll()
 
     def ending(self) -> str:
-        """Say how it ended, and what that means."""
+        """Describe how it ended, with the probable cause."""
         return describe_end(self.exit_code, self.data_dir, self.log)
 
     def bound(self, patience: Patience) -> dict[str, str]:
@@ -133,18 +133,18 @@ class NodeProcess:
         self._send(members)
 
     def serving(self, patience: Patience) -> None:
-        """Wait until it serves."""
+        """Wait until it is ready."""
         while not self._report(patience).get("ready"):
             pass
         if not self._forming:
             self._stop_listening()
 
     def form(self) -> None:
-        """Tell it that the cluster is formed."""
+        """Notify it that the cluster is formed."""
         self._send({"formed": True})
 
     def formed(self, patience: Patience) -> None:
-        """Wait until it has written that down."""
+        """Wait until it has stored that durably."""
         while not self._report(patience).get("formed"):
             pass
         self._stop_listening()
@@ -155,7 +155,7 @@ class NodeProcess:
             self._process.send_signal(number)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait for its end; tells whether it came in time."""
+        """Wait for its exit; returns whether it exited in time."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -163,7 +163,7 @@ class NodeProcess:
         return True
 
     def ended(self, patience: Patience) -> bool:
-        """Wait for its end; tells whether it came in time."""
+        """Wait for its exit; returns whether it exited in time."""
         while not self.wait(patience.slice()):
             if patience.left() <= 0:
                 return False
@@ -177,18 +177,18 @@ class NodeProcess:
                     pipe.close()
 
     def disown(self) -> None:
-        """In a forked child: close the pipes and forget that there is a process to wait for."""
+        """In a forked child: close the pipes and forget the process."""
         self.hang_up()
         self._process.returncode = 0
 
     def destroy(self) -> None:
-        """Kill it and wait for its end."""
+        """Kill it and wait for its exit."""
         self.signal(signal.SIGKILL)
         self._process.wait()
         self.hang_up()
 
     def log_tail(self) -> str:
-        """Read the end of what it has written since it was started."""
+        """Read the end of its output since its start."""
         with contextlib.suppress(OSError), self.log.open("rb") as source:
             end = source.seek(0, os.SEEK_END)
             source.seek(max(self._log_start, end - _LOG_TAIL))
@@ -196,13 +196,13 @@ class NodeProcess:
         return ""
 
     def _stop_listening(self) -> None:
-        """Close its standard output: it has nothing more to say there."""
+        """Close its standard output: no more reports are expected."""
         if self._process.stdout is not None:
             self._process.stdout.close()
 
     def _send(self, message: object) -> None:
         assert self._process.stdin is not None
-        # A node that has ended says why on its standard output: that is where the error is raised.
+        # A node that has ended reports the reason on its standard output, where the error is raised.
         with contextlib.suppress(BrokenPipeError):
             data = memoryview(json.dumps(message).encode() + b"\n")
             while data:
@@ -217,7 +217,7 @@ class NodeProcess:
         while b"\n" not in self._lines:
             if not poll.poll(patience.slice() * 1000):
                 if patience.left() <= 0:
-                    raise self._failure("it did not say that it is ready in time")
+                    raise self._failure("it did not report that it is ready in time")
                 continue
             chunk = os.read(source, 65536)
             if not chunk:
@@ -228,14 +228,14 @@ class NodeProcess:
         try:
             report: dict[str, Any] = json.loads(line)
         except ValueError:
-            raise self._failure(f"it printed {line[:80]!r} where it should report") from None
+            raise self._failure(f"it printed {line[:80]!r} instead of a report") from None
         if "error" in report:
             self.wait(_LAST_WORDS)
             raise start_failure(self.name, report["error"], report["message"], self.log_tail())
         return report
 
     def fall(self) -> ClusterStartError:
-        """Make the error for a node that had started and then ended."""
+        """Create the error for a node that started and then ended."""
         return self._failure(f"it {self.ending()} soon after its start")
 
     def _failure(self, reason: str) -> ClusterStartError:
@@ -245,7 +245,7 @@ class NodeProcess:
 
 
 def describe_end(code: int | None, data_dir: object, log: Path) -> str:
-    """Put the exit code of a node into words."""
+    """Describe the exit code of a node."""
     if code is None or -code not in _MAP_FAULTS:
         return f"ended with exit code {code}"
     return (
@@ -256,6 +256,6 @@ def describe_end(code: int | None, data_dir: object, log: Path) -> str:
 
 
 def start_failure(node: str, error: str, message: str, log: str) -> ClusterStartError:
-    """Make the exception for what a node reported before it ended."""
+    """Create the exception for an error that a node reported before it ended."""
     kind = _KINDS.get(error, ClusterStartError)
     return kind(f"{node} does not start: {message}", node=node, log=log)

@@ -1,12 +1,12 @@
-"""The processes of a cluster on this machine, together: started in parallel, ended in parallel, nothing left behind.
+"""The processes of a cluster on this machine: started and stopped in parallel, without leftovers.
 
-A fleet knows processes, ports and directories, and nothing of clients: `quorate.Cluster` and `quorate.aio.Cluster`
-both stand on it. It belongs to the process that started it. A forked child lets go of it, so that neither the child's
-end nor its garbage collector stops the parent's nodes, and so that the child does not hold the pipes whose closing
-tells the nodes that the parent is gone.
+`Processes` manages processes, ports and directories, and does not depend on clients: `quorate.Cluster` and
+`quorate.aio.Cluster` are built on it. It belongs to the process that started it. A forked child releases it, so that
+neither the child's exit nor its garbage collector stops the parent's nodes, and so that the child does not hold the
+pipes whose closing signals the nodes that the parent is gone.
 
-What starts and ends processes is called through `quorate.background`: no interruption strikes between a process and the
-note of it here.
+Methods that start and stop processes are called through `quorate.background`: no interruption strikes between the
+creation of a process and its registration here.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ __all__ = ["Processes"]
 _STOP_PATIENCE = 5.0
 _REBIND_PATIENCE = 3.0
 _REBIND_PAUSE = 0.05
-# Seconds for the nodes of a program that was killed to end: they take five at most.
+# Seconds for the nodes of a killed program to end: they take at most five.
 _LOCK_PATIENCE = 6.0
-# Seconds for all nodes to write down that the cluster is formed.
+# Seconds for all nodes to store that the cluster is formed.
 _FORM_PATIENCE = 30.0
 
 _fleets: weakref.WeakSet[Processes] = weakref.WeakSet()
@@ -58,7 +58,7 @@ class Processes:
     """
 
     directory: Path
-    """Where data and logs are, once it is started."""
+    """Directory of data and logs, once it is started."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -81,14 +81,14 @@ class Processes:
     # Starting ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the processes; returns when all of them serve.
+        """Start the processes; returns when all of them are ready.
 
         Raises
         ------
         ClusterStartError
-            A node does not start. What was started is ended by `close`.
+            A node failed to start. `close` stops the others.
         Closed
-            It was abandoned or closed meanwhile.
+            It was abandoned or closed during the start.
         """
         with self._mine():
             _fleets.add(self)
@@ -98,8 +98,8 @@ class Processes:
                 self._reaper = Reaper(self._temporary)
             except OSError as error:
                 raise ClusterStartError(
-                    f"the shell that cleans up should this program be killed does not start ({error}): it needs"
-                    " /bin/sh, and room for a process and some open files"
+                    f"the shell that cleans up if this program is killed does not start ({error}): it needs"
+                    " /bin/sh, a process and some open files"
                 ) from error
             for name in self._plan.names:
                 patience.left()
@@ -112,7 +112,7 @@ class Processes:
                 process.serving(patience)
 
     def _settle(self) -> None:
-        """Have a directory, and know whether there is a cluster in it."""
+        """Prepare the directory, and determine whether it holds a cluster."""
         plan = self._plan
         if plan.data_dir is None:
             self.directory = self._temporary = _temporary_directory()
@@ -122,12 +122,12 @@ class Processes:
             self._mark = self._data.claim(plan.name, self._mark.name, plan.shape)
 
     def form(self) -> None:
-        """Note that the cluster is ready, and let the nodes take keyspaces: from now on its data are kept.
+        """Record that the cluster is ready, and let the nodes accept keyspaces: from now on its data is kept.
 
         Raises
         ------
         ClusterStartError
-            That cannot be written, or a node has ended.
+            The record cannot be written, or a node has ended.
         """
         with self._mine():
             if self._data is None or self._mark.formed:
@@ -141,7 +141,7 @@ class Processes:
                 process.formed(patience)
 
     def abandon(self) -> None:
-        """Have a start or whatever else is under way give up soon. Does not block; `close` does the rest."""
+        """Cancel a start or another pending operation. Does not block; `close` does the rest."""
         self._abandoned.set()
 
     def _spawn(
@@ -159,12 +159,12 @@ class Processes:
             "raft_timing": plan.raft_timing,
             "parent_pipe": True,
             "forming": not self._mark.formed,
-            # The directory is this program's: another process in a node's is on its way out.
+            # This program holds the directory: another process in a node's directory is about to exit.
             "lock_timeout_ms": int(_LOCK_PATIENCE * 1000),
             "log": {"level": plan.log_level},
             "secret": plan.secret,
             "insecure": plan.insecure,
-            # A cluster that a program starts is one to experiment with.
+            # Clusters that a program starts are for experiments.
             "allow_faults": True,
             **plan.settings,
         }
@@ -182,7 +182,7 @@ class Processes:
             "datacenter": self._plan.datacenters.get(name, "default"),
         }
 
-    # What is there ----------------------------------------------------------------------------------------------------
+    # Queries ----------------------------------------------------------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
@@ -191,25 +191,25 @@ class Processes:
 
     @property
     def endpoints(self) -> list[str]:
-        """Where clients reach the nodes."""
+        """The nodes' addresses for clients."""
         return [member["client"] for member in self._members]
 
     def data_dir(self, name: str) -> Path:
-        """Tell where a node keeps its data."""
+        """Return a node's data directory."""
         return self.directory / name
 
     def member(self, name: str) -> dict[str, Any]:
-        """Tell a node's addresses."""
+        """Return a node's addresses."""
         self.process(name)
         return self._members[self._plan.names.index(name)]
 
     def process(self, name: str) -> NodeProcess:
-        """Find the process of a node, the last one if it has ended.
+        """Return the current or last process of a node.
 
         Raises
         ------
         NotFound
-            When there is no such node.
+            If the node does not exist.
         """
         try:
             return self._processes[name]
@@ -230,24 +230,24 @@ class Processes:
             if process.exit_code is None and not process.paused
         ]
 
-    # Doing things to nodes --------------------------------------------------------------------------------------------
+    # Operations on nodes ----------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        """End a node with SIGKILL, as a power cut of its process would."""
+        """Kill a node with SIGKILL."""
         with self._mine():
             process = self.process(name)
             process.destroy()
             self._ended(process)
 
     def stop(self, name: str, timeout: float, given_up: threading.Event) -> None:
-        """End a node cleanly with SIGTERM.
+        """Stop a node cleanly with SIGTERM.
 
         Raises
         ------
         StopTimeout
-            When it still runs after ``timeout`` seconds.
+            If it still runs after ``timeout`` seconds.
         Closed
-            When it was given up before; the node goes on stopping.
+            If it was cancelled; the node continues to stop.
         """
         with self._mine(given_up):
             process = self.process(name)
@@ -261,28 +261,28 @@ class Processes:
             self._ended(process)
 
     def pause(self, name: str) -> None:
-        """Stop a node's clock with SIGSTOP: it keeps its connections and answers nothing."""
+        """Pause a node with SIGSTOP: it keeps its connections and does not respond."""
         with self._mine():
             process = self._running(name)
             process.signal(signal.SIGSTOP)
             process.paused = True
 
     def resume(self, name: str) -> None:
-        """Let a paused node go on."""
+        """Resume a paused node."""
         with self._mine():
             self._resume(self._running(name))
 
     def restart(self, name: str, timeout: float, given_up: threading.Event) -> None:
-        """Start a node again with the same data and the same addresses, ending it first if it runs.
+        """Restart a node with the same data and the same addresses; a running node is stopped first.
 
         Raises
         ------
         AddressInUse
-            When somebody has taken one of its ports meanwhile.
+            If another process uses one of its ports.
         ClusterStartError
-            When it does not start.
+            If it fails to start.
         Closed
-            When it was given up before; the node does not run, or goes on stopping.
+            If it was cancelled; the node does not run, or continues to stop.
         """
         with self._mine(given_up):
             process = self.process(name)
@@ -330,7 +330,7 @@ class Processes:
 
     @contextlib.contextmanager
     def _mine(self, *given_up: threading.Event) -> Iterator[None]:
-        """Have the fleet alone. Another operation that has it may take as long as a node does to start."""
+        """Take exclusive access. Another operation may hold it for as long as a node takes to start."""
         if self._owner != os.getpid():
             raise Closed(
                 f"this cluster belongs to process {self._owner}; this one was forked from it: connect to"
@@ -348,17 +348,17 @@ class Processes:
         if self._abandoned.is_set():
             raise Closed("this cluster is closed: start another one")
         if any(event.is_set() for event in given_up):
-            raise Closed("this was given up before it was begun: do it again")
+            raise Closed("this operation was cancelled before it began: repeat it")
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, or is about to."""
+        """Whether it is closed or closing."""
         return self._abandoned.is_set()
 
     def close(self) -> None:
-        """End all processes and remove what is temporary. Closing twice is no error: both return when it is done."""
+        """Stop all processes and remove temporary files. Closing twice is no error: both return when it is done."""
         if self._owner != os.getpid():
             return
         self.abandon()
@@ -401,7 +401,7 @@ def _temporary_directory() -> Path:
         return Path(tempfile.mkdtemp(prefix="quorate-"))
     except OSError as error:
         raise DataDirectoryError(
-            f"no temporary directory can be made ({error}): set TMPDIR to one, or give a data_dir"
+            f"no temporary directory can be created ({error}): set TMPDIR, or give a data_dir"
         ) from error
 
 

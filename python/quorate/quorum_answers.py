@@ -1,4 +1,4 @@
-"""What reads and writes of quorum keyspaces return."""
+"""Results of reads and writes in quorum keyspaces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Version:
     value : bytes
         The value.
     timestamp : datetime
-        When it was written, by the hybrid logical clock of the node that coordinated the write.
+        Time of the write, by the hybrid logical clock of its coordinator.
     node : str
         The replica that assigned the version.
     counter : int
@@ -44,19 +44,19 @@ class Version:
 
 
 class QuorumAnswer(KeyAnswer):
-    """What the answers to reads and to writes have in common."""
+    """Base class of the results of reads and writes."""
 
     __slots__ = ()
     _raw: RawEntry | RawWrite
 
     @property
     def context(self) -> Context:
-        """The versions of the key that this read or write has seen; pass it to the put that replaces them."""
+        """The versions of the key that this read or write saw; pass it to the put that replaces them."""
         return self._raw.context
 
     @property
     def version(self) -> dict[str, int]:
-        """The version vector as a map: how many writes of each replica are included, ``{"n1": 5, "n2": 3}``."""
+        """The version vector as a map: the number of included writes by replica, ``{"n1": 5, "n2": 3}``."""
         return self._raw.context.version
 
     @property
@@ -71,7 +71,7 @@ class QuorumAnswer(KeyAnswer):
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """The replicas that had answered when the answer left; of a write, those that had it durably."""
+        """The replicas that had responded when the response was sent; for a write, those that had it durably."""
         raise NotImplementedError
 
     def _plain(self) -> dict[str, Any]:
@@ -101,19 +101,19 @@ class QuorumAnswer(KeyAnswer):
 
 
 class EntryData(QuorumAnswer):
-    """A key as a read at some level saw it."""
+    """The result of a read in a quorum keyspace."""
 
     __slots__ = ()
     _raw: RawEntry
 
     @property
     def versions(self) -> tuple[Version, ...]:
-        """The values: none when the key is absent or deleted, several when concurrent writes are not reconciled."""
+        """The values: none if the key is absent or deleted, several if concurrent writes are not reconciled."""
         return tuple(Version(v.value, moment(v.micros), f"n{v.node}", v.counter) for v in self._raw.versions)
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """The replicas that answered."""
+        """The replicas that responded."""
         return tuple(f"n{node}" for node in self._raw.answered)
 
     @property
@@ -122,17 +122,17 @@ class EntryData(QuorumAnswer):
         return bool(self._raw.values)
 
     def __bool__(self) -> bool:
-        """Whether the key has a value; an empty value is one."""
+        """Whether the key has a value, even an empty one."""
         return self.found
 
     @property
     def value(self) -> bytes | None:
-        """The value, ``None`` when there is none.
+        """The value; ``None`` if the key is absent.
 
         Raises
         ------
         Conflict
-            When concurrent writes left several values: picking one here would silently drop the others.
+            If concurrent writes left several values: picking one here would silently drop the others.
         """
         values = self._raw.values
         if len(values) > 1:
@@ -151,9 +151,9 @@ class EntryData(QuorumAnswer):
         Raises
         ------
         Conflict
-            When concurrent writes left several values.
+            If concurrent writes left several values.
         UnicodeDecodeError
-            When the value is not UTF-8.
+            If the value is not UTF-8.
         """
         value = self.value
         return None if value is None else value.decode()
@@ -171,14 +171,14 @@ class EntryData(QuorumAnswer):
 
     @property
     def timestamp(self) -> datetime | None:
-        """When the newest value was written, by the hybrid logical clock of its coordinator."""
+        """Time of the newest value's write, by the hybrid logical clock of its coordinator."""
         newest = self._newest()
         return None if newest is None else newest.timestamp
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the entry as plain data, as ``--json`` prints it.
 
-        Values that are not UTF-8 are in ``value_base64`` in place of ``value``; siblings are in a list of their own.
+        Values that are not UTF-8 are in ``value_base64`` instead of ``value``; siblings are in a separate list.
         """
         versions = self.versions
         plain = {**self._plain(), "found": self.found}
@@ -217,19 +217,19 @@ class EntryData(QuorumAnswer):
 
 
 class WriteData(QuorumAnswer):
-    """A write that reached its level."""
+    """The result of a write that reached its level."""
 
     __slots__ = ()
     _raw: RawWrite
 
     @property
     def timestamp(self) -> datetime:
-        """When it was written, by the coordinator's hybrid logical clock."""
+        """Time of the write, by the coordinator's hybrid logical clock."""
         return moment(self._raw.micros)
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """The replicas that had the write durably when the answer left."""
+        """The replicas that had the write durably when the response was sent."""
         return tuple(f"n{node}" for node in self._raw.acked)
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,7 +252,7 @@ class WriteData(QuorumAnswer):
 
 
 def describe_vector(version: dict[str, int]) -> str:
-    """Write a version vector the way it is read aloud: ``n1: 5, n2: 3``."""
+    """Format a version vector as ``n1: 5, n2: 3``."""
     return ", ".join(f"{replica}: {counter}" for replica, counter in version.items()) or "empty"
 
 

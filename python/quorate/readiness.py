@@ -1,4 +1,4 @@
-"""Waiting until the nodes of a `Cluster` see each other, and notice those that do not run.
+"""Waits until the nodes of a `Cluster` see each other, and detect those that do not run.
 
 Each is a `quorate.flow.Flow`, for the synchronous and the asynchronous cluster.
 """
@@ -20,7 +20,7 @@ __all__ = ["linked", "noticed", "relinked", "started", "unlinked"]
 
 
 def started(processes: Processes, timeout: float) -> flow.Flow[bool]:
-    """Wait until all nodes see each other and agree on who leads the control plane, in vain if one of them ends."""
+    """Wait until all nodes see each other and agree on the control plane's leader; fail if one of them ends."""
     names, deadline = processes.names, (yield from flow.now()) + timeout
     if not (yield from linked(processes, names, timeout)):
         return False
@@ -29,14 +29,14 @@ def started(processes: Processes, timeout: float) -> flow.Flow[bool]:
 
 
 def linked(processes: Processes, names: Collection[str], timeout: float) -> flow.Flow[bool]:
-    """Wait until these nodes see each other, in vain if one of them ends."""
+    """Wait until these nodes see each other; fail if one of them ends."""
     return observation.links(names, (), timeout, lambda: processes.fallen(names))
 
 
 def relinked(
     processes: Processes, faults: FaultsClient, names: Collection[str], timeout: float
 ) -> flow.Flow[bool]:
-    """Wait until these nodes see each other as far as faults let them, in vain if one of them ends."""
+    """Wait until these nodes see each other, except across partitions; fail if one of them ends."""
     severed = yield from faults.severed(timeout)
     return (yield from observation.links(names, (), timeout, lambda: processes.fallen(names), severed))
 
@@ -44,13 +44,13 @@ def relinked(
 def noticed(
     processes: Processes, faults: FaultsClient, down: Collection[str], timeout: float
 ) -> flow.Flow[bool]:
-    """Wait until the nodes that run see none of those that do not, but each other as far as faults let them."""
+    """Wait until running nodes see no stopped ones, and see each other except across partitions."""
     severed = yield from faults.severed(timeout)
     return (yield from observation.links(processes.awake(), down, timeout, severed=severed))
 
 
 def unlinked(processes: Processes, names: Iterable[str], timeout: float) -> ClusterStartError:
-    """Make the error for nodes that do not see each other, have no leader, or have ended instead."""
+    """Create the error for nodes that do not see each other, have no leader, or have ended."""
     fallen = processes.fallen(names)
     if fallen is not None:
         return fallen.fall()

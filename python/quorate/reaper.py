@@ -1,10 +1,9 @@
-"""The last resort against leftovers: a small shell process that outlives a parent that was killed.
+"""Cleanup after a parent that was killed: a small shell process that outlives it.
 
-Nodes stop when the pipe from their parent closes, whatever ended the parent. Two things that cannot do: wake a node
-that was paused, and remove the temporary directory. A reaper holds a pipe of its own and is told which processes run;
-when the pipe closes without a farewell, it wakes them all, waits a little, kills what is left, and removes the
-directory. A process that has ended but that nobody has waited for (a zombie: their parent is gone, and some containers'
-first process takes its time) is not waited for here either.
+Nodes stop when the pipe from their parent closes, whatever ended the parent. This can neither resume a paused node nor
+remove the temporary directory. A reaper has a pipe of its own, over which it learns the running processes; when the
+pipe closes without a farewell, it resumes them all, waits briefly, kills the remaining ones, and removes the directory.
+It does not wait for zombies: their parent is gone, and the init process of some containers reaps them late.
 """
 
 from __future__ import annotations
@@ -54,12 +53,12 @@ for pid in $pids; do kill -KILL "$pid" 2>/dev/null; done
 
 
 class Reaper:
-    """Cleans up after this process, should it be killed.
+    """Cleans up if this process is killed.
 
     Parameters
     ----------
     directory : Path, optional
-        What to remove then.
+        The directory to remove then.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -74,21 +73,21 @@ class Reaper:
         )
 
     def born(self, pid: int) -> None:
-        """Watch over a process."""
+        """Register a process."""
         self._tell(f"born {pid}\n")
 
     def gone(self, pid: int) -> None:
-        """Forget a process that has ended: its number may be given to another."""
+        """Unregister a process that has ended: its pid may be reused."""
         self._tell(f"gone {pid}\n")
 
     def farewell(self) -> None:
-        """Everything is cleaned up: end."""
+        """End the reaper: everything is cleaned up."""
         self._tell("farewell\n")
         self._hang_up()
         self._process.wait()
 
     def disown(self) -> None:
-        """In a forked child: close the pipe and forget that there is a process to wait for."""
+        """In a forked child: close the pipe and forget the process."""
         self._hang_up()
         self._process.returncode = 0
 

@@ -1,7 +1,6 @@
-"""How results look: as rich renderables in a terminal, as HTML in a notebook, as plain text elsewhere.
+"""Rendering of results: with rich in a terminal, as HTML in a notebook, as plain text elsewhere.
 
-A class that derives from `Rendered` says once how it is drawn, by ``__rich__``; rich is imported only when something
-is drawn.
+A class that derives from `Rendered` defines its rendering once, in ``__rich__``; rich is imported on first use.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-fam
 
 
 class Rendered:
-    """Something that is drawn by its ``__rich__`` wherever it is shown."""
+    """Base class of objects that render with their ``__rich__`` method."""
 
     __slots__ = ()
 
@@ -59,7 +58,7 @@ def text(renderable: RenderableType, width: int = 110) -> str:
     from rich.console import Console
 
     written = io.StringIO()
-    # In a notebook a console shows what it prints, an empty output beside each `print`, unless it is told not to.
+    # In a notebook a console also displays its output, as an empty cell beside each `print`, unless disabled.
     console = Console(file=written, width=width, color_system=None, force_jupyter=False, force_terminal=False)
     console.print(renderable)
     lines = (line.rstrip() for line in written.getvalue().splitlines())
@@ -67,7 +66,7 @@ def text(renderable: RenderableType, width: int = 110) -> str:
 
 
 def html(renderable: RenderableType, width: int = 110) -> str:
-    """Draw as a piece of HTML that needs no style sheet."""
+    """Draw as an HTML fragment with inline styles."""
     import io
 
     from rich.console import Console
@@ -78,19 +77,19 @@ def html(renderable: RenderableType, width: int = 110) -> str:
 
 
 def listing(*columns: str, title: str | None = None, caption: str | None = None) -> Table:
-    """Make a table of many rows, narrow enough for a terminal of 80 columns; what does not fit is folded, never cut.
+    """Create a table of many rows, narrow enough for a terminal of 80 columns; cells are folded, never cut.
 
     Parameters
     ----------
     *columns : str
-        Headers of columns that begin at the left.
+        Headers of left-aligned columns.
     title, caption : str, optional
-        What stands above and below.
+        Text above and below the table.
 
     Returns
     -------
     rich.table.Table
-        To be given rows, and further columns.
+        The table, without rows.
     """
     from rich import box
     from rich.table import Table
@@ -110,7 +109,7 @@ def listing(*columns: str, title: str | None = None, caption: str | None = None)
 
 
 def of_nodes(table: Table, missing: Sequence[str]) -> RenderableType:
-    """Draw what the nodes were asked for, and below it which of them did not answer, however narrow the table is."""
+    """Draw a table, and below it the nodes that did not respond, however narrow the table is."""
     from rich.console import Group
     from rich.text import Text
 
@@ -119,17 +118,17 @@ def of_nodes(table: Table, missing: Sequence[str]) -> RenderableType:
 
 
 def unanswered(missing: Sequence[str]) -> str:
-    """Say which nodes did not answer."""
+    """Describe which nodes did not respond."""
     return f"no answer from {', '.join(missing)}"
 
 
 def number(value: float) -> str:
-    """Write a number: whole ones in full, others with six digits that matter."""
+    """Format a number: integers in full, others with six significant digits."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a duration with three digits that matter."""
+    """Format a duration with three significant digits."""
     value = seconds * 1e3
     if value < 0.1:
         return f"{value * 1e3:.0f} µs"
@@ -139,12 +138,12 @@ def milliseconds(seconds: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Write a share of one as a percentage."""
+    """Format a ratio as a percentage."""
     return f"{100 * share:.{digits}f} %"
 
 
 def size(count: int) -> str:
-    """Write a number of bytes."""
+    """Format a number of bytes."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -162,18 +161,18 @@ def tracker(
     Parameters
     ----------
     description : str
-        What is being done.
+        The label of the bar.
     total : int
-        How many steps it has.
+        The number of steps.
     show : bool, optional
-        Whether a bar may appear; by default when stderr is a terminal.
+        Whether to show a bar; by default if stderr is a terminal.
     counted : bool
-        Whether the steps are shown as numbers, or as a percentage because they stand for nothing.
+        Whether to show numbers of steps; otherwise a percentage.
 
     Yields
     ------
     callable
-        To be called with the number of steps just finished.
+        Call it with the number of steps just finished.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda _steps: None
@@ -194,7 +193,7 @@ def tracker(
         MofNCompleteColumn() if counted else TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    # A notebook would need a package of widgets for rich's own way to show a bar; it can show one line that is
+    # Rich's own bar needs a package of widgets in a notebook, which also can show one line that is
     # written again and again as well, but cannot remove it at the end.
     notebook = Console(stderr=True, force_jupyter=None).is_jupyter
     console = Console(stderr=True, force_jupyter=False, force_terminal=True if notebook else None)

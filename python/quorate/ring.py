@@ -1,6 +1,6 @@
-"""The ring: which nodes store which keys, and how evenly.
+"""The ring: the placement of keys on nodes, and its balance.
 
-Everything here is computed from the members and the settings alone; nodes compute the same ring from the same input.
+Everything here is computed from the members and the settings; nodes compute the same ring from the same input.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["Balance", "Distribution", "NodeShare", "Ring"]
 
 MAX_NODES = 65535
-"""Nodes that can have a number."""
+"""Maximum number of nodes."""
 _EVERYONE = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """What one node holds.
+    """One node's share of the keys.
 
     Attributes
     ----------
     node : str
         The node.
     tokens : int
-        Its tokens on the ring.
+        The number of its tokens on the ring.
     primary : float
-        Share of the keys that it owns first; over all nodes 1.
+        Share of the keys of which it is the primary replica; 1 over all nodes.
     stored : float
-        Share of the keys of which it stores a copy; over all nodes the number of replicas.
+        Share of the keys of which it stores a copy; the number of replicas over all nodes.
     """
 
     node: str
@@ -52,12 +52,12 @@ class NodeShare:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How even shares are.
+    """The balance of shares.
 
     Attributes
     ----------
     mean : float
-        What each node would hold were it perfectly fair.
+        The share of each node in perfect balance.
     deviation : float
         Standard deviation over mean.
     score : float
@@ -84,11 +84,11 @@ class Distribution(Rendered):
     vnodes : int
         Tokens per node.
     nodes : tuple of NodeShare
-        What each holds.
+        The share of each node.
     primary, stored : Balance
-        Of the keys that nodes own first, and of all copies.
+        Balance of primary replicas, and of all copies.
     random_deviation : float
-        What random tokens would give, ``sqrt((N - 1) / (N V + 1))``.
+        Expected deviation with random tokens, ``sqrt((N - 1) / (N V + 1))``.
     """
 
     replicas: int
@@ -132,18 +132,18 @@ class Ring:
     Parameters
     ----------
     nodes : int or iterable of str
-        How many nodes (``n1`` to ``nN``), or their names.
+        The number of nodes (``n1`` to ``nN``), or their names.
     vnodes : int
         Tokens per node.
     hash : str
         ``murmur3``, ``md5`` or ``xxh3``.
     racks, datacenters : mapping, optional
-        Where nodes stand; those left out stand together.
+        Locations of nodes; nodes that are left out share one location.
 
     Raises
     ------
     InvalidArgument
-        For a ring that cannot be: no nodes, a node twice, no or too many vnodes, an unknown hash.
+        For an invalid ring: no nodes, a duplicate node, no or too many vnodes, an unknown hash.
 
     Examples
     --------
@@ -175,7 +175,7 @@ class Ring:
         for name in (*racks, *datacenters):
             if name not in names:
                 raise InvalidArgument(
-                    f"{name!r} is given a place but is not among the nodes {', '.join(names)}"
+                    f"{name!r} has a location but is not among the nodes {', '.join(names)}"
                 )
         members = [
             (node_number(name), racks.get(name, _EVERYONE), datacenters.get(name, _EVERYONE))
@@ -195,7 +195,7 @@ class Ring:
         Parameters
         ----------
         topology : Topology
-            What ``cluster.topology()`` returned.
+            The result of ``cluster.topology()``.
         """
         return cls(
             [member.name for member in topology.members],
@@ -217,27 +217,27 @@ class Ring:
 
     @property
     def hash(self) -> str:
-        """How keys become tokens."""
+        """The hash function from keys to tokens."""
         return self._hash
 
     @property
     def tokens(self) -> list[tuple[int, str]]:
-        """Tokens and their owners, in the order of the circle."""
+        """Tokens and their owners, in ring order."""
         return [(token, f"n{node}") for token, node in self._ring.tokens]
 
     def token_of(self, key: str | bytes) -> int:
-        """Hash a key to its place on the circle, a number below 2**64."""
+        """Hash a key to its position on the ring, a number below 2**64."""
         return self._ring.token_of(key_bytes(key))
 
     def nodes_for_key(self, key: str | bytes, count: int = 3) -> tuple[str, ...]:
-        """List the nodes that a key prefers, the first one first.
+        """Compute the preference list of a key.
 
         Parameters
         ----------
         key : str or bytes
             The key.
         count : int
-            How many nodes; for a keyspace it is its number of replicas.
+            The number of nodes; for a keyspace, its number of replicas.
 
         Returns
         -------
@@ -264,7 +264,7 @@ class Ring:
         return [tuple(f"n{node}" for node in nodes) for nodes in self._ring.replica_sets(_copies(replicas))]
 
     def distribution(self, replicas: int = 3) -> Distribution:
-        """Report how evenly keys and copies are spread.
+        """Compute the balance of keys and copies.
 
         Parameters
         ----------
@@ -291,7 +291,7 @@ class Ring:
         )
 
     def moved(self, after: Ring, replicas: int = 3) -> float:
-        """Compute the share of copies that change places on the way to another ring.
+        """Compute the share of copies that move on a change to another ring.
 
         Parameters
         ----------
@@ -303,7 +303,7 @@ class Ring:
         Returns
         -------
         float
-            Share of all copies; 1/N is the least when a node joins N - 1 others.
+            Share of all copies; at least 1/N if a node joins N - 1 others.
         """
         if not isinstance(after, Ring):
             raise InvalidArgument(f"after is a Ring, not {type(after).__name__}")

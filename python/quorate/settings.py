@@ -1,6 +1,6 @@
-"""Where a setting of the command line comes from: its argument, the environment, a TOML file, or a default.
+"""Settings of the command line: from arguments, the environment, a TOML file, or defaults.
 
-Arguments win over ``QUORATE_*`` variables, those over the file, and that over the default. The file is ``--config``,
+Arguments override ``QUORATE_*`` variables, which override the file, which overrides defaults. The file is ``--config``,
 or ``QUORATE_CONFIG``, or ``quorate.toml`` in the working directory if there is one::
 
     endpoints = "10.0.0.1:7400,10.0.0.2:7400"
@@ -56,7 +56,7 @@ DEFAULTS: Mapping[str, Any] = {
     "timeout": 5.0,
     "vnodes": 150,
 }
-"""Every setting that may stand in the environment or in a file, and its default."""
+"""Every setting of the environment or a file, and its default."""
 
 _NUMBERS: Mapping[str, type] = {
     "heartbeat_ms": int,
@@ -78,14 +78,14 @@ class Settings:
     Parameters
     ----------
     arguments : Namespace
-        What the command line gave; ``None`` where it gave nothing.
+        The parsed command line; ``None`` for arguments that were not given.
     environment : mapping
         The environment variables.
 
     Raises
     ------
     InvalidArgument
-        When the file cannot be read, or has a setting that there is not.
+        If the file cannot be read, or has an unknown setting.
     """
 
     def __init__(self, arguments: Namespace, environment: Mapping[str, str] = os.environ) -> None:
@@ -113,7 +113,7 @@ class Settings:
         return DEFAULTS[name]
 
     def given(self, name: str) -> bool:
-        """Tell whether a setting was given anywhere, so that it is not the default."""
+        """Whether a setting was given anywhere, and is not the default."""
         section = self._file.get(self._command, {})
         return (
             self._arguments.get(name) is not None
@@ -123,7 +123,7 @@ class Settings:
         )
 
     def doubts(self) -> Iterator[str]:
-        """Name the variables of the environment that look like settings but are none, and what may have been meant."""
+        """List environment variables that look like settings but are unknown, each with a suggestion."""
         known = {"QUORATE_CONFIG", *(f"QUORATE_{name.upper()}" for name in DEFAULTS)}
         for variable in sorted(self._environment):
             if variable.startswith("QUORATE_") and variable not in known:
@@ -152,11 +152,11 @@ class Settings:
 
 
 def _typed(name: str, value: Any, source: str) -> Any:
-    """Turn what the environment or a file gives into what the setting is."""
+    """Convert a value from the environment or a file to the setting's type."""
     try:
         if name in _NUMBERS:
             kind = _NUMBERS[name]
-            # From a file: true is no number, and 2.7 is no number of nodes.
+            # From a file: true is not a number, and 2.7 is not a number of nodes.
             if isinstance(value, bool) or not isinstance(value, (str, int, kind)):
                 raise TypeError
             return kind(value)

@@ -1,4 +1,4 @@
-"""The cluster's timeline: what happened, when, and on which node."""
+"""The cluster's timeline: events of all nodes, in order of time."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ class Event:
     Attributes
     ----------
     time : datetime
-        When, by that node's wall clock.
+        The time, by that node's wall clock.
     node : str
-        Where.
+        The node.
     name : str
-        What, for example ``PeerDown``.
+        The event's name, for example ``PeerDown``.
     detail : dict
-        More about it, for example ``{"peer": "n2", "reason": "..."}``. What happens in a Raft group has its number as
-        ``group`` and, while the group exists, as ``name`` what it is for: ``control``, a keyspace, or a keyspace and
-        a shard as in ``accounts/0``.
+        Details, for example ``{"peer": "n2", "reason": "..."}``. Events of a Raft group have its number as ``group``
+        and, while the group exists, its name as ``name``: ``control``, a keyspace, or a keyspace and a shard as in
+        ``accounts/0``.
     generation : int
-        The topology generation it happened in.
+        The topology generation of the node.
     sequence : int
-        Rises by one with each event of one run of a node.
+        Increases by one with each event of one run of a node.
     """
 
     time: datetime
@@ -80,7 +80,7 @@ class Event:
     sequence: int
 
     def is_of(self, group: int | str | None) -> bool:
-        """Tell whether it happened in a Raft group, given as in `Timeline.where`; in any, or none, if ``None``."""
+        """Whether it is an event of a Raft group, given as in `Timeline.where`; ``None`` matches all events."""
         name = str(self.detail.get("name", ""))
         return group is None or group in (
             self.detail.get("group"),
@@ -102,14 +102,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Timeline(Rendered):
-    """Events in the order of their time.
+    """Events in order of time.
 
     Attributes
     ----------
     events : tuple of Event
-        What happened.
+        The events.
     missing : tuple of str
-        The nodes that did not answer; when it names all of them, that there are no events says nothing.
+        The nodes that did not respond; if these are all nodes, the lack of events is not evidence.
     """
 
     events: tuple[Event, ...]
@@ -147,23 +147,23 @@ class Timeline(Rendered):
         node : str, optional
             Only events of this node.
         group : int or str, optional
-            Only events of the Raft group of this number, or of ``control``, the groups of a keyspace, or one of them
+            Only events of the Raft group with this number, or of ``control``, the groups of a keyspace, or one of them
             as in ``accounts/0``.
         since : float, optional
-            Only events from this moment on, in seconds since the Unix epoch, as ``time.time()`` tells it.
+            Only events from this time on, in seconds since the Unix epoch, as returned by ``time.time()``.
 
         Returns
         -------
         Timeline
-            The events that fit.
+            The matching events.
 
         Raises
         ------
         InvalidArgument
-            There are no events of this name.
+            No event has this name.
         """
         if name not in (None, *EVENTS) and all(event.name != name for event in self.events):
-            raise InvalidArgument(f"no event is called {name!r}: there are {', '.join(EVENTS)}")
+            raise InvalidArgument(f"unknown event {name!r}: events are {', '.join(EVENTS)}")
         chosen = (
             event
             for event in self.events
@@ -182,7 +182,7 @@ class Timeline(Rendered):
             style = _STYLES.get(event.name, "none")
             shown = dict(event.detail)
             if "name" in shown:
-                # The number says nothing that the name does not.
+                # The number is redundant beside the name.
                 shown["group"] = shown.pop("name")
             detail = ", ".join(f"{key}={_plain(value)}" for key, value in shown.items())
             table.add_row(

@@ -1,4 +1,4 @@
-"""Who the members of a cluster are, and how they and its keyspaces are doing."""
+"""The members and keyspaces of a cluster, their status and health."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Member:
     Attributes
     ----------
     name : str
-        ``n1``, ``n2``, …: numbered once, never renumbered.
+        ``n1``, ``n2``, …; never renumbered.
     address : str
-        ``host:port`` where clients reach it.
+        ``host:port`` for clients.
     peer_address : str
-        ``host:port`` where the other nodes reach it.
+        ``host:port`` for the other nodes.
     http_address : str
-        ``host:port`` where it serves ``/metrics``.
+        ``host:port`` for ``/metrics``.
     rack, datacenter : str
-        Where it stands, for the placement of copies.
+        Its location, for the placement of copies.
     control : str or None
-        What it is in the control plane's group: a ``voter``, or a ``learner`` that only follows; ``None`` while the
-        node that was asked does not know.
+        Its role in the control plane's group: ``voter``, or ``learner`` without a vote; ``None`` while the responding
+        node does not know.
     """
 
     name: str
@@ -63,23 +63,23 @@ class Member:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Topology(Rendered):
-    """The members and the settings that every node agrees on.
+    """The members and the settings that all nodes agree on.
 
     Attributes
     ----------
     cluster : str
         The cluster's id, 32 hexadecimal digits.
     generation : int
-        Rises with each change.
+        Increases with each change.
     members : tuple of Member
-        In the order of their numbers.
+        Sorted by number.
     vnodes : int
         Tokens per node on the ring.
     hash : str
         Hash function from keys to tokens: ``murmur3``, ``md5`` or ``xxh3``.
     version : int
-        Which version of the control plane's commands may be used: all members know it. 0 before the members have agreed
-        for the first time.
+        The version of the control plane's commands that all members support. 0 before the members have agreed for the
+        first time.
     """
 
     cluster: str
@@ -115,7 +115,7 @@ class Topology(Rendered):
 
 
 def _beside(address: str, other: str) -> str:
-    """Write an address for a column beside another one: the port is enough if they have the host in common."""
+    """Format an address for a column beside another one: only the port if the host is the same."""
     host, _, port = address.rpartition(":")
     return f":{port}" if port and host == other.rpartition(":")[0] else address
 
@@ -129,7 +129,7 @@ class ShardGroup:
     id : int
         The group's number, never reused.
     members : tuple of str
-        The nodes that it began with; the one that the ring prefers comes first.
+        Its initial members, in the ring's order of preference.
     """
 
     id: int
@@ -149,15 +149,15 @@ class KeyspaceInfo:
     mode : str
         ``quorum`` or ``consensus``.
     replicas : int
-        N, how many nodes store each key.
+        N, the number of nodes that store each key.
     read, write : Level or int
-        The levels of operations that name none.
+        The default levels of operations.
     read_repair : str
         ``off`` or ``async``.
     shards : int
-        How many Raft groups share the keys of a consensus keyspace; otherwise 1.
+        The number of Raft groups that share the keys of a consensus keyspace; otherwise 1.
     snapshot_every : int
-        The log of a group of a consensus keyspace is compacted every so many entries.
+        The number of entries after which the log of a consensus keyspace's group is compacted.
     groups : tuple of ShardGroup
         The Raft groups of a consensus keyspace, by shard.
     """
@@ -179,7 +179,7 @@ class KeyspaceInfo:
         return self._required(self.read) + self._required(self.write) > self.replicas
 
     def group_members(self) -> list[tuple[int, list[int]]]:
-        """List the id and the members of each Raft group by number, as the extension takes them."""
+        """List the id and the members of each Raft group by number, in the extension's form."""
         return [(group.id, [int(member[1:]) for member in group.members]) for group in self.groups]
 
     def _required(self, level: Level | int) -> int:
@@ -188,7 +188,7 @@ class KeyspaceInfo:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """How a node sees one peer.
+    """A node's view of one peer.
 
     Attributes
     ----------
@@ -197,9 +197,9 @@ class PeerStatus:
     up : bool
         Whether the link is up.
     round_trip : float
-        Seconds that the last heartbeat took there and back; 0 before the first.
+        Round-trip time of the last heartbeat, in seconds; 0 before the first.
     queued_bytes : int
-        Bytes that wait to be sent to it.
+        Bytes that are queued for it.
     """
 
     name: str
@@ -217,29 +217,29 @@ class NodeStatus:
     name : str
         The node.
     address : str
-        Where clients reach it.
+        Its address for clients.
     up : bool
-        Whether it answered; if not, only ``name``, ``address`` and ``error`` mean something.
+        Whether it responded; if not, only ``name``, ``address`` and ``error`` are valid.
     error : str or None
-        Why it did not answer.
+        Why it did not respond.
     uptime : float
         Seconds since it started.
     version : str
         The version of the program.
     generation : int
-        The topology generation it is in.
+        Its topology generation.
     peers : tuple of PeerStatus
-        The others, as it sees them.
+        The other nodes, as it sees them.
     keyspaces : tuple of str
         The names of the keyspaces that it knows.
     data_directory : str
-        Where its data is.
+        Its data directory.
     stored_bytes : int
         Size of its data.
     in_flight : int
-        Requests of clients that it is working on.
+        Client requests in flight.
     full : str or None
-        Why it refuses writes and what to do about it, while its disk is full.
+        Why it rejects writes, and the remedy, while its disk is full.
     """
 
     name: str
@@ -265,12 +265,12 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ClusterStatus(Rendered):
-    """The status of every member, each in its own words.
+    """The status of every member, as reported by itself.
 
     Attributes
     ----------
     nodes : tuple of NodeStatus
-        In the order of their numbers.
+        Sorted by number.
     """
 
     nodes: tuple[NodeStatus, ...]
@@ -289,7 +289,7 @@ class ClusterStatus(Rendered):
 
     @property
     def connected(self) -> bool:
-        """Whether all nodes are up and every one sees every other."""
+        """Whether all nodes are up and see each other."""
         return all(
             node.up and sum(peer.up for peer in node.peers) == len(self.nodes) - 1 for node in self.nodes
         )
@@ -324,25 +324,25 @@ class ClusterStatus(Rendered):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Health(Rendered):
-    """Whether a keyspace, or the cluster, can serve.
+    """The health of a keyspace, or of the cluster.
 
     Attributes
     ----------
     status : str
-        ``healthy`` (all nodes up and linked), ``degraded`` (some are down, full or cut off, every key still has its
+        ``healthy`` (all nodes up and linked), ``degraded`` (some are down, full or partitioned, every key still has its
         quorum) or ``unavailable``.
     replication_enabled : bool
         Whether keys have more than one copy.
     total_nodes, healthy_nodes : int
-        How many members there are, and how many answer.
+        The number of members, and of those that respond.
     required_for_quorum : int
-        How many of a key's replicas a majority is.
+        The number of a key's replicas that is a majority.
     has_quorum : bool
-        Whether every key has a majority of its replicas up and in sight of one of them.
+        Whether every key has a majority of its replicas up and linked to one of them.
     nodes : tuple of NodeStatus
         Each member's status.
     parted : tuple of pairs of str
-        Nodes that are up and do not both see each other.
+        Pairs of nodes that are up but partitioned.
     """
 
     status: Literal["healthy", "degraded", "unavailable"]

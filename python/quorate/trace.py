@@ -1,4 +1,4 @@
-"""Traces: what one operation did, and where, from the client to the disks of its replicas."""
+"""Traces: the spans of one operation, from the client to the disks of its replicas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Span", "Trace"]
 
 _BAR = 40
 _AFTER = "┅"
-# Spans are timed in whole microseconds, each end by a clock reading of its own.
+# Spans have whole microseconds, and start and end are separate clock readings.
 _CLOCK_GRAIN = 2e-6
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red", "bright_cyan", "bright_green")
 
@@ -29,19 +29,19 @@ class Span:
     Attributes
     ----------
     name : str
-        What was done, for example ``quorum.write``.
+        The work, for example ``quorum.write``.
     node : str
-        Where: ``n1``, or ``client``.
+        The process: ``n1``, or ``client``.
     start : datetime
-        When it began, by the wall clock of that process.
+        The start, by the wall clock of that process.
     duration : float
         Seconds.
     span_id, parent_id : str
         16 hexadecimal digits; ``parent_id`` is ``None`` for the root.
     attributes : dict
-        OpenTelemetry's semantic conventions where they have a name for it.
+        Named by OpenTelemetry's semantic conventions where they apply.
     error : str or None
-        The error's name, when it failed.
+        The error's name, if it failed.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Span:
 
     @property
     def begin(self) -> float:
-        """When it began, in seconds since the Unix epoch."""
+        """The start, in seconds since the Unix epoch."""
         return self.start.timestamp()
 
     @property
     def end(self) -> float:
-        """When it ended, in seconds since the Unix epoch."""
+        """The end, in seconds since the Unix epoch."""
         return self.begin + self.duration
 
 
@@ -73,7 +73,7 @@ class Trace(Rendered):
     trace_id : str
         32 hexadecimal digits, as W3C trace context and OpenTelemetry write them.
     spans : tuple of Span
-        Parents before their children, siblings by their beginning.
+        Parents before their children, siblings by start.
     """
 
     trace_id: str
@@ -87,13 +87,13 @@ class Trace(Rendered):
 
     @property
     def latency(self) -> float:
-        """Seconds from the request to its answer: the root span; 0 where that is not known."""
+        """Seconds from the request to its response: the root span; 0 if unknown."""
         root = self._root
         return 0.0 if root is None else root.duration
 
     @property
     def late(self) -> tuple[Span, ...]:
-        """The spans that ended after the answer: replicas that were not waited for, and repairs."""
+        """The spans that ended after the response: replicas that were not waited for, and repairs."""
         root = self._root
         return (
             () if root is None else tuple(span for span in self.spans if span.end > root.end + _CLOCK_GRAIN)
@@ -105,7 +105,7 @@ class Trace(Rendered):
 
     @property
     def duration(self) -> float:
-        """Seconds from the first beginning to the last end, which may be long after the answer; see `late`."""
+        """Seconds from the first start to the last end, which may be long after the response; see `late`."""
         if not self.spans:
             return 0.0
         return max(span.end for span in self.spans) - min(span.begin for span in self.spans)
@@ -162,7 +162,7 @@ class Trace(Rendered):
         for span in self.spans:
             left = min(int((span.begin - origin) / whole * _BAR), _BAR - 1)
             right = left + max(1, min(round(span.duration / whole * _BAR), _BAR - left))
-            # A late span has at least one mark that says so, whatever rounding makes of it.
+            # A late span has at least one mark after the response, despite rounding.
             turn = max(left, min(right - 1, answered)) if span.span_id in late else right
             name = "  " * depths[span.span_id] + escape(span.name)
             colour = colours[span.node]
@@ -183,7 +183,7 @@ def _depths(spans: Iterable[Span]) -> dict[str, int]:
 
 
 def arrange(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Put parents before their children and siblings in the order of their beginning; drop duplicates."""
+    """Sort parents before their children and siblings by start; drop duplicates."""
     by_id = {span.span_id: span for span in spans}
     children: dict[str | None, list[Span]] = {}
     for span in sorted(by_id.values(), key=lambda span: (span.begin, span.span_id)):
@@ -199,7 +199,7 @@ def arrange(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def complete(spans: Iterable[Span]) -> bool:
-    """Whether every span's parent is there, and a root."""
+    """Whether every span's parent and a root are present."""
     spans = list(spans)
     known = {span.span_id for span in spans}
     return bool(spans) and all(span.parent_id is None or span.parent_id in known for span in spans)

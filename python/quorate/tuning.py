@@ -1,6 +1,6 @@
-"""The settings of the node program that have no parameter of their own: what there is, and what it may be.
+"""Settings of the node program without a parameter of their own, and their bounds.
 
-They are checked here, before any process is started, so that a mistake is told in the words of whoever made it.
+They are validated here, before any process starts, so that errors use the names of the Python API.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
     "timeline_events": (1, _MANY),
     "worker_threads": (1, 1024),
 }
-"""The least and the most of each number."""
+"""Minimum and maximum of each number."""
 _NAMES = sorted((*_NUMBERS, "allow_faults", "record_dir"))
 
 
 def tuned(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Check further settings of the node program; those that are ``None`` are left out.
+    """Check further settings of the node program; those that are ``None`` are omitted.
 
     Raises
     ------
     InvalidArgument
-        When there is no such setting, or it cannot be what it is given; the message names it.
+        If a setting is unknown or its value invalid; the message names it.
     """
     given = mapping(settings, "settings")
     unknown = sorted(set(given) - set(_NAMES))

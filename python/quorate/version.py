@@ -1,7 +1,7 @@
-"""The version of these Python files, and whether the extension was built with them.
+"""The version of these Python files, and a check that the extension was built with them.
 
-An extension of another build fails in odd ways, and late: a method that is not there, an answer of another shape. So it
-is refused when the package is imported.
+An extension of another build fails late and obscurely, with a missing method or a result of another shape. It is
+therefore rejected on import.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check() -> None:
     Raises
     ------
     ImportError
-        When the extension is missing, or of another build.
+        If the extension is missing, or of another build.
     """
     try:
         from quorate import _quorate
