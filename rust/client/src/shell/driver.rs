@@ -14,7 +14,6 @@
 //!
 //! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and call nothing back.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -36,7 +35,8 @@ pub struct Driver(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     state: Mutex<State>,
-    pub(super) poller: Arc<Poller>,
+    /// Gone once the client is closed, and its descriptors with it.
+    poller: Mutex<Option<Arc<Poller>>>,
     pub(super) turns: Turns,
     closed: watch::Sender<bool>,
 }
@@ -66,7 +66,7 @@ impl Driver {
         state.tell(ClientEvent::Start);
         Ok(Driver(Arc::new(Shared {
             state: Mutex::new(state),
-            poller,
+            poller: Mutex::new(Some(poller)),
             turns: Turns::default(),
             closed: watch::Sender::new(false),
         })))
@@ -75,13 +75,6 @@ impl Driver {
     /// Whether the client is closed: nothing is driven any more.
     pub fn is_closed(&self) -> bool {
         *self.0.closed.borrow()
-    }
-}
-
-impl AsFd for Driver {
-    /// Is readable while there is something to drive.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.poller.as_fd()
     }
 }
 
@@ -125,6 +118,11 @@ impl Shared {
         let _ended = closed.wait_for(|closed| *closed).await;
     }
 
+    /// What to wait on; its descriptor is readable while there is something to drive. None once the client is closed.
+    pub(super) fn poller(&self) -> Option<Arc<Poller>> {
+        self.poller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes what has gathered.
     pub(super) fn flush(&self) {
         self.lock().flush();
@@ -143,7 +141,8 @@ impl Shared {
         let end = |interrupted| {
             if interrupted {
                 // It came too late for the thread that it was for. Left there, it would keep the descriptor readable.
-                self.turns.without_leader(|| self.poller.take_interruption());
+                self.turns
+                    .without_leader(|| self.poller().iter().for_each(|poller| poller.take_interruption()));
             }
         };
         self.turn_with(timeout, || true, end)
@@ -161,8 +160,10 @@ impl Shared {
         let mut sockets = Vec::new();
         let (mut timer, mut notified, mut interrupted) = (false, false, false);
         let mut found = 0;
-        if begin() {
-            found = self.poller.wait(timeout, |ready| match ready {
+        if let Some(poller) = self.poller()
+            && begin()
+        {
+            found = poller.wait(timeout, |ready| match ready {
                 Ready::Socket { connection } => sockets.push(connection),
                 Ready::Timer => timer = true,
                 Ready::Notified => notified = true,
@@ -194,6 +195,9 @@ impl Shared {
     fn note_end(&self, state: &State) {
         if state.closed && !*self.closed.borrow() {
             self.closed.send_replace(true);
+            let poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // A thread that waits there looks up.
+            poller.iter().for_each(|poller| poller.interrupt());
         }
     }
 

@@ -39,7 +39,8 @@ pub(super) struct State {
     pub(super) core: ClientCore,
     rng: Rng,
     origin: std::time::Instant,
-    poller: Arc<Poller>,
+    /// Gone once the client is closed.
+    poller: Option<Arc<Poller>>,
     /// For threads that resolve names.
     resolved: Arc<Mutex<Vec<Resolved>>>,
     /// To be handled by the core, one after the other.
@@ -80,7 +81,7 @@ impl State {
             core,
             rng,
             origin: std::time::Instant::now(),
-            poller,
+            poller: Some(poller),
             resolved: Arc::default(),
             events: VecDeque::new(),
             telling: false,
@@ -168,8 +169,15 @@ impl State {
             .map_or(Instant::NEVER, |(until, _)| *until);
         let at = self.timer_at.min(until);
         if at < Instant::NEVER {
-            self.poller.set_timer(at.since(self.now().instant));
+            let after = at.since(self.now().instant);
+            self.poller.iter().for_each(|poller| poller.set_timer(after));
         }
+    }
+
+    fn poller(&self) -> io::Result<&Poller> {
+        self.poller
+            .as_deref()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the client is closed"))
     }
 
     /// Says whether the cluster was reached.
@@ -195,7 +203,8 @@ impl State {
 
     fn resolve(&mut self, connection: u64, address: String) {
         self.links.insert(connection, Link::Resolving);
-        let (resolved, poller) = (Arc::downgrade(&self.resolved), Arc::downgrade(&self.poller));
+        let poller = self.poller.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        let resolved = Arc::downgrade(&self.resolved);
         let found = move |addresses| note_resolved(&resolved, &poller, connection, addresses);
         match dial::resolve(address, found) {
             Ok(Some(address)) => self.dial(connection, Ok(VecDeque::from([address]))),
@@ -219,7 +228,7 @@ impl State {
 
     fn dial(&mut self, connection: u64, addresses: io::Result<VecDeque<SocketAddr>>) {
         let dialling = addresses.and_then(Dial::begin).and_then(|dial| {
-            self.poller.await_connected(&dial, connection)?;
+            self.poller()?.await_connected(&dial, connection)?;
             Ok(dial)
         });
         match dialling {
@@ -251,8 +260,8 @@ impl State {
         });
         let awaited = connected.and_then(|link| {
             match &link {
-                Link::Open(socket) => self.poller.await_bytes(socket, connection, false)?,
-                Link::Dialling(dial) => self.poller.await_connected(dial, connection)?,
+                Link::Open(socket) => self.poller()?.await_bytes(socket, connection, false)?,
+                Link::Dialling(dial) => self.poller()?.await_connected(dial, connection)?,
                 Link::Resolving => {}
             }
             Ok(link)
@@ -300,7 +309,10 @@ impl State {
             };
             let before = socket.is_blocked();
             let flushed = socket.flush().and_then(|()| match socket.is_blocked() {
-                blocked if blocked != before => self.poller.await_bytes(&*socket, connection, blocked),
+                blocked if blocked != before => match &self.poller {
+                    Some(poller) => poller.await_bytes(&*socket, connection, blocked),
+                    None => Ok(()),
+                },
                 _ => Ok(()),
             });
             if let Err(error) = flushed {
@@ -326,6 +338,7 @@ impl State {
         if !self.closed {
             self.closed = true;
             self.tell(ClientEvent::Close);
+            self.poller = None;
         }
     }
 
@@ -334,6 +347,7 @@ impl State {
         self.calls.clear();
         self.links.clear();
         self.opened = None;
+        self.poller = None;
     }
 
     pub(super) fn wake_task(&self) {
