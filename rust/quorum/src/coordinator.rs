@@ -1,16 +1,16 @@
-//! The coordinator role: the requests of one keyspace that came to this node.
+//! The coordinator role: the client requests of one keyspace on this node.
 //!
-//! One role holds all of them; a request is a small state machine in its table (a write, a read, a scan, or one that
-//! was forwarded), not an actor of its own. The table may be lost at any time without harm to data: what it knows is
-//! only who is waiting for what.
+//! One role holds all of them; each request is an *operation* in its table: a small state machine (a write, a read, a
+//! scan, or a forwarded put), not an actor. Losing the table at any time loses no data: it contains only pending
+//! requests.
 //!
 //! A write is coordinated by a replica of its key, since an event needs a dot; a coordinator on another node forwards
-//! it to the first replica that it can reach. Reads and scans are coordinated wherever they arrive.
+//! it to the first reachable replica. Reads and scans are coordinated by any node.
 //!
 //! Invariants:
 //! * Each request of a client is answered exactly once, at its deadline at the latest.
-//! * The name of an exchange never repeats, not after a restart either, so that a late answer to a request of an
-//!   earlier boot is not taken for the answer to another.
+//! * Operation ids never repeat, even after a restart, so that a late response to an operation of an earlier boot is
+//!   ignored.
 
 mod dropped;
 mod repair;
@@ -38,17 +38,17 @@ use crate::operation::{KeyResult, Kind, Origin, PendingRequest, Progress, Reques
 use crate::outgoing::Outgoing;
 use repair::Repairs;
 
-/// How long a read waits for those it asked before it asks the others too.
+/// How long a read waits for responses before it contacts the remaining replicas (a hedged request).
 pub const HEDGE_AFTER: Duration = Duration::from_millis(50);
-/// How long a scan waits for a node that is not needed.
+/// How long a scan waits for optional nodes.
 pub const SCAN_SOFT_DEADLINE: Duration = Duration::from_millis(500);
-/// How long after its answer a read waits for the rest, to repair them.
+/// How long after its response a read waits for the remaining replicas, to repair them.
 pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
-/// One in this many reads at ONE asks every replica, so that what only ONE reads is repaired too.
+/// One in this many reads at ONE contacts every replica, so that keys that are only read at ONE are repaired too.
 pub const REPAIR_ONE_IN: u32 = 10;
-/// The most keys a page of a scan has.
+/// The maximum number of keys in a page of a scan.
 pub const MAX_PAGE: u32 = 1_000;
-/// The most bytes kept for reads that are answered and wait for the rest.
+/// The maximum number of bytes kept for answered reads that wait for the remaining replicas.
 pub const MAX_LINGERING_BYTES: usize = 16 << 20;
 const TIMER: u64 = 0;
 
@@ -58,21 +58,21 @@ pub struct Coordinator {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    /// Boxed: a map moves what it holds.
+    /// Boxed, since a map moves its values.
     pending: BTreeMap<u64, Box<PendingRequest>>,
-    /// Requests for many keys, each of which has an exchange of its own.
+    /// Requests for many keys; each key has an operation of its own.
     many: BTreeMap<u64, Many>,
-    /// What is said at the end of this turn.
+    /// Messages to send at the end of this turn.
     outgoing: Outgoing,
-    /// It was asked to be told of that end.
+    /// [`Effect::EndTurn`] was requested.
     end_turn_requested: bool,
-    /// When to look at which exchange: at its deadline, and once before that if it says so.
+    /// The deadline of each operation, and its soft deadline if it has one.
     wakeups: BTreeSet<(Instant, u64)>,
     timer: Option<Instant>,
     last_operation: u64,
-    /// The sum of what answered exchanges keep in memory.
+    /// The sum of the bytes that answered operations keep in memory.
     lingering_bytes: usize,
-    /// Puts that other nodes have forwarded, by node and exchange there: a repeated message is not a second put.
+    /// Puts that other nodes have forwarded, by node and operation id there: a duplicate message is not a second put.
     forwarded: Dedup<(NodeId, u64)>,
     repairs: Repairs,
     /// Its keyspace was dropped.
@@ -103,7 +103,7 @@ impl Coordinator {
         })
     }
 
-    /// How many requests are in progress.
+    /// The number of operations in progress.
     pub fn in_progress(&self) -> usize {
         self.pending.len()
     }
@@ -116,14 +116,14 @@ impl Coordinator {
         self.surroundings.alive.contains(&node)
     }
 
-    // ---- exchanges ----
+    // ---- operations ----
 
-    /// Names exchanges from a random number on, so that no two boots use the same names.
+    /// Assigns operation ids from a random number on, so that no two boots use the same ids.
     fn start(&mut self, rng: &mut Rng) {
         self.last_operation = rng.next_u64() >> 8;
     }
 
-    /// Puts an exchange into the table; it is looked at after `early`, too, if that is before its deadline.
+    /// Adds an operation to the table, with a soft deadline if that is before its deadline.
     fn begin(
         &mut self,
         details: RequestDetails,
@@ -148,7 +148,7 @@ impl Coordinator {
         id
     }
 
-    /// Takes an exchange out of the table.
+    /// Removes an operation from the table.
     fn remove(&mut self, id: u64) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
         self.wakeups.remove(&(pending.details.deadline, id));
@@ -171,7 +171,7 @@ impl Coordinator {
         Address { node, role }
     }
 
-    /// Sends a message about an exchange, at the end of the turn if others go with it.
+    /// Sends a message of an operation, at the end of the turn if it can be batched.
     fn send(&mut self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
         if let Some(pending) = self.pending.get(&id) {
             let header = self.header(id, pending.details.deadline, pending.details.trace);
@@ -179,7 +179,7 @@ impl Coordinator {
         }
     }
 
-    /// What one key of a request for many has come to, if that is what was answered; with the last one goes the answer to all.
+    /// Records the result of one key of a request for many, if there is one; the last one completes the request.
     fn finish_key(&mut self, answer: Option<KeyResult>, now: Now, effects: &mut Vec<Effect>) {
         let Some(KeyResult {
             request,
@@ -189,10 +189,13 @@ impl Coordinator {
         else {
             return;
         };
-        let many = self.many.get_mut(&request).expect("it waits for all its keys");
+        let many = self
+            .many
+            .get_mut(&request)
+            .expect("a request waits for all its keys");
         many.take(place, result);
         if many.is_complete() {
-            let many = self.many.remove(&request).expect("it is there");
+            let many = self.many.remove(&request).expect("it was found");
             self.finish_many(many, now, effects);
         }
     }
@@ -201,7 +204,7 @@ impl Coordinator {
         let (mut details, answer) = many.finish();
         let name = &self.keyspace.settings.name;
         let none = details.respond(answer, self.me(), name, now, effects);
-        debug_assert!(none.is_none(), "a request for many keys is no part of another");
+        debug_assert!(none.is_none(), "requests for many keys do not nest");
     }
 
     fn header(&self, request: u64, deadline: Instant, trace: Option<TraceContext>) -> Header {
@@ -213,7 +216,7 @@ impl Coordinator {
         }
     }
 
-    /// Settings of the keyspace have changed: what comes from now on goes by them.
+    /// Applies changed settings of the keyspace to all later requests.
     fn alter(&mut self, keyspaces: Vec<Keyspace>) {
         let id = self.keyspace.id;
         let altered = keyspaces.into_iter().find(|keyspace| keyspace.id == id);
@@ -274,7 +277,7 @@ impl Coordinator {
         }
     }
 
-    /// A peer that was out of reach can be asked again: it is sent the writes in progress that it missed.
+    /// A peer is reachable again: sends it the state of a write in progress that it missed.
     fn peer_up(&mut self, id: u64, node: NodeId, effects: &mut Vec<Effect>) {
         let Some(PendingRequest {
             kind: Kind::Write(write),
@@ -313,7 +316,7 @@ impl Coordinator {
         self.advance(id, false, now, effects);
     }
 
-    /// One timer serves all exchanges: it is set to the first of their wakes.
+    /// One timer serves all operations: it is set to the first wakeup.
     fn set_timer(&mut self, effects: &mut Vec<Effect>) {
         let Some(&(first, _)) = self.wakeups.first() else {
             return;

@@ -1,20 +1,20 @@
-//! A request for many keys, as its coordinator has it: what became of each key so far.
+//! A request for many keys: the results so far.
 //!
-//! Each key is read or written by an exchange of its own, with all that belongs to one: levels, read repair, another
-//! coordinator where the own disk is full. What the keys share is how they come and go: one request, one answer, and, since what
-//! a turn has for a node goes in one envelope ([`crate::outgoing`]), few messages.
+//! Each key is read or written by its own operation, with its own level, read repair, and forwarding if the own disk is
+//! full. The keys share one request and one response, and few messages, since all messages of a turn to a node are sent
+//! in one envelope ([`crate::outgoing`]).
 
 use quorate_core::error::Error;
 use quorate_protocol::api::{Entry, MAX_MANY_BYTES, Response, Written};
 
 use crate::operation::RequestDetails;
 
-/// The result of each key, in their order; `None` until there is one.
+/// The result of each key, in order; `None` while it is pending.
 type PerKey<T> = Vec<Option<Result<T, Error>>>;
 
 /// A request for many keys in progress.
 ///
-/// Invariants: `open` of the results are missing; `bytes` is about what the entries among the others have, and at most
+/// Invariants: `missing` results are `None`; `bytes` is about the size of the entries among the others, and at most
 /// [`MAX_MANY_BYTES`] unless there is only one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Many {
@@ -31,12 +31,12 @@ enum Results {
 }
 
 impl Many {
-    /// Puts of so many keys.
+    /// Puts of this many keys.
     pub(super) fn puts(details: RequestDetails, keys: usize) -> Self {
         Many::new(details, Results::Written(vec![None; keys]), keys)
     }
 
-    /// Gets of so many keys.
+    /// Gets of this many keys.
     pub(super) fn gets(details: RequestDetails, keys: usize) -> Self {
         Many::new(details, Results::Entries(vec![None; keys]), keys)
     }
@@ -50,19 +50,19 @@ impl Many {
         }
     }
 
-    /// Takes the result of the key in this place, once.
+    /// Records the result of the key at this index, once.
     pub(super) fn take(&mut self, place: usize, result: Result<Response, Error>) {
         let result = self.bounded(result);
         let before = match &mut self.results {
             Results::Written(results) => {
                 let written = result.and_then(|response| match response {
                     Response::Written(written) => Ok(written),
-                    // Of the node that the put was handed to.
+                    // From the node to which the put was forwarded.
                     other => Err(Error::OutcomeUnknown {
                         acked: 0,
                         required: self.details.required,
                         reason: Some(format!(
-                            "it was answered with {} bytes of another kind",
+                            "unexpected response type of {} bytes to a forwarded put",
                             other.bytes()
                         )),
                     }),
@@ -81,7 +81,7 @@ impl Many {
         self.missing -= 1;
     }
 
-    /// The result, or an error in its place if it makes the answer too large.
+    /// The result, or an error instead if it would make the response too large.
     fn bounded(&mut self, result: Result<Response, Error>) -> Result<Response, Error> {
         let bytes = match &result {
             Ok(response @ Response::Entry(_)) => response.bytes(),
@@ -99,12 +99,12 @@ impl Many {
         result
     }
 
-    /// Whether every key has its result.
+    /// Whether every key has a result.
     pub(super) fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
-    /// Who has asked, and the answer.
+    /// The request's details and the response.
     pub(super) fn finish(self) -> (RequestDetails, Result<Response, Error>) {
         let answer = match self.results {
             Results::Written(results) => combine(results).map(Response::WrittenMany),
@@ -114,8 +114,8 @@ impl Many {
     }
 }
 
-/// All results. An error that they have in common is that of the request: it is as one for a single key then, and its client may
-/// ask another node.
+/// All results. An error that all keys share becomes the error of the request, so that its client retries on another node
+/// as it would for a single key.
 fn combine<T>(results: PerKey<T>) -> Result<Vec<Result<T, Error>>, Error> {
     let results: Vec<Result<T, Error>> = results.into_iter().flatten().collect();
     if let Some(Err(first)) = results.first() {

@@ -26,7 +26,7 @@ fn context() -> Context {
     Context::new(KeyspaceId(1), &key, [dot()].into_iter().collect())
 }
 
-/// An entry with a value of so many bytes.
+/// An entry with a value of this many bytes.
 fn entry(size: usize) -> Response {
     Response::Entry(Entry {
         versions: vec![Version {
@@ -75,9 +75,9 @@ fn results_are_in_the_order_of_the_keys() {
     assert_eq!(sizes(many.finish().1), [Some(0), Some(1), Some(2)]);
 }
 
-/// However large the values are: what has come before the limit is the answer, and of what is larger than that one.
+/// Entries are returned up to the limit, whatever the sizes of the values; a single larger entry is returned too.
 #[test]
-fn an_answer_is_bounded() {
+fn a_response_is_bounded() {
     let mut many = Many::gets(details(Operation::GetMany), 4);
     many.take(0, Ok(entry(MAX_MANY_BYTES / 2)));
     many.take(1, Ok(entry(MAX_MANY_BYTES)));
@@ -92,7 +92,7 @@ fn an_answer_is_bounded() {
 }
 
 #[test]
-fn an_error_that_all_keys_have_is_the_answer() {
+fn an_error_that_all_keys_share_is_the_response() {
     let unavailable = || Err(Error::unavailable(2, 1));
     let mut many = Many::puts(details(Operation::PutMany), 2);
     many.take(0, unavailable());
@@ -111,9 +111,9 @@ fn an_error_that_all_keys_have_is_the_answer() {
     }
 }
 
-/// The answer to a put that was handed to another node is that node's: it may be anything.
+/// The response to a forwarded put comes from another node: it may be anything.
 #[test]
-fn what_is_no_answer_to_a_put_leaves_its_outcome_unknown() {
+fn an_unexpected_response_to_a_put_leaves_its_outcome_unknown() {
     let mut many = Many::puts(details(Operation::PutMany), 2);
     many.take(0, Ok(Response::Done));
     many.take(1, Ok(written()));

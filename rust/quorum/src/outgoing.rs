@@ -1,21 +1,21 @@
-//! What a role says in one turn, gathered by whom it is for: one envelope for many messages.
+//! Batches the outgoing messages of one turn by receiver: one envelope for many messages.
 //!
-//! A message of its own costs its sender, both links and its receiver more than what it says: it is encoded, counted,
-//! decoded and delivered by itself. So what is said in crowds ([`PartBody`]) waits for the end of the turn, and goes as one
-//! [`Message::Parts`] for each receiver. A turn has no length of its own: on an idle node it ends with the event that began it.
+//! The overhead of an envelope exceeds the cost of a small message: each is encoded, counted, decoded and delivered
+//! separately. So frequent messages ([`PartBody`]) wait for the end of the turn, and are sent as one [`Message::Parts`]
+//! to each receiver. A turn has no minimum length: on an idle node it ends with the event that began it.
 //!
-//! A message that is traced goes by itself, since its envelope carries its trace; so does one that is large.
+//! A traced message is sent separately, since its envelope carries its trace; so is a large one.
 
 use quorate_protocol::message::{Header, Message, Part, PartBody};
 use quorate_protocol::role::{Address, Effect};
 
-/// About how many bytes an envelope of parts has, at most: it must not be bulk
-/// ([`BULK_THRESHOLD`](quorate_protocol::message::BULK_THRESHOLD)), and no more is gathered for anybody.
+/// About the maximum size of a batch in bytes: its envelope must not be bulk
+/// ([`BULK_THRESHOLD`](quorate_protocol::message::BULK_THRESHOLD)).
 const MAX_BYTES: usize = 48 << 10;
-/// What a part has beside what varies in length, on the wire and in memory.
+/// The fixed size of a part, on the wire and in memory.
 const PART: usize = size_of::<Part>();
 
-/// What is for one receiver. All of it has the same generation.
+/// The pending messages for one receiver, all of the same generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Batch {
     messages: Vec<(Header, PartBody)>,
@@ -34,8 +34,8 @@ impl Batch {
     }
 }
 
-/// What waits for the end of the turn, in the order in which the receivers were first spoken to. They are a handful, so a search
-/// beats a map.
+/// The batches that wait for the end of the turn, in the order of the first message to each receiver. Receivers are
+/// few, so a linear search beats a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Outgoing(Vec<(Address, Batch)>);
 
@@ -67,14 +67,14 @@ impl Outgoing {
         batch.messages.push((header, body));
     }
 
-    /// The turn is over: everything goes.
+    /// Sends all batches, at the end of the turn.
     pub(super) fn flush(&mut self, effects: &mut Vec<Effect>) {
         for (to, mut batch) in std::mem::take(&mut self.0) {
             batch.send(to, effects);
         }
     }
 
-    /// Whether something waits.
+    /// Whether no message is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

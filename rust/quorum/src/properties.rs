@@ -1,7 +1,7 @@
-//! What must hold whatever happens: random clients, networks, disks and crashes against real roles.
+//! Random runs: clients, networks, disks and crashes against real roles.
 //!
-//! [`invariants`] says what the properties are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
-//! find writes in flight, and events inside a node come in any order. At the end everything is repaired, every
+//! [`invariants`] lists the properties. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
+//! affect writes in flight, and events inside a node arrive in any order. At the end connectivity is restored, every
 //! deadline passes, and the keys are read at ALL.
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ const NODES: u16 = 4;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What a client can ask.
+/// A request of a client.
 #[derive(Clone, Copy, Debug)]
 enum ClientRequest {
     Put {
@@ -41,18 +41,18 @@ enum ClientRequest {
     },
     /// The last put of the key again, with the same write id.
     Retry,
-    /// So many puts at once, of this key and the following ones, and of this one again.
+    /// Puts of `count` keys: this key and the following ones, wrapping around.
     PutMany {
         count: usize,
         with_context: bool,
     },
-    /// So many gets at once, likewise.
+    /// Gets of `count` keys, likewise.
     GetMany {
         count: usize,
     },
 }
 
-/// Something that happens to the cluster. `pick` chooses among the messages on the wire.
+/// An event of the cluster. `pick` chooses among the messages on the wire.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Request {
@@ -194,7 +194,7 @@ impl Run {
                 let item = |place: usize| {
                     let key = nth(place);
                     PutItem {
-                        // Now and then a delete.
+                        // Sometimes a delete.
                         value: (place != 2).then(|| format!("v{number}.{place}").into()),
                         context: self.invariants.context(&key).filter(|_| with_context),
                         key,
@@ -204,7 +204,7 @@ impl Run {
                     keyspace,
                     items: (0..count).map(item).collect(),
                     level,
-                    // Not one of those that single puts have.
+                    // Distinct from those of single puts.
                     write_id: WriteId {
                         client: 2,
                         sequence: number * 16,
@@ -257,7 +257,7 @@ impl Run {
         self.invariants.observe(&mut self.cluster, KEYSPACE);
     }
 
-    /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
+    /// Restores connectivity, lets all deadlines pass, then reads the keys at ALL.
     fn finish(mut self) -> Vec<String> {
         for node in 1..=NODES {
             self.step(Step::Restart { node });
@@ -275,7 +275,7 @@ impl Run {
         self.cluster.run();
         self.cluster.advance(Duration::from_secs(5));
         self.invariants.observe(&mut self.cluster, KEYSPACE);
-        // The first read repairs, the second one finds everyone alike.
+        // The first read repairs; the second one finds equal replicas.
         for _ in 0..2 {
             for key in 0..KEYS.len() {
                 self.submit(NodeId(1), key, Level::All, ClientRequest::Get);
@@ -293,7 +293,7 @@ impl Run {
     }
 }
 
-/// Which properties a run of these steps breaks.
+/// The properties that a run of these steps violates.
 fn violations(bugs: Bugs, steps: &[Step]) -> Vec<String> {
     let mut run = Run::new(bugs);
     for step in steps {
@@ -306,14 +306,13 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn hold_whatever_happens(steps in proptest::collection::vec(step(), 1..150)) {
+    fn hold_in_random_runs(steps in proptest::collection::vec(step(), 1..150)) {
         let broken = violations(Bugs::none(), &steps);
         prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
     }
 }
 
-/// The properties are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
-/// the correct roles survive.
+/// Each deliberate mistake of [`Bugs`] violates a property, in a scenario in which the correct roles violate none.
 mod mistakes {
     use super::*;
 
@@ -332,7 +331,7 @@ mod mistakes {
         Step::Persist { node, count: 9 }
     }
 
-    /// The correct roles keep the properties in this story, and the mistake breaks one that says `what`.
+    /// The correct roles keep the properties in this scenario, and the mistake violates one with `what` in its message.
     fn caught(bugs: Bugs, what: &str, steps: &[Step]) {
         assert_eq!(violations(Bugs::none(), steps), Vec::<String>::new());
         let broken = violations(bugs, steps);
@@ -350,7 +349,7 @@ mod mistakes {
         caught(bugs, "acknowledged by n", &steps);
     }
 
-    /// Nobody but n2 has the write, but all are alive.
+    /// Only n2 has the write, but all are alive.
     #[test]
     fn a_quorum_of_the_living_is_caught() {
         let bugs = quorate_testing::bugs([Bug::WriteQuorumByLiveness]);
@@ -359,7 +358,7 @@ mod mistakes {
 
     /// n2 gives a dot that it loses in a crash, and gives the same dot again.
     #[test]
-    fn a_counter_that_begins_anew_is_caught() {
+    fn a_counter_that_restarts_is_caught() {
         let bugs = quorate_testing::bugs([Bug::CounterRestarts]);
         let steps = [
             put(2, 2),

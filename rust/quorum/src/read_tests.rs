@@ -1,4 +1,4 @@
-//! The tally of a read: it answers at R with the merge of what it has, and in the end knows who lacks what.
+//! The tally of a read: it responds at R with the merge of the responses, and in the end knows the stale replicas.
 
 use proptest::prelude::*;
 use quorate_core::hlc::Timestamp;
@@ -8,7 +8,7 @@ use quorate_versions::{Dot, WriteId};
 
 use super::*;
 
-/// What a replica can have: the writes of a few coordinators, the first `seen[i]` of each, the last one alive.
+/// A replica's state: the first `seen[i]` writes of each of a few coordinators, the last one alive.
 fn state(seen: [u64; 3]) -> Arc<KeyState> {
     let mut all = KeyState::default();
     for (node, count) in (1..).zip(seen) {
@@ -58,9 +58,9 @@ fn entry_of(progress: Progress) -> Entry {
 }
 
 proptest! {
-    /// Whatever the replicas have and in whatever order they answer.
+    /// For any states of the replicas, and any order of their responses.
     #[test]
-    fn it_answers_with_the_first_r_and_repairs_whoever_lacks_something(
+    fn it_responds_at_r_and_repairs_stale_replicas(
         seen in proptest::array::uniform3(proptest::array::uniform3(0..3u64)),
         order in Just([0usize, 1, 2]).prop_shuffle(),
         required in 1..=3u8,
@@ -97,7 +97,7 @@ proptest! {
 }
 
 #[test]
-fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
+fn it_contacts_r_replicas_and_the_others_when_those_fail() {
     let mut read = read([true; 3], false);
     assert_eq!(read.send_more(2), [NodeId(1), NodeId(2)]);
     assert!(!read.needs_more(2) && read.has_unsent());
@@ -111,7 +111,7 @@ fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
 }
 
 #[test]
-fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
+fn a_replica_that_becomes_unreachable_is_not_contacted() {
     let mut read = read([true; 3], false);
     read.send_more(1);
     read.failed(NodeId(2), None);
@@ -120,12 +120,12 @@ fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
     assert_eq!(
         read.progress(1, Level::One),
         Progress::Pending,
-        "it was not asked"
+        "it was not contacted"
     );
 }
 
 #[test]
-fn a_late_answer_of_one_that_was_given_up_counts() {
+fn a_late_response_of_a_failed_replica_counts() {
     let mut read = read([true; 3], true);
     read.send_more(3);
     read.failed(NodeId(2), None);
@@ -137,12 +137,12 @@ fn a_late_answer_of_one_that_was_given_up_counts() {
     assert_eq!(
         entry.versions[0].value.as_ref(),
         b"n1:1",
-        "a second answer changes nothing"
+        "a duplicate response is ignored"
     );
 }
 
 #[test]
-fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
+fn a_corrupt_record_is_healed_only_when_all_others_have_responded() {
     let mut read = read([true; 3], true);
     read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
@@ -156,7 +156,7 @@ fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
 }
 
 #[test]
-fn a_corrupt_record_is_not_healed_while_a_replica_is_out_of_reach() {
+fn a_corrupt_record_is_not_healed_while_a_replica_is_unreachable() {
     let mut read = read([true, true, false], true);
     read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
@@ -165,7 +165,7 @@ fn a_corrupt_record_is_not_healed_while_a_replica_is_out_of_reach() {
 }
 
 #[test]
-fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
+fn a_corrupt_record_makes_it_contact_all_replicas_even_without_read_repair() {
     let mut read = read([true; 3], false);
     read.send_more(2);
     read.failed(NodeId(1), corrupt());
@@ -180,7 +180,7 @@ fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
 }
 
 #[test]
-fn a_replica_that_says_why_it_cannot_is_heard() {
+fn a_replicas_error_is_returned() {
     let mut read = read([true, false, false], true);
     read.send_more(1);
     read.failed(NodeId(1), corrupt());
@@ -192,7 +192,7 @@ fn a_replica_that_says_why_it_cannot_is_heard() {
 }
 
 #[test]
-fn a_key_that_nobody_has_needs_no_repair() {
+fn an_absent_key_needs_no_repair() {
     let mut read = read([true; 3], true);
     read.send_more(3);
     for node in 1..=3 {
@@ -204,7 +204,7 @@ fn a_key_that_nobody_has_needs_no_repair() {
 }
 
 #[test]
-fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
+fn a_level_that_requires_a_corrupt_replica_waits_for_the_others_and_heals_it() {
     let mut read = read([true; 3], false);
     read.send_more(3);
     read.failed(NodeId(1), corrupt());
@@ -226,7 +226,7 @@ fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
 }
 
 #[test]
-fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
+fn a_corrupt_record_is_not_healed_without_all_the_others() {
     for error in [None, Some(Error::StorageFull("full".to_owned()))] {
         let mut read = read([true; 3], true);
         read.send_more(3);
@@ -242,7 +242,7 @@ fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
 }
 
 #[test]
-fn a_replica_that_cannot_be_healed_now_is_corrupt_still() {
+fn a_replica_that_cannot_be_healed_remains_corrupt() {
     let mut read = read([true, true, false], true);
     read.copies.pop();
     read.send_more(2);

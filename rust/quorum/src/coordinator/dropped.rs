@@ -1,4 +1,4 @@
-//! The end of a coordinator: its keyspace was dropped, and whoever waits is told.
+//! A dropped keyspace: pending operations fail, and later requests are rejected.
 
 use quorate_core::error::Error;
 use quorate_core::time::Now;
@@ -9,8 +9,8 @@ use super::Coordinator;
 use crate::operation::{Kind, Origin, reply};
 
 impl Coordinator {
-    /// Answers everything that is in progress. A put may have been made an event by the own replica, or by the node that it
-    /// was handed to, without this one having heard of it.
+    /// Fails all operations in progress. The outcome of a put is unknown: the own replica, or the node to which it was
+    /// forwarded, may have made it an event.
     pub(super) fn drop_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.dropped = true;
         let me = self.me();
@@ -38,7 +38,7 @@ impl Coordinator {
         }
     }
 
-    /// Answers what comes after that.
+    /// Rejects the requests that arrive after that.
     pub(super) fn reject_after_drop(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         let origin = match event {
             Event::Request { client, .. } => Origin::Client(client),
@@ -50,6 +50,6 @@ impl Coordinator {
             _ => return,
         };
         let none = reply(origin, Err(self.keyspace.no_longer_there()), effects);
-        debug_assert!(none.is_none(), "what comes from outside is whole");
+        debug_assert!(none.is_none(), "requests from outside are not parts of others");
     }
 }

@@ -1,4 +1,4 @@
-//! Read repair: after the answer, replicas that a read found wanting are sent what they lack.
+//! Read repair: after the response, the merged state is sent to the replicas that a read found stale or corrupt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use quorate_versions::VersionVector;
 use super::{Coordinator, REPAIR_TIMEOUT};
 use crate::read::Repair;
 
-/// How long the same repair of the same key is not sent again: a hot key is read far more often than a repair takes.
+/// The minimum interval between identical repairs of a key: a hot key is read more often than a repair takes.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(500);
-/// How long repairs of the same replicas go on without another event on the timeline.
+/// The minimum interval between timeline events about repairs of the same replicas.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
-/// The most keys whose repairs are remembered.
+/// The maximum number of keys whose repairs are remembered.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// A repair of a key, told from another by its clock and by whom it was sent to (and who of them was corrupt).
+/// A repair of a key, identified by its clock and its targets (each with whether its record was corrupt).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sent {
     clock: VersionVector,
     targets: Vec<(NodeId, bool)>,
 }
 
-/// The repairs that were sent lately.
+/// The repairs that were sent recently.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Repairs {
-    /// What a key's replicas were sent, and until when that counts.
+    /// The last repair of each key, and until when an identical one is suppressed.
     sent: BTreeMap<Key, (Sent, Instant)>,
     reported: Dedup<Vec<NodeId>>,
 }
@@ -53,7 +53,7 @@ impl Repairs {
 }
 
 impl Coordinator {
-    /// Sends a repair to those that can be reached, unless it was sent a moment ago and nobody waits for it.
+    /// Sends a repair to the reachable targets, unless an identical one was sent recently and no read waits for it.
     pub(super) fn repair(
         &mut self,
         key: Key,

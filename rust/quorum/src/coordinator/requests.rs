@@ -1,4 +1,4 @@
-//! How requests begin: what is refused at once, and whom the others ask first.
+//! Client requests: which are rejected immediately, and to which replicas the others are sent.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -28,12 +28,12 @@ use crate::read::Read;
 use crate::scan::Scan;
 use crate::write::{Mutation, Write};
 
-/// How long a put that another node forwarded is remembered beyond its deadline: longer than a message stays in any
-/// network, so that a repeated one is never taken for a second put.
+/// How long a forwarded put is remembered beyond its deadline: longer than any network delays a message, so that a
+/// duplicate is never executed as a second put.
 const FORWARD_DEDUP: Duration = Duration::from_secs(10);
 
 impl Coordinator {
-    /// Another node's coordinator asks for one of its clients.
+    /// A client's request, forwarded by another node's coordinator.
     pub(super) fn forwarded(
         &mut self,
         from: Address,
@@ -48,7 +48,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether this request of another coordinator has come before.
+    /// Whether this request of another coordinator has arrived before.
     pub(super) fn is_duplicate(&mut self, from: Address, header: Header, now: Now) -> bool {
         let until = header.deadline.max(now.instant) + FORWARD_DEDUP;
         let new = self
@@ -70,13 +70,13 @@ impl Coordinator {
         let unsupported = |request: &Request| {
             let name = &self.keyspace.settings.name;
             Error::invalid(format!(
-                "keyspace {name:?} is in quorum mode, which has no request {}",
+                "keyspace {name:?} is in quorum mode, which does not support request {}",
                 request.operation_name()
             ))
         };
         let many = matches!(request, Request::PutMany { .. } | Request::GetMany { .. });
         let operation = match request.operation() {
-            // Requests for many keys are not handed on as such.
+            // Requests for many keys are not forwarded as such.
             Some(_) if many && matches!(origin, Origin::Peer(..)) => None,
             operation => operation.filter(|_| matches!(request.target(), Target::Keyspace(_))),
         };
@@ -139,13 +139,13 @@ impl Coordinator {
         }
     }
 
-    /// Answers without having done anything.
+    /// Rejects a request before anything was executed.
     fn reject(&mut self, mut details: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
         let answer = details.respond(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
         self.finish_key(answer, now, effects);
     }
 
-    /// Whether a read repairs what it finds wanting, and whether it asks all replicas because of that.
+    /// Whether a read repairs stale replicas, and whether it contacts all replicas for that.
     fn read_plan(&self, required: u8, rng: &mut Rng) -> (bool, bool) {
         let repair = self.keyspace.settings.read_repair == ReadRepair::Async;
         let all = repair && (required > 1 || rng.next_u32().is_multiple_of(REPAIR_ONE_IN));
@@ -154,7 +154,7 @@ impl Coordinator {
 
     // ---- many keys ----
 
-    /// Begins as many exchanges as there are keys; `begin` is given each with what it is to be asked as.
+    /// Begins one operation per key: calls `begin` with the details of its part and the key.
     fn begin_each<T>(
         &mut self,
         many: Many,
@@ -224,11 +224,11 @@ impl Coordinator {
         );
     }
 
-    /// What to say to a request whose deadline was over before it was looked at.
+    /// The error of a request whose deadline passed before it was processed.
     fn deadline_error(&self, request: &Request, required: u8) -> Error {
         match request.is_read() {
             false => Error::Overloaded(format!(
-                "{} began with the write only after its deadline, and wrote nothing: allow more time, or send fewer \
+                "deadline passed before {} processed the write; nothing was written: raise the timeout, or send fewer \
                  requests at once",
                 self.me()
             )),
@@ -267,7 +267,7 @@ impl Coordinator {
         let me = self.me();
         if !replicas.contains(&me) {
             let first = replicas.iter().find(|node| self.alive(**node));
-            let first = *first.expect("the level requires at least one, and so many are alive");
+            let first = *first.expect("the level requires at least one replica, and enough are alive");
             return self.forward(details, mutation, first, now, effects);
         }
         let message = LocalMessage::Assign {
@@ -295,7 +295,7 @@ impl Coordinator {
         });
     }
 
-    /// Hands a put to a node that holds a replica of its key.
+    /// Forwards a put to a node that holds a replica of its key.
     fn forward(
         &mut self,
         mut details: RequestDetails,
@@ -333,9 +333,9 @@ impl Coordinator {
         self.send(id, self.coordinator(to), Message::Forward(request), effects);
     }
 
-    /// The own replica does not take a put, and nobody else has heard of it: nothing has happened anywhere. If that is
-    /// because of its own disk, and there are enough others, another replica of the key is asked to coordinate the
-    /// put; what that one says is the answer.
+    /// The own replica has rejected a put before it was sent to others: nothing was written anywhere. If its own disk is
+    /// the reason, and enough other replicas are reachable, forwards the put to another replica of the key, whose
+    /// response becomes the response.
     pub(super) fn rejected_locally(&mut self, id: u64, error: Error, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
@@ -357,7 +357,7 @@ impl Coordinator {
 
     // ---- reads ----
 
-    /// Asks as many replicas as the level requires, or `all` of them. The own one first: it is next door.
+    /// Fetches from as many replicas as the level requires, or from `all` of them; from the own replica first.
     fn get(
         &mut self,
         details: RequestDetails,
@@ -385,7 +385,7 @@ impl Coordinator {
         }
     }
 
-    /// Reads a key for nobody, from all replicas, so that a corrupt record of it is found and healed.
+    /// Reads a key from all replicas, without a client, so that a corrupt record of it is found and healed.
     pub(super) fn read_all(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
         let required = self.keyspace.settings.replicas;
         let details = RequestDetails::own(
@@ -400,7 +400,7 @@ impl Coordinator {
     fn range(&self, start: Option<Key>, end: Option<Key>, after_start: bool) -> Range<Bytes> {
         let mut range = record_range(self.keyspace.id, start.as_ref(), end.as_ref());
         if let (true, Some(start)) = (after_start, &start) {
-            // Encoded keys delimit themselves: nothing lies between a key and the key with a zero byte behind it.
+            // Encoded keys are self-delimiting: no key sorts between a key and the same key with a zero byte appended.
             range.start = [record_key(self.keyspace.id, start).as_ref(), &[0]]
                 .concat()
                 .into();

@@ -1,4 +1,4 @@
-//! How requests go on: answers are counted, and when there are enough the client gets its own.
+//! Responses of replicas and other coordinators: they advance an operation, until the client is answered.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_TIMEOUT};
 use crate::operation::{Kind, PendingRequest, Progress};
 
 impl Coordinator {
-    /// An answer to something that was sent about an exchange.
+    /// A response to a message of an operation.
     pub(super) fn on_message(
         &mut self,
         from: Address,
@@ -30,7 +30,7 @@ impl Coordinator {
             (Kind::Write(write), Message::Failed(error))
                 if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
             {
-                // The own replica has not made it an event: nothing has happened anywhere.
+                // The own replica has not made it an event: nothing was written anywhere.
                 return self.rejected_locally(id, error, now, effects);
             }
             (Kind::Write(write), Message::Failed(error)) => write.rejected(from.node, &error),
@@ -69,7 +69,7 @@ impl Coordinator {
         }
     }
 
-    /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
+    /// A write is an event: sends the key's state to the other replicas, while the own disk persists it.
     fn store(&mut self, id: u64, effects: &mut Vec<Effect>) {
         let Some(PendingRequest {
             details,
@@ -89,7 +89,7 @@ impl Coordinator {
         }
     }
 
-    /// Looks at what an exchange has, and does what follows.
+    /// Evaluates the responses of an operation and acts on the result.
     pub(super) fn advance(
         &mut self,
         id: u64,
@@ -130,7 +130,7 @@ impl Coordinator {
         self.conclude(id, progress, now, effects);
     }
 
-    /// Does what an exchange has come to.
+    /// Acts on the progress of an operation.
     pub(super) fn conclude(&mut self, id: u64, progress: Progress, now: Now, effects: &mut Vec<Effect>) {
         let me = self.surroundings.me();
         let Some(pending) = self.pending.get_mut(&id) else {
@@ -153,7 +153,7 @@ impl Coordinator {
         }
     }
 
-    /// A read that is answered waits a while for the rest, to repair them: not for long, and not with too many others.
+    /// Keeps an answered read until the remaining replicas have responded, to repair them; bounded in time and memory.
     fn linger(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
@@ -171,7 +171,7 @@ impl Coordinator {
         self.wakeups.insert((until, id));
     }
 
-    /// Forgets an exchange. What it found wanting is repaired now.
+    /// Removes an operation, and starts the repairs that it found necessary.
     fn end(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.remove(id) else { return };
         match pending.kind {

@@ -38,7 +38,7 @@ impl Replica {
             return self.reject(&work, error, effects);
         }
         let state = lock.state.as_ref().expect("work is executed on a loaded lock");
-        // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
+        // A retry of a write that is an event already, of this replica or another: any W durable copies count.
         if let Some(known) = state.find_write(*write_id) {
             let message = LocalMessage::Assigned {
                 dot: known.dot,
@@ -57,7 +57,7 @@ impl Replica {
             return self.reserve(effects);
         };
         for sibling in state.siblings() {
-            // The clock starts anew with each boot: what is replaced must not look newer than what replaces it.
+            // The clock restarts with each boot: a replaced value must not have a later timestamp than its replacement.
             let _ = self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET);
         }
         let timestamp = self.clock.tick(now.wall);
@@ -120,7 +120,7 @@ impl Replica {
         self.persist(&key, Arc::new(merged), work, now, effects);
     }
 
-    /// Takes note of when others wrote, so that whatever is written here from now on is later.
+    /// Advances the clock past the timestamps of others, so that later writes here have later timestamps.
     fn adopt_time(&mut self, incoming: &KeyState, now: Now, effects: &mut Vec<Effect>) {
         for sibling in incoming.siblings() {
             let Observed::TooFarAhead { ahead } =
@@ -137,7 +137,7 @@ impl Replica {
         }
     }
 
-    /// What was asked for is part of the lock's state already: tell so when that is durable.
+    /// The lock's state already includes the requested one: acknowledges it when that is durable.
     fn acknowledge_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let lock = &self.locks[key];
         let state = lock.state.clone().expect("work is executed on a loaded lock");
@@ -149,14 +149,13 @@ impl Replica {
                 }
                 other => panic!("a lock's newest persist is one of states in flight, not {other:?}"),
             },
-            // The disk refused the state, but not yet all that it was made of: try again.
+            // The disk refused the state, but earlier persists of the key are still in flight: retry.
             None if lock.in_flight > 0 => self.persist(key, state, work, now, effects),
             None => self.send(work.from, work.header, Message::Stored, effects),
         }
     }
 
-    /// Makes a key's state durable, with those of other keys that this turn has: the last of each key, since that includes
-    /// the others.
+    /// Adds a key's state to the persist of this turn: only the last state of each key, since it includes the others.
     fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let bytes = key.size() + state.size();
         if self
@@ -190,7 +189,7 @@ impl Replica {
         }
     }
 
-    /// Asks for the persist that has been gathered.
+    /// Requests the persist of this turn's states.
     pub(super) fn persist_batch(&mut self, effects: &mut Vec<Effect>) {
         let Some((token, _)) = self.batch.take() else {
             return;
@@ -239,7 +238,7 @@ impl Replica {
         }
     }
 
-    /// A persist of a key's state has been answered.
+    /// A persist of a key's state has completed.
     fn persist_done(&mut self, key: &Key, token: u64, durable: bool) {
         let lock = self.locks.get_mut(key).expect("a lock outlives its persists");
         lock.in_flight -= 1;
@@ -265,7 +264,7 @@ impl Replica {
             Some(Persist::States(states)) => {
                 self.retire_replica_id();
                 let full = self.full();
-                // Not a definite refusal: others may have it, and later persists that are in flight carry it.
+                // Not definite: other replicas may have it, and later persists that are in flight carry it.
                 let unknown = Error::OutcomeUnknown {
                     acked: 0,
                     required: 1,
@@ -334,7 +333,7 @@ fn within_limits(key: &Key, state: &KeyState) -> Result<(), Error> {
     })
 }
 
-/// The state with all siblings but one forgotten: the mistake that [`quorate_core::bugs::Bug::SiblingsDropped`] makes.
+/// The state with all siblings but one dropped: the deliberate mistake [`quorate_core::bugs::Bug::SiblingsDropped`].
 fn without_siblings(state: &KeyState, dot: quorate_versions::Dot) -> KeyState {
     let sibling = state.sibling(dot).expect("the sibling was just added");
     let (value, write_id) = (sibling.value.clone(), sibling.write_id);
