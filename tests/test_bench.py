@@ -73,7 +73,7 @@ def test_misses_and_errors_are_shown(cluster):
     ("arguments", "named"),
     [
         (["-c", "9"], "--consistency 9 requires 9 replicas, but each key has 3"),
-        (["-c", "ONE,THREE", "--replicas", "2"], "--consistency THREE: 3 replicas are asked for"),
+        (["-c", "ONE,THREE", "--replicas", "2"], "--consistency THREE requires 3 replicas"),
         (["--value-size", "2000000"], "--value-size 2000000: a value has 1 to 1048576 bytes"),
         (["--value-size", "0"], "1 to 1048576 bytes"),
         (["--operations", "erase"], "erase"),

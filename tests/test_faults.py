@@ -295,7 +295,7 @@ def test_healing_names_nodes_that_may_still_have_a_fault():
     nodes.down[3] = OutcomeUnknown("late")
     healed = nodes.run(board.end(None, 1))
     assert healed == faults.Healed((cut.id,), ("n2",), ("n3",))
-    with pytest.raises(OutcomeUnknown, match=r"no answer from n3, which .* resume or restart"):
+    with pytest.raises(OutcomeUnknown, match=r"no answer from n3, where .* resume or restart"):
         healed.checked()
     # Each node that is known to be up must have healed.
     board.awake = lambda: {"n1", "n3"}

@@ -187,7 +187,7 @@ def test_observing_is_not_counted_as_a_request(shared):
 
 def test_an_unknown_event_is_rejected(shared):
     events = shared.events()
-    with pytest.raises(quorate.InvalidArgument, match=r"'PeerDwn': there are NodeStarted.*PeerDown"):
+    with pytest.raises(quorate.InvalidArgument, match=r"'PeerDwn': events are NodeStarted.*PeerDown"):
         events.where("PeerDwn")
     source = Path(__file__).parents[1] / "rust" / "protocol" / "src" / "telemetry.rs"
     (body,) = re.findall(r"pub enum TimelineEvent \{\n(.*?)\n\}", source.read_text(), re.DOTALL)

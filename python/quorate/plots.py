@@ -196,8 +196,8 @@ def leadership(
     ...     writes = [(time.time(), accounts.put("ada", str(number))) for number in range(10)]
     ...     events = cluster.events()
     >>> axes = quorate.plots.leadership(events, "accounts", since=begun, until=time.time(), writes=writes)
-    >>> [label.get_text() for label in axes.get_yticklabels()]
-    ['writes', 'n1', 'n2', 'n3']
+    >>> axes.get_yticklabels()[0].get_text()
+    'writes'
     """
     ended = ended or {}
     events = timeline.where(group=group).events
