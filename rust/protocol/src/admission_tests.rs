@@ -43,8 +43,8 @@ impl Node {
     }
 }
 
-fn overloaded(refusal: Result<(), Rejection>, with: &str) -> bool {
-    matches!(refusal, Err(Rejection::Error(Error::Overloaded(text))) if text.contains(with))
+fn overloaded(rejection: Result<(), Rejection>, with: &str) -> bool {
+    matches!(rejection, Err(Rejection::Error(Error::Overloaded(text))) if text.contains(with))
 }
 
 /// Admitted requests of any kind do not exceed the byte limits, on a connection and on all of them.
@@ -63,8 +63,8 @@ fn every_kind_of_request_is_weighed() {
                 let frame = frame(id, request.clone());
                 match node.admit(connection, &frame) {
                     Ok(()) => on_the_wire += encoded_len(&frame),
-                    refused => {
-                        assert!(overloaded(refused, "in flight"), "{}", request.operation_name());
+                    rejected => {
+                        assert!(overloaded(rejected, "in flight"), "{}", request.operation_name());
                         break;
                     }
                 }

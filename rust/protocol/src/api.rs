@@ -33,9 +33,9 @@ use crate::topology::Topology;
 
 /// The first bytes of every client connection, so that garbage is rejected immediately.
 pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";
-/// The oldest client protocol version this build speaks.
+/// The oldest client protocol version this build supports.
 pub const CLIENT_VERSION_MIN: u16 = 1;
-/// The newest client protocol version this build speaks.
+/// The newest client protocol version this build supports.
 pub const CLIENT_VERSION_MAX: u16 = 1;
 /// The largest frame of the client protocol, in bytes: a key with a few siblings of the largest value.
 pub const MAX_CLIENT_FRAME: usize = 32 << 20;
@@ -49,11 +49,11 @@ pub const MAX_MANY_BYTES: usize = 4 << 20;
 /// The first message of a client, after the magic bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHello {
-    /// The oldest version it speaks.
+    /// The oldest version it supports.
     pub version_min: u16,
-    /// The newest version it speaks.
+    /// The newest version it supports.
     pub version_max: u16,
-    /// Optional features it understands, as bits; none are defined yet.
+    /// Optional features it supports, as bits; none are defined yet.
     pub features: u64,
     /// The cluster it expects; `None` accepts any.
     pub cluster: Option<ClusterId>,

@@ -45,7 +45,7 @@ pub struct Address {
     pub role: RoleId,
 }
 
-/// A client's request as the listener knows it; opaque to roles, which hand it back with the reply.
+/// A client's request as the listener knows it; opaque to roles, which return it with the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientRef {
     /// The connection it came on, unique within a boot.

@@ -352,7 +352,7 @@ fn a_rejection_always_fits() {
 
 #[test]
 fn unknown_nodes_are_rejected() {
-    let refusal = |change: fn(&mut PeerHello)| {
+    let rejection = |change: fn(&mut PeerHello)| {
         let mut hello = hello();
         change(&mut hello);
         match hello.negotiate(ClusterId(0x0123_4567), NodeId(2)) {
@@ -361,17 +361,17 @@ fn unknown_nodes_are_rejected() {
         }
     };
     assert_eq!(hello().negotiate(ClusterId(0x0123_4567), NodeId(2)), Ok((2, 0)));
-    assert!(refusal(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
-    assert!(refusal(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
-    assert!(refusal(|hello| hello.node = NodeId(2)).contains("its own id"));
-    assert!(refusal(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
-    assert!(refusal(|hello| hello.version_min = 9).contains("upgrade"));
-    assert!(refusal(|hello| hello.version_max = 0).contains("upgrade"));
+    assert!(rejection(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
+    assert!(rejection(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
+    assert!(rejection(|hello| hello.node = NodeId(2)).contains("its own id"));
+    assert!(rejection(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
+    assert!(rejection(|hello| hello.version_min = 9).contains("upgrade"));
+    assert!(rejection(|hello| hello.version_max = 0).contains("upgrade"));
 }
 
 #[test]
 fn a_node_with_another_layout_is_rejected_with_the_setting() {
-    let refusal = |change: fn(&mut Topology), generation| {
+    let rejection = |change: fn(&mut Topology), generation| {
         let mut ours = topology();
         change(&mut ours);
         match hello().agree(NodeId(2), generation, &Layout::of(&ours)) {
@@ -380,13 +380,13 @@ fn a_node_with_another_layout_is_rejected_with_the_setting() {
         }
     };
     assert_eq!(hello().agree(NodeId(2), 2, &Layout::of(&topology())), Ok(()));
-    let reason = refusal(|ours| ours.ring.hash = HashKind::Md5, 2);
+    let reason = rejection(|ours| ours.ring.hash = HashKind::Md5, 2);
     assert!(
         reason.contains("n1 was started with hash=murmur3 but n2 with hash=md5"),
         "{reason}"
     );
-    assert!(refusal(|ours| drop(ours.members.pop()), 2).contains("same members"));
-    assert!(refusal(|_| {}, 3).contains("generation=2 but n2 with generation=3"));
+    assert!(rejection(|ours| drop(ours.members.pop()), 2).contains("same members"));
+    assert!(rejection(|_| {}, 3).contains("generation=2 but n2 with generation=3"));
 }
 
 #[test]

@@ -89,9 +89,9 @@ fn garbage_is_rejected_at_the_first_byte() {
 fn an_oversized_frame_is_rejected_by_its_length_alone() {
     let mut decoder = Decoder::new(MAX_REQUEST_FRAME);
     decoder.extend(&(MAX_REQUEST_FRAME as u32 + 1).to_le_bytes());
-    let refused = decoder.decode::<RequestFrame>();
+    let rejected = decoder.decode::<RequestFrame>();
     assert_eq!(
-        refused,
+        rejected,
         Err(FrameError::TooLarge {
             size: MAX_REQUEST_FRAME + 1,
             limit: MAX_REQUEST_FRAME
@@ -158,8 +158,8 @@ fn memory_of_a_large_frame_is_freed() {
 #[test]
 fn a_message_beyond_the_limit_leaves_the_buffer_unchanged() {
     let mut out = BytesMut::from(&b"before"[..]);
-    let refused = encode(&"x".repeat(100), 50, &mut out);
-    assert_eq!(refused, Err(FrameError::TooLarge { size: 51, limit: 50 }));
+    let rejected = encode(&"x".repeat(100), 50, &mut out);
+    assert_eq!(rejected, Err(FrameError::TooLarge { size: 51, limit: 50 }));
     assert_eq!(&out[..], b"before");
 }
 
