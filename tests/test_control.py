@@ -194,7 +194,7 @@ def test_every_shard_of_a_consensus_keyspace_has_a_leader(shared):
     assert "led/0" in str(claims)
     with pytest.raises(InvalidArgument, match="shard=2"):
         shared.leader("led", shard=2)
-    with pytest.raises(InvalidArgument, match="nothing of it can be altered"):
+    with pytest.raises(InvalidArgument, match="its settings cannot be altered"):
         shared.alter_keyspace("led", read=ONE)
     shared.drop_keyspace("led")
     eventually(lambda: not len(shared.groups().where("led")))

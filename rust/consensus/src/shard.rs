@@ -254,7 +254,7 @@ impl Shard {
             _ => false,
         };
         if pending {
-            reject(event, self.keyspace.no_longer_there(), turn);
+            reject(event, self.keyspace.dropped_error(), turn);
         }
     }
 

@@ -132,7 +132,7 @@ impl Replies {
 
     /// Requests rejected as overload since the start.
     pub fn refused(&self) -> u64 {
-        self.shared.load.totals().refused
+        self.shared.load.totals().rejected
     }
 
     /// Open connections.

@@ -81,8 +81,8 @@ impl FaultControl {
             let description = format!("{fault} {what}");
             self.telemetry.emit(TimelineEvent::Fault { description });
         };
-        faults.beyond(&after).for_each(|fault| emit(fault, "ends"));
-        after.beyond(&faults).for_each(|fault| emit(fault, "begins"));
+        faults.difference(&after).for_each(|fault| emit(fault, "ends"));
+        after.difference(&faults).for_each(|fault| emit(fault, "begins"));
         *faults = after;
         Ok(faults.faults())
     }
@@ -91,7 +91,7 @@ impl FaultControl {
 #[cfg(test)]
 mod tests {
     use quorate_core::ids::ClusterId;
-    use quorate_protocol::faults::Effect;
+    use quorate_protocol::faults::Impairment;
     use quorate_protocol::topology::Member;
     use quorate_ring::RingSettings;
 
@@ -138,9 +138,9 @@ mod tests {
             id,
             groups: vec![vec![NodeId(1)], vec![NodeId(2)]],
             one_way: false,
-            effect: Effect {
+            impairment: Impairment {
                 block: true,
-                ..Effect::default()
+                ..Impairment::default()
             },
         }
     }

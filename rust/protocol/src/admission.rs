@@ -1,18 +1,19 @@
-//! Which requests a node takes on, and until when they count.
+//! Admission control: which requests a node accepts, and how long they count.
 //!
-//! Admission stands at the edge and nowhere else: whatever was let in is answered, and so every mailbox behind it is bounded by
-//! [`Limits`]. A request beyond them is answered [`Error::Overloaded`] at once, before anything is done about it.
+//! Requests are admitted only at the edge: every admitted request is answered, so every mailbox behind it is bounded by
+//! [`Limits`]. A request beyond them is rejected as [`Error::Overloaded`] immediately, before anything is executed.
 //!
 //! ```text
 //!   frame ──▶ InFlight::admit ──▶ routing ──▶ a role ──▶ answer ──▶ InFlight::release
 //!                  │ Overloaded, LimitExceeded, a deadline that has passed
-//!                  └──▶ answered at once
+//!                  └──▶ answered immediately
 //! ```
-//! A request **weighs** what its frame has in bytes, or what it takes in memory if that is more ([`Request::bytes`]): whatever
-//! kind it is. One for many keys counts as one for each ([`Request::count`]). It counts for its connection ([`InFlight`]) and for the node ([`Totals`]) until it is answered.
+//! The **weight** of a request is the size of its frame in bytes, or its size in memory if that is larger
+//! ([`Request::bytes`]). A request for many keys counts as one request per key ([`Request::count`]). It counts for its
+//! connection ([`InFlight`]) and for the node ([`Totals`]) until it is answered.
 //!
-//! This is pure: time comes in, and who drives it (a node's listener, the simulator) keeps one [`Totals`] for the node and one
-//! [`InFlight`] for each connection.
+//! This is pure: time is an argument, and the driver (a node's listener, the simulator) keeps one [`Totals`] for the node
+//! and one [`InFlight`] for each connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,10 +28,10 @@ use crate::api::{Request, RequestFrame};
 use crate::keyspace::KeyspaceSettings;
 use crate::topology::MAX_VOTERS;
 
-/// What a request weighs beside its frame: the books that are kept of it.
+/// The weight of a request besides its frame: its bookkeeping.
 const OVERHEAD: usize = 256;
 
-/// What a node takes on.
+/// The maximum load that a node accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Requests in flight on all connections.
@@ -41,7 +42,7 @@ pub struct Limits {
     pub connection_requests: usize,
     /// Bytes of requests in flight on one connection.
     pub connection_bytes: usize,
-    /// A request that nobody has answered this long after its deadline is answered by whoever let it in.
+    /// The edge answers a request that is still pending this long after its deadline.
     pub overdue: Duration,
 }
 
@@ -57,21 +58,21 @@ impl Default for Limits {
     }
 }
 
-/// What a request needs to be answered, kept for as long as it is in flight.
+/// What a request requires to be answered, kept while it is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Need {
-    /// Whether it may leave something behind.
+    /// Whether it may have an effect.
     pub writes: bool,
-    /// Whether it is the control plane's to change: a majority of its voters.
+    /// Whether it changes the control plane, which requires a majority of its voters.
     pub control: bool,
-    /// Of which keyspace, if it is about data.
+    /// The keyspace of a data request.
     pub keyspace: Option<KeyspaceId>,
-    /// At which level; `None` is the keyspace's own.
+    /// The level; `None` is the keyspace's default.
     pub level: Option<Level>,
 }
 
 impl Need {
-    /// What this request needs.
+    /// The requirements of this request.
     pub fn of(request: &Request) -> Need {
         Need {
             writes: !request.is_read(),
@@ -81,8 +82,8 @@ impl Need {
         }
     }
 
-    /// How many replicas, or voters of the control plane with so many `members`, have to answer; 1 where nobody can say.
-    /// `settings` are those of its keyspace, if they are known.
+    /// The number of replicas, or of voters of a control plane with `members` members, that must respond; 1 if unknown.
+    /// `settings` are those of its keyspace, if known.
     pub fn required(&self, members: usize, settings: Option<&KeyspaceSettings>) -> u8 {
         if self.control {
             return (members.min(MAX_VOTERS) / 2 + 1) as u8;
@@ -97,7 +98,7 @@ impl Need {
         settings.and_then(of).unwrap_or(1)
     }
 
-    /// What is answered to one that nobody has answered: its outcome is not known.
+    /// The error of a request without a response: its outcome is unknown.
     pub fn unanswered(&self, required: u8) -> Error {
         match self.writes {
             true => Error::OutcomeUnknown {
@@ -113,43 +114,43 @@ impl Need {
     }
 }
 
-/// What all connections of a node together have in flight.
+/// The requests in flight on all connections of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
     /// Requests.
     pub requests: usize,
-    /// What they weigh, in bytes.
+    /// Their weight, in bytes.
     pub bytes: usize,
-    /// Requests that were turned down because there were too many, since the start.
-    pub refused: u64,
+    /// Requests that were rejected as overload since the start.
+    pub rejected: u64,
 }
 
 /// A request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pending {
-    /// What it weighs.
+    /// Its weight.
     pub bytes: usize,
-    /// As how many requests it counts.
+    /// The number of requests as which it counts.
     pub count: usize,
-    /// Nobody waits for it any longer after this.
+    /// Its client stops waiting at this time.
     pub deadline: Instant,
-    /// What it needs.
+    /// Its requirements.
     pub need: Need,
 }
 
-/// Why a request is not let in.
+/// Why a request is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A request of this id is in flight already: the client has lost count, and the connection must end.
-    Repeated,
-    /// It is answered so; nothing was done about it.
+pub enum Rejection {
+    /// A request with this id is in flight already: the client violates the protocol, and the connection must end.
+    Duplicate,
+    /// The response; the request was not executed.
     Error(Error),
 }
 
 /// The requests of one connection that are in flight.
 ///
-/// Invariant: its count is the sum of what its requests count as, its bytes are the sum of what they weigh, and both are in
-/// the node's [`Totals`].
+/// Invariant: its count and bytes are the sums of its requests' counts and weights, and both are included in the node's
+/// [`Totals`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct InFlight {
     requests: BTreeMap<u64, Pending>,
@@ -157,13 +158,13 @@ pub struct InFlight {
     bytes: usize,
 }
 
-/// What a request weighs whose frame has `size` bytes.
+/// The weight of a request whose frame has `size` bytes.
 pub fn weight(request: &Request, size: usize) -> usize {
     size.max(request.bytes()) + OVERHEAD
 }
 
 impl InFlight {
-    /// How many there are.
+    /// The number of requests.
     pub fn len(&self) -> usize {
         self.requests.len()
     }
@@ -173,21 +174,21 @@ impl InFlight {
         self.requests.is_empty()
     }
 
-    /// What they weigh.
+    /// Their weight.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a request of this id is among them.
+    /// Whether a request with this id is among them.
     pub fn contains(&self, id: u64) -> bool {
         self.requests.contains_key(&id)
     }
 
-    /// Lets a request in whose frame has `size` bytes. `required` says how many replicas answer one; it is asked only for the
-    /// words of an error.
+    /// Admits a request whose frame has `size` bytes. `required` returns the number of replicas that must respond; it is
+    /// called only for the text of an error.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing has changed then.
+    /// [`Rejection`]; nothing has changed then.
     pub fn admit(
         &mut self,
         frame: &RequestFrame,
@@ -196,16 +197,16 @@ impl InFlight {
         limits: &Limits,
         totals: &mut Totals,
         required: impl FnOnce(&Need) -> u8,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         if self.contains(frame.id) {
-            return Err(Refusal::Repeated);
+            return Err(Rejection::Duplicate);
         }
-        frame.request.validate().map_err(Refusal::Error)?;
+        frame.request.validate().map_err(Rejection::Error)?;
         let need = Need::of(&frame.request);
         if frame.deadline_ms == 0 {
-            return Err(Refusal::Error(match need.writes {
+            return Err(Rejection::Error(match need.writes {
                 true => Error::Overloaded(
-                    "the deadline had passed when the request arrived; nothing was done about it: raise the timeout"
+                    "deadline passed before the request arrived; nothing was executed: raise the timeout"
                         .to_owned(),
                 ),
                 false => need.unanswered(required(&need)),
@@ -214,9 +215,9 @@ impl InFlight {
         let bytes = weight(&frame.request, size);
         let count = frame.request.count();
         if let Some(full) = self.full((count, bytes), limits, totals) {
-            totals.refused += 1;
-            return Err(Refusal::Error(Error::Overloaded(format!(
-                "{full}: nothing was done about this one; wait a moment and try again, or use fewer clients"
+            totals.rejected += 1;
+            return Err(Rejection::Error(Error::Overloaded(format!(
+                "{full}: the request was rejected; retry later, or use fewer clients"
             ))));
         }
         self.count += count;
@@ -233,8 +234,8 @@ impl InFlight {
         Ok(())
     }
 
-    /// What there is too much of for another request that counts as so many, of so many bytes. One for many keys that is alone
-    /// is not too many.
+    /// The limit that another request with this count and weight would exceed, if any. A request for many keys that is the
+    /// only one never exceeds the counts.
     fn full(&self, (count, bytes): (usize, usize), limits: &Limits, totals: &Totals) -> Option<String> {
         let (requests, held) = (self.count, self.bytes);
         let over = |held: usize, limit: usize| held >= limit || held > 0 && held + count > limit;
@@ -256,7 +257,7 @@ impl InFlight {
         }
     }
 
-    /// A request is in flight no longer, if it was.
+    /// Removes a request that is no longer in flight.
     pub fn release(&mut self, id: u64, totals: &mut Totals) -> Option<Pending> {
         let pending = self.requests.remove(&id)?;
         self.count -= pending.count;
@@ -266,14 +267,14 @@ impl InFlight {
         Some(pending)
     }
 
-    /// None is in flight any longer.
+    /// Removes all requests.
     pub fn release_all(&mut self, totals: &mut Totals) {
         for id in self.requests.keys().copied().collect::<Vec<u64>>() {
             self.release(id, totals);
         }
     }
 
-    /// Those that should have been answered long ago.
+    /// The requests that are still pending too long after their deadlines.
     pub fn overdue(&self, now: Instant, limits: &Limits) -> Vec<u64> {
         let late = |pending: &Pending| pending.deadline + limits.overdue <= now;
         let late = self.requests.iter().filter(|(_, pending)| late(pending));

@@ -36,20 +36,20 @@ impl Node {
         }
     }
 
-    fn admit(&mut self, connection: usize, frame: &RequestFrame) -> Result<(), Refusal> {
+    fn admit(&mut self, connection: usize, frame: &RequestFrame) -> Result<(), Rejection> {
         let size = encoded_len(frame);
         let in_flight = &mut self.connections[connection];
         in_flight.admit(frame, size, Instant(0), &self.limits, &mut self.totals, |_| 2)
     }
 }
 
-fn overloaded(refusal: Result<(), Refusal>, with: &str) -> bool {
-    matches!(refusal, Err(Refusal::Error(Error::Overloaded(text))) if text.contains(with))
+fn overloaded(rejection: Result<(), Rejection>, with: &str) -> bool {
+    matches!(rejection, Err(Rejection::Error(Error::Overloaded(text))) if text.contains(with))
 }
 
-/// Whatever kind it is: what was let in has no more bytes than the limits say, on a connection and on all of them.
+/// Admitted requests of any kind do not exceed the byte limits, on a connection and on all of them.
 #[test]
-fn no_kind_of_request_passes_the_limits_unweighed() {
+fn every_kind_of_request_is_weighed() {
     let limits = Limits {
         request_bytes: 6 << 20,
         connection_bytes: 4 << 20,
@@ -63,8 +63,8 @@ fn no_kind_of_request_passes_the_limits_unweighed() {
                 let frame = frame(id, request.clone());
                 match node.admit(connection, &frame) {
                     Ok(()) => on_the_wire += encoded_len(&frame),
-                    refused => {
-                        assert!(overloaded(refused, "in flight"), "{}", request.operation_name());
+                    rejected => {
+                        assert!(overloaded(rejected, "in flight"), "{}", request.operation_name());
                         break;
                     }
                 }
@@ -86,7 +86,7 @@ fn no_kind_of_request_passes_the_limits_unweighed() {
 }
 
 #[test]
-fn what_is_answered_makes_room() {
+fn answered_requests_free_capacity() {
     let limits = Limits {
         requests: 3,
         connection_requests: 2,
@@ -94,12 +94,12 @@ fn what_is_answered_makes_room() {
     };
     let mut node = Node::new(limits, 2);
     assert_eq!(node.admit(0, &frame(1, get())), Ok(()));
-    assert_eq!(node.admit(0, &frame(1, get())), Err(Refusal::Repeated));
+    assert_eq!(node.admit(0, &frame(1, get())), Err(Rejection::Duplicate));
     assert_eq!(node.admit(0, &frame(2, get())), Ok(()));
     assert!(overloaded(node.admit(0, &frame(3, get())), "on this connection"));
     assert_eq!(node.admit(1, &frame(1, get())), Ok(()));
     assert!(overloaded(node.admit(1, &frame(2, get())), "on this node"));
-    assert_eq!(node.totals.refused, 2);
+    assert_eq!(node.totals.rejected, 2);
     assert!(node.connections[0].release(2, &mut node.totals).is_some());
     assert_eq!(node.connections[0].release(2, &mut node.totals), None, "once");
     assert_eq!(node.admit(1, &frame(2, get())), Ok(()));
@@ -111,13 +111,13 @@ fn what_is_answered_makes_room() {
 }
 
 #[test]
-fn a_deadline_that_has_passed_is_answered_by_what_was_not_done() {
+fn a_request_after_its_deadline_gets_a_definite_error() {
     let mut node = Node::new(Limits::default(), 1);
     let late = |request| RequestFrame {
         deadline_ms: 0,
         ..frame(1, request)
     };
-    let read = Refusal::Error(Error::ReadTimeout {
+    let read = Rejection::Error(Error::ReadTimeout {
         answered: 0,
         required: 2,
     });
@@ -127,11 +127,11 @@ fn a_deadline_that_has_passed_is_answered_by_what_was_not_done() {
         group: GroupId(2),
         idle_ms: 1,
     };
-    assert!(overloaded(node.admit(0, &late(change)), "nothing was done"));
+    assert!(overloaded(node.admit(0, &late(change)), "nothing was executed"));
 }
 
 #[test]
-fn the_overdue_are_found_by_their_deadlines() {
+fn overdue_requests_are_found_by_their_deadlines() {
     let mut node = Node::new(Limits::default(), 1);
     for (id, deadline_ms) in [(1, 10), (2, 1_000)] {
         let frame = RequestFrame {
@@ -147,11 +147,11 @@ fn the_overdue_are_found_by_their_deadlines() {
 }
 
 #[test]
-fn a_request_needs_what_its_keyspace_or_the_control_plane_says() {
+fn the_required_responses_depend_on_the_keyspace_or_the_control_plane() {
     let settings = KeyspaceSettings::quorum("users", 3);
     let need = Need::of(&get());
     assert_eq!(need.required(5, Some(&settings)), 2);
-    assert_eq!(need.required(5, None), 1, "nobody can say");
+    assert_eq!(need.required(5, None), 1, "unknown keyspace");
     let drop = Request::DropKeyspace {
         name: "users".to_owned(),
         write_id: quorate_versions::WriteId::default(),
@@ -166,7 +166,7 @@ fn a_request_needs_what_its_keyspace_or_the_control_plane_says() {
     assert!(!Need::of(&read).writes);
 }
 
-/// A request for many keys is as much work, and as many answers in memory, as one for each.
+/// A request for many keys costs as much work and memory as one for each.
 #[test]
 fn a_request_for_many_keys_counts_as_many() {
     let many = |keys: usize| Request::GetMany {
@@ -194,12 +194,12 @@ fn a_request_for_many_keys_counts_as_many() {
     node.connections[0].release_all(&mut node.totals);
     assert_eq!(node.totals.requests, 2);
     node.connections[1].release_all(&mut node.totals);
-    assert_eq!(node.admit(0, &frame(3, many(1_000))), Ok(()), "one that is alone");
+    assert_eq!(node.admit(0, &frame(3, many(1_000))), Ok(()), "the only request");
     let too_many = node.admit(1, &frame(2, many(1_001)));
     assert!(
         matches!(
             too_many,
-            Err(Refusal::Error(Error::LimitExceeded { size: 1_001, .. }))
+            Err(Rejection::Error(Error::LimitExceeded { size: 1_001, .. }))
         ),
         "{too_many:?}"
     );

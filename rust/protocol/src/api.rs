@@ -1,10 +1,10 @@
-//! The client protocol: what clients ask and nodes answer.
+//! The client protocol: requests of clients and responses of nodes.
 //!
 //! A connection opens with [`ClientHello`], answered by [`ServerHello`]. After that it carries length-delimited
 //! frames in both directions: a [`RequestFrame`] from the client, a [`ResponseFrame`] from the node with the same
-//! id. Many requests may be in flight on one connection and answers come in any order. A deadline is relative, in
-//! milliseconds; a node that cannot answer within it answers with a typed error, or drops work that nobody waits
-//! for. The coding is postcard; variants are only ever appended.
+//! id. Many requests may be in flight on one connection, and responses arrive in any order. A deadline is relative, in
+//! milliseconds; a node that cannot respond within it returns a typed error, or drops work whose deadline has passed.
+//! The encoding is postcard; variants are only ever appended.
 
 pub mod request;
 #[cfg(test)]
@@ -31,44 +31,44 @@ use crate::shard_command::Command;
 use crate::telemetry::{Occurrence, Span, TraceContext};
 use crate::topology::Topology;
 
-/// The first bytes of every client connection, so that garbage is told from a client at once.
+/// The first bytes of every client connection, so that garbage is rejected immediately.
 pub const CLIENT_MAGIC: [u8; 4] = *b"QRTc";
-/// The oldest client protocol version this build speaks.
+/// The oldest client protocol version this build supports.
 pub const CLIENT_VERSION_MIN: u16 = 1;
-/// The newest client protocol version this build speaks.
+/// The newest client protocol version this build supports.
 pub const CLIENT_VERSION_MAX: u16 = 1;
 /// The largest frame of the client protocol, in bytes: a key with a few siblings of the largest value.
 pub const MAX_CLIENT_FRAME: usize = 32 << 20;
-/// The most keys of a request for many of them ([`Request::PutMany`], [`Request::GetMany`]). Its bytes are bounded by
-/// [`MAX_REQUEST_FRAME`](crate::frame::MAX_REQUEST_FRAME), those of its answer by [`MAX_MANY_BYTES`].
+/// The maximum number of keys of a request for many keys ([`Request::PutMany`], [`Request::GetMany`]). Its bytes are
+/// bounded by [`MAX_REQUEST_FRAME`](crate::frame::MAX_REQUEST_FRAME), those of its response by [`MAX_MANY_BYTES`].
 pub const MAX_MANY_KEYS: usize = 1_000;
-/// About how many bytes of entries the answer to a [`Request::GetMany`] has; a single entry may be larger. A key whose entry
-/// does not fit any longer has [`Error::LimitExceeded`] in its place, and is to be read by itself.
+/// About the maximum size of the entries in the response to a [`Request::GetMany`], in bytes; a single entry may be larger.
+/// A key whose entry does not fit has [`Error::LimitExceeded`] in its place; read it separately.
 pub const MAX_MANY_BYTES: usize = 4 << 20;
 
-/// What a client says first, after the magic bytes.
+/// The first message of a client, after the magic bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHello {
-    /// The oldest version it speaks.
+    /// The oldest version it supports.
     pub version_min: u16,
-    /// The newest version it speaks.
+    /// The newest version it supports.
     pub version_max: u16,
-    /// Optional features it understands, as bits; none are defined yet.
+    /// Optional features it supports, as bits; none are defined yet.
     pub features: u64,
-    /// The cluster it expects; `None` takes any.
+    /// The cluster it expects; `None` accepts any.
     pub cluster: Option<ClusterId>,
     /// Empty while there is no authentication.
     pub credentials: Bytes,
 }
 
-/// What the node answers: who it is, or why not.
+/// The node's response: its identity, or an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerHello {
-    /// Go ahead.
+    /// The connection is accepted.
     Welcome {
-        /// The version both speak.
+        /// The negotiated version.
         version: u16,
-        /// The features both understand.
+        /// The negotiated features.
         features: u64,
         /// The cluster.
         cluster: ClusterId,
@@ -90,20 +90,20 @@ pub struct RequestFrame {
     pub deadline_ms: u32,
     /// The caller's trace, if any.
     pub trace: Option<TraceContext>,
-    /// What it asks.
+    /// The request.
     pub request: Request,
 }
 
-/// An answer on the wire.
+/// A response on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseFrame {
     /// The id of the request.
     pub id: u64,
-    /// The answer.
+    /// The response.
     pub response: Result<Response, Error>,
 }
 
-/// What a client can ask.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request {
     /// Write a value, or a tombstone where `value` is `None`.
@@ -114,9 +114,9 @@ pub enum Request {
         key: Key,
         /// The value; `None` deletes.
         value: Option<Bytes>,
-        /// What the client has seen of this very key; `None` supersedes whatever the coordinating replica sees.
+        /// The versions of this key that the client has read; `None` supersedes all that the coordinating replica has.
         context: Option<Context>,
-        /// `None` takes the keyspace's write level.
+        /// `None` uses the keyspace's write level.
         level: Option<Level>,
         /// The same for a retry as for the first attempt.
         write_id: WriteId,
@@ -127,71 +127,71 @@ pub enum Request {
         keyspace: KeyspaceId,
         /// Which key.
         key: Key,
-        /// `None` takes the keyspace's read level.
+        /// `None` uses the keyspace's read level.
         level: Option<Level>,
     },
-    /// One page of the live keys in key order.
+    /// Read one page of the live keys in key order.
     Scan {
         /// Of which keyspace.
         keyspace: KeyspaceId,
-        /// The first key, inclusive; `None` is the beginning.
+        /// Inclusive lower bound; `None` is the beginning.
         start: Option<Key>,
-        /// The first key that is too far; `None` is the end.
+        /// Exclusive upper bound; `None` is the end.
         end: Option<Key>,
-        /// Whether `start` itself is left out (a cursor: continue after the last key seen).
+        /// Whether `start` itself is excluded (a cursor: continue after the last key returned).
         after_start: bool,
         /// At most this many entries; nodes may return fewer with `next` set.
         limit: u32,
-        /// `None` takes the keyspace's read level.
+        /// `None` uses the keyspace's read level.
         level: Option<Level>,
     },
-    /// Create a keyspace, or find it.
+    /// Create a keyspace, or return the existing one.
     CreateKeyspace(KeyspaceSettings),
-    /// All keyspaces that the node knows.
+    /// Return all keyspaces that the node knows.
     ListKeyspaces,
-    /// The topology that the node knows.
+    /// Return the topology that the node knows.
     Topology,
-    /// The node's own view of itself and its peers.
+    /// Return the node's view of itself and its peers.
     Status,
-    /// The node's timeline after this sequence number.
+    /// Return the node's timeline after this sequence number.
     Events {
         /// 0 for all that are still kept.
         after: u64,
     },
-    /// The spans of a trace that this node still keeps.
+    /// Return the spans of a trace that this node still keeps.
     Spans {
         /// Which trace.
         trace_id: u128,
     },
-    /// The node's metrics in the Prometheus text format.
+    /// Return the node's metrics in the Prometheus text format.
     Metrics,
     /// Change settings of a keyspace.
     AlterKeyspace {
         /// Its name.
         name: String,
-        /// What is to change.
+        /// The changed settings.
         change: KeyspaceChange,
         /// The same for a retry as for the first attempt.
         write_id: WriteId,
     },
-    /// Have a keyspace no more. Its data cannot be reached any longer, and is removed in the background.
+    /// Drop a keyspace. Its data is inaccessible from then on, and is removed in the background.
     DropKeyspace {
         /// Its name.
         name: String,
         /// The same for a retry as for the first attempt.
         write_id: WriteId,
     },
-    /// What this node's servers of Raft groups claim. Never forwarded: other nodes may claim otherwise.
+    /// Return the claims of this node's servers of Raft groups. Never forwarded: other nodes may claim otherwise.
     Groups,
-    /// Have a shard execute a command.
+    /// Propose a command to a shard.
     Propose {
         /// Of which keyspace.
         keyspace: KeyspaceId,
         /// Which of its groups.
         group: GroupId,
-        /// What to execute.
+        /// The command.
         command: Command,
-        /// Makes a retry known as such; without it, a retry is executed again.
+        /// Identifies a retry; without it, a retry is executed again.
         session: Option<Stamp>,
     },
     /// Open a session with a shard.
@@ -200,7 +200,7 @@ pub enum Request {
         keyspace: KeyspaceId,
         /// Which of its groups.
         group: GroupId,
-        /// It expires after so many milliseconds of logged time without a command; at least 1.
+        /// It expires after this many milliseconds of logged time without a command; at least 1.
         idle_ms: u64,
     },
     /// End a session with a shard.
@@ -212,7 +212,7 @@ pub enum Request {
         /// Which session.
         session: u64,
     },
-    /// Read keys of one shard, all as of one moment.
+    /// Read keys of one shard, from one consistent view.
     Read {
         /// Of which keyspace.
         keyspace: KeyspaceId,
@@ -220,27 +220,27 @@ pub enum Request {
         group: GroupId,
         /// Which keys.
         keys: Vec<Key>,
-        /// How much it must see.
+        /// The consistency of the read.
         level: ReadLevel,
     },
-    /// One page of a shard's keys in key order, as of one moment.
+    /// Read one page of a shard's keys in key order, from one consistent view.
     ReadRange {
         /// Of which keyspace.
         keyspace: KeyspaceId,
         /// Which of its groups.
         group: GroupId,
-        /// The first key, inclusive; `None` is the beginning.
+        /// Inclusive lower bound; `None` is the beginning.
         start: Option<Key>,
-        /// The first key that is too far; `None` is the end.
+        /// Exclusive upper bound; `None` is the end.
         end: Option<Key>,
-        /// Whether `start` itself is left out.
+        /// Whether `start` itself is excluded.
         after_start: bool,
         /// At most this many; nodes may return fewer with `next` set.
         limit: u32,
-        /// How much it must see.
+        /// The consistency of the read.
         level: ReadLevel,
     },
-    /// One page of a shard's appended entries, in the order of their ids.
+    /// Read one page of a shard's appended entries, in the order of their ids.
     ReadLog {
         /// Of which keyspace.
         keyspace: KeyspaceId,
@@ -248,38 +248,38 @@ pub enum Request {
         group: GroupId,
         /// Only entries with greater ids.
         after: u64,
-        /// At most this many are looked at.
+        /// At most this many are examined.
         limit: u32,
-        /// How much it must see.
+        /// The consistency of the read.
         level: ReadLevel,
     },
-    /// The faults of links that are in force on this node.
+    /// Return the link faults that are active on this node.
     Faults,
-    /// Change them: what this node sends is spoiled from now on as they say. Only where the node's setting `allow_faults`
-    /// is on.
+    /// Change the link faults that this node injects into its outgoing messages. Requires the node's setting
+    /// `allow_faults`.
     ChangeFaults(FaultChange),
-    /// The topology that the node knows, and what the control plane is made of.
+    /// Return the topology that the node knows, and the members of the control plane.
     Membership,
-    /// Write many keys of a keyspace in quorum mode. Each write is one of its own, as if it had been asked for by a
-    /// [`Request::Put`]: there is no all or nothing, and no order among them.
+    /// Write many keys of a keyspace in quorum mode. Each write is independent, like a [`Request::Put`]: neither atomic
+    /// with the others nor ordered among them.
     PutMany {
         /// Of which keyspace.
         keyspace: KeyspaceId,
         /// At most [`MAX_MANY_KEYS`].
         items: Vec<PutItem>,
-        /// Of each write; `None` takes the keyspace's write level.
+        /// Of each write; `None` uses the keyspace's write level.
         level: Option<Level>,
-        /// That of the first write. The others follow it in their order ([`WriteId::nth`]).
+        /// The id of the first write. The others follow it in order ([`WriteId::nth`]).
         write_id: WriteId,
     },
-    /// Read many keys of a keyspace in quorum mode, each by itself, as if it had been asked for by a [`Request::Get`]: they
-    /// are not read as of one moment.
+    /// Read many keys of a keyspace in quorum mode. Each read is independent, like a [`Request::Get`]: together they are not
+    /// a consistent view.
     GetMany {
         /// Of which keyspace.
         keyspace: KeyspaceId,
         /// At most [`MAX_MANY_KEYS`].
         keys: Vec<Key>,
-        /// Of each read; `None` takes the keyspace's read level.
+        /// Of each read; `None` uses the keyspace's read level.
         level: Option<Level>,
     },
 }
@@ -291,22 +291,22 @@ pub struct PutItem {
     pub key: Key,
     /// The value; `None` deletes.
     pub value: Option<Bytes>,
-    /// What the client has seen of this very key; `None` supersedes whatever the coordinating replica sees.
+    /// The versions of this key that the client has read; `None` supersedes all that the coordinating replica has.
     pub context: Option<Context>,
 }
 
-/// Which command of a session this is (see [`quorate_raft::sessions`]).
+/// The position of a command in its session (see [`quorate_raft::sessions`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// The session.
     pub session: u64,
     /// The client's number for the command: 1, 2, …; the same when it is retried.
     pub sequence: u64,
-    /// The client has the answers to all commands up to this number.
+    /// The client has the responses to all commands up to this number.
     pub acknowledged: u64,
 }
 
-/// What a node can answer.
+/// A response of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Response {
     /// To a put.
@@ -315,7 +315,7 @@ pub enum Response {
     Entry(Entry),
     /// To a scan.
     Page(Page),
-    /// To a creation, an alteration or a drop: the keyspace as it is stored (or was), and whether it is new.
+    /// To a create, alter or drop: the keyspace as it is stored (or was), and whether it is new.
     Keyspace {
         /// With its id.
         keyspace: Keyspace,
@@ -336,7 +336,7 @@ pub enum Response {
     Metrics(String),
     /// To `Groups`.
     Groups(Vec<GroupClaim>),
-    /// To a change that has nothing else to tell.
+    /// To a change without other results.
     Done,
     /// To a `Propose`: it was executed, once.
     Committed(Committed),
@@ -344,43 +344,43 @@ pub enum Response {
     SessionOpened {
         /// The session.
         session: u64,
-        /// Who leads the group.
+        /// The leader of the group.
         leader: NodeId,
     },
-    /// To a `Read`: a record, or `None` where the key is absent, for each key in its order.
+    /// To a `Read`: for each key, in order, its record, or `None` if the key is absent.
     Records {
         /// In the order of the keys.
         records: Vec<Option<Record>>,
-        /// What was read.
+        /// The state that was read.
         view: View,
     },
     /// To a `ReadRange`.
     RecordPage {
         /// In key order.
         entries: Vec<(Key, Record)>,
-        /// Where to go on (`after_start: true`); `None` when the range is complete.
+        /// Where to continue (`after_start: true`); `None` when the range is complete.
         next: Option<Key>,
-        /// What was read.
+        /// The state that was read.
         view: View,
     },
     /// To a `ReadLog`.
     LogPage {
         /// In the order of their ids.
         entries: Vec<LogEntry>,
-        /// Where to go on (`after`); `None` at the end.
+        /// Where to continue (`after`); `None` at the end.
         next: Option<u64>,
-        /// What was read.
+        /// The state that was read.
         view: View,
     },
-    /// To `Faults` and `ChangeFaults`: those in force now.
+    /// To `Faults` and `ChangeFaults`: the active faults.
     Faults(Vec<LinkFault>),
     /// To `Membership`.
     Membership(Box<Membership>),
-    /// To a `PutMany`: what became of each write, in the order of the items. An error that all of them have in common is the
-    /// answer to the request instead.
+    /// To a `PutMany`: the result of each write, in the order of the items. If all of them fail with the same error, the
+    /// response is that error instead.
     WrittenMany(Vec<Result<Written, Error>>),
-    /// To a `GetMany`: what was found of each key, in their order. An error that all of them have in common is the answer to
-    /// the request instead.
+    /// To a `GetMany`: the result for each key, in order. If all of them fail with the same error, the response is that
+    /// error instead.
     Entries(Vec<Result<Entry, Error>>),
 }
 
@@ -389,22 +389,22 @@ pub enum Response {
 pub struct Membership {
     /// The members and the ring.
     pub topology: Topology,
-    /// Which version of the control plane's commands may be used: all members know it. 0 before the bootstrap.
+    /// The version of the control plane's commands that all members support. 0 before the bootstrap.
     pub version: u16,
-    /// The members with a vote in the control plane; none while this node does not know.
+    /// The members with a vote in the control plane; empty while unknown.
     pub voters: Vec<NodeId>,
-    /// Those that only follow it.
+    /// The members without a vote.
     pub learners: Vec<NodeId>,
 }
 
 /// A command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Committed {
-    /// Where it stands in the group's log: the version of what it wrote, the id of what it appended.
+    /// Its index in the group's log: the version of the keys that it wrote, the id of the entry that it appended.
     pub index: u64,
     /// The term of that entry.
     pub term: u64,
-    /// Who leads the group and answered.
+    /// The leader of the group, which responded.
     pub leader: NodeId,
 }
 
@@ -424,47 +424,47 @@ pub struct Record {
 pub struct LogEntry {
     /// Its log index: rises with each entry.
     pub id: u64,
-    /// In which term it was appended.
+    /// The term in which it was appended.
     pub term: u64,
     /// By the clock of the leader that proposed it.
     pub time: WallTime,
-    /// Where it comes from.
+    /// Its source.
     pub source: String,
-    /// What it says.
+    /// Its data.
     pub data: Bytes,
 }
 
-/// What a read of a shard has seen.
+/// The state that a read of a shard has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
     /// The node whose state was read.
     pub node: NodeId,
-    /// Who leads, as far as it knows.
+    /// The leader, as far as it knows.
     pub leader: Option<NodeId>,
-    /// The last log entry that is in what was read.
+    /// The last log entry that is applied to that state.
     pub applied: u64,
-    /// How old it may be, in microseconds, when the answer leaves that node: everything that was acknowledged longer ago is in
-    /// it. 0 if it is linearizable, `None` if nothing is known (a stale read where no leader has been heard of).
+    /// The maximum age of that state, in microseconds, when the response leaves the node: it includes everything that was
+    /// acknowledged before. 0 if it is linearizable, `None` if unknown (a stale read without a known leader).
     pub staleness_micros: Option<u64>,
 }
 
-/// What a server of a Raft group is, by its own account.
+/// The state of a server of a Raft group, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GroupState {
-    /// It reads what its disk has.
+    /// It reads its disk.
     Recovering,
-    /// It follows, or waits for someone to follow.
+    /// It follows a leader, or waits for one.
     Follower,
-    /// It asks for votes.
+    /// It requests votes.
     Candidate,
     /// It leads.
     Leader,
-    /// Its disk does not have what it should have: it takes no part.
+    /// Its disk has lost durable data: it does not participate.
     Broken,
 }
 
 impl GroupState {
-    /// In lower case, as people are shown it.
+    /// Its display name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             GroupState::Recovering => "recovering",
@@ -481,37 +481,37 @@ impl GroupState {
 pub struct GroupClaim {
     /// Which group.
     pub group: GroupId,
-    /// What it is for: `control`, or a keyspace's name.
+    /// `control`, or a keyspace's name.
     pub name: String,
-    /// Who claims it.
+    /// The node that claims it.
     pub node: NodeId,
-    /// What it is.
+    /// Its state.
     pub state: GroupState,
     /// The latest term that it has seen.
     pub term: u64,
-    /// Whom it takes for the leader.
+    /// The leader, as far as it knows.
     pub leader: Option<NodeId>,
-    /// Microseconds since it heard from the leader; 0 if it leads, `None` if it knows none.
+    /// Microseconds since its last contact with the leader; 0 if it leads, `None` if it knows none.
     pub heard_micros: Option<u64>,
-    /// Everything up to here is committed, as far as it knows.
+    /// The last entry that it knows to be committed.
     pub commit: u64,
-    /// Everything up to here has been applied here.
+    /// The last entry that it has applied.
     pub applied: u64,
     /// The last entry of its log.
     pub last: u64,
-    /// The last entry in its snapshot; 0 while there is none.
+    /// The last entry in its snapshot; 0 without a snapshot.
     pub snapshot: u64,
-    /// The voters that count now.
+    /// The voters of its current configuration.
     pub voters: Vec<NodeId>,
-    /// Those that only follow.
+    /// The learners of its current configuration.
     pub learners: Vec<NodeId>,
-    /// If it leads: how many entries each other member is not known to have durably.
+    /// Of a leader: the number of entries that each other member is not known to have durably.
     pub lag: Vec<(NodeId, u64)>,
-    /// The elections that it has called for since it started.
+    /// The number of elections that it has started since its start.
     pub elections: u64,
-    /// Why it takes no part, if it is broken.
+    /// Why it does not participate, if it is broken.
     pub problem: Option<String>,
-    /// What it has done.
+    /// Its counters.
     pub activity: Activity,
 }
 
@@ -520,15 +520,15 @@ pub struct GroupClaim {
 pub struct Written {
     /// The event that this write is.
     pub dot: Dot,
-    /// What the key has seen after it: a context that replaces it.
+    /// The key's versions after this write: a put with this context replaces it.
     pub context: Context,
     /// By the coordinating replica's hybrid logical clock.
     pub timestamp: Timestamp,
-    /// The replicas that had it durably when the answer left.
+    /// The replicas that had it durably when the response was sent.
     pub acked: Vec<NodeId>,
     /// The node that coordinated it.
     pub coordinator: NodeId,
-    /// The level that was asked for.
+    /// The requested level.
     pub level: Level,
 }
 
@@ -543,31 +543,31 @@ pub struct Version {
     pub timestamp: Timestamp,
 }
 
-/// A key as a read at some level saw it.
+/// The result of a read of a key at some level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// None when the key is absent or deleted; several when concurrent writes have not been reconciled.
     pub versions: Vec<Version>,
-    /// What this read has seen: give it to a put that is to replace it. Empty when nothing was ever written.
+    /// The versions that this read has seen; a put with this context replaces them. Empty when nothing was ever written.
     pub context: Context,
-    /// The replicas that answered.
+    /// The replicas that responded.
     pub answered: Vec<NodeId>,
     /// The node that coordinated it.
     pub coordinator: NodeId,
-    /// The level that was asked for.
+    /// The requested level.
     pub level: Level,
 }
 
-/// Part of a scan.
+/// A page of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Page {
-    /// Live keys in key order; tombstones are left out.
+    /// Live keys in key order, without tombstones.
     pub entries: Vec<(Key, Entry)>,
-    /// Where to go on (`after_start: true`); `None` when the scan is complete.
+    /// Where to continue (`after_start: true`); `None` when the scan is complete.
     pub next: Option<Key>,
 }
 
-/// A node's own view.
+/// A node's view of itself and its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Status {
     /// The node.
@@ -584,42 +584,42 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The names of its keyspaces.
     pub keyspaces: Vec<String>,
-    /// Where its data is.
+    /// The path of its data directory.
     pub data_directory: String,
     /// Size of its data, in bytes.
     pub stored_bytes: u64,
     /// Requests of clients in flight.
     pub in_flight: u64,
-    /// How full its disk is.
+    /// Its disk usage.
     pub storage: StorageStatus,
 }
 
-/// How full a node's disk is.
+/// The disk usage of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StorageStatus {
-    /// Why writes are refused, and what to do about it; `None` while there is room.
+    /// Why writes are rejected, and the remedy; `None` while there is space.
     pub full: Option<String>,
     /// Bytes that can still be written to the file system of the data directory.
     pub available_bytes: u64,
-    /// The parts of the store, each with a limit of its own.
+    /// The parts of the store, each with its own limit.
     pub environments: Vec<EnvironmentStatus>,
 }
 
-/// How full a part of a node's store is.
+/// The disk usage of a part of a node's store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnvironmentStatus {
     /// `journal` or `state`.
     pub name: String,
     /// Bytes in use.
     pub used_bytes: u64,
-    /// The most that can be in use, in bytes: for the state, the node's setting `map_size_bytes`.
+    /// The maximum of bytes in use: for the state, the node's setting `map_size_bytes`.
     pub limit_bytes: u64,
 }
 
-/// How a node sees one peer.
+/// A node's view of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PeerStatus {
-    /// Which.
+    /// The peer.
     pub node: NodeId,
     /// Whether the link is up.
     pub up: bool,

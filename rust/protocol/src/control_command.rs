@@ -1,7 +1,7 @@
-//! The commands of the control plane's log, and their answers.
+//! The commands of the control plane's log, and their outcomes.
 //!
-//! On disk a command is postcard inside a log entry, whose format version counts for it: variants are only ever appended, and a
-//! program proposes a new one only once the cluster's version says that every member knows it.
+//! On disk a command is postcard inside a log entry, whose format version covers it: variants are only ever appended, and a
+//! node proposes a new one only when the cluster's version shows that every member supports it.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -14,56 +14,56 @@ use crate::api::Response;
 use crate::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings};
 use crate::topology::{Member, Topology};
 
-/// Something to be done, and its name.
+/// A command with its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Change {
     /// The same for a retry as for the first attempt.
     pub id: WriteId,
-    /// What.
+    /// The command.
     pub command: Command,
 }
 
-/// What can be done.
+/// A change of the control plane's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
-    /// Make a cluster of these members. Nothing happens if there is one.
+    /// Create a cluster of these members. No effect if there is one.
     Bootstrap(Topology),
-    /// This member has these addresses now.
+    /// Update the addresses of this member.
     Register(Member),
-    /// Create a keyspace, or find the one that has these settings.
+    /// Create a keyspace, or return the existing one with these settings.
     CreateKeyspace(KeyspaceSettings),
     /// Change settings of a keyspace.
     AlterKeyspace {
         /// Which.
         name: String,
-        /// What is to change.
+        /// The changed settings.
         change: KeyspaceChange,
     },
-    /// Have a keyspace no more.
+    /// Drop a keyspace.
     DropKeyspace {
         /// Which.
         name: String,
     },
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It is done.
+    /// It was executed.
     Done,
-    /// This is the keyspace: as it is now, or was when it was dropped.
+    /// The keyspace as it is now, or was when it was dropped.
     Keyspace {
         /// With its id.
         keyspace: Keyspace,
         /// Whether the command created it.
         created: bool,
     },
-    /// It was not done and will not be.
+    /// It was rejected and will not be executed.
     Refused(Error),
 }
 
 impl Change {
-    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    /// About its size in memory besides the struct, in bytes; no less than on the wire.
     pub fn size(&self) -> usize {
         match &self.command {
             Command::Bootstrap(topology) => topology.size(),
@@ -86,10 +86,10 @@ impl SessionAnswer for Outcome {
 }
 
 impl Outcome {
-    /// As a client is told. Only keyspaces are its concern.
+    /// The response to a client.
     ///
     /// # Errors
-    /// The reason of a refusal.
+    /// The reason of a rejection.
     pub fn into_response(self) -> Result<Response, Error> {
         match self {
             Outcome::Keyspace { keyspace, created } => Ok(Response::Keyspace { keyspace, created }),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_command_say_why() {
+    fn malformed_commands_are_rejected_with_a_reason() {
         let reason = |bytes: &'static [u8]| {
             let error = format::decode_inner::<Change>("change", bytes).unwrap_err();
             error.to_string()

@@ -1,12 +1,12 @@
-//! Faults of the network that people make on purpose: a laboratory is for that.
+//! Fault injection: network faults that clients add for testing.
 //!
-//! A [`LinkFault`] says what is wrong between groups of nodes, and says the same on every node: each takes from it what
-//! concerns the messages that it sends itself. So any node can tell a client what is in force, and one that was restarted
-//! and has forgotten can be told again by whoever asks the others. Clients add faults and heal them by their ids, so two
-//! clients that break the same cluster do not undo what the other does; [`FaultSet`] is what a node keeps of it.
+//! A [`LinkFault`] defines an impairment between groups of nodes. All nodes get the same faults, and each applies them to
+//! its own outgoing messages. So any node can list the active faults, and a client can restore the faults of a restarted
+//! node from the others. Clients add and heal faults by id, so that two clients on the same cluster do not undo each
+//! other's changes; a [`FaultSet`] is the state of a node.
 //!
-//! Faults add up: a way that one of them blocks is blocked until that one is healed, losses are independent of each
-//! other, and delays come one after the other.
+//! Faults are cumulative: a direction that one of them blocks is blocked until that one is healed, losses are
+//! independent, and delays add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,34 +16,34 @@ use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-/// Faults that a node keeps, at most.
+/// The maximum number of faults of a node.
 pub const MAX_FAULTS: usize = 1024;
-/// The longest delay, and the longest jitter.
+/// The maximum delay, and the maximum jitter.
 pub const MAX_DELAY: Duration = Duration::from_secs(3600);
 
 /// All messages, in parts per million.
 const ALL_PPM: u32 = 1_000_000;
 
-/// What is wrong with the way from one node to another. The default is nothing.
+/// The impairment of one direction between two nodes. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Effect {
-    /// Nothing passes.
+pub struct Impairment {
+    /// All messages are lost.
     pub block: bool,
-    /// How many of a million messages are lost.
+    /// The probability that a message is lost, in parts per million.
     pub loss_ppm: u32,
-    /// Everything arrives so many microseconds later.
+    /// The additional delay, in microseconds.
     pub delay_micros: u64,
-    /// And up to so many microseconds later still.
+    /// The maximum of a further random delay, in microseconds.
     pub jitter_micros: u64,
 }
 
-impl Effect {
-    /// Both at once.
+impl Impairment {
+    /// Both combined.
     #[must_use]
-    pub fn and(self, other: Effect) -> Effect {
-        let kept = |effect: Effect| u64::from(ALL_PPM - effect.loss_ppm.min(ALL_PPM));
+    pub fn and(self, other: Impairment) -> Impairment {
+        let kept = |impairment: Impairment| u64::from(ALL_PPM - impairment.loss_ppm.min(ALL_PPM));
         let kept = kept(self) * kept(other) / u64::from(ALL_PPM);
-        Effect {
+        Impairment {
             block: self.block || other.block,
             loss_ppm: ALL_PPM - kept as u32,
             delay_micros: self.delay_micros.saturating_add(other.delay_micros),
@@ -53,7 +53,7 @@ impl Effect {
 }
 
 /// `blocked`, `10 % lost`, `50 ms late`, …
-impl fmt::Display for Effect {
+impl fmt::Display for Impairment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = |micros: u64| micros as f64 / 1e3;
         let mut parts = Vec::new();
@@ -73,17 +73,17 @@ impl fmt::Display for Effect {
     }
 }
 
-/// Something that is wrong between groups of nodes. Within a group, and with nodes that are in none, all is well.
+/// An impairment between groups of nodes. Messages within a group, and of nodes in no group, are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkFault {
-    /// Chosen at random by the client that made it. Adding a fault under an id that there is replaces it.
+    /// Chosen at random by the client that added it. Adding a fault with an existing id replaces that fault.
     pub id: u64,
-    /// Two groups or more.
+    /// At least two groups.
     pub groups: Vec<Vec<NodeId>>,
-    /// Only the way from the first of two groups to the second is spoiled.
+    /// Only the direction from the first of two groups to the second is impaired.
     pub one_way: bool,
-    /// What is wrong between them.
-    pub effect: Effect,
+    /// The impairment between them.
+    pub impairment: Impairment,
 }
 
 impl LinkFault {
@@ -93,51 +93,51 @@ impl LinkFault {
         size_of_val(&self.groups[..]) + nodes * 2 * size_of::<NodeId>()
     }
 
-    /// What it does to the way from one node to another.
-    pub fn on(&self, from: NodeId, to: NodeId) -> Effect {
+    /// Its impairment of the direction from one node to another.
+    pub fn on(&self, from: NodeId, to: NodeId) -> Impairment {
         let group = |node| self.groups.iter().position(|group| group.contains(&node));
         match (group(from), group(to)) {
-            (Some(0), Some(1)) => self.effect,
-            (Some(from), Some(to)) if from != to && !self.one_way => self.effect,
-            _ => Effect::default(),
+            (Some(0), Some(1)) => self.impairment,
+            (Some(from), Some(to)) if from != to && !self.one_way => self.impairment,
+            _ => Impairment::default(),
         }
     }
 
-    /// Whether it makes sense among these members.
+    /// Validates the fault for these members.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], naming what does not.
+    /// [`Error::InvalidArgument`], naming what is invalid.
     pub fn check(&self, members: &BTreeSet<NodeId>) -> Result<(), Error> {
-        let wrong = |what: String| Err(Error::invalid(format!("fault {self}: {what}")));
+        let invalid = |what: String| Err(Error::invalid(format!("fault {self}: {what}")));
         if self.groups.len() < 2 || self.groups.iter().any(Vec::is_empty) {
-            return wrong("name two groups of nodes or more, none of them empty".to_owned());
+            return invalid("name at least two groups of nodes, none of them empty".to_owned());
         }
         if self.one_way && self.groups.len() != 2 {
-            return wrong("one way leads from the first of two groups to the second: name two".to_owned());
+            return invalid("one way requires exactly two groups: from the first to the second".to_owned());
         }
         let mut seen = BTreeSet::new();
         for node in self.groups.iter().flatten() {
             if !members.contains(node) {
-                return wrong(format!("{node} is not a member of this cluster"));
+                return invalid(format!("{node} is not a member of this cluster"));
             }
             if !seen.insert(*node) {
-                return wrong(format!("{node} is named twice: put it in one group"));
+                return invalid(format!("{node} is named twice: put it in one group"));
             }
         }
-        let Effect {
+        let Impairment {
             block,
             loss_ppm,
             delay_micros,
             jitter_micros,
-        } = self.effect;
+        } = self.impairment;
         if loss_ppm > ALL_PPM {
-            return wrong("no more than all messages can be lost".to_owned());
+            return invalid("the loss is at most 100 %".to_owned());
         }
         if u128::from(delay_micros.max(jitter_micros)) > MAX_DELAY.as_micros() {
-            return wrong(format!("delay at most {} s", MAX_DELAY.as_secs()));
+            return invalid(format!("delay and jitter are at most {} s", MAX_DELAY.as_secs()));
         }
         if !block && (loss_ppm, delay_micros, jitter_micros) == (0, 0, 0) {
-            return wrong("nothing is wrong: block, lose or delay".to_owned());
+            return invalid("no impairment: set a block, a loss or a delay".to_owned());
         }
         Ok(())
     }
@@ -151,19 +151,19 @@ impl fmt::Display for LinkFault {
             names.join(",")
         };
         let groups: Vec<String> = self.groups.iter().map(group).collect();
-        let way = if self.one_way { " -> " } else { " <-> " };
-        write!(f, "{:08x} {} {}", self.id, groups.join(way), self.effect)
+        let arrow = if self.one_way { " -> " } else { " <-> " };
+        write!(f, "{:08x} {} {}", self.id, groups.join(arrow), self.impairment)
     }
 }
 
-/// What a client wants of the faults of a node.
+/// A change of the faults of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FaultChange {
-    /// These too.
+    /// Add these.
     Add(Vec<LinkFault>),
-    /// Without those of these ids; one that there is not is healed already.
+    /// Remove the faults with these ids; unknown ids are ignored.
     Heal(Vec<u64>),
-    /// These and no others.
+    /// Replace all faults by these.
     Replace(Vec<LinkFault>),
 }
 
@@ -179,24 +179,24 @@ impl FaultChange {
     }
 }
 
-/// The faults in force, by their ids.
+/// The active faults, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultSet(BTreeMap<u64, LinkFault>);
 
 impl FaultSet {
-    /// What is in force, in the order of the ids.
+    /// The active faults, in the order of their ids.
     pub fn faults(&self) -> Vec<LinkFault> {
         self.0.values().cloned().collect()
     }
 
-    /// What is wrong with the way from one node to another, in all.
-    pub fn on(&self, from: NodeId, to: NodeId) -> Effect {
-        self.0
-            .values()
-            .fold(Effect::default(), |effect, fault| effect.and(fault.on(from, to)))
+    /// The combined impairment of the direction from one node to another.
+    pub fn on(&self, from: NodeId, to: NodeId) -> Impairment {
+        self.0.values().fold(Impairment::default(), |impairment, fault| {
+            impairment.and(fault.on(from, to))
+        })
     }
 
-    /// The set after a change, if all of the change makes sense among these members.
+    /// The set after a change, if the whole change is valid for these members.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`].
@@ -225,8 +225,8 @@ impl FaultSet {
         Ok(after)
     }
 
-    /// The faults that are in this set and not, or not like that, in the other.
-    pub fn beyond<'a>(&'a self, other: &'a FaultSet) -> impl Iterator<Item = &'a LinkFault> {
+    /// The faults of this set that are missing or different in the other.
+    pub fn difference<'a>(&'a self, other: &'a FaultSet) -> impl Iterator<Item = &'a LinkFault> {
         self.0
             .iter()
             .filter(|(id, fault)| other.0.get(id) != Some(fault))
@@ -238,20 +238,20 @@ impl FaultSet {
 mod tests {
     use super::*;
 
-    const BLOCKED: Effect = Effect {
+    const BLOCKED: Impairment = Impairment {
         block: true,
         loss_ppm: 0,
         delay_micros: 0,
         jitter_micros: 0,
     };
 
-    fn fault(id: u64, groups: &[&[u16]], one_way: bool, effect: Effect) -> LinkFault {
+    fn fault(id: u64, groups: &[&[u16]], one_way: bool, impairment: Impairment) -> LinkFault {
         let ids = |group: &&[u16]| group.iter().copied().map(NodeId).collect();
         LinkFault {
             id,
             groups: groups.iter().map(ids).collect(),
             one_way,
-            effect,
+            impairment,
         }
     }
 
@@ -260,8 +260,9 @@ mod tests {
     }
 
     fn blocked(set: &FaultSet) -> Vec<(u16, u16)> {
-        let ways = (1..=5).flat_map(|from| (1..=5).map(move |to| (from, to)));
-        ways.filter(|(from, to)| set.on(NodeId(*from), NodeId(*to)).block)
+        let directions = (1..=5).flat_map(|from| (1..=5).map(move |to| (from, to)));
+        directions
+            .filter(|(from, to)| set.on(NodeId(*from), NodeId(*to)).block)
             .collect()
     }
 
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_ways_between_groups_are_concerned() {
+    fn only_directions_between_groups_are_impaired() {
         let both = set(vec![fault(1, &[&[1, 2], &[3]], false, BLOCKED)]);
         assert_eq!(blocked(&both), [(1, 3), (2, 3), (3, 1), (3, 2)]);
         let one_way = set(vec![fault(1, &[&[1, 2], &[3]], true, BLOCKED)]);
@@ -282,39 +283,42 @@ mod tests {
     }
 
     #[test]
-    fn faults_add_up_and_are_healed_one_by_one() {
-        let spoiled = |loss_ppm, delay_micros| Effect {
+    fn faults_are_cumulative_and_healed_one_by_one() {
+        let impaired = |loss_ppm, delay_micros| Impairment {
             loss_ppm,
             delay_micros,
-            ..Effect::default()
+            ..Impairment::default()
         };
         let all = set(vec![
             fault(1, &[&[1], &[2]], false, BLOCKED),
             fault(2, &[&[1], &[2, 3]], false, BLOCKED),
-            fault(3, &[&[1], &[2]], false, spoiled(500_000, 100)),
-            fault(4, &[&[1], &[2]], false, spoiled(500_000, 50)),
+            fault(3, &[&[1], &[2]], false, impaired(500_000, 100)),
+            fault(4, &[&[1], &[2]], false, impaired(500_000, 50)),
         ]);
-        let effect = all.on(NodeId(1), NodeId(2));
+        let impairment = all.on(NodeId(1), NodeId(2));
         assert_eq!(
-            (effect.block, effect.loss_ppm, effect.delay_micros),
+            (impairment.block, impairment.loss_ppm, impairment.delay_micros),
             (true, 750_000, 150)
         );
         let fewer = all.changed(FaultChange::Heal(vec![1, 99]), &members()).unwrap();
         assert!(
             fewer.on(NodeId(1), NodeId(2)).block,
-            "the other one blocks it still"
+            "the other one still blocks it"
         );
-        assert_eq!(all.beyond(&fewer).map(|fault| fault.id).collect::<Vec<_>>(), [1]);
+        assert_eq!(
+            all.difference(&fewer).map(|fault| fault.id).collect::<Vec<_>>(),
+            [1]
+        );
         let none = fewer
             .changed(FaultChange::Replace(Vec::new()), &members())
             .unwrap();
         assert_eq!(none, FaultSet::default());
         let again = all.changed(FaultChange::Add(all.faults()), &members()).unwrap();
-        assert_eq!(again, all, "a change that is sent twice is made once");
+        assert_eq!(again, all, "a change is idempotent");
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_in_words() {
+    fn an_invalid_fault_is_rejected_with_a_reason() {
         for (fault, word) in [
             (fault(1, &[&[1]], false, BLOCKED), "two groups"),
             (fault(1, &[&[1], &[]], false, BLOCKED), "none of them empty"),
@@ -322,52 +326,52 @@ mod tests {
             (fault(1, &[&[1], &[9]], false, BLOCKED), "n9 is not a member"),
             (fault(1, &[&[1], &[2, 1]], false, BLOCKED), "n1 is named twice"),
             (
-                fault(1, &[&[1], &[2]], false, Effect::default()),
-                "nothing is wrong",
+                fault(1, &[&[1], &[2]], false, Impairment::default()),
+                "no impairment",
             ),
             (
                 fault(
                     1,
                     &[&[1], &[2]],
                     false,
-                    Effect {
+                    Impairment {
                         loss_ppm: ALL_PPM + 1,
                         ..BLOCKED
                     },
                 ),
-                "no more than all",
+                "at most 100 %",
             ),
             (
                 fault(
                     1,
                     &[&[1], &[2]],
                     false,
-                    Effect {
+                    Impairment {
                         jitter_micros: u64::MAX,
                         ..BLOCKED
                     },
                 ),
-                "delay at most 3600 s",
+                "at most 3600 s",
             ),
         ] {
-            let refused = FaultSet::default().changed(FaultChange::Add(vec![fault]), &members());
-            let text = refused.unwrap_err().to_string();
+            let rejected = FaultSet::default().changed(FaultChange::Add(vec![fault]), &members());
+            let text = rejected.unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
         let many = (0..=MAX_FAULTS as u64).map(|id| fault(id, &[&[1], &[2]], false, BLOCKED));
-        let refused = FaultSet::default().changed(FaultChange::Replace(many.collect()), &members());
-        assert!(matches!(refused, Err(Error::LimitExceeded { .. })));
+        let rejected = FaultSet::default().changed(FaultChange::Replace(many.collect()), &members());
+        assert!(matches!(rejected, Err(Error::LimitExceeded { .. })));
     }
 
     #[test]
-    fn a_fault_describes_itself() {
-        let effect = Effect {
+    fn faults_are_displayed() {
+        let impairment = Impairment {
             block: false,
             loss_ppm: 25_000,
             delay_micros: 50_000,
             jitter_micros: 500,
         };
-        let slow = fault(42, &[&[1, 2], &[3]], true, effect);
+        let slow = fault(42, &[&[1, 2], &[3]], true, impairment);
         assert_eq!(
             slow.to_string(),
             "0000002a n1,n2 -> n3 2.5 % lost, 50 ms late, jitter 0.5 ms"

@@ -1,13 +1,13 @@
-//! Frames: how the client protocol cuts a byte stream into messages.
+//! Frames: the framing of the client protocol's byte streams.
 //!
 //! A frame is a length (four bytes, little-endian, not counting itself) and that many bytes of postcard. The stream
 //! from a client opens with [`CLIENT_MAGIC`] and a frame with a [`ClientHello`](crate::api::ClientHello); the one from
 //! the node opens with a frame with a [`ServerHello`](crate::api::ServerHello). Requests and responses follow.
 //!
-//! Both ends treat the other's bytes as hostile. A length beyond the limit is refused as soon as its four bytes are
-//! there; no memory is set aside for a frame before its bytes have come; a frame must decode to exactly its length. A
-//! stream that breaks these rules cannot be brought back into step: the connection closes. Only a frame that is too long,
-//! and yet of a length that can be believed, may be [skipped](Decoder::skip).
+//! Both ends treat the other's bytes as hostile. A length beyond the limit is rejected when its four bytes have arrived;
+//! no memory is reserved for a frame before its bytes arrive; a frame must decode to exactly its length. A stream that
+//! breaks these rules cannot be resynchronized: the connection closes. Only a frame that is too large, but whose length is
+//! plausible, may be [skipped](Decoder::skip).
 
 use bytes::{Buf, BytesMut};
 use postcard::ser_flavors::Flavor;
@@ -19,20 +19,20 @@ use crate::api::CLIENT_MAGIC;
 /// The bytes of a frame's length.
 const HEADER: usize = 4;
 
-/// A buffer that has grown beyond this for one large frame is given back when it is empty.
+/// A buffer that has grown beyond this capacity is freed when it is empty.
 const KEPT_CAPACITY: usize = 256 << 10;
 
-/// The largest hello, in bytes: a stranger may not make a node keep more than this.
+/// The largest hello, in bytes: the memory that an unauthenticated client can occupy.
 pub const MAX_HELLO_FRAME: usize = 16 << 10;
 
 /// The largest request, in bytes: a key, the largest value, and a context of some thousand replicas.
 pub const MAX_REQUEST_FRAME: usize = 2 << 20;
 
-/// Why a byte stream is not one of frames, or why a message does not fit into one.
+/// Why a byte stream cannot be decoded, or a message not be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The frame is longer than this end takes or sends.
-    #[error("a frame of {size} bytes is beyond the limit of {limit}")]
+    /// The frame is longer than this end accepts or sends.
+    #[error("a frame of {size} bytes exceeds the limit of {limit}")]
     TooLarge {
         /// Bytes of the frame; for one that is being encoded, at least this many.
         size: usize,
@@ -40,7 +40,7 @@ pub enum FrameError {
         limit: usize,
     },
     /// The first bytes are not [`CLIENT_MAGIC`].
-    #[error("the connection does not begin as Quorate's client protocol does: check the port")]
+    #[error("not a connection of Quorate's client protocol: check the port")]
     NotMagic,
     /// The frame's bytes are not the expected message.
     #[error("malformed frame: {0}")]
@@ -112,21 +112,21 @@ impl Flavor for Writer<'_> {
     }
 }
 
-/// Cuts a byte stream into messages, whatever pieces it comes in.
+/// Decodes the messages of a byte stream that arrives in pieces of any size.
 ///
-/// Put bytes in with [`Decoder::extend`] (or read into [`Decoder::buffer_mut`]), then take messages out with
-/// [`Decoder::decode`] until there is none. After an error the stream is lost: close the connection; or
-/// [`Decoder::skip`] the frame, if it is only too large.
+/// Append bytes with [`Decoder::extend`] (or read into [`Decoder::buffer_mut`]), then call [`Decoder::decode`] until it
+/// returns `None`. After an error the stream is unusable: close the connection; or [`Decoder::skip`] the frame, if it is
+/// only too large.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decoder {
     buffer: BytesMut,
     limit: usize,
-    /// Bytes of a skipped frame that have not come yet.
+    /// Bytes of a skipped frame that have not arrived yet.
     to_skip: usize,
 }
 
 impl Decoder {
-    /// A decoder that refuses frames of more than `limit` bytes.
+    /// A decoder that rejects frames of more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Decoder {
             buffer: BytesMut::new(),
@@ -135,33 +135,33 @@ impl Decoder {
         }
     }
 
-    /// From now on refuses frames of more than `limit` bytes.
+    /// Rejects frames of more than `limit` bytes from now on.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Takes the next bytes of the stream.
+    /// Appends the next bytes of the stream.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Where the next bytes of the stream may be read into (appended, never changed).
+    /// The buffer to which the next bytes of the stream may be appended; its contents must not be changed.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// How many bytes wait for the rest of their frame.
+    /// The number of buffered bytes.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether a frame has begun and is not whole yet.
+    /// Whether a frame has begun and is incomplete.
     pub fn is_within_frame(&self) -> bool {
         self.to_skip > 0 || !self.buffer.is_empty()
     }
 
-    /// The length of the frame that is under way, once its header is there; of one that is skipped, nothing.
-    pub fn frame_under_way(&self) -> Option<usize> {
+    /// The length of the partial frame, when its header has arrived; `None` for a frame that is being skipped.
+    pub fn partial_frame(&self) -> Option<usize> {
         if self.to_skip > 0 {
             return None;
         }
@@ -169,7 +169,7 @@ impl Decoder {
         Some(u32::from_le_bytes(*header) as usize)
     }
 
-    /// Takes [`CLIENT_MAGIC`] off the beginning of a stream; `false` while it is not complete.
+    /// Consumes [`CLIENT_MAGIC`] at the beginning of a stream; `false` while it is incomplete.
     ///
     /// # Errors
     /// [`FrameError::NotMagic`], at the first byte that differs.
@@ -185,7 +185,7 @@ impl Decoder {
         Ok(complete)
     }
 
-    /// The next message, or `None` until more bytes come.
+    /// The next message, or `None` until more bytes arrive.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`], after which the frame may be [skipped](Self::skip); or [`FrameError::Malformed`],
@@ -194,13 +194,13 @@ impl Decoder {
         Ok(self.decode_sized()?.map(|(message, _)| message))
     }
 
-    /// As [`decode`](Self::decode), with the bytes of the frame.
+    /// Like [`decode`](Self::decode), with the size of the frame in bytes.
     ///
     /// # Errors
     /// Those of `decode`.
     pub fn decode_sized<T: DeserializeOwned>(&mut self) -> Result<Option<(T, usize)>, FrameError> {
         self.drop_skipped();
-        let Some(size) = self.frame_under_way() else {
+        let Some(size) = self.partial_frame() else {
             return Ok(None);
         };
         if size > self.limit {
@@ -216,7 +216,7 @@ impl Decoder {
             postcard::take_from_bytes(body).map_err(|error| FrameError::Malformed(error.to_string()))?;
         if !rest.is_empty() {
             return Err(FrameError::Malformed(format!(
-                "{} of {size} bytes are left over",
+                "{} of {size} bytes are trailing",
                 rest.len()
             )));
         }
@@ -227,13 +227,13 @@ impl Decoder {
         Ok(Some((message, size)))
     }
 
-    /// Gives up the frame under way, which [`decode`](Self::decode) has found too large: answers what its body begins
-    /// with, and from then on drops the frame's bytes as they come. `None` until so much of it has come; then ask again.
+    /// Skips the partial frame, which [`decode`](Self::decode) has rejected as too large: returns the `T` at the beginning
+    /// of its body, and drops the rest of its bytes as they arrive. `None` until enough bytes have arrived; then call again.
     ///
     /// # Errors
-    /// [`FrameError::Malformed`] when the body does not begin with a `T`; the stream is lost.
+    /// [`FrameError::Malformed`] when the body does not begin with a `T`; the stream is unusable.
     pub fn skip<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
-        let Some(size) = self.frame_under_way() else {
+        let Some(size) = self.partial_frame() else {
             return Ok(None);
         };
         let there = &self.buffer[HEADER..];

@@ -1,4 +1,4 @@
-//! Keyspaces: named collections, each with replication settings of its own.
+//! Keyspaces: named collections, each with its own replication settings.
 
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
@@ -8,7 +8,7 @@ use quorate_raft::types::GroupId;
 use quorate_ring::{HashKind, Token};
 use serde::{Deserialize, Serialize};
 
-/// The longest name of a keyspace, in bytes.
+/// The maximum length of a keyspace's name, in bytes.
 pub const MAX_KEYSPACE_NAME: usize = 64;
 
 /// How a keyspace replicates.
@@ -20,39 +20,39 @@ pub enum Mode {
     Consensus,
 }
 
-/// What a coordinator does when the replicas it read disagree.
+/// The action of a coordinator when the replicas of a read differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReadRepair {
-    /// Nothing.
+    /// None.
     Off,
-    /// Answers first, then sends the merged state to those that lack it.
+    /// Respond, then send the merged state to stale replicas.
     Async,
 }
 
-/// The most Raft groups that a keyspace can be split into.
+/// The maximum number of Raft groups of a keyspace.
 pub const MAX_SHARDS: u16 = 256;
 
-/// A consensus keyspace's log is compacted by so many entries at once, unless its settings say otherwise.
+/// The default of [`KeyspaceSettings::snapshot_every`].
 pub const SNAPSHOT_EVERY: u32 = 10_000;
 
-/// The settings that a user gives; what is stored is a [`Keyspace`].
+/// The settings of a keyspace, as given by its creator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyspaceSettings {
     /// 1 to 64 bytes of letters, digits, `_`, `-` and `.`.
     pub name: String,
     /// How it replicates.
     pub mode: Mode,
-    /// N: how many nodes store each key.
+    /// N: the number of nodes that store each key.
     pub replicas: u8,
-    /// The level of reads that name none.
+    /// The default level of reads.
     pub read_level: Level,
-    /// The level of writes that name none.
+    /// The default level of writes.
     pub write_level: Level,
-    /// What a read does about stale replicas.
+    /// Whether reads repair stale replicas.
     pub read_repair: ReadRepair,
-    /// In consensus mode: how many Raft groups share the keys, 1 to 256. Otherwise 1.
+    /// In consensus mode: the number of Raft groups that share the keys, 1 to 256. Otherwise 1.
     pub shards: u16,
-    /// In consensus mode: a group's log is compacted when so many entries have been applied since the last time.
+    /// In consensus mode: a group's log is compacted when this many entries have been applied since the last compaction.
     pub snapshot_every: u32,
 }
 
@@ -61,7 +61,7 @@ pub struct KeyspaceSettings {
 pub struct Group {
     /// Never reused.
     pub id: GroupId,
-    /// The members that it began with, as the ring placed them.
+    /// Its initial members, as placed by the ring.
     pub members: Vec<NodeId>,
 }
 
@@ -70,27 +70,27 @@ pub struct Group {
 pub struct Keyspace {
     /// Never reused.
     pub id: KeyspaceId,
-    /// As its creator gave them.
+    /// Its settings.
     pub settings: KeyspaceSettings,
-    /// In consensus mode its groups, by shard; otherwise none.
+    /// In consensus mode: its groups, by shard. Otherwise empty.
     pub groups: Vec<Group>,
 }
 
 impl Keyspace {
-    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    /// About its size in memory besides the struct, in bytes; no less than on the wire.
     pub fn size(&self) -> usize {
         let members: usize = self.groups.iter().map(|group| group.members.len()).sum();
         self.settings.name.len() + size_of_val(&self.groups[..]) + members * 2 * size_of::<NodeId>()
     }
 
-    /// What is said of it to those who wait when it is dropped.
-    pub fn was_dropped(&self) -> String {
+    /// The reason why operations pending on it fail when it is dropped.
+    pub fn dropped_reason(&self) -> String {
         format!("keyspace {:?} was dropped", self.settings.name)
     }
 
     /// The error of a request that was not executed because this keyspace was dropped.
-    pub fn no_longer_there(&self) -> Error {
-        Error::NotFound(format!("{}: nothing was done", self.was_dropped()))
+    pub fn dropped_error(&self) -> Error {
+        Error::NotFound(format!("{}: nothing was executed", self.dropped_reason()))
     }
 
     /// The shard of a key with this token: the ring, cut into as many equal arcs as there are groups.
@@ -98,12 +98,12 @@ impl Keyspace {
         ((u128::from(token.0) * self.groups.len() as u128) >> 64) as usize
     }
 
-    /// The shard that has a key: its partition key alone decides, so that a partition stays together.
+    /// The shard of a key: a function of its partition key alone, so that a partition stays together.
     pub fn shard_of_key(&self, hash: HashKind, key: &Key) -> usize {
         self.shard_of(hash.token_of(key.partition()))
     }
 
-    /// The shard that entries with this source are appended to.
+    /// The shard to which entries with this source are appended.
     pub fn shard_of_source(&self, hash: HashKind, source: &str) -> usize {
         self.shard_of(hash.token_of(source.as_bytes()))
     }
@@ -119,26 +119,26 @@ impl Keyspace {
     }
 }
 
-/// What is to change about a keyspace; `None` stays as it is. How many replicas it has cannot be changed yet.
+/// A change of a keyspace's settings; `None` leaves a setting unchanged. The number of replicas cannot be changed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyspaceChange {
-    /// The level of reads that name none.
+    /// The default level of reads.
     pub read_level: Option<Level>,
-    /// The level of writes that name none.
+    /// The default level of writes.
     pub write_level: Option<Level>,
-    /// What a read does about stale replicas.
+    /// Whether reads repair stale replicas.
     pub read_repair: Option<ReadRepair>,
 }
 
 impl KeyspaceChange {
-    /// Changes the settings, or leaves them as they are.
+    /// Applies the change to the settings, or fails without changing them.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a level that the keyspace does not have, and in consensus mode for any.
+    /// [`Error::InvalidArgument`] for a level that the keyspace does not have, and in consensus mode for any change.
     pub fn apply(&self, settings: &mut KeyspaceSettings) -> Result<(), Error> {
         if settings.mode == Mode::Consensus {
             return Err(Error::invalid(format!(
-                "keyspace {:?} has mode=\"consensus\", which knows neither levels nor read repair: nothing of it can be \
+                "keyspace {:?} has mode=\"consensus\", which has neither levels nor read repair: its settings cannot be \
                  altered",
                 settings.name
             )));

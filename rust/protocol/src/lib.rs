@@ -1,14 +1,14 @@
-//! What clients and nodes say to each other, and what their bytes are.
+//! The protocols of clients and nodes: requests, messages and their encoding.
 //!
 //! | | |
 //! |---|---|
-//! | what clients ask, and the answers | [`api`], [`shard_command`], in [frames](frame) |
-//! | which role takes a request, and whether it is let in | [`routing`], [`admission`] |
-//! | what roles of nodes say to each other | [`message`], [`control_command`]; within a node: [`local`] |
-//! | their bytes, and the connection between two nodes | [`wire`], [`link`] |
+//! | requests of clients, and responses | [`api`], [`shard_command`], in [frames](frame) |
+//! | routing of requests to roles, and admission | [`routing`], [`admission`] |
+//! | messages between roles of different nodes | [`message`], [`control_command`]; within a node: [`local`] |
+//! | their encoding, and the connection between two nodes | [`wire`], [`link`] |
 //! | the roles of a node: events, effects, which exist | [`role`], [`node`] |
-//! | members, keyspaces, who owns which keys | [`topology`], [`keyspace`], [`placement`] |
-//! | what people see, and what they break | [`telemetry`], [`faults`] |
+//! | members, keyspaces, owners of keys | [`topology`], [`keyspace`], [`placement`] |
+//! | observability and fault injection | [`telemetry`], [`faults`] |
 //!
 //! The roles of keyspaces and of Raft groups are in the crates above, `quorate-quorum` and `quorate-consensus`; the node role
 //! and the link are here.

@@ -1,4 +1,4 @@
-//! What roles of one node say to each other. None of it has bytes: no peer can say it.
+//! Messages between the roles of one node. They have no wire format: no peer can send them.
 
 use std::sync::Arc;
 
@@ -10,32 +10,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyspace::Keyspace;
 
-/// A message between roles of one node. (It can be serialized for recordings of a role's inputs only.)
+/// A message between roles of one node. (It is serializable only for recordings of a role's inputs.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LocalMessage {
-    /// A coordinator asks the replica on its node to make a client's write an event of the key: to give it a dot and merge
-    /// it into the key's state.
+    /// Make a client's write an event of the key: give it a dot and merge it into the key's state. Sent by a coordinator to
+    /// the replica on its node.
     Assign {
         /// Which key.
         key: Key,
         /// `None` is a tombstone.
         value: Option<Bytes>,
-        /// What the client has seen; `None` supersedes what this replica sees.
+        /// The versions that the client has read; `None` supersedes all that this replica has.
         context: Option<VersionVector>,
-        /// Recognises a retry.
+        /// Identifies a retry.
         write_id: WriteId,
     },
-    /// The answer to `Assign`, sent at once: the event exists, but nothing is durable yet.
+    /// The response to `Assign`, sent immediately: the event exists, but is not durable yet.
     /// [`Stored`](crate::message::Message::Stored) follows when the replica has it durably.
     Assigned {
         /// The event.
         dot: Dot,
-        /// When it happened.
+        /// Its timestamp.
         timestamp: Timestamp,
-        /// The whole merged state of the key: what the other replicas must be sent.
+        /// The whole merged state of the key, to be sent to the other replicas.
         state: Arc<KeyState>,
     },
-    /// These are the keyspaces now. From the control role to the node role, and, with the one that has changed, from there to
-    /// its coordinator.
+    /// The current keyspaces. Sent by the control role to the node role, which sends each changed one to its coordinator.
     Keyspaces(Vec<Keyspace>),
 }

@@ -1,6 +1,6 @@
-//! What roles say to each other. Each variant is a promise: who sends it, when, and what the receiver may conclude.
+//! Messages between roles. Each variant is a promise: who sends it, when, and what the receiver may conclude.
 //!
-//! Messages may be lost, repeated and reordered. Variants are only ever appended.
+//! Messages may be lost, duplicated and reordered. Variants are only ever appended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::api::{Request, Response};
 use crate::control_command::Change;
 use crate::telemetry::TraceContext;
 
-/// The envelope of every message. On the wire the deadline travels as the milliseconds that are left.
+/// The envelope of every message. On the wire, the deadline is the number of milliseconds left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Header {
     /// The sender's topology generation.
     pub generation: u64,
-    /// The sender's name for the exchange; an answer carries the same.
+    /// The sender's id of the operation; a response carries the same.
     pub request: u64,
-    /// Nobody waits for it any longer after this; such work is dropped.
+    /// The sender stops waiting at this time; later work is dropped.
     pub deadline: Instant,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
@@ -34,7 +34,7 @@ pub struct Header {
 /// A message between roles.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
-    /// Merge this state into yours and say when that is durable. Sent by the coordinator of a write, and by read
+    /// Merge this state into yours and acknowledge when it is durable. Sent by the coordinator of a write, and by read
     /// repair; the state is always whole (every sibling and the vector), never a bare value.
     Store {
         /// Which key.
@@ -42,24 +42,24 @@ pub enum Message {
         /// What to merge.
         state: Arc<KeyState>,
     },
-    /// The sender has everything of the `Store` (or of the [`Assign`](crate::local::LocalMessage::Assign), on its own node) with
-    /// this request id durably.
+    /// The state of the `Store` (or of the [`Assign`](crate::local::LocalMessage::Assign), on its own node) with this request
+    /// id is durable at the sender.
     Stored,
-    /// What is the state of this key? Sent by the coordinator of a read.
+    /// Return the state of this key. Sent by the coordinator of a read.
     Fetch {
         /// Which key.
         key: Key,
     },
-    /// The key's state as the sender has it durably; an empty state when it has none.
+    /// The key's durable state at the sender; an empty state if it has none.
     Fetched {
         /// Whole.
         state: Arc<KeyState>,
     },
-    /// Which states do you hold in this range? Sent by the coordinator of a scan.
+    /// Return the states of the keys in this range. Sent by the coordinator of a scan.
     FetchRange {
-        /// The first encoded key, inclusive.
+        /// Inclusive lower bound, an encoded key.
         start: Bytes,
-        /// The first encoded key that is too far.
+        /// Exclusive upper bound, an encoded key.
         end: Bytes,
         /// At most this many rows.
         limit: u32,
@@ -68,62 +68,64 @@ pub enum Message {
     FetchedRange {
         /// Keys and their states, tombstones included.
         rows: Vec<(Key, Arc<KeyState>)>,
-        /// The range goes on after the last row.
+        /// The range has more rows after the last one.
         more: bool,
     },
-    /// The exchange with this request id failed at the sender. It has changed nothing and will not, if the error is
-    /// definite; a write that was refused only by the disk may yet become durable as part of a later one.
+    /// The operation with this request id failed at the sender. If the error is definite, it has written nothing and will
+    /// not; a write that the disk refused may still become durable as part of a later one.
     Failed(Error),
-    /// A coordinator that holds no replica of the key hands a client's request to one that does; a forwarder, to a server of the
-    /// group.
+    /// Execute this client's request. Sent by a coordinator that holds no replica of the key to one that does, and by a
+    /// forwarder to a server of the group.
     Forward(Request),
-    /// The answer to `Forward` and to `Propose`.
+    /// The response to `Forward` and to `Propose`.
     Forwarded(Result<Response, Error>),
-    /// The answer of a server that does not lead, to a `Propose` or to a forwarder's `Forward`: it has not passed it on and will
-    /// not. With request 0, a shard's news for the forwarder of its own node.
+    /// The response of a server that does not lead to a `Propose` or a forwarder's `Forward`: it has not passed it on and
+    /// will not. With request 0, a shard's notification of the forwarder on its own node.
     Redirect {
-        /// Who leads, if known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// The sender serves all keyspaces of the generation that is the request id. From a node role to its control role, and
-    /// from there to the leader's.
+    /// The sender serves all keyspaces of the generation that is the request id. Sent by a node role to its control role,
+    /// and from there to the leader's.
     Defined,
-    /// Put this state in the place of your record of the key, which is unreadable: it is the merge of what *all* the
-    /// other replicas of the key have. Sent by the coordinator of a read; answered as `Store` is. A replica whose
-    /// record is readable (again) merges it.
+    /// Replace your record of the key, which is unreadable, by this state: the merge of *all* the other replicas of the
+    /// key. Sent by the coordinator of a read; acknowledged like `Store`. A replica whose record is readable (again)
+    /// merges it.
     Heal {
         /// Which key.
         key: Key,
-        /// What to put there.
+        /// The new state.
         state: Arc<KeyState>,
     },
-    /// From one server of a Raft group to another.
+    /// A message from one server of a Raft group to another.
     Raft {
         /// Which group.
         group: GroupId,
-        /// What it says.
+        /// The Raft message.
         message: raft::message::Message,
     },
-    /// A control role asks the leader's to have this change committed; `Forwarded` answers what became of it. The same
-    /// change may be sent again, to the same leader or another: it is executed once.
+    /// Commit this change; `Forwarded` returns its outcome. Sent by a control role to the leader's. The same change may be
+    /// sent again, to the same leader or another: it is executed once.
     Propose(Change),
-    /// Several messages of one role of a quorum keyspace to another, in one envelope: what a turn of the sender has for the
-    /// receiver. Each counts as if it had come by itself. The header has the latest of their deadlines, and names no request.
+    /// Several messages of one role of a quorum keyspace to another, in one envelope: all messages of a turn of the sender
+    /// to the receiver. Each is handled like a separate message. The header has the latest of their deadlines, and no
+    /// request id.
     Parts(Vec<Part>),
 }
 
 /// One message of [`Message::Parts`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
-    /// What its own header would have had as the request.
+    /// The request id of its own header.
     pub request: u64,
-    /// How many milliseconds before that of the envelope its own deadline is; rounded up, so that nobody gains time.
+    /// The difference between the envelope's deadline and its own, in milliseconds; rounded up, so that no deadline is
+    /// extended.
     pub earlier_ms: u32,
-    /// What it says.
+    /// Its contents.
     pub body: PartBody,
 }
 
-/// What comes in crowds, for which an envelope each is a waste: see the messages of the same names.
+/// The frequent messages, which are batched: see the messages of the same names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PartBody {
     /// [`Message::Store`].
@@ -150,7 +152,7 @@ pub enum PartBody {
 }
 
 impl PartBody {
-    /// What a message says as a part of others; one that never is a part is given to `whole`, as it was.
+    /// The contents of a message as a part; a message that is never batched is passed to `whole` unchanged.
     pub fn of(message: Message, whole: impl FnOnce(Message)) -> Option<PartBody> {
         Some(match message {
             Message::Store { key, state } => PartBody::Store { key, state },
@@ -174,7 +176,7 @@ impl PartBody {
         })
     }
 
-    /// About how many bytes it takes in memory beside its own size.
+    /// About its size in memory besides the struct, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             PartBody::Store { key, state } => key.size() + state.size(),
@@ -199,7 +201,7 @@ impl From<PartBody> for Message {
 }
 
 impl Part {
-    /// The header and the message that it stands for in an envelope with this header.
+    /// The header and the message that it represents in an envelope with this header.
     pub fn unpack(self, header: &Header) -> (Header, Message) {
         let own = Header {
             request: self.request,
@@ -209,7 +211,7 @@ impl Part {
         (own, self.body.into())
     }
 
-    /// The parts of these messages, and the header of the envelope that they share; `None` if there are none. All have the
+    /// Packs messages into parts, with the header of their common envelope; `None` if there are none. All must have the
     /// same generation, and no trace.
     pub fn pack(messages: Vec<(Header, PartBody)>) -> Option<(Header, Message)> {
         let latest = messages.iter().map(|(header, _)| header.deadline).max()?;
@@ -238,17 +240,17 @@ pub const BULK_THRESHOLD: usize = 64 << 10;
 /// Which lane of a [link](crate::link) an envelope takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Outside credit, before all others.
+    /// Without credit, before all others.
     Control,
-    /// The ordinary one.
+    /// The default.
     Data,
     /// In chunks.
     Bulk,
 }
 
 impl Message {
-    /// The lane that it takes when its envelope has `size` encoded bytes. A message belongs to the control lane if it is small
-    /// and must get through while the data lane waits for credit.
+    /// Its lane if its envelope has `size` encoded bytes. A message belongs to the control lane if it is small and must be
+    /// delivered while the data lane waits for credit.
     pub fn lane(&self, size: usize) -> Lane {
         if size > BULK_THRESHOLD {
             return Lane::Bulk;
@@ -272,8 +274,8 @@ impl Message {
         }
     }
 
-    /// The group whose appends it is one of. They are delivered in their order, however large: a follower rejects what does not
-    /// fit behind what it has, and the leader would start to probe.
+    /// The group of an append. Appends are delivered in order, however large: a follower rejects one that does not follow
+    /// its log, and the leader would start to probe.
     pub fn appends_to(&self) -> Option<GroupId> {
         match self {
             Message::Raft { group, message }
@@ -285,8 +287,7 @@ impl Message {
         }
     }
 
-    /// About how many bytes it takes in memory beside its own size; never less than what its parts of varying length have on
-    /// the wire.
+    /// About its size in memory besides the struct, in bytes; no less than the encoded size of its variable-length parts.
     pub fn bytes(&self) -> usize {
         match self {
             Message::Fetched { state } => state.size(),

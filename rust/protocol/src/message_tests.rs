@@ -117,7 +117,7 @@ fn responses() -> Vec<Response> {
     ]
 }
 
-/// The kinds, each at least once; a new one does not compile before it has a sample.
+/// Each kind at least once; a new one does not compile before it has a sample.
 fn every_message() -> Vec<Message> {
     let entry = |number: u64| RaftEntry {
         term: Term(1),
@@ -221,9 +221,9 @@ fn every_message() -> Vec<Message> {
     messages
 }
 
-/// What waits for a peer is bounded by what messages say that they take.
+/// The queues to a peer are bounded by the reported sizes of messages.
 #[test]
-fn no_message_is_smaller_than_it_says() {
+fn no_message_exceeds_its_reported_size() {
     for message in every_message() {
         let (says, has) = (message.bytes() + FIXED, encoded_len(&message));
         let name = format!("{message:?}");
@@ -235,9 +235,9 @@ fn no_message_is_smaller_than_it_says() {
     }
 }
 
-/// A part has the header that its message would have had by itself: but for its deadline, which is never later.
+/// A part has the header of its message, except for its deadline, which is never later.
 #[test]
-fn parts_are_what_they_were() {
+fn parts_keep_their_headers_and_messages() {
     let header = |request: u64, deadline: u64| Header {
         generation: 3,
         request,
@@ -257,9 +257,9 @@ fn parts_are_what_they_were() {
     assert_eq!(Part::pack(Vec::new()), None);
 }
 
-/// What can be a part is the same message again, and nothing contains itself: whoever reads it needs no more stack than that.
+/// A part converts back into its message, and parts do not nest, so that decoding needs a bounded stack.
 #[test]
-fn what_is_a_part_is_its_message() {
+fn a_part_converts_back_into_its_message() {
     for message in every_message() {
         let mut whole = None;
         match PartBody::of(message.clone(), |same| whole = Some(same)) {
@@ -272,9 +272,9 @@ fn what_is_a_part_is_its_message() {
     }
 }
 
-/// Others' timeouts wait for what is on the control lane, which knows no credit: nothing there may grow.
+/// The control lane has no credit, and timeouts of peers depend on it: its messages must be of bounded size.
 #[test]
-fn what_is_on_the_control_lane_is_small() {
+fn messages_of_the_control_lane_are_small() {
     for message in every_message() {
         if message.lane(0) == Lane::Control {
             assert_eq!(message.bytes(), 0, "{message:?}");

@@ -1,13 +1,13 @@
 //! The node role: decides which role instances exist on a node.
 //!
 //! The wiring of a node is itself a pure state machine, so that the simulator wires its nodes exactly as real ones
-//! are. The rule is short: the control role always exists; every quorum keyspace that it knows to exist has a
-//! coordinator and a replica, every consensus keyspace a forwarder and a server of each group that this node is a member of. Shells create and end instances until they match the last
-//! [`Effect::Reconcile`], before they perform the effects that follow it; so when the control role
-//! reads [`Message::Defined`], the keyspaces are being served.
+//! are. The control role always exists; every known quorum keyspace has a coordinator and a replica, every consensus
+//! keyspace a forwarder and a server of each group of which this node is a member. Shells create and end instances until
+//! they match the last [`Effect::Reconcile`], before they perform the effects that follow it; so when the control role
+//! receives [`Message::Defined`], the keyspaces are being served.
 //!
-//! A change of a keyspace's levels replaces nothing: what a replica has under way must not be forgotten. The keyspace's
-//! coordinator is told.
+//! A change of a keyspace's levels replaces no instance: a replica must not lose its writes in flight. The node role
+//! sends the change to the keyspace's coordinator.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct NodeRole {
 }
 
 impl NodeRole {
-    /// A node that knows no keyspace yet.
+    /// A node without keyspaces.
     pub fn new(surroundings: &Surroundings) -> Self {
         NodeRole {
             surroundings: surroundings.clone(),
@@ -60,7 +60,7 @@ impl NodeRole {
         }
     }
 
-    /// These are the keyspaces now.
+    /// Serves these keyspaces, and no others.
     fn serve(&mut self, header: Header, keyspaces: Vec<Keyspace>, effects: &mut Vec<Effect>) {
         let keyspaces = keyspaces.into_iter().map(|keyspace| (keyspace.id, keyspace));
         let before = std::mem::replace(&mut self.keyspaces, keyspaces.collect());

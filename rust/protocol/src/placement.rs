@@ -1,4 +1,4 @@
-//! Who owns a key: the topology, its ring, and the preference lists for one replica count.
+//! Placement of keys: the topology, its ring, and the preference lists for one replica count.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use quorate_ring::{ReplicaTable, Ring, Token};
 
 use crate::topology::Topology;
 
-/// A topology with the ring it makes. Cheap to clone; equal when the topologies are.
+/// A topology with its ring. Cheap to clone; equal when the topologies are.
 #[derive(Clone, Debug)]
 pub struct Placement {
     topology: Arc<Topology>,
@@ -21,7 +21,7 @@ impl Placement {
     /// Builds the ring of a topology.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for settings that no ring can have.
+    /// [`Error::InvalidArgument`] for invalid settings of the ring.
     pub fn new(topology: Topology) -> Result<Self, Error> {
         let ring = topology.build_ring()?;
         Ok(Placement {
@@ -93,7 +93,7 @@ impl Preference {
         self.table.sets()
     }
 
-    /// The topology it was made from.
+    /// Its topology.
     pub fn topology(&self) -> &Topology {
         &self.placement.topology
     }

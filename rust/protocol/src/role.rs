@@ -1,4 +1,4 @@
-//! The roles of a node, and the events and effects that they share; see [`quorate_core::contract`] for how they are driven.
+//! The roles of a node, with their events and effects; see [`quorate_core::contract`] for the driving contract.
 
 use std::collections::BTreeSet;
 
@@ -45,60 +45,60 @@ pub struct Address {
     pub role: RoleId,
 }
 
-/// A client's request as the listener knows it; opaque to roles, which hand it back with the reply.
+/// A client's request as the listener knows it; opaque to roles, which return it with the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientRef {
     /// The connection it came on, unique within a boot.
     pub connection: u64,
-    /// The id that the client gave it.
+    /// Its id, assigned by the client.
     pub request: u64,
 }
 
-/// What can happen to a role of the data plane.
+/// An event of a node's role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
-    /// It exists now. The first event, once; recovery begins with the reads it asks for.
+    /// The instance was created. The first event, once; recovery begins with the reads that it requests.
     Start,
-    /// A message from another role, here or elsewhere.
+    /// A message from another role, of this node or another.
     Message {
-        /// Who sent it.
+        /// The sender.
         from: Address,
         /// Its envelope; the deadline is in this process's time.
         header: Header,
-        /// What it says.
+        /// The message.
         message: Message,
     },
     /// A message from another role of this node.
     Local {
-        /// Who sent it.
+        /// The sender.
         from: RoleId,
         /// Its envelope.
         header: Header,
-        /// What it says.
+        /// The message.
         message: LocalMessage,
     },
-    /// Everything that waited with the event that asked for this ([`Effect::EndTurn`]) has been handled.
+    /// All events that were pending when [`Effect::EndTurn`] was requested have been handled.
     TurnEnded,
-    /// A client asks.
+    /// A request of a client.
     Request {
-        /// To be handed back with the reply.
+        /// Returned with the reply.
         client: ClientRef,
         /// Deadline and trace.
         header: Header,
-        /// What it asks.
+        /// The request.
         request: Request,
     },
-    /// A timer went off.
+    /// A timer fired.
     Timer {
-        /// The one that was set.
+        /// Its id.
         id: u64,
     },
     /// These persists are durable.
     Persisted {
-        /// Their tokens, in the order in which they were asked for.
+        /// Their tokens, in the order in which they were requested.
         tokens: Vec<u64>,
     },
-    /// Derived rows that survive a crash from now on: the log that they were derived from may be trimmed up to there.
+    /// Derived rows that survive a crash from now on: the log from which they were derived may be compacted up to there.
     Flushed {
         /// Their tokens, in the order in which they were derived.
         tokens: Vec<u64>,
@@ -108,7 +108,7 @@ pub enum Event {
         /// Its token.
         token: u64,
     },
-    /// A read answered, from durable state only.
+    /// A read completed, from durable state only.
     Read {
         /// Its token.
         token: u64,
@@ -119,123 +119,121 @@ pub enum Event {
     Peer {
         /// Which peer.
         node: NodeId,
-        /// Whether it can be reached now.
+        /// Whether it is reachable now.
         up: bool,
     },
-    /// Something that was asked of a file is done, or is not.
+    /// A file task completed.
     Files {
         /// Its token.
         token: u64,
-        /// What was done, or why not: [`Error::NotFound`] for a file that is not there, [`Error::StorageFull`],
-        /// [`Error::CorruptRecord`] for a file or a row that is damaged, [`Error::InvalidArgument`] for a task that makes
-        /// no sense.
+        /// The result, or [`Error::NotFound`] for a missing file, [`Error::StorageFull`], [`Error::CorruptRecord`] for a
+        /// damaged file or row, [`Error::InvalidArgument`] for an invalid task.
         result: Result<FileDone, Error>,
     },
-    /// Its keyspace was dropped. From now on it asks for nothing to be stored, and answers who waits and who still comes;
-    /// it goes when the effects of that are performed.
+    /// Its keyspace was dropped. From now on the instance stores nothing, and fails pending and new requests; it ends when
+    /// the effects of this event are performed.
     Dropped,
 }
 
-/// What a role of a node can ask its shell for.
+/// An effect that a node's role requests from its shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Effect {
-    /// Deliver a message, at most once and in no promised order. To this node it goes from mailbox to mailbox.
+    /// Deliver a message, at most once and in no guaranteed order. To this node it is passed from mailbox to mailbox.
     Send {
-        /// To whom.
+        /// The receiver.
         to: Address,
         /// Its envelope.
         header: Header,
-        /// What it says.
+        /// The message.
         message: Message,
     },
     /// Deliver a message to another role of this node.
     SendLocal {
-        /// To whom.
+        /// The receiver.
         to: RoleId,
         /// Its envelope.
         header: Header,
-        /// What it says.
+        /// The message.
         message: LocalMessage,
     },
-    /// Say so ([`Event::TurnEnded`]) when what waits for this role now has been handled: who has put something aside deals
-    /// with all of it together.
+    /// Return [`Event::TurnEnded`] after the events that are pending for this role now, so that it can batch its effects.
     EndTurn,
-    /// Answer a client.
+    /// Respond to a client.
     Reply {
         /// Which request.
         client: ClientRef,
-        /// The answer.
+        /// The response.
         response: Result<Response, Error>,
     },
-    /// Make durable, then say so ([`Event::Persisted`]). What the roles of a node ask for with one priority is done in the
-    /// order in which they have asked: without any operation, this says that all of that was done, or refused.
+    /// Make operations durable, then return [`Event::Persisted`]. The persists of all roles of a node with one priority are
+    /// executed in the order of the requests; so an empty persist is a barrier after all earlier ones.
     Persist {
-        /// Returned in the answer; unique among those in flight of this role.
+        /// Returned in the event; unique among those in flight of this role.
         token: u64,
-        /// Against the other requests that wait.
+        /// Relative to other pending persists.
         priority: Priority,
-        /// All of them or none.
+        /// Atomic: all of them or none.
         ops: Vec<JournalOp>,
     },
-    /// Make rows readable, at once, that this role derives from entries of its log which are durable and committed;
-    /// say later when they survive a crash ([`Event::Flushed`]). A crash before that takes them, whole effects only and
-    /// the later ones first; then they are derived again.
+    /// Make rows readable immediately that this role derives from durable, committed entries of its log; return
+    /// [`Event::Flushed`] when they survive a crash. A crash before that may lose them, whole effects only and the later
+    /// ones first; then they are derived again.
     ///
-    /// Every [`Read`](Effect::Read) and every [`FileTask::Save`] that is performed after it sees these rows, be it in the
+    /// Every [`Read`](Effect::Read) and every [`FileTask::Save`] that is performed after it sees these rows, even in the
     /// same turn; one performed before may see them too. Each of them sees all rows of an effect or none.
     ApplyRows {
-        /// Returned in the answer; unique among those in flight of this role.
+        /// Returned in the event; unique among those in flight of this role.
         token: u64,
         /// The rows.
         writes: Vec<StateWrite>,
     },
-    /// Read durable state, then say what it is ([`Event::Read`]). The answer to one query is one moment's view: from the
-    /// beginning of its range to its last row (to the end, if there is no more) it has all rows of a
-    /// [`ApplyRows`](Effect::ApplyRows) effect or none. Two queries may be moments apart.
+    /// Read durable state, then return [`Event::Read`]. The result of one query is a consistent view: from the beginning of
+    /// its range to its last row (to the end, if there is no more) it has all rows of an [`ApplyRows`](Effect::ApplyRows)
+    /// effect or none. Two queries may have different views.
     Read {
-        /// Returned in the answer; unique among those in flight of this role.
+        /// Returned in the event; unique among those in flight of this role.
         token: u64,
-        /// What to read.
+        /// The query.
         query: Query,
     },
     /// Wake this role with [`Event::Timer`]; replaces a timer with the same id.
     SetTimer {
-        /// Its name within the role.
+        /// Its id within the role.
         id: u64,
         /// When.
         at: Instant,
     },
-    /// From now on exactly these role instances exist beside the node role (only the node role asks for this).
+    /// From now on exactly these role instances exist besides the node role (only the node role requests this).
     Reconcile(Vec<Spec>),
-    /// Put an event on the cluster's timeline.
+    /// Add an event to the cluster's timeline.
     Emit(TimelineEvent),
     /// A finished span of a sampled trace.
     Span(Box<Span>),
     /// A finished operation, for the metrics.
     Measure(Measurement),
-    /// Do something with a file of rows, then say so ([`Event::Files`]). See [`quorate_core::files`].
+    /// Execute a task on a file of rows, then return [`Event::Files`]. See [`quorate_core::files`].
     Files {
-        /// Returned in the answer; unique among those in flight of this role.
+        /// Returned in the event; unique among those in flight of this role.
         token: u64,
-        /// What to do.
+        /// The task.
         task: FileTask,
     },
-    /// Hand a client's request to another role of this node, as if it had come there.
+    /// Pass a client's request to another role of this node, as if it had arrived there.
     Relay {
         /// Which role.
         to: RoleId,
-        /// Whose request.
+        /// The client's request.
         client: ClientRef,
         /// Deadline and trace.
         header: Header,
-        /// What it asks.
+        /// The request.
         request: Request,
     },
-    /// What this node's server of a Raft group claims now, for the metrics.
+    /// The current claim of this node's server of a Raft group, for the metrics.
     Group(Box<GroupClaim>),
 }
 
-/// Role instances that should exist. [`Spec::is_same`] says which specs mean the same instances.
+/// Role instances that should exist. [`Spec::is_same`] compares the instances that specs imply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Spec {
     /// The control role.
@@ -247,8 +245,8 @@ pub enum Spec {
 }
 
 impl Spec {
-    /// Whether instances of the one can go on as instances of the other. What a change of settings does not replace, it
-    /// tells ([`LocalMessage::Keyspaces`]).
+    /// Whether both imply the same instances. Instances that a change of settings does not replace are sent the change
+    /// ([`LocalMessage::Keyspaces`]).
     pub fn is_same(&self, other: &Spec) -> bool {
         match (self, other) {
             (Spec::Control, Spec::Control) => true,
@@ -265,18 +263,18 @@ impl Spec {
     }
 }
 
-/// What a role instance is created with.
+/// The environment of a new role instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Surroundings {
-    /// This node, and its data directory. (The dots that it gives out have other ids: see [`quorate_core::ids`].)
+    /// This node, and its data directory. (Its dots have other ids: see [`quorate_core::ids`].)
     pub replica: ReplicaId,
-    /// The members, and who owns which keys.
+    /// The members, and the placement of keys.
     pub placement: Placement,
-    /// The nodes that can be reached now, this one included.
+    /// The reachable nodes, including this one.
     pub alive: BTreeSet<NodeId>,
-    /// How long things take in its Raft groups: the control plane's, and those of keyspaces.
+    /// The timing of its Raft groups: the control plane's, and those of keyspaces.
     pub raft: Timing,
-    /// Deliberate mistakes, for tests of the tests.
+    /// Deliberate mistakes, which tests must detect.
     pub bugs: Bugs,
 }
 

@@ -1,25 +1,25 @@
-//! Which role of a node takes a request that has come to it.
+//! Routing: which role of a node receives a request.
 //!
-//! One function for everybody who takes requests of clients in: a node's listener, a node's own questions, the simulator.
+//! One function for all sources of requests: a node's listener, a node's own requests, the simulator.
 
 use crate::api::Request;
 use crate::api::request::Target;
 use crate::role::RoleId;
 
-/// Where a request goes.
+/// The recipient of a request on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// To this role, which is here.
+    /// This role of the node.
     Role(RoleId),
-    /// The node answers by itself, of itself.
+    /// The node itself, which reports its status.
     Node,
 }
 
-/// Where a request goes on a node that has the roles of which `is_here` tells.
+/// Routes a request on a node that has the roles for which `is_here` returns true.
 ///
-/// A group's own server is asked first: where it leads, nothing is nearer. Where it is not, the keyspace's forwarder finds the
-/// leader. A request for a keyspace of the other mode goes to whoever serves it, who says so. A keyspace that is not known
-/// here may have been created elsewhere, a moment ago: the control role, which is always here, finds out.
+/// The group's own server is preferred, since it may lead; without one, the keyspace's forwarder finds the leader. A request
+/// for a keyspace of the other mode is routed to its role, which rejects it. An unknown keyspace may have been created
+/// recently on another node: the control role, which always exists, finds out.
 pub fn route(request: &Request, is_here: impl Fn(RoleId) -> bool) -> Route {
     let first = |roles: &[RoleId]| {
         let mut here = roles.iter().filter(|role| is_here(**role));
@@ -66,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_nearest_takes_it() {
+    fn the_nearest_role_receives_a_request() {
         let (coordinator, forwarder) = (RoleId::Coordinator(KEYSPACE), RoleId::Forwarder(KEYSPACE));
         let shard = RoleId::Shard(GROUP);
         for (request, here, taken) in [
             (get(), vec![coordinator], coordinator),
-            // A keyspace of the other mode: its forwarder says so.
+            // A keyspace of the other mode: its forwarder rejects the request.
             (get(), vec![forwarder, shard], forwarder),
             (get(), vec![], RoleId::Control),
             (read(), vec![shard, forwarder], shard),

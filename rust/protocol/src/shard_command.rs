@@ -1,7 +1,7 @@
-//! The commands of a shard's log, and what they are answered.
+//! The commands of a shard's log, and their outcomes.
 //!
 //! On disk a command is postcard inside a logged request of [`quorate_raft::sessions`], inside a log entry, whose format
-//! version counts for all of it: variants are only ever appended.
+//! version covers all of it: variants are only ever appended.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -10,15 +10,15 @@ use quorate_raft::format;
 use quorate_raft::sessions::SessionAnswer;
 use serde::{Deserialize, Serialize};
 
-/// The most bytes of keys and values that one command may have: the largest value and something to spare.
+/// The maximum size of the keys and values of a command, in bytes: the largest value and some margin.
 pub const MAX_COMMAND_BYTES: usize = MAX_VALUE_BYTES + (256 << 10);
-/// The most bytes of an entry's source.
+/// The maximum length of an entry's source, in bytes.
 pub const MAX_SOURCE: usize = 256;
 
-/// What a write demands of its key.
+/// The precondition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Condition {
-    /// Nothing.
+    /// None.
     Any,
     /// The key does not exist.
     Absent,
@@ -33,37 +33,37 @@ pub struct Write {
     pub key: Key,
     /// `None` deletes it.
     pub value: Option<Bytes>,
-    /// What must hold of the key before the batch.
+    /// Its precondition, evaluated before the batch.
     pub condition: Condition,
 }
 
-/// What a shard can be told to do.
+/// A command of a shard's state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
-    /// All of these, or, where a condition does not hold, none. Each key at most once.
+    /// Execute all of these writes, or none if a condition does not hold. Each key at most once.
     Write(Vec<Write>),
-    /// Add an entry to the shard's log of entries.
+    /// Append an entry to the shard's log of entries.
     Append {
-        /// Where it comes from; may be empty.
+        /// Its source; may be empty.
         source: String,
-        /// What it says.
+        /// Its data.
         data: Bytes,
     },
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It was done; its position in the log is the version of all that it wrote, or the entry's id.
+    /// It was executed; its log index is the version of all keys that it wrote, or the entry's id.
     Done {
         /// Log index.
         index: u64,
         /// Term of the entry.
         term: u64,
     },
-    /// Nothing of it was done: the condition of this write does not hold.
+    /// Nothing was written: the condition of this write does not hold.
     ConditionFailed {
-        /// Its place in the batch.
+        /// Its index in the batch.
         write: u32,
         /// The key's version now; `None` if it is absent.
         current: Option<u64>,
@@ -71,7 +71,7 @@ pub enum Outcome {
 }
 
 impl Command {
-    /// Bytes of keys, values and data.
+    /// The size of keys, values and data, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Command::Write(writes) => writes
@@ -82,7 +82,7 @@ impl Command {
         }
     }
 
-    /// Refuses what must not get into a log.
+    /// Rejects a command that must not be logged.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`].
@@ -96,7 +96,7 @@ impl Command {
                 keys.sort_unstable();
                 if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
                     return Err(Error::invalid(format!(
-                        "key {} stands twice in one batch: write each key once",
+                        "key {} occurs twice in one batch: write each key once",
                         pair[0]
                     )));
                 }

@@ -16,9 +16,9 @@ fn hex(bytes: &Bytes) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that logs hold for ever.
+/// The encoding in existing logs.
 #[test]
-fn commands_and_outcomes_have_the_bytes_that_they_have_always_had() {
+fn commands_and_outcomes_keep_their_encoding() {
     let batch = Command::Write(vec![
         write("k", b"v", Condition::Version(300)),
         Write {
@@ -53,7 +53,7 @@ fn commands_and_outcomes_have_the_bytes_that_they_have_always_had() {
 }
 
 #[test]
-fn a_batch_writes_something_and_each_key_once() {
+fn a_batch_is_not_empty_and_writes_each_key_once() {
     let reason = |writes| Command::Write(writes).validate().unwrap_err().to_string();
     assert!(reason(vec![]).contains("at least one"));
     let twice = vec![write("k", b"1", Condition::Any), write("k", b"2", Condition::Any)];
@@ -65,7 +65,7 @@ fn a_batch_writes_something_and_each_key_once() {
 }
 
 #[test]
-fn what_is_too_large_never_gets_into_a_log() {
+fn a_command_that_is_too_large_is_not_logged() {
     let of_size = |size: usize| Write {
         key: key("k"),
         value: Some(vec![0; size].into()),

@@ -1,4 +1,4 @@
-//! What roles say about themselves: spans, timeline events and measurements. Plain data; shells export it.
+//! Telemetry of roles: spans, timeline events and measurements. Plain data; shells export it.
 
 use quorate_core::contract::Rng;
 use quorate_core::error::Error;
@@ -58,15 +58,15 @@ pub struct Span {
     pub span_id: u64,
     /// The span that caused it; 0 for a root.
     pub parent_id: u64,
-    /// What was done, for example `quorum.write`.
+    /// Its operation, for example `quorum.write`.
     pub name: String,
-    /// Where; `None` for a client.
+    /// The node; `None` for a client.
     pub node: Option<NodeId>,
-    /// When it began, by the wall clock of that process.
+    /// Its start, by the wall clock of that process.
     pub start: WallTime,
-    /// When it ended.
+    /// Its end.
     pub end: WallTime,
-    /// Names and values, OpenTelemetry's semantic conventions where they have a name for it.
+    /// Names and values; the names follow OpenTelemetry's semantic conventions where these have one.
     pub attributes: Vec<(String, String)>,
     /// The error's name, when it failed.
     pub error: Option<String>,
@@ -95,13 +95,13 @@ impl Span {
         }
     }
 
-    /// With an attribute more.
+    /// Adds an attribute.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.attributes.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// With the error's name, if there is one.
+    /// Adds the error's name, if there is one.
     pub fn failed(mut self, error: Option<&Error>) -> Self {
         self.error = error.map(|error| error.name().to_owned());
         self
@@ -113,66 +113,66 @@ pub fn span_id(rng: &mut Rng) -> u64 {
     rng.next_u64().max(1)
 }
 
-/// A state change that a person would want on a timeline. Where and when are added by the shell.
+/// A state change to report on the timeline. The shell adds the node and the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimelineEvent {
     /// The node serves requests.
     NodeStarted,
-    /// The node was asked to stop.
+    /// The node is stopping.
     NodeStopping,
-    /// A link to this peer was established.
+    /// The link to this peer came up.
     PeerUp {
-        /// Which.
+        /// The peer.
         peer: NodeId,
     },
-    /// The link to this peer was lost.
+    /// The link to this peer went down.
     PeerDown {
-        /// Which.
+        /// The peer.
         peer: NodeId,
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
     },
-    /// A peer was refused: another cluster, another data directory, another version.
+    /// A peer was rejected: another cluster, another data directory, another version.
     PeerRefused {
-        /// Which, as far as it said.
+        /// The node that it claims to be, if known.
         peer: Option<NodeId>,
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
     },
-    /// A keyspace exists now on this node.
+    /// A keyspace was created on this node.
     KeyspaceCreated {
         /// Its name.
         keyspace: String,
     },
-    /// A read found stale replicas and sent them what they lacked.
+    /// A read found stale replicas and sent them the merged state.
     ReadRepaired {
         /// Of which keyspace.
         keyspace: String,
-        /// Who was stale.
+        /// The stale replicas.
         replicas: Vec<NodeId>,
     },
     /// A remote clock is too far ahead; its timestamp was not adopted.
     ClockAhead {
-        /// Whose.
+        /// The node with that clock.
         node: NodeId,
-        /// By how much, in milliseconds.
+        /// The offset, in milliseconds.
         offset_ms: u64,
     },
-    /// The disk is full: writes are refused.
+    /// The disk is full: writes are rejected.
     StorageFull,
     /// A stored record failed its checksum.
     CorruptRecord {
-        /// Which, in words.
+        /// The record, as text.
         record: String,
     },
-    /// A message fault rule of the laboratory was set or cleared.
+    /// An injected fault was added or healed.
     Fault {
-        /// What, in words.
+        /// The change, as text.
         description: String,
     },
-    /// The disk was full and has room: writes are taken again.
+    /// The disk has space again: writes are accepted.
     StorageRecovered,
-    /// This server of a Raft group has heard from no leader and calls for an election.
+    /// This server of a Raft group has no contact with a leader and starts an election.
     ElectionStarted {
         /// Of which group.
         group: GroupId,
@@ -186,27 +186,27 @@ pub enum TimelineEvent {
         /// In which term.
         term: u64,
     },
-    /// This server of a Raft group follows another than before, or nobody.
+    /// This server of a Raft group follows another leader than before, or none.
     LeaderChanged {
         /// Of which group.
         group: GroupId,
         /// In which term.
         term: u64,
-        /// Whom.
+        /// The leader.
         leader: Option<NodeId>,
     },
-    /// This server of a Raft group led and has not heard from a majority: it leads no more.
+    /// This server of a Raft group led and lost contact with a majority: it steps down.
     QuorumLost {
         /// Of which group.
         group: GroupId,
         /// In which term.
         term: u64,
     },
-    /// Entries that were not committed gave way to the leader's.
+    /// Uncommitted entries that conflict with the leader's were truncated.
     LogCut {
         /// Of which group.
         group: GroupId,
-        /// The first that went.
+        /// The first truncated entry.
         from: u64,
     },
     /// The log of a Raft group up to here is in a durable snapshot.
@@ -216,25 +216,25 @@ pub enum TimelineEvent {
         /// The last entry in it.
         index: u64,
     },
-    /// A snapshot came from the leader and is the state now.
+    /// A snapshot of the leader was installed.
     SnapshotInstalled {
         /// Of which group.
         group: GroupId,
         /// The last entry in it.
         index: u64,
     },
-    /// A snapshot came from the leader damaged; it is asked for again.
+    /// A snapshot of the leader arrived damaged; it is requested again.
     SnapshotCorrupt {
         /// Of which group.
         group: GroupId,
         /// The last entry in it.
         index: u64,
     },
-    /// The disk does not have what this server of a Raft group has promised: it takes no part.
+    /// The disk has lost durable data of this server of a Raft group: it does not participate.
     GroupBroken {
         /// Of which group.
         group: GroupId,
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
     },
     /// This node knows of a later generation: members, their addresses or keyspaces have changed.
@@ -247,22 +247,21 @@ pub enum TimelineEvent {
         /// Its name.
         keyspace: String,
     },
-    /// A keyspace is gone.
+    /// A keyspace was dropped.
     KeyspaceDropped {
         /// Its name.
         keyspace: String,
     },
-    /// A message of a peer said what no server of the Raft group can say, and was dropped. Reported for one message in
-    /// ten seconds.
+    /// An invalid message of a peer for a Raft group was dropped. Reported once in ten seconds.
     MessageRejected {
         /// Of which group.
         group: GroupId,
-        /// Who sent it.
+        /// The sender.
         from: NodeId,
-        /// What is wrong with it, in words.
+        /// The reason, as text.
         reason: String,
     },
-    /// A Raft group's term is the last number: this server calls for no election any more.
+    /// A Raft group's term is the maximum: this server starts no further election.
     TermsExhausted {
         /// Of which group.
         group: GroupId,
@@ -271,22 +270,22 @@ pub enum TimelineEvent {
     },
 }
 
-/// A timeline event with its place and time, as nodes keep and clients get it.
+/// A timeline event with its node and time, as nodes store it and return it to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Occurrence {
-    /// Rises by one with each event of a node's boot.
+    /// Increases by one with each event of a node's boot.
     pub sequence: u64,
-    /// When, by that node's wall clock.
+    /// Its time, by that node's wall clock.
     pub at: WallTime,
-    /// Where.
+    /// The node.
     pub node: NodeId,
-    /// The topology generation it happened in.
+    /// The topology generation at that time.
     pub generation: u64,
-    /// What.
+    /// The event.
     pub event: TimelineEvent,
 }
 
-/// What kind of operation a [`Measurement`] is about.
+/// The operation of a [`Measurement`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Operation {
     /// A put.
@@ -299,9 +298,9 @@ pub enum Operation {
     Scan,
     /// An appended entry.
     Append,
-    /// Puts of many keys, asked for together.
+    /// Puts of many keys in one request.
     PutMany,
-    /// Gets of many keys, asked for together.
+    /// Gets of many keys in one request.
     GetMany,
 }
 
@@ -320,28 +319,28 @@ impl Operation {
     }
 }
 
-/// What an operation promises: the level that a quorum keyspace was asked for, or what a consensus keyspace gives.
+/// The consistency of an operation: the level in a quorum keyspace, or the guarantee of a consensus keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Consistency {
     /// In quorum mode.
     Level(Level),
-    /// In consensus mode: every write, and reads unless they say otherwise.
+    /// In consensus mode: every write, and reads by default.
     Linearizable,
-    /// In consensus mode: a read of whatever its server has.
+    /// In consensus mode: a read of its server's own state.
     Stale,
 }
 
 /// One finished operation of a coordinator, or of a consensus group's server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What was done.
+    /// The operation.
     pub operation: Operation,
-    /// What it promised.
+    /// Its consistency.
     pub consistency: Consistency,
     /// `ok`, or the error's name.
     pub outcome: String,
     /// From arrival to reply, in microseconds.
     pub micros: u64,
-    /// How many siblings the answer had (0 for none).
+    /// The number of siblings in the response (0 for none).
     pub siblings: u32,
 }

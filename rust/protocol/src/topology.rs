@@ -1,11 +1,11 @@
-//! The topology: who the members are and which tokens they own. Its `generation` rises with each change.
+//! The topology: the members and their tokens. Its `generation` increases with each change.
 
 use quorate_core::error::Error;
 use quorate_core::ids::{ClusterId, NodeId};
 use quorate_ring::{Ring, RingMember, RingSettings};
 use serde::{Deserialize, Serialize};
 
-/// So many members vote; the others learn.
+/// The maximum number of voters of the control plane; the other members are learners.
 pub const MAX_VOTERS: usize = 7;
 
 /// A member of the cluster.
@@ -13,11 +13,11 @@ pub const MAX_VOTERS: usize = 7;
 pub struct Member {
     /// Its number, never reused.
     pub id: NodeId,
-    /// Where its peers reach it, `host:port`.
+    /// Its address for peers, `host:port`.
     pub peer_address: String,
-    /// Where clients reach it, `host:port`.
+    /// Its address for clients, `host:port`.
     pub client_address: String,
-    /// Where it serves `/metrics`, `host:port`.
+    /// Its address of `/metrics`, `host:port`.
     pub http_address: String,
     /// For placement over racks.
     pub rack: String,
@@ -26,7 +26,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Bytes of its addresses and of where it stands.
+    /// The size of its addresses and location, in bytes.
     pub fn size(&self) -> usize {
         let Member {
             id: _,
@@ -42,7 +42,7 @@ impl Member {
             .sum()
     }
 
-    /// Whether it can be reached where the other one can.
+    /// Whether both have the same addresses.
     pub fn has_addresses_of(&self, other: &Member) -> bool {
         self.peer_address == other.peer_address
             && self.client_address == other.client_address
@@ -53,18 +53,18 @@ impl Member {
 /// The members and the settings that every node must agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {
-    /// Whose topology this is.
+    /// The cluster.
     pub cluster: ClusterId,
-    /// Rises with each change.
+    /// Increases with each change.
     pub generation: u64,
     /// Ascending by id, ids distinct.
     pub members: Vec<Member>,
-    /// How keys become tokens and tokens are given out.
+    /// How keys are hashed to tokens and tokens are assigned to members.
     pub ring: RingSettings,
 }
 
 impl Topology {
-    /// About how many bytes it takes in memory beside its own size; no fewer than on the wire.
+    /// About its size in memory besides the struct, in bytes; no less than on the wire.
     pub fn size(&self) -> usize {
         self.members.iter().map(Member::size).sum::<usize>() + size_of_val(&self.members[..])
     }
@@ -107,10 +107,10 @@ impl Topology {
         self.members.iter().map(|member| member.id)
     }
 
-    /// The ring that these members make: the same on every node.
+    /// The ring of these members: the same on every node.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for settings that no ring can have.
+    /// [`Error::InvalidArgument`] for invalid settings of the ring.
     pub fn build_ring(&self) -> Result<Ring, Error> {
         let members: Vec<RingMember> = self
             .members

@@ -1,17 +1,17 @@
-//! What travels between two nodes: envelopes, and the hello that opens every connection.
+//! The wire format between two nodes: envelopes, and the hello that opens every connection.
 //!
-//! * An [`Envelope`] is one message of one role to another, with its [`Header`](crate::message::Header). The nodes
-//!   themselves are not in it: a session has one node at each end, and the hello has named them.
-//! * A [`PeerHello`] and its [`PeerAnswer`] are exchanged on the bare stream, before anything else. They settle which
-//!   versions both speak, and keep strangers, other clusters and foreign data directories out, and nodes that would
-//!   look for keys elsewhere: see [`Layout`].
+//! * An [`Envelope`] is one message of one role to another, with its [`Header`](crate::message::Header). It does not
+//!   contain the nodes: a session has one node at each end, identified in the hello.
+//! * A [`PeerHello`] and its [`PeerAnswer`] are exchanged on the bare stream, before anything else. They negotiate the
+//!   version, and reject unknown nodes, other clusters, foreign data directories, and nodes that place keys differently:
+//!   see [`Layout`].
 //!
-//! Everything is postcard, whose integers are variable-length and whose enums are numbered by position: variants and
-//! fields are only ever appended. A test holds each message to the bytes it has always had.
+//! The encoding is postcard, whose integers are variable-length and whose enums are numbered by position: variants and
+//! fields are only ever appended. A test compares each message with its golden bytes.
 //!
 //! **Deadlines** are instants of one process, which mean nothing in another. So an envelope carries the milliseconds
-//! that were left when it went onto the wire, rounded down, in four bytes of fixed width in front: a message may wait
-//! in a queue in its encoded form, and only those bytes are written again when it leaves.
+//! that were left when it was sent, rounded down, in a prefix of four bytes of fixed width: a message may wait in a queue
+//! in its encoded form, and only the prefix is rewritten when it is sent.
 
 mod envelope;
 mod error;

@@ -34,8 +34,9 @@ use quorate_protocol::telemetry::TraceContext;
 use rand_core::Rng as _;
 
 use crate::many::Many;
-use crate::operation::{KeyResult, Kind, Origin, PendingRequest, Progress, RequestDetails};
+use crate::operation::{KeyResult, Kind, Origin, PendingRequest, RequestDetails};
 use crate::outgoing::Outgoing;
+use crate::progress::Progress;
 use repair::Repairs;
 
 /// How long a read waits for responses before it contacts the remaining replicas (a hedged request).

@@ -47,6 +47,7 @@ mod key_lock;
 mod many;
 mod operation;
 mod outgoing;
+mod progress;
 mod read;
 pub mod replica;
 mod scan;

@@ -58,19 +58,6 @@ pub(super) struct RequestDetails {
     pub(super) trace: Option<TraceContext>,
 }
 
-/// The effect of an event on an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Progress {
-    /// The operation waits for more responses.
-    Pending,
-    /// Respond and remove the operation.
-    Done(Result<Response, Error>),
-    /// Respond, but keep the operation.
-    Answered(Result<Response, Error>),
-    /// Remove the operation; it was answered before.
-    Finished,
-}
-
 /// An operation in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {

@@ -18,7 +18,7 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Response, Version};
 use quorate_versions::{Context, KeyState, Sibling};
 
-use crate::operation::Progress;
+use crate::progress::Progress;
 
 /// The state of one replica's copy, as far as known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use quorate_protocol::api::{Page, Response};
 use quorate_protocol::placement::Preference;
 use quorate_versions::KeyState;
 
-use crate::operation::Progress;
+use crate::progress::Progress;
 use crate::read::entry;
 
 /// About the maximum size of the keys and values of a page, in bytes; a single entry may be larger.

@@ -14,7 +14,7 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Response, Written};
 use quorate_versions::{Context, Dot, KeyState, WriteId};
 
-use crate::operation::Progress;
+use crate::progress::Progress;
 
 /// A put or delete of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

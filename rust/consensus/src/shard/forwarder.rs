@@ -113,7 +113,7 @@ impl Forwarder {
             response: Err(error),
         };
         if self.dropped {
-            return turn.push(reply(self.keyspace.no_longer_there()));
+            return turn.push(reply(self.keyspace.dropped_error()));
         }
         let Some(group) = request.group() else {
             let name = &self.keyspace.settings.name;
@@ -434,8 +434,8 @@ impl Forwarder {
                 continue;
             };
             let error = match !pending.request.is_read() && pending.attempts.in_doubt() {
-                true => self.unknown(id, Some(self.keyspace.was_dropped())),
-                false => self.keyspace.no_longer_there(),
+                true => self.unknown(id, Some(self.keyspace.dropped_reason())),
+                false => self.keyspace.dropped_error(),
             };
             self.fail(id, error, turn);
         }

@@ -340,8 +340,8 @@ impl Server {
             .collect::<Vec<_>>()
         {
             let error = match read || queued.contains(&id) {
-                true => keyspace.no_longer_there(),
-                false => self.unknown(Some(keyspace.was_dropped())),
+                true => keyspace.dropped_error(),
+                false => self.unknown(Some(keyspace.dropped_reason())),
             };
             self.finish(id, Err(error), turn);
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use quorate_core::error::Error;
 use quorate_core::ids::{KeyspaceId, NodeId};
 use quorate_protocol::api::{Committed, GroupState, LogEntry, ReadLevel, Request, Response, Stamp};
-use quorate_protocol::faults::{Effect, FaultChange, LinkFault};
+use quorate_protocol::faults::{FaultChange, Impairment, LinkFault};
 use quorate_protocol::keyspace::KeyspaceSettings;
 use quorate_protocol::shard_command::Command;
 use quorate_protocol::telemetry::TimelineEvent;
@@ -159,9 +159,9 @@ impl Shard {
             id: 1,
             groups: vec![vec![node], self.nodes().filter(|other| *other != node).collect()],
             one_way: false,
-            effect: Effect {
+            impairment: Impairment {
                 block: true,
-                ..Effect::default()
+                ..Impairment::default()
             },
         }]));
     }

@@ -269,10 +269,7 @@ impl Session<'_> {
 
     /// A request has begun to arrive: a large one waits for room.
     fn wait_for_room(&mut self) {
-        let large = self
-            .decoder
-            .frame_under_way()
-            .filter(|size| *size > LARGE_REQUEST);
+        let large = self.decoder.partial_frame().filter(|size| *size > LARGE_REQUEST);
         if let Some(size) = large
             && matches!(self.turn, Turn::NotNeeded)
         {

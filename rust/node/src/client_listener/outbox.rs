@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use quorate_core::error::Error;
-use quorate_protocol::admission::{InFlight, Need, Refusal};
+use quorate_protocol::admission::{InFlight, Need, Rejection};
 use quorate_protocol::api::{MAX_CLIENT_FRAME, RequestFrame, Response, ResponseFrame};
 use quorate_protocol::frame;
 use quorate_protocol::role::ClientRef;
@@ -89,7 +89,7 @@ impl Outbox {
         let mut batch: Vec<(ClientRef, RequestFrame)> = Vec::with_capacity(frames.len());
         for (frame, size) in frames {
             let admitted = if closing && !state.in_flight.contains(frame.id) {
-                Err(Refusal::Error(Error::Closed(
+                Err(Rejection::Error(Error::Closed(
                     "the node is stopping: use another node".to_owned(),
                 )))
             } else {
@@ -105,8 +105,8 @@ impl Outbox {
                     };
                     batch.push((client, frame));
                 }
-                Err(Refusal::Error(error)) => self.push(&mut state, frame.id, Err(error), load),
-                Err(Refusal::Repeated) => {
+                Err(Rejection::Error(error)) => self.push(&mut state, frame.id, Err(error), load),
+                Err(Rejection::Duplicate) => {
                     let mut totals = load.totals();
                     for (client, _) in batch {
                         state.in_flight.release(client.request, &mut totals);

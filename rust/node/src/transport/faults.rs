@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_core::ids::NodeId;
-use quorate_protocol::faults::Effect;
+use quorate_protocol::faults::Impairment;
 
 /// The faults on the path to a peer. The default has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,13 +21,13 @@ pub struct Fault {
     pub jitter: Duration,
 }
 
-impl From<Effect> for Fault {
-    fn from(effect: Effect) -> Self {
+impl From<Impairment> for Fault {
+    fn from(impairment: Impairment) -> Self {
         Fault {
-            block: effect.block,
-            loss_percent: f64::from(effect.loss_ppm) / 1e4,
-            delay: Duration::from_micros(effect.delay_micros),
-            jitter: Duration::from_micros(effect.jitter_micros),
+            block: impairment.block,
+            loss_percent: f64::from(impairment.loss_ppm) / 1e4,
+            delay: Duration::from_micros(impairment.delay_micros),
+            jitter: Duration::from_micros(impairment.jitter_micros),
         }
     }
 }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn effects_convert_to_faults() {
-        let fault = Fault::from(Effect {
+        let fault = Fault::from(Impairment {
             block: true,
             loss_ppm: 25_000,
             delay_micros: 1_500,
@@ -154,7 +154,7 @@ mod tests {
             jitter: Duration::from_micros(20),
         };
         assert_eq!(fault, wanted);
-        assert_eq!(Fault::from(Effect::default()), Fault::default());
+        assert_eq!(Fault::from(Impairment::default()), Fault::default());
     }
 
     #[test]

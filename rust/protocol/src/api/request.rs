@@ -1,8 +1,8 @@
-//! What a request *is*: whose it is, what it does, how large it is, what people call it.
+//! The properties of a request: its target, class, size, names.
 //!
-//! Everybody who treats requests of one kind otherwise than those of another asks here: the client (retries, sizes, spans),
-//! admission and routing, the roles, metrics and traces. Each question is one exhaustive `match`, so that a new kind of request
-//! does not compile before all of them are answered.
+//! All code that distinguishes kinds of requests uses these: the client (retries, sizes, spans), admission and routing, the
+//! roles, metrics and traces. Each property is one exhaustive `match`, so that a new kind of request does not compile before
+//! all of them are defined.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -16,12 +16,12 @@ use crate::api::{MAX_MANY_KEYS, PutItem, ReadLevel, Request, Response};
 use crate::shard_command::Command;
 use crate::telemetry::{Consistency, Operation};
 
-/// Who answers a request.
+/// The recipient of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// The node that is asked, from what it knows of itself; never another.
+    /// The receiving node, about itself; never forwarded.
     Node,
-    /// The control plane: any node, which asks the leader where it must.
+    /// The control plane: any node, which forwards to the leader if necessary.
     ControlPlane,
     /// A keyspace in quorum mode: any node coordinates.
     Keyspace(KeyspaceId),
@@ -29,19 +29,19 @@ pub enum Target {
     Group(KeyspaceId, GroupId),
 }
 
-/// What a request does to what is asked.
+/// The kind of effect of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// It changes nothing.
     Read,
     /// It changes data, or a session.
     Write,
-    /// It changes keyspaces, or what is done to a node on purpose.
+    /// It changes keyspaces or injected faults.
     Admin,
 }
 
 impl Request {
-    /// Who answers it.
+    /// Its recipient.
     pub fn target(&self) -> Target {
         match self {
             Request::Put { keyspace, .. }
@@ -71,7 +71,7 @@ impl Request {
         }
     }
 
-    /// The keyspace whose data it is about.
+    /// The keyspace of a data request.
     pub fn keyspace(&self) -> Option<KeyspaceId> {
         match self.target() {
             Target::Keyspace(keyspace) | Target::Group(keyspace, _) => Some(keyspace),
@@ -79,7 +79,7 @@ impl Request {
         }
     }
 
-    /// The Raft group that it is for, of a keyspace in consensus mode.
+    /// The Raft group, for a keyspace in consensus mode.
     pub fn group(&self) -> Option<GroupId> {
         match self.target() {
             Target::Group(_, group) => Some(group),
@@ -87,14 +87,14 @@ impl Request {
         }
     }
 
-    /// The one key that it is about, or the first of many, and its keyspace in quorum mode: who stores that is the best to
-    /// coordinate it. Whoever asks for many keys asks for those that have the same node to prefer.
+    /// Its key, or the first of many, and its keyspace in quorum mode: the replicas of that key coordinate it best. A client
+    /// groups the keys of a request for many by their preferred node.
     pub fn key(&self) -> Option<(KeyspaceId, &Key)> {
         match self {
             Request::Put { keyspace, key, .. } | Request::Get { keyspace, key, .. } => Some((*keyspace, key)),
             Request::PutMany { keyspace, items, .. } => items.first().map(|item| (*keyspace, &item.key)),
             Request::GetMany { keyspace, keys, .. } => keys.first().map(|key| (*keyspace, key)),
-            // Any node is as good as another, or the group is asked.
+            // Any node coordinates it equally well, or the group executes it.
             Request::Scan { .. }
             | Request::Propose { .. }
             | Request::OpenSession { .. }
@@ -118,7 +118,7 @@ impl Request {
         }
     }
 
-    /// What it does.
+    /// Its kind of effect.
     pub fn class(&self) -> Class {
         match self {
             Request::Put { .. }
@@ -153,11 +153,11 @@ impl Request {
         self.class() == Class::Read
     }
 
-    /// Whether executing it twice is the same as once: it may be sent again although it may have been executed.
+    /// Whether it is idempotent: it may be retried although it may have been executed.
     ///
-    /// A command is repeatable in a session, which knows its number. A change of keyspaces goes by a name
-    /// ([`Request::write_id`]). A second session does no harm: the first one expires. A put is recognised by its replicas for a
-    /// while, but not for as long as a client may wait.
+    /// A command is idempotent in a session, which knows its number. A change of keyspaces is identified by its id
+    /// ([`Request::write_id`]). A second session is harmless: the first one expires. Replicas recognize a retried put for some
+    /// time, but not for as long as a client may wait.
     pub fn is_repeatable(&self) -> bool {
         match self {
             Request::Propose { session, .. } => session.is_some(),
@@ -186,7 +186,7 @@ impl Request {
         }
     }
 
-    /// The level that it asks a keyspace in quorum mode for; `None` takes the keyspace's own.
+    /// Its level, for a keyspace in quorum mode; `None` uses the keyspace's default.
     pub fn level(&self) -> Option<Level> {
         match self {
             Request::Put { level, .. }
@@ -216,7 +216,7 @@ impl Request {
         }
     }
 
-    /// How much a read of a Raft group must see; `None` for all other requests.
+    /// The consistency of a read of a Raft group; `None` for all other requests.
     pub fn read_level(&self) -> Option<ReadLevel> {
         match self {
             Request::Read { level, .. }
@@ -246,12 +246,12 @@ impl Request {
         }
     }
 
-    /// Whether any member of its group may answer it from what it has.
+    /// Whether any member of its group may answer it from its own state.
     pub fn is_stale_read(&self) -> bool {
         self.read_level() == Some(ReadLevel::Stale)
     }
 
-    /// How many requests for one key it stands for: admission counts it as so many.
+    /// The number of single-key requests that it represents, as which admission counts it.
     pub fn count(&self) -> usize {
         match self {
             Request::PutMany { items, .. } => items.len().max(1),
@@ -281,15 +281,15 @@ impl Request {
         }
     }
 
-    /// The name by which a retry is recognised, for those that carry one themselves. The client gives it, and as many of those
-    /// that follow it to the same request as it [counts](Request::count) for.
+    /// The id by which a retry is recognized, of requests that have one. The client assigns it, together with the following
+    /// ids, one for each [counted](Request::count) request.
     pub fn write_id(&mut self) -> Option<&mut WriteId> {
         match self {
             Request::Put { write_id, .. }
             | Request::PutMany { write_id, .. }
             | Request::AlterKeyspace { write_id, .. }
             | Request::DropKeyspace { write_id, .. } => Some(write_id),
-            // A command goes by its number in a session; a creation by the keyspace's name.
+            // A command is identified by its number in a session; a creation by the keyspace's name.
             Request::Propose { .. }
             | Request::CreateKeyspace(_)
             | Request::Get { .. }
@@ -313,8 +313,8 @@ impl Request {
         }
     }
 
-    /// About how many bytes it takes in memory beside its own size: keys, values, contexts, and the room of each item of a list.
-    /// Never less than what its parts of varying length have on the wire.
+    /// About its size in memory besides the struct, in bytes: keys, values, contexts, and the items of lists. No less than
+    /// the encoded size of its variable-length parts.
     pub fn bytes(&self) -> usize {
         let of_key = |key: &Option<Key>| key.as_ref().map_or(0, Key::size);
         match self {
@@ -362,18 +362,18 @@ impl Request {
         }
     }
 
-    /// Refuses what every node would refuse, so that it need not be sent, and is nobody's work.
+    /// Rejects a request that every node would reject, before it is sent or admitted.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] and [`Error::InvalidArgument`].
     pub fn validate(&self) -> Result<(), Error> {
         match self {
-            Request::Put { value, .. } => fits(value.as_ref()),
+            Request::Put { value, .. } => check_size(value.as_ref()),
             Request::PutMany { items, .. } => {
-                few_enough(items.len())?;
+                check_count(items.len())?;
                 items.iter().try_for_each(PutItem::validate)
             }
-            Request::GetMany { keys, .. } => few_enough(keys.len()),
+            Request::GetMany { keys, .. } => check_count(keys.len()),
             Request::Propose { command, .. } => command.validate(),
             Request::Get { .. }
             | Request::Scan { .. }
@@ -398,7 +398,7 @@ impl Request {
         }
     }
 
-    /// Whether an answer is one to this kind of request: what else comes is not from a node of this protocol.
+    /// Whether a response has the type that this request expects; another type violates the protocol.
     pub fn is_answered_by(&self, response: &Response) -> bool {
         match self {
             Request::Put { .. } => matches!(response, Response::Written(_)),
@@ -431,9 +431,9 @@ impl Request {
         }
     }
 
-    // ---- what people call it ----
+    // ---- names ----
 
-    /// Its `db.operation.name`, as traces have it.
+    /// Its `db.operation.name` in traces.
     pub fn operation_name(&self) -> &'static str {
         match self {
             Request::Put { value: Some(_), .. } => "put",
@@ -466,7 +466,7 @@ impl Request {
         }
     }
 
-    /// The name of the span in which a Raft group's server works on it; `None` for what is no group's.
+    /// The name of the span of a Raft group's server; `None` for requests to other targets.
     pub fn raft_span(&self) -> Option<&'static str> {
         match self {
             Request::Propose { .. } => Some("raft.write"),
@@ -496,7 +496,7 @@ impl Request {
         }
     }
 
-    /// What the metrics count it as; `None` for what they do not.
+    /// Its operation in the metrics; `None` if they do not count it.
     pub fn operation(&self) -> Option<Operation> {
         match self {
             Request::Put { value: Some(_), .. } => Some(Operation::Put),
@@ -536,7 +536,7 @@ impl Request {
         }
     }
 
-    /// What a Raft group promises about it.
+    /// Its consistency in a Raft group.
     pub fn group_consistency(&self) -> Consistency {
         match self.is_stale_read() {
             true => Consistency::Stale,
@@ -546,23 +546,23 @@ impl Request {
 }
 
 impl PutItem {
-    /// About how many bytes it takes in memory beside its own size.
+    /// About its size in memory besides the struct, in bytes.
     pub fn size(&self) -> usize {
         let context = self.context.as_ref().map_or(0, |context| context.size());
         self.key.size() + self.value.as_ref().map_or(0, Bytes::len) + context
     }
 
-    /// Refuses what every node would refuse.
+    /// Rejects a write that every node would reject.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`].
     pub fn validate(&self) -> Result<(), Error> {
-        fits(self.value.as_ref())
+        check_size(self.value.as_ref())
     }
 }
 
-/// Whether a value is not too large.
-fn fits(value: Option<&Bytes>) -> Result<(), Error> {
+/// Rejects a value that is too large.
+fn check_size(value: Option<&Bytes>) -> Result<(), Error> {
     match value.map_or(0, Bytes::len) {
         size if size > MAX_VALUE_BYTES => Err(Error::LimitExceeded {
             what: "the value's length in bytes".to_owned(),
@@ -574,11 +574,11 @@ fn fits(value: Option<&Bytes>) -> Result<(), Error> {
     }
 }
 
-/// Whether so many keys may be asked for at once.
-fn few_enough(keys: usize) -> Result<(), Error> {
+/// Rejects a request for too many keys.
+fn check_count(keys: usize) -> Result<(), Error> {
     match keys {
         keys if keys > MAX_MANY_KEYS => Err(Error::LimitExceeded {
-            what: "the number of keys of one request".to_owned(),
+            what: "the number of keys of a request".to_owned(),
             size: keys as u64,
             limit: MAX_MANY_KEYS as u64,
             remedy: "split them over several requests".to_owned(),

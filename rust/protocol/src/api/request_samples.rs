@@ -1,4 +1,4 @@
-//! One request of each kind, as large as such a request usually gets, for tests of what it weighs.
+//! One large request of each kind, for tests of its weight.
 
 use bytes::Bytes;
 use quorate_core::ids::{KeyspaceId, NodeId, ReplicaId};
@@ -8,23 +8,23 @@ use quorate_versions::{Context, Dot, WriteId};
 use serde::Serialize;
 
 use crate::api::{MAX_MANY_KEYS, PutItem, ReadLevel, Request};
-use crate::faults::{Effect, FaultChange, LinkFault};
+use crate::faults::{FaultChange, Impairment, LinkFault};
 use crate::keyspace::{KeyspaceChange, KeyspaceSettings};
 use crate::shard_command::{Command, Condition, Write};
 
-/// So many bytes of something.
+/// This many arbitrary bytes.
 pub(crate) fn large(size: usize) -> Bytes {
     Bytes::from(vec![7; size])
 }
 
-/// Its bytes on the wire.
+/// Its size on the wire, in bytes.
 pub(crate) fn encoded_len(message: &impl Serialize) -> usize {
     postcard::to_stdvec(message)
         .expect("plain data can be encoded")
         .len()
 }
 
-/// The kinds, each once; a new one does not compile before it has a sample.
+/// Each kind once; a new one does not compile before it has a sample.
 pub(crate) fn every_kind() -> Vec<Request> {
     let keyspace = KeyspaceId(1);
     let group = GroupId(2);
@@ -61,9 +61,9 @@ pub(crate) fn every_kind() -> Vec<Request> {
         id: u64::MAX,
         groups: vec![(1..50).map(NodeId).collect(), (50..99).map(NodeId).collect()],
         one_way: false,
-        effect: Effect {
+        impairment: Impairment {
             block: true,
-            ..Effect::default()
+            ..Impairment::default()
         },
     };
     let mut kinds = vec![

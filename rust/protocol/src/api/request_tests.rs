@@ -6,7 +6,7 @@ use crate::api::request_samples::{encoded_len, every_kind};
 const FIXED: usize = 128;
 
 #[test]
-fn no_request_is_smaller_than_it_says() {
+fn no_request_exceeds_its_reported_size() {
     for request in every_kind() {
         let (says, has) = (request.bytes() + FIXED, encoded_len(&request));
         assert!(
@@ -18,7 +18,7 @@ fn no_request_is_smaller_than_it_says() {
 }
 
 #[test]
-fn what_a_request_is_fits_together() {
+fn the_properties_of_a_request_are_consistent() {
     for request in every_kind() {
         let name = request.operation_name();
         let group = request.group();
@@ -53,7 +53,7 @@ fn what_a_request_is_fits_together() {
 }
 
 #[test]
-fn a_command_is_repeatable_in_a_session() {
+fn a_command_is_idempotent_in_a_session() {
     let propose = |session| Request::Propose {
         keyspace: KeyspaceId(1),
         group: GroupId(2),

@@ -1,4 +1,4 @@
-//! What an answer *is*: how large, and what it tells of who leads.
+//! The properties of a response: its size, and the leader that it implies.
 
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
@@ -7,7 +7,7 @@ use crate::api::{Entry, GroupClaim, LogEntry, PeerStatus, Record, Response, Stat
 use crate::faults::LinkFault;
 use crate::telemetry::{Occurrence, Span};
 
-/// A list's items: what each has of varying length, and the room that it takes itself.
+/// The size of a list: the variable part of each item, and the items themselves.
 fn list<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
     items.iter().map(bytes).sum::<usize>() + size_of_val(items)
 }
@@ -58,7 +58,7 @@ fn status(status: &Status) -> usize {
         + list(&storage.environments, |environment| environment.name.len())
 }
 
-/// Names and reasons are short; what varies in an event beside them is bounded.
+/// Names and reasons are short; the other variable parts of an event are bounded.
 const TEXTS: usize = 256;
 
 fn span(span: &Span) -> usize {
@@ -67,8 +67,7 @@ fn span(span: &Span) -> usize {
 }
 
 impl Response {
-    /// About how many bytes it takes in memory beside its own size; never less than what its parts of varying length have on
-    /// the wire.
+    /// About its size in memory besides the struct, in bytes; no less than the encoded size of its variable-length parts.
     pub fn bytes(&self) -> usize {
         match self {
             Response::Written(done) => written(done),
@@ -86,7 +85,7 @@ impl Response {
                 let nodes = membership.voters.len() + membership.learners.len();
                 membership.topology.size() + nodes * size_of::<NodeId>()
             }
-            Response::Status(told) => status(told),
+            Response::Status(report) => status(report),
             Response::Events(events) => events.len() * (size_of::<Occurrence>() + TEXTS),
             Response::Spans(spans) => list(spans, span),
             Response::Metrics(text) => text.len(),
@@ -102,7 +101,7 @@ impl Response {
         }
     }
 
-    /// What a read of a Raft group has seen; `None` for other answers.
+    /// The state that a read of a Raft group has seen; `None` for other responses.
     pub fn view(&self) -> Option<View> {
         match self {
             Response::Records { view, .. }
@@ -129,7 +128,7 @@ impl Response {
         }
     }
 
-    /// Who leads the Raft group that answered, if the answer tells for certain that somebody did a moment ago.
+    /// The leader of the Raft group that responded, if the response proves that it led when it was sent.
     pub fn leader(&self) -> Option<NodeId> {
         match self {
             Response::Committed(committed) => Some(committed.leader),

@@ -1,16 +1,16 @@
-//! The coding of batches: a header, then frames to the end.
+//! The encoding of batches: a header, then frames to the end.
 //!
 //! ```text
 //! header   version: u8, session: u64, sequence: u64
 //! ping     1, at: u64                                       answered by a pong
-//! pong     2, at: u64                                       as the ping had it
+//! pong     2, at: u64                                       copied from the ping
 //! credit   3, window bytes, window count, taken bytes, taken count, chunks seen: u64 each
 //! control  4, size: u32, envelope
 //! data     5, size: u32, envelope
 //! chunk    6, transfer: u64, total: u32, offset: u32, size: u32, bytes
 //! ```
-//! Numbers are little-endian and of fixed width. Credit counts from the beginning of the session, so that the latest
-//! frame says everything.
+//! Numbers are little-endian and of fixed width. Credit is cumulative from the beginning of the session, so that the
+//! latest frame supersedes earlier ones.
 
 use crate::link::credit::Grant;
 use crate::link::event::SessionId;
@@ -23,7 +23,7 @@ pub const BATCH_HEADER: usize = 1 + 8 + 8;
 pub(super) const ENVELOPE_FRAME: usize = 1 + 4;
 /// The bytes of a chunk's frame before its contents.
 pub(super) const CHUNK_FRAME: usize = 1 + 8 + 4 + 4 + 4;
-/// The most contents of a chunk.
+/// The maximum contents of a chunk.
 pub(super) const MAX_CHUNK: usize = CHUNK_BYTES - CHUNK_FRAME;
 
 const BATCH_VERSION: u8 = 1;
@@ -35,7 +35,7 @@ const CONTROL: u8 = 4;
 const DATA: u8 = 5;
 const CHUNK: u8 = 6;
 
-/// The most bytes that pings, pongs and credit add to a batch.
+/// The maximum size of pings, pongs and credit in a batch.
 pub(super) const CONTROL_FRAMES: usize = 9 + 9 + 41;
 
 /// One part of a batch.
@@ -56,7 +56,7 @@ pub(super) struct Chunk<'a> {
     pub(super) transfer: u64,
     /// The bytes of the whole envelope.
     pub(super) total: u32,
-    /// Where in it this piece begins.
+    /// The offset of this piece in it.
     pub(super) offset: u32,
     pub(super) bytes: &'a [u8],
 }
@@ -65,7 +65,7 @@ pub(super) struct Chunk<'a> {
 pub(super) struct BatchWriter {
     session: SessionId,
     sequence: u64,
-    /// How much room to make at the first frame.
+    /// The capacity to reserve at the first frame.
     expected: usize,
     bytes: Vec<u8>,
 }
@@ -80,7 +80,7 @@ impl BatchWriter {
         }
     }
 
-    /// How many more bytes fit.
+    /// The number of bytes left.
     pub(super) fn room(&self) -> usize {
         MAX_BATCH - self.bytes.len().max(BATCH_HEADER)
     }
@@ -114,7 +114,7 @@ impl BatchWriter {
         }
     }
 
-    /// An envelope of the control lane (or else of the data lane); returns where it stands, for its deadline.
+    /// Appends an envelope of the control lane (or else of the data lane); returns its bytes, to set its deadline.
     pub(super) fn envelope(&mut self, control: bool, encoded: &[u8]) -> &mut [u8] {
         let bytes = self.start(if control { CONTROL } else { DATA });
         bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
@@ -149,7 +149,7 @@ impl BatchWriter {
     }
 }
 
-/// Which session a batch belongs to: all that a driver needs to know of it.
+/// The session of a batch: the only part that a driver reads.
 ///
 /// # Errors
 /// [`WireError`] if it is too short or of another version.
@@ -168,7 +168,7 @@ pub(super) fn read_header(batch: &[u8]) -> Result<(SessionId, u64, Frames<'_>), 
     if batch[0] != BATCH_VERSION {
         return Err(WireError::malformed(
             "batch",
-            format_args!("version {} but this node speaks {BATCH_VERSION}", batch[0]),
+            format_args!("version {} but this node supports {BATCH_VERSION}", batch[0]),
         ));
     }
     if batch.len() > MAX_BATCH {
@@ -183,7 +183,7 @@ pub(super) fn read_header(batch: &[u8]) -> Result<(SessionId, u64, Frames<'_>), 
     Ok((session, sequence, rest))
 }
 
-/// The frames of a batch; stops at the first that makes no sense.
+/// The frames of a batch; stops at the first malformed one.
 pub(super) struct Frames<'a> {
     rest: &'a [u8],
 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_have_the_bytes_they_have_always_had() {
+    fn frames_keep_their_encoding() {
         let hex: String = every_frame().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             "0102010000000000000300000000000000",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_read_back_and_no_cut_is_taken_for_whole() {
+    fn frames_are_decoded_and_truncated_batches_rejected() {
         let bytes = every_frame();
         let (session, sequence, frames) = read_header(&bytes).unwrap();
         assert_eq!((session, sequence), (SessionId(0x0102), 3));

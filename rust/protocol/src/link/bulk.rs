@@ -1,6 +1,6 @@
-//! Envelopes that travel in chunks: the queue and the transfer at the sender, the assembly at the receiver.
+//! The transfer of envelopes in chunks: the queue at the sender, the assembly at the receiver.
 //!
-//! One envelope travels at a time; the next begins when the last chunk of the one before is in a batch.
+//! One envelope is transferred at a time; the next begins when the last chunk of the previous one is in a batch.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::link::lane::Queue;
 use crate::link::settings::MAX_ENVELOPE;
 use crate::wire::stamp_deadline;
 
-/// An encoded envelope that waits for its turn.
+/// A pending encoded envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     encoded: Vec<u8>,
@@ -20,12 +20,12 @@ struct Waiting {
     order: Option<Order>,
 }
 
-/// What an envelope must not overtake, nor be overtaken by.
+/// The order of an append relative to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Order {
-    /// The appends of this group.
+    /// It stays in order with the appends of this group.
     pub(super) group: GroupId,
-    /// It leaves after this entry of the data lane.
+    /// It is sent after this entry of the data lane.
     pub(super) after: u64,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct Order {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct BulkQueue {
     waiting: VecDeque<Waiting>,
-    /// The envelope that is under way; it has chunks left.
+    /// The envelope that is being sent; it has chunks left.
     current: Option<Transfer>,
-    /// Of the waiting ones and of the one under way.
+    /// Of the waiting ones and the current one.
     bytes: usize,
 }
 
@@ -47,12 +47,12 @@ struct Transfer {
 }
 
 impl BulkQueue {
-    /// Bytes that are held.
+    /// The bytes of the queue.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Envelopes that have not left entirely.
+    /// Envelopes that have not been sent completely.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.current.is_some())
     }
@@ -66,18 +66,18 @@ impl BulkQueue {
         });
     }
 
-    /// Whether an append of this group has not left entirely.
+    /// Whether an append of this group has not been sent completely.
     pub(super) fn has_appends_of(&self, group: GroupId) -> bool {
         let current = self.current.as_ref().map(|transfer| &transfer.what);
         let of_group = |waiting: &Waiting| waiting.order.is_some_and(|order| order.group == group);
         self.waiting.iter().chain(current).any(of_group)
     }
 
-    pub(super) fn under_way(&self) -> bool {
+    pub(super) fn in_progress(&self) -> bool {
         self.current.is_some()
     }
 
-    /// The size of the next envelope to begin, if its turn has come; expired ones before it are removed and counted.
+    /// The size of the next envelope, if its order allows sending it; expired ones before it are removed and counted.
     pub(super) fn front(&mut self, data: &Queue, now: Instant, expired: &mut u64) -> Option<usize> {
         while let Some(waiting) = self.waiting.front() {
             if waiting.deadline > now {
@@ -91,7 +91,7 @@ impl BulkQueue {
         None
     }
 
-    /// Begins the first waiting envelope, as the session's transfer with this number.
+    /// Begins the transfer of the first waiting envelope, with this number in the session.
     pub(super) fn begin(&mut self, number: u64, now: Instant) {
         assert!(self.current.is_none(), "one transfer at a time");
         let mut what = self.waiting.pop_front().expect("there is a first envelope");
@@ -103,9 +103,9 @@ impl BulkQueue {
         });
     }
 
-    /// The next chunk of the transfer, given to `write`. The last one ends the transfer.
+    /// Passes the next chunk of the transfer to `write`. The last one ends the transfer.
     pub(super) fn next_chunk(&mut self, write: impl FnOnce(&Chunk<'_>)) {
-        let mut transfer = self.current.take().expect("a transfer is under way");
+        let mut transfer = self.current.take().expect("a transfer is in progress");
         let encoded = &transfer.what.encoded;
         let end = encoded.len().min(transfer.offset + MAX_CHUNK);
         write(&Chunk {
@@ -122,7 +122,7 @@ impl BulkQueue {
         }
     }
 
-    /// The session has ended. What was under way cannot have arrived, so it is first in line for the next session.
+    /// The session has ended. The current envelope cannot have arrived, so it is the first of the next session.
     pub(super) fn interrupt(&mut self) {
         if let Some(transfer) = self.current.take() {
             self.waiting.push_front(transfer.what);
@@ -151,32 +151,32 @@ impl BulkQueue {
     }
 }
 
-/// What a chunk meant.
+/// The kind of an incoming chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrived {
-    /// It was there before.
+    /// It arrived before.
     Duplicate,
     /// It begins an envelope of this many bytes.
     First(usize),
-    /// It continues one.
+    /// It continues an envelope.
     Next,
 }
 
 /// The bulk lane at the receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Assembly {
-    /// The number of the envelope that is arriving, or is to arrive next.
+    /// The number of the current or next envelope.
     number: u64,
     /// Its bytes so far; never more than its announced size, which is never more than [`MAX_ENVELOPE`].
     encoded: Vec<u8>,
-    /// Its announced size; 0 while none is arriving.
+    /// Its announced size; 0 before its first chunk.
     total: usize,
-    /// When its first chunk came: the time to which its deadline is relative.
+    /// When its first chunk arrived: its deadline is relative to that time.
     begun: Instant,
 }
 
 impl Assembly {
-    /// What `chunk` is, or why it cannot be.
+    /// The kind of `chunk`, or why it is invalid.
     pub(super) fn classify(&self, chunk: &Chunk<'_>) -> Result<Arrived, String> {
         let (offset, total) = (chunk.offset as usize, chunk.total as usize);
         if chunk.transfer < self.number || (chunk.transfer == self.number && offset < self.encoded.len()) {
@@ -204,8 +204,8 @@ impl Assembly {
         }
     }
 
-    /// Adds a chunk that [`Assembly::classify`] found to be no duplicate; the last one completes the envelope, which is
-    /// returned with the time at which it began to arrive.
+    /// Adds a chunk that is not a [`Arrived::Duplicate`]; the last one completes the envelope, which is returned with the
+    /// time at which it began to arrive.
     pub(super) fn add(&mut self, chunk: &Chunk<'_>, now: Instant) -> Option<(Vec<u8>, Instant)> {
         if self.total == 0 {
             self.total = chunk.total as usize;
@@ -224,7 +224,7 @@ impl Assembly {
         Some((std::mem::take(&mut self.encoded), self.begun))
     }
 
-    /// Bytes that are held.
+    /// The bytes of the partial envelope.
     pub(super) fn bytes(&self) -> usize {
         self.encoded.len()
     }
@@ -253,7 +253,7 @@ mod tests {
         queue.begin(0, Instant(0));
         let mut assembly = Assembly::default();
         let mut complete = None;
-        while queue.under_way() {
+        while queue.in_progress() {
             assert_eq!(complete, None);
             queue.next_chunk(|chunk| complete = assembly.add(chunk, Instant(5)));
         }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_chunks_are_known_and_impossible_ones_refused() {
+    fn duplicate_chunks_are_ignored_and_invalid_ones_rejected() {
         let mut assembly = Assembly::default();
         let part = vec![7; 1000];
         assert_eq!(assembly.classify(&chunk(0, 0, &part)), Ok(Arrived::First(TOTAL)));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_bulk_envelope_has_are_refused() {
+    fn invalid_sizes_are_rejected() {
         for total in [0, MAX_ENVELOPE as u32 + 1, u32::MAX] {
             let mut chunk = chunk(0, 0, b"x");
             chunk.total = total;
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_transfer_is_first_in_line() {
+    fn an_interrupted_transfer_is_the_first_of_the_next_session() {
         let mut queue = BulkQueue::default();
         queue.push(vec![1; TOTAL], Instant::NEVER, None);
         queue.push(vec![2; TOTAL + 1], Instant::NEVER, None);

@@ -1,6 +1,7 @@
-//! Credit: how much may be under way. Both ends count from the beginning of the session.
+//! Credit: flow control by a window of bytes and envelopes in flight. Both ends count from the beginning of the session.
 
-/// Whether an envelope of `size` bytes may join `outstanding` ones. One that is larger than the window goes alone.
+/// Whether an envelope of `size` bytes may be sent with `outstanding` ones in flight. One that is larger than the window is
+/// sent alone.
 fn fits(outstanding: Amount, window: Amount, size: u64) -> bool {
     window.count > outstanding.count
         && (outstanding.bytes == 0 || outstanding.bytes.saturating_add(size) <= window.bytes)
@@ -27,8 +28,8 @@ impl Amount {
         self.count = self.count.saturating_add(count);
     }
 
-    /// What is in `self` and not in `other`, which must be part of it.
-    fn beyond(self, other: Amount) -> Amount {
+    /// The difference; `other` must be covered by `self`.
+    fn minus(self, other: Amount) -> Amount {
         Amount {
             bytes: self.bytes - other.bytes,
             count: self.count - other.count,
@@ -40,14 +41,14 @@ impl Amount {
     }
 }
 
-/// What a receiver tells its sender.
+/// The credit that a receiver grants its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Grant {
-    /// How much may be under way.
+    /// The maximum in flight.
     pub(super) window: Amount,
-    /// How much roles have taken since the session began.
+    /// The amount that roles have taken since the session began.
     pub(super) taken: Amount,
-    /// How many chunks have arrived since the session began.
+    /// The number of chunks that have arrived since the session began.
     pub(super) chunks: u64,
 }
 
@@ -79,16 +80,16 @@ impl Grant {
     }
 }
 
-/// The sender's side. Invariant: what it has used covers what was taken of it.
+/// The sender's side. Invariant: the amount used covers the amount taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Spending {
+pub(super) struct SendCredit {
     used: Amount,
     chunks: u64,
     grant: Grant,
 }
 
-impl Spending {
-    /// Takes the peer's word, or says why it cannot be true.
+impl SendCredit {
+    /// Applies the peer's grant, or returns why it is invalid.
     pub(super) fn granted(&mut self, grant: Grant) -> Result<(), String> {
         if !self.used.covers(grant.taken) || grant.chunks > self.chunks {
             return Err(format!(
@@ -97,18 +98,18 @@ impl Spending {
             ));
         }
         if !grant.taken.covers(self.grant.taken) || grant.chunks < self.grant.chunks {
-            return Err(format!("{grant:?} takes back {:?}", self.grant));
+            return Err(format!("{grant:?} revokes {:?}", self.grant));
         }
         self.grant = grant;
         Ok(())
     }
 
-    /// Bytes and envelopes under way.
+    /// Bytes and envelopes in flight.
     pub(super) fn outstanding(&self) -> Amount {
-        self.used.beyond(self.grant.taken)
+        self.used.minus(self.grant.taken)
     }
 
-    /// Chunks under way.
+    /// Chunks in flight.
     pub(super) fn outstanding_chunks(&self) -> u64 {
         self.chunks - self.grant.chunks
     }
@@ -126,22 +127,22 @@ impl Spending {
         self.chunks += 1;
         assert!(
             self.outstanding_chunks() <= window,
-            "more than {window} chunks under way"
+            "more than {window} chunks in flight"
         );
     }
 }
 
-/// The receiver's side. Invariant: what it has received covers what was taken of it.
+/// The receiver's side. Invariant: the amount received covers the amount taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Allowance {
+pub(super) struct ReceiveCredit {
     received: Amount,
     grant: Grant,
     announced: Option<Grant>,
 }
 
-impl Allowance {
+impl ReceiveCredit {
     pub(super) fn new(window_bytes: u64, window_count: u64) -> Self {
-        Allowance {
+        ReceiveCredit {
             received: Amount::default(),
             grant: Grant {
                 window: Amount {
@@ -154,7 +155,7 @@ impl Allowance {
         }
     }
 
-    /// An envelope begins to arrive; false if there was no credit for it.
+    /// An envelope begins to arrive; returns whether there was credit for it.
     #[must_use]
     pub(super) fn receive(&mut self, size: usize) -> bool {
         let fits = fits(self.untaken(), self.grant.window, size as u64);
@@ -175,29 +176,29 @@ impl Allowance {
         );
     }
 
-    /// What arrived and no role has taken yet.
+    /// The amount that arrived and was not taken by roles yet.
     pub(super) fn untaken(&self) -> Amount {
-        self.received.beyond(self.grant.taken)
+        self.received.minus(self.grant.taken)
     }
 
-    /// What to tell the sender, if it must know it now: at first, after chunks, after a quarter of the window.
+    /// The grant to send now, if one is due: at first, after chunks, after a quarter of the window.
     pub(super) fn due(&self) -> Option<Grant> {
         let Some(announced) = self.announced else {
             return Some(self.grant);
         };
-        let news = self.grant.taken.beyond(announced.taken);
+        let taken = self.grant.taken.minus(announced.taken);
         let due = self.grant.chunks > announced.chunks
-            || news.bytes > self.grant.window.bytes / 4
-            || news.count > self.grant.window.count / 4;
+            || taken.bytes > self.grant.window.bytes / 4
+            || taken.count > self.grant.window.count / 4;
         due.then_some(self.grant)
     }
 
-    /// What to tell the sender if there is a batch anyway.
-    pub(super) fn news(&self) -> Option<Grant> {
+    /// The grant to add to a batch that is sent anyway, if it has changed.
+    pub(super) fn changed(&self) -> Option<Grant> {
         (self.announced != Some(self.grant)).then_some(self.grant)
     }
 
-    /// The sender has been told.
+    /// The grant has been sent.
     pub(super) fn announce(&mut self) {
         self.announced = Some(self.grant);
     }
@@ -207,78 +208,78 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    fn granted(bytes: u64, count: u64) -> Spending {
-        let mut spending = Spending::default();
-        spending
+    fn granted(bytes: u64, count: u64) -> SendCredit {
+        let mut send_credit = SendCredit::default();
+        send_credit
             .granted(Grant {
                 window: Amount { bytes, count },
                 ..Grant::default()
             })
             .unwrap();
-        spending
+        send_credit
     }
 
     #[test]
     fn nothing_may_be_sent_before_the_first_grant() {
-        assert!(!Spending::default().allows(1));
+        assert!(!SendCredit::default().allows(1));
     }
 
     #[test]
-    fn an_envelope_larger_than_the_window_goes_alone() {
-        let mut spending = granted(100, 10);
-        assert!(spending.allows(1000));
-        spending.spend(60);
-        assert!(spending.allows(40) && !spending.allows(41) && !spending.allows(1000));
+    fn an_envelope_larger_than_the_window_is_sent_alone() {
+        let mut send_credit = granted(100, 10);
+        assert!(send_credit.allows(1000));
+        send_credit.spend(60);
+        assert!(send_credit.allows(40) && !send_credit.allows(41) && !send_credit.allows(1000));
     }
 
     #[test]
     fn the_count_is_bounded_too() {
-        let mut spending = granted(100, 2);
-        spending.spend(0);
-        assert!(spending.allows(1));
-        spending.spend(1);
-        assert!(!spending.allows(1));
+        let mut send_credit = granted(100, 2);
+        send_credit.spend(0);
+        assert!(send_credit.allows(1));
+        send_credit.spend(1);
+        assert!(!send_credit.allows(1));
     }
 
     #[test]
-    fn a_grant_that_cannot_be_true_is_refused() {
-        let mut spending = granted(100, 10);
-        spending.spend(10);
+    fn an_invalid_grant_is_rejected() {
+        let mut send_credit = granted(100, 10);
+        send_credit.spend(10);
         let mut grant = Grant::from_fields([100, 10, 10, 1, 0]);
-        assert_eq!(spending.granted(grant), Ok(()));
-        assert_eq!(spending.outstanding(), Amount::default());
+        assert_eq!(send_credit.granted(grant), Ok(()));
+        assert_eq!(send_credit.outstanding(), Amount::default());
         grant.taken.bytes = 9;
-        assert!(spending.granted(grant).is_err());
+        assert!(send_credit.granted(grant).is_err());
         grant.taken.bytes = 11;
-        assert!(spending.granted(grant).is_err());
+        assert!(send_credit.granted(grant).is_err());
     }
 
     #[test]
     fn both_ends_agree_on_what_fits() {
-        let mut allowance = Allowance::new(100, 3);
-        assert!(allowance.receive(1000));
-        assert!(!allowance.receive(1));
+        let mut receive_credit = ReceiveCredit::new(100, 3);
+        assert!(receive_credit.receive(1000));
+        assert!(!receive_credit.receive(1));
     }
 
     #[test]
-    fn credit_is_told_at_first_then_after_a_quarter_of_the_window() {
-        let mut allowance = Allowance::new(100, 100);
-        assert!(allowance.due().is_some());
-        allowance.announce();
-        assert!(allowance.receive(50));
-        allowance.take(25, 1);
-        assert!(allowance.due().is_none() && allowance.news().is_some());
-        allowance.take(1, 0);
-        assert!(allowance.due().is_some());
-        allowance.announce();
-        assert!(allowance.due().is_none() && allowance.news().is_none());
-        allowance.receive_chunk();
-        assert!(allowance.due().is_some());
+    fn credit_is_sent_at_first_then_after_a_quarter_of_the_window() {
+        let mut receive_credit = ReceiveCredit::new(100, 100);
+        assert!(receive_credit.due().is_some());
+        receive_credit.announce();
+        assert!(receive_credit.receive(50));
+        receive_credit.take(25, 1);
+        assert!(receive_credit.due().is_none() && receive_credit.changed().is_some());
+        receive_credit.take(1, 0);
+        assert!(receive_credit.due().is_some());
+        receive_credit.announce();
+        assert!(receive_credit.due().is_none() && receive_credit.changed().is_none());
+        receive_credit.receive_chunk();
+        assert!(receive_credit.due().is_some());
     }
 
     #[test]
     #[should_panic(expected = "more was taken than was delivered")]
-    fn taking_what_never_came_breaks_an_invariant() {
-        Allowance::new(100, 100).take(1, 0);
+    fn taking_more_than_received_violates_an_invariant() {
+        ReceiveCredit::new(100, 100).take(1, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What can happen to a link, and what it asks its driver for.
+//! The events and effects of a link.
 
 use bytes::Bytes;
 use quorate_core::time::Instant;
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Envelope, WireError};
 
-/// The name of a session: random, agreed on by both ends, never zero, never used again.
+/// The id of a session: random, agreed on by both ends, never zero, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
-/// What can happen to a link.
+/// An event of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkEvent {
-    /// A connection to the peer has been agreed upon. It replaces the session before it, if there is one.
+    /// A connection to the peer was established. It replaces the previous session, if there is one.
     SessionUp {
-        /// Its name.
+        /// Its id.
         session: SessionId,
     },
     /// The connection has ended.
     SessionDown {
-        /// Its name; an event about any but the current session means nothing.
+        /// Its id; events of other sessions than the current one are ignored.
         session: SessionId,
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
     },
     /// Roles have messages for the peer.
@@ -36,84 +36,84 @@ pub enum LinkEvent {
     Received {
         /// On which session.
         session: SessionId,
-        /// The batch as [`LinkEffect::Transmit`] gave it to the peer's driver.
+        /// The batch of the peer's [`LinkEffect::Transmit`].
         batch: Bytes,
     },
-    /// Roles have taken messages that [`LinkEffect::Deliver`] handed out.
+    /// Roles have taken messages of a [`LinkEffect::Deliver`].
     Taken {
         /// The session of that delivery.
         session: SessionId,
-        /// As it was handed out.
+        /// As in that delivery.
         bytes: u64,
-        /// As it was handed out.
+        /// As in that delivery.
         count: u64,
     },
-    /// The time of the last [`LinkEffect::SetTimer`] has come.
+    /// The timer of the last [`LinkEffect::SetTimer`] fired.
     Timer,
 }
 
-/// What a link asks its driver for.
+/// An effect that a link requests from its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkEffect {
-    /// Send this batch, then say [`LinkEvent::Sent`].
+    /// Send this batch, then return [`LinkEvent::Sent`].
     Transmit {
         /// On which session.
         session: SessionId,
         /// At most [`MAX_BATCH`] bytes.
         batch: Bytes,
     },
-    /// Give these messages to the roles they are for, and say [`LinkEvent::Taken`] once they have been taken.
+    /// Deliver these messages to their roles, and return [`LinkEvent::Taken`] when they have been taken.
     Deliver {
-        /// On which session they came.
+        /// The session on which they arrived.
         session: SessionId,
-        /// In the order in which they came.
+        /// In the order of arrival.
         envelopes: Vec<Envelope>,
-        /// Their credit in bytes, to be handed back.
+        /// Their credit in bytes, to be returned.
         bytes: u64,
-        /// Their credit in envelopes, to be handed back.
+        /// Their credit in envelopes, to be returned.
         count: u64,
     },
-    /// End this connection; the link has forgotten it already.
+    /// Close this connection; it is no longer the link's session.
     Close {
         /// Which.
         session: SessionId,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
-    /// The peer can be reached: a batch of it arrived.
+    /// The peer is reachable: a batch of it arrived.
     Up {
         /// On which session.
         session: SessionId,
     },
-    /// The peer cannot be reached any longer.
+    /// The peer is no longer reachable.
     Down {
         /// The session that was up.
         session: SessionId,
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
     },
-    /// Say [`LinkEvent::Timer`] at this time.
+    /// Return [`LinkEvent::Timer`] at this time.
     SetTimer {
         /// When.
         at: Instant,
     },
-    /// Messages were thrown away.
+    /// Messages were dropped.
     Shed {
-        /// Why.
+        /// The cause.
         cause: ShedCause,
-        /// How many.
+        /// The number of messages.
         count: u64,
     },
 }
 
-/// Why messages were thrown away at the sender.
+/// Why messages were dropped at the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ShedCause {
     /// Their lane is full.
     Full,
-    /// There is no session, and has not been for the grace period.
+    /// There has been no session for the grace period.
     NoSession,
-    /// Their deadline passed while they waited.
+    /// Their deadline passed in the queue.
     Expired,
     /// They are larger than [`MAX_ENVELOPE`](crate::link::MAX_ENVELOPE).
     TooLarge,
@@ -122,17 +122,17 @@ pub enum ShedCause {
 /// Why a link closes a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum CloseReason {
-    /// Nothing arrived for the idle deadline.
-    #[error("nothing heard for {silent_ms} ms")]
+    /// Nothing arrived for the idle timeout.
+    #[error("nothing received for {silent_ms} ms")]
     Idle {
-        /// How long, in milliseconds.
+        /// The time since the last arrival, in milliseconds.
         silent_ms: u64,
     },
-    /// A newer session took its place.
+    /// A newer session replaced it.
     #[error("replaced by a newer session")]
     Replaced,
-    /// The peer sent what no peer sends.
-    #[error("the peer broke the protocol: {0}")]
+    /// The peer sent an invalid batch.
+    #[error("the peer violated the protocol: {0}")]
     Violation(String),
 }
 

@@ -1,4 +1,4 @@
-//! A lane's queue: encoded envelopes, one after the other in one buffer.
+//! A lane's queue: encoded envelopes in one contiguous buffer.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use quorate_core::time::Instant;
 use crate::link::batch::BatchWriter;
 use crate::wire::{Envelope, stamp_deadline};
 
-/// A buffer that has grown beyond this is given back when the queue is empty.
+/// The buffer is shrunk to this capacity when the queue is empty.
 const KEPT_CAPACITY: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,10 +17,10 @@ struct Entry {
     deadline: Instant,
 }
 
-/// Envelopes in the order in which they came. Invariant: the entries' sizes add up to the bytes after `start`.
+/// Envelopes in FIFO order. Invariant: the entries' sizes add up to the bytes after `start`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
-    /// Is the flag of its frames: the control lane (or else the data lane).
+    /// Whether this is the control lane (or else the data lane), as marked in its frames.
     control: bool,
     buffer: Vec<u8>,
     /// Everything before this has been sent.
@@ -52,15 +52,15 @@ impl Queue {
         self.buffer.len() - self.start
     }
 
-    /// Writes an envelope behind the last entry without making it one, and says how large it is. One of
-    /// [`Queue::commit`], [`Queue::discard`] and [`Queue::take`] must follow.
+    /// Encodes an envelope after the last entry without adding it, and returns its size. One of [`Queue::commit`],
+    /// [`Queue::discard`] and [`Queue::take`] must follow.
     pub(super) fn encode(&mut self, now: Instant, envelope: &Envelope) -> usize {
         let before = self.buffer.len();
         envelope.encode(now, &mut self.buffer);
         self.buffer.len() - before
     }
 
-    /// Makes what was just encoded an entry.
+    /// Adds the encoded envelope as an entry.
     pub(super) fn commit(&mut self, size: usize, deadline: Instant) {
         self.last += 1;
         self.entries.push_back(Entry {
@@ -76,17 +76,17 @@ impl Queue {
         self.last
     }
 
-    /// Whether this entry, and all before it, have left.
+    /// Whether this entry and all before it have been sent or dropped.
     pub(super) fn has_passed(&self, number: u64) -> bool {
         self.entries.front().is_none_or(|first| first.number > number)
     }
 
-    /// Forgets what was just encoded.
+    /// Discards the encoded envelope.
     pub(super) fn discard(&mut self, size: usize) {
         self.buffer.truncate(self.buffer.len() - size);
     }
 
-    /// Hands out what was just encoded.
+    /// Removes and returns the encoded envelope.
     pub(super) fn take(&mut self, size: usize) -> Vec<u8> {
         let encoded = self.buffer.split_off(self.buffer.len() - size);
         self.compact();
@@ -114,7 +114,7 @@ impl Queue {
         self.start += entry.size;
     }
 
-    /// Gives back what the entries that have left took up; to be called after a series of `pop_into`.
+    /// Frees the space of entries that were removed; call it after a series of `pop_into`.
     pub(super) fn compact(&mut self) {
         if self.entries.is_empty() {
             self.earliest = Instant::NEVER;
@@ -129,12 +129,12 @@ impl Queue {
         }
     }
 
-    /// Whether [`Queue::prune`] may find something.
+    /// Whether entries may have expired.
     pub(super) fn may_have_expired(&self, now: Instant) -> bool {
         self.earliest <= now
     }
 
-    /// Removes all entries that have expired, wherever they stand, and counts them.
+    /// Removes all expired entries and counts them.
     pub(super) fn prune(&mut self, now: Instant) -> u64 {
         if !self.may_have_expired(now) {
             return 0;

@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order: bounds hold (the link asserts them itself), nothing arrives twice, and nothing
-//! is lost on a session without having been reported as shed.
+//! Random runs: bounds hold (the link asserts them itself), no message arrives twice, and no message is lost on a session
+//! without being reported as shed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use quorate_raft::types::GroupId;
 
-use super::harness::{Ends, append, message};
+use super::testing::{Ends, append, message};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ struct Run {
 }
 
 impl Run {
-    /// The appends of each group come in their order, whatever lanes they took.
+    /// The appends of each group arrive in order, on any lanes.
     fn appends_are_in_order(&self, side: usize) -> bool {
         let mut last = BTreeMap::new();
         let delivered = &self.ends.ends[side].delivered;
@@ -153,7 +153,7 @@ proptest! {
     fn on_one_session_everything_arrives_once_or_is_reported_shed(steps in steps(false)) {
         let mut run = run(&steps);
         run.ends.settle_all();
-        // An idle close is the only thing that may end the session here, when a random run let nothing arrive.
+        // Only the idle timeout may end the session here, if nothing arrives in a random run.
         prop_assume!(run.ends.ends.iter().all(|end| end.closed.is_empty()));
         let mut accounted = 0;
         for side in 0..2 {
@@ -177,7 +177,7 @@ proptest! {
             prop_assert!(run.appends_are_in_order(side));
             accounted += end.delivered.len() as u64 + end.shed_total();
             let violations = run.ends.links[side].totals().violations;
-            prop_assert_eq!(violations, 0, "a faithful peer never breaks the protocol");
+            prop_assert_eq!(violations, 0, "a correct peer never violates the protocol");
         }
         prop_assert!(accounted <= run.enqueued);
     }

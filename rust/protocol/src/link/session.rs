@@ -1,4 +1,4 @@
-//! What belongs to one session and dies with it.
+//! The state of one session.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use quorate_core::time::Instant;
 
 use crate::link::batch::{BatchWriter, Frame, read_header};
 use crate::link::bulk::{Arrived, Assembly};
-use crate::link::credit::{Allowance, Amount, Spending};
+use crate::link::credit::{Amount, ReceiveCredit, SendCredit};
 use crate::link::event::{CloseReason, SessionId};
 use crate::link::settings::LinkSettings;
 use crate::message::BULK_THRESHOLD;
@@ -16,31 +16,31 @@ use crate::wire::Envelope;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Session {
     pub(super) id: SessionId,
-    /// A batch has been handed over and is not out yet.
+    /// A batch was transmitted and [`LinkEvent::Sent`](super::LinkEvent::Sent) has not arrived.
     pub(super) outstanding: bool,
-    /// Something has arrived.
+    /// A batch has arrived.
     pub(super) up: bool,
-    /// When something arrived last; at first, when the session began.
+    /// When the last batch arrived; initially, when the session began.
     pub(super) heard: Instant,
     /// When to send the next ping.
     pub(super) next_ping: Instant,
-    /// A ping is to go with the next batch.
+    /// The next batch must have a ping.
     pub(super) ping_due: bool,
     pong_due: Option<u64>,
     pub(super) round_trip: Option<Duration>,
     next_out: u64,
     next_in: u64,
-    /// The number of the next envelope that travels in chunks.
+    /// The number of the next envelope that is sent in chunks.
     next_transfer: u64,
-    pub(super) spending: Spending,
-    pub(super) allowance: Allowance,
+    pub(super) send_credit: SendCredit,
+    pub(super) receive_credit: ReceiveCredit,
     assembly: Assembly,
 }
 
-/// What a batch contained.
+/// The contents of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
-    /// It had been here before.
+    /// The batch arrived before.
     pub(super) duplicate: bool,
     pub(super) envelopes: Vec<Envelope>,
     pub(super) bytes: u64,
@@ -63,13 +63,13 @@ impl Session {
             next_out: 0,
             next_in: 0,
             next_transfer: 0,
-            spending: Spending::default(),
-            allowance: Allowance::new(settings.window_bytes, settings.window_count),
+            send_credit: SendCredit::default(),
+            receive_credit: ReceiveCredit::new(settings.window_bytes, settings.window_count),
             assembly: Assembly::default(),
         }
     }
 
-    /// The next batch, which begins with what heartbeats and credit need.
+    /// The next batch, beginning with heartbeats and credit.
     pub(super) fn batch(&mut self, now: Instant, expected: usize) -> BatchWriter {
         let mut batch = BatchWriter::new(self.id, self.next_out, expected);
         if let Some(at) = self.pong_due.take() {
@@ -78,21 +78,21 @@ impl Session {
         if std::mem::take(&mut self.ping_due) {
             batch.ping(now.0);
         }
-        if let Some(grant) = self.allowance.due() {
+        if let Some(grant) = self.receive_credit.due() {
             batch.credit(&grant);
-            self.allowance.announce();
+            self.receive_credit.announce();
         }
         batch
     }
 
-    /// Ends a batch; news about credit rides along for nothing.
+    /// Ends a batch, and adds changed credit if it is not empty.
     pub(super) fn finish(&mut self, mut batch: BatchWriter) -> Option<Vec<u8>> {
         if !batch.is_empty()
             && batch.room() > super::batch::CONTROL_FRAMES
-            && let Some(grant) = self.allowance.news()
+            && let Some(grant) = self.receive_credit.changed()
         {
             batch.credit(&grant);
-            self.allowance.announce();
+            self.receive_credit.announce();
         }
         let bytes = batch.finish()?;
         self.next_out += 1;
@@ -106,12 +106,15 @@ impl Session {
         number
     }
 
-    /// Bytes of envelopes that arrived and that no role has taken, and of the one that is arriving.
+    /// The bytes of envelopes that arrived and were not taken by roles, including the partial one.
     pub(super) fn held_bytes(&self) -> u64 {
-        self.allowance.untaken().bytes.max(self.assembly.bytes() as u64)
+        self.receive_credit
+            .untaken()
+            .bytes
+            .max(self.assembly.bytes() as u64)
     }
 
-    /// Reads a batch into `arrivals`; what came before an error stays there.
+    /// Reads a batch into `arrivals`; envelopes before an error are kept.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -144,8 +147,8 @@ impl Session {
         match frame {
             Frame::Ping { at } => self.pong_due = Some(at),
             Frame::Pong { at } if at <= now.0 => self.round_trip = Some(now.since(Instant(at))),
-            Frame::Pong { .. } => return Err(violation("a pong to no ping")),
-            Frame::Credit(grant) => self.spending.granted(grant).map_err(CloseReason::Violation)?,
+            Frame::Pong { .. } => return Err(violation("a pong without a ping")),
+            Frame::Credit(grant) => self.send_credit.granted(grant).map_err(CloseReason::Violation)?,
             Frame::Control(encoded) if encoded.len() <= BULK_THRESHOLD => {
                 self.arrived(now, Envelope::decode(now, encoded)?, Amount::default(), arrivals);
             }
@@ -161,7 +164,7 @@ impl Session {
                     Arrived::First(total) => self.admit(total)?,
                     Arrived::Next => {}
                 }
-                self.allowance.receive_chunk();
+                self.receive_credit.receive_chunk();
                 if let Some((encoded, begun)) = self.assembly.add(&chunk, now) {
                     let credit = Amount::of(encoded.len());
                     self.arrived(now, Envelope::decode(begun, &encoded)?, credit, arrivals);
@@ -171,10 +174,10 @@ impl Session {
         Ok(())
     }
 
-    /// An envelope is complete. If nobody waits for it any longer, its credit goes back at once.
+    /// An envelope is complete. If its deadline has passed, its credit is returned immediately.
     fn arrived(&mut self, now: Instant, envelope: Envelope, credit: Amount, arrivals: &mut Arrivals) {
         if envelope.header.deadline <= now {
-            self.allowance.take(credit.bytes, credit.count);
+            self.receive_credit.take(credit.bytes, credit.count);
             arrivals.expired += 1;
             return;
         }
@@ -184,10 +187,10 @@ impl Session {
     }
 
     fn admit(&mut self, size: usize) -> Result<(), CloseReason> {
-        if self.allowance.receive(size) {
+        if self.receive_credit.receive(size) {
             Ok(())
         } else {
-            Err(violation("more than its credit"))
+            Err(violation("credit exceeded"))
         }
     }
 }

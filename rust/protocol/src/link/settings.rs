@@ -1,18 +1,18 @@
-//! The bounds of links, and what can be set.
+//! The bounds of links, and their settings.
 
 use std::time::Duration;
 
-/// The most bytes of a batch.
+/// The maximum size of a batch, in bytes.
 pub const MAX_BATCH: usize = 256 << 10;
-/// The most bytes of a chunk on the wire, its frame included; four fit into a batch.
+/// The maximum size of a chunk on the wire, including its frame, in bytes; four fit into a batch.
 pub const CHUNK_BYTES: usize = (64 << 10) - 64;
-/// The most encoded bytes of one envelope; a larger one is shed. A key with all its siblings must fit.
+/// The maximum encoded size of an envelope, in bytes; a larger one is shed. A key with all its siblings must fit.
 pub const MAX_ENVELOPE: usize = 32 << 20;
 
-/// What a link allows itself and its peer.
+/// The timing and limits of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LinkSettings {
-    /// Between two heartbeats.
+    /// The interval between heartbeats.
     pub heartbeat: Duration,
     /// A session on which nothing arrives for this long is closed.
     pub idle: Duration,
@@ -22,15 +22,15 @@ pub struct LinkSettings {
     pub window_bytes: u64,
     /// Credit given to the peer: envelopes that no role has taken yet.
     pub window_count: u64,
-    /// Chunks under way that the peer has not seen yet, at most.
+    /// The maximum number of unconfirmed chunks in flight.
     pub window_chunks: u64,
-    /// Bytes that wait in the control lane, at most.
+    /// The maximum number of bytes in the control lane.
     pub control_queue_bytes: usize,
-    /// Bytes that wait in the data lane, at most.
+    /// The maximum number of bytes in the data lane.
     pub data_queue_bytes: usize,
-    /// Envelopes that wait in the control lane, and in the data lane, at most.
+    /// The maximum number of envelopes in the control lane, and in the data lane.
     pub queue_count: usize,
-    /// Bytes that wait in the bulk lane, at most; not less than [`MAX_ENVELOPE`].
+    /// The maximum number of bytes in the bulk lane; at least [`MAX_ENVELOPE`].
     pub bulk_queue_bytes: usize,
 }
 

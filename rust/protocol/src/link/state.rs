@@ -1,4 +1,4 @@
-//! The link itself: lanes that outlive sessions, and the session of the moment.
+//! The link itself: lanes that outlive sessions, and the current session.
 
 mod pump;
 
@@ -16,15 +16,15 @@ use crate::link::settings::{LinkSettings, MAX_ENVELOPE};
 use crate::message::Lane;
 use crate::wire::Envelope;
 
-/// One end of the connection to one peer; the module tells the whole story.
+/// One end of the connection to one peer; see the [module](super).
 ///
-/// Invariants, asserted after each event: no lane holds more than its settings allow, no more credit or chunks are
-/// under way than the peer has granted, and what arrived without having been taken is within the window.
+/// Invariants, asserted after each event: no lane exceeds its settings, the credit and chunks in flight do not exceed the
+/// peer's grant, and the messages that arrived and were not taken are within the window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     settings: LinkSettings,
     session: Option<Session>,
-    /// When the last session ended; at first, when the link was made.
+    /// When the last session ended; initially, when the link was created.
     down_since: Instant,
     control: Queue,
     data: Queue,
@@ -35,14 +35,14 @@ pub struct Link {
     totals: LinkTotals,
 }
 
-/// What a link has done since it was made.
+/// The counters of a link since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LinkTotals {
-    /// Batches handed over.
+    /// Batches transmitted.
     pub sent_batches: u64,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// Envelopes that have left their lanes.
+    /// Envelopes sent from the lanes.
     pub sent_envelopes: u64,
     /// Batches that arrived.
     pub received_batches: u64,
@@ -50,11 +50,11 @@ pub struct LinkTotals {
     pub received_bytes: u64,
     /// Envelopes delivered.
     pub received_envelopes: u64,
-    /// Envelopes thrown away, for whatever cause.
+    /// Envelopes shed, for any cause.
     pub shed_envelopes: u64,
-    /// Batches that arrived again and were ignored.
+    /// Duplicate batches, which were ignored.
     pub duplicate_batches: u64,
-    /// Sessions that were closed because the peer broke the protocol.
+    /// Sessions that were closed because the peer violated the protocol.
     pub violations: u64,
 }
 
@@ -91,7 +91,7 @@ impl Role for Link {
                 count,
             } => {
                 if let Some(session) = self.session_if(session) {
-                    session.allowance.take(bytes, count);
+                    session.receive_credit.take(bytes, count);
                 }
             }
             LinkEvent::Timer => self.timer(now, effects),
@@ -103,10 +103,10 @@ impl Role for Link {
 }
 
 impl Link {
-    /// A link without a session, made at `now`.
+    /// A link without a session, created at `now`.
     ///
     /// # Panics
-    /// If the bulk lane could not hold the largest envelope.
+    /// If the largest envelope does not fit into the bulk lane.
     pub fn new(settings: LinkSettings, now: Instant) -> Self {
         assert!(
             settings.bulk_queue_bytes >= MAX_ENVELOPE,
@@ -125,17 +125,17 @@ impl Link {
         }
     }
 
-    /// Whether the peer can be reached.
+    /// Whether the peer is reachable.
     pub fn is_up(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.up)
     }
 
-    /// The session of the moment, up or not yet.
+    /// The current session, up or not.
     pub fn session(&self) -> Option<SessionId> {
         self.session.as_ref().map(|session| session.id)
     }
 
-    /// When something arrived last on the session of the moment; before that, when it began.
+    /// When the last batch arrived on the current session; before the first, when the session began.
     pub fn heard(&self) -> Option<Instant> {
         self.session.as_ref().map(|session| session.heard)
     }
@@ -145,24 +145,24 @@ impl Link {
         self.session.as_ref().and_then(|session| session.round_trip)
     }
 
-    /// Bytes that wait in the lanes.
+    /// Bytes in the lanes.
     pub fn queued_bytes(&self) -> u64 {
         (self.control.bytes() + self.data.bytes() + self.bulk.bytes()) as u64
     }
 
-    /// Envelopes that wait in the lanes, the unfinished one included.
+    /// Envelopes in the lanes, including the current bulk transfer.
     pub fn queued_envelopes(&self) -> u64 {
         (self.control.len() + self.data.len() + self.bulk.len()) as u64
     }
 
-    /// Chunks that were sent on this session and that the peer has not confirmed.
-    pub fn chunks_under_way(&self) -> u64 {
+    /// Chunks that were sent on this session and not confirmed by the peer.
+    pub fn chunks_in_flight(&self) -> u64 {
         self.session
             .as_ref()
-            .map_or(0, |session| session.spending.outstanding_chunks())
+            .map_or(0, |session| session.send_credit.outstanding_chunks())
     }
 
-    /// What it has done so far.
+    /// Its counters.
     pub fn totals(&self) -> LinkTotals {
         self.totals
     }
@@ -188,7 +188,7 @@ impl Link {
         self.end_session(now, words, effects);
     }
 
-    /// Forgets the session and what was handed over on it; the lanes keep what they have for the grace period.
+    /// Ends the session and drops its state; the lanes keep their messages for the grace period.
     fn end_session(&mut self, now: Instant, reason: String, effects: &mut Vec<LinkEffect>) {
         let session = self.session.take().expect("a session ends");
         self.bulk.interrupt();
@@ -246,7 +246,7 @@ impl Link {
         let full = |queue: &Queue| queue.bytes() > limit || queue.len() >= self.settings.queue_count;
         let mut expired = 0;
         if full(queue) && queue.may_have_expired(now) {
-            // Room may be taken up by what nobody waits for; the new envelope stands behind it and is encoded again.
+            // Expired entries may occupy the lane. Pruning moves the entries, so the new envelope is encoded again.
             queue.discard(size);
             expired = queue.prune(now);
             queue.encode(now, envelope);
@@ -317,7 +317,7 @@ impl Link {
         };
         let late = now.since(due);
         if late > 2 * self.settings.heartbeat {
-            // This process stood still; so what it has not heard says nothing about the peer.
+            // This process was stopped, so the silence is not evidence that the peer is down.
             session.heard = (session.heard + late).min(now);
         }
         let silent = now.since(session.heard);
@@ -380,8 +380,8 @@ impl Link {
         );
         if let Some(session) = &self.session {
             assert!(
-                session.spending.outstanding_chunks() <= settings.window_chunks,
-                "too many chunks under way"
+                session.send_credit.outstanding_chunks() <= settings.window_chunks,
+                "too many chunks in flight"
             );
             let limit = settings.window_bytes.max(MAX_ENVELOPE as u64);
             assert!(

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::harness::{Ends, message, urgent};
+use super::testing::{Ends, message, urgent};
 use super::*;
 use crate::wire::Envelope;
 
@@ -19,7 +19,7 @@ fn messages(ends: &Ends, requests: std::ops::Range<u64>, size: usize) -> Vec<Env
 }
 
 #[test]
-fn a_lone_message_leaves_at_once() {
+fn a_single_message_is_sent_immediately() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..1, 10));
     assert_eq!(ends.ends[0].flight.len(), 1);
@@ -28,7 +28,7 @@ fn a_lone_message_leaves_at_once() {
 }
 
 #[test]
-fn what_gathers_while_a_batch_is_out_goes_together() {
+fn messages_are_batched_while_a_batch_is_outstanding() {
     let mut ends = ends();
     for request in 0..1000 {
         ends.enqueue(0, messages(&ends, request..request + 1, 10));
@@ -36,7 +36,7 @@ fn what_gathers_while_a_batch_is_out_goes_together() {
     assert_eq!(
         ends.ends[0].flight.len(),
         1,
-        "the first went alone, the rest wait for it"
+        "the first was sent alone, the others wait for it"
     );
     ends.sent(0);
     assert_eq!(ends.ends[0].flight.len(), 2);
@@ -55,7 +55,7 @@ fn batches_are_bounded() {
 }
 
 #[test]
-fn a_sender_stops_when_its_credit_is_used_up_and_goes_on_when_roles_take() {
+fn a_sender_stops_without_credit_and_continues_when_roles_take_messages() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..700, 10_000));
     while ends.sent(0) | ends.arrive(0) | ends.sent(1) | ends.arrive(1) {}
@@ -71,7 +71,7 @@ fn a_sender_stops_when_its_credit_is_used_up_and_goes_on_when_roles_take() {
 }
 
 #[test]
-fn a_role_that_never_takes_costs_bounded_memory_at_both_ends() {
+fn a_stuck_role_uses_bounded_memory_at_both_ends() {
     let mut ends = ends();
     for round in 0..200 {
         ends.enqueue(0, messages(&ends, round * 1000..(round + 1) * 1000, 200));
@@ -86,7 +86,7 @@ fn a_role_that_never_takes_costs_bounded_memory_at_both_ends() {
 }
 
 #[test]
-fn control_passes_when_data_has_no_credit() {
+fn control_is_sent_when_data_has_no_credit() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..700, 10_000));
     while ends.sent(0) | ends.arrive(0) | ends.sent(1) | ends.arrive(1) {}
@@ -97,7 +97,7 @@ fn control_passes_when_data_has_no_credit() {
 }
 
 #[test]
-fn control_goes_before_data_that_came_earlier() {
+fn control_is_sent_before_earlier_data() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..1, 10));
     ends.enqueue(0, messages(&ends, 1..3, 10));
@@ -107,29 +107,29 @@ fn control_goes_before_data_that_came_earlier() {
 }
 
 #[test]
-fn a_large_value_travels_in_chunks_and_arrives_once() {
+fn a_large_value_is_sent_in_chunks_and_arrives_once() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..3, 1 << 20));
     ends.settle_all();
     assert_eq!(ends.ends[1].delivered, [0, 1, 2]);
-    assert_eq!(ends.links[0].chunks_under_way(), 0);
+    assert_eq!(ends.links[0].chunks_in_flight(), 0);
     assert_eq!(ends.links[0].queued_bytes(), 0);
 }
 
 #[test]
-fn never_more_than_half_a_mebibyte_of_bulk_is_ahead_of_a_heartbeat() {
+fn at_most_half_a_mebibyte_of_bulk_delays_a_heartbeat() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..20, 1 << 20));
-    // Nothing arrives, so nothing is confirmed: what leaves now is all that can ever be ahead of the next heartbeat.
+    // Nothing arrives, so nothing is confirmed: this is the maximum that can be ahead of the next heartbeat.
     while ends.sent(0) {}
     let ahead: usize = ends.ends[0].flight.iter().map(|(_, batch)| batch.len()).sum();
     assert!((500 << 10..=512 << 10).contains(&ahead), "{ahead} bytes ahead");
-    assert_eq!(ends.links[0].chunks_under_way(), 8);
+    assert_eq!(ends.links[0].chunks_in_flight(), 8);
     ends.advance(100 * MS);
     let (_, heartbeat) = ends.ends[0].flight.back().unwrap();
     assert!(
         heartbeat.len() < 100,
-        "the heartbeat goes although the window is used up"
+        "the heartbeat is sent although the window is full"
     );
 }
 
@@ -150,7 +150,7 @@ fn data_and_bulk_share_a_batch_so_that_neither_starves() {
 }
 
 #[test]
-fn an_envelope_larger_than_the_window_goes_when_nothing_else_is_under_way() {
+fn an_envelope_larger_than_the_window_is_sent_when_nothing_else_is_in_flight() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..50, 10_000));
     ends.enqueue(0, messages(&ends, 50..51, 6 << 20));
@@ -169,7 +169,7 @@ fn an_envelope_beyond_the_limit_is_shed() {
 }
 
 #[test]
-fn work_that_nobody_waits_for_is_not_sent() {
+fn expired_messages_are_not_sent() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..1, 10));
     let now = ends.now;
@@ -209,10 +209,10 @@ fn expired_messages_make_room_in_a_full_lane() {
 }
 
 #[test]
-fn a_peer_is_up_when_it_is_heard_and_down_when_it_is_silent() {
+fn a_peer_is_up_after_a_batch_and_down_after_the_idle_timeout() {
     let mut ends = ends();
     assert_eq!(ends.ends[0].changes, [true]);
-    // The peer is stopped: what it was sent never arrives, and it sends nothing.
+    // The peer is stopped: it neither receives nor sends.
     ends.ends[1].timer = None;
     ends.advance(999 * MS);
     assert_eq!(ends.ends[0].changes, [true]);
@@ -223,7 +223,7 @@ fn a_peer_is_up_when_it_is_heard_and_down_when_it_is_silent() {
 }
 
 #[test]
-fn heartbeats_keep_a_quiet_session_and_measure_the_round_trip() {
+fn heartbeats_keep_an_idle_session_and_measure_the_round_trip() {
     let mut ends = ends();
     for _ in 0..5000 {
         ends.advance(MS);
@@ -237,14 +237,14 @@ fn heartbeats_keep_a_quiet_session_and_measure_the_round_trip() {
 }
 
 #[test]
-fn a_process_that_stood_still_gives_its_peers_more_time() {
+fn a_process_that_was_stopped_extends_the_idle_timeout() {
     let mut ends = ends();
     ends.now = ends.now + Duration::from_secs(60);
     ends.ends[0].timer = None;
     ends.handle(0, LinkEvent::Timer);
     assert!(ends.links[0].is_up(), "it was this end that was stopped");
     ends.advance(1100 * MS);
-    assert!(!ends.links[0].is_up(), "but it does not wait for ever");
+    assert!(!ends.links[0].is_up(), "the extension is bounded");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_new_session_replaces_the_old_one_and_starts_with_fresh_credit() {
     assert_eq!(
         ends.ends[1].delivered.len(),
         700,
-        "{before} came on the session before"
+        "{before} arrived on the previous session"
     );
     assert_eq!(ends.ends[0].changes, [true, false, true]);
 }
@@ -291,7 +291,7 @@ fn lanes_keep_their_messages_for_the_grace_period_only() {
 }
 
 #[test]
-fn events_of_other_sessions_mean_nothing() {
+fn events_of_other_sessions_are_ignored() {
     let mut ends = ends();
     let before = ends.links[0].clone();
     let session = SessionId(99);
@@ -322,7 +322,7 @@ fn events_of_other_sessions_mean_nothing() {
 }
 
 #[test]
-fn a_repeated_batch_is_ignored_and_a_gap_closes_the_session() {
+fn a_duplicate_batch_is_ignored_and_a_gap_closes_the_session() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..1, 10));
     let again = ends.ends[0].flight[0].clone();
@@ -344,7 +344,7 @@ fn a_repeated_batch_is_ignored_and_a_gap_closes_the_session() {
 }
 
 #[test]
-fn garbage_closes_the_session_and_nothing_else() {
+fn garbage_closes_only_the_session() {
     let mut ends = ends();
     let session = ends.links[0].session().unwrap();
     let batch = Bytes::from_static(b"\x01garbage that is long enough to have a header");
@@ -358,7 +358,7 @@ fn garbage_closes_the_session_and_nothing_else() {
 }
 
 #[test]
-fn what_came_before_garbage_in_a_batch_is_delivered() {
+fn envelopes_before_garbage_in_a_batch_are_delivered() {
     let mut ends = ends();
     ends.enqueue(0, messages(&ends, 0..2, 10));
     let (session, batch) = ends.ends[0].flight.pop_front().unwrap();
@@ -369,7 +369,7 @@ fn what_came_before_garbage_in_a_batch_is_delivered() {
 }
 
 #[test]
-fn a_sender_without_credit_breaks_the_protocol() {
+fn a_sender_without_credit_violates_the_protocol() {
     let generous = LinkSettings::default();
     let mut ends = ends();
     ends.links[1] = Link::new(
@@ -381,7 +381,7 @@ fn a_sender_without_credit_breaks_the_protocol() {
     );
     let session = SessionId(1);
     ends.handle(1, LinkEvent::SessionUp { session });
-    // The sender goes by the window of the link that was there before.
+    // The sender uses the window of the previous link.
     ends.links[0] = Ends::connected(LinkSettings::default()).links[0].clone();
     ends.ends[0].unsent = None;
     ends.ends[0].flight.clear();

@@ -1,4 +1,4 @@
-//! The coding of envelopes.
+//! The encoding of envelopes.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::role::RoleId;
 use crate::telemetry::TraceContext;
 use crate::wire::error::WireError;
 
-/// The bytes of an encoded envelope that hold its deadline: the first ones.
+/// The size of the deadline at the beginning of an encoded envelope, in bytes.
 pub const DEADLINE_BYTES: usize = 4;
 
-/// On the wire: nobody ever stops waiting.
+/// On the wire: no deadline.
 const NO_DEADLINE: u32 = u32::MAX;
 
 /// One message of a role on one node to a role on another.
@@ -24,13 +24,13 @@ pub struct Envelope {
     pub from: RoleId,
     /// Which role of the receiving node it is for.
     pub to: RoleId,
-    /// Deadline, trace, and what it answers.
+    /// Deadline, trace and request id.
     pub header: Header,
-    /// What it says.
+    /// The message.
     pub message: Message,
 }
 
-/// What follows the deadline, borrowed from an envelope.
+/// The part after the deadline, borrowed from an envelope.
 #[derive(Serialize)]
 struct BodyRef<'a> {
     from: RoleId,
@@ -41,7 +41,7 @@ struct BodyRef<'a> {
     message: &'a Message,
 }
 
-/// What follows the deadline, as it is read.
+/// The part after the deadline, decoded.
 #[derive(Deserialize)]
 struct Body {
     from: RoleId,
@@ -52,7 +52,7 @@ struct Body {
     message: Message,
 }
 
-/// Lets postcard write at the end of a buffer that somebody else owns.
+/// A postcard flavor that appends to a borrowed buffer.
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Append<'_> {
@@ -74,7 +74,7 @@ impl Flavor for Append<'_> {
 }
 
 impl Envelope {
-    /// Appends the encoded envelope to `buffer`, with the time that is left at `now`.
+    /// Appends the encoded envelope to `buffer`, with the time left at `now`.
     pub fn encode(&self, now: Instant, buffer: &mut Vec<u8>) {
         buffer.extend_from_slice(&milliseconds_left(now, self.header.deadline).to_le_bytes());
         let body = BodyRef {
@@ -85,14 +85,14 @@ impl Envelope {
             trace: &self.header.trace,
             message: &self.message,
         };
-        // Appending to a vector cannot fail, and no type of a message refuses to be serialised.
-        postcard::serialize_with_flavor(&body, Append(buffer)).expect("every message has a coding");
+        // Appending to a vector cannot fail, and every type of message is serializable.
+        postcard::serialize_with_flavor(&body, Append(buffer)).expect("every message is serializable");
     }
 
-    /// Reads an envelope that arrived at `now`. It must take up all of `bytes`.
+    /// Decodes an envelope that arrived at `now`. It must occupy all of `bytes`.
     ///
     /// # Errors
-    /// [`WireError`], whatever the bytes are.
+    /// [`WireError`] for malformed bytes.
     pub fn decode(now: Instant, bytes: &[u8]) -> Result<Envelope, WireError> {
         let Some((deadline, rest)) = bytes.split_first_chunk::<DEADLINE_BYTES>() else {
             return Err(WireError::TooShort {
@@ -126,7 +126,7 @@ impl Envelope {
     }
 }
 
-/// Writes into an encoded envelope how much time is left at `now`.
+/// Sets the deadline of an encoded envelope to the time left at `now`.
 ///
 /// # Panics
 /// If `encoded` is shorter than [`DEADLINE_BYTES`]: it is not an envelope.
@@ -134,7 +134,7 @@ pub fn stamp_deadline(encoded: &mut [u8], now: Instant, deadline: Instant) {
     encoded[..DEADLINE_BYTES].copy_from_slice(&milliseconds_left(now, deadline).to_le_bytes());
 }
 
-/// Rounded down, so that no hop ever adds time.
+/// Rounded down, so that no hop extends the deadline.
 fn milliseconds_left(now: Instant, deadline: Instant) -> u32 {
     if deadline == Instant::NEVER {
         return NO_DEADLINE;

@@ -1,30 +1,30 @@
-//! Why bytes cannot be read.
+//! Decoding errors.
 
-/// Why bytes off the wire are not what they should be.
+/// Why bytes from the wire cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum WireError {
-    /// They end too early.
-    #[error("{what} of {size} byte(s) ends too early")]
+    /// They are truncated.
+    #[error("{what} of {size} byte(s) is truncated")]
     TooShort {
-        /// What was being read.
+        /// The expected type.
         what: &'static str,
         /// How many bytes there were.
         size: usize,
     },
-    /// They go on after the end.
-    #[error("{what} is followed by {extra} byte(s) that belong to nothing")]
+    /// They have trailing bytes.
+    #[error("{what} has {extra} trailing byte(s)")]
     Trailing {
-        /// What was read.
+        /// The decoded type.
         what: &'static str,
-        /// How many bytes too many.
+        /// The number of trailing bytes.
         extra: usize,
     },
-    /// They make no sense.
+    /// They are malformed.
     #[error("malformed {what}: {reason}")]
     Malformed {
-        /// What was being read.
+        /// The expected type.
         what: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,8 +1,8 @@
-//! The hello: what two nodes say to each other before anything else.
+//! The hello: the handshake of two nodes.
 //!
-//! Whoever dialled sends [`PeerHello`], the other one answers with [`PeerAnswer`]. Both travel as [`PEER_MAGIC`], a
-//! length of two bytes (little-endian) and that many bytes of postcard; so garbage is told from a peer by its first
-//! four bytes, and no peer can make the other one read more than [`MAX_HELLO`] bytes.
+//! The dialling node sends [`PeerHello`], the other one responds with [`PeerAnswer`]. Both consist of [`PEER_MAGIC`], a
+//! length of two bytes (little-endian) and that many bytes of postcard; so the first four bytes distinguish a peer from
+//! garbage, and a peer can make the other one read at most [`MAX_HELLO`] bytes.
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -15,23 +15,23 @@ use crate::wire::layout::{Difference, Layout};
 
 /// The first bytes of every connection between nodes, in both directions.
 pub const PEER_MAGIC: [u8; 4] = *b"QRTp";
-/// The oldest version of the protocol between nodes that this build speaks.
+/// The oldest version of the protocol between nodes that this build supports.
 pub const PEER_VERSION_MIN: u16 = 2;
-/// The newest version of the protocol between nodes that this build speaks.
+/// The newest version of the protocol between nodes that this build supports.
 pub const PEER_VERSION_MAX: u16 = 2;
-/// The bytes in front of a hello or an answer: magic and length.
+/// The size of the prefix of a hello or an answer in bytes: magic and length.
 pub const HELLO_PREFIX: usize = PEER_MAGIC.len() + 2;
-/// The most bytes of a hello or an answer after the prefix.
+/// The maximum size of a hello or an answer after the prefix, in bytes.
 pub const MAX_HELLO: usize = 4096;
 
-/// What the dialling node says first.
+/// The first message of the dialling node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHello {
-    /// The oldest version it speaks.
+    /// The oldest version it supports.
     pub version_min: u16,
-    /// The newest version it speaks.
+    /// The newest version it supports.
     pub version_max: u16,
-    /// Optional features it understands, as bits; none are defined yet.
+    /// Optional features it supports, as bits; none are defined yet.
     pub features: u64,
     /// Its cluster.
     pub cluster: ClusterId,
@@ -43,37 +43,37 @@ pub struct PeerHello {
     pub boot: BootId,
     /// The topology generation it is in.
     pub generation: u64,
-    /// Its gateway: the number of the actor that takes batches from peers.
+    /// Its gateway: the number of the actor that receives batches from peers.
     pub gateway: u64,
-    /// Which node it believes it has dialled.
+    /// The node that it has dialled.
     pub expects: NodeId,
     /// Empty: the session that follows proves that both know the cluster's secret.
     pub credentials: Bytes,
-    /// The data directory that it knows the other node by, if they have met: so a node that has lost its own learns of
-    /// it, whichever of the two dials.
+    /// The data directory by which it knows the other node, if they have connected before: so a node that has lost its
+    /// directory detects that, whichever of the two dials.
     pub knows: Option<ReplicaId>,
-    /// Where it has the keys.
+    /// Its placement of keys.
     pub layout: Layout,
 }
 
-/// What the node that was dialled answers.
+/// The response of the dialled node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerAnswer {
-    /// Go ahead.
+    /// The connection is accepted.
     Welcome(PeerWelcome),
     /// The connection closes after this.
     Refused(Error),
-    /// As [`Refused`](Self::Refused), and for good: the data directory is not the one that the dialling node is known
-    /// by. Says so, and names the remedy.
+    /// Like [`Refused`](Self::Refused), but permanent: the dialling node is known by another data directory. The text
+    /// names the remedy.
     Disowned(String),
 }
 
-/// Who answers, and what the session is called.
+/// The responding node, and the id of the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerWelcome {
-    /// The version both speak.
+    /// The negotiated version.
     pub version: u16,
-    /// The features both understand.
+    /// The negotiated features.
     pub features: u64,
     /// Its cluster.
     pub cluster: ClusterId,
@@ -85,14 +85,14 @@ pub struct PeerWelcome {
     pub boot: BootId,
     /// The topology generation it is in.
     pub generation: u64,
-    /// Its gateway: the number of the actor that takes batches from peers.
+    /// Its gateway: the number of the actor that receives batches from peers.
     pub gateway: u64,
-    /// The name of the session that begins, random, not zero; every batch carries it.
+    /// The id of the new session, random, not zero; every batch carries it.
     pub session: u64,
 }
 
 impl PeerHello {
-    /// The version and the features to speak with the sender of this hello, at the node `local` of `cluster`.
+    /// Negotiates the version and the features with the sender of this hello, at the node `local` of `cluster`.
     ///
     /// # Errors
     /// [`Error::Refused`], naming both values that clash and the remedy.
@@ -111,18 +111,18 @@ impl PeerHello {
         }
         if self.node == local {
             return Err(Error::Refused(format!(
-                "{local} was dialled by a node that calls itself {local} too: give each node its own id"
+                "{local} was dialled by another node with the same id: give each node its own id"
             )));
         }
         if self.replica.node() != self.node {
             return Err(Error::Refused(format!(
-                "node {} came with the data directory {} of another node: start it with its own",
+                "node {} uses the data directory {} of another node: start it with its own",
                 self.node, self.replica
             )));
         }
         if self.version_min > PEER_VERSION_MAX || self.version_max < PEER_VERSION_MIN {
             return Err(Error::Refused(format!(
-                "node {} speaks peer protocol {} to {} but this node speaks {PEER_VERSION_MIN} to {PEER_VERSION_MAX}: \
+                "node {} supports peer protocol {} to {} but this node supports {PEER_VERSION_MIN} to {PEER_VERSION_MAX}: \
                  upgrade the older one",
                 self.node, self.version_min, self.version_max
             )));
@@ -130,7 +130,7 @@ impl PeerHello {
         Ok((self.version_max.min(PEER_VERSION_MAX), 0))
     }
 
-    /// Whether its sender has every key on the same nodes as the node `local`, which is in `generation`.
+    /// Checks that its sender places every key on the same nodes as the node `local`, which is in `generation`.
     ///
     /// # Errors
     /// [`Error::Refused`], naming what differs and the remedy.
@@ -156,7 +156,7 @@ impl PeerHello {
         Ok(())
     }
 
-    /// Whether its sender knows the node that it has reached by another data directory than `local`.
+    /// Checks that its sender does not know this node by another data directory than `local`.
     ///
     /// # Errors
     /// [`Error::Refused`], naming both directories and the remedy.
@@ -173,22 +173,22 @@ impl PeerHello {
         }
     }
 
-    /// As it goes onto the wire.
+    /// Its wire format.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 
-    /// Reads what follows the prefix.
+    /// Decodes the bytes after the prefix.
     ///
     /// # Errors
-    /// [`WireError`], whatever the bytes are.
+    /// [`WireError`] for malformed bytes.
     pub fn decode(body: &[u8]) -> Result<PeerHello, WireError> {
         decode("hello", body)
     }
 }
 
 impl PeerWelcome {
-    /// Checks at the dialling node, which sent `hello`, that the right node answered.
+    /// Checks at the dialling node, which sent `hello`, that the expected node responded.
     ///
     /// # Errors
     /// [`Error::Refused`], naming both values that clash and the remedy.
@@ -210,7 +210,7 @@ impl PeerWelcome {
 }
 
 impl PeerAnswer {
-    /// As it goes onto the wire. A refusal whose words do not fit is shortened to the name of its error.
+    /// Its wire format. A rejection whose text does not fit is shortened to the name of its error.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             PeerAnswer::Refused(error) if error.to_string().len() > MAX_HELLO / 2 => {
@@ -223,39 +223,39 @@ impl PeerAnswer {
         }
     }
 
-    /// Reads what follows the prefix.
+    /// Decodes the bytes after the prefix.
     ///
     /// # Errors
-    /// [`WireError`], whatever the bytes are.
+    /// [`WireError`] for malformed bytes.
     pub fn decode(body: &[u8]) -> Result<PeerAnswer, WireError> {
         decode("answer to a hello", body)
     }
 }
 
-/// How many bytes follow this prefix.
+/// The number of bytes after this prefix.
 ///
 /// # Errors
-/// [`WireError`] if it is not the prefix of a hello or an answer, or announces more than [`MAX_HELLO`] bytes.
+/// [`WireError`] if it is not the prefix of a hello or an answer, or its length exceeds [`MAX_HELLO`].
 pub fn hello_body_length(prefix: &[u8; HELLO_PREFIX]) -> Result<usize, WireError> {
     let [a, b, c, d, low, high] = *prefix;
     if [a, b, c, d] != PEER_MAGIC {
         return Err(WireError::malformed(
             "hello",
-            "it does not begin like one: no node of Quorate sent it",
+            "wrong magic bytes: not from a Quorate node",
         ));
     }
     let length = usize::from(u16::from_le_bytes([low, high]));
     if length > MAX_HELLO {
         return Err(WireError::malformed(
             "hello",
-            format_args!("{length} bytes are announced but the limit is {MAX_HELLO}"),
+            format_args!("length {length} exceeds the limit of {MAX_HELLO} bytes"),
         ));
     }
     Ok(length)
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    let body = postcard::to_stdvec(value).expect("every hello has a coding");
+    let body = postcard::to_stdvec(value).expect("every hello is serializable");
     assert!(body.len() <= MAX_HELLO, "a hello of {} bytes", body.len());
     let mut bytes = Vec::with_capacity(HELLO_PREFIX + body.len());
     bytes.extend_from_slice(&PEER_MAGIC);

@@ -1,8 +1,8 @@
-//! The layout: what decides on which nodes a key is, short enough for a hello.
+//! The layout: all that determines the placement of keys, short enough for a hello.
 //!
-//! Two nodes that lay keys out differently would write where the other one does not read. So they compare layouts
-//! before anything else, and a data directory keeps the layout that its data were placed with. Addresses are no part
-//! of it: they may change.
+//! Two nodes with different layouts would write where the other one does not read. So they compare layouts before anything
+//! else, and a data directory keeps the layout with which its data was placed. Addresses are not part of it: they may
+//! change.
 
 use quorate_core::ids::NodeId;
 use quorate_ring::{HashKind, RingSettings};
@@ -11,10 +11,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::topology::{Member, Topology};
 
-/// Members that a layout lists one by one; of those beyond there is one fingerprint, so that a hello stays small.
+/// The number of members that a layout lists; the others have one fingerprint, so that a hello stays small.
 const LISTED: usize = 256;
 
-/// A fingerprint of what decides where keys are.
+/// A fingerprint of the placement of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     vnodes: u16,
@@ -25,19 +25,19 @@ pub struct Layout {
     beyond: u64,
 }
 
-/// The first thing in which two layouts differ.
+/// The first difference of two layouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What must be the same.
+    /// The setting.
     pub setting: &'static str,
-    /// What the one layout has.
+    /// Its value in their layout.
     pub theirs: String,
-    /// What the other one has.
+    /// Its value in our layout.
     pub ours: String,
 }
 
 impl Layout {
-    /// The layout that this topology makes.
+    /// The layout of a topology.
     pub fn of(topology: &Topology) -> Self {
         let RingSettings { vnodes, hash } = topology.ring;
         let (listed, further) = topology.members.split_at(topology.members.len().min(LISTED));
@@ -49,7 +49,7 @@ impl Layout {
         Layout {
             vnodes,
             hash,
-            // Half of the hash is enough to notice a mistake, which is all that this is for.
+            // Half of the hash is enough to detect a mistake.
             members: listed
                 .iter()
                 .map(|member| (member.id, place(member) as u32))
@@ -58,7 +58,7 @@ impl Layout {
         }
     }
 
-    /// The first thing that differs between this layout, theirs, and ours.
+    /// The first difference between this layout, theirs, and ours.
     pub fn difference(&self, ours: &Layout) -> Option<Difference> {
         let differ = |setting, theirs: String, ours: String| {
             Some(Difference {
@@ -98,7 +98,7 @@ impl Layout {
         None
     }
 
-    /// Whether both turn keys into tokens, and give tokens out, in the same way.
+    /// Whether both hash keys to tokens and assign tokens in the same way.
     pub fn same_ring(&self, other: &Layout) -> bool {
         self.hash == other.hash && self.vnodes == other.vnodes
     }
@@ -107,7 +107,7 @@ impl Layout {
         self.members.iter().map(|(node, _)| *node)
     }
 
-    /// The members in words, the first ones if there are many.
+    /// The members as text, the first ones if there are many.
     fn listing(&self) -> String {
         const SHOWN: usize = 16;
         let shown: Vec<String> = self.ids().take(SHOWN).map(|node| node.to_string()).collect();
@@ -116,7 +116,7 @@ impl Layout {
     }
 }
 
-/// A fingerprint of where a member stands.
+/// A fingerprint of a member's location.
 fn place(member: &Member) -> u64 {
     let mut text = (member.rack.len() as u64).to_le_bytes().to_vec();
     text.extend_from_slice(member.rack.as_bytes());
@@ -143,7 +143,7 @@ mod tests {
         Topology::new(ClusterId(7), 1, members.collect(), RingSettings::default()).unwrap()
     }
 
-    /// What is found when the topology of three is changed so.
+    /// The difference after a change of the topology of three.
     fn found(change: impl Fn(&mut Topology)) -> Option<Difference> {
         let mut changed = topology(3);
         change(&mut changed);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_no_part_of_it() {
+    fn addresses_are_not_part_of_it() {
         let moved = |topology: &mut Topology| topology.members[0].peer_address = "elsewhere:1".to_owned();
         assert_eq!(found(moved), None);
     }

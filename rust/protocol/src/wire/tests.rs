@@ -22,7 +22,7 @@ use crate::role::RoleId;
 use crate::telemetry::TraceContext;
 use crate::topology::{Member, Topology};
 
-/// One line per message: its name and the bytes that it has had since it was introduced.
+/// One line per message: its name and its encoding since its introduction.
 const GOLDEN: &str = include_str!("golden.txt");
 
 const NOW: Instant = Instant(7_000_000);
@@ -85,8 +85,8 @@ fn write_id() -> WriteId {
     }
 }
 
-/// One of each message. The match has no other purpose than to fail to compile when a message is added: give it a
-/// sample here and a line in `golden.txt`.
+/// One of each message. The match fails to compile when a message is added: give it a sample here and a line in
+/// `golden.txt`.
 fn samples() -> Vec<(&'static str, Message)> {
     fn name(message: &Message) -> &'static str {
         match message {
@@ -247,7 +247,7 @@ fn encoded(envelope: &Envelope) -> Vec<u8> {
 }
 
 #[test]
-fn everything_has_the_bytes_it_has_always_had() {
+fn messages_keep_their_encoding() {
     let mut lines: Vec<String> = samples()
         .into_iter()
         .map(|(name, message)| format!("{name} {}", hex(&encoded(&envelope(message)))))
@@ -266,7 +266,7 @@ fn everything_has_the_bytes_it_has_always_had() {
 }
 
 #[test]
-fn envelopes_are_read_back() {
+fn envelopes_are_decoded() {
     for (name, message) in samples() {
         let sent = envelope(message);
         let bytes = encoded(&sent);
@@ -287,7 +287,7 @@ fn envelopes_are_read_back() {
 }
 
 #[test]
-fn a_deadline_shrinks_by_what_has_passed_and_never_grows() {
+fn a_deadline_shrinks_by_the_elapsed_time_and_never_grows() {
     let sent = envelope(Message::Stored);
     let mut bytes = encoded(&sent);
     let later = NOW + Duration::from_micros(400_100);
@@ -320,7 +320,7 @@ fn a_deadline_shrinks_by_what_has_passed_and_never_grows() {
 }
 
 #[test]
-fn hellos_are_read_back_and_newer_fields_are_ignored() {
+fn hellos_are_decoded_and_newer_fields_are_ignored() {
     let bytes = hello().encode();
     let (prefix, body) = bytes.split_first_chunk::<HELLO_PREFIX>().unwrap();
     assert_eq!(hello_body_length(prefix), Ok(body.len()));
@@ -334,14 +334,14 @@ fn hellos_are_read_back_and_newer_fields_are_ignored() {
 }
 
 #[test]
-fn a_prefix_that_is_no_hello_is_refused() {
+fn an_invalid_prefix_is_rejected() {
     assert!(hello_body_length(b"GET / ").is_err());
     assert!(hello_body_length(&[b'Q', b'R', b'T', b'p', 0xff, 0xff]).is_err());
     assert_eq!(hello_body_length(&[b'Q', b'R', b'T', b'p', 0, 16]), Ok(4096));
 }
 
 #[test]
-fn a_refusal_always_fits() {
+fn a_rejection_always_fits() {
     let bytes = PeerAnswer::Refused(Error::Refused("x".repeat(100_000))).encode();
     assert!(bytes.len() < MAX_HELLO);
     assert!(matches!(
@@ -351,8 +351,8 @@ fn a_refusal_always_fits() {
 }
 
 #[test]
-fn strangers_are_refused_by_name() {
-    let refusal = |change: fn(&mut PeerHello)| {
+fn unknown_nodes_are_rejected() {
+    let rejection = |change: fn(&mut PeerHello)| {
         let mut hello = hello();
         change(&mut hello);
         match hello.negotiate(ClusterId(0x0123_4567), NodeId(2)) {
@@ -361,17 +361,17 @@ fn strangers_are_refused_by_name() {
         }
     };
     assert_eq!(hello().negotiate(ClusterId(0x0123_4567), NodeId(2)), Ok((2, 0)));
-    assert!(refusal(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
-    assert!(refusal(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
-    assert!(refusal(|hello| hello.node = NodeId(2)).contains("its own id"));
-    assert!(refusal(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
-    assert!(refusal(|hello| hello.version_min = 9).contains("upgrade"));
-    assert!(refusal(|hello| hello.version_max = 0).contains("upgrade"));
+    assert!(rejection(|hello| hello.cluster = ClusterId(5)).contains("cluster"));
+    assert!(rejection(|hello| hello.expects = NodeId(3)).contains("dialled n3 but reached n2"));
+    assert!(rejection(|hello| hello.node = NodeId(2)).contains("its own id"));
+    assert!(rejection(|hello| hello.replica = ReplicaId::new(NodeId(4), 1)).contains("n4#"));
+    assert!(rejection(|hello| hello.version_min = 9).contains("upgrade"));
+    assert!(rejection(|hello| hello.version_max = 0).contains("upgrade"));
 }
 
 #[test]
-fn a_node_that_has_the_keys_elsewhere_is_refused_by_the_setting() {
-    let refusal = |change: fn(&mut Topology), generation| {
+fn a_node_with_another_layout_is_rejected_with_the_setting() {
+    let rejection = |change: fn(&mut Topology), generation| {
         let mut ours = topology();
         change(&mut ours);
         match hello().agree(NodeId(2), generation, &Layout::of(&ours)) {
@@ -380,17 +380,17 @@ fn a_node_that_has_the_keys_elsewhere_is_refused_by_the_setting() {
         }
     };
     assert_eq!(hello().agree(NodeId(2), 2, &Layout::of(&topology())), Ok(()));
-    let reason = refusal(|ours| ours.ring.hash = HashKind::Md5, 2);
+    let reason = rejection(|ours| ours.ring.hash = HashKind::Md5, 2);
     assert!(
         reason.contains("n1 was started with hash=murmur3 but n2 with hash=md5"),
         "{reason}"
     );
-    assert!(refusal(|ours| drop(ours.members.pop()), 2).contains("same members"));
-    assert!(refusal(|_| {}, 3).contains("generation=2 but n2 with generation=3"));
+    assert!(rejection(|ours| drop(ours.members.pop()), 2).contains("same members"));
+    assert!(rejection(|_| {}, 3).contains("generation=2 but n2 with generation=3"));
 }
 
 #[test]
-fn a_node_learns_that_its_directory_is_not_the_one_it_is_known_by() {
+fn a_node_with_another_data_directory_than_before_is_rejected() {
     let mut hello = hello();
     assert_eq!(hello.recognise(ReplicaId::new(NodeId(2), 0xef)), Ok(()));
     let Err(Error::Refused(reason)) = hello.recognise(ReplicaId::new(NodeId(2), 0xee)) else {
@@ -405,7 +405,7 @@ fn a_node_learns_that_its_directory_is_not_the_one_it_is_known_by() {
 }
 
 #[test]
-fn a_newer_peer_is_answered_in_the_newest_common_version() {
+fn the_newest_common_version_is_negotiated() {
     let mut hello = hello();
     hello.version_max = 9;
     hello.features = u64::MAX;
@@ -416,7 +416,7 @@ fn a_newer_peer_is_answered_in_the_newest_common_version() {
 }
 
 #[test]
-fn the_dialler_checks_who_answers() {
+fn the_dialler_checks_the_responding_node() {
     let wrong = |change: fn(&mut PeerWelcome)| {
         let mut welcome = welcome();
         change(&mut welcome);

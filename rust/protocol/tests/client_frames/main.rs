@@ -1,4 +1,4 @@
-//! The client protocol on the wire: golden bytes of every variant, and what a decoder does with pieces and garbage.
+//! The client protocol on the wire: golden bytes of every variant, and the decoding of pieces and garbage.
 
 mod samples;
 
@@ -52,7 +52,7 @@ fn every_variant_has_its_golden_bytes() {
 }
 
 #[test]
-fn golden_bytes_decode_to_what_they_were() {
+fn golden_bytes_decode_to_their_samples() {
     let mut decoder = Decoder::new(MAX_CLIENT_FRAME);
     for (name, request) in samples::requests() {
         decoder.extend(&frame(&request));
@@ -74,7 +74,7 @@ fn golden_bytes_decode_to_what_they_were() {
 }
 
 #[test]
-fn the_magic_is_told_from_garbage_at_the_first_byte() {
+fn garbage_is_rejected_at_the_first_byte() {
     let mut decoder = Decoder::new(MAX_HELLO_FRAME);
     assert_eq!(decoder.magic(), Ok(false));
     decoder.extend(&CLIENT_MAGIC[..2]);
@@ -86,12 +86,12 @@ fn the_magic_is_told_from_garbage_at_the_first_byte() {
 }
 
 #[test]
-fn an_oversized_frame_is_refused_by_its_length_alone() {
+fn an_oversized_frame_is_rejected_by_its_length_alone() {
     let mut decoder = Decoder::new(MAX_REQUEST_FRAME);
     decoder.extend(&(MAX_REQUEST_FRAME as u32 + 1).to_le_bytes());
-    let refused = decoder.decode::<RequestFrame>();
+    let rejected = decoder.decode::<RequestFrame>();
     assert_eq!(
-        refused,
+        rejected,
         Err(FrameError::TooLarge {
             size: MAX_REQUEST_FRAME + 1,
             limit: MAX_REQUEST_FRAME
@@ -100,7 +100,7 @@ fn an_oversized_frame_is_refused_by_its_length_alone() {
 }
 
 #[test]
-fn an_oversized_frame_can_be_skipped_however_it_is_cut() {
+fn an_oversized_frame_can_be_skipped_in_pieces_of_any_size() {
     let long = frame(&(300_u64, "x".repeat(5_000)));
     let stream = [long.clone(), frame(&"next"), long, frame(&"last")].concat();
     for step in [1, 7, 4_999, stream.len()] {
@@ -121,7 +121,7 @@ fn an_oversized_frame_can_be_skipped_however_it_is_cut() {
             }
             assert!(
                 decoder.buffered() < 100 || step > 100,
-                "what is skipped is not kept"
+                "skipped bytes are not buffered"
             );
         }
         assert_eq!(skipped, [300, 300], "in pieces of {step}");
@@ -131,7 +131,7 @@ fn an_oversized_frame_can_be_skipped_however_it_is_cut() {
 }
 
 #[test]
-fn an_oversized_frame_that_begins_with_nonsense_is_malformed() {
+fn an_oversized_frame_that_begins_with_garbage_is_malformed() {
     let mut decoder = Decoder::new(4);
     decoder.extend(&[20, 0, 0, 0]);
     decoder.extend(&[0xff; 20]);
@@ -139,7 +139,7 @@ fn an_oversized_frame_that_begins_with_nonsense_is_malformed() {
 }
 
 #[test]
-fn the_largest_length_sets_no_memory_aside() {
+fn the_largest_length_reserves_no_memory() {
     let mut decoder = Decoder::new(MAX_CLIENT_FRAME);
     decoder.extend(&(MAX_CLIENT_FRAME as u32).to_le_bytes());
     decoder.extend(&[0; 1000]);
@@ -148,7 +148,7 @@ fn the_largest_length_sets_no_memory_aside() {
 }
 
 #[test]
-fn memory_of_a_large_frame_is_given_back() {
+fn memory_of_a_large_frame_is_freed() {
     let mut decoder = Decoder::new(MAX_CLIENT_FRAME);
     decoder.extend(&frame(&vec![7u8; 1 << 20]));
     assert!(decoder.decode::<Vec<u8>>().unwrap().is_some());
@@ -156,15 +156,15 @@ fn memory_of_a_large_frame_is_given_back() {
 }
 
 #[test]
-fn a_message_beyond_the_limit_leaves_the_buffer_as_it_was() {
+fn a_message_beyond_the_limit_leaves_the_buffer_unchanged() {
     let mut out = BytesMut::from(&b"before"[..]);
-    let refused = encode(&"x".repeat(100), 50, &mut out);
-    assert_eq!(refused, Err(FrameError::TooLarge { size: 51, limit: 50 }));
+    let rejected = encode(&"x".repeat(100), 50, &mut out);
+    assert_eq!(rejected, Err(FrameError::TooLarge { size: 51, limit: 50 }));
     assert_eq!(&out[..], b"before");
 }
 
 #[test]
-fn bytes_left_over_in_a_frame_are_malformed() {
+fn trailing_bytes_in_a_frame_are_malformed() {
     let mut decoder = Decoder::new(100);
     decoder.extend(&[2, 0, 0, 0, 5, 6]);
     assert!(matches!(decoder.decode::<u8>(), Err(FrameError::Malformed(_))));
@@ -205,7 +205,7 @@ proptest! {
         bytes[at] ^= 1 << bit;
         let mut decoder = Decoder::new(MAX_CLIENT_FRAME);
         decoder.extend(&bytes);
-        // Most damage is noticed; some only changes a number. Neither may panic.
+        // Most damage is detected; some only changes a number. Neither may panic.
         drop(decoder.decode::<ResponseFrame>());
     }
 }

@@ -9,7 +9,7 @@ use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_core::time::WallTime;
 use quorate_protocol::api::*;
-use quorate_protocol::faults::{Effect, FaultChange, LinkFault};
+use quorate_protocol::faults::{FaultChange, Impairment, LinkFault};
 use quorate_protocol::keyspace::{Keyspace, KeyspaceChange, KeyspaceSettings, ReadRepair};
 use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_protocol::telemetry::{Occurrence, Span, TimelineEvent, TraceContext};
@@ -85,7 +85,7 @@ fn link_fault() -> LinkFault {
         id: 300,
         groups: vec![vec![NodeId(1), NodeId(2)], vec![NodeId(3)]],
         one_way: true,
-        effect: Effect {
+        impairment: Impairment {
             block: true,
             loss_ppm: 25_000,
             delay_micros: 50_000,

@@ -26,11 +26,11 @@ impl Coordinator {
                 Kind::Forwarded { .. } => Some(0),
             };
             let error = acked.map_or_else(
-                || self.keyspace.no_longer_there(),
+                || self.keyspace.dropped_error(),
                 |acked| Error::OutcomeUnknown {
                     acked,
                     required,
-                    reason: Some(self.keyspace.was_dropped()),
+                    reason: Some(self.keyspace.dropped_reason()),
                 },
             );
             let answer = pending.details.respond(Err(error), me, &name, now, effects);
@@ -49,7 +49,7 @@ impl Coordinator {
             } if !self.is_duplicate(from, header, now) => Origin::Peer(from, header),
             _ => return,
         };
-        let none = reply(origin, Err(self.keyspace.no_longer_there()), effects);
+        let none = reply(origin, Err(self.keyspace.dropped_error()), effects);
         debug_assert!(none.is_none(), "requests from outside are not parts of others");
     }
 }

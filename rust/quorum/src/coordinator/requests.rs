@@ -23,7 +23,8 @@ use rand_core::Rng as _;
 
 use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_TIMEOUT, SCAN_SOFT_DEADLINE};
 use crate::many::Many;
-use crate::operation::{Kind, Origin, Progress, RequestDetails, reply};
+use crate::operation::{Kind, Origin, RequestDetails, reply};
+use crate::progress::Progress;
 use crate::read::Read;
 use crate::scan::Scan;
 use crate::write::{Mutation, Write};

@@ -10,7 +10,8 @@ use quorate_protocol::role::{Address, Effect};
 use quorate_versions::{Dot, KeyState};
 
 use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_TIMEOUT};
-use crate::operation::{Kind, PendingRequest, Progress};
+use crate::operation::{Kind, PendingRequest};
+use crate::progress::Progress;
 
 impl Coordinator {
     /// A response to a message of an operation.

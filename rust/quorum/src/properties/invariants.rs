@@ -284,8 +284,8 @@ impl Invariants {
                 }
             }
             (Some(Request::Put { .. } | Request::PutMany { .. }), Err(error)) => {
-                for (_, _, refused) in &mut operation.puts {
-                    *refused = error.is_definite();
+                for (_, _, rejected) in &mut operation.puts {
+                    *rejected = error.is_definite();
                 }
             }
             (Some(Request::Get { key, .. }), Ok(Response::Entry(entry))) => {
@@ -360,8 +360,8 @@ impl Invariants {
                 self.broken
                     .push(format!("op{number} was answered {} times", operation.answers));
             }
-            for (_, write, refused) in &operation.puts {
-                if *refused && self.traces.contains(write) && !self.retried.contains(write) {
+            for (_, write, rejected) in &operation.puts {
+                if *rejected && self.traces.contains(write) && !self.retried.contains(write) {
                     self.broken
                         .push(format!("op{number} was rejected but has left a trace"));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
-use quorate_protocol::admission::{Limits, Need, Refusal};
+use quorate_protocol::admission::{Limits, Need, Rejection};
 use quorate_protocol::api::{
     CLIENT_VERSION_MAX, ClientHello, MAX_CLIENT_FRAME, PeerStatus, Request, RequestFrame, Response,
     ResponseFrame, ServerHello, Status, StorageStatus,
@@ -165,8 +165,8 @@ impl World {
         let totals = &mut process.totals;
         match in_flight.admit(&frame, size, now.instant, &LIMITS, totals, required) {
             Ok(()) => {}
-            Err(Refusal::Error(error)) => return self.answer(node, client, Err(error)),
-            Err(Refusal::Repeated) => panic!("a simulated client reused a request id: {frame:?}"),
+            Err(Rejection::Error(error)) => return self.answer(node, client, Err(error)),
+            Err(Rejection::Duplicate) => panic!("a simulated client reused a request id: {frame:?}"),
         }
         let roles = &self.process_mut(node).roles;
         match route(&frame.request, |role| roles.contains_key(&role)) {

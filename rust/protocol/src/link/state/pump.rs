@@ -1,4 +1,4 @@
-//! Making batches.
+//! Building batches.
 
 use quorate_core::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::link::settings::{CHUNK_BYTES, MAX_BATCH};
 use crate::link::state::Link;
 
 impl Link {
-    /// Makes a batch of what may go now, if the last one is out and there is anything.
+    /// Transmits a batch of the messages that may be sent, if there are any and the last batch has been sent.
     pub(super) fn pump(&mut self, now: Instant, effects: &mut Vec<LinkEffect>) {
         let before = self.queued_envelopes();
         let mut expired = 0;
@@ -23,7 +23,7 @@ impl Link {
         self.totals.sent_batches += 1;
         self.totals.sent_bytes += bytes.len() as u64;
         effects.push(LinkEffect::Transmit {
-            session: self.session().expect("a batch is made for a session"),
+            session: self.session().expect("a batch is built for a session"),
             batch: bytes.into(),
         });
         self.count_shed(ShedCause::Expired, expired);
@@ -32,11 +32,11 @@ impl Link {
     fn next_batch(&mut self, now: Instant, expired: &mut u64) -> Option<Vec<u8>> {
         let session = self.session.as_mut().filter(|session| !session.outstanding)?;
         let window = self.settings.window_chunks;
-        // Bulk takes its credit before data does, and while it must wait for it data waits too: or else a steady
-        // stream of data would starve it.
+        // Bulk takes credit before data, and data waits while bulk lacks credit: otherwise a steady stream of data would
+        // starve it.
         let starves = !begin_bulk(session, &mut self.bulk, &self.data, now, expired);
-        let data = |session: &Session, size: usize| !starves && session.spending.allows(size);
-        let bulk_ready = self.bulk.under_way() && session.spending.outstanding_chunks() < window;
+        let data = |session: &Session, size: usize| !starves && session.send_credit.allows(size);
+        let bulk_ready = self.bulk.in_progress() && session.send_credit.outstanding_chunks() < window;
         let data_ready = self
             .data
             .front(now, expired)
@@ -60,7 +60,7 @@ impl Link {
             && batch.room() >= ENVELOPE_FRAME + size + reserved
             && data(session, size)
         {
-            session.spending.spend(size);
+            session.send_credit.spend(size);
             self.data.pop_into(&mut batch, now);
         }
         chunks(
@@ -77,7 +77,7 @@ impl Link {
     }
 }
 
-/// Begins the next large envelope if none is under way and its turn has come; false if it lacks the credit.
+/// Begins the next large envelope if none is being sent and its order allows it; false if it lacks credit.
 fn begin_bulk(
     session: &mut Session,
     bulk: &mut BulkQueue,
@@ -85,21 +85,21 @@ fn begin_bulk(
     now: Instant,
     expired: &mut u64,
 ) -> bool {
-    if bulk.under_way() {
+    if bulk.in_progress() {
         return true;
     }
     let Some(size) = bulk.front(data, now, expired) else {
         return true;
     };
-    if !session.spending.allows(size) {
+    if !session.send_credit.allows(size) {
         return false;
     }
-    session.spending.spend(size);
+    session.send_credit.spend(size);
     bulk.begin(session.take_transfer_number(), now);
     true
 }
 
-/// Fills what room is left with chunks, as far as their window goes.
+/// Fills the rest of the batch with chunks, within their window.
 fn chunks(
     session: &mut Session,
     (bulk, data): (&mut BulkQueue, &Queue),
@@ -109,11 +109,11 @@ fn chunks(
     expired: &mut u64,
 ) {
     while batch.room() >= CHUNK_BYTES
-        && session.spending.outstanding_chunks() < window
+        && session.send_credit.outstanding_chunks() < window
         && begin_bulk(session, bulk, data, now, expired)
-        && bulk.under_way()
+        && bulk.in_progress()
     {
-        session.spending.spend_chunk(window);
+        session.send_credit.spend_chunk(window);
         bulk.next_chunk(|chunk| batch.chunk(chunk));
     }
 }

@@ -1,4 +1,4 @@
-//! Two links and the connection between them, driven by hand: for tests.
+//! For tests: two links and the connection between them, with a manual clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::message::{Header, Message};
 use crate::role::RoleId;
 use crate::wire::Envelope;
 
-/// What one end has done.
+/// The effects of one end.
 #[derive(Debug, Default)]
 pub(super) struct End {
-    /// Batches on their way to the other end.
+    /// Batches in flight to the other end.
     pub(super) flight: VecDeque<(SessionId, Bytes)>,
-    /// The session of a batch that is not out yet.
+    /// The session of an outstanding batch.
     pub(super) unsent: Option<SessionId>,
-    /// Request ids of what was delivered, in order.
+    /// The request ids of delivered messages, in order.
     pub(super) delivered: Vec<u64>,
-    /// Credit that no role has handed back.
+    /// Credit that roles have not returned.
     pub(super) untaken: Vec<(SessionId, u64, u64)>,
     pub(super) shed: Vec<(ShedCause, u64)>,
     pub(super) closed: Vec<(SessionId, CloseReason)>,
@@ -48,7 +48,7 @@ impl End {
     }
 }
 
-/// Both ends and the time.
+/// Both ends and the clock.
 pub(super) struct Ends {
     pub(super) links: [Link; 2],
     pub(super) ends: [End; 2],
@@ -69,7 +69,7 @@ impl Ends {
         }
     }
 
-    /// Ends with a session on which both have been heard.
+    /// Ends with a session that is up on both.
     pub(super) fn connected(settings: LinkSettings) -> Self {
         let mut ends = Ends::new(settings);
         ends.connect();
@@ -90,7 +90,7 @@ impl Ends {
         session
     }
 
-    /// The connection breaks; both ends are told.
+    /// The connection ends, with an event at both ends.
     pub(super) fn disconnect(&mut self) {
         for side in 0..2 {
             self.ends[side].flight.clear();
@@ -118,7 +118,7 @@ impl Ends {
         match effect {
             LinkEffect::Transmit { session, batch } => {
                 assert!(batch.len() <= MAX_BATCH);
-                assert_ne!(end.unsent, Some(session), "a batch before the one before was out");
+                assert_ne!(end.unsent, Some(session), "a batch while another is outstanding");
                 end.unsent = Some(session);
                 end.flight.push_back((session, batch));
             }
@@ -146,7 +146,7 @@ impl Ends {
         self.handle(side, LinkEvent::Enqueue(envelopes));
     }
 
-    /// The batch that is not out yet is out now.
+    /// The outstanding batch is sent.
     pub(super) fn sent(&mut self, side: usize) -> bool {
         let Some(session) = self.ends[side].unsent.take() else {
             return false;
@@ -155,7 +155,7 @@ impl Ends {
         true
     }
 
-    /// The oldest batch on its way from `side` arrives at the other end.
+    /// The oldest batch in flight from `side` arrives at the other end.
     pub(super) fn arrive(&mut self, side: usize) -> bool {
         let Some((session, batch)) = self.ends[side].flight.pop_front() else {
             return false;
@@ -164,7 +164,7 @@ impl Ends {
         true
     }
 
-    /// Roles at `side` take everything that was delivered to them.
+    /// Roles at `side` take all delivered messages.
     pub(super) fn take(&mut self, side: usize) -> bool {
         let untaken = std::mem::take(&mut self.ends[side].untaken);
         let any = !untaken.is_empty();
@@ -181,7 +181,7 @@ impl Ends {
         any
     }
 
-    /// Time passes; timers go off when they are due.
+    /// Advances the clock; due timers fire.
     pub(super) fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some((at, side)) = (0..2)
@@ -196,16 +196,16 @@ impl Ends {
         self.now = end;
     }
 
-    /// Lets everything happen that can without time passing, until nothing more does.
+    /// Handles all events that are possible without advancing the clock, until quiescence.
     pub(super) fn settle(&mut self) {
         let mut steps = 0;
         while (0..2).any(|side| self.sent(side) | self.arrive(side) | self.take(side)) {
             steps += 1;
-            assert!(steps < 100_000, "the links never come to rest");
+            assert!(steps < 100_000, "the links never become quiescent");
         }
     }
 
-    /// As [`Ends::settle`], and heartbeats that carry the last credit.
+    /// Like [`Ends::settle`], with heartbeats that carry the last credit.
     pub(super) fn settle_all(&mut self) {
         for round in 0..100 {
             if round >= 4 && self.links.iter().all(|link| link.queued_bytes() == 0) {
@@ -218,7 +218,7 @@ impl Ends {
     }
 }
 
-/// A message with about `size` bytes of value, a deadline in `left` (`None` for never), named `request`.
+/// A message with about `size` bytes of value, a deadline in `left` (`None` for never) and the id `request`.
 pub(super) fn message(now: Instant, request: u64, size: usize, left: Option<Duration>) -> Envelope {
     Envelope {
         from: RoleId::Coordinator(KeyspaceId(1)),
