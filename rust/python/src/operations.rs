@@ -1,5 +1,5 @@
-//! Connecting, and what is asked about a cluster and its nodes. Arguments of Python are copied before a future is made, so that
-//! it holds nothing of Python.
+//! Connecting, and requests about a cluster and its nodes. Python arguments are copied before a future is created, so
+//! that it holds no Python objects.
 
 use quorate_client::shell::Driver;
 use quorate_client::{CallOptions, ConnectOptions, Outcome};
@@ -9,14 +9,14 @@ use quorate_protocol::api::{Request, Response};
 use quorate_protocol::keyspace::Keyspace;
 use serde::Serialize;
 
-use crate::answers::Each;
+use crate::answers::ItemResult;
 use crate::requests::{duration, plain};
 use crate::sampling::Sampling;
 
 /// A connected client and its sampling.
 type Opened = (quorate_client::Client, Sampling);
 
-/// A new client, once it has reached the cluster, and what drives it until then.
+/// A new client, once it has reached the cluster, and its driver until then.
 pub(crate) fn open(
     endpoints: Vec<String>,
     timeout: f64,
@@ -34,7 +34,7 @@ pub(crate) fn open(
     Ok((driver, async move { Ok((opening.await?, sampling)) }))
 }
 
-/// What Python reads as JSON.
+/// A request with a response that Python reads as JSON.
 pub(crate) async fn describe(
     client: quorate_client::Client,
     request: Request,
@@ -43,20 +43,20 @@ pub(crate) async fn describe(
     description(client.call(request, plain(timeout)).await)
 }
 
-/// The same question to each of these nodes.
-pub(crate) async fn ask(
+/// Sends the same request to each of these nodes.
+pub(crate) async fn request_from_nodes(
     client: quorate_client::Client,
     nodes: Vec<u16>,
-    question: Request,
+    request: Request,
     timeout: f64,
-) -> Result<Vec<Each<String>>, Error> {
-    let call = |node: &u16| (Ok(question.clone()), plain(timeout).on(NodeId(*node)));
+) -> Result<Vec<ItemResult<String>>, Error> {
+    let call = |node: &u16| (Ok(request.clone()), plain(timeout).on(NodeId(*node)));
     let calls = nodes.iter().map(call).collect();
     let answers = client.call_each(calls, description).await;
-    Ok(answers.into_iter().map(Each).collect())
+    Ok(answers.into_iter().map(ItemResult).collect())
 }
 
-/// The same, asked of this node only, if one is named.
+/// The same options, for this node only if one is given.
 pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     CallOptions {
         node: node.map(NodeId),
@@ -72,7 +72,7 @@ struct Created {
     created: bool,
 }
 
-/// An answer that Python reads as JSON, or the metrics as they are.
+/// A response as JSON, or the metrics as text.
 fn description(outcome: Outcome) -> Result<String, Error> {
     match outcome.result? {
         Response::Keyspace { keyspace, created } => json(&Created { keyspace, created }),
@@ -89,14 +89,12 @@ fn description(outcome: Outcome) -> Result<String, Error> {
     }
 }
 
-/// An answer as JSON.
+/// A value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value)
-        .map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
+        .map_err(|error| Error::invalid(format!("this response cannot be encoded as JSON: {error}")))
 }
 
 fn unexpected() -> Error {
-    Error::Refused(
-        "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
-    )
+    Error::Refused("unexpected response type: not a Quorate node, or an incompatible version".to_owned())
 }

@@ -1,18 +1,18 @@
-//! What owns the core and all sockets of a client: calls and bytes in, effects out.
+//! The driver owns the core and all sockets of a client: calls and bytes in, effects out.
 //!
-//! A driver has no thread of its own. **Whoever waits for an answer drives**: it writes what there is to send, waits for the
-//! sockets, and handles what has come, also for others. Three kinds of callers do:
-//! * threads that block ([`super::threads`]): one of them waits for the sockets, the others for it;
-//! * event loops of another kind, such as asyncio's ([`super::event_loop`]): they watch the driver's descriptor;
-//! * a task of Tokio ([`super::task`]).
+//! A driver has no thread of its own. **The caller that waits for a response drives**: it writes pending bytes, waits
+//! for the sockets, and handles what arrives, also for other callers. There are three kinds of callers:
+//! * blocking threads ([`super::threads`]): one of them waits for the sockets, the others for it;
+//! * event loops other than Tokio's, such as asyncio's ([`super::event_loop`]): they poll the driver's descriptor;
+//! * a Tokio task ([`super::task`]).
 //!
-//! So an answer to a thread that blocks costs no switch to another thread, and a burst of calls costs one system call per
-//! connection: what is to be sent gathers until somebody drives.
+//! So a response to a blocking thread costs no switch to another thread, and a burst of calls costs one system call per
+//! connection: bytes are buffered until the next turn of the driver.
 //!
-//! While nobody waits, nothing is driven. What came meanwhile is handled before anything else: a connection that was
-//! closed is not used, and a node whose answer lies in the socket is not suspected.
+//! While no caller waits, nothing is driven. Bytes that arrived meanwhile are handled before anything else: a
+//! connection that was closed is not used, and a node whose response is in the socket is not suspected.
 //!
-//! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and call nothing back.
+//! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and do not call back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -35,9 +35,9 @@ use super::spans::SpanRing;
 use super::turns::Turns;
 use crate::core::{CallOptions, ClientCore, ClientEffect, ClientEvent, Outcome};
 
-/// Reads from one socket before the others have their turn.
+/// Maximum number of reads from one socket per turn.
 const READS: usize = 4;
-/// Room for each read.
+/// Buffer size of a read.
 const READ_BUFFER: usize = 64 << 10;
 
 /// A client's core and its sockets; see the module's documentation.
@@ -53,13 +53,13 @@ pub(super) struct Shared {
 
 type Resolved = (u64, io::Result<VecDeque<SocketAddr>>);
 
-/// A connection's way to its node.
+/// The state of a connection's socket.
 enum Link {
     /// Its name is being resolved.
     Resolving,
     /// It is being established.
     Dialling(Dial),
-    /// It is there.
+    /// It is established.
     Open(Socket),
 }
 
@@ -70,26 +70,26 @@ struct State {
     poller: Arc<Poller>,
     /// For threads that resolve names.
     resolved: Arc<Mutex<Vec<Resolved>>>,
-    /// To be handled by the core, one after the other.
+    /// Events that the core has not handled yet.
     events: VecDeque<ClientEvent>,
-    /// They are being handled.
-    telling: bool,
+    /// Whether they are being handled.
+    handling: bool,
     effects: Vec<ClientEffect>,
     calls: HashMap<u64, oneshot::Sender<Outcome>>,
     last_op: u64,
     links: BTreeMap<u64, Link>,
-    /// Connections that have bytes to send.
+    /// Connections with bytes to send.
     dirty: Vec<u64>,
     buffer: Box<[u8]>,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
-    /// The cluster must have been reached by then, and what to say otherwise.
+    /// The deadline for reaching the cluster, and the error after it.
     open_until: Option<(Instant, Error)>,
-    /// When the core wants to be woken.
+    /// The core's timer.
     timer_at: Instant,
     spans: Arc<SpanRing>,
-    /// The task of Tokio that drives, if one does.
+    /// The Tokio task that drives, if any.
     task: Option<Waker>,
-    /// No handle is left: it ends when nothing is in flight.
+    /// No handle is left: it closes when nothing is in flight.
     abandoned: bool,
     closed: bool,
     /// The core panicked.
@@ -97,16 +97,16 @@ struct State {
 }
 
 impl Driver {
-    /// A driver that has begun to dial. `opened` gets to know whether the cluster was reached, `late` after `timeout`.
+    /// A driver that has started to dial. `opened` receives whether the cluster was reached, `timeout_error` after `timeout`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the system gives no descriptors to wait on.
+    /// [`Error::Overloaded`] if the system has no file descriptors left.
     pub(super) fn new(
         core: ClientCore,
         rng: Rng,
         opened: oneshot::Sender<Result<(), Error>>,
         timeout: Duration,
-        late: Error,
+        timeout_error: Error,
         spans: Arc<SpanRing>,
     ) -> Result<Driver, Error> {
         let poller = Poller::new().map_err(|error| {
@@ -122,7 +122,7 @@ impl Driver {
             poller: Arc::clone(&poller),
             resolved: Arc::default(),
             events: VecDeque::new(),
-            telling: false,
+            handling: false,
             effects: Vec::new(),
             calls: HashMap::new(),
             last_op: 0,
@@ -138,9 +138,9 @@ impl Driver {
             closed: false,
             broken: false,
         };
-        state.open_until = Some((state.now().instant + timeout, late));
+        state.open_until = Some((state.now().instant + timeout, timeout_error));
         state.set_timer();
-        state.tell(ClientEvent::Start);
+        state.handle(ClientEvent::Start);
         Ok(Driver(Arc::new(Shared {
             state: Mutex::new(state),
             poller,
@@ -149,42 +149,42 @@ impl Driver {
         })))
     }
 
-    /// Whether the client is closed: nothing is driven any more.
+    /// Whether the client is closed: there is nothing to drive any more.
     pub fn is_closed(&self) -> bool {
         *self.0.closed.borrow()
     }
 }
 
 impl AsFd for Driver {
-    /// Is readable while there is something to drive.
+    /// A descriptor that is readable while there is something to drive.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.poller.as_fd()
     }
 }
 
 impl Shared {
-    /// Submits a request; the answer comes on the channel, which is dropped if the driver ends before.
+    /// Submits a request; the outcome is sent on the channel, which is dropped if the driver ends first.
     pub(super) fn call(&self, request: Request, options: CallOptions, answer: oneshot::Sender<Outcome>) {
         let mut state = self.lock();
         state.last_op += 1;
         let op = state.last_op;
         state.calls.insert(op, answer);
         let clean = state.dirty.is_empty();
-        state.tell(ClientEvent::Submit { op, request, options });
+        state.handle(ClientEvent::Submit { op, request, options });
         if clean && !state.dirty.is_empty() {
             state.wake_task();
         }
     }
 
-    /// Ends the client.
+    /// Closes the client.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.end();
         state.wake_task();
-        self.note_end(&state);
+        self.publish_closed(&state);
     }
 
-    /// No handle is left: the task of Tokio goes on until nothing is in flight, where there is one.
+    /// No handle is left: a Tokio task, if there is one, drives until nothing is in flight.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         state.abandoned = true;
@@ -192,7 +192,7 @@ impl Shared {
             state.end();
         }
         state.wake_task();
-        self.note_end(&state);
+        self.publish_closed(&state);
     }
 
     /// Waits until the client is closed.
@@ -202,12 +202,12 @@ impl Shared {
         let _ended = closed.wait_for(|closed| *closed).await;
     }
 
-    /// Writes what has gathered.
+    /// Writes buffered bytes.
     pub(super) fn flush(&self) {
         self.lock().flush();
     }
 
-    /// The task that is woken when there is something to send.
+    /// Sets the task that is woken when there is something to send.
     pub(super) fn set_task(&self, waker: &Waker) {
         let mut state = self.lock();
         if !state.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
@@ -215,13 +215,13 @@ impl Shared {
         }
     }
 
-    /// Writes what has gathered, waits, and handles what has come. Returns how much that was.
+    /// Writes buffered bytes, waits, and handles ready sources. Returns their number.
     pub(super) fn turn(&self, timeout: Option<Duration>) -> usize {
         self.turn_with(timeout, || true, |_| {})
     }
 
-    /// [`Shared::turn`] of a thread that others may interrupt: it waits only if `begin` says so, and then `end` gets to know
-    /// whether it was interrupted.
+    /// [`Shared::turn`] of a thread that others may interrupt: it waits only if `begin` returns true, and `end`
+    /// receives whether it was interrupted.
     pub(super) fn turn_with(
         &self,
         timeout: Option<Duration>,
@@ -258,22 +258,22 @@ impl Shared {
         if state.abandoned && state.core.in_flight() == 0 {
             state.end();
         }
-        self.note_end(&state);
+        self.publish_closed(&state);
         found
     }
 
-    fn note_end(&self, state: &State) {
+    fn publish_closed(&self, state: &State) {
         if state.closed && !*self.closed.borrow() {
             self.closed.send_replace(true);
         }
     }
 
-    /// A thread that panicked here has left the core in the middle of something: it is of no use any more.
+    /// A thread that panicked while holding the lock has left the core in an inconsistent state: it is not used any more.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             let mut state: MutexGuard<'_, State> = poisoned.into_inner();
             self.state.clear_poison();
-            state.give_up();
+            state.mark_broken();
             state
         })
     }
@@ -288,14 +288,14 @@ impl State {
         }
     }
 
-    /// Has the core handle an event, and those that follow from it.
-    fn tell(&mut self, event: ClientEvent) {
+    /// Lets the core handle an event, and those that follow from its effects.
+    fn handle(&mut self, event: ClientEvent) {
         if self.broken {
             self.calls.clear();
             return;
         }
         self.events.push_back(event);
-        if std::mem::replace(&mut self.telling, true) {
+        if std::mem::replace(&mut self.handling, true) {
             return;
         }
         while let Some(event) = self.events.pop_front() {
@@ -306,7 +306,7 @@ impl State {
             }
             self.effects = effects;
         }
-        self.telling = false;
+        self.handling = false;
     }
 
     fn perform(&mut self, effect: ClientEffect) {
@@ -322,12 +322,12 @@ impl State {
             }
             ClientEffect::Disconnect { connection } => {
                 if let Some(Link::Open(mut socket)) = self.links.remove(&connection) {
-                    socket.farewell();
+                    socket.flush_before_close();
                 }
             }
             ClientEffect::Complete { op, outcome } => {
                 if let Some(answer) = self.calls.remove(&op) {
-                    // A caller that has gone does not want it.
+                    // The caller may have dropped its receiver.
                     let _gone = answer.send(outcome);
                 }
             }
@@ -351,31 +351,31 @@ impl State {
         }
     }
 
-    /// Says whether the cluster was reached.
+    /// Reports whether the cluster was reached.
     fn open(&mut self, result: Result<(), Error>) {
         self.open_until = None;
         if let Some(opened) = self.opened.take() {
-            // Nobody waits any longer.
+            // The receiver may have been dropped.
             let _gone = opened.send(result);
         }
     }
 
-    /// The time that was set has passed.
+    /// The timer has fired.
     fn timer(&mut self) {
         let now = self.now().instant;
         match self.open_until.take() {
-            Some((until, late)) if until <= now => self.open(Err(late)),
+            Some((until, timeout_error)) if until <= now => self.open(Err(timeout_error)),
             waiting => self.open_until = waiting,
         }
         self.timer_at = Instant::NEVER;
-        self.tell(ClientEvent::Timer);
+        self.handle(ClientEvent::Timer);
         self.set_timer();
     }
 
     fn resolve(&mut self, connection: u64, address: String) {
         self.links.insert(connection, Link::Resolving);
         let (resolved, poller) = (Arc::downgrade(&self.resolved), Arc::downgrade(&self.poller));
-        let found = move |addresses| note_resolved(&resolved, &poller, connection, addresses);
+        let found = move |addresses| push_resolved(&resolved, &poller, connection, addresses);
         match dial::resolve(address, found) {
             Ok(Some(address)) => self.dial(connection, Ok(VecDeque::from([address]))),
             Ok(None) => {}
@@ -389,7 +389,7 @@ impl State {
     fn take_resolved(&mut self) {
         let resolved = std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner));
         for (connection, addresses) in resolved {
-            // Nobody wants a dial that was aborted.
+            // Results of aborted dials are dropped.
             if matches!(self.links.get(&connection), Some(Link::Resolving)) {
                 self.dial(connection, addresses);
             }
@@ -407,7 +407,7 @@ impl State {
         }
     }
 
-    /// Something has happened to a connection.
+    /// A connection's socket is ready.
     fn ready(&mut self, connection: u64) {
         match self.links.remove(&connection) {
             Some(Link::Dialling(dial)) => self.connected(connection, dial),
@@ -441,14 +441,14 @@ impl State {
                 let open = matches!(link, Link::Open(_));
                 self.links.insert(connection, link);
                 if open {
-                    self.tell(ClientEvent::Connected { connection });
+                    self.handle(ClientEvent::Connected { connection });
                 }
             }
             Err(error) => self.lost(connection, refused(&error)),
         }
     }
 
-    /// Takes what has come.
+    /// Reads available bytes.
     fn read(&mut self, connection: u64) {
         for _ in 0..READS {
             let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
@@ -456,7 +456,7 @@ impl State {
             };
             match socket.read(&mut self.buffer) {
                 Ok(Received::Bytes(bytes, more)) => {
-                    self.tell(ClientEvent::Received { connection, bytes });
+                    self.handle(ClientEvent::Received { connection, bytes });
                     if !more {
                         return;
                     }
@@ -471,7 +471,7 @@ impl State {
         }
     }
 
-    /// Writes what has gathered.
+    /// Writes buffered bytes.
     fn flush(&mut self) {
         while let Some(connection) = self.dirty.pop() {
             let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
@@ -488,13 +488,13 @@ impl State {
         }
     }
 
-    /// A connection is no more, or has not come about.
+    /// A connection was lost, or could not be established.
     fn lost(&mut self, connection: u64, error: Error) {
         let written = match self.links.remove(&connection) {
             Some(Link::Open(socket)) => socket.written,
             _ => 0,
         };
-        self.tell(ClientEvent::Disconnected {
+        self.handle(ClientEvent::Disconnected {
             connection,
             written,
             error,
@@ -504,11 +504,11 @@ impl State {
     fn end(&mut self) {
         if !self.closed {
             self.closed = true;
-            self.tell(ClientEvent::Close);
+            self.handle(ClientEvent::Close);
         }
     }
 
-    fn give_up(&mut self) {
+    fn mark_broken(&mut self) {
         (self.broken, self.closed) = (true, true);
         self.calls.clear();
         self.links.clear();
@@ -522,13 +522,13 @@ impl State {
     }
 }
 
-fn note_resolved(
+fn push_resolved(
     resolved: &Weak<Mutex<Vec<Resolved>>>,
     poller: &Weak<Poller>,
     connection: u64,
     addresses: io::Result<VecDeque<SocketAddr>>,
 ) {
-    // A client that is gone dials nothing.
+    // A dropped client dials nothing.
     if let (Some(resolved), Some(poller)) = (resolved.upgrade(), poller.upgrade()) {
         let mut resolved = resolved.lock().unwrap_or_else(PoisonError::into_inner);
         resolved.push((connection, addresses));

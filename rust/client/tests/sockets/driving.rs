@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quorate_client::shell::EventLoop;
-use quorate_client::{Call, CallOptions, Client, ConnectOptions, How};
+use quorate_client::{Call, CallOptions, Client, ConnectOptions, OperationOptions};
 use quorate_core::error::Error;
 use quorate_protocol::api::Request;
 use quorate_protocol::keyspace::KeyspaceSettings;
@@ -58,8 +58,14 @@ async fn threads_that_block_share_a_client() {
                     for number in 0..100 {
                         let key = key(worker * 100 + number);
                         let value = number.to_string();
-                        block_on(client, users.put(key.clone(), value.clone(), &How::default())).unwrap();
-                        let entry = block_on(client, users.get(key, &How::default())).unwrap().value;
+                        block_on(
+                            client,
+                            users.put(key.clone(), value.clone(), &OperationOptions::default()),
+                        )
+                        .unwrap();
+                        let entry = block_on(client, users.get(key, &OperationOptions::default()))
+                            .unwrap()
+                            .value;
                         assert_eq!(entry.versions[0].value, value.as_bytes());
                     }
                 });
