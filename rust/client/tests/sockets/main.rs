@@ -239,7 +239,7 @@ async fn dropping_a_call_does_no_harm() {
     let options = OperationOptions::default();
     for _ in 0..100 {
         drop(client.call(Request::Status, CallOptions::default()));
-        // Polled once, so that the request is under way, and dropped.
+        // Polled once, so that the request is in flight, and dropped.
         tokio::select! {
             biased;
             _ = users.put(key(1), "v", &options) => {}
@@ -382,7 +382,7 @@ async fn a_trace_joins_the_spans_of_client_and_nodes() {
     cluster.shared.spans.lock().unwrap().push(there);
     let whole = client.trace(trace_id).await.unwrap();
     let names: Vec<&str> = whole.iter().map(|span| span.name.as_str()).collect();
-    // The fake nodes share their spans, so each tells the same one.
+    // The fake nodes share their spans, so each returns the same one.
     assert_eq!(
         names,
         ["put users", "quorum.write", "quorum.write", "quorum.write"]
