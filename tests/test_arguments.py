@@ -169,8 +169,8 @@ def test_keys_that_are_not_text_are_bytes_in_results(keyspace):
 
 def test_stopping_a_node_times_out(cluster):
     cluster["n1"].pause()
-    fleet = cluster._processes
-    process = fleet.process("n1")
+    processes = cluster._processes
+    process = processes.process("n1")
     # It cannot receive the signal that resumes it, as if it hung.
     process.signal, process.wait = (lambda number: None), (lambda timeout: False)
     with pytest.raises(quorate.StopTimeout, match=r"n1 still runs 0\.1 s after SIGTERM"):

@@ -287,3 +287,22 @@ async def test_the_asynchronous_twin(shared):
         assert len(await keyspace.nodes_for_key("a")) == 3
         with pytest.raises(InvalidArgument, match="majority"):
             await keyspace.put("a", "1", consistency=QUORUM)
+
+
+def test_a_batch_that_is_not_atomic_may_be_larger_than_a_shard_takes_at_once(shared):
+    keyspace = shared.keyspace("large-batch", mode="consensus", replicas=3, shards=2)
+    items = {f"k{number:03}": "x" * 100_000 for number in range(60)}
+    with pytest.raises(quorate.LimitExceeded):
+        keyspace.put_many(items)
+    assert not list(keyspace.scan())
+    written = keyspace.put_many(items, atomic=False)
+    assert written.keys() == items.keys()
+    assert len(keyspace.get_many(items)) == 60
+    # A condition that does not hold concerns its own part.
+    with pytest.raises(quorate.PartialFailure) as failure:
+        keyspace.put_many(items, if_version={"k000": 10**9}, atomic=False)
+    assert "k000" in failure.value.failed
+    assert failure.value.succeeded
+    with pytest.raises(quorate.InvalidArgument, match="twice"):
+        keyspace.put_many([("a", "1"), ("a", "2")], atomic=False)
+    shared.drop_keyspace(keyspace.name)

@@ -215,7 +215,7 @@ class Machine:
         """The cluster that has acknowledged a write."""
 
     def start(self, name, shape):
-        """Start a cluster as a fleet does."""
+        """Start a cluster as its processes do."""
         directory = DataDirectory(FOLDER, self.disk)
         mark = directory.claim(None, name, shape)
         nodes = [f"n{number + 1}" for number in range(shape.nodes)]
@@ -472,15 +472,15 @@ def test_nothing_is_acknowledged_before_the_cluster_is_formed(tmp_path, monkeypa
     form = Processes.form
     seen = []
 
-    def late(fleet):
-        mark = json.loads((fleet.directory / "cluster.json").read_text())
-        with quorate.connect(fleet.endpoints, timeout=1.0) as early:
+    def late(processes):
+        mark = json.loads((processes.directory / "cluster.json").read_text())
+        with quorate.connect(processes.endpoints, timeout=1.0) as early:
             for mode in ("quorum", "consensus"):
                 with pytest.raises(quorate.Unavailable, match="first time"):
                     early.keyspace("early", mode=mode)
             seen.append((mark["state"], early.keyspaces()))
-        form(fleet)
-        seen.append(json.loads((fleet.directory / "cluster.json").read_text())["state"])
+        form(processes)
+        seen.append(json.loads((processes.directory / "cluster.json").read_text())["state"])
 
     monkeypatch.setattr(Processes, "form", late)
     with quorate.Cluster(2, data_dir=tmp_path) as cluster:

@@ -52,7 +52,7 @@ def test_calls_finish_while_no_other_thread_can_have_the_interpreter(shared):
             keys.put(b"k", b"v", None, None, 5.0, True),
             keys.put_many([(b"k%d" % n, b"v") for n in range(200)], None, 5.0),
             shards.put(b"k", b"v", None, 5.0, False),
-            shards.put_many([(b"k%d" % n, b"v", None) for n in range(200)], 5.0),
+            shards.put_many([(b"k%d" % n, b"v", None) for n in range(200)], True, 5.0),
             shards.append("source", b"data", 5.0, False),
         ]
     )

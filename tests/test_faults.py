@@ -73,7 +73,7 @@ def test_a_fault_round_trips():
 
 def test_reports_of_nodes_are_combined():
     one, two = (faults.partition(("n1", "n2"), False)(NAMES) for _ in range(2))
-    reports = {"n1": json.dumps([faults.to_wire(one)]), "n2": json.dumps([*map(faults.to_wire, (one, two))])}
+    reports = {"n1": [faults.to_wire(one)], "n2": [*map(faults.to_wire, (one, two))]}
     assert {fault.id: fault.nodes for fault in faults.merged(reports)} == {
         one.id: ("n1", "n2"),
         two.id: ("n2",),
@@ -151,7 +151,7 @@ class Nodes:
     def _answer(self, call):
         if call.method == "ask":
             everybody = [{"node": node, "up": True} for node in self.kept]
-            return [json.dumps({"peers": everybody}) for _ in call.arguments[0]]
+            return [{"peers": everybody} for _ in call.arguments[0]]
         numbers, change, _ = call.arguments
         # Changes by another client between two requests.
         if change is not None and self.meanwhile:
@@ -162,7 +162,7 @@ class Nodes:
         kept = self.kept[number]
         if change is not None:
             self.sent.append((number, change))
-            ((what, items),) = json.loads(change).items()
+            ((what, items),) = change.items()
             if what == "Replace":
                 kept.clear()
             for item in items:
@@ -170,7 +170,7 @@ class Nodes:
                     kept.pop(item, None)
                 else:
                     kept[item["id"]] = item
-        return json.dumps(list(kept.values()))
+        return list(kept.values())
 
     def end(self, *numbers):
         """End nodes; they have no faults after a restart."""
@@ -352,15 +352,15 @@ class Interruptible:
 
     def _answer(self, *arguments):
         answer = self._nodes._answer(Call("faults", arguments))
-        if "Add" in (arguments[1] or "") and self._interruption is not None:
+        if "Add" in (arguments[1] or ()) and self._interruption is not None:
             raise self._interruption
         return answer
 
     async def _answer_async(self, *arguments):
-        if "Heal" in (arguments[1] or ""):
+        if "Heal" in (arguments[1] or ()):
             await self.heal.wait()
         answer = self._answer(*arguments)
-        if "Add" in (arguments[1] or ""):
+        if "Add" in (arguments[1] or ()):
             self.added.set()
             while True:
                 await asyncio.sleep(0)
@@ -434,12 +434,12 @@ def test_a_node_is_updated_again_after_a_concurrent_change():
 
 async def test_nodes_are_paused_and_resumed_without_blocking_the_event_loop():
     threads = []
-    fleet = SimpleNamespace(
+    stub = SimpleNamespace(
         pause=lambda _: threads.append(threading.get_ident()),
         resume=lambda _: threads.append(threading.get_ident()),
     )
     board = SimpleNamespace(restore=lambda *_, **__: (_ for _ in ()))
-    node = quorate.aio.Node(SimpleNamespace(_processes=fleet, _faults_client=board, _client=None), "n1")
+    node = quorate.aio.Node(SimpleNamespace(_processes=stub, _faults_client=board, _client=None), "n1")
     await node.pause()
     await node.resume()
     assert len(threads) == 2

@@ -79,7 +79,7 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def go_on(self, count):
+    def continue_with(self, count):
         """Wait until this number of further operations has ended, with any outcome."""
         goal = self.attempts.total() + count
         eventually(lambda: self.attempts.total() >= goal)
@@ -156,7 +156,7 @@ def test_nothing_is_lost_duplicated_or_stale_under_random_faults(seed):
         with Clients(keyspace, [node.name for node in cluster], seed) as clients:
             for _ in range(15):
                 nemesis.strike()
-                clients.go_on(10)
+                clients.continue_with(10)
             nemesis.rest()
             assert keyspace.put("after", "1", timeout=10).version
         assert not clients.problems

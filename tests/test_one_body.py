@@ -5,7 +5,6 @@ import asyncio
 import doctest
 import importlib
 import inspect
-import json
 import pkgutil
 import subprocess
 import sys
@@ -124,20 +123,20 @@ class SimulatedClient(Stepper):
             for number in (1, 2)
         ]
         ring = {"vnodes": 8, "hash": "Murmur3"}
-        topology = {"cluster": 1, "generation": 1, "members": members, "ring": ring}
+        topology = {"cluster": "1", "generation": 1, "members": members, "ring": ring}
         answer = {"topology": topology, "voters": [1, 2], "learners": [], "version": 1}
-        return PendingCall(lambda: json.dumps(answer), 0.001)
+        return PendingCall(lambda: answer, 0.001)
 
     def faults(self, numbers, change, _timeout):
         def answer():
             for number in numbers:
                 self._change(self.broken.setdefault(number, {}), change)
-            return [json.dumps(list(self.broken[number].values())) for number in numbers]
+            return [list(self.broken[number].values()) for number in numbers]
 
         return PendingCall(answer, 0.001)
 
     def _change(self, kept, change):
-        ((what, items),) = json.loads(change or '{"Add": []}').items()
+        ((what, items),) = (change or {"Add": []}).items()
         for item in items:
             if what == "Heal":
                 kept.pop(item, None)
@@ -148,7 +147,7 @@ class SimulatedClient(Stepper):
     def ask(self, numbers, _what, _argument, _timeout):
         def answer():
             up = self.time >= self.ready_at
-            return [json.dumps({"peers": [{"node": node, "up": up} for node in (1, 2)]}) for _ in numbers]
+            return [{"peers": [{"node": node, "up": up} for node in (1, 2)]} for _ in numbers]
 
         return PendingCall(answer, 0.001)
 

@@ -208,21 +208,25 @@ class ConsensusKeyspace(EntryLog):
         *,
         if_version: Mapping[KeyT, int] | None = None,
         if_absent: bool | Iterable[KeyT] = False,
+        atomic: bool = True,
         timeout: float | None = None,
     ) -> dict[KeyT, Commit]:
         """Write many values: atomic within each shard, independent across shards.
 
-            A condition that does not hold rejects all values of its key's shard, and no others: for conditions that
-            must hold together, use one shard.
+        A condition that does not hold rejects all values of its key's shard, and no others: for conditions that must
+        hold together, use one shard.
 
         Parameters
         ----------
         items : mapping, or iterable of pairs
-            Keys and values, each key once; up to 1.25 MiB in total per shard.
+            Keys and values, each key once; up to 1.25 MiB in total per shard if ``atomic``.
         if_version : mapping, optional
             Required versions of some of the keys (``entry.version``); 0 for a key that must be absent.
         if_absent : bool or iterable of keys
             Whether all keys must be absent, or the keys that must be absent.
+        atomic : bool
+            Whether all values of one shard are written or none. If false, they are written in parts, each of which is
+            atomic and rejected by its own conditions, so that any number of values can be written.
         timeout : float, optional
             Seconds.
 
@@ -257,7 +261,7 @@ class ConsensusKeyspace(EntryLog):
         """
         pairs, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
-        raws = self._calls.put_many(coded, limit).wait()
+        raws = self._calls.put_many(coded, arguments.switch(atomic, "atomic"), limit).wait()
         return answers.batch("writes", Commit, pairs, raws, self._connection)
 
     def get(

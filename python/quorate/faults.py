@@ -6,7 +6,6 @@ concerns the messages that it sends. `quorate.faults_client` sends faults to nod
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -308,11 +307,11 @@ def from_wire(found: Mapping[str, Any], nodes: Sequence[str] = ()) -> LinkFault:
     )
 
 
-def merged(told: Mapping[str, str]) -> tuple[LinkFault, ...]:
+def merged(told: Mapping[str, list[dict[str, Any]]]) -> tuple[LinkFault, ...]:
     """Merge the reports of nodes, by name."""
     found: dict[int, tuple[dict[str, Any], list[str]]] = {}
     for node, answer in told.items():
-        for fault in json.loads(answer):
+        for fault in answer:
             found.setdefault(fault["id"], (fault, []))[1].append(node)
     return tuple(from_wire(fault, nodes) for _, (fault, nodes) in sorted(found.items()))
 

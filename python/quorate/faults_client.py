@@ -11,7 +11,7 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from quorate.arguments import PROBE_TIMEOUT
 from quorate.errors import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from quorate.topology import Member
 
 __all__ = ["FaultsClient"]
+
+Answer: TypeAlias = list[dict[str, Any]]
+"""The active faults of a node, as `quorate.faults.from_wire` reads them."""
 
 RECONNECT_PATIENCE = 5.0
 """Maximum wait for nodes to reconnect after a fault is healed, in seconds."""
@@ -108,12 +111,12 @@ class FaultsClient:
             ids = sorted({fault.id for fault in before} | self._own.keys())
         for fault in ids:
             self._own.pop(fault, None)
-        told: dict[str, str] = {}
+        told: dict[str, Answer] = {}
         down: list[str] = []
         missing: list[str] = []
         answers = yield from self._ask(members, {"Heal": [int(fault, 16) for fault in ids]}, timeout)
         for member, answer in answers:
-            if isinstance(answer, str):
+            if not isinstance(answer, QuorateError):
                 told[member.name] = answer
             elif not isinstance(answer, _NO_ANSWER):
                 raise answer
@@ -197,18 +200,18 @@ class FaultsClient:
 
     def _replace(self, member: Member, wanted: Sequence[LinkFault], deadline: float) -> Flow[bool]:
         """Replace the faults of a node with these; returns whether it responded."""
-        change = json.dumps({"Replace": [to_wire(fault) for fault in wanted]})
+        change = {"Replace": [to_wire(fault) for fault in wanted]}
         while True:
             # A node that does not allow fault injection has no faults, and would reject even an empty list: read first.
             answers = yield from self._ask([member], None, PROBE_TIMEOUT)
             if not answers:
                 return False
             answer = answers[0][1]
-            if isinstance(answer, str):
+            if not isinstance(answer, QuorateError):
                 if _effects(merged({member.name: answer})) == _effects(wanted):
                     return True
                 (answer,) = yield Call("faults", ([member.number], change, PROBE_TIMEOUT))
-                if isinstance(answer, str):
+                if not isinstance(answer, QuorateError):
                     return True
             if not isinstance(answer, _NO_ANSWER) or (yield from now()) > deadline:
                 raise answer
@@ -223,7 +226,7 @@ class FaultsClient:
 
     def _listen(
         self, asked: Sequence[Member], members: int, timeout: float
-    ) -> Flow[tuple[dict[str, str], list[str]]]:
+    ) -> Flow[tuple[dict[str, Answer], list[str]]]:
         """Read the active faults of nodes; returns their responses, by name, and the nodes that did not respond.
 
         A fault that was injected here, and that no node reports while most members respond, was healed by another
@@ -231,12 +234,12 @@ class FaultsClient:
         """
         own = set(self._own)
         answers = yield from self._ask(asked, None, timeout)
-        told = {member.name: answer for member, answer in answers if isinstance(answer, str)}
+        told = {member.name: answer for member, answer in answers if not isinstance(answer, QuorateError)}
         settled = told.keys() - self._fresh
         if 2 * len(settled) > members:
             for fault in own - {fault.id for fault in merged(told)}:
                 self._own.pop(fault, None)
-        return told, [member.name for member, answer in answers if not isinstance(answer, str)]
+        return told, [member.name for member, answer in answers if isinstance(answer, QuorateError)]
 
     def _down(self, member: Member, answer: QuorateError) -> bool:
         """Whether a node that does not respond does not run."""
@@ -251,22 +254,21 @@ class FaultsClient:
 
     def _ask(
         self, members: Sequence[Member], change: dict[str, Any] | None, timeout: float
-    ) -> Flow[list[tuple[Member, str | QuorateError]]]:
+    ) -> Flow[list[tuple[Member, Answer | QuorateError]]]:
         members = self._there(members)
-        text = None if change is None else json.dumps(change)
         numbers = [member.number for member in members]
-        answers = yield Call("faults", (numbers, text, min(timeout, PROBE_TIMEOUT)))
+        answers = yield Call("faults", (numbers, change, min(timeout, PROBE_TIMEOUT)))
         return list(zip(members, answers, strict=True))
 
     def _tell(
         self, members: Sequence[Member], change: dict[str, Any], timeout: float
-    ) -> Flow[dict[str, str]]:
+    ) -> Flow[dict[str, Answer]]:
         """Send a change to all nodes that may respond; returns their responses, by name."""
         answers = yield from self._ask(members, change, timeout)
-        told: dict[str, str] = {}
+        told: dict[str, Answer] = {}
         missing: list[str] = []
         for member, answer in answers:
-            if isinstance(answer, str):
+            if not isinstance(answer, QuorateError):
                 told[member.name] = answer
             elif not isinstance(answer, _NO_ANSWER) or (
                 self.awake is not None and member.name in self.awake()
@@ -295,9 +297,9 @@ def _mended(members: Sequence[Member], pairs: Collection[frozenset[str]], timeou
         limit = min(timeout, PROBE_TIMEOUT)
         answers = yield Call("ask", ([member.number for member in asked], "status", 0, limit))
         seen = {
-            member.name: {f"n{peer['node']}" for peer in json.loads(answer)["peers"] if peer["up"]}
+            member.name: {f"n{peer['node']}" for peer in answer["peers"] if peer["up"]}
             for member, answer in zip(asked, answers, strict=True)
-            if isinstance(answer, str)
+            if not isinstance(answer, QuorateError)
         }
         there = [sorted(pair) for pair in pairs if pair <= seen.keys()]
         if all(first in seen[second] and second in seen[first] for first, second in there):

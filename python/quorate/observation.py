@@ -7,7 +7,6 @@ asynchronous client share it.
 from __future__ import annotations
 
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
@@ -34,7 +33,7 @@ _SPAN_PAUSE = 0.02
 
 def _ask(
     members: Sequence[Member], what: str, argument: int, timeout: float
-) -> Flow[list[tuple[Member, str | QuorateError]]]:
+) -> Flow[list[tuple[Member, Any]]]:
     answers = yield Call("ask", ([member.number for member in members], what, argument, timeout))
     return list(zip(members, answers, strict=True))
 
@@ -46,10 +45,10 @@ def status(cache: MemberCache, timeout: float) -> Flow[ClusterStatus]:
     return ClusterStatus(tuple(_node_status(member, answer) for member, answer in answers))
 
 
-def _node_status(member: Member, answer: str | QuorateError) -> NodeStatus:
+def _node_status(member: Member, answer: Any) -> NodeStatus:
     if isinstance(answer, QuorateError):
         return NodeStatus(member.name, member.address, up=False, error=f"{type(answer).__name__}: {answer}")
-    found = json.loads(answer)
+    found = answer
     peers = tuple(
         PeerStatus(f"n{peer['node']}", peer["up"], peer["round_trip_micros"] / 1e6, peer["queued_bytes"])
         for peer in found["peers"]
@@ -135,7 +134,7 @@ def groups(cache: MemberCache, timeout: float) -> Flow[Groups]:
         if isinstance(answer, QuorateError):
             missing.append(member.name)
         else:
-            claims.extend(_claim(found) for found in json.loads(answer))
+            claims.extend(_claim(found) for found in answer)
     claims.sort(key=lambda claim: (claim.group, node_number(claim.node)))
     return Groups(tuple(claims), tuple(missing))
 
@@ -183,10 +182,8 @@ def led(up: Iterable[str], timeout: float, hopeless: Callable[[], object] = lamb
     while True:
         left = deadline - (yield from now())
         answers = yield Call("ask", (awake, "groups", 0, max(_LINK_PAUSE, min(left, PROBE_TIMEOUT))))
-        told = [answer for answer in answers if isinstance(answer, str)]
-        claims = [
-            _claim(found) for answer in told for found in json.loads(answer) if found["name"] == CONTROL
-        ]
+        told = [answer for answer in answers if not isinstance(answer, QuorateError)]
+        claims = [_claim(found) for answer in told for found in answer if found["name"] == CONTROL]
         leaders = {claim.leader for claim in claims}
         if len(claims) == len(awake) and len(leaders) == 1 and None not in leaders:
             return True
@@ -229,7 +226,7 @@ def events(cache: MemberCache, timeout: float) -> Flow[Timeline]:
         if isinstance(answer, QuorateError):
             missing.append(member.name)
         else:
-            found.extend(_event(occurrence, names) for occurrence in json.loads(answer))
+            found.extend(_event(occurrence, names) for occurrence in answer)
     found.sort(key=lambda event: (event.time, event.node, event.sequence))
     return Timeline(tuple(found), tuple(missing))
 
@@ -263,7 +260,9 @@ def _event(found: dict[str, Any], groups: Mapping[int, str]) -> Event:
     )
 
 
-def trace(cache: MemberCache, trace_id: str, own: Callable[[int], str], timeout: float) -> Flow[Trace]:
+def trace(
+    cache: MemberCache, trace_id: str, own: Callable[[int], list[dict[str, Any]]], timeout: float
+) -> Flow[Trace]:
     """Collect the spans of a trace from every member and from this client.
 
     Replicas report their spans shortly after the response; this polls until every span's parent is present.
@@ -278,10 +277,10 @@ def trace(cache: MemberCache, trace_id: str, own: Callable[[int], str], timeout:
     spans: list[Span] = []
     for _ in range(_SPAN_TRIES):
         before = len(spans)
-        spans = [_span(found) for found in json.loads(own(number))]
+        spans = [_span(found) for found in own(number)]
         for _member, answer in (yield from _ask(members, "spans", number, timeout)):
             if not isinstance(answer, QuorateError):
-                spans.extend(_span(found) for found in json.loads(answer))
+                spans.extend(_span(found) for found in answer)
         if complete(spans) and len(spans) == before:
             break
         yield Pause(_SPAN_PAUSE)
@@ -332,8 +331,8 @@ def links(
         yield Pause(_LINK_PAUSE)
 
 
-def _sees(node: int, answer: str | QuorateError, awake: set[int], gone: set[int]) -> bool:
+def _sees(node: int, answer: Any, awake: set[int], gone: set[int]) -> bool:
     if isinstance(answer, QuorateError):
         return False
-    seen = {peer["node"] for peer in json.loads(answer)["peers"] if peer["up"]}
+    seen = {peer["node"] for peer in answer["peers"] if peer["up"]}
     return seen.issuperset(awake - {node}) and seen.isdisjoint(gone)

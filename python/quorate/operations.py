@@ -6,7 +6,6 @@ Each is a `quorate.flow.Flow`, so that the synchronous and the asynchronous clie
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from quorate import levels
@@ -31,7 +30,7 @@ _UNANSWERED = (ConnectionLost, Overloaded, ReadTimeout, Unavailable)
 
 def topology(timeout: float) -> Flow[Topology]:
     """Fetch the topology from any node."""
-    membership = json.loads((yield Call("topology", (timeout,))))
+    membership = yield Call("topology", (timeout,))
     found = membership["topology"]
     roles = dict.fromkeys(membership["voters"], "voter") | dict.fromkeys(membership["learners"], "learner")
     members = tuple(
@@ -48,7 +47,7 @@ def topology(timeout: float) -> Flow[Topology]:
     )
     ring = found["ring"]
     return Topology(
-        f"{found['cluster']:032x}",
+        found["cluster"],
         found["generation"],
         members,
         ring["vnodes"],
@@ -113,7 +112,7 @@ def _level(found: str | dict[str, int]) -> levels.Level | int:
 
 def keyspaces(timeout: float) -> Flow[tuple[KeyspaceInfo, ...]]:
     """List the keyspaces."""
-    found = json.loads((yield Call("keyspaces", (timeout,))))
+    found = yield Call("keyspaces", (timeout,))
     return tuple(sorted((keyspace_info(keyspace) for keyspace in found), key=lambda info: info.name))
 
 
@@ -218,7 +217,7 @@ def create_keyspace(
         "shards": 1 if shards is None else shards,
         "snapshot_every": SNAPSHOT_EVERY if snapshot_every is None else snapshot_every,
     }
-    found = json.loads((yield Call("create_keyspace", (json.dumps(settings), timeout))))
+    found = yield Call("create_keyspace", (settings, timeout))
     return keyspace_info(found), found["created"]
 
 
@@ -250,8 +249,8 @@ def alter_keyspace(
         "write_level": None if write is None else _wire_level(write),
         "read_repair": _wire_repair(read_repair),
     }
-    found = yield Call("alter_keyspace", (text(name, "a keyspace's name"), json.dumps(change), timeout))
-    return keyspace_info(json.loads(found))
+    found = yield Call("alter_keyspace", (text(name, "a keyspace's name"), change, timeout))
+    return keyspace_info(found)
 
 
 def drop_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
@@ -262,9 +261,7 @@ def drop_keyspace(name: str, timeout: float) -> Flow[KeyspaceInfo]:
     NotFound
         If no keyspace has this name.
     """
-    return keyspace_info(
-        json.loads((yield Call("drop_keyspace", (text(name, "a keyspace's name"), timeout))))
-    )
+    return keyspace_info((yield Call("drop_keyspace", (text(name, "a keyspace's name"), timeout))))
 
 
 def _wire_repair(read_repair: str | None) -> str | None:

@@ -29,6 +29,7 @@ mod pipeline;
 mod poller;
 mod socket;
 mod spans;
+mod state;
 mod task;
 mod threads;
 mod turns;

@@ -77,7 +77,7 @@ pub struct BootId(pub u64);
 
 /// Distinguishes clusters: 128 random bits, or the hash of a name given by an operator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ClusterId(pub u128);
+pub struct ClusterId(#[serde(with = "crate::hex")] pub u128);
 
 impl ClusterId {
     /// The id of the cluster with this name.

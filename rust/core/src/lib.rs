@@ -14,6 +14,7 @@ pub mod contract;
 pub mod dedup;
 pub mod error;
 pub mod files;
+pub mod hex;
 pub mod hlc;
 pub mod ids;
 pub mod key;

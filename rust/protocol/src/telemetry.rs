@@ -52,6 +52,7 @@ impl TraceContext {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// The trace it belongs to.
+    #[serde(with = "quorate_core::hex")]
     pub trace_id: u128,
     /// Its own id.
     pub span_id: u64,

@@ -7,6 +7,7 @@ use quorate_protocol::api::Request;
 
 use crate::call::{PendingCall, pending};
 use crate::consensus::{self, Consensus};
+use crate::documents::Document;
 use crate::errors::exception;
 use crate::operations;
 use crate::process::OfProcess;
@@ -43,16 +44,21 @@ impl Client {
         pending(py, driver.as_ref(), connecting)
     }
 
-    fn create_keyspace(&self, py: Python<'_>, settings: &str, timeout: f64) -> PyResult<PendingCall> {
+    fn create_keyspace(
+        &self,
+        py: Python<'_>,
+        settings: &Bound<'_, PyAny>,
+        timeout: f64,
+    ) -> PyResult<PendingCall> {
         self.describe(py, create_request(settings), timeout)
     }
 
-    /// Changes settings of a keyspace: `read_level`, `write_level`, `read_repair`, as JSON.
+    /// Changes settings of a keyspace: `read_level`, `write_level`, `read_repair`.
     fn alter_keyspace(
         &self,
         py: Python<'_>,
         name: &str,
-        change: &str,
+        change: &Bound<'_, PyAny>,
         timeout: f64,
     ) -> PyResult<PendingCall> {
         self.describe(py, alter_request(name, change), timeout)
@@ -82,12 +88,12 @@ impl Client {
         self.request_from_nodes(py, nodes, node_request(what, argument), timeout)
     }
 
-    /// Changes the faults of each of these nodes: `Add`, `Heal` or `Replace`, as JSON; or lists them.
+    /// Changes the faults of each of these nodes: `Add`, `Heal` or `Replace`; or lists them.
     fn faults(
         &self,
         py: Python<'_>,
         nodes: Vec<u16>,
-        change: Option<&str>,
+        change: Option<&Bound<'_, PyAny>>,
         timeout: f64,
     ) -> PyResult<PendingCall> {
         self.request_from_nodes(py, nodes, faults_request(change), timeout)
@@ -109,12 +115,10 @@ impl Client {
         consensus::open(slf, keyspace, name, groups, hash)
     }
 
-    /// The spans of a trace that this client keeps, as JSON.
-    fn spans(&self, py: Python<'_>, trace_id: u128) -> PyResult<String> {
+    /// The spans of a trace that this client keeps.
+    fn spans(&self, py: Python<'_>, trace_id: u128) -> PyResult<Document> {
         let spans = self.here().map(|client| client.spans(trace_id));
-        spans
-            .and_then(|spans| operations::json(&spans))
-            .map_err(|error| exception(py, error))
+        spans.map(Document::Spans).map_err(|error| exception(py, error))
     }
 
     fn close(&self, py: Python<'_>) {

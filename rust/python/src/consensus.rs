@@ -94,8 +94,14 @@ impl Consensus {
         self.pending(py, self.writing(key, value, version, timeout, trace))
     }
 
-    fn put_many(&self, py: Python<'_>, items: Vec<Conditional<'_>>, timeout: f64) -> PyResult<PendingCall> {
-        self.pending(py, self.writing_many(&items, timeout))
+    fn put_many(
+        &self,
+        py: Python<'_>,
+        items: Vec<Conditional<'_>>,
+        atomic: bool,
+        timeout: f64,
+    ) -> PyResult<PendingCall> {
+        self.pending(py, self.writing_many(&items, atomic, timeout))
     }
 
     fn append(
@@ -200,6 +206,7 @@ impl Consensus {
     fn writing_many(
         &self,
         items: &[Conditional<'_>],
+        atomic: bool,
         timeout: f64,
     ) -> Result<impl Future<Output = Result<Vec<ItemResult<RawCommit>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
@@ -213,7 +220,7 @@ impl Consensus {
         let writes: Vec<Write> = items.iter().map(write).collect::<Result<_, Error>>()?;
         let shards: Vec<usize> = writes.iter().map(|write| keyspace.shard_of(&write.key)).collect();
         Ok(async move {
-            let answers = keyspace.write_many(writes, options).await?;
+            let answers = keyspace.write_many(writes, atomic, options).await?;
             let item_result = |(shard, answer): (usize, Result<Reply<Committed>, Error>)| {
                 ItemResult(answer.map(|reply| RawCommit::new(shard, reply)))
             };

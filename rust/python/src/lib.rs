@@ -8,6 +8,7 @@ mod call_future;
 mod client;
 mod consensus;
 mod context;
+mod documents;
 mod errors;
 mod node;
 mod operations;

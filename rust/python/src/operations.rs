@@ -2,14 +2,14 @@
 //! that it holds no Python objects.
 
 use quorate_client::shell::Driver;
-use quorate_client::{CallOptions, ConnectOptions, Outcome};
+use quorate_client::{CallOptions, ConnectOptions};
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
-use quorate_protocol::api::{Request, Response};
-use quorate_protocol::keyspace::Keyspace;
+use quorate_protocol::api::Request;
 use serde::Serialize;
 
 use crate::answers::ItemResult;
+use crate::documents::Document;
 use crate::requests::{duration, plain};
 use crate::sampling::Sampling;
 
@@ -34,13 +34,13 @@ pub(crate) fn open(
     Ok((driver, async move { Ok((opening.await?, sampling)) }))
 }
 
-/// A request with a response that Python reads as JSON.
+/// A request about the cluster, with a document as its response.
 pub(crate) async fn describe(
     client: quorate_client::Client,
     request: Request,
     timeout: f64,
-) -> Result<String, Error> {
-    description(client.call(request, plain(timeout)).await)
+) -> Result<Document, Error> {
+    Document::of(client.call(request, plain(timeout)).await)
 }
 
 /// Sends the same request to each of these nodes.
@@ -49,10 +49,10 @@ pub(crate) async fn request_from_nodes(
     nodes: Vec<u16>,
     request: Request,
     timeout: f64,
-) -> Result<Vec<ItemResult<String>>, Error> {
+) -> Result<Vec<ItemResult<Document>>, Error> {
     let call = |node: &u16| (Ok(request.clone()), plain(timeout).on(NodeId(*node)));
     let calls = nodes.iter().map(call).collect();
-    let answers = client.call_each(calls, description).await;
+    let answers = client.call_each(calls, Document::of).await;
     Ok(answers.into_iter().map(ItemResult).collect())
 }
 
@@ -64,37 +64,8 @@ pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     }
 }
 
-/// A keyspace, and whether it is new.
-#[derive(Serialize)]
-struct Created {
-    #[serde(flatten)]
-    keyspace: Keyspace,
-    created: bool,
-}
-
-/// A response as JSON, or the metrics as text.
-fn description(outcome: Outcome) -> Result<String, Error> {
-    match outcome.result? {
-        Response::Keyspace { keyspace, created } => json(&Created { keyspace, created }),
-        Response::Keyspaces(keyspaces) => json(&keyspaces),
-        Response::Membership(membership) => json(&membership),
-        Response::Status(status) => json(&status),
-        Response::Events(events) => json(&events),
-        Response::Spans(spans) => json(&spans),
-        Response::Metrics(text) => Ok(text),
-        Response::Groups(claims) => json(&claims),
-        Response::Faults(faults) => json(&faults),
-        Response::Done => Ok(String::new()),
-        _ => Err(unexpected()),
-    }
-}
-
 /// A value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value)
         .map_err(|error| Error::invalid(format!("this response cannot be encoded as JSON: {error}")))
-}
-
-fn unexpected() -> Error {
-    Error::Refused("unexpected response type: not a Quorate node, or an incompatible version".to_owned())
 }

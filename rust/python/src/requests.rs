@@ -12,6 +12,8 @@ use quorate_core::level::Level;
 use quorate_protocol::api::Request;
 use quorate_versions::WriteId;
 
+use crate::documents::read;
+
 /// The options of requests about the cluster, which are never traced.
 pub(crate) fn plain(timeout: f64) -> CallOptions {
     CallOptions::timeout(duration(timeout))
@@ -89,17 +91,14 @@ pub(crate) fn range_of(
     })
 }
 
-/// The request to create a keyspace, from its settings as JSON.
-pub(crate) fn create_request(settings: &str) -> Result<Request, Error> {
-    serde_json::from_str(settings)
-        .map(Request::CreateKeyspace)
-        .map_err(|error| Error::invalid(format!("these are not a keyspace's settings: {error}")))
+/// The request to create a keyspace, from its settings.
+pub(crate) fn create_request(settings: &Bound<'_, PyAny>) -> Result<Request, Error> {
+    read(settings, "a keyspace's settings").map(Request::CreateKeyspace)
 }
 
-/// The request to alter a keyspace, from the changes as JSON.
-pub(crate) fn alter_request(name: &str, change: &str) -> Result<Request, Error> {
-    let change = serde_json::from_str(change)
-        .map_err(|error| Error::invalid(format!("this is not a change of a keyspace's settings: {error}")))?;
+/// The request to alter a keyspace, from the changed settings.
+pub(crate) fn alter_request(name: &str, change: &Bound<'_, PyAny>) -> Result<Request, Error> {
+    let change = read(change, "a change of a keyspace's settings")?;
     Ok(Request::AlterKeyspace {
         name: name.to_owned(),
         change,
@@ -115,14 +114,12 @@ pub(crate) fn drop_request(name: &str) -> Request {
     }
 }
 
-/// The request to change a node's faults, from JSON; without a change, to list them.
-pub(crate) fn faults_request(change: Option<&str>) -> Result<Request, Error> {
-    let Some(change) = change else {
-        return Ok(Request::Faults);
-    };
-    serde_json::from_str(change)
-        .map(Request::ChangeFaults)
-        .map_err(|error| Error::invalid(format!("this is not a change of faults: {error}")))
+/// The request to change a node's faults; without a change, to list them.
+pub(crate) fn faults_request(change: Option<&Bound<'_, PyAny>>) -> Result<Request, Error> {
+    match change {
+        None => Ok(Request::Faults),
+        Some(change) => read(change, "a change of faults").map(Request::ChangeFaults),
+    }
 }
 
 /// A request to single nodes, by name.

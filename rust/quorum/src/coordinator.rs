@@ -1,21 +1,21 @@
-//! The coordinator role: the requests of one keyspace that came to this node.
+//! The coordinator role: the client requests of one keyspace on this node.
 //!
-//! One role holds all of them; a request is a small state machine in its table (a write, a read, a scan, or one that
-//! was forwarded), not an actor of its own. The table may be lost at any time without harm to data: what it knows is
-//! only who is waiting for what.
+//! One role holds all of them; each request is an *operation* in its table: a small state machine (a write, a read, a
+//! scan, or a forwarded put), not an actor. Losing the table at any time loses no data: it contains only pending
+//! requests.
 //!
 //! A write is coordinated by a replica of its key, since an event needs a dot; a coordinator on another node forwards
-//! it to the first replica that it can reach. Reads and scans are coordinated wherever they arrive.
+//! it to the first reachable replica. Reads and scans are coordinated by any node.
 //!
 //! Invariants:
 //! * Each request of a client is answered exactly once, at its deadline at the latest.
-//! * The name of an exchange never repeats, not after a restart either, so that a late answer to a request of an
-//!   earlier boot is not taken for the answer to another.
+//! * Operation ids never repeat, even after a restart, so that a late response to an operation of an earlier boot is
+//!   ignored.
 
-mod answers;
 mod dropped;
 mod repair;
 mod requests;
+mod responses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,22 +34,21 @@ use quorate_protocol::telemetry::TraceContext;
 use rand_core::Rng as _;
 
 use crate::many::Many;
-use crate::operation::{Kind, ManyAnswer, Origin, PendingRequest, RequestDetails};
+use crate::operation::{KeyResult, Kind, Origin, PendingRequest, Progress, RequestDetails};
 use crate::outgoing::Outgoing;
-use crate::progress::Progress;
 use repair::Repairs;
 
-/// How long a read waits for those it asked before it asks the others too.
+/// How long a read waits for responses before it contacts the remaining replicas (a hedged request).
 pub const HEDGE_AFTER: Duration = Duration::from_millis(50);
-/// How long a scan waits for a node that is not needed.
-pub const SCAN_PATIENCE: Duration = Duration::from_millis(500);
-/// How long after its answer a read waits for the rest, to repair them.
-pub const REPAIR_PATIENCE: Duration = Duration::from_secs(2);
-/// One in this many reads at ONE asks every replica, so that what only ONE reads is repaired too.
+/// How long a scan waits for optional nodes.
+pub const SCAN_SOFT_DEADLINE: Duration = Duration::from_millis(500);
+/// How long after its response a read waits for the remaining replicas, to repair them.
+pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(2);
+/// One in this many reads at ONE contacts every replica, so that keys that are only read at ONE are repaired too.
 pub const REPAIR_ONE_IN: u32 = 10;
-/// The most keys a page of a scan has.
+/// The maximum number of keys in a page of a scan.
 pub const MAX_PAGE: u32 = 1_000;
-/// The most bytes kept for reads that are answered and wait for the rest.
+/// The maximum number of bytes kept for answered reads that wait for the remaining replicas.
 pub const MAX_LINGERING_BYTES: usize = 16 << 20;
 const TIMER: u64 = 0;
 
@@ -59,21 +58,21 @@ pub struct Coordinator {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    /// Boxed: a map moves what it holds.
+    /// Boxed, since a map moves its values.
     pending: BTreeMap<u64, Box<PendingRequest>>,
-    /// Requests for many keys, each of which has an exchange of its own.
+    /// Requests for many keys; each key has an operation of its own.
     many: BTreeMap<u64, Many>,
-    /// What is said at the end of this turn.
+    /// Messages to send at the end of this turn.
     outgoing: Outgoing,
-    /// It was asked to be told of that end.
-    turn_ends: bool,
-    /// When to look at which exchange: at its deadline, and once before that if it says so.
-    wakes: BTreeSet<(Instant, u64)>,
+    /// [`Effect::EndTurn`] was requested.
+    end_turn_requested: bool,
+    /// The deadline of each operation, and its soft deadline if it has one.
+    wakeups: BTreeSet<(Instant, u64)>,
     timer: Option<Instant>,
-    last_exchange: u64,
-    /// The sum of what answered exchanges keep in memory.
+    last_operation: u64,
+    /// The sum of the bytes that answered operations keep in memory.
     lingering_bytes: usize,
-    /// Puts that other nodes have forwarded, by node and exchange there: a repeated message is not a second put.
+    /// Puts that other nodes have forwarded, by node and operation id there: a duplicate message is not a second put.
     forwarded: Dedup<(NodeId, u64)>,
     repairs: Repairs,
     /// Its keyspace was dropped.
@@ -93,10 +92,10 @@ impl Coordinator {
             pending: BTreeMap::new(),
             many: BTreeMap::new(),
             outgoing: Outgoing::default(),
-            turn_ends: false,
-            wakes: BTreeSet::new(),
+            end_turn_requested: false,
+            wakeups: BTreeSet::new(),
             timer: None,
-            last_exchange: 0,
+            last_operation: 0,
             lingering_bytes: 0,
             forwarded: Dedup::default(),
             repairs: Repairs::default(),
@@ -104,7 +103,7 @@ impl Coordinator {
         })
     }
 
-    /// How many requests are in progress.
+    /// The number of operations in progress.
     pub fn in_progress(&self) -> usize {
         self.pending.len()
     }
@@ -117,38 +116,44 @@ impl Coordinator {
         self.surroundings.alive.contains(&node)
     }
 
-    // ---- exchanges ----
+    // ---- operations ----
 
-    /// Names exchanges from a random number on, so that no two boots use the same names.
+    /// Assigns operation ids from a random number on, so that no two boots use the same ids.
     fn start(&mut self, rng: &mut Rng) {
-        self.last_exchange = rng.next_u64() >> 8;
+        self.last_operation = rng.next_u64() >> 8;
     }
 
-    /// Puts an exchange into the table; it is looked at after `early`, too, if that is before its deadline.
-    fn begin(&mut self, ask: RequestDetails, kind: Kind, early: Option<Duration>, now: Now) -> u64 {
-        self.last_exchange += 1;
-        let id = self.last_exchange;
-        let early = early
+    /// Adds an operation to the table, with a soft deadline if that is before its deadline.
+    fn begin(
+        &mut self,
+        details: RequestDetails,
+        kind: Kind,
+        soft_deadline: Option<Duration>,
+        now: Now,
+    ) -> u64 {
+        self.last_operation += 1;
+        let id = self.last_operation;
+        let soft_deadline = soft_deadline
             .map(|wait| now.instant + wait)
-            .filter(|at| *at < ask.deadline);
-        self.wakes.insert((ask.deadline, id));
-        self.wakes.extend(early.map(|at| (at, id)));
+            .filter(|at| *at < details.deadline);
+        self.wakeups.insert((details.deadline, id));
+        self.wakeups.extend(soft_deadline.map(|at| (at, id)));
         let pending = PendingRequest {
-            ask,
+            details,
             kind,
-            early,
+            soft_deadline,
             lingers: 0,
         };
         self.pending.insert(id, Box::new(pending));
         id
     }
 
-    /// Takes an exchange out of the table.
+    /// Removes an operation from the table.
     fn remove(&mut self, id: u64) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
-        self.wakes.remove(&(pending.ask.deadline, id));
-        if let Some(early) = pending.early {
-            self.wakes.remove(&(early, id));
+        self.wakeups.remove(&(pending.details.deadline, id));
+        if let Some(soft_deadline) = pending.soft_deadline {
+            self.wakeups.remove(&(soft_deadline, id));
         }
         self.lingering_bytes -= pending.lingers;
         Some(pending)
@@ -166,17 +171,17 @@ impl Coordinator {
         Address { node, role }
     }
 
-    /// Sends a message about an exchange, at the end of the turn if others go with it.
+    /// Sends a message of an operation, at the end of the turn if it can be batched.
     fn send(&mut self, id: u64, to: Address, message: Message, effects: &mut Vec<Effect>) {
         if let Some(pending) = self.pending.get(&id) {
-            let header = self.header(id, pending.ask.deadline, pending.ask.trace);
+            let header = self.header(id, pending.details.deadline, pending.details.trace);
             self.outgoing.send(to, header, message, effects);
         }
     }
 
-    /// What one key of a request for many has come to, if that is what was answered; with the last one goes the answer to all.
-    fn many_answer(&mut self, answer: Option<ManyAnswer>, now: Now, effects: &mut Vec<Effect>) {
-        let Some(ManyAnswer {
+    /// Records the result of one key of a request for many, if there is one; the last one completes the request.
+    fn finish_key(&mut self, answer: Option<KeyResult>, now: Now, effects: &mut Vec<Effect>) {
+        let Some(KeyResult {
             request,
             place,
             result,
@@ -184,19 +189,22 @@ impl Coordinator {
         else {
             return;
         };
-        let many = self.many.get_mut(&request).expect("it waits for all its keys");
+        let many = self
+            .many
+            .get_mut(&request)
+            .expect("a request waits for all its keys");
         many.take(place, result);
         if many.is_complete() {
-            let many = self.many.remove(&request).expect("it is there");
+            let many = self.many.remove(&request).expect("it was found");
             self.finish_many(many, now, effects);
         }
     }
 
     fn finish_many(&mut self, many: Many, now: Now, effects: &mut Vec<Effect>) {
-        let (mut ask, answer) = many.finish();
+        let (mut details, answer) = many.finish();
         let name = &self.keyspace.settings.name;
-        let none = ask.answer(answer, self.me(), name, now, effects);
-        debug_assert!(none.is_none(), "a request for many keys is no part of another");
+        let none = details.respond(answer, self.me(), name, now, effects);
+        debug_assert!(none.is_none(), "requests for many keys do not nest");
     }
 
     fn header(&self, request: u64, deadline: Instant, trace: Option<TraceContext>) -> Header {
@@ -208,8 +216,8 @@ impl Coordinator {
         }
     }
 
-    /// Settings of the keyspace have changed: what comes from now on goes by them.
-    fn altered(&mut self, keyspaces: Vec<Keyspace>) {
+    /// Applies changed settings of the keyspace to all later requests.
+    fn alter(&mut self, keyspaces: Vec<Keyspace>) {
         let id = self.keyspace.id;
         let altered = keyspaces.into_iter().find(|keyspace| keyspace.id == id);
         if let Some(keyspace) = altered {
@@ -225,21 +233,21 @@ impl Coordinator {
 
     fn wake(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.timer = None;
-        while let Some(&(at, id)) = self.wakes.first() {
+        while let Some(&(at, id)) = self.wakeups.first() {
             if at > now.instant {
                 break;
             }
-            self.wakes.pop_first();
+            self.wakeups.pop_first();
             let Some(pending) = self.pending.get(&id) else {
                 continue;
             };
-            if pending.ask.deadline > now.instant {
+            if pending.details.deadline > now.instant {
                 self.advance(id, true, now, effects);
                 continue;
             }
-            let required = pending.ask.required;
+            let required = pending.details.required;
             let progress = match &pending.kind {
-                _ if pending.ask.is_answered() => Progress::Over,
+                _ if pending.details.is_answered() => Progress::Finished,
                 Kind::Write(write) => Progress::Done(Err(write.timed_out(required))),
                 Kind::Read(read) => Progress::Done(Err(read.timed_out(required))),
                 Kind::Scan(scan) => Progress::Done(Err(scan.timed_out(&self.preference, required))),
@@ -263,14 +271,14 @@ impl Coordinator {
         };
         for id in self.pending.keys().copied().collect::<Vec<_>>() {
             match up {
-                true => self.back(id, node, effects),
-                false => self.lost(id, node, now, effects),
+                true => self.peer_up(id, node, effects),
+                false => self.peer_down(id, node, now, effects),
             }
         }
     }
 
-    /// A peer that was out of reach can be asked again: it is sent the writes in progress that it missed.
-    fn back(&mut self, id: u64, node: NodeId, effects: &mut Vec<Effect>) {
+    /// A peer is reachable again: sends it the state of a write in progress that it missed.
+    fn peer_up(&mut self, id: u64, node: NodeId, effects: &mut Vec<Effect>) {
         let Some(PendingRequest {
             kind: Kind::Write(write),
             ..
@@ -278,7 +286,7 @@ impl Coordinator {
         else {
             return;
         };
-        if write.back(node)
+        if write.reachable_again(node)
             && let Some(state) = write.state().cloned()
         {
             let key = write.key.clone();
@@ -286,20 +294,20 @@ impl Coordinator {
         }
     }
 
-    fn lost(&mut self, id: u64, node: NodeId, now: Now, effects: &mut Vec<Effect>) {
+    fn peer_down(&mut self, id: u64, node: NodeId, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let required = pending.ask.required;
+        let required = pending.details.required;
         match &mut pending.kind {
-            Kind::Write(write) => write.lost(node),
-            Kind::Read(read) => read.lost(node, None),
-            Kind::Scan(scan) => scan.lost(node, None),
+            Kind::Write(write) => write.unreachable(node),
+            Kind::Read(read) => read.failed(node, None),
+            Kind::Scan(scan) => scan.failed(node, None),
             Kind::Forwarded { to } if *to == node => {
                 let unknown = Error::OutcomeUnknown {
                     acked: 0,
                     required,
-                    reason: Some(format!("{node}, which was asked to do it, is out of reach")),
+                    reason: Some(format!("{node}, which coordinates the write, is unreachable")),
                 };
                 return self.conclude(id, Progress::Done(Err(unknown)), now, effects);
             }
@@ -308,9 +316,9 @@ impl Coordinator {
         self.advance(id, false, now, effects);
     }
 
-    /// One timer serves all exchanges: it is set to the first of their wakes.
+    /// One timer serves all operations: it is set to the first wakeup.
     fn set_timer(&mut self, effects: &mut Vec<Effect>) {
-        let Some(&(first, _)) = self.wakes.first() else {
+        let Some(&(first, _)) = self.wakeups.first() else {
             return;
         };
         if self.timer.is_none_or(|at| first < at) {
@@ -326,7 +334,7 @@ impl Role for Coordinator {
 
     fn handle(&mut self, now: Now, rng: &mut Rng, event: Event, effects: &mut Vec<Effect>) {
         if self.dropped {
-            return self.turn_away(event, now, effects);
+            return self.reject_after_drop(event, now, effects);
         }
         match event {
             Event::Dropped => self.drop_all(now, effects),
@@ -346,7 +354,7 @@ impl Role for Coordinator {
             Event::Local {
                 message: LocalMessage::Keyspaces(keyspaces),
                 ..
-            } => self.altered(keyspaces),
+            } => self.alter(keyspaces),
             Event::Local {
                 header,
                 message:
@@ -364,17 +372,17 @@ impl Role for Coordinator {
             } => {
                 for part in parts {
                     let (header, message) = part.unpack(&header);
-                    self.answer(from, header.request, message, now, effects);
+                    self.on_message(from, header.request, message, now, effects);
                 }
             }
             Event::Message {
                 from,
                 header,
                 message,
-            } => self.answer(from, header.request, message, now, effects),
+            } => self.on_message(from, header.request, message, now, effects),
             Event::Timer { .. } => self.wake(now, effects),
             Event::TurnEnded => {
-                self.turn_ends = false;
+                self.end_turn_requested = false;
                 self.outgoing.flush(effects);
             }
             Event::Peer { node, up } => self.peer(node, up, now, effects),
@@ -388,7 +396,7 @@ impl Role for Coordinator {
             | Event::Flushed { .. }
             | Event::Files { .. } => {}
         }
-        if !self.outgoing.is_empty() && !std::mem::replace(&mut self.turn_ends, true) {
+        if !self.outgoing.is_empty() && !std::mem::replace(&mut self.end_turn_requested, true) {
             effects.push(Effect::EndTurn);
         }
         self.set_timer(effects);

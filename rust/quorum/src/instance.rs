@@ -1,4 +1,4 @@
-//! The roles of quorum keyspaces behind one type, for those who drive them alike.
+//! The roles of quorum keyspaces behind one type, so that a shell drives all of them alike.
 
 use quorate_core::contract::{Rng, Role};
 use quorate_core::error::Error;
@@ -19,7 +19,7 @@ pub enum Instance {
 }
 
 impl Instance {
-    /// A keyspace's instances on a node. Each is given [`Event::Start`] first.
+    /// A keyspace's instances on a node. The first event of each is [`Event::Start`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the keyspace has more replicas than the topology has nodes.

@@ -1,4 +1,4 @@
-//! A key that a replica is busy with: its newest state in memory, and who waits for that to become durable.
+//! The lock of a key with a pending read or write: its newest state in memory, and the work that waits for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) struct Work {
     pub(super) kind: WorkKind,
 }
 
-/// See [`quorate_protocol::message::Message`] for what each means.
+/// See [`quorate_protocol::message::Message`] for the meaning of each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum WorkKind {
     Assign {
@@ -26,28 +26,28 @@ pub(super) enum WorkKind {
     },
     Store {
         state: Arc<KeyState>,
-        /// It may take the place of a corrupt record.
+        /// It may replace a corrupt record.
         heals: bool,
     },
 }
 
 /// A key with a read in flight, or with writes that are not durable yet. A key without either needs no lock: its
-/// state is what the disk says.
+/// state is on disk.
 ///
-/// Invariants: `state` is `None` exactly while the read is in flight, and work waits only then; a persist that
-/// `newest` names is in flight and carries `state`.
+/// Invariants: `state` is `None` exactly while the read is in flight, and work is pending only then; the persist
+/// `newest`, if any, is in flight and carries `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct KeyLock {
-    /// Includes writes that are not durable yet, so that merges of one key follow each other.
+    /// Includes writes that are not durable yet, so that the merges of a key are serialized.
     pub(super) state: Option<Arc<KeyState>>,
-    /// Whether the key's row in the token index is durable, and need not be written again.
+    /// Whether the key's row in the token index is durable and need not be written again.
     pub(super) indexed: bool,
     /// The stored record is unreadable.
     pub(super) corrupt: bool,
     /// Persists in flight.
     pub(super) in_flight: u32,
-    /// The persist that makes `state` durable; `None` when there is none in flight or the disk refused it.
+    /// The persist that makes `state` durable; `None` if none is in flight or the disk refused it.
     pub(super) newest: Option<u64>,
-    /// Until the read answers.
-    pub(super) waiting: VecDeque<Work>,
+    /// Work that waits for the read.
+    pub(super) pending: VecDeque<Work>,
 }

@@ -1,75 +1,75 @@
-//! A request for many keys, as its coordinator has it: what became of each key so far.
+//! A request for many keys: the results so far.
 //!
-//! Each key is read or written by an exchange of its own, with all that belongs to one: levels, read repair, another
-//! coordinator where the own disk is full. What the keys share is how they come and go: one request, one answer, and, since what
-//! a turn has for a node goes in one envelope ([`crate::outgoing`]), few messages.
+//! Each key is read or written by its own operation, with its own level, read repair, and forwarding if the own disk is
+//! full. The keys share one request and one response, and few messages, since all messages of a turn to a node are sent
+//! in one envelope ([`crate::outgoing`]).
 
 use quorate_core::error::Error;
 use quorate_protocol::api::{Entry, MAX_MANY_BYTES, Response, Written};
 
 use crate::operation::RequestDetails;
 
-/// The result of each key, in their order; `None` until there is one.
-type Results<T> = Vec<Option<Result<T, Error>>>;
+/// The result of each key, in order; `None` while it is pending.
+type PerKey<T> = Vec<Option<Result<T, Error>>>;
 
 /// A request for many keys in progress.
 ///
-/// Invariants: `open` of the results are missing; `bytes` is about what the entries among the others have, and at most
+/// Invariants: `missing` results are `None`; `bytes` is about the size of the entries among the others, and at most
 /// [`MAX_MANY_BYTES`] unless there is only one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Many {
-    pub(super) ask: RequestDetails,
-    results: Either,
-    open: usize,
+    pub(super) details: RequestDetails,
+    results: Results,
+    missing: usize,
     bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Either {
-    Written(Results<Written>),
-    Entries(Results<Entry>),
+enum Results {
+    Written(PerKey<Written>),
+    Entries(PerKey<Entry>),
 }
 
 impl Many {
-    /// Puts of so many keys.
-    pub(super) fn puts(ask: RequestDetails, keys: usize) -> Self {
-        Many::new(ask, Either::Written(vec![None; keys]), keys)
+    /// Puts of this many keys.
+    pub(super) fn puts(details: RequestDetails, keys: usize) -> Self {
+        Many::new(details, Results::Written(vec![None; keys]), keys)
     }
 
-    /// Gets of so many keys.
-    pub(super) fn gets(ask: RequestDetails, keys: usize) -> Self {
-        Many::new(ask, Either::Entries(vec![None; keys]), keys)
+    /// Gets of this many keys.
+    pub(super) fn gets(details: RequestDetails, keys: usize) -> Self {
+        Many::new(details, Results::Entries(vec![None; keys]), keys)
     }
 
-    fn new(ask: RequestDetails, results: Either, open: usize) -> Self {
+    fn new(details: RequestDetails, results: Results, missing: usize) -> Self {
         Many {
-            ask,
+            details,
             results,
-            open,
+            missing,
             bytes: 0,
         }
     }
 
-    /// Takes the result of the key in this place, once.
+    /// Records the result of the key at this index, once.
     pub(super) fn take(&mut self, place: usize, result: Result<Response, Error>) {
         let result = self.bounded(result);
         let before = match &mut self.results {
-            Either::Written(results) => {
+            Results::Written(results) => {
                 let written = result.and_then(|response| match response {
                     Response::Written(written) => Ok(written),
-                    // Of the node that the put was handed to.
+                    // From the node to which the put was forwarded.
                     other => Err(Error::OutcomeUnknown {
                         acked: 0,
-                        required: self.ask.required,
+                        required: self.details.required,
                         reason: Some(format!(
-                            "it was answered with {} bytes of another kind",
+                            "unexpected response type of {} bytes to a forwarded put",
                             other.bytes()
                         )),
                     }),
                 });
                 results[place].replace(written).is_some()
             }
-            Either::Entries(results) => {
+            Results::Entries(results) => {
                 let entry = result.map(|response| match response {
                     Response::Entry(entry) => entry,
                     other => panic!("a read ended with {other:?}"),
@@ -78,10 +78,10 @@ impl Many {
             }
         };
         assert!(!before, "a key has one result");
-        self.open -= 1;
+        self.missing -= 1;
     }
 
-    /// The result, or an error in its place if it makes the answer too large.
+    /// The result, or an error instead if it would make the response too large.
     fn bounded(&mut self, result: Result<Response, Error>) -> Result<Response, Error> {
         let bytes = match &result {
             Ok(response @ Response::Entry(_)) => response.bytes(),
@@ -99,24 +99,24 @@ impl Many {
         result
     }
 
-    /// Whether every key has its result.
+    /// Whether every key has a result.
     pub(super) fn is_complete(&self) -> bool {
-        self.open == 0
+        self.missing == 0
     }
 
-    /// Who has asked, and the answer.
+    /// The request's details and the response.
     pub(super) fn finish(self) -> (RequestDetails, Result<Response, Error>) {
         let answer = match self.results {
-            Either::Written(results) => together(results).map(Response::WrittenMany),
-            Either::Entries(results) => together(results).map(Response::Entries),
+            Results::Written(results) => combine(results).map(Response::WrittenMany),
+            Results::Entries(results) => combine(results).map(Response::Entries),
         };
-        (self.ask, answer)
+        (self.details, answer)
     }
 }
 
-/// All results. An error that they have in common is that of the request: it is as one for a single key then, and its client may
-/// ask another node.
-fn together<T>(results: Results<T>) -> Result<Vec<Result<T, Error>>, Error> {
+/// All results. An error that all keys share becomes the error of the request, so that its client retries on another node
+/// as it would for a single key.
+fn combine<T>(results: PerKey<T>) -> Result<Vec<Result<T, Error>>, Error> {
     let results: Vec<Result<T, Error>> = results.into_iter().flatten().collect();
     if let Some(Err(first)) = results.first() {
         let common = |result: &Result<T, Error>| result.as_ref().is_err_and(|error| error == first);

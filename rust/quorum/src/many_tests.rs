@@ -10,7 +10,7 @@ use quorate_versions::{Context, Dot};
 
 use super::*;
 
-fn ask(operation: Operation) -> RequestDetails {
+fn details(operation: Operation) -> RequestDetails {
     RequestDetails::own(operation, (Level::Two, 2), Instant(9), Now::default())
 }
 
@@ -26,7 +26,7 @@ fn context() -> Context {
     Context::new(KeyspaceId(1), &key, [dot()].into_iter().collect())
 }
 
-/// An entry with a value of so many bytes.
+/// An entry with a value of this many bytes.
 fn entry(size: usize) -> Response {
     Response::Entry(Entry {
         versions: vec![Version {
@@ -66,7 +66,7 @@ fn sizes(answer: Result<Response, Error>) -> Vec<Option<usize>> {
 
 #[test]
 fn results_are_in_the_order_of_the_keys() {
-    let mut many = Many::gets(ask(Operation::GetMany), 3);
+    let mut many = Many::gets(details(Operation::GetMany), 3);
     for place in [2, 0, 1] {
         assert!(!many.is_complete());
         many.take(place, Ok(entry(place)));
@@ -75,32 +75,32 @@ fn results_are_in_the_order_of_the_keys() {
     assert_eq!(sizes(many.finish().1), [Some(0), Some(1), Some(2)]);
 }
 
-/// However large the values are: what has come before the limit is the answer, and of what is larger than that one.
+/// Entries are returned up to the limit, whatever the sizes of the values; a single larger entry is returned too.
 #[test]
-fn an_answer_is_bounded() {
-    let mut many = Many::gets(ask(Operation::GetMany), 4);
+fn a_response_is_bounded() {
+    let mut many = Many::gets(details(Operation::GetMany), 4);
     many.take(0, Ok(entry(MAX_MANY_BYTES / 2)));
     many.take(1, Ok(entry(MAX_MANY_BYTES)));
     many.take(2, Ok(entry(MAX_MANY_BYTES / 4)));
     many.take(3, Ok(entry(MAX_MANY_BYTES / 4)));
     let expected = [Some(MAX_MANY_BYTES / 2), None, Some(MAX_MANY_BYTES / 4), None];
     assert_eq!(sizes(many.finish().1), expected);
-    let mut many = Many::gets(ask(Operation::GetMany), 2);
+    let mut many = Many::gets(details(Operation::GetMany), 2);
     many.take(1, Ok(entry(2 * MAX_MANY_BYTES)));
     many.take(0, Ok(entry(1)));
     assert_eq!(sizes(many.finish().1), [None, Some(2 * MAX_MANY_BYTES)]);
 }
 
 #[test]
-fn an_error_that_all_keys_have_is_the_answer() {
+fn an_error_that_all_keys_share_is_the_response() {
     let unavailable = || Err(Error::unavailable(2, 1));
-    let mut many = Many::puts(ask(Operation::PutMany), 2);
+    let mut many = Many::puts(details(Operation::PutMany), 2);
     many.take(0, unavailable());
     many.take(1, unavailable());
     assert_eq!(many.finish().1, Err(Error::unavailable(2, 1)));
     let others = [Ok(written()), Err(Error::unavailable(2, 0))];
     for other in others {
-        let mut many = Many::puts(ask(Operation::PutMany), 2);
+        let mut many = Many::puts(details(Operation::PutMany), 2);
         many.take(0, unavailable());
         many.take(1, other.clone());
         let Ok(Response::WrittenMany(all)) = many.finish().1 else {
@@ -111,10 +111,10 @@ fn an_error_that_all_keys_have_is_the_answer() {
     }
 }
 
-/// The answer to a put that was handed to another node is that node's: it may be anything.
+/// The response to a forwarded put comes from another node: it may be anything.
 #[test]
-fn what_is_no_answer_to_a_put_leaves_its_outcome_unknown() {
-    let mut many = Many::puts(ask(Operation::PutMany), 2);
+fn an_unexpected_response_to_a_put_leaves_its_outcome_unknown() {
+    let mut many = Many::puts(details(Operation::PutMany), 2);
     many.take(0, Ok(Response::Done));
     many.take(1, Ok(written()));
     let Ok(Response::WrittenMany(all)) = many.finish().1 else {

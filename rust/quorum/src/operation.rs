@@ -1,4 +1,4 @@
-//! What every request of a coordinator has, whichever kind it is.
+//! An operation of a coordinator: the parts that writes, reads, scans and forwarded puts have in common.
 
 use quorate_core::attempts::Attempts;
 use quorate_core::contract::Rng;
@@ -15,57 +15,70 @@ use crate::read::Read;
 use crate::scan::Scan;
 use crate::write::Write;
 
-/// Who is waiting for the answer.
+/// The recipient of the response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Client(ClientRef),
     /// Another node's coordinator, which has forwarded a client's request.
     Peer(Address, Header),
-    /// A request for many keys, one of which this is for: which one.
+    /// A request for many keys; this operation is for one of them.
     Many {
-        /// The name of that request ([`crate::many`]).
+        /// The id of that request ([`crate::many`]).
         request: u64,
-        /// The place of the key among its keys.
+        /// The index of the key among its keys.
         place: usize,
     },
 }
 
-/// The answer to one key of a request for many, to be put to the others.
+/// The result of one key of a request for many.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct ManyAnswer {
+pub(super) struct KeyResult {
     pub(super) request: u64,
     pub(super) place: usize,
     pub(super) result: Result<Response, Error>,
 }
 
-/// What was asked, by whom, and what its level comes to.
+/// The origin, level, deadline and trace of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RequestDetails {
-    /// `None` once answered (read repair may go on after that), and if nobody asked.
+    /// `None` after the response (read repair may still be pending), and for internal operations.
     origin: Option<Origin>,
     operation: Operation,
     pub(super) level: Level,
-    /// How many replicas the level needs.
+    /// The number of replicas that the level requires.
     pub(super) required: u8,
     pub(super) deadline: Instant,
-    /// At a write: the own replica's, and, when that has declined, another coordinator's.
+    /// Of a write: the own replica's attempt, and, if it was rejected, another coordinator's.
     pub(super) attempts: Attempts,
     started: Now,
     /// The caller's trace, if it is sampled.
     parent: Option<TraceContext>,
-    /// Our own span in it, the parent of what others do for us.
+    /// Our own span in it, the parent of the replicas' spans.
     pub(super) trace: Option<TraceContext>,
 }
 
-/// A request in progress.
+/// The effect of an event on an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Progress {
+    /// The operation waits for more responses.
+    Pending,
+    /// Respond and remove the operation.
+    Done(Result<Response, Error>),
+    /// Respond, but keep the operation.
+    Answered(Result<Response, Error>),
+    /// Remove the operation; it was answered before.
+    Finished,
+}
+
+/// An operation in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingRequest {
-    pub(super) ask: RequestDetails,
+    pub(super) details: RequestDetails,
     pub(super) kind: Kind,
-    /// When it is looked at before its deadline.
-    pub(super) early: Option<Instant>,
-    /// The bytes that it keeps in memory although it has been answered.
+    /// When a read contacts the remaining replicas, and a scan stops waiting for optional nodes.
+    pub(super) soft_deadline: Option<Instant>,
+    /// The bytes that it keeps in memory after the response.
     pub(super) lingers: usize,
 }
 
@@ -74,7 +87,7 @@ pub(super) enum Kind {
     Write(Write),
     Read(Read),
     Scan(Scan),
-    /// A put that was handed to a node that holds a replica.
+    /// A put that was forwarded to a node that holds a replica.
     Forwarded {
         to: NodeId,
     },
@@ -107,8 +120,8 @@ impl RequestDetails {
         }
     }
 
-    /// One key's part of this request, which is for many. It has no span of its own: what others do for it is part of this
-    /// one's.
+    /// The details of one key's part of this request for many. It has no span of its own: the replicas' spans are
+    /// children of this request's.
     pub(super) fn part(&self, request: u64, place: usize, operation: Operation) -> Self {
         RequestDetails {
             origin: Some(Origin::Many { request, place }),
@@ -119,7 +132,7 @@ impl RequestDetails {
         }
     }
 
-    /// One that nobody waits for.
+    /// An internal operation, without a recipient of the response.
     pub(super) fn own(
         operation: Operation,
         (level, required): (Level, u8),
@@ -139,7 +152,7 @@ impl RequestDetails {
         }
     }
 
-    /// Whether another node's coordinator asks for one of its clients.
+    /// Whether another node's coordinator forwarded it.
     pub(super) fn is_forwarded(&self) -> bool {
         matches!(self.origin, Some(Origin::Peer(..)))
     }
@@ -148,17 +161,17 @@ impl RequestDetails {
         self.origin.is_none()
     }
 
-    /// Sends the answer, once, with its measurement and span. The only way out of what has begun. What is returned, if
-    /// anything, is for [`Coordinator::many_answer`](crate::coordinator::Coordinator).
+    /// Sends the response, once, with its measurement and span. Every operation that has begun ends here. The caller
+    /// passes the returned result to [`Coordinator::finish_key`](crate::coordinator::Coordinator).
     #[must_use]
-    pub(super) fn answer(
+    pub(super) fn respond(
         &mut self,
         result: Result<Response, Error>,
         node: NodeId,
         keyspace: &str,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) -> Option<ManyAnswer> {
+    ) -> Option<KeyResult> {
         let origin = self.origin.take()?;
         let result = result.map_err(|error| self.attempts.final_error(error, self.required));
         self.end_span(result.as_ref().err(), node, keyspace, now, effects);
@@ -206,13 +219,13 @@ impl RequestDetails {
     }
 }
 
-/// The answer, to whoever waits for it.
+/// Sends a response to its recipient.
 #[must_use]
 pub(super) fn reply(
     origin: Origin,
     response: Result<Response, Error>,
     effects: &mut Vec<Effect>,
-) -> Option<ManyAnswer> {
+) -> Option<KeyResult> {
     effects.push(match origin {
         Origin::Client(client) => Effect::Reply { client, response },
         Origin::Peer(to, header) => Effect::Send {
@@ -221,7 +234,7 @@ pub(super) fn reply(
             message: Message::Forwarded(response),
         },
         Origin::Many { request, place } => {
-            return Some(ManyAnswer {
+            return Some(KeyResult {
                 request,
                 place,
                 result: response,

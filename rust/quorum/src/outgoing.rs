@@ -1,28 +1,28 @@
-//! What a role says in one turn, gathered by whom it is for: one envelope for many messages.
+//! Batches the outgoing messages of one turn by receiver: one envelope for many messages.
 //!
-//! A message of its own costs its sender, both links and its receiver more than what it says: it is encoded, counted,
-//! decoded and delivered by itself. So what is said in crowds ([`PartBody`]) waits for the end of the turn, and goes as one
-//! [`Message::Parts`] for each receiver. A turn has no length of its own: on an idle node it ends with the event that began it.
+//! The overhead of an envelope exceeds the cost of a small message: each is encoded, counted, decoded and delivered
+//! separately. So frequent messages ([`PartBody`]) wait for the end of the turn, and are sent as one [`Message::Parts`]
+//! to each receiver. A turn has no minimum length: on an idle node it ends with the event that began it.
 //!
-//! A message that is traced goes by itself, since its envelope carries its trace; so does one that is large.
+//! A traced message is sent separately, since its envelope carries its trace; so is a large one.
 
 use quorate_protocol::message::{Header, Message, Part, PartBody};
 use quorate_protocol::role::{Address, Effect};
 
-/// About how many bytes an envelope of parts has, at most: it must not be bulk
-/// ([`BULK_THRESHOLD`](quorate_protocol::message::BULK_THRESHOLD)), and no more is gathered for anybody.
+/// About the maximum size of a batch in bytes: its envelope must not be bulk
+/// ([`BULK_THRESHOLD`](quorate_protocol::message::BULK_THRESHOLD)).
 const MAX_BYTES: usize = 48 << 10;
-/// What a part has beside what varies in length, on the wire and in memory.
+/// The fixed size of a part, on the wire and in memory.
 const PART: usize = size_of::<Part>();
 
-/// What is for one receiver. All of it has the same generation.
+/// The pending messages for one receiver, all of the same generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Gathered {
+struct Batch {
     messages: Vec<(Header, PartBody)>,
     bytes: usize,
 }
 
-impl Gathered {
+impl Batch {
     fn send(&mut self, to: Address, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.messages);
         self.bytes = 0;
@@ -34,47 +34,47 @@ impl Gathered {
     }
 }
 
-/// What waits for the end of the turn, in the order in which the receivers were first spoken to. They are a handful, so a search
-/// beats a map.
+/// The batches that wait for the end of the turn, in the order of the first message to each receiver. Receivers are
+/// few, so a linear search beats a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Outgoing(Vec<(Address, Gathered)>);
+pub(super) struct Outgoing(Vec<(Address, Batch)>);
 
 impl Outgoing {
     /// Sends a message, now or at the end of the turn.
     pub(super) fn send(&mut self, to: Address, header: Header, message: Message, effects: &mut Vec<Effect>) {
         let traced = header.trace.is_some_and(|trace| trace.sampled);
-        let mut at_once = |message| effects.push(Effect::Send { to, header, message });
-        let Some(body) = PartBody::of(message, &mut at_once) else {
+        let mut send_now = |message| effects.push(Effect::Send { to, header, message });
+        let Some(body) = PartBody::of(message, &mut send_now) else {
             return;
         };
         if traced || body.bytes() + PART > MAX_BYTES {
-            return at_once(body.into());
+            return send_now(body.into());
         }
         let place = match self.0.iter().position(|(receiver, _)| *receiver == to) {
             Some(place) => place,
             None => {
-                self.0.push((to, Gathered::default()));
+                self.0.push((to, Batch::default()));
                 self.0.len() - 1
             }
         };
-        let gathered = &mut self.0[place].1;
-        let first = gathered.messages.first();
-        let fits = gathered.bytes + body.bytes() + PART <= MAX_BYTES;
+        let batch = &mut self.0[place].1;
+        let first = batch.messages.first();
+        let fits = batch.bytes + body.bytes() + PART <= MAX_BYTES;
         if first.is_some_and(|(first, _)| first.generation != header.generation) || !fits {
-            gathered.send(to, effects);
+            batch.send(to, effects);
         }
-        gathered.bytes += body.bytes() + PART;
-        gathered.messages.push((header, body));
+        batch.bytes += body.bytes() + PART;
+        batch.messages.push((header, body));
     }
 
-    /// The turn is over: everything goes.
+    /// Sends all batches, at the end of the turn.
     pub(super) fn flush(&mut self, effects: &mut Vec<Effect>) {
-        for (to, mut gathered) in std::mem::take(&mut self.0) {
-            gathered.send(to, effects);
+        for (to, mut batch) in std::mem::take(&mut self.0) {
+            batch.send(to, effects);
         }
     }
 
-    /// Whether something waits.
+    /// Whether no message is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -27,7 +27,7 @@ fn header(request: u64, generation: u64) -> Header {
     }
 }
 
-/// A store of a value of so many bytes.
+/// A store of a value of this many bytes.
 fn store(size: usize) -> Message {
     let dot = Dot {
         replica: ReplicaId::new(NodeId(1), 1),
@@ -41,8 +41,8 @@ fn store(size: usize) -> Message {
     }
 }
 
-/// What leaves when these are said in one turn.
-fn said(messages: impl IntoIterator<Item = (Header, Message)>) -> Vec<(Header, Message)> {
+/// The envelopes of a turn that sends these messages.
+fn sent_in_one_turn(messages: impl IntoIterator<Item = (Header, Message)>) -> Vec<(Header, Message)> {
     let (mut outgoing, mut effects) = (Outgoing::default(), Vec::new());
     for (header, message) in messages {
         outgoing.send(TO, header, message, &mut effects);
@@ -60,7 +60,7 @@ fn said(messages: impl IntoIterator<Item = (Header, Message)>) -> Vec<(Header, M
     sent.collect()
 }
 
-/// How many messages each envelope has.
+/// The number of messages in each envelope.
 fn counts(sent: &[(Header, Message)]) -> Vec<usize> {
     let count = |(_, message): &(Header, Message)| match message {
         Message::Parts(parts) => parts.len(),
@@ -70,29 +70,29 @@ fn counts(sent: &[(Header, Message)]) -> Vec<usize> {
 }
 
 #[test]
-fn one_message_goes_as_it_is() {
+fn a_single_message_is_sent_unchanged() {
     let alone = (header(7, 1), Message::Stored);
-    assert_eq!(said([alone.clone()]), [alone]);
+    assert_eq!(sent_in_one_turn([alone.clone()]), [alone]);
 }
 
 #[test]
-fn what_is_for_one_receiver_goes_together_and_comes_back_apart() {
+fn messages_to_one_receiver_are_batched_and_unpacked() {
     let messages: Vec<(Header, Message)> = (0..100).map(|request| (header(request, 1), store(10))).collect();
-    let sent = said(messages.clone());
+    let sent = sent_in_one_turn(messages.clone());
     assert_eq!(counts(&sent), [100]);
     let (envelope, Message::Parts(parts)) = &sent[0] else {
         panic!("{sent:?}");
     };
     for (part, (own, message)) in parts.iter().cloned().zip(messages) {
         let (unpacked, same) = part.unpack(envelope);
-        assert!(unpacked.deadline <= own.deadline, "nobody gains time");
+        assert!(unpacked.deadline <= own.deadline, "no deadline is extended");
         assert_eq!((unpacked.request, same), (own.request, message));
     }
 }
 
 #[test]
 fn no_envelope_of_parts_is_bulk() {
-    let sent = said((0..500).map(|request| (header(request, 1), store(1_000))));
+    let sent = sent_in_one_turn((0..500).map(|request| (header(request, 1), store(1_000))));
     assert_eq!(counts(&sent).iter().sum::<usize>(), 500);
     assert!(sent.len() < 20, "{}", sent.len());
     for (header, message) in sent {
@@ -110,14 +110,14 @@ fn no_envelope_of_parts_is_bulk() {
 }
 
 #[test]
-fn what_is_large_or_traced_or_of_another_generation_goes_by_itself() {
-    let large = said([
+fn large_and_traced_messages_and_other_generations_are_sent_separately() {
+    let large = sent_in_one_turn([
         (header(1, 1), store(10)),
         (header(2, 1), store(100 << 10)),
         (header(3, 1), store(10)),
     ]);
     assert_eq!(counts(&large), [1, 2]);
-    assert_eq!(large[0].0.request, 2, "at once");
+    assert_eq!(large[0].0.request, 2, "sent immediately");
     let traced = Header {
         trace: Some(TraceContext {
             trace_id: 1,
@@ -126,13 +126,13 @@ fn what_is_large_or_traced_or_of_another_generation_goes_by_itself() {
         }),
         ..header(2, 1)
     };
-    let sent = said([
+    let sent = sent_in_one_turn([
         (header(1, 1), store(10)),
         (traced, store(10)),
         (header(3, 1), store(10)),
     ]);
     assert_eq!((counts(&sent), sent[0].0), (vec![1, 2], traced));
-    let sent = said([
+    let sent = sent_in_one_turn([
         (header(1, 1), store(10)),
         (header(2, 2), store(10)),
         (header(3, 2), store(10)),

@@ -1,7 +1,7 @@
-//! What must hold whatever happens: random clients, networks, disks and crashes against real roles.
+//! Random runs: clients, networks, disks and crashes against real roles.
 //!
-//! [`invariants`] says what the properties are. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
-//! find writes in flight, and events inside a node come in any order. At the end everything is repaired, every
+//! [`invariants`] lists the properties. A run is a list of [`Step`]s; all disks are slow, so that crashes and refusals
+//! affect writes in flight, and events inside a node arrive in any order. At the end connectivity is restored, every
 //! deadline passes, and the keys are read at ALL.
 
 use std::time::Duration;
@@ -28,9 +28,9 @@ const NODES: u16 = 4;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What a client can ask.
+/// A request of a client.
 #[derive(Clone, Copy, Debug)]
-enum Ask {
+enum ClientRequest {
     Put {
         with_context: bool,
     },
@@ -41,25 +41,25 @@ enum Ask {
     },
     /// The last put of the key again, with the same write id.
     Retry,
-    /// So many puts at once, of this key and the following ones, and of this one again.
+    /// Puts of `count` keys: this key and the following ones, wrapping around.
     PutMany {
         count: usize,
         with_context: bool,
     },
-    /// So many gets at once, likewise.
+    /// Gets of `count` keys, likewise.
     GetMany {
         count: usize,
     },
 }
 
-/// Something that happens to the cluster. `pick` chooses among the messages on the wire.
+/// An event of the cluster. `pick` chooses among the messages on the wire.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Ask {
+    Request {
         node: u16,
         key: usize,
         level: u8,
-        ask: Ask,
+        request: ClientRequest,
     },
     Deliver {
         pick: usize,
@@ -99,15 +99,15 @@ enum Step {
     },
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn client_request() -> impl Strategy<Value = ClientRequest> {
     prop_oneof![
-        4 => any::<bool>().prop_map(|with_context| Ask::Put { with_context }),
-        1 => Just(Ask::Delete),
-        3 => Just(Ask::Get),
-        1 => (1..4u32).prop_map(|limit| Ask::Scan { limit }),
-        1 => Just(Ask::Retry),
-        2 => (1..6usize, any::<bool>()).prop_map(|(count, with_context)| Ask::PutMany { count, with_context }),
-        1 => (1..6usize).prop_map(|count| Ask::GetMany { count }),
+        4 => any::<bool>().prop_map(|with_context| ClientRequest::Put { with_context }),
+        1 => Just(ClientRequest::Delete),
+        3 => Just(ClientRequest::Get),
+        1 => (1..4u32).prop_map(|limit| ClientRequest::Scan { limit }),
+        1 => Just(ClientRequest::Retry),
+        2 => (1..6usize, any::<bool>()).prop_map(|(count, with_context)| ClientRequest::PutMany { count, with_context }),
+        1 => (1..6usize).prop_map(|count| ClientRequest::GetMany { count }),
     ]
 }
 
@@ -115,8 +115,8 @@ fn step() -> impl Strategy<Value = Step> {
     let node = || 1..=NODES;
     let pick = || 0..64usize;
     prop_oneof![
-        12 => (node(), 0..KEYS.len(), 1..=3u8, ask())
-            .prop_map(|(node, key, level, ask)| Step::Ask { node, key, level, ask }),
+        12 => (node(), 0..KEYS.len(), 1..=3u8, client_request())
+            .prop_map(|(node, key, level, request)| Step::Request { node, key, level, request }),
         12 => pick().prop_map(|pick| Step::Deliver { pick }),
         4 => Just(Step::DeliverAll),
         2 => pick().prop_map(|pick| Step::Drop { pick }),
@@ -157,7 +157,7 @@ impl Run {
         }
     }
 
-    fn ask(&mut self, node: NodeId, key: usize, level: Level, ask: Ask) {
+    fn submit(&mut self, node: NodeId, key: usize, level: Level, request: ClientRequest) {
         if !self.cluster.serves(node, KEYSPACE) {
             return;
         }
@@ -174,27 +174,27 @@ impl Run {
             level,
             write_id: WriteId { client: 1, sequence },
         };
-        let request = match ask {
-            Ask::Put { with_context } => {
+        let request = match request {
+            ClientRequest::Put { with_context } => {
                 let context = self.invariants.context(&key).filter(|_| with_context);
                 put(Some(format!("v{number}")), context, number)
             }
-            Ask::Delete => put(None, None, number),
-            Ask::Retry => match self.invariants.last_put(&key) {
+            ClientRequest::Delete => put(None, None, number),
+            ClientRequest::Retry => match self.invariants.last_put(&key) {
                 Some(first) => put(Some(format!("v{first}")), None, first),
                 None => return,
             },
-            Ask::Get => Request::Get { keyspace, key, level },
-            Ask::GetMany { count } => Request::GetMany {
+            ClientRequest::Get => Request::Get { keyspace, key, level },
+            ClientRequest::GetMany { count } => Request::GetMany {
                 keyspace,
                 keys: (0..count).map(nth).collect(),
                 level,
             },
-            Ask::PutMany { count, with_context } => {
+            ClientRequest::PutMany { count, with_context } => {
                 let item = |place: usize| {
                     let key = nth(place);
                     PutItem {
-                        // Now and then a delete.
+                        // Sometimes a delete.
                         value: (place != 2).then(|| format!("v{number}.{place}").into()),
                         context: self.invariants.context(&key).filter(|_| with_context),
                         key,
@@ -204,14 +204,14 @@ impl Run {
                     keyspace,
                     items: (0..count).map(item).collect(),
                     level,
-                    // Not one of those that single puts have.
+                    // Distinct from those of single puts.
                     write_id: WriteId {
                         client: 2,
                         sequence: number * 16,
                     },
                 }
             }
-            Ask::Scan { limit } => Request::Scan {
+            ClientRequest::Scan { limit } => Request::Scan {
                 keyspace,
                 start: None,
                 end: None,
@@ -220,20 +220,20 @@ impl Run {
                 level,
             },
         };
-        self.invariants.asked(number, node, &request);
-        assert_eq!(self.cluster.ask(node, KEYSPACE, request, TIMEOUT), number);
+        self.invariants.requested(number, node, &request);
+        assert_eq!(self.cluster.submit(node, KEYSPACE, request, TIMEOUT), number);
     }
 
     fn step(&mut self, step: Step) {
         let running = |cluster: &Cluster, node| cluster.is_up(NodeId(node));
         let wire = self.cluster.wire.len();
         match step {
-            Step::Ask {
+            Step::Request {
                 node,
                 key,
                 level,
-                ask,
-            } => self.ask(NodeId(node), key, Level::Count(level), ask),
+                request,
+            } => self.submit(NodeId(node), key, Level::Count(level), request),
             Step::Deliver { pick } if wire > 0 => self.cluster.deliver(pick % wire),
             Step::DeliverAll => drop(self.cluster.deliver_round(None, usize::MAX)),
             Step::Drop { pick } if wire > 0 => drop(self.cluster.wire.remove(pick % wire)),
@@ -254,10 +254,10 @@ impl Run {
             Step::Advance { millis } => self.cluster.advance(Duration::from_millis(millis)),
             _ => {}
         }
-        self.invariants.look(&mut self.cluster, KEYSPACE);
+        self.invariants.observe(&mut self.cluster, KEYSPACE);
     }
 
-    /// Everything is repaired and all deadlines pass; then the keys are read at ALL.
+    /// Restores connectivity, lets all deadlines pass, then reads the keys at ALL.
     fn finish(mut self) -> Vec<String> {
         for node in 1..=NODES {
             self.step(Step::Restart { node });
@@ -274,14 +274,14 @@ impl Run {
         }
         self.cluster.run();
         self.cluster.advance(Duration::from_secs(5));
-        self.invariants.look(&mut self.cluster, KEYSPACE);
-        // The first read repairs, the second one finds everyone alike.
+        self.invariants.observe(&mut self.cluster, KEYSPACE);
+        // The first read repairs; the second one finds equal replicas.
         for _ in 0..2 {
             for key in 0..KEYS.len() {
-                self.ask(NodeId(1), key, Level::All, Ask::Get);
+                self.submit(NodeId(1), key, Level::All, ClientRequest::Get);
                 self.cluster.run();
                 self.cluster.advance(Duration::from_secs(5));
-                self.invariants.look(&mut self.cluster, KEYSPACE);
+                self.invariants.observe(&mut self.cluster, KEYSPACE);
             }
         }
         let keys = KEYS.iter().map(|key| Key::try_from(*key).expect("a short key"));
@@ -293,7 +293,7 @@ impl Run {
     }
 }
 
-/// Which properties a run of these steps breaks.
+/// The properties that a run of these steps violates.
 fn violations(bugs: Bugs, steps: &[Step]) -> Vec<String> {
     let mut run = Run::new(bugs);
     for step in steps {
@@ -306,25 +306,24 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn hold_whatever_happens(steps in proptest::collection::vec(step(), 1..150)) {
+    fn hold_in_random_runs(steps in proptest::collection::vec(step(), 1..150)) {
         let broken = violations(Bugs::none(), &steps);
         prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
     }
 }
 
-/// The properties are worth something only if each mistake of [`Bugs`] breaks one of them: in a story made for it, which
-/// the correct roles survive.
+/// Each deliberate mistake of [`Bugs`] violates a property, in a scenario in which the correct roles violate none.
 mod mistakes {
     use super::*;
 
-    const PUT: Ask = Ask::Put { with_context: false };
+    const PUT: ClientRequest = ClientRequest::Put { with_context: false };
 
     fn put(node: u16, level: u8) -> Step {
-        Step::Ask {
+        Step::Request {
             node,
             key: 0,
             level,
-            ask: PUT,
+            request: PUT,
         }
     }
 
@@ -332,7 +331,7 @@ mod mistakes {
         Step::Persist { node, count: 9 }
     }
 
-    /// The correct roles keep the properties in this story, and the mistake breaks one that says `what`.
+    /// The correct roles keep the properties in this scenario, and the mistake violates one with `what` in its message.
     fn caught(bugs: Bugs, what: &str, steps: &[Step]) {
         assert_eq!(violations(Bugs::none(), steps), Vec::<String>::new());
         let broken = violations(bugs, steps);
@@ -350,7 +349,7 @@ mod mistakes {
         caught(bugs, "acknowledged by n", &steps);
     }
 
-    /// Nobody but n2 has the write, but all are alive.
+    /// Only n2 has the write, but all are alive.
     #[test]
     fn a_quorum_of_the_living_is_caught() {
         let bugs = quorate_testing::bugs([Bug::WriteQuorumByLiveness]);
@@ -359,7 +358,7 @@ mod mistakes {
 
     /// n2 gives a dot that it loses in a crash, and gives the same dot again.
     #[test]
-    fn a_counter_that_begins_anew_is_caught() {
+    fn a_counter_that_restarts_is_caught() {
         let bugs = quorate_testing::bugs([Bug::CounterRestarts]);
         let steps = [
             put(2, 2),
@@ -395,17 +394,17 @@ mod mistakes {
     #[test]
     fn a_value_without_its_siblings_is_caught() {
         let bugs = quorate_testing::bugs([Bug::SiblingsDropped]);
-        let read = Step::Ask {
+        let read = Step::Request {
             node: 1,
             key: 0,
             level: 1,
-            ask: Ask::Get,
+            request: ClientRequest::Get,
         };
-        let add = Step::Ask {
+        let add = Step::Request {
             node: 1,
             key: 0,
             level: 3,
-            ask: Ask::Put { with_context: true },
+            request: ClientRequest::Put { with_context: true },
         };
         let steps = [
             read,

@@ -1,13 +1,13 @@
-//! The read coordinator: one client's get, from R answers to the repair of those that were stale.
+//! The read coordinator: one client's get, from R responses to the repair of stale replicas.
 //!
-//! A pure tally. Which replicas are asked: with read repair and a level above ONE all that can be reached, so that
-//! the slowest does not matter and the stale ones are found; otherwise as many as the level requires, and the others
-//! when those do not answer in time (a hedged request: Dean and Barroso, The Tail at Scale, 2013).
+//! A pure tally. With read repair and a level above ONE, a read contacts all reachable replicas, so that the slowest
+//! does not matter and stale ones are found; otherwise as many as the level requires, and the others when those do not
+//! respond in time (a hedged request: Dean and Barroso, The Tail at Scale, 2013).
 //!
-//! Only the merge of the answers is kept, and of each replica whether it has all of that.
+//! It keeps only the merge of the responses, and for each replica whether its state equals the merge.
 //!
-//! A read that cannot do without a replica whose record is corrupt waits for all the others, heals that record with
-//! what they have together, and counts the replica once it has that durably.
+//! A read that requires a replica whose record is corrupt waits for all the others, heals that record with their merged
+//! state, and counts the replica when that is durable.
 
 use std::sync::Arc;
 
@@ -18,26 +18,27 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Entry, Response, Version};
 use quorate_versions::{Context, KeyState, Sibling};
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 
-/// What is known of one replica's copy.
+/// The state of one replica's copy, as far as known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Copy {
-    /// It was out of reach from the beginning, or went out of reach unasked.
-    OutOfReach,
-    /// It could be asked.
-    Unasked,
-    Asked,
-    /// It answered, with all that is known so far.
+    /// It was unreachable from the beginning, or before it was sent a `Fetch`.
+    Unreachable,
+    /// It is reachable and was not sent a `Fetch` yet.
+    Unsent,
+    /// It was sent a `Fetch` and has not responded.
+    Pending,
+    /// It responded; its state equals the merge.
     Current,
-    /// It answered, and lacks something.
+    /// It responded; its state lacks part of the merge.
     Stale,
-    /// It was asked and will not answer; its error, unless it went out of reach.
+    /// It was sent a `Fetch` and will not respond; its error, unless it became unreachable.
     Failed(Option<Error>),
-    /// Its record was corrupt, as this error says; it was sent all that the others have, and this read waits for it.
+    /// Its record was corrupt (the error); it was sent the merged state of the others, and this read waits for it.
     Healing(Error),
-    /// It could not make that durable.
-    Unhealed(Error),
+    /// It could not make that state durable.
+    HealFailed(Error),
 }
 
 impl Copy {
@@ -50,37 +51,37 @@ impl Copy {
     }
 }
 
-/// What the replicas that a read found wanting must be sent.
+/// A repair: the state to send to the replicas that a read found stale or corrupt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Repair {
-    /// All that the answers together have.
+    /// The merge of all responses.
     pub(super) state: Arc<KeyState>,
-    /// Those that lack part of it.
+    /// The replicas that lack part of it.
     pub(super) stale: Vec<NodeId>,
-    /// Those whose record is unreadable. Named only when all other replicas of the key have answered.
+    /// The replicas whose record is unreadable. Listed only when all other replicas of the key have responded.
     pub(super) corrupt: Vec<NodeId>,
-    /// Whether the read waits for it, and needs an answer of its own even if another read sent the same a moment ago.
+    /// Whether the read waits for it, so that it is sent even if another read sent the same repair recently.
     pub(super) awaited: bool,
 }
 
 /// A read in progress.
 ///
-/// Invariants: `merged` is the merge of all answers, `None` before the first; a current copy equals it.
+/// Invariants: `merged` is the merge of all responses, `None` before the first; a current copy equals it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Read {
     keyspace: KeyspaceId,
     pub(super) key: Key,
     me: NodeId,
-    /// In the order in which they are asked.
+    /// In the order in which they are contacted.
     copies: Vec<(NodeId, Copy)>,
     merged: Option<Arc<KeyState>>,
     answered: bool,
-    /// Whether stale replicas are of interest.
+    /// Whether stale replicas are repaired.
     repair: bool,
 }
 
 impl Read {
-    /// A read of the replicas of a key, the first to ask first, each with whether it can be reached.
+    /// A read of the replicas of a key, in the order in which they are contacted, each with whether it is reachable.
     pub(super) fn new(
         (keyspace, key): (KeyspaceId, Key),
         me: NodeId,
@@ -88,8 +89,8 @@ impl Read {
         repair: bool,
     ) -> Self {
         let copy = |(node, reachable): &(NodeId, bool)| match reachable {
-            true => (*node, Copy::Unasked),
-            false => (*node, Copy::OutOfReach),
+            true => (*node, Copy::Unsent),
+            false => (*node, Copy::Unreachable),
         };
         Read {
             keyspace,
@@ -102,26 +103,26 @@ impl Read {
         }
     }
 
-    /// Asks at most this many more, and says who they are.
-    pub(super) fn ask(&mut self, count: usize) -> Vec<NodeId> {
-        let unasked = self.copies.iter_mut().filter(|(_, copy)| *copy == Copy::Unasked);
-        unasked
+    /// Returns at most this many more replicas, which the caller must send a `Fetch`.
+    pub(super) fn send_more(&mut self, count: usize) -> Vec<NodeId> {
+        let unsent = self.copies.iter_mut().filter(|(_, copy)| *copy == Copy::Unsent);
+        unsent
             .take(count)
             .map(|(node, copy)| {
-                *copy = Copy::Asked;
+                *copy = Copy::Pending;
                 *node
             })
             .collect()
     }
 
-    /// Whether there is anybody left to ask.
-    pub(super) fn can_ask(&self) -> bool {
-        self.count(|copy| *copy == Copy::Unasked) > 0
+    /// Whether there are reachable replicas that were not sent a `Fetch` yet.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.count(|copy| *copy == Copy::Unsent) > 0
     }
 
     /// A replica's state.
     pub(super) fn fetched(&mut self, by: NodeId, state: Arc<KeyState>) {
-        let waiting = |copy: &Copy| matches!(copy, Copy::Asked | Copy::Failed(_));
+        let waiting = |copy: &Copy| matches!(copy, Copy::Pending | Copy::Failed(_));
         let Some(place) = self
             .copies
             .iter()
@@ -154,7 +155,7 @@ impl Read {
         };
     }
 
-    /// A replica has durably what it was healed with, which is all that there was.
+    /// A healed replica has the merged state durably.
     pub(super) fn healed(&mut self, by: NodeId) {
         for (node, copy) in &mut self.copies {
             if *node == by && matches!(copy, Copy::Healing(_)) {
@@ -163,16 +164,16 @@ impl Read {
         }
     }
 
-    /// A replica will not answer.
-    pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
+    /// A replica failed, or became unreachable (no error).
+    pub(super) fn failed(&mut self, node: NodeId, error: Option<Error>) {
         for (of, copy) in &mut self.copies {
             match copy {
-                Copy::Unasked if *of == node => *copy = Copy::OutOfReach,
-                Copy::Asked if *of == node => *copy = Copy::Failed(error.clone()),
-                // A repeated answer from before it was sent what heals it.
+                Copy::Unsent if *of == node => *copy = Copy::Unreachable,
+                Copy::Pending if *of == node => *copy = Copy::Failed(error.clone()),
+                // A duplicate response from before it was sent the state that heals it.
                 Copy::Healing(_) if matches!(error, Some(Error::CorruptRecord(_))) => {}
-                // What its disk says of a write tells the reader less than that the record is corrupt.
-                Copy::Healing(corrupt) if *of == node => *copy = Copy::Unhealed(corrupt.clone()),
+                // The corrupt record is more useful to the reader than the error of the disk.
+                Copy::Healing(corrupt) if *of == node => *copy = Copy::HealFailed(corrupt.clone()),
                 _ => {}
             }
         }
@@ -186,42 +187,42 @@ impl Read {
         self.count(Copy::answered)
     }
 
-    /// How many answers there can be in the end.
+    /// The maximum number of responses that are still possible.
     fn possible(&self) -> usize {
-        self.answers() + self.count(|copy| matches!(copy, Copy::Asked | Copy::Unasked | Copy::Healing(_)))
+        self.answers() + self.count(|copy| matches!(copy, Copy::Pending | Copy::Unsent | Copy::Healing(_)))
     }
 
-    fn settled(&self) -> bool {
-        self.count(|copy| *copy == Copy::Asked) == 0
+    fn is_settled(&self) -> bool {
+        self.count(|copy| *copy == Copy::Pending) == 0
     }
 
-    fn damaged(&self) -> bool {
+    fn has_corrupt(&self) -> bool {
         self.count(Copy::corrupt) > 0
     }
 
-    /// Whether more replicas must be asked: to get `required` answers, or to heal a corrupt record, for which all
-    /// others are needed.
-    pub(super) fn short(&self, required: u8) -> bool {
-        let expected = self.answers() + self.count(|copy| *copy == Copy::Asked);
-        self.damaged() || !self.answered && expected < usize::from(required)
+    /// Whether more replicas must be contacted: to get `required` responses, or to heal a corrupt record, which requires
+    /// all others.
+    pub(super) fn needs_more(&self, required: u8) -> bool {
+        let expected = self.answers() + self.count(|copy| *copy == Copy::Pending);
+        self.has_corrupt() || !self.answered && expected < usize::from(required)
     }
 
-    /// Whether corrupt records can be healed in the end: all the other replicas have answered, or may yet.
+    /// Whether corrupt records may still be healed: all the other replicas have responded or are pending.
     fn healable(&self) -> bool {
         let gone = |copy: &Copy| {
-            matches!(copy, Copy::OutOfReach | Copy::Failed(_) | Copy::Unhealed(_)) && !copy.corrupt()
+            matches!(copy, Copy::Unreachable | Copy::Failed(_) | Copy::HealFailed(_)) && !copy.corrupt()
         };
-        self.damaged() && self.count(gone) == 0
+        self.has_corrupt() && self.count(gone) == 0
     }
 
-    /// Whether all the replicas whose records are not corrupt have answered.
+    /// Whether all replicas whose records are not corrupt have responded.
     fn complete(&self) -> bool {
-        let told = |copy: &Copy| copy.answered() || copy.corrupt() || matches!(copy, Copy::Healing(_));
-        self.count(told) == self.copies.len()
+        let known = |copy: &Copy| copy.answered() || copy.corrupt() || matches!(copy, Copy::Healing(_));
+        self.count(known) == self.copies.len()
     }
 
-    /// What those with a corrupt record must be sent now, since the level cannot be met without them; the read goes
-    /// on when they have it ([`healed`](Self::healed)).
+    /// The repair of corrupt replicas that the level requires; the read continues when it is durable there
+    /// ([`healed`](Self::healed)).
     pub(super) fn heal(&mut self, required: u8) -> Option<Repair> {
         if self.answered || self.possible() >= usize::from(required) || !self.complete() {
             return None;
@@ -242,52 +243,49 @@ impl Read {
         })
     }
 
-    /// Answers at R; is over when everyone asked has settled.
+    /// Responds at R responses; finishes when no contacted replica is pending.
     pub(super) fn progress(&mut self, required: u8, level: Level) -> Progress {
         if self.answered {
-            return match self.settled() {
-                true => Progress::Over,
-                false => Progress::Waiting,
+            return match self.is_settled() {
+                true => Progress::Finished,
+                false => Progress::Pending,
             };
         }
         if self.answers() >= usize::from(required) {
             self.answered = true;
             let entry = Ok(Response::Entry(self.entry(level)));
-            let over = self.settled() || !(self.repair || self.damaged());
+            let over = self.is_settled() || !(self.repair || self.has_corrupt());
             return match over {
                 true => Progress::Done(entry),
                 false => Progress::Answered(entry),
             };
         }
         let alive = self.possible();
-        let may_heal = self.healable() && !self.settled();
+        let may_heal = self.healable() && !self.is_settled();
         if alive < usize::from(required) && !may_heal {
             let alive = alive as u8;
             return Progress::Done(Err(self.reason().unwrap_or(Error::unavailable(required, alive))));
         }
-        Progress::Waiting
+        Progress::Pending
     }
 
-    /// What to say at the deadline.
+    /// The error at the deadline.
     pub(super) fn timed_out(&self, required: u8) -> Error {
         let answered = self.answers() as u8;
         self.reason().unwrap_or(Error::ReadTimeout { answered, required })
     }
 
-    /// A replica's own error, which says more than a count does.
+    /// A replica's own error, which is more useful than a count.
     fn reason(&self) -> Option<Error> {
         self.copies.iter().find_map(|(_, copy)| match copy {
             Copy::Failed(error) => error.clone(),
-            Copy::Healing(error) | Copy::Unhealed(error) => Some(error.clone()),
+            Copy::Healing(error) | Copy::HealFailed(error) => Some(error.clone()),
             _ => None,
         })
     }
 
     fn entry(&self, level: Level) -> Entry {
-        let state = self
-            .merged
-            .as_deref()
-            .expect("a read that is answered has answers");
+        let state = self.merged.as_deref().expect("an answered read has responses");
         let answered = self.copies.iter().filter(|(_, copy)| copy.answered());
         let answered = answered.map(|(node, _)| *node).collect();
         entry((self.keyspace, &self.key), state, answered, self.me, level)
@@ -300,11 +298,11 @@ impl Read {
         512 + self.key.size() + values.sum::<usize>()
     }
 
-    /// What has to be sent to whom, if anything.
+    /// The repair to send after the response, if any.
     ///
-    /// A corrupt record is replaced only by what *all* the other replicas have. Its replica has issued dots for the
-    /// key that it does not remember, and its next dot will claim to have seen them; so it must first see what is left
-    /// of them (see [`crate`]).
+    /// A corrupt record is replaced only by the merged state of *all* the other replicas. Its replica has issued dots for
+    /// the key that it has lost, and its next dot would claim to have seen them; so it must first get those that the
+    /// others have (see [`crate`]).
     pub(super) fn repair(&self) -> Option<Repair> {
         let state = self.merged.clone().filter(|state| !state.is_empty())?;
         let nodes = |wanted: &dyn Fn(&Copy) -> bool| -> Vec<NodeId> {
@@ -328,7 +326,7 @@ impl Read {
     }
 }
 
-/// A key's state as an answer.
+/// A key's state as an entry of a response.
 pub(super) fn entry(
     (keyspace, key): (KeyspaceId, &Key),
     state: &KeyState,

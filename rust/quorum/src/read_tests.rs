@@ -1,4 +1,4 @@
-//! The tally of a read: it answers at R with the merge of what it has, and in the end knows who lacks what.
+//! The tally of a read: it responds at R with the merge of the responses, and in the end knows the stale replicas.
 
 use proptest::prelude::*;
 use quorate_core::hlc::Timestamp;
@@ -8,7 +8,7 @@ use quorate_versions::{Dot, WriteId};
 
 use super::*;
 
-/// What a replica can have: the writes of a few coordinators, the first `seen[i]` of each, the last one alive.
+/// A replica's state: the first `seen[i]` writes of each of a few coordinators, the last one alive.
 fn state(seen: [u64; 3]) -> Arc<KeyState> {
     let mut all = KeyState::default();
     for (node, count) in (1..).zip(seen) {
@@ -58,23 +58,23 @@ fn entry_of(progress: Progress) -> Entry {
 }
 
 proptest! {
-    /// Whatever the replicas have and in whatever order they answer.
+    /// For any states of the replicas, and any order of their responses.
     #[test]
-    fn it_answers_with_the_first_r_and_repairs_whoever_lacks_something(
+    fn it_responds_at_r_and_repairs_stale_replicas(
         seen in proptest::array::uniform3(proptest::array::uniform3(0..3u64)),
         order in Just([0usize, 1, 2]).prop_shuffle(),
         required in 1..=3u8,
     ) {
         let states = seen.map(state);
         let mut read = read([true; 3], true);
-        prop_assert_eq!(read.ask(9).len(), 3);
+        prop_assert_eq!(read.send_more(9).len(), 3);
         let mut answered = false;
         for (count, place) in order.iter().enumerate() {
             read.fetched(NodeId(*place as u16 + 1), states[*place].clone());
             let progress = read.progress(required, Level::Count(required));
             let so_far = order[..=count].iter().fold(KeyState::default(), |all, place| all.merge(&states[*place]));
             if count + 1 < usize::from(required) {
-                prop_assert_eq!(progress, Progress::Waiting);
+                prop_assert_eq!(progress, Progress::Pending);
             } else if !answered {
                 answered = true;
                 let entry = entry_of(progress);
@@ -97,38 +97,38 @@ proptest! {
 }
 
 #[test]
-fn it_asks_no_more_than_it_must_and_the_others_when_those_fail() {
+fn it_contacts_r_replicas_and_the_others_when_those_fail() {
     let mut read = read([true; 3], false);
-    assert_eq!(read.ask(2), [NodeId(1), NodeId(2)]);
-    assert!(!read.short(2) && read.can_ask());
-    read.lost(NodeId(2), None);
-    assert!(read.short(2));
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
-    assert_eq!(read.progress(2, Level::Two), Progress::Waiting);
-    read.lost(NodeId(3), None);
+    assert_eq!(read.send_more(2), [NodeId(1), NodeId(2)]);
+    assert!(!read.needs_more(2) && read.has_unsent());
+    read.failed(NodeId(2), None);
+    assert!(read.needs_more(2));
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
+    assert_eq!(read.progress(2, Level::Two), Progress::Pending);
+    read.failed(NodeId(3), None);
     let unavailable = Error::unavailable(2, 1);
     assert_eq!(read.progress(2, Level::Two), Progress::Done(Err(unavailable)));
 }
 
 #[test]
-fn one_that_went_out_of_reach_before_it_was_asked_is_not_asked() {
+fn a_replica_that_becomes_unreachable_is_not_contacted() {
     let mut read = read([true; 3], false);
-    read.ask(1);
-    read.lost(NodeId(2), None);
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.send_more(1);
+    read.failed(NodeId(2), None);
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert_eq!(
         read.progress(1, Level::One),
-        Progress::Waiting,
-        "it was not asked"
+        Progress::Pending,
+        "it was not contacted"
     );
 }
 
 #[test]
-fn a_late_answer_of_one_that_was_given_up_counts() {
+fn a_late_response_of_a_failed_replica_counts() {
     let mut read = read([true; 3], true);
-    read.ask(3);
-    read.lost(NodeId(2), None);
+    read.send_more(3);
+    read.failed(NodeId(2), None);
     read.fetched(NodeId(2), state([1, 0, 0]));
     read.fetched(NodeId(2), state([2, 0, 0]));
     read.fetched(NodeId(3), state([1, 0, 0]));
@@ -137,16 +137,16 @@ fn a_late_answer_of_one_that_was_given_up_counts() {
     assert_eq!(
         entry.versions[0].value.as_ref(),
         b"n1:1",
-        "a second answer changes nothing"
+        "a duplicate response is ignored"
     );
 }
 
 #[test]
-fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
+fn a_corrupt_record_is_healed_only_when_all_others_have_responded() {
     let mut read = read([true; 3], true);
-    read.ask(3);
+    read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
-    read.lost(NodeId(3), corrupt());
+    read.failed(NodeId(3), corrupt());
     assert_eq!(read.repair(), None);
     read.fetched(NodeId(2), state([0, 1, 0]));
     let repair = read.repair().unwrap();
@@ -156,34 +156,34 @@ fn a_corrupt_record_is_healed_only_when_all_others_have_answered() {
 }
 
 #[test]
-fn a_corrupt_record_is_not_healed_while_a_replica_is_out_of_reach() {
+fn a_corrupt_record_is_not_healed_while_a_replica_is_unreachable() {
     let mut read = read([true, true, false], true);
-    read.ask(3);
+    read.send_more(3);
     read.fetched(NodeId(1), state([1, 0, 0]));
-    read.lost(NodeId(2), corrupt());
+    read.failed(NodeId(2), corrupt());
     assert_eq!(read.repair(), None);
 }
 
 #[test]
-fn a_corrupt_record_makes_it_ask_everyone_even_without_read_repair() {
+fn a_corrupt_record_makes_it_contact_all_replicas_even_without_read_repair() {
     let mut read = read([true; 3], false);
-    read.ask(2);
-    read.lost(NodeId(1), corrupt());
-    assert!(read.short(1));
-    assert_eq!(read.ask(usize::MAX), [NodeId(3)]);
+    read.send_more(2);
+    read.failed(NodeId(1), corrupt());
+    assert!(read.needs_more(1));
+    assert_eq!(read.send_more(usize::MAX), [NodeId(3)]);
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert!(matches!(read.progress(1, Level::One), Progress::Answered(Ok(_))));
     read.fetched(NodeId(3), state([0, 0, 0]));
-    assert_eq!(read.progress(1, Level::One), Progress::Over);
+    assert_eq!(read.progress(1, Level::One), Progress::Finished);
     let repair = read.repair().unwrap();
     assert_eq!((repair.stale, repair.corrupt), (vec![], vec![NodeId(1)]));
 }
 
 #[test]
-fn a_replica_that_says_why_it_cannot_is_heard() {
+fn a_replicas_error_is_returned() {
     let mut read = read([true, false, false], true);
-    read.ask(1);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(1);
+    read.failed(NodeId(1), corrupt());
     assert_eq!(
         read.progress(1, Level::One),
         Progress::Done(Err(corrupt().unwrap()))
@@ -192,9 +192,9 @@ fn a_replica_that_says_why_it_cannot_is_heard() {
 }
 
 #[test]
-fn a_key_that_nobody_has_needs_no_repair() {
+fn an_absent_key_needs_no_repair() {
     let mut read = read([true; 3], true);
-    read.ask(3);
+    read.send_more(3);
     for node in 1..=3 {
         read.fetched(NodeId(node), Arc::default());
     }
@@ -204,35 +204,35 @@ fn a_key_that_nobody_has_needs_no_repair() {
 }
 
 #[test]
-fn a_level_that_needs_a_corrupt_record_waits_for_the_others_and_heals_it() {
+fn a_level_that_requires_a_corrupt_replica_waits_for_the_others_and_heals_it() {
     let mut read = read([true; 3], false);
-    read.ask(3);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(3);
+    read.failed(NodeId(1), corrupt());
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert_eq!(read.heal(3), None);
-    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.progress(3, Level::All), Progress::Pending);
     read.fetched(NodeId(3), state([1, 1, 0]));
     let heal = read.heal(3).unwrap();
     assert_eq!((heal.state, heal.corrupt), (state([1, 1, 0]), vec![NodeId(1)]));
-    assert_eq!(read.progress(3, Level::All), Progress::Waiting);
+    assert_eq!(read.progress(3, Level::All), Progress::Pending);
     assert_eq!(read.timed_out(3), corrupt().unwrap());
-    read.lost(NodeId(1), corrupt());
+    read.failed(NodeId(1), corrupt());
     assert_eq!(
         (read.heal(3), read.progress(3, Level::All)),
-        (None, Progress::Waiting)
+        (None, Progress::Pending)
     );
     read.healed(NodeId(1));
     assert_eq!(entry_of(read.progress(3, Level::All)).answered.len(), 3);
 }
 
 #[test]
-fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
+fn a_corrupt_record_is_not_healed_without_all_the_others() {
     for error in [None, Some(Error::StorageFull("full".to_owned()))] {
         let mut read = read([true; 3], true);
-        read.ask(3);
-        read.lost(NodeId(1), corrupt());
+        read.send_more(3);
+        read.failed(NodeId(1), corrupt());
         read.fetched(NodeId(2), state([1, 0, 0]));
-        read.lost(NodeId(3), error);
+        read.failed(NodeId(3), error);
         assert_eq!(read.heal(3), None);
         assert_eq!(
             read.progress(3, Level::All),
@@ -242,14 +242,14 @@ fn a_corrupt_record_is_not_healed_with_less_than_all_the_others() {
 }
 
 #[test]
-fn a_replica_that_cannot_be_healed_now_is_corrupt_still() {
+fn a_replica_that_cannot_be_healed_remains_corrupt() {
     let mut read = read([true, true, false], true);
     read.copies.pop();
-    read.ask(2);
-    read.lost(NodeId(1), corrupt());
+    read.send_more(2);
+    read.failed(NodeId(1), corrupt());
     read.fetched(NodeId(2), state([1, 0, 0]));
     assert!(read.heal(2).is_some());
-    read.lost(NodeId(1), Some(Error::StorageFull("full".to_owned())));
+    read.failed(NodeId(1), Some(Error::StorageFull("full".to_owned())));
     assert_eq!(read.heal(2), None);
     assert_eq!(
         read.progress(2, Level::All),

@@ -1,25 +1,26 @@
 //! The replica role: one node's share of the keys of a keyspace.
 //!
-//! It serialises what happens to each key. The first operation on a key reads its state; until everything written
-//! since is durable, the newest state stays in memory (a *lock*), so that the next operation merges into that and
-//! not into an older one on disk. Reads by others answer from durable state only.
+//! It serializes the operations on each key. The first operation on a key reads its state; until all writes since then
+//! are durable, the newest state stays in memory (a *lock*), so that the next operation merges into that state and not
+//! into an older one on disk. Reads by coordinators return durable state only.
 //!
 //! Invariants:
-//! * A dot is given once, ever: under an id that is drawn anew whenever a dot may have been forgotten (see `counters`),
-//!   from blocks whose upper end was durable, with the id, before the first was used.
-//! * [`Message::Stored`] leaves only when a state that includes what was asked for is durable.
-//! * A key's state only grows: what is persisted includes everything persisted before it. (This takes a store that
-//!   applies the persists of one role and priority in the order in which they were asked for.)
-//! * A corrupt record is never taken for an empty one, nor is one that is missing although the token index has its key:
-//!   the key takes no writes until [`Message::Heal`].
+//! * A dot is given once: under an id that is replaced whenever a dot may have been lost (see `counters`), from blocks
+//!   whose upper end was durable, with the id, before the first was used.
+//! * [`Message::Stored`] is sent only when a state that includes the requested one is durable.
+//! * A key's state only grows: each persisted state includes all states persisted before it. (This requires a store
+//!   that applies the persists of one role and priority in the order in which they were requested.)
+//! * A corrupt record is never treated as an empty one, nor is one that is missing although the token index has its key:
+//!   the key rejects writes until [`Message::Heal`].
 //!
-//! A persist that the disk refuses has not happened here. But the others may have been sent what it carried, and while
-//! other persists of the same key are in flight it is part of the state in memory and may yet become durable with
-//! one of them. So a write is refused *definitely* only before it has a dot; after that its coordinator is told that
-//! this copy failed, and the others decide. Once no persist of the key is in flight, the state in memory is forgotten
-//! and the disk's counts again.
+//! A persist that the disk refuses has not happened here. But its state may have been sent to other replicas, and while
+//! other persists of the same key are in flight it is part of the state in memory and may still become durable with
+//! one of them. So a write is rejected *definitely* only before it has a dot; after that the coordinator learns that
+//! this copy failed, and the others decide. When no persist of the key is in flight, the state in memory is discarded
+//! and the state on disk is used again.
 //!
-//! The same holds for a crash: it may take events that others have, acknowledged ones too. They come back by read repair.
+//! The same holds for a crash: it may lose events that others have, including acknowledged ones. Read repair restores
+//! them.
 
 mod counters;
 mod merge;
@@ -48,44 +49,44 @@ use quorate_versions::{DotCounter, KeyState, Reservation};
 use crate::key_lock::{KeyLock, Work, WorkKind};
 use crate::outgoing::Outgoing;
 
-/// How many dots are reserved at once.
+/// The number of dots that are reserved together.
 const COUNTER_BLOCK: u64 = 1 << 16;
-/// The most siblings a key may have before a write must bring a context.
+/// The maximum number of siblings of a key; beyond it, a write needs a context.
 pub const MAX_SIBLINGS: usize = 64;
-/// The largest state of a key that a write may make, in bytes.
+/// The maximum size of a key's state after a write, in bytes.
 pub const MAX_STATE_BYTES: usize = 8 << 20;
-/// How long a replica whose disk was full refuses writes before it tries the disk again.
-const FULL_PAUSE: Duration = Duration::from_millis(500);
-/// How long the same complaint about a clock or a record is not put on the timeline again.
-const EVENT_PAUSE: Duration = Duration::from_secs(10);
-/// About how many bytes of keys and states one persist has, at most: the store does one persist after the other, and votes wait
-/// for them.
+/// How long a replica whose disk was full rejects writes before it tries the disk again.
+const FULL_RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The minimum interval between timeline events about the same clock or record.
+const EVENT_INTERVAL: Duration = Duration::from_secs(10);
+/// About the maximum size of the keys and states of one persist, in bytes: the store executes persists one by one, and
+/// votes wait for them.
 const PERSIST_BYTES: usize = 256 << 10;
-/// About how many bytes of keys and states a node's share of a page has; a single row may be larger.
+/// About the maximum size of a node's share of a page, in bytes; a single row may be larger.
 const SHARE_BYTES: u32 = 1 << 20;
 /// The token of the read of the recorded reservation.
 const COUNTER_READ: u64 = 0;
 
-/// What a persist in flight is for.
+/// The purpose of a persist in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Persist {
     /// A block of counters.
     Counter(Reservation),
-    /// What a turn has made of these keys; then those with each are told.
-    States(BTreeMap<Key, Vec<Told>>),
+    /// The new states of keys of one turn, and the waiters of each.
+    States(BTreeMap<Key, Vec<Waiter>>),
 }
 
-/// Someone who is told when a persist is durable.
+/// A coordinator that is sent [`Message::Stored`] when a persist is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Told {
+struct Waiter {
     to: Address,
     header: Header,
     since: WallTime,
 }
 
-impl Told {
+impl Waiter {
     fn new(work: &Work, now: Now) -> Self {
-        Told {
+        Waiter {
             to: work.from,
             header: work.header,
             since: now.wall,
@@ -93,34 +94,34 @@ impl Told {
     }
 }
 
-/// What a read in flight is for.
+/// The purpose of a read in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Read {
     /// One key's state.
-    Point(Key, Look, Purpose),
-    /// The answer to a `FetchRange`.
+    Point(Key, Lookup, Purpose),
+    /// The response to a `FetchRange`.
     Range(Address, Header),
 }
 
-/// Whose key's state it is that is read.
+/// The purpose of a read of a key's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
-    /// That of a key with a lock.
+    /// To load the lock of the key.
     KeyLock,
-    /// The answer to a `Fetch`.
+    /// The response to a `Fetch`.
     Fetch(Address, Header, WallTime),
 }
 
-/// Where a read of one key is. A record whose stored *key* is damaged cannot be found, and must not be taken for one
-/// that was never written. The key's row in the token index tells: it was written with the record, and neither is
-/// ever removed.
+/// The step of a read of one key. A record whose stored *key* is damaged cannot be found, and must not be treated as
+/// never written. The key's row in the token index distinguishes the two: it was written with the record, and neither
+/// is ever removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Look {
-    /// It looks for the record.
+enum Lookup {
+    /// Read the record.
     Record,
-    /// There was none: it looks for the row in the token index.
+    /// There was no record: read the row in the token index.
     Index,
-    /// There is one. Both may have been written since the first look; if the record still is not there, it is lost.
+    /// There is an index row. Both may have been written since the first read; if there is still no record, it is lost.
     RecordAgain,
 }
 
@@ -130,33 +131,33 @@ pub struct Replica {
     surroundings: Surroundings,
     keyspace: Keyspace,
     preference: Preference,
-    /// What was recorded before this start has been read.
+    /// The reservation of the previous boot has been read.
     started: bool,
     /// Its keyspace was dropped: nothing is stored any more.
     dropped: bool,
-    /// `None` until then, and while an event is handled that makes it take a new id.
+    /// `None` until then, and while an event that retires the replica id is handled.
     counter: Option<DotCounter>,
     /// Assignments that wait for dots.
     stalled: Vec<(Key, Work)>,
     clock: HybridClock,
     locks: BTreeMap<Key, KeyLock>,
     persists: BTreeMap<u64, Persist>,
-    /// The persist of this turn, which has not been asked for yet, and about how many bytes it has.
-    gathered: Option<(u64, usize)>,
-    /// What is said at the end of this turn.
+    /// The token of the pending persist of this turn, and about how many bytes it has.
+    batch: Option<(u64, usize)>,
+    /// Messages to send at the end of this turn.
     outgoing: Outgoing,
-    /// It was asked to be told of that end.
-    turn_ends: bool,
+    /// [`Effect::EndTurn`] was requested.
+    end_turn_requested: bool,
     reads: BTreeMap<u64, Read>,
     last_token: u64,
-    /// Until when writes are refused because the disk was full.
+    /// Until when writes are rejected because the disk was full.
     full_until: Instant,
-    /// The disk refused the last persist that it answered.
+    /// The disk refused the last completed persist.
     full: bool,
-    /// Nodes whose clocks were found ahead.
-    clocks_told: Dedup<NodeId>,
-    /// Keys whose records were found corrupt.
-    corrupt_told: Dedup<Key>,
+    /// Nodes whose clocks were reported as ahead.
+    clocks_reported: Dedup<NodeId>,
+    /// Keys whose records were reported as corrupt.
+    corrupt_reported: Dedup<Key>,
 }
 
 impl Replica {
@@ -176,15 +177,15 @@ impl Replica {
             clock: HybridClock::default(),
             locks: BTreeMap::new(),
             persists: BTreeMap::new(),
-            gathered: None,
+            batch: None,
             outgoing: Outgoing::default(),
-            turn_ends: false,
+            end_turn_requested: false,
             reads: BTreeMap::new(),
             last_token: COUNTER_READ,
             full_until: Instant(0),
             full: false,
-            clocks_told: Dedup::default(),
-            corrupt_told: Dedup::default(),
+            clocks_reported: Dedup::default(),
+            corrupt_reported: Dedup::default(),
         })
     }
 
@@ -197,8 +198,8 @@ impl Replica {
         self.preference.of(key).contains(&self.surroundings.me())
     }
 
-    /// What to say to whoever takes this node for a replica of `of`.
-    fn foreign(&self, of: impl std::fmt::Display) -> Error {
+    /// The error of a request for `of`, of which this node is not a replica.
+    fn misdirected(&self, of: impl std::fmt::Display) -> Error {
         Error::Refused(format!(
             "{} holds no replica of {of} in generation {}: refresh the topology",
             self.surroundings.me(),
@@ -210,29 +211,29 @@ impl Replica {
         quorate_core::key::counter_row(self.keyspace.id)
     }
 
-    /// Takes work on a key: at once when its state is known, else after a read.
+    /// Executes work on a key: immediately if its state is loaded, else after a read.
     fn admit(&mut self, key: Key, work: Work, now: Now, effects: &mut Vec<Effect>) {
         if !self.owns(&key) {
-            return self.refuse(&work, self.foreign(&key), effects);
+            return self.reject(&work, self.misdirected(&key), effects);
         }
         if now.instant < self.full_until {
-            return self.refuse(&work, self.full(), effects);
+            return self.reject(&work, self.full(), effects);
         }
         match self.locks.get_mut(&key) {
-            Some(lock) if lock.state.is_none() => lock.waiting.push_back(work),
+            Some(lock) if lock.state.is_none() => lock.pending.push_back(work),
             Some(_) => self.execute(key, work, now, effects),
             None => {
                 let lock = KeyLock {
-                    waiting: [work].into(),
+                    pending: [work].into(),
                     ..KeyLock::default()
                 };
                 self.locks.insert(key.clone(), lock);
-                self.look(key, Look::Record, Purpose::KeyLock, effects);
+                self.lookup(key, Lookup::Record, Purpose::KeyLock, effects);
             }
         }
     }
 
-    /// The state of a key with a lock has been read: do what has been waiting for it.
+    /// The state of a key with a lock has been read: executes the pending work.
     fn loaded(
         &mut self,
         key: Key,
@@ -250,19 +251,19 @@ impl Replica {
                 lock.indexed = true;
                 lock.corrupt = true;
                 lock.state = Some(Arc::default());
-                self.tell_corrupt(&key, &error, now, effects);
+                self.report_corrupt(&key, &error, now, effects);
             }
         }
         let lock = self.locks.get_mut(&key).expect("a lock outlives its read");
-        for work in std::mem::take(&mut lock.waiting) {
+        for work in std::mem::take(&mut lock.pending) {
             self.execute(key.clone(), work, now, effects);
         }
         self.release(&key);
     }
 
-    /// A lock that is not needed any longer goes.
+    /// Removes the lock of a key if it is idle.
     fn release(&mut self, key: &Key) {
-        let idle = |lock: &KeyLock| lock.in_flight == 0 && lock.state.is_some() && lock.waiting.is_empty();
+        let idle = |lock: &KeyLock| lock.in_flight == 0 && lock.state.is_some() && lock.pending.is_empty();
         if self.locks.get(key).is_some_and(idle) {
             self.locks.remove(key);
         }
@@ -278,15 +279,18 @@ impl Replica {
         }
     }
 
-    fn tell_corrupt(&mut self, key: &Key, error: &Error, now: Now, effects: &mut Vec<Effect>) {
-        let quiet_until = now.instant + EVENT_PAUSE;
-        if self.corrupt_told.is_new(key.clone(), quiet_until, now.instant) {
+    fn report_corrupt(&mut self, key: &Key, error: &Error, now: Now, effects: &mut Vec<Effect>) {
+        let quiet_until = now.instant + EVENT_INTERVAL;
+        if self
+            .corrupt_reported
+            .is_new(key.clone(), quiet_until, now.instant)
+        {
             let record = error.to_string();
             effects.push(Effect::Emit(TimelineEvent::CorruptRecord { record }));
         }
     }
 
-    /// The coordinator on this node has something written.
+    /// A message of the coordinator on this node.
     fn local(
         &mut self,
         from: RoleId,
@@ -346,18 +350,18 @@ impl Replica {
                     self.message(from, header, message, now, effects);
                 }
             }
-            // Everything else is said to coordinators and control roles.
+            // All other messages are for coordinators and control roles.
             _ => {}
         }
     }
 
-    /// Answers, at the end of the turn if others go with it.
+    /// Sends a response, at the end of the turn if it can be batched.
     fn send(&mut self, to: Address, header: Header, message: Message, effects: &mut Vec<Effect>) {
         self.outgoing.send(to, header, message, effects);
     }
 
-    /// This replica does not do it, and has not begun to.
-    fn refuse(&mut self, work: &Work, error: Error, effects: &mut Vec<Effect>) {
+    /// Rejects work that has not begun.
+    fn reject(&mut self, work: &Work, error: Error, effects: &mut Vec<Effect>) {
         self.send(work.from, work.header, Message::Failed(error), effects);
     }
 }
@@ -395,17 +399,17 @@ impl Role for Replica {
                     self.persisted(token, now, rng, effects);
                 }
             }
-            Event::PersistRefused { token } => self.refused(token, now, rng, effects),
+            Event::PersistRefused { token } => self.persist_refused(token, now, rng, effects),
             Event::Request { client, .. } => effects.push(Effect::Reply {
                 client,
                 response: Err(Error::invalid(format!(
-                    "{:?} takes no requests",
+                    "{:?} does not accept client requests",
                     RoleId::Replica(self.keyspace.id)
                 ))),
             }),
             Event::TurnEnded => {
-                self.turn_ends = false;
-                self.persist_gathered(effects);
+                self.end_turn_requested = false;
+                self.persist_batch(effects);
                 self.outgoing.flush(effects);
             }
             Event::Timer { .. } | Event::Peer { .. } | Event::Flushed { .. } | Event::Files { .. } => {}
@@ -413,9 +417,9 @@ impl Role for Replica {
         if self.dropped {
             return;
         }
-        self.number(rng, effects);
-        let waits = self.gathered.is_some() || !self.outgoing.is_empty();
-        if waits && !std::mem::replace(&mut self.turn_ends, true) {
+        self.ensure_replica_id(rng, effects);
+        let waits = self.batch.is_some() || !self.outgoing.is_empty();
+        if waits && !std::mem::replace(&mut self.end_turn_requested, true) {
             effects.push(Effect::EndTurn);
         }
     }

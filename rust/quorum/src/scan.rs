@@ -1,11 +1,11 @@
 //! The scan coordinator: one page of a keyspace's live keys in key order.
 //!
-//! Keys are hashed over all nodes, so every reachable node is asked for its share of the range and the shares are
-//! merged by key. The page ends where the first node's share was cut off: beyond that key, others may hold keys that
-//! this node has not shown yet. It also ends at the limit, and where it would become too large for one answer.
+//! Keys are hashed over all nodes, so the scan fetches the share of every reachable node and merges the shares by key.
+//! The page ends at the last key of the first share that was cut off: that node may hold further keys before those of
+//! the others. It also ends at the limit, and where it would become too large for one response.
 //!
-//! A node whose share begins with a corrupt record has none to give. The others' shares tell which key that can be;
-//! reading it heals it, so that the next scan gets further.
+//! A node whose share begins with a corrupt record returns no share. The others' shares determine which key that can be;
+//! reading it heals it, so that the next scan can continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use quorate_protocol::api::{Page, Response};
 use quorate_protocol::placement::Preference;
 use quorate_versions::KeyState;
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 use crate::read::entry;
 
-/// About how many bytes of keys and values a page has; a single entry may be larger.
+/// About the maximum size of the keys and values of a page, in bytes; a single entry may be larger.
 pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// How many keys are read, per node whose share of a page could not be read, to find the corrupt record and heal it.
+/// The number of keys to read, per node whose share is unreadable, to find the corrupt record and heal it.
 const MAX_SUSPECTS: usize = 8;
 
 /// One node's share: its rows in key order, and whether it has more.
@@ -36,28 +36,28 @@ struct Share {
 
 /// A scan in progress.
 ///
-/// Invariant: nobody has both a share and a failure, and whoever has either was asked.
+/// Invariant: no node has both a share and a failure, and only requested nodes have either.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scan {
     keyspace: KeyspaceId,
     me: NodeId,
     limit: usize,
-    asked: BTreeSet<NodeId>,
+    requested: BTreeSet<NodeId>,
     shares: BTreeMap<NodeId, Share>,
     failed: BTreeSet<NodeId>,
-    /// Those of the failed whose share begins with a corrupt record.
+    /// The failed nodes whose share begins with a corrupt record.
     corrupt: BTreeSet<NodeId>,
     error: Option<Error>,
 }
 
 impl Scan {
-    /// A scan of `limit` keys that asks these nodes.
-    pub(super) fn new(keyspace: KeyspaceId, me: NodeId, limit: usize, asked: BTreeSet<NodeId>) -> Self {
+    /// A scan of `limit` keys over these nodes.
+    pub(super) fn new(keyspace: KeyspaceId, me: NodeId, limit: usize, requested: BTreeSet<NodeId>) -> Self {
         Scan {
             keyspace,
             me,
             limit,
-            asked,
+            requested,
             shares: BTreeMap::new(),
             failed: BTreeSet::new(),
             corrupt: BTreeSet::new(),
@@ -65,23 +65,23 @@ impl Scan {
         }
     }
 
-    /// Those that were asked.
-    pub(super) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.asked.iter().copied()
+    /// The nodes whose shares were requested.
+    pub(super) fn requested(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.requested.iter().copied()
     }
 
     /// A node's share.
     pub(super) fn fetched(&mut self, by: NodeId, rows: Vec<(Key, Arc<KeyState>)>, more: bool) {
-        if self.asked.contains(&by) {
+        if self.requested.contains(&by) {
             self.failed.remove(&by);
             self.corrupt.remove(&by);
             self.shares.insert(by, Share { rows, more });
         }
     }
 
-    /// A node will not answer.
-    pub(super) fn lost(&mut self, node: NodeId, error: Option<Error>) {
-        if self.asked.contains(&node) && !self.shares.contains_key(&node) {
+    /// A node failed, or became unreachable (no error).
+    pub(super) fn failed(&mut self, node: NodeId, error: Option<Error>) {
+        if self.requested.contains(&node) && !self.shares.contains_key(&node) {
             self.failed.insert(node);
             if matches!(error, Some(Error::CorruptRecord(_))) {
                 self.corrupt.insert(node);
@@ -90,23 +90,23 @@ impl Scan {
         }
     }
 
-    /// Whether every key of the ring has `required` replicas among these nodes; if not, how many the worst has.
+    /// Whether every key of the ring has `required` replicas among these nodes; if not, the minimum over all keys.
     pub(super) fn covers(nodes: &BTreeSet<NodeId>, preference: &Preference, required: u8) -> Result<(), u8> {
         let reachable = |list: &[NodeId]| list.iter().filter(|node| nodes.contains(node)).count() as u8;
         let fewest = preference.lists().map(reachable).min().unwrap_or(0);
         if fewest >= required { Ok(()) } else { Err(fewest) }
     }
 
-    /// Done when everyone answered; with `impatient`, when those that did cover the ring.
+    /// Done when all nodes have responded; after the soft deadline, when the responses cover the ring.
     pub(super) fn progress(
         &self,
         preference: &Preference,
         (required, level): (u8, Level),
-        impatient: bool,
+        soft_deadline_passed: bool,
     ) -> Progress {
-        let settled = self.shares.len() + self.failed.len() == self.asked.len();
-        if !settled && !impatient {
-            return Progress::Waiting;
+        let settled = self.shares.len() + self.failed.len() == self.requested.len();
+        if !settled && !soft_deadline_passed {
+            return Progress::Pending;
         }
         let answered = self.shares.keys().copied().collect();
         match Self::covers(&answered, preference, required) {
@@ -115,12 +115,12 @@ impl Scan {
                 let unavailable = Error::unavailable(required, alive);
                 Progress::Done(Err(self.error.clone().unwrap_or(unavailable)))
             }
-            Err(_) => Progress::Waiting,
+            Err(_) => Progress::Pending,
         }
     }
 
-    /// The keys whose records are perhaps corrupt: a store fails only at the first row of a share, so it is the first
-    /// key that the node should have, or one soon after it if the node has not got all that the others have.
+    /// The keys whose records may be corrupt: a store fails only at the first row of a share, so it is the first key that
+    /// the node should have, or one soon after it if the node is stale.
     pub(super) fn suspects(&self, preference: &Preference) -> BTreeSet<Key> {
         let rows = self.shares.values().flat_map(|share| &share.rows);
         let known: BTreeSet<&Key> = match self.corrupt.is_empty() {
@@ -135,7 +135,7 @@ impl Scan {
         self.corrupt.iter().flat_map(of).collect()
     }
 
-    /// What to say at the deadline.
+    /// The error at the deadline.
     pub(super) fn timed_out(&self, preference: &Preference, required: u8) -> Error {
         let nodes = self.shares.keys().copied().collect();
         let answered = Self::covers(&nodes, preference, required)
@@ -145,7 +145,7 @@ impl Scan {
         self.error.clone().unwrap_or(late)
     }
 
-    /// The last key up to which every share is complete; `None` when they all are.
+    /// The last key up to which every share is complete; `None` if all are.
     fn bound(&self) -> Option<&Key> {
         let cut_off = self.shares.values().filter(|share| share.more);
         cut_off.filter_map(|share| Some(&share.rows.last()?.0)).min()

@@ -1,4 +1,4 @@
-//! The merge of shares: whatever the nodes hold, following the cursor shows every live key once, in order.
+//! The merge of shares: for any rows of the nodes, following the cursor returns every live key once, in order.
 
 use proptest::prelude::*;
 use quorate_core::hlc::Timestamp;
@@ -55,7 +55,7 @@ fn state(counter: u64, value: Option<usize>) -> Arc<KeyState> {
 
 type Rows = BTreeMap<Key, Arc<KeyState>>;
 
-/// A node's share of what comes after `after`, as its replica would cut it off.
+/// A node's share after `after`, cut off as its replica would.
 fn share(rows: &Rows, after: Option<&Key>, limit: usize) -> (Vec<(Key, Arc<KeyState>)>, bool) {
     let mut wanted = rows
         .iter()
@@ -106,7 +106,7 @@ fn walk(nodes: &BTreeMap<NodeId, Rows>, preference: &Preference, limit: usize) -
 proptest! {
     /// Keys may be missing on some of their replicas, deleted on some, or deleted everywhere.
     #[test]
-    fn following_the_cursor_shows_each_live_key_once_and_in_order(
+    fn following_the_cursor_returns_each_live_key_once_and_in_order(
         stored in proptest::collection::btree_map(0..60u32, proptest::array::uniform3(0..4u8), 0..40),
         limit in 1..9usize,
     ) {
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn a_page_ends_before_it_is_too_large_for_an_answer() {
+fn a_page_ends_before_it_is_too_large_for_a_response() {
     let preference = preference(3, 3);
     let rows: Rows = (0..12)
         .map(|number| (key(number), state(1, Some(1 << 20))))
@@ -152,15 +152,15 @@ fn a_page_ends_before_it_is_too_large_for_an_answer() {
 }
 
 #[test]
-fn a_node_that_was_given_up_and_answers_settles_nothing_for_the_others() {
+fn a_late_response_of_a_failed_node_does_not_complete_the_scan() {
     let preference = preference(3, 2);
     let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
-    scan.lost(NodeId(2), None);
+    scan.failed(NodeId(2), None);
     scan.fetched(NodeId(2), Vec::new(), false);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
-        Progress::Waiting
+        Progress::Pending
     );
     scan.fetched(NodeId(3), Vec::new(), false);
     assert_eq!(
@@ -170,11 +170,11 @@ fn a_node_that_was_given_up_and_answers_settles_nothing_for_the_others() {
 }
 
 #[test]
-fn without_enough_shares_it_says_how_many_the_worst_key_has() {
+fn without_enough_shares_the_error_names_the_minimum_over_all_keys() {
     let preference = preference(3, 3);
     let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
-    scan.lost(NodeId(2), None);
+    scan.failed(NodeId(2), None);
     let timeout = Error::ReadTimeout {
         answered: 1,
         required: 2,
@@ -182,10 +182,10 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
     assert_eq!(scan.timed_out(&preference, 2), timeout);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), true),
-        Progress::Waiting,
-        "n3 may yet answer"
+        Progress::Pending,
+        "n3 is still pending"
     );
-    scan.lost(NodeId(3), None);
+    scan.failed(NodeId(3), None);
     let unavailable = Error::unavailable(2, 1);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
@@ -198,14 +198,14 @@ fn without_enough_shares_it_says_how_many_the_worst_key_has() {
 }
 
 #[test]
-fn an_impatient_scan_does_without_those_that_are_not_needed() {
+fn after_the_soft_deadline_a_scan_ignores_optional_nodes() {
     let preference = preference(3, 3);
     let mut scan = Scan::new(KeyspaceId(1), NodeId(1), 10, all(3));
     scan.fetched(NodeId(1), Vec::new(), false);
     scan.fetched(NodeId(3), Vec::new(), false);
     assert_eq!(
         scan.progress(&preference, (2, Level::Two), false),
-        Progress::Waiting
+        Progress::Pending
     );
     assert!(matches!(
         scan.progress(&preference, (2, Level::Two), true),

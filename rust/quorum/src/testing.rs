@@ -1,6 +1,6 @@
-//! A quorum keyspace in memory: what its tests bring along for a cluster of coordinators and replicas.
+//! The adapter of quorum keyspaces for the in-memory cluster: coordinators and replicas.
 //!
-//! There is no control role: what it would have agreed on the node roles are told.
+//! There is no control role: the adapter sends the keyspaces to the node roles.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,30 +27,30 @@ pub(super) mod show;
 
 /// The nodes of a cluster.
 pub(super) type Cluster = quorate_testing::Cluster<Roles<Quorum>>;
-/// What has happened.
+/// An event of the trace.
 pub(super) type TraceEvent = quorate_testing::TraceEvent<Roles<Quorum>>;
-/// What an instance was given and did.
+/// The inputs and effects of an instance.
 pub(super) type Recording = quorate_testing::Recording<Roles<Quorum>>;
 
-/// How to set a cluster up.
+/// The parameters of a cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) nodes: u16,
     pub(super) seed: u64,
     pub(super) bugs: Bugs,
-    /// Whether what goes on inside a node happens in any order, as the driving contract allows.
+    /// Whether events inside a node arrive in any order, as the driving contract allows.
     pub(super) scrambled: bool,
 }
 
 impl Setup {
-    /// A cluster whose nodes n1, n2, … have started and see each other. What instances do is recorded.
+    /// A cluster of started nodes n1, n2, … that are connected to each other. Inputs and effects are recorded.
     pub(super) fn started(&self) -> Cluster {
         let nodes = (1..=self.nodes).map(NodeId);
         let placement = Placement::new(topology(nodes.clone(), 8, |_| 0));
         let scene = Quorum {
             placement: placement.expect("a ring of small numbers"),
             keyspaces: Vec::new(),
-            asked: BTreeMap::new(),
+            requests: BTreeMap::new(),
             setup: self.clone(),
         };
         let mut cluster = Cluster::new(Roles(scene), nodes, Profile::MANUAL, self.seed, 0);
@@ -66,9 +66,9 @@ impl Setup {
 /// The roles of quorum keyspaces.
 pub(super) struct Quorum {
     pub(super) placement: Placement,
-    /// Every request so far, and where it was asked.
-    pub(super) asked: BTreeMap<u64, (NodeId, Request)>,
-    /// What the control plane would have agreed on.
+    /// Every request so far, and its node.
+    pub(super) requests: BTreeMap<u64, (NodeId, Request)>,
+    /// The keyspaces, as the control plane would define them.
     keyspaces: Vec<Keyspace>,
     setup: Setup,
 }
@@ -78,7 +78,7 @@ impl Quorum {
         surroundings(node, self.placement.clone(), Timing::default(), self.setup.bugs)
     }
 
-    /// A seed of its own per instance, as every shell gives it.
+    /// Each instance has its own seed, as in every shell.
     fn hosted(
         &self,
         (node, boot): (NodeId, u64),
@@ -90,7 +90,7 @@ impl Quorum {
         Hosted { role, seed, instance }
     }
 
-    /// What a control role says when the keyspaces have changed, and when its node starts.
+    /// The message of a control role when the keyspaces have changed, and when its node starts.
     fn known(&self) -> Event {
         let header = Header {
             generation: 1,
@@ -148,15 +148,15 @@ impl Scene for Quorum {
     }
 }
 
-/// What tests do with quorum keyspaces.
+/// The operations of tests on quorum keyspaces.
 pub(super) trait Keyspaces {
-    /// Has a keyspace with these settings served on every node.
+    /// Creates a keyspace with these settings on every node.
     fn create_keyspace(&mut self, settings: KeyspaceSettings);
-    /// A client asks a coordinator. Gives the number that the reply will carry.
-    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64;
+    /// Sends a client's request to a coordinator. Returns the number of its response.
+    fn submit(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64;
     /// Whether a node serves a keyspace.
     fn serves(&self, node: NodeId, keyspace: KeyspaceId) -> bool;
-    /// What the node's disk has of a key.
+    /// The state of a key on a node's disk.
     fn durable(&self, node: NodeId, keyspace: KeyspaceId, key: &Key) -> Option<KeyState>;
 }
 
@@ -174,9 +174,9 @@ impl Keyspaces for Cluster {
         }
     }
 
-    fn ask(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
-        let asked = &mut self.protocol.0.asked;
-        asked.insert(self.operations + 1, (node, request.clone()));
+    fn submit(&mut self, node: NodeId, keyspace: KeyspaceId, request: Request, timeout: Duration) -> u64 {
+        let requests = &mut self.protocol.0.requests;
+        requests.insert(self.operations + 1, (node, request.clone()));
         self.send_request(node, RoleId::Coordinator(keyspace), request, timeout)
     }
 
@@ -195,6 +195,6 @@ impl Keyspaces for Cluster {
 pub(super) fn rows(ops: &[JournalOp]) -> impl Iterator<Item = &StateWrite> {
     ops.iter().flat_map(|op| match op {
         JournalOp::Write(rows) => rows,
-        other => panic!("no role of the data plane asks for {other:?}"),
+        other => panic!("no role of the data plane persists {other:?}"),
     })
 }

@@ -1,6 +1,6 @@
-//! Plays `tests/transcripts`: a cluster in memory ([`testing`](super::testing)), one command after the other.
+//! Runs `tests/transcripts` (golden scripts): an in-memory quorum keyspace ([`testing`](super::testing)).
 //!
-//! A key state is shown as `{clock} value@dot`. Answers are numbered as the requests are: `op1`, `op2`, …
+//! A key state is shown as `{clock} value@dot`. Requests and their responses are numbered: `op1`, `op2`, …
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -34,7 +34,7 @@ fn transcripts() {
 struct Play {
     cluster: Option<Cluster>,
     contexts: BTreeMap<String, versions::Context>,
-    /// Who wants to keep the context of which operation's answer.
+    /// The name under which to keep the context of an operation's response.
     readers: BTreeMap<u64, String>,
     verbose: bool,
 }
@@ -60,13 +60,13 @@ impl Script for Play {
                 cluster_of(play)?.node(node).disk.store.contents.corrupt(Table::Records, row);
                 Ok(String::new())
             };
-            "lose" "n1 KEY" "n1's record of the key cannot be found any more" |play, call| {
+            "lose" "n1 KEY" "n1's record of the key cannot be found" |play, call| {
                 let (node, key) = record(play, call)?;
                 let row = StateWrite { table: Table::Records, key, value: None };
                 cluster_of(play)?.node(node).disk.apply(&[JournalOp::Write(vec![row])]);
                 Ok(String::new())
             };
-            "show" "KEY" "what each disk has; a disk that has nothing of it is left out" |play, call| {
+            "show" "KEY" "the state on each disk; disks without the key are omitted" |play, call| {
                 let key = Key::try_from(call.required("a key")?)?;
                 Ok(durable(cluster_of(play)?, &key))
             };
@@ -74,8 +74,8 @@ impl Script for Play {
                 let key = Key::try_from(call.required("a key")?)?;
                 replicas(cluster_of(play)?, &key)
             };
-            "busy" "" "how many requests each coordinator has in progress" |play, _| Ok(busy(cluster_of(play)?));
-            "verbose" "on" "also show what happens inside a node" |play, call| {
+            "busy" "" "the number of operations in progress on each coordinator" |play, _| Ok(busy(cluster_of(play)?));
+            "verbose" "on" "also show the events inside a node" |play, call| {
                 play.verbose = call.word() == Some("on");
                 Ok(String::new())
             };
@@ -87,16 +87,16 @@ impl Script for Play {
     fn client_verbs() -> Vec<Verb<Self>> {
         verbs! {
             "put" "KEY VALUE [level=ALL] [context=NAME [forged=N]] [write=N] [timeout=1s] [size=BYTES]"
-                "a client asks; context=NAME forged=N pretends to have read it, and N later writes of each replica" request;
+                "send a put; context=NAME forged=N claims to have read NAME, and N later writes of each replica" request;
             "delete" "KEY [level=ALL] [context=NAME [forged=N]] [write=N]" "likewise" request;
-            "get" "KEY [level=ONE] [as=NAME]" "likewise; NAME keeps the context it read" request;
-            "put_many" "'KEY:VALUE ...' [level=ALL] [write=N]" "a client asks for many puts at once" request;
-            "get_many" "'KEY ...' [level=ONE]" "a client asks for many keys at once" request;
+            "get" "KEY [level=ONE] [as=NAME]" "likewise; NAME keeps the context of the response" request;
+            "put_many" "'KEY:VALUE ...' [level=ALL] [write=N]" "send one request for many puts" request;
+            "get_many" "'KEY ...' [level=ONE]" "send one request for many gets" request;
             "scan" "[from=KEY] [to=KEY] [after=KEY] [limit=N] [level=ONE]" "likewise" request;
         }
     }
 
-    /// What has happened since the last command, a line each.
+    /// The events since the last command, a line each.
     fn happened(&mut self, verb: &str) -> Vec<String> {
         let disks = matches!(verb, "persist" | "release");
         let trace = match &mut self.cluster {
@@ -127,7 +127,7 @@ fn cluster(play: &mut Play, call: &mut Call<'_>) -> Outcome {
         Some("id_kept_after_crash") => Some(Bug::IdKeptAfterCrash),
         Some("ack_before_durable") => Some(Bug::AckBeforeDurable),
         Some("write_quorum_by_liveness") => Some(Bug::WriteQuorumByLiveness),
-        Some(other) => return Err(format!("there is no bug {other}").into()),
+        Some(other) => return Err(format!("unknown bug {other}").into()),
     };
     let mut settings = KeyspaceSettings::quorum("ks", replicas);
     if call.key("read_repair") == Some("off") {
@@ -153,9 +153,9 @@ fn request(play: &mut Play, call: &mut Call<'_>) -> Outcome {
     let request = data_request(play, call)?;
     let cluster = cluster_of(play)?;
     if !cluster.serves(node, KEYSPACE) {
-        return Err(format!("{node} does not serve that").into());
+        return Err(format!("{node} does not serve the keyspace").into());
     }
-    let operation = cluster.ask(node, KEYSPACE, request, timeout);
+    let operation = cluster.submit(node, KEYSPACE, request, timeout);
     if let Some(reader) = reader {
         play.readers.insert(operation, reader);
     }
@@ -166,12 +166,7 @@ fn data_request(play: &mut Play, call: &mut Call<'_>) -> Result<Request, Box<dyn
     let keyspace = KEYSPACE;
     let level = call.parsed::<Level>("level")?;
     let context = match call.key("context") {
-        Some(reader) => Some(
-            play.contexts
-                .get(reader)
-                .ok_or("nobody of that name has read")?
-                .clone(),
-        ),
+        Some(reader) => Some(play.contexts.get(reader).ok_or("no read with that name")?.clone()),
         None => None,
     };
     let forged = call.parsed::<u64>("forged")?;
@@ -236,7 +231,7 @@ fn data_request(play: &mut Play, call: &mut Call<'_>) -> Result<Request, Box<dyn
             Some(size) => Some(Bytes::from(vec![b'x'; size])),
             None => Some(Bytes::copy_from_slice(call.required("a value")?.as_bytes())),
         },
-        other => return Err(format!("clients do not ask for {other}").into()),
+        other => return Err(format!("unknown request {other}").into()),
     };
     Ok(Request::Put {
         keyspace,
@@ -248,9 +243,9 @@ fn data_request(play: &mut Play, call: &mut Call<'_>) -> Result<Request, Box<dyn
     })
 }
 
-// ---- what there is ----
+// ---- state ----
 
-/// The row of a key's record that a node has.
+/// A node's row of a key's record.
 fn record(play: &mut Play, call: &mut Call<'_>) -> Result<(NodeId, Bytes), Box<dyn Error>> {
     let node: NodeId = call.node()?;
     let key = Key::try_from(call.required("a key")?)?;

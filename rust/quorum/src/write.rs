@@ -1,6 +1,6 @@
 //! The write coordinator: one client's put or delete, from its event to W durable copies.
 //!
-//! A pure tally. The coordinator feeds it answers and sends what it says.
+//! A pure tally. The coordinator passes it the responses and sends the messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use quorate_core::level::Level;
 use quorate_protocol::api::{Response, Written};
 use quorate_versions::{Context, Dot, KeyState, WriteId};
 
-use crate::progress::Progress;
+use crate::operation::Progress;
 
-/// What a client wants to change.
+/// A put or delete of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Change {
+pub(super) struct Mutation {
     pub(super) key: Key,
     /// `None` deletes.
     pub(super) value: Option<Bytes>,
@@ -26,21 +26,21 @@ pub(super) struct Change {
     pub(super) write_id: WriteId,
 }
 
-/// What is known of one replica's copy.
+/// The state of one replica's copy, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Copy {
-    /// It may answer yet.
-    Awaited,
-    /// It said that it has the write durably.
+    /// It may still acknowledge.
+    Pending,
+    /// It acknowledged that the write is durable.
     Durable,
-    /// It refused, or is out of reach.
-    Lost,
+    /// It rejected the write, or is unreachable.
+    Failed,
 }
 
 /// A write in progress.
 ///
-/// Invariants: `me` is one of the replicas; nobody has a durable copy before there is an event (whose name may arrive
-/// after the news that it is durable: messages overtake each other); a durable copy stays one.
+/// Invariants: `me` is one of the replicas; no copy is durable before there is an event (although `Stored` may arrive
+/// before `Assigned`: messages overtake each other); a durable copy stays durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Write {
     keyspace: KeyspaceId,
@@ -49,14 +49,14 @@ pub(super) struct Write {
     /// The most preferred first.
     copies: Vec<(NodeId, Copy)>,
     event: Option<(Dot, Timestamp, Arc<KeyState>)>,
-    /// Why copies were lost.
+    /// Why copies failed.
     reasons: BTreeMap<NodeId, String>,
-    /// What was asked, as long as another replica may be asked to do it: until there is an event.
-    change: Option<Change>,
+    /// Kept while the put may be forwarded to another replica: until there is an event.
+    mutation: Option<Mutation>,
 }
 
 impl Write {
-    /// A write to `replicas`, of which `alive` can be reached; `me` is one of both.
+    /// A write to `replicas`, of which `alive` are reachable; `me` is in both.
     pub(super) fn new(
         (keyspace, key): (KeyspaceId, Key),
         me: NodeId,
@@ -71,40 +71,41 @@ impl Write {
             keyspace,
             key,
             me,
-            copies: replicas.iter().map(|node| (*node, Copy::Awaited)).collect(),
+            copies: replicas.iter().map(|node| (*node, Copy::Pending)).collect(),
             event: None,
             reasons: BTreeMap::new(),
-            change: None,
+            mutation: None,
         };
         for node in replicas.iter().filter(|node| !alive.contains(node)) {
-            write.lost(*node);
+            write.unreachable(*node);
         }
         write
     }
 
-    /// Keeps what was asked, in case that the own replica cannot do it.
-    pub(super) fn keep(&mut self, change: Change) {
-        self.change = Some(change);
+    /// Keeps the mutation, to forward it if the own replica rejects it.
+    pub(super) fn keep_mutation(&mut self, mutation: Mutation) {
+        self.mutation = Some(mutation);
     }
 
-    /// What was asked, to ask another replica instead.
-    pub(super) fn forget(&mut self) -> Option<Change> {
-        self.change.take()
+    /// Takes the mutation, to forward it to another replica.
+    pub(super) fn take_mutation(&mut self) -> Option<Mutation> {
+        self.mutation.take()
     }
 
-    /// The own replica has made the write an event. Whether that is news: then [`Write::targets`] are to be sent it.
+    /// The own replica has made the write an event. Returns whether it is the first: then the caller sends the state to
+    /// [`Write::targets`].
     pub(super) fn assigned(&mut self, dot: Dot, timestamp: Timestamp, state: Arc<KeyState>) -> bool {
-        let news = self.event.is_none();
-        self.change = None;
+        let first = self.event.is_none();
+        self.mutation = None;
         self.event.get_or_insert((dot, timestamp, state));
-        news
+        first
     }
 
-    /// The other replicas that can be reached.
+    /// The other replicas that are reachable.
     pub(super) fn targets(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.copies
             .iter()
-            .filter(|(node, copy)| *node != self.me && *copy != Copy::Lost)
+            .filter(|(node, copy)| *node != self.me && *copy != Copy::Failed)
             .map(|(node, _)| *node)
     }
 
@@ -120,45 +121,45 @@ impl Write {
             .map(|(_, copy)| copy)
     }
 
-    /// A replica has it durably.
+    /// A replica has the write durably.
     pub(super) fn stored(&mut self, by: NodeId) {
         if let Some(copy) = self.copy(by) {
             *copy = Copy::Durable;
         }
     }
 
-    /// A replica went out of reach.
-    pub(super) fn lost(&mut self, node: NodeId) {
-        self.lose(node, || format!("{node} is out of reach"));
+    /// A replica became unreachable.
+    pub(super) fn unreachable(&mut self, node: NodeId) {
+        self.fail(node, || format!("{node} is unreachable"));
     }
 
-    /// A replica refused it.
-    pub(super) fn refused(&mut self, node: NodeId, error: &Error) {
-        self.lose(node, || match error {
+    /// A replica rejected the write.
+    pub(super) fn rejected(&mut self, node: NodeId, error: &Error) {
+        self.fail(node, || match error {
             Error::StorageFull(_) => format!("the disk of {node} is full"),
             Error::CorruptRecord(_) => format!("the record on {node} is corrupt"),
             Error::OutcomeUnknown {
                 reason: Some(reason), ..
             } => reason.clone(),
-            other => format!("{node} refused it ({other})"),
+            other => format!("{node} rejected the write ({other})"),
         });
     }
 
-    fn lose(&mut self, node: NodeId, why: impl FnOnce() -> String) {
+    fn fail(&mut self, node: NodeId, why: impl FnOnce() -> String) {
         if let Some(copy) = self.copy(node)
-            && *copy == Copy::Awaited
+            && *copy == Copy::Pending
         {
-            *copy = Copy::Lost;
+            *copy = Copy::Failed;
             self.reasons.insert(node, why());
         }
     }
 
-    /// A replica can be reached (again): whether it must be sent the state now.
-    pub(super) fn back(&mut self, node: NodeId) -> bool {
+    /// A replica is reachable (again). Returns whether the caller must send it the state.
+    pub(super) fn reachable_again(&mut self, node: NodeId) -> bool {
         let sent = self.event.is_some();
         match self.copy(node) {
-            Some(copy @ Copy::Lost) => {
-                *copy = Copy::Awaited;
+            Some(copy @ Copy::Failed) => {
+                *copy = Copy::Pending;
                 self.reasons.remove(&node);
                 sent
             }
@@ -170,13 +171,13 @@ impl Write {
         self.copies.iter().filter(|(_, copy)| *copy == wanted).count()
     }
 
-    /// Whether the write counts: any W copies are durable.
+    /// Done when any W copies are durable, or when W copies are no longer possible.
     pub(super) fn progress(&self, required: u8, level: Level) -> Progress {
         let required = usize::from(required);
         if self.event.is_some() && self.count(Copy::Durable) >= required {
             return Progress::Done(Ok(self.written(level)));
         }
-        if self.copies.len() - self.count(Copy::Lost) < required {
+        if self.copies.len() - self.count(Copy::Failed) < required {
             let reasons: Vec<&str> = self.reasons.values().map(String::as_str).collect();
             return Progress::Done(Err(Error::OutcomeUnknown {
                 acked: self.count(Copy::Durable) as u8,
@@ -184,19 +185,19 @@ impl Write {
                 reason: Some(reasons.join(" and ")),
             }));
         }
-        Progress::Waiting
+        Progress::Pending
     }
 
-    /// The same with the mistake that [`quorate_core::bugs::Bug::WriteQuorumByLiveness`] makes.
+    /// The same with the deliberate mistake [`quorate_core::bugs::Bug::WriteQuorumByLiveness`].
     pub(super) fn progress_by_liveness(&self, required: u8, level: Level) -> Progress {
-        let alive = self.copies.len() - self.count(Copy::Lost);
+        let alive = self.copies.len() - self.count(Copy::Failed);
         if self.event.is_some() && alive >= usize::from(required) {
             return Progress::Done(Ok(self.written(level)));
         }
         self.progress(required, level)
     }
 
-    /// What to say when the time is up.
+    /// The error at the deadline.
     pub(super) fn timed_out(&self, required: u8) -> Error {
         Error::OutcomeUnknown {
             acked: self.acked(),
@@ -205,7 +206,7 @@ impl Write {
         }
     }
 
-    /// How many replicas have it durably, as far as is known.
+    /// The number of replicas that are known to have it durably.
     pub(super) fn acked(&self) -> u8 {
         self.count(Copy::Durable) as u8
     }

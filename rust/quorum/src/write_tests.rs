@@ -1,4 +1,4 @@
-//! The tally of a write, for every combination of what can be known of its copies.
+//! The tally of a write, for every combination of the states of its copies.
 
 use quorate_core::ids::ReplicaId;
 use quorate_core::time::WallTime;
@@ -47,9 +47,9 @@ fn assigned(count: u16) -> Write {
     write
 }
 
-/// All ways in which `count` replicas can each be awaited, durable or lost.
+/// All combinations of `count` replicas that are each pending, durable or failed.
 fn combinations(count: u16) -> impl Iterator<Item = Vec<Copy>> {
-    let each = [Copy::Awaited, Copy::Durable, Copy::Lost];
+    let each = [Copy::Pending, Copy::Durable, Copy::Failed];
     (0..3usize.pow(u32::from(count))).map(move |number| {
         (0..u32::from(count))
             .map(|place| each[number / 3usize.pow(place) % 3])
@@ -58,20 +58,20 @@ fn combinations(count: u16) -> impl Iterator<Item = Vec<Copy>> {
 }
 
 #[test]
-fn it_counts_at_any_w_durable_copies_and_gives_up_when_so_many_cannot_be() {
+fn it_succeeds_at_any_w_durable_copies_and_fails_when_w_is_impossible() {
     for count in 1..=5u16 {
         for copies in combinations(count) {
             for required in 1..=count as u8 {
                 let mut write = assigned(count);
                 for (node, copy) in nodes(count).into_iter().zip(&copies) {
                     match copy {
-                        Copy::Awaited => {}
+                        Copy::Pending => {}
                         Copy::Durable => write.stored(node),
-                        Copy::Lost => write.lost(node),
+                        Copy::Failed => write.unreachable(node),
                     }
                 }
                 let durable = copies.iter().filter(|copy| **copy == Copy::Durable).count();
-                let lost = copies.iter().filter(|copy| **copy == Copy::Lost).count();
+                let lost = copies.iter().filter(|copy| **copy == Copy::Failed).count();
                 let wanted = usize::from(required);
                 match write.progress(required, Level::Count(required)) {
                     Progress::Done(Ok(Response::Written(written))) => {
@@ -82,7 +82,7 @@ fn it_counts_at_any_w_durable_copies_and_gives_up_when_so_many_cannot_be() {
                         assert!(copies.len() - lost < wanted, "{copies:?}");
                         assert_eq!(usize::from(acked), durable);
                     }
-                    Progress::Waiting => {
+                    Progress::Pending => {
                         assert!(copies.len() - lost >= wanted && durable < wanted, "{copies:?}");
                     }
                     other => panic!("{other:?} for {copies:?}"),
@@ -93,14 +93,14 @@ fn it_counts_at_any_w_durable_copies_and_gives_up_when_so_many_cannot_be() {
 }
 
 #[test]
-fn nothing_counts_before_there_is_an_event() {
+fn it_does_not_succeed_before_there_is_an_event() {
     let mut write = write(3);
     write.stored(NodeId(1));
     write.stored(NodeId(2));
     assert_eq!(
         write.progress(1, Level::One),
-        Progress::Waiting,
-        "its name is on its way"
+        Progress::Pending,
+        "`Assigned` is on its way"
     );
     let (dot, timestamp, state) = event();
     assert!(write.assigned(dot, timestamp, state));
@@ -122,11 +122,11 @@ fn a_second_event_is_ignored() {
 }
 
 #[test]
-fn it_does_without_the_own_copy() {
+fn the_own_copy_is_optional() {
     let mut write = write(3);
-    // The own disk refuses it before its name has come.
-    write.lost(NodeId(1));
-    assert_eq!(write.progress(2, Level::Two), Progress::Waiting);
+    // The own disk refuses it before `Assigned` arrives.
+    write.unreachable(NodeId(1));
+    assert_eq!(write.progress(2, Level::Two), Progress::Pending);
     let (dot, timestamp, state) = event();
     assert!(write.assigned(dot, timestamp, state));
     write.stored(NodeId(2));
@@ -138,7 +138,7 @@ fn it_does_without_the_own_copy() {
 }
 
 #[test]
-fn those_out_of_reach_are_not_sent_to_until_they_are_back() {
+fn unreachable_replicas_are_sent_the_state_when_they_are_reachable_again() {
     let nodes = nodes(3);
     let alive = [NodeId(1), NodeId(2)].into();
     let mut write = Write::new(
@@ -147,53 +147,53 @@ fn those_out_of_reach_are_not_sent_to_until_they_are_back() {
         &nodes,
         &alive,
     );
-    assert!(!write.back(NodeId(3)), "there is nothing to send yet");
-    write.lost(NodeId(3));
+    assert!(!write.reachable_again(NodeId(3)), "there is nothing to send yet");
+    write.unreachable(NodeId(3));
     let (dot, timestamp, state) = event();
     write.assigned(dot, timestamp, state);
     write.stored(NodeId(1));
     assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2)]);
-    assert!(write.back(NodeId(3)));
-    assert!(!write.back(NodeId(3)), "it was not away");
+    assert!(write.reachable_again(NodeId(3)));
+    assert!(!write.reachable_again(NodeId(3)), "it was reachable");
     assert_eq!(write.targets().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
 }
 
 #[test]
-fn what_is_durable_stays_durable() {
+fn a_durable_copy_stays_durable() {
     let mut write = assigned(3);
     write.stored(NodeId(2));
-    write.lost(NodeId(2));
-    assert!(!write.back(NodeId(2)));
+    write.unreachable(NodeId(2));
+    assert!(!write.reachable_again(NodeId(2)));
     write.stored(NodeId(1));
     assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
 }
 
 #[test]
-fn a_late_acknowledgement_of_one_that_was_given_up_counts() {
+fn a_late_acknowledgement_of_a_failed_copy_counts() {
     let mut write = assigned(3);
-    write.lost(NodeId(2));
+    write.unreachable(NodeId(2));
     write.stored(NodeId(2));
     write.stored(NodeId(1));
     assert!(matches!(write.progress(2, Level::Two), Progress::Done(Ok(_))));
 }
 
 #[test]
-fn what_is_unknown_before_the_time_is_up_says_why() {
+fn an_outcome_unknown_before_the_deadline_names_the_reasons() {
     let mut write = assigned(5);
-    write.refused(NodeId(1), &Error::StorageFull("the disk is full".to_owned()));
-    write.lost(NodeId(2));
-    write.lost(NodeId(3));
-    assert!(write.back(NodeId(2)));
+    write.rejected(NodeId(1), &Error::StorageFull("the disk is full".to_owned()));
+    write.unreachable(NodeId(2));
+    write.unreachable(NodeId(3));
+    assert!(write.reachable_again(NodeId(2)));
     write.stored(NodeId(2));
-    assert_eq!(write.progress(3, Level::Quorum), Progress::Waiting);
-    write.refused(NodeId(4), &Error::CorruptRecord("checksum".to_owned()));
-    write.refused(NodeId(4), &Error::StorageFull("late".to_owned()));
+    assert_eq!(write.progress(3, Level::Quorum), Progress::Pending);
+    write.rejected(NodeId(4), &Error::CorruptRecord("checksum".to_owned()));
+    write.rejected(NodeId(4), &Error::StorageFull("late".to_owned()));
     let Progress::Done(Err(error)) = write.progress(3, Level::Quorum) else {
         panic!("only two copies are possible");
     };
     assert_eq!(
         error.to_string(),
-        "the disk of n1 is full and n3 is out of reach and the record on n4 is corrupt, with 1 of 3 \
+        "the disk of n1 is full and n3 is unreachable and the record on n4 is corrupt, with 1 of 3 \
          acknowledgement(s): the write may still take effect; read before retrying"
     );
     assert!(
@@ -205,10 +205,10 @@ fn what_is_unknown_before_the_time_is_up_says_why() {
 }
 
 #[test]
-fn strangers_do_not_count() {
+fn other_nodes_do_not_count() {
     let mut write = assigned(3);
     write.stored(NodeId(1));
     write.stored(NodeId(9));
-    write.lost(NodeId(8));
-    assert_eq!(write.progress(2, Level::Two), Progress::Waiting);
+    write.unreachable(NodeId(8));
+    assert_eq!(write.progress(2, Level::Two), Progress::Pending);
 }

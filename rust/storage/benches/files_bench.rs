@@ -120,11 +120,11 @@ struct Commits {
 }
 
 impl Commits {
-    fn report<G: FnMut() -> bool>(&mut self, name: &str, go_on: impl FnOnce() -> G) {
+    fn report<G: FnMut() -> bool>(&mut self, name: &str, more: impl FnOnce() -> G) {
         let mut micros = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("a histogram");
         let started = Instant::now();
-        let mut go_on = go_on();
-        while go_on() {
+        let mut more = more();
+        while more() {
             let begun = Instant::now();
             let op = JournalOp::Append {
                 stream: StreamId(9),

@@ -4,7 +4,7 @@
 //! is not. Scans and lists of entries read all shards concurrently and merge the results; they are consistent within
 //! each shard, not across shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +21,10 @@ use crate::core::CallOptions;
 
 /// Keys of one read: as many of the largest values as fit into one response.
 const KEYS_AT_ONCE: usize = 24;
+
+/// Maximum writes and bytes of one part of a batch that is not atomic.
+const PART_WRITES: usize = 512;
+const PART_BYTES: usize = 256 << 10;
 
 /// A consensus keyspace of a cluster.
 #[derive(Clone)]
@@ -160,14 +164,15 @@ impl Consensus {
             .await
     }
 
-    /// Writes many values: atomically within each shard, concurrently across shards. The outcomes are in the order of
-    /// the writes.
+    /// Writes many values, concurrently across shards. Those of one shard are written atomically if `atomic`; otherwise
+    /// in parts, each of which is atomic. The outcomes are in the order of the writes.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for an invalid part; then nothing is written.
     pub async fn write_many(
         &self,
         writes: Vec<Write>,
+        atomic: bool,
         options: CallOptions,
     ) -> Result<Vec<Result<Reply<Committed>, Error>>, Error> {
         let mut parts: BTreeMap<usize, (Vec<usize>, Vec<Write>)> = BTreeMap::new();
@@ -179,11 +184,19 @@ impl Consensus {
         let mut outcomes = BTreeMap::new();
         let mut requests = Vec::new();
         let mut all_places = Vec::new();
-        for (shard, (places, writes)) in parts {
-            let command = Command::Write(writes);
-            command.validate()?;
-            requests.push(self.propose(shard, command));
-            all_places.push(places);
+        for (shard, (mut places, mut writes)) in parts {
+            if !atomic {
+                distinct(&writes)?;
+            }
+            while !writes.is_empty() {
+                let count = if atomic { writes.len() } else { part(&writes) };
+                let rest = (places.split_off(count), writes.split_off(count));
+                let command = Command::Write(writes);
+                command.validate()?;
+                requests.push(self.propose(shard, command));
+                all_places.push(places);
+                (places, writes) = rest;
+            }
         }
         let answers = pipeline::run(&self.client, requests, options, committed).await;
         for (places, answer) in all_places.into_iter().zip(answers) {
@@ -328,6 +341,30 @@ impl Consensus {
     }
 }
 
+/// The number of these writes in the next part of a batch that is not atomic.
+fn part(writes: &[Write]) -> usize {
+    let bytes = |write: &Write| write.key.size() + write.value.as_ref().map_or(0, Bytes::len);
+    let mut size = 0;
+    let fits = |write: &&Write| {
+        size += bytes(write);
+        size <= PART_BYTES
+    };
+    let fitting = writes.iter().take(PART_WRITES).take_while(fits).count();
+    fitting.max(1)
+}
+
+/// Parts may be executed in any order, so no key may be in two of them.
+fn distinct(writes: &[Write]) -> Result<(), Error> {
+    let mut keys = BTreeSet::new();
+    match writes.iter().find(|write| !keys.insert(&write.key)) {
+        None => Ok(()),
+        Some(twice) => Err(Error::invalid(format!(
+            "key {} stands twice in one batch: write each key once",
+            twice.key
+        ))),
+    }
+}
+
 /// The number of keys to read from each shard: a little more than its share of a page, since keys are not spread quite evenly.
 fn share(limit: u32, shards: usize) -> u32 {
     let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
@@ -395,8 +432,6 @@ fn log_page(response: Response) -> Option<LogPage> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use quorate_core::ids::NodeId;
     use quorate_core::time::WallTime;
 
@@ -462,6 +497,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_atomic_is_cut_into_parts_that_a_shard_takes() {
+        let write = |number: usize, bytes: usize| Write {
+            key: Key::of(format!("k{number:04}")).unwrap(),
+            value: Some(Bytes::from(vec![0; bytes])),
+            condition: Condition::Any,
+        };
+        let small: Vec<Write> = (0..2_000).map(|number| write(number, 10)).collect();
+        assert_eq!(part(&small), PART_WRITES);
+        let large: Vec<Write> = (0..3).map(|number| write(number, 1 << 20)).collect();
+        assert_eq!(part(&large), 1);
+        let mixed: Vec<Write> = (0..10).map(|number| write(number, 100 << 10)).collect();
+        assert_eq!(part(&mixed), 2);
+        assert!(distinct(&small).is_ok());
+        let twice = vec![write(1, 1), write(2, 1), write(1, 1)];
+        assert!(matches!(distinct(&twice), Err(Error::InvalidArgument(text)) if text.contains("k0001")));
     }
 
     #[test]

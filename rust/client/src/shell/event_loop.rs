@@ -44,11 +44,11 @@ impl EventLoop {
     /// The system's: too many watches.
     pub fn attach(&self, driver: &Driver) -> io::Result<()> {
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !drivers
-            .iter()
-            .any(|known| known.as_ptr() == Arc::as_ptr(&driver.0))
+        let known = |known: &Weak<Shared>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&driver.0));
+        if !drivers.iter().any(known)
+            && let Some(poller) = driver.0.poller()
         {
-            watch(&self.epoll, driver)?;
+            watch(&self.epoll, &*poller)?;
             drivers.push(Arc::downgrade(&driver.0));
         }
         Ok(())
@@ -72,12 +72,7 @@ impl EventLoop {
                 return false;
             };
             driver.0.turn(Some(Duration::ZERO));
-            let closed = driver.is_closed();
-            if closed {
-                // The loop no longer polls it.
-                let _gone = epoll::delete(&self.epoll, &driver);
-            }
-            !closed
+            !driver.is_closed()
         });
         self.wakeups.take()
     }

@@ -16,7 +16,10 @@ use super::driver::{Driver, Shared};
 /// # Errors
 /// The runtime cannot watch the descriptor.
 pub(super) fn spawn(driver: &Driver) -> io::Result<()> {
-    let descriptor = driver.as_fd().try_clone_to_owned()?;
+    let Some(poller) = driver.0.poller() else {
+        return Ok(());
+    };
+    let descriptor = poller.as_fd().try_clone_to_owned()?;
     // SAFETY: the descriptor is owned, and stays open and the same until `watched` is dropped.
     #[allow(unsafe_code)]
     let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?;

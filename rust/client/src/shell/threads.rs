@@ -40,11 +40,15 @@ impl Driver {
     ) -> Option<F::Output> {
         let shared = &*self.0;
         let until = patience.map(|patience| Instant::now() + patience);
+        let Some(poller) = shared.poller() else {
+            // A client that is closed leaves nothing to wait for.
+            return block_on(future, patience);
+        };
         let sleeper = Arc::new(Sleeper {
             thread: thread::current(),
             woken: AtomicBool::new(false),
             polls: AtomicBool::new(false),
-            poller: Arc::clone(&shared.poller),
+            poller,
         });
         let waker = Waker::from(Arc::clone(&sleeper));
         let mut context = Context::from_waker(&waker);

@@ -35,6 +35,14 @@ impl Turns {
         true
     }
 
+    /// Calls `act` if no thread leads, and keeps the lead from being taken meanwhile.
+    pub(super) fn without_leader(&self, act: impl FnOnce()) {
+        let lead = self.lock();
+        if !lead.taken {
+            act();
+        }
+    }
+
     /// Leaves, and releases the lead if this thread had it; a follower may have to drive now.
     pub(super) fn leave(&self, sleeper: &Arc<Sleeper>, leads: bool) {
         let mut lead = self.lock();

@@ -1,4 +1,4 @@
-//! The end of a coordinator: its keyspace was dropped, and whoever waits is told.
+//! A dropped keyspace: pending operations fail, and later requests are rejected.
 
 use quorate_core::error::Error;
 use quorate_core::time::Now;
@@ -9,8 +9,8 @@ use super::Coordinator;
 use crate::operation::{Kind, Origin, reply};
 
 impl Coordinator {
-    /// Answers everything that is in progress. A put may have been made an event by the own replica, or by the node that it
-    /// was handed to, without this one having heard of it.
+    /// Fails all operations in progress. The outcome of a put is unknown: the own replica, or the node to which it was
+    /// forwarded, may have made it an event.
     pub(super) fn drop_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.dropped = true;
         let me = self.me();
@@ -19,7 +19,7 @@ impl Coordinator {
             let Some(mut pending) = self.remove(id) else {
                 continue;
             };
-            let required = pending.ask.required;
+            let required = pending.details.required;
             let acked = match &pending.kind {
                 Kind::Read(_) | Kind::Scan(_) => None,
                 Kind::Write(write) => Some(write.acked()),
@@ -33,23 +33,23 @@ impl Coordinator {
                     reason: Some(self.keyspace.was_dropped()),
                 },
             );
-            let answer = pending.ask.answer(Err(error), me, &name, now, effects);
-            self.many_answer(answer, now, effects);
+            let answer = pending.details.respond(Err(error), me, &name, now, effects);
+            self.finish_key(answer, now, effects);
         }
     }
 
-    /// Answers what comes after that.
-    pub(super) fn turn_away(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
+    /// Rejects the requests that arrive after that.
+    pub(super) fn reject_after_drop(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         let origin = match event {
             Event::Request { client, .. } => Origin::Client(client),
             Event::Message {
                 from,
                 header,
                 message: Message::Forward(_),
-            } if !self.is_repeated(from, header, now) => Origin::Peer(from, header),
+            } if !self.is_duplicate(from, header, now) => Origin::Peer(from, header),
             _ => return,
         };
         let none = reply(origin, Err(self.keyspace.no_longer_there()), effects);
-        debug_assert!(none.is_none(), "what comes from outside is whole");
+        debug_assert!(none.is_none(), "requests from outside are not parts of others");
     }
 }

@@ -1,4 +1,4 @@
-//! Read repair: after the answer, replicas that a read found wanting are sent what they lack.
+//! Read repair: after the response, the merged state is sent to the replicas that a read found stale or corrupt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use quorate_protocol::role::Effect;
 use quorate_protocol::telemetry::{TimelineEvent, TraceContext};
 use quorate_versions::VersionVector;
 
-use super::{Coordinator, REPAIR_PATIENCE};
+use super::{Coordinator, REPAIR_TIMEOUT};
 use crate::read::Repair;
 
-/// How long the same repair of the same key is not sent again: a hot key is read far more often than a repair takes.
-const REPAIR_PAUSE: Duration = Duration::from_millis(500);
-/// How long repairs of the same replicas go on without another event on the timeline.
-const EVENT_PAUSE: Duration = Duration::from_secs(1);
-/// The most keys whose repairs are remembered.
+/// The minimum interval between identical repairs of a key: a hot key is read more often than a repair takes.
+const REPAIR_INTERVAL: Duration = Duration::from_millis(500);
+/// The minimum interval between timeline events about repairs of the same replicas.
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum number of keys whose repairs are remembered.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// A repair of a key, told from another by its clock and by whom it was sent to (and who of them was corrupt).
+/// A repair of a key, identified by its clock and its targets (each with whether its record was corrupt).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sent {
     clock: VersionVector,
     targets: Vec<(NodeId, bool)>,
 }
 
-/// The repairs that were sent lately.
+/// The repairs that were sent recently.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Repairs {
-    /// What a key's replicas were sent, and until when that counts.
+    /// The last repair of each key, and until when an identical one is suppressed.
     sent: BTreeMap<Key, (Sent, Instant)>,
-    told: Dedup<Vec<NodeId>>,
+    reported: Dedup<Vec<NodeId>>,
 }
 
 impl Repairs {
@@ -47,13 +47,13 @@ impl Repairs {
         if self.sent.len() >= MAX_REMEMBERED {
             self.sent.clear();
         }
-        self.sent.insert(key.clone(), (repair, now + REPAIR_PAUSE));
+        self.sent.insert(key.clone(), (repair, now + REPAIR_INTERVAL));
         true
     }
 }
 
 impl Coordinator {
-    /// Sends a repair to those that can be reached, unless it was sent a moment ago and nobody waits for it.
+    /// Sends a repair to the reachable targets, unless an identical one was sent recently and no read waits for it.
     pub(super) fn repair(
         &mut self,
         key: Key,
@@ -74,7 +74,7 @@ impl Coordinator {
         if targets.is_empty() || !due {
             return;
         }
-        let header = self.header(id, now.instant + REPAIR_PATIENCE, trace);
+        let header = self.header(id, now.instant + REPAIR_TIMEOUT, trace);
         for (node, corrupt) in &targets {
             let (key, state) = (key.clone(), repair.state.clone());
             let message = match corrupt {
@@ -85,10 +85,10 @@ impl Coordinator {
             self.outgoing.send(to, header, message, effects);
         }
         let replicas: Vec<NodeId> = targets.into_iter().map(|(node, _)| node).collect();
-        let quiet_until = now.instant + EVENT_PAUSE;
+        let quiet_until = now.instant + EVENT_INTERVAL;
         if self
             .repairs
-            .told
+            .reported
             .is_new(replicas.clone(), quiet_until, now.instant)
         {
             let keyspace = self.keyspace.settings.name.clone();

@@ -1,4 +1,4 @@
-//! How requests begin: what is refused at once, and whom the others ask first.
+//! Client requests: which are rejected immediately, and to which replicas the others are sent.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,20 +21,19 @@ use quorate_protocol::telemetry::Operation;
 use quorate_versions::WriteId;
 use rand_core::Rng as _;
 
-use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_PATIENCE, SCAN_PATIENCE};
+use super::{Coordinator, HEDGE_AFTER, MAX_PAGE, REPAIR_ONE_IN, REPAIR_TIMEOUT, SCAN_SOFT_DEADLINE};
 use crate::many::Many;
-use crate::operation::{Kind, Origin, RequestDetails, reply};
-use crate::progress::Progress;
+use crate::operation::{Kind, Origin, Progress, RequestDetails, reply};
 use crate::read::Read;
 use crate::scan::Scan;
-use crate::write::{Change, Write};
+use crate::write::{Mutation, Write};
 
-/// How long a put that another node forwarded is remembered beyond its deadline: longer than a message stays in any
-/// network, so that a repeated one is never taken for a second put.
-const FORWARD_MEMORY: Duration = Duration::from_secs(10);
+/// How long a forwarded put is remembered beyond its deadline: longer than any network delays a message, so that a
+/// duplicate is never executed as a second put.
+const FORWARD_DEDUP: Duration = Duration::from_secs(10);
 
 impl Coordinator {
-    /// Another node's coordinator asks for one of its clients.
+    /// A client's request, forwarded by another node's coordinator.
     pub(super) fn forwarded(
         &mut self,
         from: Address,
@@ -44,14 +43,14 @@ impl Coordinator {
         rng: &mut Rng,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.is_repeated(from, header, now) && header.deadline > now.instant {
+        if !self.is_duplicate(from, header, now) && header.deadline > now.instant {
             self.request(Origin::Peer(from, header), header, request, now, rng, effects);
         }
     }
 
-    /// Whether this request of another coordinator has come before.
-    pub(super) fn is_repeated(&mut self, from: Address, header: Header, now: Now) -> bool {
-        let until = header.deadline.max(now.instant) + FORWARD_MEMORY;
+    /// Whether this request of another coordinator has arrived before.
+    pub(super) fn is_duplicate(&mut self, from: Address, header: Header, now: Now) -> bool {
+        let until = header.deadline.max(now.instant) + FORWARD_DEDUP;
         let new = self
             .forwarded
             .is_new((from.node, header.request), until, now.instant);
@@ -71,36 +70,36 @@ impl Coordinator {
         let unsupported = |request: &Request| {
             let name = &self.keyspace.settings.name;
             Error::invalid(format!(
-                "keyspace {name:?} is in quorum mode, which has no request {}",
+                "keyspace {name:?} is in quorum mode, which does not support request {}",
                 request.operation_name()
             ))
         };
         let many = matches!(request, Request::PutMany { .. } | Request::GetMany { .. });
         let operation = match request.operation() {
-            // Requests for many keys are not handed on as such.
+            // Requests for many keys are not forwarded as such.
             Some(_) if many && matches!(origin, Origin::Peer(..)) => None,
             operation => operation.filter(|_| matches!(request.target(), Target::Keyspace(_))),
         };
         let Some(operation) = operation else {
             let answer = reply(origin, Err(unsupported(&request)), effects);
-            return self.many_answer(answer, now, effects);
+            return self.finish_key(answer, now, effects);
         };
-        let usual = match request.is_read() {
+        let default = match request.is_read() {
             true => settings.read_level,
             false => settings.write_level,
         };
-        let level = request.level().unwrap_or(usual);
+        let level = request.level().unwrap_or(default);
         let required = match level.required(settings.replicas) {
             Ok(required) => required,
             Err(error) => {
                 let answer = reply(origin, Err(error), effects);
-                return self.many_answer(answer, now, effects);
+                return self.finish_key(answer, now, effects);
             }
         };
-        let ask = RequestDetails::new(origin, &header, operation, (level, required), now, rng);
-        if ask.deadline <= now.instant {
-            let error = self.too_late(&request, required);
-            return self.refuse(ask, error, now, effects);
+        let details = RequestDetails::new(origin, &header, operation, (level, required), now, rng);
+        if details.deadline <= now.instant {
+            let error = self.deadline_error(&request, required);
+            return self.reject(details, error, now, effects);
         }
         match request {
             Request::Put {
@@ -110,22 +109,22 @@ impl Coordinator {
                 write_id,
                 ..
             } => {
-                let change = Change {
+                let mutation = Mutation {
                     key,
                     value,
                     context,
                     write_id,
                 };
-                self.put(ask, change, now, effects);
+                self.put(details, mutation, now, effects);
             }
             Request::Get { key, .. } => {
-                let how = self.how_to_read(required, rng);
-                self.get(ask, key, how, now, effects);
+                let plan = self.read_plan(required, rng);
+                self.get(details, key, plan, now, effects);
             }
             Request::PutMany { items, write_id, .. } => {
-                self.put_many(ask, items, write_id, now, effects);
+                self.put_many(details, items, write_id, now, effects);
             }
-            Request::GetMany { keys, .. } => self.get_many(ask, keys, now, rng, effects),
+            Request::GetMany { keys, .. } => self.get_many(details, keys, now, rng, effects),
             Request::Scan {
                 start,
                 end,
@@ -134,20 +133,20 @@ impl Coordinator {
                 ..
             } => {
                 let range = self.range(start, end, after_start);
-                self.scan(ask, range, limit.clamp(1, MAX_PAGE), now, effects);
+                self.scan(details, range, limit.clamp(1, MAX_PAGE), now, effects);
             }
-            other => self.refuse(ask, unsupported(&other), now, effects),
+            other => self.reject(details, unsupported(&other), now, effects),
         }
     }
 
-    /// Answers without having done anything.
-    fn refuse(&mut self, mut ask: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
-        let answer = ask.answer(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
-        self.many_answer(answer, now, effects);
+    /// Rejects a request before anything was executed.
+    fn reject(&mut self, mut details: RequestDetails, error: Error, now: Now, effects: &mut Vec<Effect>) {
+        let answer = details.respond(Err(error), self.me(), &self.keyspace.settings.name, now, effects);
+        self.finish_key(answer, now, effects);
     }
 
-    /// Whether a read repairs what it finds wanting, and whether it asks all replicas because of that.
-    fn how_to_read(&self, required: u8, rng: &mut Rng) -> (bool, bool) {
+    /// Whether a read repairs stale replicas, and whether it contacts all replicas for that.
+    fn read_plan(&self, required: u8, rng: &mut Rng) -> (bool, bool) {
         let repair = self.keyspace.settings.read_repair == ReadRepair::Async;
         let all = repair && (required > 1 || rng.next_u32().is_multiple_of(REPAIR_ONE_IN));
         (repair, all)
@@ -155,8 +154,8 @@ impl Coordinator {
 
     // ---- many keys ----
 
-    /// Begins as many exchanges as there are keys; `begin` is given each with what it is to be asked as.
-    fn each<T>(
+    /// Begins one operation per key: calls `begin` with the details of its part and the key.
+    fn begin_each<T>(
         &mut self,
         many: Many,
         keys: Vec<T>,
@@ -167,69 +166,69 @@ impl Coordinator {
         if keys.is_empty() {
             return self.finish_many(many, now, effects);
         }
-        self.last_exchange += 1;
-        let request = self.last_exchange;
-        let ask = many.ask.clone();
+        self.last_operation += 1;
+        let request = self.last_operation;
+        let details = many.details.clone();
         self.many.insert(request, many);
         for (place, key) in keys.into_iter().enumerate() {
-            let part = ask.part(request, place, operation);
+            let part = details.part(request, place, operation);
             begin(self, part, (place, key), effects);
         }
     }
 
     fn put_many(
         &mut self,
-        ask: RequestDetails,
+        details: RequestDetails,
         items: Vec<PutItem>,
         write_id: WriteId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let many = Many::puts(ask, items.len());
-        self.each(
+        let many = Many::puts(details, items.len());
+        self.begin_each(
             many,
             items,
             Operation::Put,
             (now, effects),
             |role, part, (place, item), effects| {
                 let PutItem { key, value, context } = item;
-                let change = Change {
+                let mutation = Mutation {
                     key,
                     value,
                     context,
                     write_id: write_id.nth(place),
                 };
-                role.put(part, change, now, effects);
+                role.put(part, mutation, now, effects);
             },
         );
     }
 
     fn get_many(
         &mut self,
-        ask: RequestDetails,
+        details: RequestDetails,
         keys: Vec<Key>,
         now: Now,
         rng: &mut Rng,
         effects: &mut Vec<Effect>,
     ) {
-        let how = self.how_to_read(ask.required, rng);
-        let many = Many::gets(ask, keys.len());
-        self.each(
+        let plan = self.read_plan(details.required, rng);
+        let many = Many::gets(details, keys.len());
+        self.begin_each(
             many,
             keys,
             Operation::Get,
             (now, effects),
             |role, part, (_, key), effects| {
-                role.get(part, key, how, now, effects);
+                role.get(part, key, plan, now, effects);
             },
         );
     }
 
-    /// What to say to a request whose deadline was over before it was looked at.
-    fn too_late(&self, request: &Request, required: u8) -> Error {
+    /// The error of a request whose deadline passed before it was processed.
+    fn deadline_error(&self, request: &Request, required: u8) -> Error {
         match request.is_read() {
             false => Error::Overloaded(format!(
-                "{} began with the write only after its deadline, and wrote nothing: allow more time, or send fewer \
+                "deadline passed before {} processed the write; nothing was written: raise the timeout, or send fewer \
                  requests at once",
                 self.me()
             )),
@@ -242,8 +241,8 @@ impl Coordinator {
 
     // ---- writes ----
 
-    fn put(&mut self, mut ask: RequestDetails, change: Change, now: Now, effects: &mut Vec<Effect>) {
-        let size = change.value.as_ref().map_or(0, Bytes::len);
+    fn put(&mut self, mut details: RequestDetails, mutation: Mutation, now: Now, effects: &mut Vec<Effect>) {
+        let size = mutation.value.as_ref().map_or(0, Bytes::len);
         if size > MAX_VALUE_BYTES {
             let error = Error::LimitExceeded {
                 what: "the value's length in bytes".to_owned(),
@@ -251,117 +250,117 @@ impl Coordinator {
                 limit: MAX_VALUE_BYTES as u64,
                 remedy: "split it over several keys".to_owned(),
             };
-            return self.refuse(ask, error, now, effects);
+            return self.reject(details, error, now, effects);
         }
-        let seen = change.context.as_ref();
-        let seen = seen.map(|context| context.for_key(self.keyspace.id, &change.key));
+        let seen = mutation.context.as_ref();
+        let seen = seen.map(|context| context.for_key(self.keyspace.id, &mutation.key));
         let seen = match seen.transpose() {
             Ok(seen) => seen.cloned(),
-            Err(error) => return self.refuse(ask, error, now, effects),
+            Err(error) => return self.reject(details, error, now, effects),
         };
-        let replicas = self.preference.of(&change.key);
+        let replicas = self.preference.of(&mutation.key);
         let alive = replicas.iter().filter(|node| self.alive(**node)).count() as u8;
-        if alive < ask.required {
-            let required = ask.required;
-            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
+        if alive < details.required {
+            let required = details.required;
+            return self.reject(details, Error::unavailable(required, alive), now, effects);
         }
         let me = self.me();
         if !replicas.contains(&me) {
             let first = replicas.iter().find(|node| self.alive(**node));
-            let first = *first.expect("the level requires at least one, and so many are alive");
-            return self.forward(ask, change, first, now, effects);
+            let first = *first.expect("the level requires at least one replica, and enough are alive");
+            return self.forward(details, mutation, first, now, effects);
         }
         let message = LocalMessage::Assign {
-            key: change.key.clone(),
-            value: change.value.clone(),
+            key: mutation.key.clone(),
+            value: mutation.value.clone(),
             context: seen,
-            write_id: change.write_id,
+            write_id: mutation.write_id,
         };
         let mut write = Write::new(
-            (self.keyspace.id, change.key.clone()),
+            (self.keyspace.id, mutation.key.clone()),
             me,
             replicas,
             &self.surroundings.alive,
         );
-        if !ask.is_forwarded() {
-            write.keep(change);
+        if !details.is_forwarded() {
+            write.keep_mutation(mutation);
         }
-        ask.attempts.begin();
-        let id = self.begin(ask, Kind::Write(write), None, now);
+        details.attempts.begin();
+        let id = self.begin(details, Kind::Write(write), None, now);
         let pending = &self.pending[&id];
         effects.push(Effect::SendLocal {
             to: self.replica(me).role,
-            header: self.header(id, pending.ask.deadline, pending.ask.trace),
+            header: self.header(id, pending.details.deadline, pending.details.trace),
             message,
         });
     }
 
-    /// Hands a put to a node that holds a replica of its key.
+    /// Forwards a put to a node that holds a replica of its key.
     fn forward(
         &mut self,
-        mut ask: RequestDetails,
-        change: Change,
+        mut details: RequestDetails,
+        mutation: Mutation,
         to: NodeId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if ask.is_forwarded() {
+        if details.is_forwarded() {
             let error = Error::Refused(format!(
                 "{} holds no replica of {} in generation {}: refresh the topology",
                 self.me(),
-                change.key,
+                mutation.key,
                 self.preference.topology().generation
             ));
-            return self.refuse(ask, error, now, effects);
+            return self.reject(details, error, now, effects);
         }
-        ask.attempts.begin();
-        let id = self.begin(ask, Kind::Forwarded { to }, None, now);
-        self.send_forward(id, change, to, effects);
+        details.attempts.begin();
+        let id = self.begin(details, Kind::Forwarded { to }, None, now);
+        self.send_forward(id, mutation, to, effects);
     }
 
-    fn send_forward(&mut self, id: u64, change: Change, to: NodeId, effects: &mut Vec<Effect>) {
+    fn send_forward(&mut self, id: u64, mutation: Mutation, to: NodeId, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get(&id) else {
             return;
         };
         let request = Request::Put {
             keyspace: self.keyspace.id,
-            key: change.key,
-            value: change.value,
-            context: change.context,
-            level: Some(pending.ask.level),
-            write_id: change.write_id,
+            key: mutation.key,
+            value: mutation.value,
+            context: mutation.context,
+            level: Some(pending.details.level),
+            write_id: mutation.write_id,
         };
         self.send(id, self.coordinator(to), Message::Forward(request), effects);
     }
 
-    /// The own replica does not take a put, and nobody else has heard of it: nothing has happened anywhere. If that is
-    /// because of its own disk, and there are enough others, another replica of the key is asked to coordinate the
-    /// put; what that one says is the answer.
-    pub(super) fn refused(&mut self, id: u64, error: Error, now: Now, effects: &mut Vec<Effect>) {
+    /// The own replica has rejected a put before it was sent to others: nothing was written anywhere. If its own disk is
+    /// the reason, and enough other replicas are reachable, forwards the put to another replica of the key, whose
+    /// response becomes the response.
+    pub(super) fn rejected_locally(&mut self, id: u64, error: Error, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
         let Kind::Write(write) = &mut pending.kind else {
             return;
         };
-        pending.ask.attempts.rejected();
+        pending.details.attempts.rejected();
         let own_disk = matches!(error, Error::StorageFull(_) | Error::CorruptRecord(_));
-        let enough = write.targets().count() >= usize::from(pending.ask.required);
+        let enough = write.targets().count() >= usize::from(pending.details.required);
         let to = write.targets().next().filter(|_| own_disk && enough);
-        let (Some(to), Some(change)) = (to, write.forget()) else {
+        let (Some(to), Some(mutation)) = (to, write.take_mutation()) else {
             return self.conclude(id, Progress::Done(Err(error)), now, effects);
         };
-        pending.ask.attempts.begin();
+        pending.details.attempts.begin();
         pending.kind = Kind::Forwarded { to };
-        self.send_forward(id, change, to, effects);
+        self.send_forward(id, mutation, to, effects);
     }
 
     // ---- reads ----
 
-    /// Asks as many replicas as the level requires, or `all` of them. The own one first: it is next door.
+    /// Fetches from as many replicas as the level requires, or from `all` of them; from the own replica first.
     fn get(
         &mut self,
-        ask: RequestDetails,
+        details: RequestDetails,
         key: Key,
         (repair, all): (bool, bool),
         now: Now,
@@ -371,37 +370,37 @@ impl Coordinator {
         let copies = self.preference.of(&key).iter();
         let mut copies: Vec<(NodeId, bool)> = copies.map(|node| (*node, self.alive(*node))).collect();
         let alive = copies.iter().filter(|(_, alive)| *alive).count() as u8;
-        let required = ask.required;
+        let required = details.required;
         if alive < required {
-            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
+            return self.reject(details, Error::unavailable(required, alive), now, effects);
         }
         copies.sort_by_key(|(node, _)| *node != me);
         let mut read = Read::new((self.keyspace.id, key.clone()), me, &copies, repair);
-        let asked = read.ask(if all { copies.len() } else { usize::from(required) });
-        let hedge = read.can_ask().then_some(HEDGE_AFTER);
-        let id = self.begin(ask, Kind::Read(read), hedge, now);
-        for node in asked {
+        let requested = read.send_more(if all { copies.len() } else { usize::from(required) });
+        let hedge = read.has_unsent().then_some(HEDGE_AFTER);
+        let id = self.begin(details, Kind::Read(read), hedge, now);
+        for node in requested {
             let message = Message::Fetch { key: key.clone() };
             self.send(id, self.replica(node), message, effects);
         }
     }
 
-    /// Reads a key for nobody, from all replicas, so that a corrupt record of it is found and healed.
-    pub(super) fn check(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
+    /// Reads a key from all replicas, without a client, so that a corrupt record of it is found and healed.
+    pub(super) fn read_all(&mut self, key: Key, now: Now, effects: &mut Vec<Effect>) {
         let required = self.keyspace.settings.replicas;
-        let ask = RequestDetails::own(
+        let details = RequestDetails::own(
             Operation::Get,
             (Level::All, required),
-            now.instant + REPAIR_PATIENCE,
+            now.instant + REPAIR_TIMEOUT,
             now,
         );
-        self.get(ask, key, (false, true), now, effects);
+        self.get(details, key, (false, true), now, effects);
     }
 
     fn range(&self, start: Option<Key>, end: Option<Key>, after_start: bool) -> Range<Bytes> {
         let mut range = record_range(self.keyspace.id, start.as_ref(), end.as_ref());
         if let (true, Some(start)) = (after_start, &start) {
-            // Encoded keys delimit themselves: nothing lies between a key and the key with a zero byte behind it.
+            // Encoded keys are self-delimiting: no key sorts between a key and the same key with a zero byte appended.
             range.start = [record_key(self.keyspace.id, start).as_ref(), &[0]]
                 .concat()
                 .into();
@@ -411,25 +410,25 @@ impl Coordinator {
 
     fn scan(
         &mut self,
-        ask: RequestDetails,
+        details: RequestDetails,
         range: Range<Bytes>,
         limit: u32,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let required = ask.required;
+        let required = details.required;
         if let Err(alive) = Scan::covers(&self.surroundings.alive, &self.preference, required) {
-            return self.refuse(ask, Error::unavailable(required, alive), now, effects);
+            return self.reject(details, Error::unavailable(required, alive), now, effects);
         }
         if range.is_empty() {
             let page = Page {
                 entries: Vec::new(),
                 next: None,
             };
-            let (me, mut ask) = (self.me(), ask);
+            let (me, mut details) = (self.me(), details);
             let name = &self.keyspace.settings.name;
-            let answer = ask.answer(Ok(Response::Page(page)), me, name, now, effects);
-            return self.many_answer(answer, now, effects);
+            let answer = details.respond(Ok(Response::Page(page)), me, name, now, effects);
+            return self.finish_key(answer, now, effects);
         }
         let scan = Scan::new(
             self.keyspace.id,
@@ -437,9 +436,9 @@ impl Coordinator {
             limit as usize,
             self.surroundings.alive.clone(),
         );
-        let asked: Vec<NodeId> = scan.asked().collect();
-        let id = self.begin(ask, Kind::Scan(scan), Some(SCAN_PATIENCE), now);
-        for node in asked {
+        let requested: Vec<NodeId> = scan.requested().collect();
+        let id = self.begin(details, Kind::Scan(scan), Some(SCAN_SOFT_DEADLINE), now);
+        for node in requested {
             let message = Message::FetchRange {
                 start: range.start.clone(),
                 end: range.end.clone(),

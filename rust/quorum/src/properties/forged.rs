@@ -1,4 +1,4 @@
-//! Whatever contexts clients make up, no key refuses plain puts because of them.
+//! No context that a client forges makes a key reject plain puts.
 
 use std::time::Duration;
 
@@ -38,16 +38,16 @@ impl Play {
         Play { cluster, key }
     }
 
-    fn ask(&mut self, node: u16, request: Request) -> Result<Response, Error> {
+    fn submit(&mut self, node: u16, request: Request) -> Result<Response, Error> {
         self.cluster.trace.clear();
-        self.cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+        self.cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
         self.cluster.run();
         let answers = std::mem::take(&mut self.cluster.trace).into_iter();
         let mut answers = answers.filter_map(|event| match event {
             TraceEvent::Output(_, Output::Reply(_, response)) => Some(response),
             _ => None,
         });
-        answers.next().expect("every request is answered")
+        answers.next().expect("every request gets a response")
     }
 
     fn put(&mut self, node: u16, seen: Option<VersionVector>) -> Result<Response, Error> {
@@ -62,13 +62,13 @@ impl Play {
                 sequence: self.cluster.operations,
             },
         };
-        self.ask(node, request)
+        self.submit(node, request)
     }
 
     /// All dots that a reader has seen.
     fn seen(&mut self) -> Vec<Dot> {
         let (keyspace, key, level) = (KEYSPACE, self.key.clone(), Some(Level::All));
-        match self.ask(1, Request::Get { keyspace, key, level }) {
+        match self.submit(1, Request::Get { keyspace, key, level }) {
             Ok(Response::Entry(entry)) => entry.context.iter().collect(),
             other => panic!("the key can be read, not {other:?}"),
         }
@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn contexts_stop_no_plain_put(forgeries in proptest::collection::vec(
+    fn contexts_do_not_block_plain_puts(forgeries in proptest::collection::vec(
         (1..=NODES, any::<prop::sample::Index>(), prop_oneof![1..9u64, Just(u64::MAX)]),
         1..8,
     )) {
@@ -90,7 +90,7 @@ proptest! {
         for (node, which, ahead) in forgeries {
             let dot = *which.get(&play.seen());
             let counter = dot.counter.saturating_add(ahead);
-            // It may be refused, by the replica whose dots it is about.
+            // The replica whose dots it contains may reject it.
             let _ = play.put(node, Some([Dot { counter, ..dot }].into_iter().collect()));
             for node in 1..=NODES {
                 let plain = play.put(node, None);

@@ -1,13 +1,13 @@
-//! What must hold of quorum keyspaces.
+//! The properties of quorum keyspaces.
 //!
-//! 1. Every request of a client is answered exactly once (unless the node that took it has crashed).
+//! 1. Every request of a client is answered exactly once (unless its node has crashed).
 //! 2. When a write is acknowledged, at least W replicas have it durably.
 //! 3. A dot is given once.
 //! 4. A write that was durable anywhere, acknowledged or not, disappears only if a put that saw it has replaced it: one
 //!    that was durable somewhere, or was itself replaced by such a put.
-//! 5. A write that was refused with a definite error leaves no trace in any replica.
-//! 6. What a replica has durably only grows, and each record has its row in the token index.
-//! 7. In the end all replicas of a key are alike.
+//! 5. A write that was rejected with a definite error leaves no trace in any replica.
+//! 6. A replica's durable state only grows, and each record has its row in the token index.
+//! 7. In the end all replicas of a key are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use quorate_versions::{Context, Dot, KeyState, WriteId};
 
 use crate::testing::{Cluster, Keyspaces as _, TraceEvent, rows};
 
-/// A request and what came of it.
+/// A request and its responses.
 struct Operation {
     node: NodeId,
-    /// The puts that it asks for, each with whether it was refused with a definite error.
+    /// Its puts, each with whether it was rejected with a definite error.
     puts: Vec<(Key, WriteId, bool)>,
     required: u8,
     answers: usize,
@@ -40,27 +40,27 @@ type Assigned = Vec<(Dot, Arc<KeyState>)>;
 pub(super) struct Invariants {
     replicas: u8,
     operations: BTreeMap<u64, Operation>,
-    /// The last that anybody has read of a key: the context, and the writes that it showed.
+    /// The last read of a key by any client: the context, and the writes that it returned.
     contexts: BTreeMap<Key, (Context, BTreeSet<Dot>)>,
-    /// What the client of a put with a context had been shown.
+    /// The writes that the client of a put with a context had read.
     shown: BTreeMap<WriteId, BTreeSet<Dot>>,
     /// Deletes that have a dot.
     deletes: BTreeSet<(Key, Dot)>,
     last_puts: BTreeMap<Key, u64>,
     /// Write ids that were used more than once.
     retried: BTreeSet<WriteId>,
-    /// Which writes a put has seen and replaced: it saw them through its replica, or through its context.
+    /// The writes that a put has seen and replaced: it saw them through its replica, or through its context.
     replaced: BTreeMap<Dot, BTreeSet<Dot>>,
     /// Writes that were durable somewhere.
     synced: BTreeSet<(Key, Dot)>,
-    /// Which write each dot was given to.
+    /// The write to which each dot was given.
     given: BTreeMap<Dot, WriteId>,
     /// All writes that were ever on their way to a disk.
     traces: BTreeSet<WriteId>,
-    /// What a replica has in memory of a key while persists of it are in flight, and how many those are.
+    /// A replica's state of a key in memory while persists of it are in flight, and their number.
     memory: BTreeMap<(NodeId, Key), (KeyState, usize)>,
-    /// The keys of events that replicas were asked to make.
-    asked: BTreeMap<(NodeId, u64), Key>,
+    /// The keys of pending `Assign`s.
+    assigning: BTreeMap<(NodeId, u64), Key>,
     assigned: BTreeMap<(NodeId, Key), Assigned>,
     durable: BTreeMap<(NodeId, Key), KeyState>,
     broken: Vec<String>,
@@ -81,14 +81,14 @@ impl Invariants {
             given: BTreeMap::new(),
             traces: BTreeSet::new(),
             memory: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            assigning: BTreeMap::new(),
             assigned: BTreeMap::new(),
             durable: BTreeMap::new(),
             broken: Vec::new(),
         }
     }
 
-    /// What a client that has read the key knows.
+    /// The context of a client that has read the key.
     pub(super) fn context(&self, key: &Key) -> Option<Context> {
         self.contexts.get(key).map(|(context, _)| context.clone())
     }
@@ -98,7 +98,7 @@ impl Invariants {
         self.last_puts.get(key).copied()
     }
 
-    pub(super) fn asked(&mut self, number: u64, node: NodeId, request: &Request) {
+    pub(super) fn requested(&mut self, number: u64, node: NodeId, request: &Request) {
         let (puts, level) = match request {
             Request::Put {
                 key,
@@ -137,7 +137,7 @@ impl Invariants {
             Request::Get { level, .. } | Request::GetMany { level, .. } | Request::Scan { level, .. } => {
                 (Vec::new(), level)
             }
-            other => panic!("nobody asks {other:?} here"),
+            other => panic!("unexpected request {other:?}"),
         };
         let level = level.expect("every request names its level");
         let operation = Operation {
@@ -158,18 +158,18 @@ impl Invariants {
         }
     }
 
-    /// Takes note of what has happened since the last time.
-    pub(super) fn look(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
+    /// Observes the trace since the last call.
+    pub(super) fn observe(&mut self, cluster: &mut Cluster, keyspace: KeyspaceId) {
         for event in std::mem::take(&mut cluster.trace) {
             match event {
                 TraceEvent::Local(sent) => {
-                    let exchange = (sent.from.node, sent.message.header.request);
+                    let operation = (sent.from.node, sent.message.header.request);
                     match sent.message.content {
                         Content::Local(LocalMessage::Assign { key, .. }) => {
-                            self.asked.insert(exchange, key);
+                            self.assigning.insert(operation, key);
                         }
                         Content::Local(LocalMessage::Assigned { dot, state, .. }) => {
-                            let key = self.asked[&exchange].clone();
+                            let key = self.assigning[&operation].clone();
                             let place = (sent.from.node, key);
                             self.assigned.entry(place).or_default().push((dot, state));
                         }
@@ -201,12 +201,12 @@ impl Invariants {
         let place = (node, key.clone());
         let durable = self.durable.get(&place).cloned().unwrap_or_default();
         let (before, in_flight) = self.memory.get(&place).cloned().unwrap_or((durable, 0));
-        // Those of retries are there already.
+        // Dots of retries are known already.
         let assigned = self.assigned.remove(&place).unwrap_or_default();
         let new = |(dot, _): &(Dot, Arc<KeyState>)| !before.clock().contains(*dot);
         let mut there: Vec<Dot> = before.siblings().iter().map(|sibling| sibling.dot).collect();
         for (dot, sent) in assigned.into_iter().filter(new) {
-            let sibling = sent.sibling(dot).expect("what was just written is there");
+            let sibling = sent.sibling(dot).expect("the write is in its own state");
             if sibling.is_tombstone() {
                 self.deletes.insert((key.clone(), sibling.dot));
             }
@@ -214,7 +214,7 @@ impl Invariants {
             if first != sibling.write_id {
                 self.broken.push(format!("{:?} was given twice", sibling.dot));
             }
-            // What it has sent without saying so is not gone.
+            // A write that was dropped without being replaced is not gone.
             let is_gone = |old: &Dot| sent.sibling(*old).is_none() && state.sibling(*old).is_none();
             let gone = there.iter().copied().filter(is_gone);
             let shown = self.shown.get(&sibling.write_id).into_iter().flatten();
@@ -255,12 +255,17 @@ impl Invariants {
         let operation = self
             .operations
             .get_mut(&number)
-            .expect("only what was asked is answered");
+            .expect("only pending requests are answered");
         operation.answers += 1;
         let required = usize::from(operation.required);
-        let asked = cluster.protocol.0.asked.get(&number).map(|(_, request)| request);
+        let requested = cluster
+            .protocol
+            .0
+            .requests
+            .get(&number)
+            .map(|(_, request)| request);
         let wanted = operation.puts.len();
-        match (asked, response) {
+        match (requested, response) {
             (Some(Request::Put { key, .. }), Ok(Response::Written(written))) => {
                 self.acknowledged(cluster, keyspace, (number, required), key, &written);
             }
@@ -297,8 +302,7 @@ impl Invariants {
         }
     }
 
-    /// A client has read the key. What it is not shown of what it has seen are deletes, and the other dots of a write
-    /// that was retried.
+    /// A client has read the key. The response omits deletes, and the duplicate dots of a write that was retried.
     fn read(&mut self, number: u64, required: usize, key: &Key, entry: &Entry) {
         if entry.answered.len() < required {
             let count = entry.answered.len();
@@ -343,7 +347,7 @@ impl Invariants {
         }
     }
 
-    /// Everything has come to rest: which properties were broken.
+    /// At quiescence: the properties that were violated.
     pub(super) fn verdict(
         mut self,
         cluster: &Cluster,
@@ -359,13 +363,13 @@ impl Invariants {
             for (_, write, refused) in &operation.puts {
                 if *refused && self.traces.contains(write) && !self.retried.contains(write) {
                     self.broken
-                        .push(format!("op{number} was refused but has left a trace"));
+                        .push(format!("op{number} was rejected but has left a trace"));
                 }
             }
         }
-        let gone = self.rightly_gone();
+        let gone = self.superseded();
         for key in keys {
-            self.at_rest(cluster, keyspace, &key, &gone);
+            self.check_converged(cluster, keyspace, &key, &gone);
         }
         for (node, found) in &cluster.nodes {
             let contents = &found.disk.store.contents;
@@ -385,8 +389,8 @@ impl Invariants {
         self.broken
     }
 
-    /// All that was replaced by a write which was durable somewhere, or was replaced by one that was, and so on.
-    fn rightly_gone(&self) -> BTreeSet<Dot> {
+    /// All writes that were replaced by a durable write, or by one that was itself replaced by one, and so on.
+    fn superseded(&self) -> BTreeSet<Dot> {
         let mut gone = BTreeSet::new();
         let mut next: Vec<Dot> = self.synced.iter().map(|(_, dot)| *dot).collect();
         while let Some(dot) = next.pop() {
@@ -399,7 +403,7 @@ impl Invariants {
         gone
     }
 
-    fn at_rest(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
+    fn check_converged(&mut self, cluster: &Cluster, keyspace: KeyspaceId, key: &Key, gone: &BTreeSet<Dot>) {
         let preference = cluster
             .protocol
             .0

@@ -1,4 +1,4 @@
-//! The third promise of the driving contract: the same inputs with the same seed give the same effects.
+//! Determinism, the third promise of the driving contract: the same inputs with the same seed give the same effects.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn put(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
             sequence: cluster.operations,
         },
     };
-    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+    cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
 fn get(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
@@ -41,10 +41,10 @@ fn get(cluster: &mut Cluster, node: u16, key: &str, level: Level) {
         key: Key::try_from(key).unwrap(),
         level: Some(level),
     };
-    cluster.ask(NodeId(node), KEYSPACE, request, TIMEOUT);
+    cluster.submit(NodeId(node), KEYSPACE, request, TIMEOUT);
 }
 
-/// Four nodes with a bit of everything: all roles, all kinds of requests, a crash, a full disk, deadlines that pass.
+/// Four nodes with all roles, all kinds of requests, a crash, a full disk, and deadlines that pass.
 fn scenario(seed: u64) -> Vec<Recording> {
     let setup = Setup {
         nodes: 4,
@@ -81,7 +81,7 @@ fn scenario(seed: u64) -> Vec<Recording> {
         limit: 3,
         level: None,
     };
-    cluster.ask(NodeId(4), KEYSPACE, scan, TIMEOUT);
+    cluster.submit(NodeId(4), KEYSPACE, scan, TIMEOUT);
     cluster.run();
     put(&mut cluster, 1, "h", Level::All);
     cluster.advance(Duration::from_secs(5));
@@ -139,7 +139,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 #[should_panic(expected = "after")]
-fn a_replay_with_one_input_missing_is_noticed() {
+fn a_replay_with_one_input_missing_is_detected() {
     for mut recording in scenario(1) {
         recording.steps.remove(0);
         recording.replay();
@@ -147,7 +147,7 @@ fn a_replay_with_one_input_missing_is_noticed() {
 }
 
 #[test]
-fn inputs_survive_being_written_down() {
+fn inputs_survive_serialization() {
     for recording in scenario(1) {
         for input in inputs(&recording) {
             let bytes = postcard::to_stdvec(&input).unwrap();

@@ -1,21 +1,18 @@
-//! Dots: under which replica id they are given, and how their numbers are reserved in blocks, and waited for when a
-//! block is used up.
+//! Dots: their replica id, and their numbers, which are reserved in blocks. Assignments wait while a block is used up.
 //!
-//! # When a new id is taken
-//! A dot leaves for the other replicas while this one's disk still works on it. So what this replica gave out, it may
-//! forget. Under the same id its next dot would have a higher number, and claim to have seen the forgotten one: that
-//! would then disappear from the others, with all that it had replaced there. Under a new id it claims nothing of the
-//! kind; the two stand side by side until somebody has seen both (Riak 2.1 does so, under the name of actor epochs).
-//! A replica has a new id
-//! * when it starts, since whatever was in flight may be lost;
+//! # When the replica id is replaced
+//! A dot is sent to the other replicas while this one's disk still writes it. So this replica may lose a dot that it has
+//! given. Under the same id its next dot would have a higher number, and claim to have seen the lost one: that would
+//! then disappear from the others, with all that it had replaced there. Under a new id it makes no such claim; the two
+//! are siblings until a write has seen both (Riak 2.1 calls this actor epochs). A replica takes a new id
+//! * when it starts, since writes in flight may be lost;
 //! * when its disk refused a state, which had been sent by then;
-//! * when a corrupt record was healed by what the others have, which may be less than what they will have once all that is
-//!   on the wire has arrived;
-//! * when a key's clock is ahead of the counter. Only a context that no read returned does that, but the key must not refuse
-//!   plain puts because of it.
+//! * when a corrupt record was healed with the state of the others, who may not yet have received all that is on the wire;
+//! * when a key's clock is ahead of the counter. Only a forged context causes that, but the key must still accept plain
+//!   puts.
 //!
-//! An id that has given no dot has nothing to forget, and is kept. The price is an entry, of up to 18 bytes, in the
-//! vector of each key that is written through this replica after a restart. Nothing prunes them yet.
+//! An id that has given no dot has lost none, and is kept. The cost is an entry, of up to 18 bytes, in the vector of each
+//! key that is written through this replica after a restart. They are not pruned yet.
 
 use quorate_core::bugs::Bug;
 use quorate_core::contract::Rng;
@@ -30,7 +27,7 @@ use rand_core::Rng as _;
 use super::{COUNTER_BLOCK, Persist, Replica};
 
 impl Replica {
-    /// What was recorded before this start has been read. Only deliberate mistakes go on with it.
+    /// The reservation of the previous boot has been read. Only deliberate mistakes continue to use it.
     pub(super) fn recover_counter(&mut self, result: Result<Rows, Error>) {
         self.started = true;
         let bugs = self.surroundings.bugs;
@@ -44,14 +41,14 @@ impl Replica {
         }
     }
 
-    /// Dots that were given out may be forgotten here and known elsewhere: the next ones have another id. It is drawn
-    /// once the current event has been dealt with ([`Replica::number`]); until then there are no dots.
+    /// Dots that were given may be lost here and known elsewhere: the next ones have another id, which is drawn at the
+    /// end of the current event ([`Replica::ensure_replica_id`]); until then there are no dots.
     pub(super) fn retire_replica_id(&mut self) {
         self.counter = self.counter.take().filter(|counter| !counter.is_used());
     }
 
-    /// Sees to it that there is an id to give dots under.
-    pub(super) fn number(&mut self, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    /// Draws a replica id if there is none.
+    pub(super) fn ensure_replica_id(&mut self, rng: &mut Rng, effects: &mut Vec<Effect>) {
         if self.started && self.counter.is_none() {
             let replica = ReplicaId::new(self.surroundings.me(), rng.next_u64());
             self.counter = Some(DotCounter::recover(replica, 0, COUNTER_BLOCK));
@@ -77,7 +74,7 @@ impl Replica {
         });
     }
 
-    /// A reservation is durable: those who wait for dots can have them.
+    /// A reservation is durable: retries the assignments that wait for dots.
     pub(super) fn reserved(&mut self, reservation: Reservation, now: Now, effects: &mut Vec<Effect>) {
         if let Some(counter) = &mut self.counter {
             counter.reserved(reservation);

@@ -17,7 +17,8 @@ use quorate_protocol::telemetry::{Span, TimelineEvent};
 use quorate_versions::{DotCounter, KeyState};
 
 use super::{
-    EVENT_PAUSE, FULL_PAUSE, MAX_SIBLINGS, MAX_STATE_BYTES, PERSIST_BYTES, Persist, Replica, Told, corrupt,
+    EVENT_INTERVAL, FULL_RETRY_AFTER, MAX_SIBLINGS, MAX_STATE_BYTES, PERSIST_BYTES, Persist, Replica, Waiter,
+    corrupt,
 };
 use crate::key_lock::{Work, WorkKind};
 
@@ -34,10 +35,10 @@ impl Replica {
         let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
         if lock.corrupt {
             let error = corrupt(&key);
-            return self.refuse(&work, error, effects);
+            return self.reject(&work, error, effects);
         }
         let state = lock.state.as_ref().expect("work is executed on a loaded lock");
-        // A retry of what is an event already, whoever made it one: W durable copies are W durable copies.
+        // A retry of a write that is an event already, of this replica or another: any W durable copies count.
         if let Some(known) = state.find_write(*write_id) {
             let message = LocalMessage::Assigned {
                 dot: known.dot,
@@ -49,14 +50,14 @@ impl Replica {
                 header: work.header,
                 message,
             });
-            return self.tell_when_durable(&key, &work, now, effects);
+            return self.acknowledge_when_durable(&key, &work, now, effects);
         }
         let Some(dot) = self.counter.as_mut().and_then(DotCounter::issue) else {
             self.stalled.push((key, work));
             return self.reserve(effects);
         };
         for sibling in state.siblings() {
-            // The clock starts anew with each boot: what is replaced must not look newer than what replaces it.
+            // The clock restarts with each boot: a replaced value must not have a later timestamp than its replacement.
             let _ = self.clock.observe(sibling.timestamp, now.wall, MAX_CLOCK_OFFSET);
         }
         let timestamp = self.clock.tick(now.wall);
@@ -68,15 +69,15 @@ impl Replica {
             Ok(next) => next,
             Err(error) => {
                 let error = Error::invalid(format!("the context was not issued for this key: {error}"));
-                return self.refuse(&work, error, effects);
+                return self.reject(&work, error, effects);
             }
         };
         if let Err(error) = within_limits(&key, &next) {
-            return self.refuse(&work, error, effects);
+            return self.reject(&work, error, effects);
         }
         let next = Arc::new(next);
         let sent = if self.surroundings.bugs.has(Bug::SiblingsDropped) {
-            Arc::new(only(&next, dot))
+            Arc::new(without_siblings(&next, dot))
         } else {
             next.clone()
         };
@@ -104,12 +105,12 @@ impl Replica {
     ) {
         let lock = self.locks.get_mut(&key).expect("work is executed on a lock");
         if lock.corrupt && !heals {
-            return self.refuse(work, corrupt(&key), effects);
+            return self.reject(work, corrupt(&key), effects);
         }
         let state = lock.state.clone().expect("work is executed on a loaded lock");
         let healed = std::mem::take(&mut lock.corrupt);
         if !healed && state.includes(incoming) {
-            return self.tell_when_durable(&key, work, now, effects);
+            return self.acknowledge_when_durable(&key, work, now, effects);
         }
         if healed {
             self.retire_replica_id();
@@ -119,7 +120,7 @@ impl Replica {
         self.persist(&key, Arc::new(merged), work, now, effects);
     }
 
-    /// Takes note of when others wrote, so that whatever is written here from now on is later.
+    /// Advances the clock past the timestamps of others, so that later writes here have later timestamps.
     fn adopt_time(&mut self, incoming: &KeyState, now: Now, effects: &mut Vec<Effect>) {
         for sibling in incoming.siblings() {
             let Observed::TooFarAhead { ahead } =
@@ -128,43 +129,42 @@ impl Replica {
                 continue;
             };
             let node = sibling.dot.replica.node();
-            let quiet_until = now.instant + EVENT_PAUSE;
-            if self.clocks_told.is_new(node, quiet_until, now.instant) {
+            let quiet_until = now.instant + EVENT_INTERVAL;
+            if self.clocks_reported.is_new(node, quiet_until, now.instant) {
                 let offset_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
                 effects.push(Effect::Emit(TimelineEvent::ClockAhead { node, offset_ms }));
             }
         }
     }
 
-    /// What was asked for is part of the lock's state already: tell so when that is durable.
-    fn tell_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
+    /// The lock's state already includes the requested one: acknowledges it when that is durable.
+    fn acknowledge_when_durable(&mut self, key: &Key, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let lock = &self.locks[key];
         let state = lock.state.clone().expect("work is executed on a loaded lock");
         match lock.newest {
             Some(token) => match self.persists.get_mut(&token) {
                 Some(Persist::States(states)) => {
-                    let tell = states.get_mut(key).expect("a lock's newest persist has its key");
-                    tell.push(Told::new(work, now));
+                    let waiters = states.get_mut(key).expect("a lock's newest persist has its key");
+                    waiters.push(Waiter::new(work, now));
                 }
                 other => panic!("a lock's newest persist is one of states in flight, not {other:?}"),
             },
-            // The disk refused the state, but not yet all that it was made of: try again.
+            // The disk refused the state, but earlier persists of the key are still in flight: retry.
             None if lock.in_flight > 0 => self.persist(key, state, work, now, effects),
             None => self.send(work.from, work.header, Message::Stored, effects),
         }
     }
 
-    /// Makes a key's state durable, with those of other keys that this turn has: the last of each key, since that includes
-    /// the others.
+    /// Adds a key's state to the persist of this turn: only the last state of each key, since it includes the others.
     fn persist(&mut self, key: &Key, state: Arc<KeyState>, work: &Work, now: Now, effects: &mut Vec<Effect>) {
         let bytes = key.size() + state.size();
         if self
-            .gathered
+            .batch
             .is_some_and(|(_, gathered)| gathered + bytes > PERSIST_BYTES)
         {
-            self.persist_gathered(effects);
+            self.persist_batch(effects);
         }
-        let (token, gathered) = match self.gathered {
+        let (token, gathered) = match self.batch {
             Some(gathered) => gathered,
             None => {
                 let token = self.token();
@@ -172,35 +172,35 @@ impl Replica {
                 (token, 0)
             }
         };
-        self.gathered = Some((token, gathered + bytes));
+        self.batch = Some((token, gathered + bytes));
         let lock = self.locks.get_mut(key).expect("work is executed on a lock");
         lock.state = Some(state);
         if lock.newest.replace(token) != Some(token) {
             lock.in_flight += 1;
         }
         let Some(Persist::States(states)) = self.persists.get_mut(&token) else {
-            panic!("what is gathered is a persist of states");
+            panic!("a batch is a persist of states");
         };
-        let tell = states.entry(key.clone()).or_default();
+        let waiters = states.entry(key.clone()).or_default();
         if self.surroundings.bugs.has(Bug::AckBeforeDurable) {
             self.send(work.from, work.header, Message::Stored, effects);
         } else {
-            tell.push(Told::new(work, now));
+            waiters.push(Waiter::new(work, now));
         }
     }
 
-    /// Asks for the persist that has been gathered.
-    pub(super) fn persist_gathered(&mut self, effects: &mut Vec<Effect>) {
-        let Some((token, _)) = self.gathered.take() else {
+    /// Requests the persist of this turn's states.
+    pub(super) fn persist_batch(&mut self, effects: &mut Vec<Effect>) {
+        let Some((token, _)) = self.batch.take() else {
             return;
         };
         let Some(Persist::States(states)) = self.persists.get(&token) else {
-            panic!("what is gathered is a persist of states");
+            panic!("a batch is a persist of states");
         };
         let mut writes = Vec::with_capacity(states.len());
         for key in states.keys() {
             let lock = &self.locks[key];
-            let state = lock.state.as_ref().expect("what is gathered has a loaded lock");
+            let state = lock.state.as_ref().expect("a batched key has a loaded lock");
             writes.push(StateWrite {
                 table: Table::Records,
                 key: record_key(self.keyspace.id, key),
@@ -226,20 +226,20 @@ impl Replica {
         match self.persists.remove(&token) {
             Some(Persist::Counter(reservation)) => self.reserved(reservation, now, effects),
             Some(Persist::States(states)) => {
-                for (key, tell) in states {
-                    for told in tell {
-                        self.commit_span(&told, now, rng, None, effects);
-                        self.send(told.to, told.header, Message::Stored, effects);
+                for (key, waiters) in states {
+                    for waiter in waiters {
+                        self.commit_span(&waiter, now, rng, None, effects);
+                        self.send(waiter.to, waiter.header, Message::Stored, effects);
                     }
-                    self.settle(&key, token, true);
+                    self.persist_done(&key, token, true);
                 }
             }
             None => panic!("token {token} was not in flight"),
         }
     }
 
-    /// A persist of a key's state has been answered.
-    fn settle(&mut self, key: &Key, token: u64, durable: bool) {
+    /// A persist of a key's state has completed.
+    fn persist_done(&mut self, key: &Key, token: u64, durable: bool) {
         let lock = self.locks.get_mut(key).expect("a lock outlives its persists");
         lock.in_flight -= 1;
         lock.indexed |= durable;
@@ -247,36 +247,36 @@ impl Replica {
         self.release(key);
     }
 
-    pub(super) fn refused(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    pub(super) fn persist_refused(&mut self, token: u64, now: Now, rng: &mut Rng, effects: &mut Vec<Effect>) {
         if !std::mem::replace(&mut self.full, true) {
             effects.push(Effect::Emit(TimelineEvent::StorageFull));
         }
-        self.full_until = now.instant + FULL_PAUSE;
+        self.full_until = now.instant + FULL_RETRY_AFTER;
         match self.persists.remove(&token) {
             Some(Persist::Counter(reservation)) => {
                 if let Some(counter) = &mut self.counter {
                     counter.reservation_failed(reservation);
                 }
                 for (_, work) in std::mem::take(&mut self.stalled) {
-                    self.refuse(&work, self.full(), effects);
+                    self.reject(&work, self.full(), effects);
                 }
             }
             Some(Persist::States(states)) => {
                 self.retire_replica_id();
                 let full = self.full();
-                // Not a definite refusal: others may have it, and later persists that are in flight carry it.
+                // Not definite: other replicas may have it, and later persists that are in flight carry it.
                 let unknown = Error::OutcomeUnknown {
                     acked: 0,
                     required: 1,
                     reason: Some(format!("the disk of {} is full", self.surroundings.me())),
                 };
-                for (key, tell) in states {
-                    for told in tell {
-                        self.commit_span(&told, now, rng, Some(&full), effects);
+                for (key, waiters) in states {
+                    for waiter in waiters {
+                        self.commit_span(&waiter, now, rng, Some(&full), effects);
                         let failed = Message::Failed(unknown.clone());
-                        self.send(told.to, told.header, failed, effects);
+                        self.send(waiter.to, waiter.header, failed, effects);
                     }
-                    self.settle(&key, token, false);
+                    self.persist_done(&key, token, false);
                 }
             }
             None => panic!("token {token} was not in flight"),
@@ -292,15 +292,15 @@ impl Replica {
 
     fn commit_span(
         &self,
-        told: &Told,
+        waiter: &Waiter,
         now: Now,
         rng: &mut Rng,
         error: Option<&Error>,
         effects: &mut Vec<Effect>,
     ) {
         let me = self.surroundings.me();
-        if let Some(trace) = told.header.trace.filter(|trace| trace.sampled) {
-            let span = Span::child(trace, rng, "storage.commit", me, told.since, now.wall);
+        if let Some(trace) = waiter.header.trace.filter(|trace| trace.sampled) {
+            let span = Span::child(trace, rng, "storage.commit", me, waiter.since, now.wall);
             effects.push(Effect::Span(Box::new(span.failed(error))));
         }
     }
@@ -333,8 +333,8 @@ fn within_limits(key: &Key, state: &KeyState) -> Result<(), Error> {
     })
 }
 
-/// The state with all siblings but one forgotten: the mistake that [`quorate_core::bugs::Bug::SiblingsDropped`] makes.
-fn only(state: &KeyState, dot: quorate_versions::Dot) -> KeyState {
+/// The state with all siblings but one dropped: the deliberate mistake [`quorate_core::bugs::Bug::SiblingsDropped`].
+fn without_siblings(state: &KeyState, dot: quorate_versions::Dot) -> KeyState {
     let sibling = state.sibling(dot).expect("the sibling was just added");
     let (value, write_id) = (sibling.value.clone(), sibling.write_id);
     let mut context = quorate_versions::VersionVector::new();

@@ -1,4 +1,4 @@
-//! Reads by coordinators, and the answers of the store.
+//! Reads by coordinators, and the results of the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use quorate_protocol::role::{Address, Effect};
 use quorate_protocol::telemetry::Span;
 use quorate_versions::KeyState;
 
-use super::{COUNTER_READ, Look, Purpose, Read, Replica, SHARE_BYTES, corrupt};
+use super::{COUNTER_READ, Lookup, Purpose, Read, Replica, SHARE_BYTES, corrupt};
 
 impl Replica {
     pub(super) fn fetch(
@@ -26,27 +26,27 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         if !self.owns(&key) {
-            let message = Message::Failed(self.foreign(&key));
+            let message = Message::Failed(self.misdirected(&key));
             return self.send(from, header, message, effects);
         }
         let purpose = Purpose::Fetch(from, header, now.wall);
-        self.look(key, Look::Record, purpose, effects);
+        self.lookup(key, Lookup::Record, purpose, effects);
     }
 
-    /// Takes a step of the read of a key's state.
-    pub(super) fn look(&mut self, key: Key, look: Look, purpose: Purpose, effects: &mut Vec<Effect>) {
-        let query = match look {
-            Look::Record | Look::RecordAgain => Query::Get {
+    /// Starts a step of the read of a key's state.
+    pub(super) fn lookup(&mut self, key: Key, lookup: Lookup, purpose: Purpose, effects: &mut Vec<Effect>) {
+        let query = match lookup {
+            Lookup::Record | Lookup::RecordAgain => Query::Get {
                 table: Table::Records,
                 key: record_key(self.keyspace.id, &key),
             },
-            Look::Index => Query::Get {
+            Lookup::Index => Query::Get {
                 table: Table::TokenIndex,
                 key: index_key(self.keyspace.id, self.preference.token(&key).0, &key),
             },
         };
         let token = self.token();
-        self.reads.insert(token, Read::Point(key, look, purpose));
+        self.reads.insert(token, Read::Point(key, lookup, purpose));
         effects.push(Effect::Read { token, query });
     }
 
@@ -59,7 +59,7 @@ impl Replica {
     ) {
         let me = self.surroundings.me();
         if !self.preference.lists().any(|list| list.contains(&me)) {
-            let message = Message::Failed(self.foreign("any key"));
+            let message = Message::Failed(self.misdirected("any key"));
             return self.send(from, header, message, effects);
         }
         if range.is_empty() || limit == 0 {
@@ -97,13 +97,13 @@ impl Replica {
         if token == COUNTER_READ {
             return self.recover_counter(result);
         }
-        match self.reads.remove(&token).expect("a read answers once") {
-            // Nobody waits for it any longer.
+        match self.reads.remove(&token).expect("a read completes once") {
+            // Its deadline has passed.
             Read::Point(_, _, Purpose::Fetch(_, header, _)) | Read::Range(_, header)
                 if header.deadline <= now.instant => {}
-            Read::Point(key, look, purpose) => match found(&key, look, result) {
-                Found::Next(look) => self.look(key, look, purpose, effects),
-                Found::State(state) => match purpose {
+            Read::Point(key, lookup, purpose) => match lookup_step(&key, lookup, result) {
+                LookupStep::Next(lookup) => self.lookup(key, lookup, purpose, effects),
+                LookupStep::State(state) => match purpose {
                     Purpose::KeyLock => self.loaded(key, state, now, effects),
                     Purpose::Fetch(to, header, since) => {
                         self.fetched(key, state, (to, header, since), now, rng, effects);
@@ -112,7 +112,7 @@ impl Replica {
             },
             Read::Range(to, header) => {
                 let rows = match result {
-                    // The store's words are about the whole node; this is one record, and can be healed.
+                    // The store's message is about the whole node; this is one record, and can be healed.
                     Err(Error::CorruptRecord(_)) => Err(Error::CorruptRecord(format!(
                         "a record in the scanned range is unreadable on {}: scan again while all nodes are up, or read \
                          the range's keys one by one, which heals it, then check the disk",
@@ -129,7 +129,7 @@ impl Replica {
         }
     }
 
-    /// Answers a `Fetch`.
+    /// Responds to a `Fetch`.
     fn fetched(
         &mut self,
         key: Key,
@@ -149,7 +149,7 @@ impl Replica {
                 state: Arc::new(state.unwrap_or_default()),
             },
             Err(error) => {
-                self.tell_corrupt(&key, &error, now, effects);
+                self.report_corrupt(&key, &error, now, effects);
                 Message::Failed(error)
             }
         };
@@ -157,21 +157,21 @@ impl Replica {
     }
 }
 
-/// What a step of the read of a key has come to.
-enum Found {
-    Next(Look),
+/// The result of a step of the read of a key.
+enum LookupStep {
+    Next(Lookup),
     State(Result<Option<KeyState>, Error>),
 }
 
-fn found(key: &Key, look: Look, result: Result<Rows, Error>) -> Found {
+fn lookup_step(key: &Key, lookup: Lookup, result: Result<Rows, Error>) -> LookupStep {
     let absent = matches!(&result, Ok(rows) if rows.rows.is_empty());
-    match look {
-        Look::Record if absent => Found::Next(Look::Index),
-        Look::Index if absent => Found::State(Ok(None)),
-        // Damaged or not, it is there.
-        Look::Index => Found::Next(Look::RecordAgain),
-        Look::RecordAgain if absent => Found::State(Err(corrupt(key))),
-        Look::Record | Look::RecordAgain => Found::State(decode_state(key, result)),
+    match lookup {
+        Lookup::Record if absent => LookupStep::Next(Lookup::Index),
+        Lookup::Index if absent => LookupStep::State(Ok(None)),
+        // It exists, even if it is damaged.
+        Lookup::Index => LookupStep::Next(Lookup::RecordAgain),
+        Lookup::RecordAgain if absent => LookupStep::State(Err(corrupt(key))),
+        Lookup::Record | Lookup::RecordAgain => LookupStep::State(decode_state(key, result)),
     }
 }
 
@@ -189,7 +189,7 @@ fn decode_state(key: &Key, result: Result<Rows, Error>) -> Result<Option<KeyStat
 fn decode_rows(rows: &Rows) -> Result<Vec<(Key, Arc<KeyState>)>, Error> {
     assert!(
         !rows.more || !rows.rows.is_empty(),
-        "a store gives at least one row before it stops"
+        "a store returns at least one row before it stops"
     );
     let decode = |(key, value): &(Bytes, Bytes)| {
         let (_, key) = decode_record_key(key)?;
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_does_not_own_it_does_not_read_out() {
+    fn a_node_rejects_reads_of_keys_that_it_does_not_own() {
         let members = topology((1..=3).map(NodeId), 8, |_| 0);
         let keyspace = Keyspace {
             id: KeyspaceId(1),
@@ -265,8 +265,8 @@ mod tests {
             assert_eq!(effects, [Effect::EndTurn]);
             effects.clear();
             replica.handle(now, &mut rng, Event::TurnEnded, &mut effects);
-            let refused = |effect: &Effect| matches!(effect, Effect::Send { to, message: Message::Failed(Error::Refused(_)), .. } if *to == from);
-            assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
+            let rejected = |effect: &Effect| matches!(effect, Effect::Send { to, message: Message::Failed(Error::Refused(_)), .. } if *to == from);
+            assert!(effects.len() == 1 && rejected(&effects[0]), "{effects:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How tests show things to people.
+//! Formats messages, states and responses for transcripts.
 
 use quorate_core::error::Error;
 use quorate_core::ids::ReplicaId;
@@ -44,7 +44,7 @@ fn dot(dot: Dot, names: &VersionVector) -> String {
     format!("{}:{}", name(dot.replica, names), dot.counter)
 }
 
-/// The node, and the beginning of the id if that is not the only one of its node among `names`.
+/// The node, with the beginning of the id if its node has several ids among `names`.
 fn name(replica: ReplicaId, names: &VersionVector) -> String {
     let node = replica.node();
     let ids = names.iter().filter(|dot| dot.replica.node() == node);
@@ -54,7 +54,7 @@ fn name(replica: ReplicaId, names: &VersionVector) -> String {
     }
 }
 
-/// A value; long ones by their length.
+/// A value, or the length of a long one.
 fn text(value: &[u8]) -> String {
     match value.len() {
         0..=32 => String::from_utf8_lossy(value).into_owned(),
@@ -102,7 +102,7 @@ fn message(said: &Message) -> String {
             format!("FetchedRange [{}]{more}", keys.join(" "))
         }
         Message::Failed(reason) => format!("Failed {}", error(reason)),
-        Message::Forward(asked) => format!("Forward {}", request(asked)),
+        Message::Forward(forwarded) => format!("Forward {}", request(forwarded)),
         Message::Forwarded(answer) => format!("Forwarded {}", response(answer)),
         Message::Parts(parts) => {
             let parts = parts.iter().map(|part| message(&part.body.clone().into()));
@@ -209,7 +209,7 @@ fn timeline(event: &TimelineEvent) -> String {
     }
 }
 
-/// A line for people; `None` for what they see only when they ask for everything.
+/// The line of a trace event; `None` for events that are shown only with `everything`.
 pub(crate) fn trace(event: &TraceEvent, everything: bool) -> Option<String> {
     Some(match event {
         TraceEvent::Delivered(sent) => envelope(sent),

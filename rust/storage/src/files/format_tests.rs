@@ -69,7 +69,7 @@ fn rows_of_another_group_or_format_are_detected() {
     };
     let whole = file(&some_rows());
     assert!(damage(&whole, b"q").contains("another group's"));
-    assert!(damage(&[&whole[..], b"!"].concat(), b"p").contains("follows"));
+    assert!(damage(&[&whole[..], b"!"].concat(), b"p").contains("after its end"));
     assert!(damage(b"hello, world", b"p").contains("not a file of rows"));
     let mut later = whole.clone();
     later[7] = 2;

@@ -1,4 +1,4 @@
-//! How requests go on: answers are counted, and when there are enough the client gets its own.
+//! Responses of replicas and other coordinators: they advance an operation, until the client is answered.
 
 use std::sync::Arc;
 
@@ -9,13 +9,12 @@ use quorate_protocol::message::Message;
 use quorate_protocol::role::{Address, Effect};
 use quorate_versions::{Dot, KeyState};
 
-use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_PATIENCE};
-use crate::operation::{Kind, PendingRequest};
-use crate::progress::Progress;
+use super::{Coordinator, MAX_LINGERING_BYTES, REPAIR_TIMEOUT};
+use crate::operation::{Kind, PendingRequest, Progress};
 
 impl Coordinator {
-    /// An answer to something that was sent about an exchange.
-    pub(super) fn answer(
+    /// A response to a message of an operation.
+    pub(super) fn on_message(
         &mut self,
         from: Address,
         id: u64,
@@ -31,18 +30,18 @@ impl Coordinator {
             (Kind::Write(write), Message::Failed(error))
                 if from.node == self.surroundings.me() && error.is_definite() && write.state().is_none() =>
             {
-                // The own replica has not made it an event: nothing has happened anywhere.
-                return self.refused(id, error, now, effects);
+                // The own replica has not made it an event: nothing was written anywhere.
+                return self.rejected_locally(id, error, now, effects);
             }
-            (Kind::Write(write), Message::Failed(error)) => write.refused(from.node, &error),
+            (Kind::Write(write), Message::Failed(error)) => write.rejected(from.node, &error),
             (Kind::Read(read), Message::Fetched { state }) => read.fetched(from.node, state),
             (Kind::Read(read), Message::Stored) => read.healed(from.node),
-            (Kind::Read(read), Message::Failed(error)) => read.lost(from.node, Some(error)),
+            (Kind::Read(read), Message::Failed(error)) => read.failed(from.node, Some(error)),
             (Kind::Scan(scan), Message::FetchedRange { rows, more }) => scan.fetched(from.node, rows, more),
-            (Kind::Scan(scan), Message::Failed(error)) => scan.lost(from.node, Some(error)),
+            (Kind::Scan(scan), Message::Failed(error)) => scan.failed(from.node, Some(error)),
             (Kind::Forwarded { .. }, Message::Forwarded(result)) => {
                 if let Err(error) = &result {
-                    pending.ask.attempts.failed(error);
+                    pending.details.attempts.failed(error);
                 }
                 return self.conclude(id, Progress::Done(result), now, effects);
             }
@@ -70,10 +69,10 @@ impl Coordinator {
         }
     }
 
-    /// A write is an event: the other replicas are sent the key's state, while the own disk works on it.
+    /// A write is an event: sends the key's state to the other replicas, while the own disk persists it.
     fn store(&mut self, id: u64, effects: &mut Vec<Effect>) {
         let Some(PendingRequest {
-            ask,
+            details,
             kind: Kind::Write(write),
             ..
         }) = self.pending.get(&id).map(|pending| &**pending)
@@ -81,7 +80,7 @@ impl Coordinator {
             return;
         };
         let Some(state) = write.state() else { return };
-        let header = self.header(id, ask.deadline, ask.trace);
+        let header = self.header(id, details.deadline, details.trace);
         for node in write.targets() {
             let (key, state) = (write.key.clone(), state.clone());
             let to = self.replica(node);
@@ -90,27 +89,33 @@ impl Coordinator {
         }
     }
 
-    /// Looks at what an exchange has, and does what follows.
-    pub(super) fn advance(&mut self, id: u64, impatient: bool, now: Now, effects: &mut Vec<Effect>) {
+    /// Evaluates the responses of an operation and acts on the result.
+    pub(super) fn advance(
+        &mut self,
+        id: u64,
+        soft_deadline_passed: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
         };
-        let (required, level) = (pending.ask.required, pending.ask.level);
+        let (required, level) = (pending.details.required, pending.details.level);
         let progress = match &mut pending.kind {
             Kind::Write(write) if self.surroundings.bugs.has(Bug::WriteQuorumByLiveness) => {
                 write.progress_by_liveness(required, level)
             }
             Kind::Write(write) => write.progress(required, level),
             Kind::Read(read) => {
-                let more = match impatient || read.short(required) {
-                    true => read.ask(usize::MAX),
+                let more = match soft_deadline_passed || read.needs_more(required) {
+                    true => read.send_more(usize::MAX),
                     false => Vec::new(),
                 };
                 let heal = read.heal(required);
                 let progress = read.progress(required, level);
                 let key = read.key.clone();
                 if let Some(heal) = heal {
-                    let trace = pending.ask.trace;
+                    let trace = pending.details.trace;
                     self.repair(key.clone(), heal, (id, trace), now, effects);
                 }
                 for node in more {
@@ -119,13 +124,13 @@ impl Coordinator {
                 }
                 progress
             }
-            Kind::Scan(scan) => scan.progress(&self.preference, (required, level), impatient),
-            Kind::Forwarded { .. } => Progress::Waiting,
+            Kind::Scan(scan) => scan.progress(&self.preference, (required, level), soft_deadline_passed),
+            Kind::Forwarded { .. } => Progress::Pending,
         };
         self.conclude(id, progress, now, effects);
     }
 
-    /// Does what an exchange has come to.
+    /// Acts on the progress of an operation.
     pub(super) fn conclude(&mut self, id: u64, progress: Progress, now: Now, effects: &mut Vec<Effect>) {
         let me = self.surroundings.me();
         let Some(pending) = self.pending.get_mut(&id) else {
@@ -133,22 +138,22 @@ impl Coordinator {
         };
         let name = &self.keyspace.settings.name;
         match progress {
-            Progress::Waiting => {}
+            Progress::Pending => {}
             Progress::Answered(result) => {
-                let answer = pending.ask.answer(result, me, name, now, effects);
+                let answer = pending.details.respond(result, me, name, now, effects);
                 self.linger(id, now, effects);
-                self.many_answer(answer, now, effects);
+                self.finish_key(answer, now, effects);
             }
             Progress::Done(result) => {
-                let answer = pending.ask.answer(result, me, name, now, effects);
+                let answer = pending.details.respond(result, me, name, now, effects);
                 self.end(id, now, effects);
-                self.many_answer(answer, now, effects);
+                self.finish_key(answer, now, effects);
             }
-            Progress::Over => self.end(id, now, effects),
+            Progress::Finished => self.end(id, now, effects),
         }
     }
 
-    /// A read that is answered waits a while for the rest, to repair them: not for long, and not with too many others.
+    /// Keeps an answered read until the remaining replicas have responded, to repair them; bounded in time and memory.
     fn linger(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.pending.get_mut(&id) else {
             return;
@@ -160,24 +165,24 @@ impl Coordinator {
         }
         pending.lingers = weight;
         self.lingering_bytes += weight;
-        let until = pending.ask.deadline.min(now.instant + REPAIR_PATIENCE);
-        self.wakes.remove(&(pending.ask.deadline, id));
-        pending.ask.deadline = until;
-        self.wakes.insert((until, id));
+        let until = pending.details.deadline.min(now.instant + REPAIR_TIMEOUT);
+        self.wakeups.remove(&(pending.details.deadline, id));
+        pending.details.deadline = until;
+        self.wakeups.insert((until, id));
     }
 
-    /// Forgets an exchange. What it found wanting is repaired now.
+    /// Removes an operation, and starts the repairs that it found necessary.
     fn end(&mut self, id: u64, now: Now, effects: &mut Vec<Effect>) {
         let Some(pending) = self.remove(id) else { return };
         match pending.kind {
             Kind::Read(read) => {
                 if let Some(repair) = read.repair() {
-                    self.repair(read.key, repair, (id, pending.ask.trace), now, effects);
+                    self.repair(read.key, repair, (id, pending.details.trace), now, effects);
                 }
             }
             Kind::Scan(scan) => {
                 for key in scan.suspects(&self.preference) {
-                    self.check(key, now, effects);
+                    self.read_all(key, now, effects);
                 }
             }
             Kind::Write(_) | Kind::Forwarded { .. } => {}
