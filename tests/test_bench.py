@@ -131,7 +131,7 @@ def test_a_rate_that_is_not_held_is_reported_and_the_wait_counts(shared):
     assert row["ops_per_s"] < 50_000
     assert row["p50_us"] > 100_000
     drawn = " ".join(run("bench", *fast, endpoints=shared.endpoints).split())
-    assert "the rate was not held for writes at QUORUM, 1 in flight: asked for 100,000/s, achieved" in drawn
+    assert "the rate was not held for writes at QUORUM, 1 in flight: requested 100,000/s, achieved" in drawn
 
 
 @pytest.mark.parametrize("preset", PRESETS)

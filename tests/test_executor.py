@@ -267,9 +267,9 @@ async def test_a_cancelled_batch_sends_no_more(shared):
 async def test_a_call_is_awaited_once(shared):
     call = shared._client.topology(5.0)
     assert await call
-    with pytest.raises(quorate.InvalidArgument, match="carried out already"):
+    with pytest.raises(quorate.InvalidArgument, match="was already executed"):
         await call
-    with pytest.raises(quorate.InvalidArgument, match="carried out already"):
+    with pytest.raises(quorate.InvalidArgument, match="was already executed"):
         call.wait()
 
 

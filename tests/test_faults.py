@@ -434,12 +434,12 @@ def test_a_node_is_updated_again_after_a_concurrent_change():
 
 async def test_nodes_are_paused_and_resumed_without_blocking_the_event_loop():
     threads = []
-    fleet = SimpleNamespace(
+    stub = SimpleNamespace(
         pause=lambda _: threads.append(threading.get_ident()),
         resume=lambda _: threads.append(threading.get_ident()),
     )
     board = SimpleNamespace(restore=lambda *_, **__: (_ for _ in ()))
-    node = quorate.aio.Node(SimpleNamespace(_processes=fleet, _faults_client=board, _client=None), "n1")
+    node = quorate.aio.Node(SimpleNamespace(_processes=stub, _faults_client=board, _client=None), "n1")
     await node.pause()
     await node.resume()
     assert len(threads) == 2

@@ -125,7 +125,7 @@ class FaultsClient:
             else:
                 missing.append(member.name)
         if answers and not told:
-            raise _nobody(down + missing)
+            raise _no_response(down + missing)
         apart = severed((fault for fault in before if fault.id in ids), self.idle)
         still = severed(merged(told), self.idle)
         yield from _mended(self._there(members), apart - still, timeout)
@@ -277,11 +277,11 @@ class FaultsClient:
             else:
                 missing.append(member.name)
         if missing and not told:
-            raise _nobody(missing)
+            raise _no_response(missing)
         return told
 
 
-def _nobody(missing: Sequence[str]) -> ConnectionLost:
+def _no_response(missing: Sequence[str]) -> ConnectionLost:
     return ConnectionLost(f"no node responds ({', '.join(missing)}): start one, or use other endpoints")
 
 

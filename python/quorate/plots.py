@@ -37,7 +37,7 @@ __all__ = ["Timed", "latency_by_level", "leadership"]
 
 # Okabe and Ito: distinguishable with colour blindness.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_INK, _PALE, _FAINT, _NOBODY = "#333333", "#888888", "#E4E4E4", "#F0F0F0"
+_INK, _PALE, _FAINT, _NO_LEADER = "#333333", "#888888", "#E4E4E4", "#F0F0F0"
 _WIDTH = 8.6
 _LABELLED = 0.12
 """The minimum width of a bar with a label, as a share of the plot's width."""
@@ -220,7 +220,7 @@ def leadership(
     for row, node in enumerate(nodes, len(rows) - len(nodes)):
         for begin, end, leader in _beliefs(node, events, until, ended.get(node)):
             left, width = scale.bar(begin, end)
-            ax.barh(row, width, 0.6, left, color=colours.get(leader or "", _NOBODY))
+            ax.barh(row, width, 0.6, left, color=colours.get(leader or "", _NO_LEADER))
             if width > _LABELLED * scale.whole and leader in (node, None):
                 said, ink = ("leads", "white") if leader else ("no leader", _PALE)
                 ax.text(left + width / 2, row, said, color=ink, ha="center", va="center", fontsize=9)

@@ -45,7 +45,7 @@ _LOCK_PATIENCE = 6.0
 # Seconds for all nodes to store that the cluster is formed.
 _FORM_PATIENCE = 30.0
 
-_fleets: weakref.WeakSet[Processes] = weakref.WeakSet()
+_instances: weakref.WeakSet[Processes] = weakref.WeakSet()
 
 
 class Processes:
@@ -91,7 +91,7 @@ class Processes:
             It was abandoned or closed during the start.
         """
         with self._mine():
-            _fleets.add(self)
+            _instances.add(self)
             patience = Patience(self._plan.start_timeout, self._abandoned)
             self._settle()
             try:
@@ -367,7 +367,7 @@ class Processes:
                 return
             with contextlib.ExitStack() as ending:
                 # From the last to the first, each even if another one fails.
-                ending.callback(_fleets.discard, self)
+                ending.callback(_instances.discard, self)
                 if self._data is not None:
                     ending.callback(self._data.release)
                 if self._reaper is not None:
@@ -406,8 +406,8 @@ def _temporary_directory() -> Path:
 
 
 def _after_fork() -> None:
-    for fleet in list(_fleets):
-        fleet._let_go()
+    for processes in list(_instances):
+        processes._let_go()
 
 
 os.register_at_fork(after_in_child=_after_fork)

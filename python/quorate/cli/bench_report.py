@@ -40,7 +40,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"[yellow]{row['misses']:,} {named(row)} found nothing[/]: leave out --no-load"
         if row["rate_held"] is False:
             yield (
-                f"[yellow]the rate was not held[/] for {named(row)}, {row['concurrency']} in flight: asked for"
+                f"[yellow]the rate was not held[/] for {named(row)}, {row['concurrency']} in flight: requested"
                 f" {number(row['rate'])}/s, achieved {_rate(row['ops_per_s'])}/s; {row['unstarted']:,} had not started"
                 " at the end and count with their wait: lower --rate, or raise --concurrency"
             )

@@ -12,11 +12,11 @@
 //! | file | what it does |
 //! |---|---|
 //! | `options.rs` | settings |
-//! | `schedule.rs` | when operations are to start |
-//! | `pace.rs` | lets them start then |
-//! | `workload.rs` | what they ask for |
-//! | `report.rs` | counts what becomes of them |
-//! | `run.rs` | runs it all on a thread of its own, which can be watched and stopped |
+//! | `schedule.rs` | the start times of operations |
+//! | `pace.rs` | starts them on schedule |
+//! | `workload.rs` | their requests |
+//! | `report.rs` | counts their outcomes |
+//! | `run.rs` | runs it all on a separate thread, with progress and stop |
 
 mod options;
 mod pace;

@@ -1,45 +1,45 @@
 //! The client as a role: routing, retries, deadlines and connections, without a socket or a clock.
 //!
 //! # What it does
-//! It keeps one connection to each node of the cluster, knows from the topology which nodes store a key, and sends
-//! each operation to the first of them that it can reach. Always the first one: a plain put supersedes what its
-//! coordinating replica sees, so puts that follow each other should go through the same replica.
+//! It keeps one connection to each node of the cluster, knows from the topology which nodes store a key, and sends each
+//! operation to the first of them that is reachable. Always the first: a put without a context replaces what its
+//! coordinating replica has, so successive puts should go through the same replica.
 //!
-//! An operation is tried again elsewhere only when that is certain to be safe:
-//! * it never left this machine whole, or a node answered that it did nothing ([`Error::Overloaded`],
+//! An operation is retried on another node only if that is certainly safe:
+//! * it was not sent completely, or a node responded that it did nothing ([`Error::Overloaded`],
 //!   [`Error::Closed`], [`Error::ConnectionLost`], or [`Error::NotFound`] of a keyspace that is known to exist);
-//! * or the coordinator could not reach enough replicas ([`Error::Unavailable`], nothing was written): it may be the one
-//!   that is cut off, so one other replica is asked, once;
-//! * or it is a read, and the node that had it was lost or has fallen silent;
-//! * or it is a command to a Raft group. Those go through [sessions](self::sessions): however often one is sent, it is executed
-//!   once. So it is sent again, to whoever may lead by now, until it is answered or its deadline passes.
+//! * or the coordinator could not reach enough replicas ([`Error::Unavailable`], nothing was written): it may itself be
+//!   partitioned, so the operation is retried once, on another replica;
+//! * or it is a read, and the connection to its node is lost or the node is silent;
+//! * or it is a command to a Raft group. Those go through [sessions](self::sessions): however often one is sent, it is
+//!   executed once. So it is retried, on the probable leader, until a response arrives or its deadline passes.
 //!
-//! A put keeps its write id through all of that. A put whose connection breaks while it is out there is
-//! [`Error::OutcomeUnknown`], and so is one whose deadline passes; a read is then [`Error::ReadTimeout`]. The node knows
-//! the deadline too and can say more precisely how far it got, so the client gives it [`GRACE`] to say so.
+//! A put keeps its write id in all retries. A put whose connection breaks while it is pending fails with
+//! [`Error::OutcomeUnknown`], and so does one whose deadline passes; a read then fails with [`Error::ReadTimeout`]. The
+//! node knows the deadline too and can report its progress more precisely, so the client waits [`GRACE`] longer for its
+//! response.
 //!
-//! A node that does not answer is asked whether it is there (with a request for its topology, which also keeps the
-//! client up to date). While it stays silent it is *suspected*: new operations prefer the other replicas. Any byte
-//! from it clears the suspicion.
+//! A node that does not respond is probed (with a request for its topology, which also keeps the client up to date).
+//! While it stays silent it is *suspected*: new operations prefer the other replicas. Any byte from it clears the
+//! suspicion.
 //!
 //! # Driving it
-//! As any role: [`ClientEvent::Start`] first, effects performed in their order. `Connect` names a connection; `Send`,
-//! `Received` and `Disconnected` are about it from then on. The shell in this crate maps them to sockets, the simulator
-//! to its virtual network.
-//!
-//! # What holds
-//! * Every operation that is submitted is completed exactly once.
-//! * At most [`MAX_IN_FLIGHT`] operations and [`MAX_BYTES_IN_FLIGHT`] bytes are in flight; more are refused with
+//! Like any role: [`ClientEvent::Start`] first, effects performed in order. `Connect` numbers a connection; `Send`,
+//! `Received` and `Disconnected` refer to that number. The shell in this crate maps them to sockets, the simulator to
+//! its virtual network. # Invariants
+//! * Every submitted operation completes exactly once.
+//! * At most [`MAX_IN_FLIGHT`] operations and [`MAX_BYTES_IN_FLIGHT`] bytes are in flight; more are rejected with
 //!   [`Error::Overloaded`].
 //! * An operation completes at the latest [`GRACE`] after its deadline (if the timer comes on time).
-//! * A definite error is the answer only when no attempt may have been executed, or may be yet ([`Attempts`](quorate_core::attempts::Attempts)).
-//! * No put is sent again after an attempt that a node may have seen and not answered.
+//! * A definite error is returned only if no attempt may have been executed, or may be yet
+//!   ([`Attempts`](quorate_core::attempts::Attempts)).
+//! * No put is retried after an attempt that a node may have received without responding.
 //! * No command gets a second number in a session after an attempt that may have been executed.
 
-mod alphabet;
 mod connection;
 mod directory;
 mod endpoint;
+mod event;
 mod links;
 mod many;
 mod operation;
@@ -68,21 +68,21 @@ pub use links::operation_of;
 pub use many::{PART_BYTES, PART_KEYS, WINDOW as PARTS_AT_ONCE};
 pub use operation::unanswered;
 
-pub use alphabet::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
-use connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, Stage};
+use connection::{Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, LinkCheck, Stage};
 use directory::Directory;
 use endpoint::{Endpoint, Link};
+pub use event::{CallOptions, ClientConfig, ClientEffect, ClientEvent, Outcome, Trace};
 use many::{Many, Part};
 use operation::Operation;
 use sessions::Sessions;
 
-/// The most operations in flight.
+/// Maximum number of operations in flight.
 pub const MAX_IN_FLIGHT: usize = 65_536;
 
-/// The most bytes of keys and values in flight (a single operation may be larger).
+/// Maximum bytes of keys and values in flight (a single operation may be larger).
 pub const MAX_BYTES_IN_FLIGHT: usize = 256 << 20;
 
-/// How long after the deadline the client waits for the node's own verdict.
+/// How long after the deadline the client waits for the node's own error.
 pub const GRACE: Duration = Duration::from_millis(100);
 
 /// A client of one cluster; see the module's documentation.
@@ -92,41 +92,41 @@ pub struct ClientCore {
     /// Set by the first welcome, never changed.
     cluster: Option<ClusterId>,
     directory: Directory,
-    /// The endpoints that the user named, in that order.
+    /// The configured endpoints, in their order.
     seeds: Vec<Endpoint>,
-    /// The members, and before the topology is known the nodes that answered at the seeds.
+    /// The members, or the nodes that responded at the seeds before the topology is known.
     nodes: BTreeMap<NodeId, Endpoint>,
     connections: BTreeMap<u64, Connection>,
     last_connection: u64,
     operations: BTreeMap<u64, Operation>,
     /// The operations on many keys.
     many: BTreeMap<u64, Many>,
-    /// Those of them that may go on.
+    /// Those of them that may make progress.
     ready_many: BTreeSet<u64>,
     /// Their parts, which are operations too.
     parts: BTreeMap<u64, Part>,
     last_part: u64,
-    /// Who leads a Raft group, as far as answers have told.
+    /// The leader of each Raft group, as reported in responses.
     leaders: BTreeMap<GroupId, NodeId>,
     sessions: Sessions,
     /// The operations in stage `Waiting`.
     waiting: BTreeSet<u64>,
-    /// When each operation wants to be looked at.
+    /// The timer of each operation.
     timers: BTreeSet<(Instant, u64)>,
-    /// The sum of their keys and values.
+    /// Of the keys and values of all operations.
     bytes_in_flight: usize,
-    /// The last one used.
+    /// The last sequence number of a write id.
     write_sequence: u64,
-    /// The time that was asked for and has not come.
+    /// The time of the pending timer.
     armed: Option<Instant>,
-    /// `Opened` was said.
+    /// Whether `Opened` was sent.
     opened: bool,
     closed: bool,
     /// Frames are encoded here and split off.
     scratch: BytesMut,
 }
 
-/// What every step has at hand.
+/// The context of handling one event.
 struct Step<'a> {
     now: Now,
     rng: &'a mut Rng,
@@ -177,10 +177,10 @@ impl Role for ClientCore {
 }
 
 impl ClientCore {
-    /// A client that has not begun.
+    /// A client that has not started.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] without an endpoint, or with credentials that no node would take.
+    /// [`Error::InvalidArgument`] without an endpoint, or with credentials that are too long.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         if config.endpoints.is_empty() {
             return Err(Error::invalid("no endpoint: give at least one node as host:port"));
@@ -219,17 +219,17 @@ impl ClientCore {
         })
     }
 
-    /// How many operations are in flight; of those on many keys, each part counts as well.
+    /// The number of operations in flight; of those on many keys, each part counts as well.
     pub fn in_flight(&self) -> usize {
         self.operations.len() + self.many.len()
     }
 
-    /// The members as far as they are known.
+    /// The members, if known.
     pub fn topology(&self) -> Option<&Topology> {
         self.directory.topology()
     }
 
-    /// The nodes that requests can be sent to, and whether each is suspected.
+    /// The connected nodes, and whether each is suspected.
     pub fn connected_nodes(&self) -> BTreeMap<NodeId, bool> {
         self.connections
             .values()
@@ -237,16 +237,16 @@ impl ClientCore {
             .collect()
     }
 
-    /// The time has come, for whatever it was asked for.
+    /// The timer has fired.
     fn timer(&mut self, step: &mut Step<'_>) {
         self.armed = None;
         self.operations_due(step);
         self.dial_due(step);
-        self.care(step);
+        self.check_links(step);
         self.route_waiting(step);
     }
 
-    /// Says once whether the cluster was reached.
+    /// Reports once whether the cluster was reached.
     fn open(&mut self, step: &mut Step<'_>) {
         if self.opened {
             return;
@@ -266,7 +266,7 @@ impl ClientCore {
         step.effects.push(ClientEffect::Opened(result));
     }
 
-    /// Asks for a timer, if none that comes in time is set.
+    /// Sets the timer, unless an earlier one is pending.
     fn arm(&mut self, step: &mut Step<'_>) {
         let now = step.instant();
         let mut wake = self.timers.first().map_or(Instant::NEVER, |(at, _)| *at);
@@ -285,9 +285,9 @@ impl ClientCore {
                         connection.since + DIAL_TIMEOUT
                     }
                 }
-                Stage::Ready { .. } => match connection.care(now) {
-                    Care::Nothing { until } => until,
-                    Care::Probe | Care::Suspect | Care::GiveUp => now,
+                Stage::Ready { .. } => match connection.check_link(now) {
+                    LinkCheck::Wait { until } => until,
+                    LinkCheck::Probe | LinkCheck::Suspect | LinkCheck::GiveUp => now,
                 },
             });
         }
@@ -297,14 +297,14 @@ impl ClientCore {
         }
     }
 
-    /// Ends everything.
+    /// Ends all operations and connections.
     fn close(&mut self, step: &mut Step<'_>) {
         self.closed = true;
         while let Some(op) = self.operations.keys().next().copied() {
             self.interrupt(op, step);
         }
         self.close_many(step);
-        self.leave_sessions(step);
+        self.close_sessions(step);
         for connection in std::mem::take(&mut self.connections).into_keys() {
             step.effects.push(ClientEffect::Disconnect { connection });
         }
@@ -315,12 +315,12 @@ impl ClientCore {
     }
 }
 
-/// The error of what is submitted to, or interrupted by, a client that is closed.
+/// The error of operations that are submitted to a closed client, or interrupted by its close.
 fn closed() -> Error {
     Error::Closed("the client is closed: connect again".to_owned())
 }
 
-/// The outcome of an operation that was turned down at once.
+/// The outcome of an operation that was rejected without being sent.
 fn unsent(error: Error) -> Outcome {
     Outcome {
         result: Err(error),
@@ -332,7 +332,7 @@ fn unsent(error: Error) -> Outcome {
     }
 }
 
-/// Half of `wait` for certain, the other half by chance, so that clients do not come back all at once.
+/// Half of `wait` plus a random part of the other half, so that clients do not retry all at once.
 fn jitter(wait: Duration, rng: &mut Rng) -> Duration {
     let half = wait / 2;
     let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
@@ -341,7 +341,7 @@ fn jitter(wait: Duration, rng: &mut Rng) -> Duration {
 
 #[cfg(test)]
 impl ClientCore {
-    /// What holds between any two events.
+    /// Checks the invariants between events.
     pub(crate) fn check(&self) {
         use operation::Stage;
         let mut in_flight: BTreeMap<u64, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A client of a Quorate cluster: [`core`] is a pure role, which the simulator drives as it is; [`shell`] runs it on
+//! A client of a Quorate cluster: [`core`] is a pure role, which the simulator drives unchanged; [`shell`] runs it on
 //! sockets; [`bench`] measures a cluster with it.
 
 pub mod bench;
@@ -7,5 +7,6 @@ pub mod shell;
 
 pub use core::{CallOptions, Outcome, Trace};
 pub use shell::{
-    Call, Client, ConnectOptions, Consensus, How, Keyspace, LogPage, RecordPage, Reply, ScanRange,
+    Call, Client, ConnectOptions, Consensus, Keyspace, LogPage, OperationOptions, RecordPage, Reply,
+    ScanRange,
 };

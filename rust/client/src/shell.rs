@@ -1,18 +1,18 @@
 //! The client on real sockets: a thin asynchronous shell around [`ClientCore`].
 //!
-//! The [driver](self::driver) owns the core and all sockets, and whoever waits for an answer drives it. [`Client`] is a handle to
-//! it: cheap to clone, usable from any thread. [`Client::connect`] is for tasks of Tokio, one of which then drives;
-//! [`Client::open`] is for threads that block and for other event loops, which drive by themselves.
+//! The [driver](self::driver) owns the core and all sockets; the callers that wait for responses drive it. [`Client`]
+//! is a handle to it: cheap to clone, usable from any thread. [`Client::connect`] is for Tokio, where a task drives it;
+//! [`Client::open`] is for blocking threads and for other event loops, which drive it themselves.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), quorate_core::error::Error> {
-//! use quorate_client::{Client, How};
+//! use quorate_client::{Client, OperationOptions};
 //! use std::time::Duration;
 //!
 //! let client = Client::connect(vec!["127.0.0.1:7400".to_owned()], Duration::from_secs(5)).await?;
 //! let users = client.keyspace("users").await?;
-//! users.put("user-123".try_into()?, "...", &How::default()).await?;
-//! let entry = users.get("user-123".try_into()?, &How::default()).await?;
+//! users.put("user-123".try_into()?, "...", &OperationOptions::default()).await?;
+//! let entry = users.get("user-123".try_into()?, &OperationOptions::default()).await?;
 //! assert_eq!(entry.value.versions.len(), 1);
 //! # Ok(())
 //! # }
@@ -48,28 +48,28 @@ use quorate_protocol::telemetry::Span;
 use tokio::sync::oneshot;
 
 pub use cluster::EventCursor;
-pub use consensus::{Consensus, Found, LogPage, RecordPage};
+pub use consensus::{Consensus, LogPage, RecordPage, RecordRead};
 pub use driver::Driver;
 pub use event_loop::EventLoop;
-pub use keyspace::{How, Keyspace, Scan, ScanRange};
+pub use keyspace::{Keyspace, OperationOptions, Scan, ScanRange};
 use spans::SpanRing;
 pub use spans::SpanSink;
 pub use threads::block_on;
 
 use crate::core::{CallOptions, ClientConfig, ClientCore, Outcome};
 
-/// How a client connects, and what it keeps.
+/// The options of a client.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    /// How long to try, in all.
+    /// The connect timeout.
     pub timeout: Duration,
-    /// The cluster it expects; `None` takes the first that answers.
+    /// The expected cluster; `None` accepts the first that responds.
     pub cluster: Option<ClusterId>,
     /// Empty while there is no authentication.
     pub credentials: Bytes,
-    /// How many finished spans it keeps for [`Client::spans`].
+    /// The number of finished spans that it keeps for [`Client::spans`].
     pub spans: usize,
-    /// Is given every finished span as well, for export. Must not block.
+    /// Receives every finished span as well, for export. Must not block.
     pub span_sink: Option<SpanSink>,
 }
 
@@ -85,15 +85,15 @@ impl Default for ConnectOptions {
     }
 }
 
-/// A connection to a cluster. Clones share it; it ends with [`Client::close`], or once the last clone is dropped. A task of
-/// Tokio that drives it finishes what is in flight before.
+/// A connection to a cluster. Clones share it; it ends with [`Client::close`], or once the last clone is dropped. A
+/// Tokio task that drives it first completes the operations in flight.
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
     spans: Arc<SpanRing>,
 }
 
-/// What all clones of a client share.
+/// The state that all clones of a client share.
 struct Handle(Driver);
 
 impl Drop for Handle {
@@ -102,25 +102,25 @@ impl Drop for Handle {
     }
 }
 
-/// An answer, with how it came about.
+/// The result of an operation, with its latency, node and trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply<T> {
-    /// The answer.
+    /// The result.
     pub value: T,
-    /// From the call to the answer.
+    /// From the call to the response.
     pub elapsed: Duration,
-    /// Who answered.
+    /// The node that responded.
     pub node: Option<NodeId>,
     /// The boot of that node.
     pub boot: Option<BootId>,
-    /// How often the request was sent.
+    /// The number of attempts.
     pub attempts: u8,
-    /// Its trace, when it was sampled.
+    /// Its trace, if it was sampled.
     pub trace_id: Option<u128>,
 }
 
 impl<T> Reply<T> {
-    /// Another answer that came about in the same way.
+    /// Another result of the same operation.
     fn with<U>(&self, value: U) -> Reply<U> {
         Reply {
             value,
@@ -134,13 +134,12 @@ impl<T> Reply<T> {
 }
 
 impl Client {
-    /// Connects to the cluster that some of these endpoints (`host:port`) belong to.
-    ///
-    /// Must be called within a Tokio runtime, which then carries the client.
+    /// Connects to the cluster at these endpoints (`host:port`), of which one reachable is enough.
+    /// Must be called within a Tokio runtime, which then drives the client.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for something that is not an endpoint; [`Error::Refused`] when a node refused, and
-    /// [`Error::ConnectionLost`] when none answered, both naming the endpoints and the reasons.
+    /// [`Error::InvalidArgument`] for an invalid endpoint; [`Error::Refused`] if a node rejected the client, and
+    /// [`Error::ConnectionLost`] if none responded, both naming the endpoints and the reasons.
     pub async fn connect(endpoints: Vec<String>, timeout: Duration) -> Result<Client, Error> {
         let options = ConnectOptions {
             timeout,
@@ -152,20 +151,19 @@ impl Client {
     /// [`Client::connect`] with all options.
     ///
     /// # Errors
-    /// As [`Client::connect`].
+    /// Like [`Client::connect`].
     pub async fn connect_with(endpoints: Vec<String>, options: ConnectOptions) -> Result<Client, Error> {
-        let opening = Client::open(endpoints, options)?;
-        task::spawn(opening.driver())
+        let connecting = Client::open(endpoints, options)?;
+        task::spawn(connecting.driver())
             .map_err(|error| Error::Overloaded(format!("the runtime cannot watch the client: {error}")))?;
-        opening.await
+        connecting.await
     }
 
-    /// Begins to connect. Nothing happens before somebody drives: [`Driver::block_on`], or an [`EventLoop`].
+    /// Starts to connect. Nothing happens until the client is driven, by [`Driver::block_on`] or an [`EventLoop`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for something that is not an endpoint, [`Error::Overloaded`] when the system gives no
-    /// descriptors.
-    pub fn open(endpoints: Vec<String>, options: ConnectOptions) -> Result<Opening, Error> {
+    /// [`Error::InvalidArgument`] for an invalid endpoint, [`Error::Overloaded`] if the system has no file descriptors left.
+    pub fn open(endpoints: Vec<String>, options: ConnectOptions) -> Result<Connecting, Error> {
         for endpoint in &endpoints {
             check_endpoint(endpoint)?;
         }
@@ -174,7 +172,7 @@ impl Client {
             credentials: options.credentials,
             ..ClientConfig::new(endpoints, random()?)
         };
-        let late = Error::ConnectionLost(format!(
+        let timeout_error = Error::ConnectionLost(format!(
             "no node at {} has described the cluster within {} ms: check that nodes run there, or raise the timeout",
             config.endpoints.join(", "),
             options.timeout.as_millis()
@@ -183,21 +181,27 @@ impl Client {
         let (opened, answer) = oneshot::channel();
         let spans = Arc::new(SpanRing::new(options.spans, options.span_sink));
         let rng = rng_from_seed(random()?);
-        let driver = Driver::new(core, rng, opened, options.timeout, late, Arc::clone(&spans))?;
+        let driver = Driver::new(
+            core,
+            rng,
+            opened,
+            options.timeout,
+            timeout_error,
+            Arc::clone(&spans),
+        )?;
         let handle = Arc::new(Handle(driver));
-        Ok(Opening {
+        Ok(Connecting {
             client: Client { handle, spans },
             answer,
         })
     }
 
-    /// What drives this client.
+    /// The driver of this client.
     pub fn driver(&self) -> &Driver {
         &self.handle.0
     }
 
-    /// Asks for something. The request is under way when this returns; await the answer. Dropping the [`Call`] does
-    /// not take the request back.
+    /// Submits a request; await its outcome. Dropping the [`Call`] does not cancel the request.
     ///
     /// The write id of a put and the session of a command are filled in.
     pub fn call(&self, request: Request, options: CallOptions) -> Call {
@@ -210,13 +214,13 @@ impl Client {
         }
     }
 
-    /// The spans of a trace that this client itself has finished and still keeps.
+    /// The finished spans of a trace that this client still keeps.
     pub fn spans(&self, trace_id: u128) -> Vec<Span> {
         self.spans.of(trace_id)
     }
 
-    /// Ends all connections, now. What is in flight fails with [`Error::Closed`], or [`Error::OutcomeUnknown`] where a
-    /// node may have seen a write.
+    /// Closes all connections immediately. Operations in flight fail with [`Error::Closed`], or with
+    /// [`Error::OutcomeUnknown`] if a node may have seen a write.
     pub fn close(&self) {
         self.driver().0.close();
     }
@@ -226,23 +230,21 @@ impl Client {
         self.driver().0.ended().await;
     }
 
-    /// [`Client::call`], with an answer that `take` finds in the response.
-    async fn ask<T>(
+    /// [`Client::call`], with a result that `decode` extracts from the response.
+    async fn call_expecting<T>(
         &self,
         request: Request,
         options: CallOptions,
-        take: impl FnOnce(Response) -> Option<T>,
+        decode: impl FnOnce(Response) -> Option<T>,
     ) -> Result<Reply<T>, Error> {
-        reply(self.call(request, options).await, take)
+        reply(self.call(request, options).await, decode)
     }
 }
 
-/// The answer of the expected kind.
-fn reply<T>(outcome: Outcome, take: impl FnOnce(Response) -> Option<T>) -> Result<Reply<T>, Error> {
-    let value = take(outcome.result?).ok_or_else(|| {
-        Error::Refused(
-            "the node answered another question than it was asked: it is not a Quorate node".to_owned(),
-        )
+/// The result in a response of the expected type.
+fn reply<T>(outcome: Outcome, decode: impl FnOnce(Response) -> Option<T>) -> Result<Reply<T>, Error> {
+    let value = decode(outcome.result?).ok_or_else(|| {
+        Error::Refused("unexpected response type: not a Quorate node, or an incompatible version".to_owned())
     })?;
     Ok(Reply {
         value,
@@ -254,11 +256,11 @@ fn reply<T>(outcome: Outcome, take: impl FnOnce(Response) -> Option<T>) -> Resul
     })
 }
 
-/// The answer to a [`Client::call`], when it has come.
+/// The pending outcome of a [`Client::call`].
 #[derive(Debug)]
 pub struct Call {
     receiver: oneshot::Receiver<Outcome>,
-    /// What to say when the driver is gone: whether a write may have been sent.
+    /// Whether it may write: its outcome is then unknown if the driver is gone.
     unknown: bool,
 }
 
@@ -289,19 +291,19 @@ impl Future for Call {
 }
 
 /// A client that is connecting.
-pub struct Opening {
+pub struct Connecting {
     client: Client,
     answer: oneshot::Receiver<Result<(), Error>>,
 }
 
-impl Opening {
-    /// What drives the client.
+impl Connecting {
+    /// The driver of the client.
     pub fn driver(&self) -> &Driver {
         self.client.driver()
     }
 }
 
-impl Future for Opening {
+impl Future for Connecting {
     type Output = Result<Client, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -1,4 +1,4 @@
-//! What operations answer, as Python sees it before `quorate.entries` makes results of it.
+//! Results of operations in quorum keyspaces, which `quorate.quorum_answers` wraps.
 
 use bytes::Bytes;
 use pyo3::BoundObject;
@@ -14,12 +14,12 @@ use crate::context::Context;
 use crate::errors::instance;
 use crate::requests::{KeyParts, key_parts};
 
-/// How long an operation took, and its trace.
+/// The latency of an operation, and its trace.
 #[derive(Clone, Copy)]
 pub(crate) struct Timing {
-    /// From submission to answer.
+    /// From submission to response.
     pub(crate) seconds: f64,
-    /// When it was sampled.
+    /// If it was sampled.
     pub(crate) trace_id: Option<u128>,
 }
 
@@ -52,7 +52,7 @@ impl RawVersion {
     }
 }
 
-/// A key as a read saw it.
+/// The result of a read.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawEntry {
     entry: api::Entry,
@@ -119,7 +119,7 @@ impl RawEntry {
     }
 }
 
-/// A write that reached its level.
+/// The result of a write that reached its level.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawWrite {
     written: api::Written,
@@ -174,12 +174,12 @@ impl RawWrite {
     }
 }
 
-/// A level as Python has it.
+/// A level in Python's form.
 #[derive(IntoPyObject)]
 pub(crate) enum LevelName {
     /// One of the named levels.
     Name(&'static str),
-    /// So many replicas.
+    /// A number of replicas.
     Count(u8),
 }
 
@@ -194,7 +194,7 @@ fn level_name(level: Level) -> LevelName {
     }
 }
 
-/// Part of a scan, before Python has it.
+/// A page of a scan, before its conversion.
 pub(crate) struct Page(pub(crate) Reply<api::Page>);
 
 impl<'py> IntoPyObject<'py> for Page {
@@ -211,7 +211,7 @@ impl<'py> IntoPyObject<'py> for Page {
     }
 }
 
-/// Part of a scan.
+/// A page of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawPage {
     entries: Vec<(Key, Py<RawEntry>)>,
@@ -235,10 +235,10 @@ impl RawPage {
     }
 }
 
-/// What became of one operation of many: its answer, or its error as an object that is not raised.
-pub(crate) struct Each<T>(pub(crate) Result<T, Error>);
+/// The outcome of one item of a batch: its result, or its error as an object that is not raised.
+pub(crate) struct ItemResult<T>(pub(crate) Result<T, Error>);
 
-impl<'py, T> IntoPyObject<'py> for Each<T>
+impl<'py, T> IntoPyObject<'py> for ItemResult<T>
 where
     T: IntoPyObject<'py>,
 {

@@ -1,12 +1,12 @@
 //! The calls of an event loop of asyncio, driven by the loop's own thread.
 //!
-//! `quorate.executor` gives each event loop an [`Executor`], whose descriptor the loop watches. Awaiting a call starts it here:
-//! it is polled once. In the same iteration of the loop, after all tasks that are ready, the executor takes its turn: it sends
-//! what the tasks have submitted, with one system call per connection. When responses arrive, the descriptor is readable, and
-//! the next turn polls the calls that were woken and returns all results at once.
+//! `quorate.executor` gives each event loop an [`Executor`], whose descriptor the loop polls. Awaiting a call starts it
+//! here: it is polled once. In the same iteration of the loop, after all ready tasks, the executor runs a turn: it
+//! sends the submitted requests, with one system call per connection. When responses arrive, the descriptor is
+//! readable, and the next turn polls the calls that were woken and returns all results at once.
 //!
-//! Nothing here calls Python code. Python code may release the interpreter, and when the interpreter ends, the thread of a daemon
-//! that wants it back is ended on the spot, which no Rust frame survives.
+//! Nothing here calls Python code. Python code may release the interpreter, and when the interpreter shuts down, a
+//! daemon thread that reacquires it is terminated immediately, which no Rust frame survives.
 //!
 //! `calls` is locked only by threads that hold the interpreter, and released before objects of Python are made or dropped, since
 //! the garbage collector may then run code that uses the executor.
@@ -22,11 +22,11 @@ use quorate_client::shell::{Driver, EventLoop};
 use quorate_core::error::Error;
 
 use crate::call::PendingCall;
+use crate::call_future::{Answer, CallFuture};
 use crate::errors::exception;
 use crate::process::OfProcess;
-use crate::running::{Answer, Running};
 
-/// A call that has finished: its number, and its answer or its error.
+/// A finished call: its number, and its result or its error.
 type Finished = (u64, Option<Py<PyAny>>, Option<Py<PyBaseException>>);
 
 /// The calls of one event loop.
@@ -41,8 +41,8 @@ struct Inner {
 #[derive(Default)]
 struct Calls {
     last: u64,
-    pending: HashMap<u64, (Running, Waker)>,
-    /// Those that were ready at once.
+    pending: HashMap<u64, (CallFuture, Waker)>,
+    /// Calls that were ready at once.
     finished: Vec<(u64, Answer)>,
 }
 
@@ -70,11 +70,11 @@ impl Executor {
     /// Start a call; returns its number. A turn is due.
     fn start(&self, py: Python<'_>, call: &PendingCall) -> PyResult<u64> {
         let inner = self.here(py)?;
-        let begun = call.begin(py)?;
+        let started = call.begin(py)?;
         inner
-            .attach(begun.driver.as_ref())
+            .attach(started.driver.as_ref())
             .map_err(|error| exception(py, error))?;
-        Ok(inner.start(begun.call))
+        Ok(inner.start(started.call))
     }
 
     /// Send and receive; returns the calls that have finished.
@@ -115,7 +115,7 @@ impl Inner {
             .map_err(|error| Error::Overloaded(format!("the event loop cannot watch the client: {error}")))
     }
 
-    fn start(&self, mut call: Running) -> u64 {
+    fn start(&self, mut call: CallFuture) -> u64 {
         let mut calls = self.lock();
         calls.last += 1;
         let number = calls.last;
@@ -145,6 +145,6 @@ impl Inner {
     }
 }
 
-fn poll(call: &mut Running, waker: &Waker) -> Poll<Answer> {
+fn poll(call: &mut CallFuture, waker: &Waker) -> Poll<Answer> {
     call.as_mut().poll(&mut Context::from_waker(waker))
 }

@@ -25,7 +25,7 @@ fn start(endpoints: Vec<String>, options: &str) -> Result<Run, Error> {
     Run::start(endpoints, options)
 }
 
-/// A running measurement, which one thread can watch and stop.
+/// A running measurement, with progress and stop.
 #[pyclass(module = "quorate._quorate")]
 pub(crate) struct BenchRun {
     run: Run,
@@ -39,7 +39,7 @@ impl BenchRun {
         Ok(BenchRun { run })
     }
 
-    /// Returns the report once it is complete, or nothing after so many seconds or a signal.
+    /// Returns the report once it is complete, or `None` after so many seconds or a signal.
     fn wait(&mut self, py: Python<'_>, seconds: f64) -> PyResult<Option<String>> {
         let (run, patience) = (&mut self.run, duration(seconds));
         let report = py.detach(|| block_on(pin!(run.report()), Some(patience)));

@@ -1,14 +1,15 @@
-//! One call of the client: blocked on, awaited in asyncio's event loop, or dropped. It is made once for both.
+//! One call of the client: blocked on, awaited in asyncio's event loop, or dropped. Both clients use it.
 //!
-//! A call is a Rust future. The thread that waits for it drives the client ([`quorate_client::shell::Driver`]): a thread that
-//! blocks does so in [`PendingCall::wait`], with the interpreter released; an event loop does so in [`crate::asyncio`]. That
-//! thread also converts the answer into a Python object.
+//! A call is a Rust future. The thread that waits for it drives the client ([`quorate_client::shell::Driver`]): a
+//! blocking thread in [`PendingCall::wait`], with the interpreter released; an event loop in [`crate::asyncio`]. That
+//! thread also converts the result to a Python object.
 //!
-//! **No native thread touches Python.** One that does so while the interpreter ends aborts the process: it attaches to what is
-//! being destroyed. So this crate spawns nothing, and never calls `Python::attach` (`clippy.toml` forbids both).
+//! **No native thread touches Python.** One that does so while the interpreter shuts down aborts the process: it
+//! attaches to an interpreter that is being destroyed. So this crate spawns nothing, and never calls `Python::attach`
+//! (`clippy.toml` forbids both).
 //!
-//! Threads of Python that block here are daemon threads when the interpreter ends. They come back to it with an answer only,
-//! and pyo3 then suspends them forever.
+//! Python threads that block here are daemon threads when the interpreter shuts down. They return to it only with a
+//! result, and pyo3 then suspends them forever.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -20,18 +21,18 @@ use pyo3::sync::PyOnceLock;
 use quorate_client::shell::{Driver, block_on};
 use quorate_core::error::Error;
 
+use crate::call_future::{Started, call_future};
 use crate::errors::exception;
 use crate::process::OfProcess;
-use crate::running::{Begun, running};
 
-/// How often a blocked call looks whether Ctrl-C was pressed.
+/// How often a blocked call checks for Ctrl-C.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-/// A call of the client: `wait()` for it, or `await` it. It starts then.
+/// A call of the client: `wait()` for it, or `await` it, which starts it.
 #[pyclass(frozen, module = "quorate._quorate")]
-pub(crate) struct PendingCall(Mutex<Option<OfProcess<Begun>>>);
+pub(crate) struct PendingCall(Mutex<Option<OfProcess<Started>>>);
 
-/// Makes a call; raises the error of one that could not be made.
+/// Creates a call; raises the error of an invalid one.
 pub(crate) fn pending<F, T>(
     py: Python<'_>,
     driver: Option<&Driver>,
@@ -42,18 +43,18 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     let operation = operation.map_err(|error| exception(py, error))?;
-    let begun = Begun {
-        call: running(operation),
+    let started = Started {
+        call: call_future(operation),
         driver: driver.cloned(),
     };
-    Ok(PendingCall(Mutex::new(Some(OfProcess::new(begun)))))
+    Ok(PendingCall(Mutex::new(Some(OfProcess::new(started)))))
 }
 
 #[pymethods]
 impl PendingCall {
-    /// Carry the call out, and return or raise its outcome. Ctrl-C interrupts it.
+    /// Execute the call, and return its result or raise its error. Ctrl-C interrupts it.
     fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Begun { call, driver } = self.begin(py)?;
+        let Started { call, driver } = self.begin(py)?;
         let patience = is_main_thread(py)?.then_some(SIGNAL_CHECK);
         let mut call = pin!(call);
         loop {
@@ -69,7 +70,7 @@ impl PendingCall {
         }
     }
 
-    /// Carry the call out in the running event loop. Only a generator is made here: Python runs it.
+    /// Execute the call in the running event loop. Only creates a generator, which Python runs.
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
@@ -78,10 +79,10 @@ impl PendingCall {
 }
 
 impl PendingCall {
-    pub(crate) fn begin(&self, py: Python<'_>) -> PyResult<Begun> {
-        let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        begun
-            .ok_or_else(|| Error::invalid("this call was carried out already: make it again"))
+    pub(crate) fn begin(&self, py: Python<'_>) -> PyResult<Started> {
+        let started = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        started
+            .ok_or_else(|| Error::invalid("this call was already executed: create another one"))
             .and_then(OfProcess::take)
             .map_err(|error| exception(py, error))
     }

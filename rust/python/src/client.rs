@@ -1,4 +1,4 @@
-//! The client, as Python calls it. Every operation is a [`PendingCall`], to be blocked on or awaited.
+//! The client for Python. Every operation returns a [`PendingCall`], to block on or to await.
 
 use pyo3::prelude::*;
 use quorate_client::CallOptions;
@@ -12,7 +12,7 @@ use crate::errors::exception;
 use crate::operations;
 use crate::process::OfProcess;
 use crate::quorum::{self, Quorum};
-use crate::requests::{alter_request, create_request, drop_request, faults_request, plain, question};
+use crate::requests::{alter_request, create_request, drop_request, faults_request, node_request, plain};
 use crate::sampling::Sampling;
 
 /// A connection to a cluster.
@@ -24,7 +24,7 @@ pub(crate) struct Client {
 
 #[pymethods]
 impl Client {
-    /// Connect; the call's answer is the client.
+    /// Connect; the call's result is the client.
     #[staticmethod]
     fn connect(
         py: Python<'_>,
@@ -76,7 +76,7 @@ impl Client {
         self.describe(py, Ok(Request::Membership), timeout)
     }
 
-    /// Asks each of these nodes the same: `status`, `events`, `spans`, `metrics` or `groups`.
+    /// Sends the same request to each of these nodes: `status`, `events`, `spans`, `metrics` or `groups`.
     fn ask(
         &self,
         py: Python<'_>,
@@ -85,10 +85,10 @@ impl Client {
         argument: u128,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        self.ask_each(py, nodes, question(what, argument), timeout)
+        self.request_from_nodes(py, nodes, node_request(what, argument), timeout)
     }
 
-    /// Has each of these nodes change its faults: `Add`, `Heal` or `Replace`; or asks which there are.
+    /// Changes the faults of each of these nodes: `Add`, `Heal` or `Replace`; or lists them.
     fn faults(
         &self,
         py: Python<'_>,
@@ -96,10 +96,10 @@ impl Client {
         change: Option<&Bound<'_, PyAny>>,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        self.ask_each(py, nodes, faults_request(change), timeout)
+        self.request_from_nodes(py, nodes, faults_request(change), timeout)
     }
 
-    /// A keyspace in quorum mode, by its id and name, and how many replicas it has.
+    /// A keyspace in quorum mode, by its id, name and number of replicas.
     fn quorum(slf: &Bound<'_, Self>, keyspace: u32, name: &str, replicas: u8) -> PyResult<Quorum> {
         quorum::open(slf, keyspace, name, replicas)
     }
@@ -115,14 +115,14 @@ impl Client {
         consensus::open(slf, keyspace, name, groups, hash)
     }
 
-    /// The spans of a trace that this client itself keeps.
+    /// The spans of a trace that this client keeps.
     fn spans(&self, py: Python<'_>, trace_id: u128) -> PyResult<Document> {
         let spans = self.here().map(|client| client.spans(trace_id));
         spans.map(Document::Spans).map_err(|error| exception(py, error))
     }
 
     fn close(&self, py: Python<'_>) {
-        // In a forked child the connections are the parent's: there is nothing here to close.
+        // In a forked child the connections belong to the parent: there is nothing to close.
         if let Ok(client) = self.here() {
             client.close();
             py.detach(|| self.sampling.flush());
@@ -137,19 +137,26 @@ impl Client {
         request: Result<Request, Error>,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        let describing = || Ok(operations::describe(self.here()?, request?, timeout));
-        self.pending(py, describing())
+        let operation = || Ok(operations::describe(self.here()?, request?, timeout));
+        self.pending(py, operation())
     }
 
-    fn ask_each(
+    fn request_from_nodes(
         &self,
         py: Python<'_>,
         nodes: Vec<u16>,
-        question: Result<Request, Error>,
+        request: Result<Request, Error>,
         timeout: f64,
     ) -> PyResult<PendingCall> {
-        let asking = || Ok(operations::ask(self.here()?, nodes, question?, timeout));
-        self.pending(py, asking())
+        let operation = || {
+            Ok(operations::request_from_nodes(
+                self.here()?,
+                nodes,
+                request?,
+                timeout,
+            ))
+        };
+        self.pending(py, operation())
     }
 
     /// A call of this client.
@@ -158,12 +165,12 @@ impl Client {
         F: Future<Output = Result<T, Error>> + Send + 'static,
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
-        // In a forked child the operation is an error already.
+        // In a forked child the operation already is an error.
         let driver = self.client.here().ok().map(quorate_client::Client::driver);
         pending(py, driver, operation)
     }
 
-    /// The client, unless this process was forked from the one that has its threads.
+    /// The client, unless this process was forked from the one that created it.
     pub(crate) fn here(&self) -> Result<quorate_client::Client, Error> {
         self.client.here().cloned()
     }

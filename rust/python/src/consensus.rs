@@ -1,4 +1,4 @@
-//! Keyspaces in consensus mode, as Python calls them.
+//! Keyspaces in consensus mode, for Python.
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use quorate_protocol::keyspace::{Group, Keyspace, KeyspaceSettings};
 use quorate_protocol::shard_command::{Condition, Write};
 use quorate_raft::types::GroupId;
 
-use crate::answers::Each;
+use crate::answers::ItemResult;
 use crate::call::PendingCall;
 use crate::client::Client;
 use crate::errors::exception;
@@ -20,10 +20,10 @@ use crate::operations::on;
 use crate::records::{RawCommit, RawLogPage, RawRecord, Records};
 use crate::requests::{key_of, range_of};
 
-/// Key, value, and the version that the key must have, as of a put.
+/// Key, value, and the required version of the key, as in a put.
 type Conditional<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<u64>);
 
-/// `None` for any, 0 for a key that is absent.
+/// `None` accepts any version, 0 requires an absent key.
 fn condition(version: Option<u64>) -> Condition {
     match version {
         None => Condition::Any,
@@ -39,7 +39,7 @@ pub(crate) struct Consensus {
     keyspace: quorate_client::Consensus,
 }
 
-/// The keyspace of this id and name, whose shards are these groups (id and members), on a ring with this hash.
+/// The keyspace with this id and name, whose shards are these groups (id and members), on a ring with this hash.
 pub(crate) fn open(
     owner: &Bound<'_, Client>,
     id: u32,
@@ -81,7 +81,7 @@ impl Consensus {
         self.keyspace.shard_of_source(source)
     }
 
-    /// `version`: `None` for any, 0 for a key that is absent.
+    /// `version`: `None` accepts any, 0 requires an absent key.
     fn put(
         &self,
         py: Python<'_>,
@@ -152,7 +152,7 @@ impl Consensus {
         self.pending(py, self.scanning(start, end, after_start, limit, stale, timeout))
     }
 
-    /// A page of each of these shards' entries, each after an id of its own.
+    /// A page of each of these shards' entries, each after its own id.
     fn entries(
         &self,
         py: Python<'_>,
@@ -165,7 +165,7 @@ impl Consensus {
     }
 }
 
-/// What is to be done, ready to be waited for. Everything that Python gave is taken out of its hands here.
+/// The futures of operations. Python arguments are copied here.
 impl Consensus {
     fn pending<F, T>(&self, py: Python<'_>, operation: Result<F, Error>) -> PyResult<PendingCall>
     where
@@ -175,7 +175,7 @@ impl Consensus {
         self.owner.get().pending(py, operation)
     }
 
-    /// The keyspace, unless this process was forked from the one that has the client's threads.
+    /// The keyspace, unless this process was forked from the one that connected.
     fn here(&self) -> Result<quorate_client::Consensus, Error> {
         self.owner.get().here().map(|_| self.keyspace.clone())
     }
@@ -208,7 +208,7 @@ impl Consensus {
         items: &[Conditional<'_>],
         atomic: bool,
         timeout: f64,
-    ) -> Result<impl Future<Output = Result<Vec<Each<RawCommit>>, Error>> + Send + use<>, Error> {
+    ) -> Result<impl Future<Output = Result<Vec<ItemResult<RawCommit>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, None));
         let write = |(key, value, version): &Conditional<'_>| {
             Ok(Write {
@@ -221,10 +221,10 @@ impl Consensus {
         let shards: Vec<usize> = writes.iter().map(|write| keyspace.shard_of(&write.key)).collect();
         Ok(async move {
             let answers = keyspace.write_many(writes, atomic, options).await?;
-            let each = |(shard, answer): (usize, Result<Reply<Committed>, Error>)| {
-                Each(answer.map(|reply| RawCommit::new(shard, reply)))
+            let item_result = |(shard, answer): (usize, Result<Reply<Committed>, Error>)| {
+                ItemResult(answer.map(|reply| RawCommit::new(shard, reply)))
             };
-            Ok(shards.into_iter().zip(answers).map(each).collect())
+            Ok(shards.into_iter().zip(answers).map(item_result).collect())
         })
     }
 
@@ -265,14 +265,14 @@ impl Consensus {
         stale: bool,
         timeout: f64,
         node: Option<u16>,
-    ) -> Result<impl Future<Output = Result<Vec<Each<RawRecord>>, Error>> + Send + use<>, Error> {
+    ) -> Result<impl Future<Output = Result<Vec<ItemResult<RawRecord>>, Error>> + Send + use<>, Error> {
         let (keyspace, options) = (self.here()?, self.options(timeout, false, node));
         let keys: Vec<Key> = keys.iter().map(key_of).collect::<Result<_, Error>>()?;
         Ok(async move {
             let answers = keyspace.get_many(keys, level(stale), options).await;
             Ok(answers
                 .into_iter()
-                .map(|answer| Each(answer.map(RawRecord::of)))
+                .map(|answer| ItemResult(answer.map(RawRecord::of)))
                 .collect())
         })
     }

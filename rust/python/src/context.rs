@@ -1,4 +1,4 @@
-//! What a reader has seen, handed back to the put that replaces it: opaque to Python but readable as a map.
+//! The context of a read, which is passed to the put that replaces its versions: opaque to Python but readable as a map.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -12,21 +12,21 @@ use quorate_versions as versions;
 
 use crate::errors::exception;
 
-/// What a reader has seen of a key: give it to the put that is to replace that.
+/// The versions of a key that a read has seen: pass it to the put that replaces them.
 ///
-/// `a <= b` says that b has seen everything that a has; two contexts may be neither, and those of two keys always are.
+/// `a <= b` means that b includes all versions of a; contexts may be incomparable, and those of different keys always are.
 #[pyclass(frozen, module = "quorate._quorate", name = "Context")]
 pub(crate) struct Context(pub(crate) versions::Context);
 
 #[pymethods]
 impl Context {
-    /// The version vector as a map: how many writes of each replica are included.
+    /// The version vector as a map: the number of included writes by replica.
     #[getter]
     fn version(&self) -> BTreeMap<String, u64> {
         self.0.readable()
     }
 
-    /// Read what `bytes(context)` wrote.
+    /// Decode the result of `bytes(context)`.
     #[staticmethod]
     fn from_bytes(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         let read = |bytes| versions::Context::decode(bytes).ok();
@@ -34,7 +34,7 @@ impl Context {
             Some(context) => Ok(Context(context)),
             None => Err(exception(
                 data.py(),
-                Error::invalid("this is not a context: give what bytes(entry.context) wrote"),
+                Error::invalid("this is not a context: pass the result of bytes(entry.context)"),
             )),
         }
     }
@@ -65,7 +65,7 @@ impl Context {
         hasher.finish()
     }
 
-    /// Whether anything was seen at all.
+    /// Whether it includes any version.
     fn __bool__(&self) -> bool {
         !self.0.is_empty()
     }

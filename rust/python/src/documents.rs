@@ -1,4 +1,4 @@
-//! What is asked about a cluster and its nodes, as dictionaries and lists of Python, and what Python gives in that form.
+//! Documents: responses about a cluster and its nodes as Python dictionaries and lists, and arguments in that form.
 
 use pyo3::prelude::*;
 use pythonize::{depythonize, pythonize};
@@ -11,7 +11,7 @@ use quorate_protocol::telemetry::{Occurrence, Span};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a node tells about itself or the cluster.
+/// A response about a node or the cluster.
 pub(crate) enum Document {
     /// A keyspace, and whether it is new.
     Keyspace(Created),
@@ -31,7 +31,7 @@ pub(crate) enum Document {
     Groups(Vec<GroupClaim>),
     /// The active faults of a node.
     Faults(Vec<LinkFault>),
-    /// Nothing but that it is done.
+    /// An acknowledgement without content.
     Done,
 }
 
@@ -47,7 +47,7 @@ impl Document {
     /// The document in a response.
     ///
     /// # Errors
-    /// The outcome's; [`Error::Refused`] for a response that is none.
+    /// The error of the outcome; [`Error::Refused`] for a response of another type.
     pub(crate) fn of(outcome: Outcome) -> Result<Document, Error> {
         Ok(match outcome.result? {
             Response::Keyspace { keyspace, created } => Document::Keyspace(Created { keyspace, created }),
@@ -91,10 +91,10 @@ impl<'py> IntoPyObject<'py> for Document {
     }
 }
 
-/// What Python gives, as the protocol has it.
+/// Converts a Python document to a type of the protocol.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] that says what it is not.
+/// [`Error::InvalidArgument`], naming the expected type.
 pub(crate) fn read<T: DeserializeOwned>(given: &Bound<'_, PyAny>, what: &str) -> Result<T, Error> {
     depythonize(given).map_err(|error| Error::invalid(format!("not {what}: {error}")))
 }

@@ -4,6 +4,7 @@ mod answers;
 mod asyncio;
 mod bench;
 mod call;
+mod call_future;
 mod client;
 mod consensus;
 mod context;
@@ -16,14 +17,13 @@ mod quorum;
 mod records;
 mod requests;
 mod ring;
-mod running;
 mod sampling;
 mod stamp;
 
 use pyo3::prelude::*;
 
-/// Most of what a node allocates is small and freed by another thread: the C library's allocator spends a tenth of the
-/// node's time on that.
+/// Most allocations of a node are small and freed by another thread, on which the C library's allocator spends a tenth
+/// of the node's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -58,11 +58,11 @@ mod _quorate {
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// A fingerprint of the stub file that this was built with.
+    /// A checksum of the stub file that this was built with.
     #[pymodule_export]
     const INTERFACE: u32 = crate::stamp::INTERFACE;
 
-    /// How large a value may be.
+    /// Maximum size of a value.
     #[pymodule_export]
     const MAX_VALUE_BYTES: usize = quorate_core::key::MAX_VALUE_BYTES;
 }

@@ -1,4 +1,4 @@
-//! The node program, and what it leaves in its data directory.
+//! The node program, and the identity in its data directory.
 
 use std::path::PathBuf;
 

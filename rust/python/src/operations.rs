@@ -1,5 +1,5 @@
-//! Connecting, and what is asked about a cluster and its nodes. Arguments of Python are copied before a future is made, so that
-//! it holds nothing of Python.
+//! Connecting, and requests about a cluster and its nodes. Python arguments are copied before a future is created, so
+//! that it holds no Python objects.
 
 use quorate_client::shell::Driver;
 use quorate_client::{CallOptions, ConnectOptions};
@@ -8,7 +8,7 @@ use quorate_core::ids::NodeId;
 use quorate_protocol::api::Request;
 use serde::Serialize;
 
-use crate::answers::Each;
+use crate::answers::ItemResult;
 use crate::documents::Document;
 use crate::requests::{duration, plain};
 use crate::sampling::Sampling;
@@ -16,7 +16,7 @@ use crate::sampling::Sampling;
 /// A connected client and its sampling.
 type Opened = (quorate_client::Client, Sampling);
 
-/// A new client, once it has reached the cluster, and what drives it until then.
+/// A new client, once it has reached the cluster, and its driver until then.
 pub(crate) fn open(
     endpoints: Vec<String>,
     timeout: f64,
@@ -34,7 +34,7 @@ pub(crate) fn open(
     Ok((driver, async move { Ok((opening.await?, sampling)) }))
 }
 
-/// What a node tells about the cluster.
+/// A request about the cluster, with a document as its response.
 pub(crate) async fn describe(
     client: quorate_client::Client,
     request: Request,
@@ -43,20 +43,20 @@ pub(crate) async fn describe(
     Document::of(client.call(request, plain(timeout)).await)
 }
 
-/// The same question to each of these nodes.
-pub(crate) async fn ask(
+/// Sends the same request to each of these nodes.
+pub(crate) async fn request_from_nodes(
     client: quorate_client::Client,
     nodes: Vec<u16>,
-    question: Request,
+    request: Request,
     timeout: f64,
-) -> Result<Vec<Each<Document>>, Error> {
-    let call = |node: &u16| (Ok(question.clone()), plain(timeout).on(NodeId(*node)));
+) -> Result<Vec<ItemResult<Document>>, Error> {
+    let call = |node: &u16| (Ok(request.clone()), plain(timeout).on(NodeId(*node)));
     let calls = nodes.iter().map(call).collect();
     let answers = client.call_each(calls, Document::of).await;
-    Ok(answers.into_iter().map(Each).collect())
+    Ok(answers.into_iter().map(ItemResult).collect())
 }
 
-/// The same, asked of this node only, if one is named.
+/// The same options, for this node only if one is given.
 pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     CallOptions {
         node: node.map(NodeId),
@@ -64,8 +64,8 @@ pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
     }
 }
 
-/// An answer as JSON.
+/// A value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value)
-        .map_err(|error| Error::invalid(format!("this answer cannot be shown: {error}")))
+        .map_err(|error| Error::invalid(format!("this response cannot be encoded as JSON: {error}")))
 }

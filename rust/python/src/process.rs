@@ -1,14 +1,14 @@
-//! What belongs to the process that made it.
+//! Values that belong to the process that created them.
 //!
-//! A forked child has a copy of its parent's memory and none of its threads. What depends on threads (a client, its calls,
+//! A forked child has a copy of its parent's memory and none of its threads. Objects with locks (a client, its calls,
 //! the executor of an event loop) must not be used there, nor dropped: a thread that the child does not have may hold a
-//! lock in it.
+//! lock of theirs.
 
 use std::process::id;
 
 use quorate_core::error::Error;
 
-/// A value that is used and dropped only by the process that made it.
+/// A value that is used and dropped only by the process that created it.
 pub(crate) struct OfProcess<T> {
     process: u32,
     /// Present until it is taken or dropped.
@@ -23,7 +23,7 @@ impl<T> OfProcess<T> {
         }
     }
 
-    /// The value, unless this process was forked from the one that made it.
+    /// The value, unless this process was forked from the one that created it.
     ///
     /// # Errors
     /// [`Error::Closed`] in a forked child.
@@ -35,7 +35,7 @@ impl<T> OfProcess<T> {
     /// The same, taken.
     ///
     /// # Errors
-    /// As [`OfProcess::here`].
+    /// Like [`OfProcess::here`].
     pub(crate) fn take(mut self) -> Result<T, Error> {
         self.here()?;
         self.value.take().ok_or_else(|| self.elsewhere())

@@ -1,16 +1,16 @@
-//! Keyspaces in quorum mode, as Python calls them.
+//! Keyspaces in quorum mode, for Python.
 
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use quorate_client::{How, Reply};
+use quorate_client::{OperationOptions, Reply};
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;
 use quorate_core::key::Key;
 use quorate_core::level::Level;
 use quorate_protocol::keyspace::{Keyspace, KeyspaceSettings};
 
-use crate::answers::{Each, Page, RawEntry, RawWrite};
+use crate::answers::{ItemResult, Page, RawEntry, RawWrite};
 use crate::call::PendingCall;
 use crate::client::Client;
 use crate::context::Context;
@@ -25,7 +25,7 @@ pub(crate) struct Quorum {
     keyspace: quorate_client::Keyspace,
 }
 
-/// The keyspace of this id and name, with so many replicas.
+/// The keyspace with this id and name, with so many replicas.
 pub(crate) fn open(owner: &Bound<'_, Client>, id: u32, name: &str, replicas: u8) -> PyResult<Quorum> {
     let definition = Keyspace {
         id: KeyspaceId(id),
@@ -42,7 +42,7 @@ pub(crate) fn open(owner: &Bound<'_, Client>, id: u32, name: &str, replicas: u8)
 
 #[pymethods]
 impl Quorum {
-    /// Without a value it deletes.
+    /// Deletes the key if `value` is `None`.
     #[allow(clippy::too_many_arguments)]
     fn put(
         &self,
@@ -55,16 +55,16 @@ impl Quorum {
         trace: bool,
     ) -> PyResult<PendingCall> {
         let writing = || {
-            let how = How {
+            let options = OperationOptions {
                 context: context.map(|context| context.get().0.clone()),
-                ..self.how(level, timeout, trace, None)?
+                ..self.options(level, timeout, trace, None)?
             };
             let (keyspace, key) = (self.here()?, key_of(key)?);
             let value = value.map(Bytes::copy_from_slice);
             Ok(async move {
                 let written = match value {
-                    Some(value) => keyspace.put(key, value, &how).await,
-                    None => keyspace.delete(key, &how).await,
+                    Some(value) => keyspace.put(key, value, &options).await,
+                    None => keyspace.delete(key, &options).await,
                 };
                 written.map(RawWrite::of)
             })
@@ -82,14 +82,14 @@ impl Quorum {
         node: Option<u16>,
     ) -> PyResult<PendingCall> {
         let reading = || {
-            let how = self.how(level, timeout, trace, node)?;
+            let options = self.options(level, timeout, trace, node)?;
             let (keyspace, key) = (self.here()?, key_of(key)?);
-            Ok(async move { keyspace.get(key, &how).await.map(RawEntry::of) })
+            Ok(async move { keyspace.get(key, &options).await.map(RawEntry::of) })
         };
         self.owner.get().pending(py, reading())
     }
 
-    /// Each put has an outcome of its own.
+    /// Each put has its own outcome.
     fn put_many(
         &self,
         py: Python<'_>,
@@ -98,20 +98,20 @@ impl Quorum {
         timeout: f64,
     ) -> PyResult<PendingCall> {
         let writing = || {
-            let (keyspace, how) = (self.here()?, self.how(level, timeout, false, None)?);
+            let (keyspace, options) = (self.here()?, self.options(level, timeout, false, None)?);
             let item = |(key, value): &(Bound<'_, PyAny>, Bound<'_, PyBytes>)| {
                 Ok((key_of(key)?, Bytes::copy_from_slice(value.as_bytes())))
             };
-            let (items, places) = separate(items.iter().map(item));
+            let (items, places) = split_invalid(items.iter().map(item));
             Ok(async move {
-                let written = keyspace.put_many(items, &how).await;
-                Ok(together(places, written, RawWrite::of))
+                let written = keyspace.put_many(items, &options).await;
+                Ok(join_results(places, written, RawWrite::of))
             })
         };
         self.owner.get().pending(py, writing())
     }
 
-    /// Each get has an outcome of its own.
+    /// Each get has its own outcome.
     fn get_many(
         &self,
         py: Python<'_>,
@@ -121,11 +121,11 @@ impl Quorum {
         node: Option<u16>,
     ) -> PyResult<PendingCall> {
         let reading = || {
-            let (keyspace, how) = (self.here()?, self.how(level, timeout, false, node)?);
-            let (keys, places) = separate::<Key>(keys.iter().map(key_of));
+            let (keyspace, options) = (self.here()?, self.options(level, timeout, false, node)?);
+            let (keys, places) = split_invalid::<Key>(keys.iter().map(key_of));
             Ok(async move {
-                let found = keyspace.get_many(keys, &how).await;
-                Ok(together(places, found, RawEntry::of))
+                let found = keyspace.get_many(keys, &options).await;
+                Ok(join_results(places, found, RawEntry::of))
             })
         };
         self.owner.get().pending(py, reading())
@@ -144,9 +144,9 @@ impl Quorum {
         timeout: f64,
     ) -> PyResult<PendingCall> {
         let scanning = || {
-            let (keyspace, how) = (self.here()?, self.how(level, timeout, false, None)?);
+            let (keyspace, options) = (self.here()?, self.options(level, timeout, false, None)?);
             let range = range_of(start, end, after_start, limit)?;
-            Ok(async move { keyspace.page(range, &how).await.map(Page) })
+            Ok(async move { keyspace.page(range, &options).await.map(Page) })
         };
         self.owner.get().pending(py, scanning())
     }
@@ -158,15 +158,15 @@ impl Quorum {
         self.owner.get().here().map(|_| self.keyspace.clone())
     }
 
-    fn how(
+    fn options(
         &self,
         level: Option<&Bound<'_, PyAny>>,
         timeout: f64,
         trace: bool,
         node: Option<u16>,
-    ) -> Result<How, Error> {
+    ) -> Result<OperationOptions, Error> {
         let level: Option<Level> = level_of(level)?;
-        Ok(How {
+        Ok(OperationOptions {
             level,
             context: None,
             call: on(self.owner.get().options(timeout, trace), node),
@@ -174,8 +174,8 @@ impl Quorum {
     }
 }
 
-/// Parts the items of a batch that can be sent from those that cannot. What is wrong with one is the outcome of that one.
-fn separate<T>(items: impl Iterator<Item = Result<T, Error>>) -> (Vec<T>, Vec<Result<(), Error>>) {
+/// Splits the items of a batch into valid ones, which are sent, and errors of invalid ones, which are their outcomes.
+fn split_invalid<T>(items: impl Iterator<Item = Result<T, Error>>) -> (Vec<T>, Vec<Result<(), Error>>) {
     let (mut sent, mut places) = (Vec::new(), Vec::new());
     for item in items {
         places.push(item.map(|item| sent.push(item)));
@@ -183,16 +183,16 @@ fn separate<T>(items: impl Iterator<Item = Result<T, Error>>) -> (Vec<T>, Vec<Re
     (sent, places)
 }
 
-/// The outcomes of all items of a batch, in their order.
-fn together<T, R>(
+/// Joins the outcomes of all items of a batch, in their order.
+fn join_results<T, R>(
     places: Vec<Result<(), Error>>,
     outcomes: Vec<Result<Reply<T>, Error>>,
     answer: fn(Reply<T>) -> R,
-) -> Vec<Each<R>> {
+) -> Vec<ItemResult<R>> {
     let mut outcomes = outcomes.into_iter();
     let next = |place: Result<(), Error>| {
         let unanswered = || Err(Error::Refused("a batch has fewer outcomes than items".to_owned()));
-        Each(
+        ItemResult(
             place
                 .and_then(|()| outcomes.next().unwrap_or_else(unanswered))
                 .map(answer),

@@ -1,4 +1,4 @@
-//! What consensus keyspaces answer, as Python sees it before `quorate.sharding` makes results of it.
+//! Results of operations in consensus keyspaces, which `quorate.consensus_answers` wraps.
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -9,7 +9,7 @@ use quorate_protocol::api::{Committed, LogEntry, Record, View};
 use crate::answers::Timing;
 use crate::requests::{KeyParts, key_parts};
 
-/// A command that was executed.
+/// The result of a committed command.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawCommit {
     shard: usize,
@@ -61,7 +61,7 @@ impl RawCommit {
     }
 }
 
-/// A key as a read saw it.
+/// The result of a read.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawRecord {
     pub(crate) record: Option<Record>,
@@ -125,7 +125,7 @@ impl RawRecord {
     }
 }
 
-/// Part of a scan, before Python has it.
+/// A page of a scan, before its conversion.
 pub(crate) struct Records(pub(crate) Reply<RecordPage>);
 
 impl<'py> IntoPyObject<'py> for Records {
@@ -152,7 +152,7 @@ impl<'py> IntoPyObject<'py> for Records {
     }
 }
 
-/// Part of a scan.
+/// A page of a scan.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawRecordPage {
     entries: Vec<(Key, Py<RawRecord>)>,
@@ -176,7 +176,7 @@ impl RawRecordPage {
     }
 }
 
-/// Part of a shard's log of entries.
+/// A page of a shard's log of entries.
 #[pyclass(frozen, module = "quorate._quorate")]
 pub(crate) struct RawLogPage {
     pub(crate) entries: Vec<LogEntry>,

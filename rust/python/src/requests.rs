@@ -1,4 +1,4 @@
-//! From what Python gives to what the protocol asks.
+//! Conversion of Python arguments to requests of the protocol.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use quorate_versions::WriteId;
 
 use crate::documents::read;
 
-/// How to carry out requests about the cluster, which are never traced.
+/// The options of requests about the cluster, which are never traced.
 pub(crate) fn plain(timeout: f64) -> CallOptions {
     CallOptions::timeout(duration(timeout))
 }
 
-/// What is not a duration was refused in Python; a day is as good as forever.
+/// Invalid durations were rejected in Python; the maximum is a day.
 pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
 }
@@ -27,7 +27,7 @@ pub(crate) fn duration(seconds: f64) -> Duration {
 /// A key: bytes, or a pair of a partition and a sort part (or `None`).
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for one that cannot be.
+/// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for an invalid key.
 pub(crate) fn key_of(key: &Bound<'_, PyAny>) -> Result<Key, Error> {
     if let Ok(partition) = key.cast::<PyBytes>() {
         return Ok(Key::of(Bytes::copy_from_slice(partition.as_bytes()))?);
@@ -38,7 +38,7 @@ pub(crate) fn key_of(key: &Bound<'_, PyAny>) -> Result<Key, Error> {
     Ok(Key::new(partition, sort.map(Bytes::from))?)
 }
 
-/// A key as Python has it: the pair that [`key_of`] takes.
+/// A key in Python's form: the pair that [`key_of`] accepts.
 pub(crate) fn key_parts<'py>(py: Python<'py>, key: &Key) -> KeyParts<'py> {
     let sort = key.sort().map(|sort| PyBytes::new(py, sort));
     (PyBytes::new(py, key.partition()), sort)
@@ -50,7 +50,7 @@ pub(crate) type KeyParts<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>
 /// A level: its name, or a number of replicas.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for anything else.
+/// [`Error::InvalidArgument`] for any other value.
 pub(crate) fn level_of(level: Option<&Bound<'_, PyAny>>) -> Result<Option<Level>, Error> {
     let Some(level) = level else { return Ok(None) };
     if let Ok(count) = level.extract::<u8>() {
@@ -65,10 +65,10 @@ pub(crate) fn level_of(level: Option<&Bound<'_, PyAny>>) -> Result<Option<Level>
     name.parse().map(Some)
 }
 
-/// A part of a keyspace to scan. `start` may be the `next` of a page.
+/// The range of a scan. `start` may be the `next` of a page.
 ///
 /// # Errors
-/// Those of [`key_of`].
+/// Like [`key_of`].
 pub(crate) fn range_of(
     start: Option<&Bound<'_, PyAny>>,
     end: Option<&[u8]>,
@@ -91,12 +91,12 @@ pub(crate) fn range_of(
     })
 }
 
-/// The creation of a keyspace, from its settings.
+/// The request to create a keyspace, from its settings.
 pub(crate) fn create_request(settings: &Bound<'_, PyAny>) -> Result<Request, Error> {
     read(settings, "a keyspace's settings").map(Request::CreateKeyspace)
 }
 
-/// The alteration of a keyspace, from what is to change.
+/// The request to alter a keyspace, from the changed settings.
 pub(crate) fn alter_request(name: &str, change: &Bound<'_, PyAny>) -> Result<Request, Error> {
     let change = read(change, "a change of a keyspace's settings")?;
     Ok(Request::AlterKeyspace {
@@ -106,7 +106,7 @@ pub(crate) fn alter_request(name: &str, change: &Bound<'_, PyAny>) -> Result<Req
     })
 }
 
-/// The end of a keyspace.
+/// The request to drop a keyspace.
 pub(crate) fn drop_request(name: &str) -> Request {
     Request::DropKeyspace {
         name: name.to_owned(),
@@ -114,7 +114,7 @@ pub(crate) fn drop_request(name: &str) -> Request {
     }
 }
 
-/// A change of a node's faults; without one, the question which there are.
+/// The request to change a node's faults; without a change, to list them.
 pub(crate) fn faults_request(change: Option<&Bound<'_, PyAny>>) -> Result<Request, Error> {
     match change {
         None => Ok(Request::Faults),
@@ -122,8 +122,8 @@ pub(crate) fn faults_request(change: Option<&Bound<'_, PyAny>>) -> Result<Reques
     }
 }
 
-/// What is asked of single nodes, by name.
-pub(crate) fn question(what: &str, argument: u128) -> Result<Request, Error> {
+/// A request to single nodes, by name.
+pub(crate) fn node_request(what: &str, argument: u128) -> Result<Request, Error> {
     match what {
         "status" => Ok(Request::Status),
         "events" => Ok(Request::Events {
@@ -133,7 +133,7 @@ pub(crate) fn question(what: &str, argument: u128) -> Result<Request, Error> {
         "metrics" => Ok(Request::Metrics),
         "groups" => Ok(Request::Groups),
         _ => Err(Error::invalid(format!(
-            "{what:?}: ask for status, events, spans, metrics or groups"
+            "unknown request {what:?}: use status, events, spans, metrics or groups"
         ))),
     }
 }

@@ -7,7 +7,7 @@ use quorate_ring::{self as ring, HashKind, RingMember, RingSettings};
 
 use crate::errors::exception;
 
-/// The tokens of some nodes on the circle.
+/// A ring of tokens.
 #[pyclass(frozen, module = "quorate._quorate", name = "Ring")]
 pub(crate) struct Ring(ring::Ring);
 
@@ -34,7 +34,7 @@ impl Ring {
             .map_err(|error| exception(py, error))
     }
 
-    /// Tokens and the numbers of their owners, in the order of the circle.
+    /// Tokens and the numbers of their owners, in ring order.
     #[getter]
     fn tokens(&self) -> Vec<(u64, u16)> {
         self.0
@@ -49,7 +49,7 @@ impl Ring {
         self.0.token_of(key).0
     }
 
-    /// The numbers of the nodes that a key prefers.
+    /// The preference list of a key, as numbers of nodes.
     fn preference_list(&self, py: Python<'_>, key: &[u8], replicas: i64) -> PyResult<Vec<u16>> {
         let nodes = self
             .0
@@ -73,7 +73,7 @@ impl Ring {
         serde_json::to_string(&report).map_err(|error| exception(py, Error::invalid(error.to_string())))
     }
 
-    /// Which share of all copies changes places on the way to another ring.
+    /// The share of all copies that move on a change to another ring.
     fn moved(&self, py: Python<'_>, after: &Ring, replicas: i64) -> PyResult<f64> {
         let movement =
             ring::movement(&self.0, &after.0, copies(py, replicas)?).map_err(|error| exception(py, error))?;

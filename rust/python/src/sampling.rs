@@ -1,7 +1,7 @@
-//! Which operations are traced, and where a client's spans go.
+//! Sampling of operations, and export of a client's spans.
 //!
-//! An operation is traced when its caller says so. Where the environment asks for an export over OTLP, all others are
-//! too, or the share of them that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name.
+//! An operation is traced if its caller requests it. If the environment configures an export over OTLP, all others are
+//! too, or the share of them that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` specify.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use quorate_client::shell::SpanSink;
 use quorate_core::error::Error;
 use quorate_otlp::Exporter;
 
-/// How long closing waits for spans to leave.
+/// How long closing waits for the export of spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Decides for one client.
+/// The sampler of one client.
 pub(crate) struct Sampling {
     exporter: Option<Exporter>,
     ratio: f64,
@@ -23,10 +23,10 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// What the environment asks for.
+    /// The sampler that the environment configures.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an endpoint that spans cannot be sent to.
+    /// [`Error::InvalidArgument`] for an invalid endpoint.
     pub(crate) fn from_environment() -> Result<Self, Error> {
         let exporter = Exporter::from_environment("quorate-client", &[]).map_err(Error::invalid)?;
         let ratio = if exporter.is_some() { ratio() } else { 0.0 };
@@ -37,22 +37,22 @@ impl Sampling {
         })
     }
 
-    /// Where finished spans go, if anywhere.
+    /// The exporter of finished spans, if there is one.
     pub(crate) fn sink(&self) -> Option<SpanSink> {
         let exporter = self.exporter.clone()?;
         Some(Arc::new(move |span| exporter.export(std::slice::from_ref(span))))
     }
 
-    /// Whether the next operation is traced; `asked` when its caller wants it to be.
-    pub(crate) fn decide(&self, asked: bool) -> Trace {
-        if asked || (self.ratio > 0.0 && self.takes_its_turn()) {
+    /// Whether the next operation is traced; `requested` by its caller or sampled.
+    pub(crate) fn decide(&self, requested: bool) -> Trace {
+        if requested || (self.ratio > 0.0 && self.is_sampled()) {
             Trace::New
         } else {
             Trace::Off
         }
     }
 
-    /// Sends what is queued, and waits for it a little.
+    /// Sends queued spans, and waits briefly for their export.
     pub(crate) fn flush(&self) {
         if let Some(exporter) = &self.exporter {
             exporter.flush(FLUSH);
@@ -60,7 +60,7 @@ impl Sampling {
     }
 
     /// Evenly: of n operations, n times the ratio.
-    fn takes_its_turn(&self) -> bool {
+    fn is_sampled(&self) -> bool {
         let before = self.operations.fetch_add(1, Ordering::Relaxed) as f64;
         ((before + 1.0) * self.ratio).floor() > (before * self.ratio).floor()
     }

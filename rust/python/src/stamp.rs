@@ -1,9 +1,9 @@
-//! What the extension was built for, so that Python files of another build refuse it instead of failing later.
+//! A checksum of the stubs, by which Python files of another build reject the extension instead of failing later.
 
 /// The stub file that describes this module, as it was when this was compiled.
 const STUB: &[u8] = include_bytes!("../../../python/quorate/_quorate.pyi");
 
-/// CRC-32 of the stub: another one means that the Python files and the extension are of different builds.
+/// CRC-32 of the stub: it differs if the Python files and the extension are of different builds.
 pub(crate) const INTERFACE: u32 = crc32(STUB);
 
 /// CRC-32 as `zlib.crc32` computes it, at compile time.

@@ -1,4 +1,4 @@
-//! A run's settings, as they come in JSON, and which of them make no sense.
+//! A run's settings, in JSON, and their validation.
 
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;
@@ -10,10 +10,10 @@ use super::random::Xorshift;
 use super::schedule::Arrivals;
 use crate::core::Trace;
 
-/// The most operations per second that can be asked for.
+/// Maximum rate, in operations per second.
 const MAX_RATE: f64 = 1e6;
 
-/// What a run does.
+/// The kind of operation of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
@@ -29,82 +29,82 @@ pub enum Operation {
     Load,
 }
 
-/// A run's settings; what is left out of its JSON has a default.
+/// A run's settings; fields that are left out of its JSON have defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Which keyspace; it must exist.
+    /// The keyspace, which must exist.
     pub keyspace: KeyspaceId,
-    /// What to do.
+    /// The kind of operation.
     pub operation: Operation,
-    /// Of a hundred mixed operations, how many are reads.
+    /// Percentage of reads among mixed operations.
     #[serde(default = "Options::default_read_percent")]
     pub read_percent: u8,
-    /// How many operations are in flight: always in a closed loop, at most in an open one.
+    /// The number of operations in flight: always in a closed loop, at most in an open one.
     #[serde(default = "Options::default_concurrency")]
     pub concurrency: usize,
-    /// How many keys, or entries, one operation concerns. A load takes one at a time.
+    /// Keys, or entries, per operation. A load writes one at a time.
     #[serde(default = "Options::default_batch")]
     pub batch: usize,
-    /// Operations per second that are started, in an open loop; `None` makes it a closed one.
+    /// Operations per second to start, in an open loop; `None` is a closed loop.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// How they are spaced.
+    /// The spacing of their starts.
     #[serde(default)]
     pub arrivals: Arrivals,
     /// Bytes of each value.
     #[serde(default = "Options::default_value_size")]
     pub value_size: usize,
-    /// How many keys there are.
+    /// The number of keys.
     #[serde(default = "Options::default_keys")]
     pub keys: u64,
-    /// `None` takes the keyspace's level.
+    /// `None` uses the keyspace's level.
     #[serde(default, deserialize_with = "level_by_name")]
     pub level: Option<Level>,
-    /// What reads of a consensus keyspace must see.
+    /// The consistency of reads in a consensus keyspace.
     #[serde(default)]
     pub reads: Reads,
     /// Seconds that are measured.
     #[serde(default = "Options::default_duration")]
     pub duration: f64,
-    /// Seconds before that which are not.
+    /// Seconds of warm-up, which are not measured.
     #[serde(default = "Options::default_warmup")]
     pub warmup: f64,
     /// Clients, each with a connection to every node.
     #[serde(default = "Options::default_connections")]
     pub connections: usize,
-    /// Seconds that an operation may take.
+    /// The timeout of an operation, in seconds.
     #[serde(default = "Options::default_timeout")]
     pub timeout: f64,
     /// The cluster's secret, if it has one.
     #[serde(default)]
     pub secret: String,
-    /// What the operations carry of a trace.
+    /// The trace context of the operations.
     #[serde(default)]
     pub trace: Tracing,
 }
 
-/// What reads of a consensus keyspace must see.
+/// The consistency of reads in a consensus keyspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
-    /// Everything that was acknowledged before.
+    /// Sees every write that was acknowledged before.
     #[default]
     Linearizable,
-    /// Whatever a member has.
+    /// Sees the state of one member.
     Stale,
 }
 
-/// What a run's operations carry of a trace: to measure what that costs.
+/// The trace context of a run's operations, to measure the cost of tracing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tracing {
-    /// Nothing.
+    /// None.
     #[default]
     Off,
-    /// A trace context that says: not sampled.
+    /// A trace context that is not sampled.
     Unsampled,
-    /// A trace of their own each, recorded everywhere.
+    /// A trace of its own for each, recorded everywhere.
     Sampled,
 }
 

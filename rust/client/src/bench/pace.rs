@@ -1,9 +1,8 @@
-//! What lets workers start operations: nothing but the end (a closed loop), or a schedule (an open loop).
+//! Paces the workers: until the end (a closed loop), or on a schedule (an open loop).
 //!
-//! The timers of the runtime have the grain of a millisecond, which is longer than many an operation takes. So a thread
-//! of its own sleeps until each start is due and gives out a permit for it. Workers that are free wait for permits; while
-//! none is free, permits add up, and the operations that they stand for are started late. Their time has begun when they
-//! were due.
+//! The timers of the runtime have a resolution of a millisecond, which is longer than many operations take. So a
+//! separate thread sleeps until each start is due and issues a permit for it. Idle workers wait for permits; while none
+//! is idle, permits accumulate, and their operations start late. Latencies count from the due time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::schedule::Schedule;
 
-/// Permits are given out this far apart at least: a thread that wakes for each of many would take the processor from what
-/// is measured.
+/// Minimum interval between permits: a thread that wakes for each of many would take CPU time from the measured work.
 const GRAIN: Duration = Duration::from_micros(50);
 
 /// When operations start.
@@ -27,7 +25,7 @@ pub(super) enum Pace {
     Open(Arc<Open>),
 }
 
-/// An open loop: its places in the schedule, in order, each taken by one worker.
+/// An open loop: the places of its schedule, in order, each taken by one worker.
 pub(super) struct Open {
     begun: Instant,
     end: Instant,
@@ -36,14 +34,14 @@ pub(super) struct Open {
     stopped: AtomicBool,
 }
 
-/// The thread that gives out the permits; ends when this is dropped.
+/// The thread that issues the permits; ends when this is dropped.
 pub(super) struct Pacer {
     open: Arc<Open>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pace {
-    /// Waits until an operation may start, and gives the moment from which its time counts; `None` after the end.
+    /// Waits until an operation may start, and returns the time from which its latency counts; `None` after the end.
     pub(super) async fn next(&self, end: Instant) -> Option<Instant> {
         match self {
             Pace::Closed => Some(Instant::now()).filter(|now| *now < end),
@@ -56,7 +54,7 @@ impl Open {
     async fn next(&self) -> Option<Instant> {
         self.due.acquire().await.ok()?.forget();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is not started by then stays in the schedule, to be counted there.
+        // Operations that have not started by then stay in the schedule, and are counted there.
         (Instant::now() < self.end).then(|| {
             let place = self.begun + places.peek();
             places.advance();
@@ -93,10 +91,10 @@ impl Open {
 }
 
 impl Pacer {
-    /// Begins to give out permits for this schedule.
+    /// Starts to issue permits for this schedule.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where no thread can be started.
+    /// [`Error::Overloaded`] if no thread can be started.
     pub(super) fn start(schedule: Schedule, begun: Instant, end: Instant) -> Result<Pacer, Error> {
         let open = Arc::new(Open {
             begun,

@@ -1,4 +1,4 @@
-//! What the workers count, and what is made of it.
+//! The counters of the workers, and the report.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +9,31 @@ use serde::Serialize;
 use super::options::{Operation, Options, Reads};
 use super::schedule::Arrivals;
 
-/// The longest latency that is told apart from longer ones.
+/// The maximum latency of the histogram.
 const LONGEST: Duration = Duration::from_secs(120);
-/// An open loop that is no further behind its schedule at the end has kept to it: this comes from other programs.
+/// The tolerated delay behind the schedule at the end of an open loop, which may come from other programs.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// What a run measured; as JSON, a line in the format of the peers' generator.
+/// The result of a run; as JSON, a line in the format of the generator for other systems.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// What was measured: `quorate` and its version.
+    /// The measured system: `quorate` and its version.
     pub peer: String,
-    /// What was done.
+    /// The kind of operation.
     pub op: Operation,
-    /// Of a hundred operations, how many were reads, when they were mixed.
+    /// Percentage of reads, if operations were mixed.
     pub read_percent: Option<u8>,
-    /// At which level, when one was given.
+    /// The level, if one was given.
     pub level: Option<String>,
-    /// How many operations were in flight: at most, in an open loop.
+    /// The number of operations in flight; in an open loop the maximum.
     pub concurrency: usize,
     /// Keys, or entries, of each operation.
     pub batch: usize,
     /// Bytes of each value.
     pub value_bytes: usize,
-    /// Operations per second that were to start; `None` for a closed loop.
+    /// Scheduled operations per second; `None` for a closed loop.
     pub rate: Option<f64>,
-    /// How they were spaced, in an open loop.
+    /// The spacing of their starts, in an open loop.
     pub arrivals: Option<Arrivals>,
     /// Operations that succeeded, per second.
     pub ops_per_s: f64,
@@ -45,13 +45,12 @@ pub struct Report {
     pub p999_us: u64,
     /// Operations that failed, over the whole run.
     pub errors: u64,
-    /// Operations whose scheduled start had come and that had not started at the end. The latencies count them with the
-    /// time that they had waited.
+    /// Operations that were due and had not started at the end. The latencies include them with their wait.
     pub unstarted: u64,
-    /// Whether the load was what was asked for, in an open loop: at the end it was at most a hundredth of the window, or
-    /// 50 milliseconds, behind its schedule.
+    /// Whether an open loop kept its rate: at the end it was at most a hundredth of the window, or 50 milliseconds,
+    /// behind its schedule.
     pub rate_held: Option<bool>,
-    /// What an acknowledgement stands for.
+    /// The meaning of an acknowledgement.
     pub durability: String,
     /// Reads that found nothing.
     pub misses: u64,
@@ -61,15 +60,16 @@ pub struct Report {
     pub conns: usize,
     /// CPU seconds of this process per second.
     pub client_cores: f64,
-    /// The first error, in words.
+    /// The message of the first error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
 }
 
 /// What the workers have counted in a window of time.
 ///
-/// A closed loop counts what began and ended in the window. An open loop takes the latency of everything that was *due*
-/// in it, whenever that ends, for what is slow would be missing otherwise; its throughput is what ended in the window.
+/// A closed loop counts operations that began and ended in the window. An open loop takes the latency of every
+/// operation that was *due* in it, whenever it ends, as slow ones would be missing otherwise; its throughput counts the
+/// operations that ended in the window.
 pub(super) struct Tally {
     begin: Instant,
     end: Instant,
@@ -77,7 +77,7 @@ pub(super) struct Tally {
     latencies: Histogram<u64>,
     done: u64,
     unstarted: u64,
-    /// How far the starts were behind the schedule at the end.
+    /// The delay of the starts behind the schedule at the end.
     behind: Duration,
     errors: u64,
     misses: u64,
@@ -102,7 +102,7 @@ impl Tally {
         })
     }
 
-    /// Counts an operation by the moment from which its time counts, and whether it has found what it read.
+    /// Counts an operation, by the start of its latency, and whether its reads found values.
     pub(super) fn count(&mut self, start: Instant, ended: Instant, found: Result<bool, Error>) {
         let (started, finished) = (start >= self.begin && start < self.end, ended <= self.end);
         let found = match found {
@@ -121,7 +121,7 @@ impl Tally {
         self.done += u64::from(within && finished);
     }
 
-    /// Counts an operation that was due at a moment and had not started at the end.
+    /// Counts an operation that was due and had not started at the end.
     pub(super) fn count_unstarted(&mut self, start: Instant) {
         let waited = self.end - start;
         self.behind = self.behind.max(waited);
@@ -172,7 +172,7 @@ impl Tally {
     }
 }
 
-/// CPU seconds that this process's threads have used; 0 where the system does not tell.
+/// CPU seconds that this process's threads have used; 0 if unknown.
 pub(super) fn cpu_seconds() -> f64 {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
         return 0.0;

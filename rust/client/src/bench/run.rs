@@ -1,4 +1,4 @@
-//! One run: its workers, and the thread that it has to itself.
+//! One run: its workers and its thread.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,10 +24,10 @@ use crate::shell::{Call, Client, ConnectOptions, Consensus};
 /// A worker of a closed loop whose operation failed waits this long before its next. In an open loop the schedule keeps
 /// failures from following each other at once.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(2);
-/// As long as a load may take, in seconds.
+/// Maximum duration of a load, in seconds.
 const DAY: f64 = 86_400.0;
 
-/// What every worker has at hand.
+/// The context of a worker.
 struct Plan {
     options: Options,
     workload: Workload,
@@ -37,11 +37,11 @@ struct Plan {
     tally: Mutex<Tally>,
 }
 
-/// Measures, in the current runtime.
+/// Runs the measurement in the current runtime.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for settings that make no sense; otherwise as [`Client::connect`]. Failed operations are
-/// counted, not returned.
+/// [`Error::InvalidArgument`] for invalid settings; otherwise like [`Client::connect`]. Failed operations are counted,
+/// not returned.
 pub async fn run(endpoints: Vec<String>, options: Options) -> Result<Report, Error> {
     watched(endpoints, options, &OnceLock::new()).await
 }
@@ -124,7 +124,7 @@ async fn consensus(client: &Client, options: &Options) -> Result<Option<Consensu
     client.consensus(found, hash).map(Some)
 }
 
-/// The keyspace of this number. The node that is asked may hear of a new one later than the node that created it.
+/// The keyspace with this id. A node may learn of a new one later than the node that created it.
 async fn definition(client: &Client, id: KeyspaceId, patience: Duration) -> Result<Keyspace, Error> {
     let begun = Instant::now();
     loop {
@@ -163,7 +163,7 @@ async fn work(client: Client, plan: Arc<Plan>, number: u64) {
     }
 }
 
-/// Waits for the answers to all requests of an operation, and says whether they have found what they read.
+/// Waits for the responses to all requests of an operation, and returns whether its reads found values.
 async fn all_found(calls: Vec<Call>) -> Result<bool, Error> {
     let mut found = Ok(true);
     for call in calls {
@@ -198,7 +198,7 @@ impl Plan {
     }
 }
 
-/// A run on a thread and a runtime of its own, as the peers' generator has. It ends when this is dropped.
+/// A run on a separate thread and runtime, like the generator for other systems. It ends when this is dropped.
 pub struct Run {
     report: Option<oneshot::Receiver<Result<Report, Error>>>,
     stop: Option<oneshot::Sender<()>>,
@@ -207,10 +207,10 @@ pub struct Run {
 }
 
 impl Run {
-    /// Begins to measure.
+    /// Starts to measure.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where no thread can be started.
+    /// [`Error::Overloaded`] if no thread can be started.
     pub fn start(endpoints: Vec<String>, options: Options) -> Result<Run, Error> {
         let (done, report) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -232,10 +232,10 @@ impl Run {
         })
     }
 
-    /// Waits for the report. A future that is dropped before it is there takes nothing away.
+    /// Waits for the report. Cancel-safe: a dropped future loses nothing.
     ///
     /// # Errors
-    /// As [`run`]; [`Error::Closed`] after [`Run::stop`], and when the report was had before.
+    /// Like [`run`]; [`Error::Closed`] after [`Run::stop`], and if the report was already returned.
     pub async fn report(&mut self) -> Result<Report, Error> {
         let closed = || Error::Closed("the benchmark has ended without a report".to_owned());
         let report = self.report.as_mut().ok_or_else(closed)?.await;
@@ -243,12 +243,12 @@ impl Run {
         report.map_err(|_| closed())?
     }
 
-    /// How much of the run is over, from 0 to 1.
+    /// The progress of the run, from 0 to 1.
     pub fn progress(&self) -> f64 {
         self.plan.get().map_or(0.0, |plan| plan.progress())
     }
 
-    /// Ends the run now. When this returns its connections are closed, and nothing is sent any more.
+    /// Stops the run. When this returns its connections are closed, and nothing more is sent.
     pub fn stop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {

@@ -1,11 +1,11 @@
-//! When the operations of an open loop are to start. Pure: moments are counted from the beginning of the run.
+//! The start times of the operations of an open loop. Pure: times are relative to the start of the run.
 //!
-//! A *closed* loop starts an operation when the last one has ended, so a server that stalls is asked less: one operation
-//! sees the stall, and those that would have come meanwhile are never made. Gil Tene calls that coordinated omission. An
-//! *open* loop starts operations on a schedule that knows nothing of the answers, and counts the time of each from its
-//! place in the schedule, as his wrk2 does (<https://github.com/giltene/wrk2>, with HdrHistogram). What the two kinds
-//! measure, and how far they are apart, is in Schroeder, Wierman, Harchol-Balter: *Open Versus Closed: A Cautionary Tale*
-//! (NSDI 2006).
+//! A *closed* loop starts an operation when the last one has ended, so a server that stalls gets less load: one
+//! operation sees the stall, and those that would have started meanwhile are never made. Gil Tene calls this
+//! coordinated omission. An *open* loop starts operations on a schedule that is independent of responses, and measures
+//! the latency of each from its scheduled start, as his wrk2 does (<https://github.com/giltene/wrk2>, with
+//! HdrHistogram). What the two kinds measure, and how far they are apart, is in Schroeder, Wierman, Harchol-Balter:
+//! *Open Versus Closed: A Cautionary Tale* (NSDI 2006).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::random::Xorshift;
 
-/// How the starts of an open loop are spaced.
+/// The spacing of the starts of an open loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
@@ -24,7 +24,7 @@ pub enum Arrivals {
     Poisson,
 }
 
-/// The moments at which operations are to start, without end.
+/// The start times of operations, without end.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     arrivals: Arrivals,
@@ -35,7 +35,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// So many operations per second.
+    /// A schedule of so many operations per second.
     pub(super) fn new(rate: f64, arrivals: Arrivals, seed: u64) -> Self {
         let mut schedule = Schedule {
             arrivals,
@@ -50,12 +50,12 @@ impl Schedule {
         schedule
     }
 
-    /// When the next operation is to start.
+    /// The start time of the next operation.
     pub(super) fn peek(&self) -> Duration {
         self.next
     }
 
-    /// Advances to the one after it.
+    /// Advances to the following operation.
     pub(super) fn advance(&mut self) {
         match self.arrivals {
             Arrivals::Even => {
@@ -70,7 +70,7 @@ impl Schedule {
         }
     }
 
-    /// How many are to start until a moment, inclusively; advances to the first one after it.
+    /// The number of starts until a time, inclusive; advances to the first one after it.
     pub(super) fn take_due(&mut self, now: Duration) -> usize {
         let mut due = 0;
         while self.next <= now {

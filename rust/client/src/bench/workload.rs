@@ -1,4 +1,4 @@
-//! Which requests an operation is made of: keys picked at random, reads and writes as the mix has them, batches.
+//! The requests of an operation: random keys, the mix of reads and writes, batches.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +15,12 @@ use super::options::{Operation, Options, Reads};
 use super::random::Xorshift;
 use crate::shell::Consensus;
 
-/// How many sources entries are appended from.
+/// The number of sources of appended entries.
 const SOURCES: u64 = 1_000;
 /// The keys of a batch in one shard are found by trying; so many tries for each, and for each shard, are enough.
 const TRIES: usize = 8;
 
-/// What the operations of a run are.
+/// The operations of a run.
 pub(super) struct Workload {
     operation: Operation,
     read_percent: u8,
@@ -36,7 +36,7 @@ pub(super) struct Workload {
     next: AtomicU64,
 }
 
-/// What one operation does.
+/// The kind of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Read,
@@ -63,7 +63,7 @@ impl Workload {
         }
     }
 
-    /// How much of a load is done, as a fraction.
+    /// The progress of a load, from 0 to 1.
     pub(super) fn loaded(&self) -> f64 {
         (self.next.load(Ordering::Relaxed) as f64 / self.keys as f64).min(1.0)
     }

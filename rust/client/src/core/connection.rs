@@ -1,4 +1,4 @@
-//! One connection: how far its opening has come, and when its node was last heard.
+//! One connection: its handshake, and the health of its node.
 
 use std::time::Duration;
 
@@ -13,53 +13,53 @@ use quorate_protocol::frame::{self, Decoder, MAX_HELLO_FRAME};
 
 use super::ClientConfig;
 
-/// The ids of requests that the client makes by itself: below those of operations, above that of the keyspaces.
+/// The ids of the client's own requests: below those of operations, above that of the keyspaces.
 const FIRST_OWN_ID: u64 = 16;
 pub(super) const LAST_OWN_ID: u64 = 0xff;
 
-/// The time to establish a connection and get the hello answered.
+/// The timeout of a connection and its handshake.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Operations wait this long for the first attempt to reach the node that they prefer.
+/// Operations wait this long for the first connection to the node that they prefer.
 pub(super) const FIRST_DIAL_PATIENCE: Duration = Duration::from_secs(1);
-/// A node that owes answers and is silent for this long is asked whether it is there.
+/// A node with pending responses is probed after this long without any byte.
 const PROBE_WHEN_BUSY: Duration = Duration::from_millis(500);
-/// The same when it owes nothing. This also is how a changed topology is noticed.
+/// The same without pending responses. Probes also detect a changed topology.
 const PROBE_WHEN_IDLE: Duration = Duration::from_secs(5);
-/// Without any byte for this long after that question it is suspected.
+/// A node is suspected after this long without any byte after a probe.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
-/// Without any byte for this long after that question the connection is given up.
+/// A connection is closed after this long without any byte after a probe.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
-/// For whom a connection was dialled.
+/// What a connection was dialled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
-    /// An endpoint that the user named, by its position.
+    /// A configured endpoint, by its index.
     Seed(usize),
     /// A node.
     Node(NodeId),
 }
 
-/// How far the opening has come.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     /// Being established.
     Dialing,
-    /// The hello is on its way.
+    /// The hello was sent.
     Greeting,
-    /// Requests flow.
+    /// The handshake is complete.
     Ready { node: NodeId, boot: BootId },
 }
 
-/// What a silent connection needs.
+/// What the health check of a connection requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Care {
-    /// Nothing before this time.
-    Nothing { until: Instant },
-    /// To be asked whether it is there.
+pub(super) enum LinkCheck {
+    /// Nothing until this time.
+    Wait { until: Instant },
+    /// Send a probe.
     Probe,
-    /// To be suspected.
+    /// Suspect the node.
     Suspect,
-    /// To be given up.
+    /// Close the connection.
     GiveUp,
 }
 
@@ -72,14 +72,14 @@ pub(super) struct Connection {
     pub(super) decoder: Decoder,
     /// Bytes handed to the shell.
     pub(super) sent: u64,
-    /// Operations whose latest attempt went this way and is not answered.
+    /// The number of operations whose latest attempt is pending on this connection.
     pub(super) in_flight: usize,
     pub(super) suspect: bool,
-    /// It was asked for the keyspaces and has not answered.
+    /// A request for the keyspaces is pending.
     pub(super) listing: bool,
-    /// Later of: bytes came; the first operation was sent after none were in flight.
+    /// The later of: the last bytes arrived; an operation was sent while none was in flight.
     heard: Instant,
-    /// Since when it has owed the answer to a probe.
+    /// When the pending probe was sent.
     probed: Option<Instant>,
     /// The id of the client's latest own request.
     last_own: u64,
@@ -110,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// What a client says first.
+    /// The first bytes of a client: magic and hello.
     pub(super) fn greeting(config: &ClientConfig, cluster: Option<ClusterId>) -> BytesMut {
         let hello = ClientHello {
             version_min: CLIENT_VERSION_MIN,
@@ -125,10 +125,10 @@ impl Connection {
         bytes
     }
 
-    /// The node's hello, once all of it has come.
+    /// The node's hello, once it has arrived completely.
     ///
     /// # Errors
-    /// [`Error::Refused`] or the node's own words, naming the address.
+    /// [`Error::Refused`] or the node's own error, naming the address.
     pub(super) fn welcome(
         &mut self,
         cluster: Option<ClusterId>,
@@ -141,7 +141,7 @@ impl Connection {
         })?;
         match hello {
             None => Ok(None),
-            Some(ServerHello::Refused(error)) => Err(named(address, error)),
+            Some(ServerHello::Refused(error)) => Err(with_address(address, error)),
             Some(ServerHello::Welcome { version, .. })
                 if !(CLIENT_VERSION_MIN..=CLIENT_VERSION_MAX).contains(&version) =>
             {
@@ -166,16 +166,16 @@ impl Connection {
         }
     }
 
-    /// An operation went out.
-    pub(super) fn took(&mut self, now: Instant) {
+    /// An operation was sent.
+    pub(super) fn operation_sent(&mut self, now: Instant) {
         if self.in_flight == 0 {
             self.heard = self.heard.max(now);
         }
         self.in_flight += 1;
     }
 
-    /// An operation that went this way was answered, moved or given up.
-    pub(super) fn released(&mut self) {
+    /// An operation on this connection has completed, moved or been abandoned.
+    pub(super) fn operation_left(&mut self) {
         assert!(
             self.in_flight > 0,
             "an operation left {} that was not on it",
@@ -184,24 +184,25 @@ impl Connection {
         self.in_flight -= 1;
     }
 
-    /// Bytes came: whoever sent them is alive.
-    pub(super) fn hear(&mut self, now: Instant) {
+    /// Bytes arrived: the node is alive.
+    pub(super) fn mark_alive(&mut self, now: Instant) {
         self.heard = now;
         self.probed = None;
         self.suspect = false;
     }
 
-    /// Since when nothing has come, or nothing was owed.
+    /// Since when nothing has arrived, or nothing was pending.
     pub(super) fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// Since when it has owed the answer to a probe.
+    /// When the pending probe was sent.
     pub(super) fn probed(&self) -> Option<Instant> {
         self.probed
     }
 
-    /// An id for one of the client's own requests. They go round: a node that owes so many answers is given up long before.
+    /// An id for one of the client's own requests. Ids wrap around: a node with so many pending responses is
+    /// disconnected long before.
     pub(super) fn own_id(&mut self) -> u64 {
         self.last_own = if self.last_own == LAST_OWN_ID {
             FIRST_OWN_ID
@@ -211,29 +212,29 @@ impl Connection {
         self.last_own
     }
 
-    /// A probe went out.
+    /// A probe was sent.
     pub(super) fn probe(&mut self, now: Instant) {
         self.probed = Some(now);
     }
 
-    /// What it needs now, if it is ready.
-    pub(super) fn care(&self, now: Instant) -> Care {
-        let (due, care) = match self.probed {
-            None if self.in_flight > 0 => (self.heard + PROBE_WHEN_BUSY, Care::Probe),
-            None => (self.heard + PROBE_WHEN_IDLE, Care::Probe),
-            Some(at) if !self.suspect => (at + SUSPECT_AFTER, Care::Suspect),
-            Some(at) => (at + LOST_AFTER, Care::GiveUp),
+    /// What its health check requires now, if it is ready.
+    pub(super) fn check_link(&self, now: Instant) -> LinkCheck {
+        let (due, check) = match self.probed {
+            None if self.in_flight > 0 => (self.heard + PROBE_WHEN_BUSY, LinkCheck::Probe),
+            None => (self.heard + PROBE_WHEN_IDLE, LinkCheck::Probe),
+            Some(at) if !self.suspect => (at + SUSPECT_AFTER, LinkCheck::Suspect),
+            Some(at) => (at + LOST_AFTER, LinkCheck::GiveUp),
         };
         if due <= now {
-            care
+            check
         } else {
-            Care::Nothing { until: due }
+            LinkCheck::Wait { until: due }
         }
     }
 }
 
-/// The same error with the address in its words.
-fn named(address: &str, error: Error) -> Error {
+/// The same error with the address in its message.
+fn with_address(address: &str, error: Error) -> Error {
     let named = |text: String| format!("{address}: {text}");
     match error {
         Error::Overloaded(text) => Error::Overloaded(named(text)),

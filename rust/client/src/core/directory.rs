@@ -1,4 +1,4 @@
-//! What the client knows about the cluster: members, ring and keyspaces, and from them who stores a key.
+//! The client's view of the cluster: members, ring and keyspaces, and from them the replicas of a key.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use quorate_protocol::placement::{Placement, Preference};
 use quorate_protocol::topology::{Member, Topology};
 use quorate_raft::types::GroupId;
 
-/// Everything here is learned from nodes, and never replaced by something older.
+/// Everything here was reported by nodes, and is never replaced by an older version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Directory {
     placement: Option<Placement>,
     /// By number of replicas: one for each that a known keyspace has.
     preferences: BTreeMap<u8, Preference>,
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
-    /// A node has listed its keyspaces.
+    /// Whether a node has listed its keyspaces.
     pub(super) listed: bool,
 }
 
 impl Directory {
-    /// Takes what an answer says about the cluster. Returns whether the members have changed.
+    /// Updates the view from a response. Returns whether the members have changed.
     pub(super) fn learn(&mut self, response: &Response) -> bool {
         match response {
             Response::Topology(topology) => return self.learn_topology(topology),
@@ -41,7 +41,7 @@ impl Directory {
     }
 
     fn learn_topology(&mut self, topology: &Topology) -> bool {
-        // One of the same generation but with other words in it: the cluster was started anew, on other addresses.
+        // A different topology of the same generation: the cluster was restarted on other addresses.
         let news = self.topology().is_none_or(|known| {
             known.generation < topology.generation
                 || (known.generation == topology.generation && known != topology)
@@ -49,7 +49,7 @@ impl Directory {
         if !news {
             return false;
         }
-        // A topology that makes no ring is one that this version does not understand: nodes will route.
+        // A topology without a valid ring is not understood by this version: nodes route requests.
         let Ok(placement) = Placement::new(topology.clone()) else {
             return false;
         };
@@ -94,7 +94,7 @@ impl Directory {
         self.keyspaces.get(&id)
     }
 
-    /// The nodes that store the request's key, most preferred first; none when it has no key or not enough is known.
+    /// The nodes that store the request's key, most preferred first; empty if it has no key or too little is known.
     pub(super) fn replicas(&self, request: &Request) -> &[NodeId] {
         let lookup = |(keyspace, key)| self.replicas_of(keyspace, key);
         request.key().map_or(&[], lookup)
@@ -107,7 +107,7 @@ impl Directory {
         preference.map_or(&[], |preference| preference.of(key))
     }
 
-    /// How many acknowledgements or answers the request asks for; 1 where nobody can say.
+    /// The number of acknowledgements or responses that the request requires; 1 if unknown.
     pub(super) fn required(&self, request: &Request) -> u8 {
         let group = |(keyspace, group)| {
             let members = self.members_of(keyspace, group)?;

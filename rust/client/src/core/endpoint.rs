@@ -1,4 +1,4 @@
-//! Somewhere to connect to, and when to try again: an endpoint that the user named, or a node of the topology.
+//! A configured endpoint or a node of the topology: its addresses, and when to dial it again.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use quorate_core::time::Instant;
 
 use super::jitter;
 
-/// The wait after the first failure; it doubles with each further one.
+/// The backoff after the first failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// The longest wait between two attempts.
+/// The maximum backoff.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// An operation that has nowhere to go cuts a wait down to this.
-const HURRIED_BACKOFF: Duration = Duration::from_millis(100);
+/// The maximum backoff while an operation waits for it.
+const URGENT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Whether there is a connection to it.
+/// The state of the connection to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Link {
-    /// No; the next attempt is at this time.
+    /// Not connected; the next attempt is at this time.
     Down { retry_at: Instant },
-    /// It is being established (hello included).
+    /// Being established (handshake included).
     Dialing { connection: u64 },
     /// Yes.
     Ready { connection: u64 },
-    /// Not wanted: an endpoint, while the nodes are known by their topology addresses.
-    Spent,
+    /// Not needed: a configured endpoint, while nodes are reachable at their addresses in the topology.
+    Unused,
 }
 
 /// The last failure to connect, or the loss of the connection.
@@ -37,19 +37,19 @@ pub(super) struct Failure {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Endpoint {
-    /// Where it may be found; tried in turn. Never empty.
+    /// Its addresses, tried in turn. Never empty.
     pub(super) addresses: Vec<String>,
     turn: usize,
     pub(super) link: Link,
     /// Since the last success.
     failures: u32,
     pub(super) failure: Option<Failure>,
-    /// It has been connected, or an attempt has failed: nobody waits for its first attempt any longer.
+    /// It has been connected, or an attempt has failed: operations no longer wait for its first attempt.
     pub(super) tried: bool,
 }
 
 impl Endpoint {
-    /// To be dialled at once.
+    /// An endpoint that is dialled at once.
     pub(super) fn new(address: String, now: Instant) -> Self {
         Endpoint {
             addresses: vec![address],
@@ -66,7 +66,7 @@ impl Endpoint {
         &self.addresses[self.turn % self.addresses.len()]
     }
 
-    /// Makes `address` the first to try; the others stay as alternatives.
+    /// Moves `address` to the front; the others stay as alternatives.
     pub(super) fn prefer(&mut self, address: &str) {
         self.addresses.retain(|other| other != address);
         self.addresses.insert(0, address.to_owned());
@@ -86,7 +86,7 @@ impl Endpoint {
         };
     }
 
-    /// The hello was answered with a welcome.
+    /// The handshake has succeeded.
     pub(super) fn ready(&mut self, connection: u64) {
         self.link = Link::Ready { connection };
         self.failures = 0;
@@ -94,38 +94,38 @@ impl Endpoint {
         self.tried = true;
     }
 
-    /// It is wanted again: to be dialled at once.
+    /// It is needed again, and dialled at once.
     pub(super) fn revive(&mut self, now: Instant) {
-        if self.link == Link::Spent {
+        if self.link == Link::Unused {
             self.link = Link::Down { retry_at: now };
         }
     }
 
-    /// Somebody waits for it: the next attempt comes soon.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    /// An operation waits for it: the next attempt is made soon.
+    pub(super) fn retry_soon(&mut self, now: Instant) {
         if let Link::Down { retry_at } = &mut self.link {
             let soonest = self
                 .failure
                 .as_ref()
-                .map_or(now, |failure| failure.at + HURRIED_BACKOFF);
+                .map_or(now, |failure| failure.at + URGENT_BACKOFF);
             *retry_at = (*retry_at).min(soonest.max(now));
         }
     }
 
-    /// Whether an attempt has failed after `since` and none is under way.
+    /// Whether an attempt has failed after `since` and none is in progress.
     pub(super) fn failed_after(&self, since: Instant) -> bool {
         matches!(self.link, Link::Down { .. })
             && self.failure.as_ref().is_some_and(|failure| failure.at > since)
     }
 
-    /// Whether nobody listened there at the last attempt.
+    /// Whether the last attempt was refused by the address.
     pub(super) fn was_refused(&self) -> bool {
         let failure = self.failure.as_ref();
         failure.is_some_and(|failure| matches!(failure.error, Error::ConnectionRefused(_)))
     }
 
-    /// Why it cannot be used, for an error message: `host:port (connection refused)`.
-    pub(super) fn complaint(&self) -> String {
+    /// Why it is not usable, for an error message: `host:port (connection refused)`.
+    pub(super) fn describe_failure(&self) -> String {
         let address = &self.addresses[0];
         match &self.failure {
             Some(failure) => format!("{address} ({})", failure.error),

@@ -1,4 +1,4 @@
-//! Connections: dialling, greeting, listening, noticing that a node is silent or gone.
+//! Connections: dialling, handshake, responses, detection of silent and lost nodes.
 
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, NodeId};
@@ -6,19 +6,21 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, RequestFrame, ResponseFrame};
 use quorate_protocol::frame::{self, MAX_REQUEST_FRAME};
 
-use super::connection::{Care, Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, LAST_OWN_ID, Owner, Stage};
+use super::connection::{
+    Connection, DIAL_TIMEOUT, FIRST_DIAL_PATIENCE, LAST_OWN_ID, LinkCheck, Owner, Stage,
+};
 use super::endpoint::{Endpoint, Link};
 use super::operation::{Kind, Stage as OperationStage};
 use super::{ClientCore, ClientEffect, Step};
 
-/// The id of the client's own requests for the keyspaces, of which there is one at a time. Those of operations are above 255,
-/// and what is left below is for whatever else the client asks by itself.
+/// The id of the client's own requests for the keyspaces, of which there is one at a time. Those of operations are
+/// above 255, and the others below are for the client's other own requests.
 const KEYSPACES_PROBE: u64 = 1;
 /// The deadline of the client's own requests.
 const PROBE_DEADLINE_MS: u32 = 5_000;
 
 impl ClientCore {
-    /// Dials whatever is due.
+    /// Dials all endpoints that are due.
     pub(super) fn dial_due(&mut self, step: &mut Step<'_>) {
         let due = |endpoint: &Endpoint| matches!(endpoint.link, Link::Down { retry_at } if retry_at <= step.instant());
         let mut owners = Vec::new();
@@ -73,7 +75,7 @@ impl ClientCore {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        state.hear(step.instant());
+        state.mark_alive(step.instant());
         state.decoder.extend(bytes);
         if matches!(state.stage, Stage::Dialing | Stage::Greeting) {
             match state.welcome(cluster) {
@@ -85,13 +87,14 @@ impl ClientCore {
                 Err(error) => return self.lose(connection, 0, error, true, step),
             }
         }
-        // Answers may end the connection or complete operations, so it is looked up anew for each.
+        // Responses may end the connection or complete operations, so it is looked up again for each.
         while let Some(state) = self.connections.get_mut(&connection) {
             match state.decoder.decode::<ResponseFrame>() {
                 Ok(Some(frame)) => self.answered(connection, frame, step),
                 Ok(None) => break,
                 Err(error) => {
-                    let error = Error::ConnectionLost(format!("{} sent nonsense: {error}", state.address));
+                    let error =
+                        Error::ConnectionLost(format!("malformed frame from {}: {error}", state.address));
                     self.lose(connection, u64::MAX, error, true, step);
                 }
             }
@@ -99,7 +102,7 @@ impl ClientCore {
         self.route_waiting(step);
     }
 
-    /// A node has answered the hello.
+    /// A node has responded to the hello.
     fn welcomed(&mut self, connection: u64, node: NodeId, boot: BootId, step: &mut Step<'_>) {
         let state = &self.connections[&connection];
         let (owner, address) = (state.owner, state.address.clone());
@@ -115,14 +118,14 @@ impl ClientCore {
         if let Owner::Seed(index) = owner {
             self.seeds[index].ready(connection);
             if knows_members {
-                self.seeds[index].link = Link::Spent;
+                self.seeds[index].link = Link::Unused;
             }
             let unwanted = match self.nodes.get(&node) {
                 None => !self.needs_seeds(),
                 Some(endpoint) => matches!(endpoint.link, Link::Ready { .. }),
             };
             if unwanted {
-                self.seeds[index].link = Link::Spent;
+                self.seeds[index].link = Link::Unused;
                 self.connections.remove(&connection);
                 step.effects.push(ClientEffect::Disconnect { connection });
                 return;
@@ -143,17 +146,17 @@ impl ClientCore {
         }
         endpoint.ready(connection);
         if knows_members {
-            self.spend_seeds();
+            self.retire_seeds();
         }
         let state = self.connections.get_mut(&connection).expect("it was just read");
         state.owner = Owner::Node(node);
         state.stage = Stage::Ready { node, boot };
         self.probe(connection, step);
-        self.ask_for_keyspaces(connection, step);
+        self.request_keyspaces(connection, step);
     }
 
     /// Sends a request of the client's own.
-    fn ask(&mut self, connection: u64, id: u64, request: Request, step: &mut Step<'_>) {
+    fn send_own_request(&mut self, connection: u64, id: u64, request: Request, step: &mut Step<'_>) {
         let state = self.connections.get_mut(&connection).expect("it was just read");
         let frame = RequestFrame {
             id,
@@ -169,24 +172,24 @@ impl ClientCore {
         step.effects.push(ClientEffect::Send { connection, bytes });
     }
 
-    /// Asks whether the node is there, and what the cluster looks like.
+    /// Probes the node with a request for the topology.
     pub(super) fn probe(&mut self, connection: u64, step: &mut Step<'_>) {
-        self.tell(connection, Request::Topology, step);
+        self.send_and_forget(connection, Request::Topology, step);
     }
 
-    /// Sends something whose answer nobody waits for. An earlier one may not be answered yet.
-    pub(super) fn tell(&mut self, connection: u64, request: Request, step: &mut Step<'_>) {
+    /// Sends a request of the client's own whose response no operation waits for. Several may be pending.
+    pub(super) fn send_and_forget(&mut self, connection: u64, request: Request, step: &mut Step<'_>) {
         let state = self.connections.get_mut(&connection).expect("it is there");
         let id = state.own_id();
-        self.ask(connection, id, request, step);
+        self.send_own_request(connection, id, request, step);
     }
 
-    /// Asks a connected node, if there is one, for its keyspaces: an operation names one that is not known.
-    pub(super) fn ask_for_keyspaces(&mut self, connection: u64, step: &mut Step<'_>) {
+    /// Requests the keyspaces of a connected node: an operation names an unknown one.
+    pub(super) fn request_keyspaces(&mut self, connection: u64, step: &mut Step<'_>) {
         let state = self.connections.get_mut(&connection).expect("it is there");
-        // One answer is enough for all who wait.
+        // One response is enough for all operations.
         if !std::mem::replace(&mut state.listing, true) {
-            self.ask(connection, KEYSPACES_PROBE, Request::ListKeyspaces, step);
+            self.send_own_request(connection, KEYSPACES_PROBE, Request::ListKeyspaces, step);
         }
     }
 
@@ -202,11 +205,12 @@ impl ClientCore {
             state.listing = false;
         }
         match (frame.id, frame.response) {
-            // A node too busy to say what the cluster looks like is asked again, soon if that is what we wait for.
+            // A node that is too busy to describe the cluster is dialled again, soon if the client is not open yet.
             (0..=LAST_OWN_ID, Err(error)) if !self.opened => {
                 let id = frame.id;
-                let error =
-                    Error::ConnectionLost(format!("it does not say what it knows (request {id}): {error}"));
+                let error = Error::ConnectionLost(format!(
+                    "it does not describe the cluster (request {id}): {error}"
+                ));
                 self.lose(connection, u64::MAX, error, true, step);
             }
             (0..=LAST_OWN_ID, _) => {}
@@ -214,7 +218,7 @@ impl ClientCore {
         }
     }
 
-    /// The topology is new: whoever is in it gets a connection.
+    /// The topology has changed: all its members are dialled.
     fn members_changed(&mut self, step: &mut Step<'_>) {
         let members: Vec<(NodeId, String)> = self
             .directory
@@ -222,7 +226,7 @@ impl ClientCore {
             .iter()
             .map(|member| (member.id, member.client_address.clone()))
             .collect();
-        // A node that was removed keeps the connection it has until it closes it, and gets no more requests.
+        // A removed node keeps its connection until it closes it, and gets no more requests.
         let is_member = |id: &NodeId| members.iter().any(|(member, _)| member == id);
         self.nodes.retain(|id, _| is_member(id));
         for (id, address) in members {
@@ -231,22 +235,22 @@ impl ClientCore {
                 .or_insert_with(|| Endpoint::new(address.clone(), step.instant()))
                 .prefer(&address);
         }
-        self.spend_seeds();
+        self.retire_seeds();
         self.dial_due(step);
     }
 
-    /// Whether only the endpoints that the user named can help: no member is known, or none can be reached at the
-    /// addresses that are known. After a restart of the whole cluster it may be elsewhere.
+    /// Whether the configured endpoints are needed: no member is known, or none is reachable at its known addresses.
+    /// After a restart of the whole cluster the addresses may have changed.
     pub(super) fn needs_seeds(&self) -> bool {
-        // An endpoint is without a failure from its first attempt on, and while it is connected.
+        // An endpoint has no failure before its first attempt ends, and while it is connected.
         self.directory.topology().is_none() || self.nodes.values().all(|node| node.failure.is_some())
     }
 
-    /// The members can be reached without the endpoints that the user named.
-    fn spend_seeds(&mut self) {
+    /// The configured endpoints are not needed any longer.
+    fn retire_seeds(&mut self) {
         for seed in &mut self.seeds {
             if !matches!(seed.link, Link::Dialing { .. }) {
-                seed.link = Link::Spent;
+                seed.link = Link::Unused;
             }
         }
     }
@@ -256,7 +260,7 @@ impl ClientCore {
         self.route_waiting(step);
     }
 
-    /// A connection is no more: its operations go elsewhere or end, and its endpoint is dialled again later.
+    /// A connection is lost: its operations move to other nodes or end, and its endpoint is dialled again later.
     fn lose(&mut self, connection: u64, written: u64, error: Error, close: bool, step: &mut Step<'_>) {
         let Some(state) = self.connections.remove(&connection) else {
             return;
@@ -272,13 +276,13 @@ impl ClientCore {
         if let Owner::Seed(index) = state.owner
             && !self.needs_seeds()
         {
-            self.seeds[index].link = Link::Spent;
+            self.seeds[index].link = Link::Unused;
         } else if let Some(endpoint) = self.endpoint(state.owner)
             && matches!(endpoint.link, Link::Dialing { connection: at } | Link::Ready { connection: at } if at == connection)
         {
             endpoint.failed(now, error.clone(), step.rng);
         }
-        // A node that was met before the topology was known, and is lost before it: only its seed knows the way back.
+        // A node that is lost before the topology is known is reachable only through its seed.
         if !knows_members && let Some(node) = state.node() {
             self.nodes.remove(&node);
             for seed in &mut self.seeds {
@@ -295,8 +299,8 @@ impl ClientCore {
         }
     }
 
-    /// Looks after the connections that are silent or take too long.
-    pub(super) fn care(&mut self, step: &mut Step<'_>) {
+    /// Checks all connections for timeouts and silent nodes.
+    pub(super) fn check_links(&mut self, step: &mut Step<'_>) {
         let now = step.instant();
         for connection in self.connections.keys().copied().collect::<Vec<u64>>() {
             let Some(state) = self.connections.get_mut(&connection) else {
@@ -310,11 +314,11 @@ impl ClientCore {
                 }
                 continue;
             }
-            match state.care(now) {
-                Care::Nothing { .. } => {}
-                Care::Probe => self.probe(connection, step),
-                Care::Suspect => self.suspect(connection, step),
-                Care::GiveUp => {
+            match state.check_link(now) {
+                LinkCheck::Wait { .. } => {}
+                LinkCheck::Probe => self.probe(connection, step),
+                LinkCheck::Suspect => self.suspect(connection, step),
+                LinkCheck::GiveUp => {
                     let error = Error::ConnectionLost("it has stopped answering".to_owned());
                     self.lose(connection, u64::MAX, error, true, step);
                 }
@@ -322,8 +326,8 @@ impl ClientCore {
         }
     }
 
-    /// A node is silent. What may be asked twice and waits for it is sent to others, if there are any: reads, and whatever
-    /// is for a Raft group.
+    /// A node is silent. Its pending operations that may be repeated move to other nodes, if there are any: reads, and
+    /// all requests to Raft groups.
     pub(super) fn suspect(&mut self, connection: u64, step: &mut Step<'_>) {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
@@ -348,7 +352,7 @@ impl ClientCore {
         }
     }
 
-    /// Whether the first attempt to reach a node is still worth waiting for.
+    /// Whether the first attempt to connect to a node is still in progress, within the time that operations wait for it.
     pub(super) fn first_dial_under_way(&self, node: NodeId, now: Instant) -> bool {
         let Some(endpoint) = self.nodes.get(&node) else {
             return false;
@@ -360,11 +364,11 @@ impl ClientCore {
                 .connections
                 .get(&connection)
                 .is_some_and(|state| state.since + FIRST_DIAL_PATIENCE > now),
-            Link::Ready { .. } | Link::Spent => false,
+            Link::Ready { .. } | Link::Unused => false,
         }
     }
 
-    /// Whether no seed can be hoped for: every attempt after `since` (ever, if `None`) has failed.
+    /// Whether no seed is reachable: every attempt after `since` (ever, if `None`) has failed.
     pub(super) fn seeds_failed_after(&self, since: Option<Instant>) -> bool {
         self.seeds.iter().all(|seed| match since {
             Some(since) => seed.failed_after(since),
@@ -372,15 +376,18 @@ impl ClientCore {
         })
     }
 
-    /// No node can be reached, and why. [`Error::Refused`] when one of them said no.
+    /// The error if no node is reachable, with the reasons. [`Error::Refused`] if one of them rejected the client.
     pub(super) fn unreachable(&self) -> Error {
         let endpoints: Vec<&Endpoint> = match self.directory.topology() {
             Some(_) => self.nodes.values().collect(),
             None => self.seeds.iter().collect(),
         };
-        let complaints: Vec<String> = endpoints.iter().map(|endpoint| endpoint.complaint()).collect();
+        let failures: Vec<String> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.describe_failure())
+            .collect();
         let refused = |endpoint: &&Endpoint| matches!(&endpoint.failure, Some(failure) if matches!(failure.error, Error::Refused(_)));
-        let what = format!("cannot reach the cluster at {}", complaints.join(", "));
+        let what = format!("cannot reach the cluster at {}", failures.join(", "));
         if endpoints.iter().any(refused) {
             Error::Refused(what)
         } else {
@@ -390,8 +397,8 @@ impl ClientCore {
         }
     }
 
-    /// Who answers on a connection.
-    pub(super) fn answering(&self, connection: u64) -> (Option<NodeId>, Option<BootId>) {
+    /// The node on a connection, and its boot.
+    pub(super) fn peer_of(&self, connection: u64) -> (Option<NodeId>, Option<BootId>) {
         match self.connections.get(&connection).map(|state| state.stage) {
             Some(Stage::Ready { node, boot }) => (Some(node), Some(boot)),
             _ => (None, None),
@@ -399,7 +406,7 @@ impl ClientCore {
     }
 }
 
-/// Whether a response frame's id is that of an operation, and then which one and which of its attempts.
+/// The operation and attempt of a response frame's id; `None` for the client's own requests.
 pub fn operation_of(id: u64) -> Option<(u64, u8)> {
     (id > LAST_OWN_ID).then_some((id >> 8, (id & 0xff) as u8))
 }

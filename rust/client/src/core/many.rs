@@ -1,13 +1,13 @@
 //! Operations on many keys of a keyspace in quorum mode: split into parts, each for the node that its keys prefer.
 //!
-//! A node coordinates as many keys in one request as it is asked for, and asks each replica once for all of them. So the keys are
-//! grouped by the node that a request for each would go to (the first of its replicas that answers), and each group is cut into
-//! **parts** that a node takes ([`PART_KEYS`], [`PART_BYTES`]). A part is an operation of its own, with all that belongs to one:
-//! routing, deadline, retries. Few parts of an operation are under way at each node ([`WINDOW`]), so that others have their turn
-//! and a node is not asked for more than it admits; the timeout of a part begins when it is sent.
+//! A node coordinates all keys of a request together, and sends one message to each replica for all of them. So the
+//! keys are grouped by the node that a request for each would go to (the first of its usable replicas), and each group
+//! is split into **parts** of bounded size ([`PART_KEYS`], [`PART_BYTES`]). A part is an operation of its own, with its
+//! own routing, deadline and retries. Few parts of an operation are in flight at each node ([`WINDOW`]), for fairness
+//! and so that the node admits them; the timeout of a part begins when it is sent.
 //!
-//! Each key has a result of its own. A part that fails as a whole gives each of its keys that error. An entry that did not fit
-//! into an answer is read again by itself.
+//! Each key has its own result. A part that fails as a whole fails each of its keys. An entry that did not fit into a
+//! response is read again in a part of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,32 +19,32 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{Entry, PutItem, Request, Response, Written};
 use quorate_versions::WriteId;
 
-use super::alphabet::{CallOptions, Outcome};
+use super::event::{CallOptions, Outcome};
 use super::operation::Draft;
 
-/// The most keys of a part.
+/// Maximum number of keys of a part.
 pub const PART_KEYS: usize = 256;
-/// About the most bytes of keys and values of a part; a single item may be larger.
+/// Approximate maximum of bytes of keys and values of a part; a single item may be larger.
 pub const PART_BYTES: usize = 256 << 10;
-/// How many parts of one operation are under way at one node.
+/// Maximum number of parts of one operation that are in flight at one node.
 pub const WINDOW: usize = 4;
 
-/// The parts have ids from here on, up to those of the client's own operations; the application's are below.
+/// Ids of parts start here; ids of the application are below, those of the client's own operations above.
 pub(super) const PARTS: u64 = 1 << 54;
 
-/// What is asked for, in the order of the keys, and what has become of it.
+/// The keys in the order of the request, and their results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Keys {
-    /// An item is gone once it is part of a request.
+    /// An item is `None` once it was moved into a request.
     Put(Vec<Option<PutItem>>, Vec<Option<Result<Written, Error>>>),
-    /// A key stays: it may have to be read again.
+    /// Keys are kept: they may have to be read again.
     Get(Vec<Key>, Vec<Option<Result<Entry, Error>>>),
 }
 
 impl Keys {
     pub(super) fn key(&self, place: usize) -> &Key {
         match self {
-            Keys::Put(items, _) => &items[place].as_ref().expect("it is not under way").key,
+            Keys::Put(items, _) => &items[place].as_ref().expect("it is not in flight").key,
             Keys::Get(keys, _) => &keys[place],
         }
     }
@@ -68,19 +68,19 @@ impl Keys {
     }
 }
 
-/// The keys that one node is to be asked for.
+/// The keys whose preferred node is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Group {
     pub(super) queue: VecDeque<usize>,
-    /// Each of these goes by itself.
+    /// Each of these is sent in a part of its own.
     pub(super) alone: VecDeque<usize>,
-    /// How many parts are under way.
+    /// The number of parts in flight.
     pub(super) parts: usize,
 }
 
 /// An operation on many keys.
 ///
-/// Invariants: a key that has no result is in one queue, or in one part that is under way; `open` keys have none.
+/// Invariants: a key without a result is in one queue, or in one part in flight; there are `open` of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Many {
     pub(super) keyspace: KeyspaceId,
@@ -89,27 +89,27 @@ pub(super) struct Many {
     pub(super) submitted: Instant,
     pub(super) keys: Keys,
     pub(super) open: usize,
-    /// By the node that a request for the key would go to; `None` while that is not known.
+    /// By the preferred node of the key; `None` while unknown.
     pub(super) groups: BTreeMap<Option<NodeId>, Group>,
-    /// Of keys and values, as it was submitted.
+    /// Of keys and values, at submission.
     pub(super) bytes: usize,
-    /// Who has answered.
+    /// The nodes that have responded.
     pub(super) answered: BTreeSet<(NodeId, Option<BootId>)>,
     pub(super) attempts: u8,
     pub(super) draft: Option<Draft>,
 }
 
-/// A part under way.
+/// A part in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Part {
     pub(super) many: u64,
     pub(super) group: Option<NodeId>,
-    /// Which of its keys.
+    /// The indexes of its keys.
     pub(super) places: Vec<usize>,
 }
 
 impl Many {
-    /// The keys of the next part for a node, if one may be under way.
+    /// The keys of the next part for a node, if another one may be in flight.
     pub(super) fn next(&mut self, of: Option<NodeId>) -> Option<Vec<usize>> {
         let group = self.groups.get_mut(&of)?;
         if group.parts >= WINDOW {
@@ -135,7 +135,7 @@ impl Many {
         Some(places)
     }
 
-    /// What a node is asked for these keys. The puts are named from `write_id` on.
+    /// The request for these keys. The write ids of puts start at `write_id`.
     pub(super) fn request(&mut self, places: &[usize], write_id: WriteId) -> Request {
         let (keyspace, level) = (self.keyspace, self.level);
         match &mut self.keys {
@@ -162,7 +162,7 @@ impl Many {
         self.open -= 1;
     }
 
-    /// Takes what a part has come to.
+    /// Records the result of a part.
     pub(super) fn take(&mut self, part: &Part, result: Result<Response, Error>) {
         let group = self.groups.get_mut(&part.group).expect("a part has a group");
         group.parts -= 1;
@@ -185,9 +185,9 @@ impl Many {
                 }
             }
             (_, result) => {
-                let error = result.err().unwrap_or_else(|| {
-                    Error::Refused("the node answered something else than it was asked".to_owned())
-                });
+                let error = result
+                    .err()
+                    .unwrap_or_else(|| Error::Refused("unexpected response type".to_owned()));
                 for place in places {
                     self.fail(place, error.clone());
                 }
@@ -195,14 +195,14 @@ impl Many {
         }
     }
 
-    /// The answer to the whole of it.
+    /// The outcome of the whole operation.
     pub(super) fn into_outcome(self, now: Instant) -> Outcome {
         let response = match self.keys {
             Keys::Put(_, results) => Response::WrittenMany(results.into_iter().flatten().collect()),
             Keys::Get(_, results) => Response::Entries(results.into_iter().flatten().collect()),
         };
         let mut answered = self.answered.into_iter();
-        // Several nodes are none in particular.
+        // The node is named only if it is the only one.
         let only = answered.next().filter(|_| answered.next().is_none());
         Outcome {
             result: Ok(response),

@@ -17,23 +17,23 @@ use super::{CallOptions, GRACE};
 const MAX_ATTEMPTS: u8 = 6;
 /// The same for requests to a Raft group: between two leaders there may be many.
 const MAX_GROUP_ATTEMPTS: u8 = 64;
-/// The wait before a request to a Raft group is repeated whose outcome a node could not tell; it doubles with each attempt.
+/// The backoff before the retry of a request to a Raft group with unknown outcome; it doubles with each attempt.
 const GROUP_BACKOFF: Duration = Duration::from_millis(10);
-/// It does not double any further after so many attempts.
+/// The number of attempts after which it stops doubling.
 const GROUP_DOUBLINGS: u8 = 4;
-/// The wait before an operation that found a node overloaded is tried elsewhere; it doubles with each attempt.
+/// The backoff before an operation rejected as overloaded is retried on another node; it doubles with each attempt.
 const OVERLOAD_BACKOFF: Duration = Duration::from_millis(5);
-/// The wait before a keyspace that a node does not know yet is asked for elsewhere.
+/// The backoff before a request about a keyspace that a node does not know yet is retried on another node.
 const UNKNOWN_KEYSPACE_BACKOFF: Duration = Duration::from_millis(20);
 
-/// What may be done with an operation whose answer did not come.
+/// How an operation without a response may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Changes nothing: ask elsewhere.
+    /// Changes nothing: retried on another node.
     Read,
-    /// Changes something, but twice is the same as once: ask elsewhere; in the end its outcome is unknown.
+    /// Idempotent: retried on another node; at the deadline its outcome is unknown.
     Idempotent,
-    /// Its outcome is unknown.
+    /// Not retried: its outcome is unknown.
     Write,
 }
 
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// The error of a request that may have been sent, and whose answer nobody will see.
+/// The error of a request that may have been sent, and whose response will not be received.
 pub fn unanswered(request: &Request, why: &str) -> Error {
     match !request.is_read() {
         true => Error::OutcomeUnknown {
@@ -60,16 +60,16 @@ pub fn unanswered(request: &Request, why: &str) -> Error {
     }
 }
 
-/// Where an operation is.
+/// The stage of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
-    /// Nowhere: no node can take it, since this time.
+    /// Pending: no node is reachable for it, since this time.
     Waiting { since: Instant },
-    /// Nowhere: it is tried again when its timer comes.
+    /// Pending: retried when its timer fires.
     Backoff,
-    /// Nowhere: it gets a number when its group's session has one for it.
+    /// Pending: waits for a sequence number in its group's session.
     Queued,
-    /// On this connection; its frame ends at this byte of what was sent there.
+    /// Sent on this connection; its frame ends at this byte of the connection's output.
     Sent { connection: u64, end: u64 },
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// What the request carries.
+    /// The trace context of the request.
     pub(super) fn context(&self) -> TraceContext {
         TraceContext {
             trace_id: self.trace_id,
@@ -92,7 +92,7 @@ impl Draft {
         }
     }
 
-    /// The finished span of an operation on a keyspace, if it is on one. `more`: what is to be said beside that.
+    /// The finished span of an operation on a keyspace, if it is on one. `more`: further attributes.
     pub(super) fn span(
         &self,
         end: WallTime,
@@ -131,7 +131,7 @@ pub(super) struct Operation {
     pub(super) kind: Kind,
     /// The Raft group that it is for.
     pub(super) group: Option<GroupId>,
-    /// The number that it goes by, if it is a command in one of the client's sessions and has one.
+    /// Its session and sequence number, if it is a command that has them.
     pub(super) ticket: Option<Ticket>,
     pub(super) target: Option<NodeId>,
     pub(super) submitted: Instant,
@@ -141,11 +141,11 @@ pub(super) struct Operation {
     pub(super) stage: Stage,
     /// Of its key and value; 0 for a part of an operation on many keys, which has them.
     pub(super) bytes: usize,
-    /// How often it was sent, and what is known of that.
+    /// Its attempts, and what is known of their outcomes.
     pub(super) attempts: Attempts,
-    /// Who has turned it down, or was lost with it, in this round.
+    /// The nodes that rejected it, or whose connection was lost with it, in this round.
     pub(super) tried: Vec<NodeId>,
-    /// Why the last attempt failed for certain.
+    /// The definite error of the last attempt.
     pub(super) last_error: Option<Error>,
     pub(super) draft: Option<Draft>,
 }
@@ -157,17 +157,17 @@ pub(super) struct Ticket {
     pub(super) sequence: u64,
 }
 
-/// What to do about an answer that is an error.
+/// What follows from an error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// It is the answer.
+    /// It is the outcome.
     Final,
-    /// Nothing was written; try elsewhere after this wait (before jitter).
+    /// Nothing was written; retry on another node after this backoff (before jitter).
     Elsewhere { after: Duration },
 }
 
 impl Operation {
-    /// One that has not been sent, of no bytes.
+    /// An operation that has not been sent, with `bytes` 0.
     pub(super) fn new(request: Request, options: CallOptions, now: Instant, draft: Option<Draft>) -> Self {
         let deadline = now + options.timeout;
         Operation {
@@ -188,8 +188,8 @@ impl Operation {
         }
     }
 
-    /// What to do about `error`, a node's answer to the latest attempt. `keyspace_exists`: the client has seen the
-    /// keyspace that it is about on some node. `another_replica`: one that was not asked can be.
+    /// What follows from `error`, a node's response to the latest attempt. `keyspace_exists`: some node has reported
+    /// the keyspace. `another_replica`: a replica that was not tried is reachable.
     pub(super) fn disposition(
         &self,
         error: &Error,
@@ -208,7 +208,7 @@ impl Operation {
             Error::Overloaded(_) => Disposition::Elsewhere {
                 after: OVERLOAD_BACKOFF * (1 << u32::from(attempts.min(MAX_ATTEMPTS))),
             },
-            // Whoever leads next knows what has become of it, or executes it.
+            // The next leader knows its outcome, or executes it.
             Error::OutcomeUnknown { .. } if self.group.is_some() && self.kind == Kind::Idempotent => {
                 Disposition::Elsewhere {
                     after: GROUP_BACKOFF * (1 << u32::from(attempts.min(GROUP_DOUBLINGS))),
@@ -223,7 +223,7 @@ impl Operation {
                     },
                 }
             }
-            // The coordinator may be the one that is cut off. One more opinion, no poll: the answer is to be fast.
+            // The coordinator itself may be partitioned. One retry only, to fail fast.
             Error::Unavailable { .. } if another_replica && (attempts == 1 || self.group.is_some()) => {
                 Disposition::Elsewhere {
                     after: Duration::ZERO,
@@ -236,23 +236,22 @@ impl Operation {
         }
     }
 
-    /// How often it was sent.
+    /// The number of attempts.
     pub(super) fn sent(&self) -> u8 {
         u8::try_from(self.attempts.count()).unwrap_or(u8::MAX)
     }
 
-    /// The answer, if it is one to this operation. Another says nothing about it.
+    /// The response, or an error if its type does not fit the request.
     pub(super) fn checked(&self, answer: Result<Response, Error>) -> Result<Result<Response, Error>, Error> {
         match answer {
             Ok(response) if !self.request.is_answered_by(&response) => Err(Error::Refused(
-                "the node's response is not one to this request: it is not a Quorate node, or one of another version"
-                    .to_owned(),
+                "unexpected response type: not a Quorate node, or an incompatible version".to_owned(),
             )),
             answer => Ok(answer),
         }
     }
 
-    /// Whether an answer says what became of the operation, whichever attempt at it was executed. Others say so of one attempt.
+    /// Whether a response determines the outcome of the operation, whichever attempt was executed. Others concern one attempt.
     pub(super) fn is_outcome(&self, answer: &Result<Response, Error>) -> bool {
         let error = match answer {
             Ok(_) => return true,
@@ -270,7 +269,7 @@ impl Operation {
         }
     }
 
-    /// The last word to the application.
+    /// The result that the application gets.
     pub(super) fn conclude(&self, result: Result<Response, Error>, required: u8) -> Result<Response, Error> {
         match self.kind {
             Kind::Read => result,
@@ -280,8 +279,8 @@ impl Operation {
         }
     }
 
-    /// The error of an operation that nobody can answer any longer, because of `cause`, or because its time is up.
-    /// `required` replicas were asked for; `unreachable` says who could not be reached.
+    /// The error of an operation that will not get a response, because of `cause`, or because its deadline has passed.
+    /// It required `required` replicas; `unreachable` names the nodes that are not reachable.
     pub(super) fn verdict(
         &self,
         required: u8,
@@ -302,7 +301,7 @@ impl Operation {
         }
     }
 
-    /// The finished span, when the operation is sampled.
+    /// The finished span, if the operation is sampled.
     pub(super) fn span(
         &self,
         end: WallTime,

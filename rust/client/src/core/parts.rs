@@ -1,4 +1,4 @@
-//! How operations on many keys begin, go on and end ([`many`](super::many)).
+//! Submission, progress and completion of operations on many keys ([`many`](super::many)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::{CallOptions, ClientCore, ClientEffect, Outcome, Step, Trace, closed,
 const _: () = assert!(PARTS < OWN_OPERATIONS, "each id is of one kind");
 
 impl ClientCore {
-    /// Takes an operation on many keys; gives the request back if it is another.
+    /// Submits an operation on many keys; returns any other request.
     pub(super) fn submit_many(
         &mut self,
         op: u64,
@@ -74,7 +74,7 @@ impl ClientCore {
             }
             let node = options
                 .node
-                .or_else(|| self.first_to_ask(keyspace, many.keys.key(place)));
+                .or_else(|| self.preferred_node(keyspace, many.keys.key(place)));
             many.groups.entry(node).or_default().queue.push_back(place);
         }
         self.bytes_in_flight += bytes;
@@ -83,7 +83,7 @@ impl ClientCore {
         None
     }
 
-    /// Sends what may be sent of operations on many keys, and completes those that have all results.
+    /// Sends the parts that may be sent, and completes the operations that have all results.
     pub(super) fn advance_many(&mut self, step: &mut Step<'_>) {
         while let Some(op) = self.ready_many.pop_first() {
             let groups: Vec<Option<NodeId>> = self.many[&op].groups.keys().copied().collect();
@@ -128,7 +128,7 @@ impl ClientCore {
         self.route(part, step);
     }
 
-    /// A part is finished.
+    /// A part has ended.
     pub(super) fn part_ended(&mut self, part: u64, outcome: Outcome) {
         let part = self.parts.remove(&part).expect("a part ends once");
         let many = self.many.get_mut(&part.many).expect("it waits for its parts");
@@ -157,7 +157,7 @@ impl ClientCore {
         step.effects.push(ClientEffect::Complete { op, outcome });
     }
 
-    /// The client is being closed, and no part is under way any longer.
+    /// The client is being closed, and no part is in flight any longer.
     pub(super) fn close_many(&mut self, step: &mut Step<'_>) {
         self.ready_many.clear();
         for op in self.many.keys().copied().collect::<Vec<u64>>() {
@@ -169,14 +169,14 @@ impl ClientCore {
         }
     }
 
-    /// The parts that are under way: of each the id, that of the operation that it is part of, and which of its keys it has.
+    /// The parts in flight: of each the id, the id of its operation, and the indexes of its keys.
     pub fn parts(&self) -> impl Iterator<Item = (u64, u64, &[usize])> {
         self.parts
             .iter()
             .map(|(id, part)| (*id, part.many, &part.places[..]))
     }
 
-    /// What holds of them between any two events.
+    /// Checks the invariants of these operations between events.
     #[cfg(test)]
     pub(super) fn check_many(&self) {
         assert!(self.ready_many.is_empty() || self.closed);

@@ -18,10 +18,10 @@ use super::routing::Choice;
 use super::sessions::OWN_OPERATIONS;
 use super::{ClientCore, ClientEffect, GRACE, Outcome, Step, closed, jitter};
 
-/// When a request to a Raft group is not answered within this time, and nothing else comes from its node, the node is asked
-/// whether it is there. When it says nothing for as long again, another member gets the request as well: that is safe, and the
-/// deadline is not to be spent on a node that is stopped or cut off.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// A node that has sent nothing for this long, with a request to a Raft group pending, is probed. If it stays silent
+/// for as long again, another member gets the request as well: that is safe, and the deadline is not spent on a node
+/// that is stopped or partitioned.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
 
 /// A [`RequestFrame`](quorate_protocol::api::RequestFrame) that borrows its request; the bytes are the same.
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ struct BorrowedFrame<'a> {
 }
 
 impl ClientCore {
-    /// Sends the operation to the best node, or makes it wait, or ends it.
+    /// Sends the operation to the most preferred node, or leaves it waiting, or fails it.
     pub(super) fn route(&mut self, op: u64, step: &mut Step<'_>) {
         match self.choose(op, step.instant()) {
             Choice::Send(connection) => self.send(op, connection, step),
@@ -41,7 +41,7 @@ impl ClientCore {
                 let operation = &self.operations[&op];
                 if !matches!(operation.stage, Stage::Waiting { .. }) {
                     let deadline = operation.deadline;
-                    self.place(
+                    self.set_stage(
                         op,
                         Stage::Waiting {
                             since: step.instant(),
@@ -49,7 +49,7 @@ impl ClientCore {
                     );
                     self.set_timer(op, deadline);
                 }
-                self.hurry(op, step.instant());
+                self.retry_soon(op, step.instant());
             }
             Choice::Fail(error) => {
                 let error = match self.operations[&op].kind {
@@ -61,7 +61,7 @@ impl ClientCore {
         }
     }
 
-    /// Operations that had nowhere to go are looked at again.
+    /// Routes waiting operations again.
     pub(super) fn route_waiting(&mut self, step: &mut Step<'_>) {
         for op in self.waiting.iter().copied().collect::<Vec<u64>>() {
             self.route(op, step);
@@ -72,7 +72,7 @@ impl ClientCore {
         let now = step.instant();
         let operation = self.operations.get_mut(&op).expect("it is being routed");
         if operation.sent() == u8::MAX {
-            // There is no name for another attempt.
+            // Attempt numbers are exhausted.
             let cause = Some("there were too many attempts".to_owned());
             let error = self.verdict(op, cause, || self.unreachable());
             return self.complete_with_error(op, error, step);
@@ -82,7 +82,7 @@ impl ClientCore {
         {
             *session = Some(self.sessions.stamp(group, ticket));
         }
-        let impatient = operation.group.is_some() && operation.target.is_none();
+        let probes = operation.group.is_some() && operation.target.is_none();
         let mut attempts = operation.attempts;
         attempts.begin();
         let frame = BorrowedFrame {
@@ -99,28 +99,28 @@ impl ClientCore {
         let bytes = self.scratch.split().freeze();
         let state = self.connections.get_mut(&connection).expect("it was just chosen");
         state.sent += bytes.len() as u64;
-        state.took(now);
+        state.operation_sent(now);
         let end = state.sent;
         step.effects.push(ClientEffect::Send { connection, bytes });
-        self.place(op, Stage::Sent { connection, end });
+        self.set_stage(op, Stage::Sent { connection, end });
         let end = self.operations[&op].deadline + GRACE;
-        self.set_timer(op, if impatient { end.min(now + PATIENCE) } else { end });
+        self.set_timer(op, if probes { end.min(now + PROBE_AFTER) } else { end });
         let unknown = self.operations[&op]
             .request
             .keyspace()
             .is_some_and(|id| self.directory.keyspace(id).is_none());
         if unknown {
-            self.ask_for_keyspaces(connection, step);
+            self.request_keyspaces(connection, step);
         }
     }
 
-    /// Moves an operation to another stage and keeps the books.
-    pub(super) fn place(&mut self, op: u64, stage: Stage) {
+    /// Moves an operation to another stage, and updates the indexes.
+    pub(super) fn set_stage(&mut self, op: u64, stage: Stage) {
         let operation = self.operations.get_mut(&op).expect("it is in flight");
         if let Stage::Sent { connection, .. } = operation.stage
             && let Some(state) = self.connections.get_mut(&connection)
         {
-            state.released();
+            state.operation_left();
         }
         let before = std::mem::replace(&mut operation.stage, stage);
         if matches!(before, Stage::Waiting { .. }) {
@@ -140,7 +140,7 @@ impl ClientCore {
         }
     }
 
-    /// A node has answered the attempt with this id, or one that nobody waits for any longer.
+    /// A node has responded to the attempt with this id, which may be obsolete.
     pub(super) fn operation_answered(
         &mut self,
         connection: u64,
@@ -165,7 +165,7 @@ impl ClientCore {
             }
             Err(_) => return,
         };
-        // An earlier attempt of a read that was moved since, or of a command: as good an answer as any.
+        // The response to an earlier attempt of a read or a command is valid, too.
         if attempt <= operation.sent() && operation.is_outcome(&response) {
             if let (Some(group), Ok(answer)) = (group, &response) {
                 self.learn_leader(group, answer);
@@ -180,7 +180,7 @@ impl ClientCore {
         }
         if matches!(error, Error::SessionExpired(_)) {
             self.attempts_of(op).rejected();
-            if self.expired(op) {
+            if self.session_expired(op) {
                 return;
             }
         }
@@ -202,13 +202,13 @@ impl ClientCore {
         }
         let operation = self.operations.get_mut(&op).expect("it was just found");
         operation.last_error = Some(error);
-        if let (Some(node), _) = self.answering(connection) {
-            self.turned_down(op, node);
+        if let (Some(node), _) = self.peer_of(connection) {
+            self.mark_tried(op, node);
             if let Some(group) = group {
                 self.leaders.retain(|of, leader| *of != group || *leader != node);
             }
         }
-        self.place(op, Stage::Backoff);
+        self.set_stage(op, Stage::Backoff);
         if wait.is_zero() {
             self.route(op, step);
         } else {
@@ -221,8 +221,8 @@ impl ClientCore {
         &mut operation.attempts
     }
 
-    /// Remembers that a node did not help; when no node is left, all may be asked again.
-    fn turned_down(&mut self, op: u64, node: NodeId) {
+    /// Records that a node was tried; when none is left, all may be tried again.
+    fn mark_tried(&mut self, op: u64, node: NodeId) {
         let members = self.nodes.len();
         let operation = self.operations.get_mut(&op).expect("it is in flight");
         if !operation.tried.contains(&node) {
@@ -233,18 +233,18 @@ impl ClientCore {
         }
     }
 
-    /// Takes a read away from a node that may have it, and sends it to another.
+    /// Abandons the attempt at a node, which may still respond, and retries on another.
     pub(super) fn retry_elsewhere(&mut self, op: u64, node: NodeId, step: &mut Step<'_>) {
-        self.turned_down(op, node);
+        self.mark_tried(op, node);
         let operation = self.operations.get_mut(&op).expect("it is in flight");
         operation.attempts.give_up();
         let deadline = operation.deadline;
-        self.place(op, Stage::Backoff);
+        self.set_stage(op, Stage::Backoff);
         self.set_timer(op, deadline);
         self.route(op, step);
     }
 
-    /// The connection broke; `written` bytes of it may have reached the node.
+    /// The connection was lost; `written` of its bytes may have reached the node.
     pub(super) fn operations_lost(
         &mut self,
         connection: u64,
@@ -278,15 +278,15 @@ impl ClientCore {
             }
             let deadline = operation.deadline;
             if let Some(node) = node {
-                self.turned_down(op, node);
+                self.mark_tried(op, node);
             }
-            self.place(op, Stage::Backoff);
+            self.set_stage(op, Stage::Backoff);
             self.set_timer(op, deadline);
             self.route(op, step);
         }
     }
 
-    /// Ends the operations whose time is up and sends those whose wait is over.
+    /// Fails the operations whose deadline has passed, and routes those whose backoff is over.
     pub(super) fn operations_due(&mut self, step: &mut Step<'_>) {
         let now = step.instant();
         while let Some((at, op)) = self.timers.first().copied()
@@ -305,7 +305,7 @@ impl ClientCore {
             if let Stage::Sent { connection, .. } = operation.stage
                 && now < operation.deadline + GRACE
             {
-                self.out_of_patience(op, connection, step);
+                self.response_overdue(op, connection, step);
                 continue;
             }
             let timeout = operation.deadline.since(operation.submitted);
@@ -317,7 +317,7 @@ impl ClientCore {
             let error = self.verdict(op, None, || {
                 let reason = self.unreachable();
                 Error::ConnectionLost(format!(
-                    "nobody could take it within {} ms: {reason}",
+                    "no node was reachable within {} ms: {reason}",
                     timeout.as_millis()
                 ))
             });
@@ -325,25 +325,25 @@ impl ClientCore {
         }
     }
 
-    /// A request to a Raft group has not been answered for a while. Is the node silent altogether, then it is asked whether
-    /// it is there; and if it stays silent, others are asked.
-    fn out_of_patience(&mut self, op: u64, connection: u64, step: &mut Step<'_>) {
+    /// A request to a Raft group has been pending for a while. If its node is silent altogether, it is probed; if it
+    /// stays silent, other members get the request.
+    fn response_overdue(&mut self, op: u64, connection: u64, step: &mut Step<'_>) {
         let now = step.instant();
         let state = &self.connections[&connection];
         let (heard, probed) = (state.heard(), state.probed());
         let next = match probed {
-            _ if heard + PATIENCE > now => heard + PATIENCE,
-            Some(at) if at + PATIENCE > now => at + PATIENCE,
+            _ if heard + PROBE_AFTER > now => heard + PROBE_AFTER,
+            Some(at) if at + PROBE_AFTER > now => at + PROBE_AFTER,
             Some(_) => {
                 self.suspect(connection, step);
-                now + PATIENCE
+                now + PROBE_AFTER
             }
             None => {
                 self.probe(connection, step);
-                now + PATIENCE
+                now + PROBE_AFTER
             }
         };
-        // It may have been moved by now, or ended.
+        // It may have moved or ended.
         if let Some(operation) = self.operations.get(&op)
             && operation.timer <= now
         {
@@ -363,7 +363,7 @@ impl ClientCore {
         self.complete_with_error(op, error, step);
     }
 
-    /// What can be said about an operation that is not going to be answered.
+    /// The error of an operation that will not get a response.
     fn verdict(&self, op: u64, cause: Option<String>, unreachable: impl FnOnce() -> Error) -> Error {
         let operation = &self.operations[&op];
         operation.verdict(self.directory.required(&operation.request), cause, unreachable)
@@ -373,7 +373,7 @@ impl ClientCore {
         self.complete(op, Err(error), None, step);
     }
 
-    /// The only way out.
+    /// The only place where operations end.
     fn complete(
         &mut self,
         op: u64,
@@ -386,7 +386,7 @@ impl ClientCore {
         match operation.stage {
             Stage::Sent { connection, .. } => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    state.released();
+                    state.operation_left();
                 }
             }
             Stage::Waiting { .. } => {
@@ -394,7 +394,7 @@ impl ClientCore {
             }
             Stage::Backoff | Stage::Queued => {}
         }
-        self.sessions.leave(op, &operation);
+        self.sessions.operation_ended(op, &operation);
         self.bytes_in_flight -= operation.bytes;
         self.timers.remove(&(operation.timer, op));
         if op >= OWN_OPERATIONS {
@@ -408,7 +408,7 @@ impl ClientCore {
         if let Some(span) = operation.span(step.now.wall, collection, result.as_ref().err()) {
             step.effects.push(ClientEffect::Span(Box::new(span)));
         }
-        let (node, boot) = connection.map_or((None, None), |connection| self.answering(connection));
+        let (node, boot) = connection.map_or((None, None), |connection| self.peer_of(connection));
         let outcome = Outcome {
             result,
             node,
@@ -436,7 +436,7 @@ fn unencodable(error: &FrameError) -> Error {
     }
 }
 
-/// Rounded up, so that a node never gives up before the client does.
+/// Rounded up, so that a node's deadline is never before the client's.
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }

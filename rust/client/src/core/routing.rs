@@ -1,13 +1,13 @@
-//! Which node an operation goes to: the first of the key's replicas that can be expected to answer.
+//! Which node an operation goes to: the first of the key's replicas that can be expected to respond.
 //!
-//! In this order: replicas by preference, then the other members (they hand the request on), and of these first the
-//! ones that answer, then the suspected, then those that have turned the operation down before. A node that is being
-//! dialled for the first time is waited for, shortly, so that a client that has just begun does not send its first puts
+//! In this order: replicas by preference, then the other members (they forward the request), and of these first the
+//! ones that respond, then the suspected, then those that have rejected the operation before. An operation waits
+//! briefly for a node that is being dialled for the first time, so that a new client does not send its first puts
 //! through other replicas than the following ones.
 //!
-//! A request to a Raft group goes to the member that leads, as the latest answers said; if none has said so, to the member
-//! that the ring prefers, which leads first. Any node takes it and finds the leader. A stale read goes to any member, from
-//! one client always to the same, so that what it sees does not jump back.
+//! A request to a Raft group goes to the leader reported in the latest responses; if none was reported, to the member
+//! that the ring prefers, which is the first leader. Any node accepts it and finds the leader. The stale reads of one
+//! client go to the same member, so that they do not go back in time.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ use super::connection::Connection;
 use super::endpoint::Link;
 use super::operation::{Operation, Stage};
 
-/// What to do with an operation now.
+/// The routing decision for an operation.
 pub(super) enum Choice {
     Send(u64),
     Wait,
@@ -31,7 +31,7 @@ pub(super) enum Choice {
 }
 
 impl ClientCore {
-    /// What to do with an operation now.
+    /// The routing decision for an operation.
     pub(super) fn choose(&self, op: u64, now: Instant) -> Choice {
         let operation = &self.operations[&op];
         let Stage::Waiting { since } = operation.stage else {
@@ -40,7 +40,7 @@ impl ClientCore {
         self.choose_since(operation, since, now)
     }
 
-    /// `since`: the operation has had nowhere to go from then on.
+    /// `since`: the start of the operation's wait for a node.
     fn choose_since(&self, operation: &Operation, since: Instant, now: Instant) -> Choice {
         if self.directory.topology().is_none() {
             return if self.seeds_failed_after(Some(since)) {
@@ -52,25 +52,25 @@ impl ClientCore {
         if let Some(node) = operation.target {
             return self.choose_target(node, since);
         }
-        let replicas = self.preferred(operation);
+        let replicas = self.preference_list(operation);
         let others = self.rotated_members().filter(|node| !replicas.contains(node));
-        let mut reserve = None;
-        let mut last_resort = None;
-        let mut hope = false;
+        let mut suspected = None;
+        let mut already_tried = None;
+        let mut may_connect = false;
         for node in replicas.iter().copied().chain(others) {
             let tried = operation.tried.contains(&node);
             match self.ready(node) {
                 Some((connection, state)) => {
                     let place = match (tried, state.suspect) {
                         (false, false) => return Choice::Send(connection),
-                        (false, true) => &mut reserve,
-                        (true, _) => &mut last_resort,
+                        (false, true) => &mut suspected,
+                        (true, _) => &mut already_tried,
                     };
                     place.get_or_insert(connection);
                 }
                 None if !tried && self.first_dial_under_way(node, now) => return Choice::Wait,
                 None => {
-                    hope |= !self
+                    may_connect |= !self
                         .nodes
                         .get(&node)
                         .is_none_or(|endpoint| endpoint.failed_after(since))
@@ -78,11 +78,11 @@ impl ClientCore {
             }
         }
         if self.needs_seeds() {
-            hope |= self.seeds.iter().any(|seed| !seed.failed_after(since));
+            may_connect |= self.seeds.iter().any(|seed| !seed.failed_after(since));
         }
-        match reserve.or(last_resort) {
+        match suspected.or(already_tried) {
             Some(connection) => Choice::Send(connection),
-            None if hope => Choice::Wait,
+            None if may_connect => Choice::Wait,
             None => Choice::Fail(self.unreachable()),
         }
     }
@@ -102,7 +102,7 @@ impl ClientCore {
             Some(endpoint) if endpoint.failed_after(since) => {
                 let what = format!(
                     "cannot reach {node} at {}: check that it runs",
-                    endpoint.complaint()
+                    endpoint.describe_failure()
                 );
                 Choice::Fail(match endpoint.was_refused() {
                     true => Error::ConnectionRefused(what),
@@ -113,7 +113,7 @@ impl ClientCore {
         }
     }
 
-    /// All members, beginning with one that differs from client to client.
+    /// All members, starting with one that differs from client to client.
     fn rotated_members(&self) -> impl Iterator<Item = NodeId> + '_ {
         let members = self.directory.members();
         let first = self.config.client_id as usize % members.len().max(1);
@@ -130,7 +130,7 @@ impl ClientCore {
         }
     }
 
-    /// Whether an operation could go to another node that answers.
+    /// Whether another node could take an operation.
     pub(super) fn has_alternative(&self, op: u64, node: NodeId) -> bool {
         let tried = &self.operations[&op].tried;
         let usable = |id: NodeId| self.ready(id).is_some_and(|(_, state)| !state.suspect);
@@ -139,7 +139,7 @@ impl ClientCore {
             .any(|id| *id != node && !tried.contains(id) && usable(*id))
     }
 
-    /// Whether a replica of the operation's key answers that was not asked, and is not behind `connection`.
+    /// Whether another replica of the operation's key is usable: not tried, and not on `connection`.
     pub(super) fn has_another_replica(&self, op: u64, connection: u64) -> bool {
         let operation = &self.operations[&op];
         let usable = |node: &NodeId| {
@@ -148,19 +148,19 @@ impl ClientCore {
                     .ready(*node)
                     .is_some_and(|(other, state)| other != connection && !state.suspect)
         };
-        self.preferred(operation).iter().any(usable)
+        self.preference_list(operation).iter().any(usable)
     }
 
-    /// The node that a request for this key would go to: the first of its replicas that answers, or the first of all when none
-    /// does. `None` while too little is known.
-    pub(super) fn first_to_ask(&self, keyspace: KeyspaceId, key: &Key) -> Option<NodeId> {
+    /// The node that a request for this key would go to: the first of its usable replicas, or the first of all if none
+    /// is. `None` while too little is known.
+    pub(super) fn preferred_node(&self, keyspace: KeyspaceId, key: &Key) -> Option<NodeId> {
         let replicas = self.directory.replicas_of(keyspace, key);
         let answers = |node: &&NodeId| self.ready(**node).is_some_and(|(_, state)| !state.suspect);
         replicas.iter().find(answers).or(replicas.first()).copied()
     }
 
-    /// The nodes that are to be asked, most preferred first.
-    fn preferred(&self, operation: &Operation) -> Cow<'_, [NodeId]> {
+    /// The nodes for an operation, most preferred first.
+    fn preference_list(&self, operation: &Operation) -> Cow<'_, [NodeId]> {
         let Some(group) = operation.group else {
             return self.directory.replicas(&operation.request).into();
         };
@@ -177,7 +177,7 @@ impl ClientCore {
         nodes.into()
     }
 
-    /// An answer says who leads.
+    /// Records the leader that a response reports.
     pub(super) fn learn_leader(&mut self, group: GroupId, response: &Response) {
         let (leader, certain) = match response {
             Response::Committed(committed) => (Some(committed.leader), true),
@@ -188,18 +188,18 @@ impl ClientCore {
             _ => return,
         };
         let Some(leader) = leader else { return };
-        // What a follower has heard may be out of date.
+        // A follower's report may be outdated.
         if certain || !self.leaders.contains_key(&group) {
             self.leaders.insert(group, leader);
         }
     }
 
-    /// A node is gone or silent: it does not count as a leader any longer.
+    /// A node is lost or silent: it no longer counts as a leader.
     pub(super) fn forget_leader(&mut self, node: NodeId) {
         self.leaders.retain(|_, leader| *leader != node);
     }
 
-    /// A connection on which a group can be told something.
+    /// A connection to a group, the leader's if possible.
     pub(super) fn connection_to_group(&self, keyspace: KeyspaceId, group: GroupId) -> Option<u64> {
         let leader = self.leaders.get(&group).into_iter();
         let members = self.directory.members_of(keyspace, group).unwrap_or(&[]);
@@ -207,18 +207,21 @@ impl ClientCore {
         nodes.find_map(|node| self.ready(*node).map(|(connection, _)| connection))
     }
 
-    /// Somebody waits: the nodes that could help are dialled soon.
-    pub(super) fn hurry(&mut self, op: u64, now: Instant) {
+    /// An operation waits: the nodes that it could go to are dialled soon.
+    pub(super) fn retry_soon(&mut self, op: u64, now: Instant) {
         match self.operations[&op].target {
             Some(node) => self
                 .nodes
                 .get_mut(&node)
                 .into_iter()
-                .for_each(|endpoint| endpoint.hurry(now)),
-            None => self.nodes.values_mut().for_each(|endpoint| endpoint.hurry(now)),
+                .for_each(|endpoint| endpoint.retry_soon(now)),
+            None => self
+                .nodes
+                .values_mut()
+                .for_each(|endpoint| endpoint.retry_soon(now)),
         }
         if self.needs_seeds() {
-            self.seeds.iter_mut().for_each(|seed| seed.hurry(now));
+            self.seeds.iter_mut().for_each(|seed| seed.retry_soon(now));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Sessions with Raft groups, so that a command that is sent again is executed once.
+//! Sessions with Raft groups, so that a retried command is executed once.
 //!
-//! The client has at most one session with each group, opened when its first command is submitted. Commands that come
-//! meanwhile wait. Each then gets a **ticket**: the session and the next number, which stay the same however often and to
-//! whomever it is sent. The group keeps the answer to every number until the client has said that it needs it no more, so
-//! the numbers that are in use span at most [`WINDOW`]; further commands wait.
+//! The client has at most one session with each group, opened when its first command is submitted. Commands that are
+//! submitted meanwhile wait. Each then gets a **ticket**: the session and the next sequence number, which stay the same
+//! in all retries. The group keeps the response to every number until the client acknowledges it, so the numbers in use
+//! span at most [`WINDOW`]; further commands wait.
 //!
-//! A group forgets a session that was idle for [`IDLE`] of logged time. The next command is then answered
-//! [`Error::SessionExpired`] (and so is one whose answer the session does not keep any longer). Was that its only attempt, then it has not been executed: the client opens another session
-//! and gives it a new ticket. Otherwise an earlier attempt may have been executed and its answer is lost for good: the
-//! caller is told so, and nothing is executed twice.
+//! A group drops a session that was idle for [`IDLE`] of logged time. The next command is then rejected with
+//! [`Error::SessionExpired`] (and so is one whose response the session no longer keeps). If that was its only attempt,
+//! it was not executed: the client opens another session and gives it a new ticket. Otherwise an earlier attempt may
+//! have been executed, and its response is lost: the caller gets the error, and nothing is executed twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,37 +23,37 @@ use quorate_raft::types::GroupId;
 use super::operation::{Kind, Operation, Stage, Ticket};
 use super::{ClientCore, GRACE, Step};
 
-/// A session expires after so much logged time without a command.
+/// Logged time without a command after which a session expires.
 pub const IDLE: Duration = Duration::from_secs(60);
 
-/// So far apart are the first number without an answer and the last that was given out, at most.
+/// Maximum distance between the first number without a response and the last assigned one.
 pub const WINDOW: u64 = MAX_ANSWERS as u64 / 2;
 
 /// The client's own operations have ids from here on; those of the application are below.
 pub(super) const OWN_OPERATIONS: u64 = 1 << 55;
 
-/// Whether there is a session.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// No.
+    /// There is none.
     Closed,
-    /// One is being opened, by this operation.
+    /// It is being opened by this operation.
     Opening { op: u64 },
-    /// Yes.
+    /// It is open.
     Open { session: u64 },
 }
 
-/// The session with one group, and who waits for a ticket.
+/// The session with one group, and the operations that wait for a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Session {
     keyspace: KeyspaceId,
     state: State,
-    /// The last number that was given out.
+    /// The last assigned number.
     last: u64,
-    /// Nobody waits for the answers up to here.
+    /// All numbers up to here are complete.
     floor: u64,
-    /// Above the floor: nobody waits for these either.
-    settled: BTreeSet<u64>,
+    /// Complete numbers above the floor.
+    completed: BTreeSet<u64>,
     /// Operations that wait for a ticket, in the order of their submission.
     queue: BTreeSet<u64>,
 }
@@ -65,7 +65,7 @@ impl Session {
             state: State::Closed,
             last: 0,
             floor: 0,
-            settled: BTreeSet::new(),
+            completed: BTreeSet::new(),
             queue: BTreeSet::new(),
         }
     }
@@ -73,10 +73,10 @@ impl Session {
     fn opened(&mut self, session: u64) {
         self.state = State::Open { session };
         (self.last, self.floor) = (0, 0);
-        self.settled.clear();
+        self.completed.clear();
     }
 
-    /// The next number, if there is one.
+    /// The next ticket, if the window allows one.
     fn ticket(&mut self) -> Option<Ticket> {
         let State::Open { session } = self.state else {
             return None;
@@ -95,18 +95,18 @@ impl Session {
         self.state == State::Open { session: id }
     }
 
-    /// Nobody waits for the answer to this any longer.
-    fn settle(&mut self, ticket: Ticket) {
+    /// No operation waits for the response to this ticket any longer.
+    fn complete(&mut self, ticket: Ticket) {
         if !self.is(ticket.session) {
             return;
         }
         assert!(
             ticket.sequence <= self.last,
-            "{ticket:?} of {} was given out",
+            "{ticket:?} was not assigned: the last is {}",
             self.last
         );
-        self.settled.insert(ticket.sequence);
-        while self.settled.remove(&(self.floor + 1)) {
+        self.completed.insert(ticket.sequence);
+        while self.completed.remove(&(self.floor + 1)) {
             self.floor += 1;
         }
     }
@@ -116,13 +116,13 @@ impl Session {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Sessions {
     by_group: BTreeMap<GroupId, Session>,
-    /// Something has happened there that may let waiting commands go on.
-    stirred: BTreeSet<GroupId>,
+    /// Groups whose waiting commands may make progress.
+    ready: BTreeSet<GroupId>,
     last_own_operation: u64,
 }
 
 impl Sessions {
-    /// What the request of a command carries.
+    /// The stamp of a command's request.
     pub(super) fn stamp(&self, group: GroupId, ticket: Ticket) -> Stamp {
         let session = self
             .by_group
@@ -135,28 +135,28 @@ impl Sessions {
         }
     }
 
-    /// An operation is no more.
-    pub(super) fn leave(&mut self, op: u64, operation: &Operation) {
+    /// An operation has ended.
+    pub(super) fn operation_ended(&mut self, op: u64, operation: &Operation) {
         let Some(group) = operation.group else { return };
         let Some(session) = self.by_group.get_mut(&group) else {
             return;
         };
         if let Some(ticket) = operation.ticket {
-            session.settle(ticket);
-            self.stirred.insert(group);
+            session.complete(ticket);
+            self.ready.insert(group);
         }
         if operation.stage == Stage::Queued {
             session.queue.remove(&op);
         }
     }
 
-    /// Why a command that waits for a ticket has not got one. Nothing of it was written.
+    /// The error of a command that got no ticket in time. Nothing of it was written.
     pub(super) fn no_ticket(&self, group: GroupId, waited: Duration) -> Error {
         let open = |session: &Session| matches!(session.state, State::Open { .. });
         if self.by_group.get(&group).is_some_and(open) {
             return Error::Overloaded(format!(
-                "this client has {WINDOW} commands under way in group {group} and got no answer to the first of them \
-                 within {} ms: nothing was written; try again later",
+                "this client has {WINDOW} commands in flight in group {group}, and the first of them got no response \
+                 within {} ms: nothing was written; retry later",
                 waited.as_millis()
             ));
         }
@@ -169,19 +169,19 @@ impl Sessions {
 }
 
 impl ClientCore {
-    /// A command waits for its ticket.
-    pub(super) fn queue(&mut self, op: u64, keyspace: KeyspaceId, group: GroupId) {
-        self.place(op, Stage::Queued);
+    /// Queues a command for a ticket.
+    pub(super) fn enqueue(&mut self, op: u64, keyspace: KeyspaceId, group: GroupId) {
+        self.set_stage(op, Stage::Queued);
         let deadline = self.operations[&op].deadline;
         self.set_timer(op, deadline);
         let session = self.sessions.by_group.entry(group);
         let session = session.or_insert_with(|| Session::new(keyspace));
         session.queue.insert(op);
-        self.sessions.stirred.insert(group);
+        self.sessions.ready.insert(group);
     }
 
-    /// A command's session is no more. Returns whether the command gets a new ticket: it has certainly not been executed.
-    pub(super) fn expired(&mut self, op: u64) -> bool {
+    /// A command's session has expired. Returns whether the command gets a new ticket: it was certainly not executed.
+    pub(super) fn session_expired(&mut self, op: u64) -> bool {
         let operation = self.operations.get_mut(&op).expect("it was just answered");
         let (Some(group), Some(ticket)) = (operation.group, operation.ticket) else {
             return false;
@@ -191,25 +191,25 @@ impl ClientCore {
             .sessions
             .by_group
             .get_mut(&group)
-            .expect("a ticket is of a session");
+            .expect("a ticket belongs to a session");
         if session.is(ticket.session) {
             session.state = State::Closed;
         }
         if certain {
             let keyspace = session.keyspace;
             operation.ticket = None;
-            self.queue(op, keyspace, group);
+            self.enqueue(op, keyspace, group);
         }
         certain
     }
 
-    /// Gives tickets to those who wait, as far as there are any, and opens sessions where there is none.
+    /// Assigns tickets to waiting commands, and opens sessions where there is none.
     pub(super) fn wake_sessions(&mut self, step: &mut Step<'_>) {
-        while let Some(group) = self.sessions.stirred.pop_first() {
+        while let Some(group) = self.sessions.ready.pop_first() {
             while let Some((op, ticket)) = self.next_ticket(group) {
                 let operation = self.operations.get_mut(&op).expect("it waits in the queue");
                 operation.ticket = Some(ticket);
-                self.place(op, Stage::Backoff);
+                self.set_stage(op, Stage::Backoff);
                 self.route(op, step);
             }
             self.open_session(group, step);
@@ -275,13 +275,13 @@ impl ClientCore {
         let session = session.expect("it is being opened");
         assert_eq!(session.state, State::Opening { op }, "group {group}");
         session.state = State::Closed;
-        self.sessions.stirred.insert(group);
+        self.sessions.ready.insert(group);
         let error = match result {
             Ok(Response::SessionOpened { session: id, .. }) => return session.opened(id),
-            Ok(_) => Error::Refused("a node answered something else to the opening of a session".to_owned()),
+            Ok(_) => Error::Refused("unexpected response type to the opening of a session".to_owned()),
             Err(error) => error,
         };
-        // The time of those who waited is up, too. Who has come since then has time for another attempt.
+        // The deadline of the waiting commands has passed, too, except for later ones, which have time for another attempt.
         let out_of_time = matches!(error, Error::OutcomeUnknown { .. });
         for waiting in session.queue.clone() {
             let operation = &self.operations[&waiting];
@@ -297,8 +297,8 @@ impl ClientCore {
         }
     }
 
-    /// Tells the groups that the sessions are not needed any longer, where somebody is there to be told.
-    pub(super) fn leave_sessions(&mut self, step: &mut Step<'_>) {
+    /// Closes the sessions of all groups that are reachable.
+    pub(super) fn close_sessions(&mut self, step: &mut Step<'_>) {
         for (group, session) in std::mem::take(&mut self.sessions).by_group {
             let State::Open { session: id } = session.state else {
                 continue;
@@ -309,24 +309,27 @@ impl ClientCore {
                     group,
                     session: id,
                 };
-                self.tell(connection, request, step);
+                self.send_and_forget(connection, request, step);
             }
         }
     }
 
-    /// What holds between any two events.
+    /// Checks the invariants between events.
     #[cfg(test)]
     pub(super) fn check_sessions(&self) {
-        assert!(self.sessions.stirred.is_empty());
+        assert!(self.sessions.ready.is_empty());
         let mut queued = 0;
         for (group, session) in &self.sessions.by_group {
             assert!(session.last - session.floor <= WINDOW, "{group}");
             if let State::Opening { op } = session.state {
-                assert!(self.operations.contains_key(&op), "{group} is opened by nobody");
+                assert!(
+                    self.operations.contains_key(&op),
+                    "{group} has no opening operation"
+                );
             }
             assert!(
                 session.queue.is_empty() || session.state != State::Closed,
-                "{group}: nobody opens a session"
+                "{group}: no session is being opened"
             );
             queued += session.queue.len();
             for op in &session.queue {

@@ -1,4 +1,4 @@
-//! How operations begin: what is refused at once, and what the client adds to a request.
+//! Submission of operations: validation, admission, and the fields that the client fills in.
 
 use quorate_core::error::Error;
 use quorate_protocol::api::Request;
@@ -49,12 +49,12 @@ impl ClientCore {
         self.operations.insert(op, operation);
         self.bytes_in_flight += bytes;
         match queued {
-            Some((keyspace, group)) => self.queue(op, keyspace, group),
+            Some((keyspace, group)) => self.enqueue(op, keyspace, group),
             None => self.route(op, step),
         }
     }
 
-    /// Whether there is room for an operation of so many bytes.
+    /// Admits an operation of so many bytes, or rejects it as overloaded.
     pub(super) fn admit(&self, bytes: usize) -> Result<(), Error> {
         let full = if self.operations.len() + self.many.len() >= MAX_IN_FLIGHT {
             format!("{MAX_IN_FLIGHT} operations")
@@ -64,12 +64,12 @@ impl ClientCore {
             return Ok(());
         };
         Err(Error::Overloaded(format!(
-            "this client has {full} in flight: wait for some of it"
+            "this client has {full} in flight: wait for some of them"
         )))
     }
 }
 
-/// The beginning of an operation's span, if it is sampled.
+/// The start of an operation's span, if it is sampled.
 pub(super) fn draft(trace: Trace, step: &mut Step<'_>) -> Option<Draft> {
     let (trace_id, parent_id) = match trace {
         Trace::Off => return None,

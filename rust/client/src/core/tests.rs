@@ -1,4 +1,4 @@
-//! Each rule of the client, by example; `chaos` holds them all against random clusters.
+//! Each rule of the client, by example; `chaos` checks them all on random clusters.
 
 mod attempts;
 mod chaos;

@@ -8,15 +8,15 @@ use quorate_protocol::api::Request;
 use super::{Call, Client};
 use crate::core::{CallOptions, Outcome};
 
-/// How many of them are in flight at once.
+/// Maximum number of calls in flight.
 const IN_FLIGHT: usize = 256;
 
-/// A request, unless it is invalid already, and how to carry it out.
+/// A request, or the error of an invalid one, and its options.
 type BatchCall = (Result<Request, Error>, CallOptions);
 
 impl Client {
-    /// Carries out all of these calls and turns each outcome into an answer. Timeouts begin when a request is sent. Dropping
-    /// the future drops the requests that are not sent yet.
+    /// Executes all of these calls and converts each outcome. Timeouts begin when a request is sent. Dropping the
+    /// future drops the requests that were not sent yet.
     pub async fn call_each<T>(
         &self,
         calls: Vec<BatchCall>,

@@ -1,4 +1,4 @@
-//! What the nodes say about the cluster and themselves.
+//! Requests for the state of the cluster and its nodes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use quorate_protocol::topology::Topology;
 use super::{Call, Client, reply};
 use crate::core::CallOptions;
 
-/// How far a reader of [`Client::events`] has come: per node, the boot and the last event seen.
+/// The position of a reader of [`Client::events`]: per node, the boot and the last event seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventCursor {
     seen: BTreeMap<NodeId, (Option<BootId>, u64)>,
@@ -21,14 +21,14 @@ impl Client {
     /// The members, as a connected node knows them.
     ///
     /// # Errors
-    /// As any call.
+    /// Like any call.
     pub async fn topology(&self) -> Result<Topology, Error> {
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Topology(topology) => Some(*topology),
             _ => None,
         };
         Ok(self
-            .ask(Request::Topology, CallOptions::default(), take)
+            .call_expecting(Request::Topology, CallOptions::default(), decode)
             .await?
             .value)
     }
@@ -36,51 +36,54 @@ impl Client {
     /// A node's own view of itself and its peers.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a node that is not a member, [`Error::ConnectionLost`] for one that cannot be reached.
+    /// [`Error::NotFound`] for a node that is not a member, [`Error::ConnectionLost`] for one that is not reachable.
     pub async fn status(&self, node: NodeId) -> Result<Status, Error> {
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Status(status) => Some(*status),
             _ => None,
         };
         let options = CallOptions::default().on(node);
-        Ok(self.ask(Request::Status, options, take).await?.value)
+        Ok(self.call_expecting(Request::Status, options, decode).await?.value)
     }
 
     /// A node's metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// As [`Client::status`].
+    /// Like [`Client::status`].
     pub async fn metrics(&self, node: NodeId) -> Result<String, Error> {
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Metrics(text) => Some(text),
             _ => None,
         };
         let options = CallOptions::default().on(node);
-        Ok(self.ask(Request::Metrics, options, take).await?.value)
+        Ok(self
+            .call_expecting(Request::Metrics, options, decode)
+            .await?
+            .value)
     }
 
-    /// What a node claims about the Raft groups that it belongs to. Another may claim otherwise.
+    /// A node's claims about its Raft groups. Claims of other nodes may differ.
     ///
     /// # Errors
-    /// As [`Client::status`].
+    /// Like [`Client::status`].
     pub async fn groups(&self, node: NodeId) -> Result<Vec<GroupClaim>, Error> {
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Groups(claims) => Some(claims),
             _ => None,
         };
         let options = CallOptions::default().on(node);
-        Ok(self.ask(Request::Groups, options, take).await?.value)
+        Ok(self.call_expecting(Request::Groups, options, decode).await?.value)
     }
 
-    /// What has happened on the nodes since the cursor was used last, by time. Nodes that cannot be reached are left
-    /// out; a later call has their events, unless they have been restarted.
+    /// Events of all nodes since the cursor's last use, by time. Nodes that are not reachable are left out; a later
+    /// call returns their events, unless they were restarted.
     ///
     /// # Errors
-    /// When not even the members can be learned.
+    /// If the members cannot be fetched.
     pub async fn events(&self, cursor: &mut EventCursor) -> Result<Vec<Occurrence>, Error> {
         let after = |node: NodeId| cursor.seen.get(&node).map_or(0, |(_, sequence)| *sequence);
         let calls = self
-            .ask_all(|node| Request::Events { after: after(node) })
+            .call_all(|node| Request::Events { after: after(node) })
             .await?;
         let mut merged = Vec::new();
         for (node, call) in calls {
@@ -88,10 +91,12 @@ impl Client {
                 continue;
             };
             let (boot, sequence) = cursor.seen.get(&node).copied().unwrap_or_default();
-            // Another run of the node: its events count from the beginning again.
+            // Another boot of the node: the numbers of its events start again.
             if answer.boot != boot && sequence > 0 {
                 let options = CallOptions::default().on(node);
-                let again = self.ask(Request::Events { after: 0 }, options, occurrences).await;
+                let again = self
+                    .call_expecting(Request::Events { after: 0 }, options, occurrences)
+                    .await;
                 match again {
                     Ok(all) => answer = all,
                     Err(_) => continue,
@@ -106,18 +111,18 @@ impl Client {
         Ok(merged)
     }
 
-    /// A whole trace: the spans of this client and of every node that can be reached, by their beginnings.
+    /// A whole trace: the spans of this client and of every reachable node, by start.
     ///
     /// # Errors
-    /// When not even the members can be learned.
+    /// If the members cannot be fetched.
     pub async fn trace(&self, trace_id: u128) -> Result<Vec<Span>, Error> {
         let mut spans = self.spans(trace_id);
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Spans(spans) => Some(spans),
             _ => None,
         };
-        for (_, call) in self.ask_all(|_| Request::Spans { trace_id }).await? {
-            if let Ok(answer) = reply(call.await, take) {
+        for (_, call) in self.call_all(|_| Request::Spans { trace_id }).await? {
+            if let Ok(answer) = reply(call.await, decode) {
                 spans.extend(answer.value);
             }
         }
@@ -125,11 +130,11 @@ impl Client {
         Ok(spans)
     }
 
-    /// Asks every member, all at once.
-    async fn ask_all(&self, request: impl Fn(NodeId) -> Request) -> Result<Vec<(NodeId, Call)>, Error> {
+    /// Calls every member, concurrently.
+    async fn call_all(&self, request: impl Fn(NodeId) -> Request) -> Result<Vec<(NodeId, Call)>, Error> {
         let topology = self.topology().await?;
-        let ask = |node: NodeId| (node, self.call(request(node), CallOptions::default().on(node)));
-        Ok(topology.ids().map(ask).collect())
+        let call = |node: NodeId| (node, self.call(request(node), CallOptions::default().on(node)));
+        Ok(topology.ids().map(call).collect())
     }
 }
 

@@ -1,8 +1,8 @@
-//! A consensus keyspace: its keys are shared out over Raft groups, and requests go to the group of their key.
+//! A consensus keyspace: its keys are distributed over Raft groups, and requests go to the group of their key.
 //!
-//! What concerns one key, or one shard, is one request. Batches are split by shard: each part is atomic, the whole is not.
-//! Scans and lists of entries ask all shards at the same time and merge what they say; they are as of one moment within each
-//! shard, not across shards.
+//! An operation on one key, or on one shard, is one request. Batches are split by shard: each part is atomic, the whole
+//! is not. Scans and lists of entries read all shards concurrently and merge the results; they are consistent within
+//! each shard, not across shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use quorate_ring::HashKind;
 use super::{Client, Reply, ScanRange, pipeline};
 use crate::core::CallOptions;
 
-/// Keys of one read: as many of the largest values as fit into one answer.
+/// Keys of one read: as many of the largest values as fit into one response.
 const KEYS_AT_ONCE: usize = 24;
 
-/// Writes and bytes of one part of a batch that is not atomic.
+/// Maximum writes and bytes of one part of a batch that is not atomic.
 const PART_WRITES: usize = 512;
 const PART_BYTES: usize = 256 << 10;
 
@@ -34,26 +34,26 @@ pub struct Consensus {
     hash: HashKind,
 }
 
-/// A key that a read found, or did not find.
-pub type Found = (Option<Record>, View);
+/// The record of a key, `None` if it is absent, and the state that was read.
+pub type RecordRead = (Option<Record>, View);
 
 /// Part of a scan over all shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPage {
-    /// In key order; each with what its shard's read has seen.
+    /// In key order; each with the state of its shard that was read.
     pub entries: Vec<(Key, Record, View)>,
-    /// Where to go on (`after_start: true`); `None` when the scan is complete.
+    /// The start of the next page (`after_start: true`); `None` when the scan is complete.
     pub next: Option<Key>,
 }
 
 /// Part of one shard's log of entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
-    /// In the order of their ids.
+    /// Sorted by id.
     pub entries: Vec<LogEntry>,
-    /// Where to go on (`after`); `None` at the end.
+    /// The start of the next page (`after`); `None` at the end.
     pub next: Option<u64>,
-    /// What was read.
+    /// The state that was read.
     pub view: View,
 }
 
@@ -93,7 +93,7 @@ impl Consensus {
         self.definition.shard_of_source(self.hash, source)
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     pub fn shards(&self) -> usize {
         self.definition.groups.len()
     }
@@ -102,10 +102,10 @@ impl Consensus {
         self.definition.groups[shard].id
     }
 
-    /// The shard as a group, if there is one of this number.
+    /// The group of the shard with this number.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], naming those that there are.
+    /// [`Error::InvalidArgument`] if there is none, naming the valid numbers.
     fn numbered(&self, shard: usize) -> Result<GroupId, Error> {
         let group = self.definition.groups.get(shard);
         group.map(|group| group.id).ok_or_else(|| {
@@ -142,7 +142,7 @@ impl Consensus {
         self.read(self.shard_of(&key), vec![key], level)
     }
 
-    /// Writes a value, or deletes the key where there is none, if the condition holds.
+    /// Writes a value, or deletes the key if `value` is `None`, if the condition holds.
     ///
     /// # Errors
     /// [`Error::ConditionFailed`] with the key's version; otherwise any [`Error`].
@@ -160,15 +160,15 @@ impl Consensus {
             condition,
         }]);
         self.client
-            .ask(self.propose(shard, command), options, committed)
+            .call_expecting(self.propose(shard, command), options, committed)
             .await
     }
 
-    /// Writes many values, the shards at the same time. Those of one shard are written all or none if `atomic`; otherwise in
-    /// parts, each of which is. The outcomes are in the order of the writes.
+    /// Writes many values, concurrently across shards. Those of one shard are written atomically if `atomic`; otherwise
+    /// in parts, each of which is atomic. The outcomes are in the order of the writes.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for a part that no shard would take; then nothing is written.
+    /// [`Error::InvalidArgument`] and [`Error::LimitExceeded`] for an invalid part; then nothing is written.
     pub async fn write_many(
         &self,
         writes: Vec<Write>,
@@ -205,7 +205,7 @@ impl Consensus {
         Ok(outcomes.into_values().collect())
     }
 
-    /// Adds an entry to a shard's log of entries, chosen by the source; says which.
+    /// Appends an entry to the log of the shard that the source determines; returns the shard.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -217,7 +217,10 @@ impl Consensus {
     ) -> Result<(usize, Reply<Committed>), Error> {
         let shard = self.shard_of_source(&source);
         let request = self.propose(shard, Command::Append { source, data });
-        Ok((shard, self.client.ask(request, options, committed).await?))
+        Ok((
+            shard,
+            self.client.call_expecting(request, options, committed).await?,
+        ))
     }
 
     fn read(&self, shard: usize, keys: Vec<Key>, level: ReadLevel) -> Request {
@@ -233,22 +236,27 @@ impl Consensus {
     ///
     /// # Errors
     /// Any [`Error`] but [`Error::OutcomeUnknown`].
-    pub async fn get(&self, key: Key, level: ReadLevel, options: CallOptions) -> Result<Reply<Found>, Error> {
-        let take = |response| {
+    pub async fn get(
+        &self,
+        key: Key,
+        level: ReadLevel,
+        options: CallOptions,
+    ) -> Result<Reply<RecordRead>, Error> {
+        let decode = |response| {
             let (mut records, view) = records(response)?;
             Some((records.pop()?, view))
         };
         let request = self.get_request(key, level);
-        self.client.ask(request, options, take).await
+        self.client.call_expecting(request, options, decode).await
     }
 
-    /// Reads many keys; each has an outcome of its own, in the order of the keys.
+    /// Reads many keys; each has its own outcome, in the order of the keys.
     pub async fn get_many(
         &self,
         keys: Vec<Key>,
         level: ReadLevel,
         options: CallOptions,
-    ) -> Vec<Result<Reply<Found>, Error>> {
+    ) -> Vec<Result<Reply<RecordRead>, Error>> {
         let mut shards: BTreeMap<usize, Vec<(usize, Key)>> = BTreeMap::new();
         for (place, key) in keys.into_iter().enumerate() {
             shards.entry(self.shard_of(&key)).or_default().push((place, key));
@@ -268,7 +276,7 @@ impl Consensus {
             for (index, place) in places.into_iter().enumerate() {
                 let outcome = answer.as_ref().map_err(Error::clone).and_then(|answer| {
                     let (records, view) = &answer.value;
-                    let record = records.get(index).cloned().ok_or_else(unanswered)?;
+                    let record = records.get(index).cloned().ok_or_else(too_few_results)?;
                     Ok(answer.with((record, *view)))
                 });
                 outcomes.insert(place, outcome);
@@ -280,7 +288,7 @@ impl Consensus {
     /// One page of the keys of all shards, in key order.
     ///
     /// # Errors
-    /// That of the first shard that could not be read.
+    /// The error of the first shard that could not be read.
     pub async fn page(
         &self,
         range: ScanRange,
@@ -302,15 +310,15 @@ impl Consensus {
         let answers = pipeline::run(&self.client, requests, options, record_page).await;
         let answers: Vec<Reply<RecordPage>> = answers.into_iter().collect::<Result<_, _>>()?;
         let slowest = answers.iter().max_by_key(|answer| answer.elapsed);
-        let reply = slowest.ok_or_else(unanswered)?.with(());
+        let reply = slowest.ok_or_else(too_few_results)?.with(());
         let pages = answers.into_iter().map(|answer| answer.value).collect();
         Ok(reply.with(merge(pages, limit as usize)))
     }
 
-    /// A page of each of these shards' logs of entries, each after an id of its own.
+    /// A page of each of these shards' logs, each after its own id.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a shard that there is not; otherwise that of the first that could not be read.
+    /// [`Error::InvalidArgument`] for a shard that does not exist; otherwise the error of the first that could not be read.
     pub async fn log_pages(
         &self,
         cursors: &[(usize, u64)],
@@ -333,7 +341,7 @@ impl Consensus {
     }
 }
 
-/// How many of these writes make a part of a batch that is not atomic.
+/// The number of these writes in the next part of a batch that is not atomic.
 fn part(writes: &[Write]) -> usize {
     let bytes = |write: &Write| write.key.size() + write.value.as_ref().map_or(0, Bytes::len);
     let mut size = 0;
@@ -345,7 +353,7 @@ fn part(writes: &[Write]) -> usize {
     fitting.max(1)
 }
 
-/// Parts may be executed in any order, so that no key may stand in two of them.
+/// Parts may be executed in any order, so no key may be in two of them.
 fn distinct(writes: &[Write]) -> Result<(), Error> {
     let mut keys = BTreeSet::new();
     match writes.iter().find(|write| !keys.insert(&write.key)) {
@@ -357,7 +365,7 @@ fn distinct(writes: &[Write]) -> Result<(), Error> {
     }
 }
 
-/// How many keys to ask each shard for: a little more than its share of a page, since keys are not spread quite evenly.
+/// The number of keys to read from each shard: a little more than its share of a page, since keys are not spread quite evenly.
 fn share(limit: u32, shards: usize) -> u32 {
     let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
     if shards == 1 {
@@ -367,7 +375,7 @@ fn share(limit: u32, shards: usize) -> u32 {
     even.saturating_add(even / 4).saturating_add(1).min(limit.max(1))
 }
 
-/// Pages of all shards as one: in key order, and only up to where every shard has told everything.
+/// Merges the pages of all shards: in key order, up to the last key that all of them cover.
 fn merge(pages: Vec<RecordPage>, limit: usize) -> RecordPage {
     let horizon = pages.iter().filter_map(|page| page.next.clone()).min();
     let mut entries: Vec<(Key, Record, View)> = pages
@@ -384,10 +392,8 @@ fn merge(pages: Vec<RecordPage>, limit: usize) -> RecordPage {
     RecordPage { entries, next }
 }
 
-fn unanswered() -> Error {
-    Error::Refused(
-        "a node answered for fewer keys than it was asked for: it is not a Quorate node".to_owned(),
-    )
+fn too_few_results() -> Error {
+    Error::Refused("the response has fewer results than requested keys: not a Quorate node".to_owned())
 }
 
 fn committed(response: Response) -> Option<Committed> {
@@ -466,7 +472,7 @@ mod tests {
             assert!(page.entries.len() <= limit as usize);
             assert!(
                 !page.entries.is_empty() || page.next.is_none(),
-                "a page brings the scan forward"
+                "a page advances the scan"
             );
             found.extend(page.entries.into_iter().map(|(key, _, _)| key));
             match page.next {

@@ -1,6 +1,6 @@
 //! Connecting without blocking: the addresses of an endpoint are tried one after the other.
 //!
-//! Only names are resolved by a thread, since the system has no other way; addresses in digits need none.
+//! Only names are resolved, in a thread, since the system has no other way; numeric addresses need none.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -13,11 +13,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// A connection that is being established.
 pub(super) struct Dial {
     socket: Socket,
-    /// To be tried when this one fails.
+    /// Tried if this one fails.
     others: VecDeque<SocketAddr>,
 }
 
-/// How far a dial has come.
+/// The progress of a dial.
 pub(super) enum Progress {
     /// Connected.
     Connected(TcpStream),
@@ -26,10 +26,10 @@ pub(super) enum Progress {
 }
 
 impl Dial {
-    /// Begins with the first address that does not fail at once.
+    /// Starts with the first address that does not fail at once.
     ///
     /// # Errors
-    /// That of the last address.
+    /// The error of the last address.
     pub(super) fn begin(mut addresses: VecDeque<SocketAddr>) -> io::Result<Dial> {
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
         while let Some(address) = addresses.pop_front() {
@@ -46,7 +46,7 @@ impl Dial {
         Err(last)
     }
 
-    /// The socket has become writable, which it also does when it fails.
+    /// The socket has become writable, which also happens on failure.
     ///
     /// # Errors
     /// The last address failed, too.
@@ -78,7 +78,7 @@ fn connect(address: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Finds the addresses of an endpoint: at once if it is one in digits, otherwise in a thread that gives them to `found`.
+/// Resolves an endpoint: at once if it is numeric, otherwise in a thread that passes the addresses to `found`.
 ///
 /// # Errors
 /// No thread can be started.

@@ -1,18 +1,18 @@
-//! What owns the core and all sockets of a client: calls and bytes in, effects out.
+//! The driver owns the core and all sockets of a client: calls and bytes in, effects out.
 //!
-//! A driver has no thread of its own. **Whoever waits for an answer drives**: it writes what there is to send, waits for the
-//! sockets, and handles what has come, also for others. Three kinds of callers do:
-//! * threads that block ([`super::threads`]): one of them waits for the sockets, the others for it;
-//! * event loops of another kind, such as asyncio's ([`super::event_loop`]): they watch the driver's descriptor;
-//! * a task of Tokio ([`super::task`]).
+//! A driver has no thread of its own. **The caller that waits for a response drives**: it writes pending bytes, waits
+//! for the sockets, and handles what arrives, also for other callers. There are three kinds of callers:
+//! * blocking threads ([`super::threads`]): one of them waits for the sockets, the others for it;
+//! * event loops other than Tokio's, such as asyncio's ([`super::event_loop`]): they poll the driver's descriptor;
+//! * a Tokio task ([`super::task`]).
 //!
-//! So an answer to a thread that blocks costs no switch to another thread, and a burst of calls costs one system call per
-//! connection: what is to be sent gathers until somebody drives.
+//! So a response to a blocking thread costs no switch to another thread, and a burst of calls costs one system call per
+//! connection: bytes are buffered until the next turn of the driver.
 //!
-//! While nobody waits, nothing is driven. What came meanwhile is handled before anything else: a connection that was
-//! closed is not used, and a node whose answer lies in the socket is not suspected.
+//! While no caller waits, nothing is driven. Bytes that arrived meanwhile are handled before anything else: a
+//! connection that was closed is not used, and a node whose response is in the socket is not suspected.
 //!
-//! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and call nothing back.
+//! Locks: `state` is held while events are handled, never while waiting. Wakers are called under it, and do not call back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -42,16 +42,16 @@ pub(super) struct Shared {
 }
 
 impl Driver {
-    /// A driver that has begun to dial. `opened` gets to know whether the cluster was reached, `late` after `timeout`.
+    /// A driver that has started to dial. `opened` receives whether the cluster was reached, `timeout_error` after `timeout`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the system gives no descriptors to wait on.
+    /// [`Error::Overloaded`] if the system has no file descriptors left.
     pub(super) fn new(
         core: ClientCore,
         rng: Rng,
         opened: oneshot::Sender<Result<(), Error>>,
         timeout: Duration,
-        late: Error,
+        timeout_error: Error,
         spans: Arc<SpanRing>,
     ) -> Result<Driver, Error> {
         let poller = Poller::new().map_err(|error| {
@@ -61,9 +61,9 @@ impl Driver {
         })?;
         let poller = Arc::new(poller);
         let mut state = State::new(core, rng, Arc::clone(&poller), opened, spans);
-        state.open_until = Some((state.now().instant + timeout, late));
+        state.open_until = Some((state.now().instant + timeout, timeout_error));
         state.set_timer();
-        state.tell(ClientEvent::Start);
+        state.handle(ClientEvent::Start);
         Ok(Driver(Arc::new(Shared {
             state: Mutex::new(state),
             poller: Mutex::new(Some(poller)),
@@ -72,35 +72,35 @@ impl Driver {
         })))
     }
 
-    /// Whether the client is closed: nothing is driven any more.
+    /// Whether the client is closed: there is nothing to drive any more.
     pub fn is_closed(&self) -> bool {
         *self.0.closed.borrow()
     }
 }
 
 impl Shared {
-    /// Submits a request; the answer comes on the channel, which is dropped if the driver ends before.
+    /// Submits a request; the outcome is sent on the channel, which is dropped if the driver ends first.
     pub(super) fn call(&self, request: Request, options: CallOptions, answer: oneshot::Sender<Outcome>) {
         let mut state = self.lock();
         state.last_op += 1;
         let op = state.last_op;
         state.calls.insert(op, answer);
         let clean = state.dirty.is_empty();
-        state.tell(ClientEvent::Submit { op, request, options });
+        state.handle(ClientEvent::Submit { op, request, options });
         if clean && !state.dirty.is_empty() {
             state.wake_task();
         }
     }
 
-    /// Ends the client.
+    /// Closes the client.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.end();
         state.wake_task();
-        self.note_end(&state);
+        self.publish_closed(&state);
     }
 
-    /// No handle is left: the task of Tokio goes on until nothing is in flight, where there is one.
+    /// No handle is left: a Tokio task, if there is one, drives until nothing is in flight.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         state.abandoned = true;
@@ -108,7 +108,7 @@ impl Shared {
             state.end();
         }
         state.wake_task();
-        self.note_end(&state);
+        self.publish_closed(&state);
     }
 
     /// Waits until the client is closed.
@@ -118,17 +118,17 @@ impl Shared {
         let _ended = closed.wait_for(|closed| *closed).await;
     }
 
-    /// What to wait on; its descriptor is readable while there is something to drive. None once the client is closed.
+    /// The poller, whose descriptor is readable while there is something to drive. `None` once the client is closed.
     pub(super) fn poller(&self) -> Option<Arc<Poller>> {
         self.poller.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what has gathered.
+    /// Writes buffered bytes.
     pub(super) fn flush(&self) {
         self.lock().flush();
     }
 
-    /// The task that is woken when there is something to send.
+    /// Sets the task that is woken when there is something to send.
     pub(super) fn set_task(&self, waker: &Waker) {
         let mut state = self.lock();
         if !state.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
@@ -136,11 +136,11 @@ impl Shared {
         }
     }
 
-    /// Writes what has gathered, waits, and handles what has come. Returns how much that was.
+    /// Writes buffered bytes, waits, and handles ready sources. Returns their number.
     pub(super) fn turn(&self, timeout: Option<Duration>) -> usize {
         let end = |interrupted| {
             if interrupted {
-                // It came too late for the thread that it was for. Left there, it would keep the descriptor readable.
+                // It came too late for its thread. If it stayed, the descriptor would stay readable.
                 self.turns
                     .without_leader(|| self.poller().iter().for_each(|poller| poller.take_interruption()));
             }
@@ -148,8 +148,8 @@ impl Shared {
         self.turn_with(timeout, || true, end)
     }
 
-    /// [`Shared::turn`] of a thread that others may interrupt: it waits only if `begin` says so, and then `end` gets to know
-    /// whether it was interrupted.
+    /// [`Shared::turn`] of a thread that others may interrupt: it waits only if `begin` returns true, and `end`
+    /// receives whether it was interrupted.
     pub(super) fn turn_with(
         &self,
         timeout: Option<Duration>,
@@ -188,25 +188,25 @@ impl Shared {
         if state.abandoned && state.core.in_flight() == 0 {
             state.end();
         }
-        self.note_end(&state);
+        self.publish_closed(&state);
         found
     }
 
-    fn note_end(&self, state: &State) {
+    fn publish_closed(&self, state: &State) {
         if state.closed && !*self.closed.borrow() {
             self.closed.send_replace(true);
             let poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take();
-            // A thread that waits there looks up.
+            // Wake the waiting thread.
             poller.iter().for_each(|poller| poller.interrupt());
         }
     }
 
-    /// A thread that panicked here has left the core in the middle of something: it is of no use any more.
+    /// A thread that panicked while holding the lock has left the core in an inconsistent state: it is not used any more.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             let mut state: MutexGuard<'_, State> = poisoned.into_inner();
             self.state.clear_poison();
-            state.give_up();
+            state.mark_broken();
             state
         })
     }

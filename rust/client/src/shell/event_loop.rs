@@ -1,7 +1,7 @@
-//! What an event loop that is not Tokio's watches for its calls: the drivers of their clients, and wake-ups by other threads.
+//! The event source of an event loop other than Tokio's: the drivers of its clients, and wake-ups by other threads.
 //!
-//! The loop watches one descriptor. When it is readable, the loop takes its [`turn`](EventLoop::turn), on its own thread: it
-//! handles what has come for all its drivers, and gets the numbers of the calls to poll.
+//! The loop polls one descriptor. When it is readable, the loop calls [`turn`](EventLoop::turn), on its own thread,
+//! which drives all its drivers and returns the numbers of the calls to poll.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,10 +13,10 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::driver::{Driver, Shared};
 
-/// The drivers of one event loop, and the calls that are to be polled.
+/// The drivers of one event loop, and the calls to poll.
 pub struct EventLoop {
     epoll: OwnedFd,
-    /// Whoever waits for a call has its client, and so its driver.
+    /// Weak: a pending call keeps its client, and so its driver.
     drivers: Mutex<Vec<Weak<Shared>>>,
     wakeups: Arc<Wakeups>,
 }
@@ -54,7 +54,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// A waker for the call of this number. It may be used by any thread.
+    /// A waker for the call with this number. It may be used by any thread.
     pub fn waker(&self, number: u64) -> Waker {
         Waker::from(Arc::new(CallWaker {
             number,
@@ -62,12 +62,12 @@ impl EventLoop {
         }))
     }
 
-    /// Handles what has come; returns the numbers of the calls that were woken since the last turn, each at least once.
+    /// Runs the drivers; returns the numbers of the calls that were woken since the last turn, each at least once.
     pub fn turn(&self) -> Vec<u64> {
         self.wakeups.listen();
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
         drivers.retain(|driver| {
-            // Its descriptors are gone with it.
+            // Its descriptors are closed with it.
             let Some(driver) = driver.upgrade().map(Driver) else {
                 return false;
             };
@@ -98,7 +98,7 @@ struct Wakeups {
 #[derive(Default)]
 struct List {
     numbers: Vec<u64>,
-    /// The loop looks at the list after its turn: it need not be notified.
+    /// The loop reads the list after its turn, and needs no notification.
     listening: bool,
     notified: bool,
 }

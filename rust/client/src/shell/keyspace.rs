@@ -12,27 +12,27 @@ use quorate_versions::{Context, WriteId};
 use super::{Call, Client, Reply, reply};
 use crate::core::CallOptions;
 
-/// How an operation on a keyspace is to be carried out.
+/// The options of an operation on a keyspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct How {
-    /// `None` takes the keyspace's level.
+pub struct OperationOptions {
+    /// `None` uses the keyspace's level.
     pub level: Option<Level>,
-    /// For puts and deletes: what they replace; `None` replaces what the coordinating replica sees.
+    /// For puts and deletes: the versions to replace; `None` replaces those of the coordinating replica.
     pub context: Option<Context>,
     /// Timeout, trace, node.
     pub call: CallOptions,
 }
 
-/// Which part of a keyspace to scan.
+/// The range of a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanRange {
-    /// The first key, inclusive; `None` is the beginning.
+    /// Inclusive lower bound; `None` is unbounded.
     pub start: Option<Key>,
-    /// The first key that is too far; `None` is the end.
+    /// Exclusive upper bound; `None` is unbounded.
     pub end: Option<Key>,
-    /// Leave out `start` itself: it is the last key that was seen.
+    /// Makes `start` exclusive: it is the last key of the previous page.
     pub after_start: bool,
-    /// Entries per request; 0 takes 500.
+    /// Entries per request; 0 means 500.
     pub page: u32,
 }
 
@@ -64,7 +64,7 @@ impl Client {
     /// A keyspace that exists.
     ///
     /// # Errors
-    /// [`Error::NotFound`], naming those that do; otherwise as any call.
+    /// [`Error::NotFound`], naming those that exist; otherwise like any call.
     pub async fn keyspace(&self, name: &str) -> Result<Keyspace, Error> {
         let all = self.keyspaces().await?;
         let names: Vec<String> = all
@@ -88,58 +88,64 @@ impl Client {
         })
     }
 
-    /// Creates a keyspace, or finds the same one.
+    /// Creates a keyspace, or opens an identical one.
     ///
     /// # Errors
-    /// [`Error::KeyspaceExists`] when there is one with other settings; otherwise as any call.
+    /// [`Error::KeyspaceExists`] if one exists with other settings; otherwise like any call.
     pub async fn create_keyspace(&self, settings: KeyspaceSettings) -> Result<Keyspace, Error> {
         let request = Request::CreateKeyspace(settings);
-        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
+        let answer = self
+            .call_expecting(request, CallOptions::default(), keyspace)
+            .await?;
         Ok(Keyspace {
             client: self.clone(),
             definition: answer.value,
         })
     }
 
-    /// Changes settings of a keyspace, on all nodes; gives it as it is then.
+    /// Changes settings of a keyspace, on all nodes; returns the new definition.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none of that name; [`Error::InvalidArgument`] for a level that it does not have;
-    /// otherwise as any call.
+    /// [`Error::NotFound`] if no keyspace has this name; [`Error::InvalidArgument`] for a level that it does not have;
+    /// otherwise like any call.
     pub async fn alter_keyspace(&self, name: &str, change: KeyspaceChange) -> Result<Definition, Error> {
         let request = Request::AlterKeyspace {
             name: name.to_owned(),
             change,
             write_id: WriteId::default(),
         };
-        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
+        let answer = self
+            .call_expecting(request, CallOptions::default(), keyspace)
+            .await?;
         Ok(answer.value)
     }
 
-    /// Has a keyspace no more; gives what it was. Its data cannot be reached any longer.
+    /// Drops a keyspace; returns its last definition. Its data becomes unreachable.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none of that name; otherwise as any call.
+    /// [`Error::NotFound`] if no keyspace has this name; otherwise like any call.
     pub async fn drop_keyspace(&self, name: &str) -> Result<Definition, Error> {
         let request = Request::DropKeyspace {
             name: name.to_owned(),
             write_id: WriteId::default(),
         };
-        let answer = self.ask(request, CallOptions::default(), keyspace).await?;
+        let answer = self
+            .call_expecting(request, CallOptions::default(), keyspace)
+            .await?;
         Ok(answer.value)
     }
 
     /// All keyspaces.
     ///
     /// # Errors
-    /// As any call.
+    /// Like any call.
     pub async fn keyspaces(&self) -> Result<Vec<Definition>, Error> {
-        let take = |response| match response {
+        let decode = |response| match response {
             Response::Keyspaces(keyspaces) => Some(keyspaces),
             _ => None,
         };
         let answer = self
-            .ask(Request::ListKeyspaces, CallOptions::default(), take)
+            .call_expecting(Request::ListKeyspaces, CallOptions::default(), decode)
             .await?;
         Ok(answer.value)
     }
@@ -180,9 +186,9 @@ fn entries(response: Response) -> Option<Vec<Result<Entry, Error>>> {
     }
 }
 
-/// The outcome of each of `count` keys. What has failed as a whole has failed for each of them. Who has answered for a key, its
-/// answer says; the boot of that node is known only if it has answered for all.
-fn each<T>(
+/// The outcome of each of `count` keys. If the whole request has failed, each of them has. The result of a key names
+/// its coordinator; the boot of that node is known only if it coordinated all of them.
+fn per_key<T>(
     all: Result<Reply<Vec<Result<T, Error>>>, Error>,
     count: usize,
     coordinator: impl Fn(&T) -> NodeId,
@@ -221,13 +227,13 @@ impl Keyspace {
     }
 
     /// The request that writes `value`, or a tombstone.
-    fn write(&self, key: Key, value: Option<Bytes>, how: &How) -> Request {
+    fn write(&self, key: Key, value: Option<Bytes>, options: &OperationOptions) -> Request {
         Request::Put {
             keyspace: self.id(),
             key,
             value,
-            context: how.context.clone(),
-            level: how.level,
+            context: options.context.clone(),
+            level: options.level,
             write_id: WriteId {
                 client: 0,
                 sequence: 0,
@@ -235,122 +241,132 @@ impl Keyspace {
         }
     }
 
-    fn read(&self, key: Key, how: &How) -> Request {
+    fn read(&self, key: Key, options: &OperationOptions) -> Request {
         Request::Get {
             keyspace: self.id(),
             key,
-            level: how.level,
+            level: options.level,
         }
     }
 
     /// Writes a value.
     ///
     /// # Errors
-    /// Any [`Error`]; after [`Error::OutcomeUnknown`] the value may be there or come later.
-    pub async fn put(&self, key: Key, value: impl Into<Bytes>, how: &How) -> Result<Reply<Written>, Error> {
-        let request = self.write(key, Some(value.into()), how);
-        self.client.ask(request, how.call, written).await
+    /// Any [`Error`]; after [`Error::OutcomeUnknown`] the value may be present now or later.
+    pub async fn put(
+        &self,
+        key: Key,
+        value: impl Into<Bytes>,
+        options: &OperationOptions,
+    ) -> Result<Reply<Written>, Error> {
+        let request = self.write(key, Some(value.into()), options);
+        self.client.call_expecting(request, options.call, written).await
     }
 
     /// Deletes a key.
     ///
     /// # Errors
-    /// As [`Keyspace::put`].
-    pub async fn delete(&self, key: Key, how: &How) -> Result<Reply<Written>, Error> {
+    /// Like [`Keyspace::put`].
+    pub async fn delete(&self, key: Key, options: &OperationOptions) -> Result<Reply<Written>, Error> {
         self.client
-            .ask(self.write(key, None, how), how.call, written)
+            .call_expecting(self.write(key, None, options), options.call, written)
             .await
     }
 
-    /// Reads a key; the entry has no versions when it does not exist.
+    /// Reads a key; the entry of an absent key has no versions.
     ///
     /// # Errors
     /// Any [`Error`] but [`Error::OutcomeUnknown`].
-    pub async fn get(&self, key: Key, how: &How) -> Result<Reply<Entry>, Error> {
-        self.client.ask(self.read(key, how), how.call, entry).await
+    pub async fn get(&self, key: Key, options: &OperationOptions) -> Result<Reply<Entry>, Error> {
+        self.client
+            .call_expecting(self.read(key, options), options.call, entry)
+            .await
     }
 
-    /// Writes many values; each has an outcome of its own, in the order of the items. They are sent in parts, each to the node
-    /// that its keys prefer; the timeout is that of each part.
+    /// Writes many values; each has its own outcome, in the order of the items. They are sent in parts, each to the
+    /// node that its keys prefer; the timeout applies to each part.
     pub async fn put_many(
         &self,
         items: impl IntoIterator<Item = (Key, Bytes)>,
-        how: &How,
+        options: &OperationOptions,
     ) -> Vec<Result<Reply<Written>, Error>> {
         let item = |(key, value)| PutItem {
             key,
             value: Some(value),
-            context: how.context.clone(),
+            context: options.context.clone(),
         };
         let items: Vec<PutItem> = items.into_iter().map(item).collect();
         let count = items.len();
         let request = Request::PutMany {
             keyspace: self.id(),
             items,
-            level: how.level,
+            level: options.level,
             write_id: WriteId::default(),
         };
-        let all = self.client.ask(request, how.call, written_many).await;
-        each(all, count, |written| written.coordinator)
+        let all = self
+            .client
+            .call_expecting(request, options.call, written_many)
+            .await;
+        per_key(all, count, |written| written.coordinator)
     }
 
-    /// Reads many keys; each has an outcome of its own, in the order of the keys. They are asked for in parts, each at the node
-    /// that its keys prefer; the timeout is that of each part.
+    /// Reads many keys; each has its own outcome, in the order of the keys. They are read in parts, each from the node
+    /// that its keys prefer; the timeout applies to each part.
     pub async fn get_many(
         &self,
         keys: impl IntoIterator<Item = Key>,
-        how: &How,
+        options: &OperationOptions,
     ) -> Vec<Result<Reply<Entry>, Error>> {
         let keys: Vec<Key> = keys.into_iter().collect();
         let count = keys.len();
         let request = Request::GetMany {
             keyspace: self.id(),
             keys,
-            level: how.level,
+            level: options.level,
         };
-        let all = self.client.ask(request, how.call, entries).await;
-        each(all, count, |entry| entry.coordinator)
+        let all = self.client.call_expecting(request, options.call, entries).await;
+        per_key(all, count, |entry| entry.coordinator)
     }
 
     /// One page of the keyspace, in key order.
     ///
     /// # Errors
     /// Any [`Error`] but [`Error::OutcomeUnknown`].
-    pub async fn page(&self, range: ScanRange, how: &How) -> Result<Reply<Page>, Error> {
+    pub async fn page(&self, range: ScanRange, options: &OperationOptions) -> Result<Reply<Page>, Error> {
         let request = Request::Scan {
             keyspace: self.id(),
             start: range.start,
             end: range.end,
             after_start: range.after_start,
             limit: page_size(range.page),
-            level: how.level,
+            level: options.level,
         };
-        self.client.ask(request, how.call, page).await
+        self.client.call_expecting(request, options.call, page).await
     }
 
-    /// Reads a part of the keyspace in key order, page by page; the timeout is that of each page.
-    pub fn scan(&self, range: ScanRange, how: &How) -> Scan {
+    /// Reads a range of the keyspace in key order, page by page; the timeout applies to each page.
+    pub fn scan(&self, range: ScanRange, options: &OperationOptions) -> Scan {
         let mut scan = Scan {
             client: self.client.clone(),
             keyspace: self.id(),
             limit: page_size(range.page),
             end: range.end,
-            level: how.level,
-            options: how.call,
-            under_way: None,
+            level: options.level,
+            options: options.call,
+            pending: None,
             buffered: Vec::new().into_iter(),
         };
-        scan.ask(range.start, range.after_start);
+        scan.request_page(range.start, range.after_start);
         scan
     }
 }
 
-/// Entries of one page.
+/// Entries per page.
 fn page_size(wanted: u32) -> u32 {
     if wanted == 0 { 500 } else { wanted }
 }
 
-/// A scan under way. The next page is asked for while the one before is being consumed.
+/// A running scan. The next page is requested while the current one is being consumed.
 pub struct Scan {
     client: Client,
     keyspace: KeyspaceId,
@@ -358,12 +374,12 @@ pub struct Scan {
     limit: u32,
     level: Option<Level>,
     options: CallOptions,
-    under_way: Option<Call>,
+    pending: Option<Call>,
     buffered: std::vec::IntoIter<(Key, Entry)>,
 }
 
 impl Scan {
-    fn ask(&mut self, start: Option<Key>, after_start: bool) {
+    fn request_page(&mut self, start: Option<Key>, after_start: bool) {
         let request = Request::Scan {
             keyspace: self.keyspace,
             start,
@@ -372,26 +388,26 @@ impl Scan {
             limit: self.limit,
             level: self.level,
         };
-        self.under_way = Some(self.client.call(request, self.options));
+        self.pending = Some(self.client.call(request, self.options));
     }
 
     /// The next key and its entry, `None` at the end.
     ///
     /// # Errors
-    /// That of the page that could not be read; the scan is over then. To go on, scan again from the last key.
+    /// The error of the page that could not be read, which ends the scan. To continue, scan again from the last key.
     pub async fn next(&mut self) -> Result<Option<(Key, Entry)>, Error> {
         loop {
             if let Some(item) = self.buffered.next() {
                 return Ok(Some(item));
             }
-            let Some(call) = &mut self.under_way else {
+            let Some(call) = &mut self.pending else {
                 return Ok(None);
             };
             let outcome = call.await;
-            self.under_way = None;
+            self.pending = None;
             let page = reply(outcome, page)?.value;
             if page.next.is_some() {
-                self.ask(page.next, true);
+                self.request_page(page.next, true);
             }
             self.buffered = page.entries.into_iter();
         }

@@ -1,4 +1,4 @@
-//! Many calls at a time: a bounded number in flight, answers in the order of the requests.
+//! Many concurrent calls: a bounded number in flight, results in the order of the requests.
 
 use std::collections::VecDeque;
 
@@ -8,15 +8,15 @@ use quorate_protocol::api::{Request, Response};
 use super::{Call, Client, Reply, reply};
 use crate::core::CallOptions;
 
-/// How many calls of one pipeline are in flight.
+/// Maximum number of calls of one pipeline in flight.
 const IN_FLIGHT: usize = 256;
 
-/// Carries out all requests. Their timeouts begin when they are sent.
+/// Executes all requests. Their timeouts begin when they are sent.
 pub(super) async fn run<T>(
     client: &Client,
     requests: impl IntoIterator<Item = Request>,
     options: CallOptions,
-    take: impl Fn(Response) -> Option<T>,
+    decode: impl Fn(Response) -> Option<T>,
 ) -> Vec<Result<Reply<T>, Error>> {
     let mut requests = requests.into_iter();
     let mut calls: VecDeque<Call> = requests
@@ -26,7 +26,7 @@ pub(super) async fn run<T>(
         .collect();
     let mut answers = Vec::new();
     while let Some(call) = calls.pop_front() {
-        answers.push(reply(call.await, &take));
+        answers.push(reply(call.await, &decode));
         calls.extend(requests.next().map(|request| client.call(request, options)));
     }
     answers

@@ -1,7 +1,7 @@
-//! What a driver waits on: one epoll instance with its sockets, a timer and two notifications.
+//! The event sources of a driver: one epoll instance with its sockets, a timer and two notifications.
 //!
-//! The epoll descriptor is itself readable while anything in it is ready. So a thread can block in it, an event loop can watch
-//! it beside its own descriptors, and a task of Tokio can wait for it; see [`super::driver`].
+//! The epoll descriptor is itself readable while anything in it is ready. So a thread can block on it, an event loop
+//! can poll it beside its own descriptors, and a Tokio task can wait for it; see [`super::driver`].
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,19 +13,19 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-/// Events taken at a time; the others are still there the next time.
+/// Maximum number of events per wait; the others stay for the next one.
 const EVENTS: usize = 32;
 
 const TIMER: u64 = u64::MAX;
 const NOTIFY: u64 = u64::MAX - 1;
 const INTERRUPT: u64 = u64::MAX - 2;
 
-/// Something that is ready.
+/// A ready source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    /// The socket of this connection has bytes, or is at its end, or takes bytes again.
+    /// The socket of this connection is readable, closed, or writable again.
     Socket { connection: u64 },
-    /// The time that was set has passed.
+    /// The timer has fired.
     Timer,
     /// [`Poller::notify`] was called.
     Notified,
@@ -74,7 +74,7 @@ impl Poller {
         self.add(socket, connection, epoll::EventFlags::OUT)
     }
 
-    /// Waits for bytes from a socket that is there already, and until it takes some if `blocked`.
+    /// Waits for bytes from a registered socket, and until it is writable if `blocked`.
     pub(super) fn await_bytes(&self, socket: impl AsFd, connection: u64, blocked: bool) -> io::Result<()> {
         let mut flags = epoll::EventFlags::IN;
         if blocked {
@@ -84,7 +84,7 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, data, flags)?)
     }
 
-    /// Sets the timer anew.
+    /// Resets the timer.
     pub(super) fn set_timer(&self, after: Duration) {
         // A time of zero would disarm it.
         let after = after.max(Duration::from_nanos(1));
@@ -95,26 +95,26 @@ impl Poller {
             },
             it_value: timespec(after),
         };
-        // It refuses nothing but a time that is none.
+        // It fails only for an invalid time.
         let _armed = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer);
     }
 
-    /// Makes [`Ready::Notified`] of the next wait, by whichever thread.
+    /// Makes the next wait, by any thread, return [`Ready::Notified`].
     pub(super) fn notify(&self) {
         write(&self.notify);
     }
 
-    /// Ends the wait of the thread that blocks.
+    /// Ends the wait of the blocking thread.
     pub(super) fn interrupt(&self) {
         write(&self.interrupt);
     }
 
-    /// Takes an interruption. Only the thread that blocks does, so that no other takes it away.
+    /// Consumes an interruption. Only the blocking thread does, so that no other consumes it.
     pub(super) fn take_interruption(&self) {
         read(&self.interrupt);
     }
 
-    /// What is ready, once something is or the time is up; nothing after a signal.
+    /// Waits until a source is ready or the timeout passes; returns the number of ready sources, 0 after a signal.
     pub(super) fn wait(&self, timeout: Option<Duration>, mut found: impl FnMut(Ready)) -> usize {
         let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
         let timeout = timeout.map(timespec);
@@ -152,12 +152,12 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Empties a counter: what it counted is of no interest, and neither is that it was empty.
+/// Resets a counter; its value does not matter.
 fn read(counter: &OwnedFd) {
     let _count = rustix::io::read(counter, &mut [0; 8]);
 }
 
-/// Counts one more. A counter that is full is readable already.
+/// Increments a counter. A full counter is already readable.
 fn write(counter: &OwnedFd) {
     let _counted = rustix::io::write(counter, &1u64.to_ne_bytes());
 }

@@ -1,4 +1,4 @@
-//! One socket of the driver: bytes in, bytes gathered and out. Nothing here blocks.
+//! One socket of the driver, with a write buffer. Nothing here blocks.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 
-/// A write buffer that has grown beyond this is not kept when it is empty.
+/// A write buffer larger than this is freed when it is empty.
 const KEPT_BUFFER: usize = 1 << 20;
-/// A node's machine that has vanished is noticed after about this long even when nothing is asked of it.
+/// Interval after which a vanished machine is detected even without pending requests, approximately.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 pub(super) struct Socket {
     stream: TcpStream,
     outgoing: BytesMut,
-    /// The last write was not taken whole.
+    /// The last write was incomplete.
     blocked: bool,
-    /// Bytes that the operating system has taken.
+    /// Bytes that the operating system has accepted.
     pub(super) written: u64,
 }
 
-/// What a read found.
+/// The result of a read.
 pub(super) enum Received {
     /// Bytes, and whether there may be more.
     Bytes(Bytes, bool),
@@ -33,7 +33,7 @@ pub(super) enum Received {
 }
 
 impl Socket {
-    /// A connection that is established, and does not block.
+    /// An established, non-blocking connection.
     ///
     /// # Errors
     /// The system's.
@@ -51,7 +51,7 @@ impl Socket {
         })
     }
 
-    /// The next bytes that have come, by way of a buffer that is large enough for most answers.
+    /// The next bytes that have arrived, read through a buffer that is large enough for most responses.
     ///
     /// # Errors
     /// The connection is broken.
@@ -70,28 +70,28 @@ impl Socket {
         }
     }
 
-    /// Whether it waits for room: it has bytes that the system did not take.
+    /// Whether it has bytes that the system did not accept yet.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Whether nothing is to be sent.
+    /// Whether there is nothing to send.
     pub(super) fn is_clean(&self) -> bool {
         self.outgoing.is_empty()
     }
 
-    /// Adds bytes to those that go out with the next [`Socket::flush`].
+    /// Buffers bytes for the next [`Socket::flush`].
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.outgoing.extend_from_slice(bytes);
     }
 
-    /// Writes as much as the socket takes at once, before it is closed.
-    pub(super) fn farewell(&mut self) {
-        // What it does not take now, or cannot take any more, is not worth waiting for.
+    /// Writes as much as the socket accepts at once, before it is closed.
+    pub(super) fn flush_before_close(&mut self) {
+        // The rest is dropped.
         let _taken = self.stream.write(&self.outgoing);
     }
 
-    /// Writes as much as the socket takes now. [`Socket::is_blocked`] says whether that was all.
+    /// Writes as much as the socket accepts now. [`Socket::is_blocked`] returns whether bytes remain.
     ///
     /// # Errors
     /// The connection is broken.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_protocol::telemetry::Span;
 
-/// Is given every finished span.
+/// Receives every finished span.
 pub type SpanSink = Arc<dyn Fn(&Span) + Send + Sync>;
 
-/// The latest spans. Only sampled operations come here.
+/// The latest spans of sampled operations.
 pub(super) struct SpanRing {
     capacity: usize,
     sink: Option<SpanSink>,

@@ -1,4 +1,4 @@
-//! The state of a driver: the core, and the connections that it asked for. Events in, effects performed, nothing waits.
+//! The state of a driver: the core and its connections. Takes events and performs effects; nothing here blocks.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -18,20 +18,20 @@ use super::socket::{Received, Socket};
 use super::spans::SpanRing;
 use crate::core::{ClientCore, ClientEffect, ClientEvent, Outcome};
 
-/// Reads from one socket before the others have their turn.
+/// Maximum number of reads from one socket per turn.
 const READS: usize = 4;
-/// Room for each read.
+/// Buffer size of a read.
 const READ_BUFFER: usize = 64 << 10;
 
 type Resolved = (u64, io::Result<VecDeque<SocketAddr>>);
 
-/// A connection's way to its node.
+/// The state of a connection's socket.
 enum Link {
     /// Its name is being resolved.
     Resolving,
     /// It is being established.
     Dialling(Dial),
-    /// It is there.
+    /// It is established.
     Open(Socket),
 }
 
@@ -39,30 +39,30 @@ pub(super) struct State {
     pub(super) core: ClientCore,
     rng: Rng,
     origin: std::time::Instant,
-    /// Gone once the client is closed.
+    /// Dropped when the client is closed.
     poller: Option<Arc<Poller>>,
     /// For threads that resolve names.
     resolved: Arc<Mutex<Vec<Resolved>>>,
-    /// To be handled by the core, one after the other.
+    /// Events that the core has not handled yet.
     events: VecDeque<ClientEvent>,
-    /// They are being handled.
-    telling: bool,
+    /// Whether they are being handled.
+    handling: bool,
     effects: Vec<ClientEffect>,
     pub(super) calls: HashMap<u64, oneshot::Sender<Outcome>>,
     pub(super) last_op: u64,
     links: BTreeMap<u64, Link>,
-    /// Connections that have bytes to send.
+    /// Connections with bytes to send.
     pub(super) dirty: Vec<u64>,
     buffer: Box<[u8]>,
     opened: Option<oneshot::Sender<Result<(), Error>>>,
-    /// The cluster must have been reached by then, and what to say otherwise.
+    /// The deadline for reaching the cluster, and the error after it.
     pub(super) open_until: Option<(Instant, Error)>,
-    /// When the core wants to be woken.
+    /// The core's timer.
     timer_at: Instant,
     spans: Arc<SpanRing>,
-    /// The task of Tokio that drives, if one does.
+    /// The Tokio task that drives, if any.
     pub(super) task: Option<Waker>,
-    /// No handle is left: it ends when nothing is in flight.
+    /// No handle is left: it closes when nothing is in flight.
     pub(super) abandoned: bool,
     pub(super) closed: bool,
     /// The core panicked.
@@ -84,7 +84,7 @@ impl State {
             poller: Some(poller),
             resolved: Arc::default(),
             events: VecDeque::new(),
-            telling: false,
+            handling: false,
             effects: Vec::new(),
             calls: HashMap::new(),
             last_op: 0,
@@ -110,14 +110,14 @@ impl State {
         }
     }
 
-    /// Has the core handle an event, and those that follow from it.
-    pub(super) fn tell(&mut self, event: ClientEvent) {
+    /// Lets the core handle an event, and those that follow from its effects.
+    pub(super) fn handle(&mut self, event: ClientEvent) {
         if self.broken {
             self.calls.clear();
             return;
         }
         self.events.push_back(event);
-        if std::mem::replace(&mut self.telling, true) {
+        if std::mem::replace(&mut self.handling, true) {
             return;
         }
         while let Some(event) = self.events.pop_front() {
@@ -128,7 +128,7 @@ impl State {
             }
             self.effects = effects;
         }
-        self.telling = false;
+        self.handling = false;
     }
 
     fn perform(&mut self, effect: ClientEffect) {
@@ -144,12 +144,12 @@ impl State {
             }
             ClientEffect::Disconnect { connection } => {
                 if let Some(Link::Open(mut socket)) = self.links.remove(&connection) {
-                    socket.farewell();
+                    socket.flush_before_close();
                 }
             }
             ClientEffect::Complete { op, outcome } => {
                 if let Some(answer) = self.calls.remove(&op) {
-                    // A caller that has gone does not want it.
+                    // The caller may have dropped its receiver.
                     let _gone = answer.send(outcome);
                 }
             }
@@ -180,24 +180,24 @@ impl State {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the client is closed"))
     }
 
-    /// Says whether the cluster was reached.
+    /// Reports whether the cluster was reached.
     fn open(&mut self, result: Result<(), Error>) {
         self.open_until = None;
         if let Some(opened) = self.opened.take() {
-            // Nobody waits any longer.
+            // The receiver may have been dropped.
             let _gone = opened.send(result);
         }
     }
 
-    /// The time that was set has passed.
+    /// The timer has fired.
     pub(super) fn timer(&mut self) {
         let now = self.now().instant;
         match self.open_until.take() {
-            Some((until, late)) if until <= now => self.open(Err(late)),
+            Some((until, timeout_error)) if until <= now => self.open(Err(timeout_error)),
             waiting => self.open_until = waiting,
         }
         self.timer_at = Instant::NEVER;
-        self.tell(ClientEvent::Timer);
+        self.handle(ClientEvent::Timer);
         self.set_timer();
     }
 
@@ -205,7 +205,7 @@ impl State {
         self.links.insert(connection, Link::Resolving);
         let poller = self.poller.as_ref().map_or_else(Weak::new, Arc::downgrade);
         let resolved = Arc::downgrade(&self.resolved);
-        let found = move |addresses| note_resolved(&resolved, &poller, connection, addresses);
+        let found = move |addresses| push_resolved(&resolved, &poller, connection, addresses);
         match dial::resolve(address, found) {
             Ok(Some(address)) => self.dial(connection, Ok(VecDeque::from([address]))),
             Ok(None) => {}
@@ -219,7 +219,7 @@ impl State {
     pub(super) fn take_resolved(&mut self) {
         let resolved = std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner));
         for (connection, addresses) in resolved {
-            // Nobody wants a dial that was aborted.
+            // Results of aborted dials are dropped.
             if matches!(self.links.get(&connection), Some(Link::Resolving)) {
                 self.dial(connection, addresses);
             }
@@ -237,7 +237,7 @@ impl State {
         }
     }
 
-    /// Something has happened to a connection.
+    /// A connection's socket is ready.
     pub(super) fn ready(&mut self, connection: u64) {
         match self.links.remove(&connection) {
             Some(Link::Dialling(dial)) => self.connected(connection, dial),
@@ -271,14 +271,14 @@ impl State {
                 let open = matches!(link, Link::Open(_));
                 self.links.insert(connection, link);
                 if open {
-                    self.tell(ClientEvent::Connected { connection });
+                    self.handle(ClientEvent::Connected { connection });
                 }
             }
             Err(error) => self.lost(connection, refused(&error)),
         }
     }
 
-    /// Takes what has come.
+    /// Reads available bytes.
     fn read(&mut self, connection: u64) {
         for _ in 0..READS {
             let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
@@ -286,7 +286,7 @@ impl State {
             };
             match socket.read(&mut self.buffer) {
                 Ok(Received::Bytes(bytes, more)) => {
-                    self.tell(ClientEvent::Received { connection, bytes });
+                    self.handle(ClientEvent::Received { connection, bytes });
                     if !more {
                         return;
                     }
@@ -301,7 +301,7 @@ impl State {
         }
     }
 
-    /// Writes what has gathered.
+    /// Writes buffered bytes.
     pub(super) fn flush(&mut self) {
         while let Some(connection) = self.dirty.pop() {
             let Some(Link::Open(socket)) = self.links.get_mut(&connection) else {
@@ -321,13 +321,13 @@ impl State {
         }
     }
 
-    /// A connection is no more, or has not come about.
+    /// A connection was lost, or could not be established.
     fn lost(&mut self, connection: u64, error: Error) {
         let written = match self.links.remove(&connection) {
             Some(Link::Open(socket)) => socket.written,
             _ => 0,
         };
-        self.tell(ClientEvent::Disconnected {
+        self.handle(ClientEvent::Disconnected {
             connection,
             written,
             error,
@@ -337,12 +337,12 @@ impl State {
     pub(super) fn end(&mut self) {
         if !self.closed {
             self.closed = true;
-            self.tell(ClientEvent::Close);
+            self.handle(ClientEvent::Close);
             self.poller = None;
         }
     }
 
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn mark_broken(&mut self) {
         (self.broken, self.closed) = (true, true);
         self.calls.clear();
         self.links.clear();
@@ -357,13 +357,13 @@ impl State {
     }
 }
 
-fn note_resolved(
+fn push_resolved(
     resolved: &Weak<Mutex<Vec<Resolved>>>,
     poller: &Weak<Poller>,
     connection: u64,
     addresses: io::Result<VecDeque<SocketAddr>>,
 ) {
-    // A client that is gone dials nothing.
+    // A dropped client dials nothing.
     if let (Some(resolved), Some(poller)) = (resolved.upgrade(), poller.upgrade()) {
         let mut resolved = resolved.lock().unwrap_or_else(PoisonError::into_inner);
         resolved.push((connection, addresses));

@@ -1,4 +1,4 @@
-//! A task of Tokio that drives.
+//! A Tokio task that drives.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::driver::{Driver, Shared};
 
-/// Drives until the client is closed. Must be called within a runtime of Tokio.
+/// Drives until the client is closed. Must be called within a Tokio runtime.
 ///
 /// # Errors
 /// The runtime cannot watch the descriptor.

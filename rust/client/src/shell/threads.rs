@@ -1,7 +1,8 @@
-//! Threads that block for an answer: one of them drives, the others wait for it.
+//! Threads that block on a response: one of them drives, the others wait for it.
 //!
-//! The one that drives has the *lead*. It drives until its own answer is there, and then gives the lead to one that waits
-//! (the leader/followers pattern of Schmidt and others). A thread alone always leads, and no other thread wakes it.
+//! The one that drives has the *lead*. It drives until its own response has arrived, and then passes the lead to a
+//! waiting thread (the leader/followers pattern of Schmidt et al.). A single thread always leads, and no other thread
+//! wakes it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::turns::{Sleeper, Turns};
 fn drive(sleeper: &Sleeper, shared: &Shared, timeout: Option<Duration>) {
     let begin = || {
         sleeper.polls.store(true, Ordering::SeqCst);
-        // Whoever wakes it from now on interrupts it.
+        // A wake-up from now on interrupts it.
         !sleeper.woken.load(Ordering::SeqCst)
     };
     let end = |interrupted| {
@@ -30,8 +31,8 @@ fn drive(sleeper: &Sleeper, shared: &Shared, timeout: Option<Duration>) {
 }
 
 impl Driver {
-    /// Blocks this thread until the future is ready, or for so long; drives meanwhile. The future waits for nothing but
-    /// calls of this driver's client.
+    /// Blocks this thread until the future is ready or `patience` has passed; drives meanwhile. The future may only
+    /// wait for calls of this driver's client.
     pub fn block_on<F: Future>(
         &self,
         mut future: Pin<&mut F>,
@@ -69,7 +70,7 @@ impl Driver {
                     leave.leads = true;
                     drive(&sleeper, shared, left);
                 } else {
-                    // What this thread submitted does not wait for the one that drives.
+                    // Requests of this thread are sent without waiting for the driving thread.
                     shared.flush();
                     match left {
                         Some(left) => thread::park_timeout(left),
@@ -81,7 +82,7 @@ impl Driver {
     }
 }
 
-/// Blocks this thread until the future is ready, or for so long. Another thread has to make it ready.
+/// Blocks this thread until the future is ready or `patience` has passed. Another thread has to make it ready.
 pub fn block_on<F: Future>(mut future: Pin<&mut F>, patience: Option<Duration>) -> Option<F::Output> {
     struct Parked(Thread);
     impl Wake for Parked {
@@ -103,7 +104,7 @@ pub fn block_on<F: Future>(mut future: Pin<&mut F>, patience: Option<Duration>) 
     }
 }
 
-/// Leaves when dropped, also by a panic of the future.
+/// Leaves when dropped, also on a panic of the future.
 struct Leave<'a> {
     turns: &'a Turns,
     sleeper: &'a Arc<Sleeper>,

@@ -1,4 +1,4 @@
-//! Which of the threads that block drives: one has the *lead*, the others are its followers.
+//! Which of the blocking threads drives: one has the *lead*, the others are its followers.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::thread::Thread;
 
 use super::poller::Poller;
 
-/// Whose turn it is to drive.
+/// The lead and its followers.
 #[derive(Default)]
 pub(super) struct Turns(Mutex<Lead>);
 
@@ -23,7 +23,7 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lead, or queues up for it.
+    /// Takes the lead, or queues for it.
     pub(super) fn try_lead(&self, sleeper: &Arc<Sleeper>) -> bool {
         let mut lead = self.lock();
         lead.followers.retain(|follower| !Arc::ptr_eq(follower, sleeper));
@@ -35,7 +35,7 @@ impl Turns {
         true
     }
 
-    /// Acts if no thread leads, while none can begin to.
+    /// Calls `act` if no thread leads, and keeps the lead from being taken meanwhile.
     pub(super) fn without_leader(&self, act: impl FnOnce()) {
         let lead = self.lock();
         if !lead.taken {
@@ -43,7 +43,7 @@ impl Turns {
         }
     }
 
-    /// Leaves, with the lead if it was taken; somebody else may have to drive now.
+    /// Leaves, and releases the lead if this thread had it; a follower may have to drive now.
     pub(super) fn leave(&self, sleeper: &Arc<Sleeper>, leads: bool) {
         let mut lead = self.lock();
         lead.followers.retain(|follower| !Arc::ptr_eq(follower, sleeper));
@@ -58,11 +58,11 @@ impl Turns {
     }
 }
 
-/// A thread that waits, either parked or for the sockets.
+/// A waiting thread, either parked or polling the sockets.
 pub(super) struct Sleeper {
     pub(super) thread: Thread,
     pub(super) woken: AtomicBool,
-    /// It waits for the sockets.
+    /// Whether it polls the sockets.
     pub(super) polls: AtomicBool,
     pub(super) poller: Arc<Poller>,
 }

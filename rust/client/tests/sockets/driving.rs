@@ -1,4 +1,4 @@
-//! Driving by threads that block and by event loops that are not Tokio's.
+//! Driving by blocking threads and by event loops other than Tokio's.
 
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quorate_client::shell::EventLoop;
-use quorate_client::{Call, CallOptions, Client, ConnectOptions, How};
+use quorate_client::{Call, CallOptions, Client, ConnectOptions, OperationOptions};
 use quorate_core::error::Error;
 use quorate_protocol::api::Request;
 use quorate_protocol::keyspace::KeyspaceSettings;
@@ -30,7 +30,7 @@ fn open(endpoints: Vec<String>) -> Result<Client, Error> {
         .expect("it connects in time")
 }
 
-/// Waits until the loop has something to do; answers whether it has.
+/// Waits until the loop is ready; returns whether it is.
 fn readable(event_loop: &EventLoop) -> bool {
     let mut descriptors = [PollFd::from_borrowed_fd(event_loop.as_fd(), PollFlags::IN)];
     let second = rustix::event::Timespec {
@@ -58,8 +58,14 @@ async fn threads_that_block_share_a_client() {
                     for number in 0..100 {
                         let key = key(worker * 100 + number);
                         let value = number.to_string();
-                        block_on(client, users.put(key.clone(), value.clone(), &How::default())).unwrap();
-                        let entry = block_on(client, users.get(key, &How::default())).unwrap().value;
+                        block_on(
+                            client,
+                            users.put(key.clone(), value.clone(), &OperationOptions::default()),
+                        )
+                        .unwrap();
+                        let entry = block_on(client, users.get(key, &OperationOptions::default()))
+                            .unwrap()
+                            .value;
                         assert_eq!(entry.versions[0].value, value.as_bytes());
                     }
                 });
@@ -139,10 +145,7 @@ async fn an_event_loop_completes_its_calls_by_itself() {
             woken = event_loop.turn();
             assert!(Instant::now() < deadline);
             if woken.is_empty() && calls.iter().any(Option::is_some) {
-                assert!(
-                    readable(&event_loop),
-                    "the loop is told that there is something to do"
-                );
+                assert!(readable(&event_loop), "the loop is notified");
             }
         }
         // A client that is closed leaves the loop.
@@ -200,7 +203,7 @@ async fn names_are_resolved_and_addresses_tried_one_after_the_other() {
         .map(|(host, port)| (host.to_owned(), port.to_owned()))
         .unwrap();
     let work = move || {
-        // Where this name has an IPv6 address, nobody listens there.
+        // If this name has an IPv6 address, it refuses connections.
         let client = open(vec![format!("localhost:{port}")]).unwrap();
         let outcome = block_on(&client, client.call(Request::Status, CallOptions::default()));
         outcome.result.unwrap();

@@ -1,4 +1,4 @@
-//! Nodes for the tests: real sockets and frames, a map instead of replicas. All nodes of a cluster share the map.
+//! Fake nodes: real sockets and frames, a map instead of replicas. All nodes of a cluster share the map.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,16 +22,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// What the nodes share.
+/// The shared state of the nodes.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) data: Mutex<BTreeMap<Key, Bytes>>,
     pub(crate) keyspaces: Mutex<Vec<Keyspace>>,
     pub(crate) spans: Mutex<Vec<Span>>,
     counter: AtomicU64,
-    /// Requests are taken and not answered.
+    /// Requests are accepted without a response.
     pub(crate) mute: AtomicBool,
-    /// How many requests each node has had; one for many keys is as many.
+    /// The number of requests to each node; a request for many keys counts each key.
     pub(crate) requests: Mutex<BTreeMap<NodeId, u64>>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::shell::EventCursor;
-use quorate_client::{CallOptions, Client, ConnectOptions, How, Keyspace, ScanRange, Trace};
+use quorate_client::{CallOptions, Client, ConnectOptions, Keyspace, OperationOptions, ScanRange, Trace};
 use quorate_core::error::Error;
 use quorate_core::ids::{ClusterId, NodeId};
 use quorate_core::key::Key;
@@ -34,10 +34,10 @@ fn key(number: usize) -> Key {
     Key::of(format!("k{number:05}")).unwrap()
 }
 
-fn quick() -> How {
-    How {
+fn quick() -> OperationOptions {
+    OperationOptions {
         call: CallOptions::timeout(Duration::from_millis(500)),
-        ..How::default()
+        ..OperationOptions::default()
     }
 }
 
@@ -45,20 +45,28 @@ fn quick() -> How {
 async fn what_is_put_is_got_deleted_and_scanned() {
     let cluster = Cluster::start(3).await;
     let (client, users) = users(&cluster).await;
-    let how = How::default();
-    let written = users.put(key(1), "one", &how).await.unwrap();
+    let options = OperationOptions::default();
+    let written = users.put(key(1), "one", &options).await.unwrap();
     assert_eq!(written.value.acked.len(), 1);
     assert_eq!((written.attempts, written.trace_id), (1, None));
-    let entry = users.get(key(1), &how).await.unwrap().value;
+    let entry = users.get(key(1), &options).await.unwrap().value;
     assert_eq!(entry.versions[0].value, Bytes::from_static(b"one"));
-    users.delete(key(1), &how).await.unwrap();
-    assert!(users.get(key(1), &how).await.unwrap().value.versions.is_empty());
+    users.delete(key(1), &options).await.unwrap();
+    assert!(
+        users
+            .get(key(1), &options)
+            .await
+            .unwrap()
+            .value
+            .versions
+            .is_empty()
+    );
 
     let items = (0..1000).map(|number| (key(number), Bytes::from(number.to_string())));
-    let written = users.put_many(items, &how).await;
+    let written = users.put_many(items, &options).await;
     assert_eq!(written.len(), 1000);
     assert!(written.iter().all(Result::is_ok));
-    let entries = users.get_many((0..1001).map(key), &how).await;
+    let entries = users.get_many((0..1001).map(key), &options).await;
     for (number, entry) in entries.iter().enumerate() {
         let versions = &entry.as_ref().unwrap().value.versions;
         match number {
@@ -72,7 +80,7 @@ async fn what_is_put_is_got_deleted_and_scanned() {
         page: 70,
         ..ScanRange::default()
     };
-    let mut scan = users.scan(range, &how);
+    let mut scan = users.scan(range, &options);
     let mut seen = Vec::new();
     while let Some((key, _)) = scan.next().await.unwrap() {
         seen.push(key);
@@ -85,7 +93,9 @@ async fn what_is_put_is_got_deleted_and_scanned() {
 async fn operations_are_spread_over_the_nodes() {
     let cluster = Cluster::start(3).await;
     let (_client, users) = users(&cluster).await;
-    users.get_many((0..3000).map(key), &How::default()).await;
+    users
+        .get_many((0..3000).map(key), &OperationOptions::default())
+        .await;
     let requests = cluster.shared.requests.lock().unwrap().clone();
     for count in requests.values() {
         assert!((700..1300).contains(count), "{requests:?}");
@@ -110,12 +120,15 @@ async fn a_killed_node_costs_no_reads_and_comes_back() {
     let mut cluster = Cluster::start(3).await;
     let (client, users) = users(&cluster).await;
     let items = (0..300).map(|number| (key(number), Bytes::from_static(b"v")));
-    users.put_many(items, &How::default()).await;
+    users.put_many(items, &OperationOptions::default()).await;
     let reading = tokio::spawn({
         let users = users.clone();
         async move {
             for _ in 0..20 {
-                for entry in users.get_many((0..300).map(key), &How::default()).await {
+                for entry in users
+                    .get_many((0..300).map(key), &OperationOptions::default())
+                    .await
+                {
                     assert_eq!(entry.unwrap().value.versions.len(), 1);
                 }
             }
@@ -144,7 +157,7 @@ async fn a_write_under_way_when_its_node_dies_is_unknown() {
     cluster.shared.mute.store(true, Ordering::Relaxed);
     let write = tokio::spawn({
         let users = users.clone();
-        async move { users.put(key(1), "v", &How::default()).await }
+        async move { users.put(key(1), "v", &OperationOptions::default()).await }
     });
     let arrived = async {
         // One request was the creation of the keyspace.
@@ -179,8 +192,8 @@ async fn deadlines_are_kept_by_the_client() {
     let (_client, users) = users(&cluster).await;
     cluster.shared.mute.store(true, Ordering::Relaxed);
     let (write, read) = (key(1), key(2));
-    let how = quick();
-    let (write, read) = tokio::join!(users.put(write, "v", &how), users.get(read, &how));
+    let options = quick();
+    let (write, read) = tokio::join!(users.put(write, "v", &options), users.get(read, &options));
     assert_eq!(
         write.unwrap_err(),
         Error::OutcomeUnknown {
@@ -206,12 +219,15 @@ async fn large_values_go_both_ways() {
     let items = (0..40).map(|number| (key(number), value.clone()));
     assert!(
         users
-            .put_many(items, &How::default())
+            .put_many(items, &OperationOptions::default())
             .await
             .iter()
             .all(Result::is_ok)
     );
-    for entry in users.get_many((0..40).map(key), &How::default()).await {
+    for entry in users
+        .get_many((0..40).map(key), &OperationOptions::default())
+        .await
+    {
         assert_eq!(entry.unwrap().value.versions[0].value, value);
     }
 }
@@ -220,17 +236,20 @@ async fn large_values_go_both_ways() {
 async fn dropping_a_call_does_no_harm() {
     let cluster = Cluster::start(1).await;
     let (client, users) = users(&cluster).await;
-    let how = How::default();
+    let options = OperationOptions::default();
     for _ in 0..100 {
         drop(client.call(Request::Status, CallOptions::default()));
-        // Polled once, so that the request is under way, and dropped.
+        // Polled once, so that the request is in flight, and dropped.
         tokio::select! {
             biased;
-            _ = users.put(key(1), "v", &how) => {}
+            _ = users.put(key(1), "v", &options) => {}
             () = std::future::ready(()) => {}
         }
     }
-    users.put(key(2), "v", &How::default()).await.unwrap();
+    users
+        .put(key(2), "v", &OperationOptions::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +262,7 @@ async fn closing_ends_what_is_in_flight_and_the_sockets() {
     client.close();
     tokio::time::timeout(PATIENCE, clone.closed()).await.unwrap();
     assert!(matches!(read.await.result, Err(Error::Closed(_))));
-    let after = users.get(key(1), &How::default()).await.unwrap_err();
+    let after = users.get(key(1), &OperationOptions::default()).await.unwrap_err();
     assert!(matches!(after, Error::Closed(_)));
 }
 
@@ -344,14 +363,14 @@ async fn a_trace_joins_the_spans_of_client_and_nodes() {
         .create_keyspace(KeyspaceSettings::quorum("users", 3))
         .await
         .unwrap();
-    let how = How {
+    let options = OperationOptions {
         call: CallOptions {
             trace: Trace::New,
             ..CallOptions::default()
         },
-        ..How::default()
+        ..OperationOptions::default()
     };
-    let written = users.put(key(1), "v", &how).await.unwrap();
+    let written = users.put(key(1), "v", &options).await.unwrap();
     let trace_id = written.trace_id.unwrap();
     let own = client.spans(trace_id);
     assert_eq!((own.len(), own[0].name.as_str()), (1, "put users"));
@@ -363,7 +382,7 @@ async fn a_trace_joins_the_spans_of_client_and_nodes() {
     cluster.shared.spans.lock().unwrap().push(there);
     let whole = client.trace(trace_id).await.unwrap();
     let names: Vec<&str> = whole.iter().map(|span| span.name.as_str()).collect();
-    // The fake nodes share their spans, so each tells the same one.
+    // The fake nodes share their spans, so each returns the same one.
     assert_eq!(
         names,
         ["put users", "quorum.write", "quorum.write", "quorum.write"]

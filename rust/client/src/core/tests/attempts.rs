@@ -1,4 +1,4 @@
-//! Several attempts at one operation: a definite error is the answer only when none of them may have been executed.
+//! Several attempts at one operation: a definite error is returned only if none of them may have been executed.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn gone() -> Error {
     Error::NotFound("keyspace \"logs\" does not exist".to_owned())
 }
 
-/// Every definite error that a node may answer.
+/// Every definite error that a node may return.
 fn definite() -> Vec<Error> {
     let text = || "nothing was written".to_owned();
     vec![
@@ -59,7 +59,7 @@ fn definite() -> Vec<Error> {
     ]
 }
 
-/// Has the only node lose the first attempt and answer the others with an error, until the operation has ended.
+/// Makes the only node lose the first attempt and reject the others with an error, until the operation has ended.
 fn after_a_lost_attempt(cluster: &mut Harness, request: Request, error: &Error) -> Error {
     let op = cluster.submit(request);
     cluster.take();
@@ -92,7 +92,7 @@ fn no_definite_error_is_the_answer_to_a_creation_after_a_lost_attempt() {
     }
 }
 
-/// All attempts at a change have one name, and the control plane executes it once: what it says is said of all of them.
+/// All attempts at a change have one write id, and the control plane executes it once: its response is that to all of them.
 #[test]
 fn what_the_control_plane_says_of_a_named_change_is_its_outcome() {
     let outcomes = [
@@ -109,7 +109,7 @@ fn what_the_control_plane_says_of_a_named_change_is_its_outcome() {
     }
 }
 
-/// The first attempt is given up when its node is silent, and answered after all while the second is under way.
+/// The first attempt is abandoned because its node is silent, and gets a response while the second is pending.
 #[test]
 fn the_error_of_an_attempt_that_was_given_up_does_not_end_the_operation() {
     let mut cluster = in_session(3);
@@ -152,7 +152,7 @@ fn attempts_end_when_their_numbers_do() {
     let op = cluster.submit_with(propose("a"), options);
     let mut sent = 0;
     while !cluster.completed.contains_key(&op) {
-        assert!(sent <= 255, "it goes on for ever");
+        assert!(sent <= 255, "it never ends");
         for arrived in std::mem::take(&mut cluster.arrived) {
             if matches!(arrived.frame.request, Request::Propose { .. }) {
                 sent += 1;

@@ -1,5 +1,5 @@
-//! Random clusters: nodes refuse, fall silent, cut connections, answer late, twice or with errors. Whatever happens,
-//! every operation ends exactly once and in time, and no put goes out again after a node may have seen it.
+//! Random clusters: nodes reject requests, fall silent, close connections, respond late, twice or with errors. In any
+//! case, every operation ends exactly once and in time, and no put is retried after a node may have seen it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rand_core::Rng as _;
 use super::super::{CallOptions, ClientCore, ClientEffect, ClientEvent, GRACE};
 use super::harness::*;
 
-/// What the test knows about a put: whether an attempt of it may have been seen and is not answered.
+/// The model of a put: whether an attempt may have been received without a response.
 #[derive(Default)]
 struct Seen {
     open: bool,
@@ -43,7 +43,7 @@ struct Run {
     random: Rng,
     deadlines: BTreeMap<u64, u64>,
     seen: BTreeMap<u64, Seen>,
-    /// How many attempts to look at `arrived` has been brought up to.
+    /// The number of arrivals that were inspected.
     pending: Vec<Arrived>,
 }
 
@@ -61,10 +61,7 @@ impl Run {
         for arrived in std::mem::take(&mut self.cluster.arrived) {
             for sequence in sequences(&arrived.frame.request) {
                 let seen = self.seen.entry(sequence).or_default();
-                assert!(
-                    !seen.open,
-                    "put {sequence} was sent again while it may be under way"
-                );
+                assert!(!seen.open, "put {sequence} was retried while it may be in flight");
                 seen.open = true;
             }
             self.pending.push(arrived);
@@ -128,7 +125,7 @@ impl Run {
         if !open.is_empty() && self.chance(3) {
             let connection = open[self.pick(open.len() as u64) as usize];
             self.cluster.open.remove(&connection);
-            // Sometimes nothing of what is under way got out: then the nodes have not seen it.
+            // Sometimes none of the pending bytes were written: then the nodes have not seen them.
             let written = if self.chance(3) { 0 } else { u64::MAX };
             if written == 0 {
                 for arrived in self
@@ -205,7 +202,7 @@ fn run(seed: u64) {
     run.collect();
     run.check_deadlines();
     assert_eq!(run.cluster.core.in_flight(), 0);
-    // Healed, it works again.
+    // After the faults, it works again.
     for node in 1..=nodes {
         run.cluster.behaviour.insert(address(node), Behaviour::Up);
     }

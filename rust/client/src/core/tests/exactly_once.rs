@@ -1,7 +1,7 @@
 //! Commands against a real state machine with real sessions, through a network and nodes that lose, repeat and delay.
 //!
-//! Whatever happens, a command is executed at most once; one that succeeded was executed; one whose error is definite was
-//! not, and will not be.
+//! In any case a command is executed at most once; one that succeeded was executed; one with a definite error was not,
+//! and will not be.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Run {
                     command: format::encode_inner(command),
                 }
             }
-            other => panic!("{other:?} was not asked for"),
+            other => panic!("unexpected request {other:?}"),
         };
         self.index += 1;
         let position = LogPosition {
@@ -142,7 +142,7 @@ impl Run {
         }
     }
 
-    /// A node does something about a request that it has.
+    /// A node processes one of its requests.
     fn serve(&mut self) {
         if self.pending.is_empty() {
             return;
@@ -170,13 +170,13 @@ impl Run {
             }
             _ => self.execute(&request),
         };
-        // The answer may be lost with its connection, later.
+        // The response may be lost with its connection, later.
         if self.cluster.open.contains_key(&arrived.connection) {
             self.cluster.reply(&arrived, answer);
         }
     }
 
-    /// An attempt that was given up by everybody gets through after all.
+    /// An abandoned attempt is delivered after all.
     fn haunt(&mut self) {
         if !self.ghosts.is_empty() {
             let place = self.pick(self.ghosts.len() as u64) as usize;
@@ -268,7 +268,7 @@ fn run(seed: u64) -> (usize, usize, u32) {
     run.cluster.advance(Duration::from_secs(10));
     run.check_deadlines();
     assert_eq!(run.cluster.core.in_flight(), 0);
-    // What is still under way somewhere is executed at the very end.
+    // Attempts that are still in flight are executed at the end.
     for arrived in std::mem::take(&mut run.pending) {
         let _nobody = run.execute(&arrived.frame.request);
     }

@@ -1,4 +1,4 @@
-//! Requests to Raft groups: who gets them.
+//! Routing of requests to Raft groups.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A cluster that the tests script: it accepts connections and tells what it knows; operations are answered by hand.
+//! A scripted cluster: it accepts connections and describes the cluster; tests respond to operations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,16 +36,16 @@ pub(super) const GROUP: GroupId = GroupId(10);
 /// Its other group, of the same nodes, n3 first.
 pub(super) const OTHER_GROUP: GroupId = GroupId(11);
 
-/// How an address behaves when it is dialled.
+/// The behaviour of a dialled address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
-    /// Accepts, greets, and answers what the client asks on its own account.
+    /// Accepts, completes the handshake, and responds to the client's own requests.
     Up,
     /// Refuses connections.
     Refusing,
-    /// Swallows everything.
+    /// Drops everything.
     Silent,
-    /// Accepts and answers the hello with this.
+    /// Accepts and responds to the hello with this.
     Greeting(ServerHello),
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Harness {
     pub(super) topology: Topology,
     pub(super) keyspaces: Vec<Keyspace>,
     pub(super) behaviour: BTreeMap<String, Behaviour>,
-    /// Connections that the client believes in, with what came of its stream.
+    /// Connections that the client considers open, with the bytes of its stream.
     pub(super) open: BTreeMap<u64, (String, Decoder)>,
     pub(super) greeted: Vec<u64>,
     pub(super) arrived: Vec<Arrived>,
@@ -241,8 +241,8 @@ pub(super) fn records(node: u16, leader: u16, staleness_micros: Option<u64>) -> 
 }
 
 impl Harness {
-    /// A cluster of so many nodes with the keyspace `users` (three replicas), and a client that was given all
-    /// addresses and has not begun.
+    /// A cluster of so many nodes with the keyspace `users` (three replicas), and a client with all addresses that has
+    /// not started.
     pub(super) fn new(nodes: u16) -> Self {
         Harness::with_endpoints(nodes, (1..=nodes).map(address).collect())
     }
@@ -291,7 +291,7 @@ impl Harness {
         }
     }
 
-    /// Gives the client an event, and plays the cluster's part in what follows.
+    /// Passes an event to the client, and performs the effects on the cluster.
     pub(super) fn event(&mut self, event: ClientEvent) {
         let mut events = vec![event];
         while !events.is_empty() {
@@ -358,7 +358,7 @@ impl Harness {
         }
     }
 
-    /// Bytes of the client arrive at a node, which answers what it can on its own.
+    /// Bytes of the client arrive at a node, which responds to the client's own requests.
     fn arrive(&mut self, connection: u64, bytes: &[u8]) -> Vec<ClientEvent> {
         let Some((address, decoder)) = self.open.get_mut(&connection) else {
             return Vec::new();
@@ -418,7 +418,7 @@ impl Harness {
         }
     }
 
-    /// Submits an operation with a timeout of two seconds and returns its name.
+    /// Submits an operation with a timeout of two seconds and returns its id.
     pub(super) fn submit(&mut self, request: Request) -> u64 {
         self.submit_with(request, CallOptions::timeout(Duration::from_secs(2)))
     }
@@ -430,7 +430,7 @@ impl Harness {
         op
     }
 
-    /// The operation that arrived last and is not taken yet.
+    /// The last operation that arrived and was not taken yet.
     pub(super) fn take(&mut self) -> Arrived {
         self.arrived
             .pop()
@@ -450,7 +450,7 @@ impl Harness {
         });
     }
 
-    /// The connection to a node breaks; everything had been written, unless said otherwise.
+    /// The connection to a node breaks after `written` bytes.
     pub(super) fn cut(&mut self, node: u16, written: u64) {
         let connection = self.connection_to(node);
         self.open.remove(&connection);
@@ -472,7 +472,7 @@ impl Harness {
             .0
     }
 
-    /// Lets time pass, with the timers that the client asked for.
+    /// Advances the clock, firing the client's timers.
     pub(super) fn advance(&mut self, duration: Duration) {
         let end = self.now + u64::try_from(duration.as_micros()).unwrap();
         while let Some(at) = self.timer.filter(|at| *at <= end) {

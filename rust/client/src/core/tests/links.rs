@@ -1,4 +1,4 @@
-//! Connections: opening, refusals, redialling, giving up.
+//! Connections: handshake, rejection, redialling, timeouts.
 
 use std::time::Duration;
 
@@ -208,7 +208,7 @@ fn is_at_its_new_addresses(cluster: &Harness) -> bool {
 fn changed_addresses_are_learned_without_a_new_generation() {
     let mut cluster = Harness::ready(3);
     move_cluster(&mut cluster);
-    // One node is where it was too; the others are found through it.
+    // One node has kept its address; the others are discovered through it.
     cluster.behaviour.insert(address(1), Behaviour::Up);
     for node in 1..=3 {
         cluster.cut(node, u64::MAX);

@@ -1,4 +1,4 @@
-//! Operations on many keys: which parts go where, and what becomes of each key.
+//! Operations on many keys: the routing of parts, and the outcome of each key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn item(text: &str, size: usize) -> PutItem {
     }
 }
 
-/// The keys that a part asks for.
+/// The keys of a part.
 fn keys_of(arrived: &Arrived) -> Vec<String> {
     let keys: Vec<_> = match &arrived.frame.request {
         Request::GetMany { keys, .. } => keys.iter().collect(),
@@ -46,7 +46,7 @@ fn found(node: NodeId) -> Entry {
     }
 }
 
-/// What a node answers that has no objections.
+/// A successful response.
 fn served(arrived: &Arrived) -> Response {
     let Response::Written(written) = written() else {
         panic!("a write");
@@ -279,7 +279,7 @@ fn its_parts_are_spans_of_one_trace() {
         cluster.reply(&part, Ok(served(&part)));
     }
     let trace_id = cluster.outcome(op).trace_id.expect("it is traced");
-    assert_eq!(traces, [trace_id; 3], "nodes are told");
+    assert_eq!(traces, [trace_id; 3], "nodes get the trace");
     let whole = cluster.spans.last().expect("the span of the whole").clone();
     assert_eq!((whole.name.as_str(), whole.parent_id), ("get_many users", 0));
     assert_eq!(cluster.spans.len(), 4);

@@ -1,4 +1,4 @@
-//! How operations end: retried only where that is safe, definite or unknown but never a lie.
+//! Outcomes of operations: retried only if that is safe, and truthfully definite or unknown.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const UNKNOWN: Error = Error::OutcomeUnknown {
     reason: None,
 };
 
-/// Why a write's outcome is unknown, though its time is not up.
+/// Why a write's outcome is unknown before its deadline.
 #[track_caller]
 fn cause(error: &Error) -> &str {
     match error {
@@ -72,7 +72,7 @@ fn a_write_that_never_left_is_sent_elsewhere_with_the_same_id() {
     let replicas = cluster.replicas("a");
     let op = cluster.submit(put("a"));
     let first = cluster.take();
-    // One byte of it did not get out.
+    // One byte of it was not written.
     let sent = cluster.core.connections[&first.connection].sent;
     cluster.cut(first.node.0, sent - 1);
     let second = cluster.take();

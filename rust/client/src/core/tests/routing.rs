@@ -1,4 +1,4 @@
-//! Which node gets an operation.
+//! Routing of operations.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn a_silent_node_is_asked_then_suspected_and_its_reads_move() {
     let read = cluster.submit(get("a"));
     let write = cluster.submit(put("a"));
     cluster.advance(Duration::from_millis(900));
-    assert!(cluster.arrived.is_empty(), "asked, not suspected yet");
+    assert!(cluster.arrived.is_empty(), "probed, not suspected yet");
     cluster.advance(Duration::from_millis(200));
     assert!(cluster.core.connected_nodes()[&replicas[0]]);
     let moved = cluster.take();
@@ -174,7 +174,7 @@ fn a_keyspace_that_another_client_made_is_learned_on_first_use() {
         cluster.submit(request(text));
         assert_eq!(cluster.take().node, cluster.replicas(text)[0], "{text}");
     }
-    // One that the client makes itself is known from the answer.
+    // A keyspace that the client creates itself is known from the response.
     keyspace.id.0 += 1;
     let create = cluster.submit(Request::CreateKeyspace(keyspace.settings.clone()));
     let arrived = cluster.take();

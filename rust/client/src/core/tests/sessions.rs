@@ -1,4 +1,4 @@
-//! Commands go through sessions: numbered once, sent as often as it takes.
+//! Commands go through sessions: numbered once, retried as often as needed.
 
 use std::time::Duration;
 
@@ -341,7 +341,7 @@ fn a_session_that_nobody_opens_in_time_leaves_the_write_definite() {
     assert!(cluster.outcome(later).result.is_ok());
 }
 
-/// Ids are unique among the requests of a connection that are in flight, also those that the client makes by itself.
+/// Ids are unique among the requests of a connection that are in flight, including the client's own.
 #[test]
 fn what_a_client_says_by_itself_has_ids_of_its_own() {
     let mut cluster = in_session(3);

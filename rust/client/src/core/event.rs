@@ -1,4 +1,4 @@
-//! What can happen to a [`ClientCore`](super::ClientCore), and what it can ask for.
+//! Events and effects of a [`ClientCore`](super::ClientCore), and the options of its operations.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use quorate_core::time::Instant;
 use quorate_protocol::api::{Request, Response};
 use quorate_protocol::telemetry::{Span, TraceContext};
 
-/// What a client is created with.
+/// The configuration of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientConfig {
-    /// Where to find the first nodes, `host:port`; the others are learned from them.
+    /// Addresses of the first nodes, `host:port`; the others are discovered from them.
     pub endpoints: Vec<String>,
-    /// Names this client in its write ids: random, drawn anew for each client.
+    /// Identifies this client in its write ids: random, different for each client.
     pub client_id: u64,
-    /// The cluster it expects; `None` takes the first that answers and stays with it.
+    /// The expected cluster; `None` accepts the first that responds, and no other afterwards.
     pub cluster: Option<ClusterId>,
     /// Empty while there is no authentication.
     pub credentials: Bytes,
 }
 
 impl ClientConfig {
-    /// A client of whatever cluster is at these endpoints.
+    /// A client of the cluster at these endpoints, whatever its id.
     pub fn new(endpoints: Vec<String>, client_id: u64) -> Self {
         ClientConfig {
             endpoints,
@@ -34,31 +34,31 @@ impl ClientConfig {
     }
 }
 
-/// Whether an operation is traced. Decided here, at the client, for the whole cluster.
+/// Whether an operation is traced. The client decides for the whole cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Trace {
     /// No spans anywhere.
     #[default]
     Off,
-    /// A trace of its own.
+    /// A new trace.
     New,
     /// A span of the caller's trace.
     Child(TraceContext),
 }
 
-/// How an operation is to be carried out.
+/// The options of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallOptions {
-    /// From its submission to the last moment at which it may succeed.
+    /// From the submission to the deadline.
     pub timeout: Duration,
     /// Whether it is traced.
     pub trace: Trace,
-    /// Ask this node and no other.
+    /// Send the request to this node only.
     pub node: Option<NodeId>,
 }
 
 impl Default for CallOptions {
-    /// Five seconds, untraced, whichever node is best.
+    /// Five seconds, untraced, any node.
     fn default() -> Self {
         CallOptions {
             timeout: Duration::from_secs(5),
@@ -69,7 +69,7 @@ impl Default for CallOptions {
 }
 
 impl CallOptions {
-    /// Untraced, whichever node is best.
+    /// Untraced, any node.
     pub fn timeout(timeout: Duration) -> Self {
         CallOptions {
             timeout,
@@ -77,7 +77,7 @@ impl CallOptions {
         }
     }
 
-    /// The same, asked of this node only.
+    /// The same, sent to this node only.
     pub fn on(self, node: NodeId) -> Self {
         CallOptions {
             node: Some(node),
@@ -89,98 +89,97 @@ impl CallOptions {
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outcome {
-    /// The node's answer, or the client's own error.
+    /// The node's response, or the client's own error.
     pub result: Result<Response, Error>,
-    /// Who answered, if anyone did.
+    /// The node that responded, if any.
     pub node: Option<NodeId>,
-    /// The boot of the node that answered.
+    /// The boot of that node.
     pub boot: Option<BootId>,
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: u8,
     /// From its submission.
     pub elapsed: Duration,
-    /// Its trace, when it was sampled.
+    /// Its trace, if it was sampled.
     pub trace_id: Option<u128>,
 }
 
-/// What can happen to a client.
+/// An event of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientEvent {
-    /// It exists now. The first event, once: it dials its endpoints.
+    /// The first event, once: the client dials its endpoints.
     Start,
-    /// The application wants something done. The answer is [`ClientEffect::Complete`] with the same `op`.
+    /// The application submits an operation, which ends with a [`ClientEffect::Complete`] of the same `op`.
     Submit {
         /// Chosen by the shell: above 0, and unique among the operations in flight.
         op: u64,
-        /// What to ask. The write id of a put is filled in by the client.
+        /// The request. The client fills in the write id of a put.
         request: Request,
-        /// How.
+        /// Its options.
         options: CallOptions,
     },
-    /// A connection that it asked for is established; nothing was sent on it yet.
+    /// A requested connection is established; nothing was sent on it yet.
     Connected {
-        /// Which.
+        /// Its number.
         connection: u64,
     },
-    /// Bytes came.
+    /// Bytes arrived.
     Received {
-        /// On which connection.
+        /// The connection.
         connection: u64,
         /// The next ones of its stream.
         bytes: Bytes,
     },
     /// A connection could not be established, or broke.
     Disconnected {
-        /// Which. It is never named again.
+        /// The connection. Its number is not used again.
         connection: u64,
         /// How many bytes of the [`ClientEffect::Send`]s may have left this machine; `u64::MAX` if that is not known.
-        /// A request that did not leave whole was certainly not carried out.
+        /// A request that was not written completely was certainly not executed.
         written: u64,
-        /// Why: [`Error::ConnectionRefused`] if nobody listens there, or else [`Error::ConnectionLost`].
+        /// The reason: [`Error::ConnectionRefused`] if the address refuses connections, otherwise [`Error::ConnectionLost`].
         error: Error,
     },
-    /// The time that was asked for with [`ClientEffect::SetTimer`] has come. Too early does no harm.
+    /// The time of the last [`ClientEffect::SetTimer`] has passed. An early timer is harmless.
     Timer,
     /// Ends every operation and connection. The last event.
     Close,
 }
 
-/// What a client can ask its shell for.
+/// An effect that a client requests from its shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientEffect {
-    /// Establish a connection, then say so.
+    /// Establish a connection; the result is [`ClientEvent::Connected`] or [`ClientEvent::Disconnected`].
     Connect {
-        /// Its name from now on; never used twice.
+        /// Its number; never used twice.
         connection: u64,
         /// `host:port`.
         address: String,
     },
-    /// Send these bytes, after those asked for before.
+    /// Send these bytes, in the order of these effects.
     Send {
-        /// On which connection.
+        /// The connection.
         connection: u64,
-        /// What.
+        /// The bytes.
         bytes: Bytes,
     },
-    /// Close a connection. No event about it is expected after this; one that is under way does no harm.
+    /// Close a connection. Later events about it are ignored.
     Disconnect {
-        /// Which.
+        /// Its number.
         connection: u64,
     },
     /// An operation is finished.
     Complete {
-        /// Which.
+        /// Its number.
         op: u64,
         /// How it ended.
         outcome: Outcome,
     },
-    /// Wake the client with [`ClientEvent::Timer`] at this time; replaces the one before.
+    /// Wake the client with [`ClientEvent::Timer`] at this time; replaces the previous timer.
     SetTimer {
-        /// When.
+        /// The time.
         at: Instant,
     },
-    /// Once: the client knows the cluster and its nodes, or could not reach any endpoint. In the latter case it goes
-    /// on trying.
+    /// Once: the client knows the cluster and its nodes, or could not reach any endpoint. In the latter case it keeps trying.
     Opened(Result<(), Error>),
     /// A finished span of a sampled operation.
     Span(Box<Span>),

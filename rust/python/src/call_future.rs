@@ -1,4 +1,4 @@
-//! A call that is being carried out: a future that makes a Python object of its outcome.
+//! A call as a future whose result is converted to a Python object.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -11,20 +11,20 @@ use quorate_core::error::Error;
 
 use crate::errors::exception;
 
-/// Converts a result into a Python object, on the thread that waited for it.
+/// Converts a result to a Python object, on the thread that waited for it.
 pub(crate) type Answer = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
-/// A call that goes on whenever it is polled.
-pub(crate) type Running = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// The future of a call.
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A call that was not begun, and the driver of the client that it is one of, if it is.
-pub(crate) struct Begun {
-    pub(crate) call: Running,
+/// A call, and the driver of its client, if it has one.
+pub(crate) struct Started {
+    pub(crate) call: CallFuture,
     pub(crate) driver: Option<Driver>,
 }
 
-/// A call of this operation. A panic is an error of it.
-pub(crate) fn running<F, T>(operation: F) -> Running
+/// The future of an operation. A panic becomes its error.
+pub(crate) fn call_future<F, T>(operation: F) -> CallFuture
 where
     F: Future<Output = Result<T, Error>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
@@ -38,7 +38,7 @@ where
     })
 }
 
-/// The same operation, with an error instead of a panic; whether it had an effect is unknown.
+/// The same operation, with an error instead of a panic; its outcome is unknown.
 async fn guarded<T>(operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut operation = pin!(operation);
     std::future::poll_fn(|context| {
