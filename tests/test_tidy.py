@@ -244,7 +244,7 @@ BANNED_FILES = (
         "ledger",
         "look",
         "mischief",
-        "oracle",
+       
         "overlay",
         "parent",
         "peer_book",
@@ -259,7 +259,6 @@ LONG = {
     "python/quorate/aio/connection.py": 540,
     "python/quorate/connection.py": 530,
     "rust/client/src/core/tests/harness.rs": 510,
-    "rust/client/src/shell/consensus.rs": 525,
     "rust/consensus/src/control/properties.rs": 520,
     "rust/consensus/src/shard/forwarder.rs": 520,
     "rust/consensus/src/shard/properties/invariants.rs": 565,

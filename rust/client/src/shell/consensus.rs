@@ -4,8 +4,11 @@
 //! is not. Scans and lists of entries read all shards concurrently and merge the results; they are consistent within
 //! each shard, not across shards.
 
+mod get_many;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use quorate_core::error::Error;
@@ -19,9 +22,6 @@ use quorate_ring::HashKind;
 use super::{Client, Reply, ScanRange, pipeline};
 use crate::core::CallOptions;
 
-/// Keys of one read: as many of the largest values as fit into one response.
-const KEYS_AT_ONCE: usize = 24;
-
 /// Maximum writes and bytes of one part of a batch that is not atomic.
 const PART_WRITES: usize = 512;
 const PART_BYTES: usize = 256 << 10;
@@ -32,6 +32,8 @@ pub struct Consensus {
     client: Client,
     definition: Arc<Definition>,
     hash: HashKind,
+    /// Bytes of the largest value that was read.
+    largest: Arc<AtomicUsize>,
 }
 
 /// The record of a key, `None` if it is absent, and the state that was read.
@@ -73,6 +75,7 @@ impl Client {
             client: self.clone(),
             definition: Arc::new(definition),
             hash,
+            largest: Arc::default(),
         })
     }
 }
@@ -248,41 +251,6 @@ impl Consensus {
         };
         let request = self.get_request(key, level);
         self.client.call_expecting(request, options, decode).await
-    }
-
-    /// Reads many keys; each has its own outcome, in the order of the keys.
-    pub async fn get_many(
-        &self,
-        keys: Vec<Key>,
-        level: ReadLevel,
-        options: CallOptions,
-    ) -> Vec<Result<Reply<RecordRead>, Error>> {
-        let mut shards: BTreeMap<usize, Vec<(usize, Key)>> = BTreeMap::new();
-        for (place, key) in keys.into_iter().enumerate() {
-            shards.entry(self.shard_of(&key)).or_default().push((place, key));
-        }
-        let mut requests = Vec::new();
-        let mut all_places = Vec::new();
-        for (shard, wanted) in shards {
-            for part in wanted.chunks(KEYS_AT_ONCE) {
-                let (places, keys): (Vec<usize>, Vec<Key>) = part.iter().cloned().unzip();
-                requests.push(self.read(shard, keys, level));
-                all_places.push(places);
-            }
-        }
-        let answers = pipeline::run(&self.client, requests, options, records).await;
-        let mut outcomes = BTreeMap::new();
-        for (places, answer) in all_places.into_iter().zip(answers) {
-            for (index, place) in places.into_iter().enumerate() {
-                let outcome = answer.as_ref().map_err(Error::clone).and_then(|answer| {
-                    let (records, view) = &answer.value;
-                    let record = records.get(index).cloned().ok_or_else(too_few_results)?;
-                    Ok(answer.with((record, *view)))
-                });
-                outcomes.insert(place, outcome);
-            }
-        }
-        outcomes.into_values().collect()
     }
 
     /// One page of the keys of all shards, in key order.
