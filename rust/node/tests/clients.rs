@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quorate_client::{CallOptions, Client, OperationOptions};
+use quorate_client::{CallOptions, Client};
 use quorate_core::error::Error;
 use quorate_core::ids::{BootId, ClusterId, KeyspaceId, NodeId};
 use quorate_core::key::Key;
@@ -173,9 +173,8 @@ async fn a_burst_beyond_the_limit_succeeds_with_retries() {
         ..Limits::default()
     };
     let (_node, listener, client) = start(limits).await;
-    let users = client.keyspace("users").await.unwrap();
-    let keys = (0..2000).map(|number| Key::of(format!("k{number}")).unwrap());
-    let answers = users.get_many(keys, &OperationOptions::default()).await;
+    let calls = (0..2000).map(|number| (Ok(get(number)), CallOptions::default()));
+    let answers = client.call_each(calls.collect(), |outcome| outcome.result).await;
     assert!(
         answers.iter().all(Result::is_ok),
         "256 concurrent requests against a limit of 64"
