@@ -244,7 +244,7 @@ fn a_duplicated_forwarded_request_is_detected() {
         clients: 12,
         ..Config::default()
     };
-    detects_on(many_writers, "duplicates-accepted", 20, &["definite errors"]);
+    detects_on(many_writers, "duplicates-accepted", 40, &["definite errors"]);
 }
 
 /// An attempt without a response may have been executed, and a later one is rejected.
