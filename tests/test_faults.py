@@ -427,7 +427,7 @@ def test_a_node_is_updated_again_after_a_concurrent_change():
     assert not any(nodes.kept.values())
     # The same id with another effect is another fault.
     cut = nodes.run(board.begin(faults.isolate("n1"), 1))
-    nodes.kept[3][int(cut.id, 16)]["effect"]["block"] = False
+    nodes.kept[3][int(cut.id, 16)]["impairment"]["block"] = False
     nodes.run(board.restore("n3", 1, fresh=False))
     assert nodes.kept[3] == nodes.kept[1]
 

@@ -117,7 +117,7 @@ def test_leaders_over_time():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["writes", "n1", "n2", "n3"]
     (*_, first), (*_, second) = bars(axes, 0)
     assert bars(axes, 0) == [(500, 600, first), (1000, 1350, second)]
-    no_leader = to_hex(plots._NOBODY)
+    no_leader = to_hex(plots._NO_LEADER)
     assert bars(axes, 1) == [(100, 1000, first), (1900, 2000, second)], "it was down in between"
     assert bars(axes, 2) == [(100, 1100, first), (1100, 1300, no_leader), (1300, 2000, second)]
     assert bars(axes, 3) == [(100, 1200, first), (1200, 1400, no_leader), (1400, 2000, second)]

@@ -244,7 +244,6 @@ BANNED_FILES = (
         "ledger",
         "look",
         "mischief",
-       
         "overlay",
         "parent",
         "peer_book",

@@ -283,7 +283,7 @@ def to_wire(fault: LinkFault) -> dict[str, Any]:
         "id": int(fault.id, 16),
         "groups": [[node_number(name) for name in group] for group in fault.groups],
         "one_way": fault.one_way,
-        "effect": {
+        "impairment": {
             "block": fault.block,
             "loss_ppm": round(fault.percent * 1e4),
             "delay_micros": round(fault.delay * 1e6),
@@ -294,7 +294,7 @@ def to_wire(fault: LinkFault) -> dict[str, Any]:
 
 def from_wire(found: Mapping[str, Any], nodes: Sequence[str] = ()) -> LinkFault:
     """Decode a fault that a node reported."""
-    effect = found["effect"]
+    effect = found["impairment"]
     return LinkFault(
         f"{found['id']:08x}",
         tuple(tuple(f"n{node}" for node in group) for group in found["groups"]),
