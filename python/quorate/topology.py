@@ -303,6 +303,8 @@ class ClusterStatus(Rendered):
         reasons = ((node.name, node.error or node.full) for node in self.nodes)
         caption = "\n".join(f"{name}: {escape(reason)}" for name, reason in reasons if reason)
         table = listing(*columns, title=title, caption=caption or None)
+        # Addresses are copied: other columns give way.
+        table.columns[columns.index("clients")].no_wrap = True
         for node in self.nodes:
             if not node.up:
                 table.add_row(node.name, "[bold red]down[/]", node.address, style="dim")
