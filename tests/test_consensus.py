@@ -309,13 +309,14 @@ def test_a_batch_that_is_not_atomic_may_be_larger_than_a_shard_takes_at_once(sha
 
 
 def test_many_keys_are_read_whatever_their_sizes(shared):
-    keyspace = shared.keyspace("sizes", mode="consensus", replicas=3, shards=2)
+    keyspace = shared.keyspace("sizes", mode="consensus", replicas=3)
     small = {f"s{number:04}": "x" for number in range(1200)}
     keyspace.put_many(small)
     # By now the client knows small values only, and asks for many keys at once.
     for _ in range(2):
         assert [entry.text for entry in keyspace.get_many(small).values()] == ["x"] * len(small)
-    large = {f"l{number:02}": bytes([number]) * (1 << 20) for number in range(40)}
+    # Together they are more than one response can hold.
+    large = {f"l{number:02}": bytes([number]) * (1 << 20) for number in range(36)}
     for key, value in large.items():
         keyspace.put(key, value)
     found = keyspace.get_many([*large, *small, "absent"], timeout=30)

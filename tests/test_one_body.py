@@ -55,6 +55,15 @@ def test_both_clients_have_the_same_members_parameters_and_docstrings(name):
             assert list(parameters) == list(inspect.signature(twin[member]).parameters)
 
 
+def test_both_clusters_document_the_same_parameters():
+    def parameters(kind):
+        return inspect.getdoc(kind).split("Parameters\n")[1].split("Raises\n")[0]
+
+    assert parameters(quorate.Cluster) == parameters(aio.Cluster)
+    mine, twin = inspect.signature(quorate.Cluster), inspect.signature(aio.Cluster)
+    assert str(mine) == str(twin)
+
+
 class SimulatedKeyspace:
     """The calls of a keyspace that is a dictionary: each takes a virtual millisecond."""
 

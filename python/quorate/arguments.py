@@ -29,6 +29,9 @@ BATCH = 512
 MAX_PAGE = 10_000
 """Maximum page size of a scan."""
 
+MAX_VERSION = 2**63 - 1
+"""Largest version of a key, and largest id of an entry."""
+
 RAFT_TIMINGS = ("default", "conservative", "aggressive")
 """Presets for the election timeout of Raft groups."""
 

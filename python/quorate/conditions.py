@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["conditional", "expected"]
 
-_VERSIONS = 2**63 - 1
-
 
 def expected(if_version: int | None, if_absent: bool) -> int | None:
     """Convert the condition of a write to the key's required version: 0 if it must be absent, ``None`` for any.
@@ -30,7 +28,11 @@ def expected(if_version: int | None, if_absent: bool) -> int | None:
         if if_version is not None:
             raise InvalidArgument(f"if_version={if_version!r} and if_absent: give one of them")
         return 0
-    return None if if_version is None else arguments.whole_number(if_version, "if_version", 0, _VERSIONS)
+    return (
+        None
+        if if_version is None
+        else arguments.whole_number(if_version, "if_version", 0, arguments.MAX_VERSION)
+    )
 
 
 def conditional(
@@ -63,7 +65,9 @@ def conditional(
             raise InvalidArgument(f"if_version={if_version!r:.40}: give a mapping of keys to versions")
         for key, version in if_version.items():
             demand(
-                key, arguments.whole_number(version, f"if_version[{key!r:.40}]", 0, _VERSIONS), "if_version"
+                key,
+                arguments.whole_number(version, f"if_version[{key!r:.40}]", 0, arguments.MAX_VERSION),
+                "if_version",
             )
     if isinstance(if_absent, bool):
         if if_absent and versions:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EntryPages"]
 
-_VERSIONS = 2**63 - 1
-
 
 class EntryPages:
     """Merges entries of several shards by time, then shard, then id.
@@ -57,9 +55,11 @@ class EntryPages:
                     raise InvalidArgument(
                         f"after={dict(after)!r:.60}: there is no shard {shard!r} in this listing"
                     )
-                self._cursors[shard] = arguments.whole_number(last, f"after[{shard}]", 0, _VERSIONS)
+                self._cursors[shard] = arguments.whole_number(
+                    last, f"after[{shard}]", 0, arguments.MAX_VERSION
+                )
         else:
-            first = arguments.whole_number(after, "after", 0, _VERSIONS)
+            first = arguments.whole_number(after, "after", 0, arguments.MAX_VERSION)
             self._cursors = dict.fromkeys(shards, first)
         self._source = source
         self._left = arguments.scan_limit(limit)

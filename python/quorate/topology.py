@@ -178,10 +178,6 @@ class KeyspaceInfo:
         """Whether R + W > N at the default levels, so that a read sees every acknowledged write."""
         return self._required(self.read) + self._required(self.write) > self.replicas
 
-    def group_members(self) -> list[tuple[int, list[int]]]:
-        """List the id and the members of each Raft group by number, in the extension's form."""
-        return [(group.id, [int(member[1:]) for member in group.members]) for group in self.groups]
-
     def _required(self, level: Level | int) -> int:
         return level.required(self.replicas) if isinstance(level, Level) else level
 

@@ -24,7 +24,10 @@ class EntryLog:
     def __init__(self, connection: AsyncOwner, info: KeyspaceInfo, ring_hash: str) -> None:
         self._connection = connection
         self._info = info
-        self._calls = connection._client.consensus(info.id, info.name, info.group_members(), ring_hash)
+        groups = [
+            (group.id, [arguments.node_number(member) for member in group.members]) for group in info.groups
+        ]
+        self._calls = connection._client.consensus(info.id, info.name, groups, ring_hash)
 
     @modes.rejects_arguments_of_quorum
     async def append(

@@ -25,7 +25,6 @@ mod dial;
 mod driver;
 mod event_loop;
 mod keyspace;
-mod pipeline;
 mod poller;
 mod socket;
 mod spans;
@@ -238,6 +237,17 @@ impl Client {
         decode: impl FnOnce(Response) -> Option<T>,
     ) -> Result<Reply<T>, Error> {
         reply(self.call(request, options).await, decode)
+    }
+
+    /// [`Client::call_each`], with results that `decode` extracts from the responses.
+    async fn call_each_expecting<T>(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+        options: CallOptions,
+        decode: impl Fn(Response) -> Option<T>,
+    ) -> Vec<Result<Reply<T>, Error>> {
+        let calls = requests.into_iter().map(|request| (request, options));
+        self.call_each(calls, |outcome| reply(outcome, &decode)).await
     }
 }
 

@@ -173,8 +173,8 @@ async fn a_burst_beyond_the_limit_succeeds_with_retries() {
         ..Limits::default()
     };
     let (_node, listener, client) = start(limits).await;
-    let calls = (0..2000).map(|number| (Ok(get(number)), CallOptions::default()));
-    let answers = client.call_each(calls.collect(), |outcome| outcome.result).await;
+    let calls = (0..2000).map(|number| (get(number), CallOptions::default()));
+    let answers = client.call_each(calls, |outcome| outcome.result).await;
     assert!(
         answers.iter().all(Result::is_ok),
         "256 concurrent requests against a limit of 64"

@@ -3,13 +3,12 @@
 use std::pin::pin;
 
 use pyo3::prelude::*;
-use quorate_client::bench::{Options, Run};
+use quorate_client::bench::{Options, Report, Run};
 use quorate_client::shell::block_on;
 use quorate_core::error::Error;
 
 use crate::call::{PendingCall, pending};
 use crate::errors::exception;
-use crate::operations::json;
 use crate::requests::duration;
 
 /// Measure a cluster once; options and report are JSON. A call that is interrupted stops the measurement.
@@ -17,6 +16,11 @@ use crate::requests::duration;
 pub(crate) fn bench(py: Python<'_>, endpoints: Vec<String>, options: &str) -> PyResult<PendingCall> {
     let measuring = start(endpoints, options).map(|mut run| async move { json(&run.report().await?) });
     pending(py, None, measuring)
+}
+
+fn json(report: &Report) -> Result<String, Error> {
+    serde_json::to_string(report)
+        .map_err(|error| Error::invalid(format!("this report cannot be encoded as JSON: {error}")))
 }
 
 fn start(endpoints: Vec<String>, options: &str) -> Result<Run, Error> {

@@ -6,7 +6,6 @@ use quorate_client::{CallOptions, ConnectOptions};
 use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_protocol::api::Request;
-use serde::Serialize;
 
 use crate::answers::ItemResult;
 use crate::documents::Document;
@@ -50,8 +49,9 @@ pub(crate) async fn request_from_nodes(
     request: Request,
     timeout: f64,
 ) -> Result<Vec<ItemResult<Document>>, Error> {
-    let call = |node: &u16| (Ok(request.clone()), plain(timeout).on(NodeId(*node)));
-    let calls = nodes.iter().map(call).collect();
+    let calls = nodes
+        .into_iter()
+        .map(|node| (request.clone(), plain(timeout).on(NodeId(node))));
     let answers = client.call_each(calls, Document::of).await;
     Ok(answers.into_iter().map(ItemResult).collect())
 }
@@ -62,10 +62,4 @@ pub(crate) fn on(options: CallOptions, node: Option<u16>) -> CallOptions {
         node: node.map(NodeId),
         ..options
     }
-}
-
-/// A value as JSON.
-pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::invalid(format!("this response cannot be encoded as JSON: {error}")))
 }

@@ -19,7 +19,7 @@ use quorate_protocol::shard_command::{Command, Condition, Write};
 use quorate_raft::types::GroupId;
 use quorate_ring::HashKind;
 
-use super::{Client, Reply, ScanRange, pipeline};
+use super::{Client, Reply, ScanRange};
 use crate::core::CallOptions;
 
 /// Maximum writes and bytes of one part of a batch that is not atomic.
@@ -201,7 +201,10 @@ impl Consensus {
                 (places, writes) = rest;
             }
         }
-        let answers = pipeline::run(&self.client, requests, options, committed).await;
+        let answers = self
+            .client
+            .call_each_expecting(requests, options, committed)
+            .await;
         for (places, answer) in all_places.into_iter().zip(answers) {
             outcomes.extend(places.into_iter().map(|place| (place, answer.clone())));
         }
@@ -275,7 +278,10 @@ impl Consensus {
             level,
         };
         let requests: Vec<Request> = (0..self.shards()).map(request).collect();
-        let answers = pipeline::run(&self.client, requests, options, record_page).await;
+        let answers = self
+            .client
+            .call_each_expecting(requests, options, record_page)
+            .await;
         let answers: Vec<Reply<RecordPage>> = answers.into_iter().collect::<Result<_, _>>()?;
         let slowest = answers.iter().max_by_key(|answer| answer.elapsed);
         let reply = slowest.ok_or_else(too_few_results)?.with(());
@@ -304,7 +310,7 @@ impl Consensus {
             })
         };
         let requests: Vec<Request> = cursors.iter().map(request).collect::<Result<_, Error>>()?;
-        let answers = pipeline::run(&self.client, requests, options, log_page).await;
+        let answers = self.client.call_each_expecting(requests, options, log_page).await;
         answers.into_iter().collect()
     }
 }

@@ -7,7 +7,7 @@ use quorate_core::error::Error;
 use quorate_core::key::{Key, MAX_VALUE_BYTES};
 use quorate_protocol::api::{ReadLevel, Record};
 
-use super::{Consensus, RecordRead, pipeline, records, too_few_results};
+use super::{Consensus, RecordRead, records, too_few_results};
 use crate::core::CallOptions;
 use crate::shell::Reply;
 
@@ -64,7 +64,10 @@ impl Consensus {
             let keys = part.iter().map(|(_, key)| key.clone()).collect();
             self.read(*shard, keys, level)
         };
-        let answers = pipeline::run(&self.client, parts.iter().map(request), options, records).await;
+        let answers = self
+            .client
+            .call_each_expecting(parts.iter().map(request), options, records)
+            .await;
         let mut too_large: Wanted = BTreeMap::new();
         for ((shard, part), answer) in parts.into_iter().zip(answers) {
             if part.len() > KEYS_AT_ONCE && matches!(answer, Err(Error::LimitExceeded { .. })) {
