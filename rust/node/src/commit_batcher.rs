@@ -2,11 +2,13 @@
 //!
 //! A commit costs about the same for one request as for a hundred, and the store begins a commit as soon as it has a
 //! request. So requests are held until every runnable task has run, and are submitted together: the requests that roles
-//! make in response to one batch of messages share a commit. On an idle node the only wait is one poll of the sockets.
+//! make in response to one batch of messages share a commit. While each round brings more of them, the next one is
+//! awaited too, a few times: the messages of several coordinators arrive shortly after one another. A node without load
+//! waits for two polls of its sockets.
 //! The second half, the batching of requests that arrive during a commit, is [`quorate_storage::queue`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_storage::StateWrite;
 use quorate_storage::queue::Request;
@@ -15,7 +17,11 @@ use tokio::sync::Notify;
 use crate::role_registry::Owner;
 use crate::shell::CommitPort;
 
-/// A [`CommitPort`] that batches what is submitted during one round of the runtime and passes it to another port.
+/// The maximum number of rounds of the runtime that a request is held. More rounds hold up the requests of a busy node
+/// without a larger batch to show for it.
+const ROUNDS: usize = 4;
+
+/// A [`CommitPort`] that batches what is submitted during a few rounds of the runtime and passes it to another port.
 ///
 /// Order is kept. After [`CommitBatcher::close`] every request is passed on immediately.
 pub struct CommitBatcher {
@@ -42,8 +48,16 @@ impl CommitBatcher {
         tokio::spawn(async move {
             while !batching.closed.load(Ordering::Acquire) {
                 batching.some.notified().await;
-                // To the end of the task queue, after a poll of the sockets.
-                tokio::task::yield_now().await;
+                let mut before = 0;
+                for _ in 0..ROUNDS {
+                    // To the end of the task queue, after a poll of the sockets.
+                    tokio::task::yield_now().await;
+                    let pending = batching.pending().len();
+                    if pending == before {
+                        break;
+                    }
+                    before = pending;
+                }
                 batching.submit_pending();
             }
         });
@@ -59,9 +73,13 @@ impl CommitBatcher {
 }
 
 impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn submit_pending(&self) {
         // The lock is held, so that a later request cannot overtake an earlier one.
-        let mut pending = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending();
         if !pending.is_empty() {
             self.next.submit(std::mem::take(&mut pending));
         }
@@ -70,11 +88,7 @@ impl Shared {
 
 impl CommitPort for CommitBatcher {
     fn submit(&self, requests: Vec<Request>) {
-        let mut pending = self
-            .shared
-            .requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.shared.pending();
         let first = pending.is_empty();
         pending.extend(requests);
         drop(pending);
@@ -148,6 +162,26 @@ mod tests {
         assert_eq!(submitted(&store).await, [1, 2, 3]);
         batcher.submit(vec![request(4)]);
         assert_eq!(submitted(&store).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn requests_of_the_next_rounds_are_submitted_with_the_first_but_only_so_many() {
+        let (batcher, store) = batcher();
+        let mut requests = Vec::new();
+        for token in 1.. {
+            batcher.submit(vec![request(token)]);
+            tokio::task::yield_now().await;
+            if let Ok(tokens) = store.try_recv() {
+                requests = tokens;
+                break;
+            }
+            assert!(token < 1_000, "nothing is submitted while more requests arrive");
+        }
+        assert!(
+            (2..=ROUNDS + 1).contains(&requests.len()),
+            "{} requests together",
+            requests.len()
+        );
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@
 //!
 //! A group's files, rows and log are removed, in this order; of a keyspace in quorum mode, the records and
 //! their positions in the ring. A slice is read, and its rows are deleted in the background; the next slice
-//! starts when that is durable. Small states are last: a server's vote and start of the log, a replica's
+//! starts when that is durable, at the end of the rows that are deleted: reading over them again and again would
+//! take quadratic time, since deleted rows stay in memory until they are flushed. Small states are last: a server's vote and start of the log, a replica's
 //! reserved numbers. No server or replica of this id starts again, so their promises need not be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,8 +103,8 @@ enum Pending {
     Fence(BTreeSet<u64>),
     /// The rows of a part.
     Rows(DroppedId, Part),
-    /// The deletion of a slice.
-    Slice,
+    /// The deletion of a slice, whose last key this is.
+    Slice(DroppedId, Bytes),
     /// The removal of a group's files.
     Files(DroppedId),
     /// A pause, since the disk is full.
@@ -117,6 +118,9 @@ pub(super) struct GarbageCollector {
     collected: BTreeSet<DroppedId>,
     /// The remaining parts of each id.
     remaining: BTreeMap<DroppedId, Vec<Part>>,
+    /// The last key that was deleted of the first part of an id. No role writes rows of it any more, so that there are
+    /// none before this key.
+    deleted: Option<(DroppedId, Bytes)>,
     /// Ids whose fence is in flight.
     fenced: BTreeSet<DroppedId>,
     /// Ids whose fence has not been requested yet.
@@ -183,7 +187,11 @@ impl GarbageCollector {
                 });
             }
             Part::Rows(table) => {
-                let (start, end) = dropped.range();
+                let (first, end) = dropped.range();
+                let start = match &self.deleted {
+                    Some((of, key)) if *of == dropped => key.clone(),
+                    _ => first,
+                };
                 Query::Range {
                     table,
                     start,
@@ -209,6 +217,7 @@ impl GarbageCollector {
 
     /// A part is complete.
     fn part_ended(&mut self, dropped: DroppedId) {
+        self.deleted = None;
         if let Some(parts) = self.remaining.get_mut(&dropped) {
             parts.remove(0);
         }
@@ -220,6 +229,7 @@ impl GarbageCollector {
             return;
         };
         let found = result.unwrap_or_default().rows;
+        let last = found.last().map(|(key, _)| key.clone());
         let op = match part {
             Part::Rows(table) | Part::Row(table, _) if !found.is_empty() => {
                 let delete = |(key, _)| StateWrite {
@@ -236,7 +246,7 @@ impl GarbageCollector {
                 return self.proceed(effects);
             }
         };
-        self.pending = Pending::Slice;
+        self.pending = Pending::Slice(dropped, last.unwrap_or_default());
         effects.push(Effect::Persist {
             token: GC_PERSIST,
             priority: Priority::Bulk,
@@ -247,7 +257,9 @@ impl GarbageCollector {
     /// A persist is complete.
     fn persisted(&mut self, token: u64, effects: &mut Vec<Effect>) {
         match &mut self.pending {
-            Pending::Slice if token == GC_PERSIST => {}
+            Pending::Slice(dropped, last) if token == GC_PERSIST => {
+                self.deleted = Some((*dropped, std::mem::take(last)));
+            }
             Pending::Fence(tokens) => {
                 tokens.remove(&token);
                 if !tokens.is_empty() {

@@ -71,8 +71,12 @@ fn requested(effect: &Effect) -> Option<(&'static str, u32)> {
 fn answer(gc: &mut GarbageCollector, effect: Effect, chance: u64, effects: &mut Vec<Effect>) {
     match effect {
         Effect::Files { .. } => gc.files_removed(effects),
-        Effect::Read { .. } => {
-            let row = (Bytes::from_static(b"row"), Bytes::new());
+        Effect::Read { query, .. } => {
+            let key = match query {
+                Query::Range { start, .. } => start,
+                _ => Bytes::from_static(b"row"),
+            };
+            let row = (key, Bytes::new());
             let rows = if chance.is_multiple_of(3) {
                 vec![row]
             } else {
@@ -163,4 +167,42 @@ fn every_part_is_scanned_under_all_interleavings() {
         assert_eq!(gc.collected, DROPPED.into(), "seed {seed}");
         assert_eq!(gc.pending, Pending::Nothing, "seed {seed}");
     }
+}
+
+/// Reading over the rows deleted before would take quadratic time.
+#[test]
+fn a_slice_begins_where_the_previous_one_has_ended() {
+    let dropped = DroppedId::Keyspace(KeyspaceId(7));
+    let first = dropped.range().0;
+    let key = |number: u8| Bytes::from([&first[..], &[number]].concat());
+    let (mut gc, mut effects) = (GarbageCollector::default(), Vec::new());
+    gc.collect([dropped].into_iter(), &mut effects);
+    for (token, _) in FENCES {
+        gc.persisted(token, &mut effects);
+    }
+    let slice = |gc: &mut GarbageCollector, keys: &[u8], refused: bool| {
+        let mut effects = Vec::new();
+        let rows = keys.iter().map(|number| (key(*number), Bytes::new())).collect();
+        gc.read(Ok(Rows { rows, more: true }), &mut effects);
+        match (keys, refused) {
+            ([], _) => {}
+            (_, false) => gc.persisted(GC_PERSIST, &mut effects),
+            (_, true) => {
+                gc.refused(GC_PERSIST, Instant(0), &mut effects);
+                gc.resume(&mut effects);
+            }
+        }
+        match effects.pop() {
+            Some(Effect::Read {
+                query: Query::Range { table, start, .. },
+                ..
+            }) => (table, start),
+            other => panic!("a slice is read next, not {other:?}"),
+        }
+    };
+    assert_eq!(slice(&mut gc, &[1, 2], true), (Table::Records, first.clone()));
+    assert_eq!(slice(&mut gc, &[1, 2], false), (Table::Records, key(2)));
+    assert_eq!(slice(&mut gc, &[3], true), (Table::Records, key(2)));
+    assert_eq!(slice(&mut gc, &[3], false), (Table::Records, key(3)));
+    assert_eq!(slice(&mut gc, &[], false), (Table::TokenIndex, first.clone()));
 }
