@@ -1,8 +1,18 @@
 """Run commands as a user's shell does."""
 
 import os
+import signal
 import subprocess
 import sys
+
+
+def default_signals():
+    """Handle signals as a program does that a terminal starts; for `preexec_fn`.
+
+    Under nohup the tests ignore SIGHUP, and in a shell's background jobs SIGINT, and so would their children.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run(*arguments, endpoints=None, stdin="", check=0, **environment):

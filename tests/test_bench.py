@@ -12,7 +12,7 @@ import pytest
 
 from harness import PATIENCE, eventually
 from quorate.cli.workloads import PRESETS
-from shell import run
+from shell import default_signals, run
 
 QUICK = ("--duration", 0.2, "--warmup", 0, "--keys", 200)
 
@@ -258,7 +258,8 @@ def interrupt(cluster, keyspace, number, *, ends=(130,), again=False):
     """Begin to measure, and send a signal when it is under way, or one after the other until it ends."""
     arguments = ("--duration", "600", "--keys", "10", "--operations", "write", "--keyspace", keyspace)
     command = [sys.executable, "-m", "quorate", "bench", "-e", cluster.endpoints, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=default_signals, **pipes) as process:
         try:
             eventually(lambda: keyspace in names(cluster))
             opened = cluster.keyspace(keyspace)

@@ -14,7 +14,7 @@ import pytest
 import quorate
 from harness import eventually, processes
 from quorate import rendering
-from shell import run
+from shell import default_signals, run
 
 
 @pytest.fixture
@@ -266,8 +266,7 @@ def background():
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
-            # Under nohup the tests ignore SIGHUP, and so would their children.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+            preexec_fn=default_signals,
         )
         started.append(process)
         return process

@@ -24,7 +24,7 @@
 //! cargo run -p quorate-simulator --example simulate -- --seeds 0..1000 --nodes 5
 //! ```
 //! A failure report ends with the command that replays it. `--bug NAME` enables a deliberate bug in the roles, to verify that
-//! the invariants detect it. The tests run a few hundred seeds; `QUORATE_SEEDS=5000 cargo test -p quorate-simulator` runs
+//! the invariants detect it. The tests run about a hundred seeds; `QUORATE_SEEDS=5000 cargo test -p quorate-simulator` runs
 //! thousands. `.ci/long` runs thousands of others, for clusters of several sizes, for a given time. Failing seeds are added
 //! to `tests/regressions.txt`, and are replayed with the tests.
 //!

@@ -11,7 +11,7 @@ fn seeds(share: f64) -> u64 {
     let usual = std::env::var("QUORATE_SEEDS")
         .ok()
         .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(300.0);
+        .unwrap_or(100.0);
     f64::max(usual * share, 1.0) as u64
 }
 
