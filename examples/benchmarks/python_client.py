@@ -149,7 +149,7 @@ class Python:
         self._endpoints = cluster.endpoints
         self._keyspaces: dict[bool, quorate.Keyspace | quorate.ConsensusKeyspace] = {
             False: cluster.keyspace("measured", mode="quorum", replicas=3),
-            True: cluster.keyspace("agreed", mode="consensus", replicas=3),
+            True: cluster.keyspace("agreed", mode="consensus", replicas=3, shards=1),
         }
         for keyspace in self._keyspaces.values():
             keyspace.put_many(dict.fromkeys(keys(), VALUE))

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timezone
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate import rendering
 from quorate.errors import InvalidArgument, PartialFailure, QuorateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
 
     from quorate._quorate import RawCommit, RawEntry, RawRecord, RawWrite
-    from quorate.arguments import KeyT, RawKey
+    from quorate.arguments import BatchKeys, RawKey
 
 __all__ = ["Answer", "KeyAnswer"]
 
@@ -176,10 +177,10 @@ def card(title: str, rows: list[tuple[str, str]]) -> RenderableType:
 def batch(
     what: str,
     kind: Callable[[Any, RawKey, Any], AnswerT],
-    keys: list[tuple[KeyT, bytes]],
-    raws: Iterable[object],
+    keys: BatchKeys,
+    raws: Sequence[object],
     connection: object,
-) -> dict[KeyT, AnswerT]:
+) -> dict[Any, AnswerT]:
     """Collect the answers of a batch, by key as given.
 
     Raises
@@ -187,9 +188,11 @@ def batch(
     PartialFailure
         If any operation failed; it holds the results and the errors.
     """
-    succeeded: dict[KeyT, AnswerT] = {}
-    failed: dict[KeyT, QuorateError] = {}
-    for (key, coded), raw in zip(keys, raws, strict=True):
+    if not any(issubclass(each, QuorateError) for each in set(map(type, raws))):
+        return dict(zip(keys.names, map(kind, raws, keys.raws, repeat(connection)), strict=True))
+    succeeded: dict[Any, AnswerT] = {}
+    failed: dict[Any, QuorateError] = {}
+    for key, coded, raw in zip(*keys, raws, strict=True):
         if isinstance(raw, QuorateError):
             failed[key] = raw
         else:

@@ -6,13 +6,13 @@ Invalid arguments are rejected here with `InvalidArgument`, before anything is s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from quorate._quorate import Context
 from quorate.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEFAULT_PORT = 7400
 """Default port for clients."""
@@ -296,30 +296,57 @@ class Pages:
 # Batches --------------------------------------------------------------------------------------------------------------
 
 
+class BatchKeys(NamedTuple):
+    """The keys of a batch, in its order."""
+
+    names: list[Any]
+    """As given, or as bytes where that is not hashable."""
+    raws: list[bytes]
+    """Encoded."""
+
+
 def put_batches(
     items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
-) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[tuple[bytes, bytes]]]]:
+) -> tuple[BatchKeys, Iterator[list[tuple[bytes, bytes]]]]:
     """Encode the pairs of a put_many, and split them into batches."""
-    pairs = list(items.items()) if isinstance(items, Mapping) else elements(items, "the argument of put_many")
-    for pair in pairs:
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
-    coded = [(key_bytes(key), value_bytes(value)) for key, value in pairs]
-    named = [(_named(key, raw), raw) for (key, _), (raw, _) in zip(pairs, coded, strict=True)]
+    if isinstance(items, Mapping):
+        keys, values = list(items), list(items.values())
+    else:
+        pairs = elements(items, "the argument of put_many")
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
+        keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    raws = _encoded(keys, key_bytes)
+    coded = list(zip(raws, _encoded(values, value_bytes), strict=True))
+    named = BatchKeys(_names(keys, raws), raws)
     return named, (coded[i : i + BATCH] for i in range(0, len(coded), BATCH))
 
 
-def get_batches(keys: Iterable[KeyT]) -> tuple[list[tuple[KeyT, bytes]], Iterator[list[bytes]]]:
+def get_batches(keys: Iterable[KeyT]) -> tuple[BatchKeys, Iterator[list[bytes]]]:
     """Encode the keys of a get_many, each once, and split them into batches."""
-    coded = ((key, key_bytes(key)) for key in elements(keys, "the argument of get_many"))
-    named = list({_named(key, raw): raw for key, raw in coded}.items())
-    raws = [raw for _, raw in named]
-    return named, (raws[i : i + BATCH] for i in range(0, len(raws), BATCH))
+    given = elements(keys, "the argument of get_many")
+    raws = _encoded(given, key_bytes)
+    once = dict(zip(_names(given, raws), raws, strict=True))
+    named = BatchKeys(list(once), list(once.values()))
+    return named, (named.raws[i : i + BATCH] for i in range(0, len(once), BATCH))
 
 
-def _named(key: KeyT, raw: bytes) -> Any:
-    """Return the key of a batch's results: as given, or as bytes if that is not hashable."""
-    return key if isinstance(key, (str, bytes)) else raw
+def _encoded(items: list[Any], encode: Callable[[Any], bytes]) -> list[bytes]:
+    """Encode each; what is plain text throughout without a call for each, which would take most of the time."""
+    if set(map(type, items)) == {str}:
+        try:
+            return [item.encode() for item in items]
+        except UnicodeEncodeError:
+            pass  # Surrogate escapes, or an error that names the item.
+    return [encode(item) for item in items]
+
+
+def _names(keys: list[Any], raws: list[bytes]) -> list[Any]:
+    """Return the keys of a batch's results: as given, or as bytes where that is not hashable."""
+    if set(map(type, keys)) <= {str, bytes}:
+        return keys
+    return [key if isinstance(key, (str, bytes)) else raw for key, raw in zip(keys, raws, strict=True)]
 
 
 def _kind(value: object) -> str:

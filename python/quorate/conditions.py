@@ -39,7 +39,7 @@ def conditional(
     items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
     if_version: Mapping[KeyT, int] | None,
     if_absent: bool | Iterable[KeyT],
-) -> tuple[list[tuple[KeyT, bytes]], list[tuple[bytes, bytes, int | None]]]:
+) -> tuple[arguments.BatchKeys, list[tuple[bytes, bytes, int | None]]]:
     """Encode the pairs of a put_many, each with the required version of its key, as in `expected`.
 
     Raises
@@ -47,9 +47,9 @@ def conditional(
     InvalidArgument
         For a condition on a key that is not written, two on one key, or an invalid version.
     """
-    pairs, batches = arguments.put_batches(items)
+    named, batches = arguments.put_batches(items)
     coded = [pair for batch in batches for pair in batch]
-    written = {key for key, _ in coded}
+    written = set(named.raws)
     versions: dict[bytes, int] = {}
 
     def demand(key: KeyT, version: int, name: str) -> None:
@@ -79,4 +79,4 @@ def conditional(
     else:
         for absent in arguments.elements(if_absent, "if_absent"):
             demand(absent, 0, "if_absent")
-    return pairs, [(key, value, versions.get(key)) for key, value in coded]
+    return named, [(key, value, versions.get(key)) for key, value in coded]

@@ -259,10 +259,10 @@ class ConsensusKeyspace(EntryLog):
         ...     accounts.get("bob").text
         '10'
         """
-        pairs, coded = conditions.conditional(items, if_version, if_absent)
+        named, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws = self._calls.put_many(coded, arguments.switch(atomic, "atomic"), limit).wait()
-        return answers.batch("writes", Commit, pairs, raws, self._connection)
+        return answers.batch("writes", Commit, named, raws, self._connection)
 
     def get(
         self,
@@ -343,14 +343,14 @@ class ConsensusKeyspace(EntryLog):
         PartialFailure
             Some failed; it holds the entries of the others.
         """
-        wanted, batches = arguments.get_batches(keys)
+        named, batches = arguments.get_batches(keys)
         stale = levels.is_stale(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws: list[object] = []
         for part in batches:
             raws += self._calls.get_many(part, stale, limit, number).wait()
-        return answers.batch("reads", ConsensusEntry, wanted, raws, self._connection)
+        return answers.batch("reads", ConsensusEntry, named, raws, self._connection)
 
     def scan(
         self,

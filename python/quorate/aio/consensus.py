@@ -258,10 +258,10 @@ class ConsensusKeyspace(EntryLog):
         ...     (await accounts.get("bob")).text
         '10'
         """
-        pairs, coded = conditions.conditional(items, if_version, if_absent)
+        named, coded = conditions.conditional(items, if_version, if_absent)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws = await self._calls.put_many(coded, arguments.switch(atomic, "atomic"), limit)
-        return answers.batch("writes", Commit, pairs, raws, self._connection)
+        return answers.batch("writes", Commit, named, raws, self._connection)
 
     async def get(
         self,
@@ -342,14 +342,14 @@ class ConsensusKeyspace(EntryLog):
         PartialFailure
             Some failed; it holds the entries of the others.
         """
-        wanted, batches = arguments.get_batches(keys)
+        named, batches = arguments.get_batches(keys)
         stale = levels.is_stale(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws: list[object] = []
         for part in batches:
             raws += await self._calls.get_many(part, stale, limit, number)
-        return answers.batch("reads", ConsensusEntry, wanted, raws, self._connection)
+        return answers.batch("reads", ConsensusEntry, named, raws, self._connection)
 
     def scan(
         self,

@@ -289,15 +289,15 @@ class Keyspace:
         PartialFailure
             Some failed; it holds the results of the others.
         """
-        pairs, batches = arguments.put_batches(items)
+        named, batches = arguments.put_batches(items)
         level = levels.checked(consistency)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws: list[object] = []
-        with rendering.tracker(f"put {self.name}", len(pairs), show=progress) as advance:
+        with rendering.tracker(f"put {self.name}", len(named.raws), show=progress) as advance:
             for part in batches:
                 raws += await self._calls.put_many(part, level, limit)
                 advance(len(part))
-        return answers.batch("writes", WriteResult, pairs, raws, self._connection)
+        return answers.batch("writes", WriteResult, named, raws, self._connection)
 
     async def get_many(
         self,
@@ -333,16 +333,16 @@ class Keyspace:
         PartialFailure
             Some failed; it holds the entries of the others.
         """
-        wanted, batches = arguments.get_batches(keys)
+        named, batches = arguments.get_batches(keys)
         level = levels.checked(consistency)
         number = None if node is None else node_number(node)
         limit = arguments.seconds(timeout, self._connection.timeout)
         raws: list[object] = []
-        with rendering.tracker(f"get {self.name}", len(wanted), show=progress) as advance:
+        with rendering.tracker(f"get {self.name}", len(named.raws), show=progress) as advance:
             for part in batches:
                 raws += await self._calls.get_many(part, level, limit, number)
                 advance(len(part))
-        return answers.batch("reads", Entry, wanted, raws, self._connection)
+        return answers.batch("reads", Entry, named, raws, self._connection)
 
     def scan(
         self,
