@@ -9,7 +9,6 @@ decision in the client; the rest of the ratios is noise of the machine.
     python telemetry_cost.py [PAIRS] [SECONDS]
 """
 
-import json
 import os
 import resource
 import statistics
@@ -45,7 +44,7 @@ def cost(cluster: quorate.Cluster, keyspace: int, trace: str, seconds: float) ->
         "trace": trace,
     }
     before = cpu_seconds(cluster)
-    report = json.loads(_quorate.bench(cluster.endpoints.split(","), json.dumps(options)).wait())
+    report = _quorate.bench(cluster.endpoints.split(","), options).wait()
     used = cpu_seconds(cluster) - before
     assert not report["errors"], report
     return used / (report["ops_per_s"] * report["secs"]) * 1e6

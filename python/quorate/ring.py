@@ -5,7 +5,6 @@ Everything here is computed from the members and the settings; nodes compute the
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -276,7 +275,7 @@ class Ring:
         Distribution
             Shares and balance of primary ownership and of stored copies.
         """
-        found = json.loads(self._ring.balance(_copies(replicas)))
+        found = self._ring.balance(_copies(replicas))
         shares = tuple(
             NodeShare(f"n{share['node']}", share["vnodes"], share["primary"], share["stored"])
             for share in found["nodes"]

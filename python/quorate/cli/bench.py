@@ -10,7 +10,6 @@ With ``--json`` each run is one line in the format of the systems that Quorate i
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -303,7 +302,7 @@ def _measure(
     """Run once, and add the resources that the nodes on this machine used."""
     before = [_cpu_seconds(pid) for pid in pids]
     begun = time.monotonic()
-    run = _quorate.BenchRun(endpoints, json.dumps(options))
+    run = _quorate.BenchRun(endpoints, options)
     try:
         with tracker(bar, _STEPS, show=show, counted=False) as advance:
             shown = 0
@@ -313,7 +312,7 @@ def _measure(
                 shown = steps
     finally:
         run.stop()
-    row: dict[str, Any] = json.loads(report)
+    row = report
     seconds = time.monotonic() - begun
     if pids:
         spent = zip(pids, before, strict=True)

@@ -8,25 +8,26 @@ use quorate_client::shell::block_on;
 use quorate_core::error::Error;
 
 use crate::call::{PendingCall, pending};
+use crate::documents::{self, Plain};
 use crate::errors::exception;
 use crate::requests::duration;
 
-/// Measure a cluster once; options and report are JSON. A call that is interrupted stops the measurement.
+/// Measure a cluster once; options and report are dictionaries. A call that is interrupted stops the measurement.
 #[pyfunction]
-pub(crate) fn bench(py: Python<'_>, endpoints: Vec<String>, options: &str) -> PyResult<PendingCall> {
-    let measuring = start(endpoints, options).map(|mut run| async move { json(&run.report().await?) });
+pub(crate) fn bench(
+    py: Python<'_>,
+    endpoints: Vec<String>,
+    options: &Bound<'_, PyAny>,
+) -> PyResult<PendingCall> {
+    let measuring = start(endpoints, options).map(|mut run| async move { run.report().await.map(Plain) });
     pending(py, None, measuring)
 }
 
-fn json(report: &Report) -> Result<String, Error> {
-    serde_json::to_string(report)
-        .map_err(|error| Error::invalid(format!("this report cannot be encoded as JSON: {error}")))
-}
-
-fn start(endpoints: Vec<String>, options: &str) -> Result<Run, Error> {
-    let options = serde_json::from_str::<Options>(options)
-        .map_err(|error| Error::invalid(format!("these are not a benchmark's options: {error}")))?;
-    Run::start(endpoints, options)
+fn start(endpoints: Vec<String>, options: &Bound<'_, PyAny>) -> Result<Run, Error> {
+    Run::start(
+        endpoints,
+        documents::read::<Options>(options, "a benchmark's options")?,
+    )
 }
 
 /// A running measurement, with progress and stop.
@@ -38,20 +39,18 @@ pub(crate) struct BenchRun {
 #[pymethods]
 impl BenchRun {
     #[new]
-    fn new(py: Python<'_>, endpoints: Vec<String>, options: &str) -> PyResult<Self> {
+    fn new(py: Python<'_>, endpoints: Vec<String>, options: &Bound<'_, PyAny>) -> PyResult<Self> {
         let run = start(endpoints, options).map_err(|error| exception(py, error))?;
         Ok(BenchRun { run })
     }
 
     /// Returns the report once it is complete, or `None` after so many seconds or a signal.
-    fn wait(&mut self, py: Python<'_>, seconds: f64) -> PyResult<Option<String>> {
+    fn wait(&mut self, py: Python<'_>, seconds: f64) -> PyResult<Option<Plain<Report>>> {
         let (run, patience) = (&mut self.run, duration(seconds));
         let report = py.detach(|| block_on(pin!(run.report()), Some(patience)));
         py.check_signals()?;
-        report
-            .map(|report| json(&report?))
-            .transpose()
-            .map_err(|error| exception(py, error))
+        let report = report.transpose().map_err(|error| exception(py, error))?;
+        Ok(report.map(Plain))
     }
 
     /// The share of the run that is complete, from 0 to 1.

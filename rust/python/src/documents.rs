@@ -91,6 +91,19 @@ impl<'py> IntoPyObject<'py> for Document {
     }
 }
 
+/// Any other value in that form.
+pub(crate) struct Plain<T>(pub(crate) T);
+
+impl<'py, T: Serialize> IntoPyObject<'py> for Plain<T> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(pythonize(py, &self.0)?)
+    }
+}
+
 /// Converts a Python document to a type of the protocol.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use quorate_core::error::Error;
 use quorate_core::ids::NodeId;
 use quorate_ring::{self as ring, HashKind, RingMember, RingSettings};
 
+use crate::documents::Plain;
 use crate::errors::exception;
 
 /// A ring of tokens.
@@ -67,10 +68,10 @@ impl Ring {
         Ok(table.sets().map(numbers).collect())
     }
 
-    /// The balance report, as JSON.
-    fn balance(&self, py: Python<'_>, replicas: i64) -> PyResult<String> {
-        let report = ring::balance(&self.0, copies(py, replicas)?).map_err(|error| exception(py, error))?;
-        serde_json::to_string(&report).map_err(|error| exception(py, Error::invalid(error.to_string())))
+    /// The balance report.
+    fn balance(&self, py: Python<'_>, replicas: i64) -> PyResult<Plain<ring::BalanceReport>> {
+        let report = ring::balance(&self.0, copies(py, replicas)?);
+        report.map(Plain).map_err(|error| exception(py, error))
     }
 
     /// The share of all copies that move on a change to another ring.

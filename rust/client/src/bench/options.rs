@@ -29,7 +29,7 @@ pub enum Operation {
     Load,
 }
 
-/// A run's settings; fields that are left out of its JSON have defaults.
+/// A run's settings; fields that are left out have defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
